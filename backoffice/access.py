@@ -1,0 +1,101 @@
+"""Who may do what: one table of roles, asked wherever data leaves or a command comes in. Admin, API, history, export
+and socket all call here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from events import types
+
+CATEGORIES: Final = ("user", "form", "submission", "setting")
+
+# role -> category -> actions. `admin` and superusers may everything and are not listed.
+ROLES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "manager": {
+        "user": frozenset({"view", "create", "update", "delete", "restore"}),
+        "form": frozenset({"view", "create", "update", "delete", "restore"}),
+        "submission": frozenset({"view", "receive", "delete"}),
+        "setting": frozenset({"view"}),
+        "event": frozenset({"view"}),
+    },
+    "agent": {
+        "user": frozenset({"view", "update"}),
+        "form": frozenset({"view", "create", "update"}),
+        "submission": frozenset({"view"}),
+    },
+    "viewer": {
+        "user": frozenset({"view"}),
+        "form": frozenset({"view"}),
+        "submission": frozenset({"view"}),
+    },
+    "dpo": {
+        "user": frozenset({"view", "delete", "restore"}),
+        "form": frozenset({"view"}),
+        "submission": frozenset({"view", "delete"}),
+        "setting": frozenset({"view"}),
+        "event": frozenset({"view"}),
+    },
+}
+
+# Fields a role never sees, in no page, history, export or frame.
+HIDDEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "viewer": {"user": frozenset({"email"}), "submission": frozenset({"answers"})},
+}
+
+# Fields a role sees but may not change.
+READ_ONLY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
+    "agent": {"user": frozenset({"plan", "role"})},
+}
+
+
+def role_of(staff: Any) -> str | None:
+    """The role that decides: ``admin`` for superusers, None for whoever may not come in at all."""
+    if not getattr(staff, "is_active", False) or not getattr(staff, "is_staff", False):
+        return None
+    return "admin" if staff.is_superuser else staff.role
+
+
+def role_may(role: str | None, action: str, category: str) -> bool:
+    if role == "admin":
+        return True
+    return action in ROLES.get(role or "", {}).get(category, frozenset())
+
+
+def may(staff: Any, action: str, category: str) -> bool:
+    """May this person do `action` (view, create, update, delete, restore, set …) to records of `category`?"""
+    return role_may(role_of(staff), action, category)
+
+
+def may_command(staff: Any, command: types.Command) -> str | None:
+    """None when this person may send the command, else what is in the way: an action or a field."""
+    category, _, action = command.type.partition(".")
+    if not may(staff, action, category):
+        return command.type
+    forbidden = read_only_fields(staff, category) | hidden_fields(staff, category)
+    touched = forbidden & types.to_builtins(command.data).keys() if action == "update" else frozenset()
+    return f"{category}.{sorted(touched)[0]}" if touched else None
+
+
+def projection_key(staff: Any) -> str:
+    """People with the same key see the same fields: what is sent to them is encoded once."""
+    return role_of(staff) or "nobody"
+
+
+def role_hidden_fields(role: str | None, category: str) -> frozenset[str]:
+    return HIDDEN.get(role or "", {}).get(category, frozenset())
+
+
+def hidden_fields(staff: Any, category: str) -> frozenset[str]:
+    return role_hidden_fields(role_of(staff), category)
+
+
+def read_only_fields(staff: Any, category: str) -> frozenset[str]:
+    return READ_ONLY.get(role_of(staff) or "", {}).get(category, frozenset())
+
+
+def redact(staff: Any, category: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` of a record or event of `category` without what this person may not see."""
+    hidden = hidden_fields(staff, category)
+    return {name: value for name, value in data.items() if name not in hidden}

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class BackofficeConfig(AppConfig):
+    name = "backoffice"
+    verbose_name = _("Backoffice")
+
+    def ready(self) -> None:
+        from backoffice import registry  # noqa: PLC0415 - models must be loaded first
+
+        registry.fill()

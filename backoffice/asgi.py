@@ -1,0 +1,18 @@
+"""HTTP by Django, sockets by `realtime`. The same application runs under uvicorn, Daphne and granian."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+http_application = get_asgi_application()
+
+from channels.routing import ProtocolTypeRouter  # noqa: E402 - Django must be set up first
+
+from realtime.routing import lifespan_application, websocket_application  # noqa: E402
+
+application = ProtocolTypeRouter(
+    {"http": http_application, "websocket": websocket_application, "lifespan": lifespan_application}
+)

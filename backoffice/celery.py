@@ -1,0 +1,39 @@
+"""The Celery application. Tasks are thin; the context of whoever asked follows them in their headers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery, signals
+
+from events import context
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+
+app = Celery("backoffice")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+_open: dict[str, Any] = {}
+
+
+@signals.before_task_publish.connect
+def carry_context(headers: dict[str, Any], **_: Any) -> None:
+    """A task remembers who asked for it."""
+    headers.update(context.current().headers())
+
+
+@signals.task_prerun.connect
+def enter_context(task_id: str, task: Any, **_: Any) -> None:
+    carried = context.from_headers({"formease_context": getattr(task.request, "formease_context", "") or ""})
+    acting = context.acting(carried or context.Context(actor=f"task:{task.name}"))
+    acting.__enter__()
+    _open[task_id] = acting
+
+
+@signals.task_postrun.connect
+def leave_context(task_id: str, **_: Any) -> None:
+    acting = _open.pop(task_id, None)
+    if acting is not None:
+        acting.__exit__(None, None, None)

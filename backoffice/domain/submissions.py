@@ -1,0 +1,119 @@
+"""What somebody answered. A submission is received once; staff may only remove it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+
+from backoffice.domain import values
+from events import errors
+from events.aggregate import Aggregate, Decision
+from events.types import CommandData, Event, JsonDict, command_type, event_type
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+@event_type("submission.received")
+class SubmissionReceived(Event):
+    form_id: UUID
+    answers: JsonDict
+    created_at: datetime
+    started_at: datetime | None = None
+    completion_time: float | None = None
+
+
+@event_type("submission.deleted")
+class SubmissionDeleted(Event):
+    deleted_at: datetime
+
+
+# -- commands -------------------------------------------------------------------------------------------------------
+
+
+@command_type("submission.receive")
+class ReceiveSubmission(CommandData):
+    form_id: UUID
+    answers: JsonDict
+    started_at: datetime | None = None
+    completion_time: Seconds | None = None
+    created_at: datetime | None = None
+
+
+@command_type("submission.delete")
+class DeleteSubmission(CommandData):
+    pass
+
+
+# -- state ----------------------------------------------------------------------------------------------------------
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    form_id: UUID | None = None
+    answers: JsonDict = {}
+    started_at: datetime | None = None
+    completion_time: float | None = None
+    created_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.created_at is not None
+
+
+def evolve(state: Submission, event: Event) -> Submission:
+    match event:
+        case SubmissionReceived():
+            return msgspec.structs.replace(state, **values.given(event))
+        case SubmissionDeleted():
+            return msgspec.structs.replace(state, deleted_at=event.deleted_at)
+        case _:
+            return state
+
+
+# -- decide ---------------------------------------------------------------------------------------------------------
+
+
+def decide(command: CommandData, state: Submission, at: Decision) -> Sequence[Event]:
+    match command:
+        case ReceiveSubmission():
+            return _receive(command, state, at)
+        case DeleteSubmission():
+            if not state.exists:
+                raise errors.StreamNotFound("There is no such submission.")
+            return [SubmissionDeleted(deleted_at=at.now)] if state.deleted_at is None else []
+        case _:
+            raise errors.UnknownCommand
+
+
+def _receive(command: ReceiveSubmission, state: Submission, at: Decision) -> Sequence[Event]:
+    if state.exists:
+        raise errors.Rejected("A submission with this id already exists.", {"key": "already exists"})
+    started, created = command.started_at, values.utc(command.created_at or at.now)
+    return [
+        SubmissionReceived(
+            form_id=command.form_id,
+            answers=command.answers,
+            created_at=created,
+            started_at=values.utc(started) if started else None,
+            completion_time=command.completion_time,
+        )
+    ]
+
+
+# -- the record -----------------------------------------------------------------------------------------------------
+
+AGGREGATE = Aggregate(
+    category="submission",
+    state=Submission,
+    initial=Submission,
+    evolve=evolve,
+    decide=decide,
+    commands=(ReceiveSubmission, DeleteSubmission),
+    snapshot_every=0,
+)

@@ -1,0 +1,173 @@
+"""A FormEase customer, from sign-up to deletion. Read top to bottom: events, commands, state, evolve, decide, conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from backoffice.domain import values
+from events import errors
+from events.aggregate import Aggregate, Decision
+from events.types import CommandData, Event, command_type, event_type
+
+CRITICAL = ("email", "role", "plan")
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+@event_type("user.created")
+class UserCreated(Event):
+    email: str
+    first_name: str
+    last_name: str
+    plan: values.Plan
+    role: values.Role
+    created_at: datetime
+    last_login: datetime | None = None
+
+
+@event_type("user.updated")
+class UserUpdated(Event):
+    """Only what changed."""
+
+    email: str | UnsetType = UNSET
+    first_name: str | UnsetType = UNSET
+    last_name: str | UnsetType = UNSET
+    plan: values.Plan | UnsetType = UNSET
+    role: values.Role | UnsetType = UNSET
+    last_login: datetime | None | UnsetType = UNSET
+
+
+@event_type("user.deleted")
+class UserDeleted(Event):
+    deleted_at: datetime
+
+
+@event_type("user.restored")
+class UserRestored(Event):
+    """A deletion was taken back."""
+
+
+# -- commands -------------------------------------------------------------------------------------------------------
+
+
+@command_type("user.create")
+class CreateUser(CommandData):
+    email: str
+    first_name: values.Name = ""
+    last_name: values.Name = ""
+    plan: values.Plan = "free"
+    role: values.Role = "member"
+    created_at: datetime | None = None
+    last_login: datetime | None = None
+
+
+@command_type("user.update")
+class UpdateUser(CommandData):
+    email: str | UnsetType = UNSET
+    first_name: values.Name | UnsetType = UNSET
+    last_name: values.Name | UnsetType = UNSET
+    plan: values.Plan | UnsetType = UNSET
+    role: values.Role | UnsetType = UNSET
+    last_login: datetime | None | UnsetType = UNSET
+
+
+@command_type("user.delete")
+class DeleteUser(CommandData):
+    pass
+
+
+@command_type("user.restore")
+class RestoreUser(CommandData):
+    """Bring a deleted user back."""
+
+
+# -- state ----------------------------------------------------------------------------------------------------------
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    plan: values.Plan = "free"
+    role: values.Role = "member"
+    last_login: datetime | None = None
+    created_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.created_at is not None
+
+
+def evolve(state: User, event: Event) -> User:
+    match event:
+        case UserCreated() | UserUpdated():
+            return msgspec.structs.replace(state, **values.given(event))
+        case UserDeleted():
+            return msgspec.structs.replace(state, deleted_at=event.deleted_at)
+        case UserRestored():
+            return msgspec.structs.replace(state, deleted_at=None)
+        case _:
+            return state
+
+
+# -- decide ---------------------------------------------------------------------------------------------------------
+
+_RULES = {
+    "email": values.normal_email,
+    "first_name": values.normal_name,
+    "last_name": values.normal_name,
+}
+
+
+def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
+    match command:
+        case CreateUser():
+            return _create(command, state, at)
+        case UpdateUser():
+            wanted = values.checked(values.given(command), _RULES)
+            changed = values.changes(_living(state), wanted)
+            return [UserUpdated(**changed)] if changed else []
+        case DeleteUser():
+            return [UserDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
+        case RestoreUser():
+            return [UserRestored()] if _known(state).deleted_at is not None else []
+        case _:
+            raise errors.UnknownCommand
+
+
+def _create(command: CreateUser, state: User, at: Decision) -> Sequence[Event]:
+    if state.exists:
+        raise errors.Rejected("A user with this id already exists.", {"key": "already exists"})
+    wanted = values.checked(values.given(command), _RULES)
+    return [UserCreated(**{**wanted, "created_at": values.utc(command.created_at or at.now)})]
+
+
+def _known(state: User) -> User:
+    if not state.exists:
+        raise errors.StreamNotFound("There is no such user.")
+    return state
+
+
+def _living(state: User) -> User:
+    if _known(state).deleted_at is not None:
+        raise errors.Rejected("This user was deleted; restore it first.")
+    return state
+
+
+# -- the record -----------------------------------------------------------------------------------------------------
+
+# No table of policies: whatever both sides changed to different values goes to a person, which is right for the
+# critical fields (email, role, plan) and harmless for names. Untouched fields merge.
+AGGREGATE = Aggregate(
+    category="user",
+    state=User,
+    initial=User,
+    evolve=evolve,
+    decide=decide,
+    commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser),
+)

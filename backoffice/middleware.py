@@ -1,0 +1,58 @@
+"""Two small layers around every request: who acts (for the event store), and what a page may load (CSP)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from events import context
+
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+class ContextMiddleware:
+    """Opens the event store's context for the request: actor, address, browser, correlation id.
+
+    `X-Request-ID` (a UUID) from a trusted client becomes the correlation id and is sent back either way.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        user = getattr(request, "user", None)
+        signed_in = user is not None and user.is_authenticated
+        with context.acting(
+            context.Context(),
+            actor=f"staff:{user.pk}" if signed_in else "anonymous",
+            actor_name=user.get_username() if signed_in else None,
+            ip=request.META.get("REMOTE_ADDR"),
+            user_agent=request.headers.get("User-Agent", "")[:300] or None,
+            correlation_id=_request_id(request),
+        ) as acting:
+            response = self.get_response(request)
+            response.headers.setdefault("X-Request-ID", str(acting.correlation_id))
+        return response
+
+
+def _request_id(request: HttpRequest) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(request.headers.get("X-Request-ID", ""))
+    except ValueError:
+        return None
+
+
+class ContentSecurityPolicyMiddleware:
+    """Sends `settings.SECURE_CSP` as a header, under the name and shape that Django 6 uses."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+        self.policy = "; ".join(f"{name} {' '.join(sources)}" for name, sources in settings.SECURE_CSP.items())
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", self.policy)
+        return response

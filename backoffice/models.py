@@ -1,0 +1,182 @@
+"""Staff logins, and the read tables that projections keep. Nothing here is written but by `projections`, staff apart."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.indexes import GinIndex, OpClass
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Upper
+from django.utils.translation import gettext_lazy as _
+
+
+class Staff(AbstractUser):
+    """Somebody who works in the backoffice. (A FormEase customer is a `User`.)"""
+
+    class Role(models.TextChoices):
+        ADMIN = "admin", _("Administrator")
+        MANAGER = "manager", _("Account manager")
+        AGENT = "agent", _("Support agent")
+        VIEWER = "viewer", _("Viewer")
+        DPO = "dpo", _("Data protection officer")
+
+    role = models.CharField(_("role"), max_length=20, choices=Role.choices, default=Role.VIEWER)
+
+    class Meta:
+        db_table = "staff"
+        verbose_name = _("staff member")
+        verbose_name_plural = _("staff")
+
+
+class Record(models.Model):
+    """What all read tables share: the stream version a row shows, and when that was recorded."""
+
+    version = models.BigIntegerField(_("version"))
+    updated_at = models.DateTimeField(_("updated at"))
+
+    class Meta:
+        abstract = True
+
+
+class User(Record):
+    """A FormEase customer."""
+
+    class Plan(models.TextChoices):
+        FREE = "free", _("Free")
+        PREMIUM = "premium", _("Premium")
+        ENTERPRISE = "enterprise", _("Enterprise")
+
+    class Role(models.TextChoices):
+        MEMBER = "member", _("Member")
+        OWNER = "owner", _("Owner")
+        PARTNER = "partner", _("Partner")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    email = models.CharField(_("email"), max_length=254)
+    first_name = models.CharField(_("first name"), max_length=150, blank=True)
+    last_name = models.CharField(_("last name"), max_length=150, blank=True)
+    plan = models.CharField(_("plan"), max_length=20, choices=Plan.choices)
+    role = models.CharField(_("role"), max_length=20, choices=Role.choices)
+    last_login = models.DateTimeField(_("last login"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
+
+    class Meta:
+        db_table = "users"
+        verbose_name = _("user")
+        verbose_name_plural = _("users")
+        constraints = [
+            models.UniqueConstraint("email", condition=Q(deleted_at=None), name="users_email_once"),
+        ]
+        indexes = [
+            models.Index(F("created_at").desc(), F("id").desc(), name="users_created"),
+            models.Index("plan", F("created_at").desc(), F("id").desc(), name="users_plan_created"),
+            models.Index("email", "id", name="users_email"),
+            models.Index("plan", "last_login", name="users_plan_active", condition=Q(deleted_at=None)),
+            GinIndex(
+                OpClass(Upper("email"), "gin_trgm_ops"),
+                OpClass(Upper("first_name"), "gin_trgm_ops"),
+                OpClass(Upper("last_name"), "gin_trgm_ops"),
+                name="users_search",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.email
+
+    def get_full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip()
+
+
+class Form(Record):
+    """A form that a user made: `fields` is a list of ``{id, type, label, help, required, options, page, …}``."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(
+        User, verbose_name=_("owner"), on_delete=models.DO_NOTHING, related_name="forms", db_index=False, db_constraint=False
+    )
+    title = models.CharField(_("title"), max_length=300)
+    description = models.TextField(_("description"), blank=True)
+    fields = models.JSONField(_("fields"), default=list, blank=True)
+    archived = models.BooleanField(_("archived"), default=False)
+    created_at = models.DateTimeField(_("created at"))
+    deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
+
+    class Meta:
+        db_table = "forms"
+        verbose_name = _("form")
+        verbose_name_plural = _("forms")
+        indexes = [
+            models.Index(F("created_at").desc(), F("id").desc(), name="forms_created"),
+            models.Index("user", "created_at", name="forms_user_created"),
+            models.Index("title", "id", name="forms_title"),
+            GinIndex(OpClass(Upper("title"), "gin_trgm_ops"), name="forms_search"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Submission(Record):
+    """What somebody answered: `answers` maps field ids to values, `completion_time` is in seconds."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    form = models.ForeignKey(
+        Form, verbose_name=_("form"), on_delete=models.DO_NOTHING, related_name="submissions", db_index=False, db_constraint=False
+    )
+    answers = models.JSONField(_("answers"), default=dict)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    completion_time = models.FloatField(_("completion time"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created at"))
+    deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
+
+    class Meta:
+        db_table = "submissions"
+        verbose_name = _("submission")
+        verbose_name_plural = _("submissions")
+        indexes = [
+            models.Index(F("created_at").desc(), F("id").desc(), name="submissions_created"),
+            models.Index("form", F("created_at").desc(), F("id").desc(), name="submissions_form_created"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Setting(Record):
+    """A system setting: any JSON value under a name."""
+
+    key = models.CharField(_("name"), max_length=100, primary_key=True)
+    value = models.JSONField(_("value"), null=True)
+
+    class Meta:
+        db_table = "settings"
+        verbose_name = _("setting")
+        verbose_name_plural = _("settings")
+        ordering = ["key"]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class ApiKey(models.Model):
+    """Access for a program. Only a keyed hash of the secret is kept; `prefix` finds it, scopes bound it."""
+
+    prefix = models.CharField(_("key"), max_length=16, unique=True)
+    name = models.CharField(_("name"), max_length=100)
+    secret_hash = models.CharField(max_length=128)
+    scopes = models.JSONField(_("scopes"), default=list)
+    owner = models.ForeignKey(Staff, verbose_name=_("owner"), on_delete=models.CASCADE, related_name="api_keys")
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used at"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("API key")
+        verbose_name_plural = _("API keys")
+
+    def __str__(self) -> str:
+        return f"{self.name} (fe_{self.prefix})"

@@ -1,0 +1,172 @@
+"""Events into read tables, inside the transaction that writes the events. Set-based: a batch is one statement a kind.
+
+Each function takes the events of one category in stream order and is also what a rebuild calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from django.db import IntegrityError, connection
+
+from backoffice.domain import forms as form_events
+from backoffice.domain import settings as setting_events
+from backoffice.domain import submissions as submission_events
+from backoffice.domain import users as user_events
+from events import errors
+from events.types import NewEvent
+
+INSERT_USERS = """
+insert into users (id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
+select id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, email text, first_name text, last_name text, plan text, role text,
+       last_login timestamptz, created_at timestamptz, version bigint, updated_at timestamptz)
+"""
+
+INSERT_FORMS = """
+insert into forms (id, user_id, title, description, fields, archived, created_at, version, updated_at)
+select id, user_id, title, description, fields, false, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, user_id uuid, title text, description text, fields jsonb,
+       created_at timestamptz, version bigint, updated_at timestamptz)
+"""
+
+INSERT_SUBMISSIONS = """
+insert into submissions (id, form_id, answers, started_at, completion_time, created_at, version, updated_at)
+select id, form_id, answers, started_at, completion_time, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, form_id uuid, answers jsonb, started_at timestamptz,
+       completion_time double precision, created_at timestamptz, version bigint, updated_at timestamptz)
+"""
+
+UPSERT_SETTINGS = """
+insert into settings (key, value, version, updated_at)
+select key, value, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(key text, value jsonb, version bigint, updated_at timestamptz)
+on conflict (key) do update set value = excluded.value, version = excluded.version, updated_at = excluded.updated_at
+"""
+
+# Constraint -> the field it is about and what to say.
+CONSTRAINTS = {
+    "users_email_once": ("email", "Another user has this email address."),
+    "forms_user_id": ("user_id", "There is no such user."),
+    "submissions_form_id": ("form_id", "There is no such form."),
+}
+
+
+def users(events: Sequence[NewEvent]) -> None:
+    """Keeps `users`."""
+    for kind, batch in _runs(events):
+        if kind is user_events.UserCreated:
+            _execute(INSERT_USERS, [_rows(batch)])
+        else:
+            for event in batch:
+                _update("users", event, _user_changes(event.data))
+
+
+def _user_changes(event: object) -> dict[str, Any]:
+    match event:
+        case user_events.UserUpdated():
+            return _given(event)
+        case user_events.UserDeleted():
+            return {"deleted_at": event.deleted_at}
+        case user_events.UserRestored():
+            return {"deleted_at": None}
+        case _:
+            return {}
+
+
+def forms(events: Sequence[NewEvent]) -> None:
+    """Keeps `forms`."""
+    for kind, batch in _runs(events):
+        if kind is form_events.FormCreated:
+            _execute(INSERT_FORMS, [_rows(batch)])
+        else:
+            for event in batch:
+                _update("forms", event, _form_changes(event.data))
+
+
+def _form_changes(event: object) -> dict[str, Any]:
+    match event:
+        case form_events.FormUpdated():
+            return _given(event)
+        case form_events.FormDeleted():
+            return {"deleted_at": event.deleted_at}
+        case form_events.FormRestored():
+            return {"deleted_at": None}
+        case _:
+            return {}
+
+
+def submissions(events: Sequence[NewEvent]) -> None:
+    """Keeps `submissions`."""
+    for kind, batch in _runs(events):
+        if kind is submission_events.SubmissionReceived:
+            _execute(INSERT_SUBMISSIONS, [_rows(batch)])
+        else:
+            for event in batch:
+                _update("submissions", event, {"deleted_at": event.recorded_at})
+
+
+def settings(events: Sequence[NewEvent]) -> None:
+    """Keeps `settings`."""
+    for kind, batch in _runs(events):
+        if kind is setting_events.SettingChanged:
+            _execute(UPSERT_SETTINGS, [_rows(_last_of_each(batch), key="key")])
+        elif kind is setting_events.SettingRemoved:
+            _execute("delete from settings where key = any(%s)", [[event.key for event in batch]])
+
+
+def _runs(events: Sequence[NewEvent]) -> Iterable[tuple[type, list[NewEvent]]]:
+    """The events in order, cut where the kind changes, so that each run can be one statement."""
+    return ((kind, list(batch)) for kind, batch in groupby(events, key=lambda event: type(event.data)))
+
+
+def _last_of_each(events: Sequence[NewEvent]) -> list[NewEvent]:
+    return list({event.stream: event for event in events}.values())
+
+
+def _rows(events: Sequence[NewEvent], key: str = "id") -> str:
+    """The events as one JSON array of rows: what `jsonb_to_recordset` expands."""
+    rows = []
+    for event in events:
+        row: dict[str, Any] = {name: getattr(event.data, name) for name in event.data.__struct_fields__}
+        row |= {key: event.key, "version": event.version, "updated_at": event.recorded_at}
+        rows.append(row)
+    return msgspec.json.encode(rows).decode()
+
+
+def _given(event: Any) -> dict[str, Any]:
+    pairs = ((name, getattr(event, name)) for name in event.__struct_fields__)
+    return {name: value for name, value in pairs if value is not msgspec.UNSET}
+
+
+def _update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
+    """Set what changed. Column names come from our own event classes, never from outside."""
+    values = {name: _parameter(value) for name, value in changes.items()}
+    values |= {"version": event.version, "updated_at": event.recorded_at}
+    columns = ", ".join(f"{name} = %s" for name in values)
+    _execute(f"update {table} set {columns} where id = %s", [*values.values(), event.key])  # noqa: S608
+
+
+def _parameter(value: Any) -> Any:
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
+
+
+def _execute(statement: str, parameters: Sequence[Any]) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+    except IntegrityError as error:
+        raise _explained(error) from error
+
+
+def _explained(error: IntegrityError) -> Exception:
+    """The domain error behind a constraint, or the error itself when the constraint is not one we know."""
+    diagnostic = getattr(error.__cause__, "diag", None)
+    name = (diagnostic.constraint_name if diagnostic else None) or ""
+    for prefix, (field, message) in CONSTRAINTS.items():
+        if name.startswith(prefix):
+            return errors.Rejected(message, {field: message})
+    return error

@@ -1,0 +1,25 @@
+"""What the floors below learn from this one, in one place: records, projections, topics."""
+
+from __future__ import annotations
+
+from backoffice import projections as tables
+from backoffice.domain import forms, settings, submissions, users
+from events import aggregate, projections
+
+AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE)
+
+# category -> what keeps its read table, inside the transaction that writes the events
+PROJECTIONS = {
+    "user": tables.users,
+    "form": tables.forms,
+    "submission": tables.submissions,
+    "setting": tables.settings,
+}
+
+
+def fill() -> None:
+    """Called once from `ready()`; calling it again changes nothing."""
+    for record in AGGREGATES:
+        aggregate.register(record)
+    for category, project in PROJECTIONS.items():
+        projections.inline(category, project)

@@ -1,0 +1,100 @@
+"""A record as the kernel knows it: data and plain functions, no base class. Pure.
+
+A domain file declares one `Aggregate` and the application registers it in `ready()`. The kernel never learns what a
+user or a form is; it folds events with `evolve` and asks `decide` what a command makes happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from events import errors, types
+from events.conflicts import Policy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """What `decide` may know besides the command and the state: whose record, and the time of the transaction."""
+
+    key: str
+    now: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """One kind of record.
+
+    category        first part of the stream name: ``user`` for ``user-<uuid>``
+    state           msgspec struct of the folded state; its fields are what the merge compares
+    initial         () -> state before the first event
+    evolve          (state, event) -> state; total: ignores events it does not know
+    decide          (command, state, Decision) -> events; raises `errors.Rejected` / `errors.StreamNotFound`
+    commands        command classes this record answers
+    policies        field -> how two concurrent changes of it meet (default: a person decides)
+    rebase          (command, merged fields) -> the command to decide after a merge
+    snapshot_every  events between snapshots; 0 = never
+    state_version   schema version of `state`; a snapshot of another one is ignored and folded again
+    """
+
+    category: str
+    state: type[Any]
+    initial: Callable[[], Any]
+    evolve: Callable[[Any, Any], Any]
+    decide: Callable[[Any, Any, Decision], Sequence[types.Event]]
+    commands: tuple[type[types.CommandData], ...]
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    snapshot_every: int = 50
+    state_version: int = 1
+
+    def fold(self, events: Iterable[types.Event], state: Any = None) -> Any:
+        """The state after `events`, from `state` or from the beginning."""
+        state = self.initial() if state is None else state
+        for event in events:
+            state = self.evolve(state, event)
+        return state
+
+    def dump(self, state: Any) -> types.JsonDict:
+        """The state as JSON, for snapshots and for people."""
+        dumped: types.JsonDict = msgspec.to_builtins(state)
+        return dumped
+
+    def load(self, data: types.JsonDict) -> Any:
+        """A dumped state as its struct; raises `msgspec.ValidationError` when it does not fit."""
+        return msgspec.convert(data, self.state)
+
+
+_by_category: dict[str, Aggregate] = {}
+_by_command: dict[type[types.CommandData], Aggregate] = {}
+
+
+def register(aggregate: Aggregate) -> None:
+    """Make a record known; called from `AppConfig.ready()`. Registering the same one again does nothing."""
+    known = _by_category.get(aggregate.category)
+    if known is not None and known is not aggregate:
+        raise RuntimeError(f"two aggregates share the category {aggregate.category!r}")
+    _by_category[aggregate.category] = aggregate
+    for command in aggregate.commands:
+        _by_command[command] = aggregate
+
+
+def of_category(category: str) -> Aggregate:
+    try:
+        return _by_category[category]
+    except KeyError:
+        raise errors.StreamNotFound(f"No kind of record is called {category!r}.") from None
+
+
+def of_command(command: type[types.CommandData]) -> Aggregate:
+    try:
+        return _by_command[command]
+    except KeyError:
+        raise errors.UnknownCommand(f"No record answers {command.__name__}.") from None
+
+
+def all_aggregates() -> list[Aggregate]:
+    return [_by_category[category] for category in sorted(_by_category)]

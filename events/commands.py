@@ -1,0 +1,311 @@
+"""The one way in for every write. Admin, API, ingest, sync, import and the command line all dispatch here.
+
+`dispatch` is the algorithm:
+
+    1  context    who acts, why, and what caused it
+    2  lock       the record's stream, so that nobody else decides about it meanwhile
+    3  recall     the command's id: known? its first answer is the answer, and nothing happens again
+    4  load       the state: newest usable snapshot + the events after it
+    5  reconcile  moved since `base_version`? three-way merge; what cannot be merged is a `Conflict`
+    6  decide     pure: command + state -> events; none means "unchanged"
+    7  project    read tables, inside this transaction
+    8  append     last but one: positions are drawn late, so the log's head is held back as briefly as can be
+    9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
+
+All of it is one transaction. It is tried again only for what PostgreSQL calls temporary (serialization failure, deadlock)
+and for losing the race to create a stream or an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+import orjson
+import psycopg
+from django.db import connection, transaction
+from django.db.utils import OperationalError
+
+from events import aggregate as aggregates
+from events import context, errors, projections, reconcile, signals, snapshots, store, types
+from events.aggregate import Aggregate, Decision
+from events.types import Command, CommandData, Event, NewEvent
+
+ATTEMPTS: Final = 5
+
+Status = Literal["applied", "merged", "unchanged", "duplicate"]
+T = TypeVar("T")
+
+
+class EventRef(msgspec.Struct, frozen=True):
+    type: str
+    version: int
+    position: int
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to a command.
+
+    status    applied; merged (somebody else changed other things meanwhile); unchanged; duplicate (answered before)
+    version   the stream's version afterwards; position: of the last event, None when nothing was stored
+    merged    what a merge brought together, as notes
+    """
+
+    id: uuid.UUID
+    status: Status
+    stream: str
+    version: int
+    position: int | None
+    events: tuple[EventRef, ...]
+    merged: tuple[types.JsonDict, ...] = ()
+
+
+class _Begun(msgspec.Struct, frozen=True):
+    """What `events_begin` brings back: see its columns."""
+
+    now: datetime
+    fingerprint: bytes | None
+    result: str | None
+    version: int
+    snapshot_version: int | None
+    snapshot: str | None
+    tail: str | None
+
+
+BEGIN = """
+select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot, o_tail
+  from events_begin(%s, %s, %s::int)
+"""
+
+REMEMBER = """
+insert into events_command (id, fingerprint, result)
+select id, decode(fingerprint, 'hex'), result
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, fingerprint text, result jsonb)
+returning id
+"""
+
+
+def dispatch(command: Command) -> Result:
+    """Carry out one command in one transaction; see the module's text for the steps.
+
+    Raises `InvalidCommand`, `Rejected`, `StreamNotFound`, `Conflict`, `IdempotencyKeyReused`, `StoreUnavailable`; then
+    nothing was written. Repeating a command that succeeded returns its first answer with status ``duplicate``.
+    """
+    with context.acting(reason=command.reason or context.current().reason, causation_id=command.id):
+        return _with_retries(partial(_dispatch_once, command))
+
+
+def _dispatch_once(command: Command) -> Result:
+    record = aggregates.of_command(type(command.data))
+    stream = types.stream_name(record.category, command.key)
+    begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
+    if begun.result is not None:
+        return _recalled(command, begun.fingerprint, begun.result)
+    state = _loaded(record, stream, begun)
+    data, notes = _reconciled(command, record, stream, state, begun.version)  # 5
+    decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
+    new = _numbered(stream, begun.version, decided, begun.now)
+    projections.project(new)  # 7
+    placed = _appended(new, {stream: begun.version})  # 8
+    result = _result(command, stream, begun.version, new, placed, notes)
+    _remember([(command, result)])  # 9
+    if snapshots.due(record, begun.version, result.version):
+        snapshots.save(record, stream, result.version, record.fold(decided, state))
+    return result
+
+
+def dispatch_many(commands: Sequence[Command]) -> list[Result]:
+    """Carry out commands in one transaction, all or nothing, with a handful of set-based statements.
+
+    The same steps, events and projections as `dispatch`; commands for one stream are decided in the order given. When one
+    is refused its error is raised with the attribute `command`, and nothing was written.
+    """
+    if not commands:
+        return []
+    if len({command.id for command in commands}) != len(commands):
+        raise errors.InvalidCommand("Two commands share one id.", {"id": "occurs twice"})
+    with context.acting(causation_id=context.current().causation_id):
+        return _with_retries(partial(_dispatch_set, commands))
+
+
+LOCK_MANY = """
+select stream, version from events_stream where stream = any(%s) order by stream for update
+"""
+
+RECALL_MANY = "select id, fingerprint, result::text from events_command where id = any(%s)"
+
+
+def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
+    streams = {command.id: _stream_of(command) for command in commands}
+    now: datetime = store.query("select now()")[0][0]
+    before = dict(store.query(LOCK_MANY, (sorted(set(streams.values())),)))  # 2
+    known = {row[0]: row[1:] for row in store.query(RECALL_MANY, ([command.id for command in commands],))}  # 3
+    fresh = [command for command in commands if command.id not in known]
+    states = {stream: snapshots.state(stream) for stream in sorted({streams[c.id] for c in fresh} & before.keys())}  # 4
+    decided: dict[uuid.UUID, list[NewEvent]] = {}
+    notes: dict[uuid.UUID, tuple[types.JsonDict, ...]] = {}
+    for command in fresh:
+        decided[command.id], notes[command.id] = _decided_in_set(command, streams[command.id], states, now)  # 5, 6
+    new = [event for command in fresh for event in decided[command.id]]
+    projections.project(sorted(new, key=lambda event: types.category_of(event.stream)))  # 7
+    placed = _appended(new, before)  # 8
+    results = {
+        command.id: _result(
+            command, streams[command.id], before.get(streams[command.id], 0), decided[command.id], placed, notes[command.id]
+        )
+        for command in fresh
+    }
+    _remember([(command, results[command.id]) for command in fresh])  # 9
+    return [results.get(command.id) or _recalled(command, *known[command.id]) for command in commands]
+
+
+def _decided_in_set(
+    command: Command, stream: str, states: dict[str, tuple[Any, int]], now: datetime
+) -> tuple[list[NewEvent], tuple[types.JsonDict, ...]]:
+    """Steps 5 and 6 for one of many; `states` moves on, so that the next command for the stream sees what this one did."""
+    record = aggregates.of_command(type(command.data))
+    state, version = states.get(stream) or (record.initial(), 0)
+    try:
+        data, notes = _reconciled(command, record, stream, state, version)
+        events = record.decide(data, state, Decision(key=command.key, now=now))
+    except errors.EventsError as error:
+        error.command = command  # type: ignore[attr-defined]
+        raise
+    states[stream] = (record.fold(events, state), version + len(events))
+    return _numbered(stream, version, events, now), notes
+
+
+def _stream_of(command: Command) -> str:
+    return types.stream_name(aggregates.of_command(type(command.data)).category, command.key)
+
+
+def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:
+    """Snapshot + tail; a snapshot that does not fit this release's state is folded again from the beginning."""
+    if begun.version == 0:
+        return record.initial()
+    state = snapshots.decode(record, begun.snapshot) if begun.snapshot else None
+    if begun.snapshot and state is None:
+        return record.fold(event.event for event in store.read_stream(stream))
+    tail = orjson.loads(begun.tail) if begun.tail else []
+    return record.fold((types.decode_event(name, version, data) for name, version, data in tail), state)
+
+
+def _reconciled(
+    command: Command, record: Aggregate, stream: str, state: Any, version: int
+) -> tuple[CommandData, tuple[types.JsonDict, ...]]:
+    """Step 5: the command as it applies to the state of now, and what was merged to get there."""
+    if command.base_version is None or command.base_version == version:
+        return command.data, ()
+    if not 0 <= command.base_version <= version:
+        raise errors.InvalidCommand(fields={"base_version": f"This record is at version {version}."})
+    return reconcile.reconcile(command, record, stream, state, version)
+
+
+def _numbered(stream: str, version: int, events: Iterable[Event], now: datetime) -> list[NewEvent]:
+    return [
+        NewEvent(stream=stream, version=number, data=event, event_id=types.new_id(), recorded_at=now)
+        for number, event in enumerate(events, start=version + 1)
+    ]
+
+
+def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> dict[tuple[str, int], int]:
+    """Step 8: store the events; returns (stream, version) -> position."""
+    if not new:
+        return {}
+    by_stream: dict[str, list[NewEvent]] = {}
+    for event in new:
+        by_stream.setdefault(event.stream, []).append(event)
+    stored = store.append_many(
+        [
+            store.Append(
+                stream=stream,
+                events=[event.data for event in events],
+                expected=before.get(stream, store.NO_STREAM),
+                event_ids=[event.event_id for event in events],
+            )
+            for stream, events in by_stream.items()
+        ]
+    )
+    top = max(appended.position for appended in stored)
+    listed = list(new)
+    transaction.on_commit(
+        lambda: signals.events_recorded.send_robust(sender=None, events=listed, position=top), robust=True
+    )
+    return {
+        (event.stream, event.version): position
+        for appended in stored
+        for event, position in zip(by_stream[appended.stream], appended.positions, strict=True)
+    }
+
+
+def _result(  # noqa: PLR0913 - the parts of an answer
+    command: Command,
+    stream: str,
+    version: int,
+    new: Sequence[NewEvent],
+    placed: dict[tuple[str, int], int],
+    notes: tuple[types.JsonDict, ...],
+) -> Result:
+    refs = tuple(EventRef(event.type, event.version, placed[event.stream, event.version]) for event in new)
+    status: Status = "unchanged" if not refs else "merged" if notes else "applied"
+    return Result(
+        id=command.id,
+        status=status,
+        stream=stream,
+        version=refs[-1].version if refs else version,
+        position=refs[-1].position if refs else None,
+        events=refs,
+        merged=notes if refs else (),
+    )
+
+
+def fingerprint(command: Command) -> bytes:
+    """What makes two commands the same one: everything but who sends it and why."""
+    content = (command.type, command.key, command.base_version, command.data)
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+
+
+def _remember(answers: Sequence[tuple[Command, Result]]) -> None:
+    """Step 9: the answers under their ids, written once; the primary key is the last gate against a twin."""
+    rows = [{"id": c.id, "fingerprint": fingerprint(c).hex(), "result": result} for c, result in answers]
+    if rows:
+        store.query(REMEMBER, (msgspec.json.encode(rows).decode(),))
+
+
+def _recalled(command: Command, known: bytes | None, result: str) -> Result:
+    """The first answer to a command that was carried out before."""
+    if known is None or bytes(known) != fingerprint(command):
+        raise errors.IdempotencyKeyReused(f"The id {command.id} was already used for a different command.")
+    return msgspec.structs.replace(msgspec.json.decode(result, type=Result), status="duplicate")
+
+
+# -- trying again ---------------------------------------------------------------------------------------------------
+
+
+def _with_retries(once: Callable[[], T]) -> T:
+    """Run `once` in a transaction, again when it lost a race that a fresh look can settle. Inside somebody else's
+    transaction there is no fresh look, so there it is tried once.
+    """
+    nested = connection.in_atomic_block
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with transaction.atomic():
+                return once()
+        except (psycopg.Error, OperationalError, errors.WrongExpectedVersion) as error:
+            if nested or attempt == ATTEMPTS or not _temporary(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _temporary(error: Exception) -> bool:
+    if isinstance(error, errors.WrongExpectedVersion):
+        return True
+    cause = error if isinstance(error, psycopg.Error) else error.__cause__
+    if isinstance(cause, psycopg.errors.UniqueViolation):
+        return cause.diag.constraint_name == "events_command_pkey"
+    return isinstance(cause, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)

@@ -1,0 +1,163 @@
+"""Every way the event store says no. One root; the docstring is the message a person reads by default.
+
+`code` is stable and travels to the API (`application/problem+json`); `status` is the HTTP status it maps to, kept here
+so that a new error cannot be forgotten by the layer above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class EventsError(Exception):
+    """Something went wrong in the event store."""
+
+    code: ClassVar[str] = "events_error"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+# -- what the caller sent -------------------------------------------------------------------------------------------
+
+
+class InvalidEvent(EventsError):
+    """The event cannot be stored: its type is unknown, its data is not JSON, or it is too large."""
+
+    code = "invalid_event"
+    status = 400
+
+
+class UnknownEventType(InvalidEvent):
+    """No event of this name is registered."""
+
+    code = "unknown_event_type"
+
+
+class EventTooLarge(InvalidEvent):
+    """The event is larger than the store accepts."""
+
+    code = "event_too_large"
+    status = 413
+
+
+class DuplicateEvent(EventsError):
+    """An event with this id is already stored."""
+
+    code = "duplicate_event"
+    status = 409
+
+
+class UnknownCommand(EventsError):
+    """No command of this name is registered."""
+
+    code = "unknown_command"
+    status = 400
+
+
+class InvalidCommand(EventsError):
+    """The command is malformed; `fields` has one message per field."""
+
+    code = "invalid"
+    status = 422
+
+    def __init__(self, message: str | None = None, fields: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.fields: dict[str, str] = dict(fields or {})
+
+
+class Rejected(InvalidCommand):
+    """The record's rules do not allow this change."""
+
+    code = "rejected"
+
+
+class StreamNotFound(EventsError):
+    """There is no such record."""
+
+    code = "not_found"
+    status = 404
+
+
+class IdempotencyKeyReused(EventsError):
+    """This command id was already used for a different command."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+# -- what somebody else did meanwhile -------------------------------------------------------------------------------
+
+
+class WrongExpectedVersion(EventsError):
+    """The stream is not at the version the writer expected."""
+
+    code = "wrong_expected_version"
+    status = 409
+
+    def __init__(self, stream: str, expected: int | str, actual: int) -> None:
+        super().__init__(f"Stream {stream} is at version {actual}, expected {expected}.")
+        self.stream, self.expected, self.actual = stream, expected, actual
+
+
+class Conflict(EventsError):
+    """Somebody else changed the same fields since this record was opened."""
+
+    code = "conflict"
+    status = 409
+
+    def __init__(  # noqa: PLR0913 - the three versions and where they stand
+        self,
+        *,
+        stream: str,
+        base_version: int,
+        version: int,
+        base: Mapping[str, Any],
+        theirs: Mapping[str, Any],
+        mine: Mapping[str, Any],
+        fields: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.stream, self.base_version, self.version = stream, base_version, version
+        self.base, self.theirs, self.mine, self.fields = dict(base), dict(theirs), dict(mine), list(fields)
+
+
+# -- the database ---------------------------------------------------------------------------------------------------
+
+
+class AppendOnly(EventsError):
+    """Stored events are never changed or deleted."""
+
+    code = "append_only"
+
+
+class StoreUnavailable(EventsError):
+    """The database cannot be reached; nothing was stored."""
+
+    code = "store_unavailable"
+    status = 503
+
+
+class LeaseLost(EventsError):
+    """Another runner took over this subscription."""
+
+    code = "lease_lost"
+
+
+class HistoryRewound(EventsError):
+    """A checkpoint is ahead of the log: history was rewound, and continuing would skip events."""
+
+    code = "history_rewound"
+
+
+class WaitTimeout(EventsError):
+    """The projection did not reach the position in time."""
+
+    code = "wait_timeout"
+    status = 504

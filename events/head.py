@@ -1,0 +1,80 @@
+"""The safe head: how far the log can be read without ever missing an event, and who holds it back.
+
+Three statements, in this order, each with a snapshot of its own (READ COMMITTED, no surrounding REPEATABLE READ):
+
+    1  S := the sequence's last value
+    2  F := the lowest floor published by a transaction still open
+    3  read positions up to least(S, F)
+
+Let p <= least(S, F) have been drawn by transaction T. Draws only go up, so p <= S means p was drawn before 1. T published
+its floor f < p before drawing, hence before 1. Had T still been open at 2, F <= f < p, a contradiction. So T had ended before
+2, PostgreSQL makes rows visible before it drops locks, and 3 takes its snapshot later: T's rows are seen. Nothing at or
+below the head can appear any more.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from events import store
+
+LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
+
+# The key is (17779 << 48) | floor; pg_locks shows it as two 32-bit halves.
+FLOOR_SQL = """
+select min(((classid::bigint & 65535) << 32) | objid::bigint) from pg_locks
+ where locktype = 'advisory' and objsubid = 1 and (classid::bigint >> 16) = 17779
+   and database = (select oid from pg_database where datname = current_database())
+"""
+
+EPOCH_SQL = "select epoch::text from events_epoch"
+
+BLAME_SQL = """
+select ((l.classid::bigint & 65535) << 32) | l.objid::bigint, l.pid, a.usename, a.application_name, a.client_addr::text,
+       a.state, a.xact_start, a.query, extract(epoch from clock_timestamp() - a.xact_start)
+  from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+ where l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint >> 16) = 17779
+   and l.database = (select oid from pg_database where datname = current_database())
+ order by 1, a.xact_start
+"""
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """A session whose open append holds the head back. `pid` is None for a prepared transaction."""
+
+    floor: int
+    pid: int | None
+    user: str | None
+    application: str | None
+    address: str | None
+    state: str | None
+    since: datetime | None
+    query: str | None
+    seconds: float | None
+
+
+def last() -> int:
+    """The last position drawn, committed or not."""
+    value: int = store.query(LAST_SQL)[0][0]
+    return value
+
+
+def safe() -> int:
+    """The head: nothing at or below it can still appear. Read it *before* the rows it is meant to bound."""
+    drawn = last()
+    floor = store.query(FLOOR_SQL)[0][0]
+    return drawn if floor is None else min(drawn, floor)
+
+
+def epoch() -> str:
+    """Which history positions belong to; changes when positions may have been issued twice."""
+    value: str = store.query(EPOCH_SQL)[0][0]
+    return value
+
+
+def blame() -> list[Holder]:
+    """Sessions with an open append, the one that holds the head back first."""
+    names = Holder.__struct_fields__
+    return [Holder(**dict(zip(names, row, strict=True))) for row in store.query(BLAME_SQL)]

@@ -1,0 +1,78 @@
+"""The tables of the store as Django sees them, for reading. Their truth is `events/sql`; the only writer is `store`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class StoredEvent(models.Model):
+    """A row of the log. `position` orders everything; `(stream, version)` orders one record."""
+
+    position = models.BigIntegerField(_("position"), primary_key=True)
+    stream = models.TextField(_("stream"))
+    version = models.BigIntegerField(_("version"))
+    type = models.TextField(_("type"))
+    schema_version = models.SmallIntegerField(_("schema version"))
+    data = models.JSONField(_("data"))
+    event_id = models.UUIDField(_("event id"))
+    recorded_at = models.DateTimeField(_("recorded at"))
+    actor = models.TextField(_("actor"))
+    reason = models.TextField(_("reason"), null=True)  # noqa: DJ001 - null is "none given"
+    correlation_id = models.UUIDField(_("correlation id"), null=True)
+    causation_id = models.UUIDField(_("causation id"), null=True)
+    metadata = models.JSONField(_("metadata"))
+    hash = models.BinaryField(_("hash"))
+
+    class Meta:
+        managed = False
+        db_table = "events_event"
+        default_permissions = ("view",)
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+
+    def __str__(self) -> str:
+        return f"{self.position} {self.stream} v{self.version} {self.type}"
+
+
+class Stream(models.Model):
+    """A record's stream: its last version and the head of its hash chain."""
+
+    stream = models.TextField(_("stream"), primary_key=True)
+    version = models.BigIntegerField(_("version"))
+    hash = models.BinaryField(_("hash"))
+
+    class Meta:
+        managed = False
+        db_table = "events_stream"
+        default_permissions: ClassVar[tuple[str, ...]] = ("view",)
+        verbose_name = _("stream")
+        verbose_name_plural = _("streams")
+
+    def __str__(self) -> str:
+        return f"{self.stream} v{self.version}"
+
+
+class Checkpoint(models.Model):
+    """How far a subscription has come, who runs it, and what it stumbled on last."""
+
+    name = models.TextField(_("name"), primary_key=True)
+    position = models.BigIntegerField(_("position"))
+    epoch = models.UUIDField(_("epoch"))
+    fence = models.BigIntegerField(_("fence"))
+    owner = models.TextField(_("owner"), null=True)  # noqa: DJ001
+    leased_until = models.DateTimeField(_("leased until"), null=True)
+    updated_at = models.DateTimeField(_("updated at"))
+    error = models.TextField(_("error"), null=True)  # noqa: DJ001
+
+    class Meta:
+        managed = False
+        db_table = "events_checkpoint"
+        default_permissions = ("view", "change")
+        verbose_name = _("subscription")
+        verbose_name_plural = _("subscriptions")
+
+    def __str__(self) -> str:
+        return f"{self.name} @ {self.position}"

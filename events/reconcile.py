@@ -1,0 +1,62 @@
+"""A command decided against an older version of its record, carried over to the version of now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from events import conflicts, errors, snapshots, types
+from events.aggregate import Aggregate, Decision
+from events.types import Command, CommandData
+
+
+def reconcile(
+    command: Command, record: Aggregate, stream: str, state: Any, version: int
+) -> tuple[CommandData, tuple[types.JsonDict, ...]]:
+    """Merge what the command wants at its `base_version` with what happened since.
+
+    The base is rebuilt from the store, never taken from the client; "mine" is the base as the command alone would have
+    left it, so what the domain normalises is compared normalised. Returns the command for the state of now and notes on
+    what came from whom. Raises `Conflict` when both sides changed the same thing, or when the command is no edit of
+    fields (a deletion, say) and the record moved: then a person looks again.
+    """
+    base_state, base_version = snapshots.state(stream, command.base_version)
+    base, theirs = record.dump(base_state), record.dump(state)
+    mine = record.dump(_as_if_alone(command, record, base_state))
+    if not _edits_fields(command.data, record):
+        moved = sorted(name for name in theirs.keys() | base.keys() if theirs.get(name) != base.get(name))
+        if moved:
+            raise _conflict(stream, base_version, version, base, theirs, mine, moved)
+        return command.data, ()
+    merged = conflicts.merge(base, theirs, mine, record.policies)
+    if merged.conflicts:
+        fields = sorted({conflict.path for conflict in merged.conflicts})
+        raise _conflict(stream, base_version, version, base, theirs, mine, fields)
+    wanted = {name: value for name, value in merged.changed.items() if name in command.data.__struct_fields__}
+    data = msgspec.convert(wanted, type(command.data))
+    return data, tuple(note.to_dict() for note in merged.notes)
+
+
+def _as_if_alone(command: Command, record: Aggregate, base_state: Any) -> Any:
+    at = Decision(key=command.key, now=types.EPOCH_START)
+    return record.fold(record.decide(command.data, base_state, at), base_state)
+
+
+def _edits_fields(data: CommandData, record: Aggregate) -> bool:
+    """Is every field of the command a field of the record? Then two of them can meet field by field."""
+    return bool(data.__struct_fields__) and set(data.__struct_fields__) <= set(record.state.__struct_fields__)
+
+
+def _conflict(  # noqa: PLR0913 - the three versions and where they stand
+    stream: str,
+    base_version: int,
+    version: int,
+    base: types.JsonDict,
+    theirs: types.JsonDict,
+    mine: types.JsonDict,
+    fields: list[str],
+) -> errors.Conflict:
+    return errors.Conflict(
+        stream=stream, base_version=base_version, version=version, base=base, theirs=theirs, mine=mine, fields=fields
+    )

@@ -1,0 +1,91 @@
+"""States folded so far, so that a long stream need not be folded from its beginning.
+
+A snapshot is a cache: one of another `state_version` is ignored and folded again, one newer than the version asked for is
+never used, and losing them all costs time only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from events import store, types
+from events.aggregate import Aggregate, of_category
+from events.types import category_of
+
+LOAD = """
+select version, state::text from events_snapshot
+ where stream = %(stream)s and state_version = %(state_version)s
+   and version <= coalesce(%(version)s::bigint, 9223372036854775807)
+ order by version desc limit 1
+"""
+
+SAVE = """
+insert into events_snapshot (stream, version, state_version, state) values (%s, %s, %s, %s::jsonb)
+on conflict (stream, version) do update set state_version = excluded.state_version, state = excluded.state
+returning version
+"""
+
+PRUNE = """
+delete from events_snapshot s using (
+    select stream, version, row_number() over (partition by stream order by version desc) as age from events_snapshot
+) old where s.stream = old.stream and s.version = old.version and old.age > %s returning 1
+"""
+
+
+def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple[Any, int]:
+    """The newest usable snapshot at or below `version` as (state, version); (None, 0) where there is none."""
+    found = store.query(LOAD, {"stream": stream, "state_version": aggregate.state_version, "version": version})
+    if not found:
+        return None, 0
+    state = decode(aggregate, found[0][1])
+    return (state, found[0][0]) if state is not None else (None, 0)
+
+
+def decode(aggregate: Aggregate, text: str) -> Any:
+    """A stored snapshot as a state, or None when it does not fit the state of this release."""
+    try:
+        return aggregate.load(orjson.loads(text))
+    except msgspec.ValidationError:
+        return None
+
+
+def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
+    """Keep the state of `stream` at `version`."""
+    dumped = msgspec.json.encode(aggregate.dump(state)).decode()
+    store.query(SAVE, (stream, version, aggregate.state_version, dumped))
+
+
+def due(aggregate: Aggregate, before: int, after: int) -> bool:
+    """Has the stream crossed a multiple of `snapshot_every` between these versions?"""
+    every = aggregate.snapshot_every
+    return every > 0 and before // every < after // every
+
+
+def prune(keep: int = 3) -> int:
+    """Drop all but the newest `keep` snapshots of each stream; returns how many went."""
+    return len(store.query(PRUNE, (keep,)))
+
+
+# -- state at any version and at any instant ------------------------------------------------------------------------
+
+
+def state(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[Any, int]:
+    """The state of a record as (state, version): now, at an earlier `version`, or as it was `at` an instant.
+
+    Version 0 with the initial state means that there was nothing yet.
+    """
+    aggregate = of_category(category_of(stream))
+    folded, reached = (None, 0) if at is not None else load(aggregate, stream, version)
+    tail = store.read_stream(stream, reached, upto=version, at=at)
+    reached = tail[-1].version if tail else reached
+    return aggregate.fold((event.event for event in tail), folded), reached
+
+
+def state_dict(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[types.JsonDict, int]:
+    """`state` as JSON values, for people and for the wire."""
+    folded, reached = state(stream, version, at)
+    return of_category(category_of(stream)).dump(folded), reached

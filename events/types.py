@@ -1,0 +1,290 @@
+"""What happened, what is asked for, and how both are named in storage. Pure: msgspec and the standard library only.
+
+Stored names are explicit strings with a schema version, never class paths, so a class may move or be renamed without
+touching history. Events and commands are frozen `msgspec.Struct`s; a registry maps name to class at import time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from events import errors
+
+EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+JsonDict: TypeAlias = dict[str, Any]
+Upcaster: TypeAlias = Callable[[JsonDict], JsonDict]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all event data: something that happened, in the past tense. Register subclasses with `@event_type`."""
+
+
+class CommandData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of all command data: something asked for, in the imperative. Register subclasses with `@command_type`.
+
+    Fields that an update may leave alone default to `msgspec.UNSET`: missing is not null.
+    """
+
+
+E = TypeVar("E", bound=type[Event])
+C = TypeVar("C", bound=type[CommandData])
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """A registered event: its stored name, its class, the schema version written today, and the road from old ones."""
+
+    name: str
+    cls: type[Event]
+    schema_version: int
+    upcasters: dict[int, Upcaster]
+
+
+class CommandType(msgspec.Struct, frozen=True):
+    name: str
+    cls: type[CommandData]
+
+
+_events: dict[str, EventType] = {}
+_event_names: dict[type[Event], EventType] = {}
+_commands: dict[str, CommandType] = {}
+_command_names: dict[type[CommandData], CommandType] = {}
+
+
+def event_type(name: str, schema_version: int = 1) -> Callable[[E], E]:
+    """Register an event class under the name it is stored by. Two classes under one name refuse to start."""
+
+    def register(cls: E) -> E:
+        if name in _events:
+            raise RuntimeError(f"event type {name!r} is registered twice: {_events[name].cls!r} and {cls!r}")
+        _events[name] = _event_names[cls] = EventType(name, cls, schema_version, {})
+        return cls
+
+    return register
+
+
+def upcaster(name: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
+    """Register the step from `from_version` to the next: plain `dict -> dict`, written right under its event."""
+
+    def register(step: Upcaster) -> Upcaster:
+        steps = event_type_of(name).upcasters
+        if from_version in steps:
+            raise RuntimeError(f"{name} has two upcasters from schema version {from_version}")
+        steps[from_version] = step
+        return step
+
+    return register
+
+
+def command_type(name: str) -> Callable[[C], C]:
+    """Register a command class under its name on the wire."""
+
+    def register(cls: C) -> C:
+        if name in _commands:
+            raise RuntimeError(f"command {name!r} is registered twice: {_commands[name].cls!r} and {cls!r}")
+        _commands[name] = _command_names[cls] = CommandType(name, cls)
+        return cls
+
+    return register
+
+
+def event_type_of(event: str | type[Event]) -> EventType:
+    """The registration of a stored name or an event class; raises `UnknownEventType`."""
+    found = _events.get(event) if isinstance(event, str) else _event_names.get(event)
+    if found is None:
+        raise errors.UnknownEventType(f"No event type {event!r} is registered.")
+    return found
+
+
+def command_type_of(command: str | type[CommandData]) -> CommandType:
+    """The registration of a command name or class; raises `UnknownCommand`."""
+    found = _commands.get(command) if isinstance(command, str) else _command_names.get(command)
+    if found is None:
+        raise errors.UnknownCommand(f"No command {command!r} is registered.")
+    return found
+
+
+def event_types() -> Iterator[EventType]:
+    """All registered event types, by name."""
+    return iter(sorted(_events.values(), key=lambda t: t.name))
+
+
+def command_types() -> Iterator[CommandType]:
+    """All registered commands, by name."""
+    return iter(sorted(_commands.values(), key=lambda t: t.name))
+
+
+def upcast(name: str, schema_version: int, data: JsonDict) -> JsonDict:
+    """Bring stored data to the newest shape, one version at a time.
+
+    Raises `InvalidEvent` for a missing step or for data written by a newer release.
+    """
+    known = event_type_of(name)
+    if schema_version > known.schema_version:
+        raise errors.InvalidEvent(f"{name} schema version {schema_version} is newer than this release understands.")
+    for version in range(schema_version, known.schema_version):
+        step = known.upcasters.get(version)
+        if step is None:
+            raise errors.InvalidEvent(f"{name} has no upcaster from schema version {version}.")
+        data = step(data)
+    return data
+
+
+def decode_event(name: str, schema_version: int, data: JsonDict) -> Event:
+    """Stored data as its typed event, upcast to the newest shape; unknown properties are ignored."""
+    known = event_type_of(name)
+    if schema_version != known.schema_version:
+        data = upcast(name, schema_version, data)
+    try:
+        return msgspec.convert(data, known.cls)
+    except msgspec.ValidationError as error:
+        raise errors.InvalidEvent(f"{name} v{schema_version}: {error}") from error
+
+
+def decode_command(name: str, data: Mapping[str, Any]) -> CommandData:
+    """Data off the wire as a typed command; raises `UnknownCommand` or `InvalidCommand` naming the field."""
+    known = command_type_of(name)
+    try:
+        return msgspec.convert(data, known.cls)
+    except msgspec.ValidationError as error:
+        field, message = _field_of(str(error))
+        raise errors.InvalidCommand(fields={field: message}) from error
+
+
+def _field_of(message: str) -> tuple[str, str]:
+    """Split msgspec's "… - at `$.email`" into the field it names and the rest."""
+    text, _, path = message.partition(" - at `$.")
+    if path:
+        return path.rstrip("`").split(".")[0].split("[")[0], text
+    if "`" in text:  # "Object missing required field `email`", "Object contains unknown field `x`"
+        return text.split("`")[-2].removeprefix("$.").removeprefix("$") or "data", text
+    return "data", text
+
+
+def to_builtins(value: Any) -> Any:
+    """Structs, dates and UUIDs as JSON values, unset fields left out."""
+    return msgspec.to_builtins(value)
+
+
+class NewEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event on its way into a stream, numbered but without a position yet. What inline projections see.
+
+    `data` is the typed event; `recorded_at` the database's transaction time, the same that the store writes.
+    """
+
+    stream: str
+    version: int
+    data: Event
+    event_id: uuid.UUID
+    recorded_at: datetime
+
+    @property
+    def key(self) -> str:
+        """The record's id: the stream's name after its category."""
+        return key_of(self.stream)
+
+    @property
+    def type(self) -> str:
+        return event_type_of(type(self.data)).name
+
+
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as the store returns it.
+
+    position        place in the whole log: ascending in commit-safe order, with holes, never reused
+    stream, version the record's stream and the event's number in it, from 1 without holes
+    type            stored name, such as ``user.created``
+    data            the JSON object as stored but upcast; `event` decodes it to its class
+    recorded_at     the database's time of the transaction that wrote it
+    actor           who: ``staff:<id>``, ``key:<id>``, ``system`` …
+    """
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    schema_version: int
+    data: JsonDict
+    event_id: uuid.UUID
+    recorded_at: datetime
+    actor: str
+    reason: str | None
+    correlation_id: uuid.UUID | None
+    causation_id: uuid.UUID | None
+    metadata: JsonDict
+
+    @property
+    def key(self) -> str:
+        return key_of(self.stream)
+
+    @property
+    def category(self) -> str:
+        return category_of(self.stream)
+
+    @property
+    def event(self) -> Event:
+        """`data` as its typed event. Raises `UnknownEventType` or `InvalidEvent`."""
+        return msgspec.convert(self.data, event_type_of(self.type).cls)
+
+    def wire(self) -> JsonDict:
+        """The event as the API and the socket show it (`spec`: one shape for both)."""
+        shown: JsonDict = {
+            "position": self.position,
+            "stream": self.stream,
+            "version": self.version,
+            "event": self.type,
+            "schema_version": self.schema_version,
+            "data": self.data,
+            "timestamp": self.recorded_at.isoformat().replace("+00:00", "Z"),
+            "actor": self.actor,
+            "correlation_id": str(self.correlation_id) if self.correlation_id else None,
+            "causation_id": str(self.causation_id) if self.causation_id else None,
+            "event_id": str(self.event_id),
+        }
+        if self.reason:
+            shown["reason"] = self.reason
+        return shown
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """One write asked for. `id` is its idempotency key; `key` names the record (chosen by the client on create).
+
+    `base_version` is the version the editor opened: with it, a change made meanwhile by somebody else is noticed.
+    """
+
+    id: uuid.UUID
+    key: str
+    data: CommandData
+    base_version: int | None = None
+    reason: str | None = None
+
+    @property
+    def type(self) -> str:
+        return command_type_of(type(self.data)).name
+
+
+def stream_name(category: str, key: str | uuid.UUID) -> str:
+    return f"{category}-{key}"
+
+
+def category_of(stream: str) -> str:
+    return stream.partition("-")[0]
+
+
+def key_of(stream: str) -> str:
+    return stream.partition("-")[2]
+
+
+def new_id() -> uuid.UUID:
+    """A UUID version 7 (RFC 9562 §5.7): time-ordered, so that its index grows at one end."""
+    millis = time.time_ns() // 1_000_000
+    rand = int.from_bytes(os.urandom(10))
+    value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (rand >> 68 & 0xFFF) << 64 | 0b10 << 62 | rand & (1 << 62) - 1
+    return uuid.UUID(int=value)

@@ -1,0 +1,87 @@
+"""What an orchestrator asks: is the process alive, may it be sent people.
+
+PostgreSQL makes it true, Valkey makes it fast: without the first we are not ready, without the second only slower.
+The answers name states, never addresses or errors: anybody may read them.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import psycopg
+import redis
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.migrations.loader import MigrationLoader
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
+VALKEY_SECONDS = 1.0
+APPLIED = "SELECT app, name FROM django_migrations"
+
+log = logging.getLogger(__name__)
+
+
+@never_cache
+@require_safe
+def livez(_request: HttpRequest) -> JsonResponse:
+    """200 as long as this process answers at all."""
+    return JsonResponse({"status": "ok"})
+
+
+@never_cache
+@require_safe
+def readyz(_request: HttpRequest) -> JsonResponse:
+    """200 when the database answers and is migrated, else 503. Valkey's absence is told, not punished."""
+    checks = {"database": database(), "valkey": valkey()}
+    ready = checks["database"] == "ok"
+    status = "unavailable" if not ready else "ok" if checks["valkey"] == "ok" else "degraded"
+    return JsonResponse({"status": status, "checks": checks}, status=200 if ready else 503)
+
+
+def database() -> str:
+    """`ok`, `migrations pending` or `unreachable`. Over a connection of its own: a pool that others have emptied is
+    a busy site, not a missing database."""
+    try:
+        with psycopg.connect(**_parameters(), autocommit=True) as connection:
+            applied = set(connection.execute(APPLIED).fetchall())
+    except psycopg.errors.UndefinedTable:
+        return "migrations pending"
+    except psycopg.Error as error:
+        log.warning("readyz: database: %s", error)
+        return "unreachable"
+    return "ok" if wanted_migrations() <= applied else "migrations pending"
+
+
+def valkey() -> str:
+    """`ok` or `unreachable`."""
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=VALKEY_SECONDS, socket_connect_timeout=VALKEY_SECONDS
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        log.warning("readyz: valkey: %s", error)
+        return "unreachable"
+    finally:
+        client.close()
+    return "ok"
+
+
+@functools.cache
+def wanted_migrations() -> frozenset[tuple[str, str]]:
+    """What this version of the code needs, read from the files once."""
+    return frozenset(MigrationLoader(None).graph.leaf_nodes())
+
+
+def _parameters() -> dict[str, object]:
+    given = connections[DEFAULT_DB_ALIAS].get_connection_params()
+    known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
+    return {name: given[name] for name in known if name in given} | {
+        "connect_timeout": DATABASE_SECONDS,
+        "options": f"-c statement_timeout={DATABASE_SECONDS * 1000}",
+        "application_name": "readyz",
+    }

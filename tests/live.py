@@ -1,0 +1,189 @@
+"""The product as processes of its own, for tests that need real sockets, real restarts and a real browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from backoffice import embedded
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROLES = ("admin", "manager", "agent", "viewer", "dpo")
+PASSWORD = "correct horse battery staple"
+READY_SECONDS = 60
+STOP_SECONDS = 15
+STAFF = f"""
+from backoffice.models import Staff
+for role in {ROLES!r}:
+    Staff.objects.create_user(
+        username=role, password={PASSWORD!r}, role=role, is_staff=True, is_superuser=role == "admin"
+    )
+"""
+
+
+class Stack:
+    """Web and subscriptions on a database (and a Valkey) of their own.
+
+    `url` is the site's address, `env` what its processes see. Tests reach the database with `query`, never with the
+    ORM: that one belongs to the test process and its own database.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.database = f"test_live_{name}"
+        self.folder = Path(os.environ["DATA_DIR"]) / "live"
+        self.folder.mkdir(exist_ok=True)
+        self.database_url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{self.database}").geturl()
+        self.valkey: embedded.Valkey | None = None
+        self.port = embedded.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env: dict[str, str] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    # -- the whole ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._create_database()
+        redis_url = os.environ["REDIS_URL"]
+        if "FORMEASE_TEST_VALKEY" in os.environ:
+            self.valkey = embedded.Valkey(self.folder, durable=False)
+            self.valkey.start()
+            redis_url = self.valkey.url()
+        self.env = os.environ | {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": redis_url,
+            "REDIS_PREFIX": f"{self.database}",
+            "DATA_DIR": str(self.folder),
+            "PORT": str(self.port),
+            "DEBUG": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("shell", "--verbosity", "0", "-c", STAFF)
+        self.heal()
+
+    def heal(self) -> None:
+        """Start whatever a test stopped."""
+        if self.valkey and not self.valkey.running:
+            self.valkey.start()
+        if not self.running("web"):
+            self.start_web()
+        if not self.running("subscriptions"):
+            self.start_subscriptions()
+
+    def stop(self) -> None:
+        for name in ("web", "worker", "subscriptions"):
+            self.stop_process(name)
+        if self.valkey:
+            self.valkey.stop()
+        self._drop_database()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- its processes --------------------------------------------------------------------------------------------
+
+    def start_web(self) -> None:
+        """On the same port as before, so that open pages come back to it; returns when /readyz says 200."""
+        options = ["--host", "127.0.0.1", "--port", str(self.port), "--ws", "websockets-sansio"]
+        options += ["--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "5", "--no-access-log"]
+        self._spawn("web", ["-m", "uvicorn", "backoffice.asgi:application", *options])
+        if not embedded.wait_until(lambda: not self.running("web") or self.is_ready(), READY_SECONDS) or not (
+            self.running("web")
+        ):
+            raise RuntimeError(f"the web process did not get ready:\n{self.log('web')}")
+
+    def start_subscriptions(self) -> None:
+        self._spawn("subscriptions", ["manage.py", "run_subscriptions"])
+
+    def start_worker(self) -> None:
+        self._spawn("worker", ["-m", "celery", "-A", "backoffice", "worker", "-c", "1"])
+
+    def kill_web(self) -> None:
+        self.kill_process("web")
+
+    def kill_process(self, name: str) -> None:
+        """As if the power went."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def stop_process(self, name: str) -> None:
+        """As in a deploy: SIGTERM, and time to say good-bye."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def running(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def _spawn(self, name: str, program: Sequence[str]) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                embedded.bound([sys.executable, *program], orphan_signal=signal.SIGKILL),
+                cwd=PROJECT,
+                env=self.env | {"SERVICE_NAME": name},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+            return answer.status == 200
+        return False
+
+    # -- its data -------------------------------------------------------------------------------------------------
+
+    def manage(self, *arguments: str, stdin: str = "") -> str:
+        """Run a `manage.py` command against this stack; its output, or an error that shows it."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=PROJECT,
+            env=self.env,
+            input=stdin,
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"manage.py {arguments[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Rows of one SQL statement (committed), for what a test sets up or counts behind the product's back."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def _create_database(self) -> None:
+        self._drop_database()
+        with self._maintenance() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.database)))
+
+    def _drop_database(self) -> None:
+        with self._maintenance() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.database)))
+
+    def _maintenance(self) -> psycopg.Connection[tuple[Any, ...]]:
+        return psycopg.connect(urlsplit(self.database_url)._replace(path="/postgres").geturl(), autocommit=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,3 +13,7 @@ class BackofficeConfig(AppConfig):
         from backoffice import registry  # noqa: PLC0415 - models must be loaded first
 
         registry.fill()
+
+
+class BackofficeAdminConfig(AdminConfig):
+    default_site = "backoffice.admin.site.BackofficeSite"

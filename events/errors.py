@@ -62,7 +62,7 @@ class UnknownCommand(EventsError):
 
 
 class InvalidCommand(EventsError):
-    """The command is malformed; `fields` has one message per field."""
+    """Some values cannot be accepted: `fields` has one message per field."""
 
     code = "invalid"
     status = 422

@@ -19,9 +19,9 @@ begin
         execute format('create unique index %I on %I (stream, version)', v_name || '_version', v_name);
         execute format('create unique index %I on %I (event_id)', v_name || '_event_id', v_name);
         -- Statement triggers fire only on the table that was named, so a partition needs its own refusals.
-        execute format('create trigger append_only before truncate on %I for each statement execute function events_refuse()', v_name);
+        execute format('create trigger no_truncate before truncate on %I for each statement execute function events_refuse()', v_name);
         execute format('create trigger through_the_log before insert on %I for each statement execute function events_refuse()', v_name);
-        execute format('alter table %I enable always trigger append_only', v_name);
+        execute format('alter table %I enable always trigger no_truncate', v_name);
         execute format('alter table %I enable always trigger through_the_log', v_name);
         execute format('alter table events_event attach partition %I for values from (%s) to (%s)', v_name, v_from, v_from + p_size);
         v_made := v_made + 1;

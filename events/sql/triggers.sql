@@ -3,8 +3,8 @@ create trigger floor_guard before insert on events_event
     for each statement execute function events_guard();
 create trigger append_only before update or delete on events_event
     for each row execute function events_refuse();
-create trigger append_only_truncate before truncate on events_event
+create trigger no_truncate before truncate on events_event
     for each statement execute function events_refuse();
 alter table events_event enable always trigger floor_guard;
 alter table events_event enable always trigger append_only;
-alter table events_event enable always trigger append_only_truncate;
+alter table events_event enable always trigger no_truncate;

@@ -1,0 +1,123 @@
+"""Rules over a merged record as a whole: what two harmless edits can break together.
+
+Each is a record (JSON form: `to_json`, `from_json`) that is called with the merged record and yields what is wrong.
+A domain adds its own as any function of the same shape, such as who may do what *now*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from events.conflicts import values
+from events.conflicts.values import FieldConflict
+
+Check = Callable[[Mapping[str, Any]], Iterable[FieldConflict]]
+"""The merged record -> what is wrong with it. The sides of a conflict may be left out: the merge fills them in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """No two items of a list share a property (a name). Absent, null and empty are not shared."""
+
+    list: str
+    property: str
+    id: str = "id"
+
+    def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
+        seen: set[str] = set()
+        for item, path in _items(record, self.list, self.id):
+            value = item.get(self.property)
+            if value is None or value == "":
+                continue
+            element = values.element(value)
+            if element in seen:
+                yield FieldConflict(path=values.at_name(path, self.property), kind="check", code="duplicate")
+            seen.add(element)
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an item names exists: every string (or list of strings) under `key`, at any depth of the item, is an id of
+    the list. The place that names it is at fault; bringing the named item back mends it as well.
+    """
+
+    list: str
+    key: str
+    id: str = "id"
+
+    def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
+        items = [*_items(record, self.list, self.id)]
+        known = {values.key(item[self.id]) for item, _ in items}
+        for item, path in items:
+            for place, target in self._named(item, path):
+                if target not in known:
+                    missing = values.at_item(values.at_name("", self.list), target)
+                    yield FieldConflict(path=place, kind="check", code="dangling", fields=(target,), also=(missing,))
+
+    def _named(self, value: Any, path: str) -> Iterator[tuple[str, str]]:
+        if not isinstance(value, Mapping):
+            return
+        for name, inside in value.items():
+            at = values.at_name(path, name)
+            if name == self.key:
+                named = inside if isinstance(inside, list | tuple) else [inside]
+                yield from ((at, values.key(target)) for target in named if values.is_id(target) and target != "")
+            elif isinstance(inside, list | tuple):
+                # Lists inside an item are reported as a whole: their elements need not have an id to be named by.
+                yield from ((at, target) for each in inside for _, target in self._named(each, at))
+            else:
+                yield from self._named(inside, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Acyclic:
+    """Following `parent` from item to item never comes round: one conflict a circle, at its first item in the list."""
+
+    list: str
+    parent: str = "parent"
+    id: str = "id"
+
+    def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
+        places = {values.key(item[self.id]): (item, path) for item, path in _items(record, self.list, self.id)}
+        parents = {key: item.get(self.parent) for key, (item, _) in places.items()}
+        done: set[str] = set()
+        for key in places:
+            trail: dict[str, None] = {}
+            here: str | None = key
+            while here is not None and here in places and here not in done and here not in trail:
+                trail[here] = None
+                above = parents[here]
+                here = values.key(above) if values.is_id(above) else None
+            if here is not None and here in trail:
+                circle = [*trail][[*trail].index(here) :]
+                at = values.at_name(places[here][1], self.parent)
+                also = tuple(values.at_name(places[other][1], self.parent) for other in circle if other != here)
+                yield FieldConflict(path=at, kind="check", code="cycle", fields=tuple(circle), also=also)
+            done |= trail.keys()
+
+
+def _items(record: Mapping[str, Any], name: str, identity: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The items of a list that have an id, with their paths."""
+    items = record.get(name)
+    for item in items if isinstance(items, list | tuple) else ():
+        if isinstance(item, Mapping) and values.is_id(item.get(identity)):
+            yield item, values.at_item(values.at_name("", name), values.key(item[identity]))
+
+
+_KINDS: dict[str, type[Unique] | type[References] | type[Acyclic]] = {
+    "unique": Unique, "references": References, "acyclic": Acyclic,
+}  # fmt: skip
+
+
+def to_json(rule: Unique | References | Acyclic) -> dict[str, str]:
+    """The rule for the browser."""
+    return {"kind": type(rule).__name__.lower(), **asdict(rule)}
+
+
+def from_json(data: Mapping[str, str]) -> Unique | References | Acyclic:
+    """The inverse of `to_json`; raises ValueError for a rule it does not know."""
+    if data.get("kind") not in _KINDS:
+        raise ValueError(f"unknown rule {data.get('kind')!r}; known: {', '.join(_KINDS)}")
+    return _KINDS[data["kind"]](**{name: value for name, value in data.items() if name != "kind"})

@@ -1,0 +1,232 @@
+"""Order and lines: which items moved, how two orders merge, and diff3. Pure functions over lists of strings.
+
+Written so that the browser's twin gives the same answer to the last tie.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+
+# -- increasing subsequences ------------------------------------------------------------------------------------------
+
+
+def _longest_increasing(numbers: Sequence[int]) -> list[int]:
+    """Indices of one longest strictly increasing subsequence (patience sorting; the same choice every time)."""
+    tails: list[int] = []  # smallest last number of a subsequence of each length
+    ends: list[int] = []  # and its index
+    previous: list[int] = []
+    for index, number in enumerate(numbers):
+        pile = bisect_left(tails, number)
+        previous.append(ends[pile - 1] if pile else -1)
+        if pile == len(tails):
+            tails.append(number)
+            ends.append(index)
+        else:
+            tails[pile], ends[pile] = number, index
+    found: list[int] = []
+    index = ends[-1] if ends else -1
+    while index >= 0:
+        found.append(index)
+        index = previous[index]
+    return found[::-1]
+
+
+def moved(before: Sequence[str], after: Sequence[str]) -> list[str]:
+    """The fewest items that have to move to get from one order to the other, in the new order."""
+    place = {item: index for index, item in enumerate(before)}
+    common = [item for item in after if item in place]
+    numbers = [place[item] for item in common]
+    if all(a < b for a, b in pairwise(numbers)):
+        return []
+    stayed = {common[index] for index in _longest_increasing(numbers)}
+    return [item for item in common if item not in stayed]
+
+
+# -- three-way order --------------------------------------------------------------------------------------------------
+
+
+def merge_order(
+    base: Sequence[str],
+    theirs: Sequence[str],
+    mine: Sequence[str],
+    kept: Collection[str],
+    preferred: Sequence[str] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Merge two orders of the items in `kept`; returns the order and the items whose places contradict.
+
+    1. Items that all three have: each pair stands as either side reordered it (two sides that both reordered a pair
+       agree). So every "before" and "after" that a person changed holds, unless these form a circle: then the items
+       of the circle contradict, and stand as in `preferred` (theirs, if not given).
+    2. The others (inserted, or deleted on one side and kept): after the item they follow where they stand, or before
+       the one they precede where the other side moved the former. At one place theirs come first, then mine.
+    """
+    in_theirs = set(theirs)
+    shared = {item for item in base if item in kept and item in in_theirs}.intersection(mine)
+    their_order = [item for item in theirs if item in shared]
+    my_order = [item for item in mine if item in shared]
+    base_order = [item for item in base if item in shared]
+    contested: list[str] = []
+    if my_order in (their_order, base_order):
+        order = their_order
+    elif their_order == base_order:
+        order = my_order
+    else:
+        order, contested = _merge_pairs(base_order, their_order, my_order, preferred or their_order)
+    order = _insert(
+        order,
+        _anchors(theirs, kept, shared, set(moved(base_order, my_order))),
+        _anchors(mine, set(kept) - in_theirs, shared, set(moved(base_order, their_order))),
+    )
+    both_moved = set(moved(base_order, their_order)) & set(moved(base_order, my_order)) if contested else set()
+    return order, [item for item in contested if item in both_moved] or contested
+
+
+def _merge_pairs(
+    base: Sequence[str], theirs: Sequence[str], mine: Sequence[str], preferred: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Merge the orders of the same items pair by pair, as sets of predecessors in the bits of a number.
+
+    Pairs decided one by one form a tournament. It is an order when every item has another number of predecessors;
+    where the k items with the fewest have more than k(k-1)/2 among them, they and later ones run in a circle.
+    """
+    bit = {item: 1 << index for index, item in enumerate(theirs)}
+    in_theirs, in_mine, in_base = (_predecessors(order, bit) for order in (theirs, mine, base))
+    score: dict[str, int] = {}
+    for item in theirs:
+        t, m = in_theirs[item], in_mine[item]
+        score[item] = (t & m | (t ^ m) & ~in_base[item]).bit_count()
+    wish = {item: index for index, item in enumerate(preferred)}
+    order: list[str] = []
+    contested: list[str] = []
+    circle: list[str] = []
+    total = 0
+    for count, item in enumerate(sorted(theirs, key=lambda item: score[item]), start=1):
+        circle.append(item)
+        total += score[item]
+        if total == count * (count - 1) // 2:
+            circle.sort(key=lambda item: wish.get(item, len(wish)))
+            order += circle
+            contested += circle if len(circle) > 1 else []
+            circle = []
+    return order, contested
+
+
+def _predecessors(order: Sequence[str], bit: dict[str, int]) -> dict[str, int]:
+    before = 0
+    found: dict[str, int] = {}
+    for item in order:
+        found[item] = before
+        before |= bit[item]
+    return found
+
+
+Anchor = tuple[str | None, bool]
+"""Where something is inserted: after this item (True) or before it; None is the beginning or the end."""
+
+
+def _anchors(
+    side: Sequence[str], kept: Collection[str], shared: Collection[str], moved_there: Collection[str]
+) -> dict[Anchor, list[str]]:
+    """The items only one side has, by the place where they go."""
+    found: dict[Anchor, list[str]] = {}
+    run: list[str] = []
+    last: str | None = None
+    for item in (*side, None):
+        if item is None or item in shared:
+            if run:
+                follow = last not in moved_there or item in moved_there
+                found.setdefault((last, True) if follow else (item, False), []).extend(run)
+            last, run = item, []
+        elif item in kept:
+            run.append(item)
+    return found
+
+
+def _insert(order: Sequence[str], theirs: dict[Anchor, list[str]], mine: dict[Anchor, list[str]]) -> list[str]:
+    if not theirs and not mine:
+        return list(order)
+    result = [*theirs.get((None, True), ()), *mine.get((None, True), ())]
+    for item in order:
+        result += [*theirs.get((item, False), ()), *mine.get((item, False), ()), item]
+        result += [*theirs.get((item, True), ()), *mine.get((item, True), ())]
+    return [*result, *theirs.get((None, False), ()), *mine.get((None, False), ())]
+
+
+# -- text by lines ----------------------------------------------------------------------------------------------------
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines of a text; browsers send CRLF, so that is the same as LF."""
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def _matches(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of lines that stayed (patience diff): common ends, then lines that occur once on both sides, in order.
+
+    Lines that repeat, such as a closing tag, never anchor a match by themselves: that makes regions larger, so it
+    asks a person rather than merging what only looks alike.
+    """
+    found: list[tuple[int, int]] = []
+    todo = [(0, len(a), 0, len(b))]
+    while todo:
+        a_from, a_to, b_from, b_to = todo.pop()
+        while a_from < a_to and b_from < b_to and a[a_from] == b[b_from]:
+            found.append((a_from, b_from))
+            a_from, b_from = a_from + 1, b_from + 1
+        while a_from < a_to and b_from < b_to and a[a_to - 1] == b[b_to - 1]:
+            a_to, b_to = a_to - 1, b_to - 1
+            found.append((a_to, b_to))
+        anchors = _anchor_lines(a, a_from, a_to, b, b_from, b_to)
+        if anchors:
+            corners = [(a_from, b_from), *anchors, (a_to, b_to)]
+            todo += [(i, k, j, n) for (i, j), (k, n) in pairwise(corners)]
+    return sorted(found)
+
+
+def _anchor_lines(
+    a: Sequence[str], a_from: int, a_to: int, b: Sequence[str], b_from: int, b_to: int
+) -> list[tuple[int, int]]:
+    in_a, in_b = Counter(a[a_from:a_to]), Counter(b[b_from:b_to])
+    place = {b[j]: j for j in range(b_from, b_to)}
+    pairs = [(i, place[a[i]]) for i in range(a_from, a_to) if in_a[a[i]] == 1 and in_b[a[i]] == 1]
+    return [pairs[index] for index in _longest_increasing([j for _, j in pairs])]
+
+
+Region = tuple[str, list[str], list[str], list[str]]
+"""kind (same | theirs | mine | both | conflict), and its lines in base, theirs and mine."""
+
+
+def regions(base: Sequence[str], theirs: Sequence[str], mine: Sequence[str]) -> list[Region]:
+    """diff3: the three texts cut into regions that nobody, one side, both alike, or both differently changed."""
+    to_theirs, to_mine = dict(_matches(base, theirs)), dict(_matches(base, mine))
+    found: list[Region] = []
+    b = t = m = 0
+    stable = [i for i in range(len(base)) if i in to_theirs and i in to_mine]
+    for i in [*stable, len(base)]:
+        j, k = to_theirs.get(i, len(theirs)), to_mine.get(i, len(mine))
+        if (b, t, m) != (i, j, k):
+            found.append(_region(list(base[b:i]), list(theirs[t:j]), list(mine[m:k])))
+        if i < len(base):
+            same = [*found.pop()[1], base[i]] if found and found[-1][0] == "same" else [base[i]]
+            found.append(("same", same, same, same))
+        b, t, m = i + 1, j + 1, k + 1
+    return found
+
+
+def _region(base: list[str], theirs: list[str], mine: list[str]) -> Region:
+    if theirs == mine:
+        return "both", base, theirs, mine
+    if theirs == base:
+        return "mine", base, theirs, mine
+    return "theirs" if mine == base else "conflict", base, theirs, mine
+
+
+def merge_lines(base: str, theirs: str, mine: str) -> str | None:
+    """The merged text, or None when both changed the same or neighbouring lines."""
+    found = regions(split_lines(base), split_lines(theirs), split_lines(mine))
+    if any(kind == "conflict" for kind, *_ in found):
+        return None
+    return "\n".join(line for kind, _, their, my in found for line in (my if kind == "mine" else their))

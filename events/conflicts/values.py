@@ -1,0 +1,186 @@
+"""JSON values as the merge sees them: when two are the same, how they are named by a path, and what is said about them.
+
+Missing is not null: a field that is absent is `UNSET` here, and is left out of the JSON form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+UNSET = msgspec.UNSET
+
+# -- sameness --------------------------------------------------------------------------------------------------------
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value may identify an item: a string or a whole number."""
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Deep equality of JSON values: 1 is 1.0, True is not 1, missing is not null, text by code point."""
+    if a is b:
+        return True
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and len(a) == len(b) and all(k in b and same(v, b[k]) for k, v in a.items())
+    if isinstance(a, list | tuple):
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
+    return (type(a) is type(b) or (is_number(a) and is_number(b))) and bool(a == b)
+
+
+_INSTANT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?:[Zz]|([+-])(\d\d):?(\d\d))", re.ASCII
+)
+
+
+def instant(value: Any) -> Any:
+    """A comparable form of a time that names an instant; anything else (no offset, no time, no such day) as it is."""
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return value
+    year, month, day, hour, minute, second, fraction, sign, off_hours, off_minutes = found.groups()
+    try:
+        at = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), tzinfo=timezone.utc)  # noqa: UP017
+    except ValueError:
+        return value
+    offset = (int(off_hours or 0) * 60 + int(off_minutes or 0)) * 60
+    seconds = int(at.timestamp()) - (-offset if sign == "-" else offset)
+    return ["instant", seconds, (fraction or "").rstrip("0")]
+
+
+def key(value: Any) -> str:
+    """One name for an id or an element of a set, the same for 1 and 1.0. Text stands for itself."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def element(value: Any) -> str:
+    """As `key`, but text and number of the same spelling differ."""
+    return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, Mapping):
+        return {name: _canonical(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
+    return value
+
+
+# -- paths -----------------------------------------------------------------------------------------------------------
+# "email", "settings.theme", "fields[q3].label": names and item ids, special characters escaped by a backslash.
+
+_NAME = re.compile(r"[\\.\[\]]")
+_ITEM = re.compile(r"[\\\]]")
+_STEP = re.compile(r"\[((?:[^\\\]]|\\.)*)\]|\.?((?:[^\\.\[\]]|\\.)*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def at_name(path: str, name: str) -> str:
+    """The path of a property."""
+    escaped = _NAME.sub(r"\\\g<0>", name)
+    return f"{path}.{escaped}" if path else escaped
+
+
+def at_item(path: str, item: str) -> str:
+    """The path of an item of a keyed list."""
+    return path + "[" + _ITEM.sub(r"\\\g<0>", item) + "]"
+
+
+def steps(path: str) -> tuple[str, ...]:
+    """A path as its names and ids: ``fields[q3].label`` is ``("fields", "q3", "label")``."""
+    found: list[str] = []
+    position = 0
+    while position < len(path) or not found:
+        match = _STEP.match(path, position)
+        if match is None or match.end() == position:
+            break
+        item, name = match.groups()
+        found.append(_ESCAPED.sub(r"\1", name if item is None else item))
+        position = match.end()
+    return tuple(found)
+
+
+# -- what a merge or a comparison says -------------------------------------------------------------------------------
+
+
+class FieldConflict(msgspec.Struct, frozen=True, kw_only=True):
+    """One place where a person has to decide. A value missing on a side is `UNSET`, and absent from the JSON form.
+
+    path    where: ``email``, ``fields[q3].label``; of a group its parent and its fields joined by ``+``
+    kind    both_changed | deleted_here (I deleted, they edited) | deleted_there | group | order |
+            illegal_transition | check
+    fields  group: its fields; order: the ids whose places contradict
+    code    check: what is wrong (``duplicate``, ``dangling``, ``cycle``, or a domain's own word)
+    also    check: other places where a choice mends it as well
+    """
+
+    path: str
+    kind: str
+    base: Any = UNSET
+    theirs: Any = UNSET
+    mine: Any = UNSET
+    fields: tuple[str, ...] = ()
+    code: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return steps(self.path)
+
+    def to_dict(self) -> dict[str, Any]:
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        return {name: value for name, value in shown.items() if value not in ("", []) or name in _SIDES}
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What a merge took from whom.
+
+    origin  theirs | mine | both
+    kind    changed | added | removed | moved | combined (a counter, a set, a text of both) |
+            overwrote (mine replaced their change, as `LAST_WRITE` asks) | ignored (mine, on a `SERVER_ONLY` field)
+    """
+
+    path: str
+    origin: str
+    kind: str
+
+    def to_dict(self) -> dict[str, str]:
+        return {"path": self.path, "origin": self.origin, "kind": self.kind}
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference between two versions.
+
+    kind    added | removed | changed | moved (then before and after are places in the list, from 0)
+    """
+
+    path: str
+    kind: str
+    before: Any = UNSET
+    after: Any = UNSET
+
+    def to_dict(self) -> dict[str, Any]:
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        return shown
+
+
+_SIDES = frozenset({"base", "theirs", "mine", "path", "kind"})

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 
 import psycopg
 import redis
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.loader import MigrationLoader
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -23,6 +24,18 @@ VALKEY_SECONDS = 1.0
 APPLIED = "SELECT app, name FROM django_migrations"
 
 log = logging.getLogger(__name__)
+
+
+class ProbeMiddleware:
+    """Answers the two probes before anything else looks at the request: who probes does so by an address of the
+    container, which is no host of this site (ALLOWED_HOSTS), without TLS, and wants no session read."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        probe = {"/livez": livez, "/readyz": readyz}.get(request.path_info)
+        return probe(request) if probe else self.get_response(request)
 
 
 @never_cache

@@ -26,12 +26,14 @@ COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 
 @dataclass
 class Child:
-    """A program to keep running. `rank`: lower ones are stopped first; `grace`: seconds between SIGTERM and SIGKILL."""
+    """A program to keep running. `rank`: lower ones are stopped first; `grace`: seconds between SIGTERM and SIGKILL;
+    `late`: nobody waits for it, so it leaves the processor to the others until all is ready."""
 
     name: str
     program: list[str]
     rank: int = 0
     grace: float = 10.0
+    late: bool = False
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -61,6 +63,7 @@ class Supervisor:
         self.voice = voice
         self.env = env  # of every child; may grow until it is started
         self.folder = folder  # where every child runs
+        self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()  # a second Ctrl-C: no more grace
         self.failed = ""
@@ -77,7 +80,7 @@ class Supervisor:
         """
         keepers = [asyncio.create_task(self._keep(child)) for child in children]
         keepers += [asyncio.create_task(self._keep_service(service)) for service in services]
-        watch = asyncio.ensure_future(ready)
+        watch = asyncio.create_task(self._watch(ready))
         await self.stopping.wait()
         watch.cancel()
         for rank in sorted({child.rank for child in children}):
@@ -85,6 +88,10 @@ class Supervisor:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, watch, return_exceptions=True)
+
+    async def _watch(self, ready: Awaitable[None]) -> None:
+        await ready
+        self.ready.set()
 
     async def once(self, child: Child) -> bool:
         """Run a program that is meant to end, such as the migrations. True when it ended well."""
@@ -118,6 +125,8 @@ class Supervisor:
 
     async def _keep(self, child: Child) -> None:
         """Start it, wait for its end, start it again: after 0.5, 1, 2, 4 … seconds while it dies young."""
+        if child.late:
+            await self.ready.wait()
         await self._keep_going(child.name, lambda: self._live(child))
 
     async def _keep_service(self, service: embedded.Service) -> None:

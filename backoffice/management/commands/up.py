@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import socket
 import sys
 import time
@@ -12,17 +13,20 @@ from argparse import SUPPRESS, ArgumentParser
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.apps import apps
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, call_command, get_commands
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from backoffice import embedded, processes
+from backoffice import embedded, health, processes
 
 SERVICES_FILE = "services.env"
 READY_SECONDS = 60.0
 LEFTOVER_SECONDS = 10.0  # what a killed run's children may need to let go of the port
+# Celery warns whoever is root, in six lines; on a machine of one's own that is nobody's mistake.
+AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
 LOGINS = ("admin", "manager", "agent", "viewer", "dpo")
 
 
@@ -34,6 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=settings.PORT, help="default: PORT, or 8000")
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--demo", action="store_true", help="also run pretend editors and incoming submissions")
+        parser.add_argument("--reset", action="store_true", help="delete the embedded databases and secrets, then end")
         parser.add_argument("--prepare", action="store_true", help=SUPPRESS)  # step 3, in a process of its own
         parser.add_argument("--new-password", action="store_true", help=SUPPRESS)
 
@@ -42,6 +47,8 @@ class Command(BaseCommand):
             return prepare(new_password=options["new_password"])
         try:
             with embedded.hold(settings.DATA_DIR):
+                if options["reset"]:
+                    return reset(settings.DATA_DIR)
                 failed = asyncio.run(Up(options["host"], options["port"], demo=options["demo"]).run())
         except embedded.EmbeddedError as error:
             raise CommandError(str(error)) from None
@@ -76,9 +83,7 @@ class Up:
         try:
             self.start_services()
             self.write_services_file()
-            step = ["manage.py", "up", "--prepare", *(["--new-password"] if self.new_password else [])]
-            prepared = await self.supervisor.once(processes.Child("prepare", processes.python(*step)))
-            if prepared:
+            if self.is_prepared() or await self.supervisor.once(self.preparation()):
                 await self.supervisor.run(self.children(), self.services, self.announce())
             elif not self.supervisor.stopping.is_set():
                 return "the database could not be prepared: see above"
@@ -151,6 +156,24 @@ class Up:
         told |= {"UP_PID": str(os.getpid()), "UP_PORT": str(self.port)}
         write_private(self.services_file, "".join(f"{name}={value}\n" for name, value in told.items()))
 
+    # -- 3 --------------------------------------------------------------------------------------------------------
+
+    def is_prepared(self) -> bool:
+        """Asked with one query, because a Django process for it would cost seconds at every start."""
+        if self.new_password:
+            return False
+        try:
+            with psycopg.connect(self.env["DATABASE_URL"], connect_timeout=5) as connection:
+                applied = set(connection.execute(health.APPLIED).fetchall())
+                used = connection.execute("SELECT 1 FROM users LIMIT 1").fetchone() is not None
+        except psycopg.Error:  # nothing there yet, or trouble that the preparation will describe
+            return False
+        return health.wanted_migrations() <= applied and (used or not settings.DEBUG)
+
+    def preparation(self) -> processes.Child:
+        options = ["--new-password"] if self.new_password else []
+        return processes.Child("prepare", processes.python("manage.py", "up", "--prepare", *options))
+
     # -- 4 --------------------------------------------------------------------------------------------------------
 
     def children(self) -> list[processes.Child]:
@@ -161,12 +184,14 @@ class Up:
         celery = ["-m", "celery", "-A", "backoffice", "--quiet"]
         children = [
             processes.Child("web", processes.python(*web), rank=0),
-            processes.Child("worker", processes.python(*celery, "worker", "-c", "2", "-l", "INFO"), rank=2),
-            processes.Child("beat", processes.python(*celery, "beat", "--pidfile=", "-l", "WARNING"), rank=1),
+            processes.Child(
+                "worker", processes.python(*celery, "worker", "-c", "2", "-l", "INFO"), rank=2, env=AS_ROOT
+            ),
+            processes.Child("beat", processes.python(*celery, "beat", "--pidfile="), rank=1, late=True),
             processes.Child("subscriptions", processes.python("manage.py", "run_subscriptions"), rank=2),
         ]
         if self.demo:
-            children.append(processes.Child("demo", processes.python("manage.py", "demo_traffic"), rank=0))
+            children.append(processes.Child("demo", processes.python("manage.py", "demo_traffic"), rank=0, late=True))
         return children
 
     # -- 5 --------------------------------------------------------------------------------------------------------
@@ -220,6 +245,16 @@ def write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+
+
+def reset(folder: Path) -> None:
+    """Delete what we made here, and nothing else: DATA_DIR may be anybody's folder."""
+    for name in ("postgres", "postgres.new", "valkey", "run"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for pattern in ("*.log", SERVICES_FILE, "secret-key", "demo-password", "celerybeat-schedule*"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    sys.stdout.write(f"{folder} is empty: the next start begins afresh\n")
 
 
 def prepare(*, new_password: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backoffice import projections as tables
+from backoffice import topics
 from backoffice.domain import forms, settings, submissions, users
 from events import aggregate, projections
 
@@ -23,3 +24,4 @@ def fill() -> None:
         aggregate.register(record)
     for category, project in PROJECTIONS.items():
         projections.inline(category, project)
+    topics.fill()

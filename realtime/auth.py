@@ -1,0 +1,212 @@
+"""Who is behind a socket: exact Origin, session cookie or bearer token; and which events take that away again.
+
+The database is asked at the handshake and at rechecks only, in two threads of this module's own: one slow query
+elsewhere cannot hold up handshakes, and delivery never waits for either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth.models import AnonymousUser
+from django.db import DatabaseError, InterfaceError, connection
+from django.http.cookie import parse_cookie
+from django.http.request import split_domain_port, validate_host
+from django.utils.crypto import constant_time_compare
+
+from events import types
+
+logger = logging.getLogger(__name__)
+
+Headers: TypeAlias = Mapping[bytes, bytes]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identity:
+    """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more)."""
+
+    principal: Any
+    person: str
+    name: str
+    session: str | None = None
+    again: Callable[[], Identity | None]
+
+
+class Revocation(NamedTuple):
+    """What an event takes away, and from whom: every socket of the person, or only those of one session.
+
+    ``close`` ends the sockets; ``recheck`` asks who they are again and trims what they may no longer follow.
+    `session` is a `session_digest`, never the session key itself.
+    """
+
+    person: str
+    action: Literal["close", "recheck"]
+    session: str | None = None
+
+
+# Filled by higher floors in ready(): a token's identity, or None when this authenticator does not know it.
+# Called in a thread; may query. The first that answers wins.
+TOKEN_AUTHENTICATORS: Final[list[Callable[[str], Identity | None]]] = []
+
+# Filled by higher floors in ready(): event type -> what it revokes (None: nothing, look at the data).
+REVOCATIONS: Final[dict[str, Callable[[types.RecordedEvent], Revocation | None]]] = {}
+
+THREADS: Final = 2
+_threads: Final = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="realtime-auth")
+
+
+class Unavailable(Exception):  # noqa: N818
+    """The database could not be asked."""
+
+
+def session_digest(session_key: str) -> str:
+    """Names a session in events and logs without giving it away."""
+    return hashlib.sha256(f"realtime.session:{session_key}".encode()).hexdigest()[:32]
+
+
+# -- origin ---------------------------------------------------------------------------------------------------------
+
+
+def origin_allowed(headers: Headers, scheme: str) -> bool:
+    """Exact scheme, host and port. A missing Origin is not allowed: every browser sends one.
+
+    `ALLOWED_ORIGINS` lists what is allowed; when it is empty the page must come from the very host it connects to, and
+    that host must be one of `ALLOWED_HOSTS`. (Channels compares host names only, `ALLOWED_HOSTS = ["*"]` admits all.)
+    """
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    if not origin or origin == "null":
+        return False
+    allowed: list[str] = list(getattr(settings, "ALLOWED_ORIGINS", []) or [])
+    if allowed:
+        return _normal(origin) in {_normal(one) for one in allowed}
+    host = headers.get(b"host", b"").decode("latin-1")
+    hosts = settings.ALLOWED_HOSTS or (["localhost", "127.0.0.1", "[::1]", ".localhost"] if settings.DEBUG else [])
+    domain, _port = split_domain_port(host)
+    return bool(domain) and validate_host(domain, hosts) and _normal(origin) == _normal(f"{scheme}://{host}")
+
+
+def page_scheme(headers: Headers, socket_scheme: str) -> str:
+    """``https`` or ``http`` as the browser sees it, honouring `SECURE_PROXY_SSL_HEADER`."""
+    proxy: tuple[str, str] | None = settings.SECURE_PROXY_SSL_HEADER
+    if proxy is not None:
+        name, secure = proxy
+        sent = headers.get(name.removeprefix("HTTP_").replace("_", "-").lower().encode())
+        if sent is not None:
+            return "https" if sent.decode("latin-1").split(",")[0].strip() == secure else "http"
+    return "https" if socket_scheme in {"wss", "https"} else "http"
+
+
+def _normal(origin: str) -> tuple[str, str, int | None]:
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ("", origin, None)
+    return (parts.scheme.lower(), (parts.hostname or "").lower(), port)
+
+
+# -- identity -------------------------------------------------------------------------------------------------------
+
+
+def bearer_token(headers: Headers) -> str | None:
+    """The token of an `Authorization: Bearer` header."""
+    scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def session_key(headers: Headers) -> str | None:
+    """The session cookie's value."""
+    jar = parse_cookie(headers.get(b"cookie", b"").decode("latin-1"))
+    return jar.get(settings.SESSION_COOKIE_NAME) or None
+
+
+async def identify(headers: Headers) -> Identity | None:
+    """The identity behind a handshake; raises `Unavailable` when the database cannot be asked."""
+    token = bearer_token(headers)
+    if token is not None:
+        return await _in_thread(lambda: identity_of_token(token))
+    key = session_key(headers)
+    return await _in_thread(lambda: identity_of_session(key)) if key else None
+
+
+async def identify_again(identity: Identity) -> Identity | None:
+    """The same identity as it stands now; None when it is no longer valid."""
+    return await _in_thread(identity.again)
+
+
+def identity_of_token(token: str) -> Identity | None:
+    for authenticate in TOKEN_AUTHENTICATORS:
+        identity = authenticate(token)
+        if identity is not None:
+            return identity
+    return None
+
+
+def identity_of_session(key: str) -> Identity | None:
+    """The signed-in person of a session, checked as `django.contrib.auth.get_user` does, but never writing to it."""
+    session = import_module(settings.SESSION_ENGINE).SessionStore(key)
+    try:
+        path, pk = session[auth.BACKEND_SESSION_KEY], session[auth.SESSION_KEY]
+    except KeyError:
+        return None
+    if path not in settings.AUTHENTICATION_BACKENDS:
+        return None
+    user: Any = auth.load_backend(path).get_user(auth.get_user_model()._meta.pk.to_python(pk))
+    if user is None or isinstance(user, AnonymousUser) or not user.is_active:
+        return None
+    if not _hash_is_current(user, session.get(auth.HASH_SESSION_KEY, "")):
+        return None
+    return Identity(
+        principal=user,
+        person=str(user.pk),
+        name=user.get_full_name() or user.get_username(),
+        session=session_digest(key),
+        again=lambda: identity_of_session(key),
+    )
+
+
+def _hash_is_current(user: Any, session_hash: str) -> bool:
+    """Does the session still carry the hash of this password (or of a key being rotated out)?"""
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(session_hash, known) for known in hashes)
+
+
+async def disconnect() -> None:
+    """Close the database connections of our threads; they open again when asked."""
+    together = threading.Barrier(THREADS)
+
+    def close() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(timeout=5.0)  # one call for each thread, not two for one
+        connection.close()
+
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(_threads, close) for _ in range(THREADS)))
+
+
+async def _in_thread(ask: Callable[[], Identity | None]) -> Identity | None:
+    return await asyncio.get_running_loop().run_in_executor(_threads, _asked, ask)
+
+
+def _asked(ask: Callable[[], Identity | None]) -> Identity | None:
+    """Ask on this thread's own connection, which stays open; once more on a fresh one when it was stale."""
+    for last in (False, True):
+        try:
+            return ask()
+        except (DatabaseError, InterfaceError) as error:
+            connection.close()
+            if last:
+                raise Unavailable(str(error)) from error
+    raise AssertionError("unreachable")

@@ -1,0 +1,103 @@
+"""The hub's ear and mouth on Valkey: one subscription per process, and a small outbox for presence.
+
+Valkey may be away, half-open, or have quietly forgotten us; redis-py's own health check never looks at the answer. So
+silence is the only judge: the hub expects a beacon each second and calls `reconnect` when it does not come. A
+subscriber must never time out while idle: redis-py 8 reads with a 5 s timeout unless told `socket_timeout=None`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import redis.asyncio as aioredis
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from events import bell
+from realtime import publish
+
+logger = logging.getLogger(__name__)
+
+OUTBOX: Final = 1000
+RETRY_MIN, RETRY_MAX = 0.1, 3.0
+
+
+class Bus:
+    """Runs until cancelled. `hear` gets every message, `rang` every bell, `joined` each confirmed subscription."""
+
+    def __init__(
+        self, hear: Callable[[publish.Message], None], rang: Callable[[], None], joined: Callable[[], None]
+    ) -> None:
+        self._hear, self._rang, self._joined = hear, rang, joined
+        self._outbox: asyncio.Queue[publish.Message] = asyncio.Queue(OUTBOX)
+        self._listening: asyncio.Task[None] | None = None
+        self.up = False
+
+    async def run(self) -> None:
+        """Listen and send, each healing itself."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_listening())
+            group.create_task(self._keep_sending())
+
+    def send(self, message: publish.Message) -> None:
+        """Tell every hub, this one included; dropped while Valkey is away (all that goes here is repeated)."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._outbox.put_nowait(message)
+
+    def reconnect(self) -> None:
+        """Drop the connection and subscribe afresh: nothing was heard for too long."""
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def _keep_listening(self) -> None:
+        pause = RETRY_MIN
+        while True:
+            self._listening = asyncio.create_task(self._listen())
+            try:
+                await asyncio.wait([self._listening])
+            finally:
+                self._listening.cancel()
+            heard, self.up = self.up, False
+            if not self._listening.cancelled():
+                logger.warning("Valkey is away, polling the store: %s", self._listening.exception())
+            pause = RETRY_MIN if heard else min(pause * 2, RETRY_MAX)
+            await asyncio.sleep(pause)
+
+    async def _listen(self) -> None:
+        client = aioredis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=None, socket_connect_timeout=3.0, socket_keepalive=True
+        )
+        async with client, client.pubsub() as pubsub:
+            await pubsub.subscribe(publish.channel(), bell.channel())
+            async for message in pubsub.listen():
+                self._take(message)
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            if message["channel"] == publish.channel().encode():
+                self.up = True
+                self._joined()
+        elif message["type"] != "message":
+            return
+        elif message["channel"] == publish.channel().encode():
+            try:
+                decoded = publish.decode(message["data"])
+            except msgspec.DecodeError as error:
+                logger.error("a message on the bus is not one of ours: %s", error)
+                return
+            self._hear(decoded)
+        else:
+            self._rang()
+
+    async def _keep_sending(self) -> None:
+        client = aioredis.Redis.from_url(settings.REDIS_URL, socket_timeout=2.0, socket_connect_timeout=2.0)
+        async with client:
+            while True:
+                message = await self._outbox.get()
+                with contextlib.suppress(RedisError, OSError):
+                    await client.publish(publish.channel(), publish.encode(message))

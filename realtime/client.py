@@ -1,0 +1,272 @@
+"""A client for programs and tests: the same protocol and the same resume as the browser's, on asyncio and `websockets`.
+
+    async with client.Client("wss://admin.example.com/ws/admin/", token="fe_….…") as live:
+        await live.follow("users", "form:1b2c…")
+        async for frame in live:
+            if isinstance(frame, frames.EventFrame):
+                print(frame.position, frame.event, frame.data)
+
+It reconnects for ever with full-jitter back-off, resumes from where it stood, acknowledges as it goes, and checks on
+every frame that nothing was missed. `Reset` and `Ephemeral` frames come through the same iterator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Final, TypeAlias
+
+import msgspec
+from websockets.asyncio import client as ws
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from realtime import frames
+
+Item: TypeAlias = frames.EventFrame | frames.Ephemeral | frames.Reset | frames.PresenceFrame | frames.Subscribed
+
+# Connected this long, and the next failure is a first one again.
+STABLE: Final = 30.0
+# Frames that may wait for a slow consumer of the iterator before we stop reading the socket.
+WAITING: Final = 256
+
+
+class Stopped(Exception):  # noqa: N818
+    """The server said that coming back is pointless (close code 4500-4999) or refused the handshake."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code, self.reason = code, reason
+
+
+class Missed(Exception):  # noqa: N818
+    """A frame's `previous` is not the frame before it: something was lost on the way."""
+
+
+class Client:
+    """One resumable connection. `state` is for people: connecting, live, reconnecting, stopped.
+
+    `epoch` and `positions` say what the loop over this client has finished with: saved, and given back to a later
+    process, they make that one go on where this one ended.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        cookie: str | None = None,
+        origin: str | None = None,
+        epoch: str | None = None,
+        positions: dict[str, int] | None = None,
+        acknowledge: bool = True,
+    ) -> None:
+        self.url = url
+        self.state = "connecting"
+        self.epoch = epoch
+        self.positions: dict[str, int] = dict(positions or {})
+        self.welcome: frames.Welcome | None = None
+        self.goodbye: frames.Goodbye | None = None
+        self.connected = 0
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if cookie:
+            self._headers["Cookie"] = cookie
+        self._origin = Origin(origin) if origin else None
+        self._acknowledge = acknowledge
+        self._wanted: dict[str, int | None] = dict(self.positions)  # what we stand at, read or still queued
+        self._following: set[str] = set()  # confirmed on this connection
+        self._connection: ws.ClientConnection | None = None
+        self._items: asyncio.Queue[Item | Exception] = asyncio.Queue(WAITING)
+        self._running: asyncio.Task[None] | None = None
+        self._requests = 0
+        self._previous = 0
+        self._unacked_frames = self._unacked_bytes = 0
+
+    async def __aenter__(self) -> Client:
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.state = "stopped"
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def follow(self, *names: str, since: frames.Since | None = None) -> None:
+        """Follow more topics: from `since`, else from where `positions` has them, else from now."""
+        for name in names:
+            if since is not None:
+                self._wanted[name], self.epoch = since.position, since.epoch
+            else:
+                self._wanted.setdefault(name, None)
+        await self._ask(names)
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        """What comes for all topics, for ever; raises `Stopped` or `Missed`."""
+        while True:
+            item = await self._items.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+            self._finished(item)
+
+    def _finished(self, item: Item) -> None:
+        if isinstance(item, frames.EventFrame | frames.Subscribed):
+            self.positions.update(dict.fromkeys(item.topics, item.position))
+        elif isinstance(item, frames.Reset):
+            for name in item.topics:
+                self.positions.pop(name, None)
+
+    async def send(self, frame: msgspec.Struct) -> None:
+        """Send a frame of our own, such as presence; lost when there is no connection."""
+        if self._connection is not None:
+            with contextlib.suppress(ConnectionClosed):
+                await self._connection.send(frames.encode(frame))
+
+    def drop(self) -> None:
+        """Cut the connection, as a bad network would. The client comes back by itself."""
+        if self._connection is not None:
+            self._connection.transport.abort()
+
+    # -- the connection ----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Connect, read until the end, wait, again."""
+        attempt, loop = 0, asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            try:
+                await self._connect_once()
+            except (Stopped, Missed) as end:
+                self.state = "stopped"
+                await self._items.put(end)
+                return
+            except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
+                pass
+            self._connection, self.state = None, "reconnecting"
+            attempt = 0 if loop.time() - started > STABLE else attempt + 1
+            await asyncio.sleep(self._pause(attempt))
+
+    def _pause(self, attempt: int) -> float:
+        """Full jitter, within what the server asked for; seconds."""
+        if self.goodbye is not None and self.goodbye.retry_ms is not None:
+            return self.goodbye.retry_ms / 1000
+        low, high = (500, 20_000) if self.welcome is None else _retry(self.welcome)
+        return random.uniform(0.0, min(high, low * 2.0 ** min(attempt, 10))) / 1000  # noqa: S311
+
+    async def _connect_once(self) -> None:
+        self.goodbye = None
+        try:
+            connecting = ws.connect(
+                self.url,
+                origin=self._origin,
+                additional_headers=self._headers,
+                subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
+                compression=None,
+                max_size=4 * 1024 * 1024,
+                open_timeout=10,
+                ping_interval=None,
+            )
+            async with connecting as connection:
+                await self._read(connection)
+        except InvalidStatus as refused:
+            if refused.response.status_code in {401, 403}:
+                raise Stopped(refused.response.status_code, "handshake refused") from refused
+            raise
+        except ConnectionClosed as closed:
+            code = closed.rcvd.code if closed.rcvd else 1006
+            if 4500 <= code <= 4999:
+                reason = self.goodbye.reason if self.goodbye else ""
+                raise Stopped(code, reason) from closed
+            raise
+
+    async def _read(self, connection: ws.ClientConnection) -> None:
+        self._previous = self._unacked_frames = self._unacked_bytes = 0
+        self._following.clear()
+        while True:
+            patience = None if self.welcome is None else self.welcome.heartbeat_ms / 1000 * 1.5 + 5
+            async with asyncio.timeout(patience):  # the watchdog: a silent server is a dead one
+                text = await connection.recv()
+            frame = frames.decode_server(text)
+            if isinstance(frame, frames.Welcome):
+                await self._welcomed(connection, frame)
+            elif isinstance(frame, frames.EventFrame):
+                await self._received(connection, frame, len(text))
+            else:
+                await self._told(connection, frame)
+
+    async def _welcomed(self, connection: ws.ClientConnection, frame: frames.Welcome) -> None:
+        self.welcome, self._connection, self.state = frame, connection, "live"
+        self.connected += 1
+        await self._ask(self._wanted)
+
+    async def _received(self, connection: ws.ClientConnection, frame: frames.EventFrame, size: int) -> None:
+        if frame.previous != self._previous:
+            raise Missed(f"{frame.position} follows {frame.previous}, but the last frame was {self._previous}")
+        self._previous = frame.position
+        await self._items.put(frame)
+        self._wanted.update(dict.fromkeys(frame.topics, frame.position))
+        await self._return_credit(connection, frame.position, size)
+
+    async def _return_credit(self, connection: ws.ClientConnection, position: int, size: int) -> None:
+        assert self.welcome is not None
+        credit = self.welcome.limits.credit
+        self._unacked_frames += 1
+        self._unacked_bytes += size
+        if self._unacked_frames >= credit.ack_frames or self._unacked_bytes >= credit.ack_bytes:
+            self._unacked_frames = self._unacked_bytes = 0
+            if self._acknowledge:
+                await connection.send(frames.encode(frames.Ack(position=position)))
+
+    async def _told(self, connection: ws.ClientConnection, frame: frames.ServerFrame) -> None:
+        match frame:
+            case frames.Subscribed():
+                assert self.welcome is not None
+                self.epoch = self.welcome.epoch if self.epoch is None else self.epoch
+                self._following.update(frame.topics)
+                self._wanted.update(dict.fromkeys(frame.topics, frame.position))
+                for denied in frame.denied:
+                    self._wanted.pop(denied.topic, None)
+                await self._items.put(frame)
+            case frames.Ping():
+                await connection.send(frames.encode(frames.Pong(n=frame.n)))
+                self._complete(frame.position)
+            case frames.Reset():
+                self.epoch = frame.epoch
+                for name in frame.topics:
+                    self._wanted.pop(name, None)
+                await self._items.put(frame)
+            case frames.Goodbye():
+                self.goodbye = frame
+            case frames.Ephemeral() | frames.PresenceFrame():
+                await self._items.put(frame)
+
+    def _complete(self, position: int) -> None:
+        """Everything followed is complete up to `position`, even when nothing happened."""
+        for name in self._following & self._wanted.keys():
+            self._wanted[name] = max(position, self._wanted[name] or 0)
+            if self._items.empty():
+                self.positions[name] = max(position, self.positions.get(name, 0))
+
+    async def _ask(self, names: Iterable[str]) -> None:
+        """Subscribe, one frame per position we stand at."""
+        if self._connection is None:
+            return
+        standing: dict[int | None, list[str]] = {}
+        for name in names:
+            standing.setdefault(self._wanted.get(name), []).append(name)
+        for position, group in standing.items():
+            self._requests += 1
+            since = None
+            if position is not None and self.epoch is not None:
+                since = frames.Since(self.epoch, position)
+            await self.send(frames.Subscribe(id=self._requests, topics=group, since=since))
+
+
+def _retry(welcome: frames.Welcome) -> tuple[int, int]:
+    return welcome.limits.retry_min_ms, welcome.limits.retry_max_ms

@@ -1,0 +1,67 @@
+"""Every number of this package in one place. `settings.REALTIME = {"heartbeat_ms": 15_000, …}` overrides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.conf import settings
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds and intervals. Seconds unless the name says otherwise."""
+
+    # credit: what may be on its way to one socket before its reader must acknowledge
+    window_frames: int = 512
+    window_bytes: int = 256 * 1024
+    ack_frames: int = 64
+    ack_bytes: int = 64 * 1024
+    slow_after: float = 10.0
+
+    # memory of the hub, and how far back a client may resume
+    ring_events: int = 4096
+    ring_bytes: int = 16 * 1024 * 1024
+    catch_up_events: int = 5000
+    page: int = 500
+    catch_up_readers: int = 4
+
+    # what a client may send
+    frame_bytes: int = 64 * 1024
+    frames_per_second: float = 20.0
+    frames_burst: float = 60.0
+    topics: int = 200
+
+    # who may connect
+    connections: int = 4000
+    connections_per_person: int = 20
+    connections_per_address: int = 200
+    handshakes_per_minute: float = 240.0
+    handshakes_at_once: int = 64
+    recheck_every: float = 300.0
+
+    # heart
+    heartbeat_ms: int = 20_000
+    tick: float = 0.25
+    beacon_silence: float = 3.0
+    poll: float = 0.25
+
+    # presence and ephemeral values
+    presence_lease: float = 15.0
+    presence_renew: float = 5.0
+    presence_grace: float = 8.0
+    ephemeral_flush: float = 0.25
+    ephemeral_hidden: float = 5.0
+    ephemeral_batch: int = 10
+    ephemeral_bytes: int = 64 * 1024
+
+    # leaving
+    drain_share: float = 0.05
+    drain_pause: float = 0.25
+    retry_min_ms: int = 500
+    retry_max_ms: int = 20_000
+
+
+def limits() -> Limits:
+    """The limits in force; an unknown name in the setting raises `ValidationError` naming it."""
+    given: dict[str, Any] = getattr(settings, "REALTIME", {})
+    return msgspec.convert(given, Limits)

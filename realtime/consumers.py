@@ -1,0 +1,195 @@
+"""One coroutine per socket: the handshake in numbered steps, then frames in, until the end.
+
+Plain ASGI, so that uvicorn, Daphne and granian serve it alike. It never waits for slow work between two frames: what
+takes time becomes a task of the hub. What goes out is the hub's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from realtime import auth, figures, frames, limits, sockets
+from realtime import hub as hubs
+
+logger = logging.getLogger(__name__)
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+# How long a handshake may wait for the hub to know where the log stands, and for the database.
+PATIENCE: Final = 5.0
+# Frames that only answer ours are counted apart: a fast feed is acknowledged often.
+ANSWERS_PER_SECOND: Final = 400.0
+
+
+class Refused(Exception):  # noqa: N818
+    """The handshake ends here: `code` is told inside the socket, or plain 403 when there is none."""
+
+    def __init__(self, reason: str, code: int | None = None, retry: bool = True) -> None:
+        super().__init__(reason)
+        self.reason, self.code, self.retry = reason, code, retry
+
+
+async def application(scope: Scope, receive: Receive, send: sockets.AsgiSend) -> None:
+    """The ASGI application of `/ws/admin/`."""
+    await receive()  # websocket.connect
+    hub = await hubs.current()
+    try:
+        identity, since, address = await _admit(hub, scope)
+    except Refused as refusal:
+        await _refuse(scope, send, refusal)
+        return
+    socket = sockets.Socket(uuid.uuid4().hex, identity, address, send, hub.limits)
+    hub.door.enter(address, identity.person)
+    code = 1006
+    try:
+        await send({"type": "websocket.accept", "subprotocol": frames.SUBPROTOCOL})
+        hub.join(socket, since)
+        code = await _listen(hub, socket, receive)
+    except OSError:  # the server's way to say that the client has gone
+        pass
+    finally:
+        hub.leave(socket, code)
+        hub.door.leave(address, identity.person)
+        if socket.stuck:
+            socket.abort()
+
+
+# -- the handshake --------------------------------------------------------------------------------------------------
+
+
+async def _admit(hub: hubs.Hub, scope: Scope) -> tuple[auth.Identity, int, str]:
+    """The identity behind a handshake and the position it is as old as, or `Refused`:
+
+    1  from where: a cookie needs the exact Origin, a token needs none (browsers cannot send one)
+    2  how many, how fast
+    3  which version
+    4  the hub knows where the log stands; remember that position
+    5  who, as the database has it now: not older than the position of 4
+    """
+    headers = dict(scope["headers"])
+    address = str((scope.get("client") or ["unix"])[0])
+    now = asyncio.get_running_loop().time()
+    scheme = auth.page_scheme(headers, str(scope.get("scheme", "ws")))
+    if not (auth.bearer_token(headers) or auth.origin_allowed(headers, scheme)):  # 1
+        raise Refused("origin")
+    busy = "draining" if hub.draining else hub.door.refuses(address, now)  # 2
+    if busy:
+        code = frames.GOING_AWAY if hub.draining else frames.TOO_MANY
+        raise Refused(busy, code)
+    if frames.SUBPROTOCOL not in scope["subprotocols"]:  # 3
+        raise Refused("version", frames.VERSION, retry=False)
+    try:
+        async with asyncio.timeout(PATIENCE), hub.door.handshakes:
+            await hub.wait_ready()  # 4
+            since = hub.position
+            identity = await auth.identify(headers)  # 5
+    except (TimeoutError, auth.Unavailable) as error:
+        raise Refused("unavailable", frames.TRY_LATER) from error
+    if identity is None:
+        raise Refused("not signed in", frames.REVOKED, retry=False)
+    if hub.door.refuses_person(identity.person):
+        raise Refused("too many connections of this person", frames.TOO_MANY)
+    return identity, since, address
+
+
+async def _refuse(scope: Scope, send: sockets.AsgiSend, refusal: Refused) -> None:
+    """A page that may know why is told inside the socket: a browser does not see the status of a failed handshake."""
+    figures.REFUSALS.labels(refusal.reason).inc()
+    if refusal.code is None:
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason})
+        return
+    offered = scope["subprotocols"]
+    chosen = frames.SUBPROTOCOL if frames.SUBPROTOCOL in offered else next(iter(offered), None)
+    retry_ms = 5_000 if refusal.retry else None
+    goodbye = frames.encode(frames.Goodbye(code=refusal.code, reason=refusal.reason, retry_ms=retry_ms))
+    await send({"type": "websocket.accept", "subprotocol": chosen})
+    await send({"type": "websocket.send", "text": goodbye})
+    await send({"type": "websocket.close", "code": refusal.code, "reason": refusal.reason})
+
+
+# -- frames in ------------------------------------------------------------------------------------------------------
+
+
+async def _listen(hub: hubs.Hub, socket: sockets.Socket, receive: Receive) -> int:
+    """Handle frames until the socket ends; returns the close code."""
+    now = socket.now()
+    requests = limits.Bucket(hub.limits.frames_per_second, hub.limits.frames_burst, now)
+    answers = limits.Bucket(ANSWERS_PER_SECOND, 2 * ANSWERS_PER_SECOND, now)
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return int(message.get("code") or 1005)
+        if not socket.open:
+            continue  # goodbye is said; only the end is awaited
+        frame = _decode(hub, socket, message)
+        if frame is None:
+            allowed = requests.take(socket.now())
+        else:
+            bucket = answers if isinstance(frame, frames.Ack | frames.Pong) else requests
+            allowed = bucket.take(socket.now())
+        if not allowed:
+            hub.dismiss(socket, frames.TOO_MANY, "too many frames")
+        elif frame is not None:
+            _handle(hub, socket, frame)
+
+
+def _decode(hub: hubs.Hub, socket: sockets.Socket, message: MutableMapping[str, Any]) -> frames.ClientFrame | None:
+    """The frame, or None after telling the client what is wrong with it."""
+    text = message.get("text")
+    if text is None:
+        hub.dismiss(socket, frames.PROTOCOL, "text frames only", retry=False)
+    elif len(text) > hub.limits.frame_bytes or len(text.encode(errors="replace")) > hub.limits.frame_bytes:
+        hub.dismiss(socket, frames.TOO_BIG, "frame too big", retry=False)
+    else:
+        try:
+            return frames.decode_client(text)
+        except msgspec.ValidationError as error:
+            unknown = "`$.type`" in str(error)
+            _complain(socket, "unknown_type" if unknown else "invalid_frame", str(error), _id_of(text))
+        except msgspec.DecodeError as error:
+            _complain(socket, "not_json", str(error), None)
+    return None
+
+
+def _complain(socket: sockets.Socket, code: str, detail: str, request: frames.RequestId | None) -> None:
+    figures.BAD_FRAMES.labels(code).inc()
+    socket.tell(frames.Error(code=code, detail=detail, id=request))
+
+
+class _Identified(msgspec.Struct):
+    id: frames.RequestId | None = None
+
+
+def _id_of(text: str) -> frames.RequestId | None:
+    """The id of a frame that is otherwise wrong, so that the client can tell which request failed."""
+    try:
+        return msgspec.json.decode(text, type=_Identified).id
+    except msgspec.DecodeError:
+        return None
+
+
+def _handle(hub: hubs.Hub, socket: sockets.Socket, frame: frames.ClientFrame) -> None:
+    match frame:
+        case frames.Ack():
+            socket.acknowledge(frame.position)
+        case frames.Pong():
+            socket.unanswered = 0
+            socket.pong_number = max(socket.pong_number, min(frame.n, socket.ping_number))
+        case frames.Subscribe():
+            hub.subscribe(socket, frame)
+        case frames.Unsubscribe():
+            hub.unsubscribe(socket, frame)
+        case frames.SetPresence():
+            if not hub.set_presence(socket, frame):
+                _complain(socket, "not_subscribed", f"presence needs a subscription to {frame.topic}", None)
+        case frames.Visibility():
+            socket.hidden = frame.hidden
+            if not frame.hidden:
+                hub.values.show_now(socket)

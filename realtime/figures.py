@@ -1,0 +1,35 @@
+"""What operators watch: the Prometheus figures of the sockets of this process. Shown at `/metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SOCKETS = Gauge("realtime_sockets", "Open sockets", multiprocess_mode="livesum")
+BEHIND = Gauge("realtime_sockets_behind", "Sockets catching up or out of credit", multiprocess_mode="livesum")
+POSITION = Gauge("realtime_position", "Position up to which this process has delivered", multiprocess_mode="max")
+DEGRADED = Gauge(
+    "realtime_degraded", "1 while the store is polled because the relay is not heard", multiprocess_mode="max"
+)
+EVENTS = Counter("realtime_events_total", "Events that reached this process", ["source"])
+DELIVERIES = Counter("realtime_deliveries_total", "Event frames handed to the server")
+LAG = Histogram(
+    "realtime_lag_seconds",
+    "From the event's commit to its delivery",
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+)
+FILLS = Counter("realtime_fills_total", "Reads of the store to close a gap", ["reason"])
+CREDIT_WAITS = Counter("realtime_credit_waits_total", "Times a socket fell behind its reader")
+RESETS = Counter("realtime_resets_total", "Clients told to reload", ["reason"])
+CLOSES = Counter("realtime_closes_total", "Closed sockets", ["code"])
+REFUSALS = Counter("realtime_refusals_total", "Handshakes refused", ["reason"])
+BAD_FRAMES = Counter("realtime_bad_frames_total", "Frames of clients that were not understood", ["code"])
+VALUES = Counter("realtime_values_total", "Ephemeral values, sent or replaced by a newer one", ["fate"])
+REVOCATIONS = Counter("realtime_revocations_total", "Sockets closed or rechecked by an event", ["action"])
+PROJECTION_ERRORS = Counter("realtime_projection_errors_total", "Events hidden because a projection failed")
+
+_KNOWN_CODES = {1000, 1001, 1005, 1006, 1009, 1011, 1012, 1013, 4400, 4408, 4429, 4500, 4501, 4503, 4505}
+
+
+def closed(code: int) -> None:
+    """Count a close; codes a client made up share one label."""
+    CLOSES.labels(str(code) if code in _KNOWN_CODES else "other").inc()

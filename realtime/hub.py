@@ -1,0 +1,749 @@
+"""One hub per process: hears the relay, keeps the newest events, and hands each to the sockets that follow its topics.
+
+Invariant: everything at or below `position` has been handled, in order, and the ring holds all of (`ring.floor`,
+`position`]. Only `apply` moves it, one loop turn per call, from any source that covers the log without a hole from
+`position` on: a batch of the relay that joins up, or a page of the store up to its safe head. Sources may overlap,
+repeat or race; what is not above `position` is dropped. What does not join up only wakes the reader of the store.
+
+A topic name of a socket is either live (in the index, complete up to `position`) or behind (complete up to a position
+of its own). `_advance` moves it from behind to live in the same turn in which nothing is left in between. The proof
+that no event is lost or sent twice is in docs/realtime.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+from django.utils import timezone
+
+from events import types
+from realtime import auth, conf, fan, figures, frames, limits, log, presence, publish, sockets, topics, values
+from realtime.bus import Bus
+
+logger = logging.getLogger(__name__)
+
+# Revocations remembered for handshakes that were under way when they happened.
+REMEMBERED: Final = 1000
+# A beacon may overtake nothing, but its batches may still be on their way from the relay.
+BEACON_GRACE: Final = 0.2
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How this process's hub is doing, for `/readyz` and the admin. `ready`: may take sockets."""
+
+    ready: bool
+    draining: bool
+    store: bool
+    valkey: bool
+    relay: bool
+    position: int
+    epoch: str
+    sockets: int
+    behind: int
+    people: int
+    ring: int
+    detail: str
+
+
+class Hub:
+    """Everything here runs on one event loop; only what is marked `async` ever waits."""
+
+    def __init__(self, bounds: conf.Limits | None = None, reader: log.Log | None = None) -> None:
+        self.limits = bounds or conf.limits()
+        self.door = limits.Doorkeeper(self.limits)
+        self.log = reader or log.Log()
+        self.process = uuid.uuid4().hex[:12]
+        self.epoch = ""
+        self.position = 0
+        self.ring = fan.Ring(self.limits.ring_events, self.limits.ring_bytes)
+        self.sockets: dict[str, sockets.Socket] = {}
+        self.people: dict[str, set[sockets.Socket]] = {}
+        self.draining = False
+        self._loop = asyncio.get_running_loop()
+        self._index: dict[str, dict[sockets.Socket, None]] = {}
+        self._members: dict[str, dict[sockets.Socket, None]] = {}
+        self._revocations: deque[tuple[int, auth.Revocation]] = deque(maxlen=REMEMBERED)
+        self.bus = Bus(self.receive, self._rang, self._joined)
+        self.board = presence.Board(self.process, self.limits, self.bus.send, self._show_presence, self._loop.time)
+        self.values = values.Values(self.limits, self._members_of)
+        # the reader of the store
+        self._ready = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._heard = 0  # the highest position anybody spoke of
+        self._fills = 0
+        self._drawn = 0
+        self._store_up = False
+        self._relay_at = float("-inf")
+        self._reconnect_at = float("-inf")
+        self._changed: asyncio.Future[None] = self._loop.create_future()
+        self._readers = asyncio.Semaphore(self.limits.catch_up_readers)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ticks = 0
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the pool and begin to follow the log; does not wait for either service."""
+        await self.log.open()
+        self._relay_at = self._reconnect_at = self._loop.time()
+        for work in (self._follow, self.bus.run, self._pulse):
+            self._tasks.append(self._loop.create_task(_supervised(work), name=f"realtime.{work.__name__}"))
+
+    async def stop(self) -> None:
+        """Stop at once; sockets still open are told that the server goes away."""
+        self.draining = True
+        farewells = [self.dismiss(s, frames.GOING_AWAY, "server stops") for s in list(self.sockets.values())]
+        await asyncio.gather(*(task for task in farewells if task is not None), return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        await self.log.close()
+        await auth.disconnect()
+
+    async def drain(self) -> None:
+        """Before a stop: no new sockets, and those we have sent away in small groups to come back elsewhere."""
+        self.draining = True
+        leaving = list(self.sockets.values())
+        share = max(1, int(len(leaving) * self.limits.drain_share))
+        for start in range(0, len(leaving), share):
+            group = [self.dismiss(s, frames.GOING_AWAY, "server restarts") for s in leaving[start : start + share]]
+            await asyncio.gather(*(task for task in group if task is not None), return_exceptions=True)
+            if start + share < len(leaving):
+                await asyncio.sleep(self.limits.drain_pause)
+
+    async def wait_ready(self) -> None:
+        """Until the hub knows where the log stands."""
+        await self._ready.wait()
+
+    def status(self) -> Status:
+        relay, ready = self._relay_heard(), self._ready.is_set() and not self.draining
+        detail = "live"
+        if self.draining:
+            detail = "draining"
+        elif not self._store_up:
+            detail = "the event store cannot be read"
+        elif not self.bus.up:
+            detail = "Valkey is away: polling the store"
+        elif not relay:
+            detail = "the relay is silent: polling the store"
+        return Status(
+            ready=ready and (self._store_up or relay),
+            draining=self.draining,
+            store=self._store_up,
+            valkey=self.bus.up,
+            relay=relay,
+            position=self.position,
+            epoch=self.epoch,
+            sockets=len(self.sockets),
+            behind=sum(1 for socket in self.sockets.values() if socket.behind),
+            people=len(self.people),
+            ring=len(self.ring),
+            detail=detail,
+        )
+
+    # -- hearing -----------------------------------------------------------------------------------------------------
+
+    def receive(self, message: publish.Message) -> None:
+        """Take one message off the bus."""
+        match message:
+            case publish.Batch():
+                self._relay_at = self._loop.time()
+                self._receive_batch(message)
+            case publish.Beacon():
+                self._relay_at = self._loop.time()
+                if message.epoch != self.epoch:
+                    self._wanted.set()
+                elif message.head > self.position:
+                    self._loop.call_later(BEACON_GRACE, self._want_if_missing, message.head)
+            case publish.Value():
+                self.values.put(message)
+            case _:
+                self.board.hear(message)
+
+    def _receive_batch(self, batch: publish.Batch) -> None:
+        """Apply a batch that joins up with what we have; anything else sends us to the store."""
+        if batch.epoch != self.epoch or not self._ready.is_set():
+            self._wanted.set()
+        elif batch.last <= self.position:
+            return
+        elif batch.previous is not None and batch.previous <= self.position:
+            figures.EVENTS.labels("relay").inc(len(batch.events))
+            self.apply(batch.events, batch.last)
+        else:
+            figures.FILLS.labels("gap").inc()
+            self._want(batch.last)
+
+    def _want(self, position: int) -> None:
+        self._heard = max(self._heard, position)
+        self._wanted.set()
+
+    def _want_if_missing(self, position: int) -> None:
+        if position > self.position:
+            figures.FILLS.labels("beacon").inc()
+            self._want(position)
+
+    def _rang(self) -> None:
+        """A writer rang: only worth a look at the store while the relay is silent."""
+        if not self._relay_heard():
+            self._wanted.set()
+
+    def _joined(self) -> None:
+        """Subscribed (again): what was said meanwhile is in the store, who is present must be asked for."""
+        self._wanted.set()
+        self.board.ask()
+
+    def _relay_heard(self) -> bool:
+        return self.bus.up and self._loop.time() - self._relay_at < self.limits.beacon_silence
+
+    # -- the log -----------------------------------------------------------------------------------------------------
+
+    def apply(self, events: Iterable[types.RecordedEvent], upto: int) -> None:
+        """Handle events that cover the log from at or below `position` up to `upto` without a hole."""
+        now = timezone.now()
+        for event in events:
+            if event.position <= self.position:
+                continue
+            self._revoke(event)  # first: what it takes away, this very event is not shown to
+            self.position = event.position
+            going = fan.Fan(event)
+            self.ring.add(going)
+            self._deliver(going)
+            figures.LAG.observe(max(0.0, (now - event.recorded_at).total_seconds()))
+        self.position = max(self.position, upto)
+        self._notify()
+
+    def _deliver(self, going: fan.Fan) -> None:
+        """To every socket that follows one of its topics live, each once."""
+        followed = [name for name, _topic in going.names if name in self._index]
+        if not followed:
+            return
+        if len(followed) == 1:
+            names: tuple[str, ...] = (followed[0],)
+            targets = list(self._index[followed[0]])
+            for socket in targets:
+                self._hand_over(going, names, socket)
+            figures.DELIVERIES.inc(len(targets))
+        else:
+            matched: dict[sockets.Socket, tuple[str, ...]] = {}
+            for name in followed:
+                for socket in self._index[name]:
+                    matched[socket] = (*matched.get(socket, ()), name)
+            for socket, names in matched.items():
+                self._hand_over(going, names, socket)
+            figures.DELIVERIES.inc(len(matched))
+        going.forget_packets()
+
+    def _hand_over(self, going: fan.Fan, names: tuple[str, ...], socket: sockets.Socket) -> None:
+        packet = going.packet(names, socket)
+        if packet is not None and not socket.push(packet):
+            self._fall_behind(socket)
+
+    async def _follow(self) -> None:
+        """The only reader of the store: at the start, on a gap, and all the time while the relay is silent."""
+        pause = self.limits.poll
+        while True:
+            self._wanted.clear()
+            try:
+                await self._fill()
+                self._store_up, pause = True, self.limits.poll
+            except log.Unavailable as error:
+                if self._store_up:
+                    logger.warning("the event store cannot be read: %s", error)
+                self._store_up, pause = False, min(pause * 2, 5.0)
+                self._notify()
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                continue
+            self._fills += 1
+            self._notify()
+            quiet = self.limits.poll if self._heard > self.position or not self._relay_heard() else None
+            try:
+                async with asyncio.timeout(quiet):
+                    await self._wanted.wait()
+            except TimeoutError:
+                continue
+
+    async def _fill(self) -> None:
+        """Read the log up to its safe head."""
+        before = self.position  # the relay may take us further while we ask
+        head = await self.log.head()
+        self._drawn = head.last
+        if not self._ready.is_set():
+            self._begin(head)
+        elif head.epoch != self.epoch or head.last < before:
+            self._rewound(head)
+        while self.position < head.safe:
+            page = await self.log.read(self.position, head.safe, self.limits.page)
+            figures.EVENTS.labels("store").inc(len(page))
+            self.apply(page, head.safe if len(page) < self.limits.page else page[-1].position)
+        self._ready.set()
+
+    def _begin(self, head: log.Head) -> None:
+        """Start a little in the past: a fresh process serves the reconnects of the one before it from its ring."""
+        self.epoch = head.epoch
+        self.position = max(0, head.safe - self.limits.ring_events)
+        self.ring.restart(self.position)
+
+    def _rewound(self, head: log.Head) -> None:
+        """Positions may have been issued twice: everybody reloads."""
+        reason = "epoch" if head.epoch != self.epoch else "rewound"
+        logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)
+        self.epoch, self.position, self._heard = head.epoch, head.safe, head.safe
+        self.ring.restart(head.safe)
+        for socket in list(self.sockets.values()):
+            self._reset(socket, set(socket.grants), reason)
+
+    def _notify(self) -> None:
+        """Wake whoever waits for `position` to grow or for a read of the store to end."""
+        if not self._changed.done():
+            self._changed.set_result(None)
+
+    async def _change(self) -> None:
+        if self._changed.done():
+            self._changed = self._loop.create_future()
+        await asyncio.shield(self._changed)
+
+    async def _reach(self, position: int) -> bool:
+        """Until the hub has come to `position`; False when the log has not been drawn that far: another history."""
+        asked = self._fills
+        while self.position < position:
+            if self._fills >= asked + 2 and self._drawn < position:  # a read that began after we were asked
+                return False
+            self._want(0)
+            await self._change()
+        return True
+
+    # -- sockets -----------------------------------------------------------------------------------------------------
+
+    def join(self, socket: sockets.Socket, since: int) -> None:
+        """Register a socket whose identity was read when the hub stood at `since`, and welcome it."""
+        self.sockets[socket.id] = socket
+        self.people.setdefault(socket.identity.person, set()).add(socket)
+        socket.pinged_at = self._loop.time() - random.random() * self.limits.heartbeat_ms / 1000  # noqa: S311 - spread
+        socket.tell(
+            frames.Welcome(
+                connection_id=socket.id,
+                epoch=self.epoch,
+                position=self.position,
+                heartbeat_ms=self.limits.heartbeat_ms,
+                user=frames.Person(socket.identity.person, socket.identity.name),
+                limits=_client_limits(self.limits),
+            )
+        )
+        missed = [revocation for position, revocation in self._revocations if position > since]
+        for revocation in missed:
+            self._revoke_socket(socket, revocation)
+        if len(missed) == REMEMBERED:  # and perhaps more
+            self.recheck(socket)
+
+    def leave(self, socket: sockets.Socket, code: int) -> None:
+        """Forget a socket, however it ended."""
+        if self.sockets.pop(socket.id, None) is None:
+            return
+        socket.lost()
+        self._unfollow(socket, set(socket.grants))
+        mine = self.people.get(socket.identity.person, set())
+        mine.discard(socket)
+        if not mine:
+            self.people.pop(socket.identity.person, None)
+        self.board.leave(socket.id)
+        figures.closed(socket.close_code or code)
+
+    def dismiss(
+        self, socket: sockets.Socket, code: int, reason: str, *, retry: bool = True
+    ) -> asyncio.Task[None] | None:
+        """Say goodbye and close; come back after a random moment unless coming back is pointless."""
+        low, high = self.limits.retry_min_ms, min(self.limits.retry_max_ms, 5_000)
+        retry_ms = random.randint(min(low, high), high) if retry else None  # noqa: S311 - jitter
+        self._unfollow(socket, set(socket.grants))
+        return socket.close_soon(code, reason, retry_ms)
+
+    def subscribe(self, socket: sockets.Socket, wanted: frames.Subscribe) -> None:
+        """Follow topics, one turn:
+
+        1  sort out what does not exist or is not allowed
+        2  a position of another history: reset
+        3  what is left starts behind, at the client's position or at ours, and catches up (`_advance`)
+
+        The answer `subscribed` is sent by `_advance` once the names are live.
+        """
+        granted, denied = self._grants(socket, wanted.topics)
+        self._unfollow(socket, granted.keys() & socket.grants.keys())
+        if wanted.since is not None and wanted.since.epoch != self.epoch:
+            self._send_reset(socket, set(granted), "epoch")
+            granted = {}
+        socket.grants.update(granted)
+        for name in granted:
+            self._members.setdefault(name, {})[socket] = None
+        position = self.position if wanted.since is None else wanted.since.position
+        self._start_catching_up(socket, sockets.Behind(set(granted), position, wanted.id, denied))
+
+    def unsubscribe(self, socket: sockets.Socket, unwanted: frames.Unsubscribe) -> None:
+        names = set(unwanted.topics) & socket.grants.keys()
+        self._unfollow(socket, names)
+        self.board.leave(socket.id, names)
+        socket.tell(frames.Unsubscribed(id=unwanted.id, topics=sorted(names)))
+
+    def set_presence(self, socket: sockets.Socket, wanted: frames.SetPresence) -> bool:
+        """Note what a socket is doing on a topic it follows; False when it does not follow it."""
+        if wanted.topic not in socket.grants:
+            return False
+        self.board.enter(socket.id, socket.identity.person, socket.identity.name, wanted)
+        return True
+
+    def _grants(
+        self, socket: sockets.Socket, names: Iterable[str]
+    ) -> tuple[dict[str, sockets.Grant], list[frames.Denied]]:
+        granted: dict[str, sockets.Grant] = {}
+        denied: list[frames.Denied] = []
+        for name in dict.fromkeys(names):
+            grant = _grant(socket.identity, name)
+            if isinstance(grant, frames.Denied):
+                denied.append(grant)
+            elif len(socket.grants.keys() | granted.keys() | {name}) > self.limits.topics:
+                denied.append(frames.Denied(name, "limit"))
+            else:
+                granted[name] = grant
+        return granted, denied
+
+    def _unfollow(self, socket: sockets.Socket, names: Iterable[str]) -> None:
+        for name in list(names):
+            socket.grants.pop(name, None)
+            socket.live.discard(name)
+            _drop(self._index, name, socket)
+            _drop(self._members, name, socket)
+            for behind in socket.behind:
+                behind.names.discard(name)
+
+    def _members_of(self, topic: str) -> Iterable[sockets.Socket]:
+        return self._members.get(topic, ())
+
+    def _show_presence(self, frame: frames.PresenceFrame) -> None:
+        text = frames.encode(frame)
+        for socket in list(self._members_of(frame.topic)):
+            socket.tell_text(text)
+
+    # -- catching up -------------------------------------------------------------------------------------------------
+
+    def _fall_behind(self, socket: sockets.Socket) -> None:
+        """Take its live names out of the index; from here on they are complete up to `position` only."""
+        if not socket.live:
+            return
+        figures.CREDIT_WAITS.inc()
+        names, socket.live = socket.live, set()
+        for name in names:
+            _drop(self._index, name, socket)
+        self._start_catching_up(socket, sockets.Behind(names, self.position))
+
+    def _start_catching_up(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
+        """Append to what the socket has to catch up with; the common case is over before this returns."""
+        socket.behind.append(behind)
+        if len(socket.behind) == 1 and socket.room and self.ring.floor <= behind.position <= self.position:
+            self._advance_in_ring(socket, behind)
+        if socket.behind and socket.worker is None:
+            socket.worker = self._loop.create_task(self._catch_up(socket))
+
+    async def _catch_up(self, socket: sockets.Socket) -> None:
+        try:
+            while socket.behind:
+                await socket.wait_for_room()
+                await self._advance(socket, socket.behind[0])
+        except sockets.Gone:
+            pass
+        except Exception:
+            logger.exception("catching up failed")
+            self.dismiss(socket, frames.INTERNAL, "internal error")
+        finally:
+            socket.worker = None
+
+    async def _advance(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
+        """One step of catching up:
+
+        1  ahead of this hub (it was fed by a faster one): wait until the hub is there; never drawn: reset
+        2  older than the ring: one page of the store, or reset when that would be too much
+        3  within the ring: to the end of it, and live in the same turn
+        """
+        if not behind.names:  # unsubscribed, lost or reset meanwhile
+            self._advance_in_ring(socket, behind)
+        elif behind.position > self.position:
+            if not await self._reach(behind.position) and behind in socket.behind:
+                self._give_up(socket, behind, "rewound")
+        elif behind.position < self.ring.floor:
+            if self.position - behind.position > 20 * self.limits.catch_up_events:
+                self._give_up(socket, behind, "too_old")
+            else:
+                await self._advance_in_store(socket, behind)
+        else:
+            self._advance_in_ring(socket, behind)
+
+    async def _advance_in_store(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
+        epoch, start, upto = self.epoch, behind.position, self.position
+        async with self._readers:
+            try:
+                page = await self.log.read(start, upto, self.limits.page)
+            except log.Unavailable:
+                await self._change()
+                return
+        if behind not in socket.behind or epoch != self.epoch or not socket.room:
+            return  # what we read is no longer asked for, or not now
+        for event in page:
+            if not self._replay(socket, behind, fan.Fan(event)):
+                return
+        behind.position = page[-1].position if len(page) == self.limits.page else upto
+        behind.scanned += len(page)
+        if behind.scanned >= self.limits.catch_up_events and behind.position < self.ring.floor:
+            self._give_up(socket, behind, "too_old")
+
+    def _advance_in_ring(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
+        if behind.names:
+            for going in self.ring.after(behind.position):
+                if not self._replay(socket, behind, going):
+                    return
+        socket.behind.remove(behind)
+        for name in behind.names:
+            socket.live.add(name)
+            self._index.setdefault(name, {})[socket] = None
+        self._answer(socket, behind)
+
+    def _replay(self, socket: sockets.Socket, behind: sockets.Behind, going: fan.Fan) -> bool:
+        """Send one event to names that are behind; False when the socket has no more room."""
+        behind.position = going.position
+        names = tuple(name for name, _topic in going.names if name in behind.names)
+        packet = going.packet(names, socket, replayed=True) if names else None
+        if packet is None or socket.push(packet):
+            return True
+        self._fall_behind(socket)  # its live names have no more room either
+        return False
+
+    def _answer(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
+        if behind.request is None:
+            return
+        names = sorted(behind.names)
+        socket.tell(frames.Subscribed(id=behind.request, topics=names, denied=behind.denied, position=self.position))
+        for name in names:
+            present = self.board.full(name)
+            if present.full:
+                socket.tell(present)
+
+    def _give_up(self, socket: sockets.Socket, behind: sockets.Behind, reason: str) -> None:
+        """Too far: the client reloads these topics. Its request is still answered."""
+        socket.behind.remove(behind)
+        names = set(behind.names)
+        self._reset(socket, names, reason)
+        behind.names.clear()
+        self._answer(socket, behind)
+
+    def _reset(self, socket: sockets.Socket, names: set[str], reason: str) -> None:
+        self._unfollow(socket, names)
+        self._send_reset(socket, names, reason)
+
+    def _send_reset(self, socket: sockets.Socket, names: set[str], reason: Any) -> None:
+        if names:
+            figures.RESETS.labels(reason).inc()
+            socket.tell(frames.Reset(topics=sorted(names), reason=reason, epoch=self.epoch, position=self.position))
+
+    # -- revocation --------------------------------------------------------------------------------------------------
+
+    def _revoke(self, event: types.RecordedEvent) -> None:
+        """If this event takes something away, take it before anything later is shown."""
+        read = auth.REVOCATIONS.get(event.type)
+        revocation = read(event) if read is not None else None
+        if revocation is None:
+            return
+        self._revocations.append((event.position, revocation))
+        for socket in list(self.people.get(revocation.person, ())):
+            self._revoke_socket(socket, revocation)
+
+    def _revoke_socket(self, socket: sockets.Socket, revocation: auth.Revocation) -> None:
+        if revocation.person != socket.identity.person:
+            return
+        if revocation.session is not None and revocation.session != socket.identity.session:
+            return
+        figures.REVOCATIONS.labels(revocation.action).inc()
+        if revocation.action == "close":
+            self.dismiss(socket, frames.REVOKED, "session revoked", retry=False)
+        else:
+            self.recheck(socket)
+
+    def recheck(self, socket: sockets.Socket, hold: bool = True) -> None:
+        """Ask again who this is; with `hold` nothing more is shown until the answer is here."""
+        socket.rechecks += 1
+        if hold and not socket.held:
+            socket.held = True
+            self._fall_behind(socket)
+        if socket.rechecking is None:
+            socket.rechecking = self._loop.create_task(self._recheck(socket))
+
+    async def _recheck(self, socket: sockets.Socket) -> None:
+        """Until an answer that was asked for after the last revocation."""
+        try:
+            async with asyncio.timeout(self.limits.slow_after):
+                asked, identity = -1, None
+                while asked != socket.rechecks:
+                    asked = socket.rechecks
+                    identity = await _identify_again(socket.identity)
+        except TimeoutError:
+            if socket.held:
+                self.dismiss(socket, frames.TRY_LATER, "permissions cannot be checked")
+            return
+        finally:
+            socket.rechecking = None
+        if identity is None:
+            self.dismiss(socket, frames.REVOKED, "session revoked", retry=False)
+        else:
+            socket.identity = identity
+            self._trim(socket)
+            socket.release()
+
+    def _trim(self, socket: sockets.Socket) -> None:
+        """Grant again what is still allowed, with the view that now goes with it; the rest is lost."""
+        lost = set()
+        for name in socket.grants:
+            grant = _grant(socket.identity, name)
+            if isinstance(grant, frames.Denied):
+                lost.add(name)
+            else:
+                socket.grants[name] = grant
+        self._reset(socket, lost, "forbidden")
+        self.board.leave(socket.id, lost)
+
+    # -- the pulse ---------------------------------------------------------------------------------------------------
+
+    async def _pulse(self) -> None:
+        """Everything that goes by the clock."""
+        while True:
+            await asyncio.sleep(self.limits.tick)
+            self.pulse(self._loop.time())
+
+    def pulse(self, now: float) -> None:
+        """One beat: presence, values, silence, pings, readers that do not read."""
+        self.board.tick()
+        self.values.tick(now)
+        if not self._relay_heard():
+            self._wanted.set()
+            if now - max(self._relay_at, self._reconnect_at) >= self.limits.beacon_silence:
+                self._reconnect_at = now + self.limits.beacon_silence  # leave the next attempt more time
+                self.bus.reconnect()
+        behind = 0
+        for socket in list(self.sockets.values()):
+            behind += bool(socket.behind)
+            self._care_for(socket, now)
+        figures.SOCKETS.set(len(self.sockets))
+        figures.BEHIND.set(behind)
+        figures.POSITION.set(self.position)
+        figures.DEGRADED.set(not self._relay_heard())
+
+    def _care_for(self, socket: sockets.Socket, now: float) -> None:
+        if not socket.open:
+            return
+        if socket.stalled_since is not None and now - socket.stalled_since > self.limits.slow_after:
+            self.dismiss(socket, frames.SLOW, "slow reader")
+        elif now - socket.pinged_at >= self.limits.heartbeat_ms / 1000:
+            self._ping(socket, now)
+
+    def _ping(self, socket: sockets.Socket, now: float) -> None:
+        if socket.pong_number < socket.ping_number:
+            self.dismiss(socket, frames.SLOW, "no answer to ping")
+            return
+        socket.pinged_at = now
+        socket.ping_number += 1
+        complete = min((behind.position for behind in socket.behind), default=self.position)
+        socket.tell(frames.Ping(n=socket.ping_number, position=min(complete, self.position)))
+        if now - socket.checked_at >= self.limits.recheck_every:
+            socket.checked_at = now
+            self.recheck(socket, hold=False)
+
+
+def _grant(identity: auth.Identity, name: str) -> sockets.Grant | frames.Denied:
+    found = topics.find(name)
+    if found is None:
+        return frames.Denied(name, "unknown")
+    topic, key = found
+    if not topic.allows(identity.principal, key):
+        return frames.Denied(name, "forbidden")
+    return sockets.Grant(topic, topic.projection_key(identity.principal))
+
+
+def _drop(index: dict[str, dict[sockets.Socket, None]], name: str, socket: sockets.Socket) -> None:
+    here = index.get(name)
+    if here is not None:
+        here.pop(socket, None)
+        if not here:
+            del index[name]
+
+
+async def _identify_again(identity: auth.Identity) -> auth.Identity | None:
+    """Until the database answers; the caller sets the patience."""
+    while True:
+        try:
+            return await auth.identify_again(identity)
+        except auth.Unavailable:
+            await asyncio.sleep(0.2)
+
+
+def _client_limits(limits: conf.Limits) -> frames.ClientLimits:
+    return frames.ClientLimits(
+        frame_bytes=limits.frame_bytes,
+        frames_per_second=limits.frames_per_second,
+        topics=limits.topics,
+        credit=frames.Credit(limits.window_frames, limits.window_bytes, limits.ack_frames, limits.ack_bytes),
+        retry_min_ms=limits.retry_min_ms,
+        retry_max_ms=limits.retry_max_ms,
+    )
+
+
+async def _supervised(work: Callable[[], Awaitable[None]]) -> None:
+    """A task that must never end: whatever it trips over is logged, and it starts again from a sound state."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("%s tripped and starts again", getattr(work, "__qualname__", work))
+        await asyncio.sleep(1.0)
+
+
+# -- one hub per process --------------------------------------------------------------------------------------------
+
+_current: Hub | None = None
+
+
+async def current() -> Hub:
+    """This process's hub, started on the running loop when the first socket asks (Daphne has no lifespan)."""
+    if _current is None or _current._loop is not asyncio.get_running_loop():
+        await start()
+    assert _current is not None
+    return _current
+
+
+async def start() -> None:
+    """Start the hub on the running loop, for servers with a lifespan; `current` does it otherwise."""
+    global _current  # noqa: PLW0603
+    if _current is None or _current._loop is not asyncio.get_running_loop():
+        hub = _current = Hub()
+        await hub.start()
+
+
+async def stop() -> None:
+    """Stop this process's hub, if it ever started."""
+    global _current
+    hub, _current = _current, None
+    if hub is not None:
+        await hub.stop()
+
+
+async def drain() -> None:
+    """Send this process's sockets away in small groups, before a stop."""
+    if _current is not None:
+        await _current.drain()
+
+
+def status() -> Status | None:
+    """How this process's hub is doing; None when it has not started."""
+    return None if _current is None else _current.status()

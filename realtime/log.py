@@ -1,0 +1,100 @@
+"""The hub's own way to the store: a small async pool and four statements, no ORM, no thread.
+
+The safe head is read as `events.head` describes it: separate statements in autocommit, in that order. Every error of
+the driver or the pool comes out as `Unavailable`, so callers have one thing to wait out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+import psycopg
+import psycopg_pool
+from django.db import connections
+from psycopg import rows
+
+from events import head, store, types
+
+POOL: Final = 4
+TIMEOUT: Final = 5.0
+
+
+class Unavailable(Exception):  # noqa: N818
+    """The event store cannot be read right now."""
+
+
+class Head(NamedTuple):
+    """What the log says of itself: its history's name, the last position drawn, and up to where it is complete."""
+
+    epoch: str
+    last: int
+    safe: int
+
+
+class Log:
+    """Reads the event store from the event loop. `open` never fails; reads raise `Unavailable`."""
+
+    def __init__(self) -> None:
+        self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+
+    async def open(self) -> None:
+        pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Any]] = psycopg_pool.AsyncConnectionPool(
+            kwargs=_connection_parameters(),
+            min_size=1,
+            max_size=POOL,
+            timeout=TIMEOUT,
+            max_waiting=200,
+            reconnect_timeout=0,
+            check=psycopg_pool.AsyncConnectionPool.check_connection,
+            open=False,
+            name="realtime",
+        )
+        await pool.open(wait=False)
+        self._pool = pool
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def head(self) -> Head:
+        """Where the log stands. Nothing at or below `safe` can still appear."""
+        async with self._connection() as connection:
+            epoch = await _scalar(connection, head.EPOCH_SQL)
+            last = await _scalar(connection, head.LAST_SQL) or 0
+            floor = await _scalar(connection, head.FLOOR_SQL)
+            return Head(str(epoch), last, last if floor is None else min(last, floor))
+
+    async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
+        """Events in (after, upto] in position order, at most `limit`."""
+        async with self._connection() as connection:
+            cursor = connection.cursor(row_factory=rows.tuple_row)
+            await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
+            return [store.row_to_event(row) for row in await cursor.fetchall()]
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        if self._pool is None:
+            raise Unavailable("the pool is closed")
+        try:
+            async with self._pool.connection(timeout=TIMEOUT) as connection:
+                yield connection
+        except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, OSError) as error:
+            raise Unavailable(str(error) or type(error).__name__) from error
+
+
+async def _scalar(connection: psycopg.AsyncConnection[Any], sql: Any) -> Any:
+    row = await (await connection.execute(sql)).fetchone()
+    return row[0] if row else None
+
+
+def _connection_parameters() -> dict[str, Any]:
+    """Django's database settings as libpq understands them: autocommit, and a peer that died is noticed."""
+    # connect_timeout is libpq's; keepalives end a half-open connection within about 15 s
+    ours = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
+    given = connections["default"].get_connection_params()
+    for key in ("pool", "cursor_factory", "context", "server_side_binding", "isolation_level", "assume_role"):
+        given.pop(key, None)
+    return {**ours, **given, "autocommit": True, "prepare_threshold": 3}

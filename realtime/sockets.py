@@ -1,0 +1,326 @@
+"""One socket as the hub sees it: what it may follow, what is on its way, and how much more it may be sent.
+
+Sending is driven once, right here on the hub's turn. A server with room finishes at once (uvicorn, Daphne); a server
+that makes us wait suspends, and only then does the send become a task of this socket alone, so one full socket never
+stalls the next. Credit bounds what is on its way even on servers that never suspend: an event frame counts until the
+client acknowledges it. A socket without credit *falls behind*: it leaves the live index and remembers only a position.
+Its events wait in the hub's ring or in the store, not in memory of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+import msgspec
+
+from realtime import auth, conf, frames, publish, topics
+
+AsgiMessage: TypeAlias = MutableMapping[str, Any]
+AsgiSend: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
+
+# Answers to the client's own frames that may queue behind a suspended send.
+MAX_QUEUED: Final = 512
+# How long a farewell may take to reach a client that does not read.
+FAREWELL: Final = 5.0
+_farewells: Final[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
+
+
+class Gone(Exception):  # noqa: N818
+    """The socket closed meanwhile."""
+
+
+class Packet:
+    """An encoded event frame, shared by every socket that gets the same bytes."""
+
+    __slots__ = ("message", "position", "size")
+
+    def __init__(self, position: int, text: str) -> None:
+        self.position = position
+        self.size = len(text)
+        self.message: AsgiMessage = {"type": "websocket.send", "text": text}
+
+
+class Grant(NamedTuple):
+    """The right to follow one topic name, and the view of its events that goes with it."""
+
+    topic: topics.Topic
+    projection_key: str
+
+
+class Behind:
+    """Topic names of a socket that are complete up to `position` and still have to catch up.
+
+    `request` and `denied` answer the subscribe frame that asked; names that fell behind have no request.
+    """
+
+    __slots__ = ("denied", "names", "position", "request", "scanned")
+
+    def __init__(
+        self,
+        names: set[str],
+        position: int,
+        request: frames.RequestId | None = None,
+        denied: list[frames.Denied] | None = None,
+    ) -> None:
+        self.names = names
+        self.position = position
+        self.request = request
+        self.denied = denied or []
+        self.scanned = 0
+
+
+class _Resumed:
+    """Carries on, inside a task, with a coroutine that was driven by hand up to its first suspension."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waiting_for: Any) -> None:
+        self._coroutine, self._waiting_for = coroutine, waiting_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waiting_for, failure = self._waiting_for, None
+        while True:
+            try:
+                yield waiting_for
+                failure = None
+            except BaseException as error:
+                failure = error
+            try:
+                waiting_for = self._coroutine.send(None) if failure is None else self._coroutine.throw(failure)
+            except StopIteration:
+                return
+
+
+class Socket:
+    """A connected client. Lives on the event loop; every method is one turn unless it says `async`."""
+
+    __slots__ = (
+        "__weakref__",
+        "_full",
+        "_limits",
+        "_loop",
+        "_queued",
+        "_send",
+        "_sending",
+        "_waiter",
+        "address",
+        "behind",
+        "checked_at",
+        "close_code",
+        "grants",
+        "held",
+        "hidden",
+        "id",
+        "identity",
+        "live",
+        "open",
+        "ping_number",
+        "pinged_at",
+        "pong_number",
+        "rechecking",
+        "rechecks",
+        "sent",
+        "stalled_since",
+        "unacked",
+        "unacked_bytes",
+        "unanswered",
+        "values",
+        "worker",
+    )
+
+    def __init__(
+        self, connection_id: str, identity: auth.Identity, address: str, send: AsgiSend, limits: conf.Limits
+    ) -> None:
+        self.id = connection_id
+        self.identity = identity
+        self.address = address
+        self.open = True
+        self.close_code: int | None = None
+        # what it follows
+        self.grants: dict[str, Grant] = {}
+        self.live: set[str] = set()
+        self.behind: list[Behind] = []
+        self.worker: asyncio.Task[None] | None = None
+        self.held = False  # shown nothing until its permissions are checked again
+        self.rechecks = 0
+        self.rechecking: asyncio.Task[None] | None = None
+        # what is on its way
+        self.sent = 0
+        self.unacked: deque[Packet] = deque()
+        self.unacked_bytes = 0
+        self.stalled_since: float | None = None
+        # values of the moment
+        self.hidden = False
+        self.values: dict[tuple[str, str], publish.Value] = {}
+        self.unanswered = 0  # bytes of values since the client last said anything
+        # heart
+        self.ping_number = self.pong_number = 0
+        self.pinged_at = 0.0
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self.checked_at = self._loop.time()
+        self._send = send
+        self._sending: asyncio.Task[None] | None = None
+        self._queued: deque[AsgiMessage] = deque()
+        self._full = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def now(self) -> float:
+        """The loop's clock."""
+        return self._loop.time()
+
+    # -- room --------------------------------------------------------------------------------------------------------
+
+    @property
+    def room(self) -> bool:
+        """May another event frame be sent right now?"""
+        return self.open and not self._full and self._sending is None and not self.held
+
+    @property
+    def stuck(self) -> bool:
+        """Is a send still waiting for the client to read?"""
+        return self._sending is not None
+
+    async def wait_for_room(self) -> None:
+        """Until another event may be sent; raises `Gone` when the socket closes instead."""
+        while self.open and not self.room:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if not self.open:
+            raise Gone
+
+    def acknowledge(self, position: int) -> None:
+        """The client has read up to the newest frame of this position: its credit returns."""
+        self.unanswered = 0
+        for index in range(len(self.unacked) - 1, -1, -1):
+            if self.unacked[index].position == position:
+                break
+        else:
+            return
+        for _ in range(index + 1):
+            self.unacked_bytes -= self.unacked.popleft().size
+        self._progressed()
+        if self._full and self._has_credit():
+            self._full = False
+            self._wake()
+
+    def release(self) -> None:
+        """The recheck is over."""
+        self.held = False
+        self._wake()
+
+    def _has_credit(self) -> bool:
+        """Back to half the window, so that a full socket catches up in stretches rather than frame by frame."""
+        return (
+            len(self.unacked) <= self._limits.window_frames // 2
+            and self.unacked_bytes <= self._limits.window_bytes // 2
+        )
+
+    def _progressed(self) -> None:
+        if self.stalled_since is not None:
+            self.stalled_since = self._loop.time()
+
+    def _wake(self) -> None:
+        if self.room:
+            self.stalled_since = None
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def push(self, packet: Packet) -> bool:
+        """Send an event frame; False when this was the last one there is room for."""
+        self.sent = packet.position
+        self.unacked.append(packet)
+        self.unacked_bytes += packet.size
+        if len(self.unacked) >= self._limits.window_frames or self.unacked_bytes >= self._limits.window_bytes:
+            self._full = True
+            self._stalled()
+        self._drive(packet.message)
+        return not self._full and self._sending is None
+
+    def tell(self, frame: msgspec.Struct) -> None:
+        """Send a frame that is not an event, in order with the events."""
+        self.tell_text(frames.encode(frame))
+
+    def tell_text(self, text: str) -> None:
+        message: AsgiMessage = {"type": "websocket.send", "text": text}
+        if self._sending is None:
+            self._drive(message)
+        elif len(self._queued) < MAX_QUEUED:
+            self._queued.append(message)
+        else:  # it keeps asking and never reads
+            self.close_soon(frames.SLOW, "slow reader", retry_ms=self._limits.retry_max_ms)
+
+    def _drive(self, message: AsgiMessage) -> None:
+        """Send now; when the server makes us wait, the rest becomes a task of this socket."""
+        if not self.open:
+            return
+        sending = cast("Coroutine[Any, Any, None]", self._send(message))
+        try:
+            waiting_for = sending.send(None)
+        except StopIteration:
+            return
+        except Exception:
+            self.lost()
+        else:
+            self._stalled()
+            self._sending = self._loop.create_task(self._finish(_Resumed(sending, waiting_for)))
+
+    async def _finish(self, sending: Awaitable[None]) -> None:
+        try:
+            await sending
+            while self._queued and self.open:
+                await self._send(self._queued.popleft())
+        except Exception:
+            self.lost()
+        finally:
+            self._sending = None
+            self._progressed()
+            self._wake()
+
+    def _stalled(self) -> None:
+        if self.stalled_since is None:
+            self.stalled_since = self._loop.time()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def lost(self) -> None:
+        """The connection is gone: nothing more is sent, whoever waits is told."""
+        self.open = False
+        self._queued.clear()
+        self._wake()
+
+    def close_soon(self, code: int, reason: str, retry_ms: int | None = None) -> asyncio.Task[None] | None:
+        """Say goodbye and close, without waiting here; nothing is sent after it."""
+        if not self.open:
+            return None
+        self.lost()
+        self.close_code = code
+        task = self._loop.create_task(self._farewell(code, reason, retry_ms))
+        _farewells.add(task)
+        task.add_done_callback(_farewells.discard)
+        return task
+
+    async def _farewell(self, code: int, reason: str, retry_ms: int | None) -> None:
+        """`goodbye`, then close; a client that does not read even that is cut off."""
+        sending = self._sending
+        text = frames.encode(frames.Goodbye(code=code, reason=reason, retry_ms=retry_ms))
+        try:
+            async with asyncio.timeout(FAREWELL):
+                if sending is not None:
+                    await asyncio.wait([sending])
+                await self._send({"type": "websocket.send", "text": text})
+                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection without a closing handshake, where the server lets us (ASGI has no word for it)."""
+        if self._sending is not None:
+            self._sending.cancel()
+        transport = getattr(getattr(self._send, "__self__", None), "transport", None)
+        with contextlib.suppress(Exception):
+            transport.abort()  # type: ignore[union-attr]

@@ -1,0 +1,267 @@
+"""Bytes -> records: which encoding, which delimiter, which lines. Pure; knows nothing of questions or answers.
+
+Everything that cannot be read without guessing at the data is a `Refused` with line and column. What is guessed (an old
+encoding, a delimiter) is decided by evidence over the file and can be overruled by the caller.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of it
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS = "\t;|,"  # on equal evidence the rarer one in prose wins
+_SAMPLE = 262_144
+_CELL_LIMIT = 16 * 1024 * 1024
+_REST_OF_QUOTED = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
+_EXCEL_SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
+_TYPOGRAPHY = frozenset("’‘“”„–—…«»€£°§·¿¡©®™\u00a0 ")
+
+
+class Refused(Exception):  # noqa: N818 - what happened to the file, as errors.Rejected
+    """The file cannot be imported as it is; nothing was written. `line` and `column` count from 1."""
+
+    def __init__(self, message: str, *, line: int | None = None, column: int | None = None, header: str = "") -> None:
+        super().__init__(message)
+        self.message, self.line, self.column, self.header = message, line, column, header
+
+    def __str__(self) -> str:
+        place = ", ".join(f"{word} {n}" for word, n in (("line", self.line), ("column", self.column)) if n)
+        if place and self.header:
+            place += f" (“{self.header}”)"
+        return f"{place}: {self.message}" if place else self.message
+
+
+@dataclass(slots=True)
+class Sheet:
+    """A file cut into records. `lines[i]` is the line of the file on which `records[i]` begins."""
+
+    encoding: str
+    guessed: bool
+    delimiter: str
+    lines: list[int]
+    records: list[list[str]]
+
+
+def read(data: bytes, encoding: str | None = None) -> Sheet:
+    """Cut a file into records. Raises `Refused`."""
+    text, found, guessed = decode(data, encoding)
+    if not text.strip():
+        raise Refused("the file is empty")
+    _refuse_nul(text)
+    sep = _EXCEL_SEP.fullmatch(text.lstrip("\r\n").split("\n", 1)[0].rstrip("\r"))
+    delimiter, skip_space = (sep[1], False) if sep else sniff(text)
+    lines, records = _records(text, delimiter, skip_space)
+    if sep:
+        del lines[0], records[0]
+    return Sheet(found, guessed, delimiter, lines, records)
+
+
+# ── bytes to text ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, bool]:
+    """Text, the encoding's name, and whether it was guessed: a mark decides, then strict UTF-8, then legacy scoring."""
+    if encoding:
+        return _strictly(data, encoding).removeprefix("\ufeff"), encoding, False
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return _strictly(data, name), name.removesuffix("-sig"), False
+    if wide := _unmarked_utf16(data):
+        return _strictly(data, wide), wide, True
+    try:
+        return data.decode("utf-8"), "utf-8", False
+    except UnicodeDecodeError as error:
+        _refuse_damaged_utf8(data, error)
+    text, name = _legacy(data)
+    return text, name, True
+
+
+def _strictly(data: bytes, encoding: str) -> str:
+    try:
+        text = data.decode(encoding)
+        text.encode("utf-8")  # a lone surrogate cannot be stored
+    except LookupError:
+        raise Refused(f"unknown encoding “{encoding}”") from None
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode(encoding, "replace")
+        line, column = _place(before)
+        raise Refused(f"byte 0x{data[error.start]:02x} is not {encoding}", line=line, column=column) from None
+    except UnicodeError as error:
+        raise Refused(f"the file is not {encoding}: {error}") from None
+    return text
+
+
+def _unmarked_utf16(data: bytes) -> str | None:
+    """UTF-16 without a mark shows as a NUL in nearly every other byte of Western text."""
+    head = data[:4096]
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    half = max(len(head) // 2, 1)
+    if odd / half > 0.6 and even / half < 0.1:
+        return "utf-16-le"
+    if even / half > 0.6 and odd / half < 0.1:
+        return "utf-16-be"
+    return None
+
+
+def _refuse_damaged_utf8(data: bytes, error: UnicodeDecodeError) -> None:
+    """Mostly good UTF-8 with a few bad bytes is a damaged file: another encoding would spoil the good letters."""
+    letters = Counter(
+        "bad" if "\udc80" <= c <= "\udcff" else "good" for c in _high(data.decode("utf-8", "surrogateescape"))
+    )
+    if letters["good"] >= max(letters["bad"], 1):
+        line, column = _place(data[: error.start].decode("utf-8"))
+        message = (
+            f"byte 0x{data[error.start]:02x} is not UTF-8 while the rest of the file is; repair it or name the encoding"
+        )
+        raise Refused(message, line=line, column=column) from None
+
+
+def _legacy(data: bytes) -> tuple[str, str]:
+    """Windows-1252 unless another old Western encoding makes better words of the same bytes (old Macs, ISO 8859-1)."""
+    names = ["cp1252", "mac_roman"]
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        names = ["mac_roman", "latin-1"]
+    first, second = ((data.decode(name), name) for name in names)
+    return second if _plausible(second[0]) > _plausible(first[0]) + 1 else first
+
+
+def _plausible(text: str) -> float:
+    """How much the letters beyond ASCII look like words: small ones inside do, a capital behind one does not."""
+    found = (text[max(at.start() - 1, 0) : at.start() + 2] for at in re.finditer(r"(?<=[\s\S])[^\x00-\x7f]", text))
+    return sum(
+        times * _letter_score(*around) for around, times in Counter(tuple(f"{three: <3}") for three in found).items()
+    )
+
+
+def _letter_score(before: str, letter: str, after: str) -> float:
+    if letter in _TYPOGRAPHY:
+        return 0.5
+    if not letter.isalpha():
+        return -1
+    if letter.islower():
+        return 1 if before.isalpha() or after.isalpha() else 0
+    return -1 if before.islower() else 0
+
+
+def _high(text: str) -> list[str]:
+    return re.findall(r"[^\x00-\x7f]", text)
+
+
+def _place(before: str) -> tuple[int, int]:
+    """Line and column, from 1, of what follows `before`; CR, LF and CRLF each end a line."""
+    ends = re.split(r"\r\n|\r|\n", before)
+    return len(ends), len(ends[-1]) + 1
+
+
+def _refuse_nul(text: str) -> None:
+    at = text.find("\0")
+    if at >= 0:
+        line, column = _place(text[:at])
+        raise Refused("a NUL character; the file is damaged or not a text file", line=line, column=column)
+
+
+# ── text to records ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sniff(text: str) -> tuple[str, bool]:
+    """The delimiter, and whether a space after it is skipped (`a, "b"`): the one that makes the most even table.
+
+    A candidate must divide the first record. Among those that divide nine records of ten alike the widest
+    wins, else the most even one; a file that none divides has one column.
+    """
+    best, found = (False, 0.0), (",", False)
+    for delimiter in _DELIMITERS:
+        for skip_space in (False, True):
+            if skip_space and f'{delimiter} "' not in text:
+                continue
+            score = _evenness(text[:_SAMPLE], len(text) > _SAMPLE, delimiter, skip_space)
+            if score > best:
+                best, found = score, (delimiter, skip_space)
+    return found
+
+
+def _evenness(sample: str, cut: bool, delimiter: str, skip_space: bool) -> tuple[bool, float]:
+    csv.field_size_limit(_CELL_LIMIT)
+    rows = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=skip_space)
+    widths = [len(row) for row in rows if row]
+    if cut:
+        widths.pop()
+    if not widths or widths[0] < 2:
+        return False, 0.0
+    even = widths.count(widths[0]) / len(widths)
+    return (True, float(widths[0])) if even >= 0.9 else (False, even)
+
+
+def _records(text: str, delimiter: str, skip_space: bool) -> tuple[list[int], list[list[str]]]:
+    try:
+        return _parse(text, delimiter, skip_space)
+    except Refused:
+        if '\\"' not in text:
+            raise
+    # Some databases write a quote inside a cell as \" instead of "": same length, so lines and columns still hold.
+    return _parse(text.replace('\\"', '""'), delimiter, skip_space)
+
+
+def _parse(text: str, delimiter: str, skip_space: bool) -> tuple[list[int], list[list[str]]]:
+    csv.field_size_limit(_CELL_LIMIT)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=skip_space)
+    lines: list[int] = []
+    records: list[list[str]] = []
+    line = 1
+    try:
+        for cells in reader:
+            if cells:
+                lines.append(line)
+                records.append(cells)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise _fault(text, line, delimiter, skip_space, str(error)) from None
+    return lines, records
+
+
+def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -> Refused:
+    """Find the quote that the parser stumbled over, walking the record that begins on `line`."""
+    start = 0
+    for _, end in zip(range(line - 1), re.finditer(r"\r\n|\r|\n", text), strict=False):
+        start = end.end()
+    opened, closed = _bad_quote(text, start, delimiter, skip_space)
+    if opened is None:
+        return Refused(f"cannot be read as CSV: {error}", line=line)
+    at_line, column = _place(text[:opened])
+    if closed is None:
+        return Refused("a quoted cell opens here and is never closed", line=at_line, column=column)
+    where = _place(text[:closed])[0]
+    message = f"the quoted cell that opens here ends on line {where} in the middle of a cell; a quote is missing"
+    return Refused(message, line=at_line, column=column)
+
+
+def _bad_quote(text: str, start: int, delimiter: str, skip_space: bool) -> tuple[int | None, int | None]:
+    """Offsets of the quote that opens the broken cell and of the one that seems to close it (None: none does)."""
+    cell_begins, at = True, start
+    while at < len(text):
+        char = text[at]
+        if cell_begins and char == '"':
+            end = _REST_OF_QUOTED.match(text, at + 1)
+            if end is None:
+                return at, None
+            if end.end() < len(text) and text[end.end()] not in delimiter + "\r\n":
+                return at, end.end() - 1
+            at = end.end()
+            cell_begins = False
+            continue
+        cell_begins = char in delimiter + "\r\n" or (cell_begins and skip_space and char == " ")
+        at += 1
+    return None, None

@@ -1,0 +1,317 @@
+"""Records -> columns: how many header rows, which question each column belongs to, which columns are not questions.
+
+Header rows are decided by evidence, not by the tool's name:
+
+* one row, the usual case;
+* two rows (question, then answer option; blank cells continue the question to their left) when the second row leaves
+  the respondent's id and the timestamps blank, or says "Response", or is plain text over columns of numbers or dates;
+* three rows (name, question, ``{"ImportId": …}``).
+
+Ragged rows: cells beyond the header are dropped when blank and refused otherwise. A row that ends early is padded where
+blanks are plausible: every column it lacks is blank in some complete row too, or the whole file never writes a blank at
+the end of a row (spreadsheets drop them) and several rows are short. It is refused otherwise, and when one of its cells
+does not fit a column that holds only numbers or dates elsewhere: then a cell is missing in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from backoffice.imports import dates, dialect, numbers
+
+_RESPONSE = {
+    "response", "open-ended response", "open ended response", "réponse", "réponse ouverte", "antwort", "respuesta",
+    "respuesta abierta", "risposta", "resposta",
+}  # fmt: skip
+
+_INVISIBLE = " \t\n\u00a0\u200b\ufeff"
+_UNUSUAL = re.compile("[\r\u200b\ufeff]")
+
+# Header (lower case, letters and digits only) -> what the column says about the submission. Order is priority.
+_ROLE_NAMES = {
+    "respondent": (
+        "respondentid", "responseid", "submissionid", "entryid", "responseuuid", "uuid", "instanceid", "metainstanceid",
+        "participantid", "caseid", "recordid", "token", "id", "identifiant", "idreponse", "iddelareponse",
+        "numerodereponse",
+    ),
+    "start": (
+        "startdate", "starttime", "startedat", "datestarted", "datecreated", "start", "started", "startzeit",
+        "heurededebut", "datededebut", "debut", "begin", "interviewstart",
+    ),
+    "end": (
+        "submittedat", "datesubmitted", "submitdate", "submissiondate", "submissiontime", "dateofsubmission",
+        "datedesoumission", "datedenvoi", "completedat", "completiontime", "enddate", "endtime", "endedat", "dateended",
+        "end", "ended", "heuredefin", "datedefin", "fin", "timestamp", "horodateur", "zeitstempel", "marcatemporal",
+        "marcadetiempo", "informazionicronologiche", "carimbodedatahora", "recordeddate", "datelastaction",
+        "datemodified", "submitted", "created", "createdat",
+    ),
+    "ip": ("ipaddress", "ip", "adresseip", "direccionip"),
+    "collector": ("collectorid", "collector", "networkid", "distributionchannel", "useragent", "refererurl"),
+}  # fmt: skip
+ROLES = {name: (role, rank) for role, names in _ROLE_NAMES.items() for rank, name in enumerate(names)}
+# A date without a time of day says when it was submitted only under these names; "Start date" may be a question.
+DAY_ENOUGH = set(_ROLE_NAMES["end"]) - {
+    "end",
+    "ended",
+    "enddate",
+    "endtime",
+    "dateended",
+    "datedefin",
+    "fin",
+    "created",
+}
+
+
+@dataclass(slots=True, eq=False)
+class Column:
+    """One column. `cells` are trimmed; `group` is shared by the columns of one question under two header rows."""
+
+    index: int
+    header: str
+    question: str
+    option: str = ""
+    name: str = ""
+    group: int | None = None
+    cells: list[str] = field(default_factory=list)
+    role: str = ""
+    rank: int = 0
+    zone: ZoneInfo | None = None
+    values: Counter[str] = field(default_factory=Counter)
+    missing: frozenset[str] = frozenset()
+
+    @property
+    def letter(self) -> str:
+        """The column's name in a spreadsheet."""
+        letters, n = "", self.index + 1
+        while n:
+            n, rest = divmod(n - 1, 26)
+            letters = chr(65 + rest) + letters
+        return letters
+
+    @property
+    def label(self) -> str:
+        """The question with its option, or the column's place when nobody named it."""
+        if self.option and self.option.lower() not in _RESPONSE:
+            return f"{self.question} – {self.option}" if self.question else self.option
+        return self.question or f"Column {self.letter}"
+
+
+@dataclass(slots=True)
+class Table:
+    columns: list[Column]
+    lines: list[int]
+    header_rows: int
+    blank_rows: int
+    dropped: list[Column]
+    warnings: list[str]
+
+
+def read(sheet: dialect.Sheet) -> Table:
+    """Square the sheet and name its columns. Raises `Refused`."""
+    records = [_clean(record) for record in sheet.records]
+    if "X.1" in records[0]:  # R's names for blank headers: X, X.1, X.2
+        records[0] = ["" if cell == "X" else cell for cell in records[0]]
+    filled = [i for i, record in enumerate(records) if any(record)]
+    blank_rows = len(records) - len(filled)
+    records, lines = [records[i] for i in filled], [sheet.lines[i] for i in filled]
+    if not records:
+        raise dialect.Refused("the file holds no text, only delimiters")
+    count = _header_rows(records)
+    if len(records) == count:
+        raise dialect.Refused("there is a header but no row of answers below it", line=lines[-1] if lines else None)
+    heads, rows, lines = records[:count], records[count:], lines[count:]
+    heads = _with_row_names(heads, rows)
+    width = max(len(head) for head in heads)
+    heads = [head + [""] * (width - len(head)) for head in heads]
+    rows = _square(rows, lines, heads)
+    columns = _named(heads)
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        column.cells = list(cells)
+    kept = [column for column in columns if column.header or column.option or any(column.cells)]
+    for column in kept:
+        column.values = Counter(column.cells)
+        _give_role(column, first=column.index == 0)
+    dropped = [column for column in columns if column not in kept]
+    return Table(kept, lines, count, blank_rows, dropped, [])
+
+
+def _clean(record: list[str]) -> list[str]:
+    """Cells without white space around them (no-break spaces and stray byte-order marks too), lines ended by LF."""
+    if _UNUSUAL.search("".join(record)):
+        record = [cell.replace("\r\n", "\n").replace("\r", "\n").strip(_INVISIBLE) for cell in record]
+    return [cell.strip() for cell in record]
+
+
+def _title(cell: str) -> str:
+    """A header on one line: line breaks, no-break and double spaces become one space."""
+    cell = " ".join(cell.split())
+    return "" if re.fullmatch(r"Unnamed: \d+(_level_\d+)?|\.\.\.\d+|X\.\d+", cell) else cell
+
+
+def plain(text: str) -> str:
+    """Lower case, without accents, letters and digits only: how names are compared."""
+    decomposed = unicodedata.normalize("NFKD", text.replace("(UTC)", "")).lower()
+    return "".join(char for char in decomposed if char.isalnum())
+
+
+# ── header rows ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _header_rows(records: list[list[str]]) -> int:
+    if len(records) < 2:
+        return 1
+    for count in (3, 2):
+        if len(records) >= count and _import_ids(records[count - 1]):
+            return count
+    return 2 if _two_rows(records) else 1
+
+
+def _import_ids(record: list[str]) -> bool:
+    return all(cell.startswith('{"ImportId"') or not cell for cell in record) and any(record)
+
+
+def _two_rows(records: list[list[str]]) -> bool:
+    first, second, body = records[0], records[1], records[2:1002]
+    width = max(len(first), len(second))
+    first, second = first + [""] * (width - len(first)), second + [""] * (width - len(second))
+    heads = [_title(cell) for cell in first]
+    responses = sum(1 for cell in second if cell.lower() in _RESPONSE)
+    roles = [i for i, head in enumerate(heads) if plain(head) in ROLES or head == "#"]
+    continued = [i for i in range(1, width) if not heads[i] and second[i]]
+    if any(second[i] for i in roles):  # a respondent's row, unless it is words over typed columns
+        return not continued and _words_over_types(second, body)
+    if roles and (continued or responses):
+        return True
+    if responses and (continued or responses * 2 >= sum(1 for cell in second if cell)):
+        return True
+    if not continued:
+        return all(heads) and _words_over_types(second, body)
+    # Nobody's id to go by: option texts stand once in the row and over several blank headers, the first included.
+    below = [i for i in continued if any(second[i] == row[i] for row in body if i < len(row))]
+    return len(continued) >= 2 and (len(below) == len(continued) or _words_over_types(second, body))
+
+
+def _words_over_types(second: list[str], body: list[list[str]]) -> bool:
+    """Whether the row holds text over at least two columns of numbers or dates, and fits none of them."""
+    unlike = 0
+    for index, cell in enumerate(second):
+        below = [row[index] for row in body if index < len(row) and row[index]]
+        kind = _rigid(below) if len(below) >= 2 else None
+        if kind is None or not cell:
+            continue
+        if _rigid([cell]) == kind:
+            return False
+        unlike += 1
+    return unlike >= 2
+
+
+def _rigid(cells: list[str]) -> str | None:
+    """``number`` or ``date`` when every cell is one."""
+    if numbers.study(cells, ";") or numbers.study(cells, ","):
+        return "number"
+    return "date" if dates.all_dates(cells) else None
+
+
+def _with_row_names(heads: list[list[str]], rows: list[list[str]]) -> list[list[str]]:
+    """R writes no header over its row names: every row is one cell longer and begins with a name of its own."""
+    width = len(heads[0])
+    one_more = len(heads) == 1 and all(len(row) == width + 1 for row in rows) and any(row[-1] for row in rows)
+    if one_more and len(rows) > 1 and len({row[0] for row in rows}) == len(rows):
+        return [["", *heads[0]]]
+    return heads
+
+
+def _named(heads: list[list[str]]) -> list[Column]:
+    """Columns with their question and option out of one, two or three header rows."""
+    names = [_title(cell) for cell in heads[0]]
+    if len(heads) == 1:
+        return [Column(i, name, name) for i, name in enumerate(names)]
+    below = [_title(cell) for cell in heads[1]]
+    if _import_ids(heads[-1]) or all(names):
+        texts = names if _import_ids(heads[1]) else below
+        columns = [
+            Column(i, name, text or name, name=name) for i, (name, text) in enumerate(zip(names, texts, strict=True))
+        ]
+        if _import_ids(heads[-1]):
+            for column, cell in zip(columns, heads[-1], strict=True):
+                column.zone = _zone(cell)
+        if any(text.lower() in _RESPONSE or not text for text in below):  # every question has one column
+            columns = [
+                Column(i, name, name, text, group=i) for i, (name, text) in enumerate(zip(names, below, strict=True))
+            ]
+        return columns
+    columns, group = [], -1
+    for index, (name, option) in enumerate(zip(names, below, strict=True)):
+        continues = not name and option and columns and columns[-1].group is not None and columns[-1].question
+        group = group if continues else index
+        question = columns[-1].question if continues else name
+        columns.append(Column(index, name or option, question or option, option if question else "", group=group))
+    return columns
+
+
+def _zone(cell: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(json.loads(cell)["timeZone"])
+    except (ValueError, KeyError, OSError):
+        return None
+
+
+def _give_role(column: Column, *, first: bool) -> None:
+    """Mark what is about the submission, not of it: its id, its times, where it came from, its place in the file."""
+    key = plain(column.name or column.header)
+    answers = [cell for cell in column.cells if cell]
+    if (key in ROLES or column.header == "#") and not (column.group is not None and column.option):
+        role, rank = ROLES.get(key, ("respondent", 99))
+        # A few respondents may be there twice (joined exports); a column of few ids is a question or a batch number.
+        if role != "respondent" or (answers and len(set(answers)) >= 0.9 * len(column.cells)):
+            column.role, column.rank = role, rank
+            if "UTC" in column.header:
+                column.zone = ZoneInfo("UTC")
+    elif first and not column.header and len(set(answers)) == len(column.cells) and all(map(str.isdigit, answers)):
+        column.role = "index"
+
+
+# ── ragged rows ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _square(rows: list[list[str]], lines: list[int], heads: list[list[str]]) -> list[list[str]]:
+    width = len(heads[0])
+    if all(len(row) == width for row in rows):
+        return rows
+    short: list[int] = []
+    for i, row in enumerate(rows):
+        if len(row) < width:
+            short.append(i)
+        for extra in range(width, len(row)):
+            if row[extra]:
+                message = f"the row has {len(row)} cells, the header {width}; “{row[extra][:40]}” belongs to no column"
+                raise dialect.Refused(message, line=lines[i], column=extra + 1)
+    if short:
+        _check_short(rows, lines, heads, short)
+    return [(row + [""] * (width - len(row)))[:width] for row in rows]
+
+
+def _check_short(rows: list[list[str]], lines: list[int], heads: list[list[str]], short: list[int]) -> None:
+    width = len(heads[0])
+    full = [row for row in rows if len(row) >= width]
+    blank_somewhere = [any(not row[i] for row in full) or not heads[0][i] for i in range(width)]
+    never_at_end = len(short) > 1 and not any(not row[-1] for row in rows)
+    rigid: dict[int, str | None] = {}
+    for i in short:
+        row = rows[i]
+        for at in range(len(row), width):
+            if full and not (blank_somewhere[at] or never_at_end):
+                message = f"the row ends after {len(row)} of {width} cells, but this column is blank nowhere else"
+                raise dialect.Refused(message, line=lines[i], column=at + 1, header=_title(heads[0][at]))
+        for at, cell in enumerate(row):
+            if at not in rigid:
+                cells = [other[at] for other in full if other[at]]
+                rigid[at] = _rigid(cells) if len(cells) >= 2 else None
+            if cell and rigid[at] and _rigid([cell]) != rigid[at]:
+                message = f"the row is too short and “{cell[:40]}” is no {rigid[at]}: a cell is missing in the middle"
+                raise dialect.Refused(message, line=lines[i], column=at + 1, header=_title(heads[0][at]))

@@ -1,0 +1,301 @@
+"""Bytes -> `Plan`: the whole import decided before anything is written. Pure: no Django, no database.
+
+No cell is lost: each non-blank cell is an answer, or the time that a submission was started or created; a time that
+cannot be read is kept as text in a hidden field. Cells lose surrounding white space; line breaks within become LF.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, tzinfo
+from typing import Any
+
+import msgspec
+
+from backoffice.imports import dates, dialect, groups, headers, infer, missing
+from backoffice.imports.headers import Column
+
+_LISTED = 10
+MAX_ROW_BYTES = 1_000_000  # the store takes events of 1 MiB
+
+
+@dataclass(slots=True)
+class Row:
+    """One submission. `identity` tells it from all other rows, wherever it stands in whichever export."""
+
+    line: int
+    identity: str
+    answers: dict[str, Any]
+    started_at: datetime | None = None
+    completion_time: float | None = None
+    created_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Times:
+    """When submissions began and ended: the columns, and each row's moment where it could be read."""
+
+    start: Column | None = None
+    end: Column | None = None
+    unread: list[Column] = field(default_factory=list)
+    started: list[datetime | None] = field(default_factory=list)
+    ended: list[datetime | None] = field(default_factory=list)
+    by_day: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What an import will do: the form's fields and one row per submission, with all that is worth saying about it."""
+
+    encoding: str
+    delimiter: str
+    header_rows: int
+    fields: list[infer.FieldPlan]
+    rows: list[Row]
+    times: Times
+    respondent: Column | None
+    missing: Counter[str]
+    dropped: list[Column]
+    blank_rows: int
+    warnings: list[str]
+
+
+def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
+    """Read an export. Raises `dialect.Refused` with line and column. `zone` is that of moments that name none."""
+    sheet = dialect.read(data, encoding)
+    table = headers.read(sheet)
+    gone = missing.mark(table.columns, sheet.delimiter)
+    context = infer.Context(sheet.delimiter, *_day_order(table.columns, sheet.delimiter), zone)
+    warnings = _about_file(sheet, table)
+    times = _times(table, context, warnings)
+    respondent = _respondent(table.columns)
+    fields = _fields(table.columns, times, context)
+    _every_column_once(table.columns, fields, times)
+    warnings += [
+        f"{_named(f.columns[0])}: day and month could be either way round; read as {_words(context.order)}"
+        for f in fields
+        if f.doubtful_order
+    ]
+    rows = _rows(table, fields, times, respondent, warnings)
+    return Plan(
+        sheet.encoding, sheet.delimiter, table.header_rows, fields, rows, times, respondent, gone, table.dropped,
+        table.blank_rows, warnings,
+    )  # fmt: skip
+
+
+def _about_file(sheet: dialect.Sheet, table: headers.Table) -> list[str]:
+    said = []
+    if sheet.guessed:
+        said.append(f"the encoding was guessed to be {sheet.encoding}; name it with --encoding if the text looks wrong")
+    if table.blank_rows:
+        said.append(f"{table.blank_rows} blank row(s) skipped")
+    return said
+
+
+def _named(column: Column) -> str:
+    return f"column {column.letter} (“{column.label[:60]}”)"
+
+
+def _words(order: str) -> str:
+    return "day/month" if order == dates.DAY_FIRST else "month/day"
+
+
+# ── times ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _day_order(columns: Sequence[Column], delimiter: str) -> tuple[str, bool]:
+    """The order of day and month that some column proves; without proof, the custom that goes with the delimiter."""
+    proven = {order for column in columns if (order := dates.proven_order(column.values.keys()))}
+    if len(proven) == 1:
+        return proven.pop(), True
+    return (dates.DAY_FIRST if delimiter == ";" else dates.MONTH_FIRST), False
+
+
+def _times(table: headers.Table, context: infer.Context, warnings: list[str]) -> Times:
+    """Choose the columns that say when a submission began and ended; those that hold no moments are questions."""
+    times = Times()
+    for role in ("start", "end"):
+        claimed = sorted((c for c in table.columns if c.role == role), key=lambda c: c.rank)
+        for column in claimed:
+            style = _style(column, context)
+            if style is None:
+                column.role = ""
+            elif getattr(times, role) is None:
+                setattr(times, role, column)
+                _read_times(times, column, style, context, table.lines, warnings)
+    return times
+
+
+def _style(column: Column, context: infer.Context) -> dates.Style | None:
+    """How the column writes moments, if nine of ten of its cells are some (days, under names that ask for no more)."""
+    readable = Counter({cell: n for cell, n in column.values.items() if dates.all_dates([cell])})
+    if not readable or readable.total() < 0.9 * column.values.total():
+        return None
+    style = dates.study(readable.keys(), context.order)
+    if style is None:
+        return dates.Style(dates.proven_order(readable.keys()) or context.order, True, False)
+    day_enough = column.role == "end" and headers.plain(column.name or column.header) in headers.DAY_ENOUGH
+    return style if style.timed or day_enough else None
+
+
+def _read_times(
+    times: Times, column: Column, style: dates.Style, context: infer.Context, lines: list[int], warnings: list[str]
+) -> None:
+    zone = column.zone or context.zone
+    read: dict[str, datetime | None] = {}
+    for cell in column.values:
+        try:
+            read[cell] = _moment(style.value(cell, zone), zone)
+        except (ValueError, OverflowError):
+            read[cell] = None
+    moments = [read.get(cell) for cell in column.cells]
+    unread = [line for line, cell in zip(lines, column.cells, strict=True) if cell in read and read[cell] is None]
+    if unread:
+        times.unread.append(column)
+        warnings.append(f"{_named(column)}: {_listed(unread)} hold no date and time; kept as text")
+        column.values = Counter({cell: n for cell, n in column.values.items() if read[cell] is None})
+    if style.ambiguous and not context.proven:
+        warnings.append(f"{_named(column)}: day and month could be either way round; read as {_words(style.order)}")
+    times.by_day = times.by_day or not style.timed
+    if column.role == "start":
+        times.started = moments
+    else:
+        times.ended = moments
+
+
+def _moment(value: datetime | date, zone: tzinfo) -> datetime:
+    moment = value if isinstance(value, datetime) else datetime.combine(value, time(), zone)
+    return moment.astimezone(UTC)
+
+
+def _listed(lines: Sequence[int]) -> str:
+    shown = ", ".join(map(str, lines[:_LISTED]))
+    more = f" and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"
+
+
+# ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _respondent(columns: Sequence[Column]) -> Column | None:
+    claimed = [column for column in columns if column.role == "respondent"]
+    return min(claimed, key=lambda column: column.rank, default=None)
+
+
+def _fields(columns: Sequence[Column], times: Times, context: infer.Context) -> list[infer.FieldPlan]:
+    """Questions first, in the file's order; what is only about the submission last, hidden."""
+    ids = infer.Ids()
+    asked = [column for column in columns if not column.role]
+    made = [infer.field_of(question, ids, context) for question in groups.questions(asked, context.delimiter)]
+    for column in columns:
+        read = column in (times.start, times.end) and column not in times.unread
+        if column.role and not read:
+            made.append(infer.field_of(_about(column), ids, context, hidden=True))
+    return made
+
+
+def _about(column: Column) -> groups.Question:
+    return groups.Question("single", "Row number" if column.role == "index" else column.label, [column])
+
+
+def _every_column_once(columns: Sequence[Column], fields: Sequence[infer.FieldPlan], times: Times) -> None:
+    """The promise that no column is lost, checked on every import."""
+    used = Counter(column.index for made in fields for column in made.columns)
+    used.update(c.index for c in (times.start, times.end) if c is not None and c not in times.unread)
+    wrong = [column.label for column in columns if used[column.index] != 1]
+    if wrong:
+        raise AssertionError(f"columns in no field or in several: {wrong}")
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rows(
+    table: headers.Table,
+    fields: Sequence[infer.FieldPlan],
+    times: Times,
+    respondent: Column | None,
+    warnings: list[str],
+) -> list[Row]:
+    answers: infer.Answers = [{} for _ in table.lines]
+    for made in fields:
+        made.fill(answers)
+    rows = [
+        Row(line, identity, given)
+        for line, identity, given in zip(table.lines, _identities(table, respondent, warnings), answers, strict=True)
+    ]
+    _refuse_huge(table, rows)
+    _set_times(rows, times, warnings)
+    return rows
+
+
+def _refuse_huge(table: headers.Table, rows: Sequence[Row]) -> None:
+    """Refuse now what the event store would refuse in the middle of the import."""
+    longest = sum(max(map(len, column.values), default=0) for column in table.columns)
+    if longest * 12 < MAX_ROW_BYTES:  # JSON writes 6 bytes for a character at most; as much again for field ids
+        return
+    for row in rows:
+        size = len(msgspec.json.encode(row.answers))
+        if size > MAX_ROW_BYTES:
+            raise dialect.Refused(f"the row has {size:,} bytes; at most {MAX_ROW_BYTES:,} fit", line=row.line)
+
+
+def _set_times(rows: Sequence[Row], times: Times, warnings: list[str]) -> None:
+    backwards = []
+    for i, row in enumerate(rows):
+        row.started_at = times.started[i] if times.started else None
+        ended = times.ended[i] if times.ended else None
+        row.created_at = ended or row.started_at
+        if row.started_at and ended and not times.by_day:
+            seconds = (ended - row.started_at).total_seconds()
+            row.completion_time = seconds if seconds >= 0 else None
+            if seconds < 0:
+                backwards.append(row.line)
+    if backwards:
+        hours = {moment.hour for moment in (*times.started, *times.ended) if moment}
+        twelve = len(hours) > 6 and hours <= set(range(1, 13))
+        clock = "; the clock seems to have lost its AM/PM" if twelve else ""
+        warnings.append(
+            f"{len(backwards)} row(s) end before they start, so their completion time is unknown{clock}: "
+            f"{_listed(backwards)}"
+        )
+
+
+def _identities(table: headers.Table, respondent: Column | None, warnings: list[str]) -> list[str]:
+    """The respondent's id, or else the row's content; with an ordinal where several rows share it.
+
+    Content is the non-blank cells under their headers in the order of headers' names, without a mere row number: moving
+    columns or rows, or adding a question nobody answered, changes nothing.
+    """
+    contents = _contents(table.columns)
+    seen: Counter[str] = Counter()
+    result, again = [], []
+    for i, content in enumerate(contents):
+        name = respondent.cells[i] if respondent and respondent.cells[i] not in respondent.missing else ""
+        base = f"respondent\x1f{name}" if name else f"content\x1f{content}"
+        seen[base] += 1
+        result.append(base if seen[base] == 1 else f"{base}\x1f{seen[base]}")
+        if name and seen[base] > 1:
+            again.append(table.lines[i])
+    if again:
+        warnings.append(
+            f"{len(again)} row(s) repeat a respondent's id and are kept as submissions of their own: {_listed(again)}"
+        )
+    return result
+
+
+def _contents(columns: Sequence[Column]) -> list[str]:
+    keyed: Counter[str] = Counter()
+    named: list[tuple[str, Column]] = []
+    for column in columns:
+        if column.role == "index":
+            continue
+        key = headers.plain(f"{column.name}{column.question}{column.option}")
+        keyed[key] += 1
+        named.append((f"{key}\x1e{keyed[key]}\x1e", column))
+    named.sort(key=lambda pair: pair[0])
+    keys = [key for key, _ in named]
+    every = zip(*(column.cells for _, column in named), strict=True) if named else ([] for _ in columns[0].cells)
+    return ["\x1f".join([key + cell for key, cell in zip(keys, cells, strict=True) if cell]) for cells in every]

@@ -1,0 +1,137 @@
+"""`manage.py import_submissions FILE.csv --form TITLE --owner EMAIL`: a survey export as a form and its submissions."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+from django.utils import timezone
+from tqdm import tqdm
+
+from backoffice.imports import dialect, rows, run
+from events import errors
+
+_ABOUT = """\
+Import a CSV export of any survey tool: one form with typed fields inferred from the answers, one submission per row.
+
+The whole file is read and checked before the first write; what cannot be read is refused with line and column.
+Run it again, also after an interruption or with more rows, and only what is missing is added: rows are told apart by
+the respondent's id where there is one, else by their content. What is there or was deleted stays as it is.
+
+Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then Windows-1252
+or Mac Roman; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files with
+semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
+
+If the form is there already, staff's edits to it are kept. Questions that it never had are added at its end; when a
+field was removed from it, or answers have another shape than its field, the import is refused and names the fields.
+"""
+
+
+class Command(BaseCommand):
+    help = _ABOUT
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        if not isinstance(parser.formatter_class, RawDescriptionHelpFormatter):
+            parser.formatter_class = RawDescriptionHelpFormatter
+        return parser
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, help="the export")
+        parser.add_argument("--form", required=True, metavar="TITLE", help="title of the form to make or to add to")
+        parser.add_argument("--owner", required=True, metavar="EMAIL", help="the user whose form it is")
+        parser.add_argument("--encoding", help="such as utf-8, cp1252, latin-1, utf-16")
+        parser.add_argument("--dry-run", action="store_true", help="show what would be made; write nothing")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+    def handle(self, *, file: Path, form: str, owner: str, encoding: str | None, **options: Any) -> None:
+        plan = _read(file, encoding)
+        try:
+            found = run.destination(plan, form, owner)
+            added = 0 if options["dry_run"] else _write(plan, found, file)
+        except (run.ImportRejected, errors.EventsError, ValueError) as error:
+            raise CommandError(f"{file.name}: {error}") from None
+        if options["json"]:
+            self.stdout.write(json.dumps(_summary(plan, found, added, options["dry_run"]), ensure_ascii=False))
+        else:
+            self._tell(plan, found, added, dry_run=options["dry_run"])
+
+    def _tell(self, plan: rows.Plan, found: run.Destination, added: int, *, dry_run: bool) -> None:
+        if dry_run:
+            for line in _table(plan):
+                self.stdout.write(line)
+        for warning in (*plan.warnings, *found.warnings):
+            self.stderr.write(self.style.WARNING(f"note: {warning}"))
+        total, there = len(plan.rows), found.known
+        if dry_run:
+            made = "add to" if found.version else "make"
+            self.stdout.write(f"Would {made} the form “{found.title}” with {len(plan.fields)} fields.")
+            said = f"Would add {len(found.fresh)} of {total} submissions; {there} are there already."
+            self.stdout.write(f"{said} Nothing was written.")
+        else:
+            self.stdout.write(f"“{found.title}”: {added} of {total} submissions added, {there} were there already.")
+
+
+def _read(file: Path, encoding: str | None) -> rows.Plan:
+    try:
+        return rows.plan(file.read_bytes(), encoding, timezone.get_default_timezone())
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}") from None
+    except dialect.Refused as error:
+        raise CommandError(f"{file.name}: {error}") from None
+
+
+def _write(plan: rows.Plan, found: run.Destination, file: Path) -> int:
+    bar = tqdm(total=len(found.fresh), unit=" submissions", desc=file.name, disable=None)  # None: only on a terminal
+    try:
+        with bar:
+            return run.carry_out(plan, found, f"Imported from {file.name}", bar.update)
+    except KeyboardInterrupt:
+        raise CommandError("interrupted; what was written stays. Run the same command again to finish.") from None
+
+
+def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool) -> dict[str, Any]:
+    times = {"started_at": plan.times.start, "created_at": plan.times.end}
+    return {
+        "dry_run": dry_run,
+        "form": {"id": str(found.form_id), "title": found.title, "exists": found.version > 0},
+        "encoding": plan.encoding,
+        "delimiter": plan.delimiter,
+        "header_rows": plan.header_rows,
+        "fields": [made.field | {"columns": [column.letter for column in made.columns]} for made in plan.fields],
+        "times": {name: column.letter for name, column in times.items() if column},
+        "respondent": plan.respondent.letter if plan.respondent else None,
+        "missing": dict(plan.missing),
+        "rows": len(plan.rows),
+        "already_there": found.known,
+        "to_add" if dry_run else "added": len(found.fresh) if dry_run else added,
+        "warnings": [*plan.warnings, *found.warnings],
+    }
+
+
+def _table(plan: rows.Plan) -> list[str]:
+    """What a dry run shows of the form: columns, type, label and options of each field."""
+    named = {"\t": "tab"}.get(plan.delimiter, plan.delimiter)
+    lines = [f"{plan.encoding}, delimiter {named}, {plan.header_rows} header row(s), {len(plan.rows)} rows"]
+    for made in plan.fields:
+        columns = [column.letter for column in made.columns]
+        where = columns[0] if len(columns) == 1 else f"{columns[0]}–{columns[-1]}"
+        hidden = " (hidden)" if made.field.get("hidden") else ""
+        lines.append(f"  {where:<7} {made.field['type']:<16} {made.field['label']}{hidden}")
+        lines += [f"{'':26}- {row['label']}" for row in made.field.get("rows", ())]
+        if made.field["options"]:
+            lines.append(f"{'':26}{_shortened(made.field['options'])}")
+    for name, column in (("started_at", plan.times.start), ("created_at", plan.times.end)):
+        if column:
+            lines.append(f"  {column.letter:<7} {name:<16} {column.label}")
+    lines += [f"  {column.letter:<7} dropped: blank" for column in plan.dropped]
+    lines += [f"  “{marker}” read as no answer in {n} cells" for marker, n in sorted(plan.missing.items())]
+    return lines
+
+
+def _shortened(options: list[Any]) -> str:
+    shown = " | ".join(str(option) for option in options[:12])
+    return f"{shown} | … ({len(options)})" if len(options) > 12 else shown

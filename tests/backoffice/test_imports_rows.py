@@ -1,0 +1,242 @@
+"""Plans: times, identities, nothing lost."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+import os
+import re
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backoffice.imports import dialect, headers, infer, missing, rows
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data")) / "surveys"
+SAMPLES = {"comma-survey": 1129, "flying-etiquette": 1040, "masculinity-survey": 1615, "star-wars": 1186}
+TIMED = "StartDate,EndDate,a\n5/10/18 4:01,5/10/18 4:06,x\n5/13/18 4:01,5/13/18 4:00,y\n,5/14/18 4:00,z\n"
+
+
+def plan(text: str, **options: Any) -> rows.Plan:
+    return rows.plan(text.encode(), **options)
+
+
+def identities(text: str) -> list[str]:
+    return [row.identity for row in plan(text).rows]
+
+
+def sample(name: str) -> bytes:
+    path = DATA / f"{name}.csv"
+    if not path.exists():
+        pytest.skip(f"no real exports at {DATA} (SHARED_DATA names another place)")
+    return path.read_bytes()
+
+
+# ── times ──
+
+
+def test_start_and_end_give_the_completion_time() -> None:
+    first = plan(TIMED).rows[0]
+    assert first.started_at == datetime(2018, 5, 10, 4, 1, tzinfo=ZoneInfo("UTC"))
+    assert first.created_at == datetime(2018, 5, 10, 4, 6, tzinfo=ZoneInfo("UTC"))
+    assert (first.completion_time, first.answers) == (300, {"a": "x"})
+
+
+def test_an_end_before_the_start_gives_none_and_names_the_line() -> None:
+    read = plan(TIMED)
+    assert [row.completion_time for row in read.rows] == [300, None, None]
+    assert any("line 3" in warning and "before" in warning for warning in read.warnings)
+
+
+def test_times_without_a_zone_are_in_the_one_given() -> None:
+    first = plan(TIMED, zone=ZoneInfo("Europe/Paris")).rows[0]
+    assert first.started_at is not None
+    assert first.started_at.isoformat() == "2018-05-10T02:01:00+00:00"
+
+
+def test_a_zone_in_the_cell_counts() -> None:
+    first = plan("Timestamp,a\n2024/01/31 10:00:00 AM GMT+1,x\n", zone=ZoneInfo("Asia/Tokyo")).rows[0]
+    assert first.created_at is not None
+    assert first.created_at.isoformat() == "2024-01-31T09:00:00+00:00"
+
+
+@pytest.mark.parametrize("header", ["Horodateur", "Timestamp", "Date Submitted", "Submit Date (UTC)", "EndDate"])
+def test_submission_times_are_known_by_many_names(header: str) -> None:
+    read = plan(f"{header},a\n2024-01-31 10:00:00,x\n")
+    assert read.rows[0].created_at == datetime(2024, 1, 31, 10, tzinfo=ZoneInfo("UTC"))
+    assert [made.field["id"] for made in read.fields] == ["a"]
+
+
+def test_days_without_a_time_under_start_date_are_a_question() -> None:
+    read = plan("Start date,a\n2024-01-31,x\n2024-02-01,y\n")
+    assert (read.rows[0].started_at, read.rows[0].answers) == (None, {"start_date": "2024-01-31", "a": "x"})
+
+
+def test_a_time_that_cannot_be_read_is_kept_as_text() -> None:
+    lines = "".join(f"2024-01-{n:02} 10:00:00,x{n}\n" for n in range(1, 21))
+    read = plan(f"EndDate,a\n{lines}soon,y\n")
+    assert read.rows[-1].created_at is None
+    assert read.rows[-1].answers == {"a": "y", "enddate": "soon"}
+    assert read.rows[0].answers == {"a": "x1"}
+    assert any("line 22" in warning for warning in read.warnings)
+
+
+def test_further_timestamps_are_kept_hidden() -> None:
+    read = plan("EndDate,RecordedDate,a\n2024-01-31 10:00:00,2024-01-31 10:00:09,x\n")
+    assert read.rows[0].answers == {"a": "x", "recordeddate": "2024-01-31T10:00:09Z"}
+
+
+# ── identity ──
+
+
+def test_a_respondents_id_is_the_identity_wherever_the_row_stands() -> None:
+    one = identities("RespondentID,a\n1,x\n2,y\n3,z\n")
+    other = identities("RespondentID,a\n3,zz\n1,x\n4,w\n2,y\n")
+    assert set(one) <= set(other)
+    assert len(set(other)) == 4
+
+
+def test_without_an_id_the_content_is_the_identity_and_equal_rows_count() -> None:
+    assert len(set(identities("a,b\nx,y\nx,y\nx,z\n"))) == 3
+    assert identities("a,b\nx,y\nx,y\n") == identities("a,b\nx,y\nx,y\nx,y\n")[:2]
+
+
+def test_moved_columns_new_blank_columns_and_row_numbers_change_no_identity() -> None:
+    assert identities(",a,b\n1,x,y\n2,p,q\n") == list(reversed(identities(",b,a,c\n7,q,p,\n3,y,x,\n")))
+
+
+def test_the_same_text_in_another_encoding_has_the_same_identity() -> None:
+    text = "Prénom,Ville\nZoé,Besançon\n"
+    assert rows.plan(text.encode("cp1252")).rows[0].identity == rows.plan(text.encode("utf-16")).rows[0].identity
+
+
+def test_a_repeated_respondent_is_kept_and_named() -> None:
+    lines = "".join(f"{n},x\n" for n in range(1, 20))
+    read = plan(f"RespondentID,a\n{lines}19,y\n")
+    assert len({row.identity for row in read.rows}) == 20
+    assert any("line 21" in warning for warning in read.warnings)
+
+
+# ── nothing lost ──
+
+
+def assert_nothing_lost(data: bytes) -> None:
+    sheet = dialect.read(data)
+    table = headers.read(sheet)
+    missing.mark(table.columns, sheet.delimiter)
+    read = rows.plan(data)
+    assert [row.line for row in read.rows] == table.lines
+    by_letter = {column.letter: column for column in table.columns}
+    timed = {column.letter for column in (read.times.start, read.times.end) if column}
+    for made in read.fields:
+        columns = [by_letter[column.letter] for column in made.columns]
+        for at, row in enumerate(read.rows):
+            cells = [column.cells[at] for column in columns if column.cells[at] not in column.missing]
+            assert_same(cells, row.answers.get(made.field["id"]), made, columns, at)
+    covered = {column.letter for made in read.fields for column in made.columns} | timed
+    assert covered == by_letter.keys()
+
+
+def assert_same(cells: list[str], value: Any, made: infer.FieldPlan, columns: list[headers.Column], at: int) -> None:
+    match made.field["type"]:
+        case _ if made.columns[0].role in ("start", "end"):
+            assert value is None or cells
+        case "multiple_choice" if len(columns) > 1:
+            ticked = [c.cells[at] for c in columns if c.cells[at] not in c.missing and c.cells[at].lower() not in OFF]
+            assert (value is not None, len(value or [])) == (bool(cells), len(ticked))
+        case "multiple_choice":
+            divided = ([], cells[0].rstrip(";").split(";"), cells[0].split(", ")) if cells else ([],)
+            assert (value or []) in divided
+            assert bool(value) == bool(cells)
+        case "matrix" | "ranking":
+            assert Counter(map(number_or_text, cells)) == Counter(map(number_or_text, (value or {}).values()))
+        case "integer" | "number" | "rating":
+            assert [number_or_text(cell) for cell in cells] == ([] if value is None else [value])
+        case "boolean":
+            assert [cell.lower() for cell in cells] == ([] if value is None else [str(value).lower()])
+        case "date" | "datetime":
+            days = [sorted(map(int, re.findall(r"\d+", cell)[:3])) for cell in cells]
+            assert days == ([] if value is None else [sorted(map(int, value[:10].split("-")))])
+        case _:
+            assert cells == ([] if value is None else [value])
+
+
+def number_or_text(value: Any) -> Any:
+    try:
+        return float(str(value).replace(",", "."))
+    except ValueError:
+        return value
+
+
+OFF = {"not selected", "no", "0", "false"}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_no_cell_of_a_real_export_is_lost(name: str) -> None:
+    data = sample(name)
+    assert_nothing_lost(data)
+    assert len(rows.plan(data).rows) == SAMPLES[name]
+
+
+def test_the_real_exports_have_the_fields_a_person_would_give_them() -> None:
+    types = {
+        name: Counter(made.field["type"] for made in rows.plan(sample(name)).fields if not made.field.get("hidden"))
+        for name in SAMPLES
+    }
+    assert types["comma-survey"] == {"single_choice": 12}
+    assert types["flying-etiquette"] == {"single_choice": 26}
+    assert types["star-wars"] == {"single_choice": 11, "multiple_choice": 1, "ranking": 1, "matrix": 1}
+    assert types["masculinity-survey"] == {"single_choice": 25, "multiple_choice": 9, "matrix": 1, "number": 1}
+
+
+CELL = st.sampled_from(
+    ["", "", "Yes", "No", "NA", "N/A", "-", "1", "2", "3.5", "1,5", "2024-01-02", "13/02/2024", "02/13/2024 4:05 PM",
+     "Not selected", "Red", "Blue", "Red, Blue", "Red;Blue;", "No answer", "None", "a\nb", "x@y.zz", "007", "true", "é"]
+)  # fmt: skip
+HEADER = st.sampled_from(
+    ["a", "a", "q_1", "q_2", "q_3", "Q [A]", "Q [B]", "Own: Car", "Own: Bike", "RespondentID", "StartDate", "EndDate",
+     "Timestamp", "", "IP Address", "Comment", "Response"]
+)  # fmt: skip
+
+
+@given(st.data(), st.integers(1, 6), st.integers(1, 8), st.sampled_from(",;\t"))
+def test_no_cell_of_any_table_is_lost(data: st.DataObject, width: int, height: int, delimiter: str) -> None:
+    """Also where columns look like one question and are not quite: whatever the plan, each answer is in it."""
+    table = [data.draw(st.lists(HEADER, min_size=width, max_size=width))]
+    table += [data.draw(st.lists(CELL, min_size=width, max_size=width)) for _ in range(height)]
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter).writerows(table)
+    raw = out.getvalue().encode()
+    try:
+        rows.plan(raw)
+    except dialect.Refused:
+        return
+    assert_nothing_lost(raw)
+
+
+def test_a_row_larger_than_the_store_takes_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(dialect.Refused) as caught:
+        plan(f"a,b\nx,y\nz,{'w' * 1_100_000}\n")
+    assert caught.value.line == 3
+
+
+def test_what_reads_a_file_knows_neither_django_nor_the_database() -> None:
+    for path in (ROOT / "backoffice" / "imports").glob("*.py"):
+        if path.name == "run.py":
+            continue
+        tree = ast.walk(ast.parse(path.read_text()))
+        names = [alias.name for n in tree if isinstance(n, ast.Import) for alias in n.names]
+        names += [n.module or "" for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+        ours = [
+            name for name in names if name.split(".")[0] in ("django", "events", "psycopg", "backoffice", "realtime")
+        ]
+        assert {name.rpartition(".")[0] or name for name in ours} <= {"backoffice", "backoffice.imports"}, path
+        assert "run" not in {name.rpartition(".")[2] for name in ours}, path

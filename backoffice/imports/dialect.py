@@ -23,20 +23,33 @@ _BOMS = (
 _DELIMITERS = "\t;|,"  # on equal evidence the rarer one in prose wins
 _SAMPLE = 262_144
 _CELL_LIMIT = 16 * 1024 * 1024
+_ENDS = re.compile(r"\r\n|\r|\n")
 _REST_OF_QUOTED = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
 _EXCEL_SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
 _TYPOGRAPHY = frozenset("’‘“”„–—…«»€£°§·¿¡©®™\u00a0 ")
 
 
-class Refused(Exception):  # noqa: N818 - what happened to the file, as errors.Rejected
-    """The file cannot be imported as it is; nothing was written. `line` and `column` count from 1."""
+class Refused(Exception):
+    """The file cannot be imported as it is; nothing was written.
 
-    def __init__(self, message: str, *, line: int | None = None, column: int | None = None, header: str = "") -> None:
+    `line`, `column` (which cell of the row) and, for bytes that are no text, `character` count from 1.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        line: int | None = None,
+        column: int | None = None,
+        header: str = "",
+        character: int | None = None,
+    ) -> None:
         super().__init__(message)
-        self.message, self.line, self.column, self.header = message, line, column, header
+        self.message, self.line, self.column, self.header, self.character = message, line, column, header, character
 
     def __str__(self) -> str:
-        place = ", ".join(f"{word} {n}" for word, n in (("line", self.line), ("column", self.column)) if n)
+        parts = (("line", self.line), ("column", self.column), ("character", self.character))
+        place = ", ".join(f"{word} {number}" for word, number in parts if number)
         if place and self.header:
             place += f" (“{self.header}”)"
         return f"{place}: {self.message}" if place else self.message
@@ -58,13 +71,23 @@ def read(data: bytes, encoding: str | None = None) -> Sheet:
     text, found, guessed = decode(data, encoding)
     if not text.strip():
         raise Refused("the file is empty")
-    _refuse_nul(text)
     sep = _EXCEL_SEP.fullmatch(text.lstrip("\r\n").split("\n", 1)[0].rstrip("\r"))
     delimiter, skip_space = (sep[1], False) if sep else sniff(text)
     lines, records = _records(text, delimiter, skip_space)
+    if "\0" in text:
+        _refuse_nul(lines, records)
     if sep:
         del lines[0], records[0]
     return Sheet(found, guessed, delimiter, lines, records)
+
+
+def _refuse_nul(lines: list[int], records: list[list[str]]) -> None:
+    for line, record in zip(lines, records, strict=True):
+        for column, cell in enumerate(record, start=1):
+            if "\0" in cell:
+                within = len(_ENDS.findall("".join(record[: column - 1]) + cell[: cell.index("\0")]))
+                message = "a NUL character; the file is damaged or not a text file"
+                raise Refused(message, line=line + within, column=column)
 
 
 # ── bytes to text ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,8 +118,9 @@ def _strictly(data: bytes, encoding: str) -> str:
         raise Refused(f"unknown encoding “{encoding}”") from None
     except UnicodeDecodeError as error:
         before = data[: error.start].decode(encoding, "replace")
-        line, column = _place(before)
-        raise Refused(f"byte 0x{data[error.start]:02x} is not {encoding}", line=line, column=column) from None
+        line, character = _place(before)
+        message = f"byte 0x{data[error.start]:02x} is not {encoding}"
+        raise Refused(message, line=line, character=character) from None
     except UnicodeError as error:
         raise Refused(f"the file is not {encoding}: {error}") from None
     return text
@@ -120,11 +144,11 @@ def _refuse_damaged_utf8(data: bytes, error: UnicodeDecodeError) -> None:
         "bad" if "\udc80" <= c <= "\udcff" else "good" for c in _high(data.decode("utf-8", "surrogateescape"))
     )
     if letters["good"] >= max(letters["bad"], 1):
-        line, column = _place(data[: error.start].decode("utf-8"))
+        line, character = _place(data[: error.start].decode("utf-8"))
         message = (
             f"byte 0x{data[error.start]:02x} is not UTF-8 while the rest of the file is; repair it or name the encoding"
         )
-        raise Refused(message, line=line, column=column) from None
+        raise Refused(message, line=line, character=character) from None
 
 
 def _legacy(data: bytes) -> tuple[str, str]:
@@ -161,16 +185,9 @@ def _high(text: str) -> list[str]:
 
 
 def _place(before: str) -> tuple[int, int]:
-    """Line and column, from 1, of what follows `before`; CR, LF and CRLF each end a line."""
-    ends = re.split(r"\r\n|\r|\n", before)
+    """Line and character, from 1, of what follows `before`; CR, LF and CRLF each end a line."""
+    ends = _ENDS.split(before)
     return len(ends), len(ends[-1]) + 1
-
-
-def _refuse_nul(text: str) -> None:
-    at = text.find("\0")
-    if at >= 0:
-        line, column = _place(text[:at])
-        raise Refused("a NUL character; the file is damaged or not a text file", line=line, column=column)
 
 
 # ── text to records ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,12 +252,12 @@ def _parse(text: str, delimiter: str, skip_space: bool) -> tuple[list[int], list
 def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -> Refused:
     """Find the quote that the parser stumbled over, walking the record that begins on `line`."""
     start = 0
-    for _, end in zip(range(line - 1), re.finditer(r"\r\n|\r|\n", text), strict=False):
+    for _, end in zip(range(line - 1), _ENDS.finditer(text), strict=False):
         start = end.end()
-    opened, closed = _bad_quote(text, start, delimiter, skip_space)
+    opened, closed, column = _bad_quote(text, start, delimiter, skip_space)
     if opened is None:
         return Refused(f"cannot be read as CSV: {error}", line=line)
-    at_line, column = _place(text[:opened])
+    at_line = _place(text[:opened])[0]
     if closed is None:
         return Refused("a quoted cell opens here and is never closed", line=at_line, column=column)
     where = _place(text[:closed])[0]
@@ -248,20 +265,21 @@ def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -
     return Refused(message, line=at_line, column=column)
 
 
-def _bad_quote(text: str, start: int, delimiter: str, skip_space: bool) -> tuple[int | None, int | None]:
-    """Offsets of the quote that opens the broken cell and of the one that seems to close it (None: none does)."""
-    cell_begins, at = True, start
+def _bad_quote(text: str, start: int, delimiter: str, skip_space: bool) -> tuple[int | None, int | None, int]:
+    """Offsets of the quote that opens the broken cell and of the one that seems to close it (None: none does), and
+    which cell of its row that is."""
+    cell_begins, at, column = True, start, 1
     while at < len(text):
         char = text[at]
         if cell_begins and char == '"':
             end = _REST_OF_QUOTED.match(text, at + 1)
             if end is None:
-                return at, None
+                return at, None, column
             if end.end() < len(text) and text[end.end()] not in delimiter + "\r\n":
-                return at, end.end() - 1
-            at = end.end()
-            cell_begins = False
+                return at, end.end() - 1, column
+            at, cell_begins = end.end(), False
             continue
+        column = column + 1 if char == delimiter else 1 if char in "\r\n" else column
         cell_begins = char in delimiter + "\r\n" or (cell_begins and skip_space and char == " ")
         at += 1
-    return None, None
+    return None, None, column

@@ -23,7 +23,7 @@ _SHAPES = {"multiple_choice": "list", "matrix": "rows", "ranking": "rows"}
 _TEXTS = {"text", "long_text", "single_choice", "email", "url", "phone"}
 
 
-class ImportRejected(Exception):  # noqa: N818 - as events.errors.Rejected
+class ImportRejected(Exception):
     """The file is fine, but it cannot go into this form or to this owner."""
 
 

@@ -62,7 +62,7 @@ def test_a_named_encoding_overrules() -> None:
 
 def test_bytes_outside_the_named_encoding_are_refused_in_place() -> None:
     said = refusal("a,b\n1,é\n".encode("latin-1"), "utf-8")
-    assert (said.line, said.column) == (2, 3)
+    assert (said.line, said.character) == (2, 3)
 
 
 def test_an_unknown_encoding_is_refused() -> None:
@@ -71,7 +71,7 @@ def test_an_unknown_encoding_is_refused() -> None:
 
 def test_good_utf_8_with_one_bad_byte_is_damaged_not_windows() -> None:
     said = refusal("nom,ville\nZoé,Nîmes\n".encode() + b"Ren\xe9,Paris\n")
-    assert (said.line, said.column) == (3, 4)
+    assert (said.line, said.character) == (3, 4)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -117,18 +117,18 @@ def test_inches_are_no_quotes() -> None:
 
 def test_an_unclosed_quote_is_reported_where_it_opened() -> None:
     said = refusal('a,b\n1,"x\ny"\n2,"never closed\n3,z\n')
-    assert (said.line, said.column) == (4, 3)
+    assert (said.line, said.column) == (4, 2)
     assert "never closed" in str(said)
 
 
 def test_an_unclosed_quote_that_a_later_one_seems_to_close_is_reported_where_it_opened() -> None:
     said = refusal('a,b\n1,x\n2,"oops\n3,"y"\n4,z\n')
-    assert (said.line, said.column) == (3, 3)
+    assert (said.line, said.column) == (3, 2)
 
 
 def test_a_nul_character_is_refused_in_place() -> None:
-    said = refusal(b"a,b\n1,x\n2,y\0z\n")
-    assert (said.line, said.column) == (3, 4)
+    said = refusal(b'a,b\n1,x\n2,"y\ny\0z"\n')
+    assert (said.line, said.column) == (4, 2)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\n \r\n", b"\xff\xfe"])

@@ -1,0 +1,290 @@
+"""`manage.py import_submissions`: exports become forms and submissions, once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from backoffice import models
+from backoffice.domain import forms, submissions, users
+from backoffice.imports import run
+from events import commands, head
+from events.models import StoredEvent
+from events.types import Command
+
+DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "surveys"
+SAMPLES = {"comma-survey": 1129, "flying-etiquette": 1040, "masculinity-survey": 1615, "star-wars": 1186}
+HEADER = "RespondentID,StartDate,EndDate,Colour,Age\n"
+LINES = [
+    "11,5/13/18 4:01,5/13/18 4:06,Red,33\n",
+    "12,5/14/18 4:01,5/14/18 4:02,Blue,44\n",
+    "13,5/15/18 4:01,5/15/18 4:00,Red,\n",
+    "14,5/15/18 4:01,,Blue,55\n",
+]
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+_before: list[int] = [0]
+
+
+@pytest.fixture(autouse=True)
+def owner() -> uuid.UUID:
+    """The log cannot be emptied between tests: what is counted is what came after this."""
+    _before[0] = head.last()
+    key = uuid.uuid4()
+    data = users.CreateUser(email="owner@example.org", first_name="Olive", last_name="Owner")
+    commands.dispatch(Command(id=uuid.uuid4(), key=str(key), data=data))
+    return key
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Any:
+    """Write an export with a name; the default is `HEADER` and `LINES`."""
+
+    def write(*lines: str, header: str = HEADER, name: str = "export.csv") -> Path:
+        path = tmp_path / name
+        path.write_text(header + "".join(lines or LINES))
+        return path
+
+    return write
+
+
+def importing(path: Path, *options: str, form: str = "A survey", owner: str = "owner@example.org") -> str:
+    out = io.StringIO()
+    call_command("import_submissions", str(path), "--form", form, "--owner", owner, *options, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def summary(path: Path, *options: str, **named: str) -> dict[str, Any]:
+    return json.loads(importing(path, "--json", *options, **named))
+
+
+def received() -> int:
+    return StoredEvent.objects.filter(type="submission.received", position__gt=_before[0]).count()
+
+
+def the_form() -> models.Form:
+    return models.Form.objects.get()
+
+
+def update(form: models.Form, fields: list[dict[str, Any]]) -> None:
+    data = forms.UpdateForm(fields=fields)
+    commands.dispatch(Command(id=uuid.uuid4(), key=str(form.pk), data=data))
+
+
+# ── what is made ──
+
+
+def test_an_export_becomes_one_form_and_a_submission_for_each_row(export: Any, owner: uuid.UUID) -> None:
+    importing(export())
+    form = the_form()
+    assert (form.title, form.user_id, form.description) == ("A survey", owner, "Imported from export.csv")
+    assert [(made["id"], made["type"]) for made in form.fields] == [
+        ("colour", "single_choice"),
+        ("age", "integer"),
+        ("respondentid", "text"),
+    ]
+    rows = models.Submission.objects.order_by("started_at", "created_at")
+    assert [row.completion_time for row in rows] == [300, 60, None, None]
+    first = rows[0]
+    assert first.answers == {"colour": "Red", "age": 33, "respondentid": "11"}
+    assert (first.started_at.isoformat(), first.created_at.isoformat()) == (
+        "2018-05-13T04:01:00+00:00",
+        "2018-05-13T04:06:00+00:00",
+    )
+    assert received() == 4
+
+
+def test_fields_have_the_agreed_shape(export: Any) -> None:
+    importing(export())
+    for made in the_form().fields:
+        assert {"id", "type", "label", "help", "required", "options", "page"} <= made.keys()
+
+
+def test_every_event_names_the_import_as_its_actor(export: Any) -> None:
+    importing(export())
+    actors = (
+        StoredEvent.objects.filter(position__gt=_before[0]).exclude(type="user.created").values_list("actor", flat=True)
+    )
+    assert set(actors) == {"command:import_submissions"}
+
+
+def test_warnings_name_lines(export: Any) -> None:
+    assert "line 4" in importing(export())
+
+
+def test_a_dry_run_shows_the_form_and_writes_nothing(export: Any) -> None:
+    before = StoredEvent.objects.count()
+    shown = importing(export(), "--dry-run")
+    assert "Colour" in shown
+    assert "integer" in shown
+    assert "Would add 4 of 4" in shown
+    assert StoredEvent.objects.count() == before
+
+
+def test_json_says_all_of_it(export: Any) -> None:
+    said = summary(export())
+    assert (said["added"], said["already_there"], said["rows"], said["respondent"]) == (4, 0, 4, "A")
+    assert said["form"]["id"] == str(the_form().pk)
+    assert said["fields"][0]["columns"] == ["D"]
+
+
+# ── once ──
+
+
+def test_importing_again_adds_nothing(export: Any) -> None:
+    importing(export())
+    events = StoredEvent.objects.count()
+    said = summary(export())
+    assert (said["added"], said["already_there"]) == (0, 4)
+    assert StoredEvent.objects.count() == events
+
+
+def test_a_renamed_reordered_and_extended_export_adds_only_what_is_new(export: Any) -> None:
+    importing(export())
+    more = "15,5/16/18 4:01,5/16/18 4:05,Green,21\n"
+    said = summary(export(LINES[2], more, *LINES[:2], LINES[3], name="other.csv"))
+    assert (said["added"], said["already_there"]) == (1, 4)
+    assert received() == 5
+
+
+def test_without_respondent_ids_equal_rows_are_kept_and_nothing_is_added_twice(export: Any) -> None:
+    lines = ["Red,1\n", "Red,1\n", "Blue,2\n"]
+    assert summary(export(*lines, header="Colour,n\n"))["added"] == 3
+    assert summary(export(*lines, "Red,1\n", "Blue,3\n", header="Colour,n\n"))["added"] == 2
+    assert received() == 5
+
+
+def test_an_answer_that_changes_a_columns_type_adds_only_the_new_row(export: Any) -> None:
+    importing(export())
+    said = summary(export(*LINES, "15,5/16/18 4:01,5/16/18 4:05,Green,old\n"))
+    assert said["added"] == 1
+    assert any("integer in the form" in warning for warning in said["warnings"])
+
+
+def test_an_interrupted_import_is_finished_by_running_it_again(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted between two chunks; each is a transaction of its own."""
+    monkeypatch.setattr(run, "CHUNK", 2)
+    path = export()
+    calls: list[int] = []
+
+    def stop(count: int) -> None:
+        calls.append(count)
+        raise KeyboardInterrupt
+
+    from backoffice.imports import rows
+
+    plan = rows.plan(path.read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        run.carry_out(plan, run.destination(plan, "A survey", "owner@example.org"), progress=stop)
+    assert (calls, received()) == ([2], 2)
+    said = summary(path)
+    assert (said["added"], said["already_there"], received()) == (2, 2, 4)
+
+
+def test_a_deleted_submission_is_not_brought_back(export: Any) -> None:
+    importing(export())
+    gone = models.Submission.objects.first()
+    assert gone is not None
+    commands.dispatch(Command(id=uuid.uuid4(), key=str(gone.pk), data=submissions.DeleteSubmission()))
+    assert summary(export())["added"] == 0
+    assert received() == 4
+
+
+def test_two_forms_of_one_file_do_not_share_submissions(export: Any) -> None:
+    importing(export())
+    assert summary(export(), form="Another")["added"] == 4
+
+
+# ── a form that is there already ──
+
+
+def test_what_staff_edited_stays(export: Any) -> None:
+    importing(export())
+    fields = the_form().fields
+    fields[0] |= {"label": "Favourite colour", "help": "of all"}
+    update(the_form(), fields)
+    assert summary(export(*LINES, "15,5/16/18 4:01,,Green,9\n"))["added"] == 1
+    assert the_form().fields == fields
+
+
+def test_questions_that_are_wholly_new_are_added_to_the_form(export: Any) -> None:
+    importing(export())
+    header = HEADER.replace("\n", ",City\n")
+    lines = [line.replace("\n", ",\n") for line in LINES]
+    assert summary(export(*lines, "15,5/16/18 4:01,,Green,9,Rome\n", header=header))["added"] == 1
+    assert [made["id"] for made in the_form().fields] == ["colour", "age", "respondentid", "city"]
+
+
+def test_a_field_that_staff_removed_refuses_the_import_by_name(export: Any) -> None:
+    importing(export())
+    update(the_form(), [made for made in the_form().fields if made["id"] != "age"])
+    with pytest.raises(CommandError, match="“Age”"):
+        importing(export(*LINES, "15,5/16/18 4:01,,Green,9\n"))
+    assert received() == 4
+
+
+def test_a_deleted_form_refuses_the_import(export: Any) -> None:
+    importing(export())
+    commands.dispatch(Command(id=uuid.uuid4(), key=str(the_form().pk), data=forms.DeleteForm()))
+    with pytest.raises(CommandError, match="deleted"):
+        importing(export())
+
+
+# ── refused ──
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("15,x,y,Red,1,surplus\n", "line 6, column 6"),
+        ('15,,,"Red,1\n', "line 6, column 4"),
+        ("15,,,R\0d,1\n", "line 6"),
+    ],
+)
+def test_a_bad_last_line_means_that_nothing_is_written(export: Any, line: str, place: str) -> None:
+    before = StoredEvent.objects.count()
+    with pytest.raises(CommandError, match=rf"^export\.csv: {place}"):
+        importing(export(*LINES, line))
+    assert StoredEvent.objects.count() == before
+
+
+def test_an_unknown_owner_is_named_and_not_made(export: Any) -> None:
+    with pytest.raises(CommandError, match=r"nobody@example\.org"):
+        importing(export(), owner="nobody@example.org")
+    assert models.User.objects.count() == 1
+    assert received() == 0
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match=r"nowhere\.csv: No such file"):
+        importing(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("title", ["  ", "x" * 301])
+def test_a_title_that_no_form_may_have_is_refused(export: Any, title: str) -> None:
+    with pytest.raises(CommandError, match="title"):
+        importing(export(), form=title)
+
+
+# ── real exports ──
+
+
+def test_the_four_real_exports_are_imported_once() -> None:
+    if not DATA.is_dir():
+        pytest.skip(f"no real exports at {DATA} (SHARED_DATA names another place)")
+    added = {name: summary(DATA / f"{name}.csv", form=name)["added"] for name in SAMPLES}
+    assert added == SAMPLES
+    assert (received(), models.Submission.objects.count(), models.Form.objects.count()) == (4970, 4970, 4)
+    assert [summary(DATA / f"{name}.csv", form=name)["added"] for name in SAMPLES] == [0, 0, 0, 0]
+    assert received() == 4970
+    timed = models.Submission.objects.filter(form__title="masculinity-survey", completion_time__isnull=False)
+    assert timed.count() == 1595

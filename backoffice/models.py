@@ -1,4 +1,4 @@
-"""Staff logins, and the read tables that projections keep. Nothing here is written but by `projections`, staff apart."""
+"""Staff logins, and the read tables: nothing but `projections` writes those."""
 
 from __future__ import annotations
 
@@ -95,7 +95,12 @@ class Form(Record):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
-        User, verbose_name=_("owner"), on_delete=models.DO_NOTHING, related_name="forms", db_index=False, db_constraint=False
+        User,
+        verbose_name=_("owner"),
+        on_delete=models.DO_NOTHING,
+        related_name="forms",
+        db_index=False,
+        db_constraint=False,
     )
     title = models.CharField(_("title"), max_length=300)
     description = models.TextField(_("description"), blank=True)
@@ -124,7 +129,12 @@ class Submission(Record):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     form = models.ForeignKey(
-        Form, verbose_name=_("form"), on_delete=models.DO_NOTHING, related_name="submissions", db_index=False, db_constraint=False
+        Form,
+        verbose_name=_("form"),
+        on_delete=models.DO_NOTHING,
+        related_name="submissions",
+        db_index=False,
+        db_constraint=False,
     )
     answers = models.JSONField(_("answers"), default=dict)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)

@@ -159,14 +159,17 @@ def _execute(statement: str, parameters: Sequence[Any]) -> None:
         with connection.cursor() as cursor:
             cursor.execute(statement, parameters)
     except IntegrityError as error:
-        raise _explained(error) from error
+        explained = _explained(error)
+        if explained is None:
+            raise
+        raise explained from error
 
 
-def _explained(error: IntegrityError) -> Exception:
-    """The domain error behind a constraint, or the error itself when the constraint is not one we know."""
+def _explained(error: IntegrityError) -> errors.Rejected | None:
+    """What a broken constraint means to a person; None when it is not one we know."""
     diagnostic = getattr(error.__cause__, "diag", None)
     name = (diagnostic.constraint_name if diagnostic else None) or ""
     for prefix, (field, message) in CONSTRAINTS.items():
         if name.startswith(prefix):
             return errors.Rejected(message, {field: message})
-    return error
+    return None

@@ -28,7 +28,9 @@ def channel() -> str:
 def client() -> redis.Redis:
     """This thread's connection, with short timeouts: a writer must never wait for a bell."""
     if not hasattr(_local, "client"):
-        _local.client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+        _local.client = redis.Redis.from_url(
+            settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None
+        )
     return _local.client  # type: ignore[no-any-return]
 
 

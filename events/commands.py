@@ -12,8 +12,8 @@
     8  append     last but one: positions are drawn late, so the log's head is held back as briefly as can be
     9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
 
-All of it is one transaction. It is tried again only for what PostgreSQL calls temporary (serialization failure, deadlock)
-and for losing the race to create a stream or an answer.
+All of it is one transaction. It is tried again only for what PostgreSQL calls temporary (serialization failure,
+deadlock) and for losing the race to create a stream or an answer.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import orjson
 import psycopg
-from django.db import connection, transaction
-from django.db.utils import OperationalError
+from django.db import DatabaseError, connection, transaction
 
 from events import aggregate as aggregates
 from events import context, errors, projections, reconcile, signals, snapshots, store, types
@@ -122,8 +121,8 @@ def _dispatch_once(command: Command) -> Result:
 def dispatch_many(commands: Sequence[Command]) -> list[Result]:
     """Carry out commands in one transaction, all or nothing, with a handful of set-based statements.
 
-    The same steps, events and projections as `dispatch`; commands for one stream are decided in the order given. When one
-    is refused its error is raised with the attribute `command`, and nothing was written.
+    The same steps, events and projections as `dispatch`; commands for one stream are decided in the order given. When
+    one is refused its error is raised with the attribute `command`, and nothing was written.
     """
     if not commands:
         return []
@@ -156,7 +155,12 @@ def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
     placed = _appended(new, before)  # 8
     results = {
         command.id: _result(
-            command, streams[command.id], before.get(streams[command.id], 0), decided[command.id], placed, notes[command.id]
+            command,
+            streams[command.id],
+            before.get(streams[command.id], 0),
+            decided[command.id],
+            placed,
+            notes[command.id],
         )
         for command in fresh
     }
@@ -167,7 +171,7 @@ def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
 def _decided_in_set(
     command: Command, stream: str, states: dict[str, tuple[Any, int]], now: datetime
 ) -> tuple[list[NewEvent], tuple[types.JsonDict, ...]]:
-    """Steps 5 and 6 for one of many; `states` moves on, so that the next command for the stream sees what this one did."""
+    """Steps 5 and 6 for one of many; `states` moves on, so that the next command for the stream sees this one's doing."""
     record = aggregates.of_command(type(command.data))
     state, version = states.get(stream) or (record.initial(), 0)
     try:
@@ -243,7 +247,7 @@ def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> dict[tuple[str
     }
 
 
-def _result(  # noqa: PLR0913 - the parts of an answer
+def _result(
     command: Command,
     stream: str,
     version: int,
@@ -296,7 +300,7 @@ def _with_retries(once: Callable[[], T]) -> T:
         try:
             with transaction.atomic():
                 return once()
-        except (psycopg.Error, OperationalError, errors.WrongExpectedVersion) as error:
+        except (psycopg.Error, DatabaseError, errors.WrongExpectedVersion) as error:
             if nested or attempt == ATTEMPTS or not _temporary(error):
                 raise
     raise AssertionError("unreachable")
@@ -307,5 +311,6 @@ def _temporary(error: Exception) -> bool:
         return True
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     if isinstance(cause, psycopg.errors.UniqueViolation):
-        return cause.diag.constraint_name == "events_command_pkey"
+        # A twin was first with the answer, or with the row of a record that both create: recall, or find it there.
+        return (cause.diag.constraint_name or "").endswith("_pkey")
     return isinstance(cause, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)

@@ -1,6 +1,6 @@
 """Who is acting, why, from where, and as part of what. One ContextVar, set at every way in.
 
-The web middleware, Celery's headers and management commands each open a context; whatever is appended inside carries it.
+The web middleware, Celery's headers and management commands each open a context; what is appended inside carries it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return {"formease_context": msgspec.json.encode(self).decode()}
 
 
-_current: contextvars.ContextVar[Context] = contextvars.ContextVar("events_context", default=Context())
+_current: contextvars.ContextVar[Context] = contextvars.ContextVar("events_context", default=Context())  # noqa: B039 - frozen
 
 
 def current() -> Context:

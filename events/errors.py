@@ -112,7 +112,7 @@ class Conflict(EventsError):
     code = "conflict"
     status = 409
 
-    def __init__(  # noqa: PLR0913 - the three versions and where they stand
+    def __init__(
         self,
         *,
         stream: str,

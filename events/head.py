@@ -6,10 +6,10 @@ Three statements, in this order, each with a snapshot of its own (READ COMMITTED
     2  F := the lowest floor published by a transaction still open
     3  read positions up to least(S, F)
 
-Let p <= least(S, F) have been drawn by transaction T. Draws only go up, so p <= S means p was drawn before 1. T published
-its floor f < p before drawing, hence before 1. Had T still been open at 2, F <= f < p, a contradiction. So T had ended before
-2, PostgreSQL makes rows visible before it drops locks, and 3 takes its snapshot later: T's rows are seen. Nothing at or
-below the head can appear any more.
+Let p <= least(S, F) have been drawn by transaction T. Draws only go up, so p <= S means p was drawn before 1. T
+published its floor f < p before drawing, hence before 1. Had T still been open at 2, F <= f < p, a contradiction. So T
+had ended before 2; PostgreSQL makes rows visible before it drops locks, and 3 takes its snapshot later: T's rows are
+seen. Nothing at or below the head can appear any more.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def _edits_fields(data: CommandData, record: Aggregate) -> bool:
     return bool(data.__struct_fields__) and set(data.__struct_fields__) <= set(record.state.__struct_fields__)
 
 
-def _conflict(  # noqa: PLR0913 - the three versions and where they stand
+def _conflict(
     stream: str,
     base_version: int,
     version: int,

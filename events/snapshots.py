@@ -1,7 +1,7 @@
 """States folded so far, so that a long stream need not be folded from its beginning.
 
-A snapshot is a cache: one of another `state_version` is ignored and folded again, one newer than the version asked for is
-never used, and losing them all costs time only.
+A snapshot is a cache: one of another `state_version` is ignored and folded again, one newer than the version asked
+for is never used, and losing them all costs time only.
 """
 
 from __future__ import annotations

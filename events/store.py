@@ -1,8 +1,8 @@
 """The log: append to streams, read one stream, read everything in order. The only writer of events.
 
 Order, in one paragraph (docs/event-store.md proves it): an append locks its stream's row, publishes a *floor* (a shared
-advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than the lowest
-published floor (`head.safe`), so whatever they have read past is complete for ever, and nobody ever waits for anybody.
+advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than the
+lowest published floor (`head.safe`), so what they have read past is complete for ever, and nobody waits for anybody.
 """
 
 from __future__ import annotations
@@ -112,15 +112,13 @@ def _entries(wanted: Append) -> Iterable[types.JsonDict]:
 
 
 def encode(event: Event) -> Any:
-    """Event data as bytes of JSON, checked for what `jsonb` would refuse or the store will not carry."""
+    """Event data as JSON, not larger than the store will carry."""
     try:
         data = msgspec.json.encode(event)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise errors.InvalidEvent(f"{type(event).__name__} is not JSON: {error}") from error
     if len(data) > MAX_EVENT_BYTES:
         raise errors.EventTooLarge(f"{type(event).__name__} has {len(data):,} bytes; at most {MAX_EVENT_BYTES:,}.")
-    if b"\\u0000" in data:
-        raise errors.InvalidEvent(f"{type(event).__name__} holds a NUL character, which PostgreSQL cannot store.")
     return msgspec.Raw(data)
 
 
@@ -191,22 +189,31 @@ def cursor(name: str | None = None, row_factory: Any = rows.tuple_row) -> psycop
 
 
 def translated(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
-    """The domain error behind a driver error, found once, by constraint name or by state."""
+    """The domain error behind a driver error, found once: by constraint name, else by the kind of error."""
+    return _by_constraint(error) or _by_kind(error) or error
+
+
+def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
     constraint = error.diag.constraint_name or ""
     if constraint == "events_expected_version":
-        detail = orjson.loads(error.diag.message_detail or "{}")
-        return errors.WrongExpectedVersion(**detail)
-    if constraint.endswith("_version") and constraint.startswith("events_event_p"):
-        return errors.WrongExpectedVersion("?", "?", -1)
-    if constraint.endswith("_event_id") and constraint.startswith("events_event_p"):
-        return errors.DuplicateEvent()
+        return errors.WrongExpectedVersion(**orjson.loads(error.diag.message_detail or "{}"))
     if constraint == "events_append_only":
         return errors.AppendOnly(error.diag.message_primary)
+    if constraint.startswith("events_event_p") and constraint.endswith("_version"):
+        return errors.WrongExpectedVersion("?", "?", -1)
+    if constraint.startswith("events_event_p") and constraint.endswith("_event_id"):
+        return errors.DuplicateEvent()
+    return None
+
+
+def _by_kind(error: psycopg.Error) -> errors.EventsError | None:
+    if isinstance(error, psycopg.errors.UntranslatableCharacter):
+        return errors.InvalidEvent("A text holds a NUL character, which PostgreSQL cannot store.")
     if isinstance(error, psycopg.errors.DataError):
         return errors.InvalidEvent(str(error))
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+    if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in {"08", "57"}:
         return errors.StoreUnavailable()
-    return error
+    return None
 
 
 # -- read -----------------------------------------------------------------------------------------------------------
@@ -240,7 +247,7 @@ select {COLUMNS} from events_event
 def row_to_event(row: Sequence[Any]) -> RecordedEvent:
     """A row of `COLUMNS` as an event, its data upcast to the newest shape.
 
-    An event type nobody registers any more is shown as it is stored: reading history must not need all of the past's code.
+    A type that nobody registers any more is shown as it is stored: reading history must not need all the past's code.
     """
     name, schema_version, data = row[3], row[4], orjson.loads(row[5])
     try:
@@ -294,7 +301,10 @@ def read_all(
     if types is None and categories is None:
         found = query(READ_ALL_SQL, parameters)
     else:
-        narrowed = parameters | {"types": list(types) if types else None, "categories": list(categories) if categories else None}
+        narrowed = parameters | {
+            "types": list(types) if types else None,
+            "categories": list(categories) if categories else None,
+        }
         found = query(READ_SOME_SQL, narrowed)
     return [row_to_event(row) for row in found]
 

@@ -69,7 +69,9 @@ def decide(command: CommandData, state: Setting, at: Decision) -> Sequence[Event
     match command:
         case SetSetting():
             if not KEY.fullmatch(at.key):
-                raise errors.InvalidCommand(fields={"key": "Use lower-case letters, digits, dots, dashes, underscores."})
+                raise errors.InvalidCommand(
+                    fields={"key": "Use lower-case letters, digits, dots, dashes, underscores."}
+                )
             same = state.exists and type(state.value) is type(command.value) and state.value == command.value
             return [] if same else [SettingChanged(value=command.value)]
         case RemoveSetting():
@@ -91,4 +93,3 @@ AGGREGATE = Aggregate(
     commands=(SetSetting, RemoveSetting),
     snapshot_every=0,
 )
-

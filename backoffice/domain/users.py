@@ -1,4 +1,4 @@
-"""A FormEase customer, from sign-up to deletion. Read top to bottom: events, commands, state, evolve, decide, conflicts."""
+"""A FormEase customer, from sign-up to deletion: events, commands, state, evolve, decide, conflicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UserUpdated(Event):
     last_name: str | UnsetType = UNSET
     plan: values.Plan | UnsetType = UNSET
     role: values.Role | UnsetType = UNSET
-    last_login: datetime | None | UnsetType = UNSET
+    last_login: datetime | UnsetType | None = UNSET
 
 
 @event_type("user.deleted")
@@ -72,7 +72,7 @@ class UpdateUser(CommandData):
     last_name: values.Name | UnsetType = UNSET
     plan: values.Plan | UnsetType = UNSET
     role: values.Role | UnsetType = UNSET
-    last_login: datetime | None | UnsetType = UNSET
+    last_login: datetime | UnsetType | None = UNSET
 
 
 @command_type("user.delete")

@@ -30,6 +30,7 @@ drop aggregate events_chain(bytea, bytea);
 drop function events_chain_step, events_digest, events_guard, events_refuse;
 """
 
+
 class Migration(migrations.Migration):
     initial = True
     dependencies = []

@@ -1,0 +1,45 @@
+"""Runs every registered subscription, a thread each, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from events import subscriptions
+
+log = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Follow the event log: run the subscriptions, each with one active runner however many processes there are."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("names", nargs="*", help="only these subscriptions (default: all)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        known = {subscription.name: subscription for subscription in subscriptions.registered()}
+        unknown = set(options["names"]) - known.keys()
+        if unknown:
+            raise CommandError(
+                f"No subscription is called {', '.join(sorted(unknown))}. Known: {', '.join(known) or 'none'}"
+            )
+        chosen = [known[name] for name in options["names"] or known]
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        threads = [
+            threading.Thread(target=subscriptions.run, args=(subscription, stop), name=subscription.name)
+            for subscription in chosen
+        ]
+        for thread in threads:
+            thread.start()
+        self.stdout.write(f"running {', '.join(s.name for s in chosen) or 'no subscriptions'}")
+        stop.wait()
+        for thread in threads:
+            thread.join(timeout=15)
+        if any(thread.is_alive() for thread in threads):
+            log.error("a subscription did not stop in time; its lease will run out")

@@ -1,0 +1,385 @@
+"""Dispatch: one way in, all or nothing, the same answer every time."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from backoffice.domain import forms, settings, submissions, users
+from backoffice.models import Form, Setting, Submission, User
+from events import commands, context, errors, signals, snapshots, store
+from events.types import Command, new_id
+from tests import make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def create(**fields: object) -> Command:
+    return make.command(users.CreateUser(email=f"{new_id()}@example.org", **fields))
+
+
+def events_of(key: object, category: str = "user") -> list[str]:
+    return [event.type for event in store.read_stream(f"{category}-{key}")]
+
+
+def test_a_command_becomes_an_event_and_a_row_in_one_transaction() -> None:
+    command = create(first_name="Ada", plan="premium")
+    result = commands.dispatch(command)
+    assert (result.status, result.version, [e.type for e in result.events]) == ("applied", 1, ["user.created"])
+    row = User.objects.get(pk=command.key)
+    assert (row.first_name, row.plan, row.version) == ("Ada", "premium", 1)
+    event = store.read_stream(result.stream)[0]
+    assert event.position == result.position
+    assert event.causation_id == command.id
+    assert row.updated_at == event.recorded_at
+
+
+def test_the_same_command_again_returns_the_first_answer_and_does_nothing() -> None:
+    command = create()
+    first = commands.dispatch(command)
+    make.update(uuid.UUID(command.key), first_name="Somebody else")
+    again = commands.dispatch(command)
+    assert again.status == "duplicate"
+    assert (again.version, again.position, again.events) == (first.version, first.position, first.events)
+    assert events_of(command.key) == ["user.created", "user.updated"]
+
+
+def test_an_id_that_was_used_for_something_else_is_refused() -> None:
+    command = create()
+    commands.dispatch(command)
+    with pytest.raises(errors.IdempotencyKeyReused):
+        commands.dispatch(make.command(users.DeleteUser(), command.key, id=command.id))
+    assert events_of(command.key) == ["user.created"]
+
+
+def test_identical_commands_racing_have_one_effect_and_one_answer() -> None:
+    command = create()
+    start = threading.Barrier(4)
+
+    def race() -> commands.Result:
+        start.wait()
+        return commands.dispatch(command)
+
+    results = [thread.result() for thread in [make.Thread(race) for _ in range(4)]]
+    assert sorted(result.status for result in results) == ["applied", "duplicate", "duplicate", "duplicate"]
+    assert len({(result.version, result.position) for result in results}) == 1
+    assert events_of(command.key) == ["user.created"]
+
+
+def test_one_id_for_two_records_at_once_has_one_effect() -> None:
+    shared, start = new_id(), threading.Barrier(2)
+    wanted = [make.command(users.CreateUser(email=f"{new_id()}@example.org"), id=shared) for _ in range(2)]
+
+    def race(command: Command) -> str:
+        start.wait()
+        try:
+            return commands.dispatch(command).status
+        except errors.IdempotencyKeyReused:
+            return "refused"
+
+    statuses = [thread.result() for thread in [make.Thread(lambda c=c: race(c)) for c in wanted]]
+    assert sorted(statuses) == ["applied", "refused"]
+    assert User.objects.filter(pk__in=[command.key for command in wanted]).count() == 1
+
+
+def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> None:
+    key = make.user()
+    threads = [make.Thread(lambda n=n: make.update(key, last_name=f"name {n}")) for n in range(8)]
+    versions = sorted(thread.result().version for thread in threads)
+    assert versions == list(range(2, 10))
+    assert User.objects.get(pk=key).version == 9
+
+
+def test_what_the_domain_rejects_leaves_nothing_behind_and_may_be_sent_again() -> None:
+    taken = create()
+    commands.dispatch(taken)
+    twin = make.command(users.CreateUser(email=taken.data.email.upper()))
+    with pytest.raises(errors.Rejected) as caught:
+        commands.dispatch(twin)
+    assert caught.value.fields == {"email": "Another user has this email address."}
+    assert events_of(twin.key) == []
+    commands.dispatch(make.command(users.DeleteUser(), taken.key))
+    assert commands.dispatch(twin).status == "applied"
+
+
+def test_every_bad_field_is_named() -> None:
+    with pytest.raises(errors.InvalidCommand) as caught:
+        commands.dispatch(make.command(users.CreateUser(email="nobody")))
+    assert caught.value.fields.keys() == {"email"}
+
+
+def test_an_owner_who_does_not_exist_is_named_and_nothing_is_written() -> None:
+    command = make.command(forms.CreateForm(user_id=new_id(), title="Orphan"))
+    with pytest.raises(errors.Rejected) as caught:
+        commands.dispatch(command)
+    assert caught.value.fields == {"user_id": "There is no such user."}
+    assert store.version_of(f"form-{command.key}") == 0
+
+
+def test_a_change_to_what_already_is_does_not_make_an_event() -> None:
+    key = make.user(first_name="Ada")
+    result = make.update(key, first_name=" Ada ")
+    assert (result.status, result.version, result.position, result.events) == ("unchanged", 1, None, ())
+    assert events_of(key) == ["user.created"]
+
+
+def test_a_record_that_does_not_exist_cannot_be_changed() -> None:
+    with pytest.raises(errors.StreamNotFound):
+        make.update(new_id(), first_name="Nobody")
+
+
+def test_a_base_version_from_the_future_is_refused() -> None:
+    key = make.user()
+    with pytest.raises(errors.InvalidCommand, match="cannot be accepted"):
+        make.update(key, base_version=9, first_name="Ada")
+
+
+def test_a_stale_email_that_was_not_touched_does_not_escalate() -> None:
+    key = make.user(first_name="Ada", email="ada@old.example")
+    make.update(key, email="ada@new.example")
+    result = make.update(key, base_version=1, email="ada@old.example", first_name="Augusta")
+    assert result.status == "merged"
+    row = User.objects.get(pk=key)
+    assert (row.email, row.first_name) == ("ada@new.example", "Augusta")
+
+
+def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_applied() -> None:
+    key = make.user(first_name="Ada", plan="free")
+    make.update(key, plan="premium")
+    with pytest.raises(errors.Conflict) as caught:
+        make.update(key, base_version=1, plan="enterprise", first_name="Augusta")
+    conflict = caught.value
+    assert conflict.fields == ["plan"]
+    assert (conflict.base["plan"], conflict.theirs["plan"], conflict.mine["plan"]) == ("free", "premium", "enterprise")
+    assert (conflict.base_version, conflict.version) == (1, 2)
+    row = User.objects.get(pk=key)
+    assert (row.plan, row.first_name, row.version) == ("premium", "Ada", 2)
+
+
+def test_deleting_what_somebody_changed_meanwhile_asks() -> None:
+    key = make.user()
+    make.update(key, first_name="Ada")
+    with pytest.raises(errors.Conflict) as caught:
+        commands.dispatch(make.command(users.DeleteUser(), key, base_version=1))
+    assert caught.value.fields == ["first_name"]
+    assert commands.dispatch(make.command(users.DeleteUser(), key, base_version=2)).status == "applied"
+
+
+def test_a_setting_that_moved_meanwhile_goes_to_a_person() -> None:
+    key = f"limits.{new_id().hex}"
+    commands.dispatch(make.command(settings.SetSetting(value=10), key))
+    commands.dispatch(make.command(settings.SetSetting(value=20), key))
+    with pytest.raises(errors.Conflict):
+        commands.dispatch(make.command(settings.SetSetting(value=30), key, base_version=1))
+    assert Setting.objects.get(pk=key).value == 20
+
+
+def test_the_reason_and_the_actor_are_recorded() -> None:
+    command = create()
+    with context.acting(actor="staff:1"):
+        commands.dispatch(Command(id=command.id, key=command.key, data=command.data, reason="asked by phone"))
+    event = store.read_stream(f"user-{command.key}")[0]
+    assert (event.actor, event.reason) == ("staff:1", "asked by phone")
+
+
+def test_those_who_listen_are_told_after_the_commit_only() -> None:
+    heard: list[int] = []
+
+    def listen(position: int, **_: object) -> None:
+        heard.append(position)
+
+    signals.events_recorded.connect(listen)
+    try:
+        with transaction.atomic():
+            result = commands.dispatch(create())
+            assert heard == []
+        assert heard == [result.position]
+        with pytest.raises(errors.StreamNotFound):
+            make.update(new_id(), first_name="x")
+        assert heard == [result.position]
+    finally:
+        signals.events_recorded.disconnect(listen)
+
+
+def test_a_deadlock_is_tried_again() -> None:
+    """The victim of a real deadlock gets its answer all the same."""
+    key, other = make.user(), make.user()
+    held, met = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with transaction.atomic():
+            store.query("select 1 from events_stream where stream = %s for update", (f"user-{other}",))
+            held.set()
+            met.wait(10)
+            store.query("select 1 from events_stream where stream = %s for update", (f"user-{key}",))
+
+    tries: list[int] = []
+
+    def project(_: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            held.wait(10)
+            met.set()
+            store.query("select 1 from events_stream where stream = %s for update", (f"user-{other}",))
+
+    from events import projections
+
+    projections.inline("user", project)
+    try:
+        blocker = make.Thread(first)
+        with connection.cursor() as cursor:
+            cursor.execute("set deadlock_timeout = '50ms'")
+        assert make.update(key, first_name="Ada").status == "applied"
+        blocker.result()
+    finally:
+        projections._inline["user"].remove(project)
+        with connection.cursor() as cursor:
+            cursor.execute("reset deadlock_timeout")
+    assert len(tries) == 2
+
+
+# -- many at once ---------------------------------------------------------------------------------------------------
+
+
+def received(form: uuid.UUID, number: int = 0) -> Command:
+    return make.command(submissions.ReceiveSubmission(form_id=form, answers={"q1": number}))
+
+
+def test_a_batch_makes_the_same_events_and_rows_as_one_by_one() -> None:
+    form = make.form()
+    wanted = [received(form, number) for number in range(20)]
+    results = commands.dispatch_many(wanted)
+    assert [result.status for result in results] == ["applied"] * 20
+    assert [result.id for result in results] == [command.id for command in wanted]
+    assert Submission.objects.filter(form_id=form).count() == 20
+    single = commands.dispatch(received(form, 99))
+    ours, alone = store.read_stream(results[0].stream)[0], store.read_stream(single.stream)[0]
+    assert (ours.type, ours.schema_version, ours.data.keys()) == (alone.type, alone.schema_version, alone.data.keys())
+    positions = [result.position for result in results]
+    assert positions == sorted(positions)
+
+
+def test_a_batch_sent_again_adds_only_what_is_new() -> None:
+    form = make.form()
+    wanted = [received(form, number) for number in range(5)]
+    commands.dispatch_many(wanted[:3])
+    assert [r.status for r in commands.dispatch_many(wanted)] == ["duplicate"] * 3 + ["applied"] * 2
+    assert Submission.objects.filter(form_id=form).count() == 5
+
+
+def test_one_bad_command_in_a_batch_is_named_and_nothing_of_it_is_written() -> None:
+    form = make.form()
+    bad = make.command(users.CreateUser(email="nobody"))
+    wanted = [received(form), bad, received(form)]
+    with pytest.raises(errors.InvalidCommand) as caught:
+        commands.dispatch_many(wanted)
+    assert caught.value.command is bad
+    assert Submission.objects.filter(form_id=form).count() == 0
+
+
+def test_a_batch_may_change_one_record_several_times_in_order() -> None:
+    key = new_id()
+    wanted = [
+        make.command(users.CreateUser(email=f"{key}@example.org"), key),
+        make.command(users.UpdateUser(first_name="Ada"), key),
+        make.command(users.UpdateUser(last_name="Lovelace"), key),
+    ]
+    assert [result.version for result in commands.dispatch_many(wanted)] == [1, 2, 3]
+    row = User.objects.get(pk=key)
+    assert (row.first_name, row.last_name, row.version) == ("Ada", "Lovelace", 3)
+
+
+def test_batches_that_share_records_in_opposite_order_do_not_deadlock() -> None:
+    keys = [make.user() for _ in range(6)]
+
+    def rename(order: list[uuid.UUID], name: str) -> None:
+        for _ in range(5):
+            commands.dispatch_many(
+                [make.command(users.UpdateUser(first_name=f"{name} {new_id()}"), key) for key in order]
+            )
+
+    threads = [make.Thread(lambda: rename(keys, "A")), make.Thread(lambda: rename(keys[::-1], "B"))]
+    for thread in threads:
+        thread.result()
+    assert {User.objects.get(pk=key).version for key in keys} == {11}
+
+
+# -- snapshots ------------------------------------------------------------------------------------------------------
+
+
+def edited(times: int) -> uuid.UUID:
+    key = make.form(title="Form 0")
+    for number in range(1, times):
+        commands.dispatch(make.command(forms.UpdateForm(title=f"Form {number}"), key))
+    return key
+
+
+def test_a_snapshot_is_taken_and_never_serves_an_older_version() -> None:
+    key = edited(25)
+    saved = store.query("select version from events_snapshot where stream = %s", (f"form-{key}",))
+    assert saved == [(20,)]
+    for version in (1, 7, 19, 20, 21, 25):
+        state, reached = snapshots.state(f"form-{key}", version)
+        assert (state.title, reached) == (f"Form {version - 1}", version)
+    assert snapshots.state(f"form-{key}")[0].title == "Form 24"
+
+
+def test_a_snapshot_of_another_shape_is_ignored_and_folded_again() -> None:
+    key = edited(21)
+    store.query("update events_snapshot set state_version = 99 where stream = %s returning 1", (f"form-{key}",))
+    assert snapshots.state(f"form-{key}")[0].title == "Form 20"
+    store.query(
+        """update events_snapshot set state_version = 1, state = '{"title": 7}' where stream = %s returning 1""",
+        (f"form-{key}",),
+    )
+    assert snapshots.state(f"form-{key}")[0].title == "Form 20"
+    assert commands.dispatch(make.command(forms.UpdateForm(title="On we go"), key)).status == "applied"
+
+
+def test_the_state_at_an_instant_is_what_was_known_then() -> None:
+    key = edited(3)
+    second = store.read_stream(f"form-{key}")[1]
+    state, version = snapshots.state(f"form-{key}", at=second.recorded_at)
+    assert (state.title, version) == ("Form 1", 2)
+
+
+def test_pruning_keeps_the_newest_snapshots() -> None:
+    key = edited(81)
+    snapshots.prune(keep=2)
+    kept = store.query("select version from events_snapshot where stream = %s order by 1", (f"form-{key}",))
+    assert kept == [(60,), (80,)]
+
+
+def test_the_read_table_equals_the_fold_of_the_events() -> None:
+    key = make.form(title="A", fields=[{"id": "q1", "type": "text", "label": "Name"}])
+    commands.dispatch(make.command(forms.UpdateForm(title="B", archived=True), key))
+    commands.dispatch(make.command(forms.DeleteForm(), key))
+    commands.dispatch(make.command(forms.RestoreForm(), key))
+    state, version = snapshots.state(f"form-{key}")
+    row = Form.objects.get(pk=key)
+    shared = {"title", "description", "fields", "archived", "created_at", "deleted_at", "user_id"}
+    assert {name: getattr(row, name) for name in shared} == {name: getattr(state, name) for name in shared}
+    assert row.version == version == 4
+
+
+def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is cut under a command; the next one works again."""
+    key = make.user()
+    pid = store.query("select pg_backend_pid()")[0][0]
+    killer = psycopg.connect(
+        **{
+            k: v
+            for k, v in connection.get_connection_params().items()
+            if k in {"host", "port", "user", "password", "dbname"}
+        },
+        autocommit=True,
+    )
+    killer.execute("select pg_terminate_backend(%s)", (pid,))
+    killer.close()
+    with pytest.raises(errors.StoreUnavailable):
+        make.update(key, first_name="Ada")
+    assert make.update(key, first_name="Ada").status == "applied"

@@ -1,0 +1,169 @@
+"""Nothing at or below the head can still appear; whoever holds it back is named."""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from backoffice.domain.users import UserUpdated
+from events import head, store
+from events.types import new_id
+from tests import make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def stream() -> str:
+    return f"user-{new_id()}"
+
+
+def event() -> UserUpdated:
+    return UserUpdated(first_name="Ada")
+
+
+@pytest.fixture
+def other() -> psycopg.Connection:
+    """A second session, in transactions."""
+    parameters = connection.get_connection_params()
+    session = psycopg.connect(
+        **{k: v for k, v in parameters.items() if k in {"host", "port", "user", "password", "dbname"}}
+    )
+    yield session
+    session.close()
+
+
+def append_through(session: psycopg.Connection, name: str) -> int:
+    row = session.execute(
+        """select o_position from events_append_one(%s, null, 'user.updated', 1::smallint, '{"first_name": "B"}', %s,
+           'system', null, null, null, '{}')""",
+        (name, new_id()),
+    ).fetchone()
+    assert row
+    return row[0]
+
+
+def test_with_nobody_writing_the_head_is_the_end_of_the_log() -> None:
+    placed = store.append(stream(), [event()])
+    assert head.safe() == head.last() == placed.position
+
+
+def test_a_later_position_that_committed_first_waits_for_the_earlier_one(other: psycopg.Connection) -> None:
+    before = head.safe()
+    early = append_through(other, stream())
+    late = store.append(stream(), [event()]).position
+    assert early < late
+    assert head.safe() < early  # the naive reader would go to `late` and lose `early`
+    assert store.read_all(before, upto=head.safe()) == []
+    other.commit()
+    assert [e.position for e in store.read_all(before, upto=head.safe())] == [early, late]
+
+
+def test_a_position_that_is_rolled_back_is_passed_over(other: psycopg.Connection) -> None:
+    before = head.safe()
+    append_through(other, stream())
+    late = store.append(stream(), [event()]).position
+    other.rollback()
+    assert head.safe() == late
+    assert [e.position for e in store.read_all(before, upto=head.safe())] == [late]
+
+
+def test_a_transaction_that_wrote_something_else_holds_nobody_back(other: psycopg.Connection) -> None:
+    other.execute("create temp table scratch (n int)")
+    other.execute("insert into scratch values (1)")
+    placed = store.append(stream(), [event()])
+    assert head.safe() == placed.position
+
+
+def test_a_savepoint_that_rolls_back_gives_its_floor_back_and_takes_a_new_one(other: psycopg.Connection) -> None:
+    other.execute("savepoint s")
+    append_through(other, stream())
+    other.execute("rollback to savepoint s")
+    placed = store.append(stream(), [event()])
+    assert head.safe() == placed.position
+    late = append_through(other, stream())
+    assert head.safe() == placed.position < late
+    other.commit()
+    assert head.safe() == late
+
+
+def test_rows_that_come_by_copy_publish_a_floor_too(other: psycopg.Connection) -> None:
+    columns = "stream, version, type, data, event_id, actor, hash"
+    with other.cursor().copy(f"copy events_event ({columns}) from stdin") as copy:
+        copy.write_row((stream(), 1, "user.updated", "{}", str(uuid.uuid4()), "system", b""))
+    before = head.safe()
+    placed = store.append(stream(), [event()])
+    assert before == head.safe() < placed.position
+    other.rollback()
+
+
+def test_the_session_that_holds_the_head_back_is_named(other: psycopg.Connection) -> None:
+    other.execute("set application_name = 'celery: a slow import'")
+    append_through(other, stream())
+    holders = head.blame()
+    assert [holder.application for holder in holders] == ["celery: a slow import"]
+    assert holders[0].floor == head.safe()
+    assert holders[0].state == "idle in transaction"
+    other.rollback()
+    assert head.blame() == []
+
+
+def test_the_very_first_event_of_a_log_is_not_lost(other: psycopg.Connection) -> None:
+    """A sequence that was never called has no last value; taking it for 1 would let a reader pass position 1."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("create sequence never_called")
+        cursor.execute("select pg_sequence_last_value('never_called')")
+        assert cursor.fetchone() == (None,)
+        transaction.set_rollback(True)
+
+
+def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
+    name = stream()
+    threads = [make.Thread(lambda: [store.append(name, [event()]) for _ in range(25)]) for _ in range(4)]
+    for thread in threads:
+        thread.result()
+    events = store.read_stream(name)
+    assert [e.version for e in events] == list(range(1, 101))
+    assert [e.position for e in events] == sorted(e.position for e in events)
+
+
+def test_a_reader_that_only_goes_to_the_head_misses_nothing_under_fire() -> None:
+    """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read when all is quiet."""
+    start, done = head.safe(), threading.Event()
+
+    def write(seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(40):
+            with transaction.atomic():
+                store.append(stream(), [event()] * dice.choice([1, 1, 3]))
+                if dice.random() < 0.3:
+                    sid = transaction.savepoint()
+                    store.append(stream(), [event()])
+                    transaction.savepoint_rollback(sid) if dice.random() < 0.5 else transaction.savepoint_commit(sid)
+                store.query("select pg_sleep(%s)", (dice.random() * 0.004,))
+                transaction.set_rollback(dice.random() < 0.25)
+
+    def read() -> list[int]:
+        seen, cursor = [], start
+        while True:
+            last_round = done.is_set()
+            upto = head.safe()
+            page = store.read_all(cursor, 10_000, upto=upto)
+            seen += [e.position for e in page]
+            cursor = max(cursor, upto)
+            if last_round:
+                return seen
+
+    reader = make.Thread(read)
+    writers = [make.Thread(lambda seed=seed: write(seed)) for seed in range(4)]
+    for writer in writers:
+        writer.result()
+    done.set()
+    stored = [
+        row[0] for row in store.query("select position from events_event where position > %s order by 1", (start,))
+    ]
+    assert reader.result() == stored

@@ -261,14 +261,15 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "backoffice.api.problems.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
+# Calls a minute for each person or key, as many at once; 0 = no limit.
+API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", env.int, 1200)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
+    "OAS_VERSION": "3.1.1",
+    "POSTPROCESSING_HOOKS": ["backoffice.api.openapi.add_components"],
 }
 
 # -- logs -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,145 @@
+"""`POST commands/`: one write. Everything that changes a record through the API goes through `send`."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backoffice import access
+from backoffice.api import openapi, permissions, problems, shapes, views
+from backoffice.domain import settings as setting_domain
+from events import commands, errors, types
+from events.types import Command
+
+# Records whose key is a UUID, kept in its canonical spelling: another spelling would be another stream.
+UUID_KEYED: Final = frozenset({"user", "form", "submission"})
+
+PATH_START = re.compile(r"[.\[]")
+
+
+class Commands(views.View):
+    """The way in for writes."""
+
+    operations = {
+        "POST": openapi.Operation(
+            id="send_command",
+            summary="Carry out one write",
+            description="Repeating a command with the same `id` returns the first answer with status `duplicate`.",
+            tag="commands",
+            request={"application/json": openapi.ref("Command")},
+            response=openapi.ref("Applied"),
+            errors=(400, 401, 403, 404, 409, 413, 415, 422, 429),
+            scope="users:write (or of the record the command is about)",
+        )
+    }
+
+    def post(self, request: Request) -> Response:
+        views.only(request, ())
+        envelope = shapes.checked(shapes.Envelope, as_object(request.data))
+        command = command_of(
+            request,
+            id=envelope.id,
+            type=envelope.type,
+            key=envelope.key,
+            data=envelope.data,
+            base_version=envelope.base_version,
+            reason=envelope.reason,
+        )
+        return Response(shown(request, send(request, command)))
+
+
+def as_object(data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
+        raise problems.malformed("The body must be a JSON object.")
+    return data
+
+
+def command_of(
+    request: Request,
+    *,
+    id: uuid.UUID,
+    type: str,
+    key: str,
+    data: Mapping[str, Any],
+    base_version: int | None = None,
+    reason: str | None = None,
+    scope: str | None = None,
+) -> Command:
+    """The command that the caller asks for, once it is clear that they may send it.
+
+    1  known?      400
+    2  allowed?    403, before the data is looked at; `scope` replaces the one that belongs to the record
+    3  well-formed 422, one message per field
+    4  its fields? 403 naming the one this role may not change
+    """
+    known = types.command_type_of(type)
+    category, _, action = type.partition(".")
+    permissions.require_scope(request, scope or f"{permissions.RESOURCES[category]}:write")
+    if not access.may(request.user, action, category):
+        raise problems.forbidden(type)
+    command = Command(
+        id=id,
+        key=checked_key(category, key),
+        data=shapes.checked(known.cls, data),
+        base_version=base_version,
+        reason=reason,
+    )
+    if missing := access.may_command(request.user, command):
+        raise problems.forbidden(missing)
+    return command
+
+
+def checked_key(category: str, key: str) -> str:
+    """The record's key as its stream spells it. Raises `InvalidCommand` about the field ``key``."""
+    if category in UUID_KEYED:
+        try:
+            return str(uuid.UUID(key))
+        except ValueError:
+            raise errors.InvalidCommand(fields={"key": "The key of this record must be a UUID."}) from None
+    if not setting_domain.KEY.fullmatch(key):
+        message = "Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter."
+        raise errors.InvalidCommand(fields={"key": message})
+    return key
+
+
+def send(request: Request, command: Command) -> commands.Result:
+    """Dispatch; a conflict is told without what the caller may not see."""
+    try:
+        return commands.dispatch(command)
+    except errors.Conflict as conflict:
+        raise redacted(request, conflict) from conflict
+
+
+def redacted(request: Request, conflict: errors.Conflict) -> errors.Conflict:
+    category = types.category_of(conflict.stream)
+    base, theirs, mine = (
+        access.redact(request.user, category, version) for version in (conflict.base, conflict.theirs, conflict.mine)
+    )
+    return errors.Conflict(
+        stream=conflict.stream,
+        base_version=conflict.base_version,
+        version=conflict.version,
+        base=base,
+        theirs=theirs,
+        mine=mine,
+        fields=[path for path in conflict.fields if _visible(request, category, path)],
+    )
+
+
+def _visible(request: Request, category: str, path: str) -> bool:
+    return PATH_START.split(path)[0] not in access.hidden_fields(request.user, category)
+
+
+def shown(request: Request, result: commands.Result) -> dict[str, Any]:
+    """The answer as JSON; notes of a merge about hidden fields are left out."""
+    answer: dict[str, Any] = msgspec.to_builtins(result)
+    if "merged" in answer:
+        category = types.category_of(result.stream)
+        answer["merged"] = [note for note in answer["merged"] if _visible(request, category, note["path"])]
+    return answer

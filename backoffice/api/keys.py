@@ -1,0 +1,95 @@
+"""API keys: ``fe_<prefix>.<secret>``. The prefix finds the key, the secret proves it; only a keyed hash is stored."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare, get_random_string, salted_hmac
+from django.utils.translation import gettext as _
+
+from backoffice import models
+
+SALT: Final = "backoffice.api.keys"
+ALPHABET: Final = "abcdefghijkmnopqrstuvwxyz23456789"
+USED_EVERY: Final = timedelta(minutes=1)
+
+RESOURCES: Final = ("users", "forms", "submissions", "settings")
+SCOPES: Final = (
+    "*",
+    *(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write", "*")),
+    "events:read",
+    "ingest:write",
+)
+
+
+class KeyRefused(Exception):
+    """The key does not open the door; `code` says why where its holder may know."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def create(
+    *, name: str, owner: models.Staff, scopes: Iterable[str], expires_at: datetime | None = None
+) -> tuple[models.ApiKey, str]:
+    """A new key and its token, which nobody can read again afterwards. Raises `ValueError` naming an unknown scope."""
+    wanted = sorted(set(scopes))
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown or not wanted:
+        named = ", ".join(unknown) or "none"
+        raise ValueError(f"unknown scope: {named} (known: {', '.join(SCOPES)})")
+    prefix, secret = get_random_string(12, ALPHABET), secrets.token_urlsafe(32)
+    key = models.ApiKey.objects.create(
+        prefix=prefix, name=name, secret_hash=hashed(secret), scopes=wanted, owner=owner, expires_at=expires_at
+    )
+    return key, f"fe_{prefix}.{secret}"
+
+
+def hashed(secret: str, pepper: str | None = None) -> str:
+    return salted_hmac(SALT, secret, secret=pepper or settings.SECRET_KEY, algorithm="sha256").hexdigest()
+
+
+def verify(token: str) -> models.ApiKey:
+    """The key behind a token. Raises `KeyRefused`; expiry and revocation are told only to who knows the secret."""
+    prefix, dot, secret = token.removeprefix("fe_").partition(".")
+    wellformed = token.startswith("fe_") and dot and "\0" not in prefix
+    key = models.ApiKey.objects.select_related("owner").filter(prefix=prefix).first() if wellformed else None
+    if not _matches(secret, key.secret_hash if key else "") or key is None:
+        raise KeyRefused("invalid_key", _("This API key is not valid."))
+    if key.revoked_at is not None:
+        raise KeyRefused("revoked_key", _("This API key was revoked."))
+    if key.expires_at is not None and key.expires_at <= timezone.now():
+        raise KeyRefused("expired_key", _("This API key has expired."))
+    if not key.owner.is_active:
+        raise KeyRefused("invalid_key", _("This API key is not valid."))
+    _mark_used(key)
+    return key
+
+
+def _matches(secret: str, known: str) -> bool:
+    """In constant time, whether there is something to compare with or not. Older peppers still open."""
+    peppers = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    found = [constant_time_compare(hashed(secret, pepper), known) for pepper in peppers]
+    return any(found)
+
+
+def _mark_used(key: models.ApiKey) -> None:
+    """At most one write a minute and key."""
+    now = timezone.now()
+    if key.last_used_at is None or key.last_used_at < now - USED_EVERY:
+        stale = Q(last_used_at=None) | Q(last_used_at__lt=now - USED_EVERY)
+        models.ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
+
+
+def allows(scopes: Iterable[str], wanted: str) -> bool:
+    """Do these scopes include `wanted` (``users:read``)? Who may write may read."""
+    resource, _colon, action = wanted.partition(":")
+    granted = {"*", wanted, f"{resource}:*"} | ({f"{resource}:write"} if action == "read" else set())
+    return not granted.isdisjoint(scopes)

@@ -1,0 +1,155 @@
+"""The API's description. Each view says what it does in `operations`; the schemas come from the structs themselves, so
+that a command added to the domain is described without a line here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from drf_spectacular.openapi import AutoSchema
+
+from events import types
+
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+REF_TEMPLATE: Final = "#/components/schemas/{name}"
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": REF_TEMPLATE.format(name=name)}
+
+
+def query(name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def in_path(name: str, description: str) -> Schema:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": {"type": "string"}}
+
+
+def header(name: str, description: str, *, required: bool = False, schema: Schema | None = None) -> Schema:
+    shape = schema or {"type": "string"}
+    return {"name": name, "in": "header", "required": required, "description": description, "schema": shape}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one address: what it takes, what it answers, how it refuses, which scope a key needs."""
+
+    id: str
+    summary: str
+    tag: str
+    response: Schema
+    errors: tuple[int, ...]
+    scope: str
+    description: str = ""
+    parameters: tuple[Schema, ...] = ()
+    request: Mapping[str, Schema] | None = None
+    etag: bool = False
+
+    def described(self) -> Schema:
+        found: Schema = {
+            "operationId": self.id,
+            "summary": self.summary,
+            "description": "\n\n".join(filter(None, [self.description, f"Scope: `{self.scope}`."])),
+            "tags": [self.tag],
+            "security": [{"apiKey": []}, {"session": []}],
+            "responses": self._responses(),
+        }
+        if self.parameters:
+            found["parameters"] = list(self.parameters)
+        if self.request:
+            content = {kind: {"schema": schema} for kind, schema in self.request.items()}
+            found["requestBody"] = {"required": True, "content": content}
+        return found
+
+    def _responses(self) -> Schema:
+        done: Schema = {"description": "Done.", "content": {JSON: {"schema": self.response}}}
+        if self.etag:
+            done["headers"] = {"ETag": {"description": 'The version, as `"v<version>"`.', "schema": {"type": "string"}}}
+        refusals = {str(status): _refusal(status) for status in self.errors}
+        return {"200": done, **refusals}
+
+
+def _refusal(status: int) -> Schema:
+    if status == HTTPStatus.NOT_MODIFIED:
+        return {"description": "Not modified."}
+    shape = ref("ConflictProblem" if status == HTTPStatus.CONFLICT else "Problem")
+    return {"description": f"{HTTPStatus(status).phrase}.", "content": {PROBLEM: {"schema": shape}}}
+
+
+class Described(AutoSchema):
+    """Takes the operation from the view's table instead of guessing it from serializers."""
+
+    def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Schema | None:
+        operations: Mapping[str, Operation] = getattr(self.view, "operations", {})
+        return operations[method].described() if method in operations else None
+
+
+# -- components -----------------------------------------------------------------------------------------------------
+
+
+def add_components(result: Schema, **_: Any) -> Schema:
+    """Postprocessing hook of drf-spectacular: the structs as schemas, and how callers identify themselves."""
+    result["components"] = {
+        "schemas": dict(sorted(_schemas().items())),
+        "securitySchemes": {
+            "apiKey": {"type": "http", "scheme": "bearer", "description": "`fe_<key>.<secret>`"},
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "sessionid",
+                "description": "A signed-in member of staff; writes also need the header `X-CSRFToken`.",
+            },
+        },
+    }
+    return result
+
+
+@functools.cache
+def _schemas() -> Schema:
+    from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
+
+    described = [
+        value for value in vars(shapes).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)
+    ]
+    bases = {"Shape", "Envelope"}
+    wanted = [value for value in described if value.__module__ == shapes.__name__ and value.__name__ not in bases]
+    known = list(types.command_types())
+    _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
+    envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]
+    return components | _commands(known, envelope)
+
+
+def _commands(known: list[types.CommandType], envelope: Schema) -> Schema:
+    """One schema for each command, told apart by `type`, and `Command`, which is any of them."""
+    found = {_component(kind): _command(kind, envelope) for kind in known}
+    mapping = {kind.name: REF_TEMPLATE.format(name=_component(kind)) for kind in known}
+    found["Command"] = {
+        "oneOf": [ref(name) for name in found],
+        "discriminator": {"propertyName": "type", "mapping": mapping},
+    }
+    return found
+
+
+def _component(kind: types.CommandType) -> str:
+    return f"{kind.cls.__name__}Command"
+
+
+def _command(kind: types.CommandType, envelope: Schema) -> Schema:
+    properties = envelope["properties"] | {"type": {"const": kind.name}, "data": ref(kind.cls.__name__)}
+    text = (kind.cls.__doc__ or "").strip()
+    documented = {"description": text} if text and not text.startswith(f"{kind.cls.__name__}(") else {}
+    required = ["id", "type", "key", *(["data"] if _needs_data(kind) else [])]
+    return {"title": kind.name, "type": "object", **documented, "properties": properties, "required": required}
+
+
+def _needs_data(kind: types.CommandType) -> bool:
+    return any(field.required for field in msgspec.structs.fields(kind.cls))

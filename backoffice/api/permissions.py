@@ -1,0 +1,56 @@
+"""What a request may do: the caller's role (`access`), and for a program the scopes of its key as well."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from backoffice import access, models
+from backoffice.api import keys, problems
+
+# category -> the name of its records in addresses and scopes
+RESOURCES: Final = {"user": "users", "form": "forms", "submission": "submissions", "setting": "settings"}
+
+
+class StaffOnly(BasePermission):
+    """Only people of the backoffice, and programs that act for one of them."""
+
+    message = "Only members of staff may use this API."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return access.role_of(request.user) is not None
+
+
+def require_scope(request: Request, *scopes: str) -> None:
+    """Raises 403 naming the scope when the caller is a key that has none of `scopes`."""
+    key = request.auth
+    if not isinstance(key, models.ApiKey) or any(keys.allows(key.scopes, scope) for scope in scopes):
+        return
+    detail = f"This API key lacks the scope {scopes[0]}."
+    raise problems.forbidden(scopes[0], "missing_scope", detail)
+
+
+def require_view(request: Request, category: str) -> None:
+    """May the caller read records of this category?"""
+    require_scope(request, f"{RESOURCES[category]}:read")
+    if not access.may(request.user, "view", category):
+        raise problems.forbidden(f"{category}.view")
+
+
+def require_events(request: Request) -> None:
+    """May the caller read the whole log?"""
+    require_scope(request, "events:read")
+    if not access.may(request.user, "view", "event"):
+        raise problems.forbidden("event.view")
+
+
+def require_stream(request: Request, category: str) -> None:
+    """May the caller read streams of this category? A category without records of its own is part of the log."""
+    if category not in RESOURCES:
+        require_events(request)
+        return
+    require_scope(request, f"{RESOURCES[category]}:read", "events:read")
+    if not access.may(request.user, "view", category):
+        raise problems.forbidden(f"{category}.view")

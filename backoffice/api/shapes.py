@@ -1,0 +1,284 @@
+"""The shapes of what goes in and out, as structs: they describe the API (OpenAPI) and check what comes in.
+
+A field that some role never sees may be missing from what it reads, hence `UNSET`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from backoffice.domain import values
+from events import commands, errors
+from events.types import JsonDict
+
+Reason = Annotated[str, msgspec.Meta(max_length=200, description="Why, in the person's words.")]
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the shapes below."""
+
+
+# -- records --------------------------------------------------------------------------------------------------------
+
+
+class User(Shape, frozen=True, kw_only=True):
+    """A FormEase customer."""
+
+    id: UUID
+    version: int
+    email: str | UnsetType = UNSET
+    first_name: str
+    last_name: str
+    plan: values.Plan
+    role: values.Role
+    last_login: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class UserItem(User, frozen=True, kw_only=True):
+    """A user in a list, with what they have: living forms, their living submissions, those of the last 30 days."""
+
+    form_count: int
+    submission_count: int
+    recent_submissions: int
+
+
+class Form(Shape, frozen=True, kw_only=True):
+    """A form; `fields` is a list of `{id, type, label, help, required, options, page, …}`."""
+
+    id: UUID
+    version: int
+    user_id: UUID
+    title: str
+    description: str
+    fields: list[JsonDict]
+    archived: bool
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class Submission(Shape, frozen=True, kw_only=True):
+    """What somebody answered: `answers` maps field ids to values, `completion_time` is in seconds."""
+
+    id: UUID
+    version: int
+    form_id: UUID
+    answers: JsonDict | UnsetType = UNSET
+    started_at: datetime | None
+    completion_time: float | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class Setting(Shape, frozen=True, kw_only=True):
+    """A system setting: any JSON value under a name."""
+
+    key: str
+    version: int
+    value: Any
+    updated_at: datetime
+
+
+# -- lists ----------------------------------------------------------------------------------------------------------
+
+
+class PageInfo(Shape, frozen=True, kw_only=True):
+    """Where a page is. Counted exactly up to 10,000; beyond that `total_count` is an estimate."""
+
+    has_next_page: bool
+    has_previous_page: bool
+    next_cursor: str | None
+    previous_cursor: str | None
+    total_count: int | None
+    total_is_exact: bool
+
+
+class UserPage(Shape, frozen=True, kw_only=True):
+    items: list[UserItem]
+    page_info: PageInfo
+
+
+class FormPage(Shape, frozen=True, kw_only=True):
+    items: list[Form]
+    page_info: PageInfo
+
+
+class SubmissionPage(Shape, frozen=True, kw_only=True):
+    items: list[Submission]
+    page_info: PageInfo
+
+
+class SettingPage(Shape, frozen=True, kw_only=True):
+    items: list[Setting]
+    page_info: PageInfo
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+class Event(Shape, frozen=True, kw_only=True):
+    """Something that happened, as the API and the socket show it."""
+
+    position: int
+    stream: str
+    version: int
+    event: str
+    schema_version: int
+    data: JsonDict
+    timestamp: datetime
+    actor: str
+    reason: str | UnsetType = UNSET
+    correlation_id: UUID | None
+    causation_id: UUID | None
+    event_id: UUID
+
+
+class StreamPage(Shape, frozen=True, kw_only=True):
+    """Events of one record, in order; `version` is the record's version now."""
+
+    items: list[Event]
+    version: int
+
+
+class EventPage(Shape, frozen=True, kw_only=True):
+    """Events in global order. Nothing at or below `head` can still appear: go on with `after` = the last position, or
+    with `head` when fewer than `limit` came."""
+
+    items: list[Event]
+    head: int
+
+
+class State(Shape, frozen=True, kw_only=True):
+    """A record as it was; `state` is null when there was nothing yet."""
+
+    stream: str
+    version: int
+    state: JsonDict | None
+
+
+# -- commands -------------------------------------------------------------------------------------------------------
+
+
+class Envelope(Shape, frozen=True, kw_only=True):
+    """One write. `id` is its idempotency key; `key` names the record and is chosen by the client on create."""
+
+    id: UUID
+    type: str
+    key: str
+    data: JsonDict = {}
+    base_version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    reason: Reason | None = None
+
+
+class Applied(Shape, frozen=True, kw_only=True):
+    """The answer to a write. `status`: applied; merged (somebody else changed other things meanwhile); unchanged;
+    duplicate (the same `id` again: the first answer). `merged` says what a merge took from whom."""
+
+    id: UUID
+    status: commands.Status
+    stream: str
+    version: int
+    position: int | None
+    events: list[commands.EventRef]
+    merged: list[JsonDict] | UnsetType = UNSET
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A refusal (RFC 9457). `code` is stable; `errors` has one message per field."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    instance: str | UnsetType = UNSET
+    request_id: UUID | UnsetType | None = UNSET
+    errors: dict[str, str] | UnsetType = UNSET
+
+
+class ConflictProblem(Problem, frozen=True, kw_only=True):
+    """Somebody else changed the same fields since `base_version`: nothing was applied. `base` is the record as it was
+    then, `theirs` as it is now, `mine` as this command alone would have left it; `fields` are to be decided."""
+
+    stream: str
+    base_version: int
+    version: int
+    base: JsonDict
+    theirs: JsonDict
+    mine: JsonDict
+    fields: list[str]
+
+
+# -- ingest ---------------------------------------------------------------------------------------------------------
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A CloudEvent (1.0) in structured mode. `subject` is the record's key."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    type: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    time: datetime | UnsetType = UNSET
+    datacontenttype: str | UnsetType = UNSET
+    dataschema: str | UnsetType = UNSET
+    data: JsonDict | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+    baseversion: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | UnsetType = UNSET
+    reason: Reason | UnsetType = UNSET
+
+
+class Verdict(Shape, frozen=True, kw_only=True):
+    """What became of one event of a batch. `id` and `source` are the event's own; `command_id` and what follows are the
+    command's answer; `problem` is what the event would have been answered alone, when its status is ``rejected``."""
+
+    id: str
+    source: str
+    status: Literal["applied", "merged", "unchanged", "duplicate", "rejected"]
+    command_id: UUID | UnsetType = UNSET
+    stream: str | UnsetType = UNSET
+    version: int | UnsetType = UNSET
+    position: int | UnsetType | None = UNSET
+    events: list[commands.EventRef] | UnsetType = UNSET
+    merged: list[JsonDict] | UnsetType = UNSET
+    problem: JsonDict | UnsetType = UNSET
+
+
+class Batch(Shape, frozen=True, kw_only=True):
+    """One verdict for each event, in the order sent."""
+
+    results: list[Verdict]
+
+
+# -- checking -------------------------------------------------------------------------------------------------------
+
+
+def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) -> T:
+    """`given` as a struct; all complaints at once, one per field, as `errors.InvalidCommand`. `lenient` ignores unknown
+    fields instead of refusing them."""
+    known = {field.encode_name: field for field in msgspec.structs.fields(cls)}
+    complaints = {} if lenient else {name: "There is no such field." for name in given if name not in known}
+    taken: dict[str, Any] = {}
+    for name, field in known.items():
+        if name in given:
+            try:
+                taken[field.name] = msgspec.convert(given[name], field.type)
+            except msgspec.ValidationError as error:
+                complaints[name] = f"{error}."
+        elif field.required:
+            complaints[name] = "This field is required."
+    if complaints:
+        raise errors.InvalidCommand(fields=complaints)
+    return cls(**taken)

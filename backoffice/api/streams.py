@@ -1,0 +1,181 @@
+"""Reading events: one record's stream, its state then, and the whole log in order."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from django.http import Http404
+from django.utils.dateparse import parse_datetime
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backoffice import access
+from backoffice.api import commands as command_view
+from backoffice.api import openapi, permissions, problems, views
+from events import errors, head, snapshots, store, types
+
+LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
+
+# "+" in a query means a space; the zone of an instant is where it hurts.
+LOST_PLUS = re.compile(r" (\d\d:?\d\d)$")
+STREAM = re.compile(r"[a-z][a-z0-9_]*-[^\0]{1,200}")
+
+AFTER = openapi.query("after", "Only events after this one.", {"type": "integer", "minimum": 0, "default": 0})
+LIMITED = openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT})
+CONSISTENT = openapi.query("consistent", "Read the truth, never a cache.", {"type": "string", "enum": ["1"]})
+STREAM_NAME = openapi.in_path("stream", "A record's stream, such as `user-<id>` or `setting-<name>`.")
+
+
+class Events(views.View):
+    """The log in global order, safe to poll."""
+
+    operations = {
+        "GET": openapi.Operation(
+            id="read_events",
+            summary="The log in global order",
+            tag="events",
+            parameters=(
+                AFTER,
+                LIMITED,
+                openapi.query("type", "Only these kinds, separated by commas.", {"type": "string"}),
+                CONSISTENT,
+            ),
+            response=openapi.ref("EventPage"),
+            errors=(400, 401, 403, 429),
+            scope="events:read",
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        permissions.require_events(request)
+        views.only(request, ("after", "limit", "type", "consistent"))
+        limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
+        after = views.integer(request, "after", 0)
+        wanted = _types(request)
+        safe = head.safe()
+        found = store.read_all(after, limit, upto=safe, types=wanted) if after < safe else []
+        return Response({"items": [wire(request, event) for event in found], "head": safe})
+
+
+def _types(request: Request) -> list[str] | None:
+    text = request.query_params.get("type")
+    if not text:
+        return None
+    known = [kind.name for kind in types.event_types()]
+    wanted = text.split(",")
+    for name in wanted:
+        if name not in known:
+            detail = f"There is no event type {name!r}; known: {', '.join(known)}."
+            raise problems.malformed(detail, "unknown_filter", parameter="type", allowed=known)
+    return wanted
+
+
+class Stream(views.View):
+    """Events of one record."""
+
+    operations = {
+        "GET": openapi.Operation(
+            id="read_stream",
+            summary="Events of one record",
+            tag="events",
+            parameters=(STREAM_NAME, AFTER, LIMITED, CONSISTENT),
+            response=openapi.ref("StreamPage"),
+            errors=(400, 401, 403, 404, 429),
+            scope="events:read, or the read scope of the record",
+        )
+    }
+
+    def get(self, request: Request, stream: str) -> Response:
+        name = readable(request, stream)
+        views.only(request, ("after", "limit", "consistent"))
+        limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
+        after = views.integer(request, "after", 0)
+        version = existing(name)
+        found = store.read_stream(name, after, limit)
+        return Response({"items": [wire(request, event) for event in found], "version": version})
+
+
+class State(views.View):
+    """A record as it was at a version or at an instant."""
+
+    operations = {
+        "GET": openapi.Operation(
+            id="read_state",
+            summary="A record at a version or an instant",
+            description="Without either: as it is now.",
+            tag="events",
+            parameters=(
+                STREAM_NAME,
+                openapi.query("version", "After this event of the record.", {"type": "integer", "minimum": 0}),
+                openapi.query("at", "At this instant (ISO 8601).", {"type": "string", "format": "date-time"}),
+                CONSISTENT,
+            ),
+            response=openapi.ref("State"),
+            errors=(400, 401, 403, 404, 429),
+            scope="events:read, or the read scope of the record",
+        )
+    }
+
+    def get(self, request: Request, stream: str) -> Response:
+        name = readable(request, stream)
+        views.only(request, ("version", "at", "consistent"))
+        current, at = existing(name), instant(request, "at")
+        wanted = views.integer(request, "version", current)
+        if at is not None and "version" in request.query_params:
+            raise problems.malformed(
+                "Ask for a version or for an instant, not both.", "invalid_parameter", parameter="at"
+            )
+        if wanted > current:
+            raise problems.Problem(404, "not_found", f"{name} is at version {current}.")
+        state, version = (
+            snapshots.state_dict(name, at=at) if at else snapshots.state_dict(name, wanted) if wanted else ({}, 0)
+        )
+        shown = access.redact(request.user, types.category_of(name), state) if version else None
+        return Response({"stream": name, "version": version, "state": shown})
+
+
+def readable(request: Request, stream: str) -> str:
+    """The stream's name as it is stored, once it is clear that the caller may read it."""
+    if not STREAM.fullmatch(stream):
+        raise Http404
+    category, key = types.category_of(stream), types.key_of(stream)
+    permissions.require_stream(request, category)
+    if category not in permissions.RESOURCES:
+        return stream
+    try:
+        return types.stream_name(category, command_view.checked_key(category, key))
+    except errors.InvalidCommand:
+        raise Http404 from None
+
+
+def existing(stream: str) -> int:
+    """The stream's version; 404 when it has no events."""
+    version = store.version_of(stream)
+    if version == 0:
+        raise Http404
+    return version
+
+
+def instant(request: Request, name: str) -> datetime | None:
+    """An instant from the query; one without a zone is UTC. Raises 400 naming the parameter."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        moment = parse_datetime(LOST_PLUS.sub(r"+\1", text))
+        if moment is not None:
+            return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    detail = f"{name} must be an instant such as 2026-01-31T12:00:00Z."
+    raise problems.malformed(detail, "invalid_parameter", parameter=name)
+
+
+def wire(request: Request, event: types.RecordedEvent) -> types.JsonDict:
+    """The event as everybody sees it, less what this caller may not."""
+    shown = event.wire()
+    shown["data"] = access.redact(request.user, event.category, event.data)
+    return shown

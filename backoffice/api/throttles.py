@@ -1,0 +1,75 @@
+"""How often one caller may ask. Counted in Valkey for all processes together; without Valkey everybody may."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from typing import Any, Final
+
+import redis
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from backoffice import models
+
+log = logging.getLogger(__name__)
+
+PAUSE_AFTER_FAILURE: Final = 1.0
+
+# Generic cell rate algorithm: one number per caller, the time at which the bucket would be empty again.
+# Returns the milliseconds to wait, 0 when the call may pass. Valkey's own clock decides.
+TAKE: Final = """
+local clock = redis.call('time')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local full = math.max(tonumber(redis.call('get', KEYS[1]) or 0), now) + interval
+local wait = full - burst * interval - now
+if wait > 0 then return math.ceil(wait) end
+redis.call('set', KEYS[1], full, 'px', math.ceil(full - now) + 1000)
+return 0
+"""
+
+_local = threading.local()
+_silent_until = 0.0
+
+
+class PerPrincipal(BaseThrottle):
+    """`API_RATE_PER_MINUTE` calls a minute for each key or person, as many at once. Sends `Retry-After`."""
+
+    waiting: float = 0
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        self.waiting = take(principal(request), settings.API_RATE_PER_MINUTE) / 1000
+        return self.waiting == 0
+
+    def wait(self) -> float:
+        return math.ceil(self.waiting)
+
+
+def principal(request: Request) -> str:
+    """Who is counted: ``key:<prefix>`` or ``staff:<id>``."""
+    key = request.auth
+    return f"key:{key.prefix}" if isinstance(key, models.ApiKey) else f"staff:{request.user.pk}"
+
+
+def take(caller: str, per_minute: int) -> int:
+    """Count one call; returns the milliseconds this caller has to wait, 0 to go ahead. Never raises."""
+    global _silent_until  # noqa: PLW0603 - one pause for the whole process
+    if per_minute <= 0 or time.monotonic() < _silent_until:
+        return 0
+    try:
+        return int(_script()(keys=[f"{settings.REDIS_PREFIX}:rate:{caller}"], args=[60_000 / per_minute, per_minute]))
+    except redis.RedisError as error:
+        _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
+        log.warning("rate limit: Valkey does not answer (%s); nobody is limited meanwhile", error)
+        return 0
+
+
+def _script() -> Any:
+    if not hasattr(_local, "script"):
+        client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+        _local.script = client.register_script(TAKE)
+    return _local.script

@@ -1,0 +1,47 @@
+"""Every address of the HTTP API. The version is in the path; what is under it only grows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import path
+from django.urls.resolvers import URLPattern
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backoffice.api import commands, docs, ingest, problems, resources, streams, views
+
+
+class Nothing(views.View):
+    """Any other address: 404 as a problem, not as a page."""
+
+    permission_classes: list[Any] = []
+    authentication_classes: list[Any] = []
+    throttle_classes: list[Any] = []
+    schema = None  # type: ignore[assignment]
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise problems.Problem(404, "not_found", "There is no such address in this API.")
+
+    def get(self, request: Request, **_: Any) -> Response:
+        raise AssertionError("initial() has refused")
+
+
+urlpatterns: list[URLPattern] = [
+    path("schema/", docs.Schema.as_view(), name="api-schema"),
+    path("docs/", docs.page, name="api-docs"),
+    path("v1/commands/", commands.Commands.as_view(), name="api-commands"),
+    path("v1/ingest/", ingest.Ingest.as_view(), name="api-ingest"),
+    path("v1/users/", resources.UserList.as_view(), name="api-users"),
+    path("v1/users/<str:key>/", resources.UserRecord.as_view(), name="api-user"),
+    path("v1/forms/", resources.FormList.as_view(), name="api-forms"),
+    path("v1/forms/<str:key>/", resources.FormRecord.as_view(), name="api-form"),
+    path("v1/submissions/", resources.SubmissionList.as_view(), name="api-submissions"),
+    path("v1/submissions/<str:key>/", resources.SubmissionRecord.as_view(), name="api-submission"),
+    path("v1/settings/", resources.SettingList.as_view(), name="api-settings"),
+    path("v1/settings/<str:key>/", resources.SettingRecord.as_view(), name="api-setting"),
+    path("v1/events/", streams.Events.as_view(), name="api-events"),
+    path("v1/streams/<str:stream>/", streams.Stream.as_view(), name="api-stream"),
+    path("v1/streams/<str:stream>/state/", streams.State.as_view(), name="api-state"),
+    path("<path:rest>", Nothing.as_view()),
+]

@@ -1,0 +1,67 @@
+"""What every address of the API shares: who acts, how often, and how query parameters are read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Final
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from backoffice import models
+from backoffice.api import openapi, problems, throttles
+from events import context
+
+MAX_POSITION: Final = 2**63 - 1
+
+
+class View(APIView):
+    """Base of the API's views. A key acts under its own name: ``key:<prefix>``, with its owner's role."""
+
+    schema = openapi.Described()
+    throttle_classes = [throttles.PerPrincipal]
+    operations: ClassVar[Mapping[str, openapi.Operation]] = {}
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with contextlib.ExitStack() as self.acting:
+            response = super().dispatch(request, *args, **kwargs)
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+        patch_vary_headers(response, ["Authorization", "Cookie"])
+        return response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        key = request.auth
+        if isinstance(key, models.ApiKey):
+            self.acting.enter_context(context.acting(actor=f"key:{key.prefix}", actor_name=key.name))
+        if any("\0" in value for values in request.query_params.lists() for value in [values[0], *values[1]]):
+            raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
+
+
+def only(request: Request, allowed: Collection[str]) -> None:
+    """Refuse query parameters that would be silently ignored."""
+    for name in request.query_params:
+        if name not in allowed:
+            listed = ", ".join(sorted(allowed))
+            raise problems.malformed(
+                f"Unknown parameter {name!r}; known: {listed}.",
+                "unknown_parameter",
+                parameter=name,
+                allowed=sorted(allowed),
+            )
+
+
+def integer(request: Request, name: str, default: int, *, least: int = 0, most: int = MAX_POSITION) -> int:
+    """A whole number from the query. Raises 400 naming the parameter."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    digits = text.isascii() and text.isdigit() and len(text) <= 19
+    if not digits or not least <= int(text) <= most:
+        detail = f"{name} must be a whole number from {least} to {most}."
+        raise problems.malformed(detail, "invalid_parameter", parameter=name)
+    return int(text)

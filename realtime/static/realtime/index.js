@@ -1,0 +1,151 @@
+import { Presence } from "./presence.js";
+import { Line } from "./shared.js";
+import { Book } from "./subscription.js";
+
+/**
+ * Live events of a FormEase backoffice. See docs/realtime.md for an example outside the admin.
+ *
+ *   const live = connect({ url: "/ws/admin/" });
+ *   live.subscribe(["users"], { since: "<epoch>:<position>", onEvent, onReset, onEphemeral });
+ *   live.onState((state, reason) => …);   // connecting, live, reconnecting, stopped
+ *   live.presence("user:1b2c…").set("viewing");
+ */
+export function connect(options = {}) {
+  return new Live(options);
+}
+
+class Live {
+  #book = new Book();
+  #line;
+  #listeners = new Set();
+  #presences = new Map();
+  #storage;
+  #key;
+
+  constructor({ url = "/ws/admin/", shared = true, environment = globalThis } = {}) {
+    const address = new URL(url, environment.location?.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.state = "connecting";
+    this.reason = null;
+    this.#key = `realtime:${address.href}`;
+    this.#storage = storageOf(environment);
+    this.#line = new Line({
+      url: address.href,
+      shared,
+      environment,
+      onFrame: (frame) => this.#take(frame),
+      onJoin: () => this.#askAgain(environment),
+    });
+    this.#line.start();
+    this.#watch(environment);
+  }
+
+  /**
+   * Follow topics. `since` is what the page was stamped with ({epoch, position} or "epoch:position"); `resume: true`
+   * goes on where the last page of this tab stood; otherwise from now. Handlers: onEvent(event), onReset({reason,
+   * epoch, position, topics}) - reload, then `restart` -, onEphemeral(value), onSubscribed(), onDenied({topic, code}).
+   */
+  subscribe(topics, { since = null, resume = false, ...handler } = {}) {
+    const subscription = {
+      topics,
+      restart: (from = null) => this.#follow(topics, handler, parse(from)),
+      close: () => this.#unfollow(topics, handler),
+    };
+    this.#follow(topics, handler, parse(since) ?? (resume ? this.#stored(topics) : null));
+    return subscription;
+  }
+
+  /** Call `listener(state, reason)` now and on every change; returns a function that ends it. */
+  onState(listener) {
+    this.#listeners.add(listener);
+    listener(this.state, this.reason);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Who is on a topic this page follows, and a way to say what this page does there. */
+  presence(topic) {
+    if (!this.#presences.has(topic)) {
+      const presence = new Presence(topic, (wish) => this.#line.wish({ type: "presence", ...wish }));
+      this.#presences.set(topic, presence);
+      this.#follow([topic], { onPresence: (frame) => presence.take(frame) }, null);
+    }
+    return this.#presences.get(topic);
+  }
+
+  stop() {
+    this.#save();
+    this.#line.stop();
+    this.#become("stopped", "closed");
+  }
+
+  #follow(topics, handler, since) {
+    this.#book.add(topics, handler, since);
+    this.#line.wish({ type: "want", topics, since });
+  }
+
+  #unfollow(topics, handler) {
+    const unwanted = this.#book.remove(topics, handler);
+    if (unwanted.length) this.#line.wish({ type: "drop", topics: unwanted });
+  }
+
+  #take(frame) {
+    if (frame.type === "state") this.#become(frame.state, frame.reason);
+    else this.#book.take(frame);
+  }
+
+  #become(state, reason) {
+    if (state === "reconnecting") for (const presence of this.#presences.values()) presence.clear();
+    this.state = state;
+    this.reason = reason;
+    for (const listener of this.#listeners) listener(state, reason);
+  }
+
+  #askAgain(environment) {
+    for (const [topics, since] of this.#book.wants()) this.#line.wish({ type: "want", topics, since });
+    this.#line.wish({ type: "hidden", hidden: environment.document?.visibilityState === "hidden" });
+  }
+
+  #watch(environment) {
+    const { document } = environment;
+    environment.addEventListener?.("online", () => this.#line.wish({ type: "hurry" }));
+    document?.addEventListener("visibilitychange", () => {
+      const hidden = document.visibilityState === "hidden";
+      this.#line.wish({ type: "hidden", hidden });
+      if (!hidden) this.#line.wish({ type: "hurry" });
+      else this.#save();
+    });
+    environment.addEventListener?.("pagehide", () => this.stop());
+    environment.addEventListener?.("pageshow", (event) => {
+      if (!event.persisted) return;
+      this.#become("connecting", null);
+      this.#line.start();
+    });
+  }
+
+  #save() {
+    this.#storage?.setItem(this.#key, JSON.stringify(this.#book.standing()));
+  }
+
+  /** The lowest place where the last page of this tab stood on these topics; null when it is not known for all. */
+  #stored(topics) {
+    const { epoch, positions } = JSON.parse(this.#storage?.getItem(this.#key) ?? '{"positions":{}}');
+    const known = topics.map((name) => positions[name] ?? null);
+    return epoch && !known.includes(null) ? { epoch, position: Math.min(...known) } : null;
+  }
+}
+
+/** "epoch:position", as pages carry it in a data attribute, or the object itself. */
+export function parse(since) {
+  if (typeof since !== "string") return since;
+  const at = since.lastIndexOf(":");
+  const position = Number(since.slice(at + 1));
+  return at > 0 && Number.isSafeInteger(position) ? { epoch: since.slice(0, at), position } : null;
+}
+
+function storageOf(environment) {
+  try {
+    return environment.sessionStorage; // throws where a page may not store
+  } catch {
+    return null;
+  }
+}

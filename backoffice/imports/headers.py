@@ -113,31 +113,40 @@ class Table:
 
 def read(sheet: dialect.Sheet) -> Table:
     """Square the sheet and name its columns. Raises `Refused`."""
-    records = [_clean(record) for record in sheet.records]
+    filled = [(line, cells) for line, cells in zip(sheet.lines, map(_clean, sheet.records), strict=True) if any(cells)]
+    if not filled:
+        raise dialect.Refused("the file holds no text, only delimiters")
+    blank_rows = len(sheet.records) - len(filled)
+    filled, warnings = _without_titles(filled)
+    lines, records = [line for line, _ in filled], [cells for _, cells in filled]
     if "X.1" in records[0]:  # R's names for blank headers: X, X.1, X.2
         records[0] = ["" if cell == "X" else cell for cell in records[0]]
-    filled = [i for i, record in enumerate(records) if any(record)]
-    blank_rows = len(records) - len(filled)
-    records, lines = [records[i] for i in filled], [sheet.lines[i] for i in filled]
-    if not records:
-        raise dialect.Refused("the file holds no text, only delimiters")
     count = _header_rows(records)
     if len(records) == count:
-        raise dialect.Refused("there is a header but no row of answers below it", line=lines[-1] if lines else None)
+        raise dialect.Refused("there is a header but no row of answers below it", line=lines[-1])
     heads, rows, lines = records[:count], records[count:], lines[count:]
-    heads = _with_row_names(heads, rows)
-    width = max(len(head) for head in heads)
-    heads = [head + [""] * (width - len(head)) for head in heads]
-    rows = _square(rows, lines, heads)
-    columns = _named(heads)
-    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        column.cells = list(cells)
+    columns = _columns(_with_row_names(heads, rows), rows, lines)
     kept = [column for column in columns if column.header or column.option or any(column.cells)]
     for column in kept:
         column.values = Counter(column.cells)
         _give_role(column, first=column.index == 0)
     dropped = [column for column in columns if column not in kept]
-    return Table(kept, lines, count, blank_rows, dropped, [])
+    return Table(kept, lines, count, blank_rows, dropped, warnings)
+
+
+def _without_titles(filled: list[tuple[int, list[str]]]) -> tuple[list[tuple[int, list[str]]], list[str]]:
+    above = _above_header([cells for _, cells in filled])
+    said = "line {} is above the header and was skipped: “{}”"
+    return filled[above:], [said.format(line, " ".join(cells).strip()) for line, cells in filled[:above]]
+
+
+def _columns(heads: list[list[str]], rows: list[list[str]], lines: list[int]) -> list[Column]:
+    width = max(len(head) for head in heads)
+    heads = [head + [""] * (width - len(head)) for head in heads]
+    columns = _named(heads)
+    for column, cells in zip(columns, zip(*_square(rows, lines, heads), strict=True), strict=True):
+        column.cells = list(cells)
+    return columns
 
 
 def _clean(record: list[str]) -> list[str]:
@@ -160,6 +169,16 @@ def plain(text: str) -> str:
 
 
 # ── header rows ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _above_header(records: list[list[str]]) -> int:
+    """How many title lines stand above the header: one cell of three or more filled, then a row with all filled."""
+    for at, record in enumerate(records[:4]):
+        if len(record) > 2 and all(record) and len(records) > at + 1:
+            return at if not _two_rows(records) else 0
+        if len(record) < 3 or sum(map(bool, record)) != 1:
+            return 0
+    return 0
 
 
 def _header_rows(records: list[list[str]]) -> int:

@@ -310,7 +310,8 @@ def _scale(question: groups.Question, scale: list[str], style: numbers.Style | N
     if style is None:
         return natural(scale)
     values = sorted({style.value(text) for text in scale})
-    return values if len(values) <= 11 else []  # amounts, not a scale
+    few = all(isinstance(value, int) and 0 <= value <= 10 for value in values)
+    return values if few else []  # amounts, not a scale
 
 
 _FILLERS: dict[str, Callable[[dict[str, Any], groups.Question, Context], FieldPlan]] = {

@@ -86,7 +86,7 @@ def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
 
 
 def _about_file(sheet: dialect.Sheet, table: headers.Table) -> list[str]:
-    said = []
+    said = list(table.warnings)
     if sheet.guessed:
         said.append(f"the encoding was guessed to be {sheet.encoding}; name it with --encoding if the text looks wrong")
     if table.blank_rows:
@@ -154,7 +154,7 @@ def _read_times(
     unread = [line for line, cell in zip(lines, column.cells, strict=True) if cell in read and read[cell] is None]
     if unread:
         times.unread.append(column)
-        warnings.append(f"{_named(column)}: {_listed(unread)} hold no date and time; kept as text")
+        warnings.append(f"{_named(column)}: no date and time in {_listed(unread)}; kept as text")
         column.values = Counter({cell: n for cell, n in column.values.items() if read[cell] is None})
     if style.ambiguous and not context.proven:
         warnings.append(f"{_named(column)}: day and month could be either way round; read as {_words(style.order)}")

@@ -134,9 +134,21 @@ def test_a_header_without_answers_is_refused(text: str) -> None:
 
 def test_only_delimiters_are_refused() -> None:
     assert "only delimiters" in str(refusal(",,\n,,\n"))
+    assert "only delimiters" in str(refusal("sep=;\n"))
 
 
 def test_an_id_with_few_values_is_a_question() -> None:
     text = "ID,a\n" + "".join(f"{n % 2},{n}\n" for n in range(20))
     assert plan(text).respondent is None
     assert labels(text) == ["ID", "a"]
+
+
+def test_a_title_line_above_the_header_is_skipped_and_said() -> None:
+    read = plan("My survey,,\n,,\nName,Age,City\nAnn,33,Rome\nBob,44,Oslo\n")
+    assert read.rows[0].answers == {"name": "Ann", "age": 33, "city": "Rome"}
+    assert (read.rows[0].line, any("My survey" in warning for warning in read.warnings)) == (4, True)
+
+
+def test_a_question_over_all_its_options_is_no_title_line() -> None:
+    read = plan("Which films?,,\nA,B,C\nA,,C\n,B,C\nA,B,\n")
+    assert (read.header_rows, read.rows[0].answers) == (2, {"which_films": ["A", "C"]})

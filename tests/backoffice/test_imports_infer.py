@@ -228,3 +228,13 @@ def test_ids_are_words_of_the_label(label: str, expected: str) -> None:
 def test_ids_of_other_scripts_are_stable_and_unlike() -> None:
     assert infer.slug("年齢") == infer.slug("年齢") != infer.slug("性別")
     assert infer.slug("年齢").startswith("field_")
+
+
+def test_na_beside_blanks_on_a_scale_is_a_choice() -> None:
+    cells = ["1", "2", "3", "N/A", "5", "4", ""] * 4
+    assert field(cells)["type"] == "single_choice"
+    assert field(cells)["options"] == ["1", "2", "3", "4", "5", "N/A"]
+
+
+def test_na_beside_blanks_among_amounts_is_missing() -> None:
+    assert field([*map(str, range(100, 130)), "N/A", ""])["type"] == "integer"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
+from django.db import DatabaseError
 from django.utils import timezone
 from tqdm import tqdm
 
@@ -52,7 +53,7 @@ class Command(BaseCommand):
         try:
             found = run.destination(plan, form, owner)
             added = 0 if options["dry_run"] else _write(plan, found, file)
-        except (run.ImportRejected, errors.EventsError, ValueError) as error:
+        except (run.ImportRejected, errors.EventsError, DatabaseError, ValueError) as error:
             raise CommandError(f"{file.name}: {error}") from None
         if options["json"]:
             self.stdout.write(json.dumps(_summary(plan, found, added, options["dry_run"]), ensure_ascii=False))

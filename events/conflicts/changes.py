@@ -46,7 +46,7 @@ def indexed(policy: Policy, items: Any, path: str) -> dict[str, Any]:
     for place, item in enumerate(items):
         identity = item
         if policy.id:
-            identity = item.get(policy.id) if isinstance(item, Mapping) else None
+            identity = item.get(policy.id) if isinstance(item, dict) else None
             if not values.is_id(identity):
                 raise errors.InvalidCommand(fields={path: f"Item {place + 1} has no {policy.id!r}."})
         key = values.key(identity)

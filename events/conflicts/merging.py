@@ -78,8 +78,8 @@ def merge(
     """
     unique = (rules.Unique(name, policy.unique, policy.id) for name, policy in table.items() if policy.unique)
     inputs = Inputs(
-        base=base,
-        theirs=theirs,
+        base=dict(base),
+        theirs=dict(theirs),
         mine={**base, **{name: value for name, value in mine.items() if value is not UNSET}},
         record=Policy(kind="object", items=table, default=policies.CONFLICT, groups=tuple(groups)),
         checks=(*unique, *checks),
@@ -105,13 +105,11 @@ def failed(inputs: Inputs, merged: Mapping[str, Any]) -> list[FieldConflict]:
     """What the checks find wrong in the merged record and not in theirs, with the three versions of each place."""
     if not inputs.checks or values.same(merged, inputs.theirs):
         return []
+    found = {(problem.path, problem.code): problem for check in inputs.checks for problem in check(merged)}
+    if not found:
+        return []
     accepted = {(problem.path, problem.code) for check in inputs.checks for problem in check(inputs.theirs)}
-    found: dict[tuple[str, str], FieldConflict] = {}
-    for check in inputs.checks:
-        for problem in check(merged):
-            if (problem.path, problem.code) not in accepted:
-                found.setdefault((problem.path, problem.code), _with_sides(inputs, problem))
-    return list(found.values())
+    return [_with_sides(inputs, problem) for place, problem in found.items() if place not in accepted]
 
 
 def _with_sides(inputs: Inputs, problem: FieldConflict) -> FieldConflict:
@@ -144,17 +142,21 @@ class Walk:
     def run(self, inputs: Inputs) -> dict[str, Any]:
         return self.objects(inputs.record, inputs.base, inputs.theirs, inputs.mine, "")
 
-    def value(self, policy: Policy, b: Any, t: Any, m: Any, path: str) -> Any:
+    def value(self, policy: Policy, b: Any, t: Any, m: Any, path: str) -> Any:  # noqa: PLR0911 - one line a case
         """One field. Untouched by one side: the other's. The same on both: that. Else by the policy and its shape."""
         if policy.kind == "server_only":
             return self.server_only(policy, b, t, m, path)
+        if values.same(m, b):
+            return self.take(t, changes.between(policy, b, t, path), "theirs")
+        shape = policies.concrete(policy, b, t, m)
+        if shape.kind in ("object", "keyed_list") and UNSET not in (t, m) and not values.same(t, b):
+            return self.both(shape, b, t, m, path)  # what is inside tells who touched what
         mine = changes.between(policy, b, m, path, strict=True)
         if not mine:
             return self.take(t, changes.between(policy, b, t, path), "theirs")
         theirs = changes.between(policy, b, t, path, strict=True)
         if not theirs:
             return self.take(m, mine, "mine")
-        shape = policies.concrete(policy, b, t, m)
         if shape.kind != "counter" and not changes.between(policy, t, m, path):
             return self.take(t, theirs, "both")
         return self.both(shape, b, t, m, path)
@@ -170,8 +172,8 @@ class Walk:
                 return self.note(t + (m - (0 if b is UNSET else b)), path, "both", "combined")
             case "set":
                 return self.note(_sets([] if b is UNSET else b, t, m), path, "both", "combined")
-            case "text":
-                return self.text("" if b is UNSET else b, t, m, path)
+            case "text" if b is not UNSET:
+                return self.text(b, t, m, path)
             case "object":
                 return self.objects(shape, {} if b is UNSET else b, t, m, path)
             case "keyed_list":
@@ -237,7 +239,7 @@ class Walk:
         )
         at = values.at_name(path, group.name)
         chosen = self.decide(at, "group", base, theirs, mine, tuple(group))
-        if not isinstance(chosen, Mapping) or not set(chosen) <= set(group):
+        if not isinstance(chosen, dict) or not set(chosen) <= set(group):
             raise errors.InvalidCommand(fields={at: f"Choose values for {', '.join(group)}."})
         return {name: chosen.get(name, UNSET) for name in group}
 
@@ -246,8 +248,11 @@ class Walk:
         each = changes.item_policy(policy)
         kept: dict[str, Any] = {}
         for key in changes.names(theirs, mine, base):
-            at = values.at_item(path, key)
             sides = base.get(key, UNSET), theirs.get(key, UNSET), mine.get(key, UNSET)
+            if values.same(sides[1], sides[0]) and values.same(sides[1], sides[2]):
+                kept[key] = sides[1]
+                continue
+            at = values.at_item(path, key)
             item = self.value(each, *sides, at)
             if item is not UNSET:
                 kept[key] = item

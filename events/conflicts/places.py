@@ -23,7 +23,7 @@ def lookup(policy: Policy, record: Any, path: Sequence[str]) -> Any:
     value = record
     for step in path:
         shape = _shape(policy, value)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             policy, value = shape.of(step), value.get(step, UNSET)
         elif isinstance(value, list | tuple):
             place = _place(shape, value, step)
@@ -44,8 +44,8 @@ def put(policy: Policy, record: Any, path: Sequence[str], value: Any, like: Any 
         return value
     step, rest = path[0], path[1:]
     shape = _shape(policy, record)
-    if isinstance(record, Mapping):
-        inside = like.get(step, UNSET) if isinstance(like, Mapping) else UNSET
+    if isinstance(record, dict):
+        inside = like.get(step, UNSET) if isinstance(like, dict) else UNSET
         new = put(shape.of(step), record.get(step, UNSET), rest, value, inside)
         return {name: each for name, each in {**record, step: new}.items() if each is not UNSET}
     if isinstance(record, list | tuple):
@@ -81,4 +81,4 @@ def _place(shape: Policy, items: Sequence[Any], step: str) -> int:
 
 
 def _identity(shape: Policy, item: Any) -> Any:
-    return item.get(shape.id) if shape.id and isinstance(item, Mapping) else item
+    return item.get(shape.id) if shape.id and isinstance(item, dict) else item

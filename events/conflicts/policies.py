@@ -128,7 +128,7 @@ def concrete(policy: Policy, *candidates: Any) -> Policy:
         case "json" | "options":
             return _by_structure(policy, present)
         case "object":
-            fits = all(isinstance(value, Mapping) for value in present)
+            fits = all(isinstance(value, dict) for value in present)
         case "keyed_list" | "set":
             fits = all(isinstance(value, list | tuple) for value in present)
         case "text":
@@ -141,7 +141,7 @@ def concrete(policy: Policy, *candidates: Any) -> Policy:
 
 
 def _by_structure(policy: Policy, present: Sequence[Any]) -> Policy:
-    if all(isinstance(value, Mapping) for value in present):
+    if all(isinstance(value, dict) for value in present):
         return OBJECT
     if not all(isinstance(value, list | tuple) for value in present):
         return CONFLICT
@@ -153,7 +153,7 @@ def _by_structure(policy: Policy, present: Sequence[Any]) -> Policy:
 
 
 def _keyed_by(name: str, items: Sequence[Any]) -> bool:
-    return all(isinstance(item, Mapping) and values.is_id(item.get(name)) for item in items) and _distinct(
+    return all(isinstance(item, dict) and values.is_id(item.get(name)) for item in items) and _distinct(
         values.key(item[name]) for item in items
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any
 
 from events.conflicts import values
@@ -27,13 +28,14 @@ class Unique:
 
     def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
         seen: set[str] = set()
-        for item, path in _items(record, self.list, self.id):
+        for key, item in _items(record, self.list, self.id):
             value = item.get(self.property)
             if value is None or value == "":
                 continue
             element = values.element(value)
             if element in seen:
-                yield FieldConflict(path=values.at_name(path, self.property), kind="check", code="duplicate")
+                path = values.at_name(_at(self.list, key), self.property)
+                yield FieldConflict(path=path, kind="check", code="duplicate")
             seen.add(element)
 
 
@@ -49,26 +51,32 @@ class References:
 
     def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
         items = [*_items(record, self.list, self.id)]
-        known = {values.key(item[self.id]) for item, _ in items}
-        for item, path in items:
-            for place, target in self._named(item, path):
+        known = {key for key, _ in items}
+        for key, item in items:
+            missing: dict[tuple[str, ...], dict[str, None]] = {}
+            for names, target in self._named(item, ()):
                 if target not in known:
-                    missing = values.at_item(values.at_name("", self.list), target)
-                    yield FieldConflict(path=place, kind="check", code="dangling", fields=(target,), also=(missing,))
+                    missing.setdefault(names, {})[target] = None
+            for names, targets in missing.items():
+                path = reduce(values.at_name, names, _at(self.list, key))
+                also = tuple(_at(self.list, target) for target in targets)
+                yield FieldConflict(path=path, kind="check", code="dangling", fields=tuple(targets), also=also)
 
-    def _named(self, value: Any, path: str) -> Iterator[tuple[str, str]]:
-        if not isinstance(value, Mapping):
-            return
+    def _named(self, value: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
         for name, inside in value.items():
-            at = values.at_name(path, name)
             if name == self.key:
                 named = inside if isinstance(inside, list | tuple) else [inside]
-                yield from ((at, values.key(target)) for target in named if values.is_id(target) and target != "")
+                yield from (
+                    ((*names, name), values.key(target)) for target in named if values.is_id(target) and target != ""
+                )
+            elif isinstance(inside, dict):
+                yield from self._named(inside, (*names, name))
             elif isinstance(inside, list | tuple):
                 # Lists inside an item are reported as a whole: their elements need not have an id to be named by.
-                yield from ((at, target) for each in inside for _, target in self._named(each, at))
-            else:
-                yield from self._named(inside, at)
+                at = (*names, name)
+                yield from (
+                    (at, target) for each in inside if isinstance(each, dict) for _, target in self._named(each, at)
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,30 +88,32 @@ class Acyclic:
     id: str = "id"
 
     def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
-        places = {values.key(item[self.id]): (item, path) for item, path in _items(record, self.list, self.id)}
-        parents = {key: item.get(self.parent) for key, (item, _) in places.items()}
+        parents = {key: item.get(self.parent) for key, item in _items(record, self.list, self.id)}
         done: set[str] = set()
-        for key in places:
+        for key in parents:
             trail: dict[str, None] = {}
             here: str | None = key
-            while here is not None and here in places and here not in done and here not in trail:
+            while here is not None and here in parents and here not in done and here not in trail:
                 trail[here] = None
                 above = parents[here]
                 here = values.key(above) if values.is_id(above) else None
             if here is not None and here in trail:
                 circle = [*trail][[*trail].index(here) :]
-                at = values.at_name(places[here][1], self.parent)
-                also = tuple(values.at_name(places[other][1], self.parent) for other in circle if other != here)
-                yield FieldConflict(path=at, kind="check", code="cycle", fields=tuple(circle), also=also)
+                path, *also = (values.at_name(_at(self.list, item), self.parent) for item in circle)
+                yield FieldConflict(path=path, kind="check", code="cycle", fields=tuple(circle), also=tuple(also))
             done |= trail.keys()
 
 
-def _items(record: Mapping[str, Any], name: str, identity: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """The items of a list that have an id, with their paths."""
+def _items(record: Mapping[str, Any], name: str, identity: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The items of a list that have an id, with it."""
     items = record.get(name)
     for item in items if isinstance(items, list | tuple) else ():
-        if isinstance(item, Mapping) and values.is_id(item.get(identity)):
-            yield item, values.at_item(values.at_name("", name), values.key(item[identity]))
+        if isinstance(item, dict) and values.is_id(item.get(identity)):
+            yield values.key(item[identity]), item
+
+
+def _at(name: str, item: str) -> str:
+    return values.at_item(values.at_name("", name), item)
 
 
 _KINDS: dict[str, type[Unique] | type[References] | type[Acyclic]] = {

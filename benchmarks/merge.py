@@ -1,0 +1,105 @@
+"""How long a three-way merge takes: two people edit one form of 200 fields.
+
+Each figure is the median of repeated runs, beside a deep copy of the same form in the same run: on another machine the
+milliseconds differ, their ratio hardly does.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from events import conflicts
+
+FIELDS = 200
+BUDGET_MS = 5.0
+TABLE = {
+    "settings": conflicts.OBJECT,
+    "fields": conflicts.KeyedList(item_policies={"options": conflicts.OPTIONS, "help": conflicts.TEXT}, unique="name"),
+}
+CHECKS = (conflicts.References("fields", "if"), conflicts.Acyclic("fields"))
+
+
+def form() -> dict[str, Any]:
+    """A form as the product stores it."""
+    fields = [
+        {
+            "id": f"q{number:03}",
+            "name": f"name_{number}",
+            "type": ("text", "radio", "date")[number % 3],
+            "label": f"Question {number}",
+            "help": "First line\nSecond line\nThird line",
+            "required": number % 2 == 0,
+            "page": number // 10,
+            "options": [{"value": str(value), "label": f"Choice {value}"} for value in range(4)],
+            "show": {"if": f"q{number - 1:03}"} if number % 5 == 4 else {},
+        }
+        for number in range(FIELDS)
+    ]
+    return {"title": "A long form", "settings": {"theme": "plain", "mail": {"to": "a@b"}}, "fields": fields}
+
+
+def edited(base: dict[str, Any], start: int, step: int) -> dict[str, Any]:
+    """A fifth of the fields changed, some moved, removed and added."""
+    record: dict[str, Any] = copy.deepcopy(base)
+    fields = record["fields"]
+    for place in range(start, FIELDS - 20, 5):
+        fields[place]["label"] += " (revised)"
+        fields[place]["options"][start]["label"] += "!"
+        fields[place]["help"] = fields[place]["help"].replace(("First", "Third")[start], "New")
+    for place in range(FIELDS - 20 + start, FIELDS - 10, step):
+        fields.insert(place // 2, fields.pop(place))
+    fields.append({"id": f"new{start}", "name": f"new_{start}", "type": "text", "label": "New"})
+    record["settings"]["theme" if start else "lang"] = "new"
+    return record
+
+
+def median_ms(run: Callable[[], object], times: int = 30) -> float:
+    run()
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken)
+
+
+def measure() -> list[dict[str, Any]]:
+    """One row a case: name, milliseconds, times a deep copy of the form."""
+    base = form()
+    small = copy.deepcopy(base)
+    small["fields"][7]["label"] = "Mine"
+    theirs, mine = edited(base, 0, 4), edited(base, 1, 3)
+    backwards = {**base, "fields": base["fields"][::-1]}
+    cases: dict[str, Callable[[], object]] = {
+        "deep copy of the form": lambda: copy.deepcopy(base),
+        "two small edits": lambda: conflicts.merge(base, edited_title, small, TABLE, (), CHECKS),
+        "two large edits": lambda: conflicts.merge(base, theirs, mine, TABLE, (), CHECKS),
+        "one reversed the form, one moved ten": lambda: conflicts.merge(base, backwards, mine, TABLE, (), CHECKS),
+        "history: what changed": lambda: conflicts.diff(base, theirs, TABLE),
+    }
+    edited_title = copy.deepcopy(base) | {"title": "Theirs"}
+    taken = {name: median_ms(run) for name, run in cases.items()}
+    copied = taken["deep copy of the form"]
+    return [{"case": name, "ms": round(ms, 3), "ratio": round(ms / copied, 2)} for name, ms in taken.items()]
+
+
+def main() -> int:
+    rows = measure()
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"fields": FIELDS, "budget_ms": BUDGET_MS, "rows": rows}, indent=1))
+    else:
+        print(f"Three-way merge of a form with {FIELDS} fields (budget {BUDGET_MS:g} ms)")
+        print(f"{'case':<40}{'ms':>10}{'× deep copy':>14}")
+        for row in rows:
+            print(f"{row['case']:<40}{row['ms']:>10.3f}{row['ratio']:>14.2f}")
+    return int(any(row["ms"] > BUDGET_MS for row in rows if row["case"].startswith("two ")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

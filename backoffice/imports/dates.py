@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 
 _TIME = (
@@ -62,14 +62,19 @@ class Style:
 
     def value(self, cell: str, zone: tzinfo) -> datetime | date:
         """A date, or an aware datetime: a moment without a zone is taken in `zone`. Raises `ValueError`."""
-        parts = _match(cell)
-        if parts is None:
-            raise ValueError(cell)
-        day = _day(parts, self.order)
-        return day if parts["hour"] is None else _moment(day, parts, zone)
+        return _value(cell, self.order, zone)
 
 
-def study(cells: Collection[str], default: str) -> Style | None:
+@lru_cache(maxsize=65_536)  # once to see whether all cells are real dates, once to use them
+def _value(cell: str, order: str, zone: tzinfo) -> datetime | date:
+    parts = _match(cell)
+    if parts is None:
+        raise ValueError(cell)
+    day = _day(parts, order)
+    return day if parts["hour"] is None else _moment(day, parts, zone)
+
+
+def study(cells: Collection[str], default: str, zone: tzinfo = UTC) -> Style | None:
     """The one style in which all cells are dates, or all are moments; None for anything else.
 
     `default` is the order where every cell could be read both ways.
@@ -87,7 +92,7 @@ def study(cells: Collection[str], default: str) -> Style | None:
     if sure is not None:
         orders = [sure]
     for order in orders:
-        if _all_real(cells, Style(order, True, False)):
+        if _all_real(cells, order, zone):
             return Style(order, timed.pop(), bool(doubtful) and sure is None)
     return None
 
@@ -117,10 +122,10 @@ def all_dates(cells: Collection[str]) -> bool:
     return bool(cells) and all(_match(cell) for cell in cells)
 
 
-def _all_real(cells: Collection[str], style: Style) -> bool:
+def _all_real(cells: Collection[str], order: str, zone: tzinfo) -> bool:
     try:
         for cell in cells:
-            style.value(cell, timezone.utc)  # noqa: UP017 - one name for the fixed zones here
+            _value(cell, order, zone)
     except ValueError:
         return False
     return True
@@ -154,6 +159,6 @@ def _offset(zone: str | None) -> tzinfo | None:
         return None
     found = re.search(r"([+-])(\d{1,2}):?(\d{2})?$", zone)
     if found is None:
-        return timezone.utc  # noqa: UP017
+        return UTC
     minutes = int(found[2]) * 60 + int(found[3] or 0)
     return timezone(timedelta(minutes=-minutes if found[1] == "-" else minutes))

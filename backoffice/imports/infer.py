@@ -125,10 +125,10 @@ def _is_scale(column: Column, values: list[int]) -> bool:
 
 
 def _moments(column: Column, texts: list[str], context: Context) -> Reading | None:
-    style = dates.study(texts, context.order)
+    zone = column.zone or context.zone
+    style = dates.study(texts, context.order, zone)
     if style is None:
         return None
-    zone = column.zone or context.zone
     return Reading(
         "datetime" if style.timed else "date",
         lambda cell: iso(style.value(cell, zone)),

@@ -133,7 +133,7 @@ def _style(column: Column, context: infer.Context) -> dates.Style | None:
     readable = Counter({cell: n for cell, n in column.values.items() if dates.all_dates([cell])})
     if not readable or readable.total() < 0.9 * column.values.total():
         return None
-    style = dates.study(readable.keys(), context.order)
+    style = dates.study(readable.keys(), context.order, column.zone or context.zone)
     if style is None:
         return dates.Style(dates.proven_order(readable.keys()) or context.order, True, False)
     day_enough = column.role == "end" and headers.plain(column.name or column.header) in headers.DAY_ENOUGH

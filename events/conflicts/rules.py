@@ -74,9 +74,10 @@ class References:
             elif isinstance(inside, list | tuple):
                 # Lists inside an item are reported as a whole: their elements need not have an id to be named by.
                 at = (*names, name)
-                yield from (
-                    (at, target) for each in inside if isinstance(each, dict) for _, target in self._named(each, at)
-                )
+                for each in inside:
+                    # Most maps in lists are plain choices: look before opening a generator for each.
+                    if isinstance(each, dict) and (self.key in each or not _FLAT.issuperset(map(type, each.values()))):
+                        yield from ((at, target) for _, target in self._named(each, at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,8 @@ def _items(record: Mapping[str, Any], name: str, identity: str) -> Iterator[tupl
 def _at(name: str, item: str) -> str:
     return values.at_item(values.at_name("", name), item)
 
+
+_FLAT = frozenset({str, int, float, bool, type(None)})
 
 _KINDS: dict[str, type[Unique] | type[References] | type[Acyclic]] = {
     "unique": Unique, "references": References, "acyclic": Acyclic,

@@ -65,7 +65,7 @@ class Command(BaseCommand):
             for line in _table(plan):
                 self.stdout.write(line)
         for warning in (*plan.warnings, *found.warnings):
-            self.stderr.write(self.style.WARNING(f"note: {warning}"))
+            self.stderr.write(f"note: {warning}", self.style.WARNING)
         total, there = len(plan.rows), found.known
         if dry_run:
             made = "add to" if found.version else "make"
@@ -86,7 +86,8 @@ def _read(file: Path, encoding: str | None) -> rows.Plan:
 
 
 def _write(plan: rows.Plan, found: run.Destination, file: Path) -> int:
-    bar = tqdm(total=len(found.fresh), unit=" submissions", desc=file.name, disable=None)  # None: only on a terminal
+    quiet = None if found.fresh else True  # None: unless on a terminal
+    bar = tqdm(total=len(found.fresh), unit=" submissions", desc=file.name, disable=quiet)
     try:
         with bar:
             return run.carry_out(plan, found, f"Imported from {file.name}", bar.update)

@@ -274,11 +274,20 @@ def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) ->
     for name, field in known.items():
         if name in given:
             try:
-                taken[field.name] = msgspec.convert(given[name], field.type)
-            except msgspec.ValidationError as error:
+                taken[field.name] = in_utc(msgspec.convert(given[name], field.type))
+            except (msgspec.ValidationError, ValueError) as error:
                 complaints[name] = f"{error}."
         elif field.required:
             complaints[name] = "This field is required."
     if complaints:
         raise errors.InvalidCommand(fields=complaints)
     return cls(**taken)
+
+
+def in_utc(value: Any) -> Any:
+    """An instant in UTC (without a zone it is taken as UTC); anything else as it is. PostgreSQL would keep the year 0,
+    and nobody could read the record any more: `ValueError`."""
+    try:
+        return values.utc(value) if isinstance(value, datetime) else value
+    except OverflowError:
+        raise ValueError("This instant is out of range") from None

@@ -1,0 +1,84 @@
+"""Callers of the API: staff of each role with a session, programs with a key. Real requests through Django's client."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import orjson
+from django.test import Client
+
+from backoffice.api import keys
+from backoffice.models import ApiKey, Staff
+
+BASE = "/api/v1/"
+ROLES = ("admin", "manager", "agent", "viewer", "dpo")
+
+
+def staff(role: str, **fields: Any) -> Staff:
+    name = f"{role}-{uuid.uuid4().hex[:8]}"
+    return Staff.objects.create_user(
+        username=name, role=role, **{"is_staff": True, "is_superuser": role == "admin", **fields}
+    )
+
+
+class Caller:
+    """Sends JSON, reads JSON. `raises=False`: a fault of the server is an answer (500), as it is for a client."""
+
+    def __init__(self, person: Staff | None = None, token: str | None = None, *, raises: bool = True) -> None:
+        self.client = Client(raise_request_exception=raises)
+        self.person = person
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if person is not None and token is None:
+            self.client.force_login(person)
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        content = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
+        kind = headers.pop("content_type", "application/json")
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        where = path if path.startswith("/") else BASE + path
+        return self.client.generic(method, where, content, content_type=kind, headers={**self.headers, **named})
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.send("GET", path, **headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Any:
+        return self.send("POST", path, body, **headers)
+
+    def patch(self, path: str, body: Any, **headers: str) -> Any:
+        return self.send("PATCH", path, body, **headers)
+
+    def delete(self, path: str, **headers: str) -> Any:
+        return self.send("DELETE", path, **headers)
+
+    def command(self, kind: str, key: object, data: Any = None, **more: Any) -> Any:
+        body = {"id": str(uuid.uuid4()), "type": kind, "key": str(key), "data": data or {}, **more}
+        return self.post("commands/", body)
+
+
+def signed_in(role: str, **fields: Any) -> Caller:
+    return Caller(staff(role, **fields))
+
+
+def program(*scopes: str, role: str = "manager", **fields: Any) -> Caller:
+    """A key of somebody with `role`; `fields` are changed on the key behind the product's back."""
+    key, token = keys.create(name="program", owner=staff(role), scopes=scopes)
+    if fields:
+        ApiKey.objects.filter(pk=key.pk).update(**fields)
+    return Caller(key.owner, token)
+
+
+def email() -> str:
+    return f"{uuid.uuid4().hex}@example.org"
+
+
+def problem(response: Any, status: int, code: str) -> dict[str, Any]:
+    """The body of a refusal, once it is sure that it is this one and well-formed."""
+    assert response.status_code == status, response.content
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert (body["status"], body["code"]) == (status, code), body
+    assert body["type"].endswith(code)
+    assert body["title"]
+    assert body["detail"]
+    return body

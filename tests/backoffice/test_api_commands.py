@@ -1,0 +1,315 @@
+"""`POST commands/`: every answer it can give, caused for real."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any
+
+import pytest
+
+from backoffice.models import Form, Setting, User
+from events import context, store
+from events.types import new_id
+from tests import make
+from tests.backoffice import callers
+from tests.backoffice.callers import problem
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def manager() -> callers.Caller:
+    return callers.signed_in("manager")
+
+
+def test_a_command_is_applied_and_answers_with_its_events(manager: callers.Caller) -> None:
+    key = uuid.uuid4()
+    response = manager.command("user.create", key, {"email": "Ada@Example.org", "first_name": "Ada"}, reason="by phone")
+    answer = response.json()
+    event = store.read_stream(f"user-{key}")[0]
+    assert response.status_code == 200
+    assert (answer["status"], answer["stream"], answer["version"]) == ("applied", f"user-{key}", 1)
+    assert answer["events"] == [{"type": "user.created", "version": 1, "position": event.position}]
+    assert answer["position"] == event.position
+    assert "merged" not in answer
+    assert (event.actor, event.reason) == (f"staff:{manager.person.pk}", "by phone")  # type: ignore[union-attr]
+    assert User.objects.get(pk=key).email == "ada@example.org"
+
+
+def test_a_key_in_another_spelling_names_the_same_record(manager: callers.Caller) -> None:
+    key = make.user()
+    answer = manager.command("user.update", str(key).upper(), {"first_name": "Grace"}).json()
+    assert answer["stream"] == f"user-{key}"
+    assert User.objects.get(pk=key).first_name == "Grace"
+
+
+def test_what_changes_nothing_is_unchanged(manager: callers.Caller) -> None:
+    key = make.user(first_name="Ada")
+    answer = manager.command("user.update", key, {"first_name": "Ada"}).json()
+    assert (answer["status"], answer["events"], answer["position"]) == ("unchanged", [], None)
+
+
+def test_the_same_id_again_returns_the_first_answer(manager: callers.Caller) -> None:
+    key, sent = uuid.uuid4(), str(uuid.uuid4())
+    body = {"id": sent, "type": "user.create", "key": str(key), "data": {"email": callers.email()}}
+    first, again = manager.post("commands/", body).json(), manager.post("commands/", body).json()
+    assert again == first | {"status": "duplicate"}
+    assert len(store.read_stream(f"user-{key}")) == 1
+
+
+def test_the_same_id_for_something_else_is_refused(manager: callers.Caller) -> None:
+    body = {
+        "id": str(uuid.uuid4()),
+        "type": "user.create",
+        "key": str(uuid.uuid4()),
+        "data": {"email": callers.email()},
+    }
+    manager.post("commands/", body)
+    found = problem(
+        manager.post("commands/", body | {"data": {"email": callers.email()}}), 422, "idempotency_key_reused"
+    )
+    assert "id" in found["errors"]
+
+
+def test_changes_to_different_fields_are_merged(manager: callers.Caller) -> None:
+    key = make.user(first_name="Ada", last_name="Byron")
+    make.update(key, last_name="Lovelace")
+    answer = manager.command("user.update", key, {"first_name": "Augusta"}, base_version=1).json()
+    user = User.objects.get(pk=key)
+    assert answer["status"] == "merged"
+    assert answer["merged"]
+    assert (user.first_name, user.last_name) == ("Augusta", "Lovelace")
+
+
+def test_a_conflict_shows_the_three_versions_and_changes_nothing(manager: callers.Caller) -> None:
+    key = make.user(first_name="Ada")
+    make.update(key, first_name="Augusta")
+    response = manager.command("user.update", key, {"first_name": "Adele", "last_name": "King"}, base_version=1)
+    found = problem(response, 409, "conflict")
+    assert [found[side]["first_name"] for side in ("base", "theirs", "mine")] == ["Ada", "Augusta", "Adele"]
+    assert found["fields"] == ["first_name"]
+    assert (found["stream"], found["base_version"], found["version"]) == (f"user-{key}", 1, 2)
+    assert User.objects.get(pk=key).last_name == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"id": "7"}, {"id"}),
+        ({"id": None, "key": None}, {"id", "key"}),
+        ({"type": 3}, {"type"}),
+        ({"data": []}, {"data"}),
+        ({"base_version": -1}, {"base_version"}),
+        ({"base_version": 1.5}, {"base_version"}),
+        ({"base_version": 2**63}, {"base_version"}),
+        ({"base_version": 99}, {"base_version"}),
+        ({"reason": "x" * 201}, {"reason"}),
+        ({"key": "not-a-uuid"}, {"key"}),
+        ({"extra": 1, "more": 2}, {"extra", "more"}),
+        ({"data": {"email": "nobody", "first_name": "x" * 151}}, {"first_name"}),
+        ({"data": {"plan": "gold", "role": 7, "nickname": "A"}}, {"plan", "role", "nickname", "email"}),
+        ({"data": {"email": "nobody"}}, {"email"}),
+    ],
+)
+def test_what_is_wrong_gets_one_message_per_field(
+    manager: callers.Caller, change: dict[str, Any], fields: set[str]
+) -> None:
+    body = {
+        "id": str(uuid.uuid4()),
+        "type": "user.create",
+        "key": str(uuid.uuid4()),
+        "data": {"email": callers.email()},
+    }
+    found = problem(manager.post("commands/", body | change), 422, "invalid")
+    assert found["errors"].keys() == fields
+    assert all(found["errors"].values())
+
+
+def test_what_is_missing_is_named(manager: callers.Caller) -> None:
+    for body in ({}, b""):
+        assert problem(manager.post("commands/", body), 422, "invalid")["errors"].keys() == {"id", "type", "key"}
+
+
+def test_an_email_that_somebody_has_is_refused_by_field(manager: callers.Caller) -> None:
+    make.user(email="taken@example.org")
+    found = problem(manager.command("user.create", uuid.uuid4(), {"email": "taken@example.org"}), 422, "rejected")
+    assert found["errors"].keys() == {"email"}
+
+
+def test_a_form_of_nobody_is_refused_by_field(manager: callers.Caller) -> None:
+    response = manager.command("form.create", uuid.uuid4(), {"user_id": str(uuid.uuid4()), "title": "A form"})
+    assert problem(response, 422, "rejected")["errors"].keys() == {"user_id"}
+    assert not Form.objects.exists()
+
+
+def test_a_record_that_is_not_there_is_404(manager: callers.Caller) -> None:
+    problem(manager.command("user.update", uuid.uuid4(), {"first_name": "Ada"}), 404, "not_found")
+    problem(manager.command("user.update", uuid.uuid4(), {"first_name": "Ada"}, base_version=0), 404, "not_found")
+
+
+def test_an_unknown_command_is_400(manager: callers.Caller) -> None:
+    problem(manager.command("user.promote", uuid.uuid4()), 400, "unknown_command")
+
+
+def test_other_methods_and_other_types_are_refused(manager: callers.Caller) -> None:
+    response = manager.get("commands/")
+    problem(response, 405, "method_not_allowed")
+    assert "POST" in response.headers["Allow"]
+    problem(
+        manager.post("commands/", b"a=1", content_type="application/x-www-form-urlencoded"),
+        415,
+        "unsupported_media_type",
+    )
+    problem(manager.get("users/", Accept="text/csv"), 406, "not_acceptable")
+
+
+def test_another_address_is_404_as_a_problem(manager: callers.Caller) -> None:
+    problem(manager.get("nothing/"), 404, "not_found")
+    problem(manager.post("users", {}), 404, "not_found")
+
+
+# -- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {"a": [1, {"b": None}]}, 1.5, 2**53])
+def test_a_setting_holds_any_json_value(value: Any) -> None:
+    admin = callers.signed_in("admin")
+    assert admin.command("setting.set", "limits.uploads", {"value": value}).status_code == 200
+    assert Setting.objects.get(pk="limits.uploads").value == value
+    assert admin.get("settings/limits.uploads/").json()["value"] == value
+
+
+@pytest.mark.parametrize("key", ["", "Upper", "1st", "a b", "é", "a" * 101, "a/b", "../x", "a\n"])
+def test_a_setting_needs_a_proper_name(key: str) -> None:
+    response = callers.signed_in("admin").command("setting.set", key, {"value": 1})
+    assert problem(response, 422, "invalid")["errors"].keys() == {"key"}
+
+
+# -- strange JSON ---------------------------------------------------------------------------------------------------
+
+
+def envelope(data: str, key: str = "limits.strange") -> bytes:
+    sent = f'{{"id": "{uuid.uuid4()}", "type": "setting.set", "key": "{key}", "data": {{"value": {data}}}}}'
+    return sent.encode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", "malformed"),
+        (b"[]", "malformed"),
+        (b'"text"', "malformed"),
+        (b"\xff\xfe", "malformed"),
+        (b'\xef\xbb\xbf{"id": 1}', "malformed"),
+        (envelope("NaN"), "malformed"),
+        (envelope("-Infinity"), "malformed"),
+        (envelope("1e999"), "malformed"),
+        (envelope('"\\ud800"'), "malformed"),
+        (envelope('"\ud800"'), "malformed"),
+        (envelope("01"), "malformed"),
+        (envelope("9" * 30), "number_too_large"),
+        (envelope("9" * 5000), "malformed"),
+        (envelope(str(2**64)), "number_too_large"),
+        (envelope(str(-(2**63) - 1)), "number_too_large"),
+        (envelope('{"a": 1, "a": 2}'), "duplicate_key"),
+        (b'{"id": 1, "id": 2}', "duplicate_key"),
+        (envelope('"\\u0000"'), "nul_character"),
+        (envelope('{"\\u0000": 1}'), "nul_character"),
+        (envelope("[" * 100 + "]" * 100), "too_deep"),
+        (envelope("[" * 5000 + "]" * 5000), "too_deep"),
+    ],
+)
+def test_json_that_two_readers_could_take_differently_is_refused(body: bytes, code: str) -> None:
+    caller = callers.Caller(callers.staff("admin"), raises=False)
+    problem(caller.post("commands/", body), 400, code)
+    assert not Setting.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "value", [2**64 - 1, -(2**63), 1e308, 5e-324, "\U0001f600", "\\u0000", "\x7f\u2028", {"": ""}, [[[[]]]] * 100]
+)
+def test_json_at_its_edges_is_kept_as_it_was_sent(value: Any) -> None:
+    caller = callers.Caller(callers.staff("admin"), raises=False)
+    response = caller.command("setting.set", "limits.strange", {"value": value})
+    assert response.status_code == 200, response.content
+    assert caller.get("settings/limits.strange/").json()["value"] == value
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z", "x", 5]
+)
+def test_instants_out_of_this_world_are_refused_by_field(moment: Any) -> None:
+    caller = callers.Caller(callers.staff("manager"), raises=False)
+    response = caller.command("user.create", uuid.uuid4(), {"email": callers.email(), "created_at": moment})
+    assert problem(response, 422, "invalid")["errors"].keys() == {"created_at"}
+
+
+def test_an_instant_is_kept_in_utc(manager: callers.Caller) -> None:
+    key = uuid.uuid4()
+    manager.command("user.create", key, {"email": callers.email(), "last_login": "2026-01-01T02:00:00+02:00"})
+    assert manager.get(f"users/{key}/").json()["last_login"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_body_that_is_too_large_is_413(manager: callers.Caller) -> None:
+    problem(manager.post("commands/", b" " * (2 * 1024 * 1024 + 1)), 413, "too_large")
+
+
+def test_an_event_that_would_be_too_large_is_413() -> None:
+    caller = callers.Caller(callers.staff("admin"), raises=False)
+    problem(caller.command("setting.set", "limits.large", {"value": "x" * (1 << 20)}), 413, "event_too_large")
+
+
+def test_query_parameters_are_not_swallowed(manager: callers.Caller) -> None:
+    problem(manager.post("commands/?dry_run=1", {}), 400, "unknown_parameter")
+
+
+# -- at the same time -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_command_sent_twice_at_once_has_one_effect_and_one_answer() -> None:
+    person = callers.staff("manager")
+    body = {
+        "id": str(uuid.uuid4()),
+        "type": "user.create",
+        "key": str(uuid.uuid4()),
+        "data": {"email": callers.email()},
+    }
+    gate = threading.Barrier(4)
+
+    def send() -> Any:
+        caller = callers.Caller(person)
+        gate.wait()
+        return caller.post("commands/", body)
+
+    answers = [thread.result().json() for thread in [make.Thread(send) for _ in range(4)]]
+    assert sorted(answer["status"] for answer in answers) == ["applied", "duplicate", "duplicate", "duplicate"]
+    assert len({answer["position"] for answer in answers}) == 1
+    assert len(store.read_stream(f"user-{body['key']}")) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_people_changing_one_field_at_once_make_one_change_and_one_conflict() -> None:
+    key, gate = make.user(first_name="Ada"), threading.Barrier(2)
+
+    def send(name: str) -> Any:
+        caller = callers.signed_in("manager")
+        gate.wait()
+        return caller.command("user.update", key, {"first_name": name}, base_version=1)
+
+    threads = [make.Thread(lambda name=name: send(name)) for name in ("Augusta", "Adele")]  # type: ignore[misc]
+    assert sorted(thread.result().status_code for thread in threads) == [200, 409]
+    assert len(store.read_stream(f"user-{key}")) == 2
+
+
+def test_what_a_request_did_is_found_by_its_id(manager: callers.Caller) -> None:
+    asked, key = uuid.uuid4(), uuid.uuid4()
+    body = {"id": str(uuid.uuid4()), "type": "user.create", "key": str(key), "data": {"email": callers.email()}}
+    response = manager.post("commands/", body, X_Request_ID=str(asked))
+    event = store.read_stream(f"user-{key}")[0]
+    assert response.headers["X-Request-ID"] == str(asked)
+    assert (event.correlation_id, event.causation_id) == (asked, uuid.UUID(body["id"]))
+    refused = manager.command("user.update", new_id(), {"first_name": "A"})
+    assert problem(refused, 404, "not_found")["request_id"] == refused.headers["X-Request-ID"]
+    assert context.current().actor == context.SYSTEM

@@ -10,13 +10,12 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
-from django.db import IntegrityError, connection
 
 from backoffice.domain import forms as form_events
 from backoffice.domain import settings as setting_events
 from backoffice.domain import submissions as submission_events
 from backoffice.domain import users as user_events
-from events import errors
+from events import store
 from events.types import NewEvent
 
 INSERT_USERS = """
@@ -50,8 +49,8 @@ on conflict (key) do update set value = excluded.value, version = excluded.versi
 # Constraint -> the field it is about and what to say.
 CONSTRAINTS = {
     "users_email_once": ("email", "Another user has this email address."),
-    "forms_user_id": ("user_id", "There is no such user."),
-    "submissions_form_id": ("form_id", "There is no such form."),
+    "forms_user_id_exists": ("user_id", "There is no such user."),
+    "submissions_form_id_exists": ("form_id", "There is no such form."),
 }
 
 
@@ -59,7 +58,7 @@ def users(events: Sequence[NewEvent]) -> None:
     """Keeps `users`."""
     for kind, batch in _runs(events):
         if kind is user_events.UserCreated:
-            _execute(INSERT_USERS, [_rows(batch)])
+            store.execute(INSERT_USERS, [_rows(batch)])
         else:
             for event in batch:
                 _update("users", event, _user_changes(event.data))
@@ -81,7 +80,7 @@ def forms(events: Sequence[NewEvent]) -> None:
     """Keeps `forms`."""
     for kind, batch in _runs(events):
         if kind is form_events.FormCreated:
-            _execute(INSERT_FORMS, [_rows(batch)])
+            store.execute(INSERT_FORMS, [_rows(batch)])
         else:
             for event in batch:
                 _update("forms", event, _form_changes(event.data))
@@ -103,7 +102,7 @@ def submissions(events: Sequence[NewEvent]) -> None:
     """Keeps `submissions`."""
     for kind, batch in _runs(events):
         if kind is submission_events.SubmissionReceived:
-            _execute(INSERT_SUBMISSIONS, [_rows(batch)])
+            store.execute(INSERT_SUBMISSIONS, [_rows(batch)])
         else:
             for event in batch:
                 _update("submissions", event, {"deleted_at": event.recorded_at})
@@ -113,9 +112,9 @@ def settings(events: Sequence[NewEvent]) -> None:
     """Keeps `settings`."""
     for kind, batch in _runs(events):
         if kind is setting_events.SettingChanged:
-            _execute(UPSERT_SETTINGS, [_rows(_last_of_each(batch), key="key")])
+            store.execute(UPSERT_SETTINGS, [_rows(_last_of_each(batch), key="key")])
         elif kind is setting_events.SettingRemoved:
-            _execute("delete from settings where key = any(%s)", [[event.key for event in batch]])
+            store.execute("delete from settings where key = any(%s)", [[event.key for event in batch]])
 
 
 def _runs(events: Sequence[NewEvent]) -> Iterable[tuple[type, list[NewEvent]]]:
@@ -147,29 +146,8 @@ def _update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
     values = {name: _parameter(value) for name, value in changes.items()}
     values |= {"version": event.version, "updated_at": event.recorded_at}
     columns = ", ".join(f"{name} = %s" for name in values)
-    _execute(f"update {table} set {columns} where id = %s", [*values.values(), event.key])  # noqa: S608
+    store.execute(f"update {table} set {columns} where id = %s", [*values.values(), event.key])  # noqa: S608
 
 
 def _parameter(value: Any) -> Any:
     return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
-
-
-def _execute(statement: str, parameters: Sequence[Any]) -> None:
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-    except IntegrityError as error:
-        explained = _explained(error)
-        if explained is None:
-            raise
-        raise explained from error
-
-
-def _explained(error: IntegrityError) -> errors.Rejected | None:
-    """What a broken constraint means to a person; None when it is not one we know."""
-    diagnostic = getattr(error.__cause__, "diag", None)
-    name = (diagnostic.constraint_name if diagnostic else None) or ""
-    for prefix, (field, message) in CONSTRAINTS.items():
-        if name.startswith(prefix):
-            return errors.Rejected(message, {field: message})
-    return None

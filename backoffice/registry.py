@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from backoffice import projections as tables
 from backoffice import topics
 from backoffice.domain import forms, settings, submissions, users
-from events import aggregate, projections
+from events import aggregate, errors, projections, store
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE)
 
@@ -24,4 +26,6 @@ def fill() -> None:
         aggregate.register(record)
     for category, project in PROJECTIONS.items():
         projections.inline(category, project)
+    for constraint, (field, message) in tables.CONSTRAINTS.items():
+        store.explain(constraint, partial(errors.Rejected, message, {field: message}))
     topics.fill()

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from events import errors, types
-from events.conflicts import Policy
+from events.conflicts import Check, Group, Policy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,8 @@ class Aggregate:
     decide          (command, state, Decision) -> events; raises `errors.Rejected` / `errors.StreamNotFound`
     commands        command classes this record answers
     policies        field -> how two concurrent changes of it meet (default: a person decides)
-    rebase          (command, merged fields) -> the command to decide after a merge
+    groups          fields that merge or conflict together
+    checks          what a merged record must satisfy; what fails them is a conflict
     snapshot_every  events between snapshots; 0 = never
     state_version   schema version of `state`; a snapshot of another one is ignored and folded again
     """
@@ -48,6 +49,8 @@ class Aggregate:
     decide: Callable[[Any, Any, Decision], Sequence[types.Event]]
     commands: tuple[type[types.CommandData], ...]
     policies: Mapping[str, Policy] = field(default_factory=dict)
+    groups: tuple[Group, ...] = ()
+    checks: tuple[Check, ...] = ()
     snapshot_every: int = 50
     state_version: int = 1
 

@@ -83,9 +83,7 @@ select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot
 
 REMEMBER = """
 insert into events_command (id, fingerprint, result)
-select id, decode(fingerprint, 'hex'), result
-  from jsonb_to_recordset(%s::jsonb) as row(id uuid, fingerprint text, result jsonb)
-returning id
+select (answer->>'id')::uuid, decode(answer->>'fingerprint', 'hex'), answer from jsonb_array_elements(%s::jsonb) answer
 """
 
 
@@ -102,17 +100,20 @@ def dispatch(command: Command) -> Result:
 def _dispatch_once(command: Command) -> Result:
     record = aggregates.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
-    begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
+    with store.pipeline():
+        begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
     if begun.result is not None:
-        return _recalled(command, begun.fingerprint, begun.result)
+        return _recalled(command, stream, begun.fingerprint, begun.result)
     state = _loaded(record, stream, begun)
     data, notes = _reconciled(command, record, stream, state, begun.version)  # 5
     decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
     new = _numbered(stream, begun.version, decided, begun.now)
-    projections.project(new)  # 7
-    placed = _appended(new, {stream: begun.version})  # 8
-    result = _result(command, stream, begun.version, new, placed, notes)
-    _remember([(command, result)])  # 9
+    answer = _answer(command, begun.version, new, notes)
+    with store.pipeline(size=_size(new)):
+        projections.project(new)  # 7
+        sent = _send(new, {stream: begun.version})  # 8
+        _remember([answer])  # 9
+        result = _result(command, stream, answer, _placed(sent, new))
     if snapshots.due(record, begun.version, result.version):
         snapshots.save(record, stream, result.version, record.fold(decided, state))
     return result
@@ -148,30 +149,27 @@ def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
     states = {stream: snapshots.state(stream) for stream in sorted({streams[c.id] for c in fresh} & before.keys())}  # 4
     decided: dict[uuid.UUID, list[NewEvent]] = {}
     notes: dict[uuid.UUID, tuple[types.JsonDict, ...]] = {}
+    versions: dict[uuid.UUID, int] = {}
     for command in fresh:
+        versions[command.id] = states[streams[command.id]][1] if streams[command.id] in states else 0
         decided[command.id], notes[command.id] = _decided_in_set(command, streams[command.id], states, now)  # 5, 6
     new = [event for command in fresh for event in decided[command.id]]
-    projections.project(sorted(new, key=lambda event: types.category_of(event.stream)))  # 7
-    placed = _appended(new, before)  # 8
-    results = {
-        command.id: _result(
-            command,
-            streams[command.id],
-            before.get(streams[command.id], 0),
-            decided[command.id],
-            placed,
-            notes[command.id],
-        )
-        for command in fresh
-    }
-    _remember([(command, results[command.id]) for command in fresh])  # 9
-    return [results.get(command.id) or _recalled(command, *known[command.id]) for command in commands]
+    projections.project(new)  # 7, in the order given: a form may belong to a user made just before
+    placed = _placed(_send(new, before), new)  # 8
+    answers = {c.id: _answer(c, versions[c.id], decided[c.id], notes[c.id]) for c in fresh}
+    _remember(list(answers.values()))  # 9
+    return [
+        _result(command, streams[command.id], answers[command.id], placed)
+        if command.id in answers
+        else _recalled(command, streams[command.id], *known[command.id])
+        for command in commands
+    ]
 
 
 def _decided_in_set(
     command: Command, stream: str, states: dict[str, tuple[Any, int]], now: datetime
 ) -> tuple[list[NewEvent], tuple[types.JsonDict, ...]]:
-    """Steps 5 and 6 for one of many; `states` moves on, so that the next command for the stream sees this one's doing."""
+    """Steps 5 and 6 for one of many; `states` moves on, so the next command for the stream sees this one's doing."""
     record = aggregates.of_command(type(command.data))
     state, version = states.get(stream) or (record.initial(), 0)
     try:
@@ -217,54 +215,73 @@ def _numbered(stream: str, version: int, events: Iterable[Event], now: datetime)
     ]
 
 
-def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> dict[tuple[str, int], int]:
-    """Step 8: store the events; returns (stream, version) -> position."""
-    if not new:
-        return {}
+def _size(new: Sequence[NewEvent]) -> int:
+    """Bytes that steps 7 to 9 are about to send, generously."""
+    return 3 * sum(len(msgspec.json.encode(event.data)) for event in new)
+
+
+def _send(new: Sequence[NewEvent], before: dict[str, int]) -> store.Sent | None:
+    """Step 8: send the events on their way to the log."""
     by_stream: dict[str, list[NewEvent]] = {}
     for event in new:
         by_stream.setdefault(event.stream, []).append(event)
-    stored = store.append_many(
-        [
-            store.Append(
-                stream=stream,
-                events=[event.data for event in events],
-                expected=before.get(stream, store.NO_STREAM),
-                event_ids=[event.event_id for event in events],
-            )
-            for stream, events in by_stream.items()
-        ]
-    )
-    top = max(appended.position for appended in stored)
-    listed = list(new)
-    transaction.on_commit(
-        lambda: signals.events_recorded.send_robust(sender=None, events=listed, position=top), robust=True
-    )
-    return {
-        (event.stream, event.version): position
-        for appended in stored
-        for event, position in zip(by_stream[appended.stream], appended.positions, strict=True)
-    }
+    appends = [
+        store.Append(
+            stream=stream,
+            events=[event.data for event in events],
+            expected=before.get(stream, store.NO_STREAM),
+            event_ids=[event.event_id for event in events],
+        )
+        for stream, events in by_stream.items()
+    ]
+    return store.send(appends) if appends else None
 
 
-def _result(
-    command: Command,
-    stream: str,
-    version: int,
-    new: Sequence[NewEvent],
-    placed: dict[tuple[str, int], int],
-    notes: tuple[types.JsonDict, ...],
-) -> Result:
-    refs = tuple(EventRef(event.type, event.version, placed[event.stream, event.version]) for event in new)
-    status: Status = "unchanged" if not refs else "merged" if notes else "applied"
+def _placed(sent: store.Sent | None, new: Sequence[NewEvent]) -> dict[tuple[str, int], int]:
+    """Where the events went: (stream, version) -> position. Those who listen are told after the commit."""
+    if sent is None:
+        return {}
+    placed: dict[tuple[str, int], int] = {}
+    for appended in sent.appended():
+        first = appended.version - len(appended.positions) + 1
+        placed |= {(appended.stream, first + offset): position for offset, position in enumerate(appended.positions)}
+    tell = partial(signals.events_recorded.send_robust, sender=None, events=list(new), position=max(placed.values()))
+    transaction.on_commit(tell, robust=True)
+    return placed
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is remembered under a command's id. Positions are not: they are in the log, by stream and version."""
+
+    id: uuid.UUID
+    fingerprint: str
+    status: Status
+    version: int
+    events: tuple[tuple[str, int], ...] = ()
+    merged: tuple[types.JsonDict, ...] = ()
+
+
+def _answer(command: Command, version: int, new: Sequence[NewEvent], notes: tuple[types.JsonDict, ...]) -> _Answer:
+    return _Answer(
+        id=command.id,
+        fingerprint=fingerprint(command).hex(),
+        status="unchanged" if not new else "merged" if notes else "applied",
+        version=new[-1].version if new else version,
+        events=tuple((event.type, event.version) for event in new),
+        merged=notes if new else (),
+    )
+
+
+def _result(command: Command, stream: str, answer: _Answer, placed: dict[tuple[str, int], int]) -> Result:
+    refs = tuple(EventRef(name, version, placed[stream, version]) for name, version in answer.events)
     return Result(
         id=command.id,
-        status=status,
+        status=answer.status,
         stream=stream,
-        version=refs[-1].version if refs else version,
+        version=answer.version,
         position=refs[-1].position if refs else None,
         events=refs,
-        merged=notes if refs else (),
+        merged=answer.merged,
     )
 
 
@@ -274,18 +291,23 @@ def fingerprint(command: Command) -> bytes:
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
 
 
-def _remember(answers: Sequence[tuple[Command, Result]]) -> None:
+def _remember(answers: Sequence[_Answer]) -> None:
     """Step 9: the answers under their ids, written once; the primary key is the last gate against a twin."""
-    rows = [{"id": c.id, "fingerprint": fingerprint(c).hex(), "result": result} for c, result in answers]
-    if rows:
-        store.query(REMEMBER, (msgspec.json.encode(rows).decode(),))
+    if answers:
+        store.execute(REMEMBER, (msgspec.json.encode(answers).decode(),))
 
 
-def _recalled(command: Command, known: bytes | None, result: str) -> Result:
+POSITIONS = "select version, position from events_event where stream = %s and version = any(%s)"
+
+
+def _recalled(command: Command, stream: str, known: bytes | None, result: str) -> Result:
     """The first answer to a command that was carried out before."""
     if known is None or bytes(known) != fingerprint(command):
         raise errors.IdempotencyKeyReused(f"The id {command.id} was already used for a different command.")
-    return msgspec.structs.replace(msgspec.json.decode(result, type=Result), status="duplicate")
+    answer = msgspec.json.decode(result, type=_Answer)
+    versions = [version for _, version in answer.events]
+    placed = {(stream, v): position for v, position in store.query(POSITIONS, (stream, versions))} if versions else {}
+    return msgspec.structs.replace(_result(command, stream, answer, placed), status="duplicate")
 
 
 # -- trying again ---------------------------------------------------------------------------------------------------

@@ -38,6 +38,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         pairs = {"actor_name": self.actor_name, "ip": self.ip, "user_agent": self.user_agent}
         return {name: value for name, value in pairs.items() if value}
 
+    def encoded_metadata(self) -> str:
+        """`metadata` as JSON text, for the statement that stores it."""
+        return msgspec.json.encode(self.metadata()).decode()
+
     def headers(self) -> dict[str, str]:
         """The context as message headers, to follow a task to its worker."""
         return {"formease_context": msgspec.json.encode(self).decode()}

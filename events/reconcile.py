@@ -29,7 +29,7 @@ def reconcile(
         if moved:
             raise _conflict(stream, base_version, version, base, theirs, mine, moved)
         return command.data, ()
-    merged = conflicts.merge(base, theirs, mine, record.policies)
+    merged = conflicts.merge(base, theirs, mine, record.policies, record.groups, record.checks)
     if merged.conflicts:
         fields = sorted({conflict.path for conflict in merged.conflicts})
         raise _conflict(stream, base_version, version, base, theirs, mine, fields)

@@ -8,16 +8,16 @@ lowest published floor (`head.safe`), so what they have read past is complete fo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 import orjson
 import psycopg
 from django.db import connection, transaction
-from psycopg import rows
-from psycopg.types.json import Jsonb
 
 from events import bell, context, errors, types
 from events.types import Event, RecordedEvent
@@ -28,6 +28,7 @@ EXISTS: Final = -1
 
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 10_000
+MAX_PIPELINE_BYTES: Final = 200_000
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +56,11 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
 # -- append ---------------------------------------------------------------------------------------------------------
 
 APPEND_ONE = """
-select o_version, o_position, o_recorded_at
-  from events_append_one(%s, %s::bigint, %s, %s::smallint, %s::jsonb, %s, %s, %s, %s, %s, %s)
+select %s, o_version, o_position
+  from events_append_one(%s, %s::bigint, %s, %s::smallint, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb)
 """
-
-APPEND_MANY = """
-select o_ordinal, o_stream, o_version, o_position, o_recorded_at
-  from events_append_many(%s::jsonb, %s, %s, %s, %s, %s)
-"""
+APPEND_EACH = "select o_stream, o_version, o_position from events_append_each(%s::jsonb, %s, %s, %s, %s, %s::jsonb)"
+APPEND_MANY = "select o_stream, o_version, o_position from events_append_many(%s::jsonb, %s, %s, %s, %s, %s::jsonb)"
 
 
 def append(
@@ -78,28 +76,55 @@ def append(
 
 def append_many(appends: Sequence[Append]) -> list[Appended]:
     """Append to several streams, all or nothing. A stream may occur once. Results are in the order given."""
-    entries = [entry for wanted in appends for entry in _entries(wanted)]
-    if not entries:
-        raise errors.InvalidEvent("Nothing to append.")
-    if len(entries) > MAX_BATCH:
-        raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
-    if len({wanted.stream for wanted in appends}) != len(appends):
-        raise errors.InvalidEvent("A stream may occur only once in one append.")
-    stored = _append_one(entries[0]) if len(entries) == 1 else _append_set(entries)
-    placed: dict[str, list[tuple[int, int]]] = {}
-    for stream, version, position in stored:
-        placed.setdefault(stream, []).append((version, position))
-    top = max(position for _, _, position in stored)
-    transaction.on_commit(lambda: bell.ring(top), robust=True)
-    return [_appended(wanted.stream, placed[wanted.stream]) for wanted in appends]
+    return send(appends).appended()
+
+
+class Sent:
+    """An append under way: inside a `pipeline` its answer is waited for only when `appended` is called."""
+
+    def __init__(self, appends: Sequence[Append], cursor: psycopg.Cursor[Any]) -> None:
+        self._appends, self._cursor = appends, cursor
+
+    def appended(self) -> list[Appended]:
+        """Where the events went, in the order given; raises what the database had to say against it."""
+        placed: dict[str, list[tuple[int, int]]] = {}
+        with translating(), self._cursor:
+            for stream, version, position in self._cursor:
+                placed.setdefault(stream, []).append((version, position))
+        top = max(position for pairs in placed.values() for _, position in pairs)
+        transaction.on_commit(partial(bell.ring, top), robust=True)
+        return [_appended(wanted.stream, sorted(placed[wanted.stream])) for wanted in self._appends]
 
 
 def _appended(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
     return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
 
 
+def send(appends: Sequence[Append]) -> Sent:
+    """Send an append on its way; see `append_many`."""
+    entries = [entry for wanted in appends for entry in _entries(wanted)]
+    if not entries:
+        raise errors.InvalidEvent("Nothing to append.")
+    if len(entries) > MAX_BATCH:
+        raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
+    if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
+        raise errors.InvalidEvent("A stream may occur only once in one append.")
+    return Sent(appends, execute(*_statement(entries, streams=len(appends))))
+
+
+def _statement(entries: Sequence[types.JsonDict], streams: int) -> tuple[str, Sequence[Any]]:
+    """The cheapest of the three append functions that does it, and its parameters."""
+    acting = context.current()
+    who = (acting.actor, acting.reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata())
+    if len(entries) == 1:
+        one = entries[0]
+        data = bytes(one["d"]).decode()
+        return APPEND_ONE, (one["s"], one["s"], one.get("x"), one["t"], one["v"], data, one["i"], *who)
+    return APPEND_EACH if len(entries) == streams else APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
+
+
 def _entries(wanted: Append) -> Iterable[types.JsonDict]:
-    """The events of one append as `events_append_many` wants them, each checked."""
+    """The events of one append as the append functions want them, each checked."""
     if not wanted.stream or "-" not in wanted.stream or len(wanted.stream) > 300 or "\0" in wanted.stream:
         raise errors.InvalidEvent(f"{wanted.stream!r} is not a stream name such as user-<id>.")
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
@@ -111,7 +136,7 @@ def _entries(wanted: Append) -> Iterable[types.JsonDict]:
         yield entry
 
 
-def encode(event: Event) -> Any:
+def encode(event: Event) -> msgspec.Raw:
     """Event data as JSON, not larger than the store will carry."""
     try:
         data = msgspec.json.encode(event)
@@ -122,51 +147,53 @@ def encode(event: Event) -> Any:
     return msgspec.Raw(data)
 
 
-def _append_one(entry: types.JsonDict) -> list[tuple[str, int, int]]:
-    acting = context.current()
-    row = query(
-        APPEND_ONE,
-        (
-            entry["s"],
-            entry.get("x"),
-            entry["t"],
-            entry["v"],
-            bytes(entry["d"]).decode(),
-            entry["i"],
-            acting.actor,
-            acting.reason,
-            acting.correlation_id,
-            acting.causation_id,
-            Jsonb(acting.metadata()),
-        ),
-    )[0]
-    return [(entry["s"], row[0], row[1])]
-
-
-def _append_set(entries: Sequence[types.JsonDict]) -> list[tuple[str, int, int]]:
-    acting = context.current()
-    found = query(
-        APPEND_MANY,
-        (
-            msgspec.json.encode(entries).decode(),
-            acting.actor,
-            acting.reason,
-            acting.correlation_id,
-            acting.causation_id,
-            Jsonb(acting.metadata()),
-        ),
-    )
-    return [(stream, version, position) for _, stream, version, position, _ in found]
+# -- the connection -------------------------------------------------------------------------------------------------
 
 
 def query(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-    """Run one statement of ours on Django's connection, but through psycopg: prepared, without the ORM's wrappers."""
+    """Run one statement and return its rows: on Django's connection and in its transaction, but through psycopg.
+
+    Prepared and bound by the server; Django's own cursor binds on the client and wraps every call, which costs a third
+    of the rate on the hot path. Driver errors come out as `errors`.
+    """
+    with execute(statement, parameters) as cursor, translating():
+        return cursor.fetchall()
+
+
+def execute(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> psycopg.Cursor[Any]:
+    """Run one statement; inside a `pipeline` it is only sent, and complains when the pipeline ends."""
+    with translating():
+        connection.ensure_connection()
+        raw: Any = connection.connection
+        return psycopg.Cursor(raw).execute(statement, parameters, prepare=True)
+
+
+@contextmanager
+def pipeline(size: int = 0) -> Iterator[None]:
+    """Send statements without waiting for each answer: one round trip for the block.
+
+    `size` is the bytes about to be sent: psycopg's pipeline hangs once a megabyte waits, so large ones go without.
+    """
+    if size > MAX_PIPELINE_BYTES:
+        yield
+        return
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    with translating(), raw.pipeline():
+        yield
+
+
+@contextmanager
+def translating() -> Iterator[None]:
+    """Driver errors come out as domain errors."""
     try:
-        with cursor() as cur:
-            return cur.execute(statement, parameters, prepare=True).fetchall()
+        yield
     except psycopg.Error as error:
         _forget_broken_connection()
-        raise translated(error) from error
+        translated_error = translated(error)
+        if translated_error is error:
+            raise
+        raise translated_error from error
 
 
 def _forget_broken_connection() -> None:
@@ -176,25 +203,23 @@ def _forget_broken_connection() -> None:
         connection.close()
 
 
-def cursor(name: str | None = None, row_factory: Any = rows.tuple_row) -> psycopg.Cursor[Any]:
-    """A psycopg cursor on Django's connection and inside its transaction, with server-side parameters.
-
-    Django's own cursor binds on the client and wraps every call; on the hot path that costs a third of the rate.
-    """
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    if name is not None:
-        return psycopg.ServerCursor(raw, name, row_factory=row_factory)
-    return psycopg.Cursor(raw, row_factory=row_factory)
-
-
 def translated(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
     """The domain error behind a driver error, found once: by constraint name, else by the kind of error."""
     return _by_constraint(error) or _by_kind(error) or error
 
 
+_explanations: dict[str, Callable[[], errors.EventsError]] = {}
+
+
+def explain(constraint: str, error: Callable[[], errors.EventsError]) -> None:
+    """Say what breaking a constraint of a read table means to a person."""
+    _explanations[constraint] = error
+
+
 def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
     constraint = error.diag.constraint_name or ""
+    if constraint in _explanations:
+        return _explanations[constraint]()
     if constraint == "events_expected_version":
         return errors.WrongExpectedVersion(**orjson.loads(error.diag.message_detail or "{}"))
     if constraint == "events_append_only":

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from backoffice.domain import values
 from events import errors
 from events.aggregate import Aggregate, Decision
+from events.conflicts import OPTIONS, TEXT, KeyedList, References
 from events.types import CommandData, Event, JsonDict, command_type, event_type
 
 MAX_FIELDS = 1_000
@@ -21,7 +22,7 @@ MAX_FIELDS = 1_000
 
 
 @event_type("form.created")
-class FormCreated(Event):
+class FormCreated(Event, frozen=True):
     user_id: UUID
     title: str
     description: str
@@ -30,7 +31,7 @@ class FormCreated(Event):
 
 
 @event_type("form.updated")
-class FormUpdated(Event):
+class FormUpdated(Event, frozen=True):
     """Only what changed; `fields` as a whole list, since order is part of it."""
 
     title: str | UnsetType = UNSET
@@ -40,12 +41,12 @@ class FormUpdated(Event):
 
 
 @event_type("form.deleted")
-class FormDeleted(Event):
+class FormDeleted(Event, frozen=True):
     deleted_at: datetime
 
 
 @event_type("form.restored")
-class FormRestored(Event):
+class FormRestored(Event, frozen=True):
     """A deletion was taken back."""
 
 
@@ -53,7 +54,7 @@ class FormRestored(Event):
 
 
 @command_type("form.create")
-class CreateForm(CommandData):
+class CreateForm(CommandData, frozen=True):
     user_id: UUID
     title: values.Title
     description: str = ""
@@ -62,7 +63,7 @@ class CreateForm(CommandData):
 
 
 @command_type("form.update")
-class UpdateForm(CommandData):
+class UpdateForm(CommandData, frozen=True):
     title: values.Title | UnsetType = UNSET
     description: str | UnsetType = UNSET
     fields: list[JsonDict] | UnsetType = UNSET
@@ -70,12 +71,12 @@ class UpdateForm(CommandData):
 
 
 @command_type("form.delete")
-class DeleteForm(CommandData):
+class DeleteForm(CommandData, frozen=True):
     pass
 
 
 @command_type("form.restore")
-class RestoreForm(CommandData):
+class RestoreForm(CommandData, frozen=True):
     """Bring a deleted form back."""
 
 
@@ -188,5 +189,7 @@ AGGREGATE = Aggregate(
     evolve=evolve,
     decide=decide,
     commands=(CreateForm, UpdateForm, DeleteForm, RestoreForm),
+    policies={"fields": KeyedList(item_policies={"options": OPTIONS, "help": TEXT}), "description": TEXT},
+    checks=(References("fields", "if"),),
     snapshot_every=20,
 )

@@ -19,12 +19,12 @@ KEY = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 
 
 @event_type("setting.changed")
-class SettingChanged(Event):
+class SettingChanged(Event, frozen=True):
     value: Any
 
 
 @event_type("setting.removed")
-class SettingRemoved(Event):
+class SettingRemoved(Event, frozen=True):
     """The setting is gone; what reads it falls back to its default."""
 
 
@@ -32,12 +32,12 @@ class SettingRemoved(Event):
 
 
 @command_type("setting.set")
-class SetSetting(CommandData):
+class SetSetting(CommandData, frozen=True):
     value: Any
 
 
 @command_type("setting.remove")
-class RemoveSetting(CommandData):
+class RemoveSetting(CommandData, frozen=True):
     pass
 
 

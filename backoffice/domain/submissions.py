@@ -20,7 +20,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 @event_type("submission.received")
-class SubmissionReceived(Event):
+class SubmissionReceived(Event, frozen=True):
     form_id: UUID
     answers: JsonDict
     created_at: datetime
@@ -29,7 +29,7 @@ class SubmissionReceived(Event):
 
 
 @event_type("submission.deleted")
-class SubmissionDeleted(Event):
+class SubmissionDeleted(Event, frozen=True):
     deleted_at: datetime
 
 
@@ -37,7 +37,7 @@ class SubmissionDeleted(Event):
 
 
 @command_type("submission.receive")
-class ReceiveSubmission(CommandData):
+class ReceiveSubmission(CommandData, frozen=True):
     form_id: UUID
     answers: JsonDict
     started_at: datetime | None = None
@@ -46,7 +46,7 @@ class ReceiveSubmission(CommandData):
 
 
 @command_type("submission.delete")
-class DeleteSubmission(CommandData):
+class DeleteSubmission(CommandData, frozen=True):
     pass
 
 

@@ -19,7 +19,7 @@ CRITICAL = ("email", "role", "plan")
 
 
 @event_type("user.created")
-class UserCreated(Event):
+class UserCreated(Event, frozen=True):
     email: str
     first_name: str
     last_name: str
@@ -30,7 +30,7 @@ class UserCreated(Event):
 
 
 @event_type("user.updated")
-class UserUpdated(Event):
+class UserUpdated(Event, frozen=True):
     """Only what changed."""
 
     email: str | UnsetType = UNSET
@@ -42,12 +42,12 @@ class UserUpdated(Event):
 
 
 @event_type("user.deleted")
-class UserDeleted(Event):
+class UserDeleted(Event, frozen=True):
     deleted_at: datetime
 
 
 @event_type("user.restored")
-class UserRestored(Event):
+class UserRestored(Event, frozen=True):
     """A deletion was taken back."""
 
 
@@ -55,7 +55,7 @@ class UserRestored(Event):
 
 
 @command_type("user.create")
-class CreateUser(CommandData):
+class CreateUser(CommandData, frozen=True):
     email: str
     first_name: values.Name = ""
     last_name: values.Name = ""
@@ -66,7 +66,7 @@ class CreateUser(CommandData):
 
 
 @command_type("user.update")
-class UpdateUser(CommandData):
+class UpdateUser(CommandData, frozen=True):
     email: str | UnsetType = UNSET
     first_name: values.Name | UnsetType = UNSET
     last_name: values.Name | UnsetType = UNSET
@@ -76,12 +76,12 @@ class UpdateUser(CommandData):
 
 
 @command_type("user.delete")
-class DeleteUser(CommandData):
+class DeleteUser(CommandData, frozen=True):
     pass
 
 
 @command_type("user.restore")
-class RestoreUser(CommandData):
+class RestoreUser(CommandData, frozen=True):
     """Bring a deleted user back."""
 
 

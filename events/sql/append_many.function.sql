@@ -1,27 +1,24 @@
--- Append events to one or several streams, all or nothing, set-based. p_events is an array in the order to store:
---   {"s": stream, "x": expected version of the stream (on its first event; see events_append_one), "t": type,
---    "v": schema version, "d": data, "i": event id}
--- Streams are locked in the order of their names, so that two writers of the same streams cannot deadlock.
+-- Append any number of events to any number of streams, all or nothing. As events_append_each, but a stream may have
+-- several events, which are numbered and chained in the order given; "x" counts on the first of them.
 create function events_append_many(
     p_events jsonb, p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb
-) returns table (o_ordinal bigint, o_stream text, o_version bigint, o_position bigint, o_recorded_at timestamptz)
-language plpgsql as $$
+) returns table (o_stream text, o_version bigint, o_position bigint) language plpgsql as $$
 declare
     v_streams text[];
     v_before bigint[];
     v_hashes bytea[];
     v_wrong record;
 begin
-    -- 1 lock the streams and count them up; a new stream's chain starts at the hash of its name
+    -- 1 lock the streams and count them up; a new one has no link yet
     with wanted as (
         select e->>'s' as stream, count(*) as n from jsonb_array_elements(p_events) e group by 1
     ), locked as (
         insert into events_stream as s (stream, version, hash)
-            select w.stream, w.n, sha256(convert_to(w.stream, 'UTF8')) from wanted w order by w.stream collate "C"
+            select w.stream, w.n, '' from wanted w order by w.stream collate "C"
             on conflict (stream) do update set version = s.version + excluded.version
             returning s.stream, s.version, s.hash
     )
-    select array_agg(l.stream), array_agg(l.version - w.n), array_agg(l.hash)
+    select array_agg(l.stream), array_agg(l.version - w.n), array_agg(nullif(l.hash, ''))
       into v_streams, v_before, v_hashes
       from locked l join wanted w on w.stream = l.stream collate "C";
 
@@ -39,30 +36,26 @@ begin
 
     -- 3 number, chain and store them; the guard publishes the floor before the first position is drawn
     return query
-    with numbered as (
-        select e.ordinality as n, b.stream, b.hash as previous,
-               b.version + row_number() over (partition by b.stream order by e.ordinality) as version,
-               e.value->>'t' as type, (e.value->>'v')::smallint as schema_version,
-               e.value->'d' as data, (e.value->>'i')::uuid as event_id
-          from jsonb_array_elements(p_events) with ordinality e
-          join unnest(v_streams, v_before, v_hashes) as b(stream, version, hash) on b.stream = e.value->>'s'
+    with entry as (
+        select * from rows from (jsonb_to_recordset(p_events) as (s text, t text, v smallint, d jsonb, i uuid))
+                 with ordinality as e(stream, type, schema_version, data, event_id, n)
     ), chained as (
-        select n.*, events_chain(n.previous, events_digest(n.stream, n.type, n.schema_version, n.data, n.event_id, now(),
-                   p_actor, p_reason, p_correlation_id, p_causation_id, p_metadata))
-                   over (partition by n.stream order by n.n) as link
-          from numbered n
+        select e.*, b.version + row_number() over stream as version,
+               events_chain(b.hash, events_digest(e.stream, e.type, e.schema_version, e.data, e.event_id, now(), p_actor,
+                            p_reason, p_correlation_id, p_causation_id, p_metadata)) over stream as link
+          from entry e join unnest(v_streams, v_before, v_hashes) as b(stream, version, hash) on b.stream = e.stream
+        window stream as (partition by e.stream order by e.n)
     ), stored as (
         insert into events_event (stream, version, type, schema_version, data, event_id, actor, reason,
                                   correlation_id, causation_id, metadata, hash)
             select c.stream, c.version, c.type, c.schema_version, c.data, c.event_id, p_actor, p_reason,
                    p_correlation_id, p_causation_id, p_metadata, c.link
               from chained c order by c.n
-            returning events_event.stream, events_event.version, events_event.position, events_event.recorded_at, events_event.hash
+            returning events_event.stream, events_event.version, events_event.position, events_event.hash
     ), headed as (
         select distinct on (s.stream) s.stream, s.hash from stored s order by s.stream, s.version desc
     ), linked as (
         update events_stream t set hash = h.hash from headed h where t.stream = h.stream collate "C" returning 1
     )
-    select row_number() over (order by s.position), s.stream, s.version, s.position, s.recorded_at
-      from stored s where (select count(*) from linked) >= 0 order by s.position;
+    select s.stream, s.version, s.position from stored s where (select count(*) from linked) >= 0;
 end $$;

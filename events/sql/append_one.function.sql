@@ -4,15 +4,15 @@
 create function events_append_one(
     p_stream text, p_expected bigint, p_type text, p_schema_version smallint, p_data jsonb, p_event_id uuid,
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb,
-    out o_version bigint, out o_position bigint, out o_recorded_at timestamptz
+    out o_version bigint, out o_position bigint
 ) language plpgsql as $$
 declare
     v_hash bytea;
-    v_digest bytea := events_digest(p_stream, p_type, p_schema_version, p_data, p_event_id, now(),
-                                    p_actor, p_reason, p_correlation_id, p_causation_id, p_metadata);
 begin
-    insert into events_stream as s (stream, version, hash) values (p_stream, 1, sha256(sha256(convert_to(p_stream, 'UTF8')) || v_digest))
-        on conflict (stream) do update set version = s.version + 1, hash = sha256(s.hash || v_digest)
+    insert into events_stream as s (stream, version, hash)
+        values (p_stream, 1, events_digest(p_stream, p_type, p_schema_version, p_data, p_event_id, now(), p_actor,
+                                           p_reason, p_correlation_id, p_causation_id, p_metadata))
+        on conflict (stream) do update set version = s.version + 1, hash = sha256(s.hash || excluded.hash)
         returning s.version, s.hash into o_version, v_hash;
     if p_expected is not null and o_version - 1 <> p_expected and not (p_expected = -1 and o_version > 1) then
         raise exception 'Stream % is at version %, expected %', p_stream, o_version - 1, p_expected
@@ -23,5 +23,5 @@ begin
                               correlation_id, causation_id, metadata, hash)
         values (p_stream, o_version, p_type, p_schema_version, p_data, p_event_id, p_actor, p_reason,
                 p_correlation_id, p_causation_id, p_metadata, v_hash)
-        returning position, recorded_at into o_position, o_recorded_at;
+        returning position into o_position;
 end $$;

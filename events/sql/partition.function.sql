@@ -15,7 +15,7 @@ begin
          where i.inhparent = 'events_event'::regclass;
         exit when v_from > p_upto;
         v_name := format('events_event_p%s', lpad(v_from::text, 12, '0'));
-        execute format('create table %I (like events_event including defaults including constraints)', v_name);
+        execute format('create table %I (like events_event including defaults including constraints including storage)', v_name);
         execute format('create unique index %I on %I (stream, version)', v_name || '_version', v_name);
         execute format('create unique index %I on %I (event_id)', v_name || '_event_id', v_name);
         -- Statement triggers fire only on the table that was named, so a partition needs its own refusals.

@@ -1,0 +1,198 @@
+"""Appends and commands a second, beside a raw `INSERT` through psycopg in the same run. fsync on.
+
+Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all of
+them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import harness
+
+PAYLOAD = {f"field_{number}": "lorem ipsum dolor sit amet" for number in range(7)}
+
+RAW_TABLE = """
+create table if not exists bench_raw (
+    position bigint generated always as identity primary key, stream text not null, version bigint not null,
+    type text not null, data jsonb not null, event_id uuid not null, actor text not null,
+    recorded_at timestamptz not null default now(), unique (stream, version))
+"""
+RAW_ONE = "insert into bench_raw (stream, version, type, data, event_id, actor) values (%s, 1, %s, %s, %s, %s) returning position"
+RAW_MANY = """
+insert into bench_raw (stream, version, type, data, event_id, actor)
+select e->>'s', 1, e->>'t', e->'d', (e->>'i')::uuid, 'system' from jsonb_array_elements(%s::jsonb) e returning position
+"""
+BATCH = 100
+
+
+def raw_connection() -> Any:
+    import psycopg
+    from django.db import connection
+
+    known = {"host", "port", "user", "password", "dbname"}
+    return psycopg.connect(
+        **{k: v for k, v in connection.get_connection_params().items() if k in known}, autocommit=True, prepare_threshold=0
+    )
+
+
+def raw_one() -> Callable[[], int]:
+    import orjson
+
+    from events.types import new_id
+
+    cursor = raw_connection().cursor()
+
+    def work() -> int:
+        key = new_id()
+        data = orjson.dumps(PAYLOAD).decode()
+        cursor.execute(RAW_ONE, (f"submission-{key}", "submission.received", data, new_id(), "system")).fetchone()
+        return 1
+
+    return work
+
+
+def raw_many() -> Callable[[], int]:
+    import orjson
+
+    from events.types import new_id
+
+    cursor = raw_connection().cursor()
+
+    def work() -> int:
+        rows = [
+            {"s": f"submission-{new_id()}", "t": "submission.received", "d": PAYLOAD, "i": str(new_id())} for _ in range(BATCH)
+        ]
+        cursor.execute(RAW_MANY, (orjson.dumps(rows).decode(),)).fetchall()
+        return BATCH
+
+    return work
+
+
+def event() -> Any:
+    from backoffice.domain.submissions import SubmissionReceived
+    from events.types import EPOCH_START, new_id
+
+    return SubmissionReceived(form_id=new_id(), answers=PAYLOAD, created_at=EPOCH_START)
+
+
+def append_one() -> Callable[[], int]:
+    from events import store
+    from events.types import new_id
+
+    def work() -> int:
+        store.append(f"submission-{new_id()}", [event()], store.NO_STREAM)
+        return 1
+
+    return work
+
+
+def append_many() -> Callable[[], int]:
+    from events import store
+    from events.types import new_id
+
+    def work() -> int:
+        store.append_many([store.Append(stream=f"submission-{new_id()}", events=[event()]) for _ in range(BATCH)])
+        return BATCH
+
+    return work
+
+
+def command() -> Callable[[], int]:
+    from backoffice.domain.forms import CreateForm
+    from backoffice.domain.submissions import ReceiveSubmission
+    from backoffice.domain.users import CreateUser
+    from events import commands
+    from events.types import Command, new_id
+
+    user, form = new_id(), new_id()
+    commands.dispatch(Command(id=new_id(), key=str(user), data=CreateUser(email=f"{user}@example.org")))
+    commands.dispatch(Command(id=new_id(), key=str(form), data=CreateForm(user_id=user, title="Bench")))
+
+    def work() -> int:
+        data = ReceiveSubmission(form_id=form, answers=PAYLOAD)
+        commands.dispatch(Command(id=new_id(), key=str(new_id()), data=data))
+        return 1
+
+    return work
+
+
+CASES = {"raw": raw_one, "append": append_one, "command": command, "raw x100": raw_many, "append x100": append_many}
+AGAINST = {"append": "raw", "command": "raw", "append x100": "raw x100"}
+GOALS = {("append", 1): 0.80, ("append", 8): 0.75, ("append", 16): 0.75, ("command", 1): 0.40, ("command", 8): 0.40}
+GOALS |= {("append x100", 1): 0.90, ("append x100", 8): 0.90}
+
+
+def writer(barrier: Any, slices: list[str], seconds: float, results: Any) -> None:
+    """One process: the same slices as all others, in step with them."""
+    import django
+
+    django.setup()
+    work = {name: CASES[name]() for name in dict.fromkeys(slices)}
+    for name in slices:
+        work[name]()  # prepared and warm
+    for number, name in enumerate(slices):
+        barrier.wait()
+        done, until = 0, time.perf_counter() + seconds
+        began = time.perf_counter()
+        while time.perf_counter() < until:
+            done += work[name]()
+        results.put((number, done / (time.perf_counter() - began)))
+
+
+def measure(writers: int, cases: list[str], seconds: float, rounds: int) -> dict[str, float]:
+    """Median events/s of each case with so many writers."""
+    slices = cases * rounds
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(writers), context.Queue()
+    processes = [context.Process(target=writer, args=(barrier, slices, seconds, results)) for _ in range(writers)]
+    for process in processes:
+        process.start()
+    rates = [0.0] * len(slices)
+    for _ in range(writers * len(slices)):
+        number, rate = results.get(timeout=600)
+        rates[number] += rate
+    for process in processes:
+        process.join()
+    return {name: statistics.median(rates[i] for i, n in enumerate(slices) if n == name) for name in cases}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--writers", type=int, nargs="*", default=[1, 8, 16])
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    rows = []
+    with harness.services():
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute(RAW_TABLE)
+        for writers in options.writers:
+            rates = measure(writers, options.cases, options.seconds, options.rounds)
+            for name, rate in rates.items():
+                against = rates.get(AGAINST.get(name, ""))
+                rows.append(
+                    {
+                        "case": name,
+                        "writers": writers,
+                        "events/s": round(rate),
+                        "of raw": round(rate / against, 2) if against else None,
+                        "goal": GOALS.get((name, writers)),
+                    }
+                )
+    harness.table("Appends and commands (fsync on, 300-byte payloads)", rows)
+    harness.save("append", {"rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the benchmarks share: services of their own (durable, as in production), tables, results as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@contextlib.contextmanager
+def services() -> Iterator[None]:
+    """A migrated database and a Valkey of this run alone, with fsync on; those of the caller when Django is set up."""
+    import django
+    from django.apps import apps
+
+    if apps.ready:
+        yield
+        return
+    from backoffice import embedded
+
+    with tempfile.TemporaryDirectory(prefix="formease-bench-") as name, contextlib.ExitStack() as stack:
+        Path(name).chmod(0o711)
+        os.environ |= {"DATA_DIR": name, "DJANGO_SETTINGS_MODULE": "backoffice.settings"}
+        for variable, service in (("DATABASE_URL", embedded.Postgres), ("REDIS_URL", embedded.Valkey)):
+            started = service(Path(name))
+            stack.callback(started.stop)
+            started.start()
+            os.environ[variable] = started.url()
+        django.setup()
+        from django.core.management import call_command
+        from django.db import connections
+
+        call_command("migrate", verbosity=0)
+        stack.callback(connections.close_all)
+        yield
+
+
+def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows under their keys, numbers to the right."""
+    print(f"\n{title}")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    print("  ".join(name.ljust(w) if i == 0 else name.rjust(w) for i, (name, w) in enumerate(zip(names, widths, strict=True))))
+    for line in cells:
+        print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))))
+    sys.stdout.flush()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def save(name: str, result: dict[str, Any]) -> None:
+    """Write `results/<name>.json` with what machine and when."""
+    RESULTS.mkdir(exist_ok=True)
+    about = {
+        "benchmark": name,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(about | result, indent=1, default=str) + "\n")

@@ -44,6 +44,8 @@ SUPERUSER = "backoffice"
 SOCKET_NAME = ".s.PGSQL.5432"
 LONGEST_SOCKET_PATH = 103  # sun_path: 104 bytes on macOS, 108 on Linux, one of them the final zero
 ROOM_NEEDED = 200 * 2**20  # bytes free before a cluster is made; one takes about 40 MB, its log up to 64 at first
+TELLING = r"FATAL|PANIC|error:|invalid|No space left|[Ff]ailed|Can't"
+STAMP = r"^\d{4}-.*?\] [A-Z]+: +|^\d+:\w .*? [#*] "  # what the two servers put before what they say
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -180,9 +182,11 @@ class Service:
             lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError as error:
             return f"{self.log} cannot be read: {error.strerror}"
-        telling = [line for line in lines if re.search(r"FATAL|PANIC|error:|No space left|[Ff]ailed|Can't", line)]
+        telling = [
+            line for line in lines if re.search(r"FATAL|PANIC|error:|invalid|No space left|[Ff]ailed|Can't", line)
+        ]
         said = (telling or lines or ["it said nothing"])[0]
-        return f"{re.sub(r'^.*?(FATAL|PANIC): *', '', said)} (see {self.log})"
+        return f"{re.sub(STAMP, '', said)} (see {self.log})"
 
     def stop(self) -> None:
         """End it, gently first. Stopping what does not run is nothing."""
@@ -237,6 +241,11 @@ class Postgres(Service):
         self._write_access_rules(account)
         self._run(account)
         self.make_database(DATABASE)
+
+    def stop(self) -> None:
+        super().stop()
+        with contextlib.suppress(OSError):  # not there, or not empty after a hard end: the next start sees to it
+            self.sockets.rmdir()
 
     def make_database(self, name: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -392,7 +401,7 @@ class Valkey(Service):
             try:
                 return self._run(self.port)
             except EmbeddedError as error:
-                if "in use" not in str(error) or not attempts_left:
+                if "listening" not in str(error) or not attempts_left:
                     self.port = 0
                     raise
         return None

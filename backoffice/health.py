@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import redis
@@ -59,7 +60,7 @@ def database() -> str:
     """`ok`, `migrations pending` or `unreachable`. Over a connection of its own: a pool that others have emptied is
     a busy site, not a missing database."""
     try:
-        with psycopg.connect(**_parameters(), autocommit=True) as connection:
+        with psycopg.connect(**parameters(), autocommit=True) as connection:
             applied = set(connection.execute(APPLIED).fetchall())
     except psycopg.errors.UndefinedTable:
         return "migrations pending"
@@ -90,7 +91,8 @@ def wanted_migrations() -> frozenset[tuple[str, str]]:
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
-def _parameters() -> dict[str, object]:
+def parameters() -> dict[str, Any]:
+    """How to reach the database without the pool: for probes, with short time limits."""
     given = connections[DEFAULT_DB_ALIAS].get_connection_params()
     known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
     return {name: given[name] for name in known if name in given} | {

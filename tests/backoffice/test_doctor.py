@@ -1,0 +1,71 @@
+"""The doctor and the two probes, against the suite's own services."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+
+from backoffice import embedded, health
+
+
+def findings() -> dict[str, dict[str, str]]:
+    out = StringIO()
+    with pytest.raises(SystemExit):  # the suite's PostgreSQL runs without fsync, which is wrong anywhere else
+        call_command("doctor", "--json", stdout=out)
+    return {finding["subject"]: finding for finding in json.loads(out.getvalue())}
+
+
+@pytest.mark.django_db
+def test_the_doctor_finds_what_works_and_what_does_not() -> None:
+    found = findings()
+    assert found["python"]["state"] == found["migrations"]["state"] == found["valkey"]["state"] == "ok"
+    assert found["postgres"]["state"] == "wrong"
+    assert "fsync off" in found["postgres"]["text"]
+
+
+@pytest.mark.django_db
+def test_the_doctor_says_what_to_do_without_valkey(settings: Any) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    assert "REDIS_URL" in findings()["valkey"]["text"]
+
+
+@pytest.mark.django_db
+def test_ready_means_that_the_database_answers_and_is_migrated(client: Client) -> None:
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+
+
+@pytest.mark.django_db
+def test_code_newer_than_its_database_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "wanted_migrations", lambda: frozenset({("backoffice", "9999_from_tomorrow")}))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["database"] == "migrations pending"
+
+
+@pytest.mark.django_db
+def test_without_valkey_we_are_ready_and_say_degraded(client: Client, settings: Any) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+
+
+def test_without_a_database_we_are_alive_and_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {"host": "127.0.0.1", "port": embedded.free_port(), "connect_timeout": 2}
+    monkeypatch.setattr(health, "parameters", lambda: nowhere)
+    assert client.get("/livez").status_code == 200
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "unavailable", "checks": {"database": "unreachable", "valkey": "ok"}}
+
+
+@pytest.mark.django_db
+def test_a_probe_by_an_address_that_is_no_host_of_the_site_is_answered(client: Client, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["admin.example.org"]
+    assert client.get("/readyz", headers={"host": "10.1.2.3:8000"}).status_code == 200
+    assert client.get("/admin/login/", headers={"host": "10.1.2.3:8000"}).status_code == 400

@@ -1,0 +1,46 @@
+"""The stack that other tests stand on: what it promises them."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import live
+
+pytestmark = pytest.mark.services
+
+
+def readyz(stack: live.Stack) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{stack.url}/readyz", timeout=10) as answer:
+        return dict(json.load(answer))
+
+
+def test_a_killed_web_process_comes_back_on_the_same_address(stack: live.Stack) -> None:
+    before = stack.url
+    stack.kill_web()
+    assert not stack.is_ready()
+    stack.start_web()
+    assert stack.url == before
+    assert readyz(stack)["status"] == "ok"
+
+
+def test_without_valkey_the_site_is_degraded_but_ready(stack: live.Stack) -> None:
+    if stack.valkey is None:
+        pytest.skip("REDIS_URL names a server that is not ours to stop")
+    stack.valkey.kill()
+    assert readyz(stack) == {"status": "degraded", "checks": {"database": "ok", "valkey": "unreachable"}}
+
+
+def test_there_is_a_login_for_each_role(stack: live.Stack) -> None:
+    assert {role for (role,) in stack.query("SELECT role FROM staff")} == set(live.ROLES)
+
+
+@pytest.mark.browser
+def test_a_person_signs_in_in_a_real_browser(new_page: Callable[..., Any]) -> None:
+    page = new_page("agent")
+    assert page.url.endswith("/admin/")
+    assert page.get_by_text("agent").count() > 0

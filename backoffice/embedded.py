@@ -155,6 +155,10 @@ class Service:
         self.log = self.folder / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
+    def start(self) -> None:
+        """Return when it answers."""
+        raise NotImplementedError
+
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None

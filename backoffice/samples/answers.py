@@ -85,12 +85,12 @@ def _email(_field: JsonDict, person: Respondent) -> str:
     return person.who.email
 
 
-def _phone(_field: JsonDict, person: Respondent) -> str:
-    """From ranges that the United Kingdom, France and North America keep for fiction."""
+def _phone(field: JsonDict, person: Respondent) -> str:
+    """From ranges that France, the United Kingdom and North America keep for fiction."""
     number = person.rng.randint(0, 99)
-    return person.rng.choice(
-        (f"+44 20 7946 0{900 + number % 100:03}", f"+33 1 99 00 12 {number:02}", f"+1 202 555 01{number:02}")
-    )
+    if field["id"] == "telephone":
+        return f"+33 1 99 00 12 {number:02}"
+    return person.rng.choice((f"+44 20 7946 0{900 + number}", f"+1 202 555 01{number:02}"))
 
 
 def _url(_field: JsonDict, person: Respondent) -> str:

@@ -46,7 +46,8 @@ def rows(**labels: str) -> list[JsonDict]:
     return [{"id": id, "label": label} for id, label in labels.items()]
 
 
-SEASONS: Final = {"en": ("spring", "summer", "autumn", "winter"), "fr": ("printemps", "été", "automne", "hiver")}
+# From December on, three months each.
+SEASONS: Final = {"en": ("winter", "spring", "summer", "autumn"), "fr": ("hiver", "printemps", "été", "automne")}
 
 AGREE = ("Strongly disagree", "Disagree", "Neutral", "Agree", "Strongly agree")
 ACCORD = ("Pas du tout d'accord", "Plutôt pas d'accord", "Sans avis", "Plutôt d'accord", "Tout à fait d'accord")

@@ -134,6 +134,18 @@ def test_completion_times_are_log_normal_and_now_and_then_unknown() -> None:
     assert 60 < median < mean < 3 * median
 
 
+def test_a_title_names_the_season_the_form_was_made_in() -> None:
+    months = {"winter": {12, 1, 2}, "hiver": {12, 1, 2}, "summer": {6, 7, 8}, "été": {6, 7, 8}}
+    months |= {"spring": {3, 4, 5}, "printemps": {3, 4, 5}, "autumn": {9, 10, 11}, "automne": {9, 10, 11}}
+    named = [
+        (found[1], draft.create.created_at.month)
+        for draft in drafts(world(forms=400), "form")
+        if (found := re.search(r" – (\S+) \d{4}$", draft.create.title))
+    ]
+    assert len(named) > 100
+    assert [pair for pair in named if pair[1] not in months[pair[0]]] == []
+
+
 def test_a_few_forms_get_most_of_the_answers() -> None:
     popular = Counter(str(draft.create.form_id) for draft in drafts(world(submissions=3000), "submission"))
     top = sum(number for _, number in popular.most_common(26))

@@ -7,3 +7,6 @@ from django.utils.translation import gettext_lazy as _
 class EventsConfig(AppConfig):
     name = "events"
     verbose_name = _("Event store")
+
+    def ready(self) -> None:
+        from events import checks  # noqa: F401, PLC0415 - registers itself, once the apps are there

@@ -1,0 +1,100 @@
+"""The order of the log rests on a few facts about the database. Where one does not hold, say so before it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError, connection
+
+SEQUENCE = """
+select increment_by, cache_size, cycle from pg_sequences
+ where schemaname = current_schema() and sequencename = 'events_position_seq'
+"""
+
+TRIGGERS = """
+select w.name from unnest(array['floor_guard', 'append_only', 'no_truncate']) w(name)
+ where to_regclass('events_event') is not null and not exists (
+       select 1 from pg_trigger t
+        where t.tgrelid = to_regclass('events_event') and t.tgname = w.name and t.tgenabled = 'A')
+"""
+
+PARTITIONS = """
+select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+ where i.inhparent = to_regclass('events_event') and (
+       select count(*) from pg_trigger t
+        where t.tgrelid = c.oid and t.tgenabled = 'A'
+          and t.tgname in ('no_truncate', 'through_the_log', 'append_only')) < 3
+"""
+
+ROOM = """
+select max((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''(\\d+)''\\)'))[1]::bigint)
+       - coalesce(pg_sequence_last_value('events_position_seq'), 0)
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = to_regclass('events_event')
+"""
+
+LOW_ROOM = 2_000_000
+
+
+@register(Tags.database)
+def check_order(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """`manage.py check --database default`, and part of every `migrate`."""
+    if not kwargs.get("databases"):
+        return []
+    try:
+        return list(_messages())
+    except DatabaseError:
+        return []  # not migrated yet, or not reachable: other checks say that better
+
+
+def _messages() -> Iterable[CheckMessage]:
+    isolation = settings.DATABASES["default"].get("OPTIONS", {}).get("isolation_level")
+    if isolation is not None and int(isolation) != 2:
+        yield Error(
+            "The log must be read in READ COMMITTED: with one snapshot for all statements, events would be skipped.",
+            hint="Remove isolation_level from the database's OPTIONS.",
+            id="events.E003",
+        )
+    with connection.cursor() as cursor:
+        yield from _sequence(cursor)
+        yield from _triggers(cursor)
+        yield from _room(cursor)
+
+
+def _sequence(cursor: Any) -> Iterable[CheckMessage]:
+    cursor.execute(SEQUENCE)
+    found = cursor.fetchone()
+    if found is not None and tuple(found) != (1, 1, False):
+        yield Error(
+            "The sequence of positions must have increment 1, cache 1 and no cycle: its order is what readers rely on.",
+            hint="alter sequence events_position_seq increment 1 cache 1 no cycle",
+            id="events.E001",
+        )
+
+
+def _triggers(cursor: Any) -> Iterable[CheckMessage]:
+    for statement in (TRIGGERS, PARTITIONS):
+        cursor.execute(statement)
+        for (name,) in cursor.fetchall():
+            yield Error(
+                f"A guard of the log is missing or not ENABLE ALWAYS: {name}.",
+                hint="See events/sql/triggers.sql and events/sql/partition.function.sql.",
+                id="events.E002",
+            )
+
+
+def _room(cursor: Any) -> Iterable[CheckMessage]:
+    cursor.execute("select to_regclass('events_event') is not null")
+    if not cursor.fetchone()[0]:
+        return
+    cursor.execute(ROOM)
+    left = cursor.fetchone()[0]
+    if left is not None and left < LOW_ROOM:
+        yield Warning(
+            f"The log has room for {left:,} more positions only.",
+            hint="Is Celery beat running? events.tasks.make_room makes partitions ahead of time.",
+            id="events.W001",
+        )

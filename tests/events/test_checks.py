@@ -1,0 +1,51 @@
+"""What the order rests on is checked, and a broken foundation is named."""
+
+from __future__ import annotations
+
+import pytest
+from django.conf import settings
+from django.core import checks
+from django.db import connection
+
+from events.checks import check_order
+
+pytestmark = pytest.mark.django_db
+
+
+def found() -> set[str]:
+    return {message.id for message in check_order(databases=["default"])}
+
+
+def break_with(statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def test_a_migrated_database_passes() -> None:
+    assert found() == set()
+    assert check_order in checks.registry.registry.get_checks(include_deployment_checks=True)
+
+
+def test_a_sequence_that_caches_is_an_error() -> None:
+    break_with("alter sequence events_position_seq cache 20")
+    assert found() == {"events.E001"}
+
+
+def test_a_guard_that_a_restore_would_skip_is_an_error() -> None:
+    break_with("alter table events_event enable trigger floor_guard")
+    assert found() == {"events.E002"}
+
+
+def test_a_partition_without_its_refusals_is_an_error() -> None:
+    break_with("alter table events_event_p000000000001 disable trigger through_the_log")
+    assert found() == {"events.E002"}
+
+
+def test_one_snapshot_for_all_statements_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"]["OPTIONS"], "isolation_level", 3)
+    assert found() == {"events.E003"}
+
+
+def test_a_log_that_runs_out_of_room_warns() -> None:
+    break_with("select setval('events_position_seq', 19000000)")
+    assert found() == {"events.W001"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 from django.utils.translation import gettext_lazy as _
@@ -17,3 +19,8 @@ class BackofficeConfig(AppConfig):
 
 class BackofficeAdminConfig(AdminConfig):
     default_site = "backoffice.admin.site.BackofficeSite"
+
+    def ready(self) -> None:
+        super().ready()
+        # Not from the package itself: making the site imports it, and rooms would be put into a site half made.
+        import_module("backoffice.admin.rooms")

@@ -1,11 +1,200 @@
-"""The admin site itself: its name, its look, who comes in."""
+"""The admin site itself: its name, its navigation, its overview, its search."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
 from django.contrib import admin
-from django.utils.translation import gettext_lazy as _
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from backoffice import access, models, pages
+
+RECENT: Final = 12
+HITS: Final = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Door:
+    """An entry of the navigation: where it leads, who sees it, the key that goes there after `g`."""
+
+    label: str | Promise
+    url_name: str
+    icon: str
+    group: str | Promise
+    opens: Callable[[Any], bool]
+    key: str = ""
+
+
+def _sees(category: str) -> Callable[[Any], bool]:
+    return lambda staff: access.may(staff, "view", category)
+
+
+_RECORDS, _RUNNING = gettext_lazy("Records"), gettext_lazy("Running")
+
+# Everything the side shows, in order; a room that is built later adds its line.
+NAVIGATION: list[Door] = [
+    Door(label=gettext_lazy("Overview"), url_name="admin:index", icon="overview", group="", opens=bool, key="h"),
+    Door(
+        label=gettext_lazy("Users"),
+        url_name="admin:backoffice_user_changelist",
+        icon="users",
+        group=_RECORDS,
+        opens=_sees("user"),
+        key="u",
+    ),
+    Door(
+        label=gettext_lazy("Forms"),
+        url_name="admin:backoffice_form_changelist",
+        icon="forms",
+        group=_RECORDS,
+        opens=_sees("form"),
+        key="f",
+    ),
+    Door(
+        label=gettext_lazy("Submissions"),
+        url_name="admin:backoffice_submission_changelist",
+        icon="submissions",
+        group=_RECORDS,
+        opens=_sees("submission"),
+        key="s",
+    ),
+    Door(
+        label=gettext_lazy("Settings"),
+        url_name="admin:backoffice_setting_changelist",
+        icon="settings",
+        group=_RUNNING,
+        opens=_sees("setting"),
+        key="t",
+    ),
+    Door(
+        label=gettext_lazy("Events"),
+        url_name="admin:events_storedevent_changelist",
+        icon="events",
+        group=_RUNNING,
+        opens=_sees("event"),
+        key="e",
+    ),
+    Door(
+        label=gettext_lazy("Staff"),
+        url_name="admin:backoffice_staff_changelist",
+        icon="staff",
+        group=_RUNNING,
+        opens=lambda staff: access.role_of(staff) == "admin",
+        key="a",
+    ),
+]
 
 
 class BackofficeSite(admin.AdminSite):
-    site_header = site_title = _("FormEase backoffice")
-    index_title = _("Overview")
+    site_header = site_title = gettext_lazy("FormEase backoffice")
+    index_title = gettext_lazy("Overview")
+    index_template = "admin/backoffice/overview.html"
+    enable_nav_sidebar = False
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        own: list[URLResolver | URLPattern] = [path("search/", self.admin_view(self.search), name="search")]
+        return own + super().get_urls()
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return super().each_context(request) | {
+            "doors": doors(request),
+            "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
+        }
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The overview: numbers that are cheap, and the last events as they come."""
+        from backoffice.admin import log, stamps  # noqa: PLC0415 - they need the apps to be ready
+
+        stamp = stamps.now()
+        context = {"stamp": stamp, "figures": _figures(request.user), "rows": log.latest(request.user, RECENT)}
+        return super().index(request, context | (extra_context or {}))  # type: ignore[return-value]
+
+    def search(self, request: HttpRequest) -> HttpResponse:
+        """Records of all kinds at once; `?fragment=1` is what the command bar shows."""
+        words = request.GET.get("q", "").strip()[:200]
+        context = {
+            **self.each_context(request),
+            "title": _("Search"),
+            "q": words,
+            "groups": _hits(words, request.user) if words else [],
+        }
+        part = "results" if request.GET.get("fragment") else "search"
+        return TemplateResponse(request, f"admin/backoffice/{part}.html", context)
+
+
+def doors(request: HttpRequest) -> list[dict[str, Any]]:
+    """The navigation for this person, in groups; what is not built or not theirs is left out."""
+    groups: list[dict[str, Any]] = []
+    for door in NAVIGATION:
+        try:
+            url = reverse(door.url_name)
+        except NoReverseMatch:
+            continue
+        if not request.user.is_authenticated or not door.opens(request.user):
+            continue
+        here = request.path == url if door.url_name == "admin:index" else request.path.startswith(url)
+        if not groups or groups[-1]["label"] != door.group:
+            groups.append({"label": door.group, "doors": []})
+        groups[-1]["doors"].append({"door": door, "url": url, "here": here})
+    return groups
+
+
+def _figures(staff: Any) -> list[dict[str, Any]]:
+    """How many there are of each, counted no further than the lists count, and how many came in a day."""
+    from backoffice.admin.resources import FORMS, SUBMISSIONS, USERS  # noqa: PLC0415
+
+    day = timezone.now() - timedelta(days=1)
+    figures = []
+    for resource in (USERS, FORMS, SUBMISSIONS):
+        if access.may(staff, "view", resource.category):
+            living = pages.matching(resource.name)
+            total, exact = pages.total_of(living)
+            fresh, fresh_exact = pages.total_of(living.filter(created_at__gte=day))
+            figures.append(
+                {
+                    "resource": resource,
+                    "label": resource.model._meta.verbose_name_plural,
+                    "url": reverse(resource.url("changelist")),
+                    "total": total,
+                    "exact": exact,
+                    "fresh": fresh,
+                    "fresh_exact": fresh_exact,
+                }
+            )
+    return figures
+
+
+def _hits(words: str, staff: Any) -> list[dict[str, Any]]:
+    from backoffice.admin import lists  # noqa: PLC0415
+    from backoffice.admin.resources import RESOURCES  # noqa: PLC0415
+
+    groups: list[dict[str, Any]] = []
+    for resource in RESOURCES.values():
+        if not access.may(staff, "view", resource.category):
+            continue
+        if resource.category == "submission" and not _is_id(words):
+            continue  # found through their form
+        hidden = access.hidden_fields(staff, resource.category)
+        page = pages.page(resource.name, search=words, limit=HITS, hidden=hidden, count=False)
+        rows: Sequence[dict[str, Any]] = lists.decorated(resource, page.items, staff)
+        if rows:
+            groups.append({"resource": resource, "rows": rows, "more": page.has_next})
+    return groups
+
+
+def _is_id(words: str) -> bool:
+    try:
+        uuid.UUID(words)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,52 @@
+"""Who somebody is, in words: actors of events, owners of forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from backoffice import access, models
+from events.types import RecordedEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who wrote an event. `name` is what was written down then, so that it outlives the login."""
+
+    ref: str
+    name: str
+    kind: str
+
+
+def actor(ref: str, name: str | None = None) -> Actor:
+    """``staff:7``, ``key:<id>``, ``command:<name>``, ``system`` as somebody."""
+    kind, _colon, key = ref.partition(":")
+    words = {
+        "system": _("FormEase"),
+        "anonymous": _("Somebody not signed in"),
+        "command": _("Command %(name)s") % {"name": key},
+        "key": _("API key %(name)s") % {"name": key},
+        "staff": _("Staff %(name)s") % {"name": key},
+    }
+    return Actor(ref, name or words.get(kind, ref), kind)
+
+
+def author(event: RecordedEvent) -> Actor:
+    return actor(event.actor, event.metadata.get("actor_name"))
+
+
+def authors(events: Iterable[RecordedEvent]) -> list[Actor]:
+    """Everybody who wrote one of these, each once, in order."""
+    return list({found.ref: found for found in map(author, events)}.values())
+
+
+def user_label(user: models.User | None, staff: Any) -> str:
+    """A customer as this person may see them: the name, else the address if it is not hidden from them."""
+    if user is None:
+        return _("Unknown user")
+    if full := user.get_full_name():
+        return full
+    return _("Unnamed user") if "email" in access.hidden_fields(staff, "user") else user.email

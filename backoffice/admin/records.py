@@ -1,0 +1,408 @@
+"""One record: see, add, change, delete, bring back. Every write is a command; nothing typed is ever lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from backoffice import access, models
+from backoffice.admin import diffs, inputs, panels, people, stamps
+from backoffice.admin.resources import Resource
+from events import aggregate, commands, conflicts, errors, snapshots, store, types
+from events.conflicts import values
+
+if TYPE_CHECKING:
+    from backoffice.admin.base import RecordAdmin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clash:
+    """One field that two people changed: what it was, what they made of it, what is kept of yours."""
+
+    label: str
+    name: str
+    base: str
+    theirs: str
+    mine: str
+    who: str
+    when: Any
+    why: str | None
+
+
+def stream_of(room: RecordAdmin, key: Any) -> str:
+    return types.stream_name(room.resource.category, key)
+
+
+# -- see and change -------------------------------------------------------------------------------------------------
+
+
+def change(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
+    """The record's page; a POST saves what was changed on it."""
+    room.demand(request)
+    stamp, row = stamps.now(), room.found(key)
+    state, version = snapshots.state_dict(stream_of(room, row.pk))
+    if request.method == "POST":
+        room.demand(request, room.resource.update)
+        return _save(room, request, row, stamp)
+    form = _form(room, request, row, state, version)
+    return _page(room, request, row, stamp, form, version)
+
+
+def _form(
+    room: RecordAdmin, request: HttpRequest, row: Any, state: Mapping[str, Any], version: int
+) -> inputs.RecordForm | None:
+    """The form over the state, or None where this person only reads."""
+    may_edit = room.allows(request, room.resource.update) and not getattr(row, "deleted_at", None)
+    if not may_edit or room.resource.form is None:
+        return None
+    return room.resource.form(staff=request.user, base=state, initial={**state, "base_version": version})
+
+
+def _save(room: RecordAdmin, request: HttpRequest, row: Any, stamp: stamps.Stamp) -> HttpResponse:
+    """1 the base from the store, never from the client  2 what differs from it  3 the command  4 its verdict."""
+    stream = stream_of(room, row.pk)
+    opened = number(request.POST.get("base_version"))
+    base, version = snapshots.state_dict(stream, opened)
+    form = room.resource.form(request.POST, staff=request.user, base=base, initial=base)  # type: ignore[misc]
+    if not form.is_valid():
+        return _page(room, request, row, stamp, form, version, status=422)
+    changed = form.changed()
+    if not changed:
+        messages.info(request, _("Nothing was changed."))
+        return HttpResponseRedirect(request.path)
+    try:
+        result = send(request, room.resource.update or "", str(row.pk), changed, form, version)
+    except errors.Conflict as conflict:
+        return _conflict(room, request, row, stamp, form, conflict)
+    except errors.EventsError as error:
+        _explain(form, error)
+        return _page(room, request, row, stamp, form, version, status=error.status)
+    _say(request, result, version)
+    return HttpResponseRedirect(request.path)
+
+
+def send(
+    request: HttpRequest,
+    name: str,
+    key: str,
+    data: Mapping[str, Any],
+    form: inputs.RecordForm,
+    base_version: int | None,
+) -> commands.Result:
+    """Dispatch a command as the person of the request.
+
+    A page brought back with the browser's Back button carries an id that was used: what it asks for now is another
+    command, so it gets an id of its own.
+    """
+    command = types.Command(
+        id=form.cleaned_data.get("command_id") or types.new_id(),
+        key=key,
+        data=types.decode_command(name, data),
+        base_version=base_version,
+        reason=form.cleaned_data.get("reason") or None,
+    )
+    if access.may_command(request.user, command):
+        raise PermissionDenied
+    try:
+        return commands.dispatch(command)
+    except errors.IdempotencyKeyReused:
+        return commands.dispatch(msgspec.structs.replace(command, id=types.new_id()))
+
+
+def number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 19 else None
+
+
+def _explain(form: inputs.RecordForm, error: errors.EventsError) -> None:
+    form.complain(getattr(error, "fields", {}), error.message)
+
+
+def _say(request: HttpRequest, result: commands.Result, base_version: int) -> None:
+    """The verdict, in words."""
+    if result.status == "unchanged":
+        messages.info(request, _("Nothing was changed."))
+        return
+    if result.status == "merged":
+        between = store.read_stream(result.stream, base_version, upto=result.version - len(result.events))
+        names = ", ".join(actor.name for actor in people.authors(between))
+        messages.success(
+            request,
+            _("Saved as version %(version)d, together with what %(names)s changed meanwhile.")
+            % {"version": result.version, "names": names or _("somebody else")},
+        )
+        return
+    messages.success(request, _("Saved as version %(version)d.") % {"version": result.version})
+
+
+# -- when somebody else was faster ----------------------------------------------------------------------------------
+
+
+def _conflict(
+    room: RecordAdmin,
+    request: HttpRequest,
+    row: Any,
+    stamp: stamps.Stamp,
+    form: inputs.RecordForm,
+    conflict: errors.Conflict,
+) -> HttpResponse:
+    """What changed meanwhile, beside the form as it was typed: saving it now is a change of the version of now."""
+    kept = _kept(room.resource, conflict, form.changed())
+    typed = {"base_version": conflict.version, "reason": form.cleaned_data.get("reason", "")}
+    onward = room.resource.form(  # type: ignore[misc]
+        staff=request.user, base=conflict.theirs, initial={**conflict.theirs, **kept, **typed}
+    )
+    between = store.read_stream(conflict.stream, conflict.base_version, upto=conflict.version)
+    clashes = _clashes(room.resource, conflict, between, request.user)
+    return _page(
+        room,
+        request,
+        room.found(str(row.pk)),
+        stamp,
+        onward,
+        conflict.version,
+        status=409,
+        clashes=clashes,
+        clash_names=[clash.name for clash in clashes],
+        clash_values=_input_values(room.resource, request, conflict.theirs, [clash.name for clash in clashes]),
+        clash_authors=people.authors(between),
+        meanwhile=diffs.lines(room.resource.category, conflict.base, conflict.theirs, request.user),
+    )
+
+
+def _kept(resource: Resource, conflict: errors.Conflict, changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sides brought together as far as they go, this person's side wherever they clash."""
+    merged = conflicts.merge(
+        conflict.base, conflict.theirs, conflict.mine, aggregate.of_category(resource.category).policies
+    )
+    try:
+        together = conflicts.resolve(merged, {found.path: "mine" for found in merged.conflicts})
+    except errors.InvalidCommand:
+        return dict(changed)
+    return {name: together.get(name, value) for name, value in changed.items()}
+
+
+def _input_values(
+    resource: Resource, request: HttpRequest, state: Mapping[str, Any], names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """A state as the inputs of its form hold it."""
+    if resource.form is None:
+        return {}
+    form = resource.form(staff=request.user, base=state, initial=state)
+    return {field.name: field.value() for field in form.record_fields if names is None or field.name in names}
+
+
+def _clashes(
+    resource: Resource, conflict: errors.Conflict, between: Sequence[types.RecordedEvent], staff: Any
+) -> list[Clash]:
+    seen = access.redact(staff, resource.category, {values.steps(path)[0]: path for path in conflict.fields})
+    found = []
+    for name in seen:
+        author = next((event for event in reversed(between) if name in event.data), between[-1] if between else None)
+        sides = {
+            side: diffs.shown(resource, name, getattr(conflict, side).get(name)) for side in ("base", "theirs", "mine")
+        }
+        found.append(
+            Clash(
+                label=resource.label(name),
+                name=name,
+                who=people.author(author).name if author else "",
+                when=author.recorded_at if author else None,
+                why=author.reason if author else None,
+                **sides,
+            )
+        )
+    return found
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+
+def _page(
+    room: RecordAdmin,
+    request: HttpRequest,
+    row: Any,
+    stamp: stamps.Stamp,
+    form: inputs.RecordForm | None,
+    version: int,
+    *,
+    status: int = 200,
+    **more: Any,
+) -> HttpResponse:
+    resource = room.resource
+    context = {
+        **room.admin_site.each_context(request),
+        **panels.record(resource, row, request.user),
+        "title": panels.name_of(resource, row, request.user),
+        "resource": resource,
+        "room": room,
+        "row": row,
+        "form": form,
+        "version": version,
+        "stamp": stamp,
+        "topic": f"{resource.record_topic}:{row.pk}" if resource.record_topic else resource.topic,
+        "stream": stream_of(room, row.pk),
+        "can_delete": room.has_delete_permission(request) and not getattr(row, "deleted_at", None),
+        "can_restore": bool(getattr(row, "deleted_at", None)) and room.allows(request, resource.restore),
+        "opts": room.model._meta,
+        **more,
+    }
+    return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
+
+
+def live(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
+    """The record of now for a page that is open: values as its inputs hold them, and what changed since `?since=`."""
+    room.demand(request)
+    resource, stamp, row = room.resource, stamps.now(), room.found(key)
+    stream = stream_of(room, row.pk)
+    state, version = snapshots.state_dict(stream)
+    since = number(request.GET.get("since")) or version
+    between = store.read_stream(stream, since, limit=50)
+    context = {**panels.record(resource, row, request.user), "resource": resource, "row": row, "version": version}
+    answer = {
+        "version": version,
+        "position": stamp.position,
+        "deleted": bool(getattr(row, "deleted_at", None)),
+        "name": panels.name_of(resource, row, request.user),
+        "values": _input_values(resource, request, state),
+        "changes": [_told(resource, event, request.user) for event in between],
+        "aside": render_to_string("admin/backoffice/meta.html", context, request),
+    }
+    response = JsonResponse(answer)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _told(resource: Resource, event: types.RecordedEvent, staff: Any) -> dict[str, Any]:
+    names = access.redact(staff, resource.category, event.data)
+    return {
+        "version": event.version,
+        "who": people.author(event).name,
+        "actor": event.actor,
+        "reason": event.reason,
+        "type": event.type,
+        "fields": {name: resource.label(name) for name in names},
+    }
+
+
+# -- add ------------------------------------------------------------------------------------------------------------
+
+
+def add(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
+    """A new record. Its id is drawn with the empty form, so that a double click makes one record."""
+    resource = room.resource
+    room.demand(request, resource.create)
+    if resource.add_form is None or resource.create is None:
+        raise PermissionDenied
+    if request.method != "POST":
+        initial = {name: request.GET[name] for name in ("user_id", "key") if name in request.GET}
+        form = resource.add_form(staff=request.user, initial={"fields": [], **initial})
+        return _add_page(room, request, form)
+    form = resource.add_form(request.POST, staff=request.user)
+    if not form.is_valid():
+        return _add_page(room, request, form, status=422)
+    data = form.changed()
+    key = data.pop("key", None) or str(form.cleaned_data["command_id"] or types.new_id())
+    try:
+        result = send(request, resource.create, key, data, form, _unborn(room, key))
+    except errors.EventsError as error:
+        _explain(form, error)
+        return _add_page(room, request, form, status=error.status)
+    messages.success(request, _("%(kind)s was added.") % {"kind": resource.singular})
+    return HttpResponseRedirect(reverse(resource.url("change"), args=[types.key_of(result.stream)]))
+
+
+def _unborn(room: RecordAdmin, key: str) -> int | None:
+    """A setting is made and changed by one command: say that there is none yet."""
+    if room.resource.category != "setting":
+        return None
+    if models.Setting.objects.filter(pk=key).exists():
+        raise errors.InvalidCommand(fields={"key": _("There is already a setting of this name.")})
+    return store.version_of(stream_of(room, key))
+
+
+def _add_page(room: RecordAdmin, request: HttpRequest, form: inputs.RecordForm, status: int = 200) -> HttpResponse:
+    context = {
+        **room.admin_site.each_context(request),
+        "title": room.resource.add_label,
+        "resource": room.resource,
+        "room": room,
+        "form": form,
+        "opts": room.model._meta,
+    }
+    return TemplateResponse(request, "admin/backoffice/add.html", context, status=status)
+
+
+# -- delete and bring back ------------------------------------------------------------------------------------------
+
+
+class ReasonForm(inputs.RecordForm):
+    """No fields but why."""
+
+
+def delete(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
+    """Asks, with the record in view; refused when it changed since it was asked."""
+    room.demand(request, room.resource.delete)
+    row = room.found(key)
+    state, version = snapshots.state_dict(stream_of(room, row.pk))
+    if request.method != "POST":
+        return _delete_page(room, request, row, ReasonForm(staff=request.user, initial={"base_version": version}))
+    form = ReasonForm(request.POST, staff=request.user)
+    if not form.is_valid():
+        return _delete_page(room, request, row, form, status=422)
+    try:
+        send(request, room.resource.delete or "", str(row.pk), {}, form, form.cleaned_data["base_version"])
+    except errors.Conflict as conflict:
+        again = ReasonForm(
+            staff=request.user, initial={"base_version": version, "reason": form.cleaned_data.get("reason", "")}
+        )
+        meanwhile = diffs.lines(room.resource.category, conflict.base, state, request.user)
+        return _delete_page(room, request, row, again, status=409, meanwhile=meanwhile)
+    except errors.EventsError as error:
+        _explain(form, error)
+        return _delete_page(room, request, row, form, status=error.status)
+    messages.success(request, _("%(kind)s was deleted.") % {"kind": room.resource.singular})
+    return HttpResponseRedirect(room.list_url)
+
+
+def _delete_page(
+    room: RecordAdmin, request: HttpRequest, row: Any, form: inputs.RecordForm, status: int = 200, **more: Any
+) -> HttpResponse:
+    name = panels.name_of(room.resource, row, request.user)
+    context = {
+        **room.admin_site.each_context(request),
+        "title": _("Delete %(name)s?") % {"name": name},
+        "name": name,
+        "resource": room.resource,
+        "room": room,
+        "row": row,
+        "form": form,
+        "opts": room.model._meta,
+        **more,
+    }
+    return TemplateResponse(request, "admin/backoffice/delete.html", context, status=status)
+
+
+def restore(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
+    """Bring a deleted record back (POST)."""
+    room.demand(request, room.resource.restore)
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    row = room.found(key)
+    form = ReasonForm(request.POST, staff=request.user)
+    form.is_valid()
+    try:
+        send(request, room.resource.restore or "", str(row.pk), {}, form, None)
+        messages.success(request, _("%(kind)s was brought back.") % {"kind": room.resource.singular})
+    except errors.EventsError as error:
+        messages.error(request, " ".join([error.message, *getattr(error, "fields", {}).values()]))
+    return HttpResponseRedirect(reverse(room.resource.url("change"), args=[row.pk]))

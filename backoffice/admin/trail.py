@@ -1,0 +1,126 @@
+"""A record's past as entries to read: who, when, why, and what it changed, as this person may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from django.utils.translation import gettext_lazy as _
+
+from backoffice.admin import diffs, people
+from events import aggregate, snapshots, store, types
+from events.types import RecordedEvent
+
+PAGE: Final = 30
+TOGETHER_CAP: Final = 50
+
+# What an event did, in a word, and the sign beside it.
+VERBS: Final = {
+    "created": (_("created"), "plus"),
+    "received": (_("received"), "plus"),
+    "updated": (_("changed"), "edit"),
+    "changed": (_("set"), "edit"),
+    "deleted": (_("deleted"), "trash"),
+    "removed": (_("removed"), "trash"),
+    "restored": (_("brought back"), "restore"),
+    "role_changed": (_("given another role"), "staff"),
+    "password_changed": (_("given a new password"), "key"),
+    "deactivated": (_("deactivated"), "close"),
+    "reactivated": (_("reactivated"), "restore"),
+    "logged_out": (_("signed out"), "logout"),
+    "session_revoked": (_("signed out elsewhere"), "logout"),
+}
+
+TOGETHER = """
+select wanted.id, (select count(*) from (
+           select 1 from events_event where correlation_id = wanted.id limit %s) few)
+  from unnest(%s::uuid[]) as wanted(id)
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One version. `concealed`: something changed that this person may not see. `together`: how many events share the
+    request (capped)."""
+
+    event: RecordedEvent
+    actor: people.Actor
+    verb: Any
+    icon: str
+    lines: Sequence[diffs.Line]
+    concealed: bool
+    together: int = 1
+
+    @property
+    def version(self) -> int:
+        return self.event.version
+
+    @property
+    def version_before(self) -> int:
+        return self.version - 1
+
+    @property
+    def version_after(self) -> int:
+        return self.version + 1
+
+    @property
+    def together_others(self) -> int:
+        return self.together - 1
+
+
+def latest(stream: str, staff: Any, limit: int) -> list[Entry]:
+    """The newest versions, newest first."""
+    return entries(stream, store.version_of(stream), staff, limit)
+
+
+def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry]:
+    """Versions up to `upto`, newest first. Each is compared with the state right before it."""
+    after = max(0, upto - limit)
+    events = store.read_stream(stream, after, upto=upto)
+    category = types.category_of(stream)
+    record = aggregate.of_category(category)
+    state = snapshots.state(stream, after)[0] if after else record.initial()
+    together = _together([event.correlation_id for event in events])
+    found = []
+    for event in events:
+        before, state = state, record.evolve(state, event.event)
+        lines = _lines(category, event, record.dump(before), record.dump(state), staff)
+        found.append(entry(event, lines, together.get(event.correlation_id, 1)))
+    return found[::-1]
+
+
+def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) -> Entry:
+    verb, icon = verb_of(event.type)
+    changing = event.type.endswith((".updated", ".changed"))
+    return Entry(
+        event=event,
+        actor=people.author(event),
+        verb=verb,
+        icon=icon,
+        lines=lines,
+        concealed=changing and not lines,
+        together=together,
+    )
+
+
+def verb_of(event_type: str) -> tuple[Any, str]:
+    """What an event did, in a word, and the icon for it."""
+    word = event_type.partition(".")[2]
+    return VERBS.get(word, (word.replace("_", " "), "events"))
+
+
+def _lines(
+    category: str, event: RecordedEvent, before: dict[str, Any], after: dict[str, Any], staff: Any
+) -> list[diffs.Line]:
+    if event.version == 1:
+        return diffs.beginning(category, after, staff)
+    if event.type.endswith((".deleted", ".restored", ".removed")):
+        return []
+    return diffs.lines(category, before, after, staff)
+
+
+def _together(ids: Sequence[UUID | None]) -> dict[UUID | None, int]:
+    wanted = list({key for key in ids if key})
+    return dict(store.query(TOGETHER, (TOGETHER_CAP, wanted))) if wanted else {}

@@ -1,0 +1,133 @@
+"""Small things that templates draw: icons, initials, relative times."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from datetime import datetime
+from typing import Any, Final
+
+from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+register = template.Library()
+
+# name -> paths of a 24x24 icon drawn with strokes
+ICONS: Final = {
+    "overview": '<path d="M4 13h6V4H4zM14 20h6V11h-6zM4 20h6v-3H4zM14 7h6V4h-6z"/>',
+    "users": '<circle cx="9" cy="8" r="3.5"/><path d="M2.5 20c.6-3.6 3.2-5.5 6.5-5.5s5.9 1.9 6.5 5.5M16 4.8a3.5 3.5 0 0 1 0 6.4M18 15c1.9.8 3.100 2.500 3.500 5"/>',
+    "forms": '<rect x="4" y="3" width="16" height="18" rx="2.500"/><path d="M8 8h8M8 12h8M8 16h4"/>',
+    "submissions": '<path d="M4 13.500 6.800 5.200A2 2 0 0 1 8.700 4h6.600a2 2 0 0 1 1.900 1.200L20 13.500V18a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2z"/><path d="M4 13.500h4.500l1.200 2.500h4.600l1.200-2.500H20"/>',
+    "settings": '<path d="M4 7h9M17 7h3M4 17h3M11 17h9"/><circle cx="15" cy="7" r="2"/><circle cx="9" cy="17" r="2"/>',
+    "events": '<path d="M3 12h4l2.500-7 5 14 2.500-7h4"/>',
+    "staff": '<path d="M12 3 5 6v5.500c0 4.300 2.900 7.600 7 9.500 4.100-1.900 7-5.200 7-9.500V6z"/><path d="m9 12 2.200 2.200L15.200 10"/>',
+    "search": '<circle cx="11" cy="11" r="6.500"/><path d="m20 20-4.300-4.300"/>',
+    "plus": '<path d="M12 5v14M5 12h14"/>',
+    "edit": '<path d="M4 20h4L19 9l-4-4L4 16z"/>',
+    "trash": '<path d="M4 7h16M9 7V4h6v3M6.500 7l1 13h9l1-13"/>',
+    "restore": '<path d="M4 9h10a5.500 5.500 0 0 1 0 11H8"/><path d="M8 5 4 9l4 4"/>',
+    "history": '<circle cx="12" cy="12" r="8.500"/><path d="M12 7v5l3.500 2"/>',
+    "left": '<path d="m14.500 6-6 6 6 6"/>',
+    "right": '<path d="m9.500 6 6 6-6 6"/>',
+    "up": '<path d="m6 14.500 6-6 6 6"/>',
+    "down": '<path d="m6 9.500 6 6 6-6"/>',
+    "close": '<path d="M6 6l12 12M18 6 6 18"/>',
+    "check": '<path d="m5 12.500 4.500 4.500L19 7.500"/>',
+    "alert": '<path d="M12 4 2.800 20h18.400z"/><path d="M12 10v4.500M12 17.200v.1"/>',
+    "info": '<circle cx="12" cy="12" r="8.500"/><path d="M12 11v5M12 8v.1"/>',
+    "merge": '<circle cx="6" cy="5" r="2"/><circle cx="6" cy="19" r="2"/><circle cx="18" cy="12" r="2"/><path d="M6 7v10M6 8c.5 3 4 4 10 4"/>',
+    "keyboard": '<rect x="2.500" y="6" width="19" height="12" rx="2"/><path d="M6 10h.1M10 10h.1M14 10h.1M18 10h.1M7 14h10"/>',
+    "logout": '<path d="M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h9"/>',
+    "key": '<circle cx="8" cy="15" r="4"/><path d="m11 12 8-8M16 7l2.500 2.500"/>',
+    "external": '<path d="M14 4h6v6M20 4l-9 9M18 14v5H5V6h5"/>',
+    "grip": '<path d="M9 6h.1M15 6h.1M9 12h.1M15 12h.1M9 18h.1M15 18h.1"/>',
+    "compare": '<path d="M12 3v18M4 8h4M4 12h4M4 16h4M16 8h4M16 12h4M16 16h4"/>',
+    "globe": '<circle cx="12" cy="12" r="8.500"/><path d="M3.500 12h17M12 3.500c5 5.500 5 11.500 0 17-5-5.500-5-11.500 0-17z"/>',
+    "more": '<path d="M5 12h.1M12 12h.1M19 12h.1"/>',
+}
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """An icon that takes the text's colour and size; hidden from screen readers."""
+    paths = mark_safe(ICONS[name])  # noqa: S308 - our own constants
+    return format_html('<svg class="icon icon-{}" viewBox="0 0 24 24" aria-hidden="true">{}</svg>', name, paths)
+
+
+@register.filter
+def initials(name: Any) -> str:
+    """Two letters for a name; one where there is one word."""
+    words = str(name or "?").replace("@", " ").replace(".", " ").split()
+    return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper() or "?"
+
+
+@register.filter
+def hue(name: Any) -> int:
+    """One of eight colours, always the same for the same name."""
+    return zlib.crc32(str(name).encode()) % 8
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString:
+    """An instant as “3 min ago” with the exact time behind it; the browser keeps it fresh."""
+    if moment is None:
+        return format_html('<span class="quiet">{}</span>', "–")
+    exact = date_format(timezone.localtime(moment), "DATETIME_FORMAT")
+    return format_html(
+        '<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, _distance(moment)
+    )
+
+
+def _distance(moment: datetime) -> str:
+    seconds = int((timezone.now() - moment).total_seconds())
+    if seconds < 45:
+        return _("just now")
+    if seconds < 45 * 60:
+        minutes = max(1, round(seconds / 60))
+        return ngettext("%(n)d min ago", "%(n)d min ago", minutes) % {"n": minutes}
+    if seconds < 22 * 3600:
+        hours = max(1, round(seconds / 3600))
+        return ngettext("%(n)d h ago", "%(n)d h ago", hours) % {"n": hours}
+    if seconds < 26 * 86400:
+        days = max(1, round(seconds / 86400))
+        return ngettext("%(n)d day ago", "%(n)d days ago", days) % {"n": days}
+    return date_format(timezone.localtime(moment), "DATE_FORMAT")
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A duration in seconds as people say it: 48 s, 3 min 05 s, 2 h 10 min."""
+    if value is None:
+        return "–"
+    whole = round(value)
+    if whole < 60:
+        return _("%(s)d s") % {"s": whole}
+    if whole < 3600:
+        return _("%(m)d min %(s)02d s") % {"m": whole // 60, "s": whole % 60}
+    return _("%(h)d h %(m)02d min") % {"h": whole // 3600, "m": whole % 3600 // 60}
+
+
+@register.filter
+def get(mapping: Any, key: Any) -> Any:
+    """A value out of a dictionary, by a key that is a variable."""
+    return mapping.get(key) if mapping else None
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """A value as JSON laid out for people."""
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+@register.simple_tag(takes_context=True)
+def querystring_without(context: dict[str, Any], *names: str) -> str:
+    """The query of this page without some of its parameters, back on the first page."""
+    query = context["request"].GET.copy()
+    for name in (*names, "cursor"):
+        query.pop(name, None)
+    return str(query.urlencode())

@@ -118,7 +118,7 @@ def read_binary(request: Request, kind: str) -> shapes.CloudEvent:
         given["baseversion"] = int(str(given["baseversion"])[:20])
     if any("\0" in value for value in given.values() if isinstance(value, str)):
         raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
-    return read({**given, "datacontenttype": kind, "data": command_view.as_object(request.data or {})})
+    return read({**given, "datacontenttype": kind, "data": command_view.as_object(request.data)})
 
 
 def _is_json(content_type: str) -> bool:

@@ -58,7 +58,7 @@ def loads(body: bytes) -> Any:
         raise problems.malformed(f"The body is not JSON: {error}.") from None
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise _too_deep()
-    if b"\\u0000" in body and _holds_nul(value):
+    if b"\\u0000" in body and holds_nul(value):
         raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
     return json.loads(body, object_pairs_hook=_without_twins, parse_int=_exact)
 
@@ -97,8 +97,8 @@ def _inside(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
-def _holds_nul(value: Any) -> bool:
+def holds_nul(value: Any) -> bool:
     if isinstance(value, str):
         return "\0" in value
     names = value.keys() if isinstance(value, dict) else ()
-    return any("\0" in name for name in names) or any(_holds_nul(inner) for inner in _inside(value))
+    return any("\0" in name for name in names) or any(holds_nul(inner) for inner in _inside(value))

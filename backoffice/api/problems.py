@@ -120,8 +120,11 @@ def described(error: Exception) -> Problem | None:
 
 def _of_the_store(error: errors.EventsError) -> Problem | None:
     extra: dict[str, Any] = {}
+    detail = error.message
     if isinstance(error, errors.InvalidCommand | errors.IdempotencyKeyReused):
-        extra["errors"] = dict(getattr(error, "fields", None) or {"id": error.message})
+        extra["errors"] = complaints = dict(getattr(error, "fields", None) or {"id": error.message})
+        if type(error) is errors.InvalidCommand:
+            detail = " ".join(f"{field}: {message}" for field, message in complaints.items())
     if isinstance(error, errors.Conflict):
         names = ("stream", "base_version", "version", "base", "theirs", "mine", "fields")
         extra |= {name: getattr(error, name) for name in names}
@@ -130,7 +133,7 @@ def _of_the_store(error: errors.EventsError) -> Problem | None:
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return None
     headers = {"Retry-After": "5"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return Problem(error.status, error.code, error.message, headers=headers, **extra)
+    return Problem(error.status, error.code, detail, headers=headers, **extra)
 
 
 def _of_the_framework(error: exceptions.APIException) -> Problem:

@@ -293,6 +293,17 @@ def test_a_batch_may_change_one_record_several_times_in_order() -> None:
     assert (row.first_name, row.last_name, row.version) == ("Ada", "Lovelace", 3)
 
 
+def test_many_commands_may_make_a_user_and_then_their_form() -> None:
+    owner, form = new_id(), new_id()
+    wanted = [
+        make.command(users.CreateUser(email=f"{owner}@example.org"), owner),
+        make.command(forms.CreateForm(user_id=owner, title="A form"), form),
+        make.command(submissions.ReceiveSubmission(form_id=form, answers={})),
+    ]
+    assert [result.status for result in commands.dispatch_many(wanted)] == ["applied"] * 3
+    assert Submission.objects.get(form_id=form).form.user_id == owner
+
+
 def test_batches_that_share_records_in_opposite_order_do_not_deadlock() -> None:
     keys = [make.user() for _ in range(6)]
 

@@ -18,6 +18,7 @@ from django.db import transaction
 from tqdm import tqdm
 
 from backoffice.api import commands as command_view
+from backoffice.api import parsers
 from events import aggregate, context, errors, projections, signals, store, types
 
 BATCH: Final = 1000
@@ -112,8 +113,9 @@ def parsed(number: int, text: bytes) -> Line:
         aggregate.of_category(category)
         if record.event.partition(".")[0] != category or command_view.checked_key(category, key) != key:
             raise errors.InvalidEvent(f"{record.event} does not belong into a stream called {record.stream!r}")
+        if parsers.holds_nul(record.data):
+            raise errors.InvalidEvent("a text holds the character NUL")
         event = types.decode_event(record.event, record.schema_version, record.data)
-        store.encode(event)
     except (ValueError, msgspec.ValidationError, errors.EventsError) as error:
         said = getattr(error, "fields", None) or error
         raise _wrong(number, str(said)) from None

@@ -1,0 +1,389 @@
+"""Lists and single records: pages, filters, ETags, If-Match, the rate limit."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from backoffice import access, pages
+from backoffice.api import records, shapes, throttles
+from backoffice.models import Form, Staff, User
+from events import store
+from tests import make
+from tests.backoffice import callers
+from tests.backoffice.callers import problem
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def manager() -> callers.Caller:
+    return callers.signed_in("manager")
+
+
+# -- lists ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_of_each() -> None:
+    make.submission(make.form(make.user(first_name="Ada")), question="answer")
+    callers.signed_in("admin").command("setting.set", "limits.uploads", {"value": {"mb": 5}})
+
+
+@pytest.mark.parametrize("role", ["admin", "viewer"])
+@pytest.mark.parametrize(
+    ("path", "page", "item"),
+    [
+        ("users/", shapes.UserPage, shapes.User),
+        ("forms/", shapes.FormPage, shapes.Form),
+        ("submissions/", shapes.SubmissionPage, shapes.Submission),
+        ("settings/", shapes.SettingPage, shapes.Setting),
+    ],
+)
+def test_answers_have_exactly_the_shape_that_is_described(
+    one_of_each: None, role: str, path: str, page: Any, item: Any
+) -> None:
+    if (role, path) == ("viewer", "settings/"):
+        role = "dpo"
+    caller = callers.signed_in(role)
+    content = caller.get(path).content
+    listed = msgspec.json.decode(content, type=page)
+    assert len(listed.items) == 1
+    key = msgspec.json.decode(content)["items"][0][item.__struct_fields__[0]]
+    msgspec.json.decode(caller.get(f"{path}{key}/").content, type=item)
+
+
+def test_what_a_role_may_not_see_is_described_as_possibly_missing() -> None:
+    shape = {"user": shapes.User, "form": shapes.Form, "submission": shapes.Submission, "setting": shapes.Setting}
+    for hidden in access.HIDDEN.values():
+        for category, names in hidden.items():
+            optional = {field.name for field in msgspec.structs.fields(shape[category]) if not field.required}
+            assert names <= optional
+
+
+def test_users_come_with_what_they_have(manager: callers.Caller) -> None:
+    busy, idle = make.user(), make.user()
+    first, second = make.form(busy), make.form(busy)
+    for form in (first, first, second):
+        make.submission(form)
+    old = {"form_id": str(second), "answers": {}, "created_at": "2020-01-01T00:00:00Z"}
+    assert manager.command("submission.receive", uuid.uuid4(), old).status_code == 200
+    gone = make.submission(first)
+    manager.command("submission.delete", gone)
+    manager.command("form.delete", make.form(busy))
+    items = {item["id"]: item for item in manager.get("users/").json()["items"]}
+    names = ("form_count", "submission_count", "recent_submissions")
+    assert [items[str(busy)][name] for name in names] == [2, 4, 3]
+    assert [items[str(idle)][name] for name in names] == [0, 0, 0]
+
+
+def test_a_page_of_users_takes_a_fixed_number_of_statements(
+    manager: callers.Caller, django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(12):
+        make.form(make.user())
+    with django_assert_max_num_queries(6):
+        assert len(manager.get("users/").json()["items"]) == 12
+
+
+def test_pages_follow_each_other_without_gap_or_repetition(manager: callers.Caller) -> None:
+    made = [str(make.user()) for _ in range(7)]
+    seen: list[str] = []
+    info: dict[str, Any] = {"next_cursor": ""}
+    while info["next_cursor"] is not None:
+        answer = manager.get(f"users/?limit=3&cursor={info['next_cursor']}").json()
+        info = answer["page_info"]
+        seen += [item["id"] for item in answer["items"]]
+        make.user()  # newer than all of them: moves nothing
+    assert seen == list(reversed(made))
+    assert (info["has_next_page"], info["has_previous_page"]) == (False, True)
+    back = manager.get(f"users/?limit=3&cursor={info['previous_cursor']}").json()
+    assert [item["id"] for item in back["items"]] == list(reversed(made))[3:6]
+    assert info["total_is_exact"] is True
+
+
+def test_a_page_has_25_rows_unless_asked_and_100_at_most(manager: callers.Caller) -> None:
+    for _ in range(27):
+        make.user()
+    assert len(manager.get("users/").json()["items"]) == 25
+    assert len(manager.get("users/?limit=100").json()["items"]) == 27
+    for limit in ("0", "101", "-1", "x", "", "1.5", "9" * 40, "٣"):
+        assert problem(manager.get(f"users/?limit={limit}"), 400, "invalid_parameter")["parameter"] == "limit"
+
+
+def test_filters_and_search_narrow_a_list(manager: callers.Caller) -> None:
+    ada = make.user(plan="premium", role="owner", first_name="Ada", last_name="Lovelace")
+    make.user(plan="free", first_name="Alan")
+    for query in (
+        "plan=premium",
+        "role=owner",
+        "search=love+ada",
+        f"search={ada}",
+        "search=LOVELACE",
+        "plan=premium&active=false",
+    ):
+        assert [item["id"] for item in manager.get(f"users/?{query}").json()["items"]] == [str(ada)], query
+    for query in ("active=true", "deleted=true", "search=love+alan", "created_before=2020-01-01"):
+        assert manager.get(f"users/?{query}").json()["items"] == [], query
+    manager.command("user.delete", ada)
+    assert len(manager.get("users/").json()["items"]) == 1
+    assert [item["id"] for item in manager.get("users/?deleted=true").json()["items"]] == [str(ada)]
+    assert len(manager.get("users/?deleted=any&consistent=1").json()["items"]) == 2
+
+
+def test_forms_and_submissions_are_found_by_what_they_belong_to(manager: callers.Caller) -> None:
+    form = make.form(title="Feedback")
+    submission = make.submission(form)
+    make.submission()
+    owner = Form.objects.get(pk=form).user_id
+    assert [item["id"] for item in manager.get(f"forms/?user={owner}").json()["items"]] == [str(form)]
+    assert [item["id"] for item in manager.get("forms/?search=feed&archived=false").json()["items"]] == [str(form)]
+    assert [item["id"] for item in manager.get(f"submissions/?form={form}").json()["items"]] == [str(submission)]
+    assert [item["id"] for item in manager.get("submissions/?search=feedback").json()["items"]] == [str(submission)]
+
+
+@pytest.mark.parametrize("path", ["users/", "forms/", "submissions/", "settings/"])
+def test_an_unknown_filter_or_sort_is_named_with_those_there_are(path: str) -> None:
+    admin, spec = callers.signed_in("admin"), pages.SPECS[path.strip("/")]
+    found = problem(admin.get(f"{path}?colour=red"), 400, "unknown_parameter")
+    assert found["parameter"] == "colour"
+    assert set(spec.filters) <= set(found["allowed"])
+    found = problem(admin.get(f"{path}?sort=-colour"), 400, "unknown_sort")
+    assert found["allowed"] == list(spec.sorts)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["plan=gold", "active=maybe", "deleted=x", "created_after=yesterday", "created_before=2026-02-30", "role="],
+)
+def test_a_filter_says_what_it_takes(manager: callers.Caller, query: str) -> None:
+    response = manager.get(f"users/?{query}")
+    if query == "role=":  # an empty filter of a search form is no filter
+        assert response.status_code == 200
+    else:
+        assert problem(response, 400, "invalid_filter")["parameter"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("sort", ["created_at", "-created_at", "email", "-email", "last_login", "-last_login"])
+def test_every_sort_pages_through_everybody(manager: callers.Caller, sort: str) -> None:
+    for number in range(5):
+        make.user(**({"last_login": datetime(2026, 1, number, tzinfo=UTC)} if number % 2 else {}))
+    seen, cursor = [], ""
+    while cursor is not None:
+        answer = manager.get(f"users/?sort={sort}&limit=2&cursor={cursor}").json()
+        seen += [item["id"] for item in answer["items"]]
+        cursor = answer["page_info"]["next_cursor"]
+    assert sorted(seen) == sorted(str(pk) for pk in User.objects.values_list("pk", flat=True))
+
+
+def test_a_cursor_that_was_tampered_with_is_refused(manager: callers.Caller) -> None:
+    for _ in range(3):
+        make.user()
+        make.form()
+    cursor = manager.get("users/?limit=1").json()["page_info"]["next_cursor"]
+    payload, _, signature = cursor.rpartition(":")
+    swapped = ("A" if signature[0] != "A" else "B") + signature[1:]
+    for wrong in (
+        "x",
+        payload,
+        f"{payload}:{swapped}",
+        f"{payload}x:{signature}",
+        cursor[::-1],
+        "%00",
+        "é",
+        "a" * 5000,
+    ):
+        response = manager.get(f"users/?limit=1&cursor={wrong}")
+        problem(response, 400, "nul_character" if wrong == "%00" else "invalid_cursor")
+    problem(manager.get(f"forms/?cursor={cursor}"), 400, "invalid_cursor")
+    problem(manager.get(f"users/?sort=email&cursor={cursor}"), 400, "invalid_cursor")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "search=%00",
+        "search=%ED%A0%80",
+        "search=%25%25%25",
+        "search=" + "a+" * 3000,
+        "plan=%00",
+        "%00=1",
+        "search=\\",
+        "search='--",
+    ],
+)
+def test_strange_questions_are_never_a_fault_of_the_server(query: str) -> None:
+    caller = callers.Caller(callers.staff("manager"), raises=False)
+    for path in ("users/", "forms/", "submissions/"):
+        assert caller.get(f"{path}?{query}").status_code in {200, 400}
+
+
+def test_a_search_takes_wildcards_literally(manager: callers.Caller) -> None:
+    make.user(first_name="100%")
+    make.user(first_name="Ada")
+    for word in ("%25", "100%25"):
+        assert len(manager.get(f"users/?search={word}").json()["items"]) == 1
+    assert manager.get("users/?search=_da").json()["items"] == []
+
+
+# -- one record -----------------------------------------------------------------------------------------------------
+
+
+def test_a_record_carries_its_version_as_etag(manager: callers.Caller) -> None:
+    key = make.user()
+    response = manager.get(f"users/{key}/")
+    assert response.headers["ETag"] == '"v1"'
+    assert response.json()["version"] == 1
+    assert "private" in response.headers["Cache-Control"]
+    assert {"Authorization", "Cookie"} <= {name.strip() for name in response.headers["Vary"].split(",")}
+
+
+def test_what_is_held_already_is_not_sent_again(manager: callers.Caller) -> None:
+    key = make.user()
+    for held in ('"v1"', 'W/"v1"', '"v0", "v1"', "*"):
+        response = manager.get(f"users/{key}/", If_None_Match=held)
+        assert (response.status_code, response.content) == (304, b"")
+        assert response.headers["ETag"] == '"v1"'
+    make.update(key, first_name="Ada")
+    for held in ('"v1"', '"v11"', '"v3"', "nonsense"):
+        assert manager.get(f"users/{key}/", If_None_Match=held).json()["first_name"] == "Ada"
+
+
+@pytest.mark.parametrize("key", ["x", str(uuid.uuid4()), "%00", "0", "é", "a" * 3000])
+def test_a_record_that_is_not_there_is_404(key: str) -> None:
+    caller = callers.Caller(callers.staff("admin"), raises=False)
+    for path in ("users/", "forms/", "submissions/", "settings/"):
+        problem(caller.get(f"{path}{key}/"), 404, "not_found")
+        problem(caller.delete(f"{path}{key}/", If_Match="*"), 404, "not_found")
+
+
+def test_a_change_needs_the_version_it_was_made_against(manager: callers.Caller) -> None:
+    key = make.user()
+    problem(manager.patch(f"users/{key}/", {"first_name": "Ada"}), 428, "precondition_required")
+    problem(manager.delete(f"users/{key}/"), 428, "precondition_required")
+    assert store.version_of(f"user-{key}") == 1
+
+
+def test_a_change_against_the_present_version_is_applied(manager: callers.Caller) -> None:
+    key = make.user()
+    response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match='"v1"')
+    assert (response.status_code, response.json()["status"], response.headers["ETag"]) == (200, "applied", '"v2"')
+    response = manager.delete(f"users/{key}/", If_Match='"v2"')
+    assert (response.status_code, response.headers["ETag"]) == (200, '"v3"')
+    assert manager.get(f"users/{key}/").json()["deleted_at"] is not None
+
+
+def test_a_change_against_an_older_version_is_merged_where_it_can_be(manager: callers.Caller) -> None:
+    key = make.user(first_name="Ada", last_name="Byron")
+    make.update(key, last_name="Lovelace")
+    response = manager.patch(f"users/{key}/", {"first_name": "Augusta"}, If_Match='"v1"')
+    assert (response.json()["status"], response.headers["ETag"]) == ("merged", '"v3"')
+
+
+def test_a_stale_change_that_cannot_be_merged_is_412_with_the_present_etag(manager: callers.Caller) -> None:
+    key = make.user(first_name="Ada")
+    make.update(key, first_name="Augusta")
+    for response in (
+        manager.patch(f"users/{key}/", {"first_name": "Adele"}, If_Match='"v1"'),
+        manager.delete(f"users/{key}/", If_Match='"v1"'),
+    ):
+        found = problem(response, 412, "precondition_failed")
+        assert response.headers["ETag"] == '"v2"'
+        assert found["fields"] == ["first_name"]
+        assert (found["base"]["first_name"], found["theirs"]["first_name"]) == ("Ada", "Augusta")
+    assert User.objects.get(pk=key).first_name == "Augusta"
+
+
+@pytest.mark.parametrize(
+    "held", ['"v2"', '"v0"', '"v999999999999999999"', '"v1", "v2"', "v1", '"x"', '"v1" ;', '"v-1"']
+)
+def test_an_etag_that_never_was_does_not_match(manager: callers.Caller, held: str) -> None:
+    key = make.user()
+    response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match=held)
+    problem(response, 412, "precondition_failed")
+    assert response.headers["ETag"] == '"v1"'
+
+
+def test_a_star_matches_whatever_there_is(manager: callers.Caller) -> None:
+    key = make.user()
+    make.update(key, first_name="Ada")
+    assert manager.patch(f"users/{key}/", {"first_name": "Augusta"}, If_Match="*").json()["version"] == 3
+    problem(manager.patch(f"users/{uuid.uuid4()}/", {"first_name": "Ada"}, If_Match="*"), 404, "not_found")
+
+
+def test_a_repeated_change_with_an_idempotency_key_happens_once(manager: callers.Caller) -> None:
+    key, sent = make.user(), str(uuid.uuid4())
+    headers = {"If_Match": '"v1"', "Idempotency_Key": sent}
+    answers = [manager.patch(f"users/{key}/", {"first_name": "Ada"}, **headers).json() for _ in range(2)]
+    assert [answer["status"] for answer in answers] == ["applied", "duplicate"]
+    response = manager.patch(f"users/{key}/", {"first_name": "Grace"}, **headers)
+    problem(response, 422, "idempotency_key_reused")
+    response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match='"v2"', Idempotency_Key="7")
+    problem(response, 400, "invalid_header")
+
+
+def test_a_change_is_checked_like_a_command(manager: callers.Caller) -> None:
+    key = make.user()
+    found = problem(manager.patch(f"users/{key}/", {"plan": "gold", "x": 1}, If_Match='"v1"'), 422, "invalid")
+    assert found["errors"].keys() == {"plan", "x"}
+    problem(manager.patch(f"users/{key}/", [], If_Match='"v1"'), 400, "malformed")
+    problem(manager.patch(f"submissions/{make.submission()}/", {}, If_Match='"v1"'), 405, "method_not_allowed")
+
+
+def test_forms_settings_and_submissions_change_the_same_way() -> None:
+    admin, form, submission = callers.signed_in("admin"), make.form(), make.submission()
+    admin.command("setting.set", "limits.uploads", {"value": 1})
+    field = {"id": "q1", "type": "text", "label": "Why?", "unknown": {"kept": True}}
+    assert admin.patch(f"forms/{form}/", {"fields": [field]}, If_Match='"v1"').status_code == 200
+    assert admin.get(f"forms/{form}/").json()["fields"] == [field]
+    assert admin.patch("settings/limits.uploads/", {"value": 2}, If_Match='"v1"').status_code == 200
+    assert admin.get("settings/limits.uploads/").json()["value"] == 2
+    assert admin.delete("settings/limits.uploads/", If_Match='"v2"').status_code == 200
+    problem(admin.get("settings/limits.uploads/"), 404, "not_found")
+    assert admin.delete(f"submissions/{submission}/", If_Match='"v1"').status_code == 200
+
+
+def test_resources_show_only_columns_their_tables_have() -> None:
+    for resource in (records.USERS, records.FORMS, records.SUBMISSIONS, records.SETTINGS):
+        known = {field.attname for field in resource.model._meta.concrete_fields}
+        assert set(resource.columns) == known
+
+
+# -- how often ------------------------------------------------------------------------------------------------------
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(settings: Any) -> None:
+    settings.API_RATE_PER_MINUTE = 3
+    often, other = callers.program("users:read"), callers.program("users:read")
+    assert [often.get("users/").status_code for _ in range(3)] == [200, 200, 200]
+    response = often.get("users/")
+    problem(response, 429, "rate_limited")
+    assert 1 <= int(response.headers["Retry-After"]) <= 20
+    assert other.get("users/").status_code == 200
+
+
+def test_a_limit_of_zero_is_none(settings: Any) -> None:
+    settings.API_RATE_PER_MINUTE = 0
+    caller = callers.signed_in("viewer")
+    assert {caller.get("users/").status_code for _ in range(5)} == {200}
+
+
+def test_without_valkey_nobody_is_limited(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.API_RATE_PER_MINUTE = 1
+    away = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2, retry=None)
+    monkeypatch.setattr(throttles, "_local", type("Local", (), {"script": away.register_script(throttles.TAKE)})())
+    monkeypatch.setattr(throttles, "_silent_until", 0.0)
+    caller = callers.signed_in("viewer")
+    assert {caller.get("users/").status_code for _ in range(3)} == {200}
+    assert throttles._silent_until > 0
+
+
+def test_people_and_keys_are_counted_apart() -> None:
+    assert Staff.objects.count() == 0
+    person = callers.signed_in("manager").person
+    assert throttles.principal(type("R", (), {"auth": None, "user": person})()) == f"staff:{person.pk}"  # type: ignore[arg-type, union-attr]

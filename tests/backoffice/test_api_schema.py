@@ -1,0 +1,119 @@
+"""The API's description: valid, in step with the code, complete; and its pages under the content security policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from django.core.management import call_command
+from django.urls import get_resolver
+from drf_spectacular.validation import validate_schema
+
+from backoffice.api import views
+from events import types
+from tests import live
+from tests.backoffice import callers
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "openapi.yaml"
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> str:
+    target = tmp_path_factory.mktemp("schema") / "openapi.yaml"
+    call_command("spectacular", file=str(target), fail_on_warn=True)
+    return target.read_text()
+
+
+def test_the_committed_description_is_in_step(generated: str) -> None:
+    assert SCHEMA.read_text() == generated, "run: manage.py spectacular --file docs/openapi.yaml"
+
+
+def test_the_description_is_valid(generated: str) -> None:
+    schema = yaml.safe_load(generated)
+    validate_schema(schema)
+    for component in schema["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(component)
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (text for name, text in value.items() if name == "$ref")
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_reference_leads_somewhere_and_every_operation_has_its_own_name(generated: str) -> None:
+    schema = yaml.safe_load(generated)
+    known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
+    assert set(references(schema)) <= known
+    names = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names))
+
+
+def test_every_address_and_method_is_described(generated: str) -> None:
+    described = yaml.safe_load(generated)["paths"]
+    routes = next(found for found in get_resolver().url_patterns if str(found.pattern) == "api/").url_patterns
+    checked = 0
+    for route in routes:
+        view = getattr(route.callback, "cls", None)
+        if view is None or not issubclass(view, views.View) or view.schema is None:
+            continue
+        methods = {name for name in ("get", "post", "put", "patch", "delete") if hasattr(view, name)}
+        path = "/api/" + str(route.pattern).replace("<str:", "{").replace(">", "}")
+        assert described[path].keys() == methods, path
+        checked += 1
+    assert checked == len(described)
+
+
+def test_every_command_is_described_by_its_type(generated: str) -> None:
+    schemas = yaml.safe_load(generated)["components"]["schemas"]
+    mapping = schemas["Command"]["discriminator"]["mapping"]
+    assert mapping.keys() == {kind.name for kind in types.command_types()}
+    create = schemas[mapping["user.create"].rpartition("/")[2]]
+    assert create["properties"]["data"] == {"$ref": "#/components/schemas/CreateUser"}
+    assert "email" in schemas["CreateUser"]["required"]
+
+
+def test_a_described_command_accepts_what_the_api_accepts(generated: str) -> None:
+    schema = yaml.safe_load(generated)
+    validator = jsonschema.Draft202012Validator({"$ref": "#/components/schemas/Command", **schema})
+    body = {"id": "018f0000-0000-7000-8000-000000000000", "type": "user.create", "key": "k", "data": {"email": "a@b.c"}}
+    assert validator.is_valid(body)
+    assert not validator.is_valid(body | {"data": {}})
+    assert not validator.is_valid(body | {"type": "user.promote"})
+    assert not validator.is_valid(body | {"data": {"email": "a@b.c", "plan": "gold"}})
+
+
+@pytest.mark.django_db
+def test_anybody_may_read_the_description() -> None:
+    response = callers.Caller().get("/api/schema/?format=json")
+    assert response.status_code == 200
+    assert response.json()["openapi"].startswith("3.1")
+    page = callers.Caller().get("/api/docs/")
+    assert page.status_code == 200
+    assert b"<script>" not in page.content
+    assert b"style=" not in page.content
+    assert callers.Caller().post("/api/docs/", {}).status_code == 405
+
+
+@pytest.mark.browser
+@pytest.mark.services
+def test_the_pages_for_people_work_under_the_content_security_policy(
+    stack: live.Stack, new_page: Callable[..., Any]
+) -> None:
+    page, errors = new_page("manager"), []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.goto("/api/docs/")
+    page.wait_for_selector("text=/api/v1/commands/")
+    page.click("#operations-users-list_users .opblock-summary-control")
+    page.click("#operations-users-list_users .try-out__btn")
+    page.click("#operations-users-list_users .execute")
+    page.wait_for_selector("#operations-users-list_users .live-responses-table .response-col_status >> text=200")
+    assert errors == []

@@ -1,0 +1,225 @@
+"""`create_api_key`, `export_events`, `import_events`."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from backoffice.api import keys
+from backoffice.models import ApiKey, Form, Submission, User
+from events import context, head, signals, store
+from tests import make
+from tests.backoffice import callers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def run(*arguments: Any, **options: Any) -> str:
+    out = io.StringIO()
+    call_command(*(str(argument) for argument in arguments), stdout=out, stderr=io.StringIO(), **options)
+    return out.getvalue()
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_once_and_works() -> None:
+    owner = callers.staff("manager")
+    said = json.loads(
+        run(
+            "create_api_key",
+            "nightly export",
+            "--owner",
+            owner.username,
+            "--scopes",
+            "events:read, users:read",
+            "--days",
+            30,
+            "--json",
+        )
+    )
+    key = keys.verify(said["token"])
+    assert (key.owner, key.name, key.scopes) == (owner, "nightly export", ["events:read", "users:read"])
+    assert key.expires_at is not None
+    assert said["token"] not in run("create_api_key", "x", "--owner", owner.username, "--scopes", "*")
+    assert callers.Caller(owner, said["token"]).get("users/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"owner": "nobody"}, "No active member of staff"),
+        ({"scopes": "users:admin"}, "unknown scope: users:admin"),
+        ({"scopes": " , "}, "unknown scope: none"),
+        ({"days": 0}, "--days must be"),
+        ({"name": " "}, "name must have"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+    wanted = {"name": "x", "owner": callers.staff("manager").username, "scopes": "users:read"} | change
+    options = [part for name in ("owner", "scopes", "days") if name in wanted for part in (f"--{name}", wanted[name])]
+    with pytest.raises(CommandError, match=said):
+        run("create_api_key", wanted["name"], *options)
+    assert not ApiKey.objects.exists()
+
+
+# -- export ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """A file with a user, their form, a submission and a change, made by two people; the log is empty again."""
+    start = head.safe()
+    with context.acting(actor="staff:7", actor_name="ada", reason="by phone"):
+        owner = make.user(first_name="Ada")
+        form = make.form(owner)
+    with context.acting(actor="key:abc"):
+        make.submission(form, question="answer")
+        make.update(owner, first_name="Augusta")
+    target = tmp_path / "events.jsonl"
+    said = json.loads(run("export_events", target, "--after", start, "--json"))
+    assert said["events"] == 4
+    return target
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_an_export_holds_the_events_in_order(exported: Path) -> None:
+    found = lines(exported)
+    assert [line["event"] for line in found] == ["user.created", "form.created", "submission.received", "user.updated"]
+    assert [line["actor"] for line in found] == ["staff:7", "staff:7", "key:abc", "key:abc"]
+    assert found[0]["metadata"]["actor_name"] == "ada"
+    assert not exported.with_name("events.jsonl.part").exists()
+
+
+def test_an_export_can_be_narrowed(exported: Path, tmp_path: Path) -> None:
+    target, first = tmp_path / "some.jsonl", lines(exported)[0]["position"]
+    run("export_events", target, "--after", first, "--type", "user.created", "--type", "user.updated")
+    assert [line["event"] for line in lines(target)] == ["user.updated"]
+    with pytest.raises(CommandError, match="no event type"):
+        run("export_events", target, "--type", "user.painted")
+    with pytest.raises(CommandError, match="nowhere"):
+        run("export_events", tmp_path / "nowhere" / "x.jsonl")
+
+
+# -- import ---------------------------------------------------------------------------------------------------------
+
+
+def elsewhere(exported: Path, tmp_path: Path) -> Path:
+    """The same history under other ids: as if it came from another installation."""
+    text = exported.read_text()
+    found = lines(exported)
+    for old in {line["stream"].partition("-")[2] for line in found} | {line["event_id"] for line in found}:
+        text = text.replace(old, str(uuid.uuid4()))
+    target = tmp_path / "elsewhere.jsonl"
+    target.write_text(text)
+    return target
+
+
+def test_what_was_exported_is_imported_with_who_and_why(exported: Path, tmp_path: Path) -> None:
+    file = elsewhere(exported, tmp_path)
+    heard: list[int] = []
+
+    def hear(events: Any, **_: Any) -> None:
+        heard.append(len(events))
+
+    signals.events_recorded.connect(hear)
+    said = json.loads(run("import_events", file, "--json"))
+    signals.events_recorded.disconnect(hear)
+    assert (said["events"], said["added"], sum(heard)) == (4, 4, 4)
+    first = lines(file)[0]
+    owner = uuid.UUID(first["stream"].partition("-")[2])
+    assert User.objects.get(pk=owner).first_name == "Augusta"
+    assert Submission.objects.get(form__user=owner).answers == {"question": "answer"}
+    for line in lines(file):
+        [event] = store.read_stream(line["stream"], line["version"] - 1, 1)
+        same = ("actor", "reason", "event", "data", "correlation_id", "causation_id", "event_id", "version")
+        wire = event.wire() | {"reason": event.reason}
+        assert {name: wire[name] for name in same} == {name: line.get(name) for name in same}
+        assert event.metadata == line["metadata"]
+
+
+def test_importing_again_adds_nothing(exported: Path, tmp_path: Path) -> None:
+    for file in (exported, elsewhere(exported, tmp_path)):
+        run("import_events", file)
+        before = head.safe()
+        assert json.loads(run("import_events", file, "--json"))["added"] == 0
+        assert head.safe() == before
+
+
+def test_a_dry_run_writes_nothing(exported: Path, tmp_path: Path) -> None:
+    before = Form.objects.count()
+    said = run("import_events", elsewhere(exported, tmp_path), "--dry-run")
+    assert "4 events, 0 added" in said
+    assert Form.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"event": "user.painted"}, "line 4: No event type"),
+        ({"data": {"plan": "gold"}}, "line 4: user.updated v1"),
+        ({"version": 3}, "line 4: user-.* goes on with version 3 after 1"),
+        ({"version": 0}, "line 4: user-.* goes on with version 0 after 1"),
+        ({"stream": "form-x"}, "line 4: user.updated does not belong"),
+        ({"stream": "user-x"}, "line 4: .*must be a UUID"),
+        ({"stream": "nothing-1"}, "line 4: No kind of record"),
+        ({"event_id": "x"}, "line 4: "),
+        ({"schema_version": 9}, "line 4: .*newer than this release"),
+        ({"data": {"first_name": "a\0b"}}, "line 4: .*NUL"),
+    ],
+)
+def test_a_wrong_line_is_named_before_anything_is_written(
+    exported: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    file = elsewhere(exported, tmp_path)
+    found = lines(file)
+    found[3] |= change
+    file.write_text("\n".join(json.dumps(line) for line in found))
+    before = head.safe()
+    with pytest.raises(CommandError, match=said):
+        run("import_events", file)
+    assert head.safe() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"', "\x00", "{}"])
+def test_a_line_that_is_no_event_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text(f"\n{text}\n")
+    with pytest.raises(CommandError, match="line 2: "):
+        run("import_events", file)
+
+
+def test_a_line_that_the_tables_refuse_is_named_and_its_batch_is_not_written(exported: Path, tmp_path: Path) -> None:
+    file = elsewhere(exported, tmp_path)
+    found = lines(file)
+    found[1]["data"]["user_id"] = str(uuid.uuid4())
+    file.write_text("\n".join(json.dumps(line) for line in found))
+    before = User.objects.count()
+    with pytest.raises(CommandError, match=r"line 2: .*There is no such user.*lines 1-4 were not written"):
+        run("import_events", file)
+    assert User.objects.count() == before
+
+
+def test_a_stream_that_went_on_by_itself_is_not_overwritten(exported: Path, tmp_path: Path) -> None:
+    file = elsewhere(exported, tmp_path)
+    found = lines(file)
+    file.write_text("\n".join(json.dumps(line) for line in found[:3]))
+    run("import_events", file)
+    make.update(uuid.UUID(found[0]["stream"].partition("-")[2]), first_name="Local")
+    file.write_text("\n".join(json.dumps(line) for line in found))
+    with pytest.raises(CommandError, match=r"line 4: .*version 2"):
+        run("import_events", file)
+
+
+def test_a_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="No such file"):
+        run("import_events", tmp_path / "nothing.jsonl")

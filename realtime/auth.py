@@ -67,7 +67,7 @@ THREADS: Final = 2
 _threads: Final = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="realtime-auth")
 
 
-class Unavailable(Exception):  # noqa: N818
+class Unavailable(Exception):
     """The database could not be asked."""
 
 

@@ -62,6 +62,7 @@ class Bus:
                 await asyncio.wait([self._listening])
             finally:
                 self._listening.cancel()
+                await asyncio.wait([self._listening])  # let it close its connection
             heard, self.up = self.up, False
             if not self._listening.cancelled():
                 logger.warning("Valkey is away, polling the store: %s", self._listening.exception())

@@ -34,7 +34,7 @@ STABLE: Final = 30.0
 WAITING: Final = 256
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """The server said that coming back is pointless (close code 4500-4999) or refused the handshake."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -42,7 +42,7 @@ class Stopped(Exception):  # noqa: N818
         self.code, self.reason = code, reason
 
 
-class Missed(Exception):  # noqa: N818
+class Missed(Exception):
     """A frame's `previous` is not the frame before it: something was lost on the way."""
 
 

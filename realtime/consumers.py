@@ -28,7 +28,7 @@ PATIENCE: Final = 5.0
 ANSWERS_PER_SECOND: Final = 400.0
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """The handshake ends here: `code` is told inside the socket, or plain 403 when there is none."""
 
     def __init__(self, reason: str, code: int | None = None, retry: bool = True) -> None:

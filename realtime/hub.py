@@ -16,6 +16,7 @@ import asyncio
 import logging
 import random
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -92,7 +93,7 @@ class Hub:
     async def start(self) -> None:
         """Open the pool and begin to follow the log; does not wait for either service."""
         await self.log.open()
-        self._relay_at = self._reconnect_at = self._loop.time()
+        self._reconnect_at = self._loop.time()
         for work in (self._follow, self.bus.run, self._pulse):
             self._tasks.append(self._loop.create_task(_supervised(work), name=f"realtime.{work.__name__}"))
 
@@ -711,39 +712,38 @@ async def _supervised(work: Callable[[], Awaitable[None]]) -> None:
 
 # -- one hub per process --------------------------------------------------------------------------------------------
 
-_current: Hub | None = None
+# By event loop, of which a server process has one; tests run several servers in a process.
+_hubs: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]] = weakref.WeakKeyDictionary()
 
 
 async def current() -> Hub:
     """This process's hub, started on the running loop when the first socket asks (Daphne has no lifespan)."""
-    if _current is None or _current._loop is not asyncio.get_running_loop():
-        await start()
-    assert _current is not None
-    return _current
+    await start()
+    return _hubs[asyncio.get_running_loop()]
 
 
 async def start() -> None:
     """Start the hub on the running loop, for servers with a lifespan; `current` does it otherwise."""
-    global _current  # noqa: PLW0603
-    if _current is None or _current._loop is not asyncio.get_running_loop():
-        hub = _current = Hub()
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        hub = _hubs[loop] = Hub()
         await hub.start()
 
 
 async def stop() -> None:
     """Stop this process's hub, if it ever started."""
-    global _current
-    hub, _current = _current, None
+    hub = _hubs.pop(asyncio.get_running_loop(), None)
     if hub is not None:
         await hub.stop()
 
 
 async def drain() -> None:
     """Send this process's sockets away in small groups, before a stop."""
-    if _current is not None:
-        await _current.drain()
+    hub = _hubs.get(asyncio.get_running_loop())
+    if hub is not None:
+        await hub.drain()
 
 
 def status() -> Status | None:
-    """How this process's hub is doing; None when it has not started."""
-    return None if _current is None else _current.status()
+    """How this process's hub is doing, from any thread; None when it has not started."""
+    return next((hub.status() for hub in list(_hubs.values())), None)

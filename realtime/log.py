@@ -21,7 +21,7 @@ POOL: Final = 4
 TIMEOUT: Final = 5.0
 
 
-class Unavailable(Exception):  # noqa: N818
+class Unavailable(Exception):
     """The event store cannot be read right now."""
 
 

@@ -29,7 +29,7 @@ FAREWELL: Final = 5.0
 _farewells: Final[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
 
 
-class Gone(Exception):  # noqa: N818
+class Gone(Exception):
     """The socket closed meanwhile."""
 
 

@@ -7,10 +7,16 @@ import pytest
 from tests.realtime import harness
 
 
-@pytest.fixture
-def server(transactional_db: None) -> Iterator[harness.Server]:
-    with harness.Server() as running:
+@pytest.fixture(scope="session")
+def _server(django_db_setup: None) -> Iterator[harness.Server]:
+    with harness.Server(handshakes_per_minute=6000.0, retry_min_ms=5, retry_max_ms=40) as running:
         yield running
+
+
+@pytest.fixture
+def server(_server: harness.Server, transactional_db: None) -> harness.Server:
+    """A server for tests that leave it as it was; the others start their own with `harness.Server()`."""
+    return _server
 
 
 @pytest.fixture

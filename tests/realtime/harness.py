@@ -18,7 +18,9 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import connection
+from django.test import override_settings
 from websockets.asyncio import client as ws
+from websockets.exceptions import ConnectionClosed as Closed
 
 from backoffice.asgi import application
 from backoffice.domain.users import UserUpdated
@@ -27,6 +29,8 @@ from events import head, store, subscriptions
 from events.types import Event, new_id
 from realtime import client, frames, relay
 from realtime import hub as hubs
+
+__all__ = ["Closed", "ws"]
 
 T = TypeVar("T")
 PATIENCE = 20.0
@@ -43,9 +47,10 @@ def play(scene: Coroutine[Any, Any, T]) -> T:
 
 
 class Server:
-    """uvicorn in a thread. `hub` is its hub; `call` runs a function on its loop."""
+    """uvicorn in a thread. `hub` is its hub; `call` runs a function on its loop. Keywords change `realtime.conf`."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, **limits: Any) -> None:
+        self._limits = limits
         config = uvicorn.Config(
             application,
             host="127.0.0.1",
@@ -62,8 +67,9 @@ class Server:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Server:
-        self._thread.start()
-        assert self._started.wait(PATIENCE)
+        with override_settings(REALTIME=self._limits):
+            self._thread.start()
+            assert self._started.wait(PATIENCE)
         self.call_async(self.hub.wait_ready)
         return self
 
@@ -187,7 +193,7 @@ class Writer:
 
     async def log(self, since: int, category: str = "user") -> list[int]:
         """What the store says: positions of a category after `since`."""
-        found = await self.do(lambda: store.read_all(since, 100_000, categories=[category]))
+        found = await self.do(lambda: store.read_all(since, 100_000, upto=head.safe(), categories=[category]))
         return [event.position for event in found]
 
 

@@ -1,0 +1,110 @@
+"""Back-pressure: a reader that does not read costs a bounded amount of memory, and nobody else anything."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from realtime import frames
+from tests.realtime import harness
+from tests.realtime.harness import Server, Writer, play
+
+WINDOW = {"window_frames": 8, "ack_frames": 2, "retry_min_ms": 5, "retry_max_ms": 40}
+
+
+def test_a_client_that_never_acknowledges_is_sent_no_more_than_its_window(writer: Writer, session: str) -> None:
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as silent:
+            await harness.receive(silent, frames.Welcome)
+            await silent.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
+            await harness.receive(silent, frames.Subscribed)
+            positions = [await writer.rename(harness.new_user()) for _ in range(30)]
+            await server.until(lambda: server.hub.position >= positions[-1])
+            (socket,) = server.hub.sockets.values()
+            assert len(socket.unacked) == 8
+            assert [(behind.names, behind.position) for behind in socket.behind] == [({"users"}, positions[7])]
+            seen = [(await harness.receive(silent, frames.EventFrame)).position for _ in range(8)]
+            await silent.send(frames.encode(frames.Ack(position=seen[-1])))
+            seen += [(await harness.receive(silent, frames.EventFrame)).position for _ in range(8)]
+            assert seen == positions[:16]
+
+    with Server(**WINDOW) as server:
+        play(scene(server))
+
+
+def test_a_client_that_acknowledges_late_still_gets_everything_once(writer: Writer, session: str) -> None:
+    async def scene(server: Server) -> None:
+        stamp = await writer.head()
+        async with server.client(session) as live:
+            await live.follow("users", since=stamp)
+            await asyncio.gather(*(writer.rename(harness.new_user()) for _ in range(100)))
+            truth = await writer.log(stamp.position)
+            seen = await harness.events_until(aiter(live), truth[-1])
+            assert [event.position for event in seen] == truth
+            assert live.connected == 1
+
+    with Server(**WINDOW) as server:
+        play(scene(server))
+
+
+@pytest.mark.parametrize("acknowledges", [False, True])
+def test_a_reader_that_stays_slow_is_told_goodbye_and_resumes_later(
+    writer: Writer, session: str, acknowledges: bool
+) -> None:
+    async def scene(server: Server) -> None:
+        stamp = await writer.head()
+        async with server.client(session, acknowledge=acknowledges) as slow:
+            await slow.follow("users", since=stamp)
+            for _ in range(20):
+                await writer.rename(harness.new_user())
+            truth = await writer.log(stamp.position)
+            seen = await harness.events_until(aiter(slow), truth[-1])
+            assert [event.position for event in seen] == truth
+            assert (slow.connected > 1) is not acknowledges
+
+    with Server(**WINDOW, slow_after=0.2, tick=0.05) as server:
+        play(scene(server))
+
+
+def test_a_client_that_does_not_read_its_socket_neither_stalls_others_nor_grows(writer: Writer, session: str) -> None:
+    """Its window is far larger than the kernel's buffers: the server's own back-pressure has to hold."""
+
+    async def scene(server: Server) -> None:
+        stamp = await writer.head()
+        async with server.raw(session, max_queue=1) as deaf, server.client(session) as live:
+            await harness.receive(deaf, frames.Welcome)
+            await deaf.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
+            await harness.receive(deaf, frames.Subscribed)
+            deaf.transport.pause_reading()
+            await live.follow("users", since=stamp)
+            items = aiter(live)
+            for _ in range(24):
+                position = await writer.rename(harness.new_user(), "x" * 400_000)
+                assert (await harness.events_until(items, position))[-1].position == position
+            stuck = next(socket for socket in server.hub.sockets.values() if socket.id != live.welcome.connection_id)
+            assert stuck.stuck
+            assert sum(packet.size for packet in stuck.unacked) < 16_000_000
+            assert not stuck.live
+            deaf.transport.resume_reading()
+            stuck_at = [packet.position for packet in stuck.unacked][-1]
+            while (await harness.receive(deaf, frames.EventFrame)).position < stuck_at:
+                pass
+
+    with Server(window_bytes=1 << 30, ack_bytes=1 << 20, window_frames=10**6, slow_after=60.0) as server:
+        play(scene(server))
+
+
+def test_control_frames_a_client_never_reads_are_bounded(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as rude:
+            await harness.receive(rude, frames.Welcome)
+            with pytest.raises(harness.Closed) as closed:
+                for number in range(200):
+                    await rude.send(frames.encode(frames.Unsubscribe(id=number, topics=[])))
+                    await asyncio.sleep(0)
+                while True:
+                    await rude.recv()
+            assert closed.value.rcvd.code == frames.TOO_MANY
+
+    play(scene())

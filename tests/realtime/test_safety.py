@@ -1,0 +1,425 @@
+"""Who may connect, what they may see, and how it ends when that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from backoffice import topics as product
+from backoffice.domain.staff import (
+    StaffDeactivated,
+    StaffLoggedOut,
+    StaffPasswordChanged,
+    StaffRoleChanged,
+    StaffSessionRevoked,
+)
+from backoffice.domain.users import UserUpdated
+from backoffice.models import Staff
+from events import types
+from realtime import auth, client, frames, topics
+from tests.realtime import harness
+from tests.realtime.harness import Server, Writer, play
+
+
+async def goodbye(server: Server, session: str | None, **options: Any) -> tuple[frames.Goodbye, int]:
+    """The farewell of a handshake that is refused inside the socket."""
+    async with server.raw(session, **options) as connection:
+        said = await harness.receive(connection, frames.Goodbye)
+        with pytest.raises(harness.Closed) as closed:
+            await connection.recv()
+        return said, closed.value.rcvd.code
+
+
+# -- the handshake --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "origin", [None, "null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.1.evil"]
+)
+def test_a_cookie_from_anywhere_but_the_exact_origin_is_refused(
+    server: Server, session: str, origin: str | None
+) -> None:
+    async def scene() -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            async with server.raw(session, origin=origin):
+                pass
+        assert refused.value.response.status_code == 403
+
+    play(scene())
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed_origins", "allowed_hosts", "allowed"),
+    [
+        ("https://a.example", "a.example", ["https://a.example"], [], True),
+        ("https://A.example:443", "a.example", ["https://a.example"], [], True),
+        ("http://a.example", "a.example", ["https://a.example"], [], False),
+        ("https://a.example:8443", "a.example", ["https://a.example"], [], False),
+        ("https://b.a.example", "b.a.example", ["https://a.example"], [".a.example"], False),
+        ("http://a.example:8000", "a.example:8000", [], ["a.example"], True),
+        ("http://a.example:8001", "a.example:8000", [], ["a.example"], False),
+        ("http://evil.example", "evil.example", [], ["a.example"], False),
+        ("http://[bad", "a.example", [], ["a.example"], False),
+    ],
+)
+def test_origins_are_compared_by_scheme_host_and_port(
+    settings: Any, origin: str, host: str, allowed_origins: list[str], allowed_hosts: list[str], allowed: bool
+) -> None:
+    settings.ALLOWED_ORIGINS, settings.ALLOWED_HOSTS, settings.DEBUG = allowed_origins, allowed_hosts, False
+    headers = {b"origin": origin.encode(), b"host": host.encode()}
+    assert auth.origin_allowed(headers, "http") is allowed
+
+
+def test_nobody_signed_in_is_told_so_inside_the_socket_and_not_to_come_back(server: Server) -> None:
+    async def scene() -> None:
+        said, code = await goodbye(server, None)
+        assert (said.code, said.retry_ms, code) == (frames.REVOKED, None, frames.REVOKED)
+        assert (await goodbye(server, "no-such-session"))[1] == frames.REVOKED
+
+    play(scene())
+
+
+@pytest.mark.parametrize("change", [{"is_active": False}, {"password": "!another"}])
+def test_a_session_that_django_would_not_accept_opens_no_socket(server: Server, change: dict[str, Any]) -> None:
+    staff, session = harness.sign_in()
+    Staff.objects.filter(pk=staff.pk).update(**change)
+
+    async def scene() -> None:
+        assert (await goodbye(server, session))[1] == frames.REVOKED
+
+    play(scene())
+
+
+def test_an_unknown_version_is_told_to_stop(server: Server, session: str) -> None:
+    async def scene() -> None:
+        said, code = await goodbye(server, session, subprotocols=["formease.admin.v9"])
+        assert (said.code, code, said.retry_ms) == (frames.VERSION, frames.VERSION, None)
+
+    play(scene())
+
+
+def test_another_path_is_not_a_socket(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with harness.ws.connect(server.url.replace("admin", "other"), origin=server.origin):
+            pass
+
+    with pytest.raises(InvalidStatus):
+        play(scene())
+
+
+def test_a_bearer_token_needs_no_origin(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    staff, _ = harness.sign_in("viewer")
+
+    def known(token: str) -> auth.Identity | None:
+        if token != "fe_key.secret":
+            return None
+        return auth.Identity(principal=staff, person="key:1", name="a program", again=lambda: known(token))
+
+    monkeypatch.setattr(auth, "TOKEN_AUTHENTICATORS", [lambda _token: None, known])
+
+    async def scene() -> None:
+        async with client.Client(server.url, token="fe_key.secret") as live:
+            await live.follow("users", "settings")
+            answer = await harness.next_of(aiter(live), frames.Subscribed)
+            assert answer.topics == ["users"]
+            assert live.welcome.user.name == "a program"
+        async with client.Client(server.url, token="fe_key.wrong") as live:
+            with pytest.raises(client.Stopped) as stopped:
+                await anext(aiter(live))
+            assert stopped.value.code == frames.REVOKED
+
+    play(scene())
+
+
+def test_a_person_has_a_limited_number_of_connections(session: str) -> None:
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as first, server.raw(session) as second:
+            await harness.receive(first, frames.Welcome)
+            await harness.receive(second, frames.Welcome)
+            assert (await goodbye(server, session))[1] == frames.TOO_MANY
+        await server.until(lambda: not server.hub.sockets)
+        async with server.raw(session) as third:
+            await harness.receive(third, frames.Welcome)
+
+    with Server(connections_per_person=2) as server:
+        play(scene(server))
+
+
+def test_handshakes_of_one_address_are_limited(session: str) -> None:
+    async def scene(server: Server) -> None:
+        for _ in range(3):
+            async with server.raw(session) as connection:
+                await harness.receive(connection, frames.Welcome)
+        said, code = await goodbye(server, session)
+        assert (code, said.reason) == (frames.TOO_MANY, "too many handshakes")
+        assert said.retry_ms
+
+    with Server(handshakes_per_minute=3.0) as server:
+        play(scene(server))
+
+
+# -- frames in ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "request_id"),
+    [
+        ('{"type":"dance","id":7}', "unknown_type", 7),
+        ('{"type":"subscribe","id":"a","topics":"users"}', "invalid_frame", "a"),
+        ('{"type":"subscribe","id":"a","topics":[]}', "invalid_frame", "a"),
+        ('{"type":"ack","position":-1}', "invalid_frame", None),
+        ('{"type":"presence","topic":"users","state":"dancing"}', "invalid_frame", None),
+        ('{"type":"presence","topic":"users","state":"viewing"}', "not_subscribed", None),
+        ("{]", "not_json", None),
+        ("[]", "invalid_frame", None),
+    ],
+)
+def test_a_frame_that_is_wrong_gets_an_error_and_the_connection_stays(
+    server: Server, session: str, text: str, code: str, request_id: Any
+) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as connection:
+            await connection.send(text)
+            error = await harness.receive(connection, frames.Error)
+            assert (error.code, error.id) == (code, request_id)
+            await connection.send('{"type":"subscribe","id":1,"topics":["users"],"new_field":true}')
+            await harness.receive(connection, frames.Subscribed)
+
+    play(scene())
+
+
+def test_a_frame_that_is_too_big_ends_the_connection(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as connection:
+            await connection.send('{"type":"pong","n":1,"x":"' + "é" * 40_000 + '"}')
+            assert (await harness.receive(connection, frames.Goodbye)).code == frames.TOO_BIG
+
+    play(scene())
+
+
+def test_a_client_that_talks_too_much_is_sent_away_for_a_while(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as connection:
+            for _ in range(200):
+                await connection.send('{"type":"visibility","hidden":true}')
+            said = await harness.receive(connection, frames.Goodbye)
+            assert said.code == frames.TOO_MANY
+            assert said.retry_ms
+
+    play(scene())
+
+
+def test_topics_that_are_unknown_forbidden_or_too_many_are_denied_one_by_one(server: Server) -> None:
+    _, session = harness.sign_in("agent")
+
+    async def scene() -> None:
+        async with server.raw(session) as connection:
+            records = [f"user:{number}" for number in range(205)]
+            wanted = ["users", "settings", "nonsense", "user:", *records]
+            await connection.send(frames.encode(frames.Subscribe(id=1, topics=wanted)))
+            answer = await harness.receive(connection, frames.Subscribed)
+            denied = {denied.topic: denied.code for denied in answer.denied}
+            assert (denied["settings"], denied["nonsense"], denied["user:"]) == ("forbidden", "unknown", "unknown")
+            assert [denied[f"user:{number}"] for number in range(199, 205)] == ["limit"] * 6
+            assert len(answer.topics) == 200
+
+    play(scene())
+
+
+# -- what is shown --------------------------------------------------------------------------------------------------
+
+
+def test_each_role_sees_only_its_fields_and_each_view_is_encoded_once(
+    server: Server, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projected: list[tuple[int, str]] = []
+    users = topics.find("users")[0]
+
+    def counting(event: types.RecordedEvent, role: str) -> types.JsonDict:
+        projected.append((event.position, role))
+        return product.show(event, role)
+
+    monkeypatch.setitem(users.__dict__, "project", counting)
+    sessions = {role: harness.sign_in(role)[1] for role in ("admin", "viewer")}
+
+    async def scene() -> None:
+        async with (
+            server.client(sessions["admin"]) as first,
+            server.client(sessions["admin"]) as second,
+            server.client(sessions["viewer"]) as viewer,
+        ):
+            readers = [first, second, viewer]
+            items = [aiter(live) for live in readers]
+            for live, one in zip(readers, items, strict=True):
+                await live.follow("users")
+                await harness.next_of(one, frames.Subscribed)
+            position = await writer.append(harness.new_user(), UserUpdated(first_name="Ada", email="ada@example.org"))
+            seen = [(await harness.next_of(one, frames.EventFrame)).data for one in items]
+            full = {"first_name": "Ada", "email": "ada@example.org"}
+            assert seen == [full, full, {"first_name": "Ada"}]
+            assert sorted(role for at, role in projected if at == position) == ["admin", "viewer"]
+
+    play(scene())
+
+
+def test_an_event_whose_projection_fails_is_hidden_and_the_next_one_shown(
+    server: Server, writer: Writer, session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = topics.find("users")[0]
+    whole = users.project
+
+    def fragile(event: types.RecordedEvent, key: str) -> types.JsonDict | None:
+        if event.data.get("first_name") == "Bobby Tables":
+            raise ValueError("a bug")
+        return whole(event, key)
+
+    monkeypatch.setitem(users.__dict__, "project", fragile)
+
+    async def scene() -> None:
+        async with server.client(session) as live:
+            await live.follow("users")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await writer.rename(harness.new_user(), "Bobby Tables")
+            position = await writer.rename(harness.new_user())
+            assert (await harness.next_of(items, frames.EventFrame)).position == position
+
+    play(scene())
+
+
+# -- taking it away -------------------------------------------------------------------------------------------------
+
+
+async def staff_event(writer: Writer, staff: Staff, event: types.Event) -> int:
+    return await writer.append(f"staff-{staff.pk}", event)
+
+
+@pytest.mark.parametrize("kind", ["revoked", "logged out", "deactivated"])
+def test_a_revocation_closes_the_live_socket_and_nothing_comes_after_it(
+    server: Server, writer: Writer, kind: str
+) -> None:
+    staff, session = harness.sign_in("agent")
+    event = {
+        "revoked": StaffSessionRevoked(),
+        "logged out": StaffLoggedOut(session=auth.session_digest(session)),
+        "deactivated": StaffDeactivated(),
+    }[kind]
+    _, other = harness.sign_in("manager")
+
+    async def scene() -> None:
+        async with server.client(session) as live, server.client(other) as bystander:
+            items, others = aiter(live), aiter(bystander)
+            for one, reader in ((live, items), (bystander, others)):
+                await one.follow("users")
+                await harness.next_of(reader, frames.Subscribed)
+            last = await writer.rename(harness.new_user())
+            await staff_event(writer, staff, event)
+            after = await writer.rename(harness.new_user())
+            assert (await harness.next_of(items, frames.EventFrame)).position == last
+            with pytest.raises(client.Stopped) as stopped:
+                await harness.next_of(items, frames.EventFrame)
+            assert stopped.value.code == frames.REVOKED
+            assert (await harness.events_until(others, after))[-1].position == after
+
+    play(scene())
+
+
+def test_a_revoked_session_leaves_the_persons_other_sessions_open(server: Server, writer: Writer) -> None:
+    staff, first = harness.sign_in("agent")
+    _, second = harness.sign_in("agent")
+
+    async def scene() -> None:
+        async with server.client(first) as gone, server.client(second) as stays:
+            items = aiter(stays)
+            for live in (gone, stays):
+                await live.follow("users")
+            await harness.next_of(items, frames.Subscribed)
+            await harness.next_of(aiter(gone), frames.Subscribed)
+            await staff_event(writer, staff, StaffLoggedOut(session=auth.session_digest(first)))
+            with pytest.raises(client.Stopped):
+                await harness.next_of(aiter(gone), frames.EventFrame)
+            position = await writer.rename(harness.new_user())
+            assert (await harness.next_of(items, frames.EventFrame)).position == position
+
+    play(scene())
+
+
+def test_a_lost_role_takes_its_topics_away_and_narrows_the_view_of_the_rest(server: Server, writer: Writer) -> None:
+    staff, session = harness.sign_in("manager")
+
+    async def scene() -> None:
+        async with server.client(session) as live:
+            await live.follow("users", "settings")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await writer.do(lambda: Staff.objects.filter(pk=staff.pk).update(role="viewer"))
+            await staff_event(writer, staff, StaffRoleChanged(before="manager", after="viewer"))
+            position = await writer.append(harness.new_user(), UserUpdated(first_name="Ada", email="ada@example.org"))
+            reset = await harness.next_of(items, frames.Reset)
+            assert (reset.topics, reset.reason) == (["settings"], "forbidden")
+            event = await harness.next_of(items, frames.EventFrame)
+            assert (event.position, event.data) == (position, {"first_name": "Ada"})
+            assert live.connected == 1
+
+    play(scene())
+
+
+def test_a_password_changed_elsewhere_closes_the_sockets_of_the_old_one(server: Server, writer: Writer) -> None:
+    staff, session = harness.sign_in("agent")
+
+    async def scene() -> None:
+        async with server.client(session) as live:
+            await live.follow("users")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await writer.do(lambda: Staff.objects.filter(pk=staff.pk).update(password="!changed"))
+            await staff_event(writer, staff, StaffPasswordChanged())
+            with pytest.raises(client.Stopped) as stopped:
+                await harness.next_of(items, frames.EventFrame)
+            assert stopped.value.code == frames.REVOKED
+
+    play(scene())
+
+
+def test_a_revocation_during_the_handshake_is_not_missed(
+    server: Server, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person is read, then deactivated and heard of by the hub, and only then does the socket join."""
+    staff, session = harness.sign_in("agent")
+    identify = auth.identify
+
+    async def scene() -> None:
+        async def slow(headers: auth.Headers) -> auth.Identity | None:
+            identity = await identify(headers)
+            position = await staff_event(writer, staff, StaffDeactivated())
+            while server.hub.position < position:
+                await asyncio.sleep(0.01)
+            return identity
+
+        monkeypatch.setattr(auth, "identify", slow)
+        async with server.raw(session) as connection:
+            assert (await harness.receive(connection, frames.Goodbye)).code == frames.REVOKED
+
+    play(scene())
+
+
+def test_a_session_that_ended_quietly_is_noticed_by_the_regular_recheck(writer: Writer) -> None:
+    staff, session = harness.sign_in("agent")
+
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as connection:
+            await harness.receive(connection, frames.Welcome)
+            await writer.do(lambda: Staff.objects.filter(pk=staff.pk).update(is_active=False))
+            while True:
+                frame = frames.decode_server(await connection.recv())
+                if isinstance(frame, frames.Ping):
+                    await connection.send(frames.encode(frames.Pong(n=frame.n)))
+                elif isinstance(frame, frames.Goodbye):
+                    break
+            assert frame.code == frames.REVOKED
+
+    with Server(heartbeat_ms=100, tick=0.02, recheck_every=0.1) as server:
+        play(scene(server))

@@ -1,0 +1,167 @@
+"""Deploys and faults, with processes and services that really stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+
+from backoffice import embedded
+from realtime import frames
+from tests.realtime import harness
+from tests.realtime.harness import Relay, Server, Writer, play
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_a_drained_process_says_goodbye_in_groups_and_takes_nobody_new(writer: Writer, session: str) -> None:
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as one, server.raw(session) as two:
+            for connected in (one, two):
+                await harness.receive(connected, frames.Welcome)
+            draining = asyncio.create_task(asyncio.to_thread(server.call_async, server.hub.drain))
+            for connected in (one, two):
+                said = await harness.receive(connected, frames.Goodbye)
+                assert said.code == frames.GOING_AWAY
+                assert said.retry_ms
+                with pytest.raises(harness.Closed) as closed:
+                    await connected.recv()
+                assert closed.value.rcvd.code == frames.GOING_AWAY
+            await draining
+            assert not server.hub.status().ready
+            async with server.raw(session) as late:
+                assert (await harness.receive(late, frames.Goodbye)).code == frames.GOING_AWAY
+
+    with Server(drain_share=0.5, drain_pause=0.01) as server:
+        play(scene(server))
+
+
+def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one(
+    server: Server, writer: Writer, session: str, tmp_path: Path
+) -> None:
+    """A client in the middle of a stream of events is handed from one process to its successor."""
+
+    async def scene() -> None:
+        stamp = await writer.head()
+        port = embedded.free_port()
+        first = await start(port)
+        async with server.client(session) as live:
+            live.url = f"ws://127.0.0.1:{port}/ws/admin/"
+            live.drop()
+            await live.follow("users", since=stamp)
+            before = await writer.rename(harness.new_user())
+            items = aiter(live)
+            seen = await harness.events_until(items, before)
+            first.send_signal(signal.SIGTERM)
+            during = [await writer.rename(harness.new_user()) for _ in range(3)]
+            assert await asyncio.to_thread(first.wait, harness.PATIENCE) in {0, -signal.SIGTERM}
+            assert live.goodbye is None or live.goodbye.code == frames.GOING_AWAY
+            second = await start(port)
+            try:
+                seen += await harness.events_until(items, during[-1])
+            finally:
+                second.kill()
+                second.wait()
+            assert [event.position for event in seen] == await writer.log(stamp.position)
+
+    async def start(port: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
+            cwd=PROJECT,
+            env=environment(),
+        )
+        while True:
+            try:
+                _, stream = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                assert process.poll() is None
+                await asyncio.sleep(0.05)
+            else:
+                stream.close()
+                return process
+
+    play(scene())
+
+
+def environment() -> dict[str, str]:
+    """The test process's services, for a process of its own."""
+    name = connection.settings_dict["NAME"]
+    from urllib.parse import urlsplit
+
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+    return os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "backoffice.settings", "DEBUG": "1"}
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Any:
+    """A Valkey of this test's own, to be stopped and started."""
+    own = embedded.Valkey(tmp_path, durable=False)
+    own.start()
+    with override_settings(REDIS_URL=own.url()):
+        yield own
+    own.stop()
+
+
+def test_a_restart_of_valkey_costs_nothing_but_time(valkey: Any, writer: Writer, session: str) -> None:
+    async def scene(server: Server) -> None:
+        stamp = await writer.head()
+        async with server.client(session) as live:
+            await live.follow("users", since=stamp)
+            items = aiter(live)
+            await server.until(lambda: server.hub.status().relay)
+            seen = await harness.events_until(items, await writer.rename(harness.new_user()))
+            await asyncio.to_thread(valkey.stop)
+            await server.until(lambda: not server.hub.status().valkey)
+            assert server.hub.status().ready
+            assert "polling" in server.hub.status().detail
+            seen += await harness.events_until(items, await writer.rename(harness.new_user()))
+            await asyncio.to_thread(valkey.start)
+            await server.until(lambda: server.hub.status().relay)
+            seen += await harness.events_until(items, await writer.rename(harness.new_user()))
+            assert [event.position for event in seen] == await writer.log(stamp.position)
+            assert live.connected == 1
+
+    with Server() as server, Relay():
+        play(scene(server))
+
+
+def test_a_hub_that_valkey_has_cut_off_subscribes_again(valkey: Any, writer: Writer, session: str) -> None:
+    """`CLIENT KILL TYPE pubsub`: what Valkey does to a subscriber whose buffer overflows."""
+    import redis
+
+    async def scene(server: Server) -> None:
+        with redis.Redis.from_url(valkey.url()) as administrator:
+            async with server.client(session) as live:
+                await live.follow("users")
+                items = aiter(live)
+                await harness.next_of(items, frames.Subscribed)
+                await server.until(lambda: server.hub.bus.up)
+                assert administrator.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                position = await writer.rename(harness.new_user())
+                assert (await harness.next_of(items, frames.EventFrame)).position == position
+                await server.until(lambda: server.hub.bus.up)
+
+    with Server() as server:
+        play(scene(server))
+
+
+def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(valkey: Any, writer: Writer) -> None:
+    """redis-py 8 gives up reading after 5 s unless told otherwise. Nothing is published here for longer than that."""
+
+    async def scene(server: Server) -> None:
+        await server.until(lambda: server.hub.bus.up)
+        task = server.hub.bus._listening
+        await asyncio.sleep(6.5)  # the one thing here that is about time itself
+        assert server.hub.bus.up
+        assert server.hub.bus._listening is task
+
+    with Server(beacon_silence=60.0, presence_renew=3600.0) as server:
+        play(scene(server))

@@ -1,0 +1,129 @@
+"""Values of the moment: the latest wins, ten at a time, never at the price of an event."""
+
+from __future__ import annotations
+
+import asyncio
+
+from realtime import frames, publish
+from tests.realtime import harness
+from tests.realtime.harness import Server, Writer, play
+
+
+def value(key: str, number: int, exclude: str | None = None, topic: str = "dashboard") -> publish.Value:
+    return publish.Value(
+        topic=topic,
+        event="dashboard.widget.update",
+        key=key,
+        data={"widget": key, "value": number},
+        timestamp="2026-01-01T00:00:00Z",
+        exclude=exclude,
+    )
+
+
+async def put(server: Server, *values: publish.Value) -> None:
+    def all_in_one_turn() -> None:
+        for one in values:
+            server.hub.receive(one)
+
+    await server.on_loop(all_in_one_turn)
+
+
+def test_a_value_alone_travels_under_its_own_name_and_the_latest_wins(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.client(session) as live:
+            await live.follow("dashboard")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await put(server, value("users", 1), value("users", 2))
+            frame = await harness.next_of(items, frames.Ephemeral)
+            assert (frame.event, frame.data) == ("dashboard.widget.update", {"widget": "users", "value": 2})
+
+    play(scene())
+
+
+def test_several_values_are_one_batch_and_ten_do_not_wait_for_the_clock(session: str) -> None:
+    async def scene(server: Server) -> None:
+        async with server.client(session) as live:
+            await live.follow("dashboard")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await put(server, *(value(f"w{number}", number) for number in range(13)))
+            frame = await harness.next_of(items, frames.Ephemeral)
+            assert frame.event == "dashboard.batch.update"
+            assert [update["key"] for update in frame.data["updates"]] == [f"w{number}" for number in range(10)]
+            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            rest = await harness.next_of(items, frames.Ephemeral)
+            assert [update["key"] for update in rest.data["updates"]] == ["w10", "w11", "w12"]
+
+    with Server(tick=3600.0) as server:  # the clock never comes by itself
+        play(scene(server))
+
+
+def test_the_sender_is_left_out(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.client(session) as sender, server.client(session) as other:
+            for live in (sender, other):
+                await live.follow("dashboard")
+                await harness.next_of(aiter(live), frames.Subscribed)
+            await put(server, value("mine", 1, exclude=sender.welcome.connection_id), value("all", 2))
+            frame = await harness.next_of(aiter(other), frames.Ephemeral)
+            assert [update["key"] for update in frame.data["updates"]] == ["mine", "all"]
+            assert (await harness.next_of(aiter(sender), frames.Ephemeral)).data["widget"] == "all"
+
+    play(scene())
+
+
+def test_a_socket_out_of_credit_gets_the_events_it_waits_for_and_then_only_the_latest_value(
+    writer: Writer, session: str
+) -> None:
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as slow:
+            await slow.send(frames.encode(frames.Subscribe(id=1, topics=["users", "dashboard"])))
+            await harness.receive(slow, frames.Subscribed)
+            positions = [await writer.rename(harness.new_user()) for _ in range(6)]
+            await server.until(lambda: server.hub.position >= positions[-1])
+            for number in range(50):
+                await put(server, value("users", number))
+            seen = [await harness.receive(slow, frames.EventFrame) for _ in range(4)]
+            await slow.send(frames.encode(frames.Ack(position=seen[-1].position)))
+            seen += [await harness.receive(slow, frames.EventFrame) for _ in range(2)]
+            assert [event.position for event in seen] == positions
+            assert (await harness.receive(slow, frames.Ephemeral)).data["value"] == 49
+
+    with Server(window_frames=4, ack_frames=2) as server:
+        play(scene(server))
+
+
+def test_a_hidden_page_waits_and_sees_the_latest_when_it_is_shown_again(session: str) -> None:
+    async def scene(server: Server) -> None:
+        async with server.client(session) as live:
+            await live.follow("dashboard")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await live.send(frames.Visibility(hidden=True))
+            (socket,) = server.hub.sockets.values()
+            await server.until(lambda: socket.hidden)
+            for number in range(5):
+                await put(server, value("users", number))
+            await server.until(lambda: bool(socket.values))
+            await put(server, value("users", 99))
+            await server.until(lambda: any(kept.data["value"] == 99 for kept in socket.values.values()))
+            await live.send(frames.Visibility(hidden=False))
+            assert (await harness.next_of(items, frames.Ephemeral)).data["value"] == 99
+
+    with Server(ephemeral_hidden=3600.0, tick=0.02) as server:
+        play(scene(server))
+
+
+def test_a_value_published_by_another_process_arrives(server: Server, writer: Writer, session: str) -> None:
+    async def scene() -> None:
+        async with server.client(session) as live:
+            await live.follow("system")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await server.until(lambda: server.hub.bus.up)
+            assert await asyncio.to_thread(publish.ephemeral, "system", "system.metrics", {"cpu": 12})
+            frame = await harness.next_of(items, frames.Ephemeral)
+            assert (frame.topic, frame.event, frame.data) == ("system", "system.metrics", {"cpu": 12})
+
+    play(scene())

@@ -1,4 +1,4 @@
-"""What the pages of all records share: who may come in, their addresses, and where the log stands when a page is made."""
+"""What the pages of all records share: who may come in, at which addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backoffice.admin import history, lists, records
 from backoffice.admin.resources import Resource
 
 
-class RecordAdmin(admin.ModelAdmin):
+class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """The pages of one kind of record under Django's own names (`admin:backoffice_user_changelist` …).
 
     Django's admin finds the model, its permissions and its links here; the pages are ours, because a record is never

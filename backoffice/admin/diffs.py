@@ -20,6 +20,8 @@ from backoffice.admin.resources import RESOURCES, Resource
 from events import aggregate, conflicts
 from events.conflicts import values
 
+# Of a beginning not told again: when, and whose, stand beside it.
+_BESIDE: Final = frozenset({"created_at", "user_id", "form_id"})
 WORDS_FROM: Final = 40  # texts from this length on are compared word by word
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
@@ -49,7 +51,9 @@ def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]
     """What a record began with: every field that was given."""
     resource = RESOURCES[category]
     seen = access.redact(staff, category, _unset(state))
-    given = {name: value for name, value in seen.items() if value not in (None, "", [], {}) and name != "created_at"}
+    given = {
+        name: value for name, value in seen.items() if value not in (None, "", [], {}, False) and name not in _BESIDE
+    }
     return [
         Line(label=resource.label(name), kind="added", after=shown(resource, name, value))
         for name, value in given.items()

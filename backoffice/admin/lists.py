@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -44,7 +44,7 @@ class Menu:
 
 
 def index(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
-    """The list. What it cannot be asked is said, and the list shown as if it had not been."""
+    """The list. What it cannot be asked is said and left out."""
     room.demand(request)
     resource, stamp = room.resource, stamps.now()
     asked = _asked(request)
@@ -52,11 +52,9 @@ def index(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
         page = pages.page(resource.name, **asked, hidden=access.hidden_fields(request.user, resource.category))
     except pages.PageError as error:
         messages.warning(request, error.message)
-        request.GET = request.GET.copy()
-        for name in [*asked["filters"], "sort", "cursor"]:
-            request.GET.pop(name, None)
-        asked = _asked(request)
-        page = pages.page(resource.name, **asked, hidden=access.hidden_fields(request.user, resource.category))
+        query = request.GET.copy()
+        query.pop(error.parameter, None)
+        return HttpResponseRedirect(f"?{query.urlencode()}" if error.parameter in request.GET else request.path)
     context = {
         **room.admin_site.each_context(request),
         "title": room.model._meta.verbose_name_plural,
@@ -115,7 +113,7 @@ def _asked(request: HttpRequest) -> dict[str, Any]:
 
 def _keys(resource: Resource, text: str) -> list[Any]:
     keys = [key for key in text.split(",") if key][:MAX_ROWS]
-    is_uuid = resource.model._meta.pk.get_internal_type() == "UUIDField"  # type: ignore[union-attr]
+    is_uuid = resource.model._meta.pk.get_internal_type() == "UUIDField"
     return [uuid.UUID(key) for key in keys] if is_uuid else list(keys)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -72,10 +72,8 @@ class Found:
     end: bool
 
 
-class EventAdmin(admin.ModelAdmin):
+class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Read-only pages over the log."""
-
-    resource: ClassVar[None] = None
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view

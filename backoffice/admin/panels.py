@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,7 +56,8 @@ def record(resource: Resource, row: Any, staff: Any) -> dict[str, Any]:
         "facts": facts(resource, row, staff),
         "latest": trail.latest(stream, staff, LATEST),
     }
-    return context | _BESIDE.get(resource.category, lambda *_: {})(row, staff)
+    beside = _BESIDE.get(resource.category)
+    return context | (beside(row, staff) if beside else {})
 
 
 def facts(resource: Resource, row: Any, staff: Any) -> list[Fact]:
@@ -125,4 +126,8 @@ def _answer(field: dict[str, Any], answers: dict[str, Any]) -> Answer:
     return Answer(str(field.get("label") or field.get("id")), str(field.get("type", "")), kind, value)
 
 
-_BESIDE: Final = {"user": _user, "form": _form, "submission": _submission}
+_BESIDE: Final[Mapping[str, Callable[[Any, Any], dict[str, Any]]]] = {
+    "user": _user,
+    "form": _form,
+    "submission": _submission,
+}

@@ -19,7 +19,7 @@ Text = str | Promise
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column of a list. `sort` names a sort of `pages.SPECS`; `field` what must not be hidden; `wide` goes on phones."""
+    """A column of a list. `sort` is one of `pages.SPECS`; `field` what must not be hidden; `wide` goes on phones."""
 
     label: Text
     sort: str | None = None
@@ -175,7 +175,7 @@ FORMS: Final = Resource(
     delete="form.delete",
     restore="form.restore",
     record_topic="form",
-    labels={"user_id": _("owner")},
+    labels={"user_id": _("owner"), "fields": _("questions")},
 )
 
 SUBMISSIONS: Final = Resource(

@@ -111,13 +111,22 @@ class BackofficeSite(admin.AdminSite):
             "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
         }
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The overview: numbers that are cheap, and the last events as they come."""
         from backoffice.admin import log, stamps  # noqa: PLC0415 - they need the apps to be ready
 
         stamp = stamps.now()
         context = {"stamp": stamp, "figures": _figures(request.user), "rows": log.latest(request.user, RECENT)}
-        return super().index(request, context | (extra_context or {}))  # type: ignore[return-value]
+        return super().index(request, context | (extra_context or {}))
+
+    def password_change(  # type: ignore[override] - Django's own returns a redirect, too
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """One's own password; other sessions end, and the log says so."""
+        from backoffice.admin import staff  # noqa: PLC0415
+
+        change = super().password_change
+        return staff.telling(request.user.pk, lambda: change(request, extra_context))
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Records of all kinds at once; `?fragment=1` is what the command bar shows."""

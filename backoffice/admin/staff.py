@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from typing import Any
 
-from django import forms
-from django.contrib.auth import signals
+from django.contrib import admin
+from django.contrib.auth import SESSION_KEY, signals
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -17,6 +20,7 @@ from backoffice import access, models
 from backoffice.domain import staff as domain
 from events import store, types
 from events.types import Event
+from realtime import auth
 
 
 def tell(login: models.Staff, *events: Event) -> None:
@@ -42,23 +46,30 @@ def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
     return found
 
 
-def session_digest(key: str) -> str:
-    """A session's name in the log: never its key, which opens it."""
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+def telling(pk: Any, view: Callable[[], HttpResponse]) -> HttpResponse:
+    """Run a page of Django's that saves a login by itself; whether it did shows in the login, and is told."""
+    with transaction.atomic():
+        before = models.Staff.objects.select_for_update().filter(pk=pk).first()
+        response = view()
+        after = models.Staff.objects.filter(pk=pk).first()
+        if before and after:
+            tell(after, *changes(before, after))
+    return response
 
 
 def note_logout(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
     """Django's signal comes before the session is flushed, so its key is still there."""
     if isinstance(user, models.Staff) and (key := request.session.session_key):
-        tell(user, domain.StaffLoggedOut(session=session_digest(key)))
+        tell(user, domain.StaffLoggedOut(session=auth.session_digest(key)))
 
 
-class StaffAdmin(UserAdmin):
+class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
     """Who works here, and as what. Only administrators come in; nobody locks themselves out."""
 
     list_display = ("username", "full_name", "role", "is_active", "last_login")
     list_filter = ("role", "is_active")
     ordering = ("username",)
+    actions = ("sign_out",)
     filter_horizontal = ()
     fieldsets = (
         (None, {"fields": ("username", "password")}),
@@ -79,8 +90,13 @@ class StaffAdmin(UserAdmin):
     def has_module_permission(self, request: HttpRequest) -> bool:
         return access.role_of(request.user) == "admin"
 
-    has_view_permission = has_change_permission = lambda self, request, obj=None: self.has_module_permission(request)
-    has_add_permission = lambda self, request: self.has_module_permission(request)  # noqa: E731
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_module_permission(request)
+
+    has_change_permission = has_view_permission
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.has_module_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A login is deactivated, never deleted: history names it."""
@@ -94,7 +110,7 @@ class StaffAdmin(UserAdmin):
                 form.base_fields[name].help_text = _("Nobody changes what they themselves may do.")
         return form
 
-    def save_model(self, request: HttpRequest, obj: models.Staff, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: models.Staff, form: Any, change: bool) -> None:
         with transaction.atomic():
             before = models.Staff.objects.select_for_update().get(pk=obj.pk) if change else None
             obj.is_staff = True
@@ -102,19 +118,19 @@ class StaffAdmin(UserAdmin):
             tell(obj, *changes(before, obj))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        """Django's page saves the login by itself; whether it did shows in the password."""
+        return telling(id, lambda: super(StaffAdmin, self).user_change_password(request, id, form_url))
+
+    @admin.action(description=gettext_lazy("Sign out everywhere"))
+    def sign_out(self, request: HttpRequest, logins: QuerySet[models.Staff]) -> None:
+        """End every session of these logins, sockets too."""
+        wanted = {str(login.pk): login for login in logins}
         with transaction.atomic():
-            before = models.Staff.objects.select_for_update().filter(pk=id).first()
-            response = super().user_change_password(request, id, form_url)
-            after = models.Staff.objects.filter(pk=id).first()
-            if before and after:
-                tell(after, *changes(before, after))
-        return response
-
-    def log_addition(self, *_args: Any, **_kwargs: Any) -> None:
-        """The event log is the log."""
-
-    log_change = log_deletions = log_addition
+            for session in Session.objects.filter(expire_date__gte=timezone.now()):
+                if str(session.get_decoded().get(SESSION_KEY)) in wanted:
+                    session.delete()
+            for login in wanted.values():
+                tell(login, domain.StaffSessionRevoked())
+        self.message_user(request, _("Signed out: %(names)s") % {"names": ", ".join(map(str, wanted.values()))})
 
 
 signals.user_logged_out.connect(note_logout, dispatch_uid="backoffice.admin.staff.note_logout")

@@ -66,6 +66,10 @@ class Entry:
         return self.version + 1
 
     @property
+    def together_many(self) -> bool:
+        return self.together >= TOGETHER_CAP
+
+    @property
     def together_others(self) -> int:
         return self.together - 1
 

@@ -13,41 +13,42 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 register = template.Library()
 
+# ruff: noqa: E501
 # name -> paths of a 24x24 icon drawn with strokes
 ICONS: Final = {
     "overview": '<path d="M4 13h6V4H4zM14 20h6V11h-6zM4 20h6v-3H4zM14 7h6V4h-6z"/>',
-    "users": '<circle cx="9" cy="8" r="3.5"/><path d="M2.5 20c.6-3.6 3.2-5.5 6.5-5.5s5.9 1.9 6.5 5.5M16 4.8a3.5 3.5 0 0 1 0 6.4M18 15c1.9.8 3.100 2.500 3.500 5"/>',
-    "forms": '<rect x="4" y="3" width="16" height="18" rx="2.500"/><path d="M8 8h8M8 12h8M8 16h4"/>',
-    "submissions": '<path d="M4 13.500 6.800 5.200A2 2 0 0 1 8.700 4h6.600a2 2 0 0 1 1.900 1.200L20 13.500V18a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2z"/><path d="M4 13.500h4.500l1.200 2.500h4.600l1.200-2.500H20"/>',
+    "users": '<circle cx="9" cy="8" r="3.5"/><path d="M2.5 20c.6-3.6 3.2-5.5 6.5-5.5s5.9 1.9 6.5 5.5M16 4.8a3.5 3.5 0 0 1 0 6.4M18 15c1.9.8 3.1 2.5 3.5 5"/>',
+    "forms": '<rect x="4" y="3" width="16" height="18" rx="2.5"/><path d="M8 8h8M8 12h8M8 16h4"/>',
+    "submissions": '<path d="M4 13.5 6.8 5.200A2 2 0 0 1 8.7 4h6.600a2 2 0 0 1 1.9 1.200L20 13.500V18a2 2 0 0 1-2 2H6a2 2 0 0 1-2-2z"/><path d="M4 13.500h4.500l1.2 2.500h4.600l1.2-2.500H20"/>',
     "settings": '<path d="M4 7h9M17 7h3M4 17h3M11 17h9"/><circle cx="15" cy="7" r="2"/><circle cx="9" cy="17" r="2"/>',
-    "events": '<path d="M3 12h4l2.500-7 5 14 2.500-7h4"/>',
-    "staff": '<path d="M12 3 5 6v5.500c0 4.300 2.900 7.600 7 9.500 4.100-1.900 7-5.200 7-9.500V6z"/><path d="m9 12 2.200 2.200L15.200 10"/>',
-    "search": '<circle cx="11" cy="11" r="6.500"/><path d="m20 20-4.300-4.300"/>',
+    "events": '<path d="M3 12h4l2.5-7 5 14 2.5-7h4"/>',
+    "staff": '<path d="M12 3 5 6v5.500c0 4.3 2.9 7.6 7 9.5 4.1-1.9 7-5.2 7-9.500V6z"/><path d="m9 12 2.2 2.200L15.2 10"/>',
+    "search": '<circle cx="11" cy="11" r="6.5"/><path d="m20 20-4.3-4.3"/>',
     "plus": '<path d="M12 5v14M5 12h14"/>',
     "edit": '<path d="M4 20h4L19 9l-4-4L4 16z"/>',
-    "trash": '<path d="M4 7h16M9 7V4h6v3M6.500 7l1 13h9l1-13"/>',
-    "restore": '<path d="M4 9h10a5.500 5.500 0 0 1 0 11H8"/><path d="M8 5 4 9l4 4"/>',
-    "history": '<circle cx="12" cy="12" r="8.500"/><path d="M12 7v5l3.500 2"/>',
-    "left": '<path d="m14.500 6-6 6 6 6"/>',
-    "right": '<path d="m9.500 6 6 6-6 6"/>',
-    "up": '<path d="m6 14.500 6-6 6 6"/>',
-    "down": '<path d="m6 9.500 6 6 6-6"/>',
+    "trash": '<path d="M4 7h16M9 7V4h6v3M6.5 7l1 13h9l1-13"/>',
+    "restore": '<path d="M4 9h10a5.5 5.5 0 0 1 0 11H8"/><path d="M8 5 4 9l4 4"/>',
+    "history": '<circle cx="12" cy="12" r="8.5"/><path d="M12 7v5l3.5 2"/>',
+    "left": '<path d="m14.5 6-6 6 6 6"/>',
+    "right": '<path d="m9.5 6 6 6-6 6"/>',
+    "up": '<path d="m6 14.5 6-6 6 6"/>',
+    "down": '<path d="m6 9.5 6 6 6-6"/>',
     "close": '<path d="M6 6l12 12M18 6 6 18"/>',
-    "check": '<path d="m5 12.500 4.500 4.500L19 7.500"/>',
-    "alert": '<path d="M12 4 2.800 20h18.400z"/><path d="M12 10v4.500M12 17.200v.1"/>',
-    "info": '<circle cx="12" cy="12" r="8.500"/><path d="M12 11v5M12 8v.1"/>',
+    "check": '<path d="m5 12.5 4.5 4.500L19 7.5"/>',
+    "alert": '<path d="M12 4 2.8 20h18.400z"/><path d="M12 10v4.500M12 17.200v.1"/>',
+    "info": '<circle cx="12" cy="12" r="8.5"/><path d="M12 11v5M12 8v.1"/>',
     "merge": '<circle cx="6" cy="5" r="2"/><circle cx="6" cy="19" r="2"/><circle cx="18" cy="12" r="2"/><path d="M6 7v10M6 8c.5 3 4 4 10 4"/>',
-    "keyboard": '<rect x="2.500" y="6" width="19" height="12" rx="2"/><path d="M6 10h.1M10 10h.1M14 10h.1M18 10h.1M7 14h10"/>',
+    "keyboard": '<rect x="2.5" y="6" width="19" height="12" rx="2"/><path d="M6 10h.1M10 10h.1M14 10h.1M18 10h.1M7 14h10"/>',
     "logout": '<path d="M14 4h4a2 2 0 0 1 2 2v12a2 2 0 0 1-2 2h-4M10 8l-4 4 4 4M6 12h9"/>',
-    "key": '<circle cx="8" cy="15" r="4"/><path d="m11 12 8-8M16 7l2.500 2.500"/>',
+    "key": '<circle cx="8" cy="15" r="4"/><path d="m11 12 8-8M16 7l2.5 2.5"/>',
     "external": '<path d="M14 4h6v6M20 4l-9 9M18 14v5H5V6h5"/>',
     "grip": '<path d="M9 6h.1M15 6h.1M9 12h.1M15 12h.1M9 18h.1M15 18h.1"/>',
     "compare": '<path d="M12 3v18M4 8h4M4 12h4M4 16h4M16 8h4M16 12h4M16 16h4"/>',
-    "globe": '<circle cx="12" cy="12" r="8.500"/><path d="M3.500 12h17M12 3.500c5 5.500 5 11.500 0 17-5-5.500-5-11.500 0-17z"/>',
+    "globe": '<circle cx="12" cy="12" r="8.5"/><path d="M3.5 12h17M12 3.500c5 5.5 5 11.5 0 17-5-5.5-5-11.5 0-17z"/>',
     "more": '<path d="M5 12h.1M12 12h.1M19 12h.1"/>',
 }
 
@@ -110,6 +111,31 @@ def seconds(value: float | None) -> str:
     if whole < 3600:
         return _("%(m)d min %(s)02d s") % {"m": whole // 60, "s": whole % 60}
     return _("%(h)d h %(m)02d min") % {"h": whole // 3600, "m": whole % 3600 // 60}
+
+
+QUESTION_TYPES: Final = {
+    "text": gettext_lazy("Short text"),
+    "long_text": gettext_lazy("Long text"),
+    "email": gettext_lazy("Email address"),
+    "phone": gettext_lazy("Phone number"),
+    "url": gettext_lazy("Web address"),
+    "integer": gettext_lazy("Whole number"),
+    "number": gettext_lazy("Number"),
+    "date": gettext_lazy("Date"),
+    "datetime": gettext_lazy("Date and time"),
+    "boolean": gettext_lazy("Yes or no"),
+    "single_choice": gettext_lazy("One choice"),
+    "multiple_choice": gettext_lazy("Several choices"),
+    "ranking": gettext_lazy("Ranking"),
+    "rating": gettext_lazy("Rating"),
+    "matrix": gettext_lazy("Matrix"),
+}
+
+
+@register.filter
+def question_type(name: Any) -> str:
+    """A type of question in words; one that nobody knows stays as it is."""
+    return str(QUESTION_TYPES.get(name, name))
 
 
 @register.filter

@@ -1,0 +1,70 @@
+import { Batches } from "./batches.js";
+import { fetchDocument, flash, live } from "./live.js";
+import { _n } from "./words.js";
+
+const CALM_MS = 1500;
+
+/** Pages that show what happens: the overview draws itself anew, the event browser and a history tell how much is new. */
+export function open(element) {
+  const feed = new Feed(element);
+  feed.start();
+}
+
+class Feed {
+  #new = 0;
+  #redraws = new Batches(() => this.#redraw(), CALM_MS);
+
+  constructor(element) {
+    this.element = element;
+    this.gentle = "gentle" in element.dataset;
+    this.news = element.querySelector("[data-news]");
+    this.button = element.querySelector("[data-news-show]");
+    this.topics = element.dataset.topic ? [element.dataset.topic] : ["users", "forms", "submissions", "settings"];
+  }
+
+  start() {
+    this.button?.addEventListener("click", () => location.assign(this.#first()));
+    if (this.element.dataset.first === "0") return;
+    for (const topic of this.topics) {
+      const subscription = live().subscribe([topic], {
+        since: this.element.dataset.since,
+        onEvent: (event) => this.#take(event),
+        onReset: async (frame) => {
+          if (frame.reason !== "forbidden") subscription.restart({ epoch: frame.epoch, position: frame.position });
+          this.#redraws.add("all");
+        },
+        onDenied: () => {},
+      });
+    }
+  }
+
+  #take(event) {
+    if (this.element.dataset.history && event.stream !== this.element.dataset.history) return;
+    if (this.gentle) {
+      this.#redraws.add("all");
+      return;
+    }
+    this.#new += 1;
+    this.button.textContent = _n("%(n)s new: show", "%(n)s new: show", this.#new);
+    this.news.hidden = false;
+  }
+
+  #first() {
+    const query = new URLSearchParams(location.search);
+    query.delete("before");
+    return `${location.pathname}?${query}`;
+  }
+
+  async #redraw() {
+    if (!this.gentle) return;
+    const { page } = await fetchDocument(location.href);
+    const body = this.element.querySelector("[data-list-body]");
+    const known = new Set([...body.querySelectorAll("[data-id]")].map((item) => item.dataset.id));
+    const focused = document.activeElement?.closest("[data-id]")?.dataset.id;
+    body.replaceChildren(...page.querySelector("[data-list-body]").childNodes);
+    for (const item of body.querySelectorAll("[data-id]")) {
+      if (!known.has(item.dataset.id)) flash(item);
+      if (item.dataset.id === focused) item.querySelector("a")?.focus({ preventScroll: true });
+    }
+  }
+}

@@ -1,0 +1,300 @@
+import { Batches } from "./batches.js";
+import { flash, live } from "./live.js";
+import { say } from "./toasts.js";
+import { _ } from "./words.js";
+
+const IDLE_MS = 10 * 60 * 1000;
+const FACES = 4;
+
+/** An open record: what others change appears where you have not typed; where you have, you are told and choose. */
+export function open(element) {
+  new LiveRecord(element).start();
+}
+
+class LiveRecord {
+  #news = new Batches(() => this.#look());
+  #clashing = new Map(); // field -> the value they gave it
+  #mergedTo;
+
+  constructor(element) {
+    this.element = element;
+    this.form = element.querySelector("[data-edit]");
+    this.base = this.form?.elements.namedItem("base_version");
+    this.seen = this.#mergedTo = Number(element.dataset.version);
+    this.me = element.dataset.me;
+  }
+
+  start() {
+    if (this.form) this.#watchTyping();
+    this.#offerTheirs();
+    const { topic, since, stream } = this.element.dataset;
+    const subscription = live().subscribe([topic], {
+      since,
+      onEvent: (event) => event.stream === stream && event.version > this.seen && this.#news.add(event.version),
+      onReset: (frame) => {
+        if (frame.reason === "forbidden") return;
+        subscription.restart({ epoch: frame.epoch, position: frame.position });
+        this.#news.add("reset");
+      },
+      onDenied: () => {},
+    });
+    this.#bePresent(topic);
+  }
+
+  // -- what others changed ------------------------------------------------------------------------------------------
+
+  async #look() {
+    const answer = await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { credentials: "same-origin" });
+    if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) throw new Error(String(answer.status));
+    const now = await answer.json();
+    if (now.version <= this.seen) return;
+    this.seen = now.version;
+    this.#bringIn(now);
+    this.element.querySelector("[data-aside]").innerHTML = now.aside;
+    for (const place of document.querySelectorAll("[data-name]")) place.textContent = now.name;
+    this.#tell(now);
+  }
+
+  #bringIn(now) {
+    for (const [name, theirs] of Object.entries(now.values)) {
+      const field = this.#field(name);
+      if (!field || same(field, theirs)) {
+        if (field) this.#settle(field, theirs);
+        continue;
+      }
+      if (isTouched(field)) this.#clash(field, theirs, now);
+      else if (!same(field, theirs)) {
+        put(field, theirs);
+        this.#settle(field, theirs);
+        flash(field.closest(".field"));
+      }
+    }
+    if (!this.#clashing.size) this.#moveBase(now.version);
+  }
+
+  /** From here on the version of now is the base: everything of theirs is in the form. */
+  #moveBase(version) {
+    if (this.base) this.base.value = version;
+    this.#mergedTo = version;
+  }
+
+  #settle(field, value) {
+    setDefault(field, value);
+    this.#clashing.delete(field.name);
+    const note = field.closest(".field").querySelector("[data-theirs]");
+    if (note) note.hidden = true;
+    field.closest(".field").classList.remove("clashing");
+    this.#markTouched(field);
+  }
+
+  /** Both changed it: theirs only when they did, seen against what this page was made from. */
+  #clash(field, theirs, now) {
+    if (String(theirs) === String(defaultOf(field)) || same(field, theirs)) return;
+    this.#clashing.set(field.name, theirs);
+    const box = field.closest(".field");
+    const note = box.querySelector("[data-theirs]");
+    const who = now.changes.findLast((change) => field.name in change.fields)?.who ?? _("Somebody else");
+    const text = document.createElement("span");
+    text.textContent = _("%(who)s changed this too: %(value)s", { who, value: shown(field, theirs) });
+    note.replaceChildren(
+      text,
+      button(_("Take theirs"), () => {
+        put(field, theirs);
+        this.#decided(field, theirs);
+      }),
+      button(_("Keep mine"), () => this.#decided(field, theirs)),
+    );
+    note.hidden = false;
+    box.classList.add("clashing");
+  }
+
+  #decided(field, theirs) {
+    this.#settle(field, theirs);
+    if (!this.#clashing.size) this.#moveBase(this.seen);
+    field.focus();
+  }
+
+  #tell(now) {
+    const others = now.changes.filter((change) => change.actor !== this.me || this.form);
+    if (!others.length) return;
+    const bar = this.element.querySelector("[data-meanwhile]");
+    const last = others.at(-1);
+    const what = Object.values(last.fields).join(", ");
+    const mine = last.actor === this.me;
+    const words = now.deleted
+      ? _("%(who)s deleted this record.", { who: last.who })
+      : mine
+        ? _("You saved this in another window: %(what)s.", { what })
+        : _("%(who)s changed %(what)s.", { who: last.who, what });
+    const text = document.createElement("span");
+    text.textContent = last.reason ? `${words} “${last.reason}”` : words;
+    bar.replaceChildren(text, button(_("Close"), () => (bar.hidden = true)));
+    bar.classList.toggle("warning", now.deleted || this.#clashing.size > 0);
+    bar.hidden = false;
+    say(words);
+    if (now.deleted || !this.form) bar.append(button(_("Show it as it is now"), () => location.reload()));
+  }
+
+  // -- what is typed here -------------------------------------------------------------------------------------------
+
+  #watchTyping() {
+    const fields = [...this.form.elements].filter((field) => field.closest("[data-field]"));
+    this.form.addEventListener("input", (event) => this.#markTouched(event.target));
+    this.form.addEventListener("change", (event) => this.#markTouched(event.target));
+    let saving = false;
+    this.form.addEventListener("submit", () => (saving = true));
+    window.addEventListener("pageshow", () => {
+      saving = false;
+      fields.forEach((field) => this.#markTouched(field)); // the browser may have brought typing back
+    });
+    window.addEventListener("beforeunload", (event) => {
+      if (!saving && (this.#touched() || "clashed" in this.form.dataset)) event.preventDefault();
+    });
+  }
+
+  #touched() {
+    return [...this.form.elements].some((field) => field.closest("[data-field]") && isTouched(field));
+  }
+
+  #markTouched(field) {
+    field.closest?.("[data-field]")?.classList.toggle("touched", isTouched(field));
+    const sign = this.form?.querySelector("[data-unsaved]");
+    if (sign) sign.hidden = !this.#touched();
+  }
+
+  #field(name) {
+    const found = this.form?.elements.namedItem(name);
+    return found instanceof Element ? found : null;
+  }
+
+  /** On the page after a stale save: one click puts their value into the form. */
+  #offerTheirs() {
+    const stored = document.getElementById("clash-theirs");
+    if (!stored) return;
+    const theirs = JSON.parse(stored.textContent);
+    for (const taker of this.element.querySelectorAll("[data-take]")) {
+      taker.hidden = false;
+      taker.addEventListener("click", () => {
+        const field = this.#field(taker.dataset.take);
+        put(field, theirs[taker.dataset.take]);
+        field.closest(".field").classList.remove("clashing");
+        flash(field.closest(".field"));
+        field.focus();
+      });
+    }
+  }
+
+  // -- who is here --------------------------------------------------------------------------------------------------
+
+  #bePresent(topic) {
+    const presence = live().presence(topic);
+    let idle = null;
+    const tell = (field = null) => {
+      clearTimeout(idle);
+      const editing = field !== null || (this.form !== null && this.#touched());
+      presence.set(editing ? "editing" : "viewing", field);
+      idle = setTimeout(() => presence.set("idle"), IDLE_MS);
+    };
+    tell();
+    this.form?.addEventListener("focusin", (event) => tell(event.target.closest("[data-field]")?.dataset.field ?? null));
+    this.form?.addEventListener("focusout", () => tell());
+    presence.onChange((people) => this.#showPeople(people.filter((person) => `staff:${person.id}` !== this.me)));
+  }
+
+  #showPeople(people) {
+    const place = this.element.querySelector("[data-here]");
+    place.hidden = !people.length;
+    const faces = document.createElement("span");
+    faces.className = "here-people";
+    for (const person of people.slice(0, FACES)) faces.append(face(person));
+    place.replaceChildren(faces, document.createTextNode(sentence(people)));
+    for (const old of this.element.querySelectorAll(".who-types")) old.remove();
+    for (const person of people.filter((one) => one.state === "editing" && one.field)) {
+      const label = this.#field(person.field)?.closest(".field")?.querySelector("label");
+      if (!label) continue;
+      const sign = document.createElement("span");
+      sign.className = "who-types";
+      sign.textContent = person.name;
+      label.append(sign);
+    }
+  }
+}
+
+function sentence(people) {
+  if (!people.length) return "";
+  const first = people[0];
+  const values = { name: first.name, n: people.length - 1 };
+  if (people.length > 1) return _("%(name)s and %(n)s more are here", values);
+  const words = {
+    editing: _("%(name)s is editing", values),
+    viewing: _("%(name)s is viewing", values),
+    idle: _("%(name)s is away", values),
+  };
+  return words[first.state];
+}
+
+function face(person) {
+  const element = document.createElement("span");
+  element.className = `avatar hue-${[...person.name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 8}`;
+  if (person.state === "editing") element.classList.add("editing");
+  element.textContent = person.name.slice(0, 1).toUpperCase();
+  element.title = person.name;
+  return element;
+}
+
+function button(text, act) {
+  const element = document.createElement("button");
+  element.type = "button";
+  element.className = "button small";
+  element.textContent = text;
+  element.addEventListener("click", act);
+  return element;
+}
+
+// -- fields: what they hold now, and what they held when the page was made ---------------------------------------------
+
+function valueOf(field) {
+  return field.type === "checkbox" ? field.checked : field.value;
+}
+
+function defaultOf(field) {
+  if (field.type === "checkbox") return field.defaultChecked;
+  if (field instanceof HTMLSelectElement) return [...field.options].find((option) => option.defaultSelected)?.value ?? "";
+  return field.defaultValue;
+}
+
+function isTouched(field) {
+  if (!field.name || field.disabled || field.type === "hidden") return false;
+  return normal(valueOf(field)) !== normal(defaultOf(field));
+}
+
+function normal(value) {
+  return typeof value === "string" ? value.replaceAll("\r\n", "\n") : value;
+}
+
+function same(field, value) {
+  return normal(valueOf(field)) === normal(field.type === "checkbox" ? Boolean(value) : String(value ?? ""));
+}
+
+function put(field, value) {
+  if (field.type === "checkbox") field.checked = Boolean(value);
+  else field.value = String(value ?? "");
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+  field.dispatchEvent(new CustomEvent("brought-in"));
+}
+
+function setDefault(field, value) {
+  if (field.type === "checkbox") field.defaultChecked = Boolean(value);
+  else if (field instanceof HTMLSelectElement) {
+    for (const option of field.options) option.defaultSelected = option.value === String(value ?? "");
+  } else field.defaultValue = String(value ?? "");
+}
+
+function shown(field, value) {
+  if (field.type === "checkbox") return value ? _("yes") : _("no");
+  if (field instanceof HTMLSelectElement) {
+    return [...field.options].find((option) => option.value === String(value))?.textContent ?? String(value);
+  }
+  const text = String(value ?? "");
+  return text.length > 120 ? `${text.slice(0, 120)}…` : text || _("empty");
+}

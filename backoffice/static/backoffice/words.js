@@ -1,0 +1,14 @@
+/** Text for people, by Django's JavaScript catalogue; English where it did not load. */
+export function _(text, values = {}) {
+  const found = globalThis.gettext ? globalThis.gettext(text) : text;
+  return fill(found, values);
+}
+
+export function _n(one, many, n, values = {}) {
+  const found = globalThis.ngettext ? globalThis.ngettext(one, many, n) : n === 1 ? one : many;
+  return fill(found, { n, ...values });
+}
+
+function fill(text, values) {
+  return text.replace(/%\((\w+)\)s/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}

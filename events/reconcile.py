@@ -33,7 +33,12 @@ def reconcile(
     if merged.conflicts:
         fields = sorted({conflict.path for conflict in merged.conflicts})
         raise _conflict(stream, base_version, version, base, theirs, mine, fields)
-    wanted = {name: value for name, value in merged.changed.items() if name in command.data.__struct_fields__}
+    needed = {field.name for field in msgspec.structs.fields(command.data) if field.required}
+    if gone := sorted(needed - merged.values.keys()):  # they removed what I left as it was but cannot leave out
+        raise _conflict(stream, base_version, version, base, theirs, mine, gone)
+    wanted = {
+        name: merged.values[name] for name in command.data.__struct_fields__ if name in merged.changed.keys() | needed
+    }
     data = msgspec.convert(wanted, type(command.data))
     return data, tuple(note.to_dict() for note in merged.notes)
 

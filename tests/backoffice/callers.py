@@ -13,6 +13,7 @@ from backoffice.models import ApiKey, Staff
 
 BASE = "/api/v1/"
 ROLES = ("admin", "manager", "agent", "viewer", "dpo")
+CATEGORIES = ("user", "form", "submission", "setting")
 
 
 def staff(role: str, **fields: Any) -> Staff:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 import redis
+from django.db import connection
 
 from backoffice import access, pages
 from backoffice.api import records, shapes, throttles
@@ -387,3 +390,20 @@ def test_people_and_keys_are_counted_apart() -> None:
     assert Staff.objects.count() == 0
     person = callers.signed_in("manager").person
     assert throttles.principal(type("R", (), {"auth": None, "user": person})()) == f"staff:{person.pk}"  # type: ignore[arg-type, union-attr]
+
+
+# -- without a database ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lost_database_is_503_and_the_next_call_works() -> None:
+    program = callers.program("users:read")
+    program.client.raise_request_exception = False
+    [[pid]] = store.query("select pg_backend_pid()")
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:
+        other.execute("select pg_terminate_backend(%s, 5000)", [pid])
+    response = program.get("users/")
+    problem(response, 503, "store_unavailable")
+    assert response.headers["Retry-After"] == "5"
+    connection.close()
+    assert program.get("users/").status_code == 200

@@ -178,6 +178,24 @@ def test_a_setting_that_moved_meanwhile_goes_to_a_person() -> None:
     assert Setting.objects.get(pk=key).value == 20
 
 
+def test_a_setting_that_moved_to_what_i_want_as_well_is_unchanged() -> None:
+    key = f"test.{new_id().hex}"
+    for value in (10, 20):
+        commands.dispatch(make.command(settings.SetSetting(value=value), key))
+    assert commands.dispatch(make.command(settings.SetSetting(value=20), key, base_version=1)).status == "unchanged"
+    assert commands.dispatch(make.command(settings.SetSetting(value=10), key, base_version=1)).status == "unchanged"
+
+
+def test_a_setting_that_was_removed_meanwhile_goes_to_a_person() -> None:
+    key = f"test.{new_id().hex}"
+    commands.dispatch(make.command(settings.SetSetting(value=10), key))
+    commands.dispatch(make.command(settings.RemoveSetting(), key))
+    for value in (10, 20):
+        with pytest.raises(errors.Conflict) as caught:
+            commands.dispatch(make.command(settings.SetSetting(value=value), key, base_version=1))
+        assert caught.value.fields == ["value"]
+
+
 def test_the_reason_and_the_actor_are_recorded() -> None:
     command = create()
     with context.acting(actor="staff:1"):

@@ -100,8 +100,7 @@ def dispatch(command: Command) -> Result:
 def _dispatch_once(command: Command) -> Result:
     record = aggregates.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
-    with store.pipeline():
-        begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
+    begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
     if begun.result is not None:
         return _recalled(command, stream, begun.fingerprint, begun.result)
     state = _loaded(record, stream, begun)
@@ -109,11 +108,10 @@ def _dispatch_once(command: Command) -> Result:
     decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
     new = _numbered(stream, begun.version, decided, begun.now)
     answer = _answer(command, begun.version, new, notes)
-    with store.pipeline(size=_size(new)):
-        projections.project(new)  # 7
-        sent = _send(new, {stream: begun.version})  # 8
-        _remember([answer])  # 9
-        result = _result(command, stream, answer, _placed(sent, new))
+    projections.project(new)  # 7
+    placed = _appended(new, {stream: begun.version})  # 8
+    _remember([answer])  # 9
+    result = _result(command, stream, answer, placed)
     if snapshots.due(record, begun.version, result.version):
         snapshots.save(record, stream, result.version, record.fold(decided, state))
     return result
@@ -155,7 +153,7 @@ def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
         decided[command.id], notes[command.id] = _decided_in_set(command, streams[command.id], states, now)  # 5, 6
     new = [event for command in fresh for event in decided[command.id]]
     projections.project(new)  # 7, in the order given: a form may belong to a user made just before
-    placed = _placed(_send(new, before), new)  # 8
+    placed = _appended(new, before)  # 8
     answers = {c.id: _answer(c, versions[c.id], decided[c.id], notes[c.id]) for c in fresh}
     _remember(list(answers.values()))  # 9
     return [
@@ -215,13 +213,10 @@ def _numbered(stream: str, version: int, events: Iterable[Event], now: datetime)
     ]
 
 
-def _size(new: Sequence[NewEvent]) -> int:
-    """Bytes that steps 7 to 9 are about to send, generously."""
-    return 3 * sum(len(msgspec.json.encode(event.data)) for event in new)
-
-
-def _send(new: Sequence[NewEvent], before: dict[str, int]) -> store.Sent | None:
-    """Step 8: send the events on their way to the log."""
+def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> dict[tuple[str, int], int]:
+    """Step 8: store the events; returns (stream, version) -> position. Those who listen are told after the commit."""
+    if not new:
+        return {}
     by_stream: dict[str, list[NewEvent]] = {}
     for event in new:
         by_stream.setdefault(event.stream, []).append(event)
@@ -234,15 +229,8 @@ def _send(new: Sequence[NewEvent], before: dict[str, int]) -> store.Sent | None:
         )
         for stream, events in by_stream.items()
     ]
-    return store.send(appends) if appends else None
-
-
-def _placed(sent: store.Sent | None, new: Sequence[NewEvent]) -> dict[tuple[str, int], int]:
-    """Where the events went: (stream, version) -> position. Those who listen are told after the commit."""
-    if sent is None:
-        return {}
     placed: dict[tuple[str, int], int] = {}
-    for appended in sent.appended():
+    for appended in store.append_many(appends):
         first = appended.version - len(appended.positions) + 1
         placed |= {(appended.stream, first + offset): position for offset, position in enumerate(appended.positions)}
     tell = partial(signals.events_recorded.send_robust, sender=None, events=list(new), position=max(placed.values()))

@@ -8,8 +8,7 @@ lowest published floor (`head.safe`), so what they have read past is complete fo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -28,7 +27,6 @@ EXISTS: Final = -1
 
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 10_000
-MAX_PIPELINE_BYTES: Final = 200_000
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,32 +74,6 @@ def append(
 
 def append_many(appends: Sequence[Append]) -> list[Appended]:
     """Append to several streams, all or nothing. A stream may occur once. Results are in the order given."""
-    return send(appends).appended()
-
-
-class Sent:
-    """An append under way: inside a `pipeline` its answer is waited for only when `appended` is called."""
-
-    def __init__(self, appends: Sequence[Append], cursor: psycopg.Cursor[Any]) -> None:
-        self._appends, self._cursor = appends, cursor
-
-    def appended(self) -> list[Appended]:
-        """Where the events went, in the order given; raises what the database had to say against it."""
-        placed: dict[str, list[tuple[int, int]]] = {}
-        with translating(), self._cursor:
-            for stream, version, position in self._cursor:
-                placed.setdefault(stream, []).append((version, position))
-        top = max(position for pairs in placed.values() for _, position in pairs)
-        transaction.on_commit(partial(bell.ring, top), robust=True)
-        return [_appended(wanted.stream, sorted(placed[wanted.stream])) for wanted in self._appends]
-
-
-def _appended(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
-    return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
-
-
-def send(appends: Sequence[Append]) -> Sent:
-    """Send an append on its way; see `append_many`."""
     entries = [entry for wanted in appends for entry in _entries(wanted)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
@@ -109,7 +81,23 @@ def send(appends: Sequence[Append]) -> Sent:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
-    return Sent(appends, execute(*_statement(entries, streams=len(appends))))
+    rows = query(*_statement(entries, streams=len(appends)))
+    placed: dict[str, list[tuple[int, int]]] = {}
+    for stream, version, position in rows:
+        placed.setdefault(stream, []).append((version, position))
+    _ring_after_commit(max(row[2] for row in rows))
+    return [_appended(wanted.stream, sorted(placed[wanted.stream])) for wanted in appends]
+
+
+def _ring_after_commit(position: int) -> None:
+    if connection.in_atomic_block:
+        transaction.on_commit(partial(bell.ring, position), robust=True)
+    else:
+        bell.ring(position)
+
+
+def _appended(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
+    return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
 
 
 def _statement(entries: Sequence[types.JsonDict], streams: int) -> tuple[str, Sequence[Any]]:
@@ -156,44 +144,25 @@ def query(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) ->
     Prepared and bound by the server; Django's own cursor binds on the client and wraps every call, which costs a third
     of the rate on the hot path. Driver errors come out as `errors`.
     """
-    with execute(statement, parameters) as cursor, translating():
-        return cursor.fetchall()
+    return execute(statement, parameters).fetchall()
 
 
 def execute(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> psycopg.Cursor[Any]:
-    """Run one statement; inside a `pipeline` it is only sent, and complains when the pipeline ends."""
-    with translating():
-        connection.ensure_connection()
-        raw: Any = connection.connection
-        return psycopg.Cursor(raw).execute(statement, parameters, prepare=True)
-
-
-@contextmanager
-def pipeline(size: int = 0) -> Iterator[None]:
-    """Send statements without waiting for each answer: one round trip for the block.
-
-    `size` is the bytes about to be sent: psycopg's pipeline hangs once a megabyte waits, so large ones go without.
-    """
-    if size > MAX_PIPELINE_BYTES:
-        yield
-        return
+    """Run one statement as `query` does, for those that return no rows. The cursor is good until the next statement."""
     connection.ensure_connection()
     raw: Any = connection.connection
-    with translating(), raw.pipeline():
-        yield
-
-
-@contextmanager
-def translating() -> Iterator[None]:
-    """Driver errors come out as domain errors."""
     try:
-        yield
+        cursor = raw.events_cursor
+    except AttributeError:
+        cursor = raw.events_cursor = psycopg.Cursor(raw)  # making one costs as much as a tenth of an append
+    try:
+        return cursor.execute(statement, parameters, prepare=True)  # type: ignore[no-any-return]
     except psycopg.Error as error:
         _forget_broken_connection()
-        translated_error = translated(error)
-        if translated_error is error:
+        explained = translated(error)
+        if explained is error:
             raise
-        raise translated_error from error
+        raise explained from error
 
 
 def _forget_broken_connection() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ def reconcile(
     if merged.conflicts:
         fields = sorted({conflict.path for conflict in merged.conflicts})
         raise _conflict(stream, base_version, version, base, theirs, mine, fields)
-    needed = {field.name for field in msgspec.structs.fields(command.data) if field.required}
+    needed = _required(type(command.data))
     if gone := sorted(needed - merged.values.keys()):  # they removed what I left as it was but cannot leave out
         raise _conflict(stream, base_version, version, base, theirs, mine, gone)
     wanted = {
@@ -41,6 +42,11 @@ def reconcile(
     }
     data = msgspec.convert(wanted, type(command.data))
     return data, tuple(note.to_dict() for note in merged.notes)
+
+
+@functools.cache
+def _required(data: type[CommandData]) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(data) if field.required)
 
 
 def _as_if_alone(command: Command, record: Aggregate, base_state: Any) -> Any:

@@ -5,6 +5,7 @@ A field that some role never sees may be missing from what it reads, hence `UNSE
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -268,7 +269,7 @@ class Batch(Shape, frozen=True, kw_only=True):
 def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) -> T:
     """`given` as a struct; all complaints at once, one per field, as `errors.InvalidCommand`. `lenient` ignores unknown
     fields instead of refusing them."""
-    known = {field.encode_name: field for field in msgspec.structs.fields(cls)}
+    known = _fields(cls)
     complaints = {} if lenient else {name: "There is no such field." for name in given if name not in known}
     taken: dict[str, Any] = {}
     for name, field in known.items():
@@ -282,6 +283,12 @@ def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) ->
     if complaints:
         raise errors.InvalidCommand(fields=complaints)
     return cls(**taken)
+
+
+@functools.cache
+def _fields(cls: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Asked once for each class: msgspec evaluates all annotations every time."""
+    return {field.encode_name: field for field in msgspec.structs.fields(cls)}
 
 
 def in_utc(value: Any) -> Any:

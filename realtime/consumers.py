@@ -23,7 +23,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 # How long a handshake may wait for the hub to know where the log stands, and for the database.
-PATIENCE: Final = 5.0
+PATIENCE: Final = 10.0
 # Frames that only answer ours are counted apart: a fast feed is acknowledged often.
 ANSWERS_PER_SECOND: Final = 400.0
 

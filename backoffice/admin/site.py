@@ -119,7 +119,7 @@ class BackofficeSite(admin.AdminSite):
         context = {"stamp": stamp, "figures": _figures(request.user), "rows": log.latest(request.user, RECENT)}
         return super().index(request, context | (extra_context or {}))
 
-    def password_change(  # type: ignore[override] - Django's own returns a redirect, too
+    def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """One's own password; other sessions end, and the log says so."""

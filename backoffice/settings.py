@@ -84,9 +84,11 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "connect_timeout": 5,
         # A lost client must not hold the log's head: see docs/event-store.md.
         "options": "-c idle_in_transaction_session_timeout=60s -c lock_timeout=15s",
-        "pool": {"min_size": 1, "max_size": read("DATABASE_POOL", env.int, 10), "timeout": 10},
     }
 )
+if DATABASE_URL:  # without one, the first attempt says so at once; a pool would go on trying
+    pool = {"min_size": 1, "max_size": read("DATABASE_POOL", env.int, 10), "timeout": 10}
+    DATABASES["default"]["OPTIONS"]["pool"] = pool
 
 REDIS_URL = read("REDIS_URL", env.str, "redis://localhost:6379/0")
 if urlsplit(REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
@@ -125,6 +127,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "make room in the log": {"task": "events.tasks.make_room", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
+    "seal the log": {"task": "events.tasks.seal", "schedule": 300},
 }
 
 # -- Django ---------------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def _check_field(number: int, field: Any, seen: set[str]) -> None:
     seen.add(identity)
 
 
-_RULES = {"title": _title, "fields": checked_fields}
+_RULES: values.Rules = {"title": _title, "fields": checked_fields, "created_at": values.utc_or_none}
 
 
 def decide(command: CommandData, state: Form, at: Decision) -> Sequence[Event]:
@@ -165,7 +165,7 @@ def _create(command: CreateForm, state: Form, at: Decision) -> Sequence[Event]:
     if state.exists:
         raise errors.Rejected("A form with this id already exists.", {"key": "already exists"})
     wanted = values.checked(values.given(command), _RULES)
-    return [FormCreated(**{**wanted, "created_at": values.utc(command.created_at or at.now)})]
+    return [FormCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 
 def _known(state: Form) -> Form:

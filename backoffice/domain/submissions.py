@@ -79,6 +79,9 @@ def evolve(state: Submission, event: Event) -> Submission:
 # -- decide ---------------------------------------------------------------------------------------------------------
 
 
+_RULES: values.Rules = {"started_at": values.utc_or_none, "created_at": values.utc_or_none}
+
+
 def decide(command: CommandData, state: Submission, at: Decision) -> Sequence[Event]:
     match command:
         case ReceiveSubmission():
@@ -94,16 +97,8 @@ def decide(command: CommandData, state: Submission, at: Decision) -> Sequence[Ev
 def _receive(command: ReceiveSubmission, state: Submission, at: Decision) -> Sequence[Event]:
     if state.exists:
         raise errors.Rejected("A submission with this id already exists.", {"key": "already exists"})
-    started, created = command.started_at, values.utc(command.created_at or at.now)
-    return [
-        SubmissionReceived(
-            form_id=command.form_id,
-            answers=command.answers,
-            created_at=created,
-            started_at=values.utc(started) if started else None,
-            completion_time=command.completion_time,
-        )
-    ]
+    wanted = values.checked(values.given(command), _RULES)
+    return [SubmissionReceived(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 
 # -- the record -----------------------------------------------------------------------------------------------------

@@ -117,10 +117,12 @@ def evolve(state: User, event: Event) -> User:
 
 # -- decide ---------------------------------------------------------------------------------------------------------
 
-_RULES = {
+_RULES: values.Rules = {
     "email": values.normal_email,
     "first_name": values.normal_name,
     "last_name": values.normal_name,
+    "last_login": values.utc_or_none,
+    "created_at": values.utc_or_none,
 }
 
 
@@ -144,7 +146,7 @@ def _create(command: CreateUser, state: User, at: Decision) -> Sequence[Event]:
     if state.exists:
         raise errors.Rejected("A user with this id already exists.", {"key": "already exists"})
     wanted = values.checked(values.given(command), _RULES)
-    return [UserCreated(**{**wanted, "created_at": values.utc(command.created_at or at.now)})]
+    return [UserCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 
 def _known(state: User) -> User:

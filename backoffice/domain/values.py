@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -36,12 +36,24 @@ def normal_name(value: str) -> str:
     return " ".join(value.split())
 
 
+FIRST_YEAR, LAST_YEAR = 1900, 9000  # beyond them PostgreSQL and Python part ways
+
+
 def utc(moment: datetime) -> datetime:
-    """An aware datetime in UTC; one without a zone is taken as UTC."""
+    """An aware datetime in UTC; one without a zone is taken as UTC. Raises `ValueError` for years nobody means."""
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"The year must be between {FIRST_YEAR} and {LAST_YEAR}.")
     return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
 
 
-def checked(values: Mapping[str, Any], rules: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+def utc_or_none(moment: datetime | None) -> datetime | None:
+    return None if moment is None else utc(moment)
+
+
+Rules: TypeAlias = Mapping[str, Callable[[Any], Any]]
+
+
+def checked(values: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
     """`values` put through the rule of each field; all complaints at once, as `errors.InvalidCommand`."""
     result, complaints = dict(values), {}
     for name, rule in rules.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from datetime import datetime
 
 import psycopg
 import pytest
@@ -412,3 +413,13 @@ def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(errors.StoreUnavailable):
         make.update(key, first_name="Ada")
     assert make.update(key, first_name="Ada").status == "applied"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_an_instant_at_the_ends_of_time_is_refused_before_anything_is_written(moment: str) -> None:
+    for name in ("created_at", "last_login"):
+        command = create(**{name: datetime.fromisoformat(moment)})
+        with pytest.raises(errors.InvalidCommand) as caught:
+            commands.dispatch(command)
+        assert caught.value.fields.keys() == {name}
+        assert events_of(command.key) == []

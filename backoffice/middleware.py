@@ -24,11 +24,11 @@ class ContextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         user = getattr(request, "user", None)
-        signed_in = user is not None and user.is_authenticated
+        staff = user if user is not None and user.is_authenticated else None
         with context.acting(
             context.Context(),
-            actor=f"staff:{user.pk}" if signed_in else "anonymous",
-            actor_name=user.get_username() if signed_in else None,
+            actor=f"staff:{staff.pk}" if staff else "anonymous",
+            actor_name=staff.get_username() if staff else None,
             ip=request.META.get("REMOTE_ADDR"),
             user_agent=request.headers.get("User-Agent", "")[:300] or None,
             correlation_id=_request_id(request),

@@ -6,8 +6,8 @@ so `send` swallows a Valkey that is away and says so by its result.
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
@@ -109,17 +109,14 @@ def decode(raw: bytes) -> Message:
     return message
 
 
-_client: redis.Redis | None = None
-_client_lock = threading.Lock()
+@functools.lru_cache(maxsize=4)
+def _client_of(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
 
 
 def client() -> redis.Redis:
     """This process's blocking client. Short timeouts: a half-open Valkey must not hold up the relay or a request."""
-    global _client  # noqa: PLW0603 - one client a process
-    with _client_lock:
-        if _client is None:
-            _client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1.0, socket_connect_timeout=1.0)
-    return _client
+    return _client_of(settings.REDIS_URL)
 
 
 def send(message: Message) -> bool:

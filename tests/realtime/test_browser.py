@@ -1,0 +1,57 @@
+"""The browser's client in a real browser, against real processes: two tabs, one socket, and a web process that dies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import live
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+FOLLOW = """async () => {
+    const { connect } = await import("/static/realtime/index.js");
+    window.seen = [];
+    window.live = connect({ url: "/ws/admin/" });
+    await new Promise((resolve) => live.subscribe(["settings"], {
+        onEvent: (event) => seen.push(event.data.value), onSubscribed: resolve,
+    }));
+}"""
+
+SET = """
+from backoffice.domain.settings import SetSetting
+from events import commands
+from events.types import Command, new_id
+for value in {values}:
+    commands.dispatch(Command(id=new_id(), key="live.test", data=SetSetting(value=value)))
+"""
+
+
+def set_values(stack: live.Stack, *values: str) -> None:
+    stack.manage("shell", "--verbosity", "0", "-c", SET.format(values=json.dumps(values)))
+
+
+def test_two_tabs_share_a_socket_and_miss_nothing_when_the_web_process_is_killed(
+    stack: live.Stack, new_page: Callable[..., Any]
+) -> None:
+    first = new_page(role="admin")
+    sockets: list[str] = []
+    first.context.on("page", lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
+    first.evaluate(FOLLOW)
+    second = first.context.new_page()
+    second.goto("/admin/")
+    second.evaluate(FOLLOW)
+    set_values(stack, "a", "b")
+    for page in (first, second):
+        page.wait_for_function("() => seen.join() === 'a,b'")
+    stack.kill_web()
+    first.wait_for_function("() => live.state === 'reconnecting'")
+    set_values(stack, "c", "d")
+    stack.start_web()
+    for page in (first, second):
+        page.wait_for_function("() => seen.join() === 'a,b,c,d'")
+        assert page.evaluate("live.state") == "live"
+    assert sockets == []

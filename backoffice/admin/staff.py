@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -67,7 +68,8 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
     """Who works here, and as what. Only administrators come in; nobody locks themselves out."""
 
     list_display = ("username", "full_name", "role", "is_active", "last_login")
-    list_filter = ("role", "is_active")
+    list_filter = ()
+    search_fields = ()
     ordering = ("username",)
     actions = ("sign_out",)
     filter_horizontal = ()
@@ -80,6 +82,10 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         (None, {"fields": ("username", "usable_password", "password1", "password2")}),
         (gettext_lazy("What they may do"), {"fields": ("role",)}),
     )
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     @staticmethod
     def full_name(login: models.Staff) -> str:

@@ -25,12 +25,12 @@ VERBS: Final = {
     "deleted": (_("deleted"), "trash"),
     "removed": (_("removed"), "trash"),
     "restored": (_("brought back"), "restore"),
-    "role_changed": (_("given another role"), "staff"),
-    "password_changed": (_("given a new password"), "key"),
+    "role_changed": (_("gave another role"), "staff"),
+    "password_changed": (_("set a new password"), "key"),
     "deactivated": (_("deactivated"), "close"),
     "reactivated": (_("reactivated"), "restore"),
     "logged_out": (_("signed out"), "logout"),
-    "session_revoked": (_("signed out elsewhere"), "logout"),
+    "session_revoked": (_("ended sessions"), "logout"),
 }
 
 TOGETHER = """

@@ -1,6 +1,6 @@
 import { Batches } from "./batches.js";
 import { fetchDocument, flash, live } from "./live.js";
-import { _n } from "./words.js";
+import { ngettext } from "./words.js";
 
 const CALM_MS = 1500;
 
@@ -45,7 +45,7 @@ class Feed {
       return;
     }
     this.#new += 1;
-    this.button.textContent = _n("%(n)s new: show", "%(n)s new: show", this.#new);
+    this.button.textContent = ngettext("%(n)s new: show", "%(n)s new: show", this.#new);
     this.news.hidden = false;
   }
 

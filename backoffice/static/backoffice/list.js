@@ -1,7 +1,7 @@
 import { Batches } from "./batches.js";
 import { fetchDocument, flash, live } from "./live.js";
 import { say } from "./toasts.js";
-import { _, _n } from "./words.js";
+import { _, ngettext } from "./words.js";
 
 const MAX_NEW = 200;
 
@@ -58,7 +58,7 @@ class LiveList {
       names.push((fresh ?? row).querySelector(".name")?.textContent.trim());
     }
     names = names.filter(Boolean);
-    if (names.length) say(_n("%(names)s changed", "%(n)s records changed", names.length, { names: names[0] }));
+    if (names.length) say(ngettext("%(names)s changed", "%(n)s records changed", names.length, { names: names[0] }));
   }
 
   /** In place: the focus, the mark and the row's place stay. */
@@ -76,9 +76,9 @@ class LiveList {
     for (const id of (headers.get("X-New") ?? "").split(" ")) if (id && !this.#row(id)) this.#new.add(id);
     if (!this.#new.size) return;
     const n = this.#new.size;
-    this.button.textContent = n >= MAX_NEW ? _("%(n)s+ new: show", { n }) : _n("%(n)s new: show", "%(n)s new: show", n);
+    this.button.textContent = n >= MAX_NEW ? _("%(n)s+ new: show", { n }) : ngettext("%(n)s new: show", "%(n)s new: show", n);
     this.news.hidden = false;
-    say(_n("%(n)s new record", "%(n)s new records", n));
+    say(ngettext("%(n)s new record", "%(n)s new records", n));
   }
 
   #address(more) {

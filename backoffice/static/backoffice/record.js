@@ -196,6 +196,7 @@ class LiveRecord {
       idle = setTimeout(() => presence.set("idle"), IDLE_MS);
     };
     tell();
+    window.addEventListener("pagehide", () => presence.set("gone"), { capture: true }); // before the connection ends
     this.form?.addEventListener("focusin", (event) => tell(event.target.closest("[data-field]")?.dataset.field ?? null));
     this.form?.addEventListener("focusout", () => tell());
     presence.onChange((people) => this.#showPeople(people.filter((person) => `staff:${person.id}` !== this.me)));

@@ -4,7 +4,7 @@ export function _(text, values = {}) {
   return fill(found, values);
 }
 
-export function _n(one, many, n, values = {}) {
+export function ngettext(one, many, n, values = {}) {
   const found = globalThis.ngettext ? globalThis.ngettext(one, many, n) : n === 1 ? one : many;
   return fill(found, { n, ...values });
 }

@@ -102,6 +102,7 @@ class Live {
 
   #askAgain(environment) {
     for (const [topics, since] of this.#book.wants()) this.#line.wish({ type: "want", topics, since });
+    for (const presence of this.#presences.values()) presence.again();
     this.#line.wish({ type: "hidden", hidden: environment.document?.visibilityState === "hidden" });
   }
 

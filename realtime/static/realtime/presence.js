@@ -16,6 +16,7 @@ export class Presence {
   #people = new Map();
   #listeners = new Set();
   #say;
+  #last = null;
 
   constructor(topic, say) {
     this.topic = topic;
@@ -29,7 +30,13 @@ export class Presence {
 
   /** viewing, editing (with the field, if one), idle, or gone. */
   set(state, field = null) {
-    this.#say({ topic: this.topic, state, field });
+    this.#last = { topic: this.topic, state, field };
+    this.#say(this.#last);
+  }
+
+  /** A new other end of the line has not heard it. */
+  again() {
+    if (this.#last) this.#say(this.#last);
   }
 
   onChange(listener) {

@@ -22,6 +22,5 @@ VOLUME /data
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 # Only the proxy reaches this port, so its X-Forwarded-* may be believed.
-CMD ["uvicorn", "backoffice.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--loop", "uvloop", \
-     "--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "10", \
-     "--proxy-headers", "--forwarded-allow-ips", "*", "--no-access-log"]
+CMD ["python", "-m", "realtime.server", "--host", "0.0.0.0", "--port", "8000", \
+     "--proxy-headers", "--forwarded-allow-ips", "*"]

@@ -20,6 +20,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from realtime import hub
+
 DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
 VALKEY_SECONDS = 1.0
 APPLIED = "SELECT app, name FROM django_migrations"
@@ -50,8 +52,8 @@ def livez(_request: HttpRequest) -> JsonResponse:
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
     """200 when the database answers and is migrated, else 503. Valkey's absence is told, not punished."""
-    checks = {"database": database(), "valkey": valkey()}
-    ready = checks["database"] == "ok"
+    checks = {"database": database(), "valkey": valkey(), "live": live()}
+    ready = checks["database"] == "ok" and checks["live"] != "draining"
     status = "unavailable" if not ready else "ok" if checks["valkey"] == "ok" else "degraded"
     return JsonResponse({"status": status, "checks": checks}, status=200 if ready else 503)
 
@@ -68,6 +70,19 @@ def database() -> str:
         log.warning("readyz: database: %s", error)
         return "unreachable"
     return "ok" if wanted_migrations() <= applied else "migrations pending"
+
+
+def live() -> str:
+    """How the hub of this process does: `ok`, `idle` (nobody has connected yet), `polling` (no relay or no Valkey, so
+    the log is read instead), `draining` (on its way out: send nobody here) or `behind`."""
+    status = hub.status()
+    if status is None:
+        return "idle"
+    if status.draining:
+        return "draining"
+    if not status.store:
+        return "behind"
+    return "ok" if status.valkey and status.relay else "polling"
 
 
 def valkey() -> str:

@@ -8,23 +8,59 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
+import msgspec
+
 from backoffice import access
+from backoffice.api import keys
 from events import types
 from realtime import auth, topics
 
 
+class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
+    """A program: what its owner may, as far as the scopes of its key go. Looks like staff to `access`."""
+
+    is_active: bool
+    is_staff: bool
+    is_superuser: bool
+    role: str
+    scopes: tuple[str, ...]
+
+
+def _in_scope(who: Any, scope: str) -> bool:
+    return not isinstance(who, KeyHolder) or keys.allows(who.scopes, scope)
+
+
 def _may_view(category: str, staff: Any) -> bool:
-    return access.may(staff, "view", category)
+    return access.may(staff, "view", category) and _in_scope(staff, f"{category}s:read")
 
 
 def _may_work(staff: Any) -> bool:
-    """Anybody who is let into the backoffice at all."""
-    return access.role_of(staff) is not None
+    """Anybody who is let into the backoffice at all; programs need the scope for all events."""
+    return access.role_of(staff) is not None and _in_scope(staff, "events:read")
 
 
 def _may_decide(staff: Any) -> bool:
     """Conflicts are for those whose edits can conflict."""
-    return access.may(staff, "update", "user") or access.may(staff, "update", "form")
+    may = access.may(staff, "update", "user") or access.may(staff, "update", "form")
+    return may and _in_scope(staff, "events:read")
+
+
+def by_api_key(token: str) -> auth.Identity | None:
+    """Who a bearer token is, for the socket; None when it opens nothing."""
+    try:
+        key = keys.verify(token)
+    except keys.KeyRefused:
+        return None
+    owner = key.owner
+    holder = KeyHolder(
+        is_active=owner.is_active,
+        is_staff=owner.is_staff,
+        is_superuser=owner.is_superuser,
+        role=owner.role,
+        scopes=tuple(key.scopes),
+    )
+    again = functools.partial(by_api_key, token)
+    return auth.Identity(principal=holder, person=str(owner.pk), name=key.name, again=again)
 
 
 def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
@@ -33,6 +69,16 @@ def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
     hidden = access.role_hidden_fields(role, event.category)
     if hidden:
         shown["data"] = {name: value for name, value in event.data.items() if name not in hidden}
+    return shown
+
+
+def show_conflict(event: types.RecordedEvent, role: str) -> types.JsonDict:
+    """That something happened to a conflict, and about which record; what it holds is read from the inbox."""
+    shown = event.wire()
+    seen = access.role_redact(role, event.category, event.data)
+    shown["data"] = {name: seen[name] for name in ("stream", "fields", "author", "assignee") if name in seen}
+    if not seen:
+        shown.pop("reason", None)
     return shown
 
 
@@ -57,7 +103,7 @@ TOPICS: Final = (
         categories=("conflict",),
         may_subscribe=_may_decide,
         projection_key=access.projection_key,
-        project=show,
+        project=show_conflict,
     ),
     topics.Topic(
         name="alerts",
@@ -95,3 +141,5 @@ def fill() -> None:
         if topics.find(topic.name) is None:
             topics.register(topic)
     auth.REVOCATIONS.update(REVOCATIONS)
+    if by_api_key not in auth.TOKEN_AUTHENTICATORS:
+        auth.TOKEN_AUTHENTICATORS.append(by_api_key)

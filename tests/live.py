@@ -97,9 +97,7 @@ class Stack:
 
     def start_web(self) -> None:
         """On the same port as before, so that open pages come back to it; returns when /readyz says 200."""
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--ws", "websockets-sansio"]
-        options += ["--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "5", "--no-access-log"]
-        self._spawn("web", ["-m", "uvicorn", "backoffice.asgi:application", *options])
+        self._spawn("web", ["-m", "realtime.server", "--host", "127.0.0.1", "--port", str(self.port)])
         if not embedded.wait_until(lambda: not self.running("web") or self.is_ready(), READY_SECONDS) or not (
             self.running("web")
         ):

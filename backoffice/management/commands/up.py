@@ -178,9 +178,7 @@ class Up:
 
     def children(self) -> list[processes.Child]:
         """What runs beside the services. Stopped by rank: people first, then what makes work, then what does it."""
-        web = ["-m", "uvicorn", "backoffice.asgi:application", "--host", self.host, "--port", str(self.port)]
-        web += ["--loop", "uvloop", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false"]
-        web += ["--timeout-graceful-shutdown", "5", "--no-access-log", "--log-level", "warning"]
+        web = ["-m", "realtime.server", "--host", self.host, "--port", str(self.port), "--log-level", "warning"]
         celery = ["-m", "celery", "-A", "backoffice", "--quiet"]
         children = [
             processes.Child("web", processes.python(*web), rank=0),

@@ -1,0 +1,58 @@
+"""Who may follow what: people by role, programs by role and scope."""
+
+from __future__ import annotations
+
+import pytest
+
+from backoffice import models, topics
+from backoffice.api import keys
+from realtime import topics as registry
+
+pytestmark = pytest.mark.django_db
+
+
+def staff(role: str) -> models.Staff:
+    return models.Staff.objects.create_user(username=role, role=role, is_staff=True)
+
+
+def holder(role: str, *scopes: str) -> tuple[models.ApiKey, str]:
+    return keys.create(name="a program", owner=staff(role), scopes=scopes)
+
+
+def may(who: object, name: str) -> bool:
+    found = registry.find(name)
+    assert found is not None
+    return found[0].may_subscribe(who)
+
+
+def test_a_key_follows_what_its_scopes_and_its_owner_allow() -> None:
+    _key, token = holder("agent", "users:read")
+    identity = topics.by_api_key(token)
+    assert identity is not None
+    assert may(identity.principal, "users")
+    assert not may(identity.principal, "forms"), "the owner may, the key may not"
+    assert not may(identity.principal, "dashboard")
+
+
+def test_no_scope_gives_a_key_more_than_its_owner_has() -> None:
+    _key, token = holder("viewer", "*")
+    identity = topics.by_api_key(token)
+    assert identity is not None
+    assert may(identity.principal, "users")
+    assert not may(identity.principal, "settings")
+
+
+def test_a_key_that_was_revoked_or_whose_owner_left_opens_nothing_any_more() -> None:
+    key, token = holder("agent", "users:read")
+    identity = topics.by_api_key(token)
+    assert identity is not None
+    models.Staff.objects.filter(pk=key.owner_id).update(is_active=False)
+    assert identity.again() is None
+    assert topics.by_api_key("fe_nonsense.nonsense") is None
+
+
+def test_a_role_that_does_not_see_a_field_is_not_sent_it() -> None:
+    assert topics.access.role_hidden_fields("viewer", "user") == {"email"}
+    found = registry.find("users")
+    assert found is not None
+    assert found[0].projection_key(staff("viewer")) != found[0].projection_key(staff("manager"))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from events import types
+from events.conflicts import values
 
 CATEGORIES: Final = ("user", "form", "submission", "setting")
 
@@ -97,5 +98,36 @@ def read_only_fields(staff: Any, category: str) -> frozenset[str]:
 
 def redact(staff: Any, category: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """`data` of a record or event of `category` without what this person may not see."""
-    hidden = hidden_fields(staff, category)
+    return role_redact(role_of(staff), category, data)
+
+
+def role_redact(role: str | None, category: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    if category == "conflict":
+        return _redact_conflict(role, data)
+    hidden = role_hidden_fields(role, category)
     return {name: value for name, value in data.items() if name not in hidden}
+
+
+def role_sees(role: str | None, category: str, path: str) -> bool:
+    """May the role see what is at this path of a record (``email``, ``fields[q3].label``, a group ``city+zip``)?"""
+    return role_hidden_fields(role, category).isdisjoint(values.steps(path)[0].split("+"))
+
+
+def _redact_conflict(role: str | None, data: Mapping[str, Any]) -> dict[str, Any]:
+    """An event of a conflict is about a record: of that, only what the role sees. Nothing at all of a kind of record
+    that it may not view; and no comments where something is hidden, for people quote.
+    """
+    about = types.category_of(data.get("stream", ""))
+    if not role_may(role, "view", about):
+        return {}
+    hidden = role_hidden_fields(role, about)
+    shown = {name: value for name, value in data.items() if name != "text" or not hidden}
+    for name in ("base", "theirs", "mine", "choices", "values"):
+        if name in shown:
+            shown[name] = {path: value for path, value in shown[name].items() if role_sees(role, about, path)}
+    if "fields" in shown:
+        shown["fields"] = [path for path in shown["fields"] if role_sees(role, about, path)]
+        shown["conflicts"] = [each for each in shown.get("conflicts", ()) if role_sees(role, about, each["path"])]
+    if "command" in shown:
+        shown["command"] = {**shown["command"], "data": role_redact(role, about, shown["command"].get("data", {}))}
+    return shown

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
+from backoffice.domain import conflicts as conflict_events
 from backoffice.domain import forms as form_events
 from backoffice.domain import settings as setting_events
 from backoffice.domain import submissions as submission_events
 from backoffice.domain import users as user_events
-from events import store
+from events import store, types
 from events.types import NewEvent
 
 INSERT_USERS = """
@@ -45,6 +46,18 @@ select key, value, version, updated_at
   from jsonb_to_recordset(%s::jsonb) as row(key text, value jsonb, version bigint, updated_at timestamptz)
 on conflict (key) do update set value = excluded.value, version = excluded.version, updated_at = excluded.updated_at
 """
+
+INSERT_CONFLICTS = """
+insert into conflicts (id, status, category, key, command_type, why, paths, reason, base_version, author, author_name,
+       comments, created_at, version, updated_at)
+select id, 'open', category, key, command_type, why, paths, reason, base_version, author, author_name,
+       0, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, category text, key text, command_type text, why text, paths jsonb,
+       reason text, base_version bigint, author text, author_name text, created_at timestamptz, version bigint,
+       updated_at timestamptz)
+"""
+
+COMMENTED = "update conflicts set comments = comments + 1, version = %s, updated_at = %s where id = %s"
 
 # Constraint -> the field it is about and what to say.
 CONSTRAINTS = {
@@ -115,6 +128,52 @@ def settings(events: Sequence[NewEvent]) -> None:
             store.execute(UPSERT_SETTINGS, [_rows(_last_of_each(batch), key="key")])
         elif kind is setting_events.SettingRemoved:
             store.execute("delete from settings where key = any(%s)", [[event.key for event in batch]])
+
+
+def conflicts(events: Sequence[NewEvent]) -> None:
+    """Keeps `conflicts`."""
+    for kind, batch in _runs(events):
+        if kind is conflict_events.ConflictFiled:
+            store.execute(INSERT_CONFLICTS, [msgspec.json.encode([_filed(event) for event in batch]).decode()])
+            continue
+        for event in batch:
+            if kind is conflict_events.ConflictCommented:
+                store.execute(COMMENTED, [event.version, event.recorded_at, event.key])
+            else:
+                _update("conflicts", event, _conflict_changes(event))
+
+
+def _filed(event: NewEvent) -> dict[str, Any]:
+    filed: Any = event.data
+    return {
+        "id": event.key,
+        "category": types.category_of(filed.stream),
+        "key": types.key_of(filed.stream),
+        "command_type": filed.command["type"],
+        "why": filed.why,
+        "paths": filed.fields,
+        "reason": filed.command.get("reason") or "",
+        "base_version": filed.base_version,
+        "author": filed.author,
+        "author_name": filed.author_name or "",
+        "created_at": filed.filed_at,
+        "version": event.version,
+        "updated_at": event.recorded_at,
+    }
+
+
+def _conflict_changes(event: NewEvent) -> dict[str, Any]:
+    match event.data:
+        case conflict_events.ConflictAssigned(assignee=assignee):
+            return {"assignee_id": assignee}
+        case conflict_events.ConflictResolved():
+            return {"status": "resolved", "closed_at": event.recorded_at}
+        case conflict_events.ConflictDismissed():
+            return {"status": "dismissed", "closed_at": event.recorded_at}
+        case conflict_events.ConflictReopened():
+            return {"status": "open", "closed_at": None}
+        case _:
+            return {}
 
 
 def _runs(events: Sequence[NewEvent]) -> Iterable[tuple[type, list[NewEvent]]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from backoffice import inbox, topics
 from backoffice import projections as tables
-from backoffice import topics
-from backoffice.domain import forms, settings, submissions, users
-from events import aggregate, errors, projections, store
+from backoffice.domain import conflicts, forms, settings, submissions, users
+from events import aggregate, errors, projections, reconcile, store
 
-AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE)
+AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
 
 # category -> what keeps its read table, inside the transaction that writes the events
 PROJECTIONS = {
@@ -17,6 +17,7 @@ PROJECTIONS = {
     "form": tables.forms,
     "submission": tables.submissions,
     "setting": tables.settings,
+    "conflict": tables.conflicts,
 }
 
 
@@ -28,4 +29,6 @@ def fill() -> None:
         projections.inline(category, project)
     for constraint, (field, message) in tables.CONSTRAINTS.items():
         store.explain(constraint, partial(errors.Rejected, message, {field: message}))
+    if inbox.recall not in reconcile.recalls:
+        reconcile.recalls.append(inbox.recall)
     topics.fill()

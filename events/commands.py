@@ -87,24 +87,26 @@ select (answer->>'id')::uuid, decode(answer->>'fingerprint', 'hex'), answer from
 """
 
 
-def dispatch(command: Command) -> Result:
+def dispatch(command: Command, seen: Any = None) -> Result:
     """Carry out one command in one transaction; see the module's text for the steps.
+
+    `seen` is the state its author decided on, where that is no version of the store: offline edits upon offline edits.
 
     Raises `InvalidCommand`, `Rejected`, `StreamNotFound`, `Conflict`, `IdempotencyKeyReused`, `StoreUnavailable`; then
     nothing was written. Repeating a command that succeeded returns its first answer with status ``duplicate``.
     """
     with context.acting(reason=command.reason or context.current().reason, causation_id=command.id):
-        return _with_retries(partial(_dispatch_once, command))
+        return _with_retries(partial(_dispatch_once, command, seen))
 
 
-def _dispatch_once(command: Command) -> Result:
+def _dispatch_once(command: Command, seen: Any) -> Result:
     record = aggregates.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
     begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
     if begun.result is not None:
         return _recalled(command, stream, begun.fingerprint, begun.result)
     state = _loaded(record, stream, begun)
-    data, notes = _reconciled(command, record, stream, state, begun.version)  # 5
+    data, notes = _reconciled(command, record, stream, state, begun.version, seen)  # 5
     decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
     new = _numbered(stream, begun.version, decided, begun.now)
     answer = _answer(command, begun.version, new, notes)
@@ -115,6 +117,12 @@ def _dispatch_once(command: Command) -> Result:
     if snapshots.due(record, begun.version, result.version):
         snapshots.save(record, stream, result.version, record.fold(decided, state))
     return result
+
+
+def recalled(command: Command) -> Result | None:
+    """The first answer to a command, with status ``duplicate``; None when it was not carried out yet."""
+    known = store.query(RECALL_MANY, ([command.id],))
+    return _recalled(command, _stream_of(command), *known[0][1:]) if known else None
 
 
 def dispatch_many(commands: Sequence[Command]) -> list[Result]:
@@ -196,9 +204,11 @@ def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:
 
 
 def _reconciled(
-    command: Command, record: Aggregate, stream: str, state: Any, version: int
+    command: Command, record: Aggregate, stream: str, state: Any, version: int, seen: Any = None
 ) -> tuple[CommandData, tuple[types.JsonDict, ...]]:
     """Step 5: the command as it applies to the state of now, and what was merged to get there."""
+    if seen is not None:
+        return reconcile.reconcile(command, record, stream, state, version, seen)
     if command.base_version is None or command.base_version == version:
         return command.data, ()
     if not 0 <= command.base_version <= version:

@@ -122,10 +122,14 @@ class Conflict(EventsError):
         theirs: Mapping[str, Any],
         mine: Mapping[str, Any],
         fields: Sequence[str],
+        conflicts: Sequence[Mapping[str, Any]] = (),
+        conflict_id: str | None = None,
     ) -> None:
+        """`conflicts` says more of each of the `fields`; `conflict_id` where the change waits for a person."""
         super().__init__()
         self.stream, self.base_version, self.version = stream, base_version, version
         self.base, self.theirs, self.mine, self.fields = dict(base), dict(theirs), dict(mine), list(fields)
+        self.conflicts, self.conflict_id = [dict(conflict) for conflict in conflicts], conflict_id
 
 
 # -- the database ---------------------------------------------------------------------------------------------------
@@ -148,6 +152,39 @@ class LeaseLost(EventsError):
     """Another runner took over this subscription."""
 
     code = "lease_lost"
+
+
+class UnknownSubscription(EventsError):
+    """There is no such subscription."""
+
+    code = "unknown_subscription"
+    status = 404
+
+
+class NotParked(EventsError):
+    """Nothing is parked there."""
+
+    code = "not_parked"
+    status = 404
+
+
+class TooManyParked(EventsError):
+    """So many streams cannot be handled that something else must be wrong."""
+
+    code = "too_many_parked"
+
+
+class PartitionsDiffer(EventsError):
+    """A subscription can change its number of partitions only at rest."""
+
+    code = "partitions_differ"
+
+
+class RebuildRefused(EventsError):
+    """This read table cannot be rebuilt now."""
+
+    code = "rebuild_refused"
+    status = 409
 
 
 class HistoryRewound(EventsError):

@@ -11,7 +11,7 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access
+from backoffice import access, inbox
 from backoffice.api import openapi, permissions, problems, shapes, views
 from backoffice.domain import settings as setting_domain
 from events import commands, errors, types
@@ -80,6 +80,8 @@ def command_of(
     """
     known = types.command_type_of(type)
     category, _, action = type.partition(".")
+    if category not in permissions.RESOURCES:  # records of our own, which have addresses of their own
+        raise errors.UnknownCommand(f"No command {type!r} is sent this way.")
     permissions.require_scope(request, scope or f"{permissions.RESOURCES[category]}:write")
     if not access.may(request.user, action, category):
         raise problems.forbidden(type)
@@ -109,27 +111,8 @@ def checked_key(category: str, key: str) -> str:
 
 
 def send(request: Request, command: Command) -> commands.Result:
-    """Dispatch; a conflict is told without what the caller may not see."""
-    try:
-        return commands.dispatch(command)
-    except errors.Conflict as conflict:
-        raise redacted(request, conflict) from conflict
-
-
-def redacted(request: Request, conflict: errors.Conflict) -> errors.Conflict:
-    category = types.category_of(conflict.stream)
-    base, theirs, mine = (
-        access.redact(request.user, category, version) for version in (conflict.base, conflict.theirs, conflict.mine)
-    )
-    return errors.Conflict(
-        stream=conflict.stream,
-        base_version=conflict.base_version,
-        version=conflict.version,
-        base=base,
-        theirs=theirs,
-        mine=mine,
-        fields=[path for path in conflict.fields if _visible(request, category, path)],
-    )
+    """Dispatch; a conflict is filed in the inbox, and told without what the caller may not see."""
+    return inbox.dispatch(command, request.user)
 
 
 def _visible(request: Request, category: str, path: str) -> bool:

@@ -126,10 +126,11 @@ def _of_the_store(error: errors.EventsError) -> Problem | None:
         if type(error) is errors.InvalidCommand:
             detail = " ".join(f"{field}: {message}" for field, message in complaints.items())
     if isinstance(error, errors.Conflict):
-        names = ("stream", "base_version", "version", "base", "theirs", "mine", "fields")
+        names = ("stream", "base_version", "version", "base", "theirs", "mine", "fields", "conflicts", "conflict_id")
         extra |= {name: getattr(error, name) for name in names}
-    if parameter := getattr(error, "parameter", None):
-        extra["parameter"] = parameter
+    for name in ("parameter", "missing"):
+        if value := getattr(error, name, None):
+            extra[name] = value
     if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return None
     headers = {"Retry-After": "5"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None

@@ -267,7 +267,7 @@ def _if_match(request: Request, stream: str) -> int | None:
 
 
 def _stale(conflict: errors.Conflict) -> problems.Problem:
-    names = ("base_version", "version", "base", "theirs", "mine", "fields")
+    names = ("base_version", "version", "base", "theirs", "mine", "fields", "conflicts", "conflict_id")
     return _precondition_failed(conflict.version, **{name: getattr(conflict, name) for name in names})
 
 

@@ -219,6 +219,136 @@ class ConflictProblem(Problem, frozen=True, kw_only=True):
     theirs: JsonDict
     mine: JsonDict
     fields: list[str]
+    conflicts: list[JsonDict]
+    conflict_id: UUID | None
+
+
+# -- conflicts ------------------------------------------------------------------------------------------------------
+
+
+class ConflictItem(Shape, frozen=True, kw_only=True):
+    """A change that waits for a person. `stream` is the record's; `fields` the paths both changed; `why`: conflict, or
+    age (it was queued offline for too long to be applied unseen); `assignee` the number of a login."""
+
+    id: UUID
+    status: Literal["open", "resolved", "dismissed"]
+    stream: str
+    command: str
+    why: Literal["conflict", "age"]
+    fields: list[str]
+    reason: str
+    base_version: int
+    author: str
+    author_name: str
+    assignee: int | None
+    comments: int
+    created_at: datetime
+    closed_at: datetime | None
+    version: int
+
+
+class ConflictPage(Shape, frozen=True, kw_only=True):
+    """A page of the inbox."""
+
+    items: list[ConflictItem]
+    page_info: PageInfo
+
+
+class ConflictNow(Shape, frozen=True, kw_only=True):
+    """How things stand: the `record` at `version`, what is still to be decided, and the two `merged` as far as they go
+    (theirs where they do not; null when the change is one that is carried out or not)."""
+
+    version: int
+    record: JsonDict
+    conflicts: list[JsonDict]
+    merged: JsonDict | None
+
+
+class ConflictRecord(ConflictItem, frozen=True, kw_only=True):
+    """A conflict with its three versions as they were filed; `data` is what was asked for, `record_version` the
+    record's version then, `events` what was done about it."""
+
+    base: JsonDict
+    theirs: JsonDict
+    mine: JsonDict
+    data: JsonDict
+    record_version: int
+    source: JsonDict | None
+    now: ConflictNow
+    events: list[JsonDict]
+
+
+class Resolution(Shape, frozen=True, kw_only=True):
+    """Path -> `theirs`, `mine` or `value`; what was typed is in `values`. A change that is carried out or not as a
+    whole (a deletion) has the path `*`. `version` is that of the record when you decided."""
+
+    choices: dict[str, Literal["theirs", "mine", "value"]] = {}
+    values: JsonDict = {}
+    reason: Reason | None = None
+    version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+
+
+class Settled(Shape, frozen=True, kw_only=True):
+    """The conflict afterwards; `result` is the change that was made, null when the record stays as it is."""
+
+    conflict: ConflictRecord
+    result: Applied | None
+    version: int
+
+
+class Assignment(Shape, frozen=True, kw_only=True):
+    assignee: int | Literal["me"] | None
+
+
+class Remark(Shape, frozen=True, kw_only=True):
+    text: Annotated[str, msgspec.Meta(max_length=2000)]
+
+
+class Because(Shape, frozen=True, kw_only=True):
+    reason: Reason | None = None
+
+
+# -- sync -----------------------------------------------------------------------------------------------------------
+
+
+class Mutation(Envelope, frozen=True, kw_only=True):
+    """A command that was queued offline. `seq` orders the queue; `base_version` is the version its author would have
+    had, `trunk_version` the last one they had from the server, under their own queued edits; `queued_at` when."""
+
+    seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    trunk_version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    queued_at: datetime | None = None
+
+
+class Queue(Shape, frozen=True, kw_only=True):
+    """What one browser queued; `client_id` is its own, and the same every time."""
+
+    client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    mutations: list[JsonDict]
+
+
+class SyncVerdict(Shape, frozen=True, kw_only=True):
+    """What became of one queued command. `problem` is what it would have been answered alone: a conflict with the three
+    versions and its `conflict_id`, or a refusal; `blocked_by` the `seq` of an earlier one of its record."""
+
+    seq: int
+    status: Literal["applied", "merged", "unchanged", "duplicate", "conflict", "rejected"]
+    id: UUID | UnsetType | None = UNSET
+    stream: str | UnsetType = UNSET
+    version: int | UnsetType = UNSET
+    position: int | UnsetType | None = UNSET
+    events: list[commands.EventRef] | UnsetType = UNSET
+    merged: list[JsonDict] | UnsetType = UNSET
+    conflict_id: UUID | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+    blocked_by: int | UnsetType = UNSET
+    problem: JsonDict | UnsetType = UNSET
+
+
+class SyncAnswer(Shape, frozen=True, kw_only=True):
+    """One verdict for each, in `seq` order."""
+
+    results: list[SyncVerdict]
 
 
 # -- ingest ---------------------------------------------------------------------------------------------------------

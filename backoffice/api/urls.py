@@ -9,7 +9,7 @@ from django.urls.resolvers import URLPattern
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice.api import commands, docs, ingest, problems, resources, streams, views
+from backoffice.api import commands, conflicts, docs, ingest, problems, resources, streams, sync, views
 
 
 class Nothing(views.View):
@@ -32,6 +32,14 @@ urlpatterns: list[URLPattern] = [
     path("docs/", docs.page, name="api-docs"),
     path("v1/commands/", commands.Commands.as_view(), name="api-commands"),
     path("v1/ingest/", ingest.Ingest.as_view(), name="api-ingest"),
+    path("v1/sync/", sync.Sync.as_view(), name="api-sync"),
+    path("v1/conflicts/", conflicts.ConflictList.as_view(), name="api-conflicts"),
+    path("v1/conflicts/<str:key>/", conflicts.Conflict.as_view(), name="api-conflict"),
+    path("v1/conflicts/<str:key>/resolve/", conflicts.Resolve.as_view(), name="api-conflict-resolve"),
+    path("v1/conflicts/<str:key>/assign/", conflicts.Assign.as_view(), name="api-conflict-assign"),
+    path("v1/conflicts/<str:key>/comment/", conflicts.Comment.as_view(), name="api-conflict-comment"),
+    path("v1/conflicts/<str:key>/dismiss/", conflicts.Dismiss.as_view(), name="api-conflict-dismiss"),
+    path("v1/conflicts/<str:key>/reopen/", conflicts.Reopen.as_view(), name="api-conflict-reopen"),
     path("v1/users/", resources.UserList.as_view(), name="api-users"),
     path("v1/users/<str:key>/", resources.UserRecord.as_view(), name="api-user"),
     path("v1/forms/", resources.FormList.as_view(), name="api-forms"),

@@ -1,6 +1,7 @@
 """Catch-up subscriptions: follow the whole log, each event's effect exactly once, one active runner each.
 
-A subscription is data: a name and a function that handles a batch. `run` is the loop; one turn of it is
+A subscription is data (`checkpoints.Subscription`): a name and a function that handles a batch. `run` is the loop; one
+turn of it is
 
     1  lease       be the one active runner, or wait until the other's lease runs out
     2  head        how far can be read without missing anything (`head.safe`)
@@ -10,20 +11,22 @@ A subscription is data: a name and a function that handles a batch. `run` is the
 
 The checkpoint moves only in the transaction that had the effect, and only while the fence is ours: a runner that was
 paused past its lease finds the fence gone, rolls back, and its heir has done the work. A handler whose effect is
-outside the database (`realtime.relay` publishing) is at-least-once, and says so.
+outside the database (`realtime.relay` publishing) is at-least-once, and says so with `park=False`.
+
+A batch that fails at step 4 is halved, and halved again, each part in a transaction of its own, until the event that
+fails is alone: its stream is parked (`events.parking`), and all else has had its effect. What is no event's fault, such
+as a database that is away, parks nothing: the runner stops, says so and tries again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 import msgspec
 import psycopg
@@ -31,108 +34,51 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
-from events import bell, errors, head, store
+from events import bell, errors, head, parking, store
+from events.checkpoints import (
+    LEASE_SECONDS,
+    Lease,
+    Subscription,
+    acquire,
+    owner_name,
+    register,
+    registered,
+    release,
+)
 from events.types import RecordedEvent
+
+__all__ = [
+    "LEASE_SECONDS",
+    "Lease",
+    "Subscription",
+    "acquire",
+    "owner_name",
+    "position",
+    "register",
+    "registered",
+    "release",
+    "run",
+    "settle",
+    "status",
+    "step",
+    "wait_for",
+]
 
 log = logging.getLogger(__name__)
 
-Handler: TypeAlias = Callable[[Sequence[RecordedEvent]], None]
-
-LEASE_SECONDS: Final = 10.0
-POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """name     of the checkpoint; explicit and stable
-    handle   gets the next events in position order, inside the transaction that moves the checkpoint
-    types    only these event types; None is all. The checkpoint passes over the others
-    batch    events at most in one turn
-    poll     seconds between looks when the bell is silent
-    tick     called about once a second by the active runner, with its position: for beacons
-    start    where a new subscription begins: 0 (the beginning) or None (the head of now)
-    """
-
-    name: str
-    handle: Handler
-    types: tuple[str, ...] | None = None
-    batch: int = 500
-    poll: float = POLL_SECONDS
-    tick: Callable[[int], None] | None = None
-    start: int | None = 0
-
-
-_registered: dict[str, Subscription] = {}
-
-
-def register(subscription: Subscription) -> None:
-    """Have `run_subscriptions` run it; called from `AppConfig.ready()`. Registering it again does nothing."""
-    known = _registered.get(subscription.name)
-    if known is not None and known != subscription:
-        raise RuntimeError(f"two subscriptions are called {subscription.name!r}")
-    _registered[subscription.name] = subscription
-
-
-def registered() -> list[Subscription]:
-    return [_registered[name] for name in sorted(_registered)]
-
-
-# -- the lease ------------------------------------------------------------------------------------------------------
-
-ENSURE = """
-insert into events_checkpoint (name, position, epoch)
-select %s, %s, (select epoch from events_epoch) on conflict (name) do nothing returning name
-"""
-
-ACQUIRE = """
-update events_checkpoint
-   set owner = %(owner)s, leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
-       fence = fence + (owner is distinct from %(owner)s)::int
- where name = %(name)s and (owner is null or owner = %(owner)s or leased_until < clock_timestamp())
-returning position, fence, epoch::text
-"""
-
-RELEASE = "update events_checkpoint set owner = null, leased_until = null where name = %s and owner = %s returning name"
-
-ADVANCE = """
-update events_checkpoint set position = %(position)s, updated_at = clock_timestamp(), error = null
- where name = %(name)s and fence = %(fence)s and owner = %(owner)s and position <= %(position)s returning name
-"""
-
-NOTE_ERROR = "update events_checkpoint set error = %s, updated_at = clock_timestamp() where name = %s returning name"
-
-
-class Lease(msgspec.Struct, kw_only=True):
-    """Being the active runner, until `renew_at` at least. Times are of `time.monotonic`."""
-
-    position: int
-    fence: int
-    epoch: str
-    renew_at: float
-
-
-def owner_name() -> str:
-    """Who we are in leases: host, process, and a part that no restarted process can have."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-
-
-def acquire(subscription: Subscription, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
-    """Take or renew the lease; None while another runner holds it. Times are the database's."""
-    start = subscription.start if subscription.start is not None else head.safe()
-    store.query(ENSURE, (subscription.name, start))
-    found = store.query(ACQUIRE, {"name": subscription.name, "owner": owner, "seconds": seconds})
-    if not found:
-        return None
-    position, fence, epoch = found[0]
-    return Lease(position=position, fence=fence, epoch=epoch, renew_at=time.monotonic() + seconds / 3)
-
-
-def release(subscription: Subscription, owner: str) -> None:
-    """Give the lease back, so that another runner takes over at once."""
-    store.query(RELEASE, (subscription.name, owner))
-
+ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts at what the database calls temporary
 
 # -- one turn -------------------------------------------------------------------------------------------------------
+
+# `checkpoints.partition_of` in SQL: the first 32 bits of the MD5, modulo.
+READ_PARTITION = f"""
+select {store.COLUMNS} from events_event
+ where position > %(after)s and position <= %(upto)s
+   and (%(types)s::text[] is null or type = any(%(types)s::text[]))
+   and ('x' || substr(md5(stream), 1, 8))::bit(32)::bigint %% %(partitions)s = %(partition)s
+ order by position limit %(limit)s
+"""  # noqa: S608 - COLUMNS is a constant
 
 
 def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None = None) -> bool:
@@ -140,63 +86,130 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
 
     Raises `LeaseLost` when another runner took over, `HistoryRewound` when the checkpoint is ahead of the log.
     """
+    assert owner == lease.owner
     safe = head.safe() if upto is None else upto
     if lease.position > safe and lease.position > head.last():
         raise errors.HistoryRewound(
-            f"{subscription.name} stands at {lease.position}, but the log ends at {head.last()}: history was rewound."
+            f"{lease.name} stands at {lease.position}, but the log ends at {head.last()}: history was rewound."
         )
-    events = store.read_all(lease.position, subscription.batch, upto=safe, types=subscription.types)
+    events = _read(subscription, lease, safe)
     full = len(events) == subscription.batch
     reached = events[-1].position if full else max(safe, lease.position)
     if reached == lease.position:
         return False
-    with transaction.atomic():
-        if events:
-            subscription.handle(events)
-        _advance(subscription, owner, lease, reached)
-    lease.position = reached
+    if subscription.park:
+        _handle_or_park(subscription, lease, events, reached)
+    else:
+        _handle(subscription, lease, events, reached)
     return full
 
 
-def _advance(subscription: Subscription, owner: str, lease: Lease, reached: int) -> None:
-    moved = store.query(ADVANCE, {"name": subscription.name, "fence": lease.fence, "owner": owner, "position": reached})
-    if not moved:
-        raise errors.LeaseLost(f"Another runner took over {subscription.name}.")
+def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:
+    if subscription.partitions == 1:
+        return store.read_all(lease.position, subscription.batch, upto=upto, types=subscription.types)
+    wanted = {
+        "after": lease.position,
+        "upto": upto,
+        "limit": subscription.batch,
+        "types": list(subscription.types) if subscription.types else None,
+        "partitions": subscription.partitions,
+        "partition": lease.partition,
+    }
+    return [store.row_to_event(row) for row in store.query(READ_PARTITION, wanted)]
+
+
+def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:
+    """Step 4: the effect and the checkpoint, together or not at all."""
+    with transaction.atomic():
+        flowing = events
+        if subscription.park:
+            lease.hold()
+            flowing = parking.sift(subscription, events)
+        if flowing:
+            subscription.handle(flowing)
+        lease.advance(reached)
+    lease.position = reached
+
+
+def _handle_or_park(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:
+    """Step 4 for a subscription that parks: halve what fails until the guilty event is alone."""
+    error = _attempt(subscription, lease, events, reached)
+    if error is None:
+        return
+    if len(events) == 1:
+        _park(subscription, lease, events[0], reached, error)
+    else:
+        middle = len(events) // 2
+        _handle_or_park(subscription, lease, events[:middle], events[middle - 1].position)
+        _handle_or_park(subscription, lease, events[middle:], reached)
+
+
+def _attempt(
+    subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int
+) -> Exception | None:
+    """What the events fail on, or None; a few times over for what PostgreSQL calls temporary. Raises what is no
+    event's fault.
+    """
+    for pause in (*ATTEMPT_PAUSES, None):
+        try:
+            _handle(subscription, lease, events, reached)
+        except Exception as error:
+            if not events or parking.is_elsewhere(error):
+                raise
+            if pause is None or not parking.is_temporary(error):
+                return error
+            time.sleep(pause)
+        else:
+            return None
+    raise AssertionError("unreachable")
+
+
+def _park(subscription: Subscription, lease: Lease, event: RecordedEvent, reached: int, error: Exception) -> None:
+    with transaction.atomic():
+        lease.hold()
+        parking.park(subscription, event, error)
+        lease.advance(reached)
+    lease.position = reached
+    log.error("subscription %s: parked %s at %d", lease.name, event.stream, event.position, exc_info=error)
 
 
 # -- the loop -------------------------------------------------------------------------------------------------------
 
 
-def run(subscription: Subscription, stop: threading.Event, *, lease_seconds: float = LEASE_SECONDS) -> None:
+def run(
+    subscription: Subscription, stop: threading.Event, *, lease_seconds: float = LEASE_SECONDS, partition: int = 0
+) -> None:
     """Follow the log until `stop` is set. Survives everything but being killed, and then the next one goes on."""
     owner = owner_name()
     failures = 0
     with listening() as bells:
         while not stop.is_set():
             try:
-                _active(subscription, owner, stop, bells, lease_seconds)
+                _active(subscription, owner, stop, bells, lease_seconds, partition)
                 failures = 0
             except Exception as error:
-                _note(subscription, error)
+                _note(subscription.checkpoints[partition], error)
                 stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
             finally:
                 _drop_connection()
     with contextlib.suppress(errors.EventsError, psycopg.Error, DatabaseError):
-        release(subscription, owner)
+        release(subscription, owner, partition=partition)
     _drop_connection()
 
 
-def _active(subscription: Subscription, owner: str, stop: threading.Event, bells: Bells, seconds: float) -> None:
+def _active(
+    subscription: Subscription, owner: str, stop: threading.Event, bells: Bells, seconds: float, partition: int
+) -> None:
     """Be the active runner for as long as the lease holds."""
-    lease = acquire(subscription, owner, seconds)
+    lease = acquire(subscription, owner, seconds, partition=partition)
     if lease is None:
         bells.wait(subscription.poll, stop)
         return
     ticked = 0.0
     while not stop.is_set():
         if time.monotonic() >= lease.renew_at:
-            renewed = acquire(subscription, owner, seconds)
+            renewed = acquire(subscription, owner, seconds, partition=partition)
             if renewed is None or renewed.fence != lease.fence:
                 return
             lease.renew_at = renewed.renew_at
@@ -208,10 +221,30 @@ def _active(subscription: Subscription, owner: str, stop: threading.Event, bells
             bells.wait(min(subscription.poll, 1.0, seconds / 3), stop)
 
 
-def _note(subscription: Subscription, error: Exception) -> None:
-    log.error("subscription %s: %s", subscription.name, error, exc_info=error)
+def settle(subscription: Subscription) -> int:
+    """Bring all partitions of a subscription that nobody runs to one position, and return it: after that the number of
+    partitions may be changed. Raises `LeaseLost` while somebody runs one.
+    """
+    owner, upto = owner_name(), head.safe()
+    for partition in range(subscription.partitions):
+        lease = acquire(subscription, owner, partition=partition)
+        if lease is None:
+            raise errors.LeaseLost(f"{subscription.checkpoints[partition]} is being run; stop it first.")
+        try:
+            while step(subscription, owner, lease, upto):
+                pass
+        finally:
+            release(subscription, owner, partition=partition)
+    return upto
+
+
+NOTE_ERROR = "update events_checkpoint set error = %s, updated_at = clock_timestamp() where name = %s returning name"
+
+
+def _note(checkpoint: str, error: Exception) -> None:
+    log.error("subscription %s: %s", checkpoint, error, exc_info=error)
     with contextlib.suppress(Exception):
-        store.query(NOTE_ERROR, (f"{type(error).__name__}: {error}"[:2000], subscription.name))
+        store.query(NOTE_ERROR, (parking.describe(error), checkpoint))
 
 
 def _drop_connection() -> None:
@@ -273,21 +306,76 @@ def listening() -> Iterator[Bells]:
 
 # -- waiting for a projection ---------------------------------------------------------------------------------------
 
-
-def position(name: str) -> int:
-    """How far a subscription has come; 0 when it has not begun."""
-    found = store.query("select position from events_checkpoint where name = %s", (name,))
-    return found[0][0] if found else 0
+POSITIONS = "select name, position from events_checkpoint where split_part(name, '/', 1) = %s"
 
 
-def wait_for(name: str, reached: int, timeout: float = 5.0) -> None:
-    """Return when the subscription's effect includes `reached`: its checkpoint says so, and it moves with the effect.
+def position(subscription: Subscription | str) -> int:
+    """How far a subscription has come, with all its partitions; 0 while one of them has not begun."""
+    name = subscription if isinstance(subscription, str) else subscription.name
+    declared = next((known for known in registered() if known.name == name), None)
+    found = dict(store.query(POSITIONS, (name,)))
+    wanted = subscription if isinstance(subscription, Subscription) else declared
+    names = wanted.checkpoints if wanted else list(found)
+    return min((found.get(checkpoint, 0) for checkpoint in names), default=0)
+
+
+def wait_for(subscription: Subscription | str, reached: int, timeout: float = 5.0) -> None:
+    """Return when the effect of everything up to `reached` is there, in every partition: the checkpoints say so, and
+    they move with the effect. What is parked is not there; a stream that matters is asked for with `parking.parked`.
 
     Raises `WaitTimeout` after `timeout` seconds.
     """
     deadline, pause = time.monotonic() + timeout, 0.002
-    while position(name) < reached:
+    while position(subscription) < reached:
         if time.monotonic() >= deadline:
+            name = subscription if isinstance(subscription, str) else subscription.name
             raise errors.WaitTimeout(f"{name} did not reach {reached} within {timeout:g} s.")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+
+
+# -- for the operator -----------------------------------------------------------------------------------------------
+
+STATUS = "select name, position, owner, leased_until, updated_at, error from events_checkpoint order by name"
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one checkpoint stands. `lag` is in positions, which have holes; `parked` counts streams.
+
+    `owner` is None when nobody runs it: never begun, stopped, or died and the lease has run out.
+    """
+
+    name: str
+    position: int
+    head: int
+    lag: int
+    owner: str | None = None
+    leased_until: datetime | None = None
+    updated_at: datetime | None = None
+    error: str | None = None
+    parked: int = 0
+
+
+def status() -> list[Status]:
+    """Every checkpoint, and those of registered subscriptions that have not begun."""
+    safe, now = head.safe(), store.query("select clock_timestamp()")[0][0]
+    rows = {row[0]: row for row in store.query(STATUS)}
+    parked = parking.count_by_checkpoint(rows)
+    unbegun = {name for known in registered() for name in known.checkpoints} - rows.keys()
+    found = [Status(name=name, position=0, head=safe, lag=safe) for name in unbegun]
+    for name, reached, owner, until, updated_at, error in rows.values():
+        alive = until is not None and until >= now
+        found.append(
+            Status(
+                name=name,
+                position=reached,
+                head=safe,
+                lag=max(safe - reached, 0),
+                owner=owner if alive else None,
+                leased_until=until if alive else None,
+                updated_at=updated_at,
+                error=error,
+                parked=parked.get(name, 0),
+            )
+        )
+    return sorted(found, key=lambda one: one.name)

@@ -45,5 +45,5 @@ class Relay:
 _relay = Relay()
 
 SUBSCRIPTION: Final = subscriptions.Subscription(
-    name=NAME, handle=_relay.handle, tick=_relay.tick, batch=256, start=None
+    name=NAME, handle=_relay.handle, tick=_relay.tick, batch=256, start=None, park=False
 )

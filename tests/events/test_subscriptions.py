@@ -2,64 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from django.db import connection
+from django.core.management import CommandError, call_command
 
-from backoffice.domain.users import UserUpdated
-from events import errors, head, store, subscriptions
-from events.subscriptions import Subscription
+from events import checkpoints, errors, head, store, subscriptions
 from events.types import RecordedEvent, new_id
 from tests import make
+from tests.events import following
+from tests.events.following import catch_up, effect, grow, stored, subscription, writes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def effects() -> Iterator[str]:
-    """A table that a handler writes: its effect."""
-    with connection.cursor() as cursor:
-        cursor.execute("create table effects (position bigint, who text)")
-    yield "effects"
-    with connection.cursor() as cursor:
-        cursor.execute("drop table effects")
-
-
-def grow(count: int = 1) -> int:
-    return [store.append(f"user-{new_id()}", [UserUpdated(first_name="Ada")]).position for _ in range(count)][-1]
-
-
-def writes(who: str = "a"):
-    def handle(batch: Sequence[RecordedEvent]) -> None:
-        with connection.cursor() as cursor:
-            cursor.executemany("insert into effects values (%s, %s)", [(event.position, who) for event in batch])
-
-    return handle
-
-
-def subscription(**fields) -> Subscription:
-    return Subscription(
-        **{"name": f"test-{new_id()}", "handle": writes(), "start": head.safe(), "poll": 0.05, **fields}
-    )
-
-
-def effect() -> list[int]:
-    return [row[0] for row in store.query("select position from effects order by position")]
-
-
-def stored(after: int) -> list[int]:
-    return [row[0] for row in store.query("select position from events_event where position > %s order by 1", (after,))]
-
-
-def catch_up(wanted: Subscription, owner: str = "a") -> subscriptions.Lease:
-    lease = subscriptions.acquire(wanted, owner)
-    assert lease is not None
-    while subscriptions.step(wanted, owner, lease):
-        pass
-    return lease
+    with following.effects() as table:
+        yield table
 
 
 def test_a_new_subscription_starts_where_it_says(effects: str) -> None:
@@ -98,7 +61,7 @@ def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -
         writes()(batch)
         raise ValueError("after the effect")
 
-    wanted = subscription(handle=fails)
+    wanted = subscription(handle=fails, park=False)
     lease = subscriptions.acquire(wanted, "a")
     grow()
     with pytest.raises(ValueError, match="after"):
@@ -208,3 +171,193 @@ def test_waiting_for_a_projection_that_does_not_come_ends_with_an_error() -> Non
     with pytest.raises(errors.WaitTimeout):
         subscriptions.wait_for("nobody runs this", 1, timeout=0.05)
     assert time.monotonic() - began >= 0.05
+
+
+# -- partitions -----------------------------------------------------------------------------------------------------
+
+
+def test_python_and_the_database_agree_on_a_streams_partition() -> None:
+    streams = [f"user-{new_id()}" for _ in range(50)] + ["setting-ключ", "form-"]
+    sql = """select ('x' || substr(md5(s), 1, 8))::bit(32)::bigint %% 7
+               from unnest(%s::text[]) with ordinality u(s, n) order by n"""
+    assert [row[0] for row in store.query(sql, (streams,))] == [checkpoints.partition_of(s, 7) for s in streams]
+    assert [checkpoints.partition_of(f"user-{n}", 4) for n in range(8)] == [3, 3, 0, 2, 3, 1, 1, 1]  # for ever
+
+
+def test_partitions_share_the_streams_and_keep_the_order_of_each(effects: str) -> None:
+    start, stop = head.safe(), threading.Event()
+    wanted = subscription(partitions=3, batch=4)
+    streams = [f"user-{new_id()}" for _ in range(9)]
+    runners = [
+        make.Thread(lambda n=n: subscriptions.run(wanted, stop, lease_seconds=0.5, partition=n))
+        for n in (0, 1, 2, 0, 1)
+    ]
+    subscriptions.wait_for(wanted, grow(120, streams), timeout=60)
+    stop.set()
+    for runner in runners:
+        runner.result()
+    assert effect() == stored(start)
+    assert following.out_of_order() == []
+
+
+def test_each_partition_takes_its_own_streams_only(effects: str) -> None:
+    start = head.safe()
+    wanted = subscription(partitions=2)
+    grow(20)
+    catch_up(wanted, partition=0)
+    mine = {row[0] for row in store.query("select stream from effects")}
+    assert mine
+    assert {wanted.checkpoint_of(stream) for stream in mine} == {f"{wanted.name}/0"}
+    catch_up(wanted, partition=1)
+    assert effect() == stored(start)
+
+
+def test_waiting_means_every_partition_also_those_that_nobody_runs_yet(effects: str) -> None:
+    wanted = subscription(partitions=2)
+    top = grow(5)
+    catch_up(wanted, partition=1)
+    with pytest.raises(errors.WaitTimeout):
+        subscriptions.wait_for(wanted, top, timeout=0.05)
+    with pytest.raises(errors.WaitTimeout):
+        subscriptions.wait_for(wanted.name, top, timeout=0.05)
+    catch_up(wanted, partition=0)
+    subscriptions.wait_for(wanted, top, timeout=0)
+    subscriptions.wait_for(wanted.name, top, timeout=0)
+
+
+def test_what_was_waited_for_is_there(effects: str) -> None:
+    """`wait_for` is a promise about the effect, not about the checkpoint alone."""
+    stop, rng = threading.Event(), random.Random(4)
+    wanted = subscription(batch=5)
+    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    for _ in range(12):
+        top = grow(rng.randint(1, 8))
+        subscriptions.wait_for(wanted.name, top, timeout=30)
+        assert effect()[-1] >= top
+    stop.set()
+    runner.result()
+
+
+def test_the_number_of_partitions_changes_at_rest_only(effects: str) -> None:
+    start = head.safe()
+    two = subscription(partitions=2)
+    grow(10)
+    catch_up(two, partition=0)
+    for number, checkpoint in enumerate(two.checkpoints):
+        subscriptions.release(two, "a", partition=number)
+        assert checkpoint == f"{two.name}/{number}"
+    three = subscription(name=two.name, partitions=3)
+    with pytest.raises(errors.PartitionsDiffer, match=f"{two.name}/1 at {start}"):
+        subscriptions.acquire(three, "b")
+    top = subscriptions.settle(two)
+    assert top == subscriptions.position(two)
+    grow(10)
+    for number in range(3):
+        catch_up(three, "b", partition=number)
+    assert effect() == stored(start)
+    assert following.out_of_order() == []
+
+
+def test_the_number_of_partitions_does_not_change_under_a_runner(effects: str) -> None:
+    two = subscription(partitions=2)
+    lease = subscriptions.acquire(two, "a", partition=1)
+    with pytest.raises(errors.PartitionsDiffer, match="running"):
+        subscriptions.acquire(subscription(name=two.name), "b")
+    grow()
+    subscriptions.step(two, "a", lease)
+
+
+def test_a_runner_of_the_old_partitions_that_was_paused_cannot_write(effects: str) -> None:
+    two = subscription(partitions=2)
+    paused = subscriptions.acquire(two, "a", seconds=0)
+    one = subscription(name=two.name)
+    heir = subscriptions.acquire(one, "b")
+    grow(6)
+    with pytest.raises(errors.LeaseLost):
+        subscriptions.step(two, "a", paused)
+    assert effect() == []
+    subscriptions.step(one, "b", heir)
+    assert len(effect()) == 6
+
+
+def test_a_name_with_a_slash_is_refused() -> None:
+    with pytest.raises(ValueError, match="slash"):
+        subscription(name="a/0")
+
+
+# -- seen by the operator -------------------------------------------------------------------------------------------
+
+
+def test_status_shows_position_lag_owner_and_error(effects: str) -> None:
+    wanted = subscription()
+    subscriptions.acquire(wanted, "a")
+    grow(3)
+    subscriptions._note(wanted.name, ValueError("seen"))
+    shown = next(one for one in subscriptions.status() if one.name == wanted.name)
+    assert (shown.owner, shown.error, shown.parked) == ("a", "ValueError: seen", 0)
+    assert shown.lag == shown.head - shown.position == head.safe() - wanted.start
+    catch_up(wanted)
+    shown = next(one for one in subscriptions.status() if one.name == wanted.name)
+    assert (shown.lag, shown.error) == (0, None)
+
+
+def test_status_shows_nobody_as_the_owner_once_the_lease_ran_out() -> None:
+    wanted = subscription()
+    subscriptions.acquire(wanted, "dead", seconds=0)
+    assert next(one for one in subscriptions.status() if one.name == wanted.name).owner is None
+
+
+def test_status_shows_what_is_registered_and_has_not_begun() -> None:
+    relay = next(one for one in subscriptions.registered() if one.name == "relay")
+    store.execute("delete from events_checkpoint where name = 'relay'")
+    assert not relay.park
+    assert next(one for one in subscriptions.status() if one.name == "relay").lag == head.safe()
+
+
+def test_running_a_subscription_that_nobody_declared_is_refused() -> None:
+    with pytest.raises(CommandError, match="No subscription is called nobody"):
+        call_command("run_subscriptions", "nobody")
+
+
+# -- the power goes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_every_effect_happens_once_although_runners_are_killed_under_load(effects: str, partitions: int) -> None:
+    """The oracle is the log: each event exactly once, each stream in order, whatever was killed between effect and
+    commit. Each round kills the process that has just said what it did.
+    """
+    rng, start, stop, more = random.Random(20 + partitions), head.safe(), threading.Event(), threading.Semaphore(20)
+    name, streams = f"killed-{partitions}", [f"user-{new_id()}" for _ in range(12)]
+    store.execute("delete from events_checkpoint where split_part(name, '/', 1) = %s", (name,))
+
+    def load() -> int:
+        top = 0
+        while not stop.is_set():
+            top = grow(3, rng.sample(streams, 3))
+            more.acquire(timeout=0.2)  # as fast as the runners, or a little faster
+        return top
+
+    writer = make.Thread(load)
+    try:
+        for _ in range(2):
+            process = following.start_process(following.RUN, name, start, partitions)
+            said = []
+            for _ in range(rng.randint(3, 12)):
+                said.append(process.stdout.readline())
+                more.release(4)
+            process.kill()
+            process.wait()
+            process.stdout.close()
+            assert any(line.strip().isdigit() for line in said), said
+    finally:
+        stop.set()
+    top = writer.result()
+    last = following.start_process(following.RUN, name, start, partitions)
+    subscriptions.wait_for(subscription(name=name, partitions=partitions), top, timeout=90)
+    last.terminate()
+    last.communicate()
+    assert last.returncode == 0
+    assert effect(name) == stored(start)
+    assert following.out_of_order() == []

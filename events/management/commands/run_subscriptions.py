@@ -1,4 +1,4 @@
-"""Runs every registered subscription, a thread each, until told to stop."""
+"""Runs every registered subscription, a thread for each of its partitions, until told to stop."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("names", nargs="*", help="only these subscriptions (default: all)")
+        parser.add_argument(
+            "--lease",
+            type=float,
+            default=subscriptions.LEASE_SECONDS,
+            metavar="SECONDS",
+            help="how long a runner that died keeps another from taking over (default: %(default)g)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         known = {subscription.name: subscription for subscription in subscriptions.registered()}
@@ -32,8 +39,14 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         threads = [
-            threading.Thread(target=subscriptions.run, args=(subscription, stop), name=subscription.name)
+            threading.Thread(
+                target=subscriptions.run,
+                args=(subscription, stop),
+                kwargs={"partition": partition, "lease_seconds": options["lease"]},
+                name=checkpoint,
+            )
             for subscription in chosen
+            for partition, checkpoint in enumerate(subscription.checkpoints)
         ]
         for thread in threads:
             thread.start()

@@ -1,0 +1,216 @@
+"""Subscriptions as they are declared, where each stands, and who may move it: checkpoints, leases and fences.
+
+A checkpoint is a row of `events_checkpoint`: a subscription has one, under its name, or one for each of its partitions,
+`name/0`, `name/1` … Who holds the lease may move it, and only under the fence of that lease: the fence grows with each
+change of owner, so a runner that was paused past its lease finds it gone and rolls back what it did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+from django.db import transaction
+
+from events import errors, head, store
+from events.types import RecordedEvent
+
+Handler: TypeAlias = Callable[[Sequence[RecordedEvent]], None]
+
+LEASE_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 1.0
+MAX_PARKED: Final = 1000
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """name        of the checkpoint; explicit and stable, without a slash
+    handle      gets the next events in position order, inside the transaction that moves the checkpoint
+    types       only these event types; None is all. The checkpoint passes over the others
+    batch       events at most in one turn
+    poll        seconds between looks when the bell is silent
+    tick        called about once a second by the active runner, with its position: for beacons
+    start       where a new subscription begins: 0 (the beginning) or None (the head of now)
+    park        put aside the stream of an event that cannot be handled, and go on with the others. Only for effects
+                inside the database: a batch may be tried several times, each time rolled back. False: stop and retry
+    max_parked  with this many streams parked something else is wrong: stop and say so
+    partitions  runners at most; each stream belongs to one of them, so its events stay in order
+    """
+
+    name: str
+    handle: Handler
+    types: tuple[str, ...] | None = None
+    batch: int = 500
+    poll: float = POLL_SECONDS
+    tick: Callable[[int], None] | None = None
+    start: int | None = 0
+    park: bool = True
+    max_parked: int = MAX_PARKED
+    partitions: int = 1
+
+    def __post_init__(self) -> None:
+        if "/" in self.name or self.partitions < 1:
+            raise ValueError(f"{self.name!r} with {self.partitions} partitions: no slash, and at least one, please.")
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The names of its checkpoints, by partition."""
+        return [self.name] if self.partitions == 1 else [f"{self.name}/{n}" for n in range(self.partitions)]
+
+    def checkpoint_of(self, stream: str) -> str:
+        """The name of the checkpoint that covers a stream."""
+        return self.checkpoints[partition_of(stream, self.partitions)]
+
+
+def partition_of(stream: str, partitions: int) -> int:
+    """Which of `partitions` a stream belongs to: the same in every release, process and database (`IN_PARTITION`)."""
+    return int.from_bytes(hashlib.md5(stream.encode(), usedforsecurity=False).digest()[:4]) % partitions
+
+
+# -- the table of them ----------------------------------------------------------------------------------------------
+
+_registered: dict[str, Subscription] = {}
+
+
+def register(subscription: Subscription) -> None:
+    """Have `run_subscriptions` run it; called from `AppConfig.ready()`. Registering it again does nothing."""
+    known = _registered.get(subscription.name)
+    if known is not None and known != subscription:
+        raise RuntimeError(f"two subscriptions are called {subscription.name!r}")
+    _registered[subscription.name] = subscription
+
+
+def registered() -> list[Subscription]:
+    return [_registered[name] for name in sorted(_registered)]
+
+
+def find(subscription: Subscription | str) -> Subscription:
+    """The subscription of that name; raises `UnknownSubscription`."""
+    if isinstance(subscription, Subscription):
+        return subscription
+    if subscription not in _registered:
+        raise errors.UnknownSubscription(f"No subscription is called {subscription!r}.")
+    return _registered[subscription]
+
+
+# -- the lease ------------------------------------------------------------------------------------------------------
+
+ROWS = """
+select name, position, owner is not null and leased_until >= clock_timestamp()
+  from events_checkpoint where split_part(name, '/', 1) = %s order by name
+"""
+
+ONE_AT_A_TIME = "select pg_advisory_xact_lock(17779, hashtext(%s))"
+
+CREATE = """
+insert into events_checkpoint (name, position, epoch)
+select name, %s, (select epoch from events_epoch) from unnest(%s::text[]) name on conflict (name) do nothing
+"""
+
+REMOVE = "delete from events_checkpoint where name = any(%s)"
+
+ACQUIRE = """
+update events_checkpoint
+   set owner = %(owner)s, leased_until = clock_timestamp() + %(seconds)s * interval '1 second',
+       fence = fence + (owner is distinct from %(owner)s)::int
+ where name = %(name)s and (owner is null or owner = %(owner)s or leased_until < clock_timestamp())
+returning position, fence, epoch::text
+"""
+
+RELEASE = "update events_checkpoint set owner = null, leased_until = null where name = %s and owner = %s returning name"
+
+HOLD = """
+select 1 from events_checkpoint
+ where name = %(name)s and fence = %(fence)s and owner = %(owner)s for no key update
+"""
+
+ADVANCE = """
+update events_checkpoint set position = %(position)s, updated_at = clock_timestamp(), error = null
+ where name = %(name)s and fence = %(fence)s and owner = %(owner)s and position <= %(position)s returning name
+"""
+
+
+class Lease(msgspec.Struct, kw_only=True):
+    """Being the active runner of one checkpoint, until `renew_at` at least (of `time.monotonic`)."""
+
+    name: str
+    partition: int
+    owner: str
+    position: int
+    fence: int
+    epoch: str
+    renew_at: float
+
+    def hold(self) -> None:
+        """Keep everybody else from the checkpoint until the transaction ends; raises `LeaseLost`."""
+        self._fenced(HOLD, self.position)
+
+    def advance(self, reached: int) -> None:
+        """Move the checkpoint, in the transaction that had the effect; raises `LeaseLost`."""
+        self._fenced(ADVANCE, reached)
+
+    def _fenced(self, statement: str, position: int) -> None:
+        fence = {"name": self.name, "fence": self.fence, "owner": self.owner, "position": position}
+        if not store.query(statement, fence):
+            raise errors.LeaseLost(f"Another runner took over {self.name}.")
+
+
+def owner_name() -> str:
+    """Who we are in leases: host, process, and a part that no restarted process can have."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def acquire(
+    subscription: Subscription, owner: str, seconds: float = LEASE_SECONDS, *, partition: int = 0
+) -> Lease | None:
+    """Take or renew the lease; None while another runner holds it. Times are the database's."""
+    ensure(subscription)
+    name = subscription.checkpoints[partition]
+    found = store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})
+    if not found:
+        return None
+    position, fence, epoch = found[0]
+    renew_at = time.monotonic() + seconds / 3
+    return Lease(
+        name=name, partition=partition, owner=owner, position=position, fence=fence, epoch=epoch, renew_at=renew_at
+    )
+
+
+def release(subscription: Subscription, owner: str, *, partition: int = 0) -> None:
+    """Give the lease back, so that another runner takes over at once."""
+    store.query(RELEASE, (subscription.checkpoints[partition], owner))
+
+
+def ensure(subscription: Subscription) -> None:
+    """See that the checkpoints are those of the declaration: make them when it is new, all at one position.
+
+    Another number of partitions than before is taken over only at rest: all of them at one position, none leased. Else
+    a stream would move to a checkpoint that is behind, or ahead, of what was done for it; raises `PartitionsDiffer`.
+    """
+    wanted = sorted(subscription.checkpoints)
+    if [row[0] for row in store.query(ROWS, (subscription.name,))] == wanted:
+        return
+    start = subscription.start if subscription.start is not None else head.safe()
+    with transaction.atomic():
+        store.execute(ONE_AT_A_TIME, (subscription.name,))
+        rows = store.query(f"{ROWS} for update", (subscription.name,))
+        names, positions = [row[0] for row in rows], {row[1] for row in rows}
+        if names == wanted:
+            return
+        if len(positions) > 1 or any(row[2] for row in rows):
+            raise errors.PartitionsDiffer(_differs(subscription, rows))
+        store.execute(REMOVE, (names,))
+        store.execute(CREATE, (positions.pop() if positions else start, wanted))
+
+
+def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) -> str:
+    stand = ", ".join(f"{name} at {position}{' (running)' if leased else ''}" for name, position, leased in rows)
+    return (
+        f"{subscription.name} is declared with {subscription.partitions} partitions, but its checkpoints are {stand}. "
+        "Run it as it was until all have come to one position (subscriptions.settle), stop it, then change the number."
+    )

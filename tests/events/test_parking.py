@@ -1,0 +1,385 @@
+"""Poison events: only their stream is put aside, nothing is done twice, and a person decides what becomes of it."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+
+import pytest
+from django.db import transaction
+
+from events import context, errors, head, parking, store, subscriptions
+from events.types import RecordedEvent, new_id
+from tests import make
+from tests.events import following
+from tests.events.following import catch_up, effect, fails_on, grow, stored, subscription, write
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def effects() -> Iterator[str]:
+    with following.effects() as table:
+        yield table
+
+
+def streams(count: int) -> list[str]:
+    return [f"user-{new_id()}" for _ in range(count)]
+
+
+def waiting(name: str) -> list[int]:
+    return [
+        row[0] for row in store.query("select position from events_parked where subscription = %s order by 1", (name,))
+    ]
+
+
+def audit(name: str) -> list[RecordedEvent]:
+    return store.read_stream(f"subscription-{name}")
+
+
+# -- the runner -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_only_the_guilty_streams_are_parked_and_all_else_happens_once(effects: str, seed: int) -> None:
+    rng, start = random.Random(seed), head.safe()
+    names = streams(rng.randint(2, 10))
+    bad = set(rng.sample(names, rng.randint(1, len(names) - 1)))
+    wanted = subscription(handle=fails_on(lambda event: event.stream in bad), batch=rng.choice([1, 3, 8, 100]))
+    subscriptions.acquire(wanted, "a")
+    top = grow(rng.randint(20, 60), names)
+    catch_up(wanted)
+    of = dict(store.query("select position, stream from events_event where position > %s", (start,)))
+    assert effect() == sorted(position for position, stream in of.items() if stream not in bad)
+    assert waiting(wanted.name) == sorted(position for position, stream in of.items() if stream in bad)
+    assert following.out_of_order() == []
+    assert subscriptions.position(wanted.name) == top
+
+
+def test_the_parked_stream_shows_what_failed_and_how_many_wait(effects: str) -> None:
+    wanted = subscription(handle=fails_on(lambda event: True))
+    [name] = streams(1)
+    grow(4, [name])
+    catch_up(wanted)
+    [shown] = parking.parked(wanted.name)
+    assert (shown.stream, shown.version, shown.type, shown.waiting) == (name, 1, "user.updated", 3)
+    assert shown.error == f"ValueError: cannot handle {shown.position}"
+    assert "in handle" in shown.traceback
+    assert shown.attempts == 1
+    assert next(one for one in subscriptions.status() if one.name == wanted.name).parked == 1
+
+
+def test_events_that_fail_only_together_are_handled_apart(effects: str) -> None:
+    start = head.safe()
+
+    def never_two(events: Sequence[RecordedEvent]) -> None:
+        write(events)
+        if len(events) > 1:
+            raise ValueError("one at a time")
+
+    wanted = subscription(handle=never_two)
+    grow(7)
+    catch_up(wanted)
+    assert effect() == stored(start)
+    assert parking.parked(wanted.name) == []
+
+
+def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> None:
+    """An error of the database, not of Python: the transaction is lost, the runner is not."""
+    store.execute("create unique index one_each on effects (stream)")
+    wanted = subscription()
+    busy, quiet = streams(2)
+    grow(1, [quiet])
+    grow(3, [busy])
+    top = grow(2)
+    catch_up(wanted)
+    [shown] = parking.parked(wanted.name)
+    assert (shown.stream, shown.version, shown.waiting) == (busy, 2, 1)
+    assert "UniqueViolation" in shown.traceback
+    assert effect()[-1] == top
+
+
+def test_what_the_database_calls_temporary_is_tried_again_and_parks_nothing(effects: str) -> None:
+    """A real serialization failure, raised by PostgreSQL, that goes away."""
+    start, tries = head.safe(), []
+
+    def unlucky(events: Sequence[RecordedEvent]) -> None:
+        write(events)
+        tries.append(len(events))
+        if len(tries) < 3:
+            store.query("do $$ begin raise exception 'again' using errcode = '40001'; end $$")
+
+    wanted = subscription(handle=unlucky)
+    grow(3)
+    catch_up(wanted)
+    assert tries == [3, 3, 3]
+    assert effect() == stored(start)
+    assert parking.parked(wanted.name) == []
+
+
+def test_a_real_deadlock_parks_nothing(effects: str) -> None:
+    """The handler and another transaction lock two rows in opposite order; the handler loses once."""
+    start = head.safe()
+    store.execute("create table two_rows as select n from generate_series(1, 2) n")
+    ours, theirs, tries = threading.Event(), threading.Event(), []
+    lock = "select n from two_rows where n = %s for update"
+
+    def rival() -> None:
+        with transaction.atomic():
+            store.execute("set local deadlock_timeout = '1min'")
+            store.query(lock, (2,))
+            theirs.set()
+            assert ours.wait(20)
+            store.query(lock, (1,))
+
+    def meets_the_rival(events: Sequence[RecordedEvent]) -> None:
+        write(events)
+        tries.append(len(events))
+        store.execute("set local deadlock_timeout = '10ms'")
+        store.query(lock, (1,))
+        ours.set()
+        assert theirs.wait(20)
+        store.query(lock, (2,))
+
+    wanted = subscription(handle=meets_the_rival)
+    grow(2)
+    thread = make.Thread(rival)
+    try:
+        assert theirs.wait(20)
+        catch_up(wanted)
+        thread.result()
+    finally:
+        store.execute("drop table two_rows")
+    assert len(tries) == 2
+    assert effect() == stored(start)
+    assert parking.parked(wanted.name) == []
+
+
+@pytest.mark.parametrize(
+    "broken", ["select 1 from a_table_of_the_next_release", "select pg_terminate_backend(pg_backend_pid())"]
+)
+def test_what_is_no_events_fault_parks_nothing_and_moves_nothing(effects: str, broken: str) -> None:
+    start = head.safe()
+
+    def fails(events: Sequence[RecordedEvent]) -> None:
+        write(events)
+        store.query(broken)
+
+    wanted = subscription(handle=fails)
+    lease = subscriptions.acquire(wanted, "a")
+    grow(3)
+    with pytest.raises(Exception, match=r"does not exist|cannot be reached"):
+        subscriptions.step(wanted, "a", lease)
+    assert parking.parked(wanted.name) == []
+    assert effect() == []
+    assert subscriptions.position(wanted.name) == start
+
+
+def test_the_world_is_not_parked(effects: str) -> None:
+    wanted = subscription(handle=fails_on(lambda event: True), max_parked=3, batch=4)
+    lease = subscriptions.acquire(wanted, "a")
+    grow(10)
+    with pytest.raises(errors.TooManyParked, match="3 streams parked"):
+        while subscriptions.step(wanted, "a", lease):
+            pass
+    assert len(parking.parked(wanted.name)) == 3
+    assert subscriptions.position(wanted.name) == waiting(wanted.name)[-1]
+    assert effect() == []
+
+
+def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: str) -> None:
+    stop, mended, halted = threading.Event(), threading.Event(), threading.Event()
+
+    def handle(events: Sequence[RecordedEvent]) -> None:
+        write(events)
+        if not mended.is_set():
+            raise ValueError("not yet")
+
+    def tells(checkpoint: str, error: Exception) -> None:
+        note(checkpoint, error)
+        if isinstance(error, errors.TooManyParked):
+            halted.set()
+
+    wanted, note = subscription(handle=handle, max_parked=1), subscriptions._note
+    start, top = head.safe(), grow(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscriptions, "_note", tells)  # to be told, instead of looking again and again
+        runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+        assert halted.wait(20)
+        assert "1 streams parked" in next(s.error for s in subscriptions.status() if s.name == wanted.name)
+        mended.set()
+        subscriptions.wait_for(wanted, top, timeout=30)
+    stop.set()
+    runner.result()
+    [shown] = parking.parked(wanted.name)
+    assert parking.replay(wanted, shown.stream).left == 0
+    assert effect() == stored(start, top)
+
+
+def test_a_runner_that_lost_its_lease_parks_nothing(effects: str) -> None:
+    wanted = subscription(handle=fails_on(lambda event: True))
+    paused = subscriptions.acquire(wanted, "a", seconds=0)
+    grow()
+    subscriptions.acquire(wanted, "b")
+    with pytest.raises(errors.LeaseLost):
+        subscriptions.step(wanted, "a", paused)
+    assert parking.parked(wanted.name) == []
+
+
+def test_one_subscription_parks_a_stream_and_the_other_goes_on(effects: str) -> None:
+    start = head.safe()
+    fails, works = (
+        subscription(handle=fails_on(lambda event: True, "fails")),
+        subscription(handle=following.writes("works")),
+    )
+    grow(3)
+    catch_up(fails)
+    catch_up(works)
+    assert effect("works") == stored(start)
+    assert effect("fails") == []
+
+
+def test_a_partition_parks_the_streams_it_has(effects: str) -> None:
+    start, bad = head.safe(), streams(1)[0]
+    wanted = subscription(handle=fails_on(lambda event: event.stream == bad), partitions=3)
+    names = [bad, *streams(5)]
+    grow(18, names)
+    for number in range(3):
+        catch_up(wanted, partition=number)
+    assert len(waiting(wanted.name)) == 3
+    assert {s.name: s.parked for s in subscriptions.status() if s.name.startswith(wanted.name)} == {
+        checkpoint: int(checkpoint == wanted.checkpoint_of(bad)) for checkpoint in wanted.checkpoints
+    }
+    assert sorted([*effect(), *waiting(wanted.name)]) == stored(start)
+
+
+# -- the person -----------------------------------------------------------------------------------------------------
+
+
+def parked_stream(count: int = 4, **fields):
+    """A subscription with one parked stream, the set of positions that still fail, and the stream."""
+    bad: set[int] = set()
+    wanted = subscription(handle=fails_on(lambda event: not bad or event.position in bad), **fields)
+    [name] = streams(1)
+    grow(count, [name])
+    catch_up(wanted)
+    bad.add(-1)
+    return wanted, bad, name
+
+
+def test_a_replay_handles_what_waited_in_order_and_the_stream_flows_again(effects: str) -> None:
+    wanted, _, name = parked_stream(4)
+    assert parking.replay(wanted, name) == parking.Outcome(handled=4, left=0)
+    assert following.out_of_order() == []
+    assert parking.parked(wanted.name) == []
+    grow(2, [name])
+    catch_up(wanted)
+    handled = store.query("select position from effects where stream = %s order by n", (name,))
+    assert handled == store.query("select position from events_event where stream = %s order by version", (name,))
+    assert len(handled) == 6
+
+
+def test_a_replay_stops_at_what_still_fails_and_says_so(effects: str) -> None:
+    wanted, bad, name = parked_stream(5)
+    third = waiting(wanted.name)[2]
+    bad.add(third)
+    outcome = parking.replay(wanted, name)
+    assert (outcome.handled, outcome.left, outcome.error) == (2, 3, f"ValueError: cannot handle {third}")
+    [shown] = parking.parked(wanted.name)
+    assert (shown.position, shown.attempts, shown.waiting, shown.error) == (third, 1, 2, outcome.error)
+    assert parking.replay(wanted, name).handled == 0
+    assert parking.parked(wanted.name)[0].attempts == 2
+    bad.discard(third)
+    assert parking.replay(wanted, name) == parking.Outcome(handled=3, left=0)
+    assert len(effect()) == 5
+
+
+def test_skipping_gives_one_event_up_and_the_rest_still_waits(effects: str) -> None:
+    wanted, bad, name = parked_stream(3)
+    first, second, third = waiting(wanted.name)
+    bad.add(first)
+    with context.acting(actor="staff:7"):
+        parking.skip(wanted, name, first, "its form never existed")
+    assert waiting(wanted.name) == [second, third]
+    assert parking.parked(wanted.name)[0].error is None
+    assert effect() == []
+    assert parking.replay(wanted, name) == parking.Outcome(handled=2, left=0)
+    assert effect() == [second, third]
+
+
+def test_skipping_the_last_event_lets_the_stream_flow(effects: str) -> None:
+    wanted, _, name = parked_stream(1)
+    parking.skip(wanted, name, waiting(wanted.name)[0], "a test")
+    top = grow(1, [name])
+    catch_up(wanted)
+    assert effect()[-1] == top
+    assert parking.parked(wanted.name) == []
+
+
+def test_who_and_why_are_in_the_log(effects: str) -> None:
+    wanted, _, name = parked_stream(2)
+    first, second = waiting(wanted.name)
+    with context.acting(actor="staff:7"):
+        parking.skip(wanted, name, first, "  its form never existed ")
+    with context.acting(actor="staff:8", reason="handler mended"):
+        parking.replay(wanted, name)
+    skipped, replayed = audit(wanted.name)
+    assert (skipped.actor, skipped.reason, skipped.type) == (
+        "staff:7",
+        "its form never existed",
+        "subscription.skipped",
+    )
+    assert skipped.event == parking.SubscriptionSkipped(stream=name, position=first, attempts=1)
+    assert (replayed.actor, replayed.reason, replayed.type) == ("staff:8", "handler mended", "subscription.replayed")
+    assert replayed.event == parking.SubscriptionReplayed(stream=name, position=second, attempts=1)
+
+
+def test_a_replay_that_fails_leaves_no_effect_and_no_word_that_it_happened(effects: str) -> None:
+    wanted, bad, name = parked_stream(1)
+    bad.update(waiting(wanted.name))
+    parking.replay(wanted, name)
+    assert effect() == []
+    assert audit(wanted.name) == []
+
+
+def test_a_skip_needs_a_reason_and_something_to_skip(effects: str) -> None:
+    wanted, _, name = parked_stream(1)
+    [position] = waiting(wanted.name)
+    with pytest.raises(errors.InvalidCommand):
+        parking.skip(wanted, name, position, "  ")
+    with pytest.raises(errors.NotParked):
+        parking.skip(wanted, name, position + 1, "a test")
+    with pytest.raises(errors.NotParked):
+        parking.replay(wanted, streams(1)[0])
+    with pytest.raises(errors.UnknownSubscription):
+        parking.replay("nobody declared this", name)
+    assert waiting(wanted.name) == [position]
+
+
+def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> None:
+    """Replays race a live runner while the stream keeps growing: each event once, in order, nothing left waiting for
+    good."""
+    start, stop = head.safe(), threading.Event()
+    rng, broken = random.Random(9), threading.Event()
+    handler = fails_on(lambda event: broken.is_set() and event.stream == name)
+    wanted, [name] = subscription(handle=handler, batch=3), streams(1)
+    others = streams(3)
+    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    for _ in range(8):
+        broken.set()
+        subscriptions.wait_for(wanted, grow(rng.randint(2, 6), [name, *others]), timeout=30)
+        broken.clear()
+        grower = make.Thread(lambda: grow(12, [name, others[0]]))
+        for shown in parking.parked(wanted.name):
+            parking.replay(wanted, shown.stream)
+        subscriptions.wait_for(wanted, grower.result(), timeout=30)
+    stop.set()
+    runner.result()
+    for shown in parking.parked(wanted.name):
+        parking.replay(wanted, shown.stream)
+    own = f"subscription-{wanted.name}"
+    assert following.out_of_order() == []
+    told = {event.position for event in audit(wanted.name)}
+    assert [p for p in effect() if p not in told] == [p for p in stored(start) if p not in told]
+    assert own not in {shown.stream for shown in parking.parked(wanted.name)}

@@ -37,6 +37,7 @@ def picture(tmp_path: Path) -> Callable[[Any, str], None]:
 @pytest.fixture
 def lived_in(stack: live.Stack) -> tuple[str, str]:
     """Sample data; a user with a past and a form with submissions."""
+    stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "120", "--submissions", "1500")
     ((user,),) = stack.query(
         "select id::text from users where deleted_at is null and first_name <> '' and first_name ~ '^[A-Za-zÀ-ÿ]+$'"

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: run benchmarks by name, each in a process of its own; without names, all quick ones."""
+"""`python -m benchmarks [NAME …]`: run benchmarks by name, each in its own process; without names, all quick ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Appends and commands a second, beside a raw `INSERT` through psycopg in the same run. fsync on.
 
-Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all of
-them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
+Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all
+of them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ create table if not exists bench_raw (
     type text not null, data jsonb not null, event_id uuid not null, actor text not null,
     recorded_at timestamptz not null default now(), unique (stream, version))
 """
-RAW_ONE = "insert into bench_raw (stream, version, type, data, event_id, actor) values (%s, 1, %s, %s, %s, %s) returning position"
+RAW_ONE = """
+insert into bench_raw (stream, version, type, data, event_id, actor) values (%s, 1, %s, %s, %s, %s) returning position
+"""
 RAW_MANY = """
 insert into bench_raw (stream, version, type, data, event_id, actor)
 select e->>'s', 1, e->>'t', e->'d', (e->>'i')::uuid, 'system' from jsonb_array_elements(%s::jsonb) e returning position
@@ -37,9 +39,8 @@ def raw_connection() -> Any:
     from django.db import connection
 
     known = {"host", "port", "user", "password", "dbname"}
-    return psycopg.connect(
-        **{k: v for k, v in connection.get_connection_params().items() if k in known}, autocommit=True, prepare_threshold=0
-    )
+    where = {k: v for k, v in connection.get_connection_params().items() if k in known}
+    return psycopg.connect(**where, autocommit=True, prepare_threshold=0)
 
 
 def raw_one() -> Callable[[], int]:
@@ -66,9 +67,8 @@ def raw_many() -> Callable[[], int]:
     cursor = raw_connection().cursor()
 
     def work() -> int:
-        rows = [
-            {"s": f"submission-{new_id()}", "t": "submission.received", "d": PAYLOAD, "i": str(new_id())} for _ in range(BATCH)
-        ]
+        same = {"t": "submission.received", "d": PAYLOAD}
+        rows = [{"s": f"submission-{new_id()}", "i": str(new_id()), **same} for _ in range(BATCH)]
         cursor.execute(RAW_MANY, (orjson.dumps(rows).decode(),)).fetchall()
         return BATCH
 

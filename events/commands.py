@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
@@ -146,46 +147,54 @@ select stream, version from events_stream where stream = any(%s) order by stream
 RECALL_MANY = "select id, fingerprint, result::text from events_command where id = any(%s)"
 
 
+class _Work(msgspec.Struct):
+    """One command of many on its way through the steps."""
+
+    command: Command
+    stream: str
+    answer: _Answer | None = None
+    new: list[NewEvent] = []
+
+
 def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
-    streams = {command.id: _stream_of(command) for command in commands}
+    works = [_Work(command, _stream_of(command)) for command in commands]
     now: datetime = store.query("select now()")[0][0]
-    before = dict(store.query(LOCK_MANY, (sorted(set(streams.values())),)))  # 2
+    before = dict(store.query(LOCK_MANY, (sorted({work.stream for work in works}),)))  # 2
     known = {row[0]: row[1:] for row in store.query(RECALL_MANY, ([command.id for command in commands],))}  # 3
-    fresh = [command for command in commands if command.id not in known]
-    states = {stream: snapshots.state(stream) for stream in sorted({streams[c.id] for c in fresh} & before.keys())}  # 4
-    decided: dict[uuid.UUID, list[NewEvent]] = {}
-    notes: dict[uuid.UUID, tuple[types.JsonDict, ...]] = {}
-    versions: dict[uuid.UUID, int] = {}
-    for command in fresh:
-        versions[command.id] = states[streams[command.id]][1] if streams[command.id] in states else 0
-        decided[command.id], notes[command.id] = _decided_in_set(command, streams[command.id], states, now)  # 5, 6
-    new = [event for command in fresh for event in decided[command.id]]
+    fresh = [work for work in works if work.command.id not in known] if known else works
+    states = {
+        stream: snapshots.state(stream) for stream in sorted({work.stream for work in fresh} & before.keys())
+    }  # 4
+    again = {stream for stream, count in Counter(work.stream for work in fresh).items() if count > 1}
+    for work in fresh:
+        _decide_in_set(work, states, now, goes_on=work.stream in again)  # 5, 6
+    new = [event for work in fresh for event in work.new]
     projections.project(new)  # 7, in the order given: a form may belong to a user made just before
     placed = _appended(new, before)  # 8
-    answers = {c.id: _answer(c, versions[c.id], decided[c.id], notes[c.id]) for c in fresh}
-    _remember(list(answers.values()))  # 9
+    _remember([work.answer for work in fresh if work.answer is not None])  # 9
     return [
-        _result(command, streams[command.id], answers[command.id], placed)
-        if command.id in answers
-        else _recalled(command, streams[command.id], *known[command.id])
-        for command in commands
+        _result(work.command, work.stream, work.answer, placed)
+        if work.answer is not None
+        else _recalled(work.command, work.stream, *known[work.command.id])
+        for work in works
     ]
 
 
-def _decided_in_set(
-    command: Command, stream: str, states: dict[str, tuple[Any, int]], now: datetime
-) -> tuple[list[NewEvent], tuple[types.JsonDict, ...]]:
-    """Steps 5 and 6 for one of many; `states` moves on, so the next command for the stream sees this one's doing."""
+def _decide_in_set(work: _Work, states: dict[str, tuple[Any, int]], now: datetime, *, goes_on: bool) -> None:
+    """Steps 5 and 6 for one of many; where the stream `goes_on`, `states` moves on for the next command."""
+    command = work.command
     record = aggregates.of_command(type(command.data))
-    state, version = states.get(stream) or (record.initial(), 0)
+    state, version = states.get(work.stream) or (record.initial(), 0)
     try:
-        data, notes = _reconciled(command, record, stream, state, version)
+        data, notes = _reconciled(command, record, work.stream, state, version)
         events = record.decide(data, state, Decision(key=command.key, now=now))
     except errors.EventsError as error:
         error.command = command  # type: ignore[attr-defined]
         raise
-    states[stream] = (record.fold(events, state), version + len(events))
-    return _numbered(stream, version, events, now), notes
+    if goes_on:
+        states[work.stream] = (record.fold(events, state), version + len(events))
+    work.new = _numbered(work.stream, version, events, now)
+    work.answer = _answer(command, version, work.new, notes)
 
 
 def _stream_of(command: Command) -> str:

@@ -68,9 +68,13 @@ def checked(values: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
 
 
 def given(command: Any) -> dict[str, Any]:
-    """The fields of a command that were given a value: unset is not null."""
-    pairs = ((name, getattr(command, name)) for name in command.__struct_fields__)
-    return {name: value for name, value in pairs if value is not msgspec.UNSET}
+    """The fields of a command or event that were given a value: unset is not null."""
+    found = {}
+    for name in command.__struct_fields__:
+        value = getattr(command, name)
+        if value is not msgspec.UNSET:
+            found[name] = value
+    return found
 
 
 def changes(state: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,3 +76,27 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} @ {self.position}"
+
+
+class Seal(models.Model):
+    """A sealed range of the log: `root` is the Merkle root of its events, `previous` the hash of the seal before."""
+
+    number = models.BigIntegerField(_("number"), primary_key=True)
+    epoch = models.UUIDField(_("epoch"))
+    after = models.BigIntegerField(_("after position"))
+    upto = models.BigIntegerField(_("up to position"))
+    count = models.BigIntegerField(_("events"))
+    sealed_at = models.DateTimeField(_("sealed at"))
+    root = models.BinaryField(_("root"))
+    previous = models.BinaryField(_("previous seal"))
+    hash = models.BinaryField(_("hash"))
+
+    class Meta:
+        managed = False
+        db_table = "events_seal"
+        default_permissions: ClassVar[tuple[str, ...]] = ("view",)
+        verbose_name = _("seal")
+        verbose_name_plural = _("seals")
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.after}, {self.upto}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from events import store
+from events import seals, store
 
 ROOM_AHEAD = 20_000_000
 COMMAND_DAYS = 90
@@ -31,3 +31,9 @@ def forget_commands() -> int:
     while batch := len(store.query(FORGET, (COMMAND_DAYS,))):
         gone += batch
     return gone
+
+
+@shared_task
+def seal() -> int:
+    """Seal what was appended since the last time; returns how many seals that took."""
+    return seals.seal()

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils import timezone
@@ -118,6 +118,15 @@ class BackofficeSite(admin.AdminSite):
         stamp = stamps.now()
         context = {"stamp": stamp, "figures": _figures(request.user), "rows": log.latest(request.user, RECENT)}
         return super().index(request, context | (extra_context or {}))
+
+    def app_index(  # type: ignore[override]
+        self,
+        request: HttpRequest,
+        app_label: str,
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Django's page for one app is a second, plainer navigation; ours is enough."""
+        return HttpResponseRedirect(reverse("admin:index"))
 
     def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -561,6 +561,17 @@ def test_a_changed_file_is_found_without_a_database(
 
 
 @with_database
+def test_a_root_that_is_not_that_of_the_rows_is_found_though_all_prints_fit(files: tuple[Path, Path]) -> None:
+    events, kept = files
+    *others, last = seals.read_lines(kept, Seal)
+    wrong = msgspec.structs.replace(last, root=sha(last.root))
+    wrong = msgspec.structs.replace(wrong, hash=wrong.computed_hash())
+    kept.write_bytes(b"".join(map(seals.line, [*others, wrong])))
+    report = verify.verify_files(events, kept)
+    assert [found.message for found in report.findings()] == ["the 2 events do not have the root of seal 4"]
+
+
+@with_database
 def test_a_line_that_is_no_event_is_named(files: tuple[Path, Path]) -> None:
     events, kept = files
     with pytest.raises(errors.InvalidEvent, match="line 3"):

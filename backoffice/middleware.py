@@ -28,7 +28,7 @@ class ContextMiddleware:
         with context.acting(
             context.Context(),
             actor=f"staff:{staff.pk}" if staff else "anonymous",
-            actor_name=staff.get_username() if staff else None,
+            actor_name=(staff.get_full_name() or staff.get_username()) if staff else None,
             ip=request.META.get("REMOTE_ADDR"),
             user_agent=request.headers.get("User-Agent", "")[:300] or None,
             correlation_id=_request_id(request),

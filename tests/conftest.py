@@ -83,13 +83,18 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
             troubles.append(message.text)
 
     def make(role: str | None = None, **options: Any) -> Any:
+        if role in session_stack.logins:
+            options.setdefault("storage_state", session_stack.logins[role])
         context = browser.new_context(base_url=session_stack.url, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", note)
         if role:
-            sign_in(page, role)
+            page.goto("/admin/")
+            if "/login/" in page.url:  # the first of this role, or a test has ended the session since
+                sign_in(page, role)
+                session_stack.logins[role] = context.storage_state()
         return page
 
     try:

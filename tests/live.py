@@ -53,6 +53,7 @@ class Stack:
         self.port = embedded.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env: dict[str, str] = {}
+        self.logins: dict[str, dict[str, Any]] = {}  # role -> the browser's storage state, see conftest
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     # -- the whole ------------------------------------------------------------------------------------------------

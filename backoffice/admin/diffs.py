@@ -66,7 +66,7 @@ def _unset(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _line(resource: Resource, change: conflicts.Change, old: Mapping[str, Any], new: Mapping[str, Any]) -> Line | None:
     path = values.steps(change.path)
-    label = _label(resource, path, old, new)
+    label = label_of(resource, path, old, new)
     if change.kind == "moved":
         return Line(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
     before = None if change.before is conflicts.UNSET else shown(resource, path[-1], change.before, whole=True)
@@ -82,7 +82,7 @@ def _line(resource: Resource, change: conflicts.Change, old: Mapping[str, Any], 
     )
 
 
-def _label(resource: Resource, path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def label_of(resource: Resource, path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """``fields[q3].label`` as “Question “How old are you?” › label”."""
     if path[0] != "fields" or len(path) == 1:
         return " › ".join([resource.label(path[0]), *path[1:]])

@@ -104,7 +104,7 @@ def rollback(room: RecordAdmin, request: HttpRequest, key: str, version: int) ->
     if request.method == "POST" and form.is_valid():
         try:
             base = form.cleaned_data["base_version"]
-            result = records.send(request, room.resource.update or "", str(row.pk), wanted, form, base)
+            result = records.send(request, room.resource.update or "", str(row.pk), wanted, form, base, typed=False)
             messages.success(
                 request,
                 _("Version %(old)d is back, as version %(new)d.") % {"old": version, "new": result.version},

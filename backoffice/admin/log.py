@@ -172,7 +172,7 @@ def latest(staff: Any, limit: int) -> list[Shown]:
 
 def all_shown(events: Sequence[RecordedEvent], staff: Any) -> list[Shown]:
     """Events as this person may see them, with the names of the records they are about, looked up together."""
-    names = _names(events, staff)
+    names = names_of(events, staff)
     return [_shown(event, staff, names.get(event.stream, "")) for event in events]
 
 
@@ -196,8 +196,9 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
     )
 
 
-def _names(events: Sequence[RecordedEvent], staff: Any) -> dict[str, str]:
-    """stream -> what the record is called: a person, a form, the form that was answered."""
+def names_of(events: Sequence[Any], staff: Any) -> dict[str, str]:
+    """stream -> what the record is called: a person, a form, the form that was answered. Takes events, or whatever has
+    `stream`, `category` and `key`."""
     keys: dict[str, set[str]] = {}
     for event in events:
         keys.setdefault(event.category, set()).add(event.key)

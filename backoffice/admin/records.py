@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,28 +14,13 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, models
+from backoffice import access, inbox, models
 from backoffice.admin import diffs, inputs, panels, people, stamps
 from backoffice.admin.resources import Resource
-from events import aggregate, commands, conflicts, errors, snapshots, store, types
-from events.conflicts import values
+from events import commands, errors, snapshots, store, types
 
 if TYPE_CHECKING:
     from backoffice.admin.base import RecordAdmin
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clash:
-    """One field that two people changed: what it was, what they made of it, what is kept of yours."""
-
-    label: str
-    name: str
-    base: str
-    theirs: str
-    mine: str
-    who: str
-    when: Any
-    why: str | None
 
 
 def stream_of(room: RecordAdmin, key: Any) -> str:
@@ -83,7 +67,7 @@ def _save(room: RecordAdmin, request: HttpRequest, row: Any, stamp: stamps.Stamp
     try:
         result = send(request, room.resource.update or "", str(row.pk), changed, form, version)
     except errors.Conflict as conflict:
-        return _conflict(room, request, row, stamp, form, conflict)
+        return HttpResponseRedirect(reverse("admin:backoffice_conflict_change", args=[conflict.conflict_id]))
     except errors.EventsError as error:
         _explain(form, error)
         return _page(room, request, row, stamp, form, version, status=error.status)
@@ -98,8 +82,10 @@ def send(
     data: Mapping[str, Any],
     form: inputs.RecordForm,
     base_version: int | None,
+    *,
+    typed: bool = True,
 ) -> commands.Result:
-    """Dispatch a command as the person of the request.
+    """Dispatch a command as the person of the request. Where something was `typed`, a conflict waits in the inbox.
 
     A page brought back with the browser's Back button carries an id that was used: what it asks for now is another
     command, so it gets an id of its own.
@@ -113,10 +99,16 @@ def send(
     )
     if access.may_command(request.user, command):
         raise PermissionDenied
+    carry_out = inbox.dispatch if typed and data else _asked_again
     try:
-        return commands.dispatch(command)
+        return carry_out(command, request.user)
     except errors.IdempotencyKeyReused:
-        return commands.dispatch(msgspec.structs.replace(command, id=types.new_id()))
+        return carry_out(msgspec.structs.replace(command, id=types.new_id()), request.user)
+
+
+def _asked_again(command: types.Command, _staff: Any) -> commands.Result:
+    """Nothing was typed that could be lost: who deletes what moved meanwhile is asked again, no conflict is filed."""
+    return commands.dispatch(command)
 
 
 def number(text: str | None) -> int | None:
@@ -144,53 +136,6 @@ def _say(request: HttpRequest, result: commands.Result, base_version: int) -> No
     messages.success(request, _("Saved as version %(version)d.") % {"version": result.version})
 
 
-# -- when somebody else was faster ----------------------------------------------------------------------------------
-
-
-def _conflict(
-    room: RecordAdmin,
-    request: HttpRequest,
-    row: Any,
-    stamp: stamps.Stamp,
-    form: inputs.RecordForm,
-    conflict: errors.Conflict,
-) -> HttpResponse:
-    """What changed meanwhile, beside the form as it was typed: saving it now is a change of the version of now."""
-    kept = _kept(room.resource, conflict, form.changed())
-    typed = {"base_version": conflict.version, "reason": form.cleaned_data.get("reason", "")}
-    onward = room.resource.form(  # type: ignore[misc]
-        staff=request.user, base=conflict.theirs, initial={**conflict.theirs, **kept, **typed}
-    )
-    between = store.read_stream(conflict.stream, conflict.base_version, upto=conflict.version)
-    clashes = _clashes(room.resource, conflict, between, request.user)
-    return _page(
-        room,
-        request,
-        room.found(str(row.pk)),
-        stamp,
-        onward,
-        conflict.version,
-        status=409,
-        clashes=clashes,
-        clash_names=[clash.name for clash in clashes],
-        clash_values=_input_values(room.resource, request, conflict.theirs, [clash.name for clash in clashes]),
-        clash_authors=people.authors(between),
-        meanwhile=diffs.lines(room.resource.category, conflict.base, conflict.theirs, request.user),
-    )
-
-
-def _kept(resource: Resource, conflict: errors.Conflict, changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Both sides brought together as far as they go, this person's side wherever they clash."""
-    merged = conflicts.merge(
-        conflict.base, conflict.theirs, conflict.mine, aggregate.of_category(resource.category).policies
-    )
-    try:
-        together = conflicts.resolve(merged, {found.path: "mine" for found in merged.conflicts})
-    except errors.InvalidCommand:
-        return dict(changed)
-    return {name: together.get(name, value) for name, value in changed.items()}
-
-
 def _input_values(
     resource: Resource, request: HttpRequest, state: Mapping[str, Any], names: Sequence[str] | None = None
 ) -> dict[str, Any]:
@@ -199,29 +144,6 @@ def _input_values(
         return {}
     form = resource.form(staff=request.user, base=state, initial=state)
     return {field.name: field.value() for field in form.record_fields if names is None or field.name in names}
-
-
-def _clashes(
-    resource: Resource, conflict: errors.Conflict, between: Sequence[types.RecordedEvent], staff: Any
-) -> list[Clash]:
-    seen = access.redact(staff, resource.category, {values.steps(path)[0]: path for path in conflict.fields})
-    found = []
-    for name in seen:
-        author = next((event for event in reversed(between) if name in event.data), between[-1] if between else None)
-        sides = {
-            side: diffs.shown(resource, name, getattr(conflict, side).get(name)) for side in ("base", "theirs", "mine")
-        }
-        found.append(
-            Clash(
-                label=resource.label(name),
-                name=name,
-                who=people.author(author).name if author else "",
-                when=author.recorded_at if author else None,
-                why=author.reason if author else None,
-                **sides,
-            )
-        )
-    return found
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

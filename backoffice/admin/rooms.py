@@ -7,6 +7,7 @@ from django.contrib import admin
 from backoffice import models
 from backoffice.admin import resources
 from backoffice.admin.base import RecordAdmin
+from backoffice.admin.conflicts import ConflictAdmin
 from backoffice.admin.log import EventAdmin
 from backoffice.admin.staff import StaffAdmin
 from events.models import StoredEvent
@@ -32,5 +33,6 @@ class SettingAdmin(RecordAdmin):
     resource = resources.SETTINGS
 
 
+admin.site.register(models.Conflict, ConflictAdmin)
 admin.site.register(StoredEvent, EventAdmin)
 admin.site.register(models.Staff, StaffAdmin)

@@ -33,6 +33,17 @@ class Door:
     group: str | Promise
     opens: Callable[[Any], bool]
     key: str = ""
+    count: Callable[[Any], int] | None = None
+
+
+def _waiting(staff: Any) -> int:
+    from backoffice.admin import conflicts  # noqa: PLC0415 - it needs the apps to be ready
+
+    return conflicts.waiting(staff)
+
+
+def _settles(staff: Any) -> bool:
+    return any(access.may(staff, action, category) for category in access.CATEGORIES for action in ("update", "set"))
 
 
 def _sees(category: str) -> Callable[[Any], bool]:
@@ -44,6 +55,15 @@ _RECORDS, _RUNNING = gettext_lazy("Records"), gettext_lazy("Running")
 # Everything the side shows, in order; a room that is built later adds its line.
 NAVIGATION: list[Door] = [
     Door(label=gettext_lazy("Overview"), url_name="admin:index", icon="overview", group="", opens=bool, key="h"),
+    Door(
+        label=gettext_lazy("Conflicts"),
+        url_name="admin:backoffice_conflict_changelist",
+        icon="merge",
+        group="",
+        opens=_settles,
+        key="c",
+        count=_waiting,
+    ),
     Door(
         label=gettext_lazy("Users"),
         url_name="admin:backoffice_user_changelist",
@@ -163,7 +183,8 @@ def doors(request: HttpRequest) -> list[dict[str, Any]]:
         here = request.path == url if door.url_name == "admin:index" else request.path.startswith(url)
         if not groups or groups[-1]["label"] != door.group:
             groups.append({"label": door.group, "doors": []})
-        groups[-1]["doors"].append({"door": door, "url": url, "here": here})
+        count = door.count(request.user) if door.count else None
+        groups[-1]["doors"].append({"door": door, "url": url, "here": here, "count": count})
     return groups
 
 

@@ -37,7 +37,7 @@ class LiveList {
     const row = this.#row(id);
     if (row) {
       if (Number(row.dataset.version) < event.version || event.version === 1) this.#changed.add(id);
-    } else if (/\.(created|received|changed|restored)$/.test(event.event)) {
+    } else if (/\.(created|received|changed|restored|filed|reopened)$/.test(event.event)) {
       this.#arrived.add(id);
     }
   }

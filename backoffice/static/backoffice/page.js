@@ -18,6 +18,8 @@ const rooms = [
   ["[data-feed], [data-history]", () => import("./feed.js")],
   ["[data-record]", () => import("./record.js")],
   ["[data-fields-editor]", () => import("./fields.js")],
+  ["[data-conflict]", () => import("./conflict.js")],
+  ["[data-waiting]", () => import("./waiting.js")],
 ];
 for (const [selector, load] of rooms) {
   const element = document.querySelector(selector);

@@ -74,7 +74,7 @@ class User(Record):
             models.Index(F("created_at").desc(), F("id").desc(), name="users_created"),
             models.Index("plan", F("created_at").desc(), F("id").desc(), name="users_plan_created"),
             models.Index("email", "id", name="users_email"),
-            models.Index("last_login", "id", name="users_last_login"),
+            models.Index(F("last_login"), F("id"), name="users_last_login"),
             models.Index("plan", "last_login", name="users_plan_active", condition=Q(deleted_at=None)),
             GinIndex(
                 OpClass(Upper("email"), "gin_trgm_ops"),

@@ -201,6 +201,7 @@ class Migration(migrations.Migration):
                         name="users_plan_created",
                     ),
                     models.Index(models.F("email"), models.F("id"), name="users_email"),
+                    models.Index(models.F("last_login"), models.F("id"), name="users_last_login"),
                     models.Index(
                         models.F("plan"),
                         models.F("last_login"),

@@ -1,0 +1,335 @@
+"""The inbox: what cannot be merged is filed once, settled against the record of now, by one person, as one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from backoffice import access, inbox, models
+from backoffice.domain import conflicts as domain
+from backoffice.domain import forms, settings, users
+from events import commands, errors, snapshots, store, types
+from tests import make
+from tests.backoffice import callers
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def manager(db: None) -> models.Staff:
+    return callers.staff("manager")
+
+
+def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
+    """A change of a user based on version 1 that somebody was faster with; returns the command, filed."""
+    command = make.command(users.UpdateUser(**fields), key, base_version=1, reason="mine")
+    with pytest.raises(errors.Conflict) as caught:
+        inbox.dispatch(command, staff)
+    assert caught.value.conflict_id == str(domain.id_for(command.id))
+    return command
+
+
+def conflict(staff: Any, **fields: Any) -> tuple[uuid.UUID, uuid.UUID]:
+    """A user whose last name two people changed; returns the user's id and the conflict's."""
+    key = make.user(last_name="Base", first_name="Base")
+    make.update(key, last_name="Theirs")
+    return key, domain.id_for(stale(staff, key, **{"last_name": "Mine", **fields}).id)
+
+
+def state(key: Any, category: str = "user") -> dict[str, Any]:
+    return snapshots.state_dict(f"{category}-{key}")[0]
+
+
+# -- filing -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_merged_is_filed_whole_and_nothing_of_it_is_applied(manager: models.Staff) -> None:
+    key, found = conflict(manager, first_name="Also mine")
+    assert state(key)["first_name"] == "Base"
+    filed = inbox.filed(found)
+    assert filed is not None
+    assert filed.command["data"] == {"last_name": "Mine", "first_name": "Also mine"}
+    assert [filed.base["last_name"], filed.theirs["last_name"], filed.mine["last_name"]] == ["Base", "Theirs", "Mine"]
+    assert (filed.fields, filed.base_version, filed.version) == (["last_name"], 1, 2)
+    assert filed.conflicts[0]["kind"] == "both_changed"
+    row = models.Conflict.objects.get(pk=found)
+    assert (row.status, row.category, row.key, row.reason) == ("open", "user", str(key), "mine")
+
+
+def test_the_same_command_again_is_the_same_conflict_whatever_happened_since(manager: models.Staff) -> None:
+    key = make.user(last_name="Base")
+    make.update(key, last_name="Theirs")
+    command = stale(manager, key, last_name="Mine")
+    make.update(key, last_name="Base")  # now it would merge
+    for _again in range(2):
+        with pytest.raises(errors.Conflict) as caught:
+            inbox.dispatch(command, manager)
+        assert caught.value.conflict_id == str(domain.id_for(command.id))
+        assert caught.value.theirs["last_name"] == "Theirs"
+    assert models.Conflict.objects.count() == 1
+    assert state(key)["last_name"] == "Base"
+    inbox.resolve(domain.id_for(command.id), manager, {})
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, manager)
+    assert store.version_of(f"conflict-{domain.id_for(command.id)}") == 2
+
+
+def test_another_command_under_a_filed_id_is_refused(manager: models.Staff) -> None:
+    key = make.user(last_name="Base")
+    make.update(key, last_name="Theirs")
+    command = stale(manager, key, last_name="Mine")
+    other = make.command(users.UpdateUser(last_name="Other"), key, base_version=1, id=command.id)
+    with pytest.raises(errors.IdempotencyKeyReused):
+        inbox.dispatch(other, manager)
+    assert models.Conflict.objects.count() == 1
+
+
+def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: models.Staff) -> None:
+    def fields(text: str) -> list[dict[str, Any]]:
+        return [{"id": f"q{n}", "type": "text", "label": f"{text} {'x' * 900}"} for n in range(400)]
+
+    key = make.form(fields=fields("base"))
+    commands.dispatch(make.command(forms.UpdateForm(fields=fields("theirs")), key))
+    command = make.command(forms.UpdateForm(fields=fields("mine")), key, base_version=1)
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, manager)
+    now = inbox.situation(domain.id_for(command.id))
+    assert len(now.open_places) == 400
+    inbox.resolve(now.id, manager, {place.path: "mine" for place in now.open_places})
+    assert state(key, "form")["fields"] == fields("mine")
+
+
+# -- settling ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choices", "values", "expected"),
+    [
+        ({"last_name": "theirs"}, {}, "Theirs"),
+        ({"last_name": "mine"}, {}, "Mine"),
+        ({"last_name": "value"}, {"last_name": "Typed"}, "Typed"),
+        ({}, {"last_name": "Typed"}, "Typed"),
+    ],
+)
+def test_it_is_settled_by_choice(manager: models.Staff, choices: Any, values: Any, expected: str) -> None:
+    key, found = conflict(manager, first_name="Rest")
+    settled = inbox.resolve(found, manager, choices, values, reason="agreed")
+    assert (state(key)["last_name"], state(key)["first_name"]) == (expected, "Rest")
+    assert settled.version == store.version_of(f"user-{key}") == 3
+    told = store.read_stream(f"conflict-{found}")[-1]
+    assert told.type == "conflict.resolved"
+    assert told.data["parents"] == {"base_version": 1, "theirs_version": 2}
+    assert (told.data["version"], told.reason) == (3, "agreed")
+    assert models.Conflict.objects.get(pk=found).status == "resolved"
+
+
+def test_all_theirs_settles_it_without_a_change(manager: models.Staff) -> None:
+    key, found = conflict(manager)
+    settled = inbox.resolve(found, manager, {"last_name": "theirs"})
+    assert (settled.result, settled.version) == (None, 2)
+    assert store.version_of(f"user-{key}") == 2
+
+
+@pytest.mark.parametrize(
+    ("choices", "values", "field"),
+    [
+        ({}, {}, "last_name"),
+        ({"last_name": "mine", "plan": "mine"}, {}, "plan"),
+        ({"last_name": "value"}, {}, "last_name"),
+        ({"last_name": "mine"}, {"last_name": "x"}, "last_name"),
+        ({}, {"last_name": 7}, "last_name"),
+        ({}, {"last_name": "x" * 151}, "last_name"),
+    ],
+)
+def test_what_is_missing_unknown_or_wrong_is_named_and_nothing_is_written(
+    manager: models.Staff, choices: Any, values: Any, field: str
+) -> None:
+    key, found = conflict(manager)
+    with pytest.raises(errors.InvalidCommand) as caught:
+        inbox.resolve(found, manager, choices, values)
+    assert field in caught.value.fields
+    assert (store.version_of(f"user-{key}"), store.version_of(f"conflict-{found}")) == (2, 1)
+
+
+def test_what_the_record_refuses_leaves_the_conflict_open(manager: models.Staff) -> None:
+    make.user(email="taken@example.org")
+    key = make.user(email="base@example.org")
+    make.update(key, email="theirs@example.org")
+    found = domain.id_for(stale(manager, key, email="taken@example.org").id)
+    with pytest.raises(errors.Rejected):
+        inbox.resolve(found, manager, {"email": "mine"})
+    assert models.Conflict.objects.get(pk=found).status == "open"
+    assert store.version_of(f"conflict-{found}") == 1
+
+
+def test_it_is_judged_by_the_record_of_now(manager: models.Staff) -> None:
+    key, found = conflict(manager)
+    make.update(key, first_name="Newer")
+    inbox.resolve(found, manager, {"last_name": "mine"}, seen=2)
+    assert (state(key)["last_name"], state(key)["first_name"]) == ("Mine", "Newer")
+
+
+def test_what_moved_since_it_was_looked_at_is_looked_at_again(manager: models.Staff) -> None:
+    key, found = conflict(manager)
+    make.update(key, last_name="Theirs again")
+    with pytest.raises(inbox.Moved):
+        inbox.resolve(found, manager, {"last_name": "theirs"}, seen=2)
+    assert models.Conflict.objects.get(pk=found).status == "open"
+    inbox.resolve(found, manager, {"last_name": "mine"}, seen=3)
+    assert state(key)["last_name"] == "Mine"
+
+
+def test_a_removed_setting_can_be_set_all_the_same(manager: models.Staff) -> None:
+    admin = callers.staff("admin")
+    commands.dispatch(make.command(settings.SetSetting(value=1), "a.b"))
+    commands.dispatch(make.command(settings.SetSetting(value=2), "a.b"))
+    command = make.command(settings.SetSetting(value=3), "a.b", base_version=1)
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, admin)
+    inbox.resolve(domain.id_for(command.id), admin, {"value": "mine"})
+    assert state("a.b", "setting") == {"value": 3}
+
+
+@pytest.mark.parametrize(("choice", "deleted"), [("mine", True), ("theirs", False)])
+def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, deleted: bool) -> None:
+    key = make.user()
+    make.update(key, last_name="Theirs")
+    command = make.command(users.DeleteUser(), key, base_version=1)
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, manager)
+    inbox.resolve(domain.id_for(command.id), manager, {inbox.WHOLE: choice})
+    assert (state(key)["deleted_at"] is not None) is deleted
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_racing_resolutions_one_wins_and_the_others_see_it(transactional_db: None) -> None:
+    staff = callers.staff("manager")
+    key, found = conflict(staff)
+    sides = ["mine", "theirs", "mine", "theirs"]
+    racers = [make.Thread(lambda side=side: inbox.resolve(found, staff, {"last_name": side})) for side in sides]
+    won, lost = [], []
+    for side, racer in zip(sides, racers, strict=True):
+        try:
+            racer.result()
+            won.append(side)
+        except (domain.AlreadySettled, inbox.Moved) as error:
+            lost.append(error)
+    assert (len(won), len(lost)) == (1, 3)
+    assert state(key)["last_name"] == {"mine": "Mine", "theirs": "Theirs"}[won[0]]
+    resolved = [e for e in store.read_stream(f"conflict-{found}") if e.type == "conflict.resolved"]
+    assert [event.data["choices"] for event in resolved] == [{"last_name": won[0]}]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_conflicting_command_sent_from_everywhere_at_once_is_filed_once(transactional_db: None) -> None:
+    staff = callers.staff("manager")
+    key = make.user(last_name="Base")
+    make.update(key, last_name="Theirs")
+    command = make.command(users.UpdateUser(last_name="Mine"), key, base_version=1)
+    found = set()
+    for racer in [make.Thread(lambda: inbox.dispatch(command, staff)) for _ in range(4)]:
+        with pytest.raises(errors.Conflict) as caught:
+            racer.result()
+        found.add(caught.value.conflict_id)
+    assert found == {str(domain.id_for(command.id))}
+    assert [e.type for e in store.read_stream(f"conflict-{domain.id_for(command.id)}")] == ["conflict.filed"]
+
+
+# -- around it --------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.Staff) -> None:
+    _, found = conflict(manager)
+    inbox.act(found, manager, domain.AssignConflict(assignee=manager.pk))
+    inbox.act(found, manager, domain.CommentConflict(text=" Who knows? "))
+    inbox.act(found, manager, domain.DismissConflict(), "not needed")
+    row = models.Conflict.objects.get(pk=found)
+    assert (row.assignee_id, row.comments, row.status) == (manager.pk, 1, "dismissed")
+    with pytest.raises(domain.AlreadySettled):
+        inbox.resolve(found, manager, {"last_name": "mine"})
+    inbox.act(found, manager, domain.ReopenConflict())
+    inbox.resolve(found, manager, {"last_name": "mine"})
+    with pytest.raises(domain.AlreadySettled):
+        inbox.act(found, manager, domain.ReopenConflict())
+    with pytest.raises(domain.AlreadySettled):
+        inbox.act(found, manager, domain.DismissConflict())
+
+
+def test_it_is_not_assigned_to_who_cannot_settle_it(manager: models.Staff) -> None:
+    _, found = conflict(manager)
+    for person in (callers.staff("viewer"), callers.staff("dpo"), callers.staff("agent", is_active=False)):
+        with pytest.raises(errors.InvalidCommand):
+            inbox.act(found, manager, domain.AssignConflict(assignee=person.pk))
+
+
+@pytest.mark.parametrize("role", ["viewer", "dpo"])
+def test_who_may_not_make_such_a_change_may_not_settle_it(manager: models.Staff, role: str) -> None:
+    _, found = conflict(manager)
+    person = callers.staff(role)
+    with pytest.raises(inbox.Forbidden):
+        inbox.resolve(found, person, {"last_name": "mine"})
+    with pytest.raises(inbox.Forbidden):
+        inbox.act(found, person, domain.DismissConflict())
+
+
+def test_a_field_that_a_role_may_not_change_it_may_only_leave(manager: models.Staff) -> None:
+    key = make.user(plan="free")
+    make.update(key, plan="premium")
+    found = domain.id_for(stale(manager, key, plan="enterprise", last_name="Rest").id)
+    agent = callers.staff("agent")
+    with pytest.raises(inbox.Forbidden) as caught:
+        inbox.resolve(found, agent, {"plan": "mine"})
+    assert caught.value.missing == "user.plan"
+    inbox.resolve(found, agent, {"plan": "theirs"})
+    assert (state(key)["plan"], state(key)["last_name"]) == ("premium", "Rest")
+
+
+def test_whose_they_are(manager: models.Staff) -> None:
+    from events import context
+
+    with context.acting(actor=f"staff:{manager.pk}"):
+        _, own = conflict(manager)
+    _, others = conflict(manager)
+    assert inbox.count_open(manager) == {"mine": 1, "everybody": 2}
+    inbox.act(own, manager, domain.AssignConflict(assignee=callers.staff("agent").pk))
+    inbox.act(others, manager, domain.AssignConflict(assignee=manager.pk))
+    assert list(inbox.visible(manager).filter(inbox.mine(manager)).values_list("pk", flat=True)) == [others]
+
+
+# -- what is shown ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", callers.ROLES)
+def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(role: str, manager: models.Staff) -> None:
+    from backoffice import topics
+
+    key = make.user(email="secret-base@example.org")
+    make.update(key, email="secret-theirs@example.org")
+    found = domain.id_for(stale(manager, key, email="secret-mine@example.org").id)
+    inbox.act(found, manager, domain.CommentConflict(text="is it secret-mine@example.org?"))
+    inbox.resolve(found, manager, {}, {"email": "secret-typed@example.org"})
+    hides = "email" in access.role_hidden_fields(role, "user")
+    for event in store.read_stream(f"conflict-{found}"):
+        shown = types.to_builtins(access.role_redact(role, "conflict", event.data))
+        assert ("secret" in str(shown)) is not hides or event.type == "conflict.filed"
+        assert not (hides and "secret" in str(shown))
+        assert "secret" not in str(topics.show_conflict(event, role))
+
+
+def test_a_conflict_about_a_record_one_may_not_view_shows_nothing(manager: models.Staff) -> None:
+    admin = callers.staff("admin")
+    commands.dispatch(make.command(settings.SetSetting(value="a"), "x.y"))
+    commands.dispatch(make.command(settings.SetSetting(value="b"), "x.y"))
+    command = make.command(settings.SetSetting(value="c"), "x.y", base_version=1, reason="hush")
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, admin)
+    from backoffice import topics
+
+    for event in store.read_stream(f"conflict-{domain.id_for(command.id)}"):
+        assert access.role_redact("agent", "conflict", event.data) == {}
+        told = topics.show_conflict(event, "agent")
+        assert told["data"] == {}
+        assert "hush" not in str(told)
+    assert not inbox.visible(callers.staff("agent")).exists()

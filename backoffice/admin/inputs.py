@@ -145,7 +145,7 @@ class FormForm(RecordForm):
     title = forms.CharField(label=_("Title"), max_length=300)
     description = Text(label=_("Description"), required=False, widget=forms.Textarea(attrs={"rows": 3}))
     archived = forms.BooleanField(
-        label=_("Archived"), required=False, help_text=_("An archived form takes no more submissions.")
+        label=_("Archived"), required=False, help_text=_("Put aside: no longer offered to the public.")
     )
 
     def __init__(self, *args: Any, **options: Any) -> None:

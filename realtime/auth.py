@@ -1,7 +1,7 @@
 """Who is behind a socket: exact Origin, session cookie or bearer token; and which events take that away again.
 
-The database is asked at the handshake and at rechecks only, in two threads of this module's own: one slow query
-elsewhere cannot hold up handshakes, and delivery never waits for either.
+The database is asked at the handshake and at rechecks only: for sessions on the hub's own pool (`logins`), for tokens
+in two threads of this module. A slow query elsewhere cannot hold up handshakes, and delivery never waits for either.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import inspect
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -24,9 +26,9 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import DatabaseError, InterfaceError, connection
 from django.http.cookie import parse_cookie
 from django.http.request import split_domain_port, validate_host
-from django.utils.crypto import constant_time_compare
 
 from events import types
+from realtime import log, logins
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +37,15 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more)."""
+    """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more),
+    in a thread unless it is a coroutine function.
+    """
 
     principal: Any
     person: str
     name: str
     session: str | None = None
-    again: Callable[[], Identity | None]
+    again: Callable[[], Identity | None] | Callable[[], Awaitable[Identity | None]]
 
 
 class Revocation(NamedTuple):
@@ -67,8 +71,7 @@ THREADS: Final = 2
 _threads: Final = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="realtime-auth")
 
 
-class Unavailable(Exception):
-    """The database could not be asked."""
+Unavailable = log.Unavailable
 
 
 def session_digest(session_key: str) -> str:
@@ -132,18 +135,29 @@ def session_key(headers: Headers) -> str | None:
     return jar.get(settings.SESSION_COOKIE_NAME) or None
 
 
-async def identify(headers: Headers) -> Identity | None:
+async def identify(headers: Headers, reader: log.Log) -> Identity | None:
     """The identity behind a handshake; raises `Unavailable` when the database cannot be asked."""
     token = bearer_token(headers)
     if token is not None:
         return await _in_thread(lambda: identity_of_token(token))
     key = session_key(headers)
-    return await _in_thread(lambda: identity_of_session(key)) if key else None
+    return await identify_session(key, reader) if key else None
 
 
 async def identify_again(identity: Identity) -> Identity | None:
     """The same identity as it stands now; None when it is no longer valid."""
-    return await _in_thread(identity.again)
+    if inspect.iscoroutinefunction(identity.again):
+        found: Identity | None = await identity.again()
+        return found
+    return await _in_thread(cast("Callable[[], Identity | None]", identity.again))
+
+
+async def identify_session(key: str, reader: log.Log) -> Identity | None:
+    """The signed-in person of a session: read by hand where that is the same, else by Django."""
+    if not logins.usable():
+        return await _in_thread(lambda: identity_of_session(key))
+    user = await logins.of_session(key, reader)
+    return None if user is None else _identity_of(user, key, functools.partial(identify_session, key, reader))
 
 
 def identity_of_token(token: str) -> Identity | None:
@@ -166,21 +180,19 @@ def identity_of_session(key: str) -> Identity | None:
     user: Any = auth.load_backend(path).get_user(auth.get_user_model()._meta.pk.to_python(pk))
     if user is None or isinstance(user, AnonymousUser) or not user.is_active:
         return None
-    if not _hash_is_current(user, session.get(auth.HASH_SESSION_KEY, "")):
+    if not logins.hash_is_current(user, session.get(auth.HASH_SESSION_KEY, "")):
         return None
+    return _identity_of(user, key, lambda: identity_of_session(key))
+
+
+def _identity_of(user: Any, key: str, again: Any) -> Identity:
     return Identity(
         principal=user,
         person=str(user.pk),
         name=user.get_full_name() or user.get_username(),
         session=session_digest(key),
-        again=lambda: identity_of_session(key),
+        again=again,
     )
-
-
-def _hash_is_current(user: Any, session_hash: str) -> bool:
-    """Does the session still carry the hash of this password (or of a key being rotated out)?"""
-    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-    return any(constant_time_compare(session_hash, known) for known in hashes)
 
 
 async def disconnect() -> None:

@@ -89,7 +89,7 @@ async def _admit(hub: hubs.Hub, scope: Scope) -> tuple[auth.Identity, int, str]:
         async with asyncio.timeout(PATIENCE), hub.door.handshakes:
             await hub.wait_ready()  # 4
             since = hub.position
-            identity = await auth.identify(headers)  # 5
+            identity = await auth.identify(headers, hub.log)  # 5
     except (TimeoutError, auth.Unavailable) as error:
         raise Refused("unavailable", frames.TRY_LATER) from error
     if identity is None:

@@ -17,7 +17,8 @@ from psycopg import rows
 
 from events import head, store, types
 
-POOL: Final = 4
+# Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
+POOL: Final = 6
 TIMEOUT: Final = 5.0
 
 
@@ -61,7 +62,7 @@ class Log:
 
     async def head(self) -> Head:
         """Where the log stands. Nothing at or below `safe` can still appear."""
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             epoch = await _scalar(connection, head.EPOCH_SQL)
             last = await _scalar(connection, head.LAST_SQL) or 0
             floor = await _scalar(connection, head.FLOOR_SQL)
@@ -69,13 +70,14 @@ class Log:
 
     async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
         """Events in (after, upto] in position order, at most `limit`."""
-        async with self._connection() as connection:
+        async with self.connection() as connection:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
             return [store.row_to_event(row) for row in await cursor.fetchall()]
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection in autocommit, rows as tuples; whatever fails inside comes out as `Unavailable`."""
         if self._pool is None:
             raise Unavailable("the pool is closed")
         try:

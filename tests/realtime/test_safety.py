@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.http import HttpRequest
+from django.test import override_settings
+from django.utils import timezone
 from websockets.exceptions import InvalidStatus
 
 from backoffice import topics as product
@@ -19,7 +27,7 @@ from backoffice.domain.staff import (
 from backoffice.domain.users import UserUpdated
 from backoffice.models import Staff
 from events import types
-from realtime import auth, client, frames, topics
+from realtime import auth, client, frames, log, logins, topics
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
 
@@ -89,6 +97,97 @@ def test_a_session_that_django_would_not_accept_opens_no_socket(server: Server, 
 
     async def scene() -> None:
         assert (await goodbye(server, session))[1] == frames.REVOKED
+
+    play(scene())
+
+
+def change_row(stored: SessionStore, **values: Any) -> None:
+    Session.objects.filter(pk=stored.session_key).update(**values)
+
+
+def sign_anew(stored: SessionStore, staff: Staff, secret: str) -> None:
+    with override_settings(SECRET_KEY=secret):
+        stored[HASH_SESSION_KEY] = staff.get_session_auth_hash()
+        stored.save()
+
+
+def put(stored: SessionStore, **values: Any) -> None:
+    stored.update(values)
+    stored.save()
+
+
+# What may be the matter with a session; it is changed in place.
+MATTERS: dict[str, Callable[[SessionStore, Staff], object]] = {
+    "nothing": lambda _stored, _staff: None,
+    "expired": lambda stored, _: change_row(stored, expire_date=timezone.now() - timedelta(seconds=1)),
+    "tampered with": lambda stored, _: change_row(stored, session_data=stored.encode({"x": 1})[:-1] + "!"),
+    "signed by another key": lambda stored, staff: sign_anew(stored, staff, "somebody else's"),
+    "under a key being rotated out": lambda stored, staff: sign_anew(stored, staff, "the old key"),
+    "of somebody deactivated": lambda _, staff: Staff.objects.filter(pk=staff.pk).update(is_active=False),
+    "of somebody deleted": lambda _, staff: staff.delete(),
+    "of an older password": lambda _, staff: Staff.objects.filter(pk=staff.pk).update(password="!another"),
+    "with another hash": lambda stored, _: put(stored, **{HASH_SESSION_KEY: "0" * 64}),
+    "without a hash": lambda stored, _: put(stored, **{HASH_SESSION_KEY: ""}),
+    "by a backend not installed": lambda stored, _: put(stored, **{BACKEND_SESSION_KEY: "a.b.Backend"}),
+    "of nobody": lambda stored, _: stored.flush(),
+}
+SOUND = {"nothing", "under a key being rotated out"}
+
+
+def read_quickly(key: str) -> auth.Identity | None:
+    async def scene() -> auth.Identity | None:
+        reader = log.Log()
+        await reader.open()
+        try:
+            return await auth.identify_session(key, reader)
+        finally:
+            await reader.close()
+
+    return play(scene())
+
+
+@pytest.mark.parametrize("matter", MATTERS)
+def test_the_quick_look_at_a_session_finds_what_django_finds(
+    transactional_db: None, settings: Any, matter: str
+) -> None:
+    settings.SECRET_KEY_FALLBACKS = ["the old key"]
+    staff, key = harness.sign_in()
+    stored = SessionStore(key)
+    assert stored[SESSION_KEY]  # read now, under the key in force
+    MATTERS[matter](stored, staff)
+    assert logins.usable()
+    quick = read_quickly(key)
+    request = HttpRequest()
+    request.session = SessionStore(key)
+    assert (quick is not None) is get_user(request).is_authenticated is (matter in SOUND)
+    if quick is not None:
+        assert quick.principal == staff
+        assert quick.session == auth.session_digest(key)
+
+
+def test_a_session_of_no_number_is_nobody(transactional_db: None) -> None:
+    """Django's own `get_user` fails on it."""
+    _, key = harness.sign_in()
+    put(SessionStore(key), **{SESSION_KEY: "1' or true --"})
+    assert read_quickly(key) is None
+
+
+@pytest.mark.parametrize("key", ["short", "no-such-session-at-all", "a zero in the key \0 is no text"])
+def test_what_is_no_session_key_is_nobody(transactional_db: None, key: str) -> None:
+    assert read_quickly(key) is None
+
+
+def test_sessions_kept_elsewhere_are_left_to_django(
+    server: Server, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    _, session = harness.sign_in()
+    monkeypatch.setattr(logins, "of_session", None)
+
+    async def scene() -> None:
+        async with server.raw(session) as connection:
+            assert (await harness.receive(connection, frames.Welcome)).user.name == "admin"
 
     play(scene())
 
@@ -392,8 +491,8 @@ def test_a_revocation_during_the_handshake_is_not_missed(
     identify = auth.identify
 
     async def scene() -> None:
-        async def slow(headers: auth.Headers) -> auth.Identity | None:
-            identity = await identify(headers)
+        async def slow(headers: auth.Headers, reader: log.Log) -> auth.Identity | None:
+            identity = await identify(headers, reader)
             position = await staff_event(writer, staff, StaffDeactivated())
             while server.hub.position < position:
                 await asyncio.sleep(0.01)

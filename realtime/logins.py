@@ -1,0 +1,87 @@
+"""The person behind a session cookie, read on the event loop: two statements on the hub's pool, no ORM, no thread.
+
+What is verified is what `django.contrib.auth.get_user` verifies, by Django's own code: the session's signature and its
+end, the backend, whether the login may come in, and the hash of its password under this key or one being rotated out.
+Only reading is by hand, and only where nothing was changed about it (`usable`); elsewhere `auth` asks Django itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from django.conf import settings
+from django.contrib import auth
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.sessions.backends import db
+from django.core.exceptions import ValidationError
+from django.db import DEFAULT_DB_ALIAS, connection
+from django.db.models.manager import BaseManager
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from realtime import log
+
+
+def usable() -> bool:
+    """Sessions are in the database and logins in one plain table, found by their key and nothing else."""
+    model: Any = auth.get_user_model()
+    manager = model._default_manager
+    return (
+        settings.SESSION_ENGINE == "django.contrib.sessions.backends.db"
+        and all(type(backend).get_user is ModelBackend.get_user for backend in auth.get_backends())
+        and type(manager).get_queryset.__qualname__ == BaseManager.get_queryset.__qualname__
+        and not model._meta.parents
+        and not any(hasattr(field, "from_db_value") for field in model._meta.concrete_fields)
+    )
+
+
+async def of_session(key: str, reader: log.Log) -> Any | None:
+    """The login of a session, or None. Raises `log.Unavailable`."""
+    store = db.SessionStore(key)
+    if store.session_key is None or "\0" in key:
+        return None
+    async with reader.connection() as connected:
+        found = await (await connected.execute(_session_sql(), (key, timezone.now()))).fetchone()
+        claimed = _claim(store.decode(found[0])) if found else None
+        if claimed is None:
+            return None
+        pk, path, session_hash = claimed
+        row = await (await connected.execute(_login_sql(), (pk,))).fetchone()
+    if row is None:
+        return None
+    model: Any = auth.get_user_model()
+    login = model.from_db(DEFAULT_DB_ALIAS, [field.attname for field in model._meta.concrete_fields], row)
+    backend: Any = auth.load_backend(path)
+    return login if backend.user_can_authenticate(login) and hash_is_current(login, session_hash) else None
+
+
+def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:
+    """Who a session says it is, by which backend, with which hash."""
+    try:
+        pk, path = session[auth.SESSION_KEY], session[auth.BACKEND_SESSION_KEY]
+        pk = auth.get_user_model()._meta.pk.to_python(pk)
+    except (KeyError, ValidationError):
+        return None
+    return (pk, path, session.get(auth.HASH_SESSION_KEY, "")) if path in settings.AUTHENTICATION_BACKENDS else None
+
+
+def hash_is_current(login: Any, session_hash: str) -> bool:
+    """Does the session still carry the hash of this password (or of a key being rotated out)?"""
+    hashes = [login.get_session_auth_hash(), *login.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(session_hash, known) for known in hashes)
+
+
+@functools.cache
+def _session_sql() -> bytes:
+    table = connection.ops.quote_name(db.SessionStore.get_model_class()._meta.db_table)
+    return f"select session_data from {table} where session_key = %s and expire_date > %s".encode()  # noqa: S608
+
+
+@functools.cache
+def _login_sql() -> bytes:
+    """Every column of the login's table: what Django's query would ask for."""
+    meta: Any = auth.get_user_model()._meta
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(field.column) for field in meta.concrete_fields)
+    return f"select {columns} from {quote(meta.db_table)} where {quote(meta.pk.column)} = %s".encode()  # noqa: S608

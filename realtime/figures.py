@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+
+__all__ = ["REGISTRY"]
 
 SOCKETS = Gauge("realtime_sockets", "Open sockets", multiprocess_mode="livesum")
 BEHIND = Gauge("realtime_sockets_behind", "Sockets catching up or out of credit", multiprocess_mode="livesum")

@@ -142,6 +142,8 @@ class Subscribed(_Frame, frozen=True, tag="subscribed", omit_defaults=False):
 
 
 class Unsubscribed(_Frame, frozen=True, tag="unsubscribed"):
+    """The answer to `unsubscribe`: those of its topics that were followed."""
+
     id: RequestId
     topics: list[str]
 

@@ -1,0 +1,70 @@
+"""Two plain pages for programs: the description of the socket, and the figures of this process."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Final
+
+import prometheus_client
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from prometheus_client import exposition, multiprocess
+
+from realtime import asyncapi, auth, figures, topics
+
+# With one of these the request came through a proxy, so the address of its peer says nothing of who asks.
+FORWARDED: Final = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
+# Whoever may follow this feed may see the figures.
+FEED: Final = "system"
+
+
+@require_safe
+def asyncapi_json(_request: HttpRequest) -> HttpResponse:
+    """What may be said on the socket. It holds no secret: anybody may read it."""
+    answer = HttpResponse(asyncapi.document(), content_type="application/json")
+    answer["Cache-Control"] = "public, max-age=300"
+    answer["Access-Control-Allow-Origin"] = "*"
+    return answer
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """The figures in Prometheus' own format, for staff, API keys with the scope `events:read`, and this very machine.
+
+    One process answers for itself; with `PROMETHEUS_MULTIPROC_DIR` set (and emptied at the start), for all sharing it.
+    """
+    if not (_from_here(request) or _may_look(request)):
+        return HttpResponse("Not allowed.\n", status=403, content_type="text/plain; charset=utf-8")
+    encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+    return HttpResponse(encode(_registry()), content_type=content_type)
+
+
+def _registry() -> prometheus_client.CollectorRegistry:
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        return figures.REGISTRY
+    registry = prometheus_client.CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
+def _from_here(request: HttpRequest) -> bool:
+    if any(name in request.headers for name in FORWARDED):
+        return False
+    try:
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+
+
+def _may_look(request: HttpRequest) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        identity = auth.identity_of_token(token.strip())
+        principal = identity.principal if identity else None
+    else:
+        principal = getattr(request, "user", None)
+    found = topics.find(FEED)
+    return principal is not None and found is not None and found[0].allows(principal, None)

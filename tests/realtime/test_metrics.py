@@ -1,0 +1,102 @@
+"""The figures for Prometheus: what is there, and for whom."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from backoffice.api import keys
+from realtime import figures, frames, views
+from tests.realtime import harness
+from tests.realtime.harness import Server, Writer, play
+
+ELSEWHERE = "203.0.113.9"
+
+
+def look(user: Any = None, address: str = ELSEWHERE, **headers: str) -> Any:
+    request = RequestFactory().get("/metrics", REMOTE_ADDR=address, headers=headers)
+    request.user = user or AnonymousUser()
+    return views.metrics(request)
+
+
+def samples(text: str) -> dict[tuple[str, ...], float]:
+    families = text_string_to_metric_families(text)
+    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1"])
+def test_this_machine_may_look(address: str) -> None:
+    assert look(address=address).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "headers"),
+    [
+        (ELSEWHERE, {}),
+        ("", {}),
+        ("127.0.0.1", {"X-Forwarded-For": "127.0.0.1"}),
+        ("127.0.0.1", {"X-Real-IP": ELSEWHERE}),
+        ("127.0.0.1", {"Forwarded": "for=127.0.0.1"}),
+        (ELSEWHERE, {"Authorization": "Bearer fe_nobody.knows"}),
+    ],
+)
+def test_nobody_in_particular_may_not_even_through_a_proxy_on_this_machine(
+    db: None, address: str, headers: dict[str, str]
+) -> None:
+    assert look(address=address, **headers).status_code == 403
+
+
+def test_staff_may_and_those_who_may_not_come_in_may_not(db: None) -> None:
+    staff, _ = harness.sign_in("viewer")
+    assert look(staff).status_code == 200
+    staff.is_active = False
+    assert look(staff).status_code == 403
+
+
+def test_a_key_needs_the_scope_for_events(db: None) -> None:
+    staff, _ = harness.sign_in("manager")
+    for scopes, status in ((["events:read"], 200), (["users:read"], 403)):
+        _, token = keys.create(name="prometheus", owner=staff, scopes=scopes)
+        assert look(Authorization=f"Bearer {token}").status_code == status
+    # a key that says too little is not helped by the session beside it
+    assert look(staff, Authorization=f"Bearer {token}").status_code == 403
+
+
+def test_every_figure_is_there_and_a_delivery_is_counted(server: Server, writer: Writer, session: str) -> None:
+    async def scene() -> None:
+        async with server.client(session) as live:
+            await live.follow("users")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            before = samples(look(address="127.0.0.1").content.decode())
+            position = await writer.rename(harness.new_user())
+            await harness.events_until(items, position)
+            after = samples(look(address="127.0.0.1").content.decode())
+            grown = after["realtime_deliveries_total",] - before["realtime_deliveries_total",]
+            assert grown >= 1
+
+    play(scene())
+    told = look(address="127.0.0.1").content.decode()
+    for figure in vars(figures).values():
+        if isinstance(figure, Counter | Gauge | Histogram):
+            assert f"# HELP {figure.describe()[0].name}" in told
+
+
+def test_several_processes_are_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process writes its own files; whoever is asked adds them up."""
+    import subprocess
+    import sys
+
+    program = "from realtime import figures; figures.DELIVERIES.inc(21); figures.SOCKETS.set(1)"
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert samples(look(address="127.0.0.1").content.decode())["realtime_deliveries_total",] == 42

@@ -17,7 +17,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from backoffice import access, inbox, models, pages
+from backoffice import access, inbox, models, pages, phrases
 from backoffice.admin import diffs, log, people, stamps
 from backoffice.admin.resources import RESOURCES, Resource
 from backoffice.domain import conflicts as domain
@@ -28,11 +28,11 @@ MAX_ROWS: Final = 200
 LONG: Final = 80
 
 NOTES: Final = {
-    "both_changed": gettext_lazy("Both of you changed it."),
-    "deleted_here": gettext_lazy("You removed it, they changed it."),
-    "deleted_there": gettext_lazy("They removed it, you changed it."),
-    "order": gettext_lazy("Both of you moved the same questions, to places that contradict."),
-    "group": gettext_lazy("These belong together, and both of you changed them."),
+    "both_changed": gettext_lazy("Changed on both sides."),
+    "deleted_here": gettext_lazy("Removed on one side, changed on the other."),
+    "deleted_there": gettext_lazy("Changed on one side, removed on the other."),
+    "order": gettext_lazy("Both sides moved the same questions, to places that contradict."),
+    "group": gettext_lazy("These belong together, and were changed on both sides."),
     "illegal_transition": gettext_lazy("From what they made of it, this step is not possible."),
     "duplicate": gettext_lazy("Together, two of them have the same name."),
     "dangling": gettext_lazy("Together, this names a question that is not there any more."),
@@ -103,7 +103,7 @@ def index(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
     try:
         found = pages.page(inbox.SPEC, cursor=cursor, queryset=_matching(request, asked).select_related("assignee"))
     except pages.PageError as error:
-        messages.warning(request, error.message)
+        messages.warning(request, phrases.said(error.message))
         return HttpResponseRedirect(request.path)
     context = {
         **room.admin_site.each_context(request),
@@ -507,7 +507,7 @@ def _preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, An
         complaints = getattr(error, "fields", {}) or {"": error.message}
         resource = RESOURCES[category]
         found["wrong"] = [
-            (diffs.label_of(resource, values.steps(where), now.mine, now.theirs) if where else "", message)
+            (diffs.label_of(resource, values.steps(where), now.mine, now.theirs) if where else "", phrases.said(message))
             for where, message in complaints.items()
         ]
     return found
@@ -542,6 +542,7 @@ def _page(
         "name": _record_name(row.stream, staff) or row.key,
         "record_url": reverse(resource.url("change"), args=[row.key]) if _exists(resource, row) else None,
         "author": people.actor(row.author, row.author_name or None),
+        "is_mine": row.author == f"staff:{staff.pk}",
         "places": places,
         "hidden": hidden,
         "is_open": is_open,
@@ -585,7 +586,7 @@ VERBS: Final = {
     "dismissed": (gettext_lazy("put it away"), "close"),
     "reopened": (gettext_lazy("took it out again"), "restore"),
 }
-CHOICES: Final = {"theirs": gettext_lazy("theirs"), "mine": gettext_lazy("yours"), "value": gettext_lazy("typed")}
+CHOICES: Final = {"theirs": gettext_lazy("theirs"), "mine": gettext_lazy("the author's"), "value": gettext_lazy("typed")}
 
 
 def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
@@ -632,5 +633,5 @@ def act(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpRespo
     except inbox.Forbidden as error:
         raise PermissionDenied from error
     except errors.EventsError as error:
-        messages.error(request, " ".join([error.message, *getattr(error, "fields", {}).values()]))
+        messages.error(request, phrases.in_one_line(error))
     return back

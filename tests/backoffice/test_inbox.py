@@ -302,7 +302,9 @@ def test_whose_they_are(manager: models.Staff) -> None:
 
 
 @pytest.mark.parametrize("role", callers.ROLES)
-def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(role: str, manager: models.Staff) -> None:
+def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(
+    role: str, manager: models.Staff
+) -> None:
     from backoffice import topics
 
     key = make.user(email="secret-base@example.org")

@@ -1,0 +1,280 @@
+"""Inbox and conflict page in the admin, as plain forms; the scripted page is tested in a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from backoffice import inbox, models
+from backoffice.domain import conflicts as domain
+from backoffice.domain import forms, users
+from events import commands, errors, snapshots, store
+from tests import make
+from tests.backoffice import callers
+
+pytestmark = pytest.mark.django_db
+
+INBOX = "/admin/backoffice/conflict/"
+
+
+def signed_in(person: models.Staff) -> Client:
+    client = Client()
+    client.force_login(person)
+    return client
+
+
+@pytest.fixture
+def manager(db: None) -> models.Staff:
+    return callers.staff("manager")
+
+
+def filed(person: models.Staff, mine: dict[str, Any], theirs: dict[str, Any], **base: Any) -> tuple[Any, Any]:
+    key = make.user(**base)
+    make.update(key, **theirs)
+    command = make.command(users.UpdateUser(**mine), key, base_version=1, reason="asked")
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, person)
+    return key, domain.id_for(command.id)
+
+
+def conflict(person: models.Staff) -> tuple[Any, Any]:
+    return filed(person, {"last_name": "Mine", "first_name": "Rest"}, {"last_name": "Theirs"}, last_name="Base")
+
+
+def url(name: str, key: Any) -> str:
+    return reverse(f"admin:backoffice_conflict_{name}", args=[key])
+
+
+def sent(response: Any, **more: Any) -> dict[str, Any]:
+    """What the page's form would send, with choices by number: ``choice_0="mine"``."""
+    form = {"version": response.context["now"].version, "reason": response.context["reason"] or ""}
+    for place in response.context["places"]:
+        form |= {f"path-{place.number}": place.path, f"value-{place.number}": place.typed}
+    return form | {name.replace("_", "-"): value for name, value in more.items()}
+
+
+def state(key: Any) -> dict[str, Any]:
+    return snapshots.state_dict(f"user-{key}")[0]
+
+
+# -- from a stale save to its end -------------------------------------------------------------------------------------
+
+
+def test_a_stale_save_leads_here_with_everything_that_was_typed(manager: models.Staff) -> None:
+    key, client = make.user(last_name="Base"), signed_in(manager)
+    address = reverse("admin:backoffice_user_change", args=[key])
+    form = client.get(address).context["form"]
+    typed = {field.name: field.value() for field in form if field.value() not in (None, False)}
+    make.update(key, last_name="Theirs")
+    response = client.post(address, typed | {"last_name": "Mine", "first_name": "Rest", "reason": "asked"})
+    assert response.status_code == 302
+    page = client.get(response["Location"])
+    (place,) = page.context["places"]
+    assert (place.base, place.theirs, place.mine, place.path) == ("Base", "Theirs", "Mine", "last_name")
+    done = client.post(response["Location"], sent(page, choice_0="mine"))
+    assert done["Location"] == address
+    assert (state(key)["last_name"], state(key)["first_name"]) == ("Mine", "Rest")
+    assert store.read_stream(f"user-{key}")[-1].reason == "asked"
+    back = client.post(address, typed | {"last_name": "Mine", "first_name": "Rest", "reason": "asked"})
+    assert back["Location"] == response["Location"]  # the same click again: the same conflict, settled
+    assert models.Conflict.objects.count() == 1
+
+
+def test_what_is_left_to_decide_is_said_and_choices_are_kept(manager: models.Staff) -> None:
+    sides = ({"last_name": f"{s}l", "first_name": f"{s}f"} for s in ("Mine", "Theirs"))
+    key, found = filed(manager, *sides)
+    client = signed_in(manager)
+    page = client.get(url("change", found))
+    again = client.post(url("change", found), sent(page, choice_0="value", value_0="Half"))
+    assert again.status_code == 422
+    first, second = again.context["places"]
+    assert (first.choice, first.typed, second.choice) == ("value", "Half", "")
+    assert second.complaint
+    assert store.version_of(f"user-{key}") == 2
+
+
+def test_the_preview_checks_by_the_records_own_rules_and_writes_nothing(manager: models.Staff) -> None:
+    sides = ({"email": f"{side}@example.org"} for side in ("mine", "theirs"))
+    key, found = filed(manager, *sides)
+    client = signed_in(manager)
+    page = client.get(url("change", found))
+    for view in ("change", "preview"):
+        asked = sent(page, choice_0="value", value_0="no address", preview="1")
+        text = client.post(url(view, found), asked).content.decode()
+        assert "valid email" in text
+        asked = sent(page, choice_0="value", value_0="typed@example.org", preview="1")
+        assert "<ins>typed@example.org</ins>" in client.post(url(view, found), asked).content.decode()
+    assert store.version_of(f"user-{key}") == 2
+    assert store.version_of(f"conflict-{found}") == 1
+
+
+def test_critical_fields_want_a_reason_here_too(manager: models.Staff) -> None:
+    key, found = filed(manager, {"plan": "premium"}, {"plan": "enterprise"})
+    client = signed_in(manager)
+    page = client.get(url("change", found))
+    again = client.post(url("change", found), sent(page, choice_0="mine") | {"reason": ""})
+    assert (again.status_code, bool(again.context["reason_complaint"])) == (422, True)
+    assert client.post(url("change", found), sent(page, choice_0="mine")).status_code == 302
+    assert state(key)["plan"] == "premium"
+
+
+def test_when_the_record_moves_again_the_page_shows_it_with_the_choices_kept(manager: models.Staff) -> None:
+    key, found = conflict(manager)
+    client = signed_in(manager)
+    page = client.get(url("change", found))
+    make.update(key, last_name="Theirs again")
+    again = client.post(url("change", found), sent(page, choice_0="value", value_0="Typed"))
+    (place,) = again.context["places"]
+    assert (again.status_code, place.theirs, place.choice, place.typed) == (409, "Theirs again", "value", "Typed")
+    assert client.post(url("change", found), sent(again, choice_0="value", value_0="Typed")).status_code == 302
+    assert state(key)["last_name"] == "Typed"
+
+
+def test_who_comes_second_is_told_and_shown_how_it_ended(manager: models.Staff) -> None:
+    key, found = conflict(manager)
+    client, other = signed_in(manager), signed_in(callers.staff("agent"))
+    page = other.get(url("change", found))
+    client.post(url("change", found), sent(client.get(url("change", found)), choice_0="mine"))
+    late = other.post(url("change", found), sent(page, choice_0="theirs"))
+    assert late.status_code == 409
+    assert "Somebody has settled this already" in late.content.decode()
+    assert state(key)["last_name"] == "Mine"
+    shown = other.get(url("change", found))
+    assert not shown.context["can_settle"]
+    (place,) = shown.context["places"]
+    assert (place.theirs, place.mine) == ("Theirs", "Mine")
+
+
+def test_questions_are_settled_one_by_one(manager: models.Staff) -> None:
+    def fields(a: str, b: str) -> list[dict[str, Any]]:
+        return [{"id": "a", "type": "text", "label": a}, {"id": "b", "type": "text", "label": b}]
+
+    key = make.form(fields=fields("A", "B"))
+    commands.dispatch(make.command(forms.UpdateForm(fields=fields("A theirs", "B theirs")), key))
+    command = make.command(forms.UpdateForm(fields=fields("A mine", "B")[:1]), key, base_version=1)
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, manager)
+    client, found = signed_in(manager), domain.id_for(command.id)
+    page = client.get(url("change", found))
+    assert [place.path for place in page.context["places"]] == ["fields[a].label", "fields[b]"]
+    assert [place.entry for place in page.context["places"]] == ["text", "json"]
+    wrong = client.post(url("change", found), sent(page, choice_0="mine", choice_1="value", value_1="{"))
+    assert wrong.context["places"][1].complaint == "This is not JSON."
+    assert client.post(url("change", found), sent(page, choice_0="mine", choice_1="mine")).status_code == 302
+    assert snapshots.state_dict(f"form-{key}")[0]["fields"] == fields("A mine", "B")[:1]
+
+
+# -- the inbox --------------------------------------------------------------------------------------------------------
+
+
+def ids(response: Any) -> set[Any]:
+    return {row["item"].pk for row in response.context["rows"]}
+
+
+def test_the_inbox_is_narrowed_by_whose_status_kind_and_record(manager: models.Staff) -> None:
+    made = [conflict(manager) for _ in range(3)]
+    inbox.act(made[0][1], manager, domain.AssignConflict(assignee=manager.pk))
+    inbox.act(made[1][1], manager, domain.DismissConflict())
+    client = signed_in(manager)
+    assert ids(client.get(INBOX)) == {made[0][1], made[2][1]}
+    assert ids(client.get(f"{INBOX}?whose=mine")) == {made[0][1]}
+    assert ids(client.get(f"{INBOX}?status=dismissed")) == {made[1][1]}
+    assert ids(client.get(f"{INBOX}?kind=form")) == set()
+    assert ids(client.get(f"{INBOX}?record=user-{made[2][0]}")) == {made[2][1]}
+    for odd in ("record=user-nonsense", "record=x", "status=odd", "kind=odd", "cursor=odd"):
+        assert client.get(f"{INBOX}?{odd}", follow=True).status_code == 200
+
+
+def test_several_are_put_away_or_taken_on_at_once(manager: models.Staff) -> None:
+    made = [conflict(manager)[1] for _ in range(3)]
+    client = signed_in(manager)
+    client.post(f"{INBOX}bulk/", {"do": "take", "id": [str(key) for key in made[:2]]})
+    assert set(models.Conflict.objects.filter(assignee=manager).values_list("pk", flat=True)) == set(made[:2])
+    client.post(f"{INBOX}bulk/", {"do": "dismiss", "id": [str(made[2])], "reason": "old"})
+    assert models.Conflict.objects.get(pk=made[2]).status == "dismissed"
+    assert store.read_stream(f"conflict-{made[2]}")[-1].reason == "old"
+    assert client.post(f"{INBOX}bulk/", {"do": "dismiss", "id": "x"}).status_code == 400
+    assert client.get(f"{INBOX}bulk/").status_code == 403
+
+
+def test_the_number_in_the_navigation_counts_what_waits(manager: models.Staff) -> None:
+    made = [conflict(manager)[1] for _ in range(2)]
+    client = signed_in(manager)
+    assert client.get(f"{INBOX}count/").json()["everybody"] == 2
+    assert 'data-waiting="/admin/backoffice/conflict/count/">2<' in client.get("/admin/").content.decode()
+    inbox.act(made[0], manager, domain.DismissConflict())
+    assert client.get(f"{INBOX}count/").json()["everybody"] == 1
+
+
+def test_new_and_changed_rows_are_handed_to_a_live_page(manager: models.Staff) -> None:
+    made = [conflict(manager)[1] for _ in range(2)]
+    response = signed_in(manager).get(f"{INBOX}rows/?ids={made[0]}&new={made[1]}")
+    assert str(made[0]) in response.content.decode()
+    assert response["X-New"] == str(made[1])
+    assert signed_in(manager).get(f"{INBOX}rows/?ids=x").status_code == 400
+
+
+def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.Staff) -> None:
+    _, found = conflict(manager)
+    client = signed_in(manager)
+    client.post(url("act", found), {"do": "assign", "assignee": manager.pk})
+    client.post(url("act", found), {"do": "comment", "text": "Who <knows>?"})
+    client.post(url("act", found), {"do": "dismiss"})
+    text = client.get(url("change", found)).content.decode()
+    assert "Who &lt;knows&gt;?" in text
+    assert models.Conflict.objects.get(pk=found).status == "dismissed"
+    client.post(url("act", found), {"do": "reopen"})
+    assert models.Conflict.objects.get(pk=found).status == "open"
+    assert client.post(url("act", found), {"do": "explode"}).status_code == 400
+
+
+# -- permissions ------------------------------------------------------------------------------------------------------
+
+
+def test_a_viewer_reads_no_address_through_a_conflict_and_settles_nothing(manager: models.Staff) -> None:
+    mine, theirs = ({"email": f"secret-{side}@example.org", "last_name": side} for side in ("mine", "theirs"))
+    key, found = filed(manager, mine, theirs)
+    inbox.act(found, manager, domain.CommentConflict(text="secret-mine@example.org"))
+    viewer = signed_in(callers.staff("viewer"))
+    for _settled in range(2):
+        for address in (INBOX, f"{INBOX}?status=any", url("change", found), f"{INBOX}rows/?ids={found}"):
+            response = viewer.get(address)
+            assert response.status_code == 200
+            assert "secret" not in response.content.decode()
+        page = viewer.get(url("change", found))
+        assert [place.path for place in page.context["places"]] == ["last_name"]
+        attempts = {"path-0": "email", "choice-0": "mine", "path-1": "last_name", "choice-1": "mine"}
+        for address in (url("change", found), url("preview", found)):
+            assert viewer.post(address, attempts).status_code == 403
+        assert viewer.post(url("act", found), {"do": "dismiss"}).status_code == 403
+        assert viewer.post(f"{INBOX}bulk/", {"do": "dismiss", "id": [str(found)]}).status_code == 403
+        if not _settled:
+            inbox.resolve(found, manager, {"email": "mine", "last_name": "mine"})
+    assert store.version_of(f"user-{key}") == 3
+
+
+def test_a_field_an_agent_may_not_change_is_locked_and_refused(manager: models.Staff) -> None:
+    key, found = filed(manager, {"plan": "premium"}, {"plan": "enterprise"})
+    agent = signed_in(callers.staff("agent"))
+    page = agent.get(url("change", found))
+    assert page.context["places"][0].locked
+    assert agent.post(url("change", found), sent(page, choice_0="mine")).status_code == 403
+    assert state(key)["plan"] == "enterprise"
+    assert agent.post(url("change", found), sent(page, choice_0="theirs")).status_code == 302
+
+
+def test_a_conflict_about_what_one_may_not_view_is_not_there(manager: models.Staff) -> None:
+    from backoffice.domain import settings
+
+    for value in (1, 2):
+        commands.dispatch(make.command(settings.SetSetting(value=value), "a.b"))
+    command = make.command(settings.SetSetting(value=3), "a.b", base_version=1)
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(command, callers.staff("admin"))
+    agent = signed_in(callers.staff("agent"))
+    for name in ("change", "preview", "act"):
+        assert agent.post(url(name, domain.id_for(command.id)), {"do": "dismiss"}).status_code == 404
+    assert ids(agent.get(INBOX)) == set()

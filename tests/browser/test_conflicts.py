@@ -1,0 +1,183 @@
+"""Settling a conflict in a real Chromium: by keyboard only, without scripts, with a tab closed in between, by two."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests import live
+
+pytestmark = pytest.mark.browser
+
+
+def command(page: Any, kind: str, key: str, data: dict[str, Any], **more: Any) -> Any:
+    """A command sent by the person of this page."""
+    body = {"id": str(uuid.uuid4()), "type": kind, "key": key, "data": data, **more}
+    token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
+    headers = {"X-CSRFToken": token, "Referer": page.url}
+    return page.request.post("/api/v1/commands/", data=body, headers=headers)
+
+
+@pytest.fixture
+def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
+    return new_page("manager")
+
+
+def person(page: Any, **fields: Any) -> str:
+    key = str(uuid.uuid4())
+    given = {"email": f"{key}@example.org", "first_name": "Ada", "last_name": "Base", **fields}
+    assert command(page, "user.create", key, given).status == 200
+    return key
+
+
+def conflict(page: Any, key: str, mine: dict[str, Any], theirs: dict[str, Any], kind: str = "user.update") -> str:
+    """Two changes of one version; returns the id of the conflict."""
+    assert command(page, kind, key, theirs, base_version=1, reason="their reason").status == 200
+    answer = command(page, kind, key, mine, base_version=1, reason="my reason")
+    assert answer.status == 409
+    found: str = answer.json()["conflict_id"]
+    return found
+
+
+def state(page: Any, key: str, name: str = "users") -> dict[str, Any]:
+    found: dict[str, Any] = page.request.get(f"/api/v1/{name}/{key}/").json()
+    return found
+
+
+def settle_url(found: str) -> str:
+    return f"/admin/backoffice/conflict/{found}/change/"
+
+
+def opened(page: Any, found: str) -> None:
+    """The conflict's page, once its script is there to take keys."""
+    page.goto(settle_url(found))
+    expect(page.locator("[data-place].at")).to_be_visible()
+
+
+def test_a_conflict_is_settled_with_the_keyboard_alone(manager: Any) -> None:
+    key = person(manager)
+    mine = {"first_name": "Mine", "last_name": "Mine", "plan": "premium"}
+    theirs = {"first_name": "Theirs", "last_name": "Theirs", "plan": "enterprise"}
+    opened(manager, conflict(manager, key, mine, theirs))
+    labels = manager.locator("[data-place] h2")
+    assert labels.all_inner_texts() == ["First name", "Last name", "Plan"]
+    press = manager.keyboard.press
+    press("m")
+    press("n")
+    press("e")
+    manager.keyboard.type("Typed")
+    press("Escape")
+    press("n")
+    press("m")
+    press("p")
+    press("n")
+    press("t")
+    expect(manager.locator("[data-preview] ins").first).to_have_text("Mine")
+    press("Control+s")
+    manager.wait_for_url(f"**/user/{key}/change/")
+    found = state(manager, key)
+    assert (found["first_name"], found["last_name"], found["plan"]) == ("Mine", "Typed", "enterprise")
+
+
+def test_a_stale_save_leads_to_the_conflict_page_and_nothing_typed_is_lost(
+    new_page: Callable[..., Any], manager: Any
+) -> None:
+    key = person(manager)
+    agent = new_page("agent")
+    agent.goto(f"/admin/backoffice/user/{key}/change/")
+    agent.fill("[name=last_name]", "Typed by the agent")
+    assert command(manager, "user.update", key, {"last_name": "Saved by the manager"}, base_version=1).status == 200
+    agent.click("[data-save]")
+    agent.wait_for_url("**/conflict/*/change/")
+    expect(agent.locator("[data-place].at")).to_be_visible()
+    expect(agent.locator('[data-value="mine"]')).to_have_text("Typed by the agent")
+    expect(agent.locator('[data-value="theirs"]')).to_have_text("Saved by the manager")
+    agent.keyboard.press("m")
+    expect(agent.locator("[data-preview] ins")).to_have_text("Typed by the agent")
+    agent.click("[data-save]")
+    agent.wait_for_url(f"**/user/{key}/change/")
+    assert state(manager, key)["last_name"] == "Typed by the agent"
+
+
+def test_it_works_without_scripts(new_page: Callable[..., Any], manager: Any) -> None:
+    key = person(manager)
+    found = conflict(manager, key, {"last_name": "Mine", "plan": "premium"}, {"last_name": "Theirs", "plan": "free"})
+    plain = new_page("manager", java_script_enabled=False)
+    plain.goto(settle_url(found))
+    plain.click("[data-save]")
+    expect(plain.locator("[data-error]")).to_be_visible()
+    plain.check('[data-choice][value="value"]')
+    plain.fill("[name=value-0]", "Typed")
+    plain.click("[name=preview]")
+    expect(plain.locator("[data-preview] ins").first).to_have_text("Typed")
+    plain.click("[data-save]")
+    plain.wait_for_url(f"**/user/{key}/change/")
+    found_now = state(manager, key)
+    assert (found_now["last_name"], found_now["plan"]) == ("Typed", "premium")
+
+
+def test_a_draft_outlives_its_tab(manager: Any) -> None:
+    key = person(manager)
+    found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
+    opened(manager, found)
+    manager.fill("[data-typed]", "Half a though")
+    first = manager
+    again = manager.context.new_page()
+    first.close()
+    opened(again, found)
+    expect(again.locator("[data-typed]")).to_have_value("Half a though")
+    expect(again.locator('[data-choice][value="value"]')).to_be_checked()
+    expect(again.locator("[data-preview] ins")).to_have_text("Half a though")
+
+
+def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[..., Any], manager: Any) -> None:
+    key = person(manager)
+    found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
+    admin = new_page("admin")
+    for page in (manager, admin):
+        opened(page, found)
+        expect(page.locator("[data-live][data-state=live]")).to_be_visible()
+    manager.keyboard.press("m")
+    manager.keyboard.press("Control+s")
+    manager.wait_for_url(f"**/user/{key}/change/")
+    expect(admin.locator("[data-moved]")).to_contain_text("settled")
+    admin.check('[data-choice][value="theirs"]')
+    admin.click("[data-save]")
+    expect(admin.locator("[data-error]")).to_contain_text("Somebody has settled this already")
+    assert state(manager, key)["last_name"] == "Mine"
+
+
+def test_the_number_beside_the_inbox_and_the_inbox_follow(new_page: Callable[..., Any], manager: Any) -> None:
+    watcher = new_page("agent")
+    watcher.goto("/admin/backoffice/conflict/?status=open")
+    expect(watcher.locator("[data-live][data-state=live]")).to_be_visible()
+    badge = watcher.locator("[data-waiting]")
+    before = int(badge.text_content() or 0)
+    key = person(manager, last_name="Watched")
+    found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
+    expect(badge).to_have_text(str(before + 1))
+    expect(watcher.locator("[data-news-show]")).to_be_visible()
+    watcher.click("[data-news-show]")
+    expect(watcher.locator(f'tr[data-id="{found}"]')).to_contain_text("Last name")
+
+
+def test_long_texts_are_settled_line_by_line(manager: Any) -> None:
+    owner, key = person(manager), str(uuid.uuid4())
+    text = "one\ntwo\nthree\nfour\nfive"
+    created = command(manager, "form.create", key, {"user_id": owner, "title": "T", "description": text, "fields": []})
+    assert created.status == 200
+    mine = text.replace("two", "two, mine").replace("five", "five, mine")
+    found = conflict(
+        manager, key, {"description": mine}, {"description": text.replace("two", "two, theirs")}, "form.update"
+    )
+    opened(manager, found)
+    manager.click('[data-lines-take="both"]')
+    merged = "one\ntwo, theirs\ntwo, mine\nthree\nfour\nfive, mine"
+    expect(manager.locator("[data-typed]")).to_have_value(merged)
+    manager.click("[data-save]")
+    manager.wait_for_url(f"**/form/{key}/change/")
+    assert state(manager, key, "forms")["description"] == merged

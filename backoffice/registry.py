@@ -7,7 +7,7 @@ from functools import partial
 from backoffice import inbox, topics
 from backoffice import projections as tables
 from backoffice.domain import conflicts, forms, settings, submissions, users
-from events import aggregate, errors, projections, reconcile, store
+from events import aggregate, errors, projections, rebuild, reconcile, store
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
 
@@ -20,6 +20,15 @@ PROJECTIONS = {
     "conflict": tables.conflicts,
 }
 
+# read table -> category: what `rebuild_projection` can build anew
+READ_TABLES = {
+    "users": "user",
+    "forms": "form",
+    "submissions": "submission",
+    "settings": "setting",
+    "conflicts": "conflict",
+}
+
 
 def fill() -> None:
     """Called once from `ready()`; calling it again changes nothing."""
@@ -27,6 +36,8 @@ def fill() -> None:
         aggregate.register(record)
     for category, project in PROJECTIONS.items():
         projections.inline(category, project)
+    for table, category in READ_TABLES.items():
+        rebuild.register(rebuild.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
     for constraint, (field, message) in tables.CONSTRAINTS.items():
         store.explain(constraint, partial(errors.Rejected, message, {field: message}))
     if inbox.recall not in reconcile.recalls:

@@ -1,0 +1,57 @@
+"""A submission decides: it is received once, and may only be removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from backoffice.domain.submissions import (
+    AGGREGATE,
+    DeleteSubmission,
+    ReceiveSubmission,
+    SubmissionDeleted,
+    SubmissionReceived,
+)
+from events import errors, testing
+
+NOW = testing.NOW
+FORM = UUID("018f0000-0000-7000-8000-0000000000bb")
+given = testing.decider(AGGREGATE)
+
+
+def received(**fields: Any) -> SubmissionReceived:
+    return SubmissionReceived(**{"form_id": FORM, "answers": {"a": 1}, "created_at": NOW} | fields)
+
+
+def test_an_answer_is_received_as_it_came() -> None:
+    answers = {"name": "Zoë", "many": [1, 2.5, None, True], "nested": {"deep": {"er": []}}}
+    given().when(ReceiveSubmission(form_id=FORM, answers=answers)).then(received(answers=answers)).then_state(
+        form_id=FORM, answers=answers, created_at=NOW, deleted_at=None
+    )
+
+
+def test_times_are_kept_in_utc_and_durations_as_they_are() -> None:
+    tokyo = datetime(2026, 1, 1, 9, tzinfo=timezone(timedelta(hours=9)))
+    midnight = datetime(2026, 1, 1, tzinfo=UTC)
+    given().when(
+        ReceiveSubmission(form_id=FORM, answers={}, started_at=tokyo, created_at=tokyo, completion_time=0.0)
+    ).then(received(answers={}, started_at=midnight, created_at=midnight, completion_time=0.0))
+
+
+@pytest.mark.parametrize("past", [(received(),), (received(), SubmissionDeleted(deleted_at=NOW))])
+def test_it_is_received_once(past: tuple) -> None:
+    given(*past).when(ReceiveSubmission(form_id=FORM, answers={"a": 2})).then_rejected(
+        "already exists", field="key", error=errors.Rejected
+    )
+
+
+def test_it_is_removed_once() -> None:
+    gone = given(received()).when(DeleteSubmission()).then(SubmissionDeleted(deleted_at=NOW)).then_state(deleted_at=NOW)
+    gone.and_given().when(DeleteSubmission()).then_nothing()
+
+
+def test_what_was_never_received_cannot_be_removed() -> None:
+    given().when(DeleteSubmission()).then_not_found("no such submission")

@@ -1,0 +1,558 @@
+"""Rebuilding a read table beside the live one: the same rows, the same catalogue, nothing lost, whatever happens."""
+
+# ruff: noqa: B023 - the wishes of `history` are made in the round that makes them up
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import random
+import struct
+import sys
+import termios
+import threading
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+
+from backoffice import inbox, projections
+from backoffice.domain import forms, settings, submissions, users
+from backoffice.models import User
+from events import commands, errors, rebuild, signals, snapshots, store
+from events.types import new_id
+from tests import make
+from tests.events import following
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLES = ("users", "forms", "submissions", "settings")
+
+
+# -- a log of its own -----------------------------------------------------------------------------------------------
+# Elsewhere tests share one log and empty the read tables in between. Here a table must be what its log says.
+
+
+def administer(statement: str) -> None:
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/postgres").geturl()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(statement)
+
+
+def use(name: str) -> None:
+    connection.close()
+    connection.close_pool()
+    connection.settings_dict["NAME"] = name
+
+
+@pytest.fixture(scope="module")
+def template(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    with django_db_blocker.unblock():
+        usual = connection.settings_dict["NAME"]
+        name = f"{usual}_rebuild"
+        administer(f'drop database if exists "{name}" with (force)')
+        administer(f'create database "{name}"')
+        use(name)
+        call_command("migrate", verbosity=0)
+        use(usual)
+        yield name
+        administer(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(autouse=True)
+def own_log(transactional_db: None, template: str) -> Iterator[None]:
+    usual, name = connection.settings_dict["NAME"], f"{template}_one"
+    administer(f'create database "{name}" template "{template}"')
+    use(name)
+    yield
+    use(usual)
+    administer(f'drop database "{name}" with (force)')
+
+
+def history(rng: random.Random, count: int = 60) -> None:
+    """Records of every kind, in every state."""
+    people = [make.user(first_name=f"P{n}") for n in range(4)]
+    papers = [make.form(rng.choice(people), fields=[{"id": "a", "type": "text"}]) for _ in range(3)]
+    for number in range(count):
+        person, paper, name = rng.choice(people), rng.choice(papers), f"limits.n{rng.randint(1, 4)}"
+        wish = rng.choice(
+            [
+                lambda: people.append(make.user(plan=rng.choice(["free", "premium"]))),
+                lambda: make.update(person, first_name=f"Ann {number}", plan=rng.choice(["free", "enterprise"])),
+                lambda: stale(person, first_name=f"Stale {number}"),
+                lambda: send(users.DeleteUser(), person),
+                lambda: send(users.RestoreUser(), person),
+                lambda: papers.append(make.form(rng.choice(people))),
+                lambda: send(forms.UpdateForm(title=f"T{number}", fields=[{"id": "b", "type": "email"}]), paper),
+                lambda: send(forms.DeleteForm(), paper),
+                lambda: make.submission(paper, a=f"é{number}"),
+                lambda: send(submissions.DeleteSubmission(), make.submission(paper)),
+                lambda: send(settings.SetSetting(value={"n": number}), name),
+                lambda: send(settings.RemoveSetting(), name),
+            ]
+        )
+        with contextlib.suppress(
+            errors.Rejected, errors.StreamNotFound, errors.Conflict
+        ):  # a deleted user cannot be changed
+            wish()
+
+
+def stale(person: Any, **fields: Any) -> None:
+    """An edit of the first version: merged, or filed in the inbox."""
+    command = make.command(users.UpdateUser(**fields), person, base_version=1)
+    try:
+        commands.dispatch(command)
+    except errors.Conflict as conflict:
+        inbox.file(command, conflict)
+
+
+def send(data: Any, key: Any) -> commands.Result:
+    return commands.dispatch(make.command(data, key))
+
+
+def rows(table: str) -> list[tuple[Any, ...]]:
+    return store.query(f"select to_jsonb(t)::text from (select * from {table}) t order by 1")
+
+
+def oid(table: str) -> int:
+    return store.query("select %s::regclass::oid::bigint", (table,))[0][0]
+
+
+CATALOGUE = {
+    "columns": """select attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid), attidentity
+                    from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
+                   where attrelid = %s::regclass and attnum > 0 order by attnum""",
+    "constraints": """select conrelid::regclass::text, conname, contype::text, pg_get_constraintdef(oid), convalidated
+                        from pg_constraint where %s::regclass in (conrelid, confrelid) order by 1, 2""",
+    "indexes": """select c.relname, pg_get_indexdef(indexrelid), indisunique, indisprimary, indisvalid
+                    from pg_index join pg_class c on c.oid = indexrelid where indrelid = %s::regclass order by 1""",
+    "rights": """select relacl::text, pg_get_userbyid(relowner), relpersistence::text
+                   from pg_class where oid = %s::regclass""",
+}
+
+
+def catalogue(table: str) -> dict[str, list[Any]]:
+    return {name: store.query(query, (table,)) for name, query in CATALOGUE.items()}
+
+
+def assert_true_to_the_log(table: str) -> None:
+    """The read table is the fold of the log: row by row what `snapshots.state` says."""
+    category = rebuild._tables[table].category
+    streams = [
+        row[0]
+        for row in store.query("select stream from events_stream where split_part(stream, '-', 1) = %s", (category,))
+    ]
+    shown = {str(row["key" if table == "settings" else "id"]): row for row in (json.loads(r[0]) for r in rows(table))}
+    for stream in streams:
+        folded, version = snapshots.state(stream)
+        row = shown.pop(stream.partition("-")[2], None)
+        if table == "settings" and not folded.exists:
+            assert row is None
+            continue
+        assert row is not None, stream
+        assert row["version"] == version
+        for field in folded.__struct_fields__:
+            same(field, row[field], getattr(folded, field))
+    assert shown == {}
+
+
+def same(field: str, stored: Any, folded: Any) -> None:
+    folded = msgspec.to_builtins(folded)
+    if field.endswith(("_at", "_login")) and stored is not None:
+        stored, folded = (msgspec.convert(value, type=users.datetime) for value in (stored, folded))
+    assert stored == folded, field
+
+
+def nothing_left_behind() -> bool:
+    return not store.query("select 1 from pg_namespace where nspname like 'rebuild%%'")
+
+
+# -- what it makes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 7, 4000])
+def test_every_table_comes_out_as_it_was_down_to_the_catalogue(batch: int) -> None:
+    history(random.Random(batch))
+    make.update(person := make.user(), first_name="Theirs")
+    stale(person, first_name="Mine")
+    store.execute("grant select on users to public")
+    assert rows("conflicts")
+    for table in (*TABLES, "conflicts"):
+        before = rows(table), catalogue(table), oid(table)
+        done = rebuild.rebuild(table, batch=batch)
+        assert (done.phase, done.running, done.error) == ("done", False, None)
+        assert (rows(table), catalogue(table)) == before[:2]
+        assert oid(table) != before[2]
+    for table in TABLES:
+        assert_true_to_the_log(table)
+    assert nothing_left_behind()
+
+
+def test_a_damaged_table_is_mended() -> None:
+    person = make.user(first_name="Ada")
+    make.update(person, last_name="Lovelace")
+    other = make.user()
+    before = rows("users")
+    store.execute("update users set first_name = 'Eve', version = 9 where id = %s", (person,))
+    store.execute("delete from users where id = %s", (other,))
+    rebuild.rebuild("users")
+    assert rows("users") == before
+
+
+def test_events_of_an_old_schema_are_brought_to_the_newest_shape() -> None:
+    """Whatever reads the log upcasts; the rebuild as well."""
+    person = make.user()
+    known = users.UserUpdated
+    from events import types
+
+    name = types.event_type_of(known)
+    newer = msgspec.structs.replace(name, schema_version=2, upcasters={1: lambda data: {"first_name": "Upcast"}})
+    make.update(person, first_name="Ada")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(types._events, name.name, newer)
+        patch.setitem(types._event_names, known, newer)
+        rebuild.rebuild("users")
+    assert User.objects.get(pk=person).first_name == "Upcast"
+
+
+def test_a_rebuild_does_nothing_but_rebuild() -> None:
+    make.user()
+    told: list[Any] = []
+    signals.events_recorded.connect(lambda **kwargs: told.append(kwargs), weak=False, dispatch_uid="silence")
+    before = store.query("select count(*), max(position) from events_event")
+    checkpoints = store.query("select * from events_checkpoint order by name")
+    rebuild.rebuild("users")
+    signals.events_recorded.disconnect(dispatch_uid="silence")
+    assert told == []
+    assert store.query("select count(*), max(position) from events_event") == before
+    assert store.query("select * from events_checkpoint order by name") == checkpoints
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        lambda: store.query("update forms set title = 'changed' returning 1"),
+        lambda: store.append("user-x", [users.UserRestored()]),
+        lambda: User.objects.filter(first_name="Ada").update(first_name="Eve") and store.query("select 1 from staff"),
+    ],
+)
+def test_a_projection_that_reaches_for_anything_else_fails_and_has_changed_nothing(effect: Any) -> None:
+    make.form(make.user(first_name="Ada"))
+    before = {table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")
+
+    def greedy(events: Any) -> None:
+        projections.users(events)
+        effect()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(rebuild._tables, "users", rebuild.ReadTable(name="users", category="user", project=greedy))
+        with pytest.raises(Exception, match="does not exist"):
+            rebuild.rebuild("users")
+    assert ({table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")) == before
+    assert "does not exist" in next(one for one in rebuild.progress() if one.name == "users").error
+
+
+def test_views_on_the_table_follow_it() -> None:
+    history(random.Random(1), 20)
+    store.execute("create view living as select * from users where deleted_at is null")
+    store.execute("create materialized view by_plan as select plan, count(*) as n from living group by plan")
+    store.execute("create unique index by_plan_key on by_plan (plan)")
+    store.execute("create view paying as select * from by_plan where plan <> 'free'")
+    before = rows("living"), rows("by_plan"), rows("paying"), catalogue("by_plan")["indexes"]
+    rebuild.rebuild("users")
+    assert (rows("living"), rows("by_plan"), rows("paying"), catalogue("by_plan")["indexes"]) == before
+    make.user(plan="premium")
+    store.execute("refresh materialized view concurrently by_plan")
+    assert rows("by_plan") != before[1]
+    assert rows("living") == rows("users where deleted_at is null")
+    assert nothing_left_behind()
+
+
+def test_what_a_copy_would_not_have_is_a_reason_to_refuse() -> None:
+    store.execute(
+        "create trigger noisy after insert on users for each row execute function suppress_redundant_updates_trigger()"
+    )
+    with pytest.raises(errors.RebuildRefused, match="the trigger noisy"):
+        rebuild.rebuild("users")
+    with pytest.raises(errors.RebuildRefused, match="No read table"):
+        rebuild.rebuild("staff")
+
+
+def test_foreign_keys_hold_afterwards() -> None:
+    paper = make.form()
+    for table in ("users", "submissions", "forms"):
+        rebuild.rebuild(table)
+    make.submission(paper)
+    with pytest.raises(errors.Rejected, match="no such user"):
+        make.form(new_id())
+    with pytest.raises(errors.Rejected, match="no such form"):
+        make.submission(new_id())
+    with pytest.raises(errors.Rejected, match="email"):
+        make.user(email=User.objects.values_list("email", flat=True)[0])
+
+
+# -- while everybody works ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_writers_at_work_during_the_whole_of_it_lose_nothing(table: str) -> None:
+    seed = TABLES.index(table)
+    history(random.Random(seed), 30)
+    stop, wrote = threading.Event(), threading.Semaphore(0)
+
+    def work(rng: random.Random) -> int:
+        done = 0
+        while not stop.is_set():
+            history(rng, 3)
+            done += 1
+            wrote.release()
+        return done
+
+    writers = [make.Thread(lambda n=n: work(random.Random(100 * seed + n))) for n in range(3)]
+
+    def in_their_midst(now: rebuild.Progress) -> None:
+        assert wrote.acquire(timeout=30)  # a writer has been at it since the last step, and is again
+
+    try:
+        assert wrote.acquire(timeout=30)
+        done = rebuild.rebuild(table, batch=40, report=in_their_midst, patience=60)
+        assert wrote.acquire(timeout=30)
+    finally:
+        stop.set()
+    assert sum(writer.result() for writer in writers) > 3
+    assert done.phase == "done"
+    for each in TABLES:
+        assert_true_to_the_log(each)
+    assert nothing_left_behind()
+
+
+def test_a_long_transaction_is_not_waited_for_and_keeps_nobody_waiting() -> None:
+    person = make.user()
+    before, old, held, release = rows("users"), oid("users"), threading.Event(), threading.Event()
+
+    def long() -> None:
+        with transaction.atomic():
+            store.query("select 1 from users")
+            held.set()
+            assert release.wait(60)
+
+    reader = make.Thread(long)
+    assert held.wait(20)
+    with pytest.raises(errors.RebuildRefused, match="could not be locked"):
+        rebuild.rebuild("users", patience=0)
+    assert (rows("users"), oid("users")) == (before, old)
+    make.update(person, first_name="Grace")  # a writer gets through
+    release.set()
+    reader.result()
+    seen: list[rebuild.Progress] = []
+    rebuild.rebuild("users", report=seen.append)
+    assert "building" not in {step.phase for step in seen if step.position == 0}
+    assert oid("users") != old
+    assert User.objects.get(pk=person).first_name == "Grace"
+    assert_true_to_the_log("users")
+
+
+def test_an_append_that_is_still_open_elsewhere_holds_no_swap_back() -> None:
+    """The head stands still while somebody's append to another stream is open; the swap reads on behind it."""
+    person = make.user()
+    held, release = threading.Event(), threading.Event()
+
+    def long() -> None:
+        with transaction.atomic():
+            store.append("setting-slow", [settings.SettingChanged(value=1)])
+            held.set()
+            assert release.wait(60)
+
+    writer = make.Thread(long)
+    assert held.wait(20)
+    make.update(person, first_name="Behind")
+    rebuild.rebuild("users")
+    assert User.objects.get(pk=person).first_name == "Behind"
+    release.set()
+    writer.result()
+
+
+def test_a_value_handed_over_inside_one_transaction_is_no_trouble() -> None:
+    """In the log, one who takes an address may stand before the one who gave it up."""
+    giver, taker = make.user(email="x@example.org"), make.user(email="t@example.org")
+    handed: list[commands.Result] = []
+
+    def hand_over(now: rebuild.Progress) -> None:
+        if now.phase == "indexing" and now.position and not handed:
+            handed.extend(
+                commands.dispatch_many(
+                    [
+                        make.command(users.UpdateUser(first_name="T"), taker),
+                        make.command(users.UpdateUser(email="y@example.org"), giver),
+                        make.command(users.UpdateUser(email="x@example.org"), taker),
+                    ]
+                )
+            )
+
+    before = catalogue("users")
+    rebuild.rebuild("users", report=hand_over, batch=1)
+    assert handed
+    assert store.query("select stream from events_event where type = 'user.updated' order by position") == [
+        (f"user-{taker}",),
+        (f"user-{taker}",),
+        (f"user-{giver}",),
+    ]
+    assert catalogue("users") == before
+    assert_true_to_the_log("users")
+
+
+# -- when it is interrupted -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["building", "indexing", "swapped"])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: bool) -> None:
+    history(random.Random(3), 40)
+    before, old, was = rows("users"), oid("users"), catalogue("users")
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(now: rebuild.Progress) -> None:
+        if now.phase == phase:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        rebuild.rebuild("users", report=interrupt, batch=10)
+    assert rows("users") == before
+    if phase != "swapped":
+        assert (oid("users"), catalogue("users")) == (old, was)
+    make.user(first_name="Later")
+    seen: list[rebuild.Progress] = []
+    rebuild.rebuild("users", fresh=fresh, report=seen.append, batch=10)
+    if phase == "building":
+        assert (seen[0].events <= 10) == fresh
+    assert catalogue("users") == was
+    assert_true_to_the_log("users")
+    assert nothing_left_behind()
+
+
+KILLED = """
+import sys, django
+django.setup()
+from events import rebuild
+rebuild.rebuild("users", batch=5, report=lambda now: print(now.phase, now.position, flush=True))
+"""
+
+
+@pytest.mark.services
+def test_a_rebuild_killed_in_the_middle_goes_on_where_it_was() -> None:
+    history(random.Random(5), 80)
+    before, old = rows("users"), oid("users")
+    process = following.start_process(KILLED)
+    said = [process.stdout.readline() for _ in range(4)]
+    process.kill()
+    process.communicate()
+    assert said[-1].startswith("building")
+    assert (rows("users"), oid("users")) == (before, old)
+    assert following_backend_is_gone()
+    seen: list[rebuild.Progress] = []
+    rebuild.rebuild("users", batch=5, report=seen.append)
+    assert seen[0].position > int(said[-1].split()[1])
+    assert rows("users") == before
+    assert_true_to_the_log("users")
+
+
+def following_backend_is_gone() -> bool:
+    """PostgreSQL notices a dead client when it next writes to it; end the session as its own clean-up would."""
+    store.query(
+        """select pg_terminate_backend(a.pid, 10000) from events_rebuild r
+             join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start"""
+    )
+    return not rebuild.progress()[-1].running
+
+
+def test_a_table_that_changed_its_shape_meanwhile_is_started_anew() -> None:
+    history(random.Random(6), 20)
+
+    def interrupt(now: rebuild.Progress) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        rebuild.rebuild("users", report=interrupt, batch=5)
+    store.execute("alter table users add column nickname text not null default 'none'")
+    seen: list[rebuild.Progress] = []
+    rebuild.rebuild("users", report=seen.append, batch=5)
+    assert seen[0].events <= 5
+    assert {row[0] for row in store.query("select nickname from users")} == {"none"}
+
+
+def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
+    history(random.Random(7), 20)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(now: rebuild.Progress) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    first = make.Thread(lambda: rebuild.rebuild("users", report=hang, batch=5))
+    assert begun.wait(20)
+    with pytest.raises(errors.RebuildRefused, match="is being rebuilt by"):
+        rebuild.rebuild("users")
+    assert next(one for one in rebuild.progress() if one.name == "users").running
+    rebuild.rebuild("users", take_over=True)
+    swapped = oid("users")
+    go_on.set()
+    with pytest.raises(errors.LeaseLost):
+        first.result()
+    assert oid("users") == swapped
+    assert_true_to_the_log("users")
+
+
+# -- for the operator -----------------------------------------------------------------------------------------------
+
+
+def test_progress_names_every_read_table_and_how_far_it_is() -> None:
+    history(random.Random(8), 40)
+    assert {one.name: one.phase for one in rebuild.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
+    seen: list[rebuild.Progress] = []
+    rebuild.rebuild("users", batch=3, report=seen.append)
+    building = [one for one in seen if one.phase == "building"]
+    assert all(one.running and one.owner for one in building)
+    assert all(one.seconds_left is not None and one.target >= one.position for one in building)
+    assert [one.position for one in building] == sorted({one.position for one in building})
+    users_now = next(one for one in rebuild.progress() if one.name == "users")
+    assert (users_now.phase, users_now.running, users_now.owner) == ("done", False, None)
+    assert users_now.finished_at is not None
+    assert users_now.events == store.query("select count(*) from events_event where stream like 'user-%%'")[0][0]
+
+
+def test_the_command_says_what_it_did_in_words_or_json() -> None:
+    make.form()
+    spoken, written = io.StringIO(), io.StringIO()
+    call_command("rebuild_projection", "users", "forms", stdout=spoken)
+    assert spoken.getvalue().startswith("users: rebuilt from 1 events")
+    call_command("rebuild_projection", "users", "forms", "--json", stdout=written)
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [(line["name"], line["phase"], line["events"]) for line in lines] == [
+        ("users", "done", 1),
+        ("forms", "done", 1),
+    ]
+    with pytest.raises(CommandError, match="No read table is called 'nothing'"):
+        call_command("rebuild_projection", "nothing")
+
+
+def test_on_a_terminal_the_command_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    history(random.Random(9), 10)
+    outer, inner = os.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with os.fdopen(inner, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        call_command("rebuild_projection", "users", stdout=io.StringIO())
+    shown = os.read(outer, 65536).decode()
+    os.close(outer)
+    assert "users" in shown
+    assert "100%" in shown
+    assert "events" in shown

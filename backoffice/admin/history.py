@@ -11,7 +11,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access
+from backoffice import access, phrases
 from backoffice.admin import diffs, panels, records, stamps, trail
 from events import errors, snapshots, store, types
 
@@ -114,7 +114,7 @@ def rollback(room: RecordAdmin, request: HttpRequest, key: str, version: int) ->
             messages.warning(request, _("The record changed meanwhile. Look again at what would come back."))
             return HttpResponseRedirect(request.path)
         except errors.EventsError as error:
-            form.complain({}, " ".join([error.message, *getattr(error, "fields", {}).values()]))
+            form.complain({}, phrases.in_one_line(error))
     context = _context(room, request, key) | {
         "title": _("Bring version %(version)d back") % {"version": version},
         "form": form,

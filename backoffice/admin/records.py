@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, inbox, models
+from backoffice import access, inbox, models, phrases
 from backoffice.admin import diffs, inputs, panels, people, stamps
 from backoffice.admin.resources import Resource
 from events import commands, errors, snapshots, store, types
@@ -116,7 +116,8 @@ def number(text: str | None) -> int | None:
 
 
 def _explain(form: inputs.RecordForm, error: errors.EventsError) -> None:
-    form.complain(getattr(error, "fields", {}), error.message)
+    message, complaints = phrases.said_by(error)
+    form.complain(complaints, message)
 
 
 def _say(request: HttpRequest, result: commands.Result, base_version: int) -> None:
@@ -326,5 +327,5 @@ def restore(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
         send(request, room.resource.restore or "", str(row.pk), {}, form, None)
         messages.success(request, _("%(kind)s was brought back.") % {"kind": room.resource.singular})
     except errors.EventsError as error:
-        messages.error(request, " ".join([error.message, *getattr(error, "fields", {}).values()]))
+        messages.error(request, phrases.in_one_line(error))
     return HttpResponseRedirect(reverse(room.resource.url("change"), args=[row.pk]))

@@ -1,0 +1,82 @@
+"""What the domain says, in the reader's language.
+
+The domain knows no Django, so it speaks English; its sentences are listed here for the translators. Those with a value
+in them are recognised by pattern. A sentence nobody listed is shown as it is, and a test looks for such sentences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from django.utils.translation import gettext, gettext_noop
+
+from events import errors
+
+SENTENCES: Final = frozenset(
+    {
+        gettext_noop("Enter a valid email address."),
+        gettext_noop("Another user has this email address."),
+        gettext_noop("A user with this id already exists."),
+        gettext_noop("There is no such user."),
+        gettext_noop("This user was deleted; restore it first."),
+        gettext_noop("A form needs a title."),
+        gettext_noop("A form with this id already exists."),
+        gettext_noop("There is no such form."),
+        gettext_noop("This form was deleted; restore it first."),
+        gettext_noop("A submission with this id already exists."),
+        gettext_noop("There is no such submission."),
+        gettext_noop("There is no such setting."),
+        gettext_noop("Use lower-case letters, digits, dots, dashes, underscores."),
+        gettext_noop("There is no such conflict."),
+        gettext_noop("Write something."),
+        gettext_noop("This was settled: restore the version you want from the record's history."),
+        gettext_noop("Some values cannot be accepted: `fields` has one message per field."),
+        gettext_noop("The record's rules do not allow this change."),
+        gettext_noop("There is no such record."),
+        gettext_noop("already exists"),
+        gettext_noop("Somebody else changed the same fields since this record was opened."),
+        gettext_noop("This command id was already used for a different command."),
+        gettext_noop("The database cannot be reached; nothing was stored."),
+        gettext_noop("A text holds a NUL character, which PostgreSQL cannot store."),
+    }
+)
+
+# A sentence with values in it -> the same with names for them.
+PATTERNS: Final = (
+    (
+        r"The year must be between (?P<first>\d+) and (?P<last>\d+)\.",
+        gettext_noop("The year must be between %(first)s and %(last)s."),
+    ),
+    (r"A form has at most (?P<most>\d+) fields\.", gettext_noop("A form has at most %(most)s fields.")),
+    (r"Field (?P<number>\d+) needs an id \(text\)\.", gettext_noop("Field %(number)s needs an id (text).")),
+    (r"Two fields share the id (?P<id>.+)\.", gettext_noop("Two fields share the id %(id)s.")),
+    (r"Field (?P<id>.+) needs a type\.", gettext_noop("Field %(id)s needs a type.")),
+    (r"The label of field (?P<id>.+) must be text\.", gettext_noop("The label of field %(id)s must be text.")),
+    (r"This record is at version (?P<version>\d+)\.", gettext_noop("This record is at version %(version)s.")),
+)
+
+
+def said(text: str) -> str:
+    """One sentence of the domain in the language of now."""
+    if text in SENTENCES:
+        return gettext(text)
+    for pattern, template in PATTERNS:
+        found = re.fullmatch(pattern, text, re.DOTALL)
+        if found:
+            return gettext(template) % found.groupdict()
+    return text
+
+
+def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
+    """An error's message and its complaints by field, both in the language of now."""
+    fields: Mapping[str, str] = getattr(error, "fields", {})
+    if not isinstance(fields, Mapping):  # a conflict lists names of fields, not complaints
+        fields = {}
+    return said(error.message), {name: said(text) for name, text in fields.items()}
+
+
+def in_one_line(error: errors.EventsError) -> str:
+    message, fields = said_by(error)
+    return " ".join([message, *fields.values()])

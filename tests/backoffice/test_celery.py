@@ -1,0 +1,55 @@
+"""Who asked for a task is who its events name: the context follows it through a real broker to a real worker."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+
+from backoffice import celery_app
+from backoffice.domain.users import UserUpdated
+from events import context, store, tasks
+from events.types import new_id
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+done = threading.Event()
+
+
+@celery_app.task(name="tests.append")
+def append(stream: str) -> None:
+    try:
+        store.append(stream, [UserUpdated(first_name="Ada")])
+    finally:
+        done.set()
+
+
+@pytest.fixture
+def worker() -> Iterator[None]:
+    done.clear()
+    with start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        yield
+
+
+@pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
+def test_a_task_acts_as_whoever_asked_for_it(worker: None) -> None:
+    stream = f"user-{new_id()}"
+    with context.acting(actor="staff:7", reason="asked on the phone") as asked:
+        append.delay(stream)
+    assert done.wait(30)
+    event = store.read_stream(stream)[0]
+    assert (event.actor, event.reason, event.correlation_id) == (asked.actor, asked.reason, asked.correlation_id)
+    assert context.current().actor == context.SYSTEM
+
+
+def test_room_is_made_and_old_answers_are_forgotten() -> None:
+    assert tasks.make_room() >= 0
+    store.query(
+        """insert into events_command (id, fingerprint, result, created_at)
+           values (%s, '', '{}', now() - interval '91 days'), (%s, '', '{}', now()) returning 1""",
+        (new_id(), new_id()),
+    )
+    assert tasks.forget_commands() == 1
+    assert tasks.forget_commands() == 0

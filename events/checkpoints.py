@@ -32,7 +32,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """name        of the checkpoint; explicit and stable, without a slash
     handle      gets the next events in position order, inside the transaction that moves the checkpoint
     types       only these event types; None is all. The checkpoint passes over the others
-    batch       events at most in one turn
+    batch       events at most in one turn; they should be handled well within a lease
     poll        seconds between looks when the bell is silent
     tick        called about once a second by the active runner, with its position: for beacons
     start       where a new subscription begins: 0 (the beginning) or None (the head of now)
@@ -124,11 +124,6 @@ returning position, fence, epoch::text
 
 RELEASE = "update events_checkpoint set owner = null, leased_until = null where name = %s and owner = %s returning name"
 
-HOLD = """
-select 1 from events_checkpoint
- where name = %(name)s and fence = %(fence)s and owner = %(owner)s for no key update
-"""
-
 ADVANCE = """
 update events_checkpoint set position = %(position)s, updated_at = clock_timestamp(), error = null
  where name = %(name)s and fence = %(fence)s and owner = %(owner)s and position <= %(position)s returning name
@@ -146,17 +141,13 @@ class Lease(msgspec.Struct, kw_only=True):
     epoch: str
     renew_at: float
 
-    def hold(self) -> None:
-        """Keep everybody else from the checkpoint until the transaction ends; raises `LeaseLost`."""
-        self._fenced(HOLD, self.position)
-
     def advance(self, reached: int) -> None:
-        """Move the checkpoint, in the transaction that had the effect; raises `LeaseLost`."""
-        self._fenced(ADVANCE, reached)
+        """Move the checkpoint, last thing in the transaction that had the effect; raises `LeaseLost`.
 
-    def _fenced(self, statement: str, position: int) -> None:
-        fence = {"name": self.name, "fence": self.fence, "owner": self.owner, "position": position}
-        if not store.query(statement, fence):
+        Last, because it locks the row: a runner that hangs in its handler must not keep its heir from the lease.
+        """
+        fence = {"name": self.name, "fence": self.fence, "owner": self.owner, "position": reached}
+        if not store.query(ADVANCE, fence):
             raise errors.LeaseLost(f"Another runner took over {self.name}.")
 
 

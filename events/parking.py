@@ -4,8 +4,9 @@ An event that its subscription cannot handle parks its *stream* for that subscri
 behind it, in order; every other stream flows. A person who has mended the cause calls `replay`, or gives one event up
 with `skip`; both are written down in the stream `subscription-<name>`, with who and why.
 
-Whoever reads or changes what is parked holds the checkpoint's row while doing so, the runner as well as the person.
-So a stream is never unparked between a runner's look and its decision that an event must wait.
+A runner that lets an event wait, and a person who lets a stream flow again, both end their transaction by locking the
+checkpoint's row. The runner then looks again whether its events still have something to wait for, and starts over where
+they have not: so no event is left waiting behind nothing, and none overtakes another.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ ELSEWHERE: Final = frozenset({"25006", "42P01", "42703", "42883", "42501"})
 
 def is_temporary(error: BaseException) -> bool:
     """May the same events go through when tried again at once?"""
-    return _sqlstate(error) in TEMPORARY
+    return isinstance(error, Unparked) or _sqlstate(error) in TEMPORARY
 
 
 def is_elsewhere(error: BaseException) -> bool:
@@ -112,6 +113,12 @@ STREAMS = "select distinct stream from events_parked where subscription = %s and
 
 COUNT = "select count(distinct stream) from events_parked where subscription = %s"
 
+STILL_PARKED = """
+select 1 from unnest(%s::text[], %s::bigint[]) as waiting(stream, position)
+ where exists (select 1 from events_parked p
+                where p.subscription = %s and p.stream = waiting.stream and p.position < waiting.position)
+"""
+
 PARK = """
 insert into events_parked (subscription, stream, position, error, traceback, attempts, tried_at)
 values (%s, %s, %s, %s, %s, 1, clock_timestamp())
@@ -123,16 +130,31 @@ select %s, stream, position from unnest(%s::text[], %s::bigint[]) as waiting(str
 """
 
 
-def sift(subscription: Subscription, events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
-    """The events of streams that are not parked; the others are written down as waiting."""
+def sift(
+    subscription: Subscription, events: Sequence[RecordedEvent]
+) -> tuple[Sequence[RecordedEvent], list[RecordedEvent]]:
+    """The events to handle, and those of parked streams, which are written down as waiting."""
     rows = store.query(STREAMS, (subscription.name, list({event.stream for event in events})))
     if not rows:
-        return list(events)
+        return events, []
     streams = {row[0] for row in rows}
     waiting = [event for event in events if event.stream in streams]
     positions = [event.position for event in waiting]
     store.execute(WAIT, (subscription.name, [event.stream for event in waiting], positions))
-    return [event for event in events if event.stream not in streams]
+    return [event for event in events if event.stream not in streams], waiting
+
+
+class Unparked(errors.EventsError):
+    """A stream was let flow again meanwhile: look once more."""
+
+
+def confirm(subscription: Subscription, waiting: Sequence[RecordedEvent]) -> None:
+    """What waits still waits behind something; raises `Unparked`. Call it with the checkpoint's row locked."""
+    if waiting:
+        first = {event.stream: event.position for event in reversed(waiting)}
+        found = store.query(STILL_PARKED, (list(first), list(first.values()), subscription.name))
+        if len(found) < len(first):
+            raise Unparked
 
 
 def park(subscription: Subscription, event: RecordedEvent, error: Exception) -> None:
@@ -171,6 +193,7 @@ select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.trace
 
 FIRST = """
 select position, attempts from events_parked where subscription = %s and stream = %s order by position limit 1
+   for update
 """
 
 LOCK = "select 1 from events_checkpoint where name = %s for no key update"
@@ -207,18 +230,21 @@ def replay(subscription: Subscription | str, stream: str) -> Outcome:
     left; then the stream flows again. Raises `UnknownSubscription`, `NotParked`.
     """
     found = checkpoints.find(subscription)
-    if not store.query(FIRST, (found.name, stream)):
+    if not _left(found, stream):
         raise errors.NotParked(f"Nothing of {stream} is parked for {found.name}.")
     handled = 0
     with context.acting():
-        while True:
+        while left := _left(found, stream):
             try:
-                if not _replay_first(found, stream):
-                    return Outcome(handled=handled, left=0)
+                handled += _replay_first(found, stream)
             except _Failed as failed:
-                left = store.query(LEFT, (found.name, stream))[0][0]
                 return Outcome(handled=handled, left=left, error=describe(failed.error))
-            handled += 1
+    return Outcome(handled=handled, left=0)
+
+
+def _left(subscription: Subscription, stream: str) -> int:
+    count: int = store.query(LEFT, (subscription.name, stream))[0][0]
+    return count
 
 
 class _Failed(Exception):
@@ -228,16 +254,18 @@ class _Failed(Exception):
 
 
 def _replay_first(subscription: Subscription, stream: str) -> bool:
-    """Handle the first parked event of a stream; False when there is none. `_Failed` says it still fails."""
+    """Handle the first parked event of a stream. False when somebody else was doing that and we only waited for it;
+    `_Failed` when it fails still.
+    """
     position = 0
     try:
         with transaction.atomic():
-            store.query(LOCK, (subscription.checkpoint_of(stream),))
             first = store.query(FIRST, (subscription.name, stream))
             if not first:
                 return False
             position, attempts = first[0]
             subscription.handle([_event_at(position)])
+            store.query(LOCK, (subscription.checkpoint_of(stream),))
             store.query(DONE, (subscription.name, stream, position))
             _write_down(subscription, SubscriptionReplayed(stream=stream, position=position, attempts=attempts + 1))
     except Exception as error:
@@ -254,10 +282,10 @@ def skip(subscription: Subscription | str, stream: str, position: int, reason: s
     if not reason.strip():
         raise errors.InvalidCommand(fields={"reason": "Say why this event is given up."})
     with context.acting(reason=reason.strip()), transaction.atomic():
-        store.query(LOCK, (found.checkpoint_of(stream),))
         gone = store.query(DONE, (found.name, stream, position))
         if not gone:
             raise errors.NotParked(f"Event {position} of {stream} is not parked for {found.name}.")
+        store.query(LOCK, (found.checkpoint_of(stream),))
         _write_down(found, SubscriptionSkipped(stream=stream, position=position, attempts=gone[0][0]))
 
 

@@ -44,6 +44,7 @@ NEAR: Final = 2_000  # positions behind the head at which a swap is worth trying
 MAX_TAIL: Final = 20_000  # events that writers may be kept waiting for
 LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: it is the rebuild that yields, never a writer
 SWAP_PAUSE: Final = 0.5
+INDEX_MEMORY: Final = "256MB"
 PATIENCE: Final = 60.0
 
 
@@ -311,6 +312,7 @@ class _Builder:
         """What is quicker to make when the rows are there; one transaction each, so that nothing is made twice."""
         for statement in self.tables.missing():
             with self.step("indexing", self.position), self.tables.shadow_first(self.path):
+                store.execute(f"set local maintenance_work_mem = '{INDEX_MEMORY}'")
                 shadow.run(statement)
         self.loose = False
 

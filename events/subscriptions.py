@@ -121,13 +121,11 @@ def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedE
 def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:
     """Step 4: the effect and the checkpoint, together or not at all."""
     with transaction.atomic():
-        flowing = events
-        if subscription.park:
-            lease.hold()
-            flowing = parking.sift(subscription, events)
+        flowing, waiting = parking.sift(subscription, events) if subscription.park else (events, [])
         if flowing:
             subscription.handle(flowing)
         lease.advance(reached)
+        parking.confirm(subscription, waiting)
     lease.position = reached
 
 
@@ -166,7 +164,6 @@ def _attempt(
 
 def _park(subscription: Subscription, lease: Lease, event: RecordedEvent, reached: int, error: Exception) -> None:
     with transaction.atomic():
-        lease.hold()
         parking.park(subscription, event, error)
         lease.advance(reached)
     lease.position = reached

@@ -383,3 +383,42 @@ def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> N
     told = {event.position for event in audit(wanted.name)}
     assert [p for p in effect() if p not in told] == [p for p in stored(start) if p not in told]
     assert own not in {shown.stream for shown in parking.parked(wanted.name)}
+
+
+def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_let_go_meanwhile(effects: str) -> None:
+    """The runner has seen the stream parked and is busy with others; the person unparks it; the runner looks again."""
+    wanted, _, name = parked_stream(1)
+    busy, let_go = threading.Event(), threading.Event()
+
+    def slow(events: Sequence[RecordedEvent]) -> None:
+        write(events)
+        busy.set()
+        assert let_go.wait(30)
+
+    grow(4, [name, *streams(1)])
+    runner_side = subscription(name=wanted.name, handle=slow)
+    runner = make.Thread(lambda: catch_up(runner_side))
+    assert busy.wait(20)
+    assert parking.replay(wanted, name) == parking.Outcome(handled=1, left=0)
+    let_go.set()
+    runner.result()
+    assert parking.parked(wanted.name) == []
+    assert following.out_of_order() == []
+    handled = [row[0] for row in store.query("select position from effects where stream = %s order by n", (name,))]
+    assert len(handled) == len(set(handled)) == 3
+
+
+def test_two_people_replaying_at_once_handle_each_event_once(effects: str) -> None:
+    wanted, _, name = parked_stream(12)
+    people = [make.Thread(lambda: parking.replay(wanted, name)) for _ in range(3)]
+    outcomes = []
+    for person in people:
+        try:
+            outcomes.append(person.result())
+        except errors.NotParked:
+            continue  # came when the others were through
+    assert sum(outcome.handled for outcome in outcomes) == 12
+    assert {outcome.error for outcome in outcomes} == {None}
+    assert len(effect()) == 12
+    assert following.out_of_order() == []
+    assert len(audit(wanted.name)) == 12

@@ -90,6 +90,28 @@ def test_a_runner_that_was_paused_past_its_lease_cannot_write_over_its_heir(effe
     assert len(effect()) == 2
 
 
+def test_a_runner_that_hangs_in_its_handler_keeps_nobody_from_taking_over(effects: str) -> None:
+    """It has its effect, and hangs before its transaction ends; the heir does not wait for that."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hangs(batch: Sequence[RecordedEvent]) -> None:
+        writes("hung")(batch)
+        inside.set()
+        assert go_on.wait(60)
+
+    hung = subscription(handle=hangs)
+    lease = subscriptions.acquire(hung, "a", seconds=0)
+    grow(3)
+    thread = make.Thread(lambda: subscriptions.step(hung, "a", lease))
+    assert inside.wait(20)
+    catch_up(subscription(name=hung.name, handle=writes("heir")), "b")
+    assert len(effect("heir")) == 3
+    go_on.set()
+    with pytest.raises(errors.LeaseLost):
+        thread.result()
+    assert effect("hung") == []
+
+
 def test_renewing_keeps_the_fence() -> None:
     wanted = subscription()
     first = subscriptions.acquire(wanted, "a")

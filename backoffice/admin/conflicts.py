@@ -248,8 +248,9 @@ def _record_name(stream: str, staff: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One thing to decide. `entry` is how its value is typed (text, long, choice, yes_no, json, none); `choice` what is
-    chosen so far, `typed` what stands in the input; `regions` the lines of a long text, side by side."""
+    """One thing to decide. `there` are the sides that have a value, `entry` is how one is typed (text, long, choice,
+    yes_no, json, none), `choice` what is chosen so far, `typed` what stands in the input; `regions` are the lines of a
+    long text, side by side."""
 
     number: int
     path: str
@@ -258,9 +259,7 @@ class Place:
     base: str
     theirs: str
     mine: str
-    base_there: bool
-    theirs_there: bool
-    mine_there: bool
+    there: frozenset[str]
     entry: str
     raw: Mapping[str, str]
     options: Sequence[tuple[str, Any]]
@@ -376,8 +375,10 @@ def _place(
         path=place.path,
         label=diffs.label_of(resource, values.steps(name), now.mine, now.theirs) if name else _whole(now),
         note=NOTES.get(place.code or place.kind, NOTES["both_changed"]),
-        **shown,
-        **{f"{side}_there": value is not conflicts.UNSET for side, value in sides.items()},  # type: ignore[arg-type]
+        base=shown["base"],
+        theirs=shown["theirs"],
+        mine=shown["mine"],
+        there=frozenset(side for side, value in sides.items() if value is not conflicts.UNSET),
         entry=entry,
         raw=raw,
         options=_options(resource, place.path, entry),
@@ -394,7 +395,8 @@ def _place(
 
 def _whole(now: inbox.Situation) -> str:
     words = {"delete": _("Delete the record"), "remove": _("Remove the setting"), "create": _("Add the record")}
-    return words.get(now.filed.command["type"].partition(".")[2], now.filed.command["type"])
+    kind: str = now.filed.command["type"]
+    return words.get(kind.partition(".")[2], kind)
 
 
 def _labels(now: inbox.Situation) -> dict[str, str]:
@@ -506,10 +508,9 @@ def _preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, An
     except errors.EventsError as error:
         complaints = getattr(error, "fields", {}) or {"": error.message}
         resource = RESOURCES[category]
-        found["wrong"] = [
-            (diffs.label_of(resource, values.steps(where), now.mine, now.theirs) if where else "", phrases.said(message))
-            for where, message in complaints.items()
-        ]
+        for where, message in complaints.items():
+            label = diffs.label_of(resource, values.steps(where), now.mine, now.theirs) if where else ""
+            found["wrong"].append((label, phrases.said(message)))
     return found
 
 
@@ -586,7 +587,11 @@ VERBS: Final = {
     "dismissed": (gettext_lazy("put it away"), "close"),
     "reopened": (gettext_lazy("took it out again"), "restore"),
 }
-CHOICES: Final = {"theirs": gettext_lazy("theirs"), "mine": gettext_lazy("the author's"), "value": gettext_lazy("typed")}
+CHOICES: Final = {
+    "theirs": gettext_lazy("theirs"),
+    "mine": gettext_lazy("the author's"),
+    "value": gettext_lazy("typed"),
+}
 
 
 def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
@@ -600,7 +605,7 @@ def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
         verb, icon = VERBS[word]
         text = data.get("text", "")
         if word == "assigned":
-            text = names.get(data.get("assignee")) or _("nobody")
+            text = names.get(data.get("assignee") or 0) or _("nobody")
         if word == "resolved":
             text = ", ".join(_chosen(RESOURCES[row.category], where, how) for where, how in data["choices"].items())
         found.append({"event": event, "actor": people.author(event), "verb": verb, "icon": icon, "text": text})

@@ -146,7 +146,7 @@ def test_around_it(manager: callers.Caller) -> None:
     assert manager.post(f"conflicts/{found}/reopen/", {}).json()["status"] == "open"
 
 
-# -- getting past the permissions ---------------------------------------------------------------------------------------
+# -- getting past the permissions -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", callers.ROLES)

@@ -75,7 +75,8 @@ def test_every_address_and_method_is_described(generated: str) -> None:
 def test_every_command_is_described_by_its_type(generated: str) -> None:
     schemas = yaml.safe_load(generated)["components"]["schemas"]
     mapping = schemas["Command"]["discriminator"]["mapping"]
-    assert mapping.keys() == {kind.name for kind in types.command_types()}
+    known = {kind.name for kind in types.command_types()}
+    assert mapping.keys() == {name for name in known if name.partition(".")[0] in callers.CATEGORIES}
     create = schemas[mapping["user.create"].rpartition("/")[2]]
     assert create["properties"]["data"] == {"$ref": "#/components/schemas/CreateUser"}
     assert "email" in schemas["CreateUser"]["required"]

@@ -126,10 +126,10 @@ def test_a_stale_save_shows_three_sides_and_loses_nothing(manager: Any, new_page
     page.fill("[name=first_name]", "Augusta")
     page.fill("[name=last_name]", "Mine")
     page.click("[data-save]")
-    clash = page.locator(".clash")
+    clash = page.locator(".settle")
     for words in ("L", "Theirs", "Mine", "manager", "On the phone"):
         expect(clash).to_contain_text(words)
-    expect(page.locator("[name=last_name]")).to_have_value("Mine")
+    page.check('[data-choice][value="mine"]')
     page.click("[data-save]")
     assert stack.query("select first_name, last_name from users where id = %s", key) == [("Augusta", "Mine")]
 

@@ -26,7 +26,6 @@ class LiveRecord {
 
   start() {
     if (this.form) this.#watchTyping();
-    this.#offerTheirs();
     const { topic, since, stream } = this.element.dataset;
     const subscription = live().subscribe([topic], {
       since,
@@ -148,7 +147,7 @@ class LiveRecord {
       fields.forEach((field) => this.#markTouched(field)); // the browser may have brought typing back
     });
     window.addEventListener("beforeunload", (event) => {
-      if (!saving && (this.#touched() || "clashed" in this.form.dataset)) event.preventDefault();
+      if (!saving && this.#touched()) event.preventDefault();
     });
   }
 
@@ -165,23 +164,6 @@ class LiveRecord {
   #field(name) {
     const found = this.form?.elements.namedItem(name);
     return found instanceof Element ? found : null;
-  }
-
-  /** On the page after a stale save: one click puts their value into the form. */
-  #offerTheirs() {
-    const stored = document.getElementById("clash-theirs");
-    if (!stored) return;
-    const theirs = JSON.parse(stored.textContent);
-    for (const taker of this.element.querySelectorAll("[data-take]")) {
-      taker.hidden = false;
-      taker.addEventListener("click", () => {
-        const field = this.#field(taker.dataset.take);
-        put(field, theirs[taker.dataset.take]);
-        field.closest(".field").classList.remove("clashing");
-        flash(field.closest(".field"));
-        field.focus();
-      });
-    }
   }
 
   // -- who is here --------------------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def test_a_conflict_is_not_marked_settled_by_a_plain_command(manager: callers.Ca
     assert store.version_of(f"conflict-{found}") == 1
 
 
-@pytest.mark.parametrize("key", ["nonsense", str(uuid.uuid4())])
+@pytest.mark.parametrize("key", ["nonsense", "0b0c6f6e-6f0a-7c0d-8a55-5f0e6c1fd2a7"])
 def test_a_conflict_that_is_not_there(manager: callers.Caller, key: str) -> None:
     problem(manager.get(f"conflicts/{key}/"), 404, "not_found")
     problem(manager.post(f"conflicts/{key}/dismiss/", {}), 404, "not_found")

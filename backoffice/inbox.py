@@ -112,7 +112,10 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
     record = aggregate.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
     state, version = snapshots.state(stream)
-    base = snapshots.state(stream, base_version)[0] if seen is None else seen
+    if command.base_version is None:
+        base, base_version = state, version
+    else:
+        base = snapshots.state(stream, base_version)[0] if seen is None else seen
     mine = record.dump(reconcile.alone(command, record, base))
     conflict = errors.Conflict(
         stream=stream,
@@ -355,6 +358,9 @@ class Settled:
     version: int
 
 
+LOCK: Final = "select version from events_stream where stream = %s for update"
+
+
 def resolve(
     key: uuid.UUID,
     staff: Any,
@@ -374,6 +380,7 @@ def resolve(
     """
     chosen = as_choices(choices, values or {})
     with transaction.atomic():
+        store.query(LOCK, (types.stream_name(domain.CATEGORY, key),))  # who waits sees how it ended
         now = situation(key)
         demand(staff, now)
         if now.status != "open":

@@ -301,6 +301,15 @@ def test_an_edit_older_than_seven_days_waits_for_a_person(manager: callers.Calle
     assert state(key)["first_name"] == "old"
 
 
+def test_an_old_edit_without_a_base_is_put_to_a_person_as_well(manager: callers.Caller) -> None:
+    key = make.user()
+    (result,) = push(manager, mutation(1, key, {"first_name": "old"}, queued_at="2020-01-01T00:00:00Z"))
+    shown = manager.get(f"conflicts/{result['conflict_id']}/").json()
+    assert (shown["why"], shown["base_version"], shown["source"]["client_id"]) == ("age", 1, "laptop")
+    assert manager.post(f"conflicts/{shown['id']}/resolve/", {}).status_code == 200
+    assert state(key)["first_name"] == "old"
+
+
 def test_what_was_applied_in_time_stays_applied_however_late_the_retry(manager: callers.Caller) -> None:
     key = make.user()
     sent = mutation(1, key, {"first_name": "A"}, 1)

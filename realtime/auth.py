@@ -111,6 +111,7 @@ def page_scheme(headers: Headers, socket_scheme: str) -> str:
     return "https" if socket_scheme in {"wss", "https"} else "http"
 
 
+@functools.lru_cache(maxsize=1024)
 def _normal(origin: str) -> tuple[str, str, int | None]:
     try:
         parts = urlsplit(origin)

@@ -6,9 +6,8 @@ the driver or the pool comes out as `Unavailable`, so callers have one thing to 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
 import psycopg_pool
@@ -20,6 +19,12 @@ from events import head, store, types
 # Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
 POOL: Final = 6
 TIMEOUT: Final = 5.0
+
+T = TypeVar("T")
+Connection: TypeAlias = psycopg.AsyncConnection[Any]
+
+NO_CONNECTION: Final = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed)
+FAILURES: Final = (psycopg.Error, OSError)
 
 
 class Unavailable(Exception):
@@ -38,17 +43,16 @@ class Log:
     """Reads the event store from the event loop. `open` never fails; reads raise `Unavailable`."""
 
     def __init__(self) -> None:
-        self._pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Any]] | None = None
+        self._pool: psycopg_pool.AsyncConnectionPool[Connection] | None = None
 
     async def open(self) -> None:
-        pool: psycopg_pool.AsyncConnectionPool[psycopg.AsyncConnection[Any]] = psycopg_pool.AsyncConnectionPool(
+        pool: psycopg_pool.AsyncConnectionPool[Connection] = psycopg_pool.AsyncConnectionPool(
             kwargs=_connection_parameters(),
             min_size=1,
             max_size=POOL,
             timeout=TIMEOUT,
             max_waiting=200,
             reconnect_timeout=0,
-            check=psycopg_pool.AsyncConnectionPool.check_connection,
             open=False,
             name="realtime",
         )
@@ -62,32 +66,53 @@ class Log:
 
     async def head(self) -> Head:
         """Where the log stands. Nothing at or below `safe` can still appear."""
-        async with self.connection() as connection:
+
+        async def ask(connection: Connection) -> Head:
             epoch = await _scalar(connection, head.EPOCH_SQL)
             last = await _scalar(connection, head.LAST_SQL) or 0
             floor = await _scalar(connection, head.FLOOR_SQL)
             return Head(str(epoch), last, last if floor is None else min(last, floor))
 
+        return await self.ask(ask)
+
     async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
         """Events in (after, upto] in position order, at most `limit`."""
-        async with self.connection() as connection:
+
+        async def ask(connection: Connection) -> list[types.RecordedEvent]:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
             return [store.row_to_event(row) for row in await cursor.fetchall()]
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection in autocommit, rows as tuples; whatever fails inside comes out as `Unavailable`."""
-        if self._pool is None:
-            raise Unavailable("the pool is closed")
+        return await self.ask(ask)
+
+    async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """The answer to a question that only reads, on a connection in autocommit; once more when the connection had
+        ended without anybody noticing. Asking each one first whether it is alive would cost a round trip every time.
+        """
         try:
-            async with self._pool.connection(timeout=TIMEOUT) as connection:
-                yield connection
-        except (psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, OSError) as error:
+            try:
+                return await self._ask(question)
+            except psycopg.OperationalError as error:
+                if self._pool is None or isinstance(error, NO_CONNECTION) or not _ended(error):
+                    raise
+            await self._pool.check()  # where one has ended, others have
+            return await self._ask(question)
+        except FAILURES as error:
             raise Unavailable(str(error) or type(error).__name__) from error
 
+    async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._pool is None:
+            raise Unavailable("the pool is closed")
+        async with self._pool.connection(timeout=TIMEOUT) as connection:
+            return await question(connection)
 
-async def _scalar(connection: psycopg.AsyncConnection[Any], sql: Any) -> Any:
+
+def _ended(error: psycopg.OperationalError) -> bool:
+    """The session is over, as opposed to a statement that went wrong or a server that cannot be reached."""
+    return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
+
+
+async def _scalar(connection: Connection, sql: Any) -> Any:
     row = await (await connection.execute(sql)).fetchone()
     return row[0] if row else None
 

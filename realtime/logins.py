@@ -25,10 +25,15 @@ from realtime import log
 
 def usable() -> bool:
     """Sessions are in the database and logins in one plain table, found by their key and nothing else."""
+    return _usable(settings.SESSION_ENGINE, settings.AUTH_USER_MODEL, tuple(settings.AUTHENTICATION_BACKENDS))
+
+
+@functools.cache
+def _usable(engine: str, _model: str, _backends: tuple[str, ...]) -> bool:
     model: Any = auth.get_user_model()
     manager = model._default_manager
     return (
-        settings.SESSION_ENGINE == "django.contrib.sessions.backends.db"
+        engine == "django.contrib.sessions.backends.db"
         and all(type(backend).get_user is ModelBackend.get_user for backend in auth.get_backends())
         and type(manager).get_queryset.__qualname__ == BaseManager.get_queryset.__qualname__
         and not model._meta.parents
@@ -41,19 +46,25 @@ async def of_session(key: str, reader: log.Log) -> Any | None:
     store = db.SessionStore(key)
     if store.session_key is None or "\0" in key:
         return None
-    async with reader.connection() as connected:
-        found = await (await connected.execute(_session_sql(), (key, timezone.now()))).fetchone()
-        claimed = _claim(store.decode(found[0])) if found else None
-        if claimed is None:
-            return None
-        pk, path, session_hash = claimed
-        row = await (await connected.execute(_login_sql(), (pk,))).fetchone()
-    if row is None:
+    found = await reader.ask(functools.partial(_read, store))
+    if found is None:
         return None
+    path, session_hash, row = found
     model: Any = auth.get_user_model()
     login = model.from_db(DEFAULT_DB_ALIAS, [field.attname for field in model._meta.concrete_fields], row)
     backend: Any = auth.load_backend(path)
     return login if backend.user_can_authenticate(login) and hash_is_current(login, session_hash) else None
+
+
+async def _read(store: db.SessionStore, connected: log.Connection) -> tuple[str, str, tuple[Any, ...]] | None:
+    """The backend and the hash that a session claims, and the row of the login it names."""
+    kept = await (await connected.execute(_session_sql(), (store.session_key, timezone.now()))).fetchone()
+    claimed = _claim(store.decode(kept[0])) if kept else None
+    if claimed is None:
+        return None
+    pk, path, session_hash = claimed
+    row = await (await connected.execute(_login_sql(), (pk,))).fetchone()
+    return (path, session_hash, row) if row else None
 
 
 def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:

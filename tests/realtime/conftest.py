@@ -9,7 +9,7 @@ from tests.realtime import harness
 
 @pytest.fixture(scope="session")
 def _server(django_db_setup: None) -> Iterator[harness.Server]:
-    with harness.Server(handshakes_per_minute=6000.0, retry_min_ms=5, retry_max_ms=40) as running:
+    with harness.Server(handshakes_per_minute=6000.0, retry_min_ms=5, retry_max_ms=40, beacon_silence=1.5) as running:
         yield running
 
 

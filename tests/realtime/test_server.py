@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 from django.db import connection
 from django.test import override_settings
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from backoffice import embedded
-from realtime import frames
+from realtime import frames, log
 from tests.realtime import harness
 from tests.realtime.harness import Relay, Server, Writer, play
 
@@ -135,7 +138,6 @@ def test_a_restart_of_valkey_costs_nothing_but_time(valkey: Any, writer: Writer,
 
 def test_a_hub_that_valkey_has_cut_off_subscribes_again(valkey: Any, writer: Writer, session: str) -> None:
     """`CLIENT KILL TYPE pubsub`: what Valkey does to a subscriber whose buffer overflows."""
-    import redis
 
     async def scene(server: Server) -> None:
         with redis.Redis.from_url(valkey.url()) as administrator:
@@ -153,15 +155,80 @@ def test_a_hub_that_valkey_has_cut_off_subscribes_again(valkey: Any, writer: Wri
         play(scene(server))
 
 
-def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(valkey: Any, writer: Writer) -> None:
-    """redis-py 8 gives up reading after 5 s unless told otherwise. Nothing is published here for longer than that."""
+def test_sessions_that_the_database_ended_are_opened_again_before_anybody_notices(transactional_db: None) -> None:
+    """`pg_terminate_backend`, a restart, a proxy's idle time-out: all connections of the pool are gone at once."""
+
+    async def scene() -> None:
+        reader = log.Log()
+        await reader.open()
+        try:
+            meeting = asyncio.Barrier(3)
+
+            async def who(connected: log.Connection) -> int:
+                async with meeting:  # each on a connection of its own
+                    row = await (await connected.execute("select pg_backend_pid()")).fetchone()
+                return row[0]
+
+            async def me(connected: log.Connection) -> int:
+                return (await (await connected.execute("select pg_backend_pid()")).fetchone())[0]
+
+            before = set(await asyncio.gather(*(reader.ask(who) for _ in range(3))))
+            assert len(before) == 3
+            await asyncio.to_thread(end_sessions, before)
+            after = await asyncio.gather(*(reader.ask(me) for _ in range(3)))
+            assert not before & set(after)
+            assert await reader.read(0, 0, 1) == []
+        finally:
+            await reader.close()
+
+    def end_sessions(pids: set[int]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("select pg_terminate_backend(pid, 10000) from unnest(%s) pid", [list(pids)])
+            assert all(row[0] for row in cursor.fetchall())
+        connection.close()
+
+    play(scene())
+
+
+def test_a_database_that_is_away_is_said_to_be_so(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "TIMEOUT", 0.2)
+    monkeypatch.setattr(log, "_connection_parameters", lambda: {"host": "/no/such/folder"})
+
+    async def scene() -> None:
+        reader = log.Log()
+        with pytest.raises(log.Unavailable):
+            await reader.head()  # not open yet
+        await reader.open()
+        try:
+            with pytest.raises(log.Unavailable):
+                await reader.head()
+        finally:
+            await reader.close()
+
+    play(scene())
+
+
+def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(
+    valkey: Any, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """redis-py gives up reading after `socket_timeout` unless told otherwise: 5 s by default, half a second here. A
+    reader that did not say "never" is cut off meanwhile; ours is not even replaced by the library behind our back."""
+    client_of = redis.asyncio.Redis.from_url
+
+    def impatient(url: str, **options: Any) -> redis.asyncio.Redis:
+        return client_of(url, **({"socket_timeout": 0.5} | options))
+
+    monkeypatch.setattr(redis.asyncio.Redis, "from_url", impatient)
 
     async def scene(server: Server) -> None:
         await server.until(lambda: server.hub.bus.up)
-        task = server.hub.bus._listening
-        await asyncio.sleep(6.5)  # the one thing here that is about time itself
+        async with redis.asyncio.Redis.from_url(valkey.url(), retry=Retry(NoBackoff(), 0)) as other:
+            (before,) = await other.client_list(_type="pubsub")
+            with pytest.raises(redis.exceptions.TimeoutError):
+                await other.blpop("nothing ever comes here", 0)
+            (after,) = await other.client_list(_type="pubsub")
         assert server.hub.bus.up
-        assert server.hub.bus._listening is task
+        assert after["id"] == before["id"]
 
     with Server(beacon_silence=60.0, presence_renew=3600.0) as server:
         play(scene(server))

@@ -1,8 +1,8 @@
 """Lists, a page at a time: filters, search, sorting, and a signed cursor instead of a page number.
 
 A page is found by comparing whole rows, `(created_at, id) < (x, y)`, so that page 10,000 costs what page 1 costs, ties
-do not repeat or vanish, and a record that arrives meanwhile moves nothing. One visible table, `SPECS`, says what each list
-can be asked; a name that is not in it is an error that says which. The admin and the API both read here.
+do not repeat or vanish, and a record that arrives meanwhile moves nothing. One visible table, `SPECS`, says what each
+list can be asked; a name that is not in it is an error that says which. The admin and the API both read here.
 """
 
 from __future__ import annotations

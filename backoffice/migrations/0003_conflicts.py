@@ -16,7 +16,14 @@ class Migration(migrations.Migration):
                 ("version", models.BigIntegerField(verbose_name="version")),
                 ("updated_at", models.DateTimeField(verbose_name="updated at")),
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ("status", models.CharField(choices=[("open", "Open"), ("resolved", "Settled"), ("dismissed", "Dismissed")], max_length=20, verbose_name="status")),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("open", "Open"), ("resolved", "Settled"), ("dismissed", "Dismissed")],
+                        max_length=20,
+                        verbose_name="status",
+                    ),
+                ),
                 ("category", models.CharField(max_length=40, verbose_name="kind of record")),
                 ("key", models.CharField(max_length=200, verbose_name="record")),
                 ("command_type", models.CharField(max_length=80, verbose_name="change")),
@@ -29,16 +36,35 @@ class Migration(migrations.Migration):
                 ("comments", models.IntegerField(default=0, verbose_name="comments")),
                 ("created_at", models.DateTimeField(verbose_name="filed at")),
                 ("closed_at", models.DateTimeField(null=True, verbose_name="settled at")),
-                ("assignee", models.ForeignKey(db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name="conflicts", to=settings.AUTH_USER_MODEL, verbose_name="assigned to")),
+                (
+                    "assignee",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="conflicts",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="assigned to",
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "conflict",
                 "verbose_name_plural": "conflicts",
                 "db_table": "conflicts",
                 "indexes": [
-                    models.Index(models.F("status"), models.OrderBy(models.F("created_at"), descending=True), models.OrderBy(models.F("id"), descending=True), name="conflicts_status"),
+                    models.Index(
+                        models.F("status"),
+                        models.OrderBy(models.F("created_at"), descending=True),
+                        models.OrderBy(models.F("id"), descending=True),
+                        name="conflicts_status",
+                    ),
                     models.Index(models.F("category"), models.F("key"), name="conflicts_record"),
-                    models.Index(models.F("author"), models.OrderBy(models.F("created_at"), descending=True), name="conflicts_author"),
+                    models.Index(
+                        models.F("author"),
+                        models.OrderBy(models.F("created_at"), descending=True),
+                        name="conflicts_author",
+                    ),
                 ],
             },
         )

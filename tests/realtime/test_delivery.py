@@ -341,8 +341,8 @@ def test_the_relay_does_not_wait_for_the_disk_and_leaves_its_connection_as_it_wa
         return store.query("show synchronous_commit")[0][0]
 
     checkpoints.ensure(relay_module.SUBSCRIPTION)
-    store.append(harness.new_user(), [UserUpdated(first_name="Ada")])
-    events = store.read_all(0, 1)
+    position = store.append(harness.new_user(), [UserUpdated(first_name="Ada")]).position
+    events = store.read_all(0, 1, upto=position)
     store.execute("set synchronous_commit to on")
     try:
         with transaction.atomic():

@@ -8,11 +8,14 @@ from django.views.generic import RedirectView
 from django.views.i18n import JavaScriptCatalog
 
 from backoffice import health
+from realtime import views
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("livez", health.livez, name="livez"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", views.metrics, name="metrics"),
+    path("asyncapi.json", views.asyncapi_json, name="asyncapi"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("jsi18n/", JavaScriptCatalog.as_view(packages=["backoffice", "realtime"]), name="javascript-catalog"),
     path("api/", include("backoffice.api.urls")),

@@ -298,13 +298,19 @@ class _Builder:
     @contextmanager
     def step(self, phase: str, position: int, events: int = 0, target: int = 0) -> Iterator[None]:
         """A transaction under our fence that ends at this phase and position; raises `LeaseLost`."""
+        with self.fenced(phase, position, events, target):
+            yield
+        self.report(self.seen())
+
+    @contextmanager
+    def fenced(self, phase: str, position: int, events: int = 0, target: int = 0) -> Iterator[None]:
+        """`step` without a word to anybody: whoever is told takes their time, and the caller may hold locks."""
         now = {"phase": phase, "position": position, "events": events, "target": target}
         with transaction.atomic():
             if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):
                 raise errors.LeaseLost(f"Another rebuild of {self.table.name} took over.")
             yield
         self.phase, self.position = phase, position
-        self.report(self.seen())
 
     # 4
 
@@ -328,11 +334,14 @@ class _Builder:
                 keys = self.tables.lock()
                 upto = head.last()  # nobody else can have touched this table and not be committed
                 tail = self.read(upto, MAX_TAIL + 1)
-                if len(tail) <= MAX_TAIL:
-                    with self.step("swapped", upto, len(tail), upto):
+                swapped = len(tail) <= MAX_TAIL
+                if swapped:
+                    with self.fenced("swapped", upto, len(tail), upto):
                         self.project([event for _, event in tail])
                         self.tables.swap(keys)
-                    return True
+            if swapped:
+                self.report(self.seen())
+                return True
         except (errors.EventsError, psycopg.Error) as error:
             if not _is_unique_violation(error) and not parking.is_temporary(error):
                 raise

@@ -16,6 +16,7 @@ from backoffice.domain import forms as form_events
 from backoffice.domain import settings as setting_events
 from backoffice.domain import submissions as submission_events
 from backoffice.domain import users as user_events
+from backoffice.domain import values
 from events import store, types
 from events.types import NewEvent
 
@@ -80,7 +81,7 @@ def users(events: Sequence[NewEvent]) -> None:
 def _user_changes(event: object) -> dict[str, Any]:
     match event:
         case user_events.UserUpdated():
-            return _given(event)
+            return values.given(event)
         case user_events.UserDeleted():
             return {"deleted_at": event.deleted_at}
         case user_events.UserRestored():
@@ -102,7 +103,7 @@ def forms(events: Sequence[NewEvent]) -> None:
 def _form_changes(event: object) -> dict[str, Any]:
     match event:
         case form_events.FormUpdated():
-            return _given(event)
+            return values.given(event)
         case form_events.FormDeleted():
             return {"deleted_at": event.deleted_at}
         case form_events.FormRestored():
@@ -195,17 +196,12 @@ def _rows(events: Sequence[NewEvent], key: str = "id") -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def _given(event: Any) -> dict[str, Any]:
-    pairs = ((name, getattr(event, name)) for name in event.__struct_fields__)
-    return {name: value for name, value in pairs if value is not msgspec.UNSET}
-
-
 def _update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
     """Set what changed. Column names come from our own event classes, never from outside."""
-    values = {name: _parameter(value) for name, value in changes.items()}
-    values |= {"version": event.version, "updated_at": event.recorded_at}
-    columns = ", ".join(f"{name} = %s" for name in values)
-    store.execute(f"update {table} set {columns} where id = %s", [*values.values(), event.key])  # noqa: S608
+    row = {name: _parameter(value) for name, value in changes.items()}
+    row |= {"version": event.version, "updated_at": event.recorded_at}
+    columns = ", ".join(f"{name} = %s" for name in row)
+    store.execute(f"update {table} set {columns} where id = %s", [*row.values(), event.key])  # noqa: S608
 
 
 def _parameter(value: Any) -> Any:

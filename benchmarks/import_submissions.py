@@ -8,23 +8,20 @@ their ratio hardly does.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
-import os
 import random
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
+
+from benchmarks import harness
 
 ROWS = 20_000
 GOAL = 5_000.0  # submissions/s, written
-RESULTS = Path(__file__).parent / "results"
 SCALE = ("Very good", "Good", "Fair", "Poor")
 WORDS = (
     "plane",
@@ -71,34 +68,6 @@ def export(rows: int) -> bytes:
             + [pick.randrange(1, 8)]
         )
     return out.getvalue().encode()
-
-
-@contextlib.contextmanager
-def database() -> Iterator[None]:
-    """A PostgreSQL and a Valkey of this run alone, durable as in production; the caller's when Django is set up."""
-    from django.apps import apps
-
-    if apps.ready:
-        yield
-        return
-    from backoffice import embedded
-
-    with tempfile.TemporaryDirectory(prefix="formease-bench-") as name, contextlib.ExitStack() as stack:
-        Path(name).chmod(0o711)
-        os.environ |= {"DATA_DIR": name, "DJANGO_SETTINGS_MODULE": "backoffice.settings"}
-        for variable, service in (("DATABASE_URL", embedded.Postgres), ("REDIS_URL", embedded.Valkey)):
-            started = service(Path(name))
-            stack.callback(started.stop)
-            started.start()
-            os.environ[variable] = started.url()
-        import django
-        from django.core.management import call_command
-        from django.db import connections
-
-        django.setup()
-        call_command("migrate", verbosity=0)
-        stack.callback(connections.close_all)
-        yield
 
 
 def taken(run: Callable[[], Any]) -> tuple[float, Any]:
@@ -163,16 +132,12 @@ def measure() -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    with database():
-        table = measure()
-    report = {"benchmark": "import_submissions", "rows": ROWS, "goal_per_s": GOAL, "cases": table}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "import_submissions.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"Import of {ROWS:,} submissions, 20 columns (goal: {GOAL:,.0f} written/s)")
-    print(f"{'case':<36}{'submissions/s':>15}{'of COPY':>10}")
-    for row in table:
-        print(f"{row['case']:<36}{row['per_s']:>15,}{row['of_copy']:>10.3f}")
-    written = next(row["per_s"] for row in table if row["case"].startswith("write"))
+    with harness.services():
+        rows = measure()
+    title = f"Import of {ROWS:,} submissions, 20 columns (goal: {GOAL:,.0f} written/s)"
+    harness.table(title, [{"case": r["case"], "submissions/s": r["per_s"], "of COPY": r["of_copy"]} for r in rows])
+    harness.save("import_submissions", {"rows": ROWS, "goal_per_s": GOAL, "cases": rows})
+    written = next(row["per_s"] for row in rows if row["case"].startswith("write"))
     return int(written < GOAL)
 
 

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connection
 
+from events import checks as events_checks
 from events.checks import check_order
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +47,6 @@ def test_one_snapshot_for_all_statements_is_an_error(monkeypatch: pytest.MonkeyP
     assert found() == {"events.E003"}
 
 
-def test_a_log_that_runs_out_of_room_warns() -> None:
-    break_with("select setval('events_position_seq', 19000000)")
+def test_a_log_that_runs_out_of_room_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events_checks, "LOW_ROOM", 1_000_000_000)  # a sequence that is moved stays moved
     assert found() == {"events.W001"}

@@ -223,12 +223,12 @@ def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(
     async def scene(server: Server) -> None:
         await server.until(lambda: server.hub.bus.up)
         async with redis.asyncio.Redis.from_url(valkey.url(), retry=Retry(NoBackoff(), 0)) as other:
-            (before,) = await other.client_list(_type="pubsub")
+            ours = max(int(client["id"]) for client in await other.client_list(_type="pubsub"))  # the latest to come
             with pytest.raises(redis.exceptions.TimeoutError):
                 await other.blpop("nothing ever comes here", 0)
-            (after,) = await other.client_list(_type="pubsub")
+            after = {int(client["id"]) for client in await other.client_list(_type="pubsub")}
         assert server.hub.bus.up
-        assert after["id"] == before["id"]
+        assert ours in after
 
     with Server(beacon_silence=60.0, presence_renew=3600.0) as server:
         play(scene(server))

@@ -83,7 +83,9 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "application_name": os.environ.get("SERVICE_NAME", "backoffice"),
         "connect_timeout": 5,
         # A lost client must not hold the log's head: see docs/event-store.md.
-        "options": "-c idle_in_transaction_session_timeout=60s -c lock_timeout=15s",
+        # Generic plans: only the store's statements are prepared, and planning them anew costs more than they do.
+        "options": "-c idle_in_transaction_session_timeout=60s -c lock_timeout=15s"
+        " -c plan_cache_mode=force_generic_plan",
     }
 )
 if DATABASE_URL:  # without one, the first attempt says so at once; a pool would go on trying

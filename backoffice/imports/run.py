@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
+
+from django.db import connection
 
 from backoffice.domain import forms, submissions, values
 from backoffice.imports import infer, rows
@@ -19,6 +24,7 @@ from events.types import Command, stream_name
 
 NAMESPACE = uuid.UUID("7d0f0e5e-8a0b-5c1f-9b55-3c2f6f1b7a52")
 CHUNK = 1_000
+WRITERS = 2
 _SHAPES = {"multiple_choice": "list", "matrix": "rows", "ranking": "rows"}
 _TEXTS = {"text", "long_text", "single_choice", "email", "url", "phone"}
 
@@ -117,16 +123,36 @@ def _listed(labels: Sequence[Any]) -> str:
 def carry_out(
     plan: rows.Plan, found: Destination, description: str = "", progress: Callable[[int], object] = lambda _: None
 ) -> int:
-    """Write what the destination lacks; returns how many submissions were added. Each chunk is one transaction."""
+    """Write what the destination lacks; returns how many submissions were added. Each chunk is one transaction.
+
+    Two at a time: while the database stores one chunk, the next is decided here.
+    """
     added = 0
-    with context.acting(actor="command:import_submissions"):
+    starts = iter(range(0, len(found.fresh), CHUNK))
+    with context.acting(actor="command:import_submissions"), ThreadPoolExecutor(WRITERS) as writers:
         _form(plan, found, description)
-        for start in range(0, len(found.fresh), CHUNK):
-            chunk = found.fresh[start : start + CHUNK]
-            results = commands.dispatch_many([_received(found.form_id, key, row) for key, row in chunk])
-            added += sum(1 for result in results if result.status == "applied")
-            progress(len(chunk))
+
+        def write(start: int) -> Future[tuple[int, int]]:
+            return writers.submit(copy_context().run, _write, found.form_id, found.fresh[start : start + CHUNK])
+
+        under_way = {write(start) for start in islice(starts, WRITERS)}
+        while under_way:
+            finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for chunk in finished:
+                size, new = chunk.result()
+                added += new
+                progress(size)  # may interrupt us: then no further chunk is begun
+                under_way |= {write(start) for start in islice(starts, 1)}
     return added
+
+
+def _write(form_id: uuid.UUID, chunk: Sequence[tuple[uuid.UUID, rows.Row]]) -> tuple[int, int]:
+    """One chunk in one transaction; how many rows it had, and how many of them were new."""
+    try:
+        results = commands.dispatch_many([_received(form_id, key, row) for key, row in chunk])
+    finally:
+        connection.close()  # back to the pool: this thread has no request whose end would see to it
+    return len(chunk), sum(1 for result in results if result.status == "applied")
 
 
 def _form(plan: rows.Plan, found: Destination, description: str) -> None:

@@ -173,6 +173,7 @@ def test_an_answer_that_changes_a_columns_type_adds_only_the_new_row(export: Any
 def test_an_interrupted_import_is_finished_by_running_it_again(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted between two chunks; each is a transaction of its own."""
     monkeypatch.setattr(run, "CHUNK", 2)
+    monkeypatch.setattr(run, "WRITERS", 1)
     path = export()
     calls: list[int] = []
 

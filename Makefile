@@ -3,7 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 MANAGE := $(PY) manage.py
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST ?=
 
 # The first Python that is new enough; PYTHON=/path/to/python overrules.
@@ -33,7 +33,7 @@ demo: $(VENV)/.local ## the same, with pretend editors and incoming submissions
 	@$(MANAGE) up --demo
 
 test: $(VENV)/.dev ## the whole suite; PYTEST="-k live -x" passes arguments on
-	@$(PY) -m pytest -n $(WORKERS) $(PYTEST)
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
 
 bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append read" chooses
 	@$(PY) -m benchmarks $(BENCH)

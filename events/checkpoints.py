@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import msgspec
 from django.db import transaction
 
-from events import errors, head, store
+from events import context, errors, head, store, types
 from events.types import RecordedEvent
 
 Handler: TypeAlias = Callable[[Sequence[RecordedEvent]], None]
@@ -159,13 +159,22 @@ def owner_name() -> str:
 def acquire(
     subscription: Subscription, owner: str, seconds: float = LEASE_SECONDS, *, partition: int = 0
 ) -> Lease | None:
-    """Take or renew the lease; None while another runner holds it. Times are the database's."""
+    """Take or renew the lease; None while another runner holds it. Times are the database's.
+
+    Raises `HistoryRewound` when the checkpoint was ahead of the log where the epoch was drawn (`rewind` goes on).
+    """
     ensure(subscription)
-    name = subscription.checkpoints[partition]
+    name, now = subscription.checkpoints[partition], head.epoch()
     found = store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds})
     if not found:
         return None
     position, fence, epoch = found[0]
+    if epoch != now:
+        release(subscription, owner, partition=partition)
+        raise errors.HistoryRewound(
+            f"{name} stands at {position} of another history: the log was restored to less than that. Put right what "
+            "it did for events that are gone, then rewind it."
+        )
     renew_at = time.monotonic() + seconds / 3
     return Lease(
         name=name, partition=partition, owner=owner, position=position, fence=fence, epoch=epoch, renew_at=renew_at
@@ -205,3 +214,38 @@ def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) 
         f"{subscription.name} is declared with {subscription.partitions} partitions, but its checkpoints are {stand}. "
         "Run it as it was until all have come to one position (subscriptions.settle), stop it, then change the number."
     )
+
+
+# -- setting one back -----------------------------------------------------------------------------------------------
+
+REWIND = """
+update events_checkpoint
+   set position = %s, epoch = (select epoch from events_epoch), fence = fence + 1, owner = null, leased_until = null,
+       updated_at = clock_timestamp(), error = null
+ where split_part(name, '/', 1) = %s returning name
+"""
+
+
+@types.event_type("subscription.rewound")
+class SubscriptionRewound(types.Event, frozen=True):
+    """A person set a subscription to another position: from there on, events have their effect again."""
+
+    position: int
+    before: tuple[int, ...]
+
+
+def rewind(subscription: Subscription | str, position: int, reason: str) -> None:
+    """Set all checkpoints of a subscription to a position of the log of now; whoever runs it starts over there.
+
+    Written down in the stream `subscription-<name>`. Raises `InvalidCommand`, `UnknownSubscription`.
+    """
+    found, safe = find(subscription), head.safe()
+    if not reason.strip():
+        raise errors.InvalidCommand(fields={"reason": "Say why this subscription is set back."})
+    if not 0 <= position <= safe:
+        raise errors.InvalidCommand(fields={"position": f"The log goes from 0 to {safe}."})
+    head.epoch()
+    with context.acting(reason=reason.strip()), transaction.atomic():
+        before = tuple(row[1] for row in store.query(f"{ROWS} for update", (found.name,)))
+        store.execute(REWIND, (position, found.name))
+        store.append(f"subscription-{found.name}", [SubscriptionRewound(position=position, before=before)])

@@ -50,6 +50,26 @@ def check_order(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -
         return []  # not migrated yet, or not reachable: other checks say that better
 
 
+DURABILITY = "select current_setting('fsync') = 'on' and current_setting('synchronous_commit') <> 'off'"
+
+
+@register(Tags.database, deploy=True)
+def check_durability(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """`manage.py check --deploy --database default`: is what is acknowledged on disk?"""
+    if not kwargs.get("databases"):
+        return []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(DURABILITY)
+            durable = cursor.fetchone()[0]
+    except DatabaseError:
+        return []
+    if durable:
+        return []
+    message = "The database does not wait for the disk: a crash loses events that were acknowledged and read."
+    return [Warning(message, hint="Set fsync and synchronous_commit to on.", id="events.W002")]
+
+
 def _messages() -> Iterable[CheckMessage]:
     isolation = settings.DATABASES["default"].get("OPTIONS", {}).get("isolation_level")
     if isolation is not None and int(isolation) != 2:

@@ -3,13 +3,17 @@
 Three statements, in this order, each with a snapshot of its own (READ COMMITTED, no surrounding REPEATABLE READ):
 
     1  S := the sequence's last value
-    2  F := the lowest floor published by a transaction still open
-    3  read positions up to least(S, F)
+    2  F := the lowest floor published by a transaction still open; H := the last row seen at or below least(S, F)
+    3  read positions up to H
 
 Let p <= least(S, F) have been drawn by transaction T. Draws only go up, so p <= S means p was drawn before 1. T
 published its floor f < p before drawing, hence before 1. Had T still been open at 2, F <= f < p, a contradiction. So T
 had ended before 2; PostgreSQL makes rows visible before it drops locks, and 3 takes its snapshot later: T's rows are
 seen. Nothing at or below the head can appear any more.
+
+Why H and not least(S, F): a crash can take the sequence back over positions of transactions that were rolled back, for
+only a commit waits until the sequence's step is on disk. A row that is seen was committed, so everything at or below
+its position was drawn, on disk, and will not be drawn again. A hole at the end of the log is passed with the next row.
 """
 
 from __future__ import annotations
@@ -22,14 +26,19 @@ from events import store
 
 LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
 
-# The key is (17779 << 48) | floor; pg_locks shows it as two 32-bit halves.
-FLOOR_SQL = """
-select min(((classid::bigint & 65535) << 32) | objid::bigint) from pg_locks
- where locktype = 'advisory' and objsubid = 1 and (classid::bigint >> 16) = 17779
-   and database = (select oid from pg_database where datname = current_database())
+# The key is (17779 << 48) | floor; pg_locks shows it as two 32-bit halves. The parameter is S. Rows above the floor are
+# not looked at, however many an open import has written there.
+SAFE_SQL = """
+select coalesce((
+    select position from events_event
+     where position <= least(%s::bigint, (
+           select min(((classid::bigint & 65535) << 32) | objid::bigint) from pg_locks
+            where locktype = 'advisory' and objsubid = 1 and (classid::bigint >> 16) = 17779
+              and database = (select oid from pg_database where datname = current_database())))
+     order by position desc limit 1), 0)
 """
 
-EPOCH_SQL = "select epoch::text from events_epoch"
+EPOCH_SQL = "select events_current_epoch()::text"
 
 BLAME_SQL = """
 select ((l.classid::bigint & 65535) << 32) | l.objid::bigint, l.pid, a.usename, a.application_name, a.client_addr::text,
@@ -62,14 +71,16 @@ def last() -> int:
 
 
 def safe() -> int:
-    """The head: nothing at or below it can still appear. Read it *before* the rows it is meant to bound."""
-    drawn = last()
-    floor = store.query(FLOOR_SQL)[0][0]
-    return drawn if floor is None else min(drawn, floor)
+    """The head: the position of an event, 0 in an empty log; nothing at or below it can still appear, or is ever issued
+    again. Read it *before* the rows it is meant to bound."""
+    value: int = store.query(SAFE_SQL, (last(),))[0][0]
+    return value
 
 
 def epoch() -> str:
-    """Which history positions belong to; changes when positions may have been issued twice."""
+    """Which history positions belong to. The database draws a new one where positions that were seen may be issued
+    again: after a crash, a restore, a promotion (`events/sql/current_epoch.function.sql`).
+    """
     value: str = store.query(EPOCH_SQL)[0][0]
     return value
 

@@ -6,7 +6,7 @@ the driver or the pool comes out as `Unavailable`, so callers have one thing to 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import psycopg
@@ -70,8 +70,7 @@ class Log:
         async def ask(connection: Connection) -> Head:
             epoch = await _scalar(connection, head.EPOCH_SQL)
             last = await _scalar(connection, head.LAST_SQL) or 0
-            floor = await _scalar(connection, head.FLOOR_SQL)
-            return Head(str(epoch), last, last if floor is None else min(last, floor))
+            return Head(str(epoch), last, await _scalar(connection, head.SAFE_SQL, (last,)))
 
         return await self.ask(ask)
 
@@ -112,8 +111,8 @@ def _ended(error: psycopg.OperationalError) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
-async def _scalar(connection: Connection, sql: Any) -> Any:
-    row = await (await connection.execute(sql)).fetchone()
+async def _scalar(connection: Connection, sql: Any, parameters: Sequence[Any] = ()) -> Any:
+    row = await (await connection.execute(sql, parameters)).fetchone()
     return row[0] if row else None
 
 

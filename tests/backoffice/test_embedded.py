@@ -65,7 +65,7 @@ def ask(postgres: embedded.Postgres, statement: str) -> str:
 
 def test_postgres_listens_on_a_socket_of_its_owner_and_nowhere_else(postgres: embedded.Postgres) -> None:
     assert ask(postgres, "SHOW listen_addresses") == ""
-    assert ask(postgres, "SHOW server_version").startswith("18")
+    assert ask(postgres, "SHOW server_version").split()[0] == postgres.version
     assert postgres.sockets.stat().st_mode & 0o777 == 0o700
 
 
@@ -142,11 +142,22 @@ def test_a_cluster_of_another_major_version_is_named_and_left_alone(postgres: em
     postgres.stop()
     marker = postgres.cluster / "PG_VERSION"
     try:
-        marker.write_text("17\n")
-        with pytest.raises(embedded.EmbeddedError, match=r"made by PostgreSQL 17, this is 18.*make reset"):
+        marker.write_text("9\n")
+        with pytest.raises(
+            embedded.EmbeddedError, match=rf"made by PostgreSQL 9, this is {postgres.major}.*make reset"
+        ):
             postgres.start()
     finally:
-        marker.write_text("18\n")
+        marker.write_text(f"{postgres.major}\n")
+
+
+def test_another_postgresql_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = embedded.postgres_program()
+    monkeypatch.setenv("POSTGRES_BIN", str(own.parent))
+    assert embedded.Postgres(tmp_path).program == own
+    monkeypatch.setenv("POSTGRES_BIN", str(tmp_path))
+    with pytest.raises(embedded.EmbeddedError, match="no program postgres: set POSTGRES_BIN"):
+        embedded.Postgres(tmp_path)
 
 
 def test_a_folder_that_is_no_cluster_is_not_touched(tmp_path: Path) -> None:

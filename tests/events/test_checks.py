@@ -8,7 +8,7 @@ from django.core import checks
 from django.db import connection
 
 from events import checks as events_checks
-from events.checks import check_order
+from events.checks import check_durability, check_order
 
 pytestmark = pytest.mark.django_db
 
@@ -50,3 +50,7 @@ def test_one_snapshot_for_all_statements_is_an_error(monkeypatch: pytest.MonkeyP
 def test_a_log_that_runs_out_of_room_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events_checks, "LOW_ROOM", 1_000_000_000)  # a sequence that is moved stays moved
     assert found() == {"events.W001"}
+
+
+def test_a_database_that_does_not_wait_for_the_disk_is_not_for_going_live() -> None:
+    assert [message.id for message in check_durability(databases=["default"])] == ["events.W002"]  # as the suite's

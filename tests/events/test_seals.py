@@ -466,12 +466,15 @@ def test_a_sealer_that_died_is_succeeded(log: None) -> None:
 def test_nothing_but_rolled_back_positions_is_sealed_only_when_the_range_is_full(empty: None) -> None:
     for _ in range(3):
         write(None)
-    assert seals.seal(4) == 0
-    write(None)
-    assert seals.seal(4) == 1
-    assert [(seal.upto, seal.count, seal.root) for seal in every()] == [(4, 0, hashlib.sha256().digest())]
     write(ADA)
-    assert seals.seal(4) == 1
+    assert seals.seal(5) == 1
+    for _ in range(6):
+        write(None)
+    assert seals.seal(5) == 0
+    write(ADA)
+    assert seals.seal(5) == 2
+    assert [(seal.upto, seal.count) for seal in every()] == [(4, 1), (9, 0), (11, 1)]
+    assert every()[1].root == hashlib.sha256().digest()
     assert verify.verify().ok
 
 

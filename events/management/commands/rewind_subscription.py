@@ -1,0 +1,30 @@
+"""`manage.py rewind_subscription NAME POSITION --reason TEXT`: after a restore, or to have effects once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from events import checkpoints, errors
+
+
+class Command(BaseCommand):
+    help = (
+        "Set a subscription to another position of the log, from where events have their effect again. Needed where a "
+        "restored log ends before what the subscription has done (`run_subscriptions` says so and stops). Written down."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("name")
+        parser.add_argument("position", type=int)
+        parser.add_argument("--reason", required=True)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            checkpoints.rewind(options["name"], options["position"], options["reason"])
+        except errors.InvalidCommand as error:
+            raise CommandError(" ".join(error.fields.values())) from None
+        except errors.EventsError as error:
+            raise CommandError(error.message) from None
+        self.stdout.write(f"{options['name']}: goes on after position {options['position']}")

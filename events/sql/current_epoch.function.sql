@@ -1,0 +1,21 @@
+-- The epoch, drawn anew where the log lies elsewhere than when the last was drawn: its tail may be lost, so that positions
+-- which somebody has seen are issued again. The checkpoints in this database came along with the log and go over to the
+-- new epoch; one that is ahead of the log did not, keeps the old epoch, and its subscription halts.
+create function events_current_epoch() returns uuid language plpgsql as $$
+declare
+    v_epoch uuid;
+    v_place text;
+begin
+    select epoch, place into v_epoch, v_place from events_epoch;
+    if pg_is_in_recovery() or v_place = events_place() or current_setting('transaction_read_only')::boolean then
+        return v_epoch;  -- on a standby, and in a transaction that cannot write, the old one: a writer draws the next
+    end if;
+    update events_epoch set epoch = gen_random_uuid(), started_at = clock_timestamp(), place = events_place()
+     where place is distinct from events_place() returning epoch into v_epoch;
+    if not found then
+        return (select epoch from events_epoch);  -- another session drew it while we waited for the row
+    end if;
+    update events_checkpoint set epoch = v_epoch
+     where position <= coalesce(pg_sequence_last_value('events_position_seq'), 0);
+    return v_epoch;
+end $$;

@@ -1,0 +1,192 @@
+"""What becomes of the order when the server crashes, is restored, is promoted, or is of another version."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection
+
+from backoffice import embedded
+from backoffice.domain.users import UserUpdated
+from events import checkpoints, checks, errors, head, seals, store, verify
+from events.types import new_id
+from tests.events import elsewhere, following, test_append_only, test_head, test_store
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# So long that nothing is written for the crash to find, but what a commit waited for.
+LAZY = {"wal_writer_delay": "10s", "max_prepared_transactions": "5", "autovacuum": "off"}
+
+
+@pytest.fixture(scope="module", params=["own", "other"])
+def running(request: pytest.FixtureRequest) -> Iterator[embedded.Postgres]:
+    """A server with an empty log: of the suite's version, and of another where this machine has one."""
+    programs = elsewhere.other_programs() if request.param == "other" else None
+    if request.param == "other" and programs is None:
+        pytest.skip("no other PostgreSQL found: install Debian's postgresql-15, or any from 15 to 18")
+    with elsewhere.server(f"server-{request.param}", programs, **LAZY) as postgres:
+        yield postgres
+
+
+@pytest.fixture
+def server(running: embedded.Postgres, transactional_db: None) -> Iterator[embedded.Postgres]:
+    if not running.running:
+        running.start()
+    with elsewhere.used(running):
+        elsewhere.migrate()
+        yield running
+
+
+@pytest.fixture
+def other(server: embedded.Postgres) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(server.url()) as session:
+        yield session
+        session.rollback()
+
+
+def append() -> int:
+    return store.append(f"user-{new_id()}", [UserUpdated(first_name="Ada")]).position
+
+
+SMOKE = [
+    test_head.test_with_nobody_writing_the_head_is_the_end_of_the_log,
+    test_store.test_several_streams_are_appended_to_together_or_not_at_all,
+    test_store.test_the_hash_chain_is_the_same_whichever_way_events_were_stored,
+    test_store.test_the_digest_does_not_depend_on_the_sessions_time_zone,
+    test_append_only.test_every_partition_carries_every_guard,
+]
+SMOKE_OF_TWO = [
+    test_head.test_a_later_position_that_committed_first_waits_for_the_earlier_one,
+    test_head.test_a_savepoint_that_rolls_back_gives_its_floor_back_and_takes_a_new_one,
+    test_head.test_rows_that_come_by_copy_publish_a_floor_too,
+    test_head.test_the_session_that_holds_the_head_back_is_named,
+]
+
+
+def test_the_order_holds_on_each_version(server: embedded.Postgres) -> None:
+    for check in SMOKE:
+        check()
+    for check in SMOKE_OF_TWO:
+        with psycopg.connect(server.url()) as session:
+            check(session)
+    assert [message.id for message in checks.check_order(databases=["default"])] == []
+    assert seals.seal()
+    assert verify.verify().ok
+
+
+def test_positions_that_a_crash_takes_back_had_never_been_passed(server: embedded.Postgres) -> None:
+    """The sequence writes its step ahead, 32 at a time, but nobody waits for that to be on disk unless they commit."""
+    for _ in range(3):  # the server may write by itself just in that moment
+        while store.query("select log_cnt from events_position_seq")[0][0]:
+            append()
+        with psycopg.connect(server.url()) as session:
+            lost = test_head.append_through(session, "user-lost")
+            session.rollback()
+        assert head.last() == lost, "whoever took this for the head …"
+        assert head.safe() < lost
+        epoch = head.epoch()
+        elsewhere.crash(server)
+        assert head.epoch() == epoch, "no client has to start over"
+        if append() == lost:  # … would have missed this event
+            break
+    else:
+        pytest.fail("the sequence was not set back in three crashes")
+    assert head.safe() == lost
+
+
+def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: embedded.Postgres) -> None:
+    with psycopg.connect(server.url()) as session:
+        session.execute("begin")
+        prepared = test_head.append_through(session, f"user-{new_id()}")
+        session.execute("prepare transaction 'slow'")
+    late = append()
+    for _ in range(2):
+        assert head.safe() < prepared < late
+        assert [(holder.pid, holder.floor < prepared) for holder in head.blame()] == [(None, True)]
+        elsewhere.crash(server)
+    store.execute("commit prepared 'slow'")
+    assert head.safe() == late
+    assert [event.position for event in store.read_all(prepared - 1, upto=late)] == [prepared, late]
+
+
+def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: embedded.Postgres, tmp_path: Path) -> None:
+    following.grow(3)
+    epoch, end = head.epoch(), append()
+    wanted, ahead = following.subscription(name="restored"), following.subscription(name="ahead")
+    for one in (wanted, ahead):
+        checkpoints.ensure(one)
+    program, dump = server.program, tmp_path / "dump"
+    run(program.with_name("pg_dump"), "--format=custom", f"--file={dump}", server.url())
+    server.make_database("restored")
+    try:
+        run(program.with_name("pg_restore"), "--exit-on-error", f"--dbname={server.url('restored')}", str(dump))
+        with elsewhere.used(server, "restored"):
+            store.execute("update events_checkpoint set position = %s where name = 'ahead'", (end + 100,))
+            assert head.epoch() != epoch
+            goes_on_after(end, wanted, ahead)
+    finally:
+        store.execute("drop database restored")
+
+
+def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints.Subscription) -> None:
+    """Positions go on, guards are in place, a checkpoint that came along is good, one ahead of the log halts."""
+    assert append() == end + 1
+    assert [message.id for message in checks.check_order(databases=["default"])] == []
+    assert verify.verify().ok
+    assert checkpoints.acquire(wanted, "a") is not None
+    store.append(f"user-{new_id()}", [UserUpdated(first_name="Ada")] * 200)
+    with pytest.raises(errors.HistoryRewound, match="ahead stands at"):  # though the log is longer again by now
+        checkpoints.acquire(ahead, "a")
+    checkpoints.rewind(ahead, end, reason="restored from last night's dump")
+    lease = checkpoints.acquire(ahead, "a")
+    assert lease is not None
+    assert lease.position == end
+    written = store.read_stream("subscription-ahead")[-1]
+    assert (written.data["position"], written.data["before"], written.reason) == (
+        end,
+        [end + 100],
+        "restored from last night's dump",
+    )
+
+
+def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: embedded.Postgres) -> None:
+    append()
+    epoch, upto = head.epoch(), head.safe()
+    elsewhere.let_go()
+    server.stop()
+    standby = embedded.Postgres(
+        server.folder.with_name(f"{server.folder.name}-standby"),
+        durable=False,
+        programs=server.program.parent,
+        settings=server.settings,
+    )
+    run("cp", "-a", str(server.folder), str(standby.folder))
+    (standby.cluster / "standby.signal").touch()
+    server.start()
+    lost = append()
+    try:
+        standby.start()
+        with elsewhere.used(standby):
+            assert head.epoch() == epoch, "a standby changes nothing"
+            assert head.safe() == upto < lost
+            assert store.query("select pg_promote()")[0][0]
+            assert head.epoch() not in {epoch, None}
+            assert head.epoch() == head.epoch()
+            assert append() <= lost
+    finally:
+        standby.stop()
+        run("rm", "-r", str(standby.folder))
+    assert head.epoch() == epoch
+
+
+def run(*command: object) -> None:
+    done = subprocess.run(
+        [str(part) for part in command], check=False, capture_output=True, text=True, env=os.environ | {"TZ": "UTC"}
+    )
+    assert done.returncode == 0, done.stderr
+    connection.close()

@@ -37,6 +37,7 @@ def read(name: str, cast: Callable[..., T], default: Any) -> T:
 
 DEBUG = read("DEBUG", env.bool, True)
 DATA_DIR = Path(read("DATA_DIR", env.str, str(BASE_DIR / ".local"))).absolute()
+ARCHIVE_DIR = Path(read("ARCHIVE_DIR", env.str, str(DATA_DIR / "archive"))).absolute()
 PORT = read("PORT", env.int, 8000)
 if not 0 < PORT < 65536:
     stop(f"PORT={PORT} is not a port number (1-65535)")

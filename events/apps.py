@@ -9,4 +9,6 @@ class EventsConfig(AppConfig):
     verbose_name = _("Event store")
 
     def ready(self) -> None:
-        from events import checks  # noqa: F401, PLC0415 - registers itself, once the apps are there
+        from events import archives, checks, store  # noqa: F401, PLC0415 - checks register themselves
+
+        store.use_past(archives.as_past())

@@ -209,6 +209,8 @@ def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:
     if begun.snapshot and state is None:
         return record.fold(event.event for event in store.read_stream(stream))
     tail = orjson.loads(begun.tail) if begun.tail else []
+    if (begun.snapshot_version or 0) + len(tail) != begun.version:  # its past is archived, and no snapshot spans it
+        return snapshots.state(stream)[0]
     return record.fold((types.decode_event(name, version, data) for name, version, data in tail), state)
 
 
@@ -314,6 +316,10 @@ def _recalled(command: Command, stream: str, known: bytes | None, result: str) -
     answer = msgspec.json.decode(result, type=_Answer)
     versions = [version for _, version in answer.events]
     placed = {(stream, v): position for v, position in store.query(POSITIONS, (stream, versions))} if versions else {}
+    if len(placed) < len(versions):  # archived since
+        placed = {
+            (stream, e.version): e.position for e in store.read_stream(stream, versions[0] - 1, upto=versions[-1])
+        }
     return msgspec.structs.replace(_result(command, stream, answer, placed), status="duplicate")
 
 

@@ -141,6 +141,25 @@ class AppendOnly(EventsError):
     code = "append_only"
 
 
+class Archived(EventsError):
+    """These events are archived, and their file is not here."""
+
+    code = "archived"
+    status = 503
+
+    def __init__(self, message: str | None = None, upto: int = 0) -> None:
+        """`upto` is the last archived position."""
+        super().__init__(message)
+        self.upto = upto
+
+
+class ArchiveRefused(EventsError):
+    """This part of the log cannot be archived or restored now."""
+
+    code = "archive_refused"
+    status = 409
+
+
 class StoreUnavailable(EventsError):
     """The database cannot be reached; nothing was stored."""
 

@@ -24,6 +24,7 @@ import inspect
 import logging
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,8 +34,9 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from events import checkpoints, errors, head, parking, shadow, store, types
+from events import archives, checkpoints, errors, head, parking, shadow, store, types
 from events.projections import Projection
+from events.seals import Row
 from events.types import NewEvent
 
 log = logging.getLogger(__name__)
@@ -184,7 +186,7 @@ update events_rebuild
 
 READ = """
 select position, stream, version, type, schema_version, data::text, event_id, recorded_at from events_event
- where position > %s and position <= %s and stream >= %s and stream < %s order by position limit %s
+ where position > %s and position <= %s and events_here(%s) and stream >= %s and stream < %s order by position limit %s
 """
 
 
@@ -265,12 +267,26 @@ class _Builder:
                 return
 
     def read(self, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
-        """The next events of our category, typed, with their positions."""
+        """The next events of our category, typed, with their positions; archived ones from their files."""
+        try:
+            return self._read_here(self.position, upto, limit)
+        except psycopg.Error as error:
+            gone = store.translated(error)
+            if not isinstance(gone, errors.Archived):
+                raise
+        found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
+        past = [(row.position, _typed_row(row)) for row in found]
+        return past if len(past) == limit else past + self._read_here(gone.upto, upto, limit - len(past))
+
+    def _read_here(self, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
         connection.ensure_connection()
         category = self.table.category
-        bounds = (self.position, upto, f"{category}-", f"{category}.", limit)  # "." follows "-"
+        bounds = (after, upto, after, f"{category}-", f"{category}.", limit)  # "." follows "-"
         cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
         return [(row[0], _typed(row)) for row in cursor.execute(READ, bounds, binary=True)]
+
+    def _is_ours(self, row: Row) -> bool:
+        return types.category_of(row.stream) == self.table.category
 
     def replay(self, events: Sequence[tuple[int, NewEvent]], upto: int, phase: str) -> None:
         reached = events[-1][0] if len(events) == self.batch else upto
@@ -370,6 +386,11 @@ def _typed(row: Sequence[Any]) -> NewEvent:
     else:
         data = types.decode_event(row[3], row[4], msgspec.json.decode(row[5]))
     return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
+
+
+def _typed_row(row: Row) -> NewEvent:
+    known = (row.position, row.stream, row.version, row.type, row.schema_version, row.data)
+    return _typed((*known, uuid.UUID(row.event_id), archives.instant(row)))
 
 
 def _is_later(event: NewEvent) -> bool:

@@ -318,9 +318,13 @@ class Proof(msgspec.Struct, frozen=True):
 BEFORE = "select hash from events_event where stream = %s and version = %s"
 
 
-def proof(position: int) -> Proof:
-    """Prove one event. Raises `InvalidEvent` when there is no such event or no seal covers it yet."""
-    event = next((found for chunk in rows(position - 1, position) for found in chunk), None)
+def proof(position: int, read: Callable[[int, int], Iterator[list[Row]]] | None = None) -> Proof:
+    """Prove one event. Raises `InvalidEvent` when there is no such event or no seal covers it yet.
+
+    `read` gives the rows; that of `archives` knows archived ones too.
+    """
+    read = read or rows
+    event = next((found for chunk in read(position - 1, position) for found in chunk), None)
     if event is None:
         raise errors.InvalidEvent(f"There is no event at position {position}.")
     covering = seal_of(position)
@@ -328,7 +332,7 @@ def proof(position: int) -> Proof:
         raise errors.InvalidEvent(f"Position {position} is not sealed yet.")
     index = -1
     leaves: list[bytes] = []
-    for chunk in rows(covering.after, covering.upto):
+    for chunk in read(covering.after, covering.upto):
         for row in chunk:
             index = len(leaves) if row.position == position else index
             leaves.append(row.leaf())

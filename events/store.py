@@ -189,15 +189,20 @@ def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
     constraint = error.diag.constraint_name or ""
     if constraint in _explanations:
         return _explanations[constraint]()
-    if constraint == "events_expected_version":
-        return errors.WrongExpectedVersion(**orjson.loads(error.diag.message_detail or "{}"))
-    if constraint == "events_append_only":
-        return errors.AppendOnly(error.diag.message_primary)
+    if constraint in _OURS:
+        return _OURS[constraint](error.diag)
     if constraint.startswith("events_event_p") and constraint.endswith("_version"):
         return errors.WrongExpectedVersion("?", "?", -1)
     if constraint.startswith("events_event_p") and constraint.endswith("_event_id"):
         return errors.DuplicateEvent()
     return None
+
+
+_OURS: Final[dict[str, Callable[[psycopg.errors.Diagnostic], errors.EventsError]]] = {
+    "events_expected_version": lambda told: errors.WrongExpectedVersion(**orjson.loads(told.message_detail or "{}")),
+    "events_archived": lambda told: errors.Archived(told.message_primary, upto=int(told.message_detail or 0)),
+    "events_append_only": lambda told: errors.AppendOnly(told.message_primary),
+}
 
 
 def _by_kind(error: psycopg.Error) -> errors.EventsError | None:
@@ -226,16 +231,32 @@ select {COLUMNS} from events_event
 
 READ_ALL_SQL = f"""
 select {COLUMNS} from events_event
- where position > %(after)s and position <= %(upto)s order by position limit %(limit)s
+ where position > %(after)s and position <= %(upto)s and events_here(%(after)s) order by position limit %(limit)s
 """  # noqa: S608
 
 READ_SOME_SQL = f"""
 select {COLUMNS} from events_event
- where position > %(after)s and position <= %(upto)s
+ where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and (%(categories)s::text[] is null or split_part(stream, '-', 1) = any(%(categories)s::text[]))
  order by position limit %(limit)s
 """  # noqa: S608
+
+
+class Past(msgspec.Struct, frozen=True):
+    """Where archived events are read: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
+
+    read_all: Callable[..., list[RecordedEvent]]
+    read_stream: Callable[[str, int, int | None], list[RecordedEvent]]
+
+
+_past: Past | None = None
+
+
+def use_past(past: Past | None) -> None:
+    """Say where archived events are read; called from `AppConfig.ready()`."""
+    global _past  # noqa: PLW0603 - one table with one place
+    _past = past
 
 
 def row_to_event(row: Sequence[Any]) -> RecordedEvent:
@@ -275,9 +296,18 @@ def read_stream(
     upto: int | None = None,
     at: datetime | None = None,
 ) -> list[RecordedEvent]:
-    """Events of one stream with version in (`after`, `upto`], recorded no later than `at`, in order."""
+    """Events of one stream with version in (`after`, `upto`], recorded no later than `at`, in order.
+
+    Those that are archived are read from their file; raises `Archived` where that is not here.
+    """
     found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
-    return [row_to_event(row) for row in found]
+    events = [row_to_event(row) for row in found]
+    first = events[0].version if events else None
+    if first == after + 1 or _past is None or (upto is not None and upto <= after):
+        return events
+    earlier = _past.read_stream(stream, after, first - 1 if first else upto)
+    late = next((n for n, event in enumerate(earlier) if at is not None and event.recorded_at > at), None)
+    return (earlier + events if late is None else earlier[:late])[:limit]
 
 
 def read_all(
@@ -289,8 +319,28 @@ def read_all(
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
     """Events of the whole log with position in (`after`, `upto`], in order; `upto` is a head read with `head.safe()`
-    *before*. With `types` or `categories` only those.
+    *before*. With `types` or `categories` only those. Archived ones are read from their files.
     """
+    narrowed = {"types": types, "categories": categories}
+    try:
+        return read_here(after, limit, upto=upto, **narrowed)
+    except errors.Archived as gone:
+        if _past is None or connection.in_atomic_block:
+            raise
+        found = _past.read_all(after, limit, upto=min(upto, gone.upto), **narrowed)
+        left = limit - len(found)
+        return found + read_here(gone.upto, left, upto=upto, **narrowed) if left else found
+
+
+def read_here(
+    after: int,
+    limit: int,
+    *,
+    upto: int,
+    types: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+) -> list[RecordedEvent]:
+    """`read_all` of what is in the log; raises `Archived` where part of it is not, with `upto` as the last such."""
     parameters: dict[str, Any] = {"after": after, "upto": upto, "limit": limit}
     if types is None and categories is None:
         found = query(READ_ALL_SQL, parameters)

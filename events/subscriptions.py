@@ -34,7 +34,7 @@ import redis
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
-from events import bell, errors, head, parking, store
+from events import archives, bell, checkpoints, errors, head, parking, store
 from events.checkpoints import (
     LEASE_SECONDS,
     Lease,
@@ -45,6 +45,7 @@ from events.checkpoints import (
     registered,
     release,
 )
+from events.seals import Row
 from events.types import RecordedEvent
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
+STRETCH: Final = 100_000  # archived positions in one turn
 ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts at what the database calls temporary
 
 # -- one turn -------------------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts at what the d
 # `checkpoints.partition_of` in SQL: the first 32 bits of the MD5, modulo.
 READ_PARTITION = f"""
 select {store.COLUMNS} from events_event
- where position > %(after)s and position <= %(upto)s
+ where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and ('x' || substr(md5(stream), 1, 8))::bit(32)::bigint %% %(partitions)s = %(partition)s
  order by position limit %(limit)s
@@ -92,7 +94,11 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
         raise errors.HistoryRewound(
             f"{lease.name} stands at {lease.position}, but the log ends at {head.last()}: history was rewound."
         )
-    events = _read(subscription, lease, safe)
+    try:
+        events, stretch = _read(subscription, lease, safe), None
+    except errors.Archived as gone:  # from files, a stretch at a time: a lease is short
+        stretch = safe = min(safe, gone.upto, lease.position + STRETCH)
+        events = _read_archived(subscription, lease, safe)
     full = len(events) == subscription.batch
     reached = events[-1].position if full else max(safe, lease.position)
     if reached == lease.position:
@@ -101,12 +107,21 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
         _handle_or_park(subscription, lease, events, reached)
     else:
         _handle(subscription, lease, events, reached)
-    return full
+    return full or stretch is not None
+
+
+def _read_archived(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:
+    def wanted(row: Row) -> bool:
+        mine = checkpoints.partition_of(row.stream, subscription.partitions) == lease.partition
+        return mine and (not subscription.types or row.type in subscription.types)
+
+    found = archives.in_order(lease.position, upto, wanted, subscription.batch)
+    return [archives.event_of(row) for row in found]
 
 
 def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:
     if subscription.partitions == 1:
-        return store.read_all(lease.position, subscription.batch, upto=upto, types=subscription.types)
+        return store.read_here(lease.position, subscription.batch, upto=upto, types=subscription.types)
     wanted = {
         "after": lease.position,
         "upto": upto,

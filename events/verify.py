@@ -19,7 +19,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from events import errors, head, seals, store
+from events import archives, errors, head, seals, store
+from events.archives import Archive
 from events.seals import Row, Seal
 
 KEPT: Final = 1_000  # findings in memory; the others are counted
@@ -40,7 +41,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seal     the row is not the one that was sealed here: altered, missing or inserted
     head     the stream does not end where its head says, or the log not where its sequence does
     seals    a seal was altered, removed or replaced
-    absent   no partition holds these positions
+    archive  the file of an archived part is not what was written
+    absent   no partition holds these positions, and no archive that can be read
     """
 
     check: str
@@ -171,16 +173,44 @@ select (b.bound)[1]::bigint, (b.bound)[2]::bigint from pg_inherits i join pg_cla
 
 
 class Database:
-    """The rows of this database, positions in (after, upto]."""
+    """The rows of this database and of its archives, positions in (after, upto]."""
 
-    forgets = True
+    def __init__(self, after: int, upto: int, report: Report) -> None:
+        self._after, self._upto, self._report = after, upto, report
+        self._archives = [found for found in archives.gone() if found.high - 1 > after and found.low <= upto]
+        held = [(found.low, found.high) for found in self._archives if self._readable(found)]
+        partitions = sorted([*held, *((low, high) for low, high in store.query(PARTITIONS))])
+        self.absent = list(_uncovered(partitions, upto))
+        self._begins_archived = bool(archives.gone()) and after > 0
+        self.forgets = not held  # `before` asks the database only
 
-    def __init__(self, after: int, upto: int) -> None:
-        self._after, self._upto = after, upto
-        self.absent = list(_uncovered([tuple(row) for row in store.query(PARTITIONS)], upto))
+    def _readable(self, archive: Archive) -> bool:
+        try:
+            wrong = archives.Reader(archive).check()
+        except (errors.Archived, OSError):
+            return False
+        if wrong:
+            self._report.add(Finding(check="archive", message=wrong, position=archive.low))
+        return True
 
     def rows(self, after: int, upto: int) -> Iterable[Sequence[Row]]:
-        return seals.rows(after, upto)
+        for archive in self._archives:
+            if archive.high - 1 > after and archive.low <= upto:
+                yield from self._archived(archive, after, upto)
+        yield from seals.rows(after, upto)
+
+    def _archived(self, archive: Archive, after: int, upto: int) -> Iterable[Sequence[Row]]:
+        """What can be read of it; the rest counts as absent."""
+        reached = max(after, archive.low - 1)
+        try:
+            for rows in archives.Reader(archive).rows(after, upto):
+                yield rows
+                reached = rows[-1].position
+        except errors.Archived as error:
+            lost = (reached + 1, archive.high - 1)
+            if not any(low <= lost[0] <= high for low, high in self.absent):
+                self._report.add(Finding(check="archive", message=error.message, position=lost[0]))
+                self.absent.append(lost)
 
     def before(self, wanted: Mapping[str, int], position: int) -> dict[str, Link]:
         found = store.query(BEFORE, (list(wanted), list(wanted.values()), position))
@@ -194,7 +224,19 @@ class Database:
         return absent or not self._after < position <= self._upto
 
     def starts_late(self, position: int) -> bool:
-        return any(low < position for low, _ in self.absent)
+        return self._begins_archived or any(low < position for low, _ in self.absent)
+
+
+class OneArchive(Database):
+    """The rows of one archive, whether they are still in the log or not."""
+
+    def __init__(self, archive: Archive, report: Report) -> None:
+        super().__init__(archive.low - 1, archive.high - 1, report)
+        self._archives = [archive]
+        self.absent, self.forgets, self._begins_archived = [], False, archive.low > 1
+
+    def rows(self, after: int, upto: int) -> Iterable[Sequence[Row]]:
+        return self._archived(self._archives[0], after, upto)
 
 
 def _uncovered(partitions: Sequence[tuple[int, ...]], upto: int) -> Iterator[tuple[int, int]]:
@@ -260,6 +302,10 @@ class Chains:
         self._last: dict[str, Link] = {}
         self._headless: set[str] = set()
         self._position = 0
+
+    def last(self, stream: str) -> Link | None:
+        """The last version that came by, of those still in memory."""
+        return self._last.get(stream)
 
     def feed(self, rows: Sequence[Row]) -> None:
         self._recall(rows)
@@ -423,7 +469,7 @@ def outranked(stored: Iterator[Seal], kept: Iterable[Seal], report: Report) -> I
 # -- the pass over everything ---------------------------------------------------------------------------------------
 
 
-def check(report: Report, source: Source, sealed: Iterable[Seal], after: int, upto: int, progress: Progress) -> None:
+def check(report: Report, source: Source, sealed: Iterable[Seal], after: int, upto: int, progress: Progress) -> Chains:
     """Rows in (after, upto] against their chains and these seals, seal by seal."""
     chains, reached = Chains(report, source), after
     for seal in sealed:
@@ -443,6 +489,7 @@ def check(report: Report, source: Source, sealed: Iterable[Seal], after: int, up
             report.partial += 1
         report.sealed_upto = reached
     _unsealed(report, source, chains, reached, upto, progress)
+    return chains
 
 
 def _not_here(source: Source, start: int, position: int) -> bool:
@@ -471,22 +518,27 @@ select s.stream, s.version, s.hash, e.version, e.hash, e.position
 """
 
 
-def check_heads(report: Report, archived: bool, stream: str | None = None) -> None:
-    """Every stream ends at the version and the link that its head row names. One snapshot a page: writers may go on."""
+def check_heads(report: Report, chains: Chains, absent: bool, stream: str | None = None) -> None:
+    """Every stream ends at the version and the link that its head row names. One snapshot a page: writers may go on.
+
+    `chains` knows the ends of streams that are archived; `absent` says that some parts of the log are not to be had.
+    """
     after = ""
     while found := store.query(HEADS, (after, stream, stream)):
         after = found[-1][0]
         report.streams += len(found)
         for row in found:
-            finding = _head(row, archived)
+            end = chains.last(row[0]) if row[3] is None else None
+            known = row if end is None else (*row[:3], end.version, end.hash, end.position)
+            finding = _head(known, absent)
             if finding is not None:
                 report.add(finding)
 
 
-def _head(row: Sequence[Any], archived: bool) -> Finding | None:
+def _head(row: Sequence[Any], absent: bool) -> Finding | None:
     stream, version, link, last, stored, position = row
     if last is None:
-        return None if archived else missing(stream, 1, version, 0)
+        return None if absent else missing(stream, 1, version, 0)
     if last < version:
         return missing(stream, last + 1, version, position)
     said = None
@@ -535,20 +587,31 @@ def verify(
     report, whole = Report(), after == 0 and upto is None
     report.head = head.safe()
     upto = report.head if upto is None else min(upto, report.head)
-    source = Database(after, upto)
-    report.absent = [found for found in source.absent if found[1] > after]
+    source = Database(after, upto, report)
     stored = seals.every_seal(store.query(FIRST_SEAL, (after,))[0][0])
     sealed = chained(stored, report, "in the database", whole=after == 0)
     if kept is not None:
         elsewhere = (seal for seal in seals.read_lines(kept, Seal) if seal.upto > after)
         sealed = outranked(sealed, chained(elsewhere, report, f"in {kept.name}", whole=False), report)
-    check(report, source, sealed, after, upto, progress)
+    chains = check(report, source, sealed, after, upto, progress)
+    report.absent = sorted(found for found in source.absent if found[1] > after)
     if whole:
-        check_heads(report, archived=bool(source.absent))
+        check_heads(report, chains, absent=bool(source.absent))
         check_end(report)
     for low, high in report.absent if not archived else []:
-        message = f"no partition holds the positions {low} to {high}: archived, or dropped"
+        message = f"no partition holds the positions {low} to {high}, and no archive that can be read"
         report.add(Finding(check="absent", message=message, position=low))
+    report.settle()
+    return report
+
+
+def verify_archive(archive: Archive, *, progress: Progress = nothing) -> Report:
+    """Check one archive as it is read: its rows against chains and the seals of this database."""
+    report = Report()
+    report.head = head.safe()
+    source, after, upto = OneArchive(archive, report), archive.low - 1, archive.high - 1
+    stored = seals.every_seal(store.query(FIRST_SEAL, (after,))[0][0])
+    check(report, source, chained(stored, report, "in the database", whole=after == 0), after, upto, progress)
     report.settle()
     return report
 
@@ -575,20 +638,31 @@ def verify_stream(stream: str) -> Report:
     """Check one stream: its chain, its head, and each sealed row's print. Raises `StreamNotFound`."""
     report = Report()
     report.head = head.safe()
-    source = Database(0, report.head)
-    chains, seal, after = Chains(report, source), None, 0
-    while rows := [Row(*values) for values in store.query(STREAM_ROWS, (stream, after, seals.CHUNK))]:
+    source = Database(0, report.head, report)
+    chains, seal = Chains(report, source), None
+    for rows in _stream_rows(stream):
         chains.feed(rows)
-        after = rows[-1].version
         for row in rows:
             if seal is None or not seal.after < row.position <= seal.upto:
                 seal = seals.seal_of(row.position)
             _check_print(report, row, seal)
-    check_heads(report, archived=bool(source.absent), stream=stream)
+    check_heads(report, chains, absent=bool(source.absent), stream=stream)
     if not report.events and not report.streams:
         raise errors.StreamNotFound(f"There is no stream {stream}.")
     report.settle()
     return report
+
+
+def _stream_rows(stream: str) -> Iterator[list[Row]]:
+    """All of a stream, archived parts first, in chunks."""
+    after = 0
+    for archive in archives.gone():
+        if rows := list(archives.reader(archive).stream(stream, after)):
+            yield rows
+            after = rows[-1].version
+    while rows := [Row(*values) for values in store.query(STREAM_ROWS, (stream, after, seals.CHUNK))]:
+        yield rows
+        after = rows[-1].version
 
 
 def _check_print(report: Report, row: Row, seal: Seal | None) -> None:

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
-from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from backoffice.domain.users import UserUpdated
 from events import context, errors, head, merkle, seals, sql, store, tasks, verify
 from events.seals import Seal
 from events.types import new_id
+from tests.events.own_log import execute, migration, own_log
 
 with_database = pytest.mark.django_db(transaction=True)
 
@@ -41,23 +41,8 @@ SIZE = 4  # seals: (0, 4], (4, 8], (8, 10]
 
 @pytest.fixture
 def empty(db: None, transactional_db: None) -> Iterator[None]:
-    """A log in a schema of its own, with partitions of five positions: tampering is committed, then all is dropped."""
-    names = [name for number in ("0001_initial", "0002_seals") for name in migration(number).FORWARD]
-    execute("create schema tampered", "set search_path = tampered, public")
-    execute(*(sql.read(name) for name in names), "select events_partition(40, 5)")
-    yield
-    connection.rollback()
-    execute("drop schema tampered cascade", "reset search_path")
-
-
-def migration(name: str) -> Any:
-    return import_module(f"events.migrations.{name}")
-
-
-def execute(*statements: str) -> None:
-    with connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
+    with own_log():
+        yield
 
 
 def write(stream: str | None) -> None:

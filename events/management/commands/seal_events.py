@@ -11,7 +11,7 @@ import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from events import errors, head, seals
+from events import archives, errors, head, seals
 from events.seals import Row, Seal
 
 
@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
     def _prove(self, position: int) -> None:
         try:
-            proved = seals.proof(position)
+            proved = archives.proof(position)
         except errors.EventsError as error:
             raise CommandError(str(error)) from None
         self.stdout.write(msgspec.json.encode(proved).decode())
@@ -68,7 +68,7 @@ class Command(BaseCommand):
 
 def _events(upto: int) -> Iterable[Row]:
     with tqdm(desc="export", unit=" events", disable=None) as bar:
-        for chunk in seals.rows(0, upto):
+        for chunk in archives.rows(0, upto):
             yield from chunk
             bar.update(len(chunk))
 

@@ -1,0 +1,34 @@
+"""`manage.py restore_archive LOW`: put an archived part of the log back into the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from events import archives, archiving, errors
+from events.management.commands.archive_events import Bar
+
+
+class Command(BaseCommand):
+    help = (
+        "Put an archived part of the log back into the database, verified first; the newest comes first. Needed before "
+        "a disk of archives is given up, or for work that would read files for too long. Without LOW: what is archived."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("low", type=int, nargs="?", help="its first position")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["low"] is None:
+            for found in archives.every():
+                where = "archived" if found.gone else "in the log, and in a file"
+                span = f"{found.low} to {found.high - 1}"
+                self.stdout.write(f"{span}: {found.events:,} events, {where}, {found.file}, {found.bytes:,} bytes")
+            return
+        try:
+            with Bar() as bar:
+                back = archiving.restore(options["low"], told=bar.told)
+        except errors.EventsError as error:
+            raise CommandError(error.message) from error
+        self.stdout.write(f"positions {back.low} to {back.high - 1} are in the log again: {back.events:,} events")

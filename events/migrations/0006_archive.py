@@ -1,0 +1,25 @@
+"""Archived partitions, and the making of partitions in parts that restoring one needs too."""
+
+from django.db import migrations
+
+from events import sql
+
+FORWARD = [
+    "archive.table.sql",
+    "here.function.sql",
+    "partition_table.function.sql",
+    "partition_attach.function.sql",
+    "partition_room.function.sql",
+]
+
+WHOLE = sql.read("partition.function.sql").replace("create function", "create or replace function")
+
+BACKWARD = """
+drop function events_partition_attach, events_partition_table, events_here;
+drop table events_archive;
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("events", "0005_place")]
+    operations = [migrations.RunSQL([sql.read(name) for name in FORWARD], [WHOLE, BACKWARD])]

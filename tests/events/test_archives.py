@@ -1,0 +1,295 @@
+"""What is archived is out of the database and still read, by everybody, as if it were there."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from backoffice.domain.users import UserUpdated
+from backoffice.models import User
+from events import archives, archiving, checks, commands, errors, head, rebuild, seals, snapshots, store, subscriptions
+from events import verify as verifying
+from tests import make
+from tests.events import following
+from tests.events.own_log import execute, own_log
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ADA, BOB = (f"user-00000000-0000-7000-8000-{number:012}" for number in (1, 2))
+
+
+@pytest.fixture
+def log(transactional_db: None, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Partitions of five positions, in blocks of two; twelve events and a few rolled back, sealed up to the tenth."""
+    settings.ARCHIVE_DIR = tmp_path / "archive"
+    for module in (archives, archiving):
+        monkeypatch.setattr(module, "BLOCK", 2)
+    archives.reader.cache_clear()
+    with own_log():
+        for name in [ADA, BOB, ADA, None, BOB, ADA, ADA, None, BOB, ADA, BOB, ADA]:
+            _write(name)
+        assert seals.seal(4)
+        yield
+    archives.reader.cache_clear()
+
+
+def _write(name: str | None) -> None:
+    if name is None:
+        store.query("select nextval('events_position_seq')")
+    else:
+        store.append(name, [UserUpdated(first_name=f"N{head.last() + 1}")])
+
+
+def archive() -> archives.Archive:
+    found = archiving.archive_next(keep_days=0)
+    assert found is not None
+    return found
+
+
+def everything() -> list[Any]:
+    """What readers are told, one way and another."""
+    upto = 12
+    instants = [event.recorded_at for event in store.read_all(0, upto=upto)]
+    said: list[Any] = [store.read_all(after, limit, upto=upto) for after in range(12) for limit in (1, 3, 100)]
+    said += [store.read_all(0, upto=upto, types=["user.updated"]), store.read_all(0, upto=upto, categories=["form"])]
+    for name in (ADA, BOB, "user-nobody"):
+        said += [store.read_stream(name, after, limit) for after in range(8) for limit in (None, 1, 2)]
+        said += [store.read_stream(name, after, upto=version) for after in range(3) for version in range(7)]
+        said += [store.read_stream(name, at=at) for at in (*instants, instants[0] - timedelta(seconds=1))]
+        said += [snapshots.state(name, version) for version in (None, *range(1, 6))]
+        said += [snapshots.state(name, at=at) for at in instants]
+    said += [row for rows in archives.rows(0, upto) for row in rows]
+    return said + [archives.proof(position) for position in (1, 3, 6, 9)]
+
+
+def test_what_is_archived_is_read_as_if_it_were_there(log: None) -> None:
+    before = everything()
+    rows = [row for chunk in seals.rows(0, 5) for row in chunk]
+    first = archive()
+    assert (first.low, first.high, first.events, first.gone) == (1, 6, 4, True)
+    assert store.query("select min(position) from events_event") == [(6,)]
+    assert everything() == before
+    archive()
+    assert archiving.archive_next(keep_days=0) is None, "positions 11 to 15 are not closed"
+    assert everything() == before
+    execute("delete from events_snapshot")
+    assert everything() == before
+    assert gzip.decompress(first.path.read_bytes()).splitlines(keepends=True) == [seals.line(row) for row in rows]
+    assert all(seals.check_proof(archives.proof(at), seals.seal_of(at)) for at in (1, 6, 7))  # type: ignore[arg-type]
+
+
+def test_the_check_of_the_log_reads_archives(log: None) -> None:
+    before = verifying.verify().to_dict()
+    archive()
+    after = verifying.verify()
+    added = {"events": before["events"] + 1, "head": before["head"] + 1, "unsealed": before["unsealed"] + 1}
+    assert after.to_dict() == before | added  # that it was archived
+    assert verifying.verify_stream(ADA).ok
+    assert verifying.verify(6).ok
+    assert verifying.verify(2, 8).ok
+
+
+def test_an_altered_archive_is_found_out_and_the_first_altered_row_is_named(log: None) -> None:
+    found = archive()
+    lines = gzip.decompress(found.path.read_bytes()).splitlines(keepends=True)
+    forged = [line.replace(b"N2", b"NX") for line in lines]
+    members = [gzip.compress(b"".join(forged[:2])), gzip.compress(b"".join(forged[2:3])), gzip.compress(forged[3])]
+    _rewrite(found, members)
+    report = verifying.verify()
+    assert [(one.position, one.stream, one.check) for one in report.findings()[:2]] == [
+        (1, None, "archive"),
+        (2, BOB, "chain"),
+    ]
+    found.path.write_bytes(b"not a gzip file")
+    archives.reader.cache_clear()
+    assert not verifying.verify().ok
+    with pytest.raises(errors.Archived, match="was altered"):
+        store.read_all(0, upto=12)
+
+
+def _rewrite(found: archives.Archive, members: list[bytes]) -> None:
+    """Forge a file with its index, by somebody who knows the format."""
+    offsets = [sum(map(len, members[:count])) for count in range(len(members) + 1)]
+    index = bytearray(found.index.read_bytes())
+    archives.struct.pack_into(f">{len(offsets)}Q", index, len(archives.MAGIC) + 4, *offsets)
+    found.path.write_bytes(b"".join(members))
+    found.index.write_bytes(index)
+    archives.reader.cache_clear()
+
+
+def test_a_file_that_is_not_here_is_asked_for(log: None) -> None:
+    found = archive()
+    execute("delete from events_snapshot")
+    found.path.unlink()
+    archives.reader.cache_clear()
+    for read in (lambda: store.read_stream(ADA), lambda: store.read_all(0, upto=9), lambda: snapshots.state(BOB)):
+        with pytest.raises(errors.Archived, match=r"Positions 1 to 5 are archived in log-0+1-0+5\.jsonl\.gz"):
+            read()
+    report = verifying.verify()
+    assert [(one.position, one.check) for one in report.findings()] == [(1, "absent")]
+    assert verifying.verify(archived=True).ok
+    assert len(store.read_all(5, upto=12)) == 6, "what is in the log needs no file"
+
+
+def test_a_record_goes_on_whose_past_is_archived(log: None) -> None:
+    key = make.user(first_name="Ada")
+    command = make.command(make.users.UpdateUser(first_name="Grace"), key)
+    first = commands.dispatch(command)
+    while head.safe() <= 20:
+        _write(BOB)
+    seals.seal(4)
+    while archiving.archive_next(keep_days=0):
+        pass
+    assert store.query("select min(position) > %s from events_event", (first.position,)) == [(True,)]
+    again = commands.dispatch(command)
+    assert (again.status, again.position) == ("duplicate", first.position)
+    assert make.update(key, last_name="Hopper").version == 3, "from its snapshot"
+    execute("delete from events_snapshot")
+    assert make.update(key, base_version=1, plan="premium").version == 4, "from the file"
+    state = snapshots.state(f"user-{key}")[0]
+    assert (state.first_name, state.last_name, state.plan) == ("Grace", "Hopper", "premium")
+    rebuild.rebuild("users", fresh=True)
+    row = User.objects.get(pk=key)
+    assert (row.first_name, row.last_name, row.plan, row.version) == ("Grace", "Hopper", "premium", 4)
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_new_subscription_reads_through_archives(log: None, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
+    monkeypatch.setattr(subscriptions, "STRETCH", 3)
+    archive(), archive()
+    expected = [event.position for event in store.read_all(0, upto=head.safe()) if event.stream in {ADA, BOB}]
+    with following.effects():
+        wanted = following.subscription(start=0, batch=2, partitions=partitions, types=("user.updated",))
+        for partition in range(partitions):
+            following.catch_up(wanted, partition=partition)
+        assert following.effect() == expected
+        assert following.out_of_order() == []
+
+
+REASONS = [
+    ("insert into events_checkpoint (name, position, epoch) values ('slow', 4, gen_random_uuid())", "slow stands at 4"),
+    (f"insert into events_parked values ('relay', '{ADA}', 3)", f"{ADA} is parked for relay"),
+    ("insert into events_rebuild (name, phase, position) values ('users', 'building', 3)", "users is being rebuilt"),
+]
+
+
+@pytest.mark.parametrize(("statement", "reason"), REASONS)
+def test_what_somebody_has_still_to_read_stays(log: None, statement: str, reason: str) -> None:
+    execute(statement)
+    part = archiving.parts()[0]
+    assert reason in str(archiving.needed(part, 0))
+    assert archiving.archive_next(keep_days=0) is None
+    with pytest.raises(errors.ArchiveRefused, match=reason):  # it came between the look and the lock
+        archiving._drop(part, archiving._record(part, archiving._write(part, archiving.nothing)), 0, 0)
+    assert archiving.parts()[0] == part
+    assert archives.gone() == []
+
+
+def test_what_is_young_or_not_sealed_stays(log: None) -> None:
+    part = archiving.parts()[0]
+    assert f"its last event is of {datetime.now(UTC).date()}" in str(archiving.needed(part))
+    for _ in range(4):
+        _write(BOB)
+    assert archiving.needed(archiving.parts()[1], 0) is None
+    assert archiving.needed(archiving.parts()[2], 0) == "it is sealed up to 12 only"
+    assert archiving.needed(archiving.parts()[3], 0) == "it is not closed yet"
+
+
+def test_a_long_reader_is_not_pushed_aside(log: None) -> None:
+    session = psycopg.connect(**connection.get_connection_params() | {"autocommit": False})
+    with session:
+        session.execute("set search_path = tampered, public")
+        session.execute("select count(*) from events_event")
+        with pytest.raises(errors.ArchiveRefused, match="could not be locked within 0 s"):
+            archiving.archive_next(keep_days=0, patience=0)
+    assert archives.gone() == []
+    assert archive().gone
+
+
+class Killed(BaseException):
+    """As if the process were killed: nothing of ours catches it."""
+
+
+def test_killed_in_any_phase_it_goes_on_where_it_was(log: None) -> None:
+    before = everything()
+
+    def killed_in(phase: str) -> Callable[[str, int, int], None]:
+        def told(what: str, done: int, total: int) -> None:
+            if what == phase:
+                raise Killed
+
+        return told
+
+    for phase in ("write", "snapshot", "verify"):
+        with pytest.raises(Killed):
+            archiving.archive_next(keep_days=0, told=killed_in(phase))
+        assert everything() == before
+        assert archives.gone() == []
+    phases: list[str] = []
+    done = archiving.archive_next(keep_days=0, told=lambda what, *_: phases.append(what))
+    assert done is not None
+    assert set(phases) == {"snapshot", "verify"}, "it was written, and is not written again"
+    assert {path.name for path in done.path.parent.iterdir()} == {done.file, done.index.name}
+    assert everything() == before
+
+
+def test_an_archive_that_is_not_what_the_seals_say_removes_nothing(log: None) -> None:
+    part = archiving.parts()[0]
+    written = archiving._record(part, archiving._write(part, archiving.nothing))
+    execute(
+        "alter table events_event disable trigger append_only",
+        """update events_event set data = '{"first_name": "Eve"}' where position = 3""",
+        "alter table events_event enable always trigger append_only",
+    )
+    written.path.unlink()
+    with pytest.raises(errors.ArchiveRefused, match=rf"position 3, {ADA} version 2, chain.*Nothing was removed"):
+        archiving.archive_next(keep_days=0)
+    assert store.query("select count(*) from events_event where position <= 5") == [(4,)]
+
+
+def test_what_was_archived_can_be_put_back(log: None) -> None:
+    before = everything()
+    first, second = archive(), archive()
+    with pytest.raises(errors.ArchiveRefused, match="the newest is the one that begins at 6"):
+        archiving.restore(1)
+    archiving.restore(6)
+    archiving.restore(1)
+    assert archives.gone() == []
+    assert everything() == before
+    for path in (first.path, second.path):
+        path.rename(path.with_suffix(".away"))
+    assert verifying.verify().ok
+    assert [message.id for message in checks.check_order(databases=["default"]) if message.id != "events.W001"] == []
+    kinds = [event.type for event in store.read_stream("log-000000000006")]
+    assert kinds == ["log.archived", "log.restored"]
+    with pytest.raises(errors.WrongExpectedVersion):
+        store.append(ADA, [UserUpdated(first_name="A")], expected=3)
+    assert archive().sha256 == first.sha256, "the same events are the same bytes"
+
+
+def test_the_commands(log: None) -> None:
+    out, told = StringIO(), StringIO()
+    call_command("archive_events", keep_days=0, dry_run=True, stdout=out, stderr=told)
+    assert told.getvalue().splitlines() == [
+        "positions 1 to 5: can be archived",
+        "positions 6 to 10: can be archived",
+        "positions 11 to 15: stay, it is not closed yet",
+    ]
+    call_command("archive_events", keep_days=0, stdout=out)
+    call_command("restore_archive", stdout=out)
+    assert "positions 1 to 5: 4 events in log-000000000001-000000000005.jsonl.gz" in out.getvalue()
+    assert "6 to 10: 4 events, archived" in out.getvalue()
+    call_command("archive_events", keep_days=0, stdout=out, stderr=told)
+    with pytest.raises(CommandError, match="newest"):
+        call_command("restore_archive", "1")
+    call_command("restore_archive", "6", stdout=out)
+    assert "positions 6 to 10 are in the log again" in out.getvalue()

@@ -12,14 +12,13 @@ FORWARD = [
     "partition_room.function.sql",
 ]
 
-WHOLE = sql.read("partition.function.sql").replace("create function", "create or replace function")
-
+# events_partition goes on using its parts: they stay.
 BACKWARD = """
-drop function events_partition_attach, events_partition_table, events_here;
+drop function events_here;
 drop table events_archive;
 """
 
 
 class Migration(migrations.Migration):
     dependencies = [("events", "0005_place")]
-    operations = [migrations.RunSQL([sql.read(name) for name in FORWARD], [WHOLE, BACKWARD])]
+    operations = [migrations.RunSQL([sql.read(name) for name in FORWARD], BACKWARD)]

@@ -9,9 +9,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.utils.crypto import get_random_string
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from psycopg.pq import TransactionStatus
 
 from tests import live, services_plugin
 
+# How long an example takes is the machine's business, and no measure of the code.
+hypothesis_settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("suite")
+
+# The shell is Chromium without the windows and toolbars that nobody sees here: a third of the processor time.
+CHROMIUM_NAMES = ["chromium-headless-shell", "/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"]
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -23,10 +35,35 @@ CHROMIUM_OPTIONS = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it."""
+    for line in connections.all(initialized_only=True):
+        if line.connection is not None and line.connection.info.transaction_status == TransactionStatus.ACTIVE:
+            line.connection.close()
+
+
 @pytest.fixture(scope="session")
-def session_stack() -> Iterator[live.Stack]:
+def template(django_db_setup: None) -> str:
+    """The name of a database as the migrations leave it, to copy: migrating another one afresh would take seconds."""
+    return connection.settings_dict["NAME"] + live.TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock():
+        name = connection.settings_dict["NAME"]
+        connection.close()
+        connection.close_pool()
+        live.copy_database(name, name + live.TEMPLATE)
+    yield
+    live.drop_database(name + live.TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def session_stack(template: str) -> Iterator[live.Stack]:
     """One live stack for this process; use `stack`, which mends what a test broke."""
-    stack = live.Stack(services_plugin.worker())
+    stack = live.Stack(services_plugin.worker(), template)
     try:
         stack.start()
         yield stack
@@ -43,8 +80,7 @@ def stack(session_stack: live.Stack) -> Iterator[live.Stack]:
 
 def chromium() -> str | None:
     named = os.environ.get("CHROMIUM")
-    names = [named] if named else ["/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"]
-    return next((found for name in names if (found := shutil.which(name))), None)
+    return next((found for name in ([named] if named else CHROMIUM_NAMES) if (found := shutil.which(name))), None)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +110,8 @@ def browser() -> Iterator[Any]:
 def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., Any]]:
     """Pages, each in a browser context of its own (= another person). Options are those of `browser.new_context`:
     `color_scheme="dark"`, `viewport={...}`, `locale="fr"`, `reduced_motion="reduce"`, `storage_state=…`.
-    `role="agent"` signs in. A script error or a break of the content security policy fails the test."""
+    `role="agent"` signs in and opens `at` (nothing when it is empty: for tests that begin elsewhere). A script error or
+    a break of the content security policy fails the test."""
     asyncio._set_running_loop(browser.event_loop)
     contexts, troubles = [], []
 
@@ -82,19 +119,20 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
         if message.type == "error" and "Content Security Policy" in message.text:
             troubles.append(message.text)
 
-    def make(role: str | None = None, **options: Any) -> Any:
-        if role in session_stack.logins:
-            options.setdefault("storage_state", session_stack.logins[role])
+    def make(role: str | None = None, at: str = "/admin/", **options: Any) -> Any:
         context = browser.new_context(base_url=session_stack.url, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("console", note)
         if role:
-            page.goto("/admin/")
-            if "/login/" in page.url:  # the first of this role, or a test has ended the session since
-                sign_in(page, role)
-                session_stack.logins[role] = context.storage_state()
+            given = {
+                settings.SESSION_COOKIE_NAME: session_stack.session(role),
+                settings.CSRF_COOKIE_NAME: get_random_string(32),
+            }
+            context.add_cookies([{"name": n, "value": v, "url": session_stack.url} for n, v in given.items()])
+            if at:
+                page.goto(at)
         return page
 
     try:
@@ -113,6 +151,7 @@ def page(new_page: Callable[..., Any]) -> Any:
 
 
 def sign_in(page: Any, role: str) -> None:
+    """As a person does."""
     page.goto("/admin/login/")
     page.fill("input[name=username]", role)
     page.fill("input[name=password]", live.PASSWORD)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests import live
+from tests.conftest import sign_in
 
 pytestmark = pytest.mark.services
 
@@ -43,6 +44,6 @@ def test_there_is_a_login_for_each_role(stack: live.Stack) -> None:
 
 @pytest.mark.browser
 def test_a_person_signs_in_in_a_real_browser(new_page: Callable[..., Any]) -> None:
-    page = new_page("agent")
-    assert page.url.endswith("/admin/")
+    page = new_page()
+    sign_in(page, "agent")
     assert page.get_by_text("agent").count() > 0

@@ -19,7 +19,7 @@ import pytest
 from backoffice import embedded
 from backoffice.management.commands import up
 
-pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.services
 PROJECT = Path(embedded.__file__).resolve().parent.parent
 OURS = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEMO_PASSWORD", "DATA_DIR", "PORT")
 PATIENCE = 120.0

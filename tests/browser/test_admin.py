@@ -47,12 +47,12 @@ def live_now(page: Any) -> None:
 
 @pytest.fixture
 def agent(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="agent")
+    return new_page(role="agent", at="")
 
 
 @pytest.fixture
 def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page(role="manager")
+    return new_page(role="manager", at="")
 
 
 # -- live -----------------------------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 
 def test_an_edit_of_one_person_is_seen_by_the_other_in_list_and_record(manager: Any, agent: Any, new_page: Any) -> None:
     key = new_user(manager, first_name="Ada")
-    watcher = new_page(role="viewer")
+    watcher = new_page(role="viewer", at="")
     watcher.goto("/admin/backoffice/user/")
     row = watcher.locator(f'tr[data-id="{key}"]')
     record(agent, key)
@@ -120,7 +120,7 @@ def test_typing_is_never_touched_and_both_sides_are_shown(manager: Any, agent: A
 
 def test_a_stale_save_shows_three_sides_and_loses_nothing(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
-    page = new_page(role="agent", java_script_enabled=False)  # nobody told this page
+    page = new_page(role="agent", at="", java_script_enabled=False)  # nobody told this page
     record(page, key)
     command(manager, "user.update", key, {"last_name": "Theirs"}, reason="On the phone")
     page.fill("[name=first_name]", "Augusta")
@@ -233,7 +233,7 @@ def test_questions_are_added_moved_and_removed_by_keyboard(manager: Any, stack: 
 def test_questions_are_saved_as_json_without_javascript(manager: Any, new_page: Any, stack: live.Stack) -> None:
     owner, key = new_user(manager), str(uuid.uuid4())
     command(manager, "form.create", key, {"user_id": owner, "title": "Survey"})
-    page = new_page(role="manager", java_script_enabled=False)
+    page = new_page(role="manager", at="", java_script_enabled=False)
     record(page, key, "form")
     page.fill("[name=fields]", '[{"id": "a", "type": "text", "label": "A"}]')
     page.click("[data-save]")
@@ -274,7 +274,7 @@ def every_page(page: Any) -> list[str]:
     ids=["desk", "phone in the dark, in French"],
 )
 def test_every_page_keeps_the_policy_and_fits_its_screen(new_page: Any, stack: live.Stack, options: Any) -> None:
-    page = new_page(role="admin", **options)
+    page = new_page(role="admin", at="", **options)
     failed = []
     page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
     for address in every_page(page):
@@ -286,8 +286,8 @@ def test_every_page_keeps_the_policy_and_fits_its_screen(new_page: Any, stack: l
 
 
 def test_a_phone_has_the_navigation_at_its_foot(new_page: Any, stack: live.Stack) -> None:
-    page = new_page(role="agent", viewport=PHONE, has_touch=True)
-    new_user(new_page(role="manager"))
+    page = new_page(role="agent", at="", viewport=PHONE, has_touch=True)
+    new_user(new_page(role="manager", at=""))
     page.goto("/admin/")
     page.locator(".side").get_by_role("link", name="Users").tap()
     page.wait_for_url("**/backoffice/user/")
@@ -313,15 +313,14 @@ def test_the_theme_is_chosen_and_kept_and_never_flashes(new_page: Any, stack: li
 
 
 def test_stillness_is_respected(new_page: Any, stack: live.Stack) -> None:
-    page = new_page(role="agent", reduced_motion="reduce")
+    page = new_page(role="agent", at="", reduced_motion="reduce")
     page.goto("/admin/backoffice/user/")
     live_now(page)
     assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.live-dot')).animationDuration)") < 0.001
 
 
 def test_the_language_is_switched_and_kept(new_page: Any, stack: live.Stack) -> None:
-    page = new_page(role="agent")
-    page.goto("/admin/backoffice/user/?plan=free")
+    page = new_page(role="agent", at="/admin/backoffice/user/?plan=free")
     page.get_by_role("button", name="FR").click()
     expect(page.locator("html")).to_have_attribute("lang", "fr")
     assert page.url.endswith("?plan=free")

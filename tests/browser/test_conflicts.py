@@ -24,7 +24,7 @@ def command(page: Any, kind: str, key: str, data: dict[str, Any], **more: Any) -
 
 @pytest.fixture
 def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    return new_page("manager")
+    return new_page("manager", at="")
 
 
 def person(page: Any, **fields: Any) -> str:
@@ -87,8 +87,7 @@ def test_a_stale_save_leads_to_the_conflict_page_and_nothing_typed_is_lost(
     new_page: Callable[..., Any], manager: Any
 ) -> None:
     key = person(manager)
-    agent = new_page("agent")
-    agent.goto(f"/admin/backoffice/user/{key}/change/")
+    agent = new_page("agent", at=f"/admin/backoffice/user/{key}/change/")
     agent.fill("[name=last_name]", "Typed by the agent")
     assert command(manager, "user.update", key, {"last_name": "Saved by the manager"}, base_version=1).status == 200
     agent.click("[data-save]")
@@ -106,7 +105,7 @@ def test_a_stale_save_leads_to_the_conflict_page_and_nothing_typed_is_lost(
 def test_it_works_without_scripts(new_page: Callable[..., Any], manager: Any) -> None:
     key = person(manager)
     found = conflict(manager, key, {"last_name": "Mine", "plan": "premium"}, {"last_name": "Theirs", "plan": "free"})
-    plain = new_page("manager", java_script_enabled=False)
+    plain = new_page("manager", at="", java_script_enabled=False)
     plain.goto(settle_url(found))
     plain.click("[data-save]")
     expect(plain.locator("[data-error]")).to_be_visible()
@@ -137,7 +136,7 @@ def test_a_draft_outlives_its_tab(manager: Any) -> None:
 def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[..., Any], manager: Any) -> None:
     key = person(manager)
     found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
-    admin = new_page("admin")
+    admin = new_page("admin", at="")
     for page in (manager, admin):
         opened(page, found)
         expect(page.locator("[data-live][data-state=live]")).to_be_visible()
@@ -152,8 +151,7 @@ def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[.
 
 
 def test_the_number_beside_the_inbox_and_the_inbox_follow(new_page: Callable[..., Any], manager: Any) -> None:
-    watcher = new_page("agent")
-    watcher.goto("/admin/backoffice/conflict/?status=open")
+    watcher = new_page("agent", at="/admin/backoffice/conflict/?status=open")
     expect(watcher.locator("[data-live][data-state=live]")).to_be_visible()
     badge = watcher.locator("[data-waiting]")
     before = int(badge.text_content() or 0)

@@ -15,7 +15,7 @@ import pytest
 from tests import live
 from tests.browser.test_admin import PHONE, expect, live_now
 
-pytestmark = [pytest.mark.browser, pytest.mark.services, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 DESK = {"width": 1360, "height": 860}
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
@@ -53,7 +53,7 @@ def test_pictures_of_list_record_history_and_two_browsers(
     user, form = lived_in
     place = f"/admin/backoffice/user/{user}"
     for theme in ("light", "dark"):
-        page = new_page(role="manager", viewport=DESK, color_scheme=theme)
+        page = new_page(role="manager", at="", viewport=DESK, color_scheme=theme)
         for name, address in (
             ("overview", "/admin/"),
             ("list", "/admin/backoffice/user/"),
@@ -63,11 +63,11 @@ def test_pictures_of_list_record_history_and_two_browsers(
         ):
             page.goto(address)
             picture(page, f"{name}-{theme}")
-    phone = new_page(role="agent", viewport=PHONE, device_scale_factor=2, color_scheme="dark")
+    phone = new_page(role="agent", at="", viewport=PHONE, device_scale_factor=2, color_scheme="dark")
     for name, address in (("list", "/admin/backoffice/user/"), ("record", f"{place}/change/")):
         phone.goto(address)
         picture(phone, f"{name}-phone")
-    one, other = (new_page(role=role, viewport={"width": 900, "height": 760}) for role in ("agent", "manager"))
+    one, other = (new_page(role=role, at="", viewport={"width": 900, "height": 760}) for role in ("agent", "manager"))
     for page in (one, other):
         page.goto(f"{place}/change/")
         live_now(page)

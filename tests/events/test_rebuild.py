@@ -15,10 +15,8 @@ import termios
 import threading
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
-import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
@@ -28,7 +26,7 @@ from backoffice.domain import forms, settings, submissions, users
 from backoffice.models import User
 from events import commands, errors, rebuild, signals, snapshots, store
 from events.types import new_id
-from tests import make
+from tests import live, make
 from tests.events import following
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,40 +38,20 @@ TABLES = ("users", "forms", "submissions", "settings")
 # Elsewhere tests share one log and empty the read tables in between. Here a table must be what its log says.
 
 
-def administer(statement: str) -> None:
-    url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/postgres").geturl()
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(statement)
-
-
 def use(name: str) -> None:
     connection.close()
     connection.close_pool()
     connection.settings_dict["NAME"] = name
 
 
-@pytest.fixture(scope="module")
-def template(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
-    with django_db_blocker.unblock():
-        usual = connection.settings_dict["NAME"]
-        name = f"{usual}_rebuild"
-        administer(f'drop database if exists "{name}" with (force)')
-        administer(f'create database "{name}"')
-        use(name)
-        call_command("migrate", verbosity=0)
-        use(usual)
-        yield name
-        administer(f'drop database "{name}" with (force)')
-
-
 @pytest.fixture(autouse=True)
 def own_log(transactional_db: None, template: str) -> Iterator[None]:
-    usual, name = connection.settings_dict["NAME"], f"{template}_one"
-    administer(f'create database "{name}" template "{template}"')
+    usual, name = connection.settings_dict["NAME"], f"{template}_rebuild"
+    live.copy_database(template, name)
     use(name)
     yield
     use(usual)
-    administer(f'drop database "{name}" with (force)')
+    live.drop_database(name)
 
 
 def history(rng: random.Random, count: int = 60) -> None:

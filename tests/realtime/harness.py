@@ -33,7 +33,7 @@ from realtime import hub as hubs
 __all__ = ["Closed", "ws"]
 
 T = TypeVar("T")
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def play(scene: Coroutine[Any, Any, T]) -> T:

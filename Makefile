@@ -41,8 +41,11 @@ bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append 
 load: $(VENV)/.dev ## the load test
 	@$(PY) -m benchmarks load
 
-chaos: $(VENV)/.dev ## the fault test
+ORDEALS := $(addprefix tests/events/test_,interleavings.py model.py ordeal.py head.py)
+
+chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log
 	@$(PY) -m benchmarks chaos
+	@LONG=1 $(PY) -m pytest -n 0 $(ORDEALS)
 
 lint: $(VENV)/.dev ## style, formatting, system checks (missing migrations: a test, for it needs a database)
 	@$(PY) -m ruff check .

@@ -1,4 +1,5 @@
-"""`python -m benchmarks [NAME …]`: run benchmarks by name, each in its own process; without names, all quick ones."""
+"""`python -m benchmarks [NAME …] [--option …]`: run benchmarks by name, each in its own process, with these options;
+without names, all quick ones."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_BY_DEFAULT = {"load", "chaos"}
+NOT_BY_DEFAULT = {"load", "chaos", "growth"}
 
 
 def names() -> list[str]:
@@ -15,13 +16,16 @@ def names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in hidden and not path.stem.startswith("_"))
 
 
-def main(wanted: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    cut = next((n for n, argument in enumerate(arguments) if argument.startswith("-")), len(arguments))
+    wanted, options = arguments[:cut], arguments[cut:]
     unknown = set(wanted) - set(names())
     if unknown:
         print(f"no benchmark is called {', '.join(sorted(unknown))}; there are: {', '.join(names())}", file=sys.stderr)
         return 2
     chosen = wanted or [name for name in names() if name not in NOT_BY_DEFAULT]
-    codes = [subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode for name in chosen]
+    commands = [[sys.executable, "-m", f"benchmarks.{name}", *options] for name in chosen]
+    codes = [subprocess.run(command, check=False).returncode for command in commands]
     return max(codes, default=0)
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 import threading
 import uuid
+from types import ModuleType
+from typing import Any
 
 import psycopg
 import pytest
 from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
+from django.test import Client
+from django.urls import path
 
 from backoffice.domain.users import UserUpdated
 from events import head, store
 from events.types import new_id
 from tests import make
+from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,13 +32,15 @@ def event() -> UserUpdated:
     return UserUpdated(first_name="Ada")
 
 
+def another_session() -> psycopg.Connection:
+    known = {"host", "port", "user", "password", "dbname"}
+    return psycopg.connect(**{k: v for k, v in connection.get_connection_params().items() if k in known})
+
+
 @pytest.fixture
 def other() -> psycopg.Connection:
     """A second session, in transactions."""
-    parameters = connection.get_connection_params()
-    session = psycopg.connect(
-        **{k: v for k, v in parameters.items() if k in {"host", "port", "user", "password", "dbname"}}
-    )
+    session = another_session()
     yield session
     session.close()
 
@@ -101,6 +109,50 @@ def test_rows_that_come_by_copy_publish_a_floor_too(other: psycopg.Connection) -
     other.rollback()
 
 
+def test_an_append_to_several_streams_appears_as_a_whole(other: psycopg.Connection) -> None:
+    before = head.safe()
+    entries = ", ".join(
+        f'{{"s": "{stream()}", "t": "user.updated", "v": 1, "d": {{}}, "i": "{new_id()}"}}' for _ in "ab"
+    )
+    rows = other.execute(
+        f"select o_position from events_append_each('[{entries}]', 'system', null, null, null, '{{}}')"
+    ).fetchall()
+    late = store.append(stream(), [event()]).position
+    assert head.safe() == before
+    other.commit()
+    assert head.safe() == late
+    assert [e.position for e in store.read_all(before, upto=late)] == [*sorted(position for (position,) in rows), late]
+
+
+def test_a_request_that_is_one_transaction_holds_the_head_back_until_it_ends(client: Client, settings: Any) -> None:
+    """ATOMIC_REQUESTS: the append is not visible before the response is, and a failing request leaves nothing."""
+    name, seen = stream(), list[int]()
+
+    def view(request: HttpRequest, fails: str) -> HttpResponse:
+        placed = store.append(name, [event()])
+        with another_session() as session:
+            row = session.execute(head.SAFE_SQL, (placed.position,)).fetchone()
+        seen.append(placed.position - row[0])
+        if fails == "1":
+            raise ZeroDivisionError
+        return HttpResponse(str(placed.position))
+
+    urls = ModuleType("urls_of_one_view")
+    urls.urlpatterns = [path("append/<fails>/", view)]  # type: ignore[attr-defined]
+    settings.ROOT_URLCONF, settings.MIDDLEWARE = urls, []
+    connection.settings_dict["ATOMIC_REQUESTS"] = True
+    try:
+        with pytest.raises(ZeroDivisionError):
+            client.get("/append/1/")
+        assert store.version_of(name) == 0
+        placed = int(client.get("/append/0/").content)
+    finally:
+        connection.settings_dict["ATOMIC_REQUESTS"] = False
+    assert min(seen) > 0, "nobody could see it while the request was under way"
+    assert head.safe() == placed
+    assert store.version_of(name) == 1
+
+
 def test_the_session_that_holds_the_head_back_is_named(other: psycopg.Connection) -> None:
     other.execute("set application_name = 'celery: a slow import'")
     append_through(other, stream())
@@ -131,13 +183,14 @@ def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
     assert [e.position for e in events] == sorted(e.position for e in events)
 
 
+@pytest.mark.timeout(3600 if LONG else 120)
 def test_a_reader_that_only_goes_to_the_head_misses_nothing_under_fire() -> None:
     """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read when all is quiet."""
     start, done = head.safe(), threading.Event()
 
     def write(seed: int) -> None:
         dice = random.Random(seed)
-        for _ in range(40):
+        for _ in range(5000 if LONG else 40):
             with transaction.atomic():
                 store.append(stream(), [event()] * dice.choice([1, 1, 3]))
                 if dice.random() < 0.3:
@@ -161,7 +214,7 @@ def test_a_reader_that_only_goes_to_the_head_misses_nothing_under_fire() -> None
     reader = make.Thread(read)
     writers = [make.Thread(lambda seed=seed: write(seed)) for seed in range(4)]
     for writer in writers:
-        writer.result()
+        writer.result(timeout=3600 if LONG else 30)
     done.set()
     stored = [
         row[0] for row in store.query("select position from events_event where position > %s order by 1", (start,))

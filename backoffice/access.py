@@ -12,7 +12,8 @@ from events.conflicts import values
 
 CATEGORIES: Final = ("user", "form", "submission", "setting")
 
-# role -> category -> actions. `admin` and superusers may everything and are not listed.
+# role -> category -> actions. `admin` and superusers may everything and are not listed. `system` is the running of it:
+# view, replay (parked events), skip, rebuild (read tables), verify (the log).
 ROLES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     "manager": {
         "user": frozenset({"view", "create", "update", "delete", "restore"}),
@@ -20,6 +21,7 @@ ROLES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
         "submission": frozenset({"view", "receive", "delete"}),
         "setting": frozenset({"view"}),
         "event": frozenset({"view"}),
+        "system": frozenset({"view", "replay"}),
     },
     "agent": {
         "user": frozenset({"view", "update"}),
@@ -37,6 +39,7 @@ ROLES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
         "submission": frozenset({"view", "delete"}),
         "setting": frozenset({"view"}),
         "event": frozenset({"view"}),
+        "system": frozenset({"view", "verify"}),
     },
 }
 
@@ -94,6 +97,11 @@ def hidden_fields(staff: Any, category: str) -> frozenset[str]:
 
 def read_only_fields(staff: Any, category: str) -> frozenset[str]:
     return READ_ONLY.get(role_of(staff) or "", {}).get(category, frozenset())
+
+
+def may_read_errors(staff: Any) -> bool:
+    """Errors and tracebacks quote whatever they failed on: for those from whom nothing at all is hidden."""
+    return not HIDDEN.get(role_of(staff) or "") and all(may(staff, "view", category) for category in CATEGORIES)
 
 
 def redact(staff: Any, category: str, data: Mapping[str, Any]) -> dict[str, Any]:

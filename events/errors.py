@@ -167,6 +167,13 @@ class StoreUnavailable(EventsError):
     status = 503
 
 
+class TookTooLong(EventsError):
+    """This would take longer than a page may: ask for less."""
+
+    code = "took_too_long"
+    status = 503
+
+
 class LeaseLost(EventsError):
     """Another runner took over this subscription."""
 

@@ -18,6 +18,7 @@ its position was drawn, on disk, and will not be drawn again. A hole at the end 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import msgspec
@@ -40,18 +41,29 @@ select coalesce((
 
 EPOCH_SQL = "select events_current_epoch()::text"
 
+# pg_locks shows the lock of a prepared transaction without a pid, under '-1/' and its number.
 BLAME_SQL = """
-select ((l.classid::bigint & 65535) << 32) | l.objid::bigint, l.pid, a.usename, a.application_name, a.client_addr::text,
-       a.state, a.xact_start, a.query, extract(epoch from clock_timestamp() - a.xact_start)
-  from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+select ((l.classid::bigint & 65535) << 32) | l.objid::bigint, l.pid, coalesce(a.usename, p.owner), a.application_name,
+       a.client_addr::text, a.state, coalesce(a.xact_start, p.prepared), a.query,
+       extract(epoch from clock_timestamp() - coalesce(a.xact_start, p.prepared))::float, p.gid, a.state_change,
+       case when l.pid is not null then pg_blocking_pids(l.pid) else '{}' end
+  from pg_locks l
+  left join pg_stat_activity a on a.pid = l.pid
+  left join pg_prepared_xacts p on l.pid is null and l.virtualtransaction = '-1/' || p.transaction
  where l.locktype = 'advisory' and l.objsubid = 1 and (l.classid::bigint >> 16) = 17779
    and l.database = (select oid from pg_database where datname = current_database())
- order by 1, a.xact_start
+ order by 1, 7 limit 100
 """
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """A session whose open append holds the head back. `pid` is None for a prepared transaction."""
+    """A session whose open append holds the head back.
+
+    pid        None for a prepared transaction, which has `gid`, the name it was prepared under
+    since      when its transaction began, or was prepared; `state_since` when it became active, or idle
+    query      its last statement, as the database tells it: may hold values; `doing` does not
+    waits_for  sessions that keep it waiting for a lock
+    """
 
     floor: int
     pid: int | None
@@ -62,6 +74,29 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
     query: str | None
     seconds: float | None
+    gid: str | None = None
+    state_since: datetime | None = None
+    waits_for: list[int] = []
+
+    @property
+    def doing(self) -> str | None:
+        """The statement without the values in it."""
+        return without_values(self.query) if self.query else None
+
+
+# Strings of every notation, also one that was cut off at the end, and numbers that stand alone.
+_VALUES = re.compile(
+    r"""[eE]'(?:[^'\\]|\\.|'')*(?:'|$)
+      | '(?:[^']|'')*(?:'|$)
+      | \$(\w*)\$.*?(?:\$\1\$|$)
+      | (?<![\w$.])\d+(?:\.\d+)?\b""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def without_values(statement: str) -> str:
+    """SQL as it may be shown to people: what Django's connections send has the values written into it."""
+    return _VALUES.sub("…", statement)
 
 
 def last() -> int:

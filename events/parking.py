@@ -11,6 +11,9 @@ they have not: so no event is left waiting behind nothing, and none overtakes an
 
 from __future__ import annotations
 
+import contextlib
+import math
+import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -66,11 +69,25 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay came to: events handled, events still parked, and what the next one failed on."""
+    """What a replay came to: events handled, events still parked, and what the next one failed on.
+
+    Events left without an error: the time was over, or somebody else is at it; replay again.
+    """
 
     handled: int
     left: int
     error: str | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """An event of a parked stream: the one in the way, or one behind it. `type` is None when it is not in the log."""
+
+    position: int
+    version: int | None
+    type: str | None
+    recorded_at: datetime | None
+    error: str | None
+    attempts: int
 
 
 # -- whose fault ----------------------------------------------------------------------------------------------------
@@ -188,7 +205,14 @@ select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.trace
            and (%(stream)s::text is null or stream = %(stream)s)
          order by subscription, stream, position) p
   left join events_event e on e.position = p.position
+ where p.position > %(after)s
  order by p.subscription, p.position limit %(limit)s
+"""
+
+BEHIND = """
+select p.position, e.version, e.type, e.recorded_at, p.error, p.attempts
+  from events_parked p left join events_event e on e.position = p.position
+ where p.subscription = %s and p.stream = %s order by p.position limit %s
 """
 
 FIRST = """
@@ -208,11 +232,22 @@ update events_parked set error = %s, traceback = %s, attempts = attempts + 1, tr
 LEFT = "select count(*) from events_parked where subscription = %s and stream = %s"
 
 
-def parked(subscription: str | None = None, stream: str | None = None, limit: int = 1000) -> list[Parked]:
-    """Parked streams, of one subscription or of all, those that fail at the lowest position first."""
+def parked(
+    subscription: str | None = None, stream: str | None = None, limit: int = 1000, *, after: int = 0
+) -> list[Parked]:
+    """Parked streams, of one subscription or of all, those that fail at the lowest position first; of one subscription
+    also only those whose first stands `after` a position.
+    """
     names = Parked.__struct_fields__
-    rows = store.query(PARKED, {"subscription": subscription, "stream": stream, "limit": limit})
-    return [Parked(**dict(zip(names, row, strict=True))) for row in rows]
+    asked = {"subscription": subscription, "stream": stream, "after": after, "limit": limit}
+    return [Parked(**dict(zip(names, row, strict=True))) for row in store.query(PARKED, asked)]
+
+
+def waiting(subscription: str, stream: str, limit: int = 100) -> list[Waiting]:
+    """The events of a parked stream in order: the one in the way first."""
+    names = Waiting.__struct_fields__
+    rows = store.query(BEHIND, (subscription, stream, limit))
+    return [Waiting(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def count_by_checkpoint(checkpoint_names: Iterable[str]) -> dict[str, int]:
@@ -225,11 +260,11 @@ def count_by_checkpoint(checkpoint_names: Iterable[str]) -> dict[str, int]:
     return counts
 
 
-def replay(subscription: Subscription | str, stream: str) -> Outcome:
-    """Handle what is parked of a stream, in order, each event in a transaction of its own, until one fails or none is
-    left; then the stream flows again. Raises `UnknownSubscription`, `NotParked`.
+def replay(subscription: Subscription | str, stream: str, *, seconds: float = math.inf) -> Outcome:
+    """Handle what is parked of a stream, in order, each event in a transaction of its own, until one fails, none is
+    left or the time is over; without any left the stream flows again. Raises `UnknownSubscription`, `NotParked`.
     """
-    found = checkpoints.find(subscription)
+    found, until = checkpoints.find(subscription), time.monotonic() + seconds
     if not _left(found, stream):
         raise errors.NotParked(f"Nothing of {stream} is parked for {found.name}.")
     handled = 0
@@ -239,7 +274,21 @@ def replay(subscription: Subscription | str, stream: str) -> Outcome:
                 handled += _replay_first(found, stream)
             except _Failed as failed:
                 return Outcome(handled=handled, left=left, error=describe(failed.error))
-    return Outcome(handled=handled, left=0)
+            if time.monotonic() >= until:
+                break
+    return Outcome(handled=handled, left=_left(found, stream))
+
+
+def replay_each(subscription: Subscription | str, streams: Iterable[str], *, seconds: float) -> dict[str, Outcome]:
+    """`replay` for several streams, until the time is over: what the answer lacks was not begun, or flows by now."""
+    outcomes: dict[str, Outcome] = {}
+    until = time.monotonic() + seconds
+    for stream in streams:
+        if (rest := until - time.monotonic()) <= 0:
+            break
+        with contextlib.suppress(errors.NotParked):
+            outcomes[stream] = replay(subscription, stream, seconds=rest)
+    return outcomes
 
 
 def _left(subscription: Subscription, stream: str) -> int:

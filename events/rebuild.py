@@ -76,6 +76,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
     finished_at: datetime | None = None
     error: str | None = None
+    resumed_at: datetime | None = None
 
 
 Report = Callable[[Progress], None]
@@ -103,7 +104,8 @@ PROGRESS = f"""
 select r.name, r.phase, {ALIVE} as running, r.position, r.target, r.events,
        extract(epoch from r.updated_at - r.resumed_at) * (r.target - r.position)
            / nullif(r.position - r.resumed_from, 0) as seconds_left,
-       case when {ALIVE} then r.owner end as owner, r.started_at, r.updated_at, r.finished_at, r.error
+       case when {ALIVE} then r.owner end as owner, r.started_at, r.updated_at, r.finished_at, r.error,
+       r.resumed_at
   from events_rebuild r
 """  # noqa: S608 - ALIVE is a constant
 
@@ -118,6 +120,38 @@ def progress() -> list[Progress]:
 def _plain(row: Sequence[Any]) -> list[Any]:
     left = row[6]
     return [*row[:6], None if left is None else max(float(left), 0.0), *row[7:]]
+
+
+# -- stopped from outside --------------------------------------------------------------------------------------------
+
+CANCEL = """
+update events_rebuild
+   set fence = fence + 1, owner = null, pid = null, backend_start = null, error = 'cancelled',
+       updated_at = clock_timestamp()
+ where name = %s and phase not in ('swapped', 'done') and error is distinct from 'cancelled' returning name
+"""
+
+INTERRUPT = """
+select pg_cancel_backend(r.pid) from events_rebuild r
+  join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start where r.name = %s
+"""
+
+CANCEL_ATTEMPTS: Final = 5
+CANCEL_LOCK_TIMEOUT: Final = "1s"
+
+
+def cancel(name: str) -> bool:
+    """Stop the rebuild of a table, whether its builder works or was killed: it finds its fence gone. What is built is
+    kept, and the next rebuild goes on from there. False when there is nothing to stop, or it is past the swap.
+    """
+    for _ in range(CANCEL_ATTEMPTS):
+        try:
+            with transaction.atomic():
+                store.execute(f"set local lock_timeout = '{CANCEL_LOCK_TIMEOUT}'")
+                return bool(store.query(CANCEL, (name,)))
+        except psycopg.errors.LockNotAvailable:
+            store.query(INTERRUPT, (name,))  # a long statement, an index for instance, is not worth waiting for
+    raise errors.RebuildRefused(f"The rebuild of {name} cannot be stopped just now; try again.")
 
 
 # -- the algorithm --------------------------------------------------------------------------------------------------

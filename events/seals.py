@@ -17,6 +17,7 @@ import struct
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -351,6 +352,15 @@ def check_proof(proved: Proof, against: Seal) -> bool:
         and (event.version == 1) == (proved.before is None)
         and climbed == against.root
     )
+
+
+SEALED_AT = "select sealed_at from events_seal where number = %s"
+
+
+def sealed_at(number: int) -> datetime | None:
+    """When a seal was made, None when there is no such seal."""
+    found = store.query(SEALED_AT, (number,))
+    return found[0][0] if found else None
 
 
 def last() -> Sequence[Any] | None:

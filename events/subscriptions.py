@@ -348,7 +348,7 @@ def wait_for(subscription: Subscription | str, reached: int, timeout: float = 5.
 
 # -- for the operator -----------------------------------------------------------------------------------------------
 
-STATUS = "select name, position, owner, leased_until, updated_at, error from events_checkpoint order by name"
+STATUS = "select name, position, owner, leased_until, updated_at, error, fence from events_checkpoint order by name"
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -366,6 +366,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime | None = None
     error: str | None = None
     parked: int = 0
+    fence: int = 0
 
 
 def status() -> list[Status]:
@@ -375,7 +376,7 @@ def status() -> list[Status]:
     parked = parking.count_by_checkpoint(rows)
     unbegun = {name for known in registered() for name in known.checkpoints} - rows.keys()
     found = [Status(name=name, position=0, head=safe, lag=safe) for name in unbegun]
-    for name, reached, owner, until, updated_at, error in rows.values():
+    for name, reached, owner, until, updated_at, error, fence in rows.values():
         alive = until is not None and until >= now
         found.append(
             Status(
@@ -388,6 +389,7 @@ def status() -> list[Status]:
                 updated_at=updated_at,
                 error=error,
                 parked=parked.get(name, 0),
+                fence=fence,
             )
         )
     return sorted(found, key=lambda one: one.name)

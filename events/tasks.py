@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from celery import shared_task
 
-from events import seals, store
+from events import errors, requests, seals, store
+
+log = logging.getLogger(__name__)
 
 ROOM_AHEAD = 20_000_000
 COMMAND_DAYS = 90
+LONG_SECONDS = 12 * 3600  # what rebuilding or checking a very long log may take
 
 FORGET = """
 delete from events_command where id = any(array(
@@ -37,3 +42,20 @@ def forget_commands() -> int:
 def seal() -> int:
     """Seal what was appended since the last time; returns how many seals that took."""
     return seals.seal()
+
+
+# Delivered again when the worker dies: a rebuild goes on where it was, and a wish that was settled does nothing.
+@shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
+def rebuild(table: str, version: int) -> None:
+    """Carry out the wish of that version for a read table; what comes of it stands in its progress."""
+    try:
+        requests.do_rebuild(table, version)
+    except errors.EventsError as error:
+        log.warning("rebuild of %s: %s", table, error)
+
+
+@shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
+def verify_log(version: int) -> None:
+    """Check the whole log for the wish of that version; the result is an event."""
+    if requests.do_verification(version) is False:
+        log.error("the log is not what was written: see `manage.py verify_events`")

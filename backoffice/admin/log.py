@@ -6,8 +6,9 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import groupby
 from typing import Any, Final
 
 from django.contrib import admin
@@ -19,30 +20,16 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from backoffice import access, models
-from backoffice.admin import diffs, people, stamps, trail
+from backoffice.admin import causes, diffs, people, stamps, trail
 from backoffice.admin.resources import RESOURCES, Resource
 from backoffice.templatetags import look
-from events import head, store, types
+from events import errors, head, patience, search, store, types
 from events.types import RecordedEvent
 
 PAGE: Final = 50
-# Positions looked through for one page where no index helps (type, actor): then the page says how far it came.
-WINDOW: Final = 50_000
+TOGETHER: Final = 200
+PATIENCE: Final = 5.0  # seconds a statement of these pages may take
 PARAMETERS: Final = ("stream", "type", "actor", "correlation", "since", "until")
-
-# With a stream or a correlation an index finds the rows, whatever the distance; else the window bounds the work.
-FIND = f"""
-select {store.COLUMNS} from events_event
- where position <= %(upto)s and position > %(down)s
-   and (%(stream)s::text is null or stream = %(stream)s::text)
-   and (%(type)s::text is null or type = %(type)s::text)
-   and (%(actor)s::text is null or actor = %(actor)s::text)
-   and (%(correlation)s::uuid is null or correlation_id = %(correlation)s::uuid)
-   and (%(since)s::timestamptz is null or recorded_at >= %(since)s::timestamptz)
-   and (%(until)s::timestamptz is null or recorded_at < %(until)s::timestamptz)
-   and (%(categories)s::text[] is null or split_part(stream, '-', 1) = any(%(categories)s::text[]))
- order by position desc limit %(limit)s
-"""  # noqa: S608 - COLUMNS is a constant
 
 ONE = f"select {store.COLUMNS} from events_event where position = %s"  # noqa: S608
 
@@ -57,19 +44,10 @@ class Shown:
     icon: str
     kind: Any
     link: str | None
+    record: str | None
     data: dict[str, Any]
     name: str
     brief: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Events, newest first. `reached` is the position down to which the log was looked through; `end` whether that
-    was all of it."""
-
-    events: list[RecordedEvent]
-    reached: int
-    end: bool
 
 
 class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -106,67 +84,104 @@ def index(room: EventAdmin, request: HttpRequest) -> HttpResponse:
     asked, wrong = _asked(request.GET)
     before = request.GET.get("before", "")
     upto = int(before) - 1 if before.isdecimal() and len(before) < 19 else stamp.position
-    found = find(asked, upto=min(upto, stamp.position), limit=PAGE)
+    found, slow = _found(_wanted(asked), min(upto, stamp.position))
     context = {
         **room.admin_site.each_context(request),
         "title": _("Events"),
         "rows": all_shown(found.events, request.user),
         "asked": {name: request.GET.get(name, "") for name in PARAMETERS},
         "wrong": wrong,
+        "slow": slow,
         "is_asked": any(asked.values()),
         "is_first": not before,
         "before": None if found.end else found.reached + 1,
         "reached": found.reached,
         "stopped_short": not found.end and len(found.events) < PAGE,
-        "types": [kind.name for kind in types.event_types()],
+        "kinds": _kinds(),
+        "topics": " ".join(topics_of(request.user)),
+        "following": _following(asked, request.GET),
         "stamp": stamp,
         "opts": room.model._meta,
     }
     return TemplateResponse(request, "admin/backoffice/events.html", context)
 
 
+def _found(wanted: search.Wanted, upto: int) -> tuple[search.Found, bool]:
+    """What is found, and whether it took so long that nothing was."""
+    try:
+        with patience.at_most(PATIENCE):
+            return search.find(wanted, upto=upto, limit=PAGE), False
+    except errors.TookTooLong:
+        return search.Found(events=[], reached=0, end=True), True
+
+
+def _kinds() -> list[tuple[str, list[str]]]:
+    """Event types by the record they are about: (``user``, [``user.created``, …])."""
+    names = [kind.name for kind in types.event_types()]
+    return [(kind, list(group)) for kind, group in groupby(names, key=lambda name: name.partition(".")[0])]
+
+
+def _following(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
+    """The filters that the live feed holds new events against, as attributes."""
+    found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if asked.get(name)}
+    return found | ({"until": asked["until"].isoformat()} if asked.get("until") else {})
+
+
+def topics_of(staff: Any) -> list[str]:
+    """The live feeds of records that this person may follow."""
+    return [resource.topic for resource in RESOURCES.values() if access.may(staff, "view", resource.category)]
+
+
 def one(room: EventAdmin, request: HttpRequest, position: int) -> HttpResponse:
-    """One event in full, with what the same request did besides."""
+    """One event in full: what it changed, and all that the same request caused."""
     if not room.has_view_permission(request):
         raise PermissionDenied
-    rows = store.query(ONE, (position,)) if position <= head.safe() else []
+    safe = head.safe()
+    rows = store.query(ONE, (position,)) if position <= safe else []
     if not rows:
         raise Http404
     event = store.row_to_event(rows[0])
-    siblings: Sequence[RecordedEvent] = []
-    if event.correlation_id:
-        same = find({"correlation": event.correlation_id}, upto=head.safe(), limit=PAGE).events
-        siblings = [other for other in same if other.position != position]
     seen = all_shown([event], request.user)[0]
+    caused = causes.tree(event, upto=safe, limit=TOGETHER)
+    entry = _entry(event, request.user)
     context = {
         **room.admin_site.each_context(request),
         "title": _("Event %(position)d") % {"position": position},
         "row": seen,
         "event": event,
+        "entry": entry,
         "data": json.dumps(seen.data, ensure_ascii=False, indent=2),
-        "siblings": all_shown(siblings, request.user),
+        "caused": caused,
+        "conflict": event.key if event.category == "conflict" else None,
+        "neighbours": _neighbours(event),
         "opts": room.model._meta,
     }
     return TemplateResponse(request, "admin/backoffice/event.html", context)
 
 
-def find(asked: Mapping[str, Any], *, upto: int, limit: int, categories: Sequence[str] | None = None) -> Found:
-    """Events at or below `upto` that answer, newest first."""
-    indexed = asked.get("stream") or asked.get("correlation")
-    free = not any(asked.values()) and categories is None
-    down = 0 if indexed or free else max(0, upto - WINDOW)
-    parameters = {name: asked.get(name) or None for name in PARAMETERS}
-    more = {"upto": upto, "down": down, "limit": limit, "categories": list(categories) if categories else None}
-    events = [store.row_to_event(row) for row in store.query(FIND, parameters | more)]
-    full = len(events) == limit
-    reached = events[-1].position - 1 if full else down
-    return Found(events, reached, end=reached <= 0)
+def _entry(event: RecordedEvent, staff: Any) -> trail.Entry | None:
+    """What the event changed in its record, as this person may see it; None where there is no record to compare."""
+    if event.category not in RESOURCES or not access.may(staff, "view", event.category):
+        return None
+    try:
+        with patience.at_most(PATIENCE):
+            found = trail.entries(event.stream, event.version, staff, limit=1)
+    except (errors.TookTooLong, errors.InvalidEvent):
+        return None  # a record that cannot be folded is no reason not to show the event
+    return found[0] if found else None
+
+
+def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
+    """Positions of the versions before and after this one in its stream."""
+    around = store.read_stream(event.stream, max(0, event.version - 2), upto=event.version + 1)
+    by_version = {other.version: other.position for other in around}
+    return {"before": by_version.get(event.version - 1), "after": by_version.get(event.version + 1)}
 
 
 def latest(staff: Any, limit: int) -> list[Shown]:
     """The newest events about records this person may see, for the overview."""
-    categories = [category for category in RESOURCES if access.may(staff, "view", category)]
-    found = find({}, upto=head.safe(), limit=limit, categories=categories)
+    categories = tuple(category for category in RESOURCES if access.may(staff, "view", category))
+    found = search.find(search.Wanted(categories=categories), upto=head.safe(), limit=limit)
     return all_shown(found.events, staff)
 
 
@@ -180,9 +195,10 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
     resource = RESOURCES.get(event.category)
     data = access.redact(staff, event.category, event.data)
     verb, icon = trail.verb_of(event.type)
-    link = None
+    link = record = None
     if resource and access.may(staff, "view", event.category):
         link = reverse(resource.url("history"), args=[event.key])
+        record = reverse(resource.url("change"), args=[event.key])
     return Shown(
         event=event,
         actor=people.author(event),
@@ -190,6 +206,7 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
         icon=icon,
         kind=resource.singular if resource else event.category,
         link=link,
+        record=record,
         data=data,
         name=name,
         brief=_brief(resource, data),
@@ -234,12 +251,20 @@ def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     asked: dict[str, Any] = {}
     wrong = []
     for name in PARAMETERS:
-        text = query.get(name, "").strip()[:300]
+        text = query.get(name, "").replace("\0", "").strip()[:300]
         try:
             asked[name] = _PARSERS.get(name, str)(text) if text else None
         except ValueError:
             wrong.append(name)
     return asked, wrong
+
+
+def _wanted(asked: Mapping[str, Any]) -> search.Wanted:
+    """``user.*`` is every type that begins so."""
+    kind = asked.get("type") or ""
+    if kind.endswith(".*"):
+        return search.Wanted(**{**asked, "type": None, "kind": kind.removesuffix("*")})
+    return search.Wanted(**asked)
 
 
 def _instant(text: str) -> datetime:
@@ -251,4 +276,12 @@ def _instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-_PARSERS: Final[Mapping[str, Any]] = {"correlation": uuid.UUID, "since": _instant, "until": _instant}
+def _until(text: str) -> datetime:
+    """The end of what is meant: of a day, the day after."""
+    try:
+        return _instant(text) + timedelta(days=1 if parse_date(text) else 0)
+    except OverflowError:
+        raise ValueError(text) from None
+
+
+_PARSERS: Final[Mapping[str, Any]] = {"correlation": uuid.UUID, "since": _instant, "until": _until}

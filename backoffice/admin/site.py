@@ -50,7 +50,7 @@ def _sees(category: str) -> Callable[[Any], bool]:
     return lambda staff: access.may(staff, "view", category)
 
 
-_RECORDS, _RUNNING = gettext_lazy("Records"), gettext_lazy("Running")
+_RECORDS, _RUNNING, _SYSTEM = gettext_lazy("Records"), gettext_lazy("Running"), gettext_lazy("System")
 
 # Everything the side shows, in order; a room that is built later adds its line.
 NAVIGATION: list[Door] = [
@@ -97,20 +97,44 @@ NAVIGATION: list[Door] = [
         key="t",
     ),
     Door(
-        label=gettext_lazy("Events"),
-        url_name="admin:events_storedevent_changelist",
-        icon="events",
-        group=_RUNNING,
-        opens=_sees("event"),
-        key="e",
-    ),
-    Door(
         label=gettext_lazy("Staff"),
         url_name="admin:backoffice_staff_changelist",
         icon="staff",
         group=_RUNNING,
         opens=lambda staff: access.role_of(staff) == "admin",
         key="a",
+    ),
+    Door(
+        label=gettext_lazy("Events"),
+        url_name="admin:events_storedevent_changelist",
+        icon="events",
+        group=_SYSTEM,
+        opens=_sees("event"),
+        key="e",
+    ),
+    Door(
+        label=gettext_lazy("Subscriptions"),
+        url_name="admin:system_subscriptions",
+        icon="flow",
+        group=_SYSTEM,
+        opens=_sees("system"),
+        key="b",
+    ),
+    Door(
+        label=gettext_lazy("Log head"),
+        url_name="admin:system_head",
+        icon="head",
+        group=_SYSTEM,
+        opens=_sees("system"),
+        key="l",
+    ),
+    Door(
+        label=gettext_lazy("Rebuilds"),
+        url_name="admin:system_rebuilds",
+        icon="rebuild",
+        group=_SYSTEM,
+        opens=_sees("system"),
+        key="r",
     ),
 ]
 
@@ -122,8 +146,10 @@ class BackofficeSite(admin.AdminSite):
     enable_nav_sidebar = False
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
+        from backoffice.admin import system  # noqa: PLC0415 - it needs the apps to be ready
+
         own: list[URLResolver | URLPattern] = [path("search/", self.admin_view(self.search), name="search")]
-        return own + super().get_urls()
+        return own + system.urls(self) + super().get_urls()
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return super().each_context(request) | {

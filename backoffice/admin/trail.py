@@ -31,6 +31,11 @@ VERBS: Final = {
     "reactivated": (_("reactivated"), "restore"),
     "logged_out": (_("signed out"), "logout"),
     "session_revoked": (_("ended sessions"), "logout"),
+    "replayed": (_("replayed"), "play"),
+    "skipped": (_("gave up"), "skip"),
+    "requested": (_("asked for"), "rebuild"),
+    "cancelled": (_("stopped"), "close"),
+    "finished": (_("finished"), "check"),
 }
 
 TOGETHER = """

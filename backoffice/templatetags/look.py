@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from django import template
+from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
@@ -49,6 +50,13 @@ ICONS: Final = {
     "grip": '<path d="M9 6h.1M15 6h.1M9 12h.1M15 12h.1M9 18h.1M15 18h.1"/>',
     "compare": '<path d="M12 3v18M4 8h4M4 12h4M4 16h4M16 8h4M16 12h4M16 16h4"/>',
     "globe": '<circle cx="12" cy="12" r="8.5"/><path d="M3.5 12h17M12 3.500c5 5.5 5 11.5 0 17-5-5.5-5-11.5 0-17z"/>',
+    "flow": '<path d="M4 7h9a4 4 0 0 1 0 8H8M4 15h.1M8 11.500 4.500 15 8 18.500M17 7h3"/>',
+    "head": '<path d="M3 17h18M3 17V9h5v8M8 17v-5h5v5M17 4v9M14.500 10.500 17 13l2.500-2.500"/>',
+    "rebuild": '<path d="M19.500 9A8 8 0 0 0 5 8.500M4.500 4v4.500H9M4.500 15A8 8 0 0 0 19 15.500M19.500 20v-4.500H15"/>',
+    "pause": '<path d="M9 5.500v13M15 5.500v13"/>',
+    "play": '<path d="M8 5.500v13l10-6.500z"/>',
+    "skip": '<path d="M5 5.500v13l9-6.500zM18 5.500v13"/>',
+    "seal": '<path d="M12 3 5 6v5.500c0 4.3 2.9 7.6 7 9.5 4.1-1.9 7-5.2 7-9.500V6z"/><path d="M9 11h6v4.500H9zM10 11V9.500a2 2 0 0 1 4 0V11"/>',
     "more": '<path d="M5 12h.1M12 12h.1M19 12h.1"/>',
 }
 
@@ -111,6 +119,26 @@ def seconds(value: float | None) -> str:
     if whole < 3600:
         return _("%(m)d min %(s)02d s") % {"m": whole // 60, "s": whole % 60}
     return _("%(h)d h %(m)02d min") % {"h": whole // 3600, "m": whole % 3600 // 60}
+
+
+@register.filter
+def size(value: int | None) -> str:
+    """A number of bytes as people say it: 8.2 MB."""
+    return filesizeformat(value or 0)
+
+
+@register.filter
+def unlocalized(value: float) -> str:
+    """A number for attributes, which know no decimal comma and no spaces."""
+    return str(value)
+
+
+@register.filter
+def rate(value: float | None) -> str:
+    """So many a second."""
+    if value is None:
+        return "–"
+    return _("%(n)s a second") % {"n": number_format(round(value, 1 if value < 10 else 0), force_grouping=True)}
 
 
 QUESTION_TYPES: Final = {

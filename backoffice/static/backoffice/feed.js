@@ -4,6 +4,15 @@ import { ngettext } from "./words.js";
 
 const CALM_MS = 1500;
 
+/** The filters of the event browser, by their `data-` attributes: does an event that has just come answer them? */
+const MATCHES = {
+  stream: (event, stream) => event.stream === stream,
+  type: (event, type) => (type.endsWith(".*") ? event.event.startsWith(type.slice(0, -1)) : event.event === type),
+  actor: (event, actor) => event.actor === actor,
+  correlation: (event, id) => event.correlation_id === id,
+  until: (event, moment) => Date.parse(event.timestamp) < Date.parse(moment),
+};
+
 /** Pages that show what happens: the overview draws itself anew, the event browser and a history tell how much is new. */
 export function open(element) {
   const feed = new Feed(element);
@@ -19,7 +28,9 @@ class Feed {
     this.gentle = "gentle" in element.dataset;
     this.news = element.querySelector("[data-news]");
     this.button = element.querySelector("[data-news-show]");
-    this.topics = element.dataset.topic ? [element.dataset.topic] : ["users", "forms", "submissions", "settings"];
+    const { topic, topics } = element.dataset;
+    this.topics = topic ? [topic] : (topics ?? "users forms submissions settings").split(" ").filter(Boolean);
+    this.wanted = Object.entries(MATCHES).filter(([name]) => element.dataset[name]);
   }
 
   start() {
@@ -40,6 +51,7 @@ class Feed {
 
   #take(event) {
     if (this.element.dataset.history && event.stream !== this.element.dataset.history) return;
+    if (!this.wanted.every(([name, matches]) => matches(event, this.element.dataset[name]))) return;
     if (this.gentle) {
       this.#redraws.add("all");
       return;

@@ -19,6 +19,7 @@ const rooms = [
   ["[data-record]", () => import("./record.js")],
   ["[data-fields-editor]", () => import("./fields.js")],
   ["[data-conflict]", () => import("./conflict.js")],
+  ["[data-poll]", () => import("./system.js")],
   ["[data-waiting]", () => import("./waiting.js")],
 ];
 for (const [selector, load] of rooms) {

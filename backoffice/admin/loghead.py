@@ -1,0 +1,136 @@
+"""The log: how far it can be read and who holds it back, how large it is, how far it is sealed and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from django.contrib import messages
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from backoffice import phrases
+from backoffice.admin import people, watch
+from events import errors, head, layout, requests, seals, standing
+from events.head import Holder
+
+WIDTH: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """What a session that holds the head does, in words for who is no database administrator, and what helps."""
+
+    holder: Holder
+    does: str
+    helps: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The end of the log as a bar, in hundredths of its width: readable up to `head`, held from there on."""
+
+    head: float
+    held: float
+    marks: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The last seal, and how many events there are after it (`many`: more than were counted)."""
+
+    number: int
+    upto: int
+    hash: str
+    sealed_at: datetime | None
+    unsealed: int
+    many: bool
+
+
+@watch.page
+def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
+    safe, last, holders = head.safe(), head.last(), head.blame()
+    result, asked = requests.last_verification()
+    return watch.drawn(
+        site,
+        request,
+        "head",
+        {
+            "title": _("Log head"),
+            "head": safe,
+            "last": last,
+            "held": last - safe,
+            "holders": [sentence(holder) for holder in holders],
+            "picture": picture(safe, last, holders),
+            "layout": layout.layout(),
+            "epoch": head.epoch(),
+            "sealed": sealed(safe),
+            "verified": result,
+            "verified_by": people.author(result) if result else None,
+            "asked": asked,
+            "asked_by": people.author(asked) if asked else None,
+        },
+    )
+
+
+@watch.deed("verify")
+def verify(request: HttpRequest) -> HttpResponse:
+    """Have the whole log read again and checked."""
+    try:
+        requests.request_verification()
+    except errors.EventsError as error:
+        messages.error(request, phrases.in_one_line(error))
+    else:
+        messages.success(request, _("The log will be checked; the result appears here."))
+    return HttpResponseRedirect(reverse("admin:system_head"))
+
+
+# -- what is shown --------------------------------------------------------------------------------------------------
+
+
+def sentence(holder: Holder) -> Sentence:
+    if holder.gid is not None or holder.pid is None:
+        does = _("A prepared transaction: no program is connected to it, it waits to be committed or rolled back.")
+        helps = _("Find out who prepared it, then run: ROLLBACK PREPARED '%(gid)s'") % {"gid": holder.gid or "…"}
+        return Sentence(holder, does, helps)
+    end = _("End it: SELECT pg_terminate_backend(%(pid)d)") % {"pid": holder.pid}
+    if holder.waits_for:
+        listed = ", ".join(map(str, holder.waits_for))
+        does = ngettext(
+            "Waits for session %(list)s, which has locked what it needs.",
+            "Waits for the sessions %(list)s, which have locked what it needs.",
+            len(holder.waits_for),
+        )
+        return Sentence(holder, does % {"list": listed}, _("Look at the session it waits for first."))
+    if holder.state is None:
+        does = _("The database does not tell this login what it does.")
+        return Sentence(holder, does, _("Grant it pg_read_all_stats."))
+    if holder.state.startswith("idle"):
+        does = _("Has stored events and does nothing: its program is busy with something else, or hangs.")
+        return Sentence(holder, does, _("After 60 seconds the database ends it by itself.") + " " + end)
+    return Sentence(holder, _("Is storing events just now."), _("Usually over in a moment.") + " " + end)
+
+
+def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:
+    """The held part takes at most three quarters, so that there is always something before it."""
+    held = last - safe
+    span = max(round(held / 0.75), 100)
+    start = last - span
+
+    def place(position: int) -> float:
+        return round(max(0.0, min(1.0, (position - start) / span)) * WIDTH, 2)
+
+    marks = sorted({place(holder.floor) for holder in holders if holder.floor < last})
+    return Picture(place(safe), round(WIDTH - place(safe), 2), marks)
+
+
+def sealed(safe: int) -> Sealed:
+    found = seals.last()
+    number, upto, link = found if found is not None else (0, 0, b"")
+    after, many = standing.count_after(upto, safe)
+    return Sealed(number, upto, bytes(link).hex(), seals.sealed_at(number), after, many)

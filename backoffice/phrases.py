@@ -39,6 +39,8 @@ SENTENCES: Final = frozenset(
         gettext_noop("Somebody else changed the same fields since this record was opened."),
         gettext_noop("This command id was already used for a different command."),
         gettext_noop("The database cannot be reached; nothing was stored."),
+        gettext_noop("The task queue does not answer; nothing was started. Ask again when it is back."),
+        gettext_noop("There is no such subscription."),
         gettext_noop("A text holds a NUL character, which PostgreSQL cannot store."),
     }
 )
@@ -54,6 +56,18 @@ PATTERNS: Final = (
     (r"Two fields share the id (?P<id>.+)\.", gettext_noop("Two fields share the id %(id)s.")),
     (r"Field (?P<id>.+) needs a type\.", gettext_noop("Field %(id)s needs a type.")),
     (r"The label of field (?P<id>.+) must be text\.", gettext_noop("The label of field %(id)s must be text.")),
+    (
+        r"(?P<table>\w+) is being rebuilt by (?P<owner>.+)\.",
+        gettext_noop("%(table)s is being rebuilt by %(owner)s."),
+    ),
+    (
+        r"No rebuild of (?P<table>\w+) can be stopped now\.",
+        gettext_noop("No rebuild of %(table)s can be stopped now."),
+    ),
+    (
+        r"The rebuild of (?P<table>\w+) cannot be stopped just now; try again\.",
+        gettext_noop("The rebuild of %(table)s cannot be stopped just now; try again."),
+    ),
     (r"This record is at version (?P<version>\d+)\.", gettext_noop("This record is at version %(version)s.")),
 )
 

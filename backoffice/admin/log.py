@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -220,14 +221,23 @@ def names_of(events: Sequence[Any], staff: Any) -> dict[str, str]:
     for event in events:
         keys.setdefault(event.category, set()).add(event.key)
     names = {f"setting-{key}": key for key in keys.get("setting", ())}
-    for user in models.User.objects.filter(pk__in=keys.get("user", ())):
+    for user in models.User.objects.filter(pk__in=_uuids(keys.get("user", ()))):
         names[f"user-{user.pk}"] = people.user_label(user, staff)
-    for form in models.Form.objects.filter(pk__in=keys.get("form", ())).only("title"):
+    for form in models.Form.objects.filter(pk__in=_uuids(keys.get("form", ()))).only("title"):
         names[f"form-{form.pk}"] = form.title
-    answered = models.Submission.objects.filter(pk__in=keys.get("submission", ()))
+    answered = models.Submission.objects.filter(pk__in=_uuids(keys.get("submission", ())))
     for pk, title in answered.values_list("pk", "form__title"):
         names[f"submission-{pk}"] = title or ""
     return names
+
+
+def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:
+    """The keys that can be those of a record; the log may hold others."""
+    found = []
+    for key in keys:
+        with contextlib.suppress(ValueError):
+            found.append(uuid.UUID(key))
+    return found
 
 
 _NOT_TOLD: Final = frozenset({"created_at", "deleted_at", "started_at", "user_id", "form_id", "last_login"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from django.contrib import messages
@@ -14,9 +13,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from backoffice import phrases
+from backoffice import operating, phrases
 from backoffice.admin import people, watch
-from events import errors, head, layout, requests, seals, standing
+from events import errors, head, layout, requests
 from events.head import Holder
 
 WIDTH: Final = 100.0
@@ -40,18 +39,6 @@ class Picture:
     marks: Sequence[float]
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """The last seal, and how many events there are after it (`many`: more than were counted)."""
-
-    number: int
-    upto: int
-    hash: str
-    sealed_at: datetime | None
-    unsealed: int
-    many: bool
-
-
 @watch.page
 def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
     safe, last, holders = head.safe(), head.last(), head.blame()
@@ -69,7 +56,7 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
             "picture": picture(safe, last, holders),
             "layout": layout.layout(),
             "epoch": head.epoch(),
-            "sealed": sealed(safe),
+            "sealed": operating.sealed(safe),
             "verified": result,
             "verified_by": people.author(result) if result else None,
             "asked": asked,
@@ -112,7 +99,7 @@ def sentence(holder: Holder) -> Sentence:
         return Sentence(holder, does, _("Grant it pg_read_all_stats."))
     if holder.state.startswith("idle"):
         does = _("Has stored events and does nothing: its program is busy with something else, or hangs.")
-        return Sentence(holder, does, _("After 60 seconds the database ends it by itself.") + " " + end)
+        return Sentence(holder, does, _("Sessions of this application are ended after 60 seconds.") + " " + end)
     return Sentence(holder, _("Is storing events just now."), _("Usually over in a moment.") + " " + end)
 
 
@@ -127,10 +114,3 @@ def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:
 
     marks = sorted({place(holder.floor) for holder in holders if holder.floor < last})
     return Picture(place(safe), round(WIDTH - place(safe), 2), marks)
-
-
-def sealed(safe: int) -> Sealed:
-    found = seals.last()
-    number, upto, link = found if found is not None else (0, 0, b"")
-    after, many = standing.count_after(upto, safe)
-    return Sealed(number, upto, bytes(link).hex(), seals.sealed_at(number), after, many)

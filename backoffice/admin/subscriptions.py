@@ -16,17 +16,17 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from backoffice import access, pace, phrases
+from backoffice import access, operating, phrases
 from backoffice.admin import log, trail, watch
 from backoffice.admin.resources import RESOURCES
-from events import checkpoints, context, errors, head, parking, standing, store, types
+from backoffice.operating import Moving
+from events import checkpoints, context, errors, head, parking, store, types
 from events.parking import Parked
 from events.standing import Standing
 from events.types import RecordedEvent
 
 PAGE: Final = 50
 TRAIL: Final = 20
-REPLAY_SECONDS: Final = 10.0  # that a click may take; what is left waits for the next
 MAX_REASON: Final = 200
 
 # state -> in a word, and how it looks
@@ -42,10 +42,17 @@ STATES: Final[Mapping[str, tuple[Promise, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A checkpoint as it is shown. `pace` is None while it was not seen for long enough."""
+    """A checkpoint in words."""
 
-    standing: Standing
-    pace: float | None
+    moving: Moving
+
+    @property
+    def standing(self) -> Standing:
+        return self.moving.standing
+
+    @property
+    def pace(self) -> float | None:
+        return self.moving.pace
 
     @property
     def word(self) -> Promise:
@@ -62,11 +69,16 @@ class Row:
     @property
     def host(self) -> str:
         """``host:pid:part`` -> the host."""
-        return (self.standing.status.owner or "").rsplit(":", 2)[0]
+        return self._owner[0]
 
     @property
     def pid(self) -> str:
-        return (self.standing.status.owner or "::").rsplit(":", 2)[1]
+        return self._owner[1]
+
+    @property
+    def _owner(self) -> tuple[str, str]:
+        name, _colon, rest = (self.standing.status.owner or "").partition(":")
+        return name, rest.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +190,13 @@ def replay(request: HttpRequest, name: str) -> HttpResponse:
         raise Http404
     chosen = request.POST.getlist("stream")
     every = request.POST.get("which") == "all"
-    streams = [each.stream for each in parking.parked(name)] if every else chosen
+    streams = operating.parked_streams(name) if every else chosen
     if not streams:
         messages.warning(request, _("Choose a stream first."))
         return HttpResponseRedirect(back)
     with context.acting(reason=_reason(request) or None):
         try:
-            outcomes = parking.replay_each(name, streams, seconds=REPLAY_SECONDS)
+            outcomes = parking.replay_each(name, streams, seconds=operating.REPLAY_SECONDS)
         except errors.EventsError as error:
             messages.error(request, phrases.in_one_line(error))
             return HttpResponseRedirect(back)
@@ -242,10 +254,7 @@ def _parked_url(name: str, stream: str) -> str:
 
 
 def rows(subscription: str | None = None) -> list[Row]:
-    """Checkpoints as they stand, with their pace."""
-    found = standing.standings(subscription)
-    known = pace.observed({one.status.name: one.status.position for one in found})
-    return [Row(one, known.get(one.status.name)) for one in found]
+    return [Row(one) for one in operating.moving(subscription)]
 
 
 def _held() -> head.Holder | None:

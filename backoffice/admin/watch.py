@@ -71,8 +71,9 @@ def slow(site: AdminSite, request: HttpRequest) -> HttpResponse:
 
 def drawn(site: AdminSite, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
     """A page with a part that changes: ``<name>.html`` around ``<name>_part.html``."""
+    as_of = timezone.localtime()
     shared = {
-        "as_of": timezone.now(),
+        "as_of": as_of,
         "poll_ms": POLL_MS,
         "may": {action: access.may(request.user, action, "system") for action in ACTIONS},
         "may_see_events": access.may(request.user, "view", "event"),
@@ -81,6 +82,7 @@ def drawn(site: AdminSite, request: HttpRequest, name: str, context: dict[str, A
     if request.GET.get("fragment"):
         response = TemplateResponse(request, f"admin/backoffice/system/{name}_part.html", shared | context)
         response["Cache-Control"] = "no-store"
+        response["X-As-Of"] = f"{as_of:%H:%M:%S}"
         return response
     whole = {**site.each_context(request), **shared, **context, "part": f"admin/backoffice/system/{name}_part.html"}
     return TemplateResponse(request, f"admin/backoffice/system/{name}.html", whole)

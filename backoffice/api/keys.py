@@ -25,6 +25,7 @@ SCOPES: Final = (
     *(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write", "*")),
     "events:read",
     "ingest:write",
+    *(f"system:{action}" for action in ("read", "write", "*")),
 )
 
 

@@ -46,6 +46,13 @@ def require_events(request: Request) -> None:
         raise problems.forbidden("event.view")
 
 
+def require_system(request: Request, action: str) -> None:
+    """May the caller do `action` (view, replay, skip, rebuild, verify) to the running system?"""
+    require_scope(request, "system:read" if action == "view" else "system:write")
+    if not access.may(request.user, action, "system"):
+        raise problems.forbidden(f"system.{action}")
+
+
 def require_stream(request: Request, category: str) -> None:
     """May the caller read streams of this category? A category without records of its own is part of the log."""
     if category not in RESOURCES:

@@ -25,7 +25,9 @@ STREAM = re.compile(r"[a-z][a-z0-9_]*-[^\0]{1,200}")
 
 AFTER = openapi.query("after", "Only events after this one.", {"type": "integer", "minimum": 0, "default": 0})
 LIMITED = openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT})
-CONSISTENT = openapi.query("consistent", "Read the truth, never a cache.", {"type": "string", "enum": ["1"]})
+CONSISTENT = openapi.query(
+    "consistent", "Everything that was written before is in the answer.", {"type": "string", "enum": ["1"]}
+)
 STREAM_NAME = openapi.in_path("stream", "A record's stream, such as `user-<id>` or `setting-<name>`.")
 
 

@@ -9,7 +9,7 @@ from django.urls.resolvers import URLPattern
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice.api import commands, conflicts, docs, ingest, problems, resources, streams, sync, views
+from backoffice.api import commands, conflicts, docs, ingest, problems, resources, streams, sync, system, views
 
 
 class Nothing(views.View):
@@ -51,5 +51,14 @@ urlpatterns: list[URLPattern] = [
     path("v1/events/", streams.Events.as_view(), name="api-events"),
     path("v1/streams/<str:stream>/", streams.Stream.as_view(), name="api-stream"),
     path("v1/streams/<str:stream>/state/", streams.State.as_view(), name="api-state"),
+    path("v1/system/subscriptions/", system.Subscriptions.as_view(), name="api-subscriptions"),
+    path("v1/system/subscriptions/<str:name>/parked/", system.ParkedStreams.as_view(), name="api-parked"),
+    path("v1/system/subscriptions/<str:name>/replay/", system.Replay.as_view(), name="api-replay"),
+    path("v1/system/subscriptions/<str:name>/skip/", system.Skip.as_view(), name="api-skip"),
+    path("v1/system/head/", system.Head.as_view(), name="api-head"),
+    path("v1/system/head/verify/", system.Verify.as_view(), name="api-verify"),
+    path("v1/system/rebuilds/", system.Rebuilds.as_view(), name="api-rebuilds"),
+    path("v1/system/rebuilds/<str:table>/start/", system.Rebuild.as_view(), name="api-rebuild"),
+    path("v1/system/rebuilds/<str:table>/cancel/", system.CancelRebuild.as_view(), name="api-cancel-rebuild"),
     path("<path:rest>", Nothing.as_view()),
 ]

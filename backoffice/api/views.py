@@ -14,9 +14,10 @@ from rest_framework.views import APIView
 
 from backoffice import models
 from backoffice.api import openapi, problems, throttles
-from events import context
+from events import context, head, subscriptions
 
 MAX_POSITION: Final = 2**63 - 1
+CONSISTENT_SECONDS: Final = 5.0
 
 
 class View(APIView):
@@ -25,6 +26,9 @@ class View(APIView):
     schema = openapi.Described()
     throttle_classes = [throttles.PerPrincipal]
     operations: ClassVar[Mapping[str, openapi.Operation]] = {}
+    # Subscriptions that keep what this view reads. Read tables kept inline need none: they are written in the command's
+    # own transaction, so whoever has the answer to a command reads it everywhere.
+    fed_by: ClassVar[tuple[str, ...]] = ()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with contextlib.ExitStack() as self.acting:
@@ -40,6 +44,19 @@ class View(APIView):
             self.acting.enter_context(context.acting(actor=f"key:{key.prefix}", actor_name=key.name))
         if any("\0" in value for values in request.query_params.lists() for value in [values[0], *values[1]]):
             raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
+        self._be_consistent(request)
+
+    def _be_consistent(self, request: Request) -> None:
+        """With ``consistent=1``, wait until everything given out so far is in what this view reads: 504 when it is not
+        within `CONSISTENT_SECONDS`.
+        """
+        wanted = request.query_params.get("consistent")
+        if wanted not in (None, "1"):
+            raise problems.malformed("consistent takes 1.", "invalid_parameter", parameter="consistent")
+        if wanted and self.fed_by:
+            reached = head.last()
+            for name in self.fed_by:
+                subscriptions.wait_for(name, reached, CONSISTENT_SECONDS)
 
 
 def only(request: Request, allowed: Collection[str]) -> None:

@@ -135,10 +135,10 @@ def unlocalized(value: float) -> str:
 
 @register.filter
 def rate(value: float | None) -> str:
-    """So many a second."""
+    """So many a second: 1,200, or 3.2, or 0."""
     if value is None:
         return "–"
-    return _("%(n)s a second") % {"n": number_format(round(value, 1 if value < 10 else 0), force_grouping=True)}
+    return str(number_format(round(value, 1) if 0 < value < 10 else round(value), force_grouping=True))
 
 
 QUESTION_TYPES: Final = {

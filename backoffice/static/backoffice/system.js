@@ -18,7 +18,7 @@ class Poll {
     this.body = element.querySelector("[data-poll-body]");
     this.says = element.querySelector("[data-poll-says]");
     this.words = element.querySelector("[data-poll-words]");
-    this.fresh = new Date();
+    this.fresh = this.words.dataset.pollWords; // the server's words for its own time
   }
 
   start() {
@@ -40,10 +40,10 @@ class Poll {
   async #look() {
     this.#pause();
     try {
-      const { page } = await fetchDocument(this.#address());
+      const { page, headers } = await fetchDocument(this.#address());
       this.#draw(page.body);
       this.#failures = 0;
-      this.fresh = new Date();
+      this.fresh = headers.get("X-As-Of");
     } catch {
       this.#failures += 1;
     }
@@ -58,7 +58,7 @@ class Poll {
   }
 
   #say() {
-    const time = this.fresh.toLocaleTimeString(document.documentElement.lang);
+    const time = this.fresh;
     this.says.dataset.state = this.#failures ? "stale" : "live";
     this.words.textContent = this.#failures
       ? _("not fresh: no answer since %(time)s", { time })

@@ -1,0 +1,400 @@
+"""The pages of who keeps it running: what they tell, what can be done on them, and by whom."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from backoffice import access
+from backoffice.admin import loghead, watch
+from backoffice.domain.users import UserUpdated
+from events import checkpoints, head, parking, requests, store, subscriptions
+from events.subscriptions import Subscription
+from events.types import new_id
+from tests import make
+from tests.backoffice import callers
+from tests.events import following
+
+pytestmark = pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
+
+LOG = "admin:events_storedevent_changelist"
+
+
+def signed_in(role: str) -> Client:
+    client = Client()
+    client.force_login(callers.staff(role))
+    return client
+
+
+class Mailer:
+    """A subscription that cannot handle some streams until the cause is mended."""
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        self.wanted = Subscription(
+            name=f"mailer-{uuid.uuid4().hex[:8]}", handle=self.handle, start=head.safe(), poll=0.05
+        )
+
+    def handle(self, events: Any) -> None:
+        for event in events:
+            if event.stream in self.bad:
+                raise ValueError(f"no mail to {event.stream}")
+
+    def park(self, events: int = 1) -> str:
+        """Have one more stream parked, with so many events."""
+        stream = f"user-{make.user(email=f'{new_id()}@hidden.example.org')}"
+        for _ in range(events - 1):
+            store.append(stream, [UserUpdated(last_name="L")])
+        self.bad.add(stream)
+        following.catch_up(self.wanted)
+        return stream
+
+
+@pytest.fixture
+def mailer() -> Iterator[Mailer]:
+    made = Mailer()
+    subscriptions.register(made.wanted)
+    yield made
+    del checkpoints._registered[made.wanted.name]
+
+
+@pytest.fixture
+def other() -> Iterator[psycopg.Connection]:
+    """A second session, in transactions."""
+    known = {"host", "port", "user", "password", "dbname"}
+    parameters = {name: value for name, value in connection.get_connection_params().items() if name in known}
+    with psycopg.connect(**parameters, application_name="nightly import") as session:
+        yield session
+        session.rollback()
+
+
+def at(name: str, *args: Any) -> str:
+    return reverse(f"admin:system_{name}", args=args)
+
+
+def parked_at(mailer: Mailer, stream: str) -> str:
+    return f"{at('parked', mailer.wanted.name)}?stream={stream}"
+
+
+def text_of(response: Any) -> str:
+    assert response.status_code == 200
+    return str(response.content.decode())
+
+
+# -- who may --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", callers.ROLES)
+def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, mailer: Mailer) -> None:
+    stream, name, client = mailer.park(2), mailer.wanted.name, signed_in(role)
+    pages = [at("subscriptions"), at("subscription", name), parked_at(mailer, stream), at("head"), at("rebuilds")]
+    wanted = 200 if access.role_may(role, "view", "system") else 403
+    assert [client.get(page).status_code for page in pages] == [wanted] * len(pages)
+    assert [client.get(f"{page.partition('?')[0]}?fragment=1&stream={stream}").status_code for page in pages] == [
+        wanted
+    ] * len(pages)
+    (before,) = parking.parked(name)
+    verified, asked = store.version_of(requests.VERIFICATION), store.version_of("rebuild-users")
+    deeds = [
+        ("replay", at("replay", name), {"stream": stream}),
+        ("skip", at("skip", name), {"stream": stream, "position": before.position, "reason": "x"}),
+        ("verify", at("verify"), {}),
+        ("rebuild", at("rebuild", "users"), {}),
+        ("rebuild", at("cancel", "users"), {}),
+    ]
+    for action, address, form in deeds:
+        may = access.role_may(role, action, "system")
+        assert client.post(address, form).status_code == (302 if may else 403), address
+        assert client.get(address).status_code == (405 if may else 403), address
+    done = {action for action in ("replay", "skip") if access.role_may(role, action, "system")}
+    after = parking.parked(name)[0]
+    assert after.attempts == (0 if "skip" in done else before.attempts + ("replay" in done))
+    assert after.waiting == (0 if "skip" in done else 1)
+    assert store.version_of(requests.VERIFICATION) == verified + access.role_may(role, "verify", "system")
+    assert store.version_of("rebuild-users") == asked + 2 * access.role_may(role, "rebuild", "system")
+    shown = {door["door"].url_name for group in client.get("/admin/").context["doors"] for door in group["doors"]}
+    assert ("admin:system_head" in shown) == access.role_may(role, "view", "system")
+
+
+def test_nobody_comes_in_without_signing_in() -> None:
+    for page in ("subscriptions", "head", "rebuilds"):
+        assert "/login/" in Client().get(at(page))["Location"]
+
+
+def test_errors_quote_data_and_are_not_for_those_from_whom_something_is_hidden(
+    mailer: Mailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = mailer.park()
+    store.query(
+        "update events_checkpoint set error = 'no mail to all' where name = %s returning 1", (mailer.wanted.name,)
+    )
+    pages = [at("subscriptions"), at("subscription", mailer.wanted.name), parked_at(mailer, stream)]
+    manager = signed_in("manager")
+    assert all("no mail to" in text_of(manager.get(page)) for page in pages)
+    assert "hidden.example.org" in text_of(manager.get(pages[-1]))
+    monkeypatch.setattr(access, "HIDDEN", {"manager": {"user": frozenset({"email"})}})
+    for page in pages:
+        seen = text_of(manager.get(page))
+        assert "no mail to" not in seen
+        assert "Errors quote data that your role does not see." in seen
+        assert "hidden.example.org" not in seen
+
+
+# -- subscriptions --------------------------------------------------------------------------------------------------
+
+
+def test_a_subscription_is_told_with_what_it_has_left_since_when_and_who_runs_it(mailer: Mailer) -> None:
+    subscriptions.acquire(mailer.wanted, "elsewhere:77:abc")
+    following.grow(3)
+    client = signed_in("manager")
+    page = client.get(at("subscriptions"))
+    row = next(row for row in page.context["rows"] if row.standing.subscription == mailer.wanted.name)
+    assert (row.standing.behind, row.standing.state, row.host, row.pid) == (3, "running", "elsewhere", "77")
+    assert row.standing.seconds is not None
+    assert "run by process 77 on elsewhere" in text_of(page)
+    subscriptions.release(mailer.wanted, "elsewhere:77:abc")
+    following.catch_up(mailer.wanted)
+    fresh = client.get(at("subscriptions"), {"fragment": "1"})
+    row = next(row for row in fresh.context["rows"] if row.standing.subscription == mailer.wanted.name)
+    assert (row.standing.behind, row.standing.seconds) == (0, None)
+    assert fresh["X-As-Of"]
+    assert "<html" not in text_of(fresh)
+    assert f'data-part="{mailer.wanted.name}"' in text_of(fresh)
+
+
+def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(mailer: Mailer) -> None:
+    stream, name = mailer.park(3), mailer.wanted.name
+    person = callers.staff("manager")
+    client = Client()
+    client.force_login(person)
+    page = text_of(client.get(parked_at(mailer, stream)))
+    for part in (f"no mail to {stream}", "in handle", "user.created", "Waiting behind it", "1 attempt"):
+        assert part in page, part
+    again = client.post(at("replay", name), {"stream": stream}, follow=True)
+    assert "1 stream failed again." in text_of(again)
+    assert parking.parked(name)[0].attempts == 2
+    mailer.bad.clear()
+    done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
+    assert "1 stream flows again." in text_of(done)
+    assert parking.parked(name) == []
+    deeds = store.read_stream(f"subscription-{name}")
+    assert {(deed.type, deed.actor, deed.reason) for deed in deeds} == {
+        ("subscription.replayed", f"staff:{person.pk}", "Address mended")
+    }
+    assert "Address mended" in text_of(client.get(at("subscription", name)))
+    assert client.get(parked_at(mailer, stream))["Location"] == at("subscription", name)
+
+
+def test_an_event_is_given_up_only_with_a_reason_and_the_rest_waits(mailer: Mailer) -> None:
+    stream, name, admin = mailer.park(2), mailer.wanted.name, signed_in("admin")
+    position = parking.parked(name)[0].position
+    form = {"stream": stream, "position": position}
+    refused = admin.post(at("skip", name), form | {"reason": " "}, follow=True)
+    assert "Say why this event is given up." in text_of(refused)
+    assert parking.parked(name)[0].position == position
+    done = text_of(admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True))
+    assert f"Event {position} is given up" in done
+    assert "Nothing stands in the way any more" in done
+    twice = admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True)
+    assert "Somebody else was quicker" in text_of(twice)
+    (deed,) = store.read_stream(f"subscription-{name}")
+    assert (deed.type, deed.reason) == ("subscription.skipped", "A test account")
+
+
+def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: Mailer) -> None:
+    streams, name, client = [mailer.park() for _ in range(3)], mailer.wanted.name, signed_in("manager")
+    assert "Choose a stream first." in text_of(client.post(at("replay", name), follow=True))
+    mailer.bad = {streams[0]}
+    chosen = client.post(at("replay", name), {"stream": streams[1:2], "which": "chosen"}, follow=True)
+    assert "1 stream flows again." in text_of(chosen)
+    every = text_of(client.post(at("replay", name), {"which": "all"}, follow=True))
+    assert "1 stream flows again." in every
+    assert "1 stream failed again." in every
+    assert [one.stream for one in parking.parked(name)] == streams[:1]
+
+
+def test_what_no_release_knows_is_shown_and_cannot_be_replayed(mailer: Mailer) -> None:
+    admin = signed_in("admin")
+    store.query("insert into events_parked (subscription, stream, position) values ('gone', 'user-1', 1) returning 1")
+    store.query("insert into events_checkpoint (name, epoch) select 'gone', epoch from events_epoch returning 1")
+    assert "No subscription of this release has this name" in text_of(admin.get(at("subscription", "gone")))
+    for address in (at("replay", "gone"), at("skip", "gone")):
+        assert admin.post(address, {"stream": "user-1", "position": "1", "reason": "x"}).status_code == 404
+    for address in (at("subscription", "never"), f"{at('parked', 'never')}?stream=x", at("parked", mailer.wanted.name)):
+        assert admin.get(address).status_code == 404
+
+
+# -- the head -------------------------------------------------------------------------------------------------------
+
+
+def test_who_holds_the_head_is_told_in_words_and_without_the_values_they_wrote(other: psycopg.Connection) -> None:
+    client = signed_in("manager")
+    assert "Everything that was written can be read" in text_of(client.get(at("head")))
+    other.execute(
+        f"""select o_position from events_append_one('user-{new_id()}', null, 'user.updated', 1::smallint,
+            '{{"first_name": "Very secret"}}', '{new_id()}', 'system', null, null, null, '{{}}')"""
+    )
+    page = client.get(at("head"))
+    shown = text_of(page)
+    assert "nightly import" in shown
+    assert "Has stored events and does nothing" in shown
+    assert "1 position is given out and cannot be read yet" in shown
+    assert "events_append_one(…" in shown
+    assert "secret" not in shown
+    assert page.context["picture"].held > 0
+    store.append(f"user-{new_id()}", [UserUpdated(plan="free")])
+    assert client.get(at("head")).context["held"] == 2
+    other.rollback()
+    assert client.get(at("head")).context["held"] == 0
+
+
+def test_each_way_to_hold_the_head_has_its_words() -> None:
+    known = {"floor": 1, "user": "u", "address": None, "since": None, "query": None, "seconds": 3.0}
+    said = [
+        loghead.sentence(head.Holder(**known, pid=pid, application="a", state=state, gid=gid, waits_for=waits))
+        for pid, state, gid, waits in [
+            (None, None, "import-1", []),
+            (7, "active", None, [8, 9]),
+            (7, None, None, []),
+            (7, "idle in transaction", None, []),
+            (7, "active", None, []),
+        ]
+    ]
+    assert len({one.does for one in said}) == len(said)
+    assert "ROLLBACK PREPARED 'import-1'" in said[0].helps
+    assert "8, 9" in said[1].does
+
+
+def test_a_page_that_would_take_too_long_says_so(other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PATIENCE", 0.2)
+    client = signed_in("manager")
+    other.execute("lock table events_checkpoint in access exclusive mode")
+    slow = client.get(at("subscriptions"))
+    assert slow.status_code == 503
+    assert "would have taken too long" in slow.content.decode()
+    other.rollback()
+    assert client.get(at("subscriptions")).status_code == 200
+
+
+# -- rebuilds -------------------------------------------------------------------------------------------------------
+
+
+def test_a_rebuild_is_asked_for_and_taken_back_on_the_page() -> None:
+    admin = signed_in("admin")
+    asked = text_of(admin.post(at("rebuild", "users"), {"how": "fresh"}, follow=True))
+    assert "A worker will rebuild users." in asked
+    assert "Waits for a worker" in asked
+    assert "The rebuild of users was stopped." in text_of(admin.post(at("cancel", "users"), follow=True))
+    refused = text_of(admin.post(at("cancel", "users"), follow=True))
+    assert "No rebuild of users can be stopped now." in refused
+    assert admin.post(at("rebuild", "nothing")).status_code == 404
+    wish = store.read_stream("rebuild-users")[-2]
+    assert (wish.type, wish.data["fresh"]) == ("rebuild.requested", True)
+
+
+def test_an_interrupted_rebuild_and_one_that_gives_no_sign_are_told_apart() -> None:
+    admin = signed_in("admin")
+    store.query(
+        """insert into events_rebuild (name, phase, position, target, pid, backend_start, updated_at)
+           select name, 'building', 30, 120, pid, backend_start, now() - age from (values
+             ('forms', interval '0', pg_backend_pid()), ('users', interval '5 minutes', pg_backend_pid()),
+             ('settings', interval '0', null)) w(name, age, session)
+           left join pg_stat_activity on pid = session returning 1"""
+    )
+    try:
+        states = {one.table.name: (one.table.state, one.done) for one in admin.get(at("rebuilds")).context["tables"]}
+        page = text_of(admin.get(at("rebuilds")))
+    finally:
+        store.execute("delete from events_rebuild")
+    assert (states["forms"], states["users"]) == (("running", 25), ("silent", 25))
+    assert states["settings"] == ("interrupted", 25)
+    for word in ("Take over", "Go on", "Start anew", "Reading the log", "Its builder is gone"):
+        assert word in page, word
+
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def story() -> dict[str, Any]:
+    """A user with two versions, whose emails some role must not see."""
+    key = make.user(email="before@hidden.example.org", first_name="Ada")
+    make.update(key, email="after@hidden.example.org", first_name="Augusta")
+    created, updated = store.read_stream(f"user-{key}")
+    return {"key": key, "created": created, "updated": updated}
+
+
+def test_an_event_tells_what_it_changed_and_leads_on(story: dict[str, Any]) -> None:
+    manager = signed_in("manager")
+    page = text_of(manager.get(reverse("admin:events_storedevent_change", args=[story["updated"].position])))
+    for part in ("<del>Ada</del>", "<ins>Augusta</ins>", "<del>before@", "<ins>after@"):
+        assert part in page, part
+    for view in ("change", "history"):
+        assert reverse(f"admin:backoffice_user_{view}", args=[story["key"]]) in page
+    assert reverse("admin:events_storedevent_change", args=[story["created"].position]) in page
+
+
+@pytest.mark.parametrize("address", ["list", "event", "first", "request"])
+def test_hidden_fields_are_in_no_part_of_the_log(
+    story: dict[str, Any], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dpo, event = signed_in("dpo"), story["updated"]
+    where = {
+        "list": reverse(LOG) + f"?stream={event.stream}",
+        "event": reverse("admin:events_storedevent_change", args=[event.position]),
+        "first": reverse("admin:events_storedevent_change", args=[story["created"].position]),
+        "request": reverse(LOG) + f"?correlation={event.correlation_id}",
+    }[address]
+    assert "hidden.example.org" in text_of(dpo.get(where))
+    monkeypatch.setattr(access, "HIDDEN", {"dpo": {"user": frozenset({"email"})}})
+    seen = text_of(dpo.get(where))
+    assert "hidden.example.org" not in seen
+    assert "Augusta" in seen or address in {"first", "request"}
+
+
+def test_all_that_a_request_caused_is_a_tree() -> None:
+    client, person = Client(), callers.staff("agent")
+    client.force_login(person)
+    request = uuid.uuid4()
+    for number in range(2):
+        body = {"email": callers.email(), "last_name": str(number)}
+        message = {"id": str(new_id()), "type": "user.create", "key": str(new_id()), "data": body}
+        sent = callers.Caller(callers.staff("manager")).post("commands/", message, X_Request_ID=str(request))
+        assert sent.status_code == 200
+        last = sent.json()["position"]
+    page = signed_in("manager").get(reverse("admin:events_storedevent_change", args=[last]))
+    tree = page.context["caused"]
+    assert (tree.count, tree.more, tree.nearby) == (2, False, False)
+    assert [len(command.children) for command in tree.roots] == [1, 1]
+    assert [child.here for command in tree.roots for child in command.children] == [False, True]
+    assert "Everything this request caused" in text_of(page)
+
+
+def test_the_live_feed_is_held_against_the_filters_and_days_are_whole(story: dict[str, Any]) -> None:
+    manager, event = signed_in("manager"), story["updated"]
+    day = f"{event.recorded_at:%Y-%m-%d}"
+    page = manager.get(reverse(LOG), {"type": "user.*", "since": day, "until": day, "stream": event.stream})
+    assert [row.event.position for row in page.context["rows"]] == [event.position, story["created"].position]
+    shown = text_of(page)
+    assert 'data-type="user.*"' in shown
+    assert f'data-stream="{event.stream}"' in shown
+    assert 'data-topics="users forms submissions settings"' in shown
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_every_page_is_drawn_in_both_languages(language: str, mailer: Mailer, story: dict[str, Any]) -> None:
+    client, stream = signed_in("admin"), mailer.park(2)
+    client.cookies["django_language"] = language
+    event = reverse("admin:events_storedevent_change", args=[story["updated"].position])
+    pages = [at("subscriptions"), at("subscription", mailer.wanted.name), parked_at(mailer, stream), at("head")]
+    for page in [*pages, at("rebuilds"), event, reverse(LOG)]:
+        shown = text_of(client.get(page))
+        assert f'<html lang="{language}"' in shown
+        assert ("Abonnements" in shown) == (language == "fr")

@@ -1,0 +1,190 @@
+"""Keeping it running through the API: the same as on the pages, by the same rights, and by the scopes of a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from backoffice import access
+from backoffice.api import problems, resources, shapes, views
+from backoffice.domain.users import UserUpdated
+from events import checkpoints, errors, head, parking, requests, store, subscriptions
+from events.types import new_id
+from tests import make
+from tests.backoffice import callers
+from tests.backoffice.callers import problem, program
+from tests.backoffice.test_admin_system import Mailer, mailer  # noqa: F401 - the same subscription
+from tests.events import following
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+READS = ("system/subscriptions/", "system/subscriptions/{name}/parked/", "system/head/", "system/rebuilds/")
+
+
+@pytest.fixture
+def stream(mailer: Mailer) -> str:  # noqa: F811
+    return mailer.park(2)
+
+
+def deeds(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        ("replay", f"system/subscriptions/{name}/replay/", {"streams": [stream]}),
+        ("skip", f"system/subscriptions/{name}/skip/", {"stream": stream, "position": 1, "reason": "x"}),
+        ("verify", "system/head/verify/", {}),
+        ("rebuild", "system/rebuilds/users/start/", {}),
+        ("rebuild", "system/rebuilds/users/cancel/", {}),
+    ]
+
+
+@pytest.mark.parametrize("role", callers.ROLES)
+def test_reading_and_doing_are_for_those_whose_role_allows_it(
+    role: str,
+    mailer: Mailer,  # noqa: F811
+    stream: str,
+) -> None:
+    caller, name = callers.signed_in(role), mailer.wanted.name
+    for path in READS:
+        response = caller.get(path.format(name=name))
+        if access.role_may(role, "view", "system"):
+            assert response.status_code == 200, response.content
+        else:
+            assert problem(response, 403, "forbidden")["missing"] == "system.view"
+    before = parking.parked(name), store.version_of("rebuild-users"), store.version_of(requests.VERIFICATION)
+    for action, path, body in deeds(name, stream):
+        response = caller.post(path, body)
+        if access.role_may(role, action, "system"):
+            assert response.status_code in {200, 404}, response.content  # 404: nothing parked at position 1
+        else:
+            assert problem(response, 403, "forbidden")["missing"] == f"system.{action}"
+    if not any(access.role_may(role, action, "system") for action, _, _ in deeds(name, stream)):
+        after = parking.parked(name), store.version_of("rebuild-users"), store.version_of(requests.VERIFICATION)
+        assert after == before
+
+
+def test_a_key_needs_the_scope_and_its_owner_the_right(mailer: Mailer, stream: str) -> None:  # noqa: F811
+    name = mailer.wanted.name
+    for path in READS:
+        assert program("system:read").get(path.format(name=name)).status_code == 200
+        problem(program("events:read", "users:*").get(path.format(name=name)), 403, "missing_scope")
+    for _, path, body in deeds(name, stream):
+        problem(program("system:read", role="admin").post(path, body), 403, "missing_scope")
+        problem(program("*", role="viewer").post(path, body), 403, "forbidden")
+    mended = program("system:write")
+    mailer.bad.clear()
+    answer = mended.post(f"system/subscriptions/{name}/replay/", {"reason": "mended"}).json()
+    assert answer == {"results": [{"stream": stream, "handled": 2, "left": 0, "error": None}]}
+    assert {event.actor.partition(":")[0] for event in store.read_stream(f"subscription-{name}")} == {"key"}
+
+
+def test_what_is_read_has_the_shape_that_is_described(mailer: Mailer, stream: str) -> None:  # noqa: F811
+    caller, name = callers.signed_in("admin"), mailer.wanted.name
+    following.grow(2)
+    shaped = {
+        "system/subscriptions/": shapes.Checkpoints,
+        f"system/subscriptions/{name}/parked/": shapes.ParkedStreams,
+        "system/head/": shapes.LogHead,
+        "system/rebuilds/": shapes.Rebuilds,
+    }
+    for path, shape in shaped.items():
+        shapes.checked(shape, caller.get(path).json())
+    found = caller.get("system/subscriptions/").json()
+    mine = next(one for one in found["items"] if one["name"] == name)
+    assert (mine["behind"], mine["parked"], mine["state"]) == (2, 1, "running" if mine["owner"] else "stopped")
+    (aside,) = caller.get(f"system/subscriptions/{name}/parked/").json()["items"]
+    assert (aside["stream"], aside["waiting"], aside["attempts"], aside["event"]) == (stream, 1, 1, "user.created")
+    assert "no mail to" in aside["error"]
+    assert "in handle" in aside["traceback"]
+    problem(caller.get("system/subscriptions/nobody/parked/"), 404, "unknown_subscription")
+    problem(caller.get("system/head/?deep=1"), 400, "unknown_parameter")
+
+
+def test_errors_are_not_for_callers_from_whom_something_is_hidden(
+    mailer: Mailer,  # noqa: F811
+    stream: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, manager = mailer.wanted.name, callers.signed_in("manager")
+    monkeypatch.setattr(access, "HIDDEN", {"manager": {"submission": frozenset({"answers"})}})
+    for response in (
+        manager.get(f"system/subscriptions/{name}/parked/"),
+        manager.post(f"system/subscriptions/{name}/replay/", {"streams": [stream]}),
+    ):
+        assert response.status_code == 200
+        assert b"no mail to" not in response.content
+    assert parking.parked(name)[0].attempts == 2
+
+
+def test_giving_up_needs_a_reason_and_happens_once(mailer: Mailer, stream: str) -> None:  # noqa: F811
+    name, admin = mailer.wanted.name, callers.signed_in("admin")
+    path, position = f"system/subscriptions/{name}/skip/", parking.parked(name)[0].position
+    body = {"stream": stream, "position": position}
+    for reason in ({}, {"reason": ""}, {"reason": "x" * 201}):
+        assert "reason" in problem(admin.post(path, body | reason), 422, "invalid")["errors"]
+    (left,) = admin.post(path, body | {"reason": "A test account"}).json()["items"]
+    assert (left["waiting"], left["error"], left["position"] > position) == (0, None, True)
+    problem(admin.post(path, body | {"reason": "A test account"}), 404, "not_parked")
+    problem(admin.post(f"system/subscriptions/{name}/replay/", {"streams": ["user-1"]}), 404, "not_parked")
+
+
+def test_a_rebuild_is_asked_for_and_taken_back() -> None:
+    admin = callers.signed_in("admin")
+    asked = admin.post("system/rebuilds/users/start/", {"fresh": True, "reason": "moved columns"}).json()
+    assert (asked["table"], asked["state"]) == ("users", "waits")
+    assert store.read_stream("rebuild-users")[-1].reason == "moved columns"
+    assert admin.post("system/rebuilds/users/cancel/", {}).json()["state"] != "waits"
+    problem(admin.post("system/rebuilds/users/cancel/", {}), 409, "rebuild_refused")
+    problem(admin.post("system/rebuilds/nothing/start/", {}), 404, "not_found")
+    since = admin.post("system/head/verify/", {}).json()["checking"]
+    assert since is not None
+
+
+# -- reading what was written ---------------------------------------------------------------------------------------
+
+
+def test_consistent_reads_show_what_was_just_written_everywhere() -> None:
+    """Every read table is kept in the command's own transaction, so no read has anything to wait for."""
+    manager, key = callers.signed_in("manager"), new_id()
+    sent = manager.command("user.create", key, {"email": callers.email(), "first_name": "Ada"}).json()
+    stream = f"user-{key}"
+    assert manager.get(f"users/{key}/?consistent=1").json()["version"] == sent["version"]
+    assert str(key) in {one["id"] for one in manager.get("users/?consistent=1&limit=100").json()["items"]}
+    assert manager.get(f"streams/{stream}/?consistent=1").json()["version"] == sent["version"]
+    assert manager.get(f"streams/{stream}/state/?consistent=1").json()["state"]["first_name"] == "Ada"
+    after = sent["position"] - 1
+    assert manager.get(f"events/?after={after}&consistent=1").json()["items"][0]["stream"] == stream
+    for path in ("users/", f"users/{key}/", f"streams/{stream}/", "events/"):
+        found = problem(manager.get(f"{path}?consistent=yes"), 400, "invalid_parameter")
+        assert found["parameter"] == "consistent"
+
+
+@pytest.fixture
+def fed() -> Iterator[subscriptions.Subscription]:
+    wanted = following.subscription(handle=lambda events: None)
+    subscriptions.register(wanted)
+    yield wanted
+    del checkpoints._registered[wanted.name]
+
+
+def test_a_read_that_a_subscription_feeds_waits_until_it_has_come_so_far(
+    fed: subscriptions.Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = callers.signed_in("manager")
+    monkeypatch.setattr(resources.UserList, "fed_by", (fed.name,))
+    subscriptions.acquire(fed, "a")
+    reached = store.append(f"user-{make.user()}", [UserUpdated(plan="premium")]).position
+    assert manager.get("users/").status_code == 200  # nobody waits who did not ask to
+    monkeypatch.setattr(views, "CONSISTENT_SECONDS", 0.05)
+    problem(manager.get("users/?consistent=1"), 504, "wait_timeout")
+    monkeypatch.setattr(views, "CONSISTENT_SECONDS", 30.0)
+    waiting = make.Thread(lambda: manager.get("users/?consistent=1").status_code)
+    following.catch_up(fed)
+    assert waiting.result() == 200
+    assert subscriptions.position(fed) >= reached == head.last()
+
+
+def test_what_took_too_long_is_a_problem_with_a_time_to_come_back() -> None:
+    found = problems.described(errors.TookTooLong())
+    assert found is not None
+    assert (found.status_code, found.problem, found.headers["Retry-After"]) == (503, "took_too_long", "5")

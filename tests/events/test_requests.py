@@ -1,0 +1,162 @@
+"""Long work that is asked for: once, by somebody, done by a real worker, stopped by whoever may."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from django.db import connection
+
+from backoffice import celery_app, operating
+from events import context, errors, rebuild, requests, seals, store, tasks
+from tests import make
+from tests.events.test_rebuild import own_log, template  # noqa: F401 - a log of its own, as there
+from tests.make import Thread
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def worker() -> Iterator[None]:
+    with start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        yield
+
+
+def until(done: threading.Event, seconds: float = 30) -> None:
+    assert done.wait(seconds)
+
+
+def state(table: str) -> str:
+    return next(one.state for one in operating.read_tables() if one.name == table)
+
+
+def names(stream: str) -> list[tuple[str, str]]:
+    return [(event.type, event.actor) for event in store.read_stream(stream)]
+
+
+@pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
+def test_a_wish_is_carried_out_by_a_worker_and_says_who_asked(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = make.user(first_name="Ada")
+    store.execute("update users set first_name = 'Damaged'")
+    done = threading.Event()
+    for name in ("do_rebuild", "do_verification"):
+        real = getattr(requests, name)
+        monkeypatch.setattr(requests, name, lambda *a, real=real: (real(*a), done.set())[0])
+    with context.acting(actor="staff:7"):
+        requests.request_rebuild("users")
+    until(done)
+    assert store.query("select first_name from users where id = %s", (person,)) == [("Ada",)]
+    assert state("users") == "idle"
+    assert names("rebuild-users") == [("rebuild.requested", "staff:7")]
+    done.clear()
+    seals.seal()
+    with context.acting(actor="staff:8"):
+        requests.request_verification()
+    until(done)
+    result, asked = requests.last_verification()
+    assert asked is None
+    assert result is not None
+    assert (result.data["ok"], result.data["total"], result.actor) == (True, 0, "staff:8")
+    assert result.data["events"] >= 1
+
+
+def test_a_wish_waits_for_a_worker_and_can_be_taken_back(own_log: None) -> None:  # noqa: F811
+    make.user()
+    wish = requests.request_rebuild("users")
+    assert state("users") == "waits"
+    requests.cancel_rebuild("users")
+    assert state("users") == "idle"
+    assert requests.do_rebuild("users", wish.version) is None
+    assert rebuild.progress()[-1].phase == "none"
+    with pytest.raises(errors.RebuildRefused):
+        requests.cancel_rebuild("users")
+    with pytest.raises(errors.RebuildRefused):
+        requests.request_rebuild("nothing")
+
+
+def test_only_the_last_wish_counts_and_a_task_delivered_twice_does_it_once_over() -> None:
+    make.user()
+    first, second = requests.request_rebuild("users"), requests.request_rebuild("users", fresh=True)
+    assert requests.do_rebuild("users", first.version) is None
+    done = requests.do_rebuild("users", second.version)
+    assert done is not None
+    assert done.phase == "done"
+    tasks.rebuild("users", second.version)  # harmless: the table is what the log says, once more
+    assert state("users") == "idle"
+
+
+def test_one_that_runs_is_not_disturbed_but_stops_when_told_and_goes_on_from_there() -> None:
+    for _ in range(30):
+        make.user()
+    built, told = threading.Event(), threading.Event()
+
+    def pause(now: rebuild.Progress) -> None:
+        if now.events == 20:
+            built.set()
+            told.wait(30)
+
+    builder = Thread(lambda: rebuild.rebuild("users", batch=10, report=pause))
+    until(built)
+    assert state("users") == "running"
+    with pytest.raises(errors.RebuildRefused):
+        requests.request_rebuild("users")
+    requests.cancel_rebuild("users")
+    told.set()
+    with pytest.raises(errors.LeaseLost):
+        builder.result()
+    assert state("users") == "interrupted"
+    now = requests.progress_of("users")
+    assert (now.error, now.running, now.events) == ("cancelled", False, 20)
+    assert requests.do_rebuild("users", requests.request_rebuild("users").version).events == 30  # not 50
+    assert len(store.query("select 1 from users")) == 30
+    assert (
+        names("rebuild-users")
+        == [
+            ("rebuild.requested", "system"),
+            ("rebuild.cancelled", "system"),
+            ("rebuild.requested", "system"),
+        ][1:]
+    )
+
+
+def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    make.user()
+    monkeypatch.setattr(rebuild, "CANCEL_LOCK_TIMEOUT", "50ms")
+    inside = threading.Event()
+    real = rebuild._Builder.project
+
+    def slow(self: rebuild._Builder, events: list) -> None:
+        inside.set()
+        store.query("select pg_sleep(60)")
+        real(self, events)
+
+    monkeypatch.setattr(rebuild._Builder, "project", slow)
+    builder = Thread(lambda: rebuild.rebuild("users"))
+    until(inside)
+    while not store.query(
+        "select 1 from pg_stat_activity where query like 'select pg_sleep(60)%%' and state = 'active'"
+    ):
+        pass
+    requests.cancel_rebuild("users")
+    with pytest.raises(errors.EventsError):
+        builder.result()
+    assert state("users") == "interrupted"
+    assert connection.ensure_connection() is None
+
+
+def test_a_queue_that_is_away_is_said_and_the_wish_can_be_repeated(settings: object) -> None:
+    with celery_app.connection_for_write() as line:
+        assert line
+    conf, url = celery_app.conf, celery_app.conf.broker_write_url
+    conf.broker_write_url = "redis://127.0.0.1:1/0"
+    celery_app.pool.force_close_all()
+    celery_app.__dict__.pop("amqp", None)
+    try:
+        with pytest.raises(requests.QueueAway):
+            requests.request_rebuild("users")
+    finally:
+        conf.broker_write_url = url
+        celery_app.__dict__.pop("amqp", None)
+    assert state("users") == "waits"

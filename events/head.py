@@ -112,6 +112,15 @@ def safe() -> int:
     return value
 
 
+NEWEST_SQL = "select position from events_event order by position desc limit 1"
+
+
+def newest() -> int:
+    """The position of the last event that is committed, readable or held back; 0 in an empty log."""
+    found = store.query(NEWEST_SQL)
+    return found[0][0] if found else 0
+
+
 def epoch() -> str:
     """Which history positions belong to. The database draws a new one where positions that were seen may be issued
     again: after a crash, a restore, a promotion (`events/sql/current_epoch.function.sql`).

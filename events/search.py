@@ -65,18 +65,23 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Events, newest first. `reached` is the position down to which the log was looked through (the next page begins
-    there); `end` whether that was all of it.
+    there); `end` whether that was all of it; positions up to `archived` are in files, and not looked through.
     """
 
     events: list[RecordedEvent]
     reached: int
     end: bool
+    archived: int = 0
+
+
+ARCHIVED = "select coalesce(max(high) - 1, 0) from events_archive where gone_at is not null"
 
 
 def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
     """The newest `limit` events at or below the position `upto` that answer."""
     asked = wanted.asked()
-    down = _bisected(wanted.since - SLACK, upto)[0] if wanted.since else 0
+    archived = store.query(ARCHIVED)[0][0]
+    down = max(archived, _bisected(wanted.since - SLACK, upto)[0] if wanted.since else 0)
     top = _bisected(wanted.until + SLACK, upto)[1] if wanted.until else upto
     if wanted.stream:
         rows, reached = _in_stream(asked, down, top, limit), down
@@ -87,7 +92,7 @@ def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
     events = [store.row_to_event(row) for row in rows]
     if len(events) == limit:
         reached = events[-1].position - 1
-    return Found(events=events, reached=reached, end=reached <= down)
+    return Found(events=events, reached=reached, end=reached <= down, archived=archived)
 
 
 def _planned(statement: str, values: Mapping[str, Any]) -> list[Any]:

@@ -97,6 +97,7 @@ def index(room: EventAdmin, request: HttpRequest) -> HttpResponse:
         "is_first": not before,
         "before": None if found.end else found.reached + 1,
         "reached": found.reached,
+        "archived": found.archived if found.end else 0,
         "stopped_short": not found.end and len(found.events) < PAGE,
         "kinds": _kinds(),
         "topics": " ".join(topics_of(request.user)),
@@ -167,14 +168,17 @@ def _entry(event: RecordedEvent, staff: Any) -> trail.Entry | None:
     try:
         with patience.at_most(PATIENCE):
             found = trail.entries(event.stream, event.version, staff, limit=1)
-    except (errors.TookTooLong, errors.InvalidEvent):
+    except (errors.TookTooLong, errors.InvalidEvent, errors.Archived):
         return None  # a record that cannot be folded is no reason not to show the event
     return found[0] if found else None
 
 
 def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
     """Positions of the versions before and after this one in its stream."""
-    around = store.read_stream(event.stream, max(0, event.version - 2), upto=event.version + 1)
+    try:
+        around = store.read_stream(event.stream, max(0, event.version - 2), upto=event.version + 1)
+    except errors.Archived:
+        return {}
     by_version = {other.version: other.position for other in around}
     return {"before": by_version.get(event.version - 1), "after": by_version.get(event.version + 1)}
 

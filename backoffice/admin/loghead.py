@@ -51,9 +51,9 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
             "title": _("Log head"),
             "head": safe,
             "last": last,
-            "held": last - safe,
+            "held": last - safe if holders else 0,  # without a holder they were rolled back
             "holders": [sentence(holder) for holder in holders],
-            "picture": picture(safe, last, holders),
+            "picture": picture(safe, last if holders else safe, holders),
             "layout": layout.layout(),
             "epoch": head.epoch(),
             "sealed": operating.sealed(safe),

@@ -47,14 +47,14 @@ class View(APIView):
         self._be_consistent(request)
 
     def _be_consistent(self, request: Request) -> None:
-        """With ``consistent=1``, wait until everything given out so far is in what this view reads: 504 when it is not
+        """With ``consistent=1``, wait until everything committed so far is in what this view reads: 504 when it is not
         within `CONSISTENT_SECONDS`.
         """
         wanted = request.query_params.get("consistent")
         if wanted not in (None, "1"):
             raise problems.malformed("consistent takes 1.", "invalid_parameter", parameter="consistent")
         if wanted and self.fed_by:
-            reached = head.last()
+            reached = head.newest()
             for name in self.fed_by:
                 subscriptions.wait_for(name, reached, CONSISTENT_SECONDS)
 

@@ -265,6 +265,8 @@ def every_page(page: Any) -> list[str]:
     for category, key in keys.items():
         pages += [f"{root}/{category}/"]
         pages += [f"{root}/{category}/{key}/{view}/" for view in ("change", "history", "delete", "history/1")]
+    system = ("subscriptions", "subscriptions/relay", "head", "rebuilds")
+    pages += [f"/admin/system/{name}/" for name in system]
     return [*pages, f"{root}/user/{owner}/compare/", f"{root}/user/{owner}/history/1/restore/"]
 
 

@@ -35,8 +35,8 @@ def picture(tmp_path: Path) -> Callable[[Any, str], None]:
 
 
 @pytest.fixture
-def lived_in(stack: live.Stack) -> tuple[str, str]:
-    """Sample data; a user with a past and a form with submissions."""
+def lived_in(stack: live.Stack) -> tuple[str, str, int]:
+    """Sample data; a user with a past, a form with submissions, and the event that changed that user last."""
     stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "120", "--submissions", "1500")
     ((user,),) = stack.query(
@@ -44,13 +44,14 @@ def lived_in(stack: live.Stack) -> tuple[str, str]:
         " order by version desc, created_at desc limit 1"
     )
     ((form,),) = stack.query("select form_id::text from submissions group by 1 order by count(*) desc limit 1")
-    return user, form
+    ((event,),) = stack.query("select max(position) from events_event where stream = %s", f"user-{user}")
+    return user, form, event
 
 
 def test_pictures_of_list_record_history_and_two_browsers(
-    new_page: Callable[..., Any], picture: Callable[[Any, str], None], lived_in: tuple[str, str]
+    new_page: Callable[..., Any], picture: Callable[[Any, str], None], lived_in: tuple[str, str, int]
 ) -> None:
-    user, form = lived_in
+    user, form, event = lived_in
     place = f"/admin/backoffice/user/{user}"
     for theme in ("light", "dark"):
         page = new_page(role="manager", at="", viewport=DESK, color_scheme=theme)
@@ -60,6 +61,8 @@ def test_pictures_of_list_record_history_and_two_browsers(
             ("record", f"{place}/change/"),
             ("history", f"{place}/history/"),
             ("form", f"/admin/backoffice/form/{form}/change/"),
+            ("event", f"/admin/events/storedevent/{event}/"),
+            ("subscriptions", "/admin/system/subscriptions/"),
         ):
             page.goto(address)
             picture(page, f"{name}-{theme}")

@@ -1,0 +1,61 @@
+"""The operators' pages in a real browser: numbers that keep themselves fresh, say so, and disturb nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from events.types import new_id
+from tests import live
+from tests.browser.test_admin import command, expect, live_now, new_user
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+OPEN_APPEND = """
+select o_position
+  from events_append_one(%s, null, 'user.updated', 1::smallint, '{}', %s, 'system', null, null, null, '{}')
+"""
+
+
+def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_gone(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    page = new_page(role="admin")
+    page.keyboard.press("g")
+    page.keyboard.press("l")
+    page.wait_for_url("**/system/head/")
+    holders, fresh = page.locator("[data-part=holders]"), page.locator("[data-poll-says]")
+    expect(holders).to_contain_text("Nobody")
+    expect(fresh).to_have_attribute("data-state", "live")
+    button = page.get_by_role("button", name="Check the whole log")
+    button.focus()
+    with psycopg.connect(stack.database_url, application_name="nightly import") as session:
+        session.execute(OPEN_APPEND, (f"user-{new_id()}", new_id()))
+        expect(holders).to_contain_text("nightly import")
+        expect(holders).to_contain_text("Has stored events and does nothing")
+        session.rollback()
+    expect(holders).to_contain_text("Nobody")
+    expect(button).to_be_focused()
+    stack.kill_web()
+    expect(fresh).to_have_attribute("data-state", "stale")
+    expect(fresh).to_contain_text("not fresh")
+    stack.heal()
+    expect(fresh).to_have_attribute("data-state", "live", timeout=30_000)
+
+
+def test_the_log_announces_only_what_its_filters_ask_for(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    page, other = new_page(role="manager"), new_page(role="agent")
+    mine, others = new_user(page), new_user(page)
+    page.goto(f"/admin/events/storedevent/?stream=user-{mine}&type=user.*")
+    live_now(page)
+    for key in (others, mine):
+        command(other, "user.update", key, {"first_name": "Augusta"})
+    button = page.locator("[data-news-show]")
+    expect(button).to_have_text("1 new: show")
+    button.click()
+    expect(page.locator("table.records tbody tr")).to_have_count(2)
+    page.locator("table.records tbody tr a.main-link").first.click()
+    expect(page.locator(".lines")).to_contain_text("Augusta")

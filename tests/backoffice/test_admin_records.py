@@ -390,6 +390,7 @@ def test_a_question_the_list_does_not_understand_is_said_and_left_out(admin: Cli
     assert response.request["QUERY_STRING"] == "q=ada"
 
 
+@pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
 def test_a_list_page_is_stamped_before_its_rows_are_read(admin: Client) -> None:
     make.user()
     stamp = admin.get(url("changelist")).context["stamp"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from backoffice.domain.users import UserCreated, UserUpdated
+from backoffice.domain.users import UserRestored, UserUpdated
 from events import context, errors, head, patience, search, store
 from events.search import Wanted
 from events.types import RecordedEvent, new_id
@@ -38,11 +38,7 @@ def story(transactional_db: None) -> tuple[int, list[RecordedEvent]]:
     rng, start = random.Random(7), head.safe()
     streams = [f"user-{new_id()}" for _ in range(6)]
     for number in range(240):
-        event = (
-            UserCreated(email="a@example.org", created_at=datetime.now())
-            if number % 7 == 0
-            else UserUpdated(plan="free")
-        )
+        event = UserRestored() if number % 7 == 0 else UserUpdated(plan="free")
         with context.acting(actor=f"staff:{rng.randint(1, 4)}", correlation_id=uuid.UUID(int=rng.randint(1, 60))):
             store.append(rng.choice(streams), [event])
     return start, store.read_all(start, 1000, upto=head.safe())

@@ -12,8 +12,9 @@
     8  append     last but one: positions are drawn late, so the log's head is held back as briefly as can be
     9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
 
-All of it is one transaction. It is tried again only for what PostgreSQL calls temporary (serialization failure,
-deadlock) and for losing the race to create a stream or an answer.
+All of it is one transaction of two round trips (`events.wire`): steps 2 to 4 look, 7 to 9 write and commit. It is tried
+again only for what PostgreSQL calls temporary (serialization failure, deadlock) and for losing the race to create a
+stream or an answer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -32,7 +33,7 @@ import psycopg
 from django.db import DatabaseError, connection, transaction
 
 from events import aggregate as aggregates
-from events import context, errors, projections, reconcile, signals, snapshots, store, types
+from events import context, errors, projections, reconcile, signals, snapshots, store, types, wire
 from events.aggregate import Aggregate, Decision
 from events.types import Command, CommandData, Event, NewEvent
 
@@ -100,12 +101,13 @@ def dispatch(command: Command, seen: Any = None) -> Result:
         return _with_retries(partial(_dispatch_once, command, seen))
 
 
-def _dispatch_once(command: Command, seen: Any) -> Result:
+def _dispatch_once(command: Command, seen: Any) -> Callable[[], Result]:
+    """The steps, all but sent: what is returned knows the result once the transaction has ended."""
     record = aggregates.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
     begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
     if begun.result is not None:
-        return _recalled(command, stream, begun.fingerprint, begun.result)
+        return partial(_recalled, command, stream, begun.fingerprint, begun.result)
     state = _loaded(record, stream, begun)
     data, notes = _reconciled(command, record, stream, state, begun.version, seen)  # 5
     decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
@@ -114,10 +116,9 @@ def _dispatch_once(command: Command, seen: Any) -> Result:
     projections.project(new)  # 7
     placed = _appended(new, {stream: begun.version})  # 8
     _remember([answer])  # 9
-    result = _result(command, stream, answer, placed)
-    if snapshots.due(record, begun.version, result.version):
-        snapshots.save(record, stream, result.version, record.fold(decided, state))
-    return result
+    if snapshots.due(record, begun.version, answer.version):
+        snapshots.save(record, stream, answer.version, record.fold(decided, state))
+    return lambda: _result(command, stream, answer, placed())
 
 
 def recalled(command: Command) -> Result | None:
@@ -156,7 +157,7 @@ class _Work(msgspec.Struct):
     new: list[NewEvent] = []
 
 
-def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
+def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
     works = [_Work(command, _stream_of(command)) for command in commands]
     now: datetime = store.query("select now()")[0][0]
     before = dict(store.query(LOCK_MANY, (sorted({work.stream for work in works}),)))  # 2
@@ -172,8 +173,8 @@ def _dispatch_set(commands: Sequence[Command]) -> list[Result]:
     projections.project(new)  # 7, in the order given: a form may belong to a user made just before
     placed = _appended(new, before)  # 8
     _remember([work.answer for work in fresh if work.answer is not None])  # 9
-    return [
-        _result(work.command, work.stream, work.answer, placed)
+    return lambda: [
+        _result(work.command, work.stream, work.answer, placed())
         if work.answer is not None
         else _recalled(work.command, work.stream, *known[work.command.id])
         for work in works
@@ -234,10 +235,13 @@ def _numbered(stream: str, version: int, events: Iterable[Event], now: datetime)
     ]
 
 
-def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> dict[tuple[str, int], int]:
-    """Step 8: store the events; returns (stream, version) -> position. Those who listen are told after the commit."""
+Placed = dict[tuple[str, int], int]  # (stream, version) -> position
+
+
+def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> Callable[[], Placed]:
+    """Step 8: store the events. Where they went is known, and those who listen are told, after the commit."""
     if not new:
-        return {}
+        return dict
     by_stream: dict[str, list[NewEvent]] = {}
     for event in new:
         by_stream.setdefault(event.stream, []).append(event)
@@ -250,13 +254,21 @@ def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> dict[tuple[str
         )
         for stream, events in by_stream.items()
     ]
-    placed: dict[tuple[str, int], int] = {}
-    for appended in store.append_many(appends):
-        first = appended.version - len(appended.positions) + 1
-        placed |= {(appended.stream, first + offset): position for offset, position in enumerate(appended.positions)}
-    tell = partial(signals.events_recorded.send_robust, sender=None, events=list(new), position=max(placed.values()))
-    transaction.on_commit(tell, robust=True)
+    placed = cache(partial(_placed, store.append_later(appends)))
+    transaction.on_commit(partial(_tell, new, placed), robust=True)
     return placed
+
+
+def _placed(appended: Callable[[], list[store.Appended]]) -> Placed:
+    placed: Placed = {}
+    for stream in appended():
+        first = stream.version - len(stream.positions) + 1
+        placed |= {(stream.stream, first + offset): position for offset, position in enumerate(stream.positions)}
+    return placed
+
+
+def _tell(new: Sequence[NewEvent], placed: Callable[[], Placed]) -> None:
+    signals.events_recorded.send_robust(sender=None, events=list(new), position=max(placed().values()))
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -281,7 +293,7 @@ def _answer(command: Command, version: int, new: Sequence[NewEvent], notes: tupl
     )
 
 
-def _result(command: Command, stream: str, answer: _Answer, placed: dict[tuple[str, int], int]) -> Result:
+def _result(command: Command, stream: str, answer: _Answer, placed: Placed) -> Result:
     refs = tuple(EventRef(name, version, placed[stream, version]) for name, version in answer.events)
     return Result(
         id=command.id,
@@ -326,15 +338,16 @@ def _recalled(command: Command, stream: str, known: bytes | None, result: str) -
 # -- trying again ---------------------------------------------------------------------------------------------------
 
 
-def _with_retries(once: Callable[[], T]) -> T:
-    """Run `once` in a transaction, again when it lost a race that a fresh look can settle. Inside somebody else's
-    transaction there is no fresh look, so there it is tried once.
+def _with_retries(once: Callable[[], Callable[[], T]]) -> T:
+    """Run `once` in a transaction, again when it lost a race that a fresh look can settle, and then what it returned.
+    Inside somebody else's transaction there is no fresh look, so there it is tried once.
     """
     nested = connection.in_atomic_block
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with transaction.atomic():
-                return once()
+            with wire.transaction():
+                finish = once()
+            return finish()
         except (psycopg.Error, DatabaseError, errors.WrongExpectedVersion) as error:
             if nested or attempt == ATTEMPTS or not _temporary(error):
                 raise

@@ -26,7 +26,6 @@ select version, state::text from events_snapshot
 SAVE = """
 insert into events_snapshot (stream, version, state_version, state) values (%s, %s, %s, %s::jsonb)
 on conflict (stream, version) do update set state_version = excluded.state_version, state = excluded.state
-returning version
 """
 
 PRUNE = """
@@ -56,7 +55,7 @@ def decode(aggregate: Aggregate, text: str) -> Any:
 def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
     """Keep the state of `stream` at `version`."""
     dumped = msgspec.json.encode(aggregate.dump(state)).decode()
-    store.query(SAVE, (stream, version, aggregate.state_version, dumped))
+    store.execute(SAVE, (stream, version, aggregate.state_version, dumped))
 
 
 def due(aggregate: Aggregate, before: int, after: int) -> bool:

@@ -8,17 +8,16 @@ lowest published floor (`head.safe`), so what they have read past is complete fo
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 import orjson
-import psycopg
 from django.db import connection, transaction
 
-from events import bell, context, errors, types
+from events import bell, context, errors, types, wire
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -27,6 +26,8 @@ EXISTS: Final = -1
 
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 10_000
+
+query, execute, explain = wire.query, wire.execute, wire.explain
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,13 @@ def append(
 
 def append_many(appends: Sequence[Append]) -> list[Appended]:
     """Append to several streams, all or nothing. A stream may occur once. Results are in the order given."""
+    return append_later(appends)()
+
+
+def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
+    """`append_many` for who has no use yet for what comes of it: inside `wire.transaction` it travels with the rest of
+    the transaction, and the results are there to be called for afterwards. Refusals come with it.
+    """
     entries = [entry for wanted in appends for entry in _entries(wanted)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
@@ -81,22 +89,30 @@ def append_many(appends: Sequence[Append]) -> list[Appended]:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
-    rows = query(*_statement(entries, streams=len(appends)))
-    placed: dict[str, list[tuple[int, int]]] = {}
-    for stream, version, position in rows:
-        placed.setdefault(stream, []).append((version, position))
-    _ring_after_commit(max(row[2] for row in rows))
-    return [_appended(wanted.stream, sorted(placed[wanted.stream])) for wanted in appends]
+    asked = wire.later(*_statement(entries, streams=len(appends)))
+    _ring_after_commit(asked)
+    return partial(_appended, appends, asked)
 
 
-def _ring_after_commit(position: int) -> None:
+def _ring_after_commit(asked: wire.Later) -> None:
     if connection.in_atomic_block:
-        transaction.on_commit(partial(bell.ring, position), robust=True)
+        transaction.on_commit(partial(_ring, asked), robust=True)
     else:
-        bell.ring(position)
+        _ring(asked)
 
 
-def _appended(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
+def _ring(asked: wire.Later) -> None:
+    bell.ring(max(row[2] for row in asked.rows))
+
+
+def _appended(appends: Sequence[Append], asked: wire.Later) -> list[Appended]:
+    placed: dict[str, list[tuple[int, int]]] = {}
+    for stream, version, position in asked.rows:
+        placed.setdefault(stream, []).append((version, position))
+    return [_placed(wanted.stream, sorted(placed[wanted.stream])) for wanted in appends]
+
+
+def _placed(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
     return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
 
 
@@ -133,86 +149,6 @@ def encode(event: Event) -> msgspec.Raw:
     if len(data) > MAX_EVENT_BYTES:
         raise errors.EventTooLarge(f"{type(event).__name__} has {len(data):,} bytes; at most {MAX_EVENT_BYTES:,}.")
     return msgspec.Raw(data)
-
-
-# -- the connection -------------------------------------------------------------------------------------------------
-
-
-def query(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
-    """Run one statement and return its rows: on Django's connection and in its transaction, but through psycopg.
-
-    Prepared and bound by the server; Django's own cursor binds on the client and wraps every call, which costs a third
-    of the rate on the hot path. Driver errors come out as `errors`.
-    """
-    return execute(statement, parameters).fetchall()
-
-
-def execute(statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> psycopg.Cursor[Any]:
-    """Run one statement as `query` does, for those that return no rows. The cursor is good until the next statement."""
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    try:
-        cursor = raw.events_cursor
-    except AttributeError:
-        cursor = raw.events_cursor = psycopg.Cursor(raw)  # making one costs as much as a tenth of an append
-    try:
-        return cursor.execute(statement, parameters, prepare=True)  # type: ignore[no-any-return]
-    except psycopg.Error as error:
-        _forget_broken_connection()
-        explained = translated(error)
-        if explained is error:
-            raise
-        raise explained from error
-
-
-def _forget_broken_connection() -> None:
-    """Django would keep handing out a connection that the server has closed until the next request."""
-    raw: Any = connection.connection
-    if raw is not None and raw.closed and not connection.in_atomic_block:
-        connection.close()
-
-
-def translated(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
-    """The domain error behind a driver error, found once: by constraint name, else by the kind of error."""
-    return _by_constraint(error) or _by_kind(error) or error
-
-
-_explanations: dict[str, Callable[[], errors.EventsError]] = {}
-
-
-def explain(constraint: str, error: Callable[[], errors.EventsError]) -> None:
-    """Say what breaking a constraint of a read table means to a person."""
-    _explanations[constraint] = error
-
-
-def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
-    constraint = error.diag.constraint_name or ""
-    if constraint in _explanations:
-        return _explanations[constraint]()
-    if constraint in _OURS:
-        return _OURS[constraint](error.diag)
-    if constraint.startswith("events_event_p") and constraint.endswith("_version"):
-        return errors.WrongExpectedVersion("?", "?", -1)
-    if constraint.startswith("events_event_p") and constraint.endswith("_event_id"):
-        return errors.DuplicateEvent()
-    return None
-
-
-_OURS: Final[dict[str, Callable[[psycopg.errors.Diagnostic], errors.EventsError]]] = {
-    "events_expected_version": lambda told: errors.WrongExpectedVersion(**orjson.loads(told.message_detail or "{}")),
-    "events_archived": lambda told: errors.Archived(told.message_primary, upto=int(told.message_detail or 0)),
-    "events_append_only": lambda told: errors.AppendOnly(told.message_primary),
-}
-
-
-def _by_kind(error: psycopg.Error) -> errors.EventsError | None:
-    if isinstance(error, psycopg.errors.UntranslatableCharacter):
-        return errors.InvalidEvent("A text holds a NUL character, which PostgreSQL cannot store.")
-    if isinstance(error, psycopg.errors.DataError):
-        return errors.InvalidEvent(str(error))
-    if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in {"08", "57"}:
-        return errors.StoreUnavailable()
-    return None
 
 
 # -- read -----------------------------------------------------------------------------------------------------------

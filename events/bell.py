@@ -1,6 +1,10 @@
 """After a commit, ring: readers that wait look at the log at once instead of at their next poll.
 
 A hint, never the truth. Valkey away costs a reader its poll interval, and a writer nothing but one attempt a second.
+
+A ring speaks for `QUIET` seconds: what its process commits within that time is not rung for again, and whoever has
+heard it looks at once and, `ECHO` seconds later, once more. A busy writer is spared most of its rings, and nobody
+misses one: a commit passed over came less than QUIET after the ring was on its way, so the second look comes after it.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ from django.conf import settings
 
 log = logging.getLogger(__name__)
 
+QUIET = 0.001
+ECHO = 0.0015
 PAUSE_AFTER_FAILURE = 1.0
 READ_EVERY = 64  # answers are four bytes or so: that many fit any buffer many times over
 
 _local = threading.local()
 _silent_until = 0.0
+_rung_at = 0.0
 
 
 def channel() -> str:
@@ -30,9 +37,11 @@ def channel() -> str:
 
 def ring(position: int) -> None:
     """Say that the log has grown to `position`. Never raises, and never waits for an answer."""
-    global _silent_until  # noqa: PLW0603 - one pause for the whole process
-    if time.monotonic() < _silent_until:
+    global _silent_until, _rung_at  # noqa: PLW0603 - one pause for the whole process
+    now = time.monotonic()
+    if now < _silent_until or now - _rung_at < QUIET:
         return
+    _rung_at = now  # before it is sent: what counts is that nobody can have heard it earlier
     try:
         _line().send(b"%b$%d\r\n%d\r\n" % (_local.head, len(str(position)), position))
         _local.sent += 1

@@ -274,11 +274,15 @@ class Bells:
     def __init__(self) -> None:
         self._pubsub: Any = None
         self._client: Any = None
+        self._look_again_at: float | None = None
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Until the bell rings, `seconds` pass or `stop` is set."""
+        """Until the bell rings, `seconds` pass or `stop` is set; or it is time to look again after a ring."""
         if stop.is_set():
             return
+        if self._look_again_at is not None:
+            seconds = min(seconds, max(self._look_again_at - time.monotonic(), 0))
+            self._look_again_at = None
         try:
             self._listen(seconds)
         except (redis.RedisError, OSError) as error:
@@ -297,6 +301,7 @@ class Bells:
         if self._pubsub.get_message(timeout=seconds) is not None:
             while self._pubsub.get_message(timeout=0) is not None:
                 pass
+            self._look_again_at = time.monotonic() + bell.ECHO
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

@@ -1,12 +1,13 @@
 -- Append one event: the common case, in one round trip. The stream row is locked first, then the guard publishes the
 -- floor, then the position is drawn: so version order is position order, and a wait on a hot stream holds no floor.
--- Generic plans: left to itself, PostgreSQL plans these inserts anew at every call, which costs more than they do.
+-- Left to itself PostgreSQL would plan these inserts anew at every call, which costs more than they do: connections of
+-- ours ask for generic plans (settings). A setting on the function would be set and reset at every call.
 -- p_expected: null = any, 0 = no stream yet, -1 = some stream, n = exactly n.
 create function events_append_one(
     p_stream text, p_expected bigint, p_type text, p_schema_version smallint, p_data jsonb, p_event_id uuid,
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb,
     out o_version bigint, out o_position bigint
-) language plpgsql set plan_cache_mode = force_generic_plan as $$
+) language plpgsql as $$
 declare
     v_hash bytea := events_digest(p_stream, p_type, p_schema_version, p_data, p_event_id, now(), p_actor, p_reason,
                                   p_correlation_id, p_causation_id, p_metadata);

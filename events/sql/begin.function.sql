@@ -5,7 +5,7 @@ create function events_begin(
     p_id uuid, p_stream text, p_state_version int,
     out o_now timestamptz, out o_fingerprint bytea, out o_result text,
     out o_version bigint, out o_snapshot_version bigint, out o_snapshot text, out o_tail text
-) language plpgsql set plan_cache_mode = force_generic_plan as $$
+) language plpgsql as $$
 begin
     o_now := now();
     select s.version into o_version from events_stream s where s.stream = p_stream for update;

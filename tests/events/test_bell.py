@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 import redis
 
 from backoffice import embedded
-from events import bell
+from events import bell, subscriptions
 
 
 @pytest.fixture(autouse=True)
 def line(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A line of this test's own, and no pause left over."""
     monkeypatch.setattr(bell, "_silent_until", 0.0)
+    monkeypatch.setattr(bell, "QUIET", 0.0)
     bell._hang_up()
     yield
     bell._hang_up()
@@ -53,3 +55,24 @@ def test_a_line_that_was_cut_is_made_anew(settings: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr(bell, "_silent_until", 0.0)
     bell.ring(3)
     assert bell._local.socket is not cut
+
+
+def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bell, "QUIET", 3600.0)
+    monkeypatch.setattr(bell, "_rung_at", -3600.0)
+    stop = threading.Event()
+    with subscriptions.listening() as bells:
+        bells.wait(0, stop)  # subscribes
+        bells.wait(60, stop)  # is told so
+        bell.ring(1)
+        bell.ring(2)  # passed over
+        waits = []
+        for patience in (60, 60, 0.01):
+            bells.wait(patience, stop)
+            waits.append(bells._look_again_at)
+    heard, again, quiet = waits
+    assert heard is not None, "the ring was heard, and a second look is due"
+    assert again is None, "which came by itself, long before a minute was over"
+    assert quiet is None, "and then there was nothing more to hear"

@@ -295,6 +295,8 @@ class _Line:
 
     def _rows(self, result: pq.abc.PGresult) -> Rows:
         if result.status not in _GOOD:
+            if self.pgconn.status == pq.ConnStatus.BAD:
+                raise psycopg.OperationalError(result.get_error_message())
             error = psycopg.errors.error_from_result(result)
             if isinstance(error, _STALE):
                 self._forget_prepared()

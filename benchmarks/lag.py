@@ -1,0 +1,126 @@
+"""From the call of `append` to the event in a subscription's hands, at half the maximal rate. fsync on.
+
+One writer, one runner of a subscription, each a process of its own; both read the machine's one monotonic clock.
+Phases of a few seconds take turns: as it is, and with an unrelated transaction that has written and stays open. The
+figure is over all events of a kind of phase; what an outsider's transaction costs is the ratio of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import sys
+import threading
+import time
+from typing import Any
+
+from benchmarks import append, harness
+
+PHASES = ("alone", "beside an open transaction")
+
+
+def runner(stop: Any, ready: Any, seen: Any) -> None:
+    """Follow the log, and say when each position was handled."""
+    import django
+
+    django.setup()
+    from events import subscriptions
+
+    batches: list[tuple[float, list[int]]] = []
+
+    def handle(events: Any) -> None:
+        batches.append((time.monotonic(), [event.position for event in events]))
+
+    subscription = subscriptions.Subscription(name="benchmark-lag", handle=handle)
+    over = threading.Event()
+    following = threading.Thread(target=subscriptions.run, args=(subscription, over))
+    following.start()
+    ready.set()
+    stop.wait()
+    time.sleep(1)
+    over.set()
+    following.join()
+    seen.put({position: at for at, positions in batches for position in positions})
+
+
+def appended(seconds: float, pause: float) -> dict[int, float]:
+    """Append for so long, one event every `pause` seconds; when each position's append was called."""
+    from events import store
+    from events.types import new_id
+
+    called: dict[int, float] = {}
+    due = time.monotonic()
+    until = due + seconds
+    while due < until:
+        if (early := due - time.monotonic()) > 0:
+            time.sleep(early)
+        now = time.monotonic()
+        called[store.append(f"submission-{new_id()}", [append.event()]).position] = now
+        due += pause
+    return called
+
+
+def outsider() -> Any:
+    """A transaction that has written elsewhere and stays open."""
+    connection = append.raw_connection()
+    connection.autocommit = False
+    connection.execute("create temporary table of_no_interest (id int)")
+    connection.execute("insert into of_no_interest values (1)")
+    connection.execute(
+        append.RAW_ONE.replace("%s", "'open'", 1), ("x", "{}", "00000000-0000-0000-0000-000000000000", "somebody else")
+    )
+    return connection
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=4)
+    options = parser.parse_args()
+    with harness.services():
+        from django.db import connection
+
+        with connection.cursor() as cursor:
+            cursor.execute(append.RAW_TABLE)
+        context = multiprocessing.get_context("spawn")
+        stop, ready, seen = context.Event(), context.Event(), context.Queue()
+        process = context.Process(target=runner, args=(stop, ready, seen))
+        process.start()
+        ready.wait()
+        appended(1.0, 0.01)  # warm
+        fastest = len(appended(options.seconds, 0)) / options.seconds
+        called: dict[str, dict[int, float]] = {phase: {} for phase in PHASES}
+        for _ in range(options.rounds):
+            for phase in PHASES:
+                open_one = outsider() if phase != "alone" else None
+                called[phase] |= appended(options.seconds, 2 / fastest)
+                if open_one is not None:
+                    open_one.rollback()
+                    open_one.close()
+        stop.set()
+        handled = seen.get(timeout=60)
+        process.join()
+    rows: list[dict[str, Any]] = []
+    for phase in PHASES:
+        lags = sorted(handled[position] - at for position, at in called[phase].items() if position in handled)
+        p99 = lags[int(len(lags) * 0.99)] * 1000
+        rows.append(
+            {
+                "writer": phase,
+                "events/s": round(len(lags) / options.seconds / options.rounds),
+                "lost": len(called[phase]) - len(lags),
+                "p50 ms": round(statistics.median(lags) * 1000, 2),
+                "p99 ms": round(p99, 2),
+                "p99 of alone": round(p99 / rows[0]["p99 ms"], 2) if rows else None,
+            }
+        )
+    harness.table(
+        f"append -> subscription at half of {fastest:,.0f}/s (goals: p50 < 3 ms, p99 < 10 ms, ratio <= 1.2)", rows
+    )
+    harness.save("lag", {"rows": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

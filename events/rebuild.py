@@ -34,7 +34,7 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from events import archives, checkpoints, errors, head, parking, shadow, store, types
+from events import archives, checkpoints, errors, head, parking, shadow, store, types, wire
 from events.projections import Projection
 from events.seals import Row
 from events.types import NewEvent
@@ -305,7 +305,7 @@ class _Builder:
         try:
             return self._read_here(self.position, upto, limit)
         except psycopg.Error as error:
-            gone = store.translated(error)
+            gone = wire.translated(error)
             if not isinstance(gone, errors.Archived):
                 raise
         found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)

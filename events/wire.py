@@ -376,15 +376,20 @@ def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
     constraint = error.diag.constraint_name or ""
     if constraint in _explanations:
         return _explanations[constraint]()
-    if constraint == "events_expected_version":
-        return errors.WrongExpectedVersion(**orjson.loads(error.diag.message_detail or "{}"))
-    if constraint == "events_append_only":
-        return errors.AppendOnly(error.diag.message_primary)
+    if constraint in _OURS:
+        return _OURS[constraint](error.diag)
     if constraint.startswith("events_event_p") and constraint.endswith("_version"):
         return errors.WrongExpectedVersion("?", "?", -1)
     if constraint.startswith("events_event_p") and constraint.endswith("_event_id"):
         return errors.DuplicateEvent()
     return None
+
+
+_OURS: Final[dict[str, Callable[[psycopg.errors.Diagnostic], errors.EventsError]]] = {
+    "events_expected_version": lambda told: errors.WrongExpectedVersion(**orjson.loads(told.message_detail or "{}")),
+    "events_archived": lambda told: errors.Archived(told.message_primary, upto=int(told.message_detail or 0)),
+    "events_append_only": lambda told: errors.AppendOnly(told.message_primary),
+}
 
 
 def _by_kind(error: psycopg.Error) -> errors.EventsError | None:

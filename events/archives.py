@@ -50,11 +50,19 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def path(self) -> Path:
-        return Path(settings.ARCHIVE_DIR) / self.file
+        return folder() / self.file
 
     @property
     def index(self) -> Path:
-        return self.path.with_name(self.file.removesuffix(".jsonl.gz") + ".index")
+        return index_of(self.path)
+
+
+def folder() -> Path:
+    return Path(settings.ARCHIVE_DIR)
+
+
+def index_of(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".jsonl.gz") + ".index")
 
 
 LIST = """

@@ -70,6 +70,31 @@ def check_durability(app_configs: Sequence[AppConfig] | None = None, **kwargs: A
     return [Warning(message, hint="Set fsync and synchronous_commit to on.", id="events.W002")]
 
 
+MAY_CHANGE = """
+select has_table_privilege('events_event', 'UPDATE') or has_table_privilege('events_event', 'DELETE')
+       or has_table_privilege('events_event', 'TRUNCATE')
+"""
+
+
+@register(Tags.database, deploy=True)
+def check_rights(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """`manage.py check --deploy --database default`: may this role change what happened?"""
+    if not kwargs.get("databases"):
+        return []
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(MAY_CHANGE)
+            may = cursor.fetchone()[0]
+    except DatabaseError:
+        return []
+    if not may:
+        return []
+    message = (
+        "The application's role may change stored events: only triggers, which it may switch off, keep it from that."
+    )
+    return [Warning(message, hint="See grant_application in docs/operations.md.", id="events.W003")]
+
+
 def _messages() -> Iterable[CheckMessage]:
     isolation = settings.DATABASES["default"].get("OPTIONS", {}).get("isolation_level")
     if isolation is not None and int(isolation) != 2:

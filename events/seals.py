@@ -70,11 +70,15 @@ class Row(msgspec.Struct, frozen=True):
 
     def link(self, before: bytes | None) -> bytes:
         """What `hash` must be after the version `before`; None for the first of the stream."""
-        digest = self.digest()
-        return digest if before is None else hashlib.sha256(before + digest).digest()
+        return link(before, self.digest())
 
     def leaf(self) -> bytes:
         return leaf(self.position, self.stream, self.version, self.hash)
+
+
+def link(before: bytes | None, digest: bytes) -> bytes:
+    """The next hash of a stream's chain."""
+    return digest if before is None else hashlib.sha256(before + digest).digest()
 
 
 def leaf(position: int, stream: str, version: int, link: bytes) -> bytes:

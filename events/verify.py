@@ -12,14 +12,14 @@ The same code checks a database and files. Memory is bounded but for files, wher
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from events import archives, errors, head, seals, store
+from events import archives, errors, head, removal, seals, store
 from events.archives import Archive
 from events.seals import Row, Seal
 
@@ -72,7 +72,7 @@ class Report:
     def __init__(self) -> None:
         self.events = self.streams = self.seals = self.total = 0
         self.head = self.sealed_upto = self.unsealed = 0
-        self.unlinked = self.partial = 0
+        self.unlinked = self.partial = self.removed = 0
         self.absent: list[tuple[int, int]] = []
         self._found: dict[tuple[Any, ...], Finding] = {}
 
@@ -121,6 +121,7 @@ class Report:
             "sealed_upto": self.sealed_upto,
             "unsealed": self.unsealed,
             "unlinked": self.unlinked,
+            "removed": self.removed,
             "seals_in_part": self.partial,
             "absent": self.absent,
             "total": self.total,
@@ -150,6 +151,7 @@ class Source(Protocol):
     def headless(self, streams: Sequence[str]) -> set[str]: ...
     def outside(self, position: int) -> bool: ...
     def starts_late(self, position: int) -> bool: ...
+    def removals(self) -> dict[int, bytes]: ...
 
 
 BEFORE = """
@@ -226,6 +228,9 @@ class Database:
     def starts_late(self, position: int) -> bool:
         return self._begins_archived or any(low < position for low, _ in self.absent)
 
+    def removals(self) -> dict[int, bytes]:
+        return removal.written_down()
+
 
 class OneArchive(Database):
     """The rows of one archive, whether they are still in the log or not."""
@@ -256,6 +261,7 @@ class File:
     forgets = False
 
     def __init__(self, path: Path, after: int, upto: int) -> None:
+        self._path = path
         self._lines: Iterator[Row] = seals.read_lines(path, Row)
         self._next: Row | None = None
         self._after, self._upto = after, upto
@@ -289,6 +295,10 @@ class File:
 
     def starts_late(self, position: int) -> bool:
         return self._after > 0
+
+    def removals(self) -> dict[int, bytes]:
+        """Written down later than what was removed, so the file is read once more."""
+        return removal.digests(seals.read_lines(self._path, Row))
 
 
 # -- the checks -----------------------------------------------------------------------------------------------------
@@ -343,10 +353,25 @@ class Chains:
             return
         if row.version > version + 1:
             self._missing(row, before)
+        elif row.type == removal.REMOVED:
+            self._check_removed(row, before)
         elif row.hash != row.link(before.hash if before else None):
             earlier = f" or the hash of version {version}" if before else ""
             self._say(row, "chain", f"altered: its contents, its hash{earlier} is not what was written")
         self._last[row.stream] = Link(row.version, row.hash, row.position)
+
+    def _check_removed(self, row: Row, before: Link | None) -> None:
+        """An emptied event is linked by the digest that was written down before it was emptied."""
+        digest = self._removals.get(row.position)
+        if digest is None or not removal.is_empty(row):
+            self._say(row, "chain", "emptied, but its removal was not written down")
+        elif row.hash != seals.link(before.hash if before else None, digest):
+            self._say(row, "chain", "removed, but what was written down of it does not fit its hash")
+        self._report.removed += 1
+
+    @cached_property
+    def _removals(self) -> dict[int, bytes]:
+        return self._source.removals()
 
     def _missing(self, row: Row, before: Link | None) -> None:
         if before is None and self._source.starts_late(row.position):

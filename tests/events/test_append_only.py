@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from events import errors, store
+from backoffice.domain.users import AGGREGATE, UserUpdated
+from events import errors, head, removal, rights, seals, snapshots, store, verify
+from events.checks import check_rights
 from events.types import new_id
-from tests import make
+from tests import make, services_plugin
+from tests.events.own_log import execute, own_log
 
 pytestmark = pytest.mark.django_db
 
@@ -65,3 +71,78 @@ def test_every_partition_carries_every_guard() -> None:
                   select 1 from pg_trigger t where t.tgrelid = c.oid and t.tgname = wanted and t.tgenabled = 'A')"""
     )
     assert missing == []
+
+
+# -- by rights ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_application() -> Iterator[None]:
+    """This connection as a role that has the application's rights and no others."""
+    role = f"application_{services_plugin.worker()}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"create role {role}")
+        rights.grant(role)
+        cursor.execute(f"set local role {role}")
+        yield
+        cursor.execute("reset role")
+
+
+def test_the_application_needs_no_right_to_change_what_happened(as_application: None) -> None:
+    key = make.user()
+    make.update(key, first_name="Grace")
+    stream = f"user-{key}"
+    assert snapshots.state(stream)[1] == 2
+    snapshots.save(AGGREGATE, stream, *reversed(snapshots.state(stream)))
+    assert head.epoch()
+    assert [holder.pid for holder in head.blame()]
+    assert store.query("select events_partition(30000000)")[0][0] == 1
+    assert check_rights(databases=["default"]) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_application_seals_and_verifies() -> None:
+    role = f"sealer_{services_plugin.worker()}"
+    with own_log():
+        execute(f"create role {role}")
+        rights.grant(role)
+        execute(f"set role {role}")
+        try:
+            store.append("user-ada", [UserUpdated(first_name="Ada")])
+            assert head.safe() == 1
+            assert seals.seal() == 1
+            assert verify.verify().ok
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                removal.remove(1, "no owner")
+        finally:
+            execute("reset role", f"drop owned by {role}", f"drop role {role}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update events_event set actor = 'somebody else'",
+        "delete from events_event",
+        "truncate events_event",
+        "delete from events_event_p000000000001",
+        "insert into events_event_p000000000001 select * from events_event",
+        "alter table events_event disable trigger user",
+        "drop table events_event_p000000000001",
+        "alter table events_event detach partition events_event_p000000000001",
+        "set local session_replication_role = replica",
+        "select setval('events_position_seq', 1)",
+        "delete from events_stream",
+        "delete from events_seal",
+        "update events_seal set root = ''",
+        "update events_archive set gone_at = now()",
+        "create function events_digest() returns int language sql as 'select 1'",
+    ],
+)
+def test_the_application_has_no_right_to_change_what_happened(as_application: None, statement: str) -> None:
+    make.user()
+    with pytest.raises(DatabaseError, match=r"permission denied|must be owner"), transaction.atomic():
+        connection.cursor().execute(statement)
+
+
+def test_an_owner_that_serves_requests_is_warned_of() -> None:
+    assert [message.id for message in check_rights(databases=["default"])] == ["events.W003"]

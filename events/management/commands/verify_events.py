@@ -125,6 +125,8 @@ def _seen(report: verify.Report, options: dict[str, Any]) -> list[str]:
         )
     if report.partial:
         lines.append(f"{report.partial} seals only in part, row by row: not all of their positions are here")
+    if report.removed:
+        lines.append(f"{report.removed} events were removed, and that is written down: see the streams removal-…")
     if report.unlinked:
         lines.append(f"{report.unlinked} streams begin in a part that is not here: their first event here is unlinked")
     lines += [f"positions {low} to {high} are not in the database: check their archive" for low, high in report.absent]

@@ -1,0 +1,29 @@
+"""`manage.py grant_application ROLE`: the rights of an application that does not own its tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+from psycopg import Error
+
+from events import errors, rights
+
+
+class Command(BaseCommand):
+    help = (
+        "Give a database role what the application needs and no way to change a stored event. Run it as the owner of "
+        "the tables, after each migrate; then let the application connect as that role."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("role")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            made = rights.grant(options["role"])
+        except (errors.EventsError, Error, DatabaseError) as error:
+            raise CommandError(str(error)) from error
+        for statement in made:
+            self.stdout.write(f"{statement};")

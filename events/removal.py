@@ -1,0 +1,122 @@
+"""The one way out of the log: a court says so, or a secret was stored where none belongs. Erasing a person is another
+thing: that drops a key and changes no event.
+
+What is removed is what the event says: its type, data, reason and metadata. Its place stays, and its hash. Before it is
+emptied its digest is written down in a stream of its own, with who and why; the database refuses every other change
+(`events/sql/refuse_change.function.sql`). So chains and seals still hold, and `verify_events` tells of the removal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+from django.db import transaction
+
+from events import archives, context, errors, seals, store, types
+from events.seals import Row
+
+REMOVED: Final = "event.removed"
+WRITTEN_DOWN: Final = "log.removed"
+
+
+@types.event_type(REMOVED)
+class EventRemoved(types.Event, frozen=True):
+    """What is left of a removed event; states and read tables pass it over."""
+
+
+@types.event_type(WRITTEN_DOWN)
+class LogRemoved(types.Event, frozen=True):
+    """An event was removed. `digest` is what it contributed to its stream's chain."""
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    digest: str
+
+
+LOCK = "select version from events_stream where stream = %s for update"
+
+EMPTY = """
+update events_event
+   set type = 'event.removed', schema_version = 1, data = '{}', metadata = '{}', reason = null
+ where position = %s
+"""
+
+FORGET = """
+with snapshots as (delete from events_snapshot where stream = %(stream)s and version >= %(version)s),
+     parked as (update events_parked set error = 'removed', traceback = null
+                 where position = %(position)s and error is not null)
+delete from events_archive where low <= %(position)s and high > %(position)s and gone_at is null
+returning file
+"""
+
+
+def remove(position: int, reason: str) -> LogRemoved:
+    """Empty one event, for ever: 1 lock its stream  2 look at it  3 write the removal down  4 empty it  5 forget what
+    was made from it: snapshots, and the file of an archive it was put back from.
+
+    Read tables that show it are to be rebuilt by whoever asked. Raises `StreamNotFound` when there is no such event in
+    the log, `InvalidCommand` without a reason, `AppendOnly` when it is itself a removal.
+    """
+    if not reason.strip():
+        raise errors.InvalidCommand(fields={"reason": "Say why this event is removed."})
+    with context.acting(reason=reason.strip()), transaction.atomic():
+        store.query(LOCK, (_found(position).stream,))  # 1
+        row = _found(position)  # 2
+        if row.type in {REMOVED, WRITTEN_DOWN}:
+            raise errors.AppendOnly(f"Event {position} is {row.type}: what was removed, and that it was, stays.")
+        removal = LogRemoved(
+            position=position, stream=row.stream, version=row.version, type=row.type, digest=row.digest().hex()
+        )
+        store.append(f"removal-{position}", [removal], store.NO_STREAM)  # 3
+        store.execute(EMPTY, (position,))  # 4
+        forgotten = store.query(FORGET, {"position": position, "stream": row.stream, "version": row.version})  # 5
+    for (file,) in forgotten:
+        _unlink(file)
+    return removal
+
+
+def _found(position: int) -> Row:
+    row = next((found for chunk in seals.rows(position - 1, position) for found in chunk), None)
+    if row is None:
+        raise errors.StreamNotFound(f"Event {position} is not in the log; an archived one is put back first.")
+    return row
+
+
+def _unlink(file: str) -> None:
+    """The archive is written anew the next time."""
+    path = archives.folder() / file
+    for left in (path, archives.index_of(path)):
+        with contextlib.suppress(FileNotFoundError):
+            left.unlink()
+
+
+# -- for checks -----------------------------------------------------------------------------------------------------
+
+WRITTEN = """
+select (data->>'position')::bigint, data->>'digest' from events_event
+ where stream >= 'removal-' and stream < 'removal.' and type = 'log.removed'
+"""
+
+
+def written_down() -> dict[int, bytes]:
+    """The digests of removed events, by position."""
+    found: Mapping[int, str] = dict(store.query(WRITTEN))
+    past = (archives.reader(archive).rows(0, archive.high) for archive in archives.gone())
+    archived = digests(row for blocks in past for block in blocks for row in block)
+    return {at: bytes.fromhex(digest) for at, digest in found.items()} | archived
+
+
+def digests(rows: Iterable[Row]) -> dict[int, bytes]:
+    """Those of rows that write a removal down."""
+    found = [msgspec.json.decode(row.data, type=LogRemoved) for row in rows if row.type == WRITTEN_DOWN]
+    return {one.position: bytes.fromhex(one.digest) for one in found}
+
+
+def is_empty(row: Row) -> bool:
+    """Does a removed event say nothing any more?"""
+    return (row.data, row.metadata, row.reason, row.schema_version) == ("{}", "{}", None, 1)

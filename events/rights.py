@@ -1,0 +1,55 @@
+"""What the application may do, when it is not the owner of its tables: everything but change what happened.
+
+The owner migrates, archives, rebuilds read tables and removes events; the application's role reads, appends and keeps
+its books. Without UPDATE, DELETE, TRUNCATE and ownership none of its statements can touch a stored event.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import transaction
+
+from events import store
+
+# Tables of the store that are not like all others. No key here: select, insert, update and delete.
+RIGHTS: Final = {
+    "events_event": "select, insert",
+    "events_seal": "select, insert",
+    "events_archive": "select",
+    "events_stream": "select, insert, update",
+    "events_epoch": "select, update",
+    "django_migrations": "select",
+}
+ALL: Final = "select, insert, update, delete"
+
+# Partitions are reached through the log: a right of its own on one would be a way around it.
+TABLES = """
+select quote_ident(c.relname) from pg_class c
+ where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
+ order by 1
+"""
+
+NAMES = "select quote_ident(%s), quote_ident(current_schema())"
+
+
+def grant(role: str) -> list[str]:
+    """Give a role exactly these rights, on all tables there are now; returns the statements. For after each `migrate`.
+
+    The role may make room in the log (`events_partition` runs with the owner's rights) and nothing else of the kind.
+    """
+    name, schema = store.query(NAMES, (role,))[0]
+    made = [
+        f"revoke all on all tables in schema {schema} from {name}",
+        f"revoke create on schema {schema} from {name}",
+        f"grant usage on schema {schema} to {name}",
+        f"grant usage, select on all sequences in schema {schema} to {name}",
+        *(f"grant {RIGHTS.get(table, ALL)} on {table} to {name}" for (table,) in store.query(TABLES)),
+        "alter function events_partition(bigint, bigint) security definer set search_path from current",
+        "revoke execute on function events_partition(bigint, bigint) from public",
+        f"grant execute on function events_partition(bigint, bigint) to {name}",
+    ]
+    with transaction.atomic():
+        for statement in made:
+            store.execute(statement)
+    return made

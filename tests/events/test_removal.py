@@ -1,0 +1,157 @@
+"""The one way out of the log is written down, and there is no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, transaction
+
+from backoffice.models import User
+from events import archives, archiving, context, errors, head, rebuild, removal, seals, snapshots, store, verify
+from tests import make
+from tests.events.own_log import execute, own_log
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]:
+    settings.ARCHIVE_DIR = tmp_path / "archive"
+    with own_log():
+        yield
+
+
+@pytest.fixture
+def secret(log: None) -> int:
+    """The position of an event that should never have been stored; more of its record came after it."""
+    key = make.user(first_name="Ada")
+    position = make.update(key, first_name="4111 1111 1111 1111").position
+    make.update(key, last_name="Lovelace")
+    seals.seal()
+    assert position
+    return position
+
+
+def gone(secret: int) -> removal.LogRemoved:
+    with context.acting(actor="staff:7"):
+        return removal.remove(secret, "a card number")
+
+
+def test_what_it_said_is_gone_and_that_it_was_there_stays(secret: int) -> None:
+    before = store.read_all(0, 100, upto=head.safe())
+    removed = gone(secret)
+    after = store.read_all(0, 100, upto=head.safe())
+    assert b"4111" not in json.dumps([event.wire() for event in after]).encode()
+    assert [(e.position, e.stream, e.version, e.event_id) for e in before] == [
+        (e.position, e.stream, e.version, e.event_id) for e in after[:-1]
+    ]
+    written = after[-1]
+    assert (written.stream, written.event, written.actor, written.reason) == (
+        f"removal-{secret}",
+        removed,
+        "staff:7",
+        "a card number",
+    )
+    report = verify.verify()
+    assert (report.ok, report.removed) == (True, 1)
+    assert verify.verify_stream(removed.stream).ok
+    assert store.query("select count(*) from events_snapshot") == [(0,)]
+
+
+def test_states_and_read_tables_pass_it_over(secret: int) -> None:
+    removed = gone(secret)
+    state, version = snapshots.state(removed.stream)
+    assert (state.first_name, state.last_name, version) == ("Ada", "Lovelace", 3)
+    rebuild.rebuild("users", fresh=True)
+    row = User.objects.get()
+    assert (row.first_name, row.last_name, row.version) == ("Ada", "Lovelace", 3)
+    assert make.update(row.pk, first_name="Grace").version == 4
+
+
+def test_files_that_were_exported_after_it_still_verify(secret: int, tmp_path: Path) -> None:
+    gone(secret)
+    kept, events = tmp_path / "seals.jsonl", tmp_path / "events.jsonl"
+    call_command("seal_events", export=kept, events=events, stdout=StringIO())
+    assert "4111" not in events.read_text()
+    report = verify.verify_files(events, kept)
+    assert (report.ok, report.removed) == (True, 1)
+
+
+FORGED = [
+    "update events_event set data = '{{}}' where position = {0}",
+    removal.EMPTY.replace("{}", "{{}}").replace("%s", "{0}"),
+    "delete from events_event where position = {0}",
+]
+
+
+@pytest.mark.parametrize("statement", FORGED)
+def test_there_is_no_other_way(secret: int, statement: str) -> None:
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+        execute(statement.format(secret))
+
+
+def test_what_was_written_down_of_another_event_opens_no_way(secret: int) -> None:
+    with pytest.raises(errors.AppendOnly), transaction.atomic():
+        one = removal.LogRemoved(position=secret, stream="user-x", version=1, type="user.updated", digest="00")
+        store.append(f"removal-{secret}", [one])
+        store.execute(removal.EMPTY, (secret,))
+
+
+def test_an_event_that_was_emptied_by_force_is_found_out(secret: int) -> None:
+    execute(
+        "alter table events_event disable trigger append_only",
+        f"update events_event set type = 'event.removed', data = '{{}}' where position = {secret}",
+        "alter table events_event enable always trigger append_only",
+    )
+    found = verify.verify().findings()
+    assert [(one.position, one.message) for one in found] == [
+        (secret, "emptied, but its removal was not written down"),
+    ]
+
+
+def test_a_removed_event_goes_nowhere_twice(secret: int) -> None:
+    gone(secret)
+    for position in (secret, head.safe()):
+        with pytest.raises(errors.AppendOnly, match="stays"):
+            removal.remove(position, "again")
+    with pytest.raises(errors.StreamNotFound):
+        removal.remove(10_000, "a card number")
+    with pytest.raises(errors.InvalidCommand):
+        removal.remove(1, "  ")
+
+
+def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
+    while head.safe() < 6:
+        make.user()
+    seals.seal()
+    first = archiving.archive_next(keep_days=0)
+    assert first is not None
+    assert first.low <= secret < first.high
+    with pytest.raises(errors.StreamNotFound, match="put back first"):
+        removal.remove(secret, "a card number")
+    archiving.restore(first.low)
+    gone(secret)
+    assert not first.path.exists()
+    second = archiving.archive_next(keep_days=0)
+    assert second is not None
+    assert "4111" not in str([row for rows in archives.Reader(second).rows(0, secret) for row in rows])
+    report = verify.verify()
+    assert (report.ok, report.removed) == (True, 1)
+
+
+def test_the_command_asks_and_says_what_is_left_to_do(secret: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda _: "no")
+    with pytest.raises(CommandError, match="Nothing was removed"):
+        call_command("remove_event", str(secret), reason="a card number")
+    out = StringIO()
+    call_command("remove_event", str(secret), reason="a card number", no_input=True, stdout=out)
+    assert "removed user.updated" in out.getvalue()
+    assert "rebuild_projection users" in out.getvalue()
+    with pytest.raises(CommandError, match="stays"):
+        call_command("remove_event", str(secret), reason="again", no_input=True)

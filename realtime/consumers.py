@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from realtime import auth, figures, frames, limits, sockets
+from realtime import auth, figures, frames, limits, sockets, wire
 from realtime import hub as hubs
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ async def application(scope: Scope, receive: Receive, send: sockets.AsgiSend) ->
     except Refused as refusal:
         await _refuse(scope, send, refusal)
         return
-    socket = sockets.Socket(uuid.uuid4().hex, identity, address, send, hub.limits)
+    socket = sockets.Socket(uuid.uuid4().hex, identity, address, send, hub.limits, wire.writer(scope))
     hub.door.enter(address, identity.person)
     code = 1006
     try:

@@ -17,10 +17,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.protocol import State
+
+from realtime import wire
 
 # From SIGTERM to the end; sockets get most of it, requests under way the rest.
 DRAIN_SECONDS = 20.0
 REQUEST_SECONDS = 8
+# Thousands of sockets are long-lived objects: looked at less often, they cost half.
+GARBAGE = (10_000, 20, 50)
+
+
+class Protocol(WebSocketsSansIOProtocol):
+    """uvicorn's sockets, which also take a ready frame as it is (`realtime.wire`)."""
+
+    async def run_asgi(self) -> None:
+        if not self.conn.extensions:  # a frame made for everybody is compressed for nobody
+            self.scope["extensions"][wire.EXTENSION] = {"write": self.write_frame}
+        await super().run_asgi()
+
+    def write_frame(self, frame: bytes) -> bool:
+        """Write a frame at once; False when `send` would wait or raise, and nothing was written."""
+        if self.close_sent or self.disconnected or not self.writable.is_set() or self.conn.state is not State.OPEN:
+            return False
+        self.transport.write(frame)
+        return True
 
 
 class Server(uvicorn.Server):
@@ -30,6 +52,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # what is here now stays: the collector need not look at it again
+        gc.set_threshold(*GARBAGE)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
@@ -48,7 +71,7 @@ class Server(uvicorn.Server):
 def configure(app: str, **options: Any) -> uvicorn.Config:
     """The configuration; `options` are uvicorn's."""
     given: dict[str, Any] = {
-        "ws": "websockets-sansio",
+        "ws": Protocol,
         "ws_per_message_deflate": False,
         "ws_max_size": 128 * 1024,
         "ws_ping_interval": 30.0,

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from realtime import auth, conf, frames, publish, topics
+from realtime import auth, conf, frames, publish, topics, wire
 
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
 AsgiSend: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
@@ -29,19 +29,24 @@ FAREWELL: Final = 5.0
 _farewells: Final[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
 
 
+def _message(text: str) -> AsgiMessage:
+    return {"type": "websocket.send", "text": text}
+
+
 class Gone(Exception):
     """The socket closed meanwhile."""
 
 
 class Packet:
-    """An encoded event frame, shared by every socket that gets the same bytes."""
+    """An encoded event frame, shared by every socket that gets the same bytes. `size` is in bytes."""
 
-    __slots__ = ("message", "position", "size")
+    __slots__ = ("frame", "position", "size", "text")
 
     def __init__(self, position: int, text: str) -> None:
         self.position = position
-        self.size = len(text)
-        self.message: AsgiMessage = {"type": "websocket.send", "text": text}
+        self.text = text
+        self.frame = wire.text_frame(text)
+        self.size = len(self.frame)
 
 
 class Grant(NamedTuple):
@@ -105,6 +110,7 @@ class Socket:
         "_send",
         "_sending",
         "_waiter",
+        "_write",
         "address",
         "behind",
         "checked_at",
@@ -131,7 +137,13 @@ class Socket:
     )
 
     def __init__(
-        self, connection_id: str, identity: auth.Identity, address: str, send: AsgiSend, limits: conf.Limits
+        self,
+        connection_id: str,
+        identity: auth.Identity,
+        address: str,
+        send: AsgiSend,
+        limits: conf.Limits,
+        write: wire.Write | None = None,
     ) -> None:
         self.id = connection_id
         self.identity = identity
@@ -162,6 +174,7 @@ class Socket:
         self._loop = asyncio.get_running_loop()
         self.checked_at = self._loop.time()
         self._send = send
+        self._write = write
         self._sending: asyncio.Task[None] | None = None
         self._queued: deque[AsgiMessage] = deque()
         self._full = False
@@ -238,7 +251,11 @@ class Socket:
         if len(self.unacked) >= self._limits.window_frames or self.unacked_bytes >= self._limits.window_bytes:
             self._full = True
             self._stalled()
-        self._drive(packet.message)
+        if self._sending is not None:  # a frame of ours waits for the client to read: this one goes behind it
+            self._queued.append(_message(packet.text))
+            return False
+        if self._write is None or not self._write(packet.frame):
+            self._drive(_message(packet.text))
         return not self._full and self._sending is None
 
     def tell(self, frame: msgspec.Struct) -> None:
@@ -246,7 +263,7 @@ class Socket:
         self.tell_text(frames.encode(frame))
 
     def tell_text(self, text: str) -> None:
-        message: AsgiMessage = {"type": "websocket.send", "text": text}
+        message = _message(text)
         if self._sending is None:
             self._drive(message)
         elif len(self._queued) < MAX_QUEUED:
@@ -290,6 +307,7 @@ class Socket:
     def lost(self) -> None:
         """The connection is gone: nothing more is sent, whoever waits is told."""
         self.open = False
+        self._write = None
         self._queued.clear()
         self._wake()
 
@@ -312,7 +330,7 @@ class Socket:
             async with asyncio.timeout(FAREWELL):
                 if sending is not None:
                     await asyncio.wait([sending])
-                await self._send({"type": "websocket.send", "text": text})
+                await self._send(_message(text))
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})
         except Exception:
             self.abort()

@@ -51,10 +51,12 @@ async def application(scope: Scope, receive: Receive, send: sockets.AsgiSend) ->
     try:
         await send({"type": "websocket.accept", "subprotocol": frames.SUBPROTOCOL})
         hub.join(socket, since)
-        code = await _listen(hub, socket, receive)
-    except OSError:  # the server's way to say that the client has gone
+        async with asyncio.timeout(None) as socket.listening:
+            code = await _listen(hub, socket, receive)
+    except OSError:  # the server's way to say that the client has gone; a `TimeoutError` is ours: goodbye was said
         pass
     finally:
+        socket.listening = None
         hub.leave(socket, code)
         hub.door.leave(address, identity.person)
         if socket.stuck:

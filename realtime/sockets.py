@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Generator, Iterator, MutableMapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from realtime import auth, conf, frames, publish, topics, wire
+
+logger = logging.getLogger(__name__)
 
 AsgiMessage: TypeAlias = MutableMapping[str, Any]
 AsgiSend: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
@@ -26,6 +29,7 @@ AsgiSend: TypeAlias = Callable[[AsgiMessage], Awaitable[None]]
 MAX_QUEUED: Final = 512
 # How long a farewell may take to reach a client that does not read.
 FAREWELL: Final = 5.0
+CLOSING: Final = 0.5
 _farewells: Final[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
 
 
@@ -79,10 +83,10 @@ class Behind:
 
 
 class _Resumed:
-    """Carries on, inside a task, with a coroutine that was driven by hand up to its first suspension."""
+    """Carries on, inside a task, with a send that was driven by hand up to its first suspension."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waiting_for: Any) -> None:
-        self._coroutine, self._waiting_for = coroutine, waiting_for
+    def __init__(self, steps: Iterator[Any], waiting_for: Any) -> None:
+        self._steps, self._waiting_for = steps, waiting_for
 
     def __await__(self) -> Generator[Any, Any, None]:
         waiting_for, failure = self._waiting_for, None
@@ -93,9 +97,15 @@ class _Resumed:
             except BaseException as error:
                 failure = error
             try:
-                waiting_for = self._coroutine.send(None) if failure is None else self._coroutine.throw(failure)
+                waiting_for = next(self._steps) if failure is None else self._throw(failure)
             except StopIteration:
                 return
+
+    def _throw(self, failure: BaseException) -> Any:
+        """Into a coroutine; what granian gives instead of one cannot be told."""
+        if isinstance(self._steps, Generator) or hasattr(self._steps, "throw"):
+            return self._steps.throw(failure)
+        raise failure
 
 
 class Socket:
@@ -120,6 +130,7 @@ class Socket:
         "hidden",
         "id",
         "identity",
+        "listening",
         "live",
         "open",
         "ping_number",
@@ -150,6 +161,7 @@ class Socket:
         self.address = address
         self.open = True
         self.close_code: int | None = None
+        self.listening: asyncio.Timeout | None = None  # around whoever waits for the client's frames
         # what it follows
         self.grants: dict[str, Grant] = {}
         self.live: set[str] = set()
@@ -275,24 +287,24 @@ class Socket:
         """Send now; when the server makes us wait, the rest becomes a task of this socket."""
         if not self.open:
             return
-        sending = cast("Coroutine[Any, Any, None]", self._send(message))
         try:
-            waiting_for = sending.send(None)
+            steps = self._send(message).__await__()
+            waiting_for = next(steps)
         except StopIteration:
             return
-        except Exception:
-            self.lost()
+        except Exception as error:
+            self._failed(error)
         else:
             self._stalled()
-            self._sending = self._loop.create_task(self._finish(_Resumed(sending, waiting_for)))
+            self._sending = self._loop.create_task(self._finish(_Resumed(steps, waiting_for)))
 
     async def _finish(self, sending: Awaitable[None]) -> None:
         try:
             await sending
             while self._queued and self.open:
                 await self._send(self._queued.popleft())
-        except Exception:
-            self.lost()
+        except Exception as error:
+            self._failed(error)
         finally:
             self._sending = None
             self._progressed()
@@ -310,6 +322,18 @@ class Socket:
         self._write = None
         self._queued.clear()
         self._wake()
+
+    def _failed(self, error: Exception) -> None:
+        """A send raised: that the client has gone is an `OSError` and no news, anything else is."""
+        if not isinstance(error, OSError):
+            logger.error("a send failed, its socket is given up", exc_info=error)
+        self.lost()
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
+        """End the wait for the client's frames, and with it the application's part in this socket."""
+        if self.listening is not None:
+            self.listening.reschedule(self._loop.time())
 
     def close_soon(self, code: int, reason: str, retry_ms: int | None = None) -> asyncio.Task[None] | None:
         """Say goodbye and close, without waiting here; nothing is sent after it."""
@@ -331,9 +355,19 @@ class Socket:
                 if sending is not None:
                     await asyncio.wait([sending])
                 await self._send(_message(text))
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                await self._close(code, reason)
         except Exception:
             self.abort()
+            self._stop_listening()
+
+    async def _close(self, code: int, reason: str) -> None:
+        """The server tells the listener of the end. granian does not: it closes only when nobody listens any more."""
+        message: AsgiMessage = {"type": "websocket.close", "code": code, "reason": reason}
+        closing = asyncio.ensure_future(self._send(message))
+        closed, _ = await asyncio.wait([closing], timeout=CLOSING)
+        if not closed:
+            self._stop_listening()
+        await closing
 
     def abort(self) -> None:
         """Drop the connection without a closing handshake, where the server lets us (ASGI has no word for it)."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import uvicorn
 from django.conf import settings
@@ -27,7 +29,7 @@ from backoffice.domain.users import UserUpdated
 from backoffice.models import Staff
 from events import head, store, subscriptions
 from events.types import Event, new_id
-from realtime import client, frames, relay
+from realtime import client, frames, relay, server
 from realtime import hub as hubs
 
 __all__ = ["Closed", "ws"]
@@ -51,15 +53,8 @@ class Server:
 
     def __init__(self, port: int = 0, **limits: Any) -> None:
         self._limits = limits
-        config = uvicorn.Config(
-            application,
-            host="127.0.0.1",
-            port=port,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            log_config=None,
-            lifespan="on",
-            timeout_graceful_shutdown=5,
+        config = server.configure(
+            application, host="127.0.0.1", port=port, log_config=None, lifespan="on", timeout_graceful_shutdown=5
         )
         self._server = uvicorn.Server(config)
         self._started = threading.Event()
@@ -195,6 +190,12 @@ class Writer:
         """What the store says: positions of a category after `since`."""
         found = await self.do(lambda: store.read_all(since, 100_000, upto=head.safe(), categories=[category]))
         return [event.position for event in found]
+
+
+def environment() -> dict[str, str]:
+    """The test process's services, for a process of its own."""
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+    return os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "backoffice.settings", "DEBUG": "1"}
 
 
 def new_user() -> str:

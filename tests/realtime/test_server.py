@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -79,7 +78,7 @@ def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one
         process = subprocess.Popen(
             [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
             cwd=PROJECT,
-            env=environment(),
+            env=harness.environment(),
         )
         while True:
             try:
@@ -92,15 +91,6 @@ def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one
                 return process
 
     play(scene())
-
-
-def environment() -> dict[str, str]:
-    """The test process's services, for a process of its own."""
-    name = connection.settings_dict["NAME"]
-    from urllib.parse import urlsplit
-
-    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
-    return os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "backoffice.settings", "DEBUG": "1"}
 
 
 @pytest.fixture

@@ -1,0 +1,121 @@
+"""The same application under every server it is said to run under, each as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from websockets.exceptions import InvalidStatus
+
+from backoffice import embedded
+from backoffice.domain.staff import StaffSessionRevoked
+from backoffice.domain.users import UserUpdated
+from realtime import client, conf, frames
+from tests.realtime import harness
+from tests.realtime.harness import Writer, play
+
+PROJECT = Path(__file__).resolve().parents[2]
+APPLICATION = "backoffice.asgi:application"
+
+# How each is started on a port. The last is how `make run` and production do it.
+SERVERS = {
+    "daphne": ["daphne", "--bind", "127.0.0.1", "--port", "{port}", APPLICATION],
+    "granian": ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", APPLICATION],
+    "uvicorn": ["uvicorn", "--ws", "websockets-sansio", "--port", "{port}", APPLICATION],
+    "realtime.server": ["realtime.server", APPLICATION, "--port", "{port}"],
+}
+
+
+@contextlib.asynccontextmanager
+async def serving(name: str) -> AsyncIterator[str]:
+    """The address of its sockets, once it takes connections."""
+    port = embedded.free_port()
+    process = subprocess.Popen(
+        embedded.bound([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
+        cwd=PROJECT,
+        env=harness.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                _, stream = await asyncio.open_connection("127.0.0.1", port)
+                stream.close()
+                break
+            assert process.poll() is None, f"{name} did not start"
+            await asyncio.sleep(0.05)
+        yield f"ws://127.0.0.1:{port}/ws/admin/"
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(process.wait, 10)
+        process.kill()
+        process.wait()
+
+
+def bare(url: str, session: str | None, **options: Any) -> Any:
+    headers = {"Cookie": harness.cookie(session)} if session else {}
+    given = {"origin": settings.ALLOWED_ORIGINS[0], "subprotocols": [frames.SUBPROTOCOL], "compression": None}
+    return harness.ws.connect(url, additional_headers=headers, **(given | options))
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_same_application_serves_the_same_sockets(name: str, writer: Writer) -> None:
+    """Refusals, exactly-once delivery, credit towards a client that never acknowledges, and a revocation."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed: it is part of the extra `test`")
+    staff, session = harness.sign_in("agent")
+    window = conf.limits().window_frames
+
+    async def scene() -> None:
+        async with serving(name) as url:
+            await refuses(url, session)
+            stamp = await writer.head()
+            async with (
+                client.Client(url, cookie=harness.cookie(session), origin=settings.ALLOWED_ORIGINS[0]) as live,
+                bare(url, session) as silent,
+            ):
+                items = aiter(live)
+                await live.follow("users", since=stamp)
+                await silent.send(frames.encode(frames.Subscribe(id=1, topics=["users"], since=stamp)))
+                burst = [UserUpdated(first_name=str(number)) for number in range(window + 50)]
+                last = await writer.append(harness.new_user(), *burst)
+                seen = [event.position for event in await harness.events_until(items, last)]
+                assert seen == await writer.log(stamp.position)
+                held = [(await harness.receive(silent, frames.EventFrame)).position for _ in range(window)]
+                assert held == seen[:window]
+                await silent.send(frames.encode(frames.Ack(position=held[-1])))
+                assert (await harness.receive(silent, frames.EventFrame)).position == seen[window]
+                await writer.append(f"staff-{staff.pk}", StaffSessionRevoked())
+                with pytest.raises(client.Stopped) as stopped:
+                    await harness.next_of(items, frames.EventFrame)
+                assert stopped.value.code == frames.REVOKED
+                with pytest.raises(harness.Closed) as closed:
+                    await harness.receive(silent, frames.Welcome)
+                assert closed.value.rcvd.code == frames.REVOKED
+            assert live.connected == 1
+
+    play(scene())
+
+
+async def refuses(url: str, session: str) -> None:
+    """A foreign page before the handshake is over; nobody signed in, in words inside the socket."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with bare(url, session, origin="http://evil.example"):
+            pass
+    assert refused.value.response.status_code == 403
+    async with bare(url, None) as nobody:
+        assert (await harness.receive(nobody, frames.Goodbye)).code == frames.REVOKED
+        with pytest.raises(harness.Closed) as closed:
+            await nobody.recv()
+        assert closed.value.rcvd.code == frames.REVOKED

@@ -60,7 +60,15 @@ def by_api_key(token: str) -> auth.Identity | None:
         scopes=tuple(key.scopes),
     )
     again = functools.partial(by_api_key, token)
-    return auth.Identity(principal=holder, person=str(owner.pk), name=key.name, again=again)
+    session = _session_of_key(key.prefix)
+    return auth.Identity(
+        principal=holder, person=str(owner.pk), name=key.name, session=session, is_program=True, again=again
+    )
+
+
+def _session_of_key(prefix: str) -> str:
+    """What a key's sockets have instead of a session."""
+    return f"key:{prefix}"
 
 
 def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
@@ -118,8 +126,17 @@ TOPICS: Final = (
 
 
 def _close(event: types.RecordedEvent) -> auth.Revocation:
-    """All sockets of the person, or those of one session when the event names it (by `auth.session_digest`)."""
-    return auth.Revocation(event.key, "close", event.data.get("session"))
+    """All sockets of the person."""
+    return auth.Revocation(event.key, "close")
+
+
+def _close_sessions(event: types.RecordedEvent) -> auth.Revocation:
+    """The sockets of one session when the event names it (by `auth.session_digest`), else of all; keys are none."""
+    return auth.Revocation(event.key, "close", event.data.get("session") or auth.ANY_SESSION)
+
+
+def _close_key(event: types.RecordedEvent) -> auth.Revocation:
+    return auth.Revocation(event.key, "close", _session_of_key(event.data["key"]))
 
 
 def _recheck(event: types.RecordedEvent) -> auth.Revocation:
@@ -127,8 +144,9 @@ def _recheck(event: types.RecordedEvent) -> auth.Revocation:
 
 
 REVOCATIONS: Final = {
-    "staff.session_revoked": _close,
-    "staff.logged_out": _close,
+    "staff.session_revoked": _close_sessions,
+    "staff.logged_out": _close_sessions,
+    "staff.key_revoked": _close_key,
     "staff.deactivated": _close,
     "staff.password_changed": _recheck,  # the session that changed it stays valid, the others do not
     "staff.role_changed": _recheck,

@@ -38,26 +38,39 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
     """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more),
-    in a thread unless it is a coroutine function.
+    in a thread unless it is a coroutine function. `session` is a `session_digest`, or what names the key of a program.
     """
 
     principal: Any
     person: str
     name: str
     session: str | None = None
+    is_program: bool = False
     again: Callable[[], Identity | None] | Callable[[], Awaitable[Identity | None]]
 
 
+# All sessions of a person, but none of the programs that hold a key of theirs.
+ANY_SESSION: Final = "*"
+
+
 class Revocation(NamedTuple):
-    """What an event takes away, and from whom: every socket of the person, or only those of one session.
+    """What an event takes away, and from whom: every socket of the person, those of one session or key, or of
+    `ANY_SESSION`.
 
     ``close`` ends the sockets; ``recheck`` asks who they are again and trims what they may no longer follow.
-    `session` is a `session_digest`, never the session key itself.
+    `session` is as in `Identity`, never the session key itself.
     """
 
     person: str
     action: Literal["close", "recheck"]
     session: str | None = None
+
+    def concerns(self, identity: Identity) -> bool:
+        if self.person != identity.person:
+            return False
+        if self.session == ANY_SESSION:
+            return not identity.is_program
+        return self.session is None or self.session == identity.session
 
 
 # Filled by higher floors in ready(): a token's identity, or None when this authenticator does not know it.

@@ -6,6 +6,7 @@ from django.contrib import admin
 
 from backoffice import models
 from backoffice.admin import resources
+from backoffice.admin.apikeys import ApiKeyAdmin
 from backoffice.admin.base import RecordAdmin
 from backoffice.admin.conflicts import ConflictAdmin
 from backoffice.admin.log import EventAdmin
@@ -36,3 +37,4 @@ class SettingAdmin(RecordAdmin):
 admin.site.register(models.Conflict, ConflictAdmin)
 admin.site.register(StoredEvent, EventAdmin)
 admin.site.register(models.Staff, StaffAdmin)
+admin.site.register(models.ApiKey, ApiKeyAdmin)

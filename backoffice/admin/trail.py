@@ -36,6 +36,8 @@ VERBS: Final = {
     "requested": (_("asked for"), "rebuild"),
     "cancelled": (_("stopped"), "close"),
     "finished": (_("finished"), "check"),
+    "key_created": (_("made an API key"), "key"),
+    "key_revoked": (_("revoked an API key"), "key"),
 }
 
 TOGETHER = """

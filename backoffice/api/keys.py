@@ -8,12 +8,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, get_random_string, salted_hmac
 from django.utils.translation import gettext as _
 
 from backoffice import models
+from backoffice.domain import staff as domain
+from events import store, types
 
 SALT: Final = "backoffice.api.keys"
 ALPHABET: Final = "abcdefghijkmnopqrstuvwxyz23456789"
@@ -40,17 +43,38 @@ class KeyRefused(Exception):
 def create(
     *, name: str, owner: models.Staff, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> tuple[models.ApiKey, str]:
-    """A new key and its token, which nobody can read again afterwards. Raises `ValueError` naming an unknown scope."""
+    """A new key and its token, which nobody can read again afterwards; the owner's stream tells of it.
+
+    Raises `ValueError` naming an unknown scope.
+    """
     wanted = sorted(set(scopes))
     unknown = [scope for scope in wanted if scope not in SCOPES]
     if unknown or not wanted:
         named = ", ".join(unknown) or "none"
         raise ValueError(f"unknown scope: {named} (known: {', '.join(SCOPES)})")
     prefix, secret = get_random_string(12, ALPHABET), secrets.token_urlsafe(32)
-    key = models.ApiKey.objects.create(
-        prefix=prefix, name=name, secret_hash=hashed(secret), scopes=wanted, owner=owner, expires_at=expires_at
-    )
+    with transaction.atomic():
+        key = models.ApiKey.objects.create(
+            prefix=prefix, name=name, secret_hash=hashed(secret), scopes=wanted, owner=owner, expires_at=expires_at
+        )
+        _tell(key, domain.StaffKeyCreated(key=prefix, name=name, scopes=wanted, expires_at=expires_at))
     return key, f"fe_{prefix}.{secret}"
+
+
+def revoke(key: models.ApiKey) -> bool:
+    """The key opens nothing from here on, and its live sockets are closed by the event. False when it was so before."""
+    with transaction.atomic():
+        found = models.ApiKey.objects.select_for_update().get(pk=key.pk)
+        if found.revoked_at is not None:
+            return False
+        found.revoked_at = timezone.now()
+        found.save(update_fields=["revoked_at"])
+        _tell(found, domain.StaffKeyRevoked(key=found.prefix))
+    return True
+
+
+def _tell(key: models.ApiKey, event: types.Event) -> None:
+    store.append(types.stream_name(domain.CATEGORY, str(key.owner_id)), [event], store.ANY)
 
 
 def hashed(secret: str, pepper: str | None = None) -> str:

@@ -5,6 +5,8 @@ Logins live in Django's table; these events tell of them and are appended beside
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from events.types import Event, event_type
 
 CATEGORY = "staff"
@@ -53,3 +55,20 @@ class StaffSessionRevoked(Event, frozen=True):
     """Somebody ended one session of this login (`session` a digest), or all of them (None)."""
 
     session: str | None = None
+
+
+@event_type("staff.key_created")
+class StaffKeyCreated(Event, frozen=True):
+    """An API key that acts for this login. `key` is the part that names it, never the secret."""
+
+    key: str
+    name: str
+    scopes: list[str]
+    expires_at: datetime | None = None
+
+
+@event_type("staff.key_revoked")
+class StaffKeyRevoked(Event, frozen=True):
+    """The key opens nothing any more, and its sockets are closed."""
+
+    key: str

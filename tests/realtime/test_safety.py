@@ -17,6 +17,7 @@ from django.utils import timezone
 from websockets.exceptions import InvalidStatus
 
 from backoffice import topics as product
+from backoffice.api import keys
 from backoffice.domain.staff import (
     StaffDeactivated,
     StaffLoggedOut,
@@ -442,6 +443,41 @@ def test_a_revoked_session_leaves_the_persons_other_sessions_open(server: Server
                 await harness.next_of(aiter(gone), frames.EventFrame)
             position = await writer.rename(harness.new_user())
             assert (await harness.next_of(items, frames.EventFrame)).position == position
+
+    play(scene())
+
+
+def test_a_revoked_key_loses_its_sockets_and_nobody_elses_are_touched(server: Server, writer: Writer) -> None:
+    staff, session = harness.sign_in("manager")
+    (key, token), (_, other) = (keys.create(name=name, owner=staff, scopes=["users:read"]) for name in "ab")
+
+    async def scene() -> None:
+        async with (
+            client.Client(server.url, token=token) as revoked,
+            client.Client(server.url, token=other) as program,
+            server.client(session) as person,
+        ):
+            clients = [revoked, program, person]
+            items = [aiter(one) for one in clients]
+            for one, reader in zip(clients, items, strict=True):
+                await one.follow("users")
+                await harness.next_of(reader, frames.Subscribed)
+            await writer.do(keys.revoke, key)
+            position = await writer.rename(harness.new_user())
+            with pytest.raises(client.Stopped) as stopped:
+                await harness.next_of(items[0], frames.EventFrame)
+            assert stopped.value.code == frames.REVOKED
+            for reader in items[1:]:
+                assert (await harness.next_of(reader, frames.EventFrame)).position == position
+            await staff_event(writer, staff, StaffSessionRevoked())  # a key is no session
+            position = await writer.rename(harness.new_user())
+            assert (await harness.next_of(items[1], frames.EventFrame)).position == position
+            with pytest.raises(client.Stopped):
+                await harness.next_of(items[2], frames.EventFrame)
+            assert program.connected == 1
+            await staff_event(writer, staff, StaffDeactivated())
+            with pytest.raises(client.Stopped):
+                await harness.next_of(items[1], frames.EventFrame)
 
     play(scene())
 

@@ -1,0 +1,69 @@
+"""API keys: who holds which, what they open, when they were last used; and the button that ends one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from backoffice import access, models
+from backoffice.api import keys
+
+
+class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """For administrators. Keys are made on the command line, where the token is shown once; here they end."""
+
+    list_display = ("name", "shown", "owner", "opens", "state", "last_used_at", "expires_at")
+    list_select_related = ("owner",)
+    ordering = ("-created_at",)
+    list_per_page = 50
+    actions = ("revoke",)
+    fields = ("name", "shown", "owner", "opens", "state", "created_at", "last_used_at", "expires_at", "revoked_at")
+
+    @admin.display(description=gettext_lazy("key"), ordering="prefix")
+    def shown(self, key: models.ApiKey) -> str:
+        return f"fe_{key.prefix}"
+
+    @admin.display(description=gettext_lazy("scopes"))
+    def opens(self, key: models.ApiKey) -> str:
+        return ", ".join(key.scopes)
+
+    @admin.display(description=gettext_lazy("state"), ordering="revoked_at")
+    def state(self, key: models.ApiKey) -> str:
+        if key.revoked_at is not None:
+            return _("revoked")
+        if key.expires_at is not None and key.expires_at <= timezone.now():
+            return _("expired")
+        return _("valid")
+
+    @admin.action(description=gettext_lazy("Revoke, and close their sockets"))
+    def revoke(self, request: HttpRequest, chosen: QuerySet[models.ApiKey]) -> None:
+        names = ", ".join(str(key) for key in chosen if keys.revoke(key))
+        self.message_user(request, _("Revoked: %(names)s") % {"names": names or "–"})
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return access.role_of(request.user) == "admin"
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_module_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The list needs it for its actions; a key itself is never edited."""
+        return obj is None and self.has_module_permission(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A key is revoked, never deleted: history names it."""
+        return False

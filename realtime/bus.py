@@ -19,7 +19,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from events import bell
-from realtime import publish
+from realtime import figures, publish
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +46,10 @@ class Bus:
 
     def send(self, message: publish.Message) -> None:
         """Tell every hub, this one included; dropped while Valkey is away (all that goes here is repeated)."""
-        with contextlib.suppress(asyncio.QueueFull):
+        try:
             self._outbox.put_nowait(message)
+        except asyncio.QueueFull:
+            figures.DROPS.labels("outbox").inc()
 
     def reconnect(self) -> None:
         """Drop the connection and subscribe afresh: nothing was heard for too long."""

@@ -21,6 +21,7 @@ LAG = Histogram(
 )
 FILLS = Counter("realtime_fills_total", "Reads of the store to close a gap", ["reason"])
 CREDIT_WAITS = Counter("realtime_credit_waits_total", "Times a socket fell behind its reader")
+DROPS = Counter("realtime_drops_total", "Values and presence not kept because a queue was full", ["queue"])
 RESETS = Counter("realtime_resets_total", "Clients told to reload", ["reason"])
 CLOSES = Counter("realtime_closes_total", "Closed sockets", ["code"])
 REFUSALS = Counter("realtime_refusals_total", "Handshakes refused", ["reason"])
@@ -35,3 +36,15 @@ _KNOWN_CODES = {1000, 1001, 1005, 1006, 1009, 1011, 1012, 1013, 4400, 4408, 4429
 def closed(code: int) -> None:
     """Count a close; codes a client made up share one label."""
     CLOSES.labels(str(code) if code in _KNOWN_CODES else "other").inc()
+
+
+def total(counter: Counter) -> int:
+    """What a counter of this process has come to, over all its labels."""
+    return sum(by_label(counter).values())
+
+
+def by_label(counter: Counter) -> dict[str, int]:
+    """The same by label; a counter without labels is one line."""
+    samples = [sample for family in counter.collect() for sample in family.samples]
+    counts = [sample for sample in samples if sample.name.endswith("_total")]
+    return {" ".join(sample.labels.values()): int(sample.value) for sample in counts}

@@ -21,36 +21,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-import msgspec
 from django.utils import timezone
 
 from events import types
-from realtime import auth, conf, fan, figures, frames, limits, log, presence, publish, sockets, topics, values
+from realtime import auth, cluster, conf, fan, figures, frames, limits, log, presence, publish, sockets, topics, values
 from realtime.bus import Bus
 
 logger = logging.getLogger(__name__)
 
 # Revocations remembered for handshakes that were under way when they happened.
 REMEMBERED: Final = 1000
+# Delays of the newest events, for operators.
+LAGS: Final = 500
 # A beacon may overtake nothing, but its batches may still be on their way from the relay.
 BEACON_GRACE: Final = 0.2
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How this process's hub is doing, for `/readyz` and the admin. `ready`: may take sockets."""
-
-    ready: bool
-    draining: bool
-    store: bool
-    valkey: bool
-    relay: bool
-    position: int
-    epoch: str
-    sockets: int
-    behind: int
-    people: int
-    ring: int
-    detail: str
 
 
 class Hub:
@@ -74,6 +58,8 @@ class Hub:
         self.bus = Bus(self.receive, self._rang, self._joined)
         self.board = presence.Board(self.process, self.limits, self.bus.send, self._show_presence, self._loop.time)
         self.values = values.Values(self.limits, self._members_of)
+        self.lags: deque[float] = deque(maxlen=LAGS)
+        self.reporter = cluster.Reporter(self.process, self.status, self.lags)
         # the reader of the store
         self._ready = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -94,7 +80,7 @@ class Hub:
         """Open the pool and begin to follow the log; does not wait for either service."""
         await self.log.open()
         self._reconnect_at = self._loop.time()
-        for work in (self._follow, self.bus.run, self._pulse):
+        for work in (self._follow, self.bus.run, self._pulse, self.reporter.run):
             self._tasks.append(self._loop.create_task(_supervised(work), name=f"realtime.{work.__name__}"))
 
     async def stop(self) -> None:
@@ -124,7 +110,7 @@ class Hub:
         """Until the hub knows where the log stands."""
         await self._ready.wait()
 
-    def status(self) -> Status:
+    def status(self) -> cluster.Status:
         relay, ready = self._relay_heard(), self._ready.is_set() and not self.draining
         detail = "live"
         if self.draining:
@@ -135,7 +121,7 @@ class Hub:
             detail = "Valkey is away: polling the store"
         elif not relay:
             detail = "the relay is silent: polling the store"
-        return Status(
+        return cluster.Status(
             ready=ready and (self._store_up or relay),
             draining=self.draining,
             store=self._store_up,
@@ -217,7 +203,9 @@ class Hub:
             going = fan.Fan(event)
             self.ring.add(going)
             self._deliver(going)
-            figures.LAG.observe(max(0.0, (now - event.recorded_at).total_seconds()))
+            lag = max(0.0, (now - event.recorded_at).total_seconds())
+            figures.LAG.observe(lag)
+            self.lags.append(lag)
         self.position = max(self.position, upto)
         self._notify()
 
@@ -571,9 +559,7 @@ class Hub:
             self._revoke_socket(socket, revocation)
 
     def _revoke_socket(self, socket: sockets.Socket, revocation: auth.Revocation) -> None:
-        if revocation.person != socket.identity.person:
-            return
-        if revocation.session is not None and revocation.session != socket.identity.session:
+        if not revocation.concerns(socket.identity):
             return
         figures.REVOCATIONS.labels(revocation.action).inc()
         if revocation.action == "close":
@@ -752,6 +738,11 @@ async def drain() -> None:
         await hub.drain()
 
 
-def status() -> Status | None:
+def status() -> cluster.Status | None:
     """How this process's hub is doing, from any thread; None when it has not started."""
     return next((hub.status() for hub in list(_hubs.values())), None)
+
+
+def report() -> cluster.Report | None:
+    """What this process last said about itself, from any thread; None when it has no hub."""
+    return next((hub.reporter.latest for hub in list(_hubs.values())), None)

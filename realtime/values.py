@@ -64,6 +64,8 @@ class Values:
             key = (value.topic, value.key)
             if key in socket.values or len(socket.values) < MAX_WAITING:
                 socket.values[key] = value
+            else:
+                figures.DROPS.labels("values").inc()
         self._waiting.setdefault(socket, socket.now() + (self._limits.ephemeral_hidden if socket.hidden else 0.0))
 
     def _send(self, socket: sockets.Socket, texts: list[str]) -> None:

@@ -1,0 +1,150 @@
+"""What is measured, one function each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.crowd.contenders import FILLER
+from benchmarks.crowd.swarm import PATIENCE, PROJECT, PROTOCOL, SUBSCRIBE, Swarm, contender, quantile, usage
+
+IN_FLIGHT = 4
+
+
+async def fan_out(kind: str, sockets: int, seconds: float) -> dict[str, Any]:
+    ours = kind == "hub"
+    async with contender(kind) as (port, line):
+        before = await usage(line)
+        swarm = Swarm(port, PROTOCOL + "Authorization: Bearer load\r\n" if ours else "", SUBSCRIBE if ours else None)
+        await swarm.connect(sockets)
+        settled = await usage(line)
+        await run_messages(swarm, line, sockets, 10)
+        swarm.latencies.clear()
+        swarm.base, swarm.sent = swarm.base + len(swarm.sent), []
+        start_cpu, started, total = (await usage(line))["cpu"], time.perf_counter(), swarm.total
+        while time.perf_counter() - started < seconds:
+            await run_messages(swarm, line, sockets, 10)
+        elapsed = time.perf_counter() - started
+        delivered = swarm.total - total
+        cpu = (await usage(line))["cpu"] - start_cpu
+        swarm.close()
+    return {
+        "who": kind,
+        "sockets": sockets,
+        "deliveries/s": round(delivered / elapsed),
+        "p50 ms": round(quantile(swarm.latencies, 0.5) * 1000, 1),
+        "p99 ms": round(quantile(swarm.latencies, 0.99) * 1000, 1),
+        "CPU µs": round(cpu / delivered * 1e6, 1),
+        "KiB/socket": round((settled["rss"] - before["rss"]) / sockets / 1024, 1),
+    }
+
+
+async def run_messages(swarm: Swarm, line: Any, sockets: int, number: int) -> None:
+    """Publish, never more than `IN_FLIGHT` messages ahead of the slowest socket (counted in all)."""
+    done_before = swarm.total // sockets
+    for index in range(number):
+        await swarm.until((done_before + index + 1 - IN_FLIGHT) * sockets)
+        swarm.sent.append(time.perf_counter())
+        line[1].write(b"p")
+    await swarm.until((done_before + number) * sockets)
+
+
+async def whole_path(session: str, sockets: int, origin: str) -> dict[str, Any]:
+    """Parts 2 to 5 on the application as deployed, with the real store, relay and Valkey."""
+    figures: dict[str, Any] = {"sockets": sockets}
+    extra = PROTOCOL + f"Origin: {origin}\r\nCookie: sessionid={session}\r\n"
+    relay = subprocess.Popen([sys.executable, "manage.py", "run_subscriptions"], cwd=PROJECT)
+    try:
+        async with contender("app") as (port, _line):
+            swarm = Swarm(port, extra, SUBSCRIBE)
+            figures["handshakes/s"] = round(sockets / await swarm.connect(sockets))
+            await asyncio.sleep(2.0)  # the relay's first lease
+            figures |= await latency(swarm, sockets)
+            figures |= await storm(swarm, sockets)
+            figures |= await revocation(swarm)
+            swarm.close()
+    finally:
+        relay.terminate()
+        relay.wait()
+    return figures
+
+
+async def latency(swarm: Swarm, sockets: int) -> dict[str, Any]:
+    swarm.latencies.clear()
+    swarm.base, swarm.sent = max(reader.count for reader in swarm.readers), []
+    start = swarm.total
+    for number in range(100):
+        at = await append(1)
+        swarm.sent.append(at)
+        await swarm.until(start + (number - 5) * sockets)
+        await asyncio.sleep(max(0.0, at + 0.05 - time.perf_counter()))
+    await swarm.until(start + 100 * sockets)
+    return {
+        "commit to frame p50 ms": round(quantile(swarm.latencies, 0.5) * 1000, 1),
+        "commit to frame p99 ms": round(quantile(swarm.latencies, 0.99) * 1000, 1),
+    }
+
+
+async def storm(swarm: Swarm, sockets: int) -> dict[str, Any]:
+    epoch, position = await database(stamp)
+    swarm.close()
+    await append(100)
+    swarm.subscribe = json.dumps(
+        {"type": "subscribe", "id": 1, "topics": ["users"], "since": {"epoch": epoch, "position": position}}
+    ).encode()
+    before = swarm.total
+    started = time.perf_counter()
+    await swarm.connect(sockets, at_once=sockets)
+    await swarm.until(before + 100 * sockets)
+    return {
+        "storm: all live again s": round(time.perf_counter() - started, 2),
+        "storm: events lost": sum(100 - reader.count for reader in swarm.readers),
+    }
+
+
+async def revocation(swarm: Swarm) -> dict[str, Any]:
+    at = await database(revoke)
+    closed = await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in swarm.readers)), PATIENCE)
+    took = [when - at for when in closed]
+    return {
+        "revoked to closed p50 ms": round(statistics.median(took) * 1000),
+        "revoked to closed p99 ms": round(quantile(took, 0.99) * 1000),
+    }
+
+
+async def database(work: Any) -> Any:
+    return await asyncio.to_thread(work)
+
+
+async def append(number: int) -> float:
+    return await database(lambda: append_now(number))
+
+
+def append_now(number: int) -> float:
+    from backoffice.domain.users import UserUpdated
+    from events import store
+    from events.types import new_id
+
+    for _ in range(number):
+        store.append(f"user-{new_id()}", [UserUpdated(first_name=FILLER)])
+    return time.perf_counter()
+
+
+def stamp() -> tuple[str, int]:
+    from events import head
+
+    return head.epoch(), head.safe()
+
+
+def revoke() -> float:
+    from backoffice.domain.staff import StaffSessionRevoked
+    from backoffice.models import Staff
+    from events import store
+
+    store.append(f"staff-{Staff.objects.get().pk}", [StaffSessionRevoked()])
+    return time.perf_counter()

@@ -1,0 +1,207 @@
+"""Clients that cost next to nothing, so that the server is what is measured; and the line to a contender."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE = 90.0
+CORES = sorted(os.sched_getaffinity(0))
+
+
+class Reader(asyncio.Protocol):
+    """A WebSocket client that does as little as possible: counts event frames, acknowledges, notes when."""
+
+    def __init__(self, swarm: Swarm, headers: str, subscribe: bytes | None) -> None:
+        self.swarm, self.headers, self.subscribe = swarm, headers, subscribe
+        self.buffer = b""
+        self.upgraded = False
+        self.count = 0
+        self.position = 0
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.write(self.headers.encode())
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self.buffer + data if self.buffer else data
+        at = 0
+        if not self.upgraded:
+            end = buffer.find(b"\r\n\r\n")
+            if end < 0:
+                self.buffer = buffer
+                return
+            if not buffer.startswith(b"HTTP/1.1 101"):
+                raise RuntimeError(buffer[:200])
+            self.upgraded, at = True, end + 4
+            if self.subscribe is None:
+                self.ready.set_result(None)
+        size = len(buffer)
+        while size - at >= 2:
+            length, start = buffer[at + 1], at + 2
+            if length == 126:
+                if size - at < 4:
+                    break
+                length, start = int.from_bytes(buffer[at + 2 : at + 4], "big"), at + 4
+            if size - start < length:
+                break
+            self.frame(buffer[at] & 15, buffer[start : start + length])
+            at = start + length
+        self.buffer = buffer[at:]
+
+    def frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == 8:
+            self.gone()
+        elif payload.startswith(b'{"type":"goodbye"') and not self.ready.done():
+            self.ready.set_exception(RuntimeError(payload.decode()))
+        elif payload.startswith((b'{"type":"event"', b'{"type": "event"')):
+            self.count += 1
+            self.swarm.arrived(self.count)
+            if self.subscribe is not None and self.count % 64 == 0:
+                self.send(b'{"type":"ack","position":%d}' % position_of(payload))
+            if self.subscribe is not None and self.swarm.keep_positions:
+                self.position = position_of(payload)
+        elif payload.startswith(b'{"type":"welcome"') and self.subscribe is not None:
+            self.send(self.subscribe)
+        elif payload.startswith(b'{"type":"subscribed"') and not self.ready.done():
+            self.ready.set_result(None)
+        elif payload.startswith(b'{"type":"ping"'):
+            self.send(payload.replace(b"ping", b"pong", 1))
+
+    def send(self, payload: bytes) -> None:
+        """Masked with zeros, which is a mask like any other."""
+        size = len(payload)
+        head = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        self.transport.write(b"\x81" + head + b"\0\0\0\0" + payload)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.gone()
+
+    def gone(self) -> None:
+        if not self.closed.done():
+            self.closed.set_result(time.perf_counter())
+
+
+def position_of(payload: bytes) -> int:
+    start = payload.index(b'"position":') + 11
+    return int(payload[start : payload.index(b",", start)])
+
+
+class Swarm:
+    """Many readers, and when each message arrived at each of them."""
+
+    def __init__(self, port: int, extra: str, subscribe: bytes | None) -> None:
+        self.port, self.extra, self.subscribe = port, extra, subscribe
+        self.readers: list[Reader] = []
+        self.sent: list[float] = []
+        self.latencies: list[float] = []
+        self.total = 0
+        self.base = 0
+        self.keep_positions = False
+        self.wanted: tuple[int, asyncio.Future[None]] | None = None
+
+    def arrived(self, number: int) -> None:
+        self.total += 1
+        if self.base < number <= self.base + len(self.sent):
+            self.latencies.append(time.perf_counter() - self.sent[number - self.base - 1])
+        if self.wanted is not None and self.total >= self.wanted[0]:
+            wanted, self.wanted = self.wanted, None
+            wanted[1].set_result(None)
+
+    async def until(self, total: int) -> None:
+        """Until that many frames have arrived in all."""
+        if self.total < total:
+            done = asyncio.get_running_loop().create_future()
+            self.wanted = (total, done)
+            await asyncio.wait_for(done, PATIENCE)
+
+    async def connect(self, number: int, at_once: int = 50) -> float:
+        """Connect that many; returns the seconds it took."""
+        gate, started = asyncio.Semaphore(at_once), time.perf_counter()
+
+        async def one() -> Reader:
+            async with gate:
+                _, reader = await asyncio.get_running_loop().create_connection(
+                    lambda: Reader(self, handshake(self.port, self.extra), self.subscribe), "127.0.0.1", self.port
+                )
+                await asyncio.wait_for(reader.ready, PATIENCE)
+                return reader
+
+        self.readers += await asyncio.gather(*(one() for _ in range(number)))
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        for reader in self.readers:
+            reader.transport.abort()
+        self.readers.clear()
+
+
+def handshake(port: int, extra: str) -> str:
+    return (
+        f"GET /ws/admin/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        f"{extra}\r\n"
+    )
+
+
+SUBSCRIBE = b'{"type":"subscribe","id":1,"topics":["users"]}'
+PROTOCOL = "Sec-WebSocket-Protocol: formease.admin.v1\r\n"
+
+
+@contextlib.asynccontextmanager
+async def contender(kind: str) -> AsyncIterator[tuple[int, Any]]:
+    """A server process on the first core, and its control line."""
+    port, control = free_port(), free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.load", "--serve", kind, "--port", str(port), "--control", str(control)],
+        cwd=PROJECT,
+    )
+    os.sched_setaffinity(process.pid, {CORES[0]})
+    try:
+        line = await connected(control, process)
+        with contextlib.suppress(OSError):
+            await connected(port, process)
+        yield port, line
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def connected(port: int, process: subprocess.Popen[bytes]) -> Any:
+    for _ in range(2400):
+        try:
+            return await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            if process.poll() is not None:
+                raise RuntimeError("the server did not start") from None
+            await asyncio.sleep(0.05)
+    raise RuntimeError("the server did not start")
+
+
+async def usage(line: Any) -> dict[str, float]:
+    reader, writer = line
+    writer.write(b"c")
+    answer: dict[str, float] = json.loads(await reader.readline())
+    return answer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else float("nan")

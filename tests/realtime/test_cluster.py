@@ -1,0 +1,60 @@
+"""What each process says about its sockets, as any process can read it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from django.test import override_settings
+
+from backoffice import embedded
+from realtime import cluster, frames, hub, publish
+from tests.realtime import harness
+from tests.realtime.harness import Server, Writer, play
+
+
+def test_every_process_is_reported_and_one_that_ends_in_order_is_not(
+    server: Server, writer: Writer, session: str
+) -> None:
+    async def scene(other: Server) -> None:
+        names = {server.hub.process, other.hub.process}
+        while not names <= {report.process for report in await writer.do(cluster.reports)}:
+            await writer.head()  # the first report follows the start
+        async with server.client(session) as live:
+            await live.follow("users")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            await harness.events_until(items, await writer.rename(harness.new_user()))
+            report = await server.on_loop(server.hub.reporter.report)
+            assert (report.sockets, report.people, report.behind) == (1, 1, 0)
+            assert report.position == server.hub.position
+            assert report.deliveries >= 1
+            assert report.lag_p99 is not None
+            assert report.memory > 0
+        await server.until(lambda: not server.hub.sockets)
+        assert sum((await server.on_loop(server.hub.reporter.report)).closes.values()) >= 1
+
+    with Server() as other:
+        play(scene(other))
+        ended = other.hub.process
+    left = {report.process for report in cluster.reports()}
+    assert server.hub.process in left
+    assert ended not in left
+
+
+def test_without_valkey_a_process_knows_only_itself(server: Server) -> None:
+    nowhere = f"redis://127.0.0.1:{embedded.free_port()}/0"
+    with override_settings(REDIS_URL=nowhere), pytest.raises(cluster.Unreachable):
+        cluster.reports()
+    own = hub.report()
+    assert own is not None
+    assert own.process == server.hub.process
+
+
+def test_a_report_of_another_release_is_left_out(server: Server) -> None:
+    client = publish.client()
+    client.set(cluster.report_key("newer"), msgspec.msgpack.encode({"process": "newer", "mood": "good"}), ex=10)
+    client.zadd(cluster.index_key(), {"newer": 2e9})
+    try:
+        assert "newer" not in {report.process for report in cluster.reports()}
+    finally:
+        client.zrem(cluster.index_key(), "newer")

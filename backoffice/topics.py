@@ -101,6 +101,11 @@ def _of_records(name: str, category: str, record: bool = False) -> topics.Topic:
     )
 
 
+def _desk(name: str, category: str) -> topics.Topic:
+    """No events, only presence: who has which record open, for who looks at the list."""
+    return topics.Topic(name=f"{name}.here", may_subscribe=functools.partial(_may_view, category))
+
+
 TOPICS: Final = (
     _of_records("users", "user", record=True),
     _of_records("forms", "form", record=True),
@@ -120,6 +125,10 @@ TOPICS: Final = (
         projection_key=access.projection_key,
         project=show,
     ),
+    _desk("users", "user"),
+    _desk("forms", "form"),
+    _desk("submissions", "submission"),
+    _desk("settings", "setting"),
     topics.Topic(name="dashboard", may_subscribe=_may_work),
     topics.Topic(name="system", may_subscribe=_may_work),
 )

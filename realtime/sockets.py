@@ -42,7 +42,9 @@ class Gone(Exception):
 
 
 class Packet:
-    """An encoded event frame, shared by every socket that gets the same bytes. `size` is in bytes."""
+    """An encoded event frame, shared by every socket that gets the same bytes. `size` is in characters, as browsers count
+    what they acknowledge.
+    """
 
     __slots__ = ("frame", "position", "size", "text")
 
@@ -50,7 +52,7 @@ class Packet:
         self.position = position
         self.text = text
         self.frame = wire.text_frame(text)
-        self.size = len(self.frame)
+        self.size = len(text)
 
 
 class Grant(NamedTuple):

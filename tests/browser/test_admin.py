@@ -141,6 +141,12 @@ def test_people_on_the_same_record_see_each_other(manager: Any, agent: Any) -> N
     expect(agent.locator("[data-here]")).to_contain_text(re.compile(f"^.?{MANAGER} is viewing"))
     manager.locator("[name=first_name]").focus()
     expect(agent.locator('[data-field="first_name"] .who-types')).to_have_text(re.compile(MANAGER))
+    agent.goto("/admin/backoffice/user/")
+    at_row = agent.locator(f'tr[data-id="{key}"] [data-at-row]')
+    expect(at_row).to_contain_text(re.compile(f"{MANAGER} is editing"))
+    manager.goto("/admin/backoffice/user/")
+    expect(at_row).to_have_count(0, timeout=20_000)
+    expect(agent.locator("[data-here]")).to_contain_text(re.compile(f"{MANAGER} is viewing"))
     manager.goto("/admin/")
     expect(agent.locator("[data-here]")).to_be_hidden(timeout=20_000)
 

@@ -1,4 +1,5 @@
 import { Batches } from "./batches.js";
+import { Desk } from "./desk.js";
 import { fetchDocument, flash, live } from "./live.js";
 import { say } from "./toasts.js";
 import { _, ngettext } from "./words.js";
@@ -20,9 +21,11 @@ class LiveList {
     this.body = element.querySelector("[data-list-body]");
     this.news = element.querySelector("[data-news]");
     this.button = element.querySelector("[data-news-show]");
+    this.desk = element.dataset.desk ? new Desk(element) : null;
   }
 
   start() {
+    this.desk?.start();
     this.button.addEventListener("click", () => this.#show());
     this.subscription = live().subscribe([this.element.dataset.topic], {
       since: this.element.dataset.since,
@@ -57,6 +60,7 @@ class LiveList {
       else row.classList.add("gone");
       names.push((fresh ?? row).querySelector(".name")?.textContent.trim());
     }
+    this.desk?.draw();
     names = names.filter(Boolean);
     if (names.length) say(ngettext("%(names)s changed", "%(n)s records changed", names.length, { names: names[0] }));
   }
@@ -108,6 +112,7 @@ class LiveList {
     this.body.replaceChildren(...fresh.childNodes);
     const count = page.querySelector("[data-count]");
     if (count) this.element.querySelector("[data-count]").replaceChildren(...count.childNodes);
+    this.desk?.draw();
     this.#new.clear();
     this.news.hidden = true;
     for (const id of lit) {

@@ -1,10 +1,10 @@
 import { Batches } from "./batches.js";
+import { faces, sentence } from "./here.js";
 import { flash, live } from "./live.js";
 import { say } from "./toasts.js";
 import { _ } from "./words.js";
 
 const IDLE_MS = 10 * 60 * 1000;
-const FACES = 4;
 
 /** An open record: what others change appears where you have not typed; where you have, you are told and choose. */
 export function open(element) {
@@ -170,15 +170,21 @@ class LiveRecord {
 
   #bePresent(topic) {
     const presence = live().presence(topic);
+    const { desk, stream } = this.element.dataset;
+    const key = stream.slice(stream.indexOf("-") + 1);
+    const set = (state, field = null) => {
+      presence.set(state, field);
+      if (desk) live().presence(desk).set(state, key); // and in the list, at its row
+    };
     let idle = null;
     const tell = (field = null) => {
       clearTimeout(idle);
       const editing = field !== null || (this.form !== null && this.#touched());
-      presence.set(editing ? "editing" : "viewing", field);
-      idle = setTimeout(() => presence.set("idle"), IDLE_MS);
+      set(editing ? "editing" : "viewing", field);
+      idle = setTimeout(() => set("idle"), IDLE_MS);
     };
     tell();
-    window.addEventListener("pagehide", () => presence.set("gone"), { capture: true }); // before the connection ends
+    window.addEventListener("pagehide", () => set("gone"), { capture: true }); // before the connection ends
     this.form?.addEventListener("focusin", (event) => tell(event.target.closest("[data-field]")?.dataset.field ?? null));
     this.form?.addEventListener("focusout", () => tell());
     presence.onChange((people) => this.#showPeople(people.filter((person) => `staff:${person.id}` !== this.me)));
@@ -187,10 +193,7 @@ class LiveRecord {
   #showPeople(people) {
     const place = this.element.querySelector("[data-here]");
     place.hidden = !people.length;
-    const faces = document.createElement("span");
-    faces.className = "here-people";
-    for (const person of people.slice(0, FACES)) faces.append(face(person));
-    place.replaceChildren(faces, document.createTextNode(sentence(people)));
+    place.replaceChildren(faces(people), document.createTextNode(sentence(people)));
     for (const old of this.element.querySelectorAll(".who-types")) old.remove();
     for (const person of people.filter((one) => one.state === "editing" && one.field)) {
       const label = this.#field(person.field)?.closest(".field")?.querySelector("label");
@@ -201,28 +204,6 @@ class LiveRecord {
       label.append(sign);
     }
   }
-}
-
-function sentence(people) {
-  if (!people.length) return "";
-  const first = people[0];
-  const values = { name: first.name, n: people.length - 1 };
-  if (people.length > 1) return _("%(name)s and %(n)s more are here", values);
-  const words = {
-    editing: _("%(name)s is editing", values),
-    viewing: _("%(name)s is viewing", values),
-    idle: _("%(name)s is away", values),
-  };
-  return words[first.state];
-}
-
-function face(person) {
-  const element = document.createElement("span");
-  element.className = `avatar hue-${[...person.name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 8}`;
-  if (person.state === "editing") element.classList.add("editing");
-  element.textContent = person.name.slice(0, 1).toUpperCase();
-  element.title = person.name;
-  return element;
 }
 
 function button(text, act) {

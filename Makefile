@@ -5,6 +5,8 @@ PY := $(VENV)/bin/python
 MANAGE := $(PY) manage.py
 WORKERS ?= 3
 PYTEST ?=
+CHAOS ?=
+LOAD ?=
 
 # The first Python that is new enough; PYTHON=/path/to/python overrules.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -38,14 +40,14 @@ test: $(VENV)/.dev ## the whole suite; PYTEST="-k live -x" passes arguments on
 bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append read" chooses
 	@$(PY) -m benchmarks $(BENCH)
 
-load: $(VENV)/.dev ## the load test
-	@$(PY) -m benchmarks load
+load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
+	@$(PY) -m benchmarks.load $(LOAD)
 
 ORDEALS := $(addprefix tests/events/test_,interleavings.py model.py ordeal.py head.py)
 
-chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log
-	@$(PY) -m benchmarks chaos
-	@LONG=1 $(PY) -m pytest -n 0 $(ORDEALS)
+chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log; CHAOS=--quick: in short
+	@$(PY) -m benchmarks.chaos $(CHAOS)
+	@test -n "$(CHAOS)" || LONG=1 $(PY) -m pytest -n 0 $(ORDEALS)
 
 lint: $(VENV)/.dev ## style, formatting, system checks (missing migrations: a test, for it needs a database)
 	@$(PY) -m ruff check .

@@ -1,13 +1,9 @@
-"""One hub per process: hears the relay, keeps the newest events, and hands each to the sockets that follow its topics.
+"""One hub per process: the sockets, what each follows, and how far each of its topics is complete.
 
-Invariant: everything at or below `position` has been handled, in order, and the ring holds all of (`ring.floor`,
-`position`]. Only `apply` moves it, one loop turn per call, from any source that covers the log without a hole from
-`position` on: a batch of the relay that joins up, or a page of the store up to its safe head. Sources may overlap,
-repeat or race; what is not above `position` is dropped. What does not join up only wakes the reader of the store.
-
-A topic name of a socket is either live (in the index, complete up to `position`) or behind (complete up to a position
-of its own). `_advance` moves it from behind to live in the same turn in which nothing is left in between. The proof
-that no event is lost or sent twice is in docs/realtime.md.
+The hub follows the log (`follower`) and hands each event to the sockets that follow its topics. A topic name of a
+socket is either live (in the index, complete up to `position`) or behind (complete up to a position of its own).
+`_advance` moves it from behind to live in the same turn in which nothing is left in between. The proof that no event
+is lost or sent twice is in docs/realtime.md.
 """
 
 from __future__ import annotations
@@ -17,24 +13,29 @@ import logging
 import random
 import uuid
 import weakref
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from django.utils import timezone
-
-from events import types
-from realtime import auth, cluster, conf, fan, figures, frames, limits, log, presence, publish, sockets, topics, values
+from realtime import (
+    auth,
+    cluster,
+    conf,
+    fan,
+    figures,
+    follower,
+    frames,
+    guard,
+    limits,
+    log,
+    presence,
+    publish,
+    sockets,
+    topics,
+    values,
+)
 from realtime.bus import Bus
 
 logger = logging.getLogger(__name__)
-
-# Revocations remembered for handshakes that were under way when they happened.
-REMEMBERED: Final = 1000
-# Delays of the newest events, for operators.
-LAGS: Final = 500
-# A beacon may overtake nothing, but its batches may still be on their way from the relay.
-BEACON_GRACE: Final = 0.2
 
 
 class Hub:
@@ -45,34 +46,44 @@ class Hub:
         self.door = limits.Doorkeeper(self.limits)
         self.log = reader or log.Log()
         self.process = uuid.uuid4().hex[:12]
-        self.epoch = ""
-        self.position = 0
-        self.ring = fan.Ring(self.limits.ring_events, self.limits.ring_bytes)
         self.sockets: dict[str, sockets.Socket] = {}
         self.people: dict[str, set[sockets.Socket]] = {}
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._index: dict[str, dict[sockets.Socket, None]] = {}
         self._members: dict[str, dict[sockets.Socket, None]] = {}
-        self._revocations: deque[tuple[int, auth.Revocation]] = deque(maxlen=REMEMBERED)
-        self.bus = Bus(self.receive, self._rang, self._joined)
+        self.guard = guard.Guard(self.limits, self.people, end=self._end, hold=self._fall_behind, trim=self._trim)
+        self.follower = follower.Follower(
+            self.limits,
+            self.log,
+            before=self.guard.revoke,
+            deliver=self._deliver,
+            rewound=self._reset_all,
+            line_up=self._line_up,
+        )
+        self.bus: Bus = Bus(self.receive, self.follower.hear_bell, self._joined)
         self.board = presence.Board(self.process, self.limits, self.bus.send, self._show_presence, self._loop.time)
         self.values = values.Values(self.limits, self._members_of)
-        self.lags: deque[float] = deque(maxlen=LAGS)
-        self.reporter = cluster.Reporter(self.process, self.status, self.lags)
-        # the reader of the store
-        self._ready = asyncio.Event()
-        self._wanted = asyncio.Event()
-        self._heard = 0  # the highest position anybody spoke of
-        self._fills = 0
-        self._drawn = 0
-        self._store_up = False
-        self._relay_at = float("-inf")
+        self.reporter = cluster.Reporter(self.process, self.status, self.follower.lags)
         self._reconnect_at = float("-inf")
-        self._changed: asyncio.Future[None] = self._loop.create_future()
         self._readers = asyncio.Semaphore(self.limits.catch_up_readers)
         self._tasks: list[asyncio.Task[None]] = []
-        self._ticks = 0
+
+    def _line_up(self) -> bool:
+        return self.bus.up
+
+    @property
+    def epoch(self) -> str:
+        return self.follower.epoch
+
+    @property
+    def position(self) -> int:
+        """Up to where the log has been handed to live topics."""
+        return self.follower.position
+
+    @property
+    def ring(self) -> fan.Ring:
+        return self.follower.ring
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -80,7 +91,7 @@ class Hub:
         """Open the pool and begin to follow the log; does not wait for either service."""
         await self.log.open()
         self._reconnect_at = self._loop.time()
-        for work in (self._follow, self.bus.run, self._pulse, self.reporter.run):
+        for work in (self.follower.follow, self.bus.run, self._pulse, self.reporter.run):
             self._tasks.append(self._loop.create_task(_supervised(work), name=f"realtime.{work.__name__}"))
 
     async def stop(self) -> None:
@@ -108,23 +119,23 @@ class Hub:
 
     async def wait_ready(self) -> None:
         """Until the hub knows where the log stands."""
-        await self._ready.wait()
+        await self.follower.ready.wait()
 
     def status(self) -> cluster.Status:
-        relay, ready = self._relay_heard(), self._ready.is_set() and not self.draining
+        relay, ready = self.follower.relay_heard(), self.follower.ready.is_set() and not self.draining
         detail = "live"
         if self.draining:
             detail = "draining"
-        elif not self._store_up:
+        elif not self.follower.store_up:
             detail = "the event store cannot be read"
         elif not self.bus.up:
             detail = "Valkey is away: polling the store"
         elif not relay:
             detail = "the relay is silent: polling the store"
         return cluster.Status(
-            ready=ready and (self._store_up or relay),
+            ready=ready and (self.follower.store_up or relay),
             draining=self.draining,
-            store=self._store_up,
+            store=self.follower.store_up,
             valkey=self.bus.up,
             relay=relay,
             position=self.position,
@@ -142,72 +153,20 @@ class Hub:
         """Take one message off the bus."""
         match message:
             case publish.Batch():
-                self._relay_at = self._loop.time()
-                self._receive_batch(message)
+                self.follower.hear_batch(message)
             case publish.Beacon():
-                self._relay_at = self._loop.time()
-                if message.epoch != self.epoch:
-                    self._wanted.set()
-                elif message.head > self.position:
-                    self._loop.call_later(BEACON_GRACE, self._want_if_missing, message.head)
+                self.follower.hear_beacon(message)
             case publish.Value():
                 self.values.put(message)
             case _:
                 self.board.hear(message)
 
-    def _receive_batch(self, batch: publish.Batch) -> None:
-        """Apply a batch that joins up with what we have; anything else sends us to the store."""
-        if batch.epoch != self.epoch or not self._ready.is_set():
-            self._wanted.set()
-        elif batch.last <= self.position:
-            return
-        elif batch.previous is not None and batch.previous <= self.position:
-            figures.EVENTS.labels("relay").inc(len(batch.events))
-            self.apply(batch.events, batch.last)
-        else:
-            figures.FILLS.labels("gap").inc()
-            self._want(batch.last)
-
-    def _want(self, position: int) -> None:
-        self._heard = max(self._heard, position)
-        self._wanted.set()
-
-    def _want_if_missing(self, position: int) -> None:
-        if position > self.position:
-            figures.FILLS.labels("beacon").inc()
-            self._want(position)
-
-    def _rang(self) -> None:
-        """A writer rang: only worth a look at the store while the relay is silent."""
-        if not self._relay_heard():
-            self._wanted.set()
-
     def _joined(self) -> None:
         """Subscribed (again): what was said meanwhile is in the store, who is present must be asked for."""
-        self._wanted.set()
+        self.follower.look()
         self.board.ask()
 
-    def _relay_heard(self) -> bool:
-        return self.bus.up and self._loop.time() - self._relay_at < self.limits.beacon_silence
-
-    # -- the log -----------------------------------------------------------------------------------------------------
-
-    def apply(self, events: Iterable[types.RecordedEvent], upto: int) -> None:
-        """Handle events that cover the log from at or below `position` up to `upto` without a hole."""
-        now = timezone.now()
-        for event in events:
-            if event.position <= self.position:
-                continue
-            self._revoke(event)  # first: what it takes away, this very event is not shown to
-            self.position = event.position
-            going = fan.Fan(event)
-            self.ring.add(going)
-            self._deliver(going)
-            lag = max(0.0, (now - event.recorded_at).total_seconds())
-            figures.LAG.observe(lag)
-            self.lags.append(lag)
-        self.position = max(self.position, upto)
-        self._notify()
+    # -- delivering --------------------------------------------------------------------------------------------------
 
     def _deliver(self, going: fan.Fan) -> None:
         """To every socket that follows one of its topics live, each once."""
@@ -243,80 +202,6 @@ class Hub:
         if packet is not None and not socket.push(packet):
             self._fall_behind(socket)
 
-    async def _follow(self) -> None:
-        """The only reader of the store: at the start, on a gap, and all the time while the relay is silent."""
-        pause = self.limits.poll
-        while True:
-            self._wanted.clear()
-            try:
-                await self._fill()
-                self._store_up, pause = True, self.limits.poll
-            except log.Unavailable as error:
-                if self._store_up:
-                    logger.warning("the event store cannot be read: %s", error)
-                self._store_up, pause = False, min(pause * 2, 5.0)
-                self._notify()
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-                continue
-            self._fills += 1
-            self._notify()
-            quiet = self.limits.poll if self._heard > self.position or not self._relay_heard() else None
-            try:
-                async with asyncio.timeout(quiet):
-                    await self._wanted.wait()
-            except TimeoutError:
-                continue
-
-    async def _fill(self) -> None:
-        """Read the log up to its safe head."""
-        before = self.position  # the relay may take us further while we ask
-        head = await self.log.head()
-        self._drawn = head.last
-        if not self._ready.is_set():
-            self._begin(head)
-        elif head.epoch != self.epoch or head.last < before:
-            self._rewound(head)
-        while self.position < head.safe:
-            page = await self.log.read(self.position, head.safe, self.limits.page)
-            figures.EVENTS.labels("store").inc(len(page))
-            self.apply(page, head.safe if len(page) < self.limits.page else page[-1].position)
-        self._ready.set()
-
-    def _begin(self, head: log.Head) -> None:
-        """Start a little in the past: a fresh process serves the reconnects of the one before it from its ring."""
-        self.epoch = head.epoch
-        self.position = max(0, head.safe - self.limits.ring_events)
-        self.ring.restart(self.position)
-
-    def _rewound(self, head: log.Head) -> None:
-        """Positions may have been issued twice: everybody reloads."""
-        reason = "epoch" if head.epoch != self.epoch else "rewound"
-        logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)
-        self.epoch, self.position, self._heard = head.epoch, head.safe, head.safe
-        self.ring.restart(head.safe)
-        for socket in list(self.sockets.values()):
-            self._reset(socket, set(socket.grants), reason)
-
-    def _notify(self) -> None:
-        """Wake whoever waits for `position` to grow or for a read of the store to end."""
-        if not self._changed.done():
-            self._changed.set_result(None)
-
-    async def _change(self) -> None:
-        if self._changed.done():
-            self._changed = self._loop.create_future()
-        await asyncio.shield(self._changed)
-
-    async def _reach(self, position: int) -> bool:
-        """Until the hub has come to `position`; False when the log has not been drawn that far: another history."""
-        asked = self._fills
-        while self.position < position:
-            if self._fills >= asked + 2 and self._drawn < position:  # a read that began after we were asked
-                return False
-            self._want(0)
-            await self._change()
-        return True
-
     # -- sockets -----------------------------------------------------------------------------------------------------
 
     def join(self, socket: sockets.Socket, since: int) -> None:
@@ -334,11 +219,7 @@ class Hub:
                 limits=_client_limits(self.limits),
             )
         )
-        missed = [revocation for position, revocation in self._revocations if position > since]
-        for revocation in missed:
-            self._revoke_socket(socket, revocation)
-        if len(missed) == REMEMBERED:  # and perhaps more
-            self.recheck(socket)
+        self.guard.catch_up(socket, since)
 
     def leave(self, socket: sockets.Socket, code: int) -> None:
         """Forget a socket, however it ended."""
@@ -470,7 +351,7 @@ class Hub:
         if not behind.names:  # unsubscribed, lost or reset meanwhile
             self._advance_in_ring(socket, behind)
         elif behind.position > self.position:
-            if not await self._reach(behind.position) and behind in socket.behind:
+            if not await self.follower.reach(behind.position) and behind in socket.behind:
                 self._give_up(socket, behind, "rewound")
         elif behind.position < self.ring.floor:
             if self.position - behind.position > 20 * self.limits.catch_up_events:
@@ -486,7 +367,7 @@ class Hub:
             try:
                 page = await self.log.read(start, upto, self.limits.page)
             except log.Unavailable:
-                await self._change()
+                await self.follower.change()
                 return
         if behind not in socket.behind or epoch != self.epoch or not socket.room:
             return  # what we read is no longer asked for, or not now
@@ -541,61 +422,19 @@ class Hub:
         self._unfollow(socket, names)
         self._send_reset(socket, names, reason)
 
+    def _reset_all(self, reason: str) -> None:
+        for socket in list(self.sockets.values()):
+            self._reset(socket, set(socket.grants), reason)
+
     def _send_reset(self, socket: sockets.Socket, names: set[str], reason: Any) -> None:
         if names:
             figures.RESETS.labels(reason).inc()
             socket.tell(frames.Reset(topics=sorted(names), reason=reason, epoch=self.epoch, position=self.position))
 
-    # -- revocation --------------------------------------------------------------------------------------------------
+    # -- rights ------------------------------------------------------------------------------------------------------
 
-    def _revoke(self, event: types.RecordedEvent) -> None:
-        """If this event takes something away, take it before anything later is shown."""
-        read = auth.REVOCATIONS.get(event.type)
-        revocation = read(event) if read is not None else None
-        if revocation is None:
-            return
-        self._revocations.append((event.position, revocation))
-        for socket in list(self.people.get(revocation.person, ())):
-            self._revoke_socket(socket, revocation)
-
-    def _revoke_socket(self, socket: sockets.Socket, revocation: auth.Revocation) -> None:
-        if not revocation.concerns(socket.identity):
-            return
-        figures.REVOCATIONS.labels(revocation.action).inc()
-        if revocation.action == "close":
-            self.dismiss(socket, frames.REVOKED, "session revoked", retry=False)
-        else:
-            self.recheck(socket)
-
-    def recheck(self, socket: sockets.Socket, hold: bool = True) -> None:
-        """Ask again who this is; with `hold` nothing more is shown until the answer is here."""
-        socket.rechecks += 1
-        if hold and not socket.held:
-            socket.held = True
-            self._fall_behind(socket)
-        if socket.rechecking is None:
-            socket.rechecking = self._loop.create_task(self._recheck(socket))
-
-    async def _recheck(self, socket: sockets.Socket) -> None:
-        """Until an answer that was asked for after the last revocation."""
-        try:
-            async with asyncio.timeout(self.limits.slow_after):
-                asked, identity = -1, None
-                while asked != socket.rechecks:
-                    asked = socket.rechecks
-                    identity = await _identify_again(socket.identity)
-        except TimeoutError:
-            if socket.held:
-                self.dismiss(socket, frames.TRY_LATER, "permissions cannot be checked")
-            return
-        finally:
-            socket.rechecking = None
-        if identity is None:
-            self.dismiss(socket, frames.REVOKED, "session revoked", retry=False)
-        else:
-            socket.identity = identity
-            self._trim(socket)
-            socket.release()
+    def _end(self, socket: sockets.Socket, code: int, reason: str, retry: bool) -> None:
+        self.dismiss(socket, code, reason, retry=retry)
 
     def _trim(self, socket: sockets.Socket) -> None:
         """Grant again what is still allowed, with the view that now goes with it; the rest is lost."""
@@ -621,9 +460,9 @@ class Hub:
         """One beat: presence, values, silence, pings, readers that do not read."""
         self.board.tick()
         self.values.tick(now)
-        if not self._relay_heard():
-            self._wanted.set()
-            if now - max(self._relay_at, self._reconnect_at) >= self.limits.beacon_silence:
+        if not self.follower.relay_heard():
+            self.follower.look()
+            if now - max(self.follower.relay_at, self._reconnect_at) >= self.limits.beacon_silence:
                 self._reconnect_at = now + self.limits.beacon_silence  # leave the next attempt more time
                 self.bus.reconnect()
         behind = 0
@@ -633,7 +472,7 @@ class Hub:
         figures.SOCKETS.set(len(self.sockets))
         figures.BEHIND.set(behind)
         figures.POSITION.set(self.position)
-        figures.DEGRADED.set(not self._relay_heard())
+        figures.DEGRADED.set(not self.follower.relay_heard())
 
     def _care_for(self, socket: sockets.Socket, now: float) -> None:
         if not socket.open:
@@ -653,7 +492,7 @@ class Hub:
         socket.tell(frames.Ping(n=socket.ping_number, position=min(complete, self.position)))
         if now - socket.checked_at >= self.limits.recheck_every:
             socket.checked_at = now
-            self.recheck(socket, hold=False)
+            self.guard.recheck(socket, hold=False)
 
 
 def _grant(identity: auth.Identity, name: str) -> sockets.Grant | frames.Denied:
@@ -672,15 +511,6 @@ def _drop(index: dict[str, dict[sockets.Socket, None]], name: str, socket: socke
         here.pop(socket, None)
         if not here:
             del index[name]
-
-
-async def _identify_again(identity: auth.Identity) -> auth.Identity | None:
-    """Until the database answers; the caller sets the patience."""
-    while True:
-        try:
-            return await auth.identify_again(identity)
-        except auth.Unavailable:
-            await asyncio.sleep(0.2)
 
 
 def _client_limits(limits: conf.Limits) -> frames.ClientLimits:

@@ -42,8 +42,8 @@ class Gone(Exception):
 
 
 class Packet:
-    """An encoded event frame, shared by every socket that gets the same bytes. `size` is in characters, as browsers count
-    what they acknowledge.
+    """An encoded event frame, shared by every socket that gets the same bytes. `size` is in characters: browsers count
+    those, too, before they acknowledge.
     """
 
     __slots__ = ("frame", "position", "size", "text")

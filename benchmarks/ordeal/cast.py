@@ -223,7 +223,17 @@ def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
         cast.witnesses.append(Witness(f"program-{index}", person, stage.urls, some(), token=token))
     everything = ["users", "forms", "submissions", "settings", f"user:{users[0]}"]
     for what in REVOCATIONS:
-        cast.victims[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
+        if what != "key revoked":
+            cast.victims[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
+    owner = Staff.objects.create_user(username="key-revoked", role="manager", is_staff=True)
+    _, token = keys.create(name="a program that ends", owner=owner, scopes=["*"])
+    identity = product.by_api_key(token)
+    assert identity is not None
+    person = Person(str(owner.pk), identity.principal)
+    cast.victims["key revoked"] = [
+        Witness(f"key-revoked/{number}", person, stage.urls, everything, token=token) for number in range(2)
+    ]
+    cast.witnesses += cast.victims["key revoked"]
     staff = Staff.objects.create_user(username="mute", role="admin", is_staff=True, is_superuser=True)
     cast.mute = Mute(stage.urls[0], {"Cookie": f"sessionid={session_of(staff)}"}, stage.origin)
     return cast
@@ -244,7 +254,7 @@ def session_of(staff: Any) -> str:
 
 # -- rights that are taken away -------------------------------------------------------------------------------------
 
-REVOCATIONS = ("signed out", "sessions revoked", "deactivated", "password changed", "role narrowed")
+REVOCATIONS = ("signed out", "sessions revoked", "deactivated", "password changed", "role narrowed", "key revoked")
 
 
 def revoke(what: str, tabs: Sequence[Witness]) -> None:
@@ -253,12 +263,17 @@ def revoke(what: str, tabs: Sequence[Witness]) -> None:
     from django.contrib.sessions.models import Session
     from django.db import transaction
 
+    from backoffice.api import keys
     from backoffice.domain import staff as domain
-    from backoffice.models import Staff
+    from backoffice.models import ApiKey, Staff
     from events import store
     from realtime import auth
 
     person = tabs[0].person
+    if what == "key revoked":
+        keys.revoke(ApiKey.objects.get(owner_id=person.id))
+        person.after = Staff.objects.get(pk=person.id)
+        return
     key = tabs[0]._headers["Cookie"].removeprefix("sessionid=")
     with transaction.atomic():
         staff = Staff.objects.select_for_update().get(pk=person.id)

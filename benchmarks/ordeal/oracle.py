@@ -52,7 +52,8 @@ class Oracle:
 
     def _gone(self, witness: Witness) -> bool:
         what = witness.name.rsplit("/", 1)
-        return what[0] in {"sessions-revoked", "deactivated", "password-changed"} or what == ["signed-out", "0"]
+        ended = {"sessions-revoked", "deactivated", "password-changed", "key-revoked"}
+        return what[0] in ended or what == ["signed-out", "0"]
 
     def _judge_topic(self, witness: Witness, name: str) -> Iterator[str]:
         got = [seen for seen in witness.seen if name in seen.topics]

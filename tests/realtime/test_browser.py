@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,3 +57,31 @@ def test_two_tabs_share_a_socket_and_miss_nothing_when_the_web_process_is_killed
         page.wait_for_function("() => seen.join() === 'a,b,c,d'")
         assert page.evaluate("live.state") == "live"
     assert sockets == []
+
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "realtime.md"
+CREATE = """
+from backoffice.domain.users import CreateUser
+from events import commands
+from events.types import Command, new_id
+data = CreateUser(email="documented@example.org", first_name="Documented")
+commands.dispatch(Command(id=new_id(), key=str(new_id()), data=data))
+"""
+
+
+def test_the_example_in_the_documentation_does_what_it_says(stack: live.Stack, new_page: Callable[..., Any]) -> None:
+    """As it is written there, but for the import, which a page's own script cannot have here."""
+    told = DOCS.read_text().split("## In a page of your own")[1]
+    html, script = (told.split(f"```{language}\n")[1].split("```")[0] for language in ("html", "js"))
+    head = stack.query(
+        "select epoch::text, coalesce(pg_sequence_last_value('events_position_seq'), 0) from events_epoch"
+    )
+    html = html.replace("{{ epoch }}:{{ position }}", f"{head[0][0]}:{head[0][1]}")
+    script, imports = re.subn(r'import \{ connect \} from ("[^"]+");', r"const { connect } = await import(\1);", script)
+    assert imports == 1
+    page = new_page(role="admin")
+    page.evaluate("html => { document.querySelector('#content').innerHTML = html; }", html.partition("<script")[0])
+    page.evaluate(f"async () => {{ {script} }}")
+    page.wait_for_function("() => document.querySelector('#chip').textContent === 'live'")
+    stack.manage("shell", "--verbosity", "0", "-c", CREATE)
+    page.wait_for_function("() => /user.created .*Documented/.test(document.querySelector('#log li')?.textContent)")

@@ -131,6 +131,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "make room in the log": {"task": "events.tasks.make_room", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
+    "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
 }
 
 # -- Django ---------------------------------------------------------------------------------------------------------

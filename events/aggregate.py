@@ -39,6 +39,7 @@ class Aggregate:
     groups          fields that merge or conflict together
     checks          what a merged record must satisfy; what fails them is a conflict
     snapshot_every  events between snapshots; 0 = never
+    snapshot_days   and when the newest is older than that, with some events after it; 0 = never
     state_version   schema version of `state`; a snapshot of another one is ignored and folded again
     """
 
@@ -52,6 +53,7 @@ class Aggregate:
     groups: tuple[Group, ...] = ()
     checks: tuple[Check, ...] = ()
     snapshot_every: int = 50
+    snapshot_days: int = 30
     state_version: int = 1
 
     def fold(self, events: Iterable[types.Event], state: Any = None) -> Any:

@@ -9,6 +9,7 @@ class EventsConfig(AppConfig):
     verbose_name = _("Event store")
 
     def ready(self) -> None:
-        from events import archives, checks, store  # noqa: F401, PLC0415 - checks register themselves
+        # Checks register themselves; what happens to the log is read by everybody, whoever made it happen.
+        from events import archives, archiving, checks, removal, store  # noqa: F401, PLC0415
 
         store.use_past(archives.as_past())

@@ -7,13 +7,13 @@ for is never used, and losing them all costs time only.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import orjson
 
 from events import store, types
-from events.aggregate import Aggregate, of_category
+from events.aggregate import Aggregate, all_aggregates, of_category
 from events.types import category_of
 
 LOAD = """
@@ -26,6 +26,20 @@ select version, state::text from events_snapshot
 SAVE = """
 insert into events_snapshot (stream, version, state_version, state) values (%s, %s, %s, %s::jsonb)
 on conflict (stream, version) do update set state_version = excluded.state_version, state = excluded.state
+"""
+
+TAIL: Final = 10  # events after a snapshot that are worth another when it is old
+PAGE: Final = 500
+KEEP: Final = 3
+
+STALE = """
+select s.stream, s.version - coalesce(n.version, 0) >= %(tail)s
+                 and (n.created_at is null or n.created_at < now() - %(days)s * interval '1 day')
+  from events_stream s
+  left join lateral (
+    select version, created_at from events_snapshot n
+     where n.stream = s.stream and n.state_version = %(state_version)s order by version desc limit 1) n on true
+ where s.stream > %(after)s collate "C" and s.stream < %(end)s collate "C" order by s.stream limit %(limit)s
 """
 
 PRUNE = """
@@ -64,7 +78,27 @@ def due(aggregate: Aggregate, before: int, after: int) -> bool:
     return every > 0 and before // every < after // every
 
 
-def prune(keep: int = 3) -> int:
+def refresh() -> int:
+    """Take the snapshots that are due by age: of records that are changed too seldom to get one by number, or whose
+    snapshots are of another `state_version`. Returns how many. Each is a statement of its own; interrupted, it begins
+    anew and finds less to do.
+    """
+    return sum(_refresh(aggregate) for aggregate in all_aggregates() if aggregate.snapshot_days > 0)
+
+
+def _refresh(aggregate: Aggregate) -> int:
+    made, bounds = 0, {"after": f"{aggregate.category}-", "end": f"{aggregate.category}."}  # "." follows "-"
+    wanted = {"tail": TAIL, "days": aggregate.snapshot_days, "state_version": aggregate.state_version, "limit": PAGE}
+    while found := store.query(STALE, wanted | bounds):
+        bounds["after"] = found[-1][0]
+        for stream in (name for name, stale in found if stale):
+            folded, version = state(stream)
+            save(aggregate, stream, version, folded)
+            made += 1
+    return made
+
+
+def prune(keep: int = KEEP) -> int:
     """Drop all but the newest `keep` snapshots of each stream; returns how many went."""
     return len(store.query(PRUNE, (keep,)))
 

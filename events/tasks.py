@@ -6,7 +6,7 @@ import logging
 
 from celery import shared_task
 
-from events import errors, requests, seals, store
+from events import errors, requests, seals, snapshots, store
 
 log = logging.getLogger(__name__)
 
@@ -59,3 +59,9 @@ def verify_log(version: int) -> None:
     """Check the whole log for the wish of that version; the result is an event."""
     if requests.do_verification(version) is False:
         log.error("the log is not what was written: see `manage.py verify_events`")
+
+
+@shared_task
+def snapshot() -> tuple[int, int]:
+    """Take snapshots that are due by age and drop old ones; returns how many of each."""
+    return snapshots.refresh(), snapshots.prune()

@@ -12,9 +12,10 @@ from django.db import connection, transaction
 
 from backoffice.domain import forms, settings, submissions, users
 from backoffice.models import Form, Setting, Submission, User
-from events import commands, context, errors, signals, snapshots, store
+from events import commands, context, errors, signals, snapshots, store, tasks
 from events.types import Command, new_id
 from tests import make
+from tests.events.own_log import own_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -375,6 +376,28 @@ def test_the_state_at_an_instant_is_what_was_known_then() -> None:
     second = store.read_stream(f"form-{key}")[1]
     state, version = snapshots.state(f"form-{key}", at=second.recorded_at)
     assert (state.title, version) == ("Form 1", 2)
+
+
+def test_a_long_tail_gets_a_snapshot_by_age() -> None:
+    """Records changed seldom never reach the number: their tails are folded daily, and one of another shape anew."""
+    with own_log(size=100, upto=100):
+        key, short = make.user(), make.user()
+
+        def grow() -> None:
+            for number in range(snapshots.TAIL):
+                make.update(key, first_name=f"N{number}")
+            store.execute("update events_snapshot set created_at = now() - interval '31 days'")
+
+        grow()
+        assert (snapshots.refresh(), snapshots.refresh()) == (1, 0)
+        store.execute("update events_snapshot set created_at = now() - interval '31 days'")
+        assert snapshots.refresh() == 0, "nothing came after it"
+        grow()
+        assert tasks.snapshot() == (1, 0)
+        store.execute("update events_snapshot set state_version = 0")
+        assert tasks.snapshot()[0] == 1
+        assert snapshots.state(f"user-{key}")[0].first_name == f"N{snapshots.TAIL - 1}"
+        assert store.query("select count(*) from events_snapshot where stream = %s", (f"user-{short}",)) == [(0,)]
 
 
 def test_pruning_keeps_the_newest_snapshots() -> None:

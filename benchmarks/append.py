@@ -2,6 +2,9 @@
 
 Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all
 of them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
+
+pyeventsourcing stands in the table with its own recorder; message-db does where its `write_message` is installed by the
+SQL that `--message-db` names (its functions in one file, from its authors).
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks import harness
@@ -104,6 +109,57 @@ def append_many() -> Callable[[], int]:
     return work
 
 
+def append_stream() -> Callable[[], int]:
+    from events import store
+    from events.types import new_id
+
+    def work() -> int:
+        store.append(f"submission-{new_id()}", [event() for _ in range(BATCH)], store.NO_STREAM)
+        return BATCH
+
+    return work
+
+
+def pyeventsourcing(batch: int) -> Callable[[], int]:
+    import orjson
+    from eventsourcing.persistence import StoredEvent
+    from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+
+    from events.types import new_id
+
+    known = raw_connection().info
+    datastore = PostgresDatastore(
+        dbname=known.dbname, host=known.host, port=str(known.port), user=known.user, password=known.password or ""
+    )
+    recorder = PostgresApplicationRecorder(datastore, events_table_name="bench_pyeventsourcing")
+    recorder.create_table()
+
+    def work() -> int:
+        key, state = new_id(), orjson.dumps(PAYLOAD)
+        recorder.insert_events([StoredEvent(key, version, "submission.received", state) for version in range(batch)])
+        return batch
+
+    return work
+
+
+def message_db() -> Callable[[], int]:
+    import orjson
+
+    from events.types import new_id
+
+    connection = raw_connection()
+    connection.execute("set search_path = message_store, public")
+    cursor = connection.cursor()
+
+    def work() -> int:
+        stream, data = f"submission-{new_id()}", orjson.dumps(PAYLOAD).decode()
+        written = "select write_message(%s, %s, %s, %s::jsonb)"
+        cursor.execute(written, (str(new_id()), stream, "SubmissionReceived", data)).fetchone()
+        return 1
+
+    return work
+
+
 def command() -> Callable[[], int]:
     from backoffice.domain.forms import CreateForm
     from backoffice.domain.submissions import ReceiveSubmission
@@ -123,10 +179,20 @@ def command() -> Callable[[], int]:
     return work
 
 
-CASES = {"raw": raw_one, "append": append_one, "command": command, "raw x100": raw_many, "append x100": append_many}
-AGAINST = {"append": "raw", "command": "raw", "append x100": "raw x100"}
+CASES: dict[str, Callable[[], Callable[[], int]]] = {
+    "raw": raw_one,
+    "append": append_one,
+    "command": command,
+    "pyeventsourcing": partial(pyeventsourcing, 1),
+    "message-db": message_db,
+    "raw x100": raw_many,
+    "append x100, a stream each": append_many,
+    "append x100, one stream": append_stream,
+    "pyeventsourcing x100": partial(pyeventsourcing, BATCH),
+}
+AGAINST = {name: "raw x100" if "x100" in name else "raw" for name in CASES if not name.startswith("raw")}
 GOALS = {("append", 1): 0.80, ("append", 8): 0.75, ("append", 16): 0.75, ("command", 1): 0.40, ("command", 8): 0.40}
-GOALS |= {("append x100", 1): 0.90, ("append x100", 8): 0.90}
+GOALS |= {(name, writers): 0.90 for name in CASES if name.startswith("append x100") for writers in (1, 8)}
 
 
 def writer(barrier: Any, slices: list[str], seconds: float, results: Any) -> None:
@@ -169,15 +235,19 @@ def main() -> int:
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--message-db", type=Path, metavar="FILE", help="SQL that installs message-db's functions")
     options = parser.parse_args()
+    cases = [name for name in options.cases if name != "message-db" or options.message_db]
     rows = []
     with harness.services():
         from django.db import connection
 
         with connection.cursor() as cursor:
             cursor.execute(RAW_TABLE)
+            if options.message_db:
+                cursor.execute(options.message_db.read_text())
         for writers in options.writers:
-            rates = measure(writers, options.cases, options.seconds, options.rounds)
+            rates = measure(writers, cases, options.seconds, options.rounds)
             for name, rate in rates.items():
                 against = rates.get(AGAINST.get(name, ""))
                 rows.append(

@@ -50,9 +50,9 @@ def appended(seconds: float, pause: float) -> dict[int, float]:
     from events.types import new_id
 
     called: dict[int, float] = {}
-    due = time.monotonic()
+    due = now = time.monotonic()
     until = due + seconds
-    while due < until:
+    while now < until:
         if (early := due - time.monotonic()) > 0:
             time.sleep(early)
         now = time.monotonic()

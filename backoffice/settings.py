@@ -279,6 +279,11 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["backoffice.api.openapi.add_components"],
 }
 
+# -- without a network ------------------------------------------------------------------------------------------------
+
+# Off: browsers unregister the service worker, and no more edits are queued. Those that wait are still sent.
+OFFLINE = read("OFFLINE", env.bool, True)
+
 # -- logs -----------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = read("LOG_LEVEL", env.str, "INFO").upper()

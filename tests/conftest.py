@@ -93,8 +93,9 @@ def browser() -> Iterator[Any]:
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(said)
         pytest.skip(said)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)  # a busy machine is no failure; what never comes is still found
     driver = sync_playwright().start()
     launched = driver.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
     loop = asyncio._get_running_loop()
@@ -109,7 +110,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., Any]]:
     """Pages, each in a browser context of its own (= another person). Options are those of `browser.new_context`:
-    `color_scheme="dark"`, `viewport={...}`, `locale="fr"`, `reduced_motion="reduce"`, `storage_state=…`.
+    `color_scheme="dark"`, `viewport={...}`, `locale="fr"`, `reduced_motion="reduce"`, `storage_state=…`,
+    `service_workers="allow"`.
     `role="agent"` signs in and opens `at` (nothing when it is empty: for tests that begin elsewhere). A script error or
     a break of the content security policy fails the test."""
     asyncio._set_running_loop(browser.event_loop)
@@ -120,6 +122,7 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
             troubles.append(message.text)
 
     def make(role: str | None = None, at: str = "/admin/", **options: Any) -> Any:
+        options.setdefault("service_workers", "block")  # it would fetch the whole shell for each context
         context = browser.new_context(base_url=session_stack.url, **options)
         contexts.append(context)
         page = context.new_page()

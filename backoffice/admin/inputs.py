@@ -136,7 +136,8 @@ class FieldsInput(forms.Textarea):
     """A form's questions: JSON, which the page's editor takes over where there is JavaScript."""
 
     def __init__(self) -> None:
-        super().__init__(attrs={"rows": 14, "spellcheck": "false", "class": "code", "data-fields-editor": ""})
+        attrs = {"rows": 14, "spellcheck": "false", "class": "code", "data-fields-editor": "", "data-kind": "json"}
+        super().__init__(attrs=attrs)
 
 
 class FormForm(RecordForm):
@@ -193,7 +194,7 @@ class SettingForm(RecordForm):
     value = JsonInput(
         label=_("Value"),
         required=False,
-        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "code"}),
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "code", "data-kind": "json"}),
         help_text=_('Any JSON: true, 42, "text", [1, 2], {"key": "value"}.'),
     )
 

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from backoffice import access, inbox, models, phrases
-from backoffice.admin import diffs, inputs, panels, people, stamps
+from backoffice.admin import diffs, inputs, offline, panels, people, stamps
 from backoffice.admin.resources import Resource
 from events import commands, errors, snapshots, store, types
 
@@ -37,9 +37,14 @@ def change(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     state, version = snapshots.state_dict(stream_of(room, row.pk))
     if request.method == "POST":
         room.demand(request, room.resource.update)
+        if offline.is_somebody_elses(request):
+            return JsonResponse({"code": "other_person"}, status=409)
         return _save(room, request, row, stamp)
     form = _form(room, request, row, state, version)
-    return _page(room, request, row, stamp, form, version)
+    response = _page(room, request, row, stamp, form, version)
+    if room.resource.offline:
+        response[offline.KEEP] = "1"
+    return response
 
 
 def _form(
@@ -63,16 +68,23 @@ def _save(room: RecordAdmin, request: HttpRequest, row: Any, stamp: stamps.Stamp
     changed = form.changed()
     if not changed:
         messages.info(request, _("Nothing was changed."))
-        return HttpResponseRedirect(request.path)
+        return _go_on(request, request.path)
     try:
         result = send(request, room.resource.update or "", str(row.pk), changed, form, version)
     except errors.Conflict as conflict:
-        return HttpResponseRedirect(reverse("admin:backoffice_conflict_change", args=[conflict.conflict_id]))
+        return _go_on(request, reverse("admin:backoffice_conflict_change", args=[conflict.conflict_id]))
     except errors.EventsError as error:
         _explain(form, error)
         return _page(room, request, row, stamp, form, version, status=error.status)
     _say(request, result, version)
-    return HttpResponseRedirect(request.path)
+    return _go_on(request, request.path)
+
+
+def _go_on(request: HttpRequest, address: str) -> HttpResponse:
+    """Where a save leads to; a script that saved is told, for it could not see where a redirect went."""
+    if request.headers.get("X-Requested-With") == "fetch":
+        return JsonResponse({"location": address})
+    return HttpResponseRedirect(address)
 
 
 def send(

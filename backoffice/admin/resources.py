@@ -39,7 +39,8 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Resource:
-    """A kind of record. Commands that are None are not done by hand; `topic` is its live feed."""
+    """A kind of record. Commands that are None are not done by hand; `topic` is its live feed. `offline`: its pages are
+    kept by browsers and edited without a network."""
 
     name: str
     category: str
@@ -60,6 +61,7 @@ class Resource:
     record_topic: str | None = None
     searchable: Text = ""
     labels: Mapping[str, Text] = field(default_factory=dict)
+    offline: bool = False
 
     @property
     def topic(self) -> str:
@@ -142,6 +144,7 @@ USERS: Final = Resource(
     restore="user.restore",
     critical=users.CRITICAL,
     record_topic="user",
+    offline=True,
 )
 
 FORMS: Final = Resource(
@@ -176,6 +179,7 @@ FORMS: Final = Resource(
     restore="form.restore",
     record_topic="form",
     labels={"user_id": _("owner"), "fields": _("questions")},
+    offline=True,
 )
 
 SUBMISSIONS: Final = Resource(
@@ -217,6 +221,7 @@ SETTINGS: Final = Resource(
     create="setting.set",
     update="setting.set",
     delete="setting.remove",
+    offline=True,
 )
 
 RESOURCES: Final = {resource.category: resource for resource in (USERS, FORMS, SUBMISSIONS, SETTINGS)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
+from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -143,17 +146,42 @@ class BackofficeSite(admin.AdminSite):
     site_header = site_title = gettext_lazy("FormEase backoffice")
     index_title = gettext_lazy("Overview")
     index_template = "admin/backoffice/overview.html"
+    logout_template = "admin/logged_out.html"
     enable_nav_sidebar = False
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
-        from backoffice.admin import system  # noqa: PLC0415 - it needs the apps to be ready
+        from backoffice.admin import offline, system  # noqa: PLC0415 - they need the apps to be ready
 
-        own: list[URLResolver | URLPattern] = [path("search/", self.admin_view(self.search), name="search")]
+        own: list[URLResolver | URLPattern] = [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("worker.js", offline.worker, name="worker"),
+            path("offline/", partial(offline.page, self), name="offline"),
+            path("offline/person/", offline.person, name="offline_person"),
+        ]
         return own + system.urls(self) + super().get_urls()
+
+    def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:  # type: ignore[override]
+        """Every page says whose it is: a browser keeps none of somebody else's."""
+        from backoffice.admin import offline  # noqa: PLC0415
+
+        guarded = super().admin_view(view, cacheable)
+
+        @functools.wraps(guarded)
+        def signed(request: HttpRequest, *args: Any, **named: Any) -> HttpResponse:
+            response = guarded(request, *args, **named)
+            offline.sign(request, response)
+            return response
+
+        return signed
+
+    def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The page after it names who left, so that the browser forgets what it kept for them."""
+        return super().logout(request, {"left": request.user.pk, **(extra_context or {})})
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         return super().each_context(request) | {
             "doors": doors(request),
+            "works_offline": settings.OFFLINE,
             "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
         }
 

@@ -501,9 +501,11 @@ class Mutation(Envelope, frozen=True, kw_only=True):
 
 
 class Queue(Shape, frozen=True, kw_only=True):
-    """What one browser queued; `client_id` is its own, and the same every time."""
+    """What one browser queued; `client_id` is its own, and the same every time. `person` is who queued it (the number
+    that `/admin/offline/person/` gives): from the session of anybody else it is refused as `other_person`."""
 
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    person: int | None = None
     mutations: list[JsonDict]
 
 

@@ -54,6 +54,8 @@ class Sync(views.View):
     def post(self, request: Request) -> Response:
         views.only(request, ())
         queue = shapes.checked(shapes.Queue, command_view.as_object(request.data))
+        if queue.person is not None and queue.person != request.user.pk:
+            raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
         if len(queue.mutations) > MAX_MUTATIONS:
             raise problems.Problem(413, "too_large", f"A queue is sent in pieces of at most {MAX_MUTATIONS} commands.")
         return Response({"results": Flush(request, queue.client_id).run(in_order(queue.mutations))})

@@ -108,7 +108,7 @@ def test_modules_are_javascript_that_parses() -> None:
         subprocess.run(["node", "--version"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no Node")
-    for path in sorted((PROJECT / "backoffice/static/backoffice").glob("*.js")):
+    for path in sorted((PROJECT / "backoffice/static/backoffice").rglob("*.js")):
         done = subprocess.run(
             ["node", "--input-type=module", "--check"],
             input=path.read_text(),
@@ -116,4 +116,4 @@ def test_modules_are_javascript_that_parses() -> None:
             capture_output=True,
             check=False,
         )
-        assert done.returncode == 0, f"{path.name}: {done.stderr}"
+        assert done.returncode == 0, f"{path}: {done.stderr}"

@@ -10,6 +10,7 @@ export function live() {
     const chip = document.querySelector("[data-live]");
     const show = () => paint(chip, navigator.onLine === false ? "offline" : line.state);
     line.onState(show);
+    line.onState((state) => window.dispatchEvent(new CustomEvent("line", { detail: state })));
     window.addEventListener("online", show);
     window.addEventListener("offline", show);
   }

@@ -21,6 +21,10 @@ const rooms = [
   ["[data-conflict]", () => import("./conflict.js")],
   ["[data-poll]", () => import("./system.js")],
   ["[data-waiting]", () => import("./waiting.js")],
+  ["[data-person-url]", () => import("./offline/shell.js")],
+  ["[data-command]", () => import("./offline/saver.js")],
+  ["[data-edits-page]", () => import("./offline/page.js")],
+  ["[data-left]", () => import("./offline/leave.js")],
 ];
 for (const [selector, load] of rooms) {
   const element = document.querySelector(selector);
@@ -59,6 +63,7 @@ function guardDoubleSubmit(root) {
     if (button.getAttribute("aria-busy") === "true") event.preventDefault();
     else button.setAttribute("aria-busy", "true");
   });
+  root.addEventListener("stayed", (event) => event.target.querySelector("[data-save]").removeAttribute("aria-busy"));
   window.addEventListener("pageshow", () => {
     for (const button of root.querySelectorAll("[data-save][aria-busy]")) button.removeAttribute("aria-busy");
   });

@@ -1,5 +1,7 @@
 import { Batches } from "./batches.js";
+import { button } from "./dom.js";
 import { faces, sentence } from "./here.js";
+import { defaultOf, isQueued, isTouched, isUnsaved, put, same, setDefault } from "./inputs.js";
 import { flash, live } from "./live.js";
 import { say } from "./toasts.js";
 import { _ } from "./words.js";
@@ -37,6 +39,7 @@ class LiveRecord {
       },
       onDenied: () => {},
     });
+    this.element.addEventListener("look", () => this.#news.add("queue"));
     this.#bePresent(topic);
   }
 
@@ -46,7 +49,11 @@ class LiveRecord {
     const answer = await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { credentials: "same-origin" });
     if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) throw new Error(String(answer.status));
     const now = await answer.json();
-    if (now.version <= this.seen) return;
+    if (now.version > this.seen) this.#show(now);
+    this.element.dispatchEvent(new CustomEvent("looked"));
+  }
+
+  #show(now) {
     this.seen = now.version;
     this.#bringIn(now);
     this.element.querySelector("[data-aside]").innerHTML = now.aside;
@@ -107,6 +114,17 @@ class LiveRecord {
     box.classList.add("clashing");
   }
 
+  /** What waited here and clashed is not wanted here any more (it went to the inbox): theirs comes in after all. */
+  #yield() {
+    for (const [name, theirs] of this.#clashing) {
+      const field = this.#field(name);
+      if (isTouched(field)) continue;
+      put(field, theirs);
+      this.#settle(field, theirs);
+      if (!this.#clashing.size) this.#moveBase(this.seen);
+    }
+  }
+
   #decided(field, theirs) {
     this.#settle(field, theirs);
     if (!this.#clashing.size) this.#moveBase(this.seen);
@@ -123,7 +141,7 @@ class LiveRecord {
     const words = now.deleted
       ? _("%(who)s deleted this record.", { who: last.who })
       : mine
-        ? _("You saved this in another window: %(what)s.", { what })
+        ? this.#ownWords(what)
         : _("%(who)s changed %(what)s.", { who: last.who, what });
     const text = document.createElement("span");
     text.textContent = last.reason ? `${words} “${last.reason}”` : words;
@@ -134,6 +152,11 @@ class LiveRecord {
     if (now.deleted || !this.form) bar.append(button(_("Show it as it is now"), () => location.reload()));
   }
 
+  #ownWords(what) {
+    const waited = this.form && [...this.form.elements].some(isQueued);
+    return waited ? _("What waited was saved: %(what)s.", { what }) : _("You saved this in another window: %(what)s.", { what });
+  }
+
   // -- what is typed here -------------------------------------------------------------------------------------------
 
   #watchTyping() {
@@ -142,6 +165,11 @@ class LiveRecord {
     this.form.addEventListener("change", (event) => this.#markTouched(event.target));
     let saving = false;
     this.form.addEventListener("submit", () => (saving = true));
+    this.form.addEventListener("stayed", () => (saving = false)); // it waits in the queue, and the page stays
+    this.form.addEventListener("queued", () => {
+      this.#yield();
+      fields.forEach((field) => this.#markTouched(field));
+    });
     window.addEventListener("pageshow", () => {
       saving = false;
       fields.forEach((field) => this.#markTouched(field)); // the browser may have brought typing back
@@ -152,11 +180,11 @@ class LiveRecord {
   }
 
   #touched() {
-    return [...this.form.elements].some((field) => field.closest("[data-field]") && isTouched(field));
+    return [...this.form.elements].some((field) => field.closest("[data-field]") && isUnsaved(field));
   }
 
   #markTouched(field) {
-    field.closest?.("[data-field]")?.classList.toggle("touched", isTouched(field));
+    field.closest?.("[data-field]")?.classList.toggle("touched", isUnsaved(field));
     const sign = this.form?.querySelector("[data-unsaved]");
     if (sign) sign.hidden = !this.#touched();
   }
@@ -204,54 +232,6 @@ class LiveRecord {
       label.append(sign);
     }
   }
-}
-
-function button(text, act) {
-  const element = document.createElement("button");
-  element.type = "button";
-  element.className = "button small";
-  element.textContent = text;
-  element.addEventListener("click", act);
-  return element;
-}
-
-// -- fields: what they hold now, and what they held when the page was made ---------------------------------------------
-
-function valueOf(field) {
-  return field.type === "checkbox" ? field.checked : field.value;
-}
-
-function defaultOf(field) {
-  if (field.type === "checkbox") return field.defaultChecked;
-  if (field instanceof HTMLSelectElement) return [...field.options].find((option) => option.defaultSelected)?.value ?? "";
-  return field.defaultValue;
-}
-
-function isTouched(field) {
-  if (!field.name || field.disabled || field.type === "hidden") return false;
-  return normal(valueOf(field)) !== normal(defaultOf(field));
-}
-
-function normal(value) {
-  return typeof value === "string" ? value.replaceAll("\r\n", "\n") : value;
-}
-
-function same(field, value) {
-  return normal(valueOf(field)) === normal(field.type === "checkbox" ? Boolean(value) : String(value ?? ""));
-}
-
-function put(field, value) {
-  if (field.type === "checkbox") field.checked = Boolean(value);
-  else field.value = String(value ?? "");
-  field.dispatchEvent(new Event("change", { bubbles: true }));
-  field.dispatchEvent(new CustomEvent("brought-in"));
-}
-
-function setDefault(field, value) {
-  if (field.type === "checkbox") field.defaultChecked = Boolean(value);
-  else if (field instanceof HTMLSelectElement) {
-    for (const option of field.options) option.defaultSelected = option.value === String(value ?? "");
-  } else field.defaultValue = String(value ?? "");
 }
 
 function shown(field, value) {

@@ -1,11 +1,8 @@
 import { Batches } from "./batches.js";
 import { live } from "./live.js";
 
-/** The number of open conflicts beside the inbox follows the log, on every page. Drafts end with the session. */
+/** The number of open conflicts beside the inbox follows the log, on every page. */
 export function open(element) {
-  document.getElementById("logout-form")?.addEventListener("submit", () => {
-    for (const key of Object.keys(localStorage)) if (key.startsWith("formease:conflict:")) localStorage.removeItem(key);
-  });
   const look = new Batches(async () => {
     const answer = await fetch(element.dataset.waiting, { credentials: "same-origin" });
     if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) return;

@@ -1,0 +1,162 @@
+// The service worker of /admin/. With a network it changes nothing: every page and part comes from the server. Without
+// one, or when the server does not answer, it has the shell, and the record pages this person opened last.
+//
+// `self.formease` is written in front of this file by the server: version, parts (address -> hash), words, page, records.
+
+const { version, parts, words, page: offlinePage, records } = self.formease;
+const SHELL = `formease-shell-${version}`;
+const PAGES = "formease-pages-"; // and the person's number
+const MAX_PAGES = 40;
+const PATIENCE_MS = 8000; // how long a reader waits for a server before an older copy is better
+const AWAY = new Set([502, 503, 504]);
+const RECORD = new RegExp(records);
+const LOOSELY = { ignoreVary: true, ignoreSearch: true };
+
+const withoutNetwork = new Set(); // clients whose page came out of the cache: their parts do too, of one version
+
+self.addEventListener("install", (event) => event.waitUntil(install()));
+self.addEventListener("activate", (event) => event.waitUntil(activate()));
+self.addEventListener("fetch", (event) => {
+  const { request } = event;
+  const url = new URL(request.url);
+  if (request.method !== "GET" || url.origin !== self.location.origin) return;
+  if (request.mode === "navigate") event.respondWith(answerPage(event, url));
+  else if (nameOf(url) in parts || url.pathname === words) event.respondWith(answerPart(event, url));
+});
+self.addEventListener("message", (event) => {
+  if (event.data?.keep) event.waitUntil(Promise.all(event.data.keep.map(keepAgain)));
+});
+
+// -- its life --------------------------------------------------------------------------------------------------------
+
+/** The whole shell, each part by its hash, or no new version at all. */
+async function install() {
+  const shell = await caches.open(SHELL);
+  const whole = Object.entries(parts).map(([address, integrity]) => [address, { integrity, cache: "no-cache" }]);
+  const rest = [[words, { cache: "no-cache" }], [`${offlinePage}?shell=1`, { cache: "no-cache" }]];
+  await Promise.all(
+    [...whole, ...rest].map(async ([address, options]) => {
+      const answer = await fetch(address, options);
+      if (!isWhole(answer)) throw new Error(`${answer.status} ${address}`);
+      await shell.put(new URL(address, self.location).pathname, answer);
+    }),
+  );
+  await self.skipWaiting(); // with a network, pages do not depend on the worker: a newer one may always take over
+}
+
+async function activate() {
+  for (const name of await caches.keys()) {
+    if (name.startsWith("formease-shell-") && name !== SHELL) await caches.delete(name);
+  }
+  await self.clients.claim();
+  const open = await self.clients.matchAll({ type: "window" });
+  await Promise.all(open.map((client) => keepAgain(client.url))); // opened before there was a worker
+}
+
+// -- pages -----------------------------------------------------------------------------------------------------------
+
+/** 1 the network, for as long as a reader waits  2 whose it is, and whether it is kept  3 without: the copy that is kept
+ *  4 else the page that says what is there */
+async function answerPage(event, url) {
+  const asked = fetch(event.request).then((answer) => received(event, url, answer)); // 1, 2
+  event.waitUntil(asked.catch(() => {}));
+  const kept = RECORD.test(url.pathname) ? await find(url) : undefined;
+  try {
+    const answer = await (kept ? Promise.race([asked, silence()]) : asked);
+    if (!kept || !AWAY.has(answer.status)) return answer;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+  }
+  if (withoutNetwork.size > MAX_PAGES) withoutNetwork.clear(); // those have their parts by now
+  withoutNetwork.add(event.resultingClientId);
+  if (kept) return marked(kept); // 3
+  const page = await (await caches.open(SHELL)).match(offlinePage, LOOSELY);
+  return page ? marked(page) : Response.error(); // 4
+}
+
+const silence = () => new Promise((_, refuse) => setTimeout(() => refuse(new Error("no answer")), PATIENCE_MS));
+
+/** A page of another person means that everything of the one before goes, before it is shown. */
+async function received(event, url, answer) {
+  const person = answer.headers.get("X-Person");
+  if (person === null) return answer;
+  await forget(person);
+  event.waitUntil(Promise.all([keep(url, answer.clone()), inLanguage(answer.headers.get("Content-Language"))]));
+  return answer;
+}
+
+/** Kept is what the server says may be: whole record pages, the last `MAX_PAGES` of them. */
+async function keep(url, answer) {
+  if (!RECORD.test(url.pathname) || !answer.headers.has("X-Keep") || !isWhole(answer)) return;
+  if (!answer.headers.get("Content-Type")?.startsWith("text/html")) return;
+  const pages = await caches.open(PAGES + answer.headers.get("X-Person"));
+  await pages.delete(url.pathname);
+  await pages.put(url.pathname, answer);
+  const oldest = await pages.keys(); // in the order they were put in
+  await Promise.all(oldest.slice(0, -MAX_PAGES).map((request) => pages.delete(request)));
+}
+
+async function keepAgain(address) {
+  const url = new URL(address, self.location);
+  if (!RECORD.test(url.pathname)) return;
+  try {
+    await keep(url, await fetch(url.pathname, { redirect: "manual", headers: { Accept: "text/html" } }));
+  } catch {
+    // without a network the older copy stays
+  }
+}
+
+async function forget(person) {
+  const others = (await caches.keys()).filter((name) => name.startsWith(PAGES) && name !== PAGES + person);
+  await Promise.all(others.map((name) => caches.delete(name)));
+}
+
+async function find(url) {
+  for (const name of await caches.keys()) {
+    const found = name.startsWith(PAGES) && (await (await caches.open(name)).match(url.pathname, LOOSELY));
+    if (found) return found;
+  }
+  return undefined;
+}
+
+/** The page for everything that is not kept, in the language that is read by now. */
+async function inLanguage(language) {
+  const shell = await caches.open(SHELL);
+  const there = await shell.match(offlinePage, LOOSELY);
+  if (!language || !there || there.headers.get("Content-Language") === language) return;
+  const answer = await fetch(`${offlinePage}?shell=1`).catch(() => null);
+  if (answer && isWhole(answer)) await shell.put(offlinePage, answer);
+}
+
+const isWhole = (answer) => answer.status === 200 && answer.type === "basic" && !answer.redirected;
+
+/** The copy, saying that it is one; its headers, and with them its policy, stay. */
+async function marked(answer) {
+  const headers = new Headers(answer.headers);
+  for (const name of ["Content-Encoding", "Content-Length"]) headers.delete(name);
+  const text = await answer.text();
+  return new Response(text.replace("<html ", "<html data-kept "), { status: 200, headers });
+}
+
+// -- parts of the shell ------------------------------------------------------------------------------------------------
+
+/** A file by its plain name: releases put a hash into it. */
+function nameOf(url) {
+  return url.pathname.replace(/\.[0-9a-f]{12}(\.\w+)$/, "$1");
+}
+
+async function answerPart(event, url) {
+  const shell = await caches.open(SHELL);
+  const name = nameOf(url);
+  const kept = await shell.match(name, LOOSELY);
+  if (kept && withoutNetwork.has(event.clientId)) return kept;
+  try {
+    const answer = await (kept ? Promise.race([fetch(event.request), silence()]) : fetch(event.request));
+    if (name === words && isWhole(answer)) await shell.put(words, answer.clone());
+    if (kept && AWAY.has(answer.status)) return kept;
+    return answer;
+  } catch (error) {
+    if (kept) return kept;
+    throw error;
+  }
+}

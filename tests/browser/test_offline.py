@@ -1,0 +1,341 @@
+"""Editing without a network in a real Chromium: the network cut, the server killed, answers lost, people changed."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests import conftest, live
+from tests.browser.test_admin import command, live_now, new_user, record
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+CONTROLLED = """new Promise((done) => {
+  if (navigator.serviceWorker.controller) done();
+  navigator.serviceWorker.addEventListener("controllerchange", done);
+})"""
+KEPT = """async (path) => {
+  for (;;) {
+    for (const name of await caches.keys()) {
+      if (name.startsWith("formease-pages-") && (await (await caches.open(name)).match(path))) return;
+    }
+    await new Promise((again) => setTimeout(again, 20));
+  }
+}"""
+
+
+@pytest.fixture
+def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
+    return new_page("manager")
+
+
+@pytest.fixture
+def traveller(new_page: Callable[..., Any], stack: live.Stack) -> Any:
+    """Somebody with a service worker that has taken over the page."""
+    return with_worker(new_page("agent", service_workers="allow"))
+
+
+def with_worker(page: Any) -> Any:
+    page.goto("/admin/offline/")
+    page.evaluate(CONTROLLED)
+    return page
+
+
+def opened(page: Any, key: str, category: str = "user") -> None:
+    """The record's page, ready to keep what is saved, and kept itself."""
+    record(page, key, category)
+    expect(page.locator("form[data-ready]")).to_be_visible()
+    page.evaluate(KEPT, f"/admin/backoffice/{category}/{key}/change/")
+
+
+def offline(page: Any) -> None:
+    page.context.set_offline(True)
+    expect(page.locator("[data-network]")).to_contain_text("You are offline")
+
+
+def save(page: Any, **fields: str) -> None:
+    for name, value in fields.items():
+        page.fill(f"[name={name}]", value)
+    page.click("[data-save]")
+
+
+def queued(page: Any, words: str) -> None:
+    expect(page.locator("[data-queued]")).to_have_text(words)
+
+
+def user(stack: live.Stack, key: str) -> tuple[str, str, int]:
+    ((first, last, version),) = stack.query("select first_name, last_name, version from users where id = %s", key)
+    return first, last, version
+
+
+def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
+    manager: Any, traveller: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada", last_name="Base")
+    opened(traveller, key)
+    offline(traveller)
+    save(traveller, first_name="One")
+    queued(traveller, "1 waiting")
+    save(traveller, first_name="Two")
+    queued(traveller, "2 waiting")
+    command(manager, "user.update", key, {"last_name": "Foreign"})
+
+    again = traveller.context.new_page()
+    traveller.close()
+    record(again, key)  # from the cache, with what waits on top
+    expect(again.locator("[name=first_name]")).to_have_value("Two")
+    expect(again.locator("[name=last_name]")).to_have_value("Base")
+    expect(again.locator("[data-network]")).to_contain_text("You are offline")
+    expect(again.locator("[data-mine]")).to_contain_text("Not sent yet: 2")
+    again.goto("/admin/backoffice/user/")
+    expect(again.locator("[data-not-kept]")).to_be_visible()
+    expect(again.locator("[data-section=waiting] .edit")).to_have_count(2)
+    expect(again.locator("[data-kept-records] a")).to_have_count(1)
+    again.locator("[data-kept-records] a").click()
+    expect(again.locator("form[data-ready]")).to_be_visible()
+
+    again.context.set_offline(False)
+    expect(again.locator("[data-queued]")).to_be_hidden()
+    expect(again.locator("[data-network]")).to_be_hidden()
+    expect(again.locator("[name=last_name]")).to_have_value("Foreign")
+    assert user(stack, key) == ("Two", "Foreign", 4)
+
+
+def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
+    manager: Any, new_page: Any, stack: live.Stack
+) -> None:
+    key, other = new_user(manager), new_user(manager)
+    first = with_worker(new_page("agent", service_workers="allow"))
+    second = first.context.new_page()
+    opened(first, key)
+    opened(second, other)
+    stack.kill_web()
+    for name in ("A", "B", "C"):
+        save(first, first_name=name)
+        save(second, first_name=name)
+        expect(first.locator("[data-mine]")).to_contain_text(f"Not sent yet: {'ABC'.index(name) + 1}")
+        expect(second.locator("[data-mine]")).to_contain_text(f"Not sent yet: {'ABC'.index(name) + 1}")
+    first.reload()
+    expect(first.locator("[name=first_name]")).to_have_value("C")
+    queued(first, "6 waiting")
+
+    stack.env["OFFLINE"] = "0"  # retired meanwhile: what waits is sent all the same
+    try:
+        stack.start_web()
+        for page in (first, second):
+            page.evaluate("dispatchEvent(new Event('online'))")
+        for page in (first, second):
+            expect(page.locator("[data-queued]")).to_be_hidden()
+        first.reload()
+        live_now(first)
+        assert first.locator("[data-command]").count() == 0
+        first.evaluate("navigator.serviceWorker.getRegistrations().then((all) => Promise.all(all.map((r) => r.update())))")
+        first.reload()
+        live_now(first)
+        assert first.evaluate("navigator.serviceWorker.getRegistrations().then((all) => all.length)") == 0
+        assert [name for name in first.evaluate("caches.keys()") if "pages" in name] == []
+    finally:
+        del stack.env["OFFLINE"]
+        stack.kill_web()
+    assert [user(stack, each)[::2] for each in (key, other)] == [("C", 4), ("C", 4)]
+
+
+def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_saved_twice(
+    new_page: Any, stack: live.Stack
+) -> None:
+    page = new_page("manager")
+    key = new_user(page, first_name="Ada")
+    lost: list[str] = []
+
+    def lose(route: Any) -> None:
+        """Let it reach the server, and the answer nobody, the first time."""
+        if route.request.method == "POST" and route.request.url not in lost:
+            lost.append(route.request.url)
+            assert route.fetch(max_redirects=0).ok
+            route.abort()
+        else:
+            route.continue_()
+
+    for address in ("**/change/", "**/sync/"):
+        page.route(address, lose)
+    record(page, key)
+    expect(page.locator("form[data-ready]")).to_be_visible()
+    save(page, first_name="  Once ")  # as the server reads it, not as it was typed
+    queued(page, "1 waiting")
+    page.goto("/admin/offline/")
+    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("no answer came")
+    expect(page.get_by_role("button", name="Cancel this edit")).to_have_count(0)
+    assert len(lost) == 2
+    page.evaluate("dispatchEvent(new Event('online'))")
+    expect(page.locator("[data-section=done] .edit")).to_contain_text("saved as version 2")
+    assert user(stack, key)[::2] == ("Once", 2)
+
+
+def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
+    manager: Any, new_page: Any, stack: live.Stack
+) -> None:
+    taken = f"{uuid.uuid4()}@example.org"
+    new_user(manager, email=taken)
+    key, other = new_user(manager, first_name="Ada"), new_user(manager)
+    page = new_page("agent")
+    record(page, key)
+    expect(page.locator("form[data-ready]")).to_be_visible()
+    page.context.set_offline(True)
+    save(page, email=taken)
+    expect(page.locator(".field.reason .complaint")).to_contain_text("Say why")
+    save(page, reason="By letter")
+    queued(page, "1 waiting")
+    save(page, first_name="Behind it")
+    queued(page, "2 waiting")
+    page.context.set_offline(False)
+    queued(page, "1 edit refused")
+    expect(page.locator("[data-mine]")).to_contain_text("Another user has this email address.")
+    assert user(stack, key)[2] == 1
+
+    record(page, other)
+    expect(page.locator("form[data-ready]")).to_be_visible()
+    save(page, first_name="Goes on")
+    expect(page.locator(".toast")).to_contain_text("Saved as version 2")
+
+    page.click("[data-queued]")
+    tray = page.locator("[data-section=refused] .edit")
+    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("behind one that was refused")
+    with page.expect_download() as download:
+        page.click("[data-export]")
+    exported = json.loads(download.value.path().read_text())
+    assert [(each["state"], each["data"]) for each in exported] == [
+        ("refused", {"email": taken}),
+        ("waiting", {"first_name": "Behind it"}),
+    ]
+    tray.get_by_role("button", name="Mend").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+a")
+    page.keyboard.type(f"new-{taken}")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-section=done] .edit")).to_have_count(2)
+    expect(page.locator("[data-queued]")).to_be_hidden()
+    assert user(stack, key)[::2] == ("Behind it", 3)
+
+
+def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page: Any, stack: live.Stack) -> None:
+    key = new_user(manager, first_name="Ada", last_name="L")
+    page = with_worker(new_page("agent", service_workers="allow"))
+    opened(page, key)
+    offline(page)
+    save(page, first_name="Wrong")
+    queued(page, "1 waiting")
+    save(page, last_name="Not wanted")
+    queued(page, "2 waiting")
+    page.click("[data-queued]")
+    waiting = page.locator("[data-section=waiting] .edit")
+    waiting.nth(1).get_by_role("button", name="Cancel this edit").click()
+    expect(waiting).to_have_count(1)
+    waiting.get_by_role("button", name="Change").click()
+    page.locator(".edit-form input").first.fill("Right")
+    page.get_by_role("button", name="Keep this").click()
+    expect(waiting.locator("ins")).to_have_text("Right")
+    page.context.set_offline(False)
+    expect(page.locator("[data-section=done] .edit")).to_contain_text("saved as version 2")
+    assert user(stack, key) == ("Right", "L", 2)
+
+
+def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
+    manager: Any, traveller: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada")
+    page = traveller
+    opened(page, key)
+    page.context.clear_cookies(name="sessionid")
+    save(page, first_name="Typed by the agent")
+    expect(page.locator("[data-network]")).to_contain_text("Log in, and the edit that waits is sent")
+    page.reload()
+    expect(page.locator("#login-form")).to_be_visible()  # and this is not what is kept of the record
+    page.context.set_offline(True)
+    record(page, key)
+    expect(page.locator("[name=first_name]")).to_have_value("Typed by the agent")
+    page.context.set_offline(False)
+
+    conftest.sign_in(page, "manager")
+    assert page.evaluate("caches.keys()") == [name for name in page.evaluate("caches.keys()") if "shell" in name]
+    page.goto("/admin/offline/")
+    expect(page.locator("[data-edits-page][data-ready]")).to_be_visible()
+    expect(page.locator("[data-none]")).to_be_visible()
+    expect(page.locator("[data-queued]")).to_be_hidden()
+    page.click("details.menu summary")
+    page.click("#logout-form button")
+    expect(page.locator("[data-left][data-forgotten]")).to_be_visible()
+    assert user(stack, key)[::2] == ("Ada", 1)
+
+    conftest.sign_in(page, "agent")
+    expect(page.locator(".toast")).to_contain_text("saved as version 2")
+    assert stack.query(
+        "select data->>'first_name', actor from events_event where stream = %s order by version desc limit 1",
+        f"user-{key}",
+    ) == [("Typed by the agent", f"staff:{staff(stack, 'agent')}")]
+
+
+def staff(stack: live.Stack, name: str) -> int:
+    ((found,),) = stack.query("select id from staff where username = %s", name)
+    return int(found)
+
+
+def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
+    manager: Any, traveller: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada")
+    page = traveller
+    opened(page, key)
+    page.route("**/offline/person/", lambda route: route.abort())
+    offline(page)
+    save(page, first_name="Never sent")
+    queued(page, "1 waiting")
+    page.click("details.menu summary")
+    page.click("#logout-form button")
+    expect(page.locator(".toast.error")).to_contain_text("Without a connection you cannot be logged out")
+    page.context.set_offline(False)
+    page.route("**/sync/", lambda route: route.abort())
+    page.unroute("**/offline/person/")
+    page.click("#logout-form button")
+    dialog = page.locator("[data-leave-dialog]")
+    expect(dialog).to_contain_text("1 edit was made without a network")
+    dialog.get_by_role("button", name="Stay").click()
+    queued(page, "1 waiting")
+    page.click("details.menu summary")
+    page.click("#logout-form button")
+    dialog.get_by_role("button", name="Log out").click()
+    expect(page.locator("[data-left][data-forgotten]")).to_be_visible()
+    assert not [name for name in page.evaluate("caches.keys()") if "pages" in name]
+    conftest.sign_in(page, "agent")
+    page.goto("/admin/offline/")
+    expect(page.locator("[data-edits-page][data-ready]")).to_be_visible()
+    expect(page.locator("[data-none]")).to_be_visible()
+    assert user(stack, key)[::2] == ("Ada", 1)
+
+
+def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_keyboard(
+    manager: Any, new_page: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada", last_name="Base")
+    page = new_page("agent")
+    record(page, key)
+    expect(page.locator("form[data-ready]")).to_be_visible()
+    page.context.set_offline(True)
+    save(page, last_name="Mine")
+    queued(page, "1 waiting")
+    command(manager, "user.update", key, {"first_name": "Augusta", "last_name": "Theirs"})
+    page.context.set_offline(False)
+    notice = page.locator("[data-mine]")
+    expect(notice).to_contain_text("somebody else changed the same")
+    expect(page.locator("[name=last_name]")).to_have_value("Theirs")
+    notice.get_by_role("link", name="Decide").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-place].at")).to_be_visible()
+    page.keyboard.press("m")
+    page.keyboard.press("Control+s")
+    page.wait_for_url(f"**/user/{key}/change/")
+    assert user(stack, key) == ("Augusta", "Mine", 3)

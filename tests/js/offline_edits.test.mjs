@@ -1,0 +1,252 @@
+// What is queued, sent and made of the answers, without a browser.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import * as edits from "../../backoffice/static/backoffice/offline/edits.js";
+import { Flusher } from "../../backoffice/static/backoffice/offline/flusher.js";
+import { Network } from "../../backoffice/static/backoffice/offline/network.js";
+
+let next = 1;
+const field = (value, before = "", kind = "text") => ({ kind, label: "Label", value, before });
+const edit = (stream, more = {}) => {
+  const seq = more.seq ?? next++;
+  return {
+    seq,
+    id: `id-${seq}`,
+    stream,
+    type: "user.update",
+    key: stream,
+    fields: { name: field(`v${seq}`) },
+    base_version: 1,
+    trunk_version: 1,
+    queued_at: "2026-01-01T00:00:00Z",
+    reason: "",
+    state: "waiting",
+    verdict: null,
+    ...more,
+  };
+};
+const done = (stream, version, more = {}) =>
+  edit(stream, { state: "done", verdict: { status: "applied", version }, ...more });
+const seqs = (found) => found.map(({ seq }) => seq);
+
+// -- what was typed
+
+test("values are read as the server reads them", () => {
+  assert.equal(edits.cleaned("text", "  a\r\nb "), "a\nb");
+  assert.equal(edits.cleaned("email", " Ada@Example.ORG "), "ada@example.org");
+  assert.equal(edits.cleaned("json", ' {"a": 1}'), ' {"a": 1}');
+  assert.equal(edits.cleaned("check", true), true);
+});
+
+test("another layout of the same JSON is no change, another number is one", () => {
+  assert.equal(edits.differs("json", '{"a": [1, 2]}', '{"a":[1,2]}'), false);
+  assert.equal(edits.differs("json", "1.0", "1"), true);
+  assert.equal(edits.differs("json", "12345678901234567", "12345678901234568"), true);
+  assert.equal(edits.differs("json", "{", "{}"), true);
+  assert.equal(edits.differs("text", " a", "a"), false);
+  assert.equal(edits.differs("check", true, false), true);
+});
+
+test("JSON is sent as it was typed: this language would change its numbers", () => {
+  const body = edits.bodyOf("me", 7, [
+    edit("s", { seq: 4, fields: { value: field("[1.0, 12345678901234567890]", "", "json"), on: field(false, true, "check") } }),
+  ]);
+  assert.ok(body.includes('"data":{"value":[1.0, 12345678901234567890],"on":false}'));
+  const { client_id, person, mutations } = JSON.parse(body);
+  assert.deepEqual([client_id, person, mutations[0].seq, mutations[0].reason], ["me", 7, 4, null]);
+});
+
+// -- chains
+
+test("a page shows what it does not have by itself: what waits, and what was saved after it", () => {
+  const all = [done("a", 2), done("a", 5, { closed: true }), edit("a"), edit("a", { state: "refused" }), edit("b")];
+  assert.deepEqual(edits.unseen(all, "a", 2), [all[1], all[2]]);
+  assert.equal(edits.seenBy(edits.unseen(all, "a", 2)).get("name"), all[2].fields.name.value);
+  assert.deepEqual(edits.basedOn(all, "a", 2), { trunk_version: 2, base_version: 4 });
+});
+
+test("a chain is sent whole, in order, and what a refused edit holds up is not", () => {
+  const all = [done("a", 2, { closed: false }), edit("b"), edit("a"), edit("c", { state: "refused" }), edit("c"), edit("a")];
+  assert.deepEqual(seqs(edits.batchOf(all)), seqs([all[0], all[1], all[2], all[5]]));
+  assert.deepEqual(seqs(edits.batchOf(all, { alone: true })), seqs([all[1]]));
+});
+
+test("a closed elder goes along when it is newer than the page an edit was made on", () => {
+  const [old, newer] = [done("a", 1, { closed: true }), done("a", 2, { closed: true })];
+  const late = edit("a", { trunk_version: 1 });
+  assert.deepEqual(seqs(edits.batchOf([old, newer, late])), seqs([newer, late]));
+});
+
+test("a batch has its bounds, also where one record has more elders than fit", () => {
+  const many = Array.from({ length: 250 }, () => edit("a"));
+  assert.deepEqual(seqs(edits.batchOf(many)), seqs(many.slice(0, 100)));
+  const elders = Array.from({ length: 250 }, () => done("a", 2));
+  const chosen = edits.batchOf([...elders, edit("a")]);
+  assert.equal(chosen.length, 100);
+  assert.equal(chosen.at(-1).state, "waiting");
+});
+
+// -- verdicts
+
+test("verdicts are kept, a conflict too, and a chain is closed with its last", () => {
+  const all = [edit("a"), edit("a"), edit("b")];
+  const answers = [
+    { seq: all[0].seq, status: "merged", version: 4 },
+    { seq: all[2].seq, status: "conflict", conflict_id: "c" },
+  ];
+  const first = edits.settle(all, all, answers);
+  assert.deepEqual(first.changed.map(({ state, closed }) => [state, closed]), [
+    ["done", undefined],
+    ["done", true],
+  ]);
+  const now = all.map((each) => first.changed.find(({ seq }) => seq === each.seq) ?? each);
+  const second = edits.settle(now, now, [{ seq: all[1].seq, status: "applied", version: 5 }]);
+  assert.deepEqual(second.changed.map(({ closed }) => closed), [true, true]);
+  assert.deepEqual(seqs(second.told), [all[1].seq]);
+});
+
+test("a refused edit goes to the tray with the server's words, what it blocks waits", () => {
+  const all = [edit("a", { tried: true }), edit("a", { tried: true })];
+  const problem = { errors: { email: "Taken." }, detail: "Some values cannot be accepted." };
+  const { changed, told } = edits.settle(all, all, [
+    { seq: all[0].seq, status: "rejected", code: "rejected", problem },
+    { seq: all[1].seq, status: "rejected", code: "blocked_by", blocked_by: all[0].seq },
+  ]);
+  assert.deepEqual(changed.map(({ state, why, tried }) => [state, why, tried]), [
+    ["refused", "Taken.", false],
+    ["waiting", undefined, false],
+  ]);
+  assert.deepEqual(seqs(told), [all[0].seq]);
+});
+
+test("what was sent without an answer can be neither changed nor cancelled, and a mended edit is another command", () => {
+  const sent = edit("a", { tried: true });
+  assert.equal(edits.isFree(sent), false);
+  const again = edits.mended(edit("a", { state: "refused", verdict: {} }), { name: "better" }, "new-id");
+  assert.deepEqual([again.id, again.state, again.fields.name.value], ["new-id", "waiting", "better"]);
+});
+
+test("done ones are forgotten after a while, those of a chain are not", () => {
+  const old = Array.from({ length: 60 }, () => done("a", 2, { closed: true }));
+  assert.deepEqual(edits.outlived([...old, done("b", 2)]), seqs(old.slice(0, 10)));
+});
+
+// -- sending, with a queue in memory, no time and no luck
+
+class Memory {
+  constructor(...found) {
+    this.person = 7;
+    this.edits = new Map(found.map((each) => [each.seq, each]));
+    this.told = [];
+  }
+  async all() {
+    return [...this.edits.values()];
+  }
+  async put(changed, { told = [] } = {}, check = () => true) {
+    for (const each of changed) if (this.edits.has(each.seq) && check(this.edits.get(each.seq), each)) this.edits.set(each.seq, each);
+    this.told.push(...told);
+  }
+  async remove(gone) {
+    gone.forEach((seq) => this.edits.delete(seq));
+  }
+}
+
+const pause = (attempt, min, max) => Math.min(max, min * 2 ** attempt);
+const bell = () => ({ rings: [], set(ms) { this.rings.push(ms); }, clear() {} });
+const oneAtATime = () => {
+  let last = Promise.resolve();
+  return { request: (_name, work) => (last = last.then(work)) };
+};
+
+function sender(queue, send, { person = 7, locks = oneAtATime() } = {}) {
+  const network = new Network({ person: 7, ask: async () => person, alarm: bell(), pause });
+  const alarm = bell();
+  const flusher = new Flusher({ queue, network, send, alarm, locks, client: "me", pause });
+  return { flusher, network, alarm };
+}
+
+const applied = (body) => ({
+  status: 200,
+  results: JSON.parse(body).mutations.map(({ seq }) => ({ seq, status: "applied", version: seq })),
+});
+
+test("two tabs send each edit once", async () => {
+  const queue = new Memory(edit("a"), edit("b"), edit("a"));
+  const sent = [];
+  const send = async (body) => {
+    sent.push(...JSON.parse(body).mutations.map(({ id }) => id));
+    return applied(body);
+  };
+  const locks = oneAtATime();
+  const tabs = [sender(queue, send, { locks }), sender(queue, send, { locks })];
+  await Promise.all(tabs.map(({ flusher }) => flusher.poke()));
+  assert.equal(sent.length, 3);
+  assert.ok((await queue.all()).every(({ state, closed }) => state === "done" && closed));
+});
+
+test("what is queued while a round is under way is sent by it or by the next", async () => {
+  const queue = new Memory(edit("a"));
+  const late = edit("b");
+  const { flusher } = sender(queue, async (body) => {
+    if (!queue.edits.has(late.seq)) {
+      queue.edits.set(late.seq, late);
+      void flusher.poke();
+    }
+    return applied(body);
+  });
+  await flusher.poke();
+  assert.equal(edits.waiting(await queue.all()).length, 0);
+});
+
+test("a lost answer leaves the edit under way, and the network is looked for", async () => {
+  const queue = new Memory(edit("a"));
+  const { flusher, network } = sender(queue, async () => Promise.reject(new TypeError("lost")));
+  await flusher.poke();
+  assert.equal(network.state, "away");
+  assert.deepEqual((await queue.all()).map(({ state, tried }) => [state, tried]), [["waiting", true]]);
+});
+
+test("nothing is sent for somebody else, and nothing for nobody", async () => {
+  for (const [person, state] of [[8, "other"], [null, "signed_out"]]) {
+    const queue = new Memory(edit("a"));
+    const { flusher, network } = sender(queue, () => assert.fail("sent"), { person });
+    await flusher.poke();
+    assert.equal(network.state, state);
+    assert.equal((await queue.all())[0].tried, undefined);
+  }
+});
+
+test("a server that is busy says how long to wait, and waits grow", async () => {
+  const queue = new Memory(edit("a"));
+  const { flusher, alarm } = sender(queue, async () => ({ status: 429, retryAfter: 30 }));
+  for (let round = 0; round < 3; round += 1) await flusher.poke();
+  assert.deepEqual(alarm.rings, [32_000, 34_000, 38_000]);
+});
+
+test("the edit that the server stumbles over is found, put into the tray, and the others go on", async () => {
+  const [good, bad, behind] = [edit("a"), edit("poison"), edit("b")];
+  const queue = new Memory(good, bad, behind);
+  const send = async (body) => (body.includes(bad.id) ? { status: 500 } : applied(body));
+  const { flusher } = sender(queue, send);
+  for (let round = 0; round < 6; round += 1) await flusher.poke();
+  const states = Object.fromEntries((await queue.all()).map(({ stream, state, verdict }) => [stream, [state, verdict?.code]]));
+  assert.deepEqual(states, { a: ["done", undefined], poison: ["refused", "server_error"], b: ["done", undefined] });
+});
+
+test("what was cancelled a moment before it would be sent is not sent", async () => {
+  const [gone, stays] = [edit("a"), edit("b")];
+  const queue = new Memory(gone, stays);
+  const put = queue.put.bind(queue);
+  queue.put = async (...parts) => {
+    queue.edits.delete(gone.seq);
+    return put(...parts);
+  };
+  const sent = [];
+  const { flusher } = sender(queue, async (body) => {
+    sent.push(...JSON.parse(body).mutations.map(({ id }) => id));
+    return applied(body);
+  });
+  await flusher.poke();
+  assert.deepEqual(sent, [stays.id]);
+});

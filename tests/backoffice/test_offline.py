@@ -1,0 +1,164 @@
+"""What the server does for browsers without a network: the worker, its list, whose page is whose, saves by script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import uuid
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from events import store
+from tests import make
+from tests.backoffice import callers
+
+pytestmark = pytest.mark.django_db
+
+
+def change(key: Any, category: str = "user") -> str:
+    return reverse(f"admin:backoffice_{category}_change", args=[key])
+
+
+def told(script: str) -> dict[str, Any]:
+    found = re.match(r"self\.formease = (\{.*\});\n", script)
+    assert found
+    manifest: dict[str, Any] = json.loads(found[1])
+    return manifest
+
+
+# -- the worker -----------------------------------------------------------------------------------------------------
+
+
+def test_the_worker_is_there_for_anybody_under_a_policy_of_its_own() -> None:
+    response = Client().get("/admin/worker.js")
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith("text/javascript")
+    assert response["Cache-Control"] == "no-cache"
+    assert response["Content-Security-Policy"] == "default-src 'none'; script-src 'self'; connect-src 'self'"
+
+
+def test_the_worker_knows_every_part_of_the_pages_by_its_hash() -> None:
+    client = Client()
+    manifest = told(client.get("/admin/worker.js").content.decode())
+    needed = {"backoffice/page.js", "backoffice/app.css", "backoffice/offline/saver.js", "realtime/connection.js"}
+    assert {f"/static/{name}" for name in (*needed, "admin/css/base.css", "admin/js/theme.js")} <= set(manifest["parts"])
+    assert not any("worker" in address for address in manifest["parts"])
+    page = callers.signed_in("manager").client.get(change(make.user())).content.decode()
+    assert set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page)) <= set(manifest["parts"])
+    content = b"".join(client.get("/static/backoffice/page.js").streaming_content)  # type: ignore[attr-defined]
+    expected = "sha256-" + base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert manifest["parts"]["/static/backoffice/page.js"] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/admin/backoffice/user/x/change/", True),
+        ("/admin/backoffice/setting/a.b/change/", True),
+        ("/admin/backoffice/submission/x/change/", False),
+        ("/admin/backoffice/staff/1/change/", False),
+        ("/admin/backoffice/user/x/history/", False),
+        ("/admin/backoffice/user/", False),
+        ("/other/admin/backoffice/user/x/change/", False),
+    ],
+)
+def test_only_pages_of_listed_records_may_be_kept(path: str, kept: bool) -> None:
+    pattern = told(Client().get("/admin/worker.js").content.decode())["records"]
+    assert bool(re.search(pattern, path)) is kept
+
+
+def test_switched_off_the_worker_retires_itself_and_pages_ask_for_none(settings: Any) -> None:
+    settings.OFFLINE = False
+    assert "unregister" in Client().get("/admin/worker.js").content.decode()
+    page = callers.signed_in("manager").client.get(change(make.user())).content.decode()
+    assert "data-worker" not in page
+    assert "data-command" not in page
+    assert "data-sync-url" in page, "what waits is still sent"
+
+
+# -- whose ----------------------------------------------------------------------------------------------------------
+
+
+def test_pages_say_whose_they_are_and_only_records_may_be_kept() -> None:
+    caller = callers.signed_in("manager")
+    person = str(caller.person.pk)  # type: ignore[union-attr]
+    record = caller.client.get(change(make.user()))
+    assert (record["X-Person"], record["X-Keep"]) == (person, "1")
+    for address in ("/admin/", "/admin/backoffice/user/", change(make.submission(), "submission")):
+        response = caller.client.get(address)
+        assert response["X-Person"] == person
+        assert "X-Keep" not in response
+    refused = caller.client.post(change(make.user()), {"email": "no"})
+    assert refused.status_code == 422
+    assert "X-Keep" not in refused
+    signed_out = Client().get(change(make.user()))
+    assert signed_out.status_code == 302
+    assert not {"X-Person", "X-Keep"} & set(signed_out.headers)
+
+
+def test_the_page_that_a_worker_keeps_has_nobody_in_it() -> None:
+    caller = callers.signed_in("manager", first_name="Grace", last_name="Lindqvist")
+    mine = caller.client.get("/admin/offline/")
+    shell = caller.client.get("/admin/offline/?shell=1")
+    assert "Grace" in mine.content.decode()
+    assert mine["X-Person"]
+    for name in ("Grace", "Lindqvist", 'data-person="', "csrfmiddlewaretoken"):
+        assert name not in shell.content.decode()
+    assert "X-Person" not in shell
+    assert Client().get("/admin/offline/").status_code == 200
+
+
+def test_who_is_signed_in_is_told_and_nobody_is_nobody() -> None:
+    caller = callers.signed_in("agent")
+    response = caller.client.get("/admin/offline/person/")
+    assert response.json() == {"person": caller.person.pk}  # type: ignore[union-attr]
+    assert "csrftoken" in response.cookies
+    assert response["Cache-Control"] == "no-store"
+    assert Client().get("/admin/offline/person/").json() == {"person": None}
+    gone = callers.signed_in("agent", is_active=False)
+    assert gone.client.get("/admin/offline/person/").json() == {"person": None}
+
+
+def test_a_queue_is_taken_from_nobody_but_who_queued_it() -> None:
+    key, thief = make.user(), callers.signed_in("manager")
+    owner = callers.signed_in("manager")
+    command = {"seq": 1, "id": str(uuid.uuid4()), "type": "user.update", "key": str(key), "data": {"first_name": "A"}}
+    body = {"client_id": "laptop", "person": owner.person.pk, "mutations": [command]}  # type: ignore[union-attr]
+    callers.problem(thief.post("sync/", body), 403, "other_person")
+    assert store.version_of(f"user-{key}") == 1
+    assert owner.post("sync/", body).json()["results"][0]["status"] == "applied"
+
+
+def test_a_page_saves_for_nobody_but_whom_it_was_made_for() -> None:
+    key, caller = make.user(), callers.signed_in("manager")
+    fields = {"first_name": "A", "email": "a@example.org", "plan": "free", "role": "member", "reason": "r"}
+    other = caller.client.post(change(key), {**fields, "base_version": 1}, headers={"X-Person": "999999"})
+    assert (other.status_code, other.json()) == (409, {"code": "other_person"})
+    assert store.version_of(f"user-{key}") == 1
+
+
+def test_a_script_that_saves_is_told_where_to_go_on() -> None:
+    key, caller = make.user(first_name="Base"), callers.signed_in("manager")
+    person = str(caller.person.pk)  # type: ignore[union-attr]
+    headers = {"X-Requested-With": "fetch", "X-Person": person}
+    page = caller.client.get(change(key)).context["form"]
+    fields = {name: page[name].value() for name in ("email", "plan", "role", "last_name")}
+
+    def save(name: str) -> Any:
+        data = {**fields, "first_name": name, "base_version": 1, "command_id": uuid.uuid4()}
+        return caller.client.post(change(key), data, headers=headers)
+
+    assert save("Mine").json() == {"location": change(key)}
+    assert save("Too late").json()["location"].startswith("/admin/backoffice/conflict/")
+
+
+def test_after_logging_out_the_page_names_who_left() -> None:
+    caller = callers.signed_in("agent")
+    response = caller.client.post("/admin/logout/")
+    assert f'data-left="{caller.person.pk}"' in response.content.decode()  # type: ignore[union-attr]
+    assert "X-Person" not in response

@@ -11,7 +11,7 @@ says so are one transaction.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -198,6 +198,17 @@ def mine(staff: Any) -> Q:
     return Q(assignee_id=staff.pk) | Q(author=f"staff:{staff.pk}", assignee_id=None)
 
 
+def team(staff: Any) -> Q:
+    """Assigned to a colleague of the same role (oneself too), or made by one and assigned to nobody."""
+    colleagues = models.Staff.objects.filter(role=staff.role, is_superuser=staff.is_superuser, is_active=True)
+    keys = list(colleagues.values_list("pk", flat=True))
+    return Q(assignee_id__in=keys) | Q(author__in=[f"staff:{key}" for key in keys], assignee_id=None)
+
+
+# Whose conflicts a list shows -> which they are.
+WHOSE: Final[Mapping[str, Callable[[Any], Q]]] = {"everybody": lambda _staff: Q(), "team": team, "mine": mine}
+
+
 def settles(staff: Any) -> bool:
     """Does this person settle conflicts of any kind?"""
     return any(access.may(staff, action, category) for category in access.CATEGORIES for action in ("update", "set"))
@@ -208,6 +219,11 @@ def count_open(staff: Any) -> dict[str, int]:
     waiting = visible(staff).filter(status="open")
     found = waiting.aggregate(mine=Count("id", filter=mine(staff)), everybody=Count("id"))
     return {"mine": found["mine"], "everybody": found["everybody"]}
+
+
+def count_team(staff: Any) -> int:
+    """How many wait for this person's team. Not in `count_open`: that one is asked for every page."""
+    return visible(staff).filter(team(staff), status="open").count()
 
 
 def may_settle(staff: Any, command_type: str) -> bool:

@@ -111,9 +111,8 @@ def browser() -> Iterator[Any]:
 def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., Any]]:
     """Pages, each in a browser context of its own (= another person). Options are those of `browser.new_context`:
     `color_scheme="dark"`, `viewport={...}`, `locale="fr"`, `reduced_motion="reduce"`, `storage_state=…`,
-    `service_workers="allow"`.
-    `role="agent"` signs in and opens `at` (nothing when it is empty: for tests that begin elsewhere). A script error or
-    a break of the content security policy fails the test."""
+    `service_workers="allow"`. `role="agent"` signs in and opens `at` (nothing when it is empty: for tests that begin
+    elsewhere). A script error or a break of the content security policy fails the test."""
     asyncio._set_running_loop(browser.event_loop)
     contexts, troubles = [], []
 

@@ -94,14 +94,15 @@ def _found(request: HttpRequest, key: uuid.UUID) -> models.Conflict:
 
 
 def index(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
-    """The inbox: yours or everybody's, open or settled, of one kind or of one record; newest first."""
+    """The inbox: yours, your team's or everybody's, open or settled, of one kind or of one record, by age."""
     if not room.has_view_permission(request):
         raise PermissionDenied
     stamp = stamps.now()
     asked = _asked(request)
     cursor = request.GET.get("cursor") or None
     try:
-        found = pages.page(inbox.SPEC, cursor=cursor, queryset=_matching(request, asked).select_related("assignee"))
+        rows = _matching(request, asked).select_related("assignee")
+        found = pages.page(inbox.SPEC, sort=asked["sort"] or None, cursor=cursor, queryset=rows)
     except pages.PageError as error:
         messages.warning(request, phrases.said(error.message))
         return HttpResponseRedirect(request.path)
@@ -111,11 +112,12 @@ def index(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
         "rows": decorated(found.items, request.user),
         "page": found,
         "asked": asked,
-        "numbers": inbox.count_open(request.user),
+        "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
         "statuses": [("open", _("Open")), ("resolved", _("Settled")), ("dismissed", _("Dismissed")), ("any", _("All"))],
         "kinds": [(name, RESOURCES[name].plural) for name in inbox.categories(request.user)],
         "record_name": _record_name(asked["record"], request.user),
-        "is_first": not cursor,
+        "ages": [("", _("Newest first")), ("created_at", _("Oldest first"))],
+        "is_first": not cursor and not asked["sort"],
         "can_settle": inbox.settles(request.user),
         "stamp": stamp,
         "opts": room.model._meta,
@@ -186,10 +188,10 @@ def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:
-    known = {name: request.GET.get(name, "") for name in ("whose", "status", "kind", "record")}
+    known = {name: request.GET.get(name, "") for name in ("whose", "status", "kind", "record", "sort")}
     if known["status"] not in (*models.Conflict.Status.values, "any"):
         known["status"] = "open"
-    if known["whose"] not in ("mine", "everybody"):
+    if known["whose"] not in inbox.WHOSE:
         known["whose"] = "everybody"
     return known
 
@@ -198,8 +200,7 @@ def _matching(request: HttpRequest, asked: Mapping[str, str]) -> Any:
     found = inbox.visible(request.user)
     if asked["status"] != "any":
         found = found.filter(status=asked["status"])
-    if asked["whose"] == "mine":
-        found = found.filter(inbox.mine(request.user))
+    found = found.filter(inbox.WHOSE[asked["whose"]](request.user))
     if asked["kind"]:
         found = found.filter(category=asked["kind"])
     if asked["record"]:

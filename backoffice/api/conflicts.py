@@ -20,7 +20,7 @@ from backoffice.domain import conflicts as domain
 from events import store, types
 from events.types import CommandData
 
-PARAMETERS: Final = ("status", "mine", "record", "limit", "cursor")
+PARAMETERS: Final = ("status", "mine", "team", "record", "sort", "limit", "cursor")
 ERRORS: Final = (400, 401, 403, 404, 429)
 WRITES: Final = (400, 401, 403, 404, 409, 413, 415, 422, 429)
 KEY: Final = openapi.in_path("key", "The conflict's id.")
@@ -108,7 +108,7 @@ def found(request: Request, key: str) -> models.Conflict:
 
 
 class ConflictList(views.View):
-    """The inbox, a page at a time, newest first."""
+    """The inbox, a page at a time, by age."""
 
     operations = {
         "GET": openapi.Operation(
@@ -122,6 +122,8 @@ class ConflictList(views.View):
                     {"type": "string", "enum": ["open", "resolved", "dismissed", "any"], "default": "open"},
                 ),
                 openapi.query("mine", "Assigned to you, or yours and assigned to nobody.", {"type": "boolean"}),
+                openapi.query("team", "The same, of everybody who has your role.", {"type": "boolean"}),
+                openapi.query("sort", "By age.", {"type": "string", "enum": ["-created_at", "created_at"]}),
                 openapi.query("record", "Only those about this record: its stream's name.", {"type": "string"}),
                 openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": pages.MAX_LIMIT}),
                 openapi.query("cursor", "`next_cursor` or `previous_cursor` of a page.", {"type": "string"}),
@@ -137,6 +139,7 @@ class ConflictList(views.View):
         views.only(request, PARAMETERS)
         page = pages.page(
             inbox.SPEC,
+            sort=request.query_params.get("sort") or None,
             cursor=request.query_params.get("cursor") or None,
             limit=views.integer(request, "limit", pages.LIMIT, least=1, most=pages.MAX_LIMIT),
             queryset=_asked(request, inbox.visible(request.user, kinds)),
@@ -153,10 +156,11 @@ def _asked(request: Request, rows: Any) -> Any:
         raise problems.malformed(detail, "invalid_filter", parameter="status")
     if status != "any":
         rows = rows.filter(status=status)
-    if "mine" in asked:
-        if asked["mine"] not in ("true", "false"):
-            raise problems.malformed("mine takes true or false.", "invalid_filter", parameter="mine")
-        rows = rows.filter(inbox.mine(request.user)) if asked["mine"] == "true" else rows
+    for name in ("mine", "team"):
+        if asked.get(name, "false") not in ("true", "false"):
+            raise problems.malformed(f"{name} takes true or false.", "invalid_filter", parameter=name)
+        if asked.get(name) == "true":
+            rows = rows.filter(inbox.WHOSE[name](request.user))
     if "record" in asked:
         rows = rows.filter(category=types.category_of(asked["record"]), key=types.key_of(asked["record"]))
     return rows

@@ -181,10 +181,14 @@ def test_the_inbox_is_narrowed_by_whose_status_kind_and_record(manager: models.S
     client = signed_in(manager)
     assert ids(client.get(INBOX)) == {made[0][1], made[2][1]}
     assert ids(client.get(f"{INBOX}?whose=mine")) == {made[0][1]}
+    assert ids(client.get(f"{INBOX}?whose=team")) == {made[0][1]}
+    assert ids(signed_in(callers.staff("agent")).get(f"{INBOX}?whose=team")) == set()
+    oldest = client.get(f"{INBOX}?status=any&sort=created_at").context["rows"]
+    assert [row["item"].pk for row in oldest] == sorted(found for _, found in made)  # of one instant: the id decides
     assert ids(client.get(f"{INBOX}?status=dismissed")) == {made[1][1]}
     assert ids(client.get(f"{INBOX}?kind=form")) == set()
     assert ids(client.get(f"{INBOX}?record=user-{made[2][0]}")) == {made[2][1]}
-    for odd in ("record=user-nonsense", "record=x", "status=odd", "kind=odd", "cursor=odd"):
+    for odd in ("record=user-nonsense", "record=x", "status=odd", "kind=odd", "cursor=odd", "sort=odd"):
         assert client.get(f"{INBOX}?{odd}", follow=True).status_code == 200
 
 

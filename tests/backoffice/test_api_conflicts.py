@@ -67,6 +67,9 @@ def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(
     assert len(manager.get("conflicts/?status=any").json()["items"]) == 3
     assert len(manager.get("conflicts/?mine=true").json()["items"]) == 2
     assert callers.signed_in("agent").get("conflicts/?mine=true").json()["items"] == []
+    assert len(callers.signed_in("manager").get("conflicts/?team=true").json()["items"]) == 2
+    assert callers.signed_in("agent").get("conflicts/?team=true").json()["items"] == []
+    assert [i["id"] for i in manager.get("conflicts/?sort=created_at").json()["items"]] == [made[1][1], made[2][1]]
     found = manager.get(f"conflicts/?record=user-{made[1][0]}").json()["items"]
     assert [item["id"] for item in found] == [made[1][1]]
     first = manager.get("conflicts/?limit=1").json()
@@ -74,7 +77,9 @@ def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(
     assert [first["items"][0]["id"], second["items"][0]["id"]] == [made[2][1], made[1][1]]
 
 
-@pytest.mark.parametrize("query", ["status=odd", "mine=maybe", "limit=0", "cursor=x", "unknown=1"])
+@pytest.mark.parametrize(
+    "query", ["status=odd", "mine=maybe", "team=maybe", "sort=odd", "limit=0", "cursor=x", "unknown=1"]
+)
 def test_a_question_that_makes_no_sense_is_refused(manager: callers.Caller, query: str) -> None:
     assert manager.get(f"conflicts/?{query}").status_code == 400
 

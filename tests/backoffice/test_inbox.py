@@ -293,6 +293,7 @@ def test_whose_they_are(manager: models.Staff) -> None:
         _, own = conflict(manager)
     _, others = conflict(manager)
     assert inbox.count_open(manager) == {"mine": 1, "everybody": 2}
+    assert [inbox.count_team(each) for each in (manager, callers.staff("manager"), callers.staff("agent"))] == [1, 1, 0]
     inbox.act(own, manager, domain.AssignConflict(assignee=callers.staff("agent").pk))
     inbox.act(others, manager, domain.AssignConflict(assignee=manager.pk))
     assert list(inbox.visible(manager).filter(inbox.mine(manager)).values_list("pk", flat=True)) == [others]

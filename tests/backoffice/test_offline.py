@@ -45,8 +45,8 @@ def test_the_worker_is_there_for_anybody_under_a_policy_of_its_own() -> None:
 def test_the_worker_knows_every_part_of_the_pages_by_its_hash() -> None:
     client = Client()
     manifest = told(client.get("/admin/worker.js").content.decode())
-    needed = {"backoffice/page.js", "backoffice/app.css", "backoffice/offline/saver.js", "realtime/connection.js"}
-    assert {f"/static/{name}" for name in (*needed, "admin/css/base.css", "admin/js/theme.js")} <= set(manifest["parts"])
+    needed = ("backoffice/page.js", "backoffice/offline/saver.js", "realtime/connection.js", "admin/css/base.css")
+    assert {f"/static/{name}" for name in needed} <= set(manifest["parts"])
     assert not any("worker" in address for address in manifest["parts"])
     page = callers.signed_in("manager").client.get(change(make.user())).content.decode()
     assert set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page)) <= set(manifest["parts"])

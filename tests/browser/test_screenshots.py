@@ -6,6 +6,7 @@ They are kept in `docs/images` when UPDATE_IMAGES=1, else thrown away: what is t
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests import live
-from tests.browser.test_admin import PHONE, expect, live_now
+from tests.browser.test_admin import PHONE, command, expect, live_now, new_user
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -26,8 +27,9 @@ def picture(tmp_path: Path) -> Callable[[Any, str], None]:
     folder = IMAGES if os.environ.get("UPDATE_IMAGES") == "1" else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
 
-    def take(page: Any, name: str) -> None:
-        live_now(page)
+    def take(page: Any, name: str, online: bool = True) -> None:
+        if online:
+            live_now(page)
         page.screenshot(path=folder / f"{name}.png")
         assert (folder / f"{name}.png").stat().st_size > 10_000
 
@@ -82,3 +84,51 @@ def test_pictures_of_list_record_history_and_two_browsers(
     expect(one.locator("[name=first_name]")).to_have_value("Camille")
     picture(one, "two-browsers-one")
     picture(other, "two-browsers-other")
+
+
+def test_pictures_of_what_waits_without_a_network_and_of_the_tray(
+    new_page: Callable[..., Any], picture: Callable[..., None], stack: live.Stack
+) -> None:
+    other = new_page(role="manager")
+    taken = new_user(other, email=f"{uuid.uuid4()}@example.org", first_name="Noor", last_name="Haddad")
+    keys = [new_user(other, first_name=name, last_name=last) for name, last in (("Ada", "Moreau"), ("Tomasz", "Nowak"))]
+    page = new_page(role="agent", viewport=DESK, color_scheme="light")
+
+    def edit(key: str, **fields: str) -> None:
+        page.context.set_offline(False)
+        page.goto(f"/admin/backoffice/user/{key}/change/")
+        expect(page.locator("form[data-ready]")).to_be_visible()
+        page.context.set_offline(True)
+        for name, value in fields.items():
+            page.fill(f"[name={name}]", value)
+        page.click("[data-save]")
+        expect(page.locator("[data-mine]")).to_be_visible()
+
+    page.route("**/sync/", lambda route: route.abort())
+    edit(keys[0], last_name="Moreau-Petit", reason="Married in May")
+    page.emulate_media(color_scheme="dark")
+    picture(page, "offline-dark", online=False)
+    page.emulate_media(color_scheme="light")
+    edit(keys[0], first_name="Adèle")
+    edit(keys[1], first_name="Tomek", reason="As he signs")
+    page.context.set_offline(False)
+    page.goto("/admin/offline/")
+    expect(page.locator("[data-section=waiting] .edit")).to_have_count(3)
+    page.context.set_offline(True)
+    expect(page.locator("[data-network]")).to_be_visible()
+    picture(page, "offline-light", online=False)
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    picture(page, "offline-phone", online=False)
+    page.set_viewport_size(DESK)
+    page.emulate_media(color_scheme="light")
+
+    command(other, "user.update", keys[1], {"first_name": "Thomas"})
+    email = stack.query("select email from users where id = %s", taken)[0][0]
+    edit(taken, last_name="Haddad-Roux")
+    edit(keys[0], email=email, reason="By phone")
+    page.unroute("**/sync/")
+    page.context.set_offline(False)
+    page.goto("/admin/offline/")
+    expect(page.locator("[data-section=refused] .edit")).to_be_visible()
+    picture(page, "tray-light", online=False)

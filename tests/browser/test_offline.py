@@ -53,8 +53,14 @@ def with_worker(page: Any) -> Any:
 def opened(page: Any, key: str, category: str = "user") -> None:
     """The record's page, ready to keep what is saved, and kept itself."""
     record(page, key, category)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    ready(page)
     page.evaluate(KEPT, f"/admin/backoffice/{category}/{key}/change/")
+
+
+def ready(page: Any) -> None:
+    """All of its scripts are there: saves are kept, news come in."""
+    expect(page.locator("form[data-ready]")).to_be_visible()
+    live_now(page)
 
 
 def offline(page: Any) -> None:
@@ -174,7 +180,7 @@ def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_s
     expect(page.get_by_role("button", name="Cancel this edit")).to_have_count(0)
     assert len(lost) == 2
     page.evaluate("dispatchEvent(new Event('online'))")
-    expect(page.locator("[data-section=done] .edit")).to_contain_text("saved as version 2")
+    expect(page.locator("[data-section=done] .edit")).to_contain_text("Saved as version 2")
     assert user(stack, key)[::2] == ("Once", 2)
 
 
@@ -186,7 +192,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
     key, other = new_user(manager, first_name="Ada"), new_user(manager)
     page = new_page("agent")
     record(page, key)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    ready(page)
     page.context.set_offline(True)
     save(page, email=taken)
     expect(page.locator(".field.reason .complaint")).to_contain_text("Say why")
@@ -242,7 +248,7 @@ def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page:
     page.get_by_role("button", name="Keep this").click()
     expect(waiting.locator("ins")).to_have_text("Right")
     page.context.set_offline(False)
-    expect(page.locator("[data-section=done] .edit")).to_contain_text("saved as version 2")
+    expect(page.locator("[data-section=done] .edit")).to_contain_text("Saved as version 2")
     assert user(stack, key) == ("Right", "L", 2)
 
 
@@ -274,7 +280,7 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
     assert user(stack, key)[::2] == ("Ada", 1)
 
     conftest.sign_in(page, "agent")
-    expect(page.locator(".toast")).to_contain_text("saved as version 2")
+    expect(page.locator(".toast")).to_contain_text("Saved as version 2")
     assert stack.query(
         "select data->>'first_name', actor from events_event where stream = %s order by version desc limit 1",
         f"user-{key}",
@@ -325,14 +331,14 @@ def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_
     key = new_user(manager, first_name="Ada", last_name="Base")
     page = new_page("agent")
     record(page, key)
-    expect(page.locator("form[data-ready]")).to_be_visible()
+    ready(page)
     page.context.set_offline(True)
     save(page, last_name="Mine")
     queued(page, "1 waiting")
     command(manager, "user.update", key, {"first_name": "Augusta", "last_name": "Theirs"})
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
-    expect(notice).to_contain_text("somebody else changed the same")
+    expect(notice).to_contain_text("Somebody else changed the same")
     expect(page.locator("[name=last_name]")).to_have_value("Theirs")
     notice.get_by_role("link", name="Decide").focus()
     page.keyboard.press("Enter")

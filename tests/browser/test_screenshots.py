@@ -98,13 +98,14 @@ def test_pictures_of_what_waits_without_a_network_and_of_the_tray(
         page.context.set_offline(False)
         page.goto(f"/admin/backoffice/user/{key}/change/")
         expect(page.locator("form[data-ready]")).to_be_visible()
+        live_now(page)
         page.context.set_offline(True)
         for name, value in fields.items():
             page.fill(f"[name={name}]", value)
         page.click("[data-save]")
         expect(page.locator("[data-mine]")).to_be_visible()
 
-    page.route("**/sync/", lambda route: route.abort())
+    page.route("**/offline/person/", lambda route: route.abort())
     edit(keys[0], last_name="Moreau-Petit", reason="Married in May")
     page.emulate_media(color_scheme="dark")
     picture(page, "offline-dark", online=False)
@@ -127,7 +128,7 @@ def test_pictures_of_what_waits_without_a_network_and_of_the_tray(
     email = stack.query("select email from users where id = %s", taken)[0][0]
     edit(taken, last_name="Haddad-Roux")
     edit(keys[0], email=email, reason="By phone")
-    page.unroute("**/sync/")
+    page.unroute("**/offline/person/")
     page.context.set_offline(False)
     page.goto("/admin/offline/")
     expect(page.locator("[data-section=refused] .edit")).to_be_visible()

@@ -5,7 +5,7 @@ import { unsettled, waiting } from "./edits.js";
 import { Flusher } from "./flusher.js";
 import { Network } from "./network.js";
 import { Queue } from "./store.js";
-import { verdictOf } from "./told.js";
+import { told as inWords } from "./told.js";
 
 const PERSON = "formease:person";
 const CLIENT = "formease:client";
@@ -53,7 +53,7 @@ export function open() {
   const count = () => showCount(own);
   queue.onChange(({ told = [], here }) => {
     count();
-    if (here) for (const edit of told) toast(verdictOf(edit), edit.state === "refused" ? "error" : "info");
+    if (here) inWords(told).forEach((words) => toast(words));
   });
   network.onChange((state) => {
     count();

@@ -1,17 +1,22 @@
 import { _ } from "../words.js";
 
 /** A verdict in a sentence, for whoever made the edit. */
-export function verdictOf({ name, state, verdict, why }) {
-  const values = { name, version: verdict?.version };
-  if (state === "refused") return _("%(name)s: refused. %(why)s", { name, why: whyNot(verdict, why) });
+export function verdictOf({ state, verdict, why }) {
+  if (state === "refused") return _("Refused. %(why)s", { why: whyNot(verdict, why) });
+  const { status, version } = verdict;
   const words = {
-    applied: _("%(name)s: saved as version %(version)s.", values),
-    duplicate: _("%(name)s: saved as version %(version)s.", values),
-    merged: _("%(name)s: saved as version %(version)s, together with what others changed meanwhile.", values),
-    unchanged: _("%(name)s: it was like that already.", values),
-    conflict: _("%(name)s: somebody else changed the same. It waits for a decision.", values),
+    merged: _("Saved as version %(version)s, together with what others changed meanwhile.", { version }),
+    unchanged: _("It was like that already."),
+    conflict: _("Somebody else changed the same. It waits for a decision."),
   };
-  return words[verdict?.status] ?? name;
+  return words[status] ?? _("Saved as version %(version)s.", { version });
+}
+
+/** Verdicts for a passing message: each by the name of its record, many as a sum. */
+export function told(edits) {
+  if (edits.length < 3) return edits.map((edit) => `${edit.name}: ${verdictOf(edit)}`);
+  const rest = edits.filter((edit) => edit.state === "refused" || edit.verdict.status === "conflict").length;
+  return [_("Sent: %(n)s. Saved: %(saved)s, to look at: %(rest)s.", { n: edits.length, saved: edits.length - rest, rest })];
 }
 
 /** The page on which the conflict of an edit is decided. */

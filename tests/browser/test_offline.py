@@ -271,7 +271,7 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
     conftest.sign_in(page, "manager")
     assert page.evaluate("caches.keys()") == [name for name in page.evaluate("caches.keys()") if "shell" in name]
     page.goto("/admin/offline/")
-    expect(page.locator("[data-edits-page][data-ready]")).to_be_visible()
+    expect(page.locator("[data-queue-page][data-ready]")).to_be_visible()
     expect(page.locator("[data-none]")).to_be_visible()
     expect(page.locator("[data-queued]")).to_be_hidden()
     page.click("details.menu summary")
@@ -320,7 +320,7 @@ def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
     assert not [name for name in page.evaluate("caches.keys()") if "pages" in name]
     conftest.sign_in(page, "agent")
     page.goto("/admin/offline/")
-    expect(page.locator("[data-edits-page][data-ready]")).to_be_visible()
+    expect(page.locator("[data-queue-page][data-ready]")).to_be_visible()
     expect(page.locator("[data-none]")).to_be_visible()
     assert user(stack, key)[::2] == ("Ada", 1)
 

@@ -23,7 +23,7 @@ const rooms = [
   ["[data-waiting]", () => import("./waiting.js")],
   ["[data-person-url]", () => import("./offline/shell.js")],
   ["[data-command]", () => import("./offline/saver.js")],
-  ["[data-edits-page]", () => import("./offline/page.js")],
+  ["[data-queue-page]", () => import("./offline/page.js")],
   ["[data-left]", () => import("./offline/leave.js")],
 ];
 for (const [selector, load] of rooms) {

@@ -10,7 +10,7 @@ const LONG = 80;
 
 /** The page of edits made without a network: what waits, what was refused, what became of the rest. */
 export function open(element) {
-  if ("kept" in document.documentElement.dataset && location.pathname !== element.dataset.editsUrl) {
+  if ("kept" in document.documentElement.dataset && location.pathname !== element.dataset.queueUrl) {
     element.querySelector("[data-not-kept]").hidden = false;
   }
   element.querySelector("[data-retry]").addEventListener("click", () => location.reload());
@@ -46,7 +46,7 @@ class EditsPage {
     for (const [name, found] of Object.entries(sections)) {
       const section = this.element.querySelector(`[data-section="${name}"]`);
       section.hidden = name !== "waiting" && !found.length;
-      section.querySelector("[data-edits]").replaceChildren(...found.map((edit) => this.#item(edit, held)));
+      section.querySelector("[data-list-edits]").replaceChildren(...found.map((edit) => this.#item(edit, held)));
     }
     this.element.querySelector("[data-none]").hidden = sections.waiting.length > 0;
     this.element.querySelector("[data-export]").hidden = !(sections.waiting.length + sections.refused.length);

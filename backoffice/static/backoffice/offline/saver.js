@@ -199,7 +199,7 @@ class Saver {
 
   #door(words) {
     const door = make("a", "button small", words);
-    door.href = this.own.urls.editsUrl;
+    door.href = this.own.urls.queueUrl;
     return door;
   }
 

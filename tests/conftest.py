@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.db import connection, connections
+from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+from django.test.utils import setup_databases, teardown_databases
 from django.utils.crypto import get_random_string
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -51,13 +53,18 @@ def template(django_db_setup: None) -> str:
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    made = []
     with django_db_blocker.unblock():
+        if not connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX):  # only live tests: nobody asked for one
+            made = setup_databases(verbosity=0, interactive=False)
         name = connection.settings_dict["NAME"]
         connection.close()
         connection.close_pool()
         live.copy_database(name, name + live.TEMPLATE)
     yield
     live.drop_database(name + live.TEMPLATE)
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def template(django_db_setup: None) -> str:
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     made = []
     with django_db_blocker.unblock():
-        if not connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX):  # only live tests: nobody asked for one
+        if not connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX):  # only live tests
             made = setup_databases(verbosity=0, interactive=False)
         name = connection.settings_dict["NAME"]
         connection.close()

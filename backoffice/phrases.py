@@ -61,6 +61,10 @@ PATTERNS: Final = (
         gettext_noop("%(table)s is being rebuilt by %(owner)s."),
     ),
     (
+        r"This application does not own (?P<table>\w+): its owner runs rebuild_projection \w+\.",
+        gettext_noop("This application does not own %(table)s: its owner runs rebuild_projection %(table)s."),
+    ),
+    (
         r"No rebuild of (?P<table>\w+) can be stopped now\.",
         gettext_noop("No rebuild of %(table)s can be stopped now."),
     ),

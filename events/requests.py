@@ -80,13 +80,27 @@ def stream_of(table: str) -> str:
     return types.stream_name("rebuild", table)
 
 
+# Only who owns a table may put another in its place; the application may run as a role that does not (`events.rights`).
+OWNED = "select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass(quote_ident(%s))"
+
+
+def may_rebuild(table: str) -> bool:
+    """Does the login of this application, and so of its workers, own the table?"""
+    found = store.query(OWNED, (table,))
+    return bool(found and found[0][0])
+
+
 def request_rebuild(table: str, *, fresh: bool = False, take_over: bool = False) -> RecordedEvent:
-    """Have a worker rebuild a read table. Raises `RebuildRefused` while one is at it (unless it is to be relieved) and
-    for a table nobody knows, `QueueAway`.
+    """Have a worker rebuild a read table. Raises `RebuildRefused` for a table nobody knows, for one the application
+    does not own, and while a builder is at it (unless it is to be relieved); `QueueAway`.
     """
     now = progress_of(table)
     if now.running and not take_over:
         raise errors.RebuildRefused(f"{table} is being rebuilt by {now.owner}.")
+    if not may_rebuild(table):
+        raise errors.RebuildRefused(
+            f"This application does not own {table}: its owner runs rebuild_projection {table}."
+        )
     wish = RebuildRequested(table=table, fresh=fresh, take_over=take_over)
     return _ask(stream_of(table), wish, "events.tasks.rebuild", table)
 

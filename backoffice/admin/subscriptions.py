@@ -307,7 +307,7 @@ def _event(one: Parked, staff: Any) -> log.Shown | None:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """Something a person did about a parked event."""
+    """Something a person did about a parked event, or (without a `stream`) to the subscription."""
 
     event: RecordedEvent
     entry: trail.Entry

@@ -33,6 +33,7 @@ VERBS: Final = {
     "session_revoked": (_("ended sessions"), "logout"),
     "replayed": (_("replayed"), "play"),
     "skipped": (_("gave up"), "skip"),
+    "rewound": (_("rewound"), "restore"),
     "requested": (_("asked for"), "rebuild"),
     "cancelled": (_("stopped"), "close"),
     "finished": (_("finished"), "check"),

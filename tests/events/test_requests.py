@@ -10,7 +10,7 @@ from celery.contrib.testing.worker import start_worker
 from django.db import connection
 
 from backoffice import celery_app, operating
-from events import context, errors, rebuild, requests, seals, store, tasks
+from events import context, errors, rebuild, requests, rights, seals, store, tasks, types
 from tests import make
 from tests.events.test_rebuild import own_log, template  # noqa: F401 - a log of its own, as there
 from tests.make import Thread
@@ -144,6 +144,21 @@ def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypa
         builder.result()
     assert state("users") == "interrupted"
     assert connection.ensure_connection() is None
+
+
+def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() -> None:
+    role = f"app_{types.new_id().hex}"
+    store.execute(f"create role {role}")
+    rights.grant(role)
+    store.execute(f"set role {role}")
+    try:
+        with pytest.raises(errors.RebuildRefused, match="does not own users"):
+            requests.request_rebuild("users")
+        assert store.version_of("rebuild-users") == 0
+    finally:
+        store.execute("reset role")
+        store.execute(f"drop owned by {role}")
+        store.execute(f"drop role {role}")
 
 
 def test_a_queue_that_is_away_is_said_and_the_wish_can_be_repeated(settings: object) -> None:

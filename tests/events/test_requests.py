@@ -12,7 +12,7 @@ from django.db import connection
 from backoffice import celery_app, operating
 from events import context, errors, rebuild, requests, rights, seals, store, tasks, types
 from tests import make
-from tests.events.test_rebuild import own_log, template  # noqa: F401 - a log of its own, as there
+from tests.events.test_rebuild import own_log  # noqa: F401 - a log of its own, as there
 from tests.make import Thread
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -369,6 +369,9 @@ class Hub:
             except log.Unavailable:
                 await self.follower.change()
                 return
+            except log.Archived:
+                self._give_up(socket, behind, "too_old")
+                return
         if behind not in socket.behind or epoch != self.epoch or not socket.room:
             return  # what we read is no longer asked for, or not now
         for event in page:

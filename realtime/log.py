@@ -31,6 +31,10 @@ class Unavailable(Exception):
     """The event store cannot be read right now."""
 
 
+class Archived(Exception):
+    """What was asked for is in a file by now: too old for a socket."""
+
+
 class Head(NamedTuple):
     """What the log says of itself: its history's name, the last position drawn, and up to where it is complete."""
 
@@ -75,7 +79,7 @@ class Log:
         return await self.ask(ask)
 
     async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
-        """Events in (after, upto] in position order, at most `limit`."""
+        """Events in (after, upto] in position order, at most `limit`. Raises `Archived` where they begin in a file."""
 
         async def ask(connection: Connection) -> list[types.RecordedEvent]:
             cursor = connection.cursor(row_factory=rows.tuple_row)
@@ -97,6 +101,8 @@ class Log:
             await self._pool.check()  # where one has ended, others have
             return await self._ask(question)
         except FAILURES as error:
+            if isinstance(error, psycopg.Error) and error.diag.constraint_name == "events_archived":
+                raise Archived(error.diag.message_primary) from error
             raise Unavailable(str(error) or type(error).__name__) from error
 
     async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:

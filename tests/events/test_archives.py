@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,9 @@ from backoffice.domain.users import UserUpdated
 from backoffice.models import User
 from events import archives, archiving, checks, commands, errors, head, rebuild, seals, snapshots, store, subscriptions
 from events import verify as verifying
+from realtime import log as realtime_log
 from tests import make
+from tests.backoffice import callers
 from tests.events import following
 from tests.events.own_log import execute, own_log
 
@@ -173,6 +176,35 @@ def test_a_new_subscription_reads_through_archives(log: None, monkeypatch: pytes
             following.catch_up(wanted, partition=partition)
         assert following.effect() == expected
         assert following.out_of_order() == []
+
+
+def test_the_api_reads_files_but_does_not_search_them(log: None) -> None:
+    archive()
+    manager = callers.signed_in("manager")
+    assert [event["position"] for event in manager.get("events/?limit=100").json()["items"]][:5] == [1, 2, 3, 5, 6]
+    assert manager.get(f"streams/{ADA}/?limit=2").json()["items"][0]["version"] == 1
+    refused = manager.get("events/?type=user.deleted")
+    assert (refused.status_code, refused.json()["code"]) == (503, "archived")
+    assert "up to 5" in refused.json()["detail"]
+    assert manager.get("events/?type=user.deleted&after=5").status_code == 200
+
+
+def test_a_socket_that_was_away_for_so_long_starts_over(log: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive()
+    options = connection.settings_dict["OPTIONS"]
+    monkeypatch.setitem(options, "options", f"{options['options']} -c search_path=tampered,public")
+
+    async def read() -> None:
+        reader = realtime_log.Log()
+        await reader.open()
+        try:
+            assert [event.position for event in await reader.read(5, 12, 2)] == [6, 7]
+            with pytest.raises(realtime_log.Archived):
+                await reader.read(3, 12, 2)
+        finally:
+            await reader.close()
+
+    asyncio.run(read())
 
 
 REASONS = [

@@ -139,6 +139,22 @@ NAVIGATION: list[Door] = [
         opens=_sees("system"),
         key="r",
     ),
+    Door(
+        label=gettext_lazy("Live connections"),
+        url_name="admin:system_sockets",
+        icon="live",
+        group=_SYSTEM,
+        opens=_sees("system"),
+        key="w",
+    ),
+    Door(
+        label=gettext_lazy("API keys"),
+        url_name="admin:backoffice_apikey_changelist",
+        icon="key",
+        group=_SYSTEM,
+        opens=lambda staff: access.role_of(staff) == "admin",
+        key="k",
+    ),
 ]
 
 

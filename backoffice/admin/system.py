@@ -8,7 +8,7 @@ from functools import partial
 from django.contrib.admin import AdminSite
 from django.urls import URLPattern, path
 
-from backoffice.admin import loghead, rebuilds, subscriptions
+from backoffice.admin import loghead, rebuilds, sockets, subscriptions
 from backoffice.admin.watch import View
 
 
@@ -21,6 +21,7 @@ def urls(site: AdminSite) -> list[URLPattern]:
         ("subscriptions/<str:name>/skip/", "skip", subscriptions.skip),
         ("head/", "head", loghead.index),
         ("head/verify/", "verify", loghead.verify),
+        ("sockets/", "sockets", sockets.index),
         ("rebuilds/", "rebuilds", rebuilds.index),
         ("rebuilds/<str:table>/start/", "rebuild", rebuilds.start),
         ("rebuilds/<str:table>/cancel/", "cancel", rebuilds.cancel),

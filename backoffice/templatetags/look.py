@@ -57,6 +57,7 @@ ICONS: Final = {
     "play": '<path d="M8 5.500v13l10-6.500z"/>',
     "skip": '<path d="M5 5.500v13l9-6.500zM18 5.500v13"/>',
     "seal": '<path d="M12 3 5 6v5.500c0 4.3 2.9 7.6 7 9.5 4.1-1.9 7-5.2 7-9.500V6z"/><path d="M9 11h6v4.500H9zM10 11V9.500a2 2 0 0 1 4 0V11"/>',
+    "live": '<circle cx="12" cy="12" r="2"/><path d="M8 8a5.700 5.700 0 0 0 0 8M16 8a5.700 5.700 0 0 1 0 8M5 5a9.900 9.900 0 0 0 0 14M19 5a9.900 9.900 0 0 1 0 14"/>',
     "more": '<path d="M5 12h.1M12 12h.1M19 12h.1"/>',
 }
 
@@ -139,6 +140,22 @@ def rate(value: float | None) -> str:
     if value is None:
         return "–"
     return str(number_format(round(value, 1) if 0 < value < 10 else round(value), force_grouping=True))
+
+
+@register.filter
+def milliseconds(value: float | None) -> str:
+    """A short time in seconds as people say it: 8 ms, 1.2 s."""
+    if value is None:
+        return "–"
+    if value < 1:
+        return _("%(n)d ms") % {"n": round(value * 1000)}
+    return _("%(n)s s") % {"n": number_format(round(value, 1))}
+
+
+@register.filter
+def percent(value: float) -> str:
+    """A share in hundredths: 12%."""
+    return _("%(n)d%%") % {"n": round(value * 100)}
 
 
 QUESTION_TYPES: Final = {

@@ -1,0 +1,53 @@
+"""The page of live connections in a real browser: it counts those who look at it, and says when it is not fresh."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import live
+from tests.browser.test_admin import PHONE, expect, live_now
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+PAGE = "/admin/system/sockets/"
+
+
+def test_it_counts_connections_as_they_come_and_says_when_nobody_answers(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    page = new_page(role="manager", viewport={"width": 1360, "height": 860})
+    page.goto(PAGE)
+    other = new_page(role="admin")
+    other.goto("/admin/backoffice/user/")
+    live_now(other)
+    total = page.locator("[data-part=totals] .figure-value").first
+    expect(total).to_have_text(re.compile("^[1-9]"), timeout=20_000)
+    expect(page.locator("[data-part=processes] .station")).to_have_count(1)
+    expect(page.locator("[data-part=relay]")).to_contain_text("running", timeout=20_000)
+    if folder := os.environ.get("PICTURES"):
+        pictures(new_page, page, Path(folder))
+    stack.kill_web()
+    expect(page.locator("[data-poll-says]")).to_have_attribute("data-state", "stale", timeout=20_000)
+    stack.start_web()
+    expect(page.locator("[data-poll-says]")).to_have_attribute("data-state", "live", timeout=60_000)
+
+
+def pictures(new_page: Callable[..., Any], page: Any, folder: Path) -> None:
+    """To look at: `PICTURES=/a/folder`."""
+    page.screenshot(path=folder / "sockets-light.png", full_page=True)
+    for name, options in (
+        ("dark", {"color_scheme": "dark", "viewport": {"width": 1360, "height": 860}}),
+        ("phone", {"viewport": PHONE, "locale": "fr"}),
+    ):
+        shown = new_page(role="manager", **options)
+        shown.goto(PAGE)
+        shown.screenshot(path=folder / f"sockets-{name}.png", full_page=True)
+    keys = new_page(role="admin", viewport={"width": 1360, "height": 860})
+    for name, address in (("keys", "/admin/backoffice/apikey/"), ("list", "/admin/backoffice/user/")):
+        keys.goto(address)
+        keys.screenshot(path=folder / f"{name}.png")

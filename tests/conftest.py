@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 from django.utils.crypto import get_random_string
 from hypothesis import HealthCheck
@@ -43,6 +44,30 @@ def pytest_runtest_teardown() -> None:
     for line in connections.all(initialized_only=True):
         if line.connection is not None and line.connection.info.transaction_status == TransactionStatus.ACTIVE:
             line.connection.close()
+
+
+# What the migrations fill, and no test changes.
+KEPT = {"django_content_type", "auth_permission"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_flush() -> Iterator[None]:
+    """After a test with real commits Django truncates every table, then signals `post_migrate`, which fills two of them
+    again. Emptying those tables alone that are not empty costs a hundredth of that."""
+
+    def empty(self: Any) -> None:
+        for name in self._databases_names(include_mirrors=False):
+            line = connections[name]
+            with line.cursor() as cursor:
+                known = sorted(set(line.introspection.django_table_names(only_existing=True)) - KEPT)
+                cursor.execute(" union all ".join(f"(select '{table}' from {table} limit 1)" for table in known))
+                if full := [table for (table,) in cursor.fetchall()]:
+                    cursor.execute(f"truncate {', '.join(full)} cascade")
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(TransactionTestCase, "_fixture_teardown", empty)
+    yield
+    patch.undo()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 from celery.contrib.testing.worker import start_worker
-from django.db import connection
 
 from backoffice import celery_app, operating
 from events import context, errors, rebuild, requests, rights, seals, store, tasks, types
@@ -111,14 +110,7 @@ def test_one_that_runs_is_not_disturbed_but_stops_when_told_and_goes_on_from_the
     assert (now.error, now.running, now.events) == ("cancelled", False, 20)
     assert requests.do_rebuild("users", requests.request_rebuild("users").version).events == 30  # not 50
     assert len(store.query("select 1 from users")) == 30
-    assert (
-        names("rebuild-users")
-        == [
-            ("rebuild.requested", "system"),
-            ("rebuild.cancelled", "system"),
-            ("rebuild.requested", "system"),
-        ][1:]
-    )
+    assert names("rebuild-users") == [("rebuild.cancelled", "system"), ("rebuild.requested", "system")]
 
 
 def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +135,6 @@ def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypa
     with pytest.raises(errors.EventsError):
         builder.result()
     assert state("users") == "interrupted"
-    assert connection.ensure_connection() is None
 
 
 def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() -> None:
@@ -161,17 +152,13 @@ def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() 
         store.execute(f"drop role {role}")
 
 
-def test_a_queue_that_is_away_is_said_and_the_wish_can_be_repeated(settings: object) -> None:
-    with celery_app.connection_for_write() as line:
-        assert line
-    conf, url = celery_app.conf, celery_app.conf.broker_write_url
-    conf.broker_write_url = "redis://127.0.0.1:1/0"
+def test_a_queue_that_is_away_is_said_and_the_wish_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(celery_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
     celery_app.pool.force_close_all()
-    celery_app.__dict__.pop("amqp", None)
+    celery_app.__dict__.pop("amqp", None)  # it keeps the producers it has
     try:
         with pytest.raises(requests.QueueAway):
             requests.request_rebuild("users")
     finally:
-        conf.broker_write_url = url
         celery_app.__dict__.pop("amqp", None)
     assert state("users") == "waits"

@@ -34,8 +34,8 @@ function paint(chip, state) {
 }
 
 /** An element out of a page or a fragment of the server. */
-export async function fetchDocument(url) {
-  const answer = await fetch(url, { headers: { "X-Requested-With": "fetch" }, credentials: "same-origin" });
+export async function fetchDocument(url, { signal } = {}) {
+  const answer = await fetch(url, { signal, headers: { "X-Requested-With": "fetch" }, credentials: "same-origin" });
   if (!answer.ok) throw new Error(`${answer.status} ${url}`);
   if (answer.redirected && new URL(answer.url).pathname.includes("/login/")) throw new Error("signed out");
   return { page: new DOMParser().parseFromString(await answer.text(), "text/html"), headers: answer.headers };

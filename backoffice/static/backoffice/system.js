@@ -2,6 +2,7 @@ import { fetchDocument } from "./live.js";
 import { _ } from "./words.js";
 
 const SLOWEST_MS = 30_000;
+const PATIENCE_MS = 10_000; // what has not answered by then is not fresh any more
 
 /** A page of numbers that draws itself anew: only the parts that changed, and it says how fresh they are. */
 export function open(element) {
@@ -40,7 +41,7 @@ class Poll {
   async #look() {
     this.#pause();
     try {
-      const { page, headers } = await fetchDocument(this.#address());
+      const { page, headers } = await fetchDocument(this.#address(), { signal: AbortSignal.timeout(PATIENCE_MS) });
       this.#draw(page.body);
       this.#failures = 0;
       this.fresh = headers.get("X-As-Of");

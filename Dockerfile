@@ -8,6 +8,7 @@ COPY . /app
 WORKDIR /app
 # Settings insist on a secret, hosts and a database; collecting files uses none of them.
 RUN SECRET_KEY=only-for-this-build-step-never-used-again DEBUG=0 ALLOWED_HOSTS=build \
+    PRIVACY_KEYS=build:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
     DATABASE_URL=postgres://build/build /venv/bin/python manage.py collectstatic --noinput
 
 FROM python:3.13-slim

@@ -34,9 +34,9 @@ ROLES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
         "submission": frozenset({"view"}),
     },
     "dpo": {
-        "user": frozenset({"view", "delete", "restore"}),
+        "user": frozenset({"view", "delete", "restore", "erase", "export"}),
         "form": frozenset({"view"}),
-        "submission": frozenset({"view", "delete"}),
+        "submission": frozenset({"view", "delete", "erase"}),
         "setting": frozenset({"view"}),
         "event": frozenset({"view"}),
         "system": frozenset({"view", "verify"}),

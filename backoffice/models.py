@@ -9,7 +9,11 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Upper
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+
+from backoffice.domain import submissions
+from events.types import ERASED
 
 
 class Staff(AbstractUser):
@@ -62,13 +66,14 @@ class User(Record):
     last_login = models.DateTimeField(_("last login"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"))
     deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
+    erased_at = models.DateTimeField(_("erased at"), null=True, blank=True)
 
     class Meta:
         db_table = "users"
         verbose_name = _("user")
         verbose_name_plural = _("users")
         constraints = [
-            models.UniqueConstraint("email", condition=Q(deleted_at=None), name="users_email_once"),
+            models.UniqueConstraint("email", condition=Q(deleted_at=None) & ~Q(email=ERASED), name="users_email_once"),
         ]
         indexes = [
             models.Index(F("created_at").desc(), F("id").desc(), name="users_created"),
@@ -85,7 +90,7 @@ class User(Record):
         ]
 
     def __str__(self) -> str:
-        return self.get_full_name() or self.email
+        return gettext("Erased user") if self.erased_at else self.get_full_name() or self.email
 
     def get_full_name(self) -> str:
         return f"{self.first_name} {self.last_name}".strip()
@@ -109,6 +114,7 @@ class Form(Record):
     archived = models.BooleanField(_("archived"), default=False)
     created_at = models.DateTimeField(_("created at"))
     deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
+    erased_at = models.DateTimeField(_("erased at"), null=True, blank=True)
 
     class Meta:
         db_table = "forms"
@@ -122,7 +128,7 @@ class Form(Record):
         ]
 
     def __str__(self) -> str:
-        return self.title
+        return gettext("Erased form") if self.erased_at else self.title
 
 
 class Submission(Record):
@@ -154,6 +160,10 @@ class Submission(Record):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def is_erased(self) -> bool:
+        return bool(self.answers == submissions.NO_ANSWERS)
 
 
 class Setting(Record):

@@ -21,6 +21,12 @@ SENTENCES: Final = frozenset(
         gettext_noop("A user with this id already exists."),
         gettext_noop("There is no such user."),
         gettext_noop("This user was deleted; restore it first."),
+        gettext_noop("This user was erased."),
+        gettext_noop("This form was erased."),
+        gettext_noop(
+            "This was erased, with all that is known of the person; nothing can be written about it any more."
+        ),
+        gettext_noop("Say why: the reason is all that stays."),
         gettext_noop("A form needs a title."),
         gettext_noop("A form with this id already exists."),
         gettext_noop("There is no such form."),

@@ -18,7 +18,7 @@ from backoffice.domain import submissions as submission_events
 from backoffice.domain import users as user_events
 from backoffice.domain import values
 from events import store, types
-from events.types import NewEvent
+from events.types import ERASED, NewEvent
 
 INSERT_USERS = """
 insert into users (id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
@@ -86,6 +86,9 @@ def _user_changes(event: object) -> dict[str, Any]:
             return {"deleted_at": event.deleted_at}
         case user_events.UserRestored():
             return {"deleted_at": None}
+        case user_events.UserErased():
+            gone = {"email": ERASED, "first_name": "", "last_name": "", "last_login": None}
+            return gone | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
         case _:
             return {}
 
@@ -108,6 +111,8 @@ def _form_changes(event: object) -> dict[str, Any]:
             return {"deleted_at": event.deleted_at}
         case form_events.FormRestored():
             return {"deleted_at": None}
+        case form_events.FormErased():
+            return form_events.PERSONAL | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
         case _:
             return {}
 
@@ -119,7 +124,17 @@ def submissions(events: Sequence[NewEvent]) -> None:
             store.execute(INSERT_SUBMISSIONS, [_rows(batch)])
         else:
             for event in batch:
-                _update("submissions", event, {"deleted_at": event.recorded_at})
+                _update("submissions", event, _submission_changes(event))
+
+
+def _submission_changes(event: NewEvent) -> dict[str, Any]:
+    match event.data:
+        case submission_events.SubmissionDeleted():
+            return {"deleted_at": event.recorded_at}
+        case submission_events.SubmissionErased():
+            return {"answers": submission_events.NO_ANSWERS}
+        case _:
+            return {}
 
 
 def settings(events: Sequence[NewEvent]) -> None:

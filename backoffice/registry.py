@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from backoffice import inbox, topics
+from backoffice import erasure, inbox, topics
 from backoffice import projections as tables
 from backoffice.domain import conflicts, forms, settings, submissions, users
 from events import aggregate, errors, projections, rebuild, reconcile, store
+from events import erasure as events_erasure
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
 
@@ -19,6 +20,9 @@ PROJECTIONS = {
     "setting": tables.settings,
     "conflict": tables.conflicts,
 }
+
+# category -> what goes with the event that erases one: after the read tables, and not when they are rebuilt
+ERASURES = {"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions}
 
 # read table -> category: what `rebuild_projection` can build anew
 READ_TABLES = {
@@ -36,6 +40,9 @@ def fill() -> None:
         aggregate.register(record)
     for category, project in PROJECTIONS.items():
         projections.inline(category, project)
+    for category, follow in ERASURES.items():
+        projections.inline(category, follow)
+    events_erasure.purgers.update(erasure.PURGERS)
     for table, category in READ_TABLES.items():
         rebuild.register(rebuild.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
     for constraint, (field, message) in tables.CONSTRAINTS.items():

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import environ
 from django.utils.translation import gettext_lazy as _
 
+from events import keyring
+
 T = TypeVar("T")
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -48,6 +50,18 @@ if DEBUG and "DATABASE_URL" not in os.environ and (DATA_DIR / "services.env").is
 SECRET_KEY = read("SECRET_KEY", env.str, DEVELOPMENT_SECRET if DEBUG else "")
 if not DEBUG and (not SECRET_KEY or SECRET_KEY == DEVELOPMENT_SECRET or len(SECRET_KEY) < 32):
     stop("SECRET_KEY must be set to at least 32 random characters when DEBUG=0")
+
+# The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/keyring.py.
+try:
+    PRIVACY_KEYS = keyring.parse(read("PRIVACY_KEYS", env.str, ""))
+except ValueError as error:
+    stop(f"PRIVACY_KEYS: {error}")
+if not PRIVACY_KEYS and not DEBUG:
+    stop("PRIVACY_KEYS must be set when DEBUG=0: <id>:$(head -c 32 /dev/urandom | base64)")
+if not PRIVACY_KEYS:
+    PRIVACY_KEYS = keyring.derived(SECRET_KEY)
+if not DEBUG and keyring.derived(DEVELOPMENT_SECRET)["development"] in PRIVACY_KEYS.values():
+    stop("PRIVACY_KEYS holds the development key, which everybody knows")
 
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", env.list, ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not DEBUG and not ALLOWED_HOSTS:
@@ -132,6 +146,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
+    "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
 }
 
 # -- Django ---------------------------------------------------------------------------------------------------------

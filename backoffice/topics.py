@@ -80,6 +80,11 @@ def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
     return shown
 
 
+def show_submission(event: types.RecordedEvent, role: str) -> types.JsonDict | None:
+    """Of forms, only that one was erased, and with it the answers on an open page."""
+    return show(event, role) if event.category == "submission" or event.type == "form.erased" else None
+
+
 def show_conflict(event: types.RecordedEvent, role: str) -> types.JsonDict:
     """That something happened to a conflict, and about which record; what it holds is read from the inbox."""
     shown = event.wire()
@@ -109,7 +114,13 @@ def _desk(name: str, category: str) -> topics.Topic:
 TOPICS: Final = (
     _of_records("users", "user", record=True),
     _of_records("forms", "form", record=True),
-    _of_records("submissions", "submission"),
+    topics.Topic(
+        name="submissions",
+        categories=("submission", "form"),
+        may_subscribe=functools.partial(_may_view, "submission"),
+        projection_key=access.projection_key,
+        project=show_submission,
+    ),
     _of_records("settings", "setting"),
     topics.Topic(
         name="conflicts",

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from django.conf import settings
@@ -228,35 +228,41 @@ def read_all(
     def wanted(row: Row) -> bool:
         return (not types or row.type in types) and (not categories or category_of(row.stream) in categories)
 
-    return [event_of(row) for row in in_order(after, upto, wanted, limit)]
+    return events_of(in_order(after, upto, wanted, limit))
 
 
 def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent]:
     """Archived events of a stream with version in (after, upto], in order."""
-    return [event_of(row) for archive in gone() for row in reader(archive).stream(stream, after, upto)]
+    return events_of([row for archive in gone() for row in reader(archive).stream(stream, after, upto)])
 
 
 def instant(row: Row) -> datetime:
     return EPOCH_START + timedelta(microseconds=row.recorded_at)
 
 
-def event_of(row: Row) -> RecordedEvent:
-    return store.row_to_event(
-        (
-            row.position,
-            row.stream,
-            row.version,
-            row.type,
-            row.schema_version,
-            row.data,
-            uuid.UUID(row.event_id),
-            instant(row),
-            row.actor,
-            row.reason,
-            uuid.UUID(row.correlation_id) if row.correlation_id else None,
-            uuid.UUID(row.causation_id) if row.causation_id else None,
-            row.metadata,
-        )
+def events_of(rows: Sequence[Row]) -> list[RecordedEvent]:
+    """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
+    generation = store.generation() if rows else 0
+    return store.rows_to_events([_as_stored(row, generation) for row in rows])
+
+
+def _as_stored(row: Row, generation: int) -> tuple[Any, ...]:
+    """A row of `store.COLUMNS`."""
+    return (
+        row.position,
+        row.stream,
+        row.version,
+        row.type,
+        row.schema_version,
+        row.data,
+        uuid.UUID(row.event_id),
+        instant(row),
+        row.actor,
+        row.reason,
+        uuid.UUID(row.correlation_id) if row.correlation_id else None,
+        uuid.UUID(row.causation_id) if row.causation_id else None,
+        row.metadata,
+        generation,
     )
 
 

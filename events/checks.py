@@ -10,6 +10,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
 
+from events import keyring
+
 SEQUENCE = """
 select increment_by, cache_size, cycle from pg_sequences
  where schemaname = current_schema() and sequencename = 'events_position_seq'
@@ -37,6 +39,8 @@ select max((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''(\\d+)''\\
 """
 
 LOW_ROOM = 2_000_000
+
+MASTER_KEYS = "select distinct key_id from events_subject_key where key_id is not null"
 
 
 @register(Tags.database)
@@ -107,6 +111,7 @@ def _messages() -> Iterable[CheckMessage]:
         yield from _sequence(cursor)
         yield from _triggers(cursor)
         yield from _room(cursor)
+        yield from _master_keys(cursor)
 
 
 def _sequence(cursor: Any) -> Iterable[CheckMessage]:
@@ -143,3 +148,24 @@ def _room(cursor: Any) -> Iterable[CheckMessage]:
             hint="Is Celery beat running? events.tasks.make_room makes partitions ahead of time.",
             id="events.W001",
         )
+
+
+def _master_keys(cursor: Any) -> Iterable[CheckMessage]:
+    cursor.execute("select to_regclass('events_subject_key') is not null")
+    if not cursor.fetchone()[0]:
+        return
+    cursor.execute(MASTER_KEYS)
+    used = sorted(row[0] for row in cursor.fetchall())
+    for name in used:
+        if name not in settings.PRIVACY_KEYS:
+            yield Error(
+                f"PRIVACY_KEYS lacks the key {name!r}, which personal data is encrypted with: it cannot be read.",
+                hint="Put it back at the end of PRIVACY_KEYS; manage.py rotate_keys makes it superfluous.",
+                id="events.E004",
+            )
+        elif name != keyring.current():
+            yield Warning(
+                f"Some personal data is still under the master key {name!r}.",
+                hint="manage.py rotate_keys; after that it can be taken out of PRIVACY_KEYS.",
+                id="events.W002",
+            )

@@ -212,7 +212,7 @@ def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:
     tail = orjson.loads(begun.tail) if begun.tail else []
     if (begun.snapshot_version or 0) + len(tail) != begun.version:  # its past is archived, and no snapshot spans it
         return snapshots.state(stream)[0]
-    return record.fold((types.decode_event(name, version, data) for name, version, data in tail), state)
+    return record.fold(store.decoded(stream, tail), state)
 
 
 def _reconciled(

@@ -132,6 +132,13 @@ class Conflict(EventsError):
         self.conflicts, self.conflict_id = [dict(conflict) for conflict in conflicts], conflict_id
 
 
+class Erased(EventsError):
+    """This was erased, with all that is known of the person; nothing can be written about it any more."""
+
+    code = "erased"
+    status = 410
+
+
 # -- the database ---------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +178,20 @@ class TookTooLong(EventsError):
     """This would take longer than a page may: ask for less."""
 
     code = "took_too_long"
+    status = 503
+
+
+class MasterKeyMissing(EventsError):
+    """Personal data cannot be read: a master key is not configured."""
+
+    code = "master_key_missing"
+    status = 503
+
+
+class StaleKeys(EventsError):
+    """The keys of personal data are others than this process thought; try again."""
+
+    code = "stale_keys"
     status = 503
 
 

@@ -100,3 +100,24 @@ class Seal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} ({self.after}, {self.upto}]"
+
+
+class SubjectKey(models.Model):
+    """The key of one subject's personal data, wrapped by the master key `key_id`; a tombstone once it is erased."""
+
+    subject = models.TextField(_("subject"), primary_key=True)
+    key_id = models.TextField(_("master key"), null=True)  # noqa: DJ001
+    secret = models.BinaryField(_("wrapped key"), null=True)
+    created_at = models.DateTimeField(_("created at"))
+    erased_at = models.DateTimeField(_("erased at"), null=True)
+    purged_at = models.DateTimeField(_("purged at"), null=True)
+
+    class Meta:
+        managed = False
+        db_table = "events_subject_key"
+        default_permissions: ClassVar[tuple[str, ...]] = ("view",)
+        verbose_name = _("key of a subject")
+        verbose_name_plural = _("keys of subjects")
+
+    def __str__(self) -> str:
+        return self.subject

@@ -34,7 +34,7 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from events import archives, checkpoints, errors, head, parking, shadow, store, types, wire
+from events import archives, checkpoints, errors, head, parking, privacy, shadow, store, types, wire
 from events.projections import Projection
 from events.seals import Row
 from events.types import NewEvent
@@ -48,6 +48,7 @@ LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: it is the rebuild that 
 SWAP_PAUSE: Final = 0.5
 INDEX_MEMORY: Final = "256MB"
 PATIENCE: Final = 60.0
+TAKEN_OVER: Final = "Another rebuild of {} took over, or an erasure ended this one: start it again."
 
 
 class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,10 +219,11 @@ update events_rebuild
  where name = %(name)s and fence = %(fence)s
 """
 
-READ = """
-select position, stream, version, type, schema_version, data::text, event_id, recorded_at from events_event
+READ = f"""
+select position, stream, version, type, schema_version, data::text, event_id, recorded_at, {privacy.GENERATION}
+  from events_event
  where position > %s and position <= %s and events_here(%s) and stream >= %s and stream < %s order by position limit %s
-"""
+"""  # noqa: S608 - GENERATION is a constant
 
 
 class _Builder:
@@ -278,7 +280,7 @@ class _Builder:
             return
         with transaction.atomic():
             if not store.query(RESTART, {"name": self.table.name, "fence": self.fence, "recipe": recipe}):
-                raise errors.LeaseLost(f"Another rebuild of {self.table.name} took over.")
+                raise errors.LeaseLost(TAKEN_OVER.format(self.table.name))
             self.tables.make_shadow()
         self.phase, self.position = "building", 0
 
@@ -309,7 +311,7 @@ class _Builder:
             if not isinstance(gone, errors.Archived):
                 raise
         found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
-        past = [(row.position, _typed_row(row)) for row in found]
+        past = _typed([_as_read(row) for row in found])
         return past if len(past) == limit else past + self._read_here(gone.upto, upto, limit - len(past))
 
     def _read_here(self, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
@@ -317,7 +319,7 @@ class _Builder:
         category = self.table.category
         bounds = (after, upto, after, f"{category}-", f"{category}.", limit)  # "." follows "-"
         cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
-        return [(row[0], _typed(row)) for row in cursor.execute(READ, bounds, binary=True)]
+        return _typed(cursor.execute(READ, bounds, binary=True).fetchall())
 
     def _is_ours(self, row: Row) -> bool:
         return types.category_of(row.stream) == self.table.category
@@ -358,7 +360,7 @@ class _Builder:
         now = {"phase": phase, "position": position, "events": events, "target": target}
         with transaction.atomic():
             if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):
-                raise errors.LeaseLost(f"Another rebuild of {self.table.name} took over.")
+                raise errors.LeaseLost(TAKEN_OVER.format(self.table.name))
             yield
         self.phase, self.position = phase, position
 
@@ -412,19 +414,35 @@ class _Builder:
         return next(one for one in progress() if one.name == self.table.name)
 
 
-def _typed(row: Sequence[Any]) -> NewEvent:
-    """A row of `READ` as what the projection got when the event was new, but upcast."""
+def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent]]:
+    """Rows of `READ` as what the projection got when the events were new, but upcast, each with its position."""
+    generation = rows[0][8] if rows else None
+    opener = privacy.Opener(store.generation() if generation is None else generation)
+    sealed = {row[0]: msgspec.json.decode(row[5]) for row in rows if privacy.MARK in row[5]}
+    for row in rows:
+        if row[0] in sealed:
+            opener.want(row[1], sealed[row[0]])
+    if missing := opener.missing:
+        opener.learn(store.query(privacy.KEYS, (missing,)))
+    return [(row[0], _new(row, sealed.get(row[0]), opener)) for row in rows]
+
+
+def _new(row: Sequence[Any], sealed: types.JsonDict | None, opener: privacy.Opener) -> NewEvent:
     known = types.event_type_of(row[3])
-    if row[4] == known.schema_version:
+    if sealed is not None:
+        opener.open(row[1], row[6], row[3], sealed)
+        data = types.decode_event(row[3], row[4], sealed)
+    elif row[4] == known.schema_version:
         data = msgspec.json.decode(row[5], type=known.cls)
     else:
         data = types.decode_event(row[3], row[4], msgspec.json.decode(row[5]))
     return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
 
 
-def _typed_row(row: Row) -> NewEvent:
+def _as_read(row: Row) -> tuple[Any, ...]:
+    """An archived event as a row of `READ`."""
     known = (row.position, row.stream, row.version, row.type, row.schema_version, row.data)
-    return _typed((*known, uuid.UUID(row.event_id), archives.instant(row)))
+    return (*known, uuid.UUID(row.event_id), archives.instant(row), None)
 
 
 def _is_later(event: NewEvent) -> bool:
@@ -434,3 +452,28 @@ def _is_later(event: NewEvent) -> bool:
 def _is_unique_violation(error: BaseException) -> bool:
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     return isinstance(cause, psycopg.errors.UniqueViolation)
+
+
+# -- erasure --------------------------------------------------------------------------------------------------------
+
+UNDER_WAY = "select name, phase from events_rebuild where phase <> 'done' and started_at < %s order by name for update"
+
+DISCARD = """
+update events_rebuild
+   set phase = 'new', position = 0, recipe = '', fence = fence + 1, error = 'ended by an erasure; start it again'
+ where name = %s and phase <> 'swapped' returning name
+"""
+
+
+def discard(before: datetime) -> int:
+    """Drop the copies of rebuilds that were begun before an erasure, and what a swap left: they hold what was erased.
+
+    In the caller's transaction. Builders at work find their fence gone; returns how many copies there were.
+    """
+    found = store.query(UNDER_WAY, (before,))
+    for name, _ in found:
+        tables = shadow.Tables(name)
+        for schema in (tables.space, tables.attic):
+            shadow.run(f"drop schema if exists {schema} cascade")
+        store.query(DISCARD, (name,))
+    return len(found)

@@ -89,7 +89,7 @@ def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
         rows, reached = _between(asked, down, top, limit), down
     else:
         rows, reached = _in_windows(asked, down, top, limit)
-    events = [store.row_to_event(row) for row in rows]
+    events = store.rows_to_events(rows)
     if len(events) == limit:
         reached = events[-1].position - 1
     return Found(events=events, reached=reached, end=reached <= down, archived=archived)
@@ -204,4 +204,4 @@ select {store.COLUMNS} from events_event
 def together(correlation: uuid.UUID, *, after: int = 0, upto: int, limit: int) -> list[RecordedEvent]:
     """What one request caused, in order."""
     asked = {"correlation": correlation, "down": after, "top": upto, "limit": limit}
-    return [store.row_to_event(row) for row in _planned(TOGETHER, asked)]
+    return store.rows_to_events(_planned(TOGETHER, asked))

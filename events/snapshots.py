@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 import orjson
+from django.db import transaction
 
 from events import store, types
 from events.aggregate import Aggregate, all_aggregates, of_category
@@ -78,9 +79,13 @@ def due(aggregate: Aggregate, before: int, after: int) -> bool:
     return every > 0 and before // every < after // every
 
 
+# Whoever erases the record waits, and takes the snapshot that is being made with the others.
+HOLD = "select version from events_stream where stream = %s for share"
+
+
 def refresh() -> int:
     """Take the snapshots that are due by age: of records that are changed too seldom to get one by number, or whose
-    snapshots are of another `state_version`. Returns how many. Each is a statement of its own; interrupted, it begins
+    snapshots are of another `state_version`. Returns how many. Each is a transaction of its own; interrupted, it begins
     anew and finds less to do.
     """
     return sum(_refresh(aggregate) for aggregate in all_aggregates() if aggregate.snapshot_days > 0)
@@ -92,8 +97,10 @@ def _refresh(aggregate: Aggregate) -> int:
     while found := store.query(STALE, wanted | bounds):
         bounds["after"] = found[-1][0]
         for stream in (name for name, stale in found if stale):
-            folded, version = state(stream)
-            save(aggregate, stream, version, folded)
+            with transaction.atomic():
+                store.query(HOLD, (stream,))
+                folded, version = state(stream)
+                save(aggregate, stream, version, folded)
             made += 1
     return made
 

@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from django.db import connection, transaction
 
-from events import bell, context, errors, types, wire
+from events import bell, context, errors, privacy, types, wire
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -82,14 +82,18 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
     """`append_many` for who has no use yet for what comes of it: inside `wire.transaction` it travels with the rest of
     the transaction, and the results are there to be called for afterwards. Refusals come with it.
     """
-    entries = [entry for wanted in appends for entry in _entries(wanted)]
+    sealer = privacy.Sealer(context.current().reason)
+    entries = [entry for wanted in appends for entry in _entries(wanted, sealer)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
     if len(entries) > MAX_BATCH:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
-    asked = wire.later(*_statement(entries, streams=len(appends)))
+    if missing := sealer.missing:
+        sealer.learn(query(privacy.MAKE, sealer.offer(missing)))
+    sealer.finish()
+    asked = wire.later(*sealer.holding(*_statement(entries, len(appends), sealer.reason)))
     _ring_after_commit(asked)
     return partial(_appended, appends, asked)
 
@@ -116,10 +120,10 @@ def _placed(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
     return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
 
 
-def _statement(entries: Sequence[types.JsonDict], streams: int) -> tuple[str, Sequence[Any]]:
+def _statement(entries: Sequence[types.JsonDict], streams: int, reason: str | None) -> tuple[str, Sequence[Any]]:
     """The cheapest of the three append functions that does it, and its parameters."""
     acting = context.current()
-    who = (acting.actor, acting.reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata())
+    who = (acting.actor, reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata())
     if len(entries) == 1:
         one = entries[0]
         data = bytes(one["d"]).decode()
@@ -127,34 +131,45 @@ def _statement(entries: Sequence[types.JsonDict], streams: int) -> tuple[str, Se
     return APPEND_EACH if len(entries) == streams else APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
 
 
-def _entries(wanted: Append) -> Iterable[types.JsonDict]:
+def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]:
     """The events of one append as the append functions want them, each checked."""
     if not wanted.stream or "-" not in wanted.stream or len(wanted.stream) > 300 or "\0" in wanted.stream:
         raise errors.InvalidEvent(f"{wanted.stream!r} is not a stream name such as user-<id>.")
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
     for number, (event, event_id) in enumerate(zip(wanted.events, ids, strict=True)):
         known = types.event_type_of(type(event))
-        entry = {"s": wanted.stream, "t": known.name, "v": known.schema_version, "d": encode(event), "i": event_id}
+        entry = {"s": wanted.stream, "t": known.name, "v": known.schema_version, "i": event_id}
+        sealer.take(entry, known, event, encode, born=wanted.expected == NO_STREAM)
         if number == 0 and wanted.expected is not None:
             entry["x"] = wanted.expected
         yield entry
 
 
-def encode(event: Event) -> msgspec.Raw:
-    """Event data as JSON, not larger than the store will carry."""
+def encode(event: Event | types.JsonDict) -> bytes:
+    """Event data, or its personal part, as JSON, not larger than the store will carry."""
     try:
         data = msgspec.json.encode(event)
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise errors.InvalidEvent(f"{type(event).__name__} is not JSON: {error}") from error
     if len(data) > MAX_EVENT_BYTES:
         raise errors.EventTooLarge(f"{type(event).__name__} has {len(data):,} bytes; at most {MAX_EVENT_BYTES:,}.")
-    return msgspec.Raw(data)
+    return data
+
+
+def _stale_keys() -> errors.EventsError:
+    """A key was there that should not be, or not there: a twin was first, or an older backup was restored."""
+    privacy.CACHE.clear()
+    return errors.StaleKeys()
+
+
+wire.explain("events_subject_key_pkey", _stale_keys)
+wire.explain("events_subject_erased", errors.Erased)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------
 
-COLUMNS = """position, stream, version, type, schema_version, data::text, event_id, recorded_at, actor, reason,
-       correlation_id, causation_id, metadata::text"""
+COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, recorded_at, actor, reason,
+       correlation_id, causation_id, metadata::text, {privacy.GENERATION}"""
 
 READ_STREAM_SQL = f"""
 select {COLUMNS} from events_event
@@ -195,12 +210,51 @@ def use_past(past: Past | None) -> None:
     _past = past
 
 
-def row_to_event(row: Sequence[Any]) -> RecordedEvent:
-    """A row of `COLUMNS` as an event, its data upcast to the newest shape.
+class Rows:
+    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `opener` in between, all at once."""
 
-    A type that nobody registers any more is shown as it is stored: reading history must not need all the past's code.
+    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._rows = [(row, orjson.loads(row[5])) for row in rows]
+        self.opener = privacy.Opener(rows[0][13] if rows else None)
+        for row, data in self._rows:
+            self.opener.want(row[1], data)
+
+    def events(self) -> list[RecordedEvent]:
+        return [_event(row, data, self.opener) for row, data in self._rows]
+
+
+def generation() -> int:
+    """How many erasures there have been, as a number that changes with each."""
+    found: int = query(f"select {privacy.GENERATION}")[0][0]
+    return found
+
+
+def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
+    """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
+    reading = Rows(rows)
+    if missing := reading.opener.missing:
+        reading.opener.learn(query(privacy.KEYS, (missing,)))
+    return reading.events()
+
+
+def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
+    """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
+    opener = privacy.Opener()
+    for _, _, data, _ in tail:
+        opener.want(stream, data)
+    if missing := opener.missing:
+        opener.learn(query(privacy.KEYS, (missing,)))
+    for name, _, data, event_id in tail:
+        opener.open(stream, event_id, name, data)
+    return [types.decode_event(name, version, data) for name, version, data, _ in tail]
+
+
+def _event(row: Sequence[Any], data: types.JsonDict, opener: privacy.Opener) -> RecordedEvent:
+    """A type that nobody registers any more is shown as it is stored: reading history must not need all the past's
+    code.
     """
-    name, schema_version, data = row[3], row[4], orjson.loads(row[5])
+    name, schema_version = row[3], row[4]
+    reason = opener.open(row[1], row[6], name, data)
     try:
         known = types.event_type_of(name)
         if known.schema_version != schema_version:
@@ -217,7 +271,7 @@ def row_to_event(row: Sequence[Any]) -> RecordedEvent:
         event_id=row[6],
         recorded_at=row[7],
         actor=row[8],
-        reason=row[9],
+        reason=row[9] if reason is None else reason,
         correlation_id=row[10],
         causation_id=row[11],
         metadata=orjson.loads(row[12]),
@@ -237,13 +291,23 @@ def read_stream(
     Those that are archived are read from their file; raises `Archived` where that is not here.
     """
     found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
-    events = [row_to_event(row) for row in found]
+    events = rows_to_events(found)
     first = events[0].version if events else None
     if first == after + 1 or _past is None or (upto is not None and upto <= after):
         return events
     earlier = _past.read_stream(stream, after, first - 1 if first else upto)
     late = next((n for n, event in enumerate(earlier) if at is not None and event.recorded_at > at), None)
     return (earlier + events if late is None else earlier[:late])[:limit]
+
+
+READ_STREAMS_SQL = f"""
+select {COLUMNS} from events_event where stream = any(%s) order by stream, version
+"""  # noqa: S608
+
+
+def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
+    """All events of several streams, stream by stream."""
+    return rows_to_events(query(READ_STREAMS_SQL, (list(streams),)))
 
 
 def read_all(
@@ -286,7 +350,7 @@ def read_here(
             "categories": list(categories) if categories else None,
         }
         found = query(READ_SOME_SQL, narrowed)
-    return [row_to_event(row) for row in found]
+    return rows_to_events(found)
 
 
 def version_of(stream: str) -> int:

@@ -115,8 +115,7 @@ def _read_archived(subscription: Subscription, lease: Lease, upto: int) -> list[
         mine = checkpoints.partition_of(row.stream, subscription.partitions) == lease.partition
         return mine and (not subscription.types or row.type in subscription.types)
 
-    found = archives.in_order(lease.position, upto, wanted, subscription.batch)
-    return [archives.event_of(row) for row in found]
+    return archives.events_of(archives.in_order(lease.position, upto, wanted, subscription.batch))
 
 
 def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:
@@ -130,7 +129,7 @@ def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedE
         "partitions": subscription.partitions,
         "partition": lease.partition,
     }
-    return [store.row_to_event(row) for row in store.query(READ_PARTITION, wanted)]
+    return store.rows_to_events(store.query(READ_PARTITION, wanted))
 
 
 def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:

@@ -6,7 +6,7 @@ import logging
 
 from celery import shared_task
 
-from events import errors, requests, seals, snapshots, store
+from events import erasure, errors, requests, seals, snapshots, store
 
 log = logging.getLogger(__name__)
 
@@ -65,3 +65,9 @@ def verify_log(version: int) -> None:
 def snapshot() -> tuple[int, int]:
     """Take snapshots that are due by age and drop old ones; returns how many of each."""
     return snapshots.refresh(), snapshots.prune()
+
+
+@shared_task
+def finish_erasures() -> int:
+    """Purge what erasures left readable: of a process that died, or more than a request waits for."""
+    return erasure.finish()

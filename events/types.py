@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from events import errors
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+# What stands where personal data was, once the person it was about has been erased.
+ERASED: Final = "erased"
 
 JsonDict: TypeAlias = dict[str, Any]
 Upcaster: TypeAlias = Callable[[JsonDict], JsonDict]
@@ -38,13 +41,36 @@ E = TypeVar("E", bound=type[Event])
 C = TypeVar("C", bound=type[CommandData])
 
 
+class Subject(msgspec.Struct, frozen=True):
+    """Whose data an event holds, as a stream's name: a fixed part, and a field of the event or the record's key."""
+
+    prefix: str
+    field: str
+
+    def of(self, stream: str, event: Event) -> str:
+        return f"{self.prefix}{key_of(stream) if self.field == 'key' else getattr(event, self.field)}"
+
+
 class EventType(msgspec.Struct, frozen=True):
-    """A registered event: its stored name, its class, the schema version written today, and the road from old ones."""
+    """A registered event: its stored name, its class, the schema version written today, and the road from old ones.
+
+    personal  what of it is encrypted: paths (``email``, ``command.data``) -> what stands there once it is erased
+    subject   under whose key; None: it is about nobody
+    within    another subject that must not be erased either when this is written
+    erases    it takes a subject's data away: whoever keeps events in memory lets them go
+    defaults  what is not written, by field; `nested` the personal paths that lead into an object
+    """
 
     name: str
     cls: type[Event]
     schema_version: int
     upcasters: dict[int, Upcaster]
+    personal: Mapping[str, Any] = {}
+    subject: Subject | None = None
+    within: Subject | None = None
+    erases: bool = False
+    defaults: Mapping[str, Any] = {}
+    nested: tuple[str, ...] = ()
 
 
 class CommandType(msgspec.Struct, frozen=True):
@@ -58,16 +84,49 @@ _commands: dict[str, CommandType] = {}
 _command_names: dict[type[CommandData], CommandType] = {}
 
 
-def event_type(name: str, schema_version: int = 1) -> Callable[[E], E]:
-    """Register an event class under the name it is stored by. Two classes under one name refuse to start."""
+def event_type(
+    name: str,
+    schema_version: int = 1,
+    *,
+    personal: Sequence[str] | Mapping[str, Any] = (),
+    subject: str | None = None,
+    within: str | None = None,
+    erases: bool = False,
+) -> Callable[[E], E]:
+    """Register an event class under the name it is stored by. Two classes under one name refuse to start.
+
+    `personal` names the fields to encrypt, `subject` whose they are: ``user-{key}`` (of the record itself) or
+    ``form-{form_id}`` (by a field). Fields that are not text are mapped to what stands for an erased value. The reason
+    that is given for an event with a subject is encrypted too.
+    """
 
     def register(cls: E) -> E:
         if name in _events:
             raise RuntimeError(f"event type {name!r} is registered twice: {_events[name].cls!r} and {cls!r}")
-        _events[name] = _event_names[cls] = EventType(name, cls, schema_version, {})
+        if personal and subject is None:
+            raise RuntimeError(f"event type {name!r} has personal fields, but says of nobody whose they are")
+        _events[name] = _event_names[cls] = EventType(
+            name=name,
+            cls=cls,
+            schema_version=schema_version,
+            upcasters={},
+            personal=personal if isinstance(personal, Mapping) else dict.fromkeys(personal, ERASED),
+            subject=_subject(subject),
+            within=_subject(within),
+            erases=erases,
+            defaults={f.name: f.default for f in msgspec.structs.fields(cls) if f.default is not msgspec.NODEFAULT},
+            nested=tuple(path for path in personal if "." in path),
+        )
         return cls
 
     return register
+
+
+def _subject(template: str | None) -> Subject | None:
+    if template is None:
+        return None
+    prefix, _, rest = template.partition("{")
+    return Subject(prefix, rest.removesuffix("}"))
 
 
 def upcaster(name: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
@@ -109,6 +168,12 @@ def command_type_of(command: str | type[CommandData]) -> CommandType:
     if found is None:
         raise errors.UnknownCommand(f"No command {command!r} is registered.")
     return found
+
+
+def erases(name: str) -> bool:
+    """Does an event of this stored name take a subject's data away?"""
+    known = _events.get(name)
+    return known is not None and known.erases
 
 
 def event_types() -> Iterator[EventType]:

@@ -115,6 +115,8 @@ class Follower:
             if event.position <= self.position:
                 continue
             self._before(event)  # first: what it takes away, this very event is not shown to
+            if types.erases(event.type):
+                self.ring.restart(self.position)  # whoever catches up reads the store, which knows what is left
             self.position = event.position
             going = fan.Fan(event)
             self.ring.add(going)

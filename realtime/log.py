@@ -14,7 +14,7 @@ import psycopg_pool
 from django.db import connections
 from psycopg import rows
 
-from events import head, store, types
+from events import head, privacy, store, types
 
 # Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
 POOL: Final = 6
@@ -84,7 +84,11 @@ class Log:
         async def ask(connection: Connection) -> list[types.RecordedEvent]:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
-            return [store.row_to_event(row) for row in await cursor.fetchall()]
+            reading = store.Rows(await cursor.fetchall())
+            if missing := reading.opener.missing:
+                await cursor.execute(privacy.KEYS, (missing,))
+                reading.opener.learn(await cursor.fetchall())
+            return reading.events()
 
         return await self.ask(ask)
 

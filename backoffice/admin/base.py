@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.functional import cached_property
 
 from backoffice import access
-from backoffice.admin import history, lists, records
+from backoffice.admin import erasures, history, lists, records
 from backoffice.admin.resources import Resource
 
 
@@ -29,7 +30,7 @@ class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_urls(self) -> list[URLPattern]:
         name = f"backoffice_{self.resource.category}"
-        pages: list[tuple[str, str, Callable[..., HttpResponse]]] = [
+        pages: list[tuple[str, str, Callable[..., HttpResponseBase]]] = [
             ("", "changelist", lists.index),
             ("rows/", "rows", lists.rows),
             ("add/", "add", records.add),
@@ -37,6 +38,8 @@ class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             ("<str:key>/live/", "live", records.live),
             ("<str:key>/delete/", "delete", records.delete),
             ("<str:key>/restore/", "restore", records.restore),
+            ("<str:key>/erase/", "erase", erasures.erase),
+            ("<str:key>/export/", "export", erasures.export),
             ("<str:key>/history/", "history", history.index),
             ("<str:key>/history/<int:version>/", "version", history.version),
             ("<str:key>/history/<int:version>/restore/", "rollback", history.rollback),

@@ -17,8 +17,10 @@ from django.utils.translation import ngettext
 
 from backoffice import access
 from backoffice.admin.resources import RESOURCES, Resource
+from backoffice.domain import submissions
 from events import aggregate, conflicts
 from events.conflicts import values
+from events.types import ERASED
 
 # Of a beginning not told again: when, and whose, stand beside it.
 _BESIDE: Final = frozenset({"created_at", "user_id", "form_id"})
@@ -94,8 +96,8 @@ def label_of(resource: Resource, path: tuple[str, ...], old: Mapping[str, Any], 
 
 def shown(resource: Resource | None, name: str, value: Any, *, whole: bool = False) -> str:
     """A value of a record in words."""
-    if value is None or value == "":
-        return _("empty")
+    if value in (None, "", ERASED, submissions.NO_ANSWERS):
+        return _("empty") if value in (None, "") else _("erased")
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if resource and isinstance(value, str) and (label := resource.choice_label(name, value)):

@@ -142,7 +142,7 @@ def one(room: EventAdmin, request: HttpRequest, position: int) -> HttpResponse:
     rows = store.query(ONE, (position,)) if position <= safe else []
     if not rows:
         raise Http404
-    event = store.row_to_event(rows[0])
+    event = store.rows_to_events(rows)[0]
     seen = all_shown([event], request.user)[0]
     caused = causes.tree(event, upto=safe, limit=TOGETHER)
     entry = _entry(event, request.user)

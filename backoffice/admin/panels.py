@@ -105,6 +105,8 @@ def _submission(row: models.Submission, staff: Any) -> dict[str, Any]:
     context: dict[str, Any] = {"form_row": form}
     if "answers" in access.hidden_fields(staff, "submission"):
         return context | {"answers_hidden": True}
+    if row.is_erased:
+        return context | {"answers_erased": True}
     questions = [field for field in (form.fields if form else []) if isinstance(field, dict)]
     known = {field.get("id"): field for field in questions}
     rest = [{"id": key} for key in row.answers if key not in known]

@@ -47,6 +47,8 @@ def user_label(user: models.User | None, staff: Any) -> str:
     """A customer as this person may see them: the name, else the address if it is not hidden from them."""
     if user is None:
         return _("Unknown user")
+    if user.erased_at:
+        return _("Erased user")
     if full := user.get_full_name():
         return full
     return _("Unnamed user") if "email" in access.hidden_fields(staff, "user") else user.email

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, inbox, models, phrases
+from backoffice import access, erasure, inbox, models, phrases
 from backoffice.admin import diffs, inputs, offline, panels, people, stamps
 from backoffice.admin.resources import Resource
 from events import commands, errors, snapshots, store, types
@@ -188,6 +188,9 @@ def _page(
         "stream": stream_of(room, row.pk),
         "can_delete": room.has_delete_permission(request) and not getattr(row, "deleted_at", None),
         "can_restore": bool(getattr(row, "deleted_at", None)) and room.allows(request, resource.restore),
+        "erased": erasure.is_erased(row),
+        "can_erase": room.allows(request, resource.erase) and not erasure.is_erased(row),
+        "can_export": room.allows(request, resource.export),
         "opts": room.model._meta,
         **more,
     }

@@ -57,6 +57,8 @@ class Resource:
     update: str | None = None
     delete: str | None = None
     restore: str | None = None
+    erase: str | None = None
+    export: str | None = None
     critical: tuple[str, ...] = ()
     record_topic: str | None = None
     searchable: Text = ""
@@ -142,6 +144,8 @@ USERS: Final = Resource(
     update="user.update",
     delete="user.delete",
     restore="user.restore",
+    erase="user.erase",
+    export="user.export",
     critical=users.CRITICAL,
     record_topic="user",
     offline=True,
@@ -199,6 +203,7 @@ SUBMISSIONS: Final = Resource(
     ),
     choices=(_DELETED,),
     delete="submission.delete",
+    erase="submission.erase",
     labels={"form_id": _("form")},
 )
 

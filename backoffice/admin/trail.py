@@ -25,6 +25,8 @@ VERBS: Final = {
     "deleted": (_("deleted"), "trash"),
     "removed": (_("removed"), "trash"),
     "restored": (_("brought back"), "restore"),
+    "erased": (_("erased for ever"), "trash"),
+    "exported": (_("exported all that is held"), "download"),
     "role_changed": (_("gave another role"), "staff"),
     "password_changed": (_("set a new password"), "key"),
     "deactivated": (_("deactivated"), "close"),
@@ -128,7 +130,7 @@ def _lines(
 ) -> list[diffs.Line]:
     if event.version == 1:
         return diffs.beginning(category, after, staff)
-    if event.type.endswith((".deleted", ".restored", ".removed")):
+    if event.type.endswith((".deleted", ".restored", ".removed", ".erased")):
         return []
     return diffs.lines(category, before, after, staff)
 

@@ -11,7 +11,7 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access, inbox
+from backoffice import access, erasure, inbox
 from backoffice.api import openapi, permissions, problems, shapes, views
 from backoffice.domain import settings as setting_domain
 from events import commands, errors, types
@@ -94,6 +94,7 @@ def command_of(
     )
     if missing := access.may_command(request.user, command):
         raise problems.forbidden(missing)
+    erasure.demand_reason(command)
     return command
 
 

@@ -26,6 +26,7 @@ RESOURCES: Final = ("users", "forms", "submissions", "settings")
 SCOPES: Final = (
     "*",
     *(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write", "*")),
+    "users:export",
     "events:read",
     "ingest:write",
     *(f"system:{action}" for action in ("read", "write", "*")),

@@ -55,7 +55,7 @@ USERS = Resource(
     shape="User",
     columns=(
         *("id", "version", "email", "first_name", "last_name", "plan", "role"),
-        *("last_login", "created_at", "updated_at", "deleted_at"),
+        *("last_login", "created_at", "updated_at", "deleted_at", "erased_at"),
     ),
     update="user.update",
     delete="user.delete",
@@ -67,7 +67,7 @@ FORMS = Resource(
     shape="Form",
     columns=(
         *("id", "version", "user_id", "title", "description", "fields", "archived"),
-        *("created_at", "updated_at", "deleted_at"),
+        *("created_at", "updated_at", "deleted_at", "erased_at"),
     ),
     update="form.update",
     delete="form.delete",

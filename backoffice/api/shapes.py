@@ -43,6 +43,7 @@ class User(Shape, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    erased_at: datetime | None
 
 
 class UserItem(User, frozen=True, kw_only=True):
@@ -66,6 +67,7 @@ class Form(Shape, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    erased_at: datetime | None
 
 
 class Submission(Shape, frozen=True, kw_only=True):
@@ -89,6 +91,19 @@ class Setting(Shape, frozen=True, kw_only=True):
     version: int
     value: Any
     updated_at: datetime
+
+
+class Person(Shape, frozen=True, kw_only=True):
+    """Everything held about a user; records carry their events under `events`."""
+
+    format: str
+    head: int
+    user: JsonDict
+    events: list[JsonDict]
+    forms: list[JsonDict]
+    submissions: list[JsonDict]
+    conflicts: list[JsonDict]
+    audit: list[JsonDict]
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,19 @@ from django.urls.resolvers import URLPattern
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice.api import commands, conflicts, docs, ingest, problems, resources, streams, sync, system, views
+from backoffice.api import (
+    commands,
+    conflicts,
+    docs,
+    ingest,
+    people,
+    problems,
+    resources,
+    streams,
+    sync,
+    system,
+    views,
+)
 
 
 class Nothing(views.View):
@@ -41,6 +53,7 @@ urlpatterns: list[URLPattern] = [
     path("v1/conflicts/<str:key>/dismiss/", conflicts.Dismiss.as_view(), name="api-conflict-dismiss"),
     path("v1/conflicts/<str:key>/reopen/", conflicts.Reopen.as_view(), name="api-conflict-reopen"),
     path("v1/users/", resources.UserList.as_view(), name="api-users"),
+    path("v1/users/<str:key>/export/", people.Export.as_view(), name="api-user-export"),
     path("v1/users/<str:key>/", resources.UserRecord.as_view(), name="api-user"),
     path("v1/forms/", resources.FormList.as_view(), name="api-forms"),
     path("v1/forms/<str:key>/", resources.FormRecord.as_view(), name="api-form"),

@@ -15,13 +15,25 @@ import msgspec
 
 from events import errors
 from events.aggregate import Aggregate, Decision
-from events.types import CommandData, Event, JsonDict, command_type, event_type
+from events.types import ERASED, CommandData, Event, JsonDict, command_type, event_type
 
 CATEGORY = "conflict"
 MAX_COMMENT = 2_000
 
 # Namespace of conflict ids: the id follows from the command's, so that a command that is sent again is filed once.
 NAMESPACE = uuid.UUID("0b0c6f6e-6f0a-5c0d-8a55-5f0e6c1fd2a7")
+
+# A conflict quotes a record, so it is about whoever that is about, and goes with them.
+SUBJECT = "{stream}"
+QUOTED: JsonDict = {
+    "command.data": {},
+    "command.reason": ERASED,
+    "base": {},
+    "theirs": {},
+    "mine": {},
+    "conflicts": [],
+    "fingerprint": ERASED,
+}
 
 Why = Literal["conflict", "age"]
 Status = Literal["open", "resolved", "dismissed"]
@@ -43,7 +55,7 @@ def id_for(command_id: uuid.UUID) -> uuid.UUID:
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@event_type("conflict.filed")
+@event_type("conflict.filed", personal=QUOTED, subject=SUBJECT)
 class ConflictFiled(Event, frozen=True):
     """stream    the record's
     command      what was asked for: ``{id, type, key, data, reason}``; nothing of it was applied
@@ -71,7 +83,7 @@ class ConflictFiled(Event, frozen=True):
     source: JsonDict | None = None
 
 
-@event_type("conflict.assigned")
+@event_type("conflict.assigned", subject=SUBJECT)
 class ConflictAssigned(Event, frozen=True):
     """To whom it falls to settle it; None: to nobody in particular."""
 
@@ -79,13 +91,13 @@ class ConflictAssigned(Event, frozen=True):
     assignee: int | None
 
 
-@event_type("conflict.commented")
+@event_type("conflict.commented", personal=("text",), subject=SUBJECT)
 class ConflictCommented(Event, frozen=True):
     stream: str
     text: str
 
 
-@event_type("conflict.resolved")
+@event_type("conflict.resolved", personal={"values": {}}, subject=SUBJECT)
 class ConflictResolved(Event, frozen=True):
     """choices    path -> theirs | mine | value; `values` those that were typed
     parents       the two versions brought together: ``{base_version, theirs_version}``
@@ -99,14 +111,14 @@ class ConflictResolved(Event, frozen=True):
     version: int
 
 
-@event_type("conflict.dismissed")
+@event_type("conflict.dismissed", subject=SUBJECT)
 class ConflictDismissed(Event, frozen=True):
     """The change is not wanted any more. It stays readable here."""
 
     stream: str
 
 
-@event_type("conflict.reopened")
+@event_type("conflict.reopened", subject=SUBJECT)
 class ConflictReopened(Event, frozen=True):
     stream: str
 

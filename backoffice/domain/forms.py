@@ -14,14 +14,16 @@ from backoffice.domain import values
 from events import errors
 from events.aggregate import Aggregate, Decision
 from events.conflicts import OPTIONS, TEXT, KeyedList, References
-from events.types import CommandData, Event, JsonDict, command_type, event_type
+from events.types import ERASED, CommandData, Event, JsonDict, command_type, event_type
 
 MAX_FIELDS = 1_000
+SUBJECT = "form-{key}"
+PERSONAL: dict[str, Any] = {"title": ERASED, "description": ERASED, "fields": []}
 
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@event_type("form.created")
+@event_type("form.created", personal=PERSONAL, subject=SUBJECT, within="user-{user_id}")
 class FormCreated(Event, frozen=True):
     user_id: UUID
     title: str
@@ -30,7 +32,7 @@ class FormCreated(Event, frozen=True):
     created_at: datetime
 
 
-@event_type("form.updated")
+@event_type("form.updated", personal=PERSONAL, subject=SUBJECT)
 class FormUpdated(Event, frozen=True):
     """Only what changed; `fields` as a whole list, since order is part of it."""
 
@@ -40,14 +42,22 @@ class FormUpdated(Event, frozen=True):
     archived: bool | UnsetType = UNSET
 
 
-@event_type("form.deleted")
+@event_type("form.deleted", subject=SUBJECT)
 class FormDeleted(Event, frozen=True):
     deleted_at: datetime
 
 
-@event_type("form.restored")
+@event_type("form.restored", subject=SUBJECT)
 class FormRestored(Event, frozen=True):
     """A deletion was taken back."""
+
+
+@event_type("form.erased", erases=True)
+class FormErased(Event, frozen=True):
+    """The key of the form's texts and of all its submissions' answers is gone: its owner was erased."""
+
+    erased_at: datetime
+    deleted_at: datetime
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -80,6 +90,11 @@ class RestoreForm(CommandData, frozen=True):
     """Bring a deleted form back."""
 
 
+@command_type("form.erase")
+class EraseForm(CommandData, frozen=True):
+    """Make a form and what was answered to it unreadable for ever. Sent where its owner is erased."""
+
+
 # -- state ----------------------------------------------------------------------------------------------------------
 
 
@@ -91,6 +106,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     archived: bool = False
     created_at: datetime | None = None
     deleted_at: datetime | None = None
+    erased_at: datetime | None = None
 
     @property
     def exists(self) -> bool:
@@ -105,6 +121,8 @@ def evolve(state: Form, event: Event) -> Form:
             return msgspec.structs.replace(state, deleted_at=event.deleted_at)
         case FormRestored():
             return msgspec.structs.replace(state, deleted_at=None)
+        case FormErased():
+            return msgspec.structs.replace(state, **PERSONAL, deleted_at=event.deleted_at, erased_at=event.erased_at)
         case _:
             return state
 
@@ -156,7 +174,10 @@ def decide(command: CommandData, state: Form, at: Decision) -> Sequence[Event]:
         case DeleteForm():
             return [FormDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
         case RestoreForm():
-            return [FormRestored()] if _known(state).deleted_at is not None else []
+            return [FormRestored()] if _kept(state).deleted_at is not None else []
+        case EraseForm():
+            done = _known(state).erased_at is not None
+            return [] if done else [FormErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
         case _:
             raise errors.UnknownCommand
 
@@ -174,8 +195,14 @@ def _known(state: Form) -> Form:
     return state
 
 
+def _kept(state: Form) -> Form:
+    if _known(state).erased_at is not None:
+        raise errors.Erased("This form was erased.")
+    return state
+
+
 def _living(state: Form) -> Form:
-    if _known(state).deleted_at is not None:
+    if _kept(state).deleted_at is not None:
         raise errors.Rejected("This form was deleted; restore it first.")
     return state
 
@@ -188,8 +215,9 @@ AGGREGATE = Aggregate(
     initial=Form,
     evolve=evolve,
     decide=decide,
-    commands=(CreateForm, UpdateForm, DeleteForm, RestoreForm),
+    commands=(CreateForm, UpdateForm, DeleteForm, RestoreForm, EraseForm),
     policies={"fields": KeyedList(item_policies={"options": OPTIONS, "help": TEXT}), "description": TEXT},
     checks=(References("fields", "if"),),
     snapshot_every=20,
+    state_version=2,
 )

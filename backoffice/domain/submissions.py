@@ -12,14 +12,19 @@ import msgspec
 from backoffice.domain import values
 from events import errors
 from events.aggregate import Aggregate, Decision
-from events.types import CommandData, Event, JsonDict, command_type, event_type
+from events.types import ERASED, CommandData, Event, JsonDict, command_type, event_type
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+# What stands where answers were.
+NO_ANSWERS: JsonDict = {ERASED: ERASED}
 
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@event_type("submission.received")
+# Under the form's key, each submission with a leaf of its own: one key for a million of them, and any of them can be
+# erased alone.
+@event_type("submission.received", personal={"answers": NO_ANSWERS}, subject="form-{form_id}")
 class SubmissionReceived(Event, frozen=True):
     form_id: UUID
     answers: JsonDict
@@ -28,9 +33,17 @@ class SubmissionReceived(Event, frozen=True):
     completion_time: float | None = None
 
 
-@event_type("submission.deleted")
+@event_type("submission.deleted", subject="submission-{key}")
 class SubmissionDeleted(Event, frozen=True):
     deleted_at: datetime
+
+
+@event_type("submission.erased", erases=True)
+class SubmissionErased(Event, frozen=True):
+    """The key of this submission's answers is gone."""
+
+    form_id: UUID
+    erased_at: datetime
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -48,6 +61,11 @@ class ReceiveSubmission(CommandData, frozen=True):
 @command_type("submission.delete")
 class DeleteSubmission(CommandData, frozen=True):
     pass
+
+
+@command_type("submission.erase")
+class EraseSubmission(CommandData, frozen=True):
+    """Make what somebody answered unreadable for ever."""
 
 
 # -- state ----------------------------------------------------------------------------------------------------------
@@ -72,6 +90,8 @@ def evolve(state: Submission, event: Event) -> Submission:
             return msgspec.structs.replace(state, **values.given(event))
         case SubmissionDeleted():
             return msgspec.structs.replace(state, deleted_at=event.deleted_at)
+        case SubmissionErased():
+            return msgspec.structs.replace(state, answers=NO_ANSWERS)
         case _:
             return state
 
@@ -90,6 +110,11 @@ def decide(command: CommandData, state: Submission, at: Decision) -> Sequence[Ev
             if not state.exists:
                 raise errors.StreamNotFound("There is no such submission.")
             return [SubmissionDeleted(deleted_at=at.now)] if state.deleted_at is None else []
+        case EraseSubmission():
+            if state.form_id is None:
+                raise errors.StreamNotFound("There is no such submission.")
+            erased = state.answers == NO_ANSWERS
+            return [] if erased else [SubmissionErased(form_id=state.form_id, erased_at=at.now)]
         case _:
             raise errors.UnknownCommand
 
@@ -109,6 +134,6 @@ AGGREGATE = Aggregate(
     initial=Submission,
     evolve=evolve,
     decide=decide,
-    commands=(ReceiveSubmission, DeleteSubmission),
+    commands=(ReceiveSubmission, DeleteSubmission, EraseSubmission),
     snapshot_every=0,
 )

@@ -11,14 +11,16 @@ from msgspec import UNSET, UnsetType
 from backoffice.domain import values
 from events import errors
 from events.aggregate import Aggregate, Decision
-from events.types import CommandData, Event, command_type, event_type
+from events.types import ERASED, CommandData, Event, command_type, event_type
 
 CRITICAL = ("email", "role", "plan")
+PERSONAL = ("email", "first_name", "last_name")
+SUBJECT = "user-{key}"
 
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@event_type("user.created")
+@event_type("user.created", personal=PERSONAL, subject=SUBJECT)
 class UserCreated(Event, frozen=True):
     email: str
     first_name: str
@@ -29,7 +31,7 @@ class UserCreated(Event, frozen=True):
     last_login: datetime | None = None
 
 
-@event_type("user.updated")
+@event_type("user.updated", personal=PERSONAL, subject=SUBJECT)
 class UserUpdated(Event, frozen=True):
     """Only what changed."""
 
@@ -41,14 +43,22 @@ class UserUpdated(Event, frozen=True):
     last_login: datetime | UnsetType | None = UNSET
 
 
-@event_type("user.deleted")
+@event_type("user.deleted", subject=SUBJECT)
 class UserDeleted(Event, frozen=True):
     deleted_at: datetime
 
 
-@event_type("user.restored")
+@event_type("user.restored", subject=SUBJECT)
 class UserRestored(Event, frozen=True):
     """A deletion was taken back."""
+
+
+@event_type("user.erased", erases=True)
+class UserErased(Event, frozen=True):
+    """The key of the user's personal data is gone, and those of their forms with it. Who and why stay readable."""
+
+    erased_at: datetime
+    deleted_at: datetime
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -85,6 +95,11 @@ class RestoreUser(CommandData, frozen=True):
     """Bring a deleted user back."""
 
 
+@command_type("user.erase")
+class EraseUser(CommandData, frozen=True):
+    """Make all that is known of a user unreadable for ever, their forms and what was answered there included."""
+
+
 # -- state ----------------------------------------------------------------------------------------------------------
 
 
@@ -97,6 +112,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     last_login: datetime | None = None
     created_at: datetime | None = None
     deleted_at: datetime | None = None
+    erased_at: datetime | None = None
 
     @property
     def exists(self) -> bool:
@@ -111,6 +127,11 @@ def evolve(state: User, event: Event) -> User:
             return msgspec.structs.replace(state, deleted_at=event.deleted_at)
         case UserRestored():
             return msgspec.structs.replace(state, deleted_at=None)
+        case UserErased():
+            gone = dict.fromkeys(PERSONAL, ERASED)
+            return msgspec.structs.replace(
+                state, **gone, last_login=None, deleted_at=event.deleted_at, erased_at=event.erased_at
+            )
         case _:
             return state
 
@@ -137,7 +158,10 @@ def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
         case DeleteUser():
             return [UserDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
         case RestoreUser():
-            return [UserRestored()] if _known(state).deleted_at is not None else []
+            return [UserRestored()] if _kept(state).deleted_at is not None else []
+        case EraseUser():
+            done = _known(state).erased_at is not None
+            return [] if done else [UserErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
         case _:
             raise errors.UnknownCommand
 
@@ -155,8 +179,14 @@ def _known(state: User) -> User:
     return state
 
 
+def _kept(state: User) -> User:
+    if _known(state).erased_at is not None:
+        raise errors.Erased("This user was erased.")
+    return state
+
+
 def _living(state: User) -> User:
-    if _known(state).deleted_at is not None:
+    if _kept(state).deleted_at is not None:
         raise errors.Rejected("This user was deleted; restore it first.")
     return state
 
@@ -171,5 +201,6 @@ AGGREGATE = Aggregate(
     initial=User,
     evolve=evolve,
     decide=decide,
-    commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser),
+    commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser, EraseUser),
+    state_version=2,
 )

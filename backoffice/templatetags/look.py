@@ -49,6 +49,7 @@ ICONS: Final = {
     "external": '<path d="M14 4h6v6M20 4l-9 9M18 14v5H5V6h5"/>',
     "grip": '<path d="M9 6h.1M15 6h.1M9 12h.1M15 12h.1M9 18h.1M15 18h.1"/>',
     "compare": '<path d="M12 3v18M4 8h4M4 12h4M4 16h4M16 8h4M16 12h4M16 16h4"/>',
+    "download": '<path d="M12 4v11M7.5 10.5 12 15l4.500-4.500M5 20h14"/>',
     "globe": '<circle cx="12" cy="12" r="8.5"/><path d="M3.5 12h17M12 3.500c5 5.5 5 11.5 0 17-5-5.5-5-11.5 0-17z"/>',
     "flow": '<path d="M4 7h9a4 4 0 0 1 0 8H8M4 15h.1M8 11.500 4.500 15 8 18.500M17 7h3"/>',
     "head": '<path d="M3 17h18M3 17V9h5v8M8 17v-5h5v5M17 4v9M14.500 10.500 17 13l2.500-2.500"/>',

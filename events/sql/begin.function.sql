@@ -18,7 +18,7 @@ begin
       from events_snapshot s
      where s.stream = p_stream and s.state_version = p_state_version and s.version <= o_version
      order by s.version desc limit 1;
-    select json_agg(json_build_array(e.type, e.schema_version, e.data) order by e.version)::text into o_tail
+    select json_agg(json_build_array(e.type, e.schema_version, e.data, e.event_id) order by e.version)::text into o_tail
       from events_event e
      where e.stream = p_stream and e.version > coalesce(o_snapshot_version, 0);
 end $$;

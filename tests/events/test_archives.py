@@ -104,7 +104,8 @@ def test_the_check_of_the_log_reads_archives(log: None) -> None:
 def test_an_altered_archive_is_found_out_and_the_first_altered_row_is_named(log: None) -> None:
     found = archive()
     lines = gzip.decompress(found.path.read_bytes()).splitlines(keepends=True)
-    forged = [line.replace(b"N2", b"NX") for line in lines]
+    forged = [lines[0], lines[1].replace(b"system", b"nobody"), *lines[2:]]
+    assert forged != lines
     members = [gzip.compress(b"".join(forged[:2])), gzip.compress(b"".join(forged[2:3])), gzip.compress(forged[3])]
     _rewrite(found, members)
     report = verifying.verify()

@@ -22,7 +22,7 @@ from django.db import DatabaseError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.domain.users import UserUpdated
+from backoffice.domain.settings import SettingChanged
 from events import context, errors, head, merkle, seals, sql, store, tasks, verify
 from events.seals import Seal
 from events.types import new_id
@@ -47,7 +47,7 @@ def empty(db: None, transactional_db: None) -> Iterator[None]:
 
 def write(stream: str | None) -> None:
     with transaction.atomic(), context.acting(actor="staff:1", reason="by phone"):
-        store.append(stream or "user-nobody", [UserUpdated(first_name=f"N{head.last()}")])
+        store.append(stream or "user-nobody", [SettingChanged(value=f"N{head.last()}")])
         transaction.set_rollback(stream is None)
 
 
@@ -101,7 +101,7 @@ do $$ declare r record; link bytea; begin
 end $$
 """
 
-REWRITE_ADA = ["""update events_event set data = '{"first_name": "Eve"}' where stream = 'user-ada'""",
+REWRITE_ADA = ["""update events_event set data = '{"value": "Eve"}' where stream = 'user-ada'""",
                RELINK.format(stream=ADA)]  # fmt: skip
 
 INSERT = """
@@ -125,7 +125,7 @@ def test_an_untouched_log_is_found_untouched(log: None) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        """data = '{"first_name": "Eve"}'""",
+        """data = '{"value": "Eve"}'""",
         "actor = 'staff:2'",
         "reason = 'by letter'",
         "reason = null",
@@ -689,7 +689,7 @@ def test_python_and_the_database_digest_alike(empty: None) -> None:
     odd = ["", "é", "𝄞:1", "1:2", "-", "a\nb\\"]
     for number, text in enumerate(odd):
         with context.acting(actor=f"staff:{text}", reason=text or None, causation_id=new_id()):
-            store.append(f"user-{number % 2}{text[:1]}", [UserUpdated(first_name=text, last_name=text * 2)])
+            store.append(f"user-{number % 2}{text[:1]}", [SettingChanged(value=[text, text * 2])])
     report = verify.verify()
     assert (report.ok, report.events) == (True, len(odd))
 

@@ -50,6 +50,10 @@ class Feed {
   }
 
   #take(event) {
+    if (event.event.endsWith(".erased")) {
+      location.reload();
+      return;
+    }
     if (this.element.dataset.history && event.stream !== this.element.dataset.history) return;
     if (!this.wanted.every(([name, matches]) => matches(event, this.element.dataset[name]))) return;
     if (this.gentle) {

@@ -36,6 +36,10 @@ class LiveList {
   }
 
   #take(event) {
+    if (event.event.endsWith(".erased")) {
+      this.#redraw(location.href); // all of it: nothing of an erased person stays on the page, hidden or not
+      return;
+    }
     const id = keyOf(event.stream);
     const row = this.#row(id);
     if (row) {

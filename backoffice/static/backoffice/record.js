@@ -31,7 +31,10 @@ class LiveRecord {
     const { topic, since, stream } = this.element.dataset;
     const subscription = live().subscribe([topic], {
       since,
-      onEvent: (event) => event.stream === stream && event.version > this.seen && this.#news.add(event.version),
+      onEvent: (event) => {
+        if (event.event.endsWith(".erased")) this.#forget();
+        else if (event.stream === stream && event.version > this.seen) this.#news.add(event.version);
+      },
       onReset: (frame) => {
         if (frame.reason === "forbidden") return;
         subscription.restart({ epoch: frame.epoch, position: frame.position });
@@ -41,6 +44,12 @@ class LiveRecord {
     });
     this.element.addEventListener("look", () => this.#news.add("queue"));
     this.#bePresent(topic);
+  }
+
+  /** It was erased: what is shown and what was typed about it goes at once. */
+  #forget() {
+    this.form?.reset();
+    location.reload();
   }
 
   // -- what others changed ------------------------------------------------------------------------------------------

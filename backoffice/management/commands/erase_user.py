@@ -1,0 +1,54 @@
+"""`manage.py erase_user ID --reason "asked by letter, 2026-03-02"`: everything known of a user, unreadable for ever."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError
+from django.core.management.base import CommandParser
+from tqdm import tqdm
+
+from backoffice import erasure, models
+from backoffice.domain import users
+from events import commands, context, errors, types
+from events import erasure as keys
+
+
+class Command(BaseCommand):
+    help = (
+        "Erase a user: the keys of their data, of their forms and of the answers to those are destroyed, and what was "
+        "readable of it is purged. Nothing brings it back. Stopped halfway, it is finished by running it again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("id", type=uuid.UUID)
+        parser.add_argument("--reason", required=True, help="why; it stays readable, so nothing personal")
+        parser.add_argument("--dry-run", action="store_true", help="say what would go; erase nothing")
+        parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+    def handle(self, *args: Any, id: uuid.UUID, reason: str, **options: Any) -> None:
+        user = models.User.objects.filter(pk=id).first()
+        if user is None:
+            raise CommandError(f"There is no user {id}.")
+        goes = erasure.holdings(user)
+        if not options["dry_run"]:
+            self._erase(user, reason)
+        said = {"user": str(id), "erased": not options["dry_run"], **vars(goes)}
+        if options["json"]:
+            self.stdout.write(json.dumps(said))
+            return
+        listed = ", ".join(f"{number} {name}" for name, number in vars(goes).items())
+        self.stdout.write(f"user {id}: {listed} {'would go' if options['dry_run'] else 'erased'}")
+
+    def _erase(self, user: models.User, reason: str) -> None:
+        command = types.Command(id=types.new_id(), key=str(user.pk), data=users.EraseUser(), reason=reason)
+        try:
+            erasure.demand_reason(command)
+            with context.acting(actor="command:erase_user"):
+                commands.dispatch(command)
+            with tqdm(desc="purge", unit=" rows", disable=None) as bar:
+                keys.finish(report=lambda _step, rows: bar.update(rows))
+        except errors.EventsError as error:
+            raise CommandError(" ".join([error.message, *getattr(error, "fields", {}).values()])) from None

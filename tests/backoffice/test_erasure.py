@@ -1,0 +1,534 @@
+"""Erasing a person: nothing legible of them is left anywhere in the database, and everything else is as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.test import Client
+from django.urls import reverse
+
+from backoffice import access, inbox, models
+from backoffice.domain import conflicts as conflict_domain
+from backoffice.domain import forms, submissions, users
+from events import commands, context, erasure, errors, privacy, rebuild, seals, snapshots, store
+from events.types import ERASED, new_id
+from tests import make
+from tests.backoffice import callers
+
+committed = pytest.mark.django_db(transaction=True)
+
+
+# -- a log of its own -------------------------------------------------------------------------------------------------
+# Elsewhere tests share one log. Here all of a database is looked through, and read tables must be what the log says.
+
+
+def administer(statement: str) -> None:
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path="/postgres").geturl()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(statement)
+
+
+def use(name: str) -> None:
+    connection.close()
+    connection.close_pool()
+    connection.settings_dict["NAME"] = name
+
+
+@pytest.fixture(scope="module")
+def template(django_db_setup: None, django_db_blocker: Any) -> Iterator[str]:
+    with django_db_blocker.unblock():
+        usual = connection.settings_dict["NAME"]
+        name = f"{usual}_erasure"
+        administer(f'drop database if exists "{name}" with (force)')
+        administer(f'create database "{name}"')
+        use(name)
+        call_command("migrate", verbosity=0)
+        use(usual)
+        yield name
+        administer(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+def own_log(transactional_db: None, template: str) -> Iterator[None]:
+    usual, name = connection.settings_dict["NAME"], f"{template}_one"
+    administer(f'create database "{name}" template "{template}"')
+    use(name)
+    privacy.CACHE.clear()
+    yield
+    use(usual)
+    administer(f'drop database "{name}" with (force)')
+
+
+# -- a person ---------------------------------------------------------------------------------------------------------
+
+# What may be nowhere afterwards: of the person, of their forms, of those who answered, of those who quoted them.
+# Long enough not to turn up in a ciphertext by chance.
+NEEDLES = ("Zoelinde", "Quimper", "zq@example", "Cherry jam", "Sourdough", "Barnabas", "rang twice")
+QUESTION = {"id": "q", "type": "text", "label": "Sourdough?"}
+
+
+def zoe() -> uuid.UUID:
+    key = make.user(email="zoe.quimper@example.org", first_name="Zoelinde", last_name="Quimper")
+    make.update(key, email="zq@example.org")
+    return key
+
+
+def update(category: Any, key: Any, reason: str | None = None, base: int | None = None, **fields: Any) -> Any:
+    data = {"user": users.UpdateUser, "form": forms.UpdateForm}[category](**fields)
+    return commands.dispatch(make.command(data, key, base_version=base, reason=reason))
+
+
+class Life:
+    """A user with everything that can be held about one, and somebody else beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.user, self.folder = zoe(), folder
+        self.other = make.user(first_name="Bystander")
+        update("user", self.user, "Zoelinde rang twice", base=1, plan="premium")  # merged
+        self.form = make.form(self.user, title="Cherry jam", fields=[QUESTION])
+        for number in range(21):  # a snapshot
+            update("form", self.form, description=f"Cherry jam {number}")
+        self.answers = [make.submission(self.form, q=f"Barnabas {number}") for number in range(3)]
+        self.kept = make.submission(make.form(self.other), q="kept")
+        self.conflict = self.quarrel()
+        with pytest.raises(errors.Rejected):
+            commands.dispatch(make.command(users.CreateUser(email="zq@example.org")))
+        self.notes()
+
+    def quarrel(self) -> uuid.UUID:
+        """A conflict that quotes, with a comment that does; one about an answer; one settled with a typed value."""
+        boss = callers.staff("admin")
+        version = store.version_of(f"user-{self.user}")
+        update("user", self.user, last_name="Quimper-Zoe")
+        clash = make.command(users.UpdateUser(last_name="Zoe Q."), self.user, base_version=version, reason="rang twice")
+        with pytest.raises(errors.Conflict):
+            inbox.dispatch(clash, boss)
+        key = conflict_domain.id_for(clash.id)
+        inbox.act(key, boss, conflict_domain.CommentConflict(text="I know Zoelinde Quimper"))
+        settled = make.command(users.UpdateUser(last_name="Zoe R."), self.user, base_version=version)
+        with pytest.raises(errors.Conflict):
+            inbox.dispatch(settled, boss)
+        inbox.resolve(conflict_domain.id_for(settled.id), boss, {}, {"last_name": "Quimper typed"})
+        commands.dispatch(make.command(submissions.DeleteSubmission(), self.answers[2], reason="Barnabas asked"))
+        return key
+
+    def notes(self) -> None:
+        """What the database itself writes down when something goes wrong, and a rebuild that died halfway."""
+        store.query(
+            """insert into events_parked (subscription, stream, position, error, traceback) values
+               ('mail', %s, 1, 'Zoelinde', 'zq@example'), ('mail', %s, 2, 'ValueError: Barnabas', null) returning 1""",
+            (f"user-{self.user}", f"submission-{self.answers[0]}"),
+        )
+        store.query(
+            """insert into events_checkpoint (name, epoch, error)
+               values ('t', gen_random_uuid(), 'Key (email)=(zq@example.org) already exists') returning 1"""
+        )
+
+        def die(progress: rebuild.Progress) -> None:
+            if progress.position:
+                raise KeyboardInterrupt
+
+        for table in ("users", "submissions"):
+            with pytest.raises(KeyboardInterrupt):
+                rebuild.rebuild(table, report=die)
+
+    def pages(self) -> list[str]:
+        """Every address that shows anything of it."""
+        found = [reverse("admin:index"), "/admin/search/?q=zoe", reverse("admin:events_storedevent_changelist")]
+        for category, key in (("user", self.user), ("form", self.form), ("submission", self.answers[0])):
+            of = f"admin:backoffice_{category}"
+            found += [reverse(f"{of}_{name}", args=[key]) for name in ("change", "history", "live", "compare")]
+            found += [reverse(f"{of}_version", args=[key, 1]), reverse(f"{of}_changelist") + "?deleted=any"]
+            stream = f"{category}-{key}"
+            found += [f"/api/v1/streams/{stream}/", f"/api/v1/streams/{stream}/state/?version=1"]
+            found += [f"/api/v1/streams/{stream}/state/", f"/api/v1/{category}s/{key}/"]
+        found += ["/api/v1/users/?deleted=any", "/api/v1/submissions/?deleted=any", "/api/v1/events/?limit=1000"]
+        found += ["/api/v1/conflicts/?status=any", f"/api/v1/conflicts/{self.conflict}/"]
+        found += [reverse("admin:backoffice_conflict_change", args=[self.conflict])]
+        found += [reverse("admin:backoffice_conflict_changelist") + "?status=any"]
+        return found
+
+
+def tables_with(needles: tuple[str, ...]) -> dict[str, int]:
+    """Every table of every schema in which a row holds one of these, as text, inside JSON or inside bytes."""
+    like = [f"%{form}%" for text in needles for form in (text, text.encode().hex(), text.encode().hex().upper())]
+    tables = store.query(
+        """select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'm') and left(n.nspname, 3) <> 'pg_' and n.nspname <> 'information_schema'"""
+    )
+    found = {}
+    with connection.cursor() as cursor:
+        for (table,) in tables:
+            cursor.execute(f"select count(*) from {table} t where t::text ilike any(%s)", [like])
+            if count := cursor.fetchone()[0]:
+                found[table] = count
+    return found
+
+
+def rows_of(table: str) -> list[Any]:
+    return store.query(f"select to_jsonb(t)::text from {table} t order by 1")
+
+
+def logged_in(role: str) -> Client:
+    client = Client()
+    client.force_login(callers.staff(role))
+    return client
+
+
+def erase_page(client: Client, category: str, key: Any, **fields: Any) -> Any:
+    sent = {"reason": "asked by letter", "meant": "on", "command_id": str(new_id())} | fields
+    return client.post(reverse(f"admin:backoffice_{category}_erase", args=[key]), {k: v for k, v in sent.items() if v})
+
+
+# -- the key test -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("own_log")
+@committed
+def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    client, seal_file, event_file = logged_in("admin"), tmp_path / "seals", tmp_path / "events.gz"
+    before = tables_with(NEEDLES)
+    assert {"public.users", "public.forms", "public.submissions", "public.events_snapshot"} <= before.keys()
+    assert {"rebuild_users.users", "rebuild_submissions.submissions", "public.events_parked"} <= before.keys()
+    assert not [table for table in before if "events_event" in table], "the log itself holds nothing in the clear"
+    told = "".join(client.get(page).content.decode() for page in life.pages())
+    assert all(needle in told for needle in ("Zoelinde", "Cherry jam", "Sourdough", "Barnabas", "rang twice"))
+    seals.seal()
+    untouched = store.query("select stream, version, hash from events_stream order by 1")
+    totals = models.Submission.objects.count(), models.User.objects.count(), models.Form.objects.count()
+
+    asked = logged_in("dpo").get(reverse("admin:backoffice_user_erase", args=[life.user]))
+    assert asked.context["goes"].forms == 1
+    assert (asked.context["goes"].submissions, asked.context["goes"].conflicts) == (3, 2)
+    assert erase_page(logged_in("dpo"), "user", life.user).status_code == 302
+
+    assert tables_with(NEEDLES) == {}
+    assert erasure.status().unpurged == 0
+    for page in life.pages():
+        shown = client.get(page, follow=True)
+        assert shown.status_code == 200, page
+        assert not [needle for needle in NEEDLES if needle in shown.content.decode()], page
+    # who and why stays, and the figures
+    last = store.read_stream(f"user-{life.user}")[-1]
+    assert (last.type, last.reason) == ("user.erased", "asked by letter")
+    assert last.actor.startswith("staff:")
+    assert totals == (models.Submission.objects.count(), models.User.objects.count(), models.Form.objects.count())
+    assert {row[0] for row in untouched} <= {row[0] for row in store.query("select stream from events_stream")}
+    # chains, seals, and files made after it: all as it was written
+    call_command("seal_events", export=seal_file, events=event_file)
+    call_command("verify_events", seals=seal_file)
+    call_command("verify_events", seals=seal_file, events=event_file)
+    # a rebuild makes the same tables; a bystander is untouched
+    for table in ("users", "forms", "submissions", "conflicts"):
+        live = rows_of(table)
+        rebuild.rebuild(table, fresh=True)
+        assert rows_of(table) == live, table
+    assert models.User.objects.get(pk=life.other).first_name == "Bystander"
+    assert models.Submission.objects.get(pk=life.kept).answers == {"q": "kept"}
+    assert models.Conflict.objects.get(pk=life.conflict).status == "dismissed"
+    # and it goes on like that: nothing can be written about them any more, by nobody
+    refused: list[tuple[Any, Any]] = [
+        (users.UpdateUser(plan="free"), life.user),
+        (users.RestoreUser(), life.user),
+        (forms.UpdateForm(title="Again"), life.form),
+        (forms.CreateForm(user_id=life.user, title="New"), new_id()),
+        (submissions.ReceiveSubmission(form_id=life.form, answers={"q": "x"}), new_id()),
+    ]
+    for data, key in refused:
+        with pytest.raises(errors.Erased):
+            commands.dispatch(make.command(data, key))
+    again = commands.dispatch(make.command(users.EraseUser(), life.user, reason="once more"))
+    assert again.status == "unchanged"
+
+
+# -- stopped anywhere -------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Not an error that anything would handle."""
+
+
+def killer(name: str) -> erasure.Purger:
+    real = erasure.purgers[name]
+
+    def kill(subjects: Any, limit: int) -> int:
+        real(subjects, limit)
+        raise Killed  # the effect is rolled back with its transaction
+
+    return kill
+
+
+@pytest.mark.usefixtures("own_log")
+@committed
+def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    life = Life(tmp_path)
+    monkeypatch.setattr("backoffice.erasure.erasure.finish", lambda most: None)  # died right after the commit
+    make_erased(life.user)
+    assert not [table for table in tables_with(NEEDLES) if table in {"public.users", "public.forms"}]
+    assert "public.submissions" in tables_with(NEEDLES)
+    monkeypatch.undo()
+    for name in erasure.purgers:
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            patched.setitem(erasure.purgers, name, killer(name))
+            erasure.finish()
+        assert erasure.status().unpurged > 0
+    assert erasure.finish() >= 2
+    assert erasure.finish() == 0
+    assert tables_with(NEEDLES) == {}
+
+
+def make_erased(key: Any) -> None:
+    with context.acting(actor="staff:1"):
+        commands.dispatch(make.command(users.EraseUser(), key, reason="asked by letter"))
+
+
+@committed
+def test_an_erasure_that_is_rolled_back_has_erased_nothing() -> None:
+    key = zoe()
+    form = make.form(key, title="Cherry jam")
+    with transaction.atomic():
+        make_erased(key)
+        assert snapshots.state(f"form-{form}")[0].title == ERASED
+        transaction.set_rollback(True)
+    assert snapshots.state(f"form-{form}")[0].title == "Cherry jam"
+    assert store.read_stream(f"user-{key}")[-1].data == {"email": "zq@example.org"}
+    update("user", key, first_name="Zoe 2")
+
+
+# -- other processes --------------------------------------------------------------------------------------------------
+
+
+def another_process() -> psycopg.Connection[Any]:
+    known = {"host", "port", "user", "password", "dbname"}
+    return psycopg.connect(**{k: v for k, v in connection.get_connection_params().items() if k in known})
+
+
+@committed
+def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_another() -> None:
+    key, form = zoe(), make.form()
+    make.submission(form, q="warm")
+    assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde"  # the key is cached now
+    assert store.read_stream(f"form-{form}")[0].data["title"]
+    with another_process() as other:
+        for subject in (f"user-{key}", f"form-{form}"):
+            other.execute(erasure.WAIT, ([subject],))
+            other.execute(erasure.SHRED, ([subject],))
+        other.execute(erasure.COUNT_UP)
+        assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde", "not before it is committed"
+        other.commit()
+        # a writer does not look first: it holds the subject, and is told
+        with pytest.raises(errors.Erased):
+            make.submission(form, q="too late")
+        assert not models.Submission.objects.filter(answers={"q": "too late"}).exists()
+        assert store.read_stream(f"user-{key}")[0].data["first_name"] == ERASED
+        with pytest.raises(errors.Erased):
+            make.submission(form, q="later still")
+
+
+@pytest.mark.usefixtures("own_log")
+@committed
+def test_an_erasure_waits_for_those_who_are_writing_and_takes_what_they_wrote(wait_until: Callable[..., None]) -> None:
+    key, form = zoe(), make.form()
+    models.Form.objects.filter(pk=form).update(user_id=key)
+    with transaction.atomic():
+        late = make.submission(form, q="Barnabas")
+        eraser = make.Thread(lambda: make_erased(key))
+        wait_until("select 1 from pg_locks where locktype = 'advisory' and classid = 17780 and not granted")
+    eraser.result()
+    erasure.finish()
+    assert models.Submission.objects.get(pk=late).answers == submissions.NO_ANSWERS
+    assert tables_with(("Barnabas",)) == {}
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., None]:
+    """Until a statement returns a row, asked on a connection of its own."""
+
+    def wait(statement: str) -> None:
+        with another_process() as other:
+            other.autocommit = True
+            while not other.execute(statement).fetchall():
+                pass
+
+    return wait
+
+
+@committed
+def test_two_who_make_a_subjects_key_at_once_make_one() -> None:
+    """Commands that race to be the first to say something of it; both come through, and both can be read."""
+    stream = f"submission-{new_id()}"
+    event = submissions.SubmissionDeleted(deleted_at=store.query("select now()")[0][0])
+
+    def write() -> Any:
+        with context.acting(reason="because"):
+            return store.append(stream, [event])
+
+    writers = [make.Thread(write) for _ in range(4)]
+    assert sorted(writer.result().version for writer in writers) == [1, 2, 3, 4]
+    assert [found.reason for found in store.read_stream(stream)] == ["because"] * 4
+
+
+# -- one submission ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("own_log")
+@committed
+def test_one_submission_is_erased_and_its_neighbours_are_not() -> None:
+    form = make.form()
+    gone, kept = make.submission(form, q="Barnabas"), make.submission(form, q="kept")
+    client = logged_in("dpo")
+    assert erase_page(client, "submission", gone).status_code == 302
+    later = make.submission(form, q="later")
+    assert tables_with(("Barnabas",)) == {}
+    read = {key: store.read_stream(f"submission-{key}")[0].data["answers"] for key in (gone, kept, later)}
+    assert read == {gone: submissions.NO_ANSWERS, kept: {"q": "kept"}, later: {"q": "later"}}
+    page = client.get(reverse("admin:backoffice_submission_change", args=[gone])).content.decode()
+    assert "answers were erased" in page
+    erase_page(client, "submission", kept)  # a second leaf of the same tree
+    assert store.read_stream(f"submission-{later}")[0].data["answers"] == {"q": "later"}
+    assert store.read_stream(f"submission-{kept}")[0].data["answers"] == submissions.NO_ANSWERS
+    live = rows_of("submissions")
+    rebuild.rebuild("submissions", fresh=True)
+    assert rows_of("submissions") == live
+
+
+# -- who may ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", callers.ROLES)
+def test_only_administrators_and_data_protection_officers_erase_and_export(role: str) -> None:
+    key, form = make.user(first_name="Zoelinde"), make.form()
+    answer = make.submission(form, q="x")
+    caller, client = callers.signed_in(role), logged_in(role)
+    may = role in ("admin", "dpo")
+    assert access.may(caller.person, "erase", "user") is may
+    pages = [("user", key, "erase"), ("submission", answer, "erase")]
+    for category, pk, name in pages:
+        address = reverse(f"admin:backoffice_{category}_{name}", args=[pk])
+        assert client.get(address).status_code == (200 if may else 403)
+    record = client.get(reverse("admin:backoffice_user_change", args=[key])).content.decode()
+    assert ("/erase/" in record, "/export/" in record) == (may, may)
+    exported = client.post(reverse("admin:backoffice_user_export", args=[key]))
+    assert exported.status_code == (200 if may else 403)
+    assert client.get(reverse("admin:backoffice_user_export", args=[key])).status_code == (405 if may else 403)
+    assert caller.post(f"users/{key}/export/", {}).status_code == (200 if may else 403)
+    # nobody erases a form or a setting by a page; and every other way in is the same command
+    assert client.post(reverse("admin:backoffice_form_erase", args=[form])).status_code in (403, 405)
+    queued = {
+        "seq": 1,
+        "id": str(new_id()),
+        "type": "user.erase",
+        "key": str(key),
+        "data": {},
+        "queued_at": "2026-01-01T00:00:00Z",
+    }
+    if not may:
+        callers.problem(caller.command("user.erase", key, reason="x"), 403, "forbidden")
+        callers.problem(caller.command("submission.erase", answer, reason="x"), 403, "forbidden")
+        verdict = caller.post("sync/", {"client_id": "c", "mutations": [queued]}).json()["results"][0]
+        assert verdict["status"] == "rejected", verdict
+        assert erase_page(client, "user", key).status_code == 403
+        assert models.User.objects.get(pk=key).first_name == "Zoelinde"
+    else:
+        callers.problem(caller.command("user.erase", key), 422, "invalid")  # without a reason
+        assert erase_page(client, "user", key, reason="").status_code == 422
+        assert erase_page(client, "user", key, meant="").status_code == 422
+        assert caller.command("user.erase", key, reason="asked").json()["status"] == "applied"
+        assert caller.command("submission.erase", answer, reason="asked").json()["status"] == "applied"
+        assert erase_page(client, "user", key).status_code == 302  # again: nothing happens
+        assert models.User.objects.get(pk=key).email == ERASED
+
+
+@pytest.mark.django_db
+def test_a_program_needs_the_scope_and_its_owners_role() -> None:
+    key = make.user()
+    callers.problem(callers.program("users:read", role="dpo").post(f"users/{key}/export/", {}), 403, "missing_scope")
+    callers.problem(callers.program("users:export").post(f"users/{key}/export/", {}), 403, "forbidden")
+    program = callers.program("users:export", role="dpo")
+    assert program.post(f"users/{key}/export/?reason=asked", {}).status_code == 200
+    callers.problem(program.post(f"users/{key}/export/?reason={'x' * 201}", {}), 400, "invalid_parameter")
+    callers.problem(program.post(f"users/{new_id()}/export/", {}), 404, "not_found")
+    callers.problem(program.post("users/none/export/", {}), 404, "not_found")
+    told = store.read_stream(f"privacy-{key}")
+    assert [(event.type, event.reason, event.data) for event in told] == [("privacy.exported", "asked", {"way": "api"})]
+
+
+# -- everything that is held ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("own_log")
+@committed
+def test_the_export_holds_everything_and_says_after_an_erasure_that_it_is_gone(tmp_path: Path) -> None:
+    life, file = Life(tmp_path), tmp_path / "person.json"
+    call_command("export_person", str(life.user), str(file), reason="by letter")
+    held = json.loads(file.read_bytes())
+    assert oct(file.stat().st_mode)[-3:] == "600"
+    assert held["user"]["email"] == "zq@example.org"
+    assert [event["data"].get("email") for event in held["events"][:2]] == ["zoe.quimper@example.org", "zq@example.org"]
+    assert "Zoelinde rang twice" in [event.get("reason") for event in held["events"]]
+    assert [form["title"] for form in held["forms"]] == ["Cherry jam"]
+    assert len(held["forms"][0]["events"]) == 22
+    assert {row["answers"]["q"] for row in held["submissions"]} == {"Barnabas 0", "Barnabas 1", "Barnabas 2"}
+    assert len(held["conflicts"]) == 2
+    assert "I know Zoelinde Quimper" in json.dumps(held["conflicts"])
+    assert [event["reason"] for event in held["audit"]] == ["by letter"]
+    assert "Bystander" not in file.read_text()
+
+    call_command("erase_user", str(life.user), reason="by letter", dry_run=True)
+    assert models.User.objects.get(pk=life.user).erased_at is None
+    call_command("erase_user", str(life.user), reason="by letter")
+    call_command("erase_user", str(life.user), reason="by letter")
+    assert tables_with(NEEDLES) == {}
+    call_command("export_person", str(life.user), str(file))
+    text = file.read_text()
+    assert not [needle for needle in NEEDLES if needle in text]
+    assert json.loads(text)["user"]["email"] == ERASED
+    for command, arguments in (("export_person", [str(new_id()), str(file)]), ("erase_user", [str(new_id())])):
+        with pytest.raises(CommandError, match="no user"):
+            call_command(command, *arguments, **({"reason": "x"} if command == "erase_user" else {}))
+    with pytest.raises(CommandError, match="Say why"):
+        call_command("erase_user", str(life.other), reason=" ")
+
+
+@committed
+def test_events_move_to_another_log_in_the_clear_and_are_encrypted_there_anew(tmp_path: Path) -> None:
+    """`export_events` reads as people read; what was erased stays so, and is nobody's subject any more."""
+    keys, file = [zoe(), make.user(first_name="Kept")], tmp_path / "events.jsonl"
+    make_erased(keys[0])
+    lines = [
+        json.dumps({**event.wire(), "metadata": event.metadata, "event_id": str(new_id())})
+        for key in keys
+        for event in store.read_stream(f"user-{key}")
+    ]
+    moved = {str(key): str(new_id()) for key in keys}
+    text = "\n".join(lines)
+    for old, new in moved.items():
+        text = text.replace(old, new)
+    models.User.objects.filter(pk=keys[1]).update(email="elsewhere@example.org")
+    file.write_text(text)
+    call_command("import_events", str(file))
+    erased, kept = (store.read_stream(f"user-{moved[str(key)]}") for key in keys)
+    assert (erased[0].data["first_name"], erased[-1].type, erased[-1].reason) == (
+        ERASED,
+        "user.erased",
+        "asked by letter",
+    )
+    assert kept[0].data["first_name"] == "Kept"
+    raw = store.query("select data::text from events_event where position = %s", (kept[0].position,))[0][0]
+    assert "Kept" not in raw
+    assert privacy.MARK in raw
+    with pytest.raises(errors.Erased):
+        update("user", moved[str(keys[0])], first_name="Again")

@@ -141,11 +141,24 @@ def scrub(values: Iterable[str]) -> None:
 ERASED_AT: Final = "select max(erased_at) from events_subject_key where subject = any(%s)"
 
 
+def _rebuilds(subjects: Sequence[str], _limit: int) -> int:
+    return rebuild.stop(store.query(ERASED_AT, (list(subjects),))[0][0])
+
+
 def _copies(subjects: Sequence[str], _limit: int) -> int:
     return rebuild.discard(store.query(ERASED_AT, (list(subjects),))[0][0])
 
 
-purgers |= {"snapshots": _snapshots, "answers": _commands, "parked": _parked, "rebuilds": _copies}
+# Rebuilds first: none may put a table in place that was copied before. Their copies are dropped last, see `steps`.
+purgers |= {"rebuilds": _rebuilds, "snapshots": _snapshots, "answers": _commands, "parked": _parked}
+
+
+def steps() -> dict[str, Purger]:
+    """All steps in order. An application that does not own the tables fails at the last, when all else is done; then
+    the owner has to run `erase_user` or `events.tasks.finish_erasures` once.
+    """
+    return {**purgers, "copies": _copies}
+
 
 UNPURGED: Final = """
 select subject from events_subject_key where erased_at is not null and purged_at is null
@@ -169,7 +182,7 @@ def finish(
     """
     done, changed = 0, 0
     while subjects := _unpurged(only, 200):
-        for name, purger in purgers.items():
+        for name, purger in steps().items():
             rows = BATCH
             while rows >= BATCH and changed < most:
                 with transaction.atomic():

@@ -456,24 +456,27 @@ def _is_unique_violation(error: BaseException) -> bool:
 
 # -- erasure --------------------------------------------------------------------------------------------------------
 
-UNDER_WAY = "select name, phase from events_rebuild where phase <> 'done' and started_at < %s order by name for update"
-
-DISCARD = """
+STOP = """
 update events_rebuild
    set phase = 'new', position = 0, recipe = '', fence = fence + 1, error = 'ended by an erasure; start it again'
- where name = %s and phase <> 'swapped' returning name
+ where phase not in ('done', 'swapped') and started_at < %s returning name
 """
+
+LEFT = "select name from events_rebuild where phase <> 'done' and started_at < %s order by name for update"
+
+
+def stop(before: datetime) -> int:
+    """End the rebuilds that were begun before an erasure: what they have copied may be what was erased. Builders at work
+    find their fence gone.
+    """
+    return len(store.query(STOP, (before,)))
 
 
 def discard(before: datetime) -> int:
-    """Drop the copies of rebuilds that were begun before an erasure, and what a swap left: they hold what was erased.
-
-    In the caller's transaction. Builders at work find their fence gone; returns how many copies there were.
-    """
-    found = store.query(UNDER_WAY, (before,))
-    for name, _ in found:
-        tables = shadow.Tables(name)
-        for schema in (tables.space, tables.attic):
-            shadow.run(f"drop schema if exists {schema} cascade")
-        store.query(DISCARD, (name,))
-    return len(found)
+    """Drop the copies of those rebuilds, and what a swap left. Needs the owner's rights where there are any."""
+    names = [row[0] for row in store.query(LEFT, (before,))]
+    found = [schema for name in names for schema in (f"rebuild_{name}", f"rebuild_{name}_old")]
+    there = [schema for schema in found if store.query("select 1 where to_regnamespace(%s) is not null", (schema,))]
+    for schema in there:
+        shadow.run(f"drop schema {schema} cascade")
+    return len(there)

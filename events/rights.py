@@ -19,6 +19,8 @@ RIGHTS: Final = {
     "events_archive": "select",
     "events_stream": "select, insert, update",
     "events_epoch": "select, update",
+    "events_subject_key": "select, insert, update",
+    "events_shredding": "select, update",
     "django_migrations": "select",
 }
 ALL: Final = "select, insert, update, delete"

@@ -466,7 +466,7 @@ LEFT = "select name from events_rebuild where phase <> 'done' and started_at < %
 
 
 def stop(before: datetime) -> int:
-    """End the rebuilds that were begun before an erasure: what they have copied may be what was erased. Builders at work
+    """End rebuilds that were begun before an erasure: what they have copied may be what was erased. Builders at work
     find their fence gone.
     """
     return len(store.query(STOP, (before,)))

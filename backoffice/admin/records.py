@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ from django.utils.translation import gettext as _
 from backoffice import access, erasure, inbox, models, phrases
 from backoffice.admin import diffs, inputs, offline, panels, people, stamps
 from backoffice.admin.resources import Resource
-from events import commands, errors, snapshots, store, types
+from events import aggregate, commands, conflicts, errors, snapshots, store, types
+from events.conflicts import rules as conflict_rules
 
 if TYPE_CHECKING:
     from backoffice.admin.base import RecordAdmin
@@ -186,6 +188,7 @@ def _page(
         "stamp": stamp,
         "topic": f"{resource.record_topic}:{row.pk}" if resource.record_topic else resource.topic,
         "stream": stream_of(room, row.pk),
+        "rules": _rules(resource.category) if form else "",
         "can_delete": room.has_delete_permission(request) and not getattr(row, "deleted_at", None),
         "can_restore": bool(getattr(row, "deleted_at", None)) and room.allows(request, resource.restore),
         "erased": erasure.is_erased(row),
@@ -195,6 +198,16 @@ def _page(
         **more,
     }
     return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
+
+
+def _rules(category: str) -> str:
+    """How fields of such records merge, as the page's script takes it; empty where they are single values."""
+    record = aggregate.of_category(category)
+    if not record.policies:
+        return ""
+    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # a function of the domain's own stays here
+    checks = [conflict_rules.to_json(check) for check in record.checks if isinstance(check, known)]
+    return json.dumps({"policies": conflicts.policies_to_json(record.policies), "checks": checks})
 
 
 def live(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:

@@ -118,6 +118,32 @@ def test_typing_is_never_touched_and_both_sides_are_shown(manager: Any, agent: A
     expect(agent.locator("[name=last_name]")).to_have_value("Mine")
 
 
+def test_questions_of_two_people_come_together_while_both_type(manager: Any, agent: Any, stack: live.Stack) -> None:
+    fields = [{"id": name, "type": "text", "label": f"Question {name}"} for name in "ab"]
+    key = str(uuid.uuid4())
+    given = {"user_id": new_user(manager), "title": "Survey", "description": "one\ntwo\nthree", "fields": fields}
+    command(manager, "form.create", key, given)
+    record(agent, key, "form")
+    live_now(agent)
+    agent.fill("[name=description]", "one\ntwo\nthree, mine")
+    agent.locator(".opener").nth(1).click()
+    typing = agent.locator(".question-body input").first
+    typing.fill("Min")
+    theirs = [{**fields[0], "label": "Theirs"}, fields[1]]
+    command(manager, "form.update", key, {"fields": theirs, "description": "one, theirs\ntwo\nthree"})
+    expect(agent.locator(".opener").first).to_contain_text("Theirs")
+    expect(typing).to_be_focused()
+    agent.keyboard.type("e")
+    expect(agent.locator("[name=description]")).to_have_value("one, theirs\ntwo\nthree, mine")
+    assert agent.locator("[data-theirs]:visible").count() == 0
+    agent.click("[data-save]")
+    expect(agent.locator(".toast")).to_contain_text("Saved as version 3.")
+    ((labels, description),) = stack.query(
+        "select jsonb_path_query_array(fields, '$[*].label'), description from forms where id = %s", key
+    )
+    assert (labels, description) == (["Theirs", "Mine"], "one, theirs\ntwo\nthree, mine")
+
+
 def test_a_stale_save_shows_three_sides_and_loses_nothing(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
     page = new_page(role="agent", at="", java_script_enabled=False)  # nobody told this page

@@ -18,6 +18,7 @@ const TYPES = {
   rating: () => _("Rating"),
   matrix: () => _("Matrix"),
 };
+const PLACES = "button, input, select, textarea";
 const WITH_OPTIONS = new Set(["single_choice", "multiple_choice", "ranking", "matrix"]);
 
 /** The questions of a form as a list to edit. The textarea below stays the truth: it is what is sent. */
@@ -48,7 +49,7 @@ class FieldsEditor {
     this.foot.append(add, this.json);
     this.root.append(this.list, this.foot, this.ear);
     this.area.before(this.root);
-    this.area.addEventListener("brought-in", () => this.#read());
+    this.area.addEventListener("brought-in", () => this.#keepingPlace(() => this.#read()));
     this.area.addEventListener("change", () => this.area.hidden || this.#read());
     this.#read();
   }
@@ -63,6 +64,20 @@ class FieldsEditor {
     } catch {
       this.#showJson(true); // what cannot be read is left to the person who typed it
     }
+  }
+
+  /** Whoever is typing in a question goes on typing there when others' questions come in around it. */
+  #keepingPlace(draw) {
+    const typing = document.activeElement;
+    const item = this.list.contains(typing) ? typing.closest(".question") : null;
+    const number = item ? [...item.querySelectorAll(PLACES)].indexOf(typing) : -1;
+    const selection = [typing?.selectionStart, typing?.selectionEnd];
+    draw();
+    const again = [...this.list.children].find((each) => each.dataset.id === item?.dataset.id);
+    const place = item && again?.querySelectorAll(PLACES)[number];
+    if (!place) return;
+    place.focus();
+    if (Number.isInteger(selection[0])) place.setSelectionRange(...selection);
   }
 
   #write() {
@@ -135,6 +150,7 @@ class FieldsEditor {
 
   #item(question, index) {
     const item = make("div", "question");
+    item.dataset.id = question.id;
     const isOpen = this.#opened === question.id;
     item.classList.toggle("open", isOpen);
     const head = make("div", "question-head");

@@ -61,3 +61,8 @@ export function setDefault(field, value) {
     for (const option of field.options) option.defaultSelected = option.value === String(value ?? "");
   } else field.defaultValue = String(value ?? "");
 }
+
+/** Has a JSON text numbers that this language would change by reading them: 1.0, 1e3, more than 15 digits? */
+export function losesNumbers(text) {
+  return /\d[.eE]|\d{16}/.test(text);
+}

@@ -1,8 +1,9 @@
 import { Batches } from "./batches.js";
 import { button } from "./dom.js";
 import { faces, sentence } from "./here.js";
-import { defaultOf, isQueued, isTouched, isUnsaved, put, same, setDefault } from "./inputs.js";
+import { defaultOf, isQueued, isTouched, isUnsaved, losesNumbers, put, same, setDefault, valueOf } from "./inputs.js";
 import { flash, live } from "./live.js";
+import { merge } from "./merge.js";
 import { say } from "./toasts.js";
 import { _ } from "./words.js";
 
@@ -24,6 +25,7 @@ class LiveRecord {
     this.base = this.form?.elements.namedItem("base_version");
     this.seen = this.#mergedTo = Number(element.dataset.version);
     this.me = element.dataset.me;
+    this.rules = JSON.parse(element.dataset.rules ?? "{}");
   }
 
   start() {
@@ -77,7 +79,7 @@ class LiveRecord {
         if (field) this.#settle(field, theirs);
         continue;
       }
-      if (isTouched(field)) this.#clash(field, theirs, now);
+      if (isTouched(field)) this.#weave(field, theirs) || this.#clash(field, theirs, now);
       else if (!same(field, theirs)) {
         put(field, theirs);
         this.#settle(field, theirs);
@@ -100,6 +102,28 @@ class LiveRecord {
     if (note) note.hidden = true;
     field.closest(".field").classList.remove("clashing");
     this.#markTouched(field);
+  }
+
+  /** Questions merge one by one, long texts by line, as they will on the server: what of theirs does not contradict
+   *  comes in between what was typed. False where a person has to look. */
+  #weave(field, theirs) {
+    const { policies = {}, checks } = this.rules;
+    const sides = [defaultOf(field), String(theirs ?? ""), valueOf(field)];
+    const json = field.dataset.kind === "json";
+    if (!(field.name in policies) || isQueued(field) || sides[0] === sides[1]) return false;
+    if (json && sides.some(losesNumbers)) return false;
+    try {
+      const records = sides.map((text) => ({ [field.name]: json ? JSON.parse(text) : text }));
+      const { conflicts, values } = merge(...records, policies, { checks });
+      if (conflicts.length) return false;
+      const woven = values[field.name];
+      put(field, json ? JSON.stringify(woven, null, 2) : woven);
+    } catch {
+      return false; // half-typed JSON
+    }
+    this.#settle(field, theirs);
+    flash(field.closest(".field"));
+    return true;
   }
 
   /** Both changed it: theirs only when they did, seen against what this page was made from. */

@@ -6,6 +6,7 @@
 //   state    waiting | refused | done      tried    it was sent, and no answer came: it may be saved already
 //   verdict  the server's, see docs/conflicts.md; `why` in words when refused
 //   closed   done, and no later edit of its record needs it any more to be understood
+import { losesNumbers } from "../inputs.js";
 import { same } from "../merge.js";
 
 /** What may be done without a network. The server lists the pages, and decides everything else. */
@@ -30,12 +31,9 @@ export function cleaned(kind, value) {
 export function differs(kind, value, before) {
   const [a, b] = [cleaned(kind, value), cleaned(kind, before)];
   if (a === b) return false;
-  if (kind !== "json" || EXACT_NUMBERS.test(a) || !isJson(a) || !isJson(b)) return true;
+  if (kind !== "json" || losesNumbers(a) || !isJson(a) || !isJson(b)) return true;
   return !same(JSON.parse(a), JSON.parse(b));
 }
-
-// Numbers that this language would change by reading them: 1.0, 1e3, more than 15 digits.
-const EXACT_NUMBERS = /\d[.eE]|\d{16}/;
 
 export function isJson(text) {
   try {

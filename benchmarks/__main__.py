@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_BY_DEFAULT = {"load", "chaos", "growth"}
+NOT_BY_DEFAULT = {"load", "chaos", "growth", "lists"}
 
 
 def names() -> list[str]:

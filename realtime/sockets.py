@@ -326,9 +326,11 @@ class Socket:
         self._wake()
 
     def _failed(self, error: Exception) -> None:
-        """A send raised: that the client has gone is an `OSError` and no news, anything else is."""
+        """A send raised: that the client has gone is an `OSError` and no news. Anything else is, in one line: uvicorn
+        raises `RuntimeError` once its own keepalive has ended a connection, and that may be many at once.
+        """
         if not isinstance(error, OSError):
-            logger.error("a send failed, its socket is given up", exc_info=error)
+            logger.warning("a send failed, its socket is given up: %r", error)
         self.lost()
         self._stop_listening()
 

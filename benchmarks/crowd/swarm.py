@@ -64,6 +64,8 @@ class Reader(asyncio.Protocol):
     def frame(self, opcode: int, payload: bytes) -> None:
         if opcode == 8:
             self.gone()
+        elif opcode == 9:  # the server's keepalive: who does not answer is cut off after a minute
+            self.send(payload, opcode=10)
         elif payload.startswith(b'{"type":"goodbye"') and not self.ready.done():
             self.ready.set_exception(RuntimeError(payload.decode()))
         elif payload.startswith((b'{"type":"event"', b'{"type": "event"')):
@@ -80,11 +82,11 @@ class Reader(asyncio.Protocol):
         elif payload.startswith(b'{"type":"ping"'):
             self.send(payload.replace(b"ping", b"pong", 1))
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, opcode: int = 1) -> None:
         """Masked with zeros, which is a mask like any other."""
         size = len(payload)
         head = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-        self.transport.write(b"\x81" + head + b"\0\0\0\0" + payload)
+        self.transport.write(bytes([0x80 | opcode]) + head + b"\0\0\0\0" + payload)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.gone()

@@ -54,6 +54,10 @@ SENTENCES: Final = frozenset(
 # A sentence with values in it -> the same with names for them.
 PATTERNS: Final = (
     (
+        r"Positions (?P<low>\d+) to (?P<high>\d+) are archived in (?P<file>\S+), which cannot be read .*",
+        gettext_noop("Events %(low)s to %(high)s are archived in %(file)s, which is not here."),
+    ),
+    (
         r"The year must be between (?P<first>\d+) and (?P<last>\d+)\.",
         gettext_noop("The year must be between %(first)s and %(last)s."),
     ),

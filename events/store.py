@@ -295,6 +295,8 @@ def read_stream(
     first = events[0].version if events else None
     if first == after + 1 or _past is None or (upto is not None and upto <= after):
         return events
+    if first is None and version_of(stream) <= after:
+        return events  # there is no more, here or in a file
     earlier = _past.read_stream(stream, after, first - 1 if first else upto)
     late = next((n for n, event in enumerate(earlier) if at is not None and event.recorded_at > at), None)
     return (earlier + events if late is None else earlier[:late])[:limit]

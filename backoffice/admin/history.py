@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import messages
@@ -22,6 +24,24 @@ if TYPE_CHECKING:
 _NOT_BROUGHT_BACK: Final = frozenset({"created_at", "deleted_at", "user_id", "last_login"})
 
 
+View = Callable[..., HttpResponse]
+
+
+def from_here(view: View) -> View:
+    """A past that lies in a file which is not here is a message on the record's page."""
+
+    @functools.wraps(view)
+    def shown(room: RecordAdmin, request: HttpRequest, key: str, **named: Any) -> HttpResponse:
+        try:
+            return view(room, request, key, **named)
+        except errors.Archived as error:
+            messages.error(request, phrases.said(error.message))
+            return HttpResponseRedirect(reverse(room.resource.url("change"), args=[key]))
+
+    return shown
+
+
+@from_here
 def index(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     """Versions, newest first, a page at a time by `?before=`."""
     room.demand(request)
@@ -44,6 +64,7 @@ def index(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     return TemplateResponse(request, "admin/backoffice/history.html", context)
 
 
+@from_here
 def version(room: RecordAdmin, request: HttpRequest, key: str, version: int) -> HttpResponse:
     """The record as it was at a version."""
     room.demand(request)
@@ -65,6 +86,7 @@ def version(room: RecordAdmin, request: HttpRequest, key: str, version: int) -> 
     return TemplateResponse(request, "admin/backoffice/version.html", context)
 
 
+@from_here
 def compare(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     """What differs between `?a=` and `?b=`."""
     room.demand(request)
@@ -85,6 +107,7 @@ def compare(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     return TemplateResponse(request, "admin/backoffice/compare.html", context)
 
 
+@from_here
 def rollback(room: RecordAdmin, request: HttpRequest, key: str, version: int) -> HttpResponse:
     """Bring an older version back: shown as a difference first, then written as a change like any other."""
     room.demand(request, room.resource.update)

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.utils.translation import gettext_lazy as _
 
 from backoffice.admin import diffs, people
-from events import aggregate, snapshots, store, types
+from events import aggregate, errors, snapshots, store, types
 from events.types import RecordedEvent
 
 PAGE: Final = 30
@@ -85,8 +85,12 @@ class Entry:
 
 
 def latest(stream: str, staff: Any, limit: int) -> list[Entry]:
-    """The newest versions, newest first."""
-    return entries(stream, store.version_of(stream), staff, limit)
+    """The newest versions, newest first; none where they are archived in a file that is not here: a record's page shows
+    what it is now, and its history says so."""
+    try:
+        return entries(stream, store.version_of(stream), staff, limit)
+    except errors.Archived:
+        return []
 
 
 def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry]:

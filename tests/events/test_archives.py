@@ -14,6 +14,8 @@ import psycopg
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
 
 from backoffice.domain.users import UserUpdated
 from backoffice.models import User
@@ -188,6 +190,24 @@ def test_the_api_reads_files_but_does_not_search_them(log: None) -> None:
     assert (refused.status_code, refused.json()["code"]) == (503, "archived")
     assert "up to 5" in refused.json()["detail"]
     assert manager.get("events/?type=user.deleted&after=5").status_code == 200
+
+
+def test_a_past_that_is_not_here_is_said_on_the_page(log: None) -> None:
+    key = make.user(first_name="Grace")
+    make.update(key, last_name="Hopper")
+    while head.safe() <= 15:
+        _write(BOB)
+    seals.seal(4)
+    while found := archiving.archive_next(keep_days=0):
+        found.path.unlink()
+    archives.reader.cache_clear()
+    reader, page = Client(), reverse("admin:backoffice_user_record", args=[key])
+    reader.force_login(callers.staff("manager"))
+    assert reader.get(f"{page}change/").status_code == 200, "what it is now needs no file"
+    for path in ("history/", "history/1/", "compare/?a=1&b=2"):
+        answer = reader.get(f"{page}{path}", follow=True, headers={"Accept-Language": "fr"})
+        assert answer.redirect_chain == [(f"{page}change/", 302)]
+        assert "sont archivés dans log-0" in answer.content.decode()
 
 
 def test_a_socket_that_was_away_for_so_long_starts_over(log: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from events.types import new_id
 from tests.events import interleaving
 from tests.events.interleaving import Actor, Step
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(7200 if interleaving.LONG else 120)]
 
 SAMPLE = 30
 

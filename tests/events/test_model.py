@@ -208,6 +208,7 @@ def _plain(event: Any) -> tuple[str, int, str | None]:
     return event.stream, event.version, event.data.get("first_name")
 
 
+@pytest.mark.timeout(7200 if LONG else 120)
 @pytest.mark.django_db(transaction=True)
 def test_the_store_does_what_a_list_in_memory_would() -> None:
     run_state_machine_as_test(

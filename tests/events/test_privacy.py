@@ -1,0 +1,94 @@
+"""Keys: the tree of which single leaves are forgotten, the master keys around them, and their rotation."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import orjson
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from backoffice.domain.users import UserUpdated
+from events import checks, erasure, errors, keyring, keytree, privacy, store
+from events.types import new_id
+
+
+def test_a_forgotten_leaf_is_gone_for_good_and_every_other_leaf_is_as_before() -> None:
+    names = [f"submission-{number}" for number in range(60)]
+    nodes = keytree.plant()
+    before = {name: keytree.leaf(nodes, keytree.path(name)) for name in names}
+    assert len(set(before.values())) == len(names)
+    for gone in names[:5]:
+        nodes = keytree.unpack(keytree.pack(keytree.forget(nodes, keytree.path(gone))))
+    assert "" not in nodes, "the root, from which all follows, is not kept"
+    after = {name: keytree.leaf(nodes, keytree.path(name)) for name in names}
+    assert after == before | dict.fromkeys(names[:5])
+    assert keytree.forget(nodes, keytree.path(names[0])) == nodes
+    assert len(nodes) <= 5 * 15 * keytree.DEPTH
+
+
+def encoded(byte: bytes) -> str:
+    return base64.b64encode(byte * 32).decode()
+
+
+@pytest.mark.parametrize("text", ["a", "a:", "a:AAAA", f"a b:{encoded(b'x')}", f"a:{encoded(b'x')},a:{encoded(b'y')}"])
+def test_master_keys_that_are_none_are_refused_without_being_repeated(text: str) -> None:
+    with pytest.raises(ValueError, match=r"key \d is not|two keys") as refused:
+        keyring.parse(text)
+    assert encoded(b"x") not in str(refused.value)
+
+
+def test_master_keys_are_read_in_their_order() -> None:
+    assert list(keyring.parse(f"2027:{encoded(b'y')}, 2026:{encoded(b'x')}")) == ["2027", "2026"]
+
+
+@pytest.mark.django_db
+def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(settings: Any) -> None:
+    stream, old, new = f"user-{new_id()}", {"old": b"o" * 32}, {"new": b"n" * 32}
+    settings.PRIVACY_KEYS = old | settings.PRIVACY_KEYS
+    store.append(stream, [UserUpdated(first_name="Ada")])
+    raw = store.query("select data::text, hash from events_event where stream = %s", (stream,))
+
+    def read() -> str:
+        privacy.CACHE.clear()
+        name: str = store.read_stream(stream)[0].data["first_name"]
+        return name
+
+    def told() -> set[str | None]:
+        with connection.cursor() as cursor:
+            return {message.id for message in checks._master_keys(cursor)}
+
+    settings.PRIVACY_KEYS = new | settings.PRIVACY_KEYS
+    assert read() == "Ada"
+    assert told() == {"events.W002"}
+    call_command("rotate_keys")
+    assert erasure.outdated() == 0
+    settings.PRIVACY_KEYS = new
+    assert read() == "Ada"
+    assert told() == set()
+    assert store.query("select data::text, hash from events_event where stream = %s", (stream,)) == raw
+    settings.PRIVACY_KEYS = {"new": b"x" * 32}
+    with pytest.raises(errors.MasterKeyMissing):
+        read()
+    settings.PRIVACY_KEYS = {"other": b"o" * 32}
+    assert told() == {"events.E004"}
+    with pytest.raises(CommandError, match="lacks the key 'new'"):
+        call_command("rotate_keys")
+
+
+@pytest.mark.django_db
+def test_a_text_moved_to_another_event_does_not_open() -> None:
+    streams = [f"user-{new_id()}" for _ in range(2)]
+    for stream in streams:
+        store.append(stream, [UserUpdated(first_name="Ada")])
+    event = store.read_stream(streams[0])[0]
+    opener = privacy.Opener()
+    data = orjson.loads(store.query("select data::text from events_event where stream = %s", (streams[0],))[0][0])
+    opener.want(streams[0], data)
+    opener.learn(store.query(privacy.KEYS, (opener.missing or [streams[0]],)))
+    with pytest.raises(errors.InvalidEvent, match="tampered"):
+        opener.open(streams[0], new_id(), event.type, dict(data))
+    opener.open(streams[0], event.event_id, event.type, data)
+    assert data == {"first_name": "Ada"}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import live
+from tests.browser.test_admin import command
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -46,7 +47,8 @@ def test_two_tabs_share_a_socket_and_miss_nothing_when_the_web_process_is_killed
     second = first.context.new_page()
     second.goto("/admin/")
     second.evaluate(FOLLOW)
-    set_values(stack, "a", "b")
+    for value in "ab":
+        command(first, "setting.set", "live.test", {"value": value})
     for page in (first, second):
         page.wait_for_function("() => seen.join() === 'a,b'")
     stack.kill_web()

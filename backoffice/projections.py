@@ -5,7 +5,7 @@ Each function takes the events of one category in stream order and is also what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +18,7 @@ from backoffice.domain import submissions as submission_events
 from backoffice.domain import users as user_events
 from backoffice.domain import values
 from events import store, types
-from events.types import ERASED, NewEvent
+from events.types import ERASED, Event, NewEvent
 
 INSERT_USERS = """
 insert into users (id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
@@ -73,6 +73,8 @@ def users(events: Sequence[NewEvent]) -> None:
     for kind, batch in _runs(events):
         if kind is user_events.UserCreated:
             store.execute(INSERT_USERS, [_rows(batch)])
+        elif kind is user_events.UserUpdated:
+            _update_all("users", batch, values.given, unique=("email",))
         else:
             for event in batch:
                 _update("users", event, _user_changes(event.data))
@@ -80,8 +82,6 @@ def users(events: Sequence[NewEvent]) -> None:
 
 def _user_changes(event: object) -> dict[str, Any]:
     match event:
-        case user_events.UserUpdated():
-            return values.given(event)
         case user_events.UserDeleted():
             return {"deleted_at": event.deleted_at}
         case user_events.UserRestored():
@@ -98,6 +98,8 @@ def forms(events: Sequence[NewEvent]) -> None:
     for kind, batch in _runs(events):
         if kind is form_events.FormCreated:
             store.execute(INSERT_FORMS, [_rows(batch)])
+        elif kind is form_events.FormUpdated:
+            _update_all("forms", batch, values.given)
         else:
             for event in batch:
                 _update("forms", event, _form_changes(event.data))
@@ -105,8 +107,6 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 def _form_changes(event: object) -> dict[str, Any]:
     match event:
-        case form_events.FormUpdated():
-            return values.given(event)
         case form_events.FormDeleted():
             return {"deleted_at": event.deleted_at}
         case form_events.FormRestored():
@@ -209,6 +209,34 @@ def _rows(events: Sequence[NewEvent], key: str = "id") -> str:
         row |= {key: event.key, "version": event.version, "updated_at": event.recorded_at}
         rows.append(row)
     return msgspec.json.encode(rows).decode()
+
+
+def _update_all(
+    table: str, events: Sequence[NewEvent], changes: Callable[[Event], dict[str, Any]], unique: Sequence[str] = ()
+) -> None:
+    """Set what each event changed, all records with the same changed columns in one statement.
+
+    What is changed more than once is folded to what it is in the end. Not so `unique` columns: two records may pass a
+    value on, and a statement checks each row as it is written; those go one by one, in order.
+    """
+    if len(events) == 1:
+        _update(table, events[0], changes(events[0].data))
+        return
+    rows: dict[str, dict[str, Any]] = {}
+    for event in events:
+        row = changes(event.data)
+        for name in [name for name in unique if name in row]:
+            store.execute(f"update {table} set {name} = %s where id = %s", [row.pop(name), event.key])  # noqa: S608
+        now = {"id": event.key, "version": event.version, "updated_at": event.recorded_at}
+        rows.setdefault(event.key, {}).update(row | now)
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows.values():
+        alike.setdefault(tuple(sorted(row)), []).append(row)
+    for columns, batch in alike.items():
+        settings = ", ".join(f"{name} = row.{name}" for name in columns if name != "id")
+        statement = f"""update {table} set {settings} from jsonb_populate_recordset(null::{table}, %s::jsonb) row
+                         where {table}.id = row.id"""  # noqa: S608
+        store.execute(statement, [msgspec.json.encode(batch).decode()])
 
 
 def _update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:

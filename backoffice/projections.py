@@ -5,7 +5,7 @@ Each function takes the events of one category in stream order and is also what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +18,7 @@ from backoffice.domain import submissions as submission_events
 from backoffice.domain import users as user_events
 from backoffice.domain import values
 from events import store, types
-from events.types import ERASED, Event, NewEvent
+from events.types import ERASED, NewEvent
 
 INSERT_USERS = """
 insert into users (id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
@@ -74,7 +74,7 @@ def users(events: Sequence[NewEvent]) -> None:
         if kind is user_events.UserCreated:
             store.execute(INSERT_USERS, [_rows(batch)])
         elif kind is user_events.UserUpdated:
-            _update_all("users", batch, values.given, unique=("email",))
+            _update_all("users", batch, unique=("email",))
         else:
             for event in batch:
                 _update("users", event, _user_changes(event.data))
@@ -99,7 +99,7 @@ def forms(events: Sequence[NewEvent]) -> None:
         if kind is form_events.FormCreated:
             store.execute(INSERT_FORMS, [_rows(batch)])
         elif kind is form_events.FormUpdated:
-            _update_all("forms", batch, values.given)
+            _update_all("forms", batch)
         else:
             for event in batch:
                 _update("forms", event, _form_changes(event.data))
@@ -211,20 +211,18 @@ def _rows(events: Sequence[NewEvent], key: str = "id") -> str:
     return msgspec.json.encode(rows).decode()
 
 
-def _update_all(
-    table: str, events: Sequence[NewEvent], changes: Callable[[Event], dict[str, Any]], unique: Sequence[str] = ()
-) -> None:
+def _update_all(table: str, events: Sequence[NewEvent], unique: Sequence[str] = ()) -> None:
     """Set what each event changed, all records with the same changed columns in one statement.
 
     What is changed more than once is folded to what it is in the end. Not so `unique` columns: two records may pass a
     value on, and a statement checks each row as it is written; those go one by one, in order.
     """
     if len(events) == 1:
-        _update(table, events[0], changes(events[0].data))
+        _update(table, events[0], values.given(events[0].data))
         return
     rows: dict[str, dict[str, Any]] = {}
     for event in events:
-        row = changes(event.data)
+        row = values.given(event.data)
         for name in [name for name in unique if name in row]:
             store.execute(f"update {table} set {name} = %s where id = %s", [row.pop(name), event.key])  # noqa: S608
         now = {"id": event.key, "version": event.version, "updated_at": event.recorded_at}

@@ -304,22 +304,16 @@ class _Builder:
 
     def read(self, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
         """The next events of our category, typed, with their positions; archived ones from their files."""
+        category = self.table.category
         try:
-            return self._read_here(self.position, upto, limit)
+            return replayed(category, self.position, upto, limit)
         except psycopg.Error as error:
             gone = wire.translated(error)
             if not isinstance(gone, errors.Archived):
                 raise
         found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
         past = _typed([_as_read(row) for row in found])
-        return past if len(past) == limit else past + self._read_here(gone.upto, upto, limit - len(past))
-
-    def _read_here(self, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
-        connection.ensure_connection()
-        category = self.table.category
-        bounds = (after, upto, after, f"{category}-", f"{category}.", limit)  # "." follows "-"
-        cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
-        return _typed(cursor.execute(READ, bounds, binary=True).fetchall())
+        return past if len(past) == limit else past + replayed(category, gone.upto, upto, limit - len(past))
 
     def _is_ours(self, row: Row) -> bool:
         return types.category_of(row.stream) == self.table.category
@@ -412,6 +406,16 @@ class _Builder:
 
     def seen(self) -> Progress:
         return next(one for one in progress() if one.name == self.table.name)
+
+
+def replayed(category: str, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
+    """Events of one kind of record in (`after`, `upto`], typed, each with its position. Where they are archived, the
+    driver's error for that: it is translated by who wants to read on from the files.
+    """
+    connection.ensure_connection()
+    bounds = (after, upto, after, f"{category}-", f"{category}.", limit)  # "." follows "-"
+    cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
+    return _typed(cursor.execute(READ, bounds, binary=True).fetchall())
 
 
 def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent]]:

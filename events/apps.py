@@ -10,6 +10,15 @@ class EventsConfig(AppConfig):
 
     def ready(self) -> None:
         # Checks register themselves; what happens to the log is read by everybody, whoever made it happen.
-        from events import archives, archiving, checks, removal, store  # noqa: F401, PLC0415
+        from events import (  # noqa: F401, PLC0415
+            archives,
+            archiving,
+            checkpoints,
+            checks,
+            parking,
+            removal,
+            requests,
+            store,
+        )
 
         store.use_past(archives.as_past())

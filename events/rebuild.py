@@ -287,7 +287,8 @@ class _Builder:
     def _recipe(self) -> str:
         """What the copy depends on: another epoch, shape, projection or event schema needs another copy."""
         module = sys.modules[self.table.project.__module__]
-        schemas = [f"{known.name} {known.schema_version}" for known in types.event_types()]
+        ours = [known for known in types.event_types() if known.name.startswith(f"{self.table.category}.")]
+        schemas = [f"{known.name} {known.schema_version}" for known in ours]
         parts = [head.epoch(), self.tables.shape(), inspect.getsource(module), *schemas]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -348,14 +348,14 @@ def _with_retries(once: Callable[[], Callable[[], T]]) -> T:
             with wire.transaction():
                 finish = once()
             return finish()
-        except (psycopg.Error, DatabaseError, errors.WrongExpectedVersion) as error:
+        except (psycopg.Error, DatabaseError, errors.WrongExpectedVersion, errors.StaleKeys) as error:
             if nested or attempt == ATTEMPTS or not _temporary(error):
                 raise
     raise AssertionError("unreachable")
 
 
 def _temporary(error: Exception) -> bool:
-    if isinstance(error, errors.WrongExpectedVersion):
+    if isinstance(error, errors.WrongExpectedVersion | errors.StaleKeys):
         return True
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     if isinstance(cause, psycopg.errors.UniqueViolation):

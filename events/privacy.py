@@ -25,6 +25,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -146,14 +147,18 @@ class _Keys:
         self._keys |= CACHE.get(self._wanted - self._keys.keys(), self._generation)
         return sorted(self._wanted - self._keys.keys())
 
-    def learn(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Take the rows of `KEYS` for all that is missing. Raises `MasterKeyMissing`."""
+    def learn(self, rows: Sequence[Sequence[Any]], once_committed: Callable[[Callable[[], None]], Any]) -> None:
+        """Take the rows of `KEYS` or `MAKE` for all that is missing. Raises `MasterKeyMissing`.
+
+        They are remembered by what is given to `once_committed`: a key that was made in a transaction that is rolled
+        back was never there, and whoever wrote under it would write what nobody can read.
+        """
         living = {
             subject: Key(keyring.unwrap(subject, key_id, bytes(wrapped)))
             for _, subject, key_id, wrapped in rows
             if wrapped is not None
         }
-        CACHE.put(living, rows[0][0])
+        once_committed(partial(CACHE.put, living, rows[0][0]))
         self._keys |= {subject: living.get(subject) for _, subject, _, _ in rows if subject is not None}
 
 

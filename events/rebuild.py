@@ -428,7 +428,7 @@ def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent]]:
         if row[0] in sealed:
             opener.want(row[1], sealed[row[0]])
     if missing := opener.missing:
-        opener.learn(store.query(privacy.KEYS, (missing,)))
+        opener.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
     return [(row[0], _new(row, sealed.get(row[0]), opener)) for row in rows]
 
 

@@ -90,8 +90,11 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
+    if sealer.missing and not connection.in_atomic_block:
+        with wire.transaction():  # a key is made with what is written under it, or not at all
+            return append_later(appends)
     if missing := sealer.missing:
-        sealer.learn(query(privacy.MAKE, sealer.offer(missing)))
+        sealer.learn(query(privacy.MAKE, sealer.offer(missing)), once_committed)
     sealer.finish()
     asked = wire.later(*sealer.holding(*_statement(entries, len(appends), sealer.reason)))
     _ring_after_commit(asked)
@@ -223,6 +226,11 @@ class Rows:
         return [_event(row, data, self.opener) for row, data in self._rows]
 
 
+def once_committed(act: Callable[[], None]) -> None:
+    """Do it when the transaction has committed, at once where there is none, and never when it is rolled back."""
+    transaction.on_commit(act, robust=True)
+
+
 def generation() -> int:
     """How many erasures there have been, as a number that changes with each."""
     found: int = query(f"select {privacy.GENERATION}")[0][0]
@@ -233,7 +241,7 @@ def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
     """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
     reading = Rows(rows)
     if missing := reading.opener.missing:
-        reading.opener.learn(query(privacy.KEYS, (missing,)))
+        reading.opener.learn(query(privacy.KEYS, (missing,)), once_committed)
     return reading.events()
 
 
@@ -243,7 +251,7 @@ def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     for _, _, data, _ in tail:
         opener.want(stream, data)
     if missing := opener.missing:
-        opener.learn(query(privacy.KEYS, (missing,)))
+        opener.learn(query(privacy.KEYS, (missing,)), once_committed)
     for name, _, data, event_id in tail:
         opener.open(stream, event_id, name, data)
     return [types.decode_event(name, version, data) for name, version, data, _ in tail]

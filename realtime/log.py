@@ -87,7 +87,7 @@ class Log:
             reading = store.Rows(await cursor.fetchall())
             if missing := reading.opener.missing:
                 await cursor.execute(privacy.KEYS, (missing,))
-                reading.opener.learn(await cursor.fetchall())
+                reading.opener.learn(await cursor.fetchall(), lambda act: act())  # autocommit
             return reading.events()
 
         return await self.ask(ask)

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 
-from backoffice.domain.users import UserUpdated
-from events import checks, erasure, errors, keyring, keytree, privacy, store
-from events.types import new_id
+from backoffice.domain.users import CreateUser, UserUpdated
+from events import checks, commands, erasure, errors, keyring, keytree, privacy, store
+from events.types import Command, new_id
 
 
 def test_a_forgotten_leaf_is_gone_for_good_and_every_other_leaf_is_as_before() -> None:
@@ -78,6 +78,41 @@ def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(se
         call_command("rotate_keys")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_was_rolled_back_is_never_written_under() -> None:
+    stream = f"user-{new_id()}"
+    with transaction.atomic():
+        store.append(stream, [UserUpdated(first_name="Never")])
+        assert store.read_stream(stream)[0].data == {"first_name": "Never"}
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        store.append(stream, [UserUpdated(first_name="Ada")])
+        with transaction.atomic():
+            store.append(stream, [UserUpdated(first_name="Never")])
+            transaction.set_rollback(True)
+    privacy.CACHE.clear()
+    assert [event.data for event in store.read_stream(stream)] == [{"first_name": "Ada"}]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_append_that_is_refused_leaves_no_key_behind() -> None:
+    stream = f"user-{new_id()}"
+    with pytest.raises(errors.WrongExpectedVersion):
+        store.append(stream, [UserUpdated(first_name="Ada")], store.EXISTS)
+    assert store.query("select 1 from events_subject_key where subject = %s", (stream,)) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_is_there_although_its_record_is_new_is_looked_at_and_taken() -> None:
+    """A backup of the keys was restored, say, that is newer than that of the log."""
+    key = new_id()
+    subject = f"user-{key}"
+    store.query(privacy.MAKE, ([subject], keyring.current(), [keyring.wrap(subject, privacy.new_secret())[1]]))
+    data = CreateUser(email=f"{key}@example.org", first_name="Ada")
+    commands.dispatch(Command(id=new_id(), key=str(key), data=data))
+    assert store.read_stream(subject)[0].data["first_name"] == "Ada"
+
+
 @pytest.mark.django_db
 def test_a_text_moved_to_another_event_does_not_open() -> None:
     streams = [f"user-{new_id()}" for _ in range(2)]
@@ -87,7 +122,7 @@ def test_a_text_moved_to_another_event_does_not_open() -> None:
     opener = privacy.Opener()
     data = orjson.loads(store.query("select data::text from events_event where stream = %s", (streams[0],))[0][0])
     opener.want(streams[0], data)
-    opener.learn(store.query(privacy.KEYS, (opener.missing or [streams[0]],)))
+    opener.learn(store.query(privacy.KEYS, (opener.missing or [streams[0]],)), store.once_committed)
     with pytest.raises(errors.InvalidEvent, match="tampered"):
         opener.open(streams[0], new_id(), event.type, dict(data))
     opener.open(streams[0], event.event_id, event.type, data)

@@ -46,6 +46,7 @@ LONGEST_SOCKET_PATH = 103  # sun_path: 104 bytes on macOS, 108 on Linux, one of 
 ROOM_NEEDED = 200 * 2**20  # bytes free before a cluster is made; one takes about 40 MB, its log up to 64 at first
 TELLING = r"FATAL|PANIC|error:|invalid|No space left|[Ff]ailed|Can't"
 STAMP = r"^\d{4}-.*?\] [A-Z]+: +|^\d+:\w .*? [#*] "  # what the two servers put before what they say
+LINGERING = "pre-existing shared memory block"  # sessions of a killed server that have not noticed yet
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -186,9 +187,7 @@ class Service:
             lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         except OSError as error:
             return f"{self.log} cannot be read: {error.strerror}"
-        telling = [
-            line for line in lines if re.search(r"FATAL|PANIC|error:|invalid|No space left|[Ff]ailed|Can't", line)
-        ]
+        telling = [line for line in lines if re.search(TELLING, line)]
         said = (telling or lines or ["it said nothing"])[0]
         return f"{re.sub(STAMP, '', said)} (see {self.log})"
 
@@ -343,8 +342,16 @@ class Postgres(Service):
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         settings |= self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        self._spawn([str(self.program), "-D", str(self.cluster), *options], account)
-        self._await(self._is_ready)
+        patient_until = time.monotonic() + START_SECONDS
+        while True:
+            self._spawn([str(self.program), "-D", str(self.cluster), *options], account)
+            try:
+                return self._await(self._is_ready)
+            except EmbeddedError as error:
+                if LINGERING not in str(error) or time.monotonic() > patient_until:
+                    raise
+            time.sleep(0.1)
+            self._prepare_sockets(account)
 
     def _is_ready(self) -> bool:
         """The last line of its lock file says so: the program's own word, without a try at connecting."""

@@ -166,13 +166,31 @@ class _Line:
             return asked.rows
         try:
             try:
-                return self._rows(self.pgconn.exec_prepared(*self._ready(statement, parameters)))
+                return self._rows(self._ask(self._ready(statement, parameters)))
             except _STALE:
                 if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                     raise
-                return self._rows(self.pgconn.exec_prepared(*self._ready(statement, parameters)))
+                return self._rows(self._ask(self._ready(statement, parameters)))
         except psycopg.Error as error:
             raise _explained(error) from error
+
+    def _ask(self, ready: _Ready) -> pq.abc.PGresult:
+        self.pgconn.send_query_prepared(*ready)
+        return self._answer()
+
+    def _answer(self) -> pq.abc.PGresult:
+        """What comes of the one thing just sent. Waiting is done here, not in libpq: no signal would come through."""
+        pgconn, poll = self.pgconn, select.poll()
+        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        while pgconn.flush():
+            _wait(pgconn, poll)
+        poll.modify(pgconn.socket, select.POLLIN)
+        result = None
+        while (found := _next_result(pgconn, poll)) is not None:
+            result = found
+        if result is None:
+            raise psycopg.OperationalError("the connection is lost")
+        return result
 
     # -- keeping ----------------------------------------------------------------------------------------------------
 
@@ -246,14 +264,16 @@ class _Line:
 
     def end(self) -> None:
         """After a commit there is nothing left to do; otherwise roll back. Never raises: what made that necessary is
-        more interesting, and a connection that is lost, or was left in the middle of a pipeline, rolls back by ending.
+        more interesting, and a connection that is lost, or was left in the middle of something, rolls back by ending.
         """
         self._drop_kept()
         self.inside = False
         if self.db.closed_in_transaction or self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
             return
         try:
-            if self.pgconn.pipeline_status == pq.PipelineStatus.OFF:
+            # Saying anything to a statement under way would wait for its end.
+            under_way = self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+            if self.pgconn.pipeline_status == pq.PipelineStatus.OFF and not under_way:
                 self.query("rollback", ())
         except (psycopg.Error, errors.EventsError):
             pass
@@ -284,7 +304,8 @@ class _Line:
             self._forget_prepared()
         self.number += 1
         name = b"wire_%d" % self.number
-        self._rows(self.pgconn.prepare(name, text, key[1]))
+        self.pgconn.send_prepare(name, text, key[1])
+        self._rows(self._answer())
         self.prepared[key] = name
         return name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -102,6 +103,15 @@ def test_what_was_committed_survives_a_killed_server(tmp_path: Path) -> None:
         assert ask(postgres, "SELECT answer FROM kept") == "42"
     finally:
         postgres.stop()
+
+
+def test_a_session_that_has_not_noticed_the_end_of_its_server_is_waited_for(postgres: embedded.Postgres) -> None:
+    """It looks up only between two statements; until then PostgreSQL refuses to start beside it."""
+    with contextlib.closing(psycopg.connect(postgres.url())) as session:
+        session.pgconn.send_query(b"select count(*) from generate_series(1, 3000000)")
+        postgres.kill()
+        postgres.start()
+    assert ask(postgres, "SELECT 1") == "1"
 
 
 def test_a_stale_lock_whose_number_another_process_has_now_is_no_obstacle(postgres: embedded.Postgres) -> None:

@@ -76,7 +76,10 @@ def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one
 
     async def start(port: int) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
+            embedded.bound(
+                [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
+                orphan_signal=signal.SIGKILL,
+            ),
             cwd=PROJECT,
             env=harness.environment(),
         )

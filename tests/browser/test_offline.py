@@ -281,10 +281,10 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
 
     conftest.sign_in(page, "agent")
     expect(page.locator(".toast")).to_contain_text("Saved as version 2")
-    assert stack.query(
-        "select data->>'first_name', actor from events_event where stream = %s order by version desc limit 1",
-        f"user-{key}",
-    ) == [("Typed by the agent", f"staff:{staff(stack, 'agent')}")]
+    saved = manager.request.get(f"/api/v1/streams/user-{key}/?after=1").json()["items"]
+    assert [(event["data"]["first_name"], event["actor"]) for event in saved] == [
+        ("Typed by the agent", f"staff:{staff(stack, 'agent')}")
+    ]
 
 
 def staff(stack: live.Stack, name: str) -> int:

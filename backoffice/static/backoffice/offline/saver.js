@@ -182,8 +182,12 @@ class Saver {
   #showNotice(edits, mine) {
     const bar = this.form.querySelector("[data-mine]");
     const ours = edits.filter((edit) => edit.stream === this.stream);
-    const lines = ours.filter((edit) => edit.state === "refused" || isOpenConflict(edit)).map((edit) => this.#line(edit));
+    const told = ours.filter((edit) => edit.state === "refused" || isOpenConflict(edit));
     const n = mine.filter((edit) => edit.state === "waiting").length;
+    const now = JSON.stringify([n, told]);
+    if (now === this.noticed) return; // whoever is on one of its links stays there
+    this.noticed = now;
+    const lines = told.map((edit) => this.#line(edit));
     if (n) lines.push(line(_("Not sent yet: %(n)s. Shown here as if it were saved.", { n }), this.#door(_("Look at them"))));
     bar.replaceChildren(...lines);
     bar.hidden = !lines.length;

@@ -180,12 +180,7 @@ class _Line:
 
     def _answer(self) -> pq.abc.PGresult:
         """What comes of the one thing just sent. Waiting is done here, not in libpq: no signal would come through."""
-        pgconn, poll = self.pgconn, select.poll()
-        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
-        while pgconn.flush():
-            _wait(pgconn, poll)
-        poll.modify(pgconn.socket, select.POLLIN)
-        result = None
+        pgconn, poll, result = self.pgconn, self._flushed(), None
         while (found := _next_result(pgconn, poll)) is not None:
             result = found
         if result is None:
@@ -234,12 +229,7 @@ class _Line:
         for ready in kept:
             pgconn.send_query_prepared(*ready)
         pgconn.pipeline_sync()
-        poll = select.poll()
-        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
-        while pgconn.flush():  # what comes back meanwhile is taken in, so that neither side waits for the other
-            _wait(pgconn, poll)
-        poll.modify(pgconn.socket, select.POLLIN)
-        results = []
+        poll, results = self._flushed(), []
         while (result := _next_result(pgconn, poll)) is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
             if result is not None:
                 results.append(result)
@@ -247,6 +237,15 @@ class _Line:
                 raise psycopg.OperationalError("the connection is lost")
         pgconn.exit_pipeline_mode()
         return results
+
+    def _flushed(self) -> select.poll:
+        """Out with what was said, and what to wait for the answers with."""
+        pgconn, poll = self.pgconn, select.poll()
+        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        while pgconn.flush():  # what comes back meanwhile is taken in, so that neither side waits for the other
+            _wait(pgconn, poll)
+        poll.modify(pgconn.socket, select.POLLIN)
+        return poll
 
     # -- transactions -----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,9 @@ PYTEST ?=
 CHAOS ?=
 LOAD ?=
 
+# Containers like to forbid compiled modules; here each of many processes would compile all of Django for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first Python that is new enough; PYTHON=/path/to/python overrules.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)

@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,10 @@ PREFIX = "formease-test-"
 
 _open = contextlib.ExitStack()
 atexit.register(_open.close)  # pytest_unconfigure is not called where Django cannot be set up
+
+# Containers like to forbid compiled modules; here dozens of processes would compile all of Django, each for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def worker() -> str:

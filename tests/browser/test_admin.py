@@ -60,7 +60,7 @@ def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 
 def test_an_edit_of_one_person_is_seen_by_the_other_in_list_and_record(manager: Any, agent: Any, new_page: Any) -> None:
     key = new_user(manager, first_name="Ada")
-    watcher = new_page(role="viewer", at="")
+    watcher = new_page(role="viewer", at="", reduced_motion="no-preference")
     watcher.goto("/admin/backoffice/user/")
     row = watcher.locator(f'tr[data-id="{key}"]')
     record(agent, key)
@@ -346,11 +346,13 @@ def test_the_theme_is_chosen_and_kept_and_never_flashes(new_page: Any, stack: li
     assert page.evaluate(ground) == dark
 
 
-def test_stillness_is_respected(new_page: Any, stack: live.Stack) -> None:
-    page = new_page(role="agent", at="", reduced_motion="reduce")
+@pytest.mark.parametrize(("wish", "breathes"), [("reduce", False), ("no-preference", True)])
+def test_stillness_is_respected(new_page: Any, stack: live.Stack, wish: str, breathes: bool) -> None:
+    page = new_page(role="agent", at="", reduced_motion=wish)
     page.goto("/admin/backoffice/user/")
     live_now(page)
-    assert page.evaluate("parseFloat(getComputedStyle(document.querySelector('.live-dot')).animationDuration)") < 0.001
+    duration = "parseFloat(getComputedStyle(document.querySelector('.live-dot')).animationDuration)"
+    assert (page.evaluate(duration) > 0.001) is breathes
 
 
 def test_the_language_is_switched_and_kept(new_page: Any, stack: live.Stack) -> None:

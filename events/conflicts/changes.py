@@ -43,13 +43,14 @@ def between(policy: Policy, before: Any, after: Any, path: str, *, strict: bool 
 def indexed(policy: Policy, items: Any, path: str) -> dict[str, Any]:
     """The items of a keyed list by id. Raises `InvalidCommand` naming the list when an id is missing or there twice."""
     found: dict[str, Any] = {}
+    name = policy.id
     for place, item in enumerate(items):
         identity = item
-        if policy.id:
-            identity = item.get(policy.id) if isinstance(item, dict) else None
+        if name:
+            identity = item.get(name) if isinstance(item, dict) else None
             if not values.is_id(identity):
-                raise errors.InvalidCommand(fields={path: f"Item {place + 1} has no {policy.id!r}."})
-        key = values.key(identity)
+                raise errors.InvalidCommand(fields={path: f"Item {place + 1} has no {name!r}."})
+        key = identity if type(identity) is str else values.key(identity)
         if key in found:
             raise errors.InvalidCommand(fields={path: f"The id {key!r} is there twice."})
         found[key] = item

@@ -245,13 +245,18 @@ class Walk:
 
     def keyed_list(self, policy: Policy, b: Any, t: Any, m: Any, path: str) -> list[Any]:
         base, theirs, mine = (changes.indexed(policy, side, path) for side in (b, t, m))
+        # Most items nobody touched: their texts tell, without a walk.
+        was, they_wrote, i_wrote = (
+            {key: values.spelled(item) for key, item in side.items()} for side in (base, theirs, mine)
+        )
         each = changes.item_policy(policy)
         kept: dict[str, Any] = {}
         for key in changes.names(theirs, mine, base):
-            sides = base.get(key, UNSET), theirs.get(key, UNSET), mine.get(key, UNSET)
-            if values.same(sides[1], sides[0]) and values.same(sides[1], sides[2]):
-                kept[key] = sides[1]
+            text = was.get(key)
+            if text is not None and text == they_wrote.get(key) and text == i_wrote.get(key):
+                kept[key] = theirs[key]
                 continue
+            sides = base.get(key, UNSET), theirs.get(key, UNSET), mine.get(key, UNSET)
             at = values.at_item(path, key)
             item = self.value(each, *sides, at)
             if item is not UNSET:
@@ -271,7 +276,8 @@ class Walk:
             chosen = self.decide(path, "order", b, t, m, tuple(contested))
             if not isinstance(chosen, Sequence) or not set(contested) <= set(chosen):
                 raise errors.InvalidCommand(fields={path: f"Choose an order of {', '.join(contested)}."})
-            order, _ = sequences.merge_order(b, t, m, kept, preferred=chosen)
+            if chosen is not t:
+                order, _ = sequences.merge_order(b, t, m, kept, preferred=chosen)
         theirs, mine = sequences.moved(b, t), sequences.moved(b, m)
         for key in changes.names(theirs, mine):
             if key in kept:

@@ -6,7 +6,7 @@ A domain adds its own as any function of the same shape, such as who may do what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
@@ -62,22 +62,24 @@ class References:
                 also = tuple(_at(self.list, target) for target in targets)
                 yield FieldConflict(path=path, kind="check", code="dangling", fields=tuple(targets), also=also)
 
-    def _named(self, value: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    def _named(self, value: Mapping[str, Any], names: tuple[str, ...]) -> Sequence[tuple[tuple[str, ...], str]]:
+        """Where in an item something is named, and what."""
+        found: list[tuple[tuple[str, ...], str]] = []
+        if not values.mentions(value, self.key):
+            return found
         for name, inside in value.items():
             if name == self.key:
-                named = inside if isinstance(inside, list | tuple) else [inside]
-                yield from (
-                    ((*names, name), values.key(target)) for target in named if values.is_id(target) and target != ""
-                )
+                at, named = (*names, name), inside if isinstance(inside, list | tuple) else [inside]
+                found += [(at, values.key(target)) for target in named if values.is_id(target) and target != ""]
             elif isinstance(inside, dict):
-                yield from self._named(inside, (*names, name))
-            elif isinstance(inside, list | tuple):
+                found += self._named(inside, (*names, name))
+            elif isinstance(inside, list | tuple) and values.mentions(inside, self.key):
                 # Lists inside an item are reported as a whole: their elements need not have an id to be named by.
                 at = (*names, name)
                 for each in inside:
-                    # Most maps in lists are plain choices: look before opening a generator for each.
-                    if isinstance(each, dict) and (self.key in each or not _FLAT.issuperset(map(type, each.values()))):
-                        yield from ((at, target) for _, target in self._named(each, at))
+                    if isinstance(each, dict):
+                        found += [(at, target) for _, target in self._named(each, at)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class Acyclic:
     id: str = "id"
 
     def __call__(self, record: Mapping[str, Any]) -> Iterator[FieldConflict]:
-        parents = {key: item.get(self.parent) for key, item in _items(record, self.list, self.id)}
+        each = ((key, item.get(self.parent)) for key, item in _items(record, self.list, self.id))
+        parents = {key: above for key, above in each if above is not None}
         done: set[str] = set()
         for key in parents:
             trail: dict[str, None] = {}
@@ -105,19 +108,16 @@ class Acyclic:
             done |= trail.keys()
 
 
-def _items(record: Mapping[str, Any], name: str, identity: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _items(record: Mapping[str, Any], name: str, identity: str) -> list[tuple[str, Mapping[str, Any]]]:
     """The items of a list that have an id, with it."""
     items = record.get(name)
-    for item in items if isinstance(items, list | tuple) else ():
-        if isinstance(item, dict) and values.is_id(item.get(identity)):
-            yield values.key(item[identity]), item
+    each = (item for item in items if isinstance(item, dict)) if isinstance(items, list | tuple) else ()
+    return [(values.key(item[identity]), item) for item in each if values.is_id(item.get(identity))]
 
 
 def _at(name: str, item: str) -> str:
     return values.at_item(values.at_name("", name), item)
 
-
-_FLAT = frozenset({str, int, float, bool, type(None)})
 
 _KINDS: dict[str, type[Unique] | type[References] | type[Acyclic]] = {
     "unique": Unique, "references": References, "acyclic": Acyclic,

@@ -36,12 +36,18 @@ def _longest_increasing(numbers: Sequence[int]) -> list[int]:
 
 def moved(before: Sequence[str], after: Sequence[str]) -> list[str]:
     """The fewest items that have to move to get from one order to the other, in the new order."""
-    place = {item: index for index, item in enumerate(before)}
-    common = [item for item in after if item in place]
-    numbers = [place[item] for item in common]
-    if all(a < b for a, b in pairwise(numbers)):
+    here, there = set(before), set(after)
+    old, new = [item for item in before if item in there], [item for item in after if item in here]
+    if old == new:
         return []
-    stayed = {common[index] for index in _longest_increasing(numbers)}
+    start, end = 0, len(new)  # nothing moved outside of these
+    while old[start] == new[start]:
+        start += 1
+    while old[end - 1] == new[end - 1]:
+        end -= 1
+    place = {item: index for index, item in enumerate(old[start:end])}
+    common = new[start:end]
+    stayed = {common[index] for index in _longest_increasing([place[item] for item in common])}
     return [item for item in common if item not in stayed]
 
 
@@ -75,13 +81,13 @@ def merge_order(
         order = my_order
     else:
         order, contested = _merge_pairs(base_order, their_order, my_order, preferred or their_order)
+    they_moved, i_moved = set(moved(base_order, their_order)), set(moved(base_order, my_order))
     order = _insert(
         order,
-        _anchors(theirs, kept, shared, set(moved(base_order, my_order))),
-        _anchors(mine, set(kept) - in_theirs, shared, set(moved(base_order, their_order))),
+        _anchors(theirs, kept, shared, i_moved),
+        _anchors(mine, set(kept) - in_theirs, shared, they_moved),
     )
-    both_moved = set(moved(base_order, their_order)) & set(moved(base_order, my_order)) if contested else set()
-    return order, [item for item in contested if item in both_moved] or contested
+    return order, [item for item in contested if item in they_moved & i_moved] or contested
 
 
 def _merge_pairs(
@@ -148,8 +154,12 @@ def _anchors(
 def _insert(order: Sequence[str], theirs: dict[Anchor, list[str]], mine: dict[Anchor, list[str]]) -> list[str]:
     if not theirs and not mine:
         return list(order)
+    anchors = {item for item, _ in (*theirs, *mine)}
     result = [*theirs.get((None, True), ()), *mine.get((None, True), ())]
     for item in order:
+        if item not in anchors:
+            result.append(item)
+            continue
         result += [*theirs.get((item, False), ()), *mine.get((item, False), ()), item]
         result += [*theirs.get((item, True), ()), *mine.get((item, True), ())]
     return [*result, *theirs.get((None, False), ()), *mine.get((None, False), ())]
@@ -210,8 +220,10 @@ def regions(base: Sequence[str], theirs: Sequence[str], mine: Sequence[str]) -> 
         if (b, t, m) != (i, j, k):
             found.append(_region(list(base[b:i]), list(theirs[t:j]), list(mine[m:k])))
         if i < len(base):
-            same = [*found.pop()[1], base[i]] if found and found[-1][0] == "same" else [base[i]]
-            found.append(("same", same, same, same))
+            if not found or found[-1][0] != "same":
+                unchanged: list[str] = []
+                found.append(("same", unchanged, unchanged, unchanged))
+            unchanged.append(base[i])
         b, t, m = i + 1, j + 1, k + 1
     return found
 

@@ -10,12 +10,13 @@ import re
 from datetime import datetime, timezone
 from decimal import Decimal
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any
 
 import msgspec
+import orjson
 
 UNSET = msgspec.UNSET
-_encode = msgspec.json.Encoder().encode
 
 # -- sameness --------------------------------------------------------------------------------------------------------
 
@@ -26,7 +27,7 @@ def is_number(value: Any) -> bool:
 
 def is_id(value: Any) -> bool:
     """Whether a value may identify an item: a string or a whole number."""
-    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
+    return type(value) is str or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -41,12 +42,24 @@ def same(a: Any, b: Any) -> bool:
     return _same_slowly(a, b)
 
 
+def spelled(value: Any) -> bytes | None:
+    """A value as JSON text; None for what JSON cannot spell. One text is one value, two texts may be one still."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return None
+
+
+def mentions(value: Any, name: str) -> bool:
+    """Whether some map inside the value may have this property: no only when none has."""
+    text = spelled(value)
+    return text is None or orjson.dumps(name) + b":" in text
+
+
 def _spelled_alike(a: Any, b: Any) -> bool:
     """Whether two equal values (for Python: True is 1 there) are one JSON text: much faster than to walk both."""
-    try:
-        return _encode(a) == _encode(b)
-    except (TypeError, ValueError, RecursionError):
-        return False
+    text = spelled(a)
+    return text is not None and text == spelled(b)
 
 
 def _same_slowly(a: Any, b: Any) -> bool:
@@ -81,13 +94,15 @@ def instant(value: Any) -> Any:
 
 def key(value: Any) -> str:
     """One name for an id or an element of a set, the same for 1 and 1.0. Text stands for itself."""
-    if isinstance(value, str):
+    if type(value) is str:
         return value
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def element(value: Any) -> str:
     """As `key`, but text and number of the same spelling differ."""
+    if type(value) is str:
+        return encode_basestring(value)
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

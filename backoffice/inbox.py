@@ -77,7 +77,7 @@ def dispatch(
         raise redacted(staff, conflict) from conflict
 
 
-def file(command: Command, conflict: errors.Conflict, *, why: domain.Why = "conflict", source: Any = None) -> str:
+def file(command: Command, conflict: errors.Conflict, *, source: Any = None) -> str:
     """Put a change into the inbox; returns the conflict's id, the same one for the same command."""
     key = domain.id_for(command.id)
     acting = context.current()
@@ -95,7 +95,7 @@ def file(command: Command, conflict: errors.Conflict, *, why: domain.Why = "conf
         author=acting.actor,
         author_name=acting.actor_name,
         fingerprint=commands.fingerprint(command).hex(),
-        why=why,
+        why=conflict.why,
         source=source,
     )
     try:
@@ -117,7 +117,7 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
     else:
         base = snapshots.state(stream, base_version)[0] if seen is None else seen
     mine = record.dump(reconcile.alone(command, record, base))
-    conflict = errors.Conflict(
+    conflict = errors.Overdue(
         stream=stream,
         base_version=base_version,
         version=version,
@@ -126,7 +126,7 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
         mine=mine,
         fields=[],
     )
-    return file(command, conflict, why="age", source=source)
+    return file(command, conflict, source=source)
 
 
 def recall(command: Command) -> None:
@@ -149,7 +149,8 @@ def filed(key: uuid.UUID) -> domain.ConflictFiled | None:
 
 def as_error(found: domain.ConflictFiled, conflict_id: str) -> errors.Conflict:
     """A filed conflict as it was first answered."""
-    return errors.Conflict(
+    kind = errors.Overdue if found.why == "age" else errors.Conflict
+    return kind(
         stream=found.stream,
         base_version=found.base_version,
         version=found.version,
@@ -166,7 +167,7 @@ def redacted(staff: Any, conflict: errors.Conflict) -> errors.Conflict:
     """A conflict without what this person may not see."""
     names = ("stream", "base", "theirs", "mine", "fields", "conflicts")
     shown = access.redact(staff, domain.CATEGORY, {name: getattr(conflict, name) for name in names})
-    return errors.Conflict(
+    return type(conflict)(
         stream=conflict.stream,
         base_version=conflict.base_version,
         version=conflict.version,

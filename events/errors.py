@@ -7,7 +7,7 @@ so that a new error cannot be forgotten by the layer above.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class EventsError(Exception):
@@ -111,6 +111,7 @@ class Conflict(EventsError):
 
     code = "conflict"
     status = 409
+    why: ClassVar[Literal["conflict", "age"]] = "conflict"
 
     def __init__(
         self,
@@ -130,6 +131,12 @@ class Conflict(EventsError):
         self.stream, self.base_version, self.version = stream, base_version, version
         self.base, self.theirs, self.mine, self.fields = dict(base), dict(theirs), dict(mine), list(fields)
         self.conflicts, self.conflict_id = [dict(conflict) for conflict in conflicts], conflict_id
+
+
+class Overdue(Conflict):
+    """This was queued too long ago to be applied unseen."""
+
+    why = "age"
 
 
 class Erased(EventsError):

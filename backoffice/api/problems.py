@@ -126,8 +126,8 @@ def _of_the_store(error: errors.EventsError) -> Problem | None:
         if type(error) is errors.InvalidCommand:
             detail = " ".join(f"{field}: {message}" for field, message in complaints.items())
     if isinstance(error, errors.Conflict):
-        names = ("stream", "base_version", "version", "base", "theirs", "mine", "fields", "conflicts", "conflict_id")
-        extra |= {name: getattr(error, name) for name in names}
+        names = ("why", "stream", "base_version", "version", "base", "theirs", "mine", "fields", "conflicts")
+        extra |= {name: getattr(error, name) for name in (*names, "conflict_id")}
     for name in ("parameter", "missing"):
         if value := getattr(error, name, None):
             extra[name] = value

@@ -224,8 +224,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConflictProblem(Problem, frozen=True, kw_only=True):
-    """Somebody else changed the same fields since `base_version`: nothing was applied. `base` is the record as it was
-    then, `theirs` as it is now, `mine` as this command alone would have left it; `fields` are to be decided."""
+    """Somebody else changed the same fields since `base_version`, or (`why`: age) it was queued too long ago. Nothing
+    was applied. `base` is the record as it was then, `theirs` as it is now, `mine` as this command alone would have
+    left it; `fields` are to be decided."""
 
     stream: str
     base_version: int
@@ -236,6 +237,7 @@ class ConflictProblem(Problem, frozen=True, kw_only=True):
     fields: list[str]
     conflicts: list[JsonDict]
     conflict_id: UUID | None
+    why: Literal["conflict", "age"]
 
 
 # -- conflicts ------------------------------------------------------------------------------------------------------

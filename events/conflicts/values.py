@@ -14,9 +14,9 @@ from json.encoder import encode_basestring
 from typing import Any
 
 import msgspec
-import orjson
 
 UNSET = msgspec.UNSET
+_encode = msgspec.json.Encoder().encode
 
 # -- sameness --------------------------------------------------------------------------------------------------------
 
@@ -45,15 +45,15 @@ def same(a: Any, b: Any) -> bool:
 def spelled(value: Any) -> bytes | None:
     """A value as JSON text; None for what JSON cannot spell. One text is one value, two texts may be one still."""
     try:
-        return orjson.dumps(value)
-    except TypeError:
+        return _encode(value)
+    except (TypeError, ValueError, RecursionError):
         return None
 
 
 def mentions(value: Any, name: str) -> bool:
     """Whether some map inside the value may have this property: no only when none has."""
     text = spelled(value)
-    return text is None or orjson.dumps(name) + b":" in text
+    return text is None or _encode(name) + b":" in text
 
 
 def _spelled_alike(a: Any, b: Any) -> bool:

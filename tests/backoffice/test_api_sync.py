@@ -293,6 +293,8 @@ def test_an_edit_older_than_seven_days_waits_for_a_person(manager: callers.Calle
         mutation(2, other, {"first_name": "young"}, 1, queued_at=young),
     )
     assert statuses(results) == ["conflict", "applied"]
+    assert results[0]["problem"]["why"] == "age"
+    assert "too long ago" in results[0]["problem"]["detail"]
     assert state(key)["first_name"] == ""
     row = models.Conflict.objects.get(pk=results[0]["conflict_id"])
     assert (row.why, row.status) == ("age", "open")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +27,13 @@ KEPT = """async (path) => {
     }
     await new Promise((again) => setTimeout(again, 20));
   }
+}"""
+NONE_INSTALLED = """async () => {
+  while (await navigator.serviceWorker.getRegistration()) await new Promise((again) => setTimeout(again, 20));
+}"""
+BIG_COPY = """async (size) => {
+  const name = (await caches.keys()).find((name) => name.startsWith("formease-pages-"));
+  await (await caches.open(name)).put("/big", new Response("x".repeat(size)));
 }"""
 RETIRED = """async () => {
   await (await navigator.serviceWorker.getRegistration()).update();
@@ -346,3 +354,86 @@ def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_
     page.keyboard.press("Control+s")
     page.wait_for_url(f"**/user/{key}/change/")
     assert user(stack, key) == ("Augusta", "Mine", 3)
+
+
+# -- no room in the browser, and a long journey -----------------------------------------------------------------------
+
+
+def quota(page: Any, size: int | None) -> None:
+    """How much this browser keeps for us, in bytes; None for as much as it has."""
+    origin = page.evaluate("location.origin")
+    told = {"origin": origin} if size is None else {"origin": origin, "quotaSize": size}
+    page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", told)
+
+
+def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
+    manager: Any, new_page: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada")
+    page = new_page("agent", service_workers="allow")
+    page.goto("/livez")
+    quota(page, 1)
+    record(page, key)
+    ready(page)
+    page.evaluate(NONE_INSTALLED)
+    offline(page)
+    save(page, first_name="Nowhere to keep it")
+    expect(page.locator(".toast.error")).to_contain_text("no room to keep your edit")
+    expect(page.locator("[name=first_name]")).to_have_value("Nowhere to keep it")
+    expect(page.locator("[data-queued]")).to_be_hidden()
+    assert page.evaluate("caches.keys()") == []
+
+    quota(page, None)
+    page.click("[data-save]")
+    queued(page, "1 waiting")
+    page.context.set_offline(False)
+    expect(page.locator("[data-queued]")).to_be_hidden()
+    assert user(stack, key)[::2] == ("Nowhere to keep it", 2)
+
+
+def test_edits_make_room_for_themselves_and_leave_a_browser_that_has_none(
+    manager: Any, new_page: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada")
+    name = f"motto-{key[:8]}"
+    page = new_page("admin", service_workers="allow")
+    command(page, "setting.set", name, {"value": "short"})
+    page.goto("/livez")
+    quota(page, 1_850_000)  # shell, pages, and one of these two; not the edit once more to note that it was sent
+    opened(with_worker(page), key)
+    page.evaluate(BIG_COPY, 800_000)
+    record(page, name, "setting")
+    ready(page)
+    offline(page)
+    long = "x" * 600_000
+    save(page, value=f'"{long}"')
+    queued(page, "1 waiting")
+    assert not page.evaluate("caches.match('/big')")
+    page.context.set_offline(False)
+    expect(page.locator("[data-queued]")).to_be_hidden()
+    expect(page.locator(".toast.info")).to_contain_text("Saved as version 2")
+    page.goto("/admin/offline/")
+    expect(page.locator("[data-none]")).to_be_visible()
+    assert stack.query("select value from settings where key = %s", name) == [(long,)]
+
+
+def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_decision(
+    manager: Any, new_page: Any, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada")
+    page = new_page("agent")
+    page.clock.install(time=datetime.now(UTC) - timedelta(days=7, hours=1))
+    record(page, key)
+    ready(page)
+    page.context.set_offline(True)
+    save(page, first_name="A week ago")
+    queued(page, "1 waiting")
+    page.context.set_offline(False)
+    notice = page.locator("[data-mine]")
+    expect(notice).to_contain_text("It waited more than seven days")
+    expect(page.locator("[name=first_name]")).to_have_value("Ada")
+    assert user(stack, key)[::2] == ("Ada", 1)
+    notice.get_by_role("link", name="Decide").press("Enter")
+    page.get_by_role("button", name="Settle and save").press("Enter")
+    page.wait_for_url(f"**/user/{key}/change/")
+    assert user(stack, key)[::2] == ("A week ago", 2)

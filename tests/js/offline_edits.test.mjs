@@ -144,11 +144,13 @@ class Memory {
     return [...this.edits.values()];
   }
   async put(changed, { told = [] } = {}, check = () => true) {
+    if (this.full) throw Object.assign(new Error("no room"), { name: "QuotaExceededError" });
     for (const each of changed) if (this.edits.has(each.seq) && check(this.edits.get(each.seq), each)) this.edits.set(each.seq, each);
     this.told.push(...told);
   }
-  async remove(gone) {
+  async remove(gone, { told = [] } = {}) {
     gone.forEach((seq) => this.edits.delete(seq));
+    this.told.push(...told);
   }
 }
 
@@ -197,6 +199,59 @@ test("what is queued while a round is under way is sent by it or by the next", a
   });
   await flusher.poke();
   assert.equal(edits.waiting(await queue.all()).length, 0);
+});
+
+test("a browser without room sends what waits, forgets what is saved, and asks again for what is not", async () => {
+  const queue = new Memory(edit("a"), edit("b"), edit("a"), edit("c"), edit("c"));
+  queue.full = true;
+  const [first, refused, second, saved, last] = await queue.all();
+  const sent = [];
+  const send = async (body) => {
+    sent.push(JSON.parse(body).mutations.map(({ id }) => id));
+    const no = ({ seq }) => ({ seq, status: "rejected", code: "forbidden", problem: {} });
+    const results = applied(body).results;
+    return { status: 200, results: results.map((each) => ([refused.seq, last.seq].includes(each.seq) ? no(each) : each)) };
+  };
+  const { flusher, alarm } = sender(queue, send);
+  await flusher.poke();
+  assert.deepEqual(seqs(await queue.all()), seqs([refused, saved, last])); // `last` was made on `saved`
+  assert.deepEqual(seqs(queue.told), seqs([first, second]));
+  assert.deepEqual([sent.length, alarm.rings.length], [1, 1]); // not again and again
+  await flusher.poke();
+  assert.deepEqual(sent[1], [refused.id, saved.id, last.id]);
+  queue.full = false;
+  await flusher.poke();
+  assert.deepEqual((await queue.all()).map(({ state }) => state), ["refused", "done", "refused"]);
+});
+
+test("an edit behind a saved one that the server will not hear of again is refused, not sent for ever", async () => {
+  const saved = done("a", 2);
+  const behind = edit("a");
+  const queue = new Memory(saved, behind);
+  let asked = 0;
+  const send = async () => {
+    asked += 1;
+    const no = { status: "rejected", problem: { detail: "No." } };
+    return {
+      status: 200,
+      results: [{ seq: saved.seq, ...no, code: "forbidden" }, { seq: behind.seq, ...no, code: "blocked_by", blocked_by: saved.seq }],
+    };
+  };
+  const { flusher } = sender(queue, send);
+  await flusher.poke();
+  assert.equal(asked, 1);
+  assert.deepEqual((await queue.all()).map(({ state, verdict }) => [state, verdict.code]), [
+    ["done", undefined],
+    ["refused", "forbidden"],
+  ]);
+});
+
+test("verdicts that bring nothing further are asked for again later, not at once", async () => {
+  const queue = new Memory(edit("a"));
+  const send = async (body) => ({ status: 200, results: [{ seq: JSON.parse(body).mutations[0].seq + 1, status: "applied" }] });
+  const { flusher, alarm } = sender(queue, send);
+  await flusher.poke();
+  assert.deepEqual(alarm.rings, [2000]);
 });
 
 test("a lost answer leaves the edit under way, and the network is looked for", async () => {

@@ -136,7 +136,7 @@ export function settle(edits, asked, results) {
   for (const { seq, state } of asked) {
     const verdict = verdicts.get(seq);
     if (state !== "waiting" || !verdict || !now.has(seq)) continue;
-    const next = judged(now.get(seq), verdict);
+    const next = judged(now.get(seq), behindDone(verdict, verdicts, now));
     now.set(seq, next);
     if (next.state !== "waiting") told.push(next);
   }
@@ -146,11 +146,18 @@ export function settle(edits, asked, results) {
   return { changed: [...now.values()].filter((edit) => !before.has(edit)), told };
 }
 
+/** An edit behind one that was saved long ago, and that the server by now refuses to hear of, is refused with it: in the
+ *  tray there is nothing to mend that would let it pass. */
+function behindDone(verdict, verdicts, now) {
+  const elder = verdicts.get(verdict.blocked_by);
+  return now.get(verdict.blocked_by)?.state === "done" && elder ? { ...elder, seq: verdict.seq } : verdict;
+}
+
 function judged(edit, verdict) {
   const after = { ...edit, tried: false, failures: 0 };
   if (verdict.status !== "rejected") {
-    const { status, version, conflict_id } = verdict;
-    return { ...after, state: "done", verdict: { status, version: version ?? null, conflict_id: conflict_id ?? null } };
+    const { status, version = null, conflict_id = null, problem: { why = null } = {} } = verdict;
+    return { ...after, state: "done", verdict: { status, version, conflict_id, why } };
   }
   if (verdict.code === "blocked_by") return after; // it waits for the one before it, which is in the tray by now
   return refused(after, verdict.code, verdict.problem);

@@ -1,4 +1,5 @@
 import { batchOf, bodyOf, failed, outlived, settle } from "./edits.js";
+import { isFull } from "./store.js";
 
 const LOCK = "formease:flush";
 const FIRST_WAIT_MS = 2000;
@@ -55,7 +56,7 @@ export class Flusher {
       }
       if (!answer.results) return this.#stumble(answer, asked);
       const { changed, told } = settle(await queue.all(), asked, answer.results);
-      await queue.put(changed, { told }); // 5
+      if (!(await this.#kept(changed, told)) || !told.length) return this.#rest(); // 5
       this.#failures = 0;
     } // 6
   }
@@ -64,15 +65,38 @@ export class Flusher {
   async #noted(chosen) {
     const { queue } = this.#parts;
     const sent = chosen.map((edit) => (edit.state === "waiting" ? { ...edit, tried: true } : edit));
-    await queue.put(sent.filter((edit) => edit.state === "waiting"), {}, (now, edit) => now.id === edit.id);
+    try {
+      await queue.put(sent.filter((edit) => edit.state === "waiting"), {}, (now, edit) => now.id === edit.id);
+    } catch (error) {
+      if (!isFull(error)) throw error; // without room they had better go than wait for some
+    }
     const there = new Set((await queue.all()).map(({ id }) => id));
     return sent.filter(({ id }) => there.has(id));
   }
 
-  /** The request as a whole was refused, or ended by a fault of the server. */
-  async #stumble({ status, retryAfter = 0 }, asked) {
+  /** Keep the verdicts; true once all are. Without room for them, what is saved and over leaves the queue instead. What
+   *  has to stay is asked for again later, by the same ids. */
+  async #kept(changed, told) {
+    const { queue } = this.#parts;
+    try {
+      await queue.put(changed, { told });
+      return true;
+    } catch (error) {
+      if (!isFull(error)) throw error;
+    }
+    const over = changed.filter((edit) => edit.state === "done" && edit.closed).map((edit) => edit.seq);
+    await queue.remove(over, { told: told.filter((edit) => over.includes(edit.seq)) });
+    return over.length === changed.length;
+  }
+
+  #rest(retryAfter = 0) {
     const pause = this.#parts.pause(this.#failures++, FIRST_WAIT_MS, LONGEST_WAIT_MS);
     this.#parts.alarm.set(retryAfter * 1000 + pause);
+  }
+
+  /** The request as a whole was refused, or ended by a fault of the server. */
+  async #stumble({ status, retryAfter = 0 }, asked) {
+    this.#rest(retryAfter);
     if (status !== 500) return;
     const changed = failed(asked);
     const told = changed.filter((edit) => edit.state === "refused");

@@ -147,7 +147,7 @@ class EditsPage {
   }
 
   async #drop(edit) {
-    await this.own.queue.remove([edit.seq], (now) => now.id === edit.id && isFree(now));
+    await this.own.queue.remove([edit.seq], {}, (now) => now.id === edit.id && isFree(now));
     this.element.querySelector("[data-section=waiting] h2").scrollIntoView({ block: "nearest" });
     await this.own.flusher.poke(); // what waited behind it goes on
   }

@@ -3,6 +3,7 @@
 const NAME = "formease";
 const STORE = "edits";
 const CHANNEL = "formease:edits";
+const PAGES = "formease-pages-"; // the worker's copies of pages
 
 export class Queue {
   #opened = null;
@@ -22,14 +23,14 @@ export class Queue {
   /** Put one at the end; returns it with its number. Rejects when the browser has no room, or keeps nothing. */
   async add(edit) {
     const kept = { ...edit, person: this.person };
-    const seq = await this.#run("readwrite", (store) => store.add(kept));
+    const seq = await this.#write((store) => store.add(kept));
     this.#tell({});
     return { ...kept, seq };
   }
 
   /** Change several, or none. What `check(now, edit)` does not say yes to is left alone: somebody was faster. */
   async put(edits, news = {}, check = () => true) {
-    const done = await this.#run("readwrite", (store) => {
+    const done = await this.#write((store) => {
       for (const edit of edits) {
         store.get(edit.seq).onsuccess = ({ target }) => {
           if (target.result?.person === this.person && check(target.result, edit)) store.put(edit);
@@ -40,7 +41,7 @@ export class Queue {
     return done;
   }
 
-  async remove(seqs, check = () => true) {
+  async remove(seqs, news = {}, check = () => true) {
     await this.#run("readwrite", (store) => {
       for (const seq of seqs) {
         store.get(seq).onsuccess = ({ target }) => {
@@ -48,7 +49,7 @@ export class Queue {
         };
       }
     });
-    this.#tell({});
+    this.#tell(news);
   }
 
   /** Forget everything of this person. */
@@ -79,6 +80,17 @@ export class Queue {
     if (news.person === this.person) for (const listener of this.#listeners) listener(news);
   }
 
+  /** Where there is no room, copies of pages give way: what somebody typed exists nowhere else. */
+  async #write(work) {
+    for (;;) {
+      try {
+        return await this.#run("readwrite", work);
+      } catch (error) {
+        if (!isFull(error) || !(await madeRoom())) throw error;
+      }
+    }
+  }
+
   /** One transaction: resolves with the request's result once it is on disk. */
   async #run(mode, work) {
     this.#opened ??= open();
@@ -93,6 +105,21 @@ export class Queue {
       transaction.onerror = transaction.onabort = () => reject(transaction.error ?? new Error("not kept"));
     });
   }
+}
+
+/** Is this what a browser says when it has no room? */
+export const isFull = (error) => error.name === "QuotaExceededError";
+
+/** Drop the older half of the copies. False when there was none. */
+async function madeRoom() {
+  let dropped = 0;
+  for (const name of (await globalThis.caches?.keys()) ?? []) {
+    if (!name.startsWith(PAGES)) continue;
+    const pages = await caches.open(name);
+    const kept = await pages.keys(); // in the order they were put in
+    for (const page of kept.slice(0, Math.ceil(kept.length / 2))) dropped += await pages.delete(page);
+  }
+  return dropped > 0;
 }
 
 function open() {

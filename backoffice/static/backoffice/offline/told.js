@@ -3,7 +3,8 @@ import { _ } from "../words.js";
 /** A verdict in a sentence, for whoever made the edit. */
 export function verdictOf({ state, verdict, why }) {
   if (state === "refused") return _("Refused. %(why)s", { why: whyNot(verdict, why) });
-  const { status, version } = verdict;
+  const { status, version, why: because } = verdict;
+  if (because === "age") return _("It waited more than seven days: somebody has to look at it before it is saved.");
   const words = {
     merged: _("Saved as version %(version)s, together with what others changed meanwhile.", { version }),
     unchanged: _("It was like that already."),

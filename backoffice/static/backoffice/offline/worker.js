@@ -31,6 +31,17 @@ self.addEventListener("message", (event) => {
 
 /** The whole shell, each part by its hash, or no new version at all. */
 async function install() {
+  const isNew = !(await caches.has(SHELL));
+  try {
+    await fetchShell();
+  } catch (error) {
+    if (isNew) await caches.delete(SHELL); // half of it helps nobody, and takes room
+    throw error;
+  }
+  await self.skipWaiting(); // with a network, pages do not depend on the worker: a newer one may always take over
+}
+
+async function fetchShell() {
   const shell = await caches.open(SHELL);
   const whole = Object.entries(parts).map(([address, integrity]) => [address, { integrity, cache: "no-cache" }]);
   const rest = [[words, { cache: "no-cache" }], [`${offlinePage}?shell=1`, { cache: "no-cache" }]];
@@ -41,7 +52,6 @@ async function install() {
       await shell.put(new URL(address, self.location).pathname, answer);
     }),
   );
-  await self.skipWaiting(); // with a network, pages do not depend on the worker: a newer one may always take over
 }
 
 async function activate() {
@@ -85,13 +95,13 @@ async function received(event, url, answer) {
   return answer;
 }
 
-/** Kept is what the server says may be: whole record pages, the last `MAX_PAGES` of them. */
+/** Kept is what the server says may be: whole record pages, the last `MAX_PAGES` of them, as far as there is room. */
 async function keep(url, answer) {
   if (!RECORD.test(url.pathname) || !answer.headers.has("X-Keep") || !isWhole(answer)) return;
   if (!answer.headers.get("Content-Type")?.startsWith("text/html")) return;
   const pages = await caches.open(PAGES + answer.headers.get("X-Person"));
   await pages.delete(url.pathname);
-  await pages.put(url.pathname, answer);
+  await pages.put(url.pathname, answer).catch((error) => console.warn("offline:", error.message));
   const oldest = await pages.keys(); // in the order they were put in
   await Promise.all(oldest.slice(0, -MAX_PAGES).map((request) => pages.delete(request)));
 }

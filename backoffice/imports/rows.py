@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from backoffice.imports import dates, dialect, groups, headers, infer, missing
+from backoffice.imports import dates, dialect, groups, headers, infer, memory, missing
 from backoffice.imports.headers import Column
 
 _LISTED = 10
@@ -62,6 +62,7 @@ class Plan:
     warnings: list[str]
 
 
+@memory.uncollected()
 def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
     """Read an export. Raises `dialect.Refused` with line and column. `zone` is that of moments that name none."""
     sheet = dialect.read(data, encoding)

@@ -17,7 +17,7 @@ from typing import Any
 from django.db import connection
 
 from backoffice.domain import forms, submissions, values
-from backoffice.imports import infer, rows
+from backoffice.imports import infer, memory, rows
 from backoffice.models import User
 from events import commands, context, snapshots, store
 from events.types import Command, stream_name
@@ -47,6 +47,7 @@ class Destination:
     warnings: list[str] = field(default_factory=list)
 
 
+@memory.uncollected()
 def destination(plan: rows.Plan, title: str, email: str) -> Destination:
     """Look up owner, form and rows; nothing is written. Raises `ImportRejected`."""
     title = values.normal_name(title)
@@ -129,7 +130,8 @@ def carry_out(
     """
     added = 0
     starts = iter(range(0, len(found.fresh), CHUNK))
-    with context.acting(actor="command:import_submissions"), ThreadPoolExecutor(WRITERS) as writers:
+    acting = context.acting(actor="command:import_submissions")
+    with memory.set_aside() as tidy, acting, ThreadPoolExecutor(WRITERS) as writers:
         _form(plan, found, description)
 
         def write(start: int) -> Future[tuple[int, int]]:
@@ -141,6 +143,7 @@ def carry_out(
             for chunk in finished:
                 size, new = chunk.result()
                 added += new
+                tidy()
                 progress(size)  # may interrupt us: then no further chunk is begun
                 under_way |= {write(start) for start in islice(starts, 1)}
     return added

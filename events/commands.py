@@ -33,7 +33,7 @@ import psycopg
 from django.db import DatabaseError, connection, transaction
 
 from events import aggregate as aggregates
-from events import context, errors, projections, reconcile, signals, snapshots, store, types, wire
+from events import arrays, context, errors, projections, reconcile, signals, snapshots, store, types, wire
 from events.aggregate import Aggregate, Decision
 from events.types import Command, CommandData, Event, NewEvent
 
@@ -160,8 +160,10 @@ class _Work(msgspec.Struct):
 def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
     works = [_Work(command, _stream_of(command)) for command in commands]
     now: datetime = store.query("select now()")[0][0]
-    before = dict(store.query(LOCK_MANY, (sorted({work.stream for work in works}),)))  # 2
-    known = {row[0]: row[1:] for row in store.query(RECALL_MANY, ([command.id for command in commands],))}  # 3
+    before = dict(store.query(LOCK_MANY, (arrays.Texts({work.stream for work in works}),)))  # 2
+    known = {
+        row[0]: row[1:] for row in store.query(RECALL_MANY, (arrays.Uuids(command.id for command in commands),))
+    }  # 3
     fresh = [work for work in works if work.command.id not in known] if known else works
     states = {
         stream: snapshots.state(stream) for stream in sorted({work.stream for work in fresh} & before.keys())

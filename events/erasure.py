@@ -75,8 +75,9 @@ def shred_leaf(subject: str, stream: str) -> None:
     if not found or found[0][1] is None:
         return
     secret = keyring.unwrap(subject, found[0][0], bytes(found[0][1]))
-    nodes = keytree.forget(keytree.unpack(secret[privacy.OWN :]), keytree.path(stream))
-    wrapped = keyring.wrap(subject, secret[: privacy.OWN] + keytree.pack(nodes))
+    own, tree = secret[: privacy.OWN], secret[privacy.OWN :]
+    nodes = keytree.forget(keytree.unpack(tree), keytree.path(stream, own))
+    wrapped = keyring.wrap(subject, own + keytree.pack(nodes))
     store.query(KEEP_TREE, (*wrapped, subject))
     _count_up()
 

@@ -57,17 +57,18 @@ GENERATION: Final = "(select generation from events_shredding)"
 class Key:
     """A subject's key: its own, and the tree for what is kept in other streams."""
 
-    __slots__ = ("nodes", "own")
+    __slots__ = ("names", "nodes", "own")
 
     def __init__(self, secret: bytes) -> None:
-        self.own = AESGCM(secret[:OWN])
+        self.names = secret[:OWN]
+        self.own = AESGCM(self.names)
         self.nodes = keytree.unpack(secret[OWN:])
 
     def of(self, subject: str, stream: str) -> AESGCM | None:
         """The cipher for events of a stream; None when that stream was erased alone."""
         if subject == stream:
             return self.own
-        leaf = keytree.leaf(self.nodes, keytree.path(stream))
+        leaf = keytree.leaf(self.nodes, keytree.path(stream, self.names))
         return AESGCM(leaf) if leaf else None
 
 
@@ -225,11 +226,13 @@ class Sealer(_Keys):
                 for entry in self._plain:
                     entry["d"] = msgspec.Raw(orjson.dumps({**orjson.loads(entry["d"]), REASON: self.reason}))
             self.reason = None if self.reason != ERASED else self.reason
-        for job in self._jobs:
+        nonces = os.urandom(keyring.NONCE * len(self._jobs))
+        for number, job in enumerate(self._jobs):
             cipher = self._key(job.subject).of(job.subject, job.entry["s"])
             if cipher is None:
                 raise errors.Erased
-            text = _encrypted(cipher, job.entry, job.personal)
+            nonce = nonces[keyring.NONCE * number : keyring.NONCE * (number + 1)]
+            text = _encrypted(cipher, nonce, job.entry, job.personal)
             mark = {"fields": job.names, "text": text}
             if job.subject != job.entry["s"]:
                 mark["of"] = job.subject
@@ -303,11 +306,10 @@ def _holds_nul(value: Any) -> bool:
 
 
 def _bound_to(stream: str, event_id: uuid.UUID, name: str) -> bytes:
-    return f"{stream}\0{event_id}\0{name}".encode()
+    return event_id.bytes + f"{stream}\0{name}".encode()
 
 
-def _encrypted(cipher: AESGCM, entry: JsonDict, personal: bytes) -> str:
-    nonce = os.urandom(keyring.NONCE)
+def _encrypted(cipher: AESGCM, nonce: bytes, entry: JsonDict, personal: bytes) -> str:
     sealed = cipher.encrypt(nonce, personal, _bound_to(entry["s"], entry["i"], entry["t"]))
     return binascii.b2a_base64(nonce + sealed, newline=False).decode()
 

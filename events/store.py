@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from django.db import connection, transaction
 
-from events import bell, context, errors, privacy, types, wire
+from events import arrays, bell, context, errors, privacy, types, wire
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -58,7 +58,10 @@ APPEND_ONE = """
 select %s, o_version, o_position
   from events_append_one(%s, %s::bigint, %s, %s::smallint, %s::jsonb, %s, %s, %s, %s, %s, %s::jsonb)
 """
-APPEND_EACH = "select o_stream, o_version, o_position from events_append_each(%s::jsonb, %s, %s, %s, %s, %s::jsonb)"
+APPEND_EACH = """
+select o_stream, o_version, o_position
+  from events_append_each(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+"""
 APPEND_MANY = "select o_stream, o_version, o_position from events_append_many(%s::jsonb, %s, %s, %s, %s, %s::jsonb)"
 
 
@@ -131,7 +134,20 @@ def _statement(entries: Sequence[types.JsonDict], streams: int, reason: str | No
         one = entries[0]
         data = bytes(one["d"]).decode()
         return APPEND_ONE, (one["s"], one["s"], one.get("x"), one["t"], one["v"], data, one["i"], *who)
-    return APPEND_EACH if len(entries) == streams else APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
+    if len(entries) == streams:
+        return APPEND_EACH, (*_side_by_side(entries), *who)
+    return APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
+
+
+def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
+    return (
+        arrays.Texts(entry["s"] for entry in entries),
+        arrays.Numbers(entry.get("x") for entry in entries),
+        arrays.Texts(entry["t"] for entry in entries),
+        arrays.Numbers(entry["v"] for entry in entries),
+        arrays.Jsons(bytes(entry["d"]) for entry in entries),
+        arrays.Uuids(entry["i"] for entry in entries),
+    )
 
 
 def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]:
@@ -253,7 +269,7 @@ def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     if missing := opener.missing:
         opener.learn(query(privacy.KEYS, (missing,)), once_committed)
     for name, _, data, event_id in tail:
-        opener.open(stream, event_id, name, data)
+        opener.open(stream, uuid.UUID(event_id), name, data)
     return [types.decode_event(name, version, data) for name, version, data, _ in tail]
 
 

@@ -11,6 +11,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha1
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -48,7 +50,14 @@ class Subject(msgspec.Struct, frozen=True):
     field: str
 
     def of(self, stream: str, event: Event) -> str:
-        return f"{self.prefix}{key_of(stream) if self.field == 'key' else getattr(event, self.field)}"
+        if self.field == "key":
+            return self.prefix + key_of(stream)
+        return _joined(self.prefix, getattr(event, self.field))
+
+
+@lru_cache(maxsize=1_024)  # an import says the same form's for each row, and a UUID is slow to write
+def _joined(prefix: str, value: Any) -> str:
+    return f"{prefix}{value}"
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -353,3 +362,9 @@ def new_id() -> uuid.UUID:
     rand = int.from_bytes(os.urandom(10))
     value = (millis & (1 << 48) - 1) << 80 | 0x7 << 76 | (rand >> 68 & 0xFFF) << 64 | 0b10 << 62 | rand & (1 << 62) - 1
     return uuid.UUID(int=value)
+
+
+def named_id(namespace: uuid.UUID, name: str) -> uuid.UUID:
+    """A UUID version 5 (RFC 9562 §5.5), the same that `uuid.uuid5` makes in twice the time."""
+    value = int.from_bytes(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    return uuid.UUID(int=value & ~(0xF << 76 | 0b11 << 62) | 0x5 << 76 | 0b10 << 62)

@@ -32,7 +32,7 @@ from django.db import transaction as django_transaction
 from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
-from events import errors
+from events import arrays, errors
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 Rows: TypeAlias = list[Any]
@@ -149,6 +149,7 @@ class _Line:
         self.db = db  # not Django's proxy: each word to it costs more than a parameter to PostgreSQL
         self.raw = raw
         self.pgconn: pq.abc.PGconn = raw.pgconn
+        arrays.register(raw.adapters)
         self.transformer = Transformer.from_context(raw)
         self.prepared: dict[_Key, bytes] = {}
         self.number = 0

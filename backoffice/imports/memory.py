@@ -1,4 +1,4 @@
-"""An import and Python's collector of cycles: it would go through every row again and again, and there are no cycles."""
+"""An import and Python's collector of cycles: it goes through every row again and again, and there are no cycles."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ from django.db import connection
 from backoffice.domain import forms, submissions, values
 from backoffice.imports import infer, memory, rows
 from backoffice.models import User
-from events import commands, context, snapshots, store
-from events.types import Command, stream_name
+from events import arrays, commands, context, snapshots, store
+from events.types import Command, named_id, stream_name
 
 NAMESPACE = uuid.UUID("7d0f0e5e-8a0b-5c1f-9b55-3c2f6f1b7a52")
 CHUNK = 1_000
@@ -56,8 +56,8 @@ def destination(plan: rows.Plan, title: str, email: str) -> Destination:
     owner = User.objects.filter(email=email.strip().lower(), deleted_at=None).first()
     if owner is None:
         raise ImportRejected(f"there is no user with the email address {email}; create the owner first")
-    form_id = uuid.uuid5(NAMESPACE, f"form\x1f{owner.pk}\x1f{title}")
-    identified = [(uuid.uuid5(form_id, row.identity), row) for row in plan.rows]
+    form_id = named_id(NAMESPACE, f"form\x1f{owner.pk}\x1f{title}")
+    identified = [(named_id(form_id, row.identity), row) for row in plan.rows]
     there = _existing([stream_name("submission", key) for key, _ in identified])
     fresh = [(key, row) for key, row in identified if stream_name("submission", key) not in there]
     found = Destination(form_id, owner.pk, title, 0, fresh, len(identified) - len(fresh))
@@ -69,7 +69,7 @@ EXISTING = "select stream from events_stream where stream = any(%s)"
 
 
 def _existing(streams: Sequence[str]) -> set[str]:
-    return {stream for (stream,) in store.query(EXISTING, (list(streams),))}
+    return {stream for (stream,) in store.query(EXISTING, (arrays.Texts(streams),))}
 
 
 def _compare(found: Destination, fields: Sequence[infer.FieldPlan]) -> None:
@@ -163,12 +163,12 @@ def _form(plan: rows.Plan, found: Destination, description: str) -> None:
     if found.version == 0:
         fields = [made.field for made in plan.fields]
         data = forms.CreateForm(user_id=found.owner_id, title=found.title, description=description, fields=fields)
-        commands.dispatch(Command(id=uuid.uuid5(found.form_id, "create"), key=key, data=data))
+        commands.dispatch(Command(id=named_id(found.form_id, "create"), key=key, data=data))
     elif found.new_fields and found.fresh:
         state, version = snapshots.state(stream_name("form", key))
         update = forms.UpdateForm(fields=[*state.fields, *found.new_fields])
         ids = "\x1f".join(made["id"] for made in found.new_fields)
-        change = Command(id=uuid.uuid5(found.form_id, f"add\x1f{version}\x1f{ids}"), key=key, data=update)
+        change = Command(id=named_id(found.form_id, f"add\x1f{version}\x1f{ids}"), key=key, data=update)
         commands.dispatch(change)
 
 
@@ -180,4 +180,4 @@ def _received(form_id: uuid.UUID, key: uuid.UUID, row: rows.Row) -> Command:
         completion_time=row.completion_time,
         created_at=row.created_at,
     )
-    return Command(id=uuid.uuid5(key, "receive"), key=str(key), data=data)
+    return Command(id=named_id(key, "receive"), key=str(key), data=data)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import csv
+import gc
 import io
 import os
 import re
+import weakref
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.imports import dialect, headers, infer, missing, rows
+from backoffice.imports import dialect, headers, infer, memory, missing, rows
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data")) / "surveys"
@@ -240,3 +242,36 @@ def test_what_reads_a_file_knows_neither_django_nor_the_database() -> None:
         ]
         assert {name.rpartition(".")[0] or name for name in ours} <= {"backoffice", "backoffice.imports"}, path
         assert "run" not in {name.rpartition(".")[2] for name in ours}, path
+
+
+def test_the_collector_is_left_as_it_was_found_however_reading_ends() -> None:
+    def collector() -> tuple[bool, int]:
+        return gc.isenabled(), gc.get_freeze_count()
+
+    before = collector()
+    assert plan("a,b\n1,2\n").rows
+    assert collector() == before
+    with pytest.raises(dialect.Refused):
+        plan("")
+    assert collector() == before
+    gc.disable()
+    try:
+        plan("a,b\n1,2\n")
+        assert not gc.isenabled(), "whoever switched it off finds it off"
+    finally:
+        gc.enable()
+    with pytest.raises(KeyboardInterrupt), memory.set_aside():
+        raise KeyboardInterrupt
+    assert collector() == before
+
+
+def test_what_chunks_leave_behind_goes_while_the_rest_of_the_file_waits() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+    with memory.set_aside() as tidy:
+        left = weakref.ref(Cycle())
+        assert left() is not None, "nothing looks for it by itself"
+        tidy()
+        assert left() is None

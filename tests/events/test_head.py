@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
+from psycopg.types.json import Jsonb
 
 from backoffice.domain.users import UserUpdated
 from events import head, store
@@ -111,11 +112,10 @@ def test_rows_that_come_by_copy_publish_a_floor_too(other: psycopg.Connection) -
 
 def test_an_append_to_several_streams_appears_as_a_whole(other: psycopg.Connection) -> None:
     before = head.safe()
-    entries = ", ".join(
-        f'{{"s": "{stream()}", "t": "user.updated", "v": 1, "d": {{}}, "i": "{new_id()}"}}' for _ in "ab"
-    )
+    ids = [new_id(), new_id()]
     rows = other.execute(
-        f"select o_position from events_append_each('[{entries}]', 'system', null, null, null, '{{}}')"
+        "select o_position from events_append_each(%s, %s, %s, %s, %s, %s, 'system', null, null, null, '{}')",
+        ([stream(), stream()], [None, None], ["user.updated"] * 2, [1, 1], [Jsonb({}), Jsonb({})], ids),
     ).fetchall()
     late = store.append(stream(), [event()]).position
     assert head.safe() == before

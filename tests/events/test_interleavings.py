@@ -36,12 +36,12 @@ def append(stream: str, expected: str = "null") -> str:
 
 
 def append_to(*streams: str) -> str:
-    entries = ", ".join(
-        f'{{"s": "{name}", "t": "user.updated", "v": 1, "d": {{}}, "i": "{new_id()}"}}' for name in streams
-    )
+    named = ", ".join(f"'{name}'" for name in streams)
+    ids = ", ".join(f"'{new_id()}'" for _ in streams)
     return (
-        "select o_version, o_position from events_append_each("
-        f"'[{entries}]', 'system', null, null, null, '{{}}') order by 2"
+        f"select o_version, o_position from events_append_each(array[{named}], '{{null,null}}', "
+        f"'{{user.updated,user.updated}}', '{{1,1}}', array['{{}}', '{{}}']::jsonb[], array[{ids}]::uuid[], "
+        "'system', null, null, null, '{}') order by 2"
     )
 
 

@@ -17,16 +17,18 @@ from events.types import Command, new_id
 
 def test_a_forgotten_leaf_is_gone_for_good_and_every_other_leaf_is_as_before() -> None:
     names = [f"submission-{number}" for number in range(60)]
-    nodes = keytree.plant()
-    before = {name: keytree.leaf(nodes, keytree.path(name)) for name in names}
+    nodes, secret = keytree.plant(), b"s" * 32
+    at = {name: keytree.path(name, secret) for name in names}
+    before = {name: keytree.leaf(nodes, at[name]) for name in names}
     assert len(set(before.values())) == len(names)
     for gone in names[:5]:
-        nodes = keytree.unpack(keytree.pack(keytree.forget(nodes, keytree.path(gone))))
-    assert "" not in nodes, "the root, from which all follows, is not kept"
-    after = {name: keytree.leaf(nodes, keytree.path(name)) for name in names}
+        nodes = keytree.unpack(keytree.pack(keytree.forget(nodes, at[gone])))
+    assert b"" not in nodes, "the root, from which all follows, is not kept"
+    after = {name: keytree.leaf(nodes, at[name]) for name in names}
     assert after == before | dict.fromkeys(names[:5])
-    assert keytree.forget(nodes, keytree.path(names[0])) == nodes
-    assert len(nodes) <= 5 * 15 * keytree.DEPTH
+    assert keytree.forget(nodes, at[names[0]]) == nodes
+    assert len(nodes) <= 5 * 63 * keytree.DEPTH
+    assert keytree.path(names[0], b"t" * 32) != at[names[0]], "whoever lacks the secret cannot tell who is beside whom"
 
 
 def encoded(byte: bytes) -> str:

@@ -12,7 +12,8 @@ import pytest
 from django.db import connection, transaction
 from django.db.utils import IntegrityError
 
-from events import errors, wire
+from events import arrays, errors, wire
+from events.types import new_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -211,3 +212,21 @@ def test_waiting_holds_up_nobody_else_of_the_process(other: psycopg.Connection[A
     with wire.transaction():
         wire.query("select pg_advisory_xact_lock(4711)")
     freeing.join()
+
+
+def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
+    texts, ids = ["plain", "", 'a "quoted", {braced} \\ one', "naïve 🐘", "null"], [new_id() for _ in range(3)]
+    numbers = [0, None, -1, 2**63 - 1, -(2**63)]
+    for sent, array, of in (
+        (texts, arrays.Texts(texts), "text"),
+        (ids, arrays.Uuids(iter(ids)), "uuid"),
+        (numbers, arrays.Numbers(numbers), "bigint"),
+        (['{"a": [1, "é"]}', "null"], arrays.Jsons([b'{"a": [1, "\xc3\xa9"]}', b"null"]), "jsonb"),
+        ([], arrays.Texts([]), "text"),
+    ):
+        assert wire.query("select %s, array_ndims(%s)", (array, array)) == [(sent, 1 if sent else None)], of
+        assert wire.query("select pg_typeof(%s)::text", (array,)) == [(f"{of}[]",)]
+    with pytest.raises(errors.InvalidEvent):
+        wire.query("select %s", (arrays.Jsons([b"{"]),))
+    with pytest.raises(errors.InvalidEvent):
+        wire.query("select %s", (arrays.Texts(["nul \0 inside"]),))

@@ -62,7 +62,13 @@ def by_api_key(token: str) -> auth.Identity | None:
     again = functools.partial(by_api_key, token)
     session = _session_of_key(key.prefix)
     return auth.Identity(
-        principal=holder, person=str(owner.pk), name=key.name, session=session, is_program=True, again=again
+        principal=holder,
+        person=str(owner.pk),
+        name=key.name,
+        session=session,
+        is_program=True,
+        ends_at=key.expires_at,
+        again=again,
     )
 
 

@@ -40,6 +40,7 @@ from benchmarks.ordeal.writers import Writer, persistently, stock  # noqa: E402
 from realtime import frames  # noqa: E402
 
 CATCH_UP_SECONDS = 45.0
+ONLINE_SECONDS = 15.0
 PRESENCE_SECONDS = 30.0  # a lease, a moment of grace, and a reconnect
 
 
@@ -138,7 +139,9 @@ async def break_things(stage: Stage, cast: Cast, plan: Plan, rng: random.Random)
 
 
 async def take_away(cast: Cast, what: str) -> None:
+    """From somebody who is live, if that may be: only then is there a socket to close."""
     tabs = cast.victims[what]
+    await until(lambda: any(tab.state == "live" for tab in tabs), ONLINE_SECONDS)
     tabs[0].person.revoked = True
     for tab in tabs:
         tab.connected_when_revoked = tab.state == "live"
@@ -215,6 +218,7 @@ def figures_of(oracle: Oracle, cast: Cast, story: list[dict[str, Any]], results:
         "resets": sum(reason == "too_old" for one in cast.witnesses for reason in one.resets),
         "lag_p50_ms": round(1000 * lags[len(lags) // 2], 1) if lags else None,
         "lag_p99_ms": round(1000 * lags[int(len(lags) * 0.99)], 1) if lags else None,
+        "sockets_live_when_revoked": sum(one.connected_when_revoked for one in cast.witnesses),
         "closed_for_good": len(closings),
         "slowest_revocation_s": round(max(closings, default=0.0), 2),
     }

@@ -52,6 +52,8 @@ async def measure(
         harness.table("Fan-out: 400-byte events to every socket", rows)
     if path:
         results["path"] = await parts.whole_path(session, path, origin)
+        figures = [{"figure": name, "value": value} for name, value in results["path"].items()]
+        harness.table("The whole path: store, relay, Valkey, sockets", figures)
     results["goals"] = fan_out_goals(rows) + path_goals(results["path"])
     harness.table(f"Goals (whole path: {path} sockets)", results["goals"])
     return results

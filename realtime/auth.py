@@ -16,6 +16,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 class Identity:
     """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more),
     in a thread unless it is a coroutine function. `session` is a `session_digest`, or what names the key of a program.
+    `ends_at` is when it ends by itself, as far as that is known.
     """
 
     principal: Any
@@ -46,6 +48,7 @@ class Identity:
     name: str
     session: str | None = None
     is_program: bool = False
+    ends_at: datetime | None = None
     again: Callable[[], Identity | None] | Callable[[], Awaitable[Identity | None]]
 
 
@@ -170,8 +173,11 @@ async def identify_session(key: str, reader: log.Log) -> Identity | None:
     """The signed-in person of a session: read by hand where that is the same, else by Django."""
     if not logins.usable():
         return await _in_thread(lambda: identity_of_session(key))
-    user = await logins.of_session(key, reader)
-    return None if user is None else _identity_of(user, key, functools.partial(identify_session, key, reader))
+    found = await logins.of_session(key, reader)
+    if found is None:
+        return None
+    user, ends_at = found
+    return _identity_of(user, key, functools.partial(identify_session, key, reader), ends_at)
 
 
 def identity_of_token(token: str) -> Identity | None:
@@ -199,12 +205,13 @@ def identity_of_session(key: str) -> Identity | None:
     return _identity_of(user, key, lambda: identity_of_session(key))
 
 
-def _identity_of(user: Any, key: str, again: Any) -> Identity:
+def _identity_of(user: Any, key: str, again: Any, ends_at: datetime | None = None) -> Identity:
     return Identity(
         principal=user,
         person=str(user.pk),
         name=user.get_full_name() or user.get_username(),
         session=session_digest(key),
+        ends_at=ends_at,
         again=again,
     )
 

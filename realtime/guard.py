@@ -98,6 +98,7 @@ class Guard:
             self._end(socket, frames.REVOKED, "session revoked", False)
         else:
             socket.identity = identity
+            socket.check_later()
             self._trim(socket)
             socket.release()
 

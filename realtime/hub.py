@@ -484,6 +484,9 @@ class Hub:
             self.dismiss(socket, frames.SLOW, "slow reader")
         elif now - socket.pinged_at >= self.limits.heartbeat_ms / 1000:
             self._ping(socket, now)
+        if now >= socket.check_at:
+            socket.check_later()
+            self.guard.recheck(socket, hold=False)
 
     def _ping(self, socket: sockets.Socket, now: float) -> None:
         if socket.pong_number < socket.ping_number:
@@ -493,9 +496,6 @@ class Hub:
         socket.ping_number += 1
         complete = min((behind.position for behind in socket.behind), default=self.position)
         socket.tell(frames.Ping(n=socket.ping_number, position=min(complete, self.position)))
-        if now - socket.checked_at >= self.limits.recheck_every:
-            socket.checked_at = now
-            self.guard.recheck(socket, hold=False)
 
 
 def _grant(identity: auth.Identity, name: str) -> sockets.Grant | frames.Denied:

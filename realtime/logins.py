@@ -8,6 +8,7 @@ Only reading is by hand, and only where nothing was changed about it (`usable`);
 from __future__ import annotations
 
 import functools
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -41,30 +42,32 @@ def _usable(engine: str, _model: str, _backends: tuple[str, ...]) -> bool:
     )
 
 
-async def of_session(key: str, reader: log.Log) -> Any | None:
-    """The login of a session, or None. Raises `log.Unavailable`."""
+async def of_session(key: str, reader: log.Log) -> tuple[Any, datetime] | None:
+    """The login of a session and when that ends, or None. Raises `log.Unavailable`."""
     store = db.SessionStore(key)
     if store.session_key is None or "\0" in key:
         return None
     found = await reader.ask(functools.partial(_read, store))
     if found is None:
         return None
-    path, session_hash, row = found
+    path, session_hash, row, ends_at = found
     model: Any = auth.get_user_model()
     login = model.from_db(DEFAULT_DB_ALIAS, [field.attname for field in model._meta.concrete_fields], row)
     backend: Any = auth.load_backend(path)
-    return login if backend.user_can_authenticate(login) and hash_is_current(login, session_hash) else None
+    if not backend.user_can_authenticate(login) or not hash_is_current(login, session_hash):
+        return None
+    return login, ends_at
 
 
-async def _read(store: db.SessionStore, connected: log.Connection) -> tuple[str, str, tuple[Any, ...]] | None:
-    """The backend and the hash that a session claims, and the row of the login it names."""
+async def _read(store: db.SessionStore, connected: log.Connection) -> tuple[str, str, tuple[Any, ...], datetime] | None:
+    """The backend and the hash that a session claims, the row of the login it names, and when the session ends."""
     kept = await (await connected.execute(_session_sql(), (store.session_key, timezone.now()))).fetchone()
     claimed = _claim(store.decode(kept[0])) if kept else None
-    if claimed is None:
+    if kept is None or claimed is None:
         return None
     pk, path, session_hash = claimed
     row = await (await connected.execute(_login_sql(), (pk,))).fetchone()
-    return (path, session_hash, row) if row else None
+    return (path, session_hash, row, kept[1]) if row else None
 
 
 def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:
@@ -86,7 +89,7 @@ def hash_is_current(login: Any, session_hash: str) -> bool:
 @functools.cache
 def _session_sql() -> bytes:
     table = connection.ops.quote_name(db.SessionStore.get_model_class()._meta.db_table)
-    return f"select session_data from {table} where session_key = %s and expire_date > %s".encode()  # noqa: S608
+    return f"select session_data, expire_date from {table} where session_key = %s and expire_date > %s".encode()  # noqa: S608
 
 
 @functools.cache

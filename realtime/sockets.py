@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterator, MutableMap
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
+from django.utils import timezone
 
 from realtime import auth, conf, frames, publish, topics, wire
 
@@ -125,7 +126,7 @@ class Socket:
         "_write",
         "address",
         "behind",
-        "checked_at",
+        "check_at",
         "close_code",
         "grants",
         "held",
@@ -186,7 +187,8 @@ class Socket:
         self.pinged_at = 0.0
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self.checked_at = self._loop.time()
+        self.check_at = 0.0
+        self.check_later()
         self._send = send
         self._write = write
         self._sending: asyncio.Task[None] | None = None
@@ -197,6 +199,14 @@ class Socket:
     def now(self) -> float:
         """The loop's clock."""
         return self._loop.time()
+
+    def check_later(self) -> None:
+        """Plan the next look at who this is: when the session or key ends, or after a while."""
+        wait = self._limits.recheck_every
+        if self.identity.ends_at is not None:
+            left = (self.identity.ends_at - timezone.now()).total_seconds()
+            wait = min(wait, max(left, self._limits.tick))
+        self.check_at = self.now() + wait
 
     # -- room --------------------------------------------------------------------------------------------------------
 

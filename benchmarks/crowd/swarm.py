@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -16,7 +17,12 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
+ATTEMPTS = 8
 CORES = sorted(os.sched_getaffinity(0))
+
+
+class Refused(Exception):
+    """The server said goodbye to a handshake; it may go better later."""
 
 
 class Reader(asyncio.Protocol):
@@ -67,7 +73,7 @@ class Reader(asyncio.Protocol):
         elif opcode == 9:  # the server's keepalive: who does not answer is cut off after a minute
             self.send(payload, opcode=10)
         elif payload.startswith(b'{"type":"goodbye"') and not self.ready.done():
-            self.ready.set_exception(RuntimeError(payload.decode()))
+            self.ready.set_exception(Refused(payload.decode()))
         elif payload.startswith((b'{"type":"event"', b'{"type": "event"')):
             self.count += 1
             self.swarm.arrived(self.count)
@@ -111,6 +117,7 @@ class Swarm:
         self.latencies: list[float] = []
         self.total = 0
         self.base = 0
+        self.retries = 0
         self.keep_positions = False
         self.wanted: tuple[int, asyncio.Future[None]] | None = None
 
@@ -134,15 +141,27 @@ class Swarm:
         gate, started = asyncio.Semaphore(at_once), time.perf_counter()
 
         async def one() -> Reader:
-            async with gate:
-                _, reader = await asyncio.get_running_loop().create_connection(
-                    lambda: Reader(self, handshake(self.port, self.extra), self.subscribe), "127.0.0.1", self.port
-                )
-                await asyncio.wait_for(reader.ready, PATIENCE)
-                return reader
+            attempt = 0
+            while True:
+                try:
+                    async with gate:
+                        return await self._reader()
+                except (Refused, OSError):
+                    if attempt == ATTEMPTS:
+                        raise
+                self.retries += 1
+                await asyncio.sleep(random.uniform(0, min(30.0, 0.5 * 2**attempt)))  # as clients do
+                attempt += 1
 
         self.readers += await asyncio.gather(*(one() for _ in range(number)))
         return time.perf_counter() - started
+
+    async def _reader(self) -> Reader:
+        _, reader = await asyncio.get_running_loop().create_connection(
+            lambda: Reader(self, handshake(self.port, self.extra), self.subscribe), "127.0.0.1", self.port
+        )
+        await asyncio.wait_for(reader.ready, PATIENCE)
+        return reader
 
     def close(self) -> None:
         for reader in self.readers:

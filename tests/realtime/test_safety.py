@@ -28,7 +28,7 @@ from backoffice.domain.staff import (
 from backoffice.domain.users import UserUpdated
 from backoffice.models import Staff
 from events import types
-from realtime import auth, client, frames, log, logins, topics
+from realtime import auth, client, conf, frames, log, logins, sockets, topics
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
 
@@ -541,6 +541,16 @@ def test_a_revocation_during_the_handshake_is_not_missed(
     play(scene())
 
 
+async def farewell(connection: Any) -> int:
+    """Stay until the server ends it; the code it gave."""
+    while True:
+        frame = frames.decode_server(await connection.recv())
+        if isinstance(frame, frames.Ping):
+            await connection.send(frames.encode(frames.Pong(n=frame.n)))
+        elif isinstance(frame, frames.Goodbye):
+            return frame.code
+
+
 def test_a_session_that_ended_quietly_is_noticed_by_the_regular_recheck(writer: Writer) -> None:
     staff, session = harness.sign_in("agent")
 
@@ -548,13 +558,45 @@ def test_a_session_that_ended_quietly_is_noticed_by_the_regular_recheck(writer: 
         async with server.raw(session) as connection:
             await harness.receive(connection, frames.Welcome)
             await writer.do(lambda: Staff.objects.filter(pk=staff.pk).update(is_active=False))
-            while True:
-                frame = frames.decode_server(await connection.recv())
-                if isinstance(frame, frames.Ping):
-                    await connection.send(frames.encode(frames.Pong(n=frame.n)))
-                elif isinstance(frame, frames.Goodbye):
-                    break
-            assert frame.code == frames.REVOKED
+            assert await farewell(connection) == frames.REVOKED
 
     with Server(heartbeat_ms=100, tick=0.02, recheck_every=0.1) as server:
         play(scene(server))
+
+
+def test_a_socket_ends_when_its_session_does(writer: Writer) -> None:
+    staff, session = harness.sign_in("agent")
+    kept = Session.objects.filter(pk=session)
+
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as connection:
+            await harness.receive(connection, frames.Welcome)
+            await writer.do(lambda: kept.update(expire_date=timezone.now() + timedelta(seconds=0.5)))
+            await writer.append(f"staff-{staff.pk}", StaffPasswordChanged())  # so that it is read again
+            assert await farewell(connection) == frames.REVOKED
+
+    with Server(tick=0.02, recheck_every=3600.0) as server:
+        play(scene(server))
+
+
+def test_who_this_is_is_looked_at_again_when_the_session_or_key_ends(transactional_db: None) -> None:
+    staff, session = harness.sign_in("agent")
+    soon = timezone.now() + timedelta(seconds=60)
+    Session.objects.filter(pk=session).update(expire_date=soon)
+    _, token = keys.create(name="a program", owner=staff, scopes=["users:read"], expires_at=soon)
+
+    read = read_quickly(session)
+
+    async def unused(_message: Any) -> None:
+        raise AssertionError("nothing is sent")
+
+    async def scene() -> None:
+        by_key = await auth.identify({b"authorization": f"Bearer {token}".encode()}, log.Log())
+        await auth.disconnect()
+        for identity in (read, by_key):
+            assert identity is not None
+            assert identity.ends_at == soon
+            socket = sockets.Socket("a", identity, "127.0.0.1", unused, conf.Limits())
+            assert socket.now() < socket.check_at <= socket.now() + 60
+
+    play(scene())

@@ -65,7 +65,7 @@ class Row(msgspec.Struct, frozen=True):
             f"{len(self.stream)}:{self.stream}{len(self.type)}:{self.type}{self.schema_version}:{self.event_id}"
             f":{self.recorded_at}:{len(self.actor)}:{self.actor}{reason}"
             f":{self.correlation_id or '-'}:{self.causation_id or '-'}"
-            f":{len(self.data)}:{self.data}{self.metadata}".encode()
+            f":{len(self.metadata)}:{self.metadata}{self.data}".encode()
         ).digest()
 
     def link(self, before: bytes | None) -> bytes:

@@ -581,7 +581,7 @@ def test_another_program_can_check_the_files_by_the_documentation_alone(files: t
             + (f"{len(e['reason'])}:{e['reason']}" if e["reason"] is not None else "-"),
             e["correlation_id"] or "-",
             e["causation_id"] or "-",
-            f"{len(e['data'])}:{e['data']}{e['metadata']}",
+            f"{len(e['metadata'])}:{e['metadata']}{e['data']}",
         ]
         digest = sha(":".join(parts).encode())
         link = sha(before[e["stream"]] + digest) if e["stream"] in before else digest

@@ -35,13 +35,13 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    # The last of these is heard: Playwright's list, as far as it matters here, and the two pages that Chromium keeps
-    # ready in each window for suggestions under an address bar. They cost more than the page under test.
+    # The last of these is heard: Playwright's list, as far as it matters here; the two pages Chromium keeps ready in
+    # each window for suggestions under an address bar, which cost more than the page under test; and a spare process.
     (
         "--disable-features=AimEnabled,AvoidUnnecessaryBeforeUnloadCheckSync,DestroyProfileOnBrowserClose,"
         "HttpsFirstBalancedModeAutoEnable,HttpsUpgrades,LensOverlay,MediaRouter,NetworkTimeServiceQuerying,"
-        "OptimizationHints,PaintHolding,PreconnectToSearch,ThirdPartyStoragePartitioning,"
-        "WebUIOmniboxAimPopup,WebUIOmniboxPopup"
+        "OptimizationHints,PaintHolding,PreconnectToSearch,SpareRendererForSitePerProcess,"
+        "ThirdPartyStoragePartitioning,WebUIOmniboxAimPopup,WebUIOmniboxPopup"
     ),
 ]
 

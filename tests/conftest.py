@@ -46,6 +46,14 @@ CHROMIUM_OPTIONS = [
 ]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes seconds goes first, to the one worker that then has a browser and a stack; the others are done with
+    the thousands of quick ones before they take some of it over. Last, it would keep one core waiting for the other."""
+    long = ("browser", "services")
+    items.sort(key=lambda item: next((rank for rank, mark in enumerate(long) if item.get_closest_marker(mark)), 2))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
     """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it."""

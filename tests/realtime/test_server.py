@@ -205,23 +205,32 @@ def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(
     valkey: Any, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """redis-py gives up reading after `socket_timeout` unless told otherwise: 5 s by default, half a second here. A
-    reader that did not say "never" is cut off meanwhile; ours is not even replaced by the library behind our back."""
+    reader that did not say "never" is cut off meanwhile; ours is not even replaced by the library behind our back.
+    Connections are named after their loop: the hub of another server of this process may come by."""
     client_of = redis.asyncio.Redis.from_url
 
+    def named(loop: asyncio.AbstractEventLoop | None) -> str:
+        return f"loop-{id(loop)}"
+
     def impatient(url: str, **options: Any) -> redis.asyncio.Redis:
-        return client_of(url, **({"socket_timeout": 0.5} | options))
+        given = {"socket_timeout": 0.5, "client_name": named(asyncio.get_running_loop())}
+        return client_of(url, **(given | options))
 
     monkeypatch.setattr(redis.asyncio.Redis, "from_url", impatient)
 
     async def scene(server: Server) -> None:
         await server.until(lambda: server.hub.bus.up)
         async with redis.asyncio.Redis.from_url(valkey.url(), retry=Retry(NoBackoff(), 0)) as other:
-            ours = max(int(client["id"]) for client in await other.client_list(_type="pubsub"))  # the latest to come
+            ours = await readers(other, server)
             with pytest.raises(redis.exceptions.TimeoutError):
                 await other.blpop("nothing ever comes here", 0)
-            after = {int(client["id"]) for client in await other.client_list(_type="pubsub")}
+            assert ours
+            assert await readers(other, server) == ours
         assert server.hub.bus.up
-        assert ours in after
+
+    async def readers(other: redis.asyncio.Redis, server: Server) -> set[str]:
+        listening = await other.client_list(_type="pubsub")
+        return {client["id"] for client in listening if client["name"] == named(server.loop)}
 
     with Server(beacon_silence=60.0, presence_renew=3600.0) as server:
         play(scene(server))

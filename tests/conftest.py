@@ -25,7 +25,7 @@ from tests import live, services_plugin
 hypothesis_settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("suite")
 
-# The shell is Chromium without the windows and toolbars that nobody sees here: a third of the processor time.
+# The shell is Chromium without the windows and toolbars that nobody sees here: about half the processor time.
 CHROMIUM_NAMES = ["chromium-headless-shell", "/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"]
 CHROMIUM_OPTIONS = [
     "--no-sandbox",

@@ -2,6 +2,8 @@
 
 Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all
 of them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
+`personal` is the same with each payload encrypted under a key of its own, as answers of the public are; a command
+receives such answers, with its read table, its claim and its remembered answer.
 
 pyeventsourcing stands in the table with its own recorder; message-db does where its `write_message` is installed by the
 SQL that `--message-db` names (its functions in one file, from its authors).
@@ -82,30 +84,36 @@ def raw_many() -> Callable[[], int]:
     return work
 
 
-def event() -> Any:
+def plain() -> Any:
+    from backoffice.domain.settings import SettingChanged
+
+    return SettingChanged(value=PAYLOAD)
+
+
+def personal() -> Any:
     from backoffice.domain.submissions import SubmissionReceived
     from events.types import EPOCH_START
 
     return SubmissionReceived(form_id=FORM, answers=PAYLOAD, created_at=EPOCH_START)
 
 
-def append_one() -> Callable[[], int]:
+def append_one(category: str, event: Callable[[], Any]) -> Callable[[], int]:
     from events import store
     from events.types import new_id
 
     def work() -> int:
-        store.append(f"submission-{new_id()}", [event()], store.NO_STREAM)
+        store.append(f"{category}-{new_id()}", [event()], store.NO_STREAM)
         return 1
 
     return work
 
 
-def append_many() -> Callable[[], int]:
+def append_many(category: str, event: Callable[[], Any]) -> Callable[[], int]:
     from events import store
     from events.types import new_id
 
     def work() -> int:
-        store.append_many([store.Append(stream=f"submission-{new_id()}", events=[event()]) for _ in range(BATCH)])
+        store.append_many([store.Append(stream=f"{category}-{new_id()}", events=[event()]) for _ in range(BATCH)])
         return BATCH
 
     return work
@@ -116,7 +124,7 @@ def append_stream() -> Callable[[], int]:
     from events.types import new_id
 
     def work() -> int:
-        store.append(f"submission-{new_id()}", [event() for _ in range(BATCH)], store.NO_STREAM)
+        store.append(f"setting-{new_id()}", [plain() for _ in range(BATCH)], store.NO_STREAM)
         return BATCH
 
     return work
@@ -183,12 +191,14 @@ def command() -> Callable[[], int]:
 
 CASES: dict[str, Callable[[], Callable[[], int]]] = {
     "raw": raw_one,
-    "append": append_one,
+    "append": partial(append_one, "setting", plain),
+    "append, personal": partial(append_one, "submission", personal),
     "command": command,
     "pyeventsourcing": partial(pyeventsourcing, 1),
     "message-db": message_db,
     "raw x100": raw_many,
-    "append x100, a stream each": append_many,
+    "append x100, a stream each": partial(append_many, "setting", plain),
+    "append x100, personal": partial(append_many, "submission", personal),
     "append x100, one stream": append_stream,
     "pyeventsourcing x100": partial(pyeventsourcing, BATCH),
 }
@@ -202,7 +212,9 @@ def writer(barrier: Any, slices: list[str], seconds: float, results: Any) -> Non
     import django
 
     django.setup()
-    work = {name: CASES[name]() for name in dict.fromkeys(slices)}
+    with raw_connection() as one_at_a_time:  # some make tables of their own
+        one_at_a_time.execute("select pg_advisory_lock(1)")
+        work = {name: CASES[name]() for name in dict.fromkeys(slices)}
     for name in slices:
         work[name]()  # prepared and warm
     for number, name in enumerate(slices):
@@ -224,7 +236,7 @@ def measure(writers: int, cases: list[str], seconds: float, rounds: int) -> dict
         process.start()
     rates = [0.0] * len(slices)
     for _ in range(writers * len(slices)):
-        number, rate = results.get(timeout=600)
+        number, rate = results.get(timeout=60 + 10 * seconds)
         rates[number] += rate
     for process in processes:
         process.join()

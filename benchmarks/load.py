@@ -6,7 +6,8 @@ clients' core is the bottleneck, the rates of the quick contenders come close to
 charged does not.
 
 1  fan-out      400-byte events to 200, 1,000 and 2,000 sockets, 4 in flight: our hub (topics, `previous` and credit
-                on), bare `websockets.broadcast`, and the stock Channels consumer on both Redis layers
+                on), bare `websockets.broadcast`, and the stock Channels consumer on both Redis layers; with `--only
+                bare hub hub-uvicorn hub-granian hub-daphne` our hub under other servers
 2  latency      commit -> frame in the client: 1,000 sockets x 20 events/s through store, relay and Valkey
 3  handshakes   signed in by session cookie, per second
 4  storm        all clients lose their connection, miss 100 events and resume
@@ -55,7 +56,8 @@ async def measure(
         figures = [{"figure": name, "value": value} for name, value in results["path"].items()]
         harness.table("The whole path: store, relay, Valkey, sockets", figures)
     results["goals"] = fan_out_goals(rows) + path_goals(results["path"])
-    harness.table(f"Goals (whole path: {path} sockets)", results["goals"])
+    if results["goals"]:
+        harness.table(f"Goals (whole path: {path} sockets)", results["goals"])
     return results
 
 
@@ -118,7 +120,7 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(SIZES), help="sockets of the fan-out")
     parser.add_argument("--path", type=int, default=1000, help="sockets of the other parts; 0 leaves them out")
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--only", nargs="*", choices=[*KINDS, *swarm.SERVERS], default=list(KINDS))
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--control", type=int, help=argparse.SUPPRESS)

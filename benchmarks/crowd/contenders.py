@@ -2,6 +2,9 @@
 
 bare             `websockets.broadcast` to everybody who is connected: no topics, no positions, no credit
 hub              our sockets and hub, fed with batches as the relay sends them; topics, `previous` and credit on
+hub-uvicorn      the same under plain uvicorn, granian and Daphne, each started by its own command
+hub-granian
+hub-daphne
 app              the application as it is deployed
 channels-core    the stock consumer of the Channels tutorial on `RedisChannelLayer`
 channels-pubsub  the same on `RedisPubSubChannelLayer`
@@ -30,11 +33,15 @@ async def serve(kind: str, port: int, control: int) -> None:
                 if asyncio.iscoroutine(result):
                     await result
             else:
-                usage = {"cpu": time.process_time(), "rss": resident()}
-                writer.write(json.dumps(usage).encode() + b"\n")
+                writer.write(usage())
 
     await asyncio.start_server(obey, "127.0.0.1", control)
     await server
+
+
+def usage() -> bytes:
+    """What this process was charged so far: a line of JSON."""
+    return json.dumps({"cpu": time.process_time(), "rss": resident()}).encode() + b"\n"
 
 
 def resident() -> int:
@@ -104,20 +111,36 @@ async def channels(kind: str, port: int) -> tuple[Any, Any]:
 
 
 async def hub(_kind: str, port: int) -> tuple[Any, Any]:
-    """Our hub, fed with batches as the relay sends them; who connects is known by a token, so nothing is queried."""
+    """Our hub under our own server."""
+    prepare()
+    from realtime import routing
+
+    return await own_hub(), uvicorn_server(routing.websocket_application, port)
+
+
+def prepare() -> None:
+    """Django as the hub needs it; who connects is known by a token, so nothing is queried."""
     import django
 
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
     django.setup()
     from django.test import override_settings
 
     override_settings(REALTIME=roomy()).enable()
-    from events import types
-    from realtime import auth, log, routing
-    from realtime import hub as hubs
-    from realtime import publish as bus
+    from realtime import auth
 
     who = auth.Identity(principal=Everything(), person="1", name="load", again=lambda: who)
     auth.TOKEN_AUTHENTICATORS.append(lambda _token: who)
+
+
+async def own_hub() -> Any:
+    """The hub of this loop, fed with batches as the relay sends them; what publishes one event is returned."""
+    from django.utils import timezone
+
+    from events import types
+    from realtime import hub as hubs
+    from realtime import log
+    from realtime import publish as bus
 
     class Still(log.Log):
         async def head(self) -> log.Head:
@@ -136,7 +159,7 @@ async def hub(_kind: str, port: int) -> tuple[Any, Any]:
             schema_version=1,
             data={"first_name": FILLER},
             event_id=types.new_id(),
-            recorded_at=django.utils.timezone.now(),
+            recorded_at=timezone.now(),
             actor="load",
             reason=None,
             correlation_id=None,
@@ -146,7 +169,7 @@ async def hub(_kind: str, port: int) -> tuple[Any, Any]:
         raw = bus.encode(bus.Batch(epoch="load", previous=own.position, last=own.position + 1, events=[event]))
         own.receive(bus.decode(raw))
 
-    return publish, uvicorn_server(routing.websocket_application, port)
+    return publish
 
 
 class Everything:

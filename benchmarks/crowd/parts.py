@@ -17,7 +17,7 @@ IN_FLIGHT = 4
 
 
 async def fan_out(kind: str, sockets: int, seconds: float) -> dict[str, Any]:
-    ours = kind == "hub"
+    ours = kind.startswith("hub")
     async with contender(kind) as (port, line):
         before = await usage(line)
         swarm = Swarm(port, PROTOCOL + "Authorization: Bearer load\r\n" if ours else "", SUBSCRIBE if ours else None)

@@ -21,6 +21,21 @@ ATTEMPTS = 8
 CORES = sorted(os.sched_getaffinity(0))
 
 
+APPLICATION = "benchmarks.crowd.anywhere:application"
+# Other servers, started as they would be.
+SERVERS = {
+    "hub-uvicorn": [
+        "uvicorn", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--port", "{port}",
+        "--log-level", "warning", APPLICATION,
+    ],
+    "hub-granian": [
+        "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", "--log-level", "warning",
+        "--loop", "uvloop", APPLICATION,
+    ],
+    "hub-daphne": ["daphne", "--verbosity", "0", "--bind", "127.0.0.1", "--port", "{port}", APPLICATION],
+}  # fmt: skip
+
+
 class Refused(Exception):
     """The server said goodbye to a handshake; it may go better later."""
 
@@ -185,9 +200,11 @@ PROTOCOL = "Sec-WebSocket-Protocol: formease.admin.v1\r\n"
 async def contender(kind: str) -> AsyncIterator[tuple[int, Any]]:
     """A server process on the first core, and its control line."""
     port, control = free_port(), free_port()
+    ours = ["benchmarks.load", "--serve", kind, "--port", "{port}", "--control", str(control)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.load", "--serve", kind, "--port", str(port), "--control", str(control)],
+        [sys.executable, "-m", *(part.format(port=port) for part in SERVERS.get(kind, ours))],
         cwd=PROJECT,
+        env=os.environ | {"CONTROL_PORT": str(control)},
     )
     os.sched_setaffinity(process.pid, {CORES[0]})
     try:
@@ -196,6 +213,9 @@ async def contender(kind: str) -> AsyncIterator[tuple[int, Any]]:
             await connected(port, process)
         yield port, line
     finally:
+        process.terminate()  # granian has a child to take along
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(process.wait, 2)
         process.kill()
         process.wait()
 

@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from backoffice import embedded
 from backoffice.admin import sockets
-from events import subscriptions
+from events import head, subscriptions
 from realtime import cluster, publish, relay
 from tests.backoffice import callers
 
@@ -52,9 +52,9 @@ REPORT = cluster.Report(
 
 
 def say(*reports: cluster.Report) -> None:
-    """As those processes would have said it just now."""
+    """As those processes would have said it just now, at the head of a log that other tests have written to."""
     for report in reports:
-        now = msgspec.structs.replace(report, at=report.at or time.time())
+        now = msgspec.structs.replace(report, at=report.at or time.time(), position=head.safe())
         publish.client().set(cluster.report_key(report.process), msgspec.msgpack.encode(now), ex=10)
         publish.client().zadd(cluster.index_key(), {report.process: now.at})
 

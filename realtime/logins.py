@@ -1,4 +1,4 @@
-"""The person behind a session cookie, read on the event loop: two statements on the hub's pool, no ORM, no thread.
+"""The person behind a session cookie, read on the event loop: one or two statements on the hub's pool, no ORM.
 
 What is verified is what `django.contrib.auth.get_user` verifies, by Django's own code: the session's signature and its
 end, the backend, whether the login may come in, and the hash of its password under this key or one being rotated out.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.contrib import auth
@@ -22,6 +22,9 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from realtime import log
+
+# Sessions whose owner is remembered.
+REMEMBERED: Final = 10_000
 
 
 def usable() -> bool:
@@ -60,14 +63,41 @@ async def of_session(key: str, reader: log.Log) -> tuple[Any, datetime] | None:
 
 
 async def _read(store: db.SessionStore, connected: log.Connection) -> tuple[str, str, tuple[Any, ...], datetime] | None:
-    """The backend and the hash that a session claims, the row of the login it names, and when the session ends."""
-    kept = await (await connected.execute(_session_sql(), (store.session_key, timezone.now()))).fetchone()
+    """The backend and the hash that a session claims, the row of the login it names, and when the session ends.
+
+    Whose session it was last time is asked for along with it: when all come back at once, half the statements.
+    """
+    expected = _owners.get(store.session_key)
+    kept = await (await connected.execute(_session_sql(), (expected, store.session_key, timezone.now()))).fetchone()
     claimed = _claim(store.decode(kept[0])) if kept else None
     if kept is None or claimed is None:
         return None
-    pk, path, session_hash = claimed
-    row = await (await connected.execute(_login_sql(), (pk,))).fetchone()
-    return (path, session_hash, row, kept[1]) if row else None
+    (_, ends_at, found, *row), (pk, path, session_hash) = kept, claimed
+    if found != pk:
+        asked = await (await connected.execute(_login_sql(), (pk,))).fetchone()
+        if asked is None:
+            return None
+        row = [*asked]
+        _owners.put(store.session_key, pk)
+    return path, session_hash, tuple(row), ends_at
+
+
+class _Owners:
+    """Session key -> the key of the login that it claimed. A hint: what the session says now is what counts."""
+
+    def __init__(self) -> None:
+        self._known: dict[str | None, Any] = {}
+
+    def get(self, key: str | None) -> Any:
+        return self._known.get(key)
+
+    def put(self, key: str | None, owner: Any) -> None:
+        if len(self._known) >= REMEMBERED:
+            del self._known[next(iter(self._known))]
+        self._known[key] = owner
+
+
+_owners = _Owners()
 
 
 def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:
@@ -88,14 +118,24 @@ def hash_is_current(login: Any, session_hash: str) -> bool:
 
 @functools.cache
 def _session_sql() -> bytes:
-    table = connection.ops.quote_name(db.SessionStore.get_model_class()._meta.db_table)
-    return f"select session_data, expire_date from {table} where session_key = %s and expire_date > %s".encode()  # noqa: S608
+    """The session, its end, the key and the columns of an expected login."""
+    sessions = connection.ops.quote_name(db.SessionStore.get_model_class()._meta.db_table)
+    table, key, columns = _login()
+    return (
+        f"select s.session_data, s.expire_date, l.{key}, {columns} "  # noqa: S608
+        f"from {sessions} s left join {table} l on l.{key} = %s where s.session_key = %s and s.expire_date > %s"
+    ).encode()
 
 
 @functools.cache
 def _login_sql() -> bytes:
-    """Every column of the login's table: what Django's query would ask for."""
+    table, key, columns = _login()
+    return f"select {columns} from {table} l where l.{key} = %s".encode()  # noqa: S608
+
+
+def _login() -> tuple[str, str, str]:
+    """The login's table, its key, and every column: what Django's query would ask for."""
     meta: Any = auth.get_user_model()._meta
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.column) for field in meta.concrete_fields)
-    return f"select {columns} from {quote(meta.db_table)} where {quote(meta.pk.column)} = %s".encode()  # noqa: S608
+    columns = ", ".join(f"l.{quote(field.column)}" for field in meta.concrete_fields)
+    return quote(meta.db_table), quote(meta.pk.column), columns

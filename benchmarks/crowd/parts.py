@@ -8,6 +8,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.crowd.contenders import FILLER
@@ -54,17 +56,34 @@ async def run_messages(swarm: Swarm, line: Any, sockets: int, number: int) -> No
     await swarm.until((done_before + number) * sockets)
 
 
+async def reference(sockets: int) -> dict[str, Any]:
+    """What a bare broadcast does at the same pace, without store, relay, Valkey, sessions and rights."""
+    async with contender("bare") as (port, line):
+        swarm = Swarm(port, "", None)
+        await warm_up(swarm)
+        rate = round(sockets / await swarm.connect(sockets))
+
+        async def publish() -> float:
+            line[1].write(b"p")
+            return time.perf_counter()
+
+        found = await latency(swarm, sockets, publish)
+        swarm.close()
+    return {"bare: handshakes/s": rate, **{f"bare: {name}": value for name, value in found.items()}}
+
+
 async def whole_path(session: str, sockets: int, origin: str) -> dict[str, Any]:
-    """Parts 2 to 5 on the application as deployed, with the real store, relay and Valkey."""
-    figures: dict[str, Any] = {"sockets": sockets}
+    """Parts 2 to 5 on the application as deployed, with the real store, relay and Valkey; a bare broadcast first."""
+    figures: dict[str, Any] = {"sockets": sockets, **await reference(sockets)}
     extra = PROTOCOL + f"Origin: {origin}\r\nCookie: sessionid={session}\r\n"
     relay = subprocess.Popen([sys.executable, "manage.py", "run_subscriptions"], cwd=PROJECT)
     try:
         async with contender("app") as (port, _line):
             swarm = Swarm(port, extra, SUBSCRIBE)
+            await warm_up(swarm)
             figures["handshakes/s"] = round(sockets / await swarm.connect(sockets))
             await asyncio.sleep(2.0)  # the relay's first lease
-            figures |= await latency(swarm, sockets)
+            figures |= await latency(swarm, sockets, partial(append, 1))
             figures |= await storm(swarm, sockets)
             figures |= await revocation(swarm)
             swarm.close()
@@ -74,12 +93,19 @@ async def whole_path(session: str, sockets: int, origin: str) -> dict[str, Any]:
     return figures
 
 
-async def latency(swarm: Swarm, sockets: int) -> dict[str, Any]:
+async def warm_up(swarm: Swarm) -> None:
+    """The first connections wait for imports and pools, once in the life of a process."""
+    await swarm.connect(50)
+    swarm.close()
+
+
+async def latency(swarm: Swarm, sockets: int, publish: Callable[[], Awaitable[float]]) -> dict[str, Any]:
+    """20 events a second; `publish` returns when one was committed."""
     swarm.latencies.clear()
     swarm.base, swarm.sent = max(reader.count for reader in swarm.readers), []
     start = swarm.total
     for number in range(100):
-        at = await append(1)
+        at = await publish()
         swarm.sent.append(at)
         await swarm.until(start + (number - 5) * sockets)
         await asyncio.sleep(max(0.0, at + 0.05 - time.perf_counter()))

@@ -155,6 +155,7 @@ def test_the_quick_look_at_a_session_finds_what_django_finds(
     staff, key = harness.sign_in()
     stored = SessionStore(key)
     assert stored[SESSION_KEY]  # read now, under the key in force
+    assert read_quickly(key) is not None  # whose it was is remembered from here on
     MATTERS[matter](stored, staff)
     assert logins.usable()
     quick = read_quickly(key)
@@ -164,6 +165,16 @@ def test_the_quick_look_at_a_session_finds_what_django_finds(
     if quick is not None:
         assert quick.principal == staff
         assert quick.session == auth.session_digest(key)
+
+
+def test_a_session_that_changed_hands_is_its_new_owners(transactional_db: None) -> None:
+    _, key = harness.sign_in("agent")
+    other, theirs = harness.sign_in("manager")
+    assert read_quickly(key) is not None
+    put(SessionStore(key), **{name: SessionStore(theirs)[name] for name in (SESSION_KEY, HASH_SESSION_KEY)})
+    quick = read_quickly(key)
+    assert quick is not None
+    assert quick.principal == other
 
 
 def test_a_session_of_no_number_is_nobody(transactional_db: None) -> None:

@@ -49,14 +49,24 @@ CHROMIUM_OPTIONS = [
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds goes first, to the one worker that then has a browser and a stack; the others are done with
-    the thousands of quick ones before they take some of it over. Last, it would keep one core waiting for the other."""
-    long = ("browser", "services")
-    items.sort(key=lambda item: next((rank for rank, mark in enumerate(long) if item.get_closest_marker(mark)), 2))
+    """What takes seconds goes first: last, it would keep one core waiting for the other.
+
+    Each worker is given an equal piece of the list, and takes from the end of another's when it is done. So one begins
+    with what needs a browser, another with what starts services; all go on with the thousands of quick ones.
+    """
+    kinds: dict[str, list[pytest.Item]] = {"browser": [], "services": [], "": []}
+    for item in items:
+        kinds[next((kind for kind in kinds if kind and item.get_closest_marker(kind)), "")].append(item)
+    browser, services, quick = kinds.values()
+    share = len(items) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    cut = max(0, share - len(browser))
+    items[:] = browser + quick[:cut] + services + quick[cut:]
 
 
-def pytest_configure() -> None:
+def pytest_collection_finish() -> None:
     """Modules and collected tests stay to the end: looking for garbage among them was an eighth of a worker's time."""
+    gc.collect()
+    gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 

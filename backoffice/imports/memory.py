@@ -25,10 +25,15 @@ def uncollected() -> Iterator[None]:
 def set_aside() -> Iterator[Callable[[], object]]:
     """While rows are written: what is there by now is looked at no more. What comes and goes with each chunk is when
     the function is called that this gives, so that memory does not grow with the file.
+
+    Where somebody froze what is there already, such as a server after its start, it is left like that.
     """
-    gc.freeze()
+    ours = not gc.get_freeze_count()
+    if ours:
+        gc.freeze()
     try:
         with uncollected():
             yield gc.collect
     finally:
-        gc.unfreeze()
+        if ours:
+            gc.unfreeze()

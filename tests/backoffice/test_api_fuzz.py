@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from events import types
 from tests import make
 from tests.backoffice import callers
+from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db
 
@@ -48,7 +49,10 @@ def place() -> dict[str, Any]:
 
 
 @settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=1_000 if LONG else 80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     kind=st.sampled_from(KINDS), sent=data, fill=st.booleans(), base=st.none() | st.integers(0, 3), fresh=st.booleans()

@@ -16,6 +16,7 @@ from backoffice.domain.users import UserRestored, UserUpdated
 from events import context, errors, head, patience, search, store
 from events.search import Wanted
 from events.types import RecordedEvent, new_id
+from tests.events.interleaving import LONG
 
 FILL = """
 insert into events_event (stream, version, type, data, event_id, recorded_at, actor, correlation_id, metadata, hash)
@@ -82,7 +83,7 @@ def test_every_question_is_answered_as_a_look_at_every_event_would(
     monkeypatch.setattr(search, "WINDOW", 16)
     monkeypatch.setattr(search, "REACH", 100)
     monkeypatch.setattr(search, "NEAR", 4)
-    for seed in range(60):
+    for seed in range(500 if LONG else 30):
         rng = random.Random(seed)
         wanted, answers = asked_of(rng, events)
         expected = [event.position for event in reversed(events) if answers(event)]

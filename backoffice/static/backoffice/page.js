@@ -28,7 +28,12 @@ const rooms = [
 ];
 for (const [selector, load] of rooms) {
   const element = document.querySelector(selector);
-  if (element) load().then((room) => room.open(element));
+  if (element) load().then((room) => room.open(element), isMissing);
+}
+
+/** The network went while the page was loading: it works as without that script. */
+function isMissing(error) {
+  console.warn(error.message);
 }
 
 /** A choice in a filter's menu shows the list at once; empty filters stay out of the address. */

@@ -61,7 +61,9 @@ export function open() {
   });
   window.addEventListener("online", () => network.ask());
   window.addEventListener("offline", () => network.lost());
-  window.addEventListener("line", ({ detail }) => detail === "reconnecting" && network.ask());
+  window.addEventListener("line", ({ detail }) => {
+    if (detail === "reconnecting" || (detail === "live" && network.state === "away")) network.ask();
+  });
   document.addEventListener("visibilitychange", () => document.hidden || flusher.poke());
   refreshKept(queue);
   guardLogout(own);

@@ -33,8 +33,8 @@ SIZES: Final = (200, 1000, 2000)
 
 OF_BARE: Final = "commit to frame p50, of bare"
 
-# Figure of the whole path -> its goal, and whether less is better. The 10 ms are of a machine on which a bare broadcast
-# to 1,000 sockets took 7: a slower one is measured by that.
+# Figure of the whole path -> its goal, and whether less is better. The 10 ms, and the 20 µs of CPU, are of a machine on
+# which a bare broadcast to 1,000 sockets took 7, and 13: a slower one is measured by that.
 GOALS: Final = {
     "commit to frame p50 ms": (10.0, True),
     OF_BARE: (1.43, True),
@@ -81,6 +81,7 @@ def fan_out_goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if row := ours.get(1000):
         if "of bare" in row:
             found.append(goal("1,000 sockets: rate of bare", row["of bare"], 0.75, less=False))
+            found.append(goal("1,000 sockets: CPU of bare", row["CPU of bare"], 1.54, less=True))
         found.append(goal("1,000 sockets: CPU µs a delivery", row["CPU µs"], 20.0, less=True))
         found.append(goal("1,000 sockets: KiB a socket", row["KiB/socket"], 48.0, less=True))
     if 1000 in ours and 2000 in ours:

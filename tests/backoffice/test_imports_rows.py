@@ -8,6 +8,7 @@ import gc
 import io
 import os
 import re
+import uuid
 import weakref
 from collections import Counter
 from datetime import datetime
@@ -20,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backoffice.imports import dialect, headers, infer, memory, missing, rows
+from events import types
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data")) / "surveys"
@@ -275,3 +277,9 @@ def test_what_chunks_leave_behind_goes_while_the_rest_of_the_file_waits() -> Non
         assert left() is not None, "nothing looks for it by itself"
         tidy()
         assert left() is None
+
+
+@pytest.mark.parametrize("name", ["", "receive", "a\x1fb", "Zoë’s form 🎈", "x" * 5_000])
+def test_ids_by_name_are_those_of_the_standard_library(name: str) -> None:
+    for namespace in (uuid.NAMESPACE_DNS, uuid.uuid4()):
+        assert types.named_id(namespace, name) == uuid.uuid5(namespace, name)

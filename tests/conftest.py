@@ -15,6 +15,7 @@ from django.db import connection, connections
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
+from django.utils import translation
 from django.utils.crypto import get_random_string
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -72,7 +73,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
-    """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it."""
+    """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it; one that
+    asked for a page in French leaves its language."""
+    translation.deactivate()
     for line in connections.all(initialized_only=True):
         if line.connection is not None and line.connection.info.transaction_status == TransactionStatus.ACTIVE:
             line.connection.close()

@@ -73,8 +73,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
-    """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it; one that
-    asked for a page in French leaves its language."""
+    """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it; one
+    that asked for a page in French leaves its language."""
     translation.deactivate()
     for line in connections.all(initialized_only=True):
         if line.connection is not None and line.connection.info.transaction_status == TransactionStatus.ACTIVE:

@@ -63,8 +63,9 @@ class Bus:
             try:
                 await asyncio.wait([self._listening])
             finally:
-                self._listening.cancel()
-                await asyncio.wait([self._listening])  # let it close its connection
+                while not self._listening.done():  # let it close its connection
+                    self._listening.cancel()
+                    await asyncio.wait([self._listening], timeout=1.0)
             heard, self.up = self.up, False
             if not self._listening.cancelled():
                 logger.warning("Valkey is away, polling the store: %s", self._listening.exception())
@@ -99,8 +100,9 @@ class Bus:
 
     async def _keep_sending(self) -> None:
         client = aioredis.Redis.from_url(settings.REDIS_URL, socket_timeout=2.0, socket_connect_timeout=2.0)
+        me = asyncio.current_task()
         async with client:
-            while True:
+            while me is not None and not me.cancelling():  # an error of the driver's may hide that we are to end
                 message = await self._outbox.get()
                 with contextlib.suppress(RedisError, OSError):
                     await client.publish(publish.channel(), publish.encode(message))

@@ -340,6 +340,7 @@ class Postgres(Service):
         settings |= {"log_timezone": "UTC", "timezone": "UTC", "log_checkpoints": "off", "max_wal_size": "1GB"}
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            settings |= {"autovacuum": "off", "checkpoint_timeout": "1h"}  # it does not live long enough for either
         settings |= self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         patient_until = time.monotonic() + START_SECONDS

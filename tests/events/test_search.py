@@ -83,7 +83,7 @@ def test_every_question_is_answered_as_a_look_at_every_event_would(
     monkeypatch.setattr(search, "WINDOW", 16)
     monkeypatch.setattr(search, "REACH", 100)
     monkeypatch.setattr(search, "NEAR", 4)
-    for seed in range(500 if LONG else 30):
+    for seed in range(500 if LONG else 20):
         rng = random.Random(seed)
         wanted, answers = asked_of(rng, events)
         expected = [event.position for event in reversed(events) if answers(event)]

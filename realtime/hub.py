@@ -484,7 +484,7 @@ class Hub:
             self.dismiss(socket, frames.SLOW, "slow reader")
         elif now - socket.pinged_at >= self.limits.heartbeat_ms / 1000:
             self._ping(socket, now)
-        if now >= socket.check_at:
+        if socket.open and socket.rechecking is None and now >= socket.check_at:
             socket.check_later()
             self.guard.recheck(socket, hold=False)
 

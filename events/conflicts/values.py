@@ -27,7 +27,7 @@ def is_number(value: Any) -> bool:
 
 def is_id(value: Any) -> bool:
     """Whether a value may identify an item: a string or a whole number."""
-    return type(value) is str or (isinstance(value, int) and not isinstance(value, bool))
+    return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def same(a: Any, b: Any) -> bool:
@@ -94,14 +94,14 @@ def instant(value: Any) -> Any:
 
 def key(value: Any) -> str:
     """One name for an id or an element of a set, the same for 1 and 1.0. Text stands for itself."""
-    if type(value) is str:
+    if isinstance(value, str):
         return value
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def element(value: Any) -> str:
     """As `key`, but text and number of the same spelling differ."""
-    if type(value) is str:
+    if isinstance(value, str):
         return encode_basestring(value)
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 

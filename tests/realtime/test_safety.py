@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -589,6 +590,33 @@ def test_a_socket_ends_when_its_session_does(writer: Writer) -> None:
             assert await farewell(connection) == frames.REVOKED
 
     with Server(tick=0.02, recheck_every=3600.0) as server:
+        play(scene(server))
+
+
+def test_a_session_that_ended_is_noticed_also_by_a_slow_database(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look takes longer than the pause between two: they must not make each other begin anew."""
+    _, session = harness.sign_in("agent")
+    asked = auth.identify_again
+
+    async def slowly(identity: auth.Identity) -> auth.Identity | None:
+        await asyncio.sleep(0.2)
+        return await asked(identity)
+
+    monkeypatch.setattr(auth, "identify_again", slowly)
+
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as connection:
+            await harness.receive(connection, frames.Welcome)
+            await writer.do(lambda: Session.objects.filter(pk=session).update(expire_date=timezone.now()))
+            (socket,) = await server.on_loop(lambda: list(server.hub.sockets.values()))
+            ended = dataclasses.replace(socket.identity, ends_at=timezone.now())
+            await server.on_loop(setattr, socket, "identity", ended)
+            await server.on_loop(socket.check_later)
+            assert await farewell(connection) == frames.REVOKED
+
+    with Server(tick=0.02, recheck_every=3600.0, slow_after=3600.0) as server:
         play(scene(server))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from django.db import connection
 from django.test import override_settings
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from backoffice import embedded
-from realtime import frames, log
+from realtime import bus, frames, log, publish
 from tests.realtime import harness
 from tests.realtime.harness import Relay, Server, Writer, play
 
@@ -234,3 +236,34 @@ def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(
 
     with Server(beacon_silence=60.0, presence_renew=3600.0) as server:
         play(scene(server))
+
+
+@pytest.mark.parametrize("place", [redis.asyncio.Redis, redis.asyncio.client.PubSub])
+def test_the_bus_ends_although_its_driver_hides_the_wish(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in the moment of the end: what is raised then is the error, or a second attempt is made."""
+    entered = asyncio.Event()
+
+    async def publishing(*_: Any) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise RedisError("away") from None
+
+    async def subscribing(*_: Any) -> None:
+        with contextlib.suppress(RedisError):
+            await publishing()
+        await asyncio.Event().wait()
+
+    async def scene() -> None:
+        own = bus.Bus(lambda _message: None, lambda: None, lambda: None)
+        running = asyncio.create_task(own.run())
+        own.send(publish.Beacon(epoch="e", head=1))
+        await entered.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    is_sender = place is redis.asyncio.Redis
+    monkeypatch.setattr(place, "publish" if is_sender else "subscribe", publishing if is_sender else subscribing)
+    play(scene())

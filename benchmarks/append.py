@@ -113,7 +113,12 @@ def append_many(category: str, event: Callable[[], Any]) -> Callable[[], int]:
     from events.types import new_id
 
     def work() -> int:
-        store.append_many([store.Append(stream=f"{category}-{new_id()}", events=[event()]) for _ in range(BATCH)])
+        store.append_many(
+            [
+                store.Append(stream=f"{category}-{new_id()}", events=[event()], expected=store.NO_STREAM)
+                for _ in range(BATCH)
+            ]
+        )
         return BATCH
 
     return work

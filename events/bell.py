@@ -2,18 +2,25 @@
 
 A hint, never the truth. Valkey away costs a reader its poll interval, and a writer nothing but one attempt a second.
 
-A ring speaks for `QUIET` seconds: what its process commits within that time is not rung for again, and whoever has
-heard it looks at once and, `ECHO` seconds later, once more. A busy writer is spared most of its rings, and nobody
+A ring speaks for `QUIET` seconds: what its machine commits within that time is not rung for again, and whoever has
+heard it looks at once and, `ECHO` seconds later, once more. Busy writers are spared most of their rings, and nobody
 misses one: a commit passed over came less than QUIET after the ring was on its way, so the second look comes after it.
+When that was, the processes of a machine tell each other in eight bytes of a file that all of them have in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import mmap
 import os
 import socket
+import struct
+import tempfile
 import threading
 import time
+from pathlib import Path
+from typing import Final
 
 import redis
 from django.conf import settings
@@ -25,9 +32,11 @@ ECHO = 0.0015
 PAUSE_AFTER_FAILURE = 1.0
 READ_EVERY = 64  # answers are four bytes or so: that many fit any buffer many times over
 
+_MOMENT: Final = struct.Struct("d")  # seconds of the monotonic clock, which all processes of a machine share
+
 _local = threading.local()
 _silent_until = 0.0
-_rung_at = 0.0
+_shared: mmap.mmap | None = None
 
 
 def channel() -> str:
@@ -37,20 +46,44 @@ def channel() -> str:
 
 def ring(position: int) -> None:
     """Say that the log has grown to `position`. Never raises, and never waits for an answer."""
-    global _silent_until, _rung_at  # noqa: PLW0603 - one pause for the whole process
+    global _silent_until  # noqa: PLW0603 - one pause for the whole process
     now = time.monotonic()
-    if now < _silent_until or now - _rung_at < QUIET:
+    rung = _share() if _shared is None else _shared
+    if now < _silent_until or 0 <= now - _MOMENT.unpack_from(rung)[0] < QUIET:
         return
-    _rung_at = now  # before it is sent: what counts is that nobody can have heard it earlier
+    _MOMENT.pack_into(rung, 0, now)  # before it is sent: what counts is that nobody can have heard it earlier
     try:
         _line().send(b"%b$%d\r\n%d\r\n" % (_local.head, len(str(position)), position))
         _local.sent += 1
         if _local.sent % READ_EVERY == 0:
             _read_answers(_local.socket)
     except (redis.RedisError, OSError) as error:
+        _MOMENT.pack_into(rung, 0, 0.0)
         _hang_up()
         _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
         log.warning("bell: Valkey does not answer (%s); readers fall back to polling", error)
+
+
+def _share() -> mmap.mmap:
+    """Where the moment of the last ring is kept. Memory of this process alone where there can be no such file: then it
+    rings more often than it needs to.
+    """
+    global _shared  # noqa: PLW0603 - one place for the whole process
+    bell = hashlib.sha256(f"{settings.REDIS_URL} {channel()}".encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"formease-bell-{os.geteuid()}-{bell}"
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(file).st_uid != os.geteuid():
+                raise PermissionError(f"{path} is somebody else's")
+            os.ftruncate(file, _MOMENT.size)
+            _shared = mmap.mmap(file, _MOMENT.size)
+        finally:
+            os.close(file)
+    except OSError as error:
+        log.warning("bell: %s; this process does not know when others rang", error)
+        _shared = mmap.mmap(-1, _MOMENT.size)
+    return _shared
 
 
 def _line() -> socket.socket:

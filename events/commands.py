@@ -83,7 +83,8 @@ select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot
   from events_begin(%s, %s, %s::int)
 """
 
-REMEMBER = """
+REMEMBER = "insert into events_command (id, fingerprint, result) values (%s, %s, %s::jsonb)"
+REMEMBER_MANY = """
 insert into events_command (id, fingerprint, result)
 select (answer->>'id')::uuid, decode(answer->>'fingerprint', 'hex'), answer from jsonb_array_elements(%s::jsonb) answer
 """
@@ -316,8 +317,11 @@ def fingerprint(command: Command) -> bytes:
 
 def _remember(answers: Sequence[_Answer]) -> None:
     """Step 9: the answers under their ids, written once; the primary key is the last gate against a twin."""
-    if answers:
-        store.execute(REMEMBER, (msgspec.json.encode(answers).decode(),))
+    if len(answers) == 1:
+        (answer,) = answers
+        store.execute(REMEMBER, (answer.id, bytes.fromhex(answer.fingerprint), msgspec.json.encode(answer).decode()))
+    elif answers:
+        store.execute(REMEMBER_MANY, (msgspec.json.encode(answers).decode(),))
 
 
 POSITIONS = "select version, position from events_event where stream = %s and version = any(%s)"

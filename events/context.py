@@ -40,7 +40,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoded_metadata(self) -> str:
         """`metadata` as JSON text, for the statement that stores it."""
-        return msgspec.json.encode(self.metadata()).decode()
+        shown = self.metadata()
+        return msgspec.json.encode(shown).decode() if shown else "{}"
 
     def headers(self) -> dict[str, str]:
         """The context as message headers, to follow a task to its worker."""

@@ -101,8 +101,10 @@ class WrongExpectedVersion(EventsError):
     code = "wrong_expected_version"
     status = 409
 
-    def __init__(self, stream: str, expected: int | str, actual: int) -> None:
-        super().__init__(f"Stream {stream} is at version {actual}, expected {expected}.")
+    def __init__(self, stream: str, expected: int | str, actual: int | None) -> None:
+        """`actual` is None where it was not looked up: a stream that was to be new is there already."""
+        found = "there already" if actual is None else f"at version {actual}"
+        super().__init__(f"Stream {stream} is {found}, expected {expected}.")
         self.stream, self.expected, self.actual = stream, expected, actual
 
 

@@ -145,6 +145,8 @@ class _Keys:
     @property
     def missing(self) -> list[str]:
         """Subjects to ask for with `KEYS`. What is wanted is settled by then."""
+        if not self._wanted:
+            return []
         self._keys |= CACHE.get(self._wanted - self._keys.keys(), self._generation)
         return sorted(self._wanted - self._keys.keys())
 
@@ -166,6 +168,12 @@ class _Keys:
 # -- on the way in --------------------------------------------------------------------------------------------------
 
 
+def check_reason(reason: str | None) -> None:
+    """Raises `InvalidEvent` for one that is too long."""
+    if reason is not None and len(reason) > MAX_REASON:
+        raise errors.InvalidEvent(f"A reason has at most {MAX_REASON} characters.")
+
+
 class _Job(NamedTuple):
     """An event to encrypt, as soon as there is a key."""
 
@@ -184,8 +192,7 @@ class Sealer(_Keys):
 
     def __init__(self, reason: str | None) -> None:
         super().__init__()
-        if reason is not None and len(reason) > MAX_REASON:
-            raise errors.InvalidEvent(f"A reason has at most {MAX_REASON} characters.")
+        check_reason(reason)
         self.reason = reason
         self._jobs: list[_Job] = []
         self._plain: list[JsonDict] = []
@@ -221,11 +228,12 @@ class Sealer(_Keys):
 
     def finish(self) -> None:
         """Encrypt; the subjects of new streams get their keys. Raises `Erased`."""
-        if self._jobs:
-            if self._plain and self.reason:
-                for entry in self._plain:
-                    entry["d"] = msgspec.Raw(orjson.dumps({**orjson.loads(entry["d"]), REASON: self.reason}))
-            self.reason = None if self.reason != ERASED else self.reason
+        if not self._jobs:
+            return
+        if self._plain and self.reason:
+            for entry in self._plain:
+                entry["d"] = msgspec.Raw(orjson.dumps({**orjson.loads(entry["d"]), REASON: self.reason}))
+        self.reason = None if self.reason != ERASED else self.reason
         nonces = os.urandom(keyring.NONCE * len(self._jobs))
         for number, job in enumerate(self._jobs):
             cipher = self._key(job.subject).of(job.subject, job.entry["s"])
@@ -247,17 +255,18 @@ class Sealer(_Keys):
             raise errors.Erased
         return key
 
-    def holding(self, statement: str, parameters: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-        """The append with `events_hold` in the same statement, where personal data is part of it."""
+    def holding(self, statement: str, parameters: Sequence[Any], *, one: bool) -> tuple[str, Sequence[Any]]:
+        """The append (`one`: of one event) with `events_hold` in its statement, where personal data is part of it."""
         if not self._jobs and not self._alive:
             return statement, parameters
         used = {job.subject for job in self._jobs} - self._new.keys()
         wrapped = [keyring.wrap(subject, secret)[1] for subject, secret in self._new.items()]
         held = (list(used), list(self._new), keyring.current(), wrapped, list(self._alive))
-        return _HELD.format(statement), (*parameters, *held)
+        return (_HELD_ONE if one else _HELD).format(statement), (*parameters, *held)
 
 
 # Held last: who expected another version is to be told that, and not of a key.
+_HELD_ONE: Final = "{} where events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) is not null"
 _HELD: Final = """
 with stored as materialized ({}), held as materialized (
     select events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) from (select count(*) from stored) s)

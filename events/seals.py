@@ -31,6 +31,7 @@ SEAL_SIZE: Final = 100_000  # positions in one seal at most
 CHUNK: Final = 5_000  # rows in memory at a time
 PRINT: Final = 8  # bytes of each leaf kept in its seal, to name a row that does not fit
 NOTHING_BEFORE: Final = bytes(32)
+POSTGRES_EPOCH: Final = 946_684_800_000_000  # in microseconds since 1970: 2000-01-01, from where PostgreSQL counts
 
 
 # -- canonical forms ------------------------------------------------------------------------------------------------
@@ -61,9 +62,11 @@ class Row(msgspec.Struct, frozen=True):
     def digest(self) -> bytes:
         """What the event contributes to its stream's chain: `events/sql/digest.function.sql`, once more."""
         reason = "-" if self.reason is None else f"{len(self.reason)}:{self.reason}"
+        instant = struct.pack(">q", self.recorded_at - POSTGRES_EPOCH)
         return hashlib.sha256(
-            f"{len(self.stream)}:{self.stream}{len(self.type)}:{self.type}{self.schema_version}:{self.event_id}"
-            f":{self.recorded_at}:{len(self.actor)}:{self.actor}{reason}"
+            instant
+            + f"{len(self.stream)}:{self.stream}{len(self.type)}:{self.type}{self.schema_version}:{self.event_id}"
+            f":{len(self.actor)}:{self.actor}{reason}"
             f":{self.correlation_id or '-'}:{self.causation_id or '-'}"
             f":{len(self.metadata)}:{self.metadata}{self.data}".encode()
         ).digest()

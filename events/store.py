@@ -73,7 +73,25 @@ def append(
     Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then nothing
     of it is stored.
     """
+    if len(events) == 1 >= len(event_ids):
+        known = types.event_type_of(type(events[0]))
+        if known.subject is None and known.within is None:
+            return _append_plain(stream, events[0], known, expected, *event_ids)
     return append_many([Append(stream=stream, events=events, expected=expected, event_ids=event_ids)])[0]
+
+
+def _append_plain(
+    stream: str, event: Event, known: types.EventType, expected: int | None, event_id: uuid.UUID | None = None
+) -> Appended:
+    """`append_many` of one event that is nobody's: the same, without the lists."""
+    acting = context.current()
+    privacy.check_reason(acting.reason)
+    _check_name(stream)
+    entry = (stream, expected, known.name, known.schema_version, encode(event), event_id or types.new_id())
+    asked = wire.later(*_append_one(*entry, acting, acting.reason))
+    _ring_once_committed(asked)
+    _, version, position = asked.rows[0]
+    return Appended(stream=stream, version=version, positions=(position,))
 
 
 def append_many(appends: Sequence[Append]) -> list[Appended]:
@@ -85,7 +103,8 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
     """`append_many` for who has no use yet for what comes of it: inside `wire.transaction` it travels with the rest of
     the transaction, and the results are there to be called for afterwards. Refusals come with it.
     """
-    sealer = privacy.Sealer(context.current().reason)
+    acting = context.current()
+    sealer = privacy.Sealer(acting.reason)
     entries = [entry for wanted in appends for entry in _entries(wanted, sealer)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
@@ -93,19 +112,20 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
-    if sealer.missing and not connection.in_atomic_block:
-        with wire.transaction():  # a key is made with what is written under it, or not at all
-            return append_later(appends)
     if missing := sealer.missing:
+        if not connection.in_atomic_block:
+            with wire.transaction():  # a key is made with what is written under it, or not at all
+                return append_later(appends)
         sealer.learn(query(privacy.MAKE, sealer.offer(missing)), once_committed)
     sealer.finish()
-    asked = wire.later(*sealer.holding(*_statement(entries, len(appends), sealer.reason)))
-    _ring_after_commit(asked)
+    statement = _statement(entries, len(appends), acting, sealer.reason)
+    asked = wire.later(*sealer.holding(*statement, one=len(entries) == 1))
+    _ring_once_committed(asked)
     return partial(_appended, appends, asked)
 
 
-def _ring_after_commit(asked: wire.Later) -> None:
-    if connection.in_atomic_block:
+def _ring_once_committed(asked: wire.Later) -> None:
+    if asked.inside:
         transaction.on_commit(partial(_ring, asked), robust=True)
     else:
         _ring(asked)
@@ -116,6 +136,8 @@ def _ring(asked: wire.Later) -> None:
 
 
 def _appended(appends: Sequence[Append], asked: wire.Later) -> list[Appended]:
+    if len(appends) == 1:
+        return [_placed(appends[0].stream, sorted([(version, position) for _, version, position in asked.rows]))]
     placed: dict[str, list[tuple[int, int]]] = {}
     for stream, version, position in asked.rows:
         placed.setdefault(stream, []).append((version, position))
@@ -126,17 +148,35 @@ def _placed(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
     return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
 
 
-def _statement(entries: Sequence[types.JsonDict], streams: int, reason: str | None) -> tuple[str, Sequence[Any]]:
-    """The cheapest of the three append functions that does it, and its parameters."""
-    acting = context.current()
-    who = (acting.actor, reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata())
+def _statement(
+    entries: Sequence[types.JsonDict], streams: int, acting: context.Context, reason: str | None
+) -> tuple[str, Sequence[Any]]:
+    """The cheapest of the append functions that does it, and its parameters."""
     if len(entries) == 1:
         one = entries[0]
-        data = bytes(one["d"]).decode()
-        return APPEND_ONE, (one["s"], one["s"], one.get("x"), one["t"], one["v"], data, one["i"], *who)
+        return _append_one(one["s"], one.get("x"), one["t"], one["v"], bytes(one["d"]), one["i"], acting, reason)
+    who = _who(acting, reason)
     if len(entries) == streams:
         return APPEND_EACH, (*_side_by_side(entries), *who)
     return APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
+
+
+def _append_one(
+    stream: str,
+    expected: int | None,
+    name: str,
+    schema_version: int,
+    data: bytes,
+    event_id: uuid.UUID,
+    acting: context.Context,
+    reason: str | None,
+) -> tuple[str, Sequence[Any]]:
+    event = (stream, stream, expected, name, schema_version, data.decode(), event_id)
+    return APPEND_ONE, event + _who(acting, reason)
+
+
+def _who(acting: context.Context, reason: str | None) -> tuple[Any, ...]:
+    return acting.actor, reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata()
 
 
 def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
@@ -152,8 +192,7 @@ def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
 
 def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]:
     """The events of one append as the append functions want them, each checked."""
-    if not wanted.stream or "-" not in wanted.stream or len(wanted.stream) > 300 or "\0" in wanted.stream:
-        raise errors.InvalidEvent(f"{wanted.stream!r} is not a stream name such as user-<id>.")
+    _check_name(wanted.stream)
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
     for number, (event, event_id) in enumerate(zip(wanted.events, ids, strict=True)):
         known = types.event_type_of(type(event))
@@ -162,6 +201,11 @@ def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]
         if number == 0 and wanted.expected is not None:
             entry["x"] = wanted.expected
         yield entry
+
+
+def _check_name(stream: str) -> None:
+    if not stream or "-" not in stream or len(stream) > 300 or "\0" in stream:
+        raise errors.InvalidEvent(f"{stream!r} is not a stream name such as user-<id>.")
 
 
 def encode(event: Event | types.JsonDict) -> bytes:

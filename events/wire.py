@@ -72,6 +72,11 @@ class Later:
         self._line, self._rows = line, rows
 
     @property
+    def inside(self) -> bool:
+        """Is its connection inside a transaction?"""
+        return bool(self._line.db.in_atomic_block)
+
+    @property
     def rows(self) -> Rows:
         if self._rows is None:
             self._line.send()
@@ -399,13 +404,17 @@ def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
         return _explanations[constraint]()
     if constraint in _OURS:
         return _OURS[constraint](error.diag)
+    if constraint == "events_stream_pkey":
+        stream = _KEY.search(error.diag.message_detail or "")
+        return errors.WrongExpectedVersion(stream[1] if stream else "?", 0, None)
     if constraint.startswith("events_event_p") and constraint.endswith("_version"):
-        return errors.WrongExpectedVersion("?", "?", -1)
+        return errors.WrongExpectedVersion("?", "?", None)
     if constraint.startswith("events_event_p") and constraint.endswith("_event_id"):
         return errors.DuplicateEvent()
     return None
 
 
+_KEY: Final = re.compile(r"\(stream\)=\((.*)\)")
 _OURS: Final[dict[str, Callable[[psycopg.errors.Diagnostic], errors.EventsError]]] = {
     "events_expected_version": lambda told: errors.WrongExpectedVersion(**orjson.loads(told.message_detail or "{}")),
     "events_archived": lambda told: errors.Archived(told.message_primary, upto=int(told.message_detail or 0)),

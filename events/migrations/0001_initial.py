@@ -13,6 +13,7 @@ FORWARD = [
     "event.table.sql",
     "triggers.sql",
     "partition.function.sql",
+    "unexpected.function.sql",
     "append_one.function.sql",
     "append_each.function.sql",
     "append_many.function.sql",
@@ -25,7 +26,7 @@ FORWARD = [
 
 BACKWARD = """
 drop table events_epoch, events_checkpoint, events_command, events_snapshot;
-drop function events_begin, events_append_many, events_append_each, events_append_one, events_partition;
+drop function events_begin, events_append_many, events_append_each, events_append_one, events_unexpected, events_partition;
 drop table events_event, events_stream;
 drop aggregate events_chain(bytea, bytea);
 drop function events_chain_step, events_digest, events_guard, events_refuse;

@@ -1,15 +1,14 @@
 -- What one event contributes to its stream's hash chain: everything a reader could be lied to about, each part with its
 -- length before it, so that nothing can move from one part to the next. The data is last: it is long, and needs no length
--- there, so that it is written as text only once. Instants as microseconds since 1970, because their text depends on the
+-- there, so that it is written as text only once. The instant comes first, in its eight bytes: its text depends on the
 -- session's time zone. STABLE though nothing in it varies: only so is it inlined, and a call that is not costs more than
 -- the hash.
 create function events_digest(
     p_stream text, p_type text, p_schema_version smallint, p_data jsonb, p_event_id uuid, p_recorded_at timestamptz,
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb
 ) returns bytea language sql stable parallel safe as $$
-    select sha256(convert_to(concat(
+    select sha256(timestamptz_send(p_recorded_at) || convert_to(concat(
         length(p_stream), ':', p_stream, length(p_type), ':', p_type, p_schema_version, ':', p_event_id,
-        ':', (extract(epoch from p_recorded_at) * 1000000)::bigint,
         ':', length(p_actor), ':', p_actor, coalesce(length(p_reason) || ':' || p_reason, '-'),
         ':', coalesce(p_correlation_id::text, '-'), ':', coalesce(p_causation_id::text, '-'),
         ':', length(p_metadata::text), ':', p_metadata::text, p_data::text), 'UTF8'))

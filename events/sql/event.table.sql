@@ -12,7 +12,7 @@ create table events_event (
     event_id       uuid not null,
     recorded_at    timestamptz not null default now(),
     actor          text not null,
-    reason         text check (length(reason) <= 200),
+    reason         text,
     correlation_id uuid,
     causation_id   uuid,
     metadata       jsonb not null default '{}',

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,11 +62,60 @@ def test_a_line_that_was_cut_is_made_anew(settings: Any, monkeypatch: pytest.Mon
     assert bell._local.socket is not cut
 
 
+ANOTHER = """
+import django
+django.setup()
+from events import bell
+bell.QUIET = 3600.0
+bell.ring(2)
+print("rang" if hasattr(bell._local, "socket") else "passed over", flush=True)
+"""
+
+
+def test_a_ring_speaks_for_the_other_processes_of_its_machine_too(settings: Any) -> None:
+    bell._shared = None
+    bell.ring(1)
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER],
+        env=os.environ | {"REDIS_URL": settings.REDIS_URL, "REDIS_PREFIX": settings.REDIS_PREFIX},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "passed over"
+
+
+def test_a_ring_that_failed_or_is_still_to_come_speaks_for_nobody(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bell, "QUIET", 3600.0)
+    monkeypatch.setattr(bell, "_shared", None)
+    bell._MOMENT.pack_into(bell._share(), 0, time.monotonic() + 60)  # of before the machine was started
+    bell.ring(1)
+    assert hasattr(bell._local, "socket")
+    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    bell._hang_up()
+    bell._MOMENT.pack_into(bell._share(), 0, -3600.0)
+    bell.ring(2)
+    assert bell._MOMENT.unpack_from(bell._share())[0] == 0.0
+
+
+def test_a_ring_without_a_file_to_share_is_rung_all_the_same(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    monkeypatch.setattr(bell, "_shared", None)
+    bell.ring(1)
+    assert hasattr(bell._local, "socket")
+    assert "does not know when others rang" in caplog.text
+
+
 def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bell, "QUIET", 3600.0)
-    monkeypatch.setattr(bell, "_rung_at", -3600.0)
+    bell._MOMENT.pack_into(bell._share(), 0, -3600.0)
     stop = threading.Event()
     with subscriptions.listening() as bells:
         bells.wait(0, stop)  # subscribes

@@ -62,6 +62,10 @@ APPEND_EACH = """
 select o_stream, o_version, o_position
   from events_append_each(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
 """
+APPEND_STREAM = """
+select o_stream, o_version, o_position
+  from events_append_stream(%s, %s::bigint, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)
+"""
 APPEND_MANY = "select o_stream, o_version, o_position from events_append_many(%s::jsonb, %s, %s, %s, %s, %s::jsonb)"
 
 
@@ -156,6 +160,8 @@ def _statement(
         one = entries[0]
         return _append_one(one["s"], one.get("x"), one["t"], one["v"], bytes(one["d"]), one["i"], acting, reason)
     who = _who(acting, reason)
+    if streams == 1:
+        return APPEND_STREAM, (entries[0]["s"], entries[0].get("x"), *_side_by_side(entries)[2:], *who)
     if len(entries) == streams:
         return APPEND_EACH, (*_side_by_side(entries), *who)
     return APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)

@@ -16,6 +16,7 @@ FORWARD = [
     "unexpected.function.sql",
     "append_one.function.sql",
     "append_each.function.sql",
+    "append_stream.function.sql",
     "append_many.function.sql",
     "snapshot.table.sql",
     "command.table.sql",
@@ -26,7 +27,7 @@ FORWARD = [
 
 BACKWARD = """
 drop table events_epoch, events_checkpoint, events_command, events_snapshot;
-drop function events_begin, events_append_many, events_append_each, events_append_one, events_unexpected, events_partition;
+drop function events_begin, events_append_many, events_append_stream, events_append_each, events_append_one, events_unexpected, events_partition;
 drop table events_event, events_stream;
 drop aggregate events_chain(bytea, bytea);
 drop function events_chain_step, events_digest, events_guard, events_refuse;

@@ -1,4 +1,4 @@
--- Append any number of events to any number of streams, all or nothing. As events_append_each, but a stream may have
+-- Append any number of events to any number of streams, all or nothing. As events_append_each, but each stream may have
 -- several events, which are numbered and chained in the order given; "x" counts on the first of them.
 create function events_append_many(
     p_events jsonb, p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb

@@ -311,8 +311,13 @@ def test_an_interrupted_rebuild_and_one_that_gives_no_sign_are_told_apart() -> N
     try:
         states = {one.table.name: (one.table.state, one.done) for one in admin.get(at("rebuilds")).context["tables"]}
         page = text_of(admin.get(at("rebuilds")))
+        again = text_of(admin.post(at("rebuild", "users"), {"how": "fresh"}, follow=True))
+        relieved = text_of(admin.post(at("rebuild", "users"), {"how": "take_over"}, follow=True))
     finally:
         store.execute("delete from events_rebuild")
+    assert "is being rebuilt" in again
+    assert "A worker will rebuild users." in relieved
+    assert store.read_stream("rebuild-users")[-1].data["take_over"] is True
     assert (states["forms"], states["users"]) == (("running", 25), ("silent", 25))
     assert states["settings"] == ("interrupted", 25)
     for word in ("Take over", "Go on", "Start anew", "Reading the log", "Its builder is gone"):

@@ -13,14 +13,28 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
 from backoffice.domain.users import UserUpdated
 from backoffice.models import User
-from events import archives, archiving, checks, commands, errors, head, rebuild, seals, snapshots, store, subscriptions
+from events import (
+    archives,
+    archiving,
+    checks,
+    commands,
+    erasure,
+    errors,
+    head,
+    rebuild,
+    seals,
+    snapshots,
+    store,
+    subscriptions,
+)
 from events import verify as verifying
+from events.types import ERASED
 from realtime import log as realtime_log
 from tests import make
 from tests.backoffice import callers
@@ -90,6 +104,25 @@ def test_what_is_archived_is_read_as_if_it_were_there(log: None) -> None:
     assert everything() == before
     assert gzip.decompress(first.path.read_bytes()).splitlines(keepends=True) == [seals.line(row) for row in rows]
     assert all(seals.check_proof(archives.proof(at), seals.seal_of(at)) for at in (1, 6, 7))  # type: ignore[arg-type]
+
+
+def test_who_is_erased_is_erased_in_the_archive_too_and_the_log_still_holds(log: None) -> None:
+    first = archive()
+    written = first.path.read_bytes()
+    assert store.read_stream(ADA, upto=1)[0].data == {"first_name": "N1"}
+    with transaction.atomic():
+        assert erasure.shred([ADA]) == [ADA]
+    archives.reader.cache_clear()  # as another process, which has nothing in memory
+    told = [event.data["first_name"] for event in store.read_stream(ADA)]
+    assert set(told) == {ERASED}, "archived or not"
+    assert {event.data["first_name"] for event in store.read_all(0, upto=12) if event.stream == BOB} >= {"N2"}
+    erasure.finish()  # the snapshot that stood for what was archived goes; the state is read from the file again
+    assert snapshots.state(ADA)[0].first_name == ERASED
+    assert verifying.verify().findings() == []
+    archive()  # what is written after the erasure is the ciphertext as well
+    assert {event.data["first_name"] for event in store.read_stream(ADA)} == {ERASED}
+    assert verifying.verify().findings() == []
+    assert first.path.read_bytes() == written, "not a byte of the file was touched"
 
 
 def test_the_check_of_the_log_reads_archives(log: None) -> None:

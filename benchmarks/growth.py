@@ -82,8 +82,8 @@ def cases(upto: int) -> dict[str, Callable[[], Any]]:
     to_append, to_read = old_stream(upto), old_stream(upto)
     return {
         "raw insert": append.raw_one(),
-        "append, new stream": lambda: store.append(f"submission-{new_id()}", [append.event()], store.NO_STREAM),
-        "append, old stream": lambda: store.append(to_append(), [append.event()], store.EXISTS),
+        "append, new stream": lambda: store.append(f"setting-{new_id()}", [append.plain()], store.NO_STREAM),
+        "append, old stream": lambda: store.append(to_append(), [append.plain()], store.EXISTS),
         "state of an old stream": lambda: snapshots.state(to_read()),
         "head": head.safe,
     }

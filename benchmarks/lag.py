@@ -56,7 +56,7 @@ def appended(seconds: float, pause: float) -> dict[int, float]:
         if (early := due - time.monotonic()) > 0:
             time.sleep(early)
         now = time.monotonic()
-        called[store.append(f"submission-{new_id()}", [append.event()]).position] = now
+        called[store.append(f"setting-{new_id()}", [append.plain()]).position] = now
         due += pause
     return called
 

@@ -90,7 +90,7 @@ async def channels(kind: str, port: int) -> tuple[Any, Any]:
         else RedisPubSubChannelLayer(hosts=[host])
     )
 
-    class Consumer(AsyncWebsocketConsumer):
+    class Consumer(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
         async def connect(self) -> None:
             self.channel_layer = layer
             await layer.group_add("load", self.channel_name)
@@ -129,7 +129,7 @@ def prepare() -> None:
     override_settings(REALTIME=roomy()).enable()
     from realtime import auth
 
-    who = auth.Identity(principal=Everything(), person="1", name="load", again=lambda: who)
+    who: auth.Identity = auth.Identity(principal=Everything(), person="1", name="load", again=lambda: who)
     auth.TOKEN_AUTHENTICATORS.append(lambda _token: who)
 
 

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.crowd.contenders import FILLER
 from benchmarks.crowd.swarm import PATIENCE, PROJECT, PROTOCOL, SUBSCRIBE, Swarm, contender, quantile, usage
 
 IN_FLIGHT = 4
+T = TypeVar("T")
 
 
 async def fan_out(kind: str, sockets: int, seconds: float) -> dict[str, Any]:
@@ -144,7 +145,7 @@ async def revocation(swarm: Swarm) -> dict[str, Any]:
     }
 
 
-async def database(work: Any) -> Any:
+async def database(work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work)
 
 

@@ -9,7 +9,7 @@ import itertools
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from websockets.asyncio import client as ws
@@ -59,7 +59,8 @@ class Witness(client.Client):
         self.resets: list[str] = []
         self.lost: set[str] = set()
         self.people: dict[str, dict[str, frames.PresentPerson]] = {}
-        self.state_here, self.field_here = "viewing", None
+        self.state_here: Literal["viewing", "editing", "idle"] = "viewing"
+        self.field_here: str | None = None
         self.dawdle = 0.0  # seconds over each event
         self.ended: Exception | None = None
         self.ended_at = 0.0
@@ -271,7 +272,7 @@ def revoke(what: str, tabs: Sequence[Witness]) -> None:
 
     person = tabs[0].person
     if what == "key revoked":
-        keys.revoke(ApiKey.objects.get(owner_id=person.id))
+        keys.revoke(ApiKey.objects.get(owner__pk=person.id))
         person.after = Staff.objects.get(pk=person.id)
         return
     key = tabs[0]._headers["Cookie"].removeprefix("sessionid=")

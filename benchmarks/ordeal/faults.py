@@ -82,7 +82,7 @@ async def deafen(stage: Stage, _cast: Cast, _rng: random.Random, seconds: float)
 @fault("subscribers cut off")
 async def cut_subscribers(stage: Stage, _cast: Cast, _rng: random.Random, _seconds: float) -> None:
     async with aioredis.Redis.from_url(stage.valkey.url()) as administrator:
-        await administrator.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await administrator.client_kill_filter(_type="pubsub")
 
 
 @fault("PostgreSQL killed")

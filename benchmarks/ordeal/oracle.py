@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.ordeal.cast import HERE, Cast, Witness, content_of
+from events.types import RecordedEvent
 from realtime import client, frames
 
 
@@ -18,7 +19,7 @@ class Oracle:
     def __init__(self, start: int) -> None:
         from events import head, store
 
-        self.events = []
+        self.events: list[RecordedEvent] = []
         upto = head.safe()
         while page := store.read_all(self.events[-1].position if self.events else start, 5000, upto=upto):
             self.events += page

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 from benchmarks.ordeal.stage import READY_SECONDS
 
@@ -33,7 +34,7 @@ def persistently(work: Callable[[], Any], stop: Callable[[], bool] = lambda: Fal
 class Writer(threading.Thread):
     """Dispatches commands as a busy site would: mostly one by one, now and then a transaction with many."""
 
-    def __init__(self, seed: int, rate: float, users: Sequence[str], forms: Sequence[str]) -> None:
+    def __init__(self, seed: int, rate: float, users: Sequence[UUID], forms: Sequence[UUID]) -> None:
         super().__init__(daemon=True)
         self.rng, self.pause = random.Random(seed), 1 / rate
         self.users, self.forms = users, forms
@@ -71,7 +72,8 @@ class Writer(threading.Thread):
         from backoffice.domain import forms, settings, submissions, users
         from events.types import Command, new_id
 
-        rng, key, mark = self.rng, new_id(), f"{self.rng.random():.12f}"
+        rng, mark = self.rng, f"{self.rng.random():.12f}"
+        key: Any = new_id()
         data: Any
         match rng.choices(["update", "email", "create", "form", "submission", "setting"], [6, 1, 1, 2, 4, 1])[0]:
             case "update":
@@ -92,19 +94,19 @@ class Writer(threading.Thread):
         return Command(id=new_id(), key=str(key), data=data)
 
 
-def stock(rng: random.Random) -> tuple[list[str], list[str]]:
+def stock(rng: random.Random) -> tuple[list[UUID], list[UUID]]:
     """Users and forms to write about."""
     from backoffice.domain import forms, users
     from events import commands
     from events.types import Command, new_id
 
-    people, made = [str(new_id()) for _ in range(20)], [str(new_id()) for _ in range(10)]
+    people, made = [new_id() for _ in range(20)], [new_id() for _ in range(10)]
     commands.dispatch_many(
-        [Command(id=new_id(), key=key, data=users.CreateUser(email=f"{key}@example.org")) for key in people]
+        [Command(id=new_id(), key=str(key), data=users.CreateUser(email=f"{key}@example.org")) for key in people]
     )
     commands.dispatch_many(
         [
-            Command(id=new_id(), key=key, data=forms.CreateForm(user_id=rng.choice(people), title="A form"))
+            Command(id=new_id(), key=str(key), data=forms.CreateForm(user_id=rng.choice(people), title="A form"))
             for key in made
         ]
     )

@@ -94,6 +94,7 @@ class Stack:
             self.valkey.start()
             redis_url = self.valkey.url()
         self.env = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "tests.live_settings",
             "DATABASE_URL": self.database_url,
             "REDIS_URL": redis_url,
             "REDIS_PREFIX": f"{self.database}",

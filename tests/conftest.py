@@ -22,9 +22,13 @@ from hypothesis import settings as hypothesis_settings
 from psycopg.pq import TransactionStatus
 
 from tests import live, services_plugin
+from tests.events.interleaving import LONG
 
-# How long an example takes is the machine's business, and no measure of the code.
-hypothesis_settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes is the machine's business, and no measure of the code. Every turn tries a few; `make chaos`
+# tries many.
+hypothesis_settings.register_profile(
+    "suite", max_examples=2_000 if LONG else 40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 hypothesis_settings.load_profile("suite")
 
 # The shell is Chromium without the windows and toolbars that nobody sees here: about half the processor time.

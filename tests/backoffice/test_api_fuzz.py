@@ -49,7 +49,7 @@ def place() -> dict[str, Any]:
 
 
 @settings(
-    max_examples=1_000 if LONG else 50,
+    max_examples=1_000 if LONG else 30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -112,7 +112,7 @@ def test_anybody_may_read_the_description() -> None:
 def test_the_pages_for_people_work_under_the_content_security_policy(
     stack: live.Stack, new_page: Callable[..., Any]
 ) -> None:
-    page, errors = new_page("manager"), []
+    page, errors = new_page("manager", at=""), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto("/api/docs/")
     page.wait_for_selector("text=/api/v1/commands/")

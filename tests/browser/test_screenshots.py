@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from tests import live
-from tests.browser.test_admin import PHONE, command, expect, live_now, new_user
+from tests.browser.test_admin import DESK, PHONE, command, expect, live_now, new_user
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
-DESK = {"width": 1360, "height": 860}
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 
@@ -55,18 +54,19 @@ def test_pictures_of_list_record_history_and_two_browsers(
 ) -> None:
     user, form, event = lived_in
     place = f"/admin/backoffice/user/{user}"
-    for theme in ("light", "dark"):
-        page = new_page(role="manager", at="", viewport=DESK, color_scheme=theme)
-        for name, address in (
-            ("overview", "/admin/"),
-            ("list", "/admin/backoffice/user/"),
-            ("record", f"{place}/change/"),
-            ("history", f"{place}/history/"),
-            ("form", f"/admin/backoffice/form/{form}/change/"),
-            ("event", f"/admin/events/storedevent/{event}/"),
-            ("subscriptions", "/admin/system/subscriptions/"),
-        ):
-            page.goto(address)
+    page = new_page(role="manager", at="", viewport=DESK)
+    for name, address in (
+        ("overview", "/admin/"),
+        ("list", "/admin/backoffice/user/"),
+        ("record", f"{place}/change/"),
+        ("history", f"{place}/history/"),
+        ("form", f"/admin/backoffice/form/{form}/change/"),
+        ("event", f"/admin/events/storedevent/{event}/"),
+        ("subscriptions", "/admin/system/subscriptions/"),
+    ):
+        page.goto(address)
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
             picture(page, f"{name}-{theme}")
     phone = new_page(role="agent", at="", viewport=PHONE, device_scale_factor=2, color_scheme="dark")
     for name, address in (("list", "/admin/backoffice/user/"), ("record", f"{place}/change/")):
@@ -89,10 +89,10 @@ def test_pictures_of_list_record_history_and_two_browsers(
 def test_pictures_of_what_waits_without_a_network_and_of_the_tray(
     new_page: Callable[..., Any], picture: Callable[..., None], stack: live.Stack
 ) -> None:
-    other = new_page(role="manager")
+    other = new_page(role="manager", at="")
     taken = new_user(other, email=f"{uuid.uuid4()}@example.org", first_name="Noor", last_name="Haddad")
     keys = [new_user(other, first_name=name, last_name=last) for name, last in (("Ada", "Moreau"), ("Tomasz", "Nowak"))]
-    page = new_page(role="agent", viewport=DESK, color_scheme="light")
+    page = new_page(role="agent", at="", viewport=DESK, color_scheme="light")
 
     def edit(key: str, **fields: str) -> None:
         page.context.set_offline(False)

@@ -20,10 +20,8 @@ PAGE = "/admin/system/sockets/"
 def test_it_counts_connections_as_they_come_and_says_when_nobody_answers(
     new_page: Callable[..., Any], stack: live.Stack
 ) -> None:
-    page = new_page(role="manager", viewport={"width": 1360, "height": 860})
-    page.goto(PAGE)
-    other = new_page(role="admin")
-    other.goto("/admin/backoffice/user/")
+    page = new_page(role="manager", at=PAGE, viewport={"width": 1360, "height": 860})
+    other = new_page(role="admin", at="/admin/backoffice/user/")
     live_now(other)
     total = page.locator("[data-part=totals] .figure-value").first
     expect(total).to_have_text(re.compile("^[1-9]"), timeout=20_000)
@@ -44,10 +42,9 @@ def pictures(new_page: Callable[..., Any], page: Any, folder: Path) -> None:
         ("dark", {"color_scheme": "dark", "viewport": {"width": 1360, "height": 860}}),
         ("phone", {"viewport": PHONE, "locale": "fr"}),
     ):
-        shown = new_page(role="manager", **options)
-        shown.goto(PAGE)
+        shown = new_page(role="manager", at=PAGE, **options)
         shown.screenshot(path=folder / f"sockets-{name}.png", full_page=True)
-    keys = new_page(role="admin", viewport={"width": 1360, "height": 860})
+    keys = new_page(role="admin", at="", viewport={"width": 1360, "height": 860})
     for name, address in (("keys", "/admin/backoffice/apikey/"), ("list", "/admin/backoffice/user/")):
         keys.goto(address)
         keys.screenshot(path=folder / f"{name}.png")

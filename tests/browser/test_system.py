@@ -47,7 +47,7 @@ def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_
 
 
 def test_the_log_announces_only_what_its_filters_ask_for(new_page: Callable[..., Any], stack: live.Stack) -> None:
-    page, other = new_page(role="manager"), new_page(role="agent")
+    page, other = (new_page(role=role, at="") for role in ("manager", "agent"))
     mine, others = new_user(page), new_user(page)
     page.goto(f"/admin/events/storedevent/?stream=user-{mine}&type=user.*")
     live_now(page)

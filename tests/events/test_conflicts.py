@@ -12,13 +12,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from events import conflicts, errors
 from events.conflicts import places, rules, sequences, values
 from events.conflicts.policies import Policy
-from tests.events.interleaving import LONG
 
 FIELDS = conflicts.KeyedList(
     item_policies={"options": conflicts.OPTIONS, "help": conflicts.TEXT, "until": conflicts.INSTANT},
@@ -149,7 +148,6 @@ def _facts(path: str, kind: str, base: Any, theirs: Any, mine: Any, fields: Iter
 
 
 @given(edits())
-@settings(max_examples=2_000 if LONG else 60)
 def test_swapping_the_sides_swaps_the_conflicts(sides: tuple[dict[str, Any], ...]) -> None:
     base, a, b = sides
     one, other = merged(base, a, b), merged(base, b, a)
@@ -157,7 +155,6 @@ def test_swapping_the_sides_swaps_the_conflicts(sides: tuple[dict[str, Any], ...
 
 
 @given(edits())
-@settings(max_examples=2_000 if LONG else 60)
 def test_swapping_the_sides_changes_nothing_but_the_order_of_what_both_inserted(
     sides: tuple[dict[str, Any], ...],
 ) -> None:
@@ -217,7 +214,6 @@ def line_moved_away(change: conflicts.Change, other: dict[str, Any]) -> bool:
 
 
 @given(edits())
-@settings(max_examples=2_000 if LONG else 60)
 @example(sides=tuple({"notes": text, "fields": [], "tags": []} for text in ("a\nc\nb\nd", "a\nb\nc\nd", "a\nb\nd")))
 def test_no_edit_is_lost(sides: tuple[dict[str, Any], ...]) -> None:
     base, theirs, mine = sides
@@ -229,7 +225,6 @@ def test_no_edit_is_lost(sides: tuple[dict[str, Any], ...]) -> None:
 
 
 @given(edits())
-@settings(max_examples=2_000 if LONG else 60)
 def test_merging_the_result_again_changes_nothing(sides: tuple[dict[str, Any], ...]) -> None:
     base, theirs, mine = sides
     first = merged(base, theirs, mine)

@@ -16,7 +16,7 @@ SCHEMA = "tampered"
 
 
 @contextmanager
-def own_log(size: int = 5, upto: int = 40) -> Iterator[None]:
+def own_log(size: int = 5, upto: int = 20) -> Iterator[None]:
     """The event store as all its migrations make it, found first in the search path."""
     execute(f"create schema {SCHEMA}", f"set search_path = {SCHEMA}, public")
     for name in sorted(module.name for module in pkgutil.iter_modules(migrations.__path__)):

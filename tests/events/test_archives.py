@@ -53,7 +53,7 @@ def log(transactional_db: None, tmp_path: Path, settings: Any, monkeypatch: pyte
     for module in (archives, archiving):
         monkeypatch.setattr(module, "BLOCK", 2)
     archives.reader.cache_clear()
-    with own_log():
+    with own_log(upto=30):
         for name in [ADA, BOB, ADA, None, BOB, ADA, ADA, None, BOB, ADA, BOB, ADA]:
             _write(name)
         assert seals.seal(4)

@@ -158,9 +158,9 @@ def test_a_changed_column_is_found_in_its_row(log: None, change: str, position: 
             id="the contents of two events swapped",
         ),
         pytest.param(
-            ["update events_event set position = 38 where position = 8",
+            ["update events_event set position = 18 where position = 8",
              "update events_event set position = 8 where position = 9",
-             "update events_event set position = 9 where position = 38"],
+             "update events_event set position = 9 where position = 18"],
             [(8, ADA, 4, "seal"), (9, CLEO, 2, "seal")],
             id="the positions of two events swapped",
         ),
@@ -225,13 +225,13 @@ def test_a_changed_column_is_found_in_its_row(log: None, change: str, position: 
             id="an event inserted into a stream",
         ),
         pytest.param(
-            [INSERT.format(partition=31, position=33, stream=BOB, version=4), RELINK.format(stream=BOB)],
-            [(33, BOB, 4, "head")],
+            [INSERT.format(partition=16, position=18, stream=BOB, version=4), RELINK.format(stream=BOB)],
+            [(18, BOB, 4, "head")],
             id="a well made event inserted beyond the last position drawn",
         ),
         pytest.param(
-            [INSERT.format(partition=31, position=33, stream=BOB, version=4)],
-            [(33, BOB, 4, "head")],
+            [INSERT.format(partition=16, position=18, stream=BOB, version=4)],
+            [(18, BOB, 4, "head")],
             id="an event inserted beyond its stream's head",
         ),
         pytest.param(

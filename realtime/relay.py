@@ -15,10 +15,8 @@ from realtime import publish
 
 NAME: Final = "relay"
 
-# Within the transaction of a step this also spares its commit the wait for the disk: a checkpoint that a crash takes
-# back is published again, which hubs do not mind, and an event does not wait behind the one before it.
 STAND = """
-select c.position, c.fence, (select epoch::text from events_epoch), set_config('synchronous_commit', 'off', true)
+select c.position, c.fence, (select epoch::text from events_epoch)
   from events_checkpoint c where c.name = %s
 """
 
@@ -32,7 +30,7 @@ class Relay:
 
     def handle(self, events: Sequence[types.RecordedEvent]) -> None:
         """Publish the next events. Runs before the checkpoint moves, so a crash publishes again rather than never."""
-        checkpoint, fence, epoch, _ = store.query(STAND, (NAME,))[0]
+        checkpoint, fence, epoch = store.query(STAND, (NAME,))[0]
         previous = self._last if fence == self._fence and self._last is not None else checkpoint
         for raw in publish.batches(epoch, previous, events):
             if not publish.send_raw(raw):

@@ -13,6 +13,9 @@ begin
         if pg_advisory_xact_lock_shared(v_key) is not null then  -- void, which is not null: the lock is taken
             v_note := set_config('events.floor_xid', pg_current_xact_id()::text, true);
         end if;
+        if current_setting('synchronous_commit') = 'off' then  -- a row that is seen must be on disk (events/head.py)
+            v_note := set_config('synchronous_commit', 'on', true);
+        end if;
     end if;
     return null;
 end $$;

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
+from backoffice.domain.users import UserUpdated
 from events import checkpoints, errors, head, store, subscriptions
 from events.types import RecordedEvent, new_id
 from tests import make
@@ -68,6 +70,37 @@ def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -
         subscriptions.step(wanted, "a", lease)
     assert effect() == []
     assert subscriptions.position(wanted.name) == start
+
+
+def test_a_step_waits_for_the_disk_only_if_its_handler_appends(effects: str) -> None:
+    """What a crash takes back of effect and checkpoint is done again; an event that was seen must not go away."""
+    seen: list[str] = []
+
+    def handle(batch: Sequence[RecordedEvent]) -> None:
+        seen.append(waits_for_disk())
+        if len(seen) == 1:
+            store.append(f"user-{new_id()}", [UserUpdated(first_name="Ada")])
+            seen.append(waits_for_disk())
+
+    wanted = subscription(handle=handle)
+    lease = subscriptions.acquire(wanted, "a")
+    store.execute("set synchronous_commit to on")
+    try:
+        grow()
+        subscriptions.step(wanted, "a", lease)
+        subscriptions.step(wanted, "a", lease)  # what it appended itself
+        assert seen == ["off", "on", "off"]
+        assert waits_for_disk() == "on"
+        with transaction.atomic():  # somebody else's transaction is theirs
+            grow()
+            subscriptions.step(wanted, "a", lease, upto=head.last())
+            assert waits_for_disk() == "on"
+    finally:
+        store.execute("reset synchronous_commit")
+
+
+def waits_for_disk() -> str:
+    return store.query("show synchronous_commit")[0][0]
 
 
 def test_only_one_runner_has_the_lease() -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 
-from django.db import transaction
-
-from backoffice.domain.users import UserUpdated
-from events import checkpoints, store
+from events import store
 from events.types import RecordedEvent
 from realtime import frames, publish
-from realtime import relay as relay_module
 from tests.realtime import harness
 from tests.realtime.harness import Relay, Server, Writer, play
 
@@ -239,7 +235,6 @@ def test_lost_repeated_and_reordered_messages_change_nothing(server: Server, wri
 
 
 async def recorded(writer: Writer, after: int, upto: int) -> list[RecordedEvent]:
-    from events import store
 
     return await writer.do(lambda: store.read_all(after, 1000, upto=upto))
 
@@ -332,22 +327,3 @@ def test_subscriptions_at_any_moment_of_a_stream_of_events_miss_nothing(
 
     for seed in range(4):
         play(scene(seed))
-
-
-def test_the_relay_does_not_wait_for_the_disk_and_leaves_its_connection_as_it_was(transactional_db: None) -> None:
-    """A checkpoint that a crash takes back is published again; nothing but that transaction is spared the wait."""
-
-    def waits_for_disk() -> str:
-        return store.query("show synchronous_commit")[0][0]
-
-    checkpoints.ensure(relay_module.SUBSCRIPTION)
-    position = store.append(harness.new_user(), [UserUpdated(first_name="Ada")]).position
-    events = store.read_all(0, 1, upto=position)
-    store.execute("set synchronous_commit to on")
-    try:
-        with transaction.atomic():
-            relay_module.Relay().handle(events)
-            assert waits_for_disk() == "off"
-        assert waits_for_disk() == "on"
-    finally:
-        store.execute("reset synchronous_commit")

@@ -1,16 +1,33 @@
-"""Two small layers around every request: who acts (for the event store), and what a page may load (CSP)."""
+"""Small layers around every request: static files, who acts (for the event store), and what a page may load (CSP)."""
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import StaticFile
 
 from events import context
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # it has no types
+    """WhiteNoise, with each file as one piece: under ASGI Django takes a stream into memory too, and warns of it."""
+
+    @staticmethod
+    def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
+        found = static_file.get_response(request.method, request.META)
+        with found.file or io.BytesIO() as file:
+            response = HttpResponse(file.read(), status=int(found.status))
+        del response["Content-Type"]
+        for name, value in found.headers:
+            response[name] = value
+        return response
 
 
 class ContextMiddleware:

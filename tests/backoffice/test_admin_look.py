@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.templatetags.static import static
+from django.test import Client
 
 PROJECT = Path(__file__).resolve().parents[2]
 TOKENS = (PROJECT / "backoffice/static/backoffice/tokens.css").read_text()
@@ -123,3 +125,17 @@ def test_modules_are_javascript_that_parses() -> None:
     command = [node, "--experimental-vm-modules", "--input-type=module", "--eval", PARSE]
     done = subprocess.run(command, input=json.dumps(paths), text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_static_file_is_served_whole_in_part_and_not_twice(client: Client) -> None:
+    """As one piece: a stream would be taken into memory, with a warning for each server that starts."""
+    address, text = static("backoffice/tokens.css"), TOKENS.encode()
+    whole = client.get(address)
+    assert (whole.status_code, whole.streaming, whole.content) == (200, False, text)
+    assert whole["Content-Type"].startswith("text/css")
+    part = client.get(address, headers={"Range": "bytes=3-12"})
+    assert (part.status_code, part.content) == (206, text[3:13])
+    again = client.get(address, headers={"If-Modified-Since": whole["Last-Modified"]})
+    assert (again.status_code, again.content) == (304, b"")
+    head = client.head(address)
+    assert (head.status_code, head["Content-Length"], head.content) == (200, str(len(text)), b"")

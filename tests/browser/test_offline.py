@@ -393,6 +393,13 @@ def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
     assert user(stack, key)[::2] == ("Nowhere to keep it", 2)
 
 
+def test_a_page_that_the_worker_passed_over_asks_to_be_taken(traveller: Any) -> None:
+    """As after a reload past all caches, or when it was on its way while the worker took over the others."""
+    with traveller.expect_navigation():
+        traveller.context.new_cdp_session(traveller).send("Page.reload", {"ignoreCache": True})
+    traveller.evaluate(CONTROLLED)
+
+
 def test_edits_make_room_for_themselves_and_leave_a_browser_that_has_none(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:

@@ -184,6 +184,8 @@ function tendWorker() {
     workers.register(place.dataset.worker, { scope, updateViaCache: "none" }).catch((error) => {
       console.warn("offline:", error.message); // pages work without it as long as there is a network
     });
+    // A page that was on its way here while the worker took over the others was passed over: it asks.
+    workers.ready.then(({ active }) => workers.controller ?? active.postMessage({ take: location.href }));
   } else {
     workers.getRegistrations().then((all) => all.forEach((registration) => registration.unregister()));
     forgetPages();

@@ -25,6 +25,7 @@ self.addEventListener("fetch", (event) => {
 });
 self.addEventListener("message", (event) => {
   if (event.data?.keep) event.waitUntil(Promise.all(event.data.keep.map(keepAgain)));
+  if (event.data?.take) event.waitUntil(self.clients.claim().then(() => keepAgain(event.data.take)));
 });
 
 // -- its life --------------------------------------------------------------------------------------------------------

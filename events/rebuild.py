@@ -42,6 +42,7 @@ from events.types import NewEvent
 log = logging.getLogger(__name__)
 
 BATCH: Final = 4_000
+STRETCH: Final = 1_000_000  # positions looked through in one statement: few may be of our category
 NEAR: Final = 2_000  # positions behind the head at which a swap is worth trying
 MAX_TAIL: Final = 20_000  # events that writers may be kept waiting for
 LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: it is the rebuild that yields, never a writer
@@ -302,7 +303,8 @@ class _Builder:
         while True:
             upto = head.safe()
             while self.position < upto:
-                self.replay(self.read(upto, self.batch), upto, phase)
+                near = min(upto, self.position + STRETCH)
+                self.replay(self.read(near, self.batch), near, upto, phase)
             if head.safe() - self.position <= NEAR:
                 return
 
@@ -322,10 +324,11 @@ class _Builder:
     def _is_ours(self, row: Row) -> bool:
         return types.category_of(row.stream) == self.table.category
 
-    def replay(self, events: Sequence[tuple[int, NewEvent]], upto: int, phase: str) -> None:
-        reached = events[-1][0] if len(events) == self.batch else upto
+    def replay(self, events: Sequence[tuple[int, NewEvent]], near: int, target: int, phase: str) -> None:
+        """Project what was read up to `near`, on the way to `target`."""
+        reached = events[-1][0] if len(events) == self.batch else near
         try:
-            with self.step(phase, reached, len(events), upto):
+            with self.step(phase, reached, len(events), target):
                 self.project([event for _, event in events])
         except (errors.EventsError, psycopg.Error) as error:
             if self.loose or not _is_unique_violation(error):
@@ -333,7 +336,7 @@ class _Builder:
             # Events of one transaction may stand in the log in another order than their projections ran, so that a
             # value is taken here before it is given up. What must hold in the end is checked when the index is built.
             self.loose = True
-            with self.step(phase, reached, len(events), upto):
+            with self.step(phase, reached, len(events), target):
                 self.tables.drop_unique_indexes()
                 self.project([event for _, event in events])
 

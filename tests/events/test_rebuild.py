@@ -24,7 +24,7 @@ from django.db import connection, transaction
 from backoffice import inbox, projections
 from backoffice.domain import forms, settings, submissions, users
 from backoffice.models import User
-from events import commands, errors, rebuild, signals, snapshots, store
+from events import commands, errors, head, rebuild, signals, snapshots, store
 from events.types import new_id
 from tests import live, make
 from tests.events import following
@@ -492,7 +492,13 @@ def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
 # -- for the operator -----------------------------------------------------------------------------------------------
 
 
-def test_progress_names_every_read_table_and_how_far_it_is() -> None:
+def test_progress_names_every_read_table_and_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a stretch of the log holds nothing of the category: it is passed, and counted."""
+    monkeypatch.setattr(rebuild, "STRETCH", 2)
+    head_before = head.safe()
+    for _ in range(6):
+        store.append(f"setting-{new_id()}", [settings.SettingChanged(value=1)])
+    empty = range(head_before + 2, head.safe())
     history(random.Random(8), 40)
     assert {one.name: one.phase for one in rebuild.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
     seen: list[rebuild.Progress] = []
@@ -501,6 +507,8 @@ def test_progress_names_every_read_table_and_how_far_it_is() -> None:
     assert all(one.running and one.owner for one in building)
     assert all(one.seconds_left is not None and one.target >= one.position for one in building)
     assert [one.position for one in building] == sorted({one.position for one in building})
+    assert any(one.position in empty for one in building), "a stretch without a user"
+    assert {one.target for one in building} == {head.safe()}, "and the goal is the head, not the stretch's end"
     users_now = next(one for one in rebuild.progress() if one.name == "users")
     assert (users_now.phase, users_now.running, users_now.owner) == ("done", False, None)
     assert users_now.finished_at is not None

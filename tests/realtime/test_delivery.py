@@ -235,7 +235,6 @@ def test_lost_repeated_and_reordered_messages_change_nothing(server: Server, wri
 
 
 async def recorded(writer: Writer, after: int, upto: int) -> list[RecordedEvent]:
-
     return await writer.do(lambda: store.read_all(after, 1000, upto=upto))
 
 

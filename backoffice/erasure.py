@@ -209,4 +209,9 @@ AT_ONCE: Final = 20_000
 
 
 def _purge_after_commit() -> None:
-    transaction.on_commit(partial(erasure.finish, most=AT_ONCE), robust=True)
+    transaction.on_commit(_purge_at_once, robust=True)
+
+
+def _purge_at_once() -> None:
+    """A function with a name: Django says which one failed, and fails itself where it has none."""
+    erasure.finish(most=AT_ONCE)

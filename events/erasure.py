@@ -155,8 +155,8 @@ purgers |= {"rebuilds": _rebuilds, "snapshots": _snapshots, "answers": _commands
 
 
 def steps() -> dict[str, Purger]:
-    """All steps in order. An application that does not own the tables fails at the last, when all else is done; then
-    the owner has to run `erase_user` or `events.tasks.finish_erasures` once.
+    """All steps in order. The last needs a right of its own (`events.rights`): where that was not granted, all else is
+    done before it fails.
     """
     return {**purgers, "copies": _copies}
 

@@ -473,7 +473,7 @@ update events_rebuild
  where phase not in ('done', 'swapped') and started_at < %s returning name
 """
 
-LEFT = "select name from events_rebuild where phase <> 'done' and started_at < %s order by name for update"
+DISCARD = "select events_discard_copies(%s)"
 
 
 def stop(before: datetime) -> int:
@@ -484,10 +484,8 @@ def stop(before: datetime) -> int:
 
 
 def discard(before: datetime) -> int:
-    """Drop the copies of those rebuilds, and what a swap left. Needs the owner's rights where there are any."""
-    names = [row[0] for row in store.query(LEFT, (before,))]
-    found = [schema for name in names for schema in (f"rebuild_{name}", f"rebuild_{name}_old")]
-    there = [schema for schema in found if store.query("select 1 where to_regnamespace(%s) is not null", (schema,))]
-    for schema in there:
-        shadow.run(f"drop schema {schema} cascade")
-    return len(there)
+    """Drop the copies of those rebuilds, and what a swap left; returns how many schemas went. Needs the owner's rights,
+    or the one of `events.rights`.
+    """
+    gone: int = store.query(DISCARD, (before,))[0][0]
+    return gone

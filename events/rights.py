@@ -2,6 +2,10 @@
 
 The owner migrates, archives, rebuilds read tables and removes events; the application's role reads, appends and keeps
 its books. Without UPDATE, DELETE, TRUNCATE and ownership none of its statements can touch a stored event.
+
+Two things that only an owner can do come up while it serves, and are functions that run with the owner's rights: making
+room in the log, and dropping copies of read tables that hold what was erased. Ownership of the tables, or membership in
+the role that has it, would be a right to everything; a function is a right to what it does.
 """
 
 from __future__ import annotations
@@ -19,11 +23,15 @@ RIGHTS: Final = {
     "events_archive": "select",
     "events_stream": "select, insert, update",
     "events_epoch": "select, update",
+    "events_rebuild": "select, update",
     "events_subject_key": "select, insert, update",
     "events_shredding": "select, update",
     "django_migrations": "select",
 }
 ALL: Final = "select, insert, update, delete"
+
+# What the role may do as the owner.
+FUNCTIONS: Final = ("events_partition(bigint, bigint)", "events_discard_copies(timestamptz)")
 
 # Partitions are reached through the log: a right of its own on one would be a way around it.
 TABLES = """
@@ -36,10 +44,7 @@ NAMES = "select quote_ident(%s), quote_ident(current_schema())"
 
 
 def grant(role: str) -> list[str]:
-    """Give a role exactly these rights, on all tables there are now; returns the statements. For after each `migrate`.
-
-    The role may make room in the log (`events_partition` runs with the owner's rights) and nothing else of the kind.
-    """
+    """Give a role exactly these rights, on all tables there are now; returns the statements. After each `migrate`."""
     name, schema = store.query(NAMES, (role,))[0]
     made = [
         f"revoke all on all tables in schema {schema} from {name}",
@@ -47,11 +52,20 @@ def grant(role: str) -> list[str]:
         f"grant usage on schema {schema} to {name}",
         f"grant usage, select on all sequences in schema {schema} to {name}",
         *(f"grant {RIGHTS.get(table, ALL)} on {table} to {name}" for (table,) in store.query(TABLES)),
-        "alter function events_partition(bigint, bigint) security definer set search_path from current",
-        "revoke execute on function events_partition(bigint, bigint) from public",
-        f"grant execute on function events_partition(bigint, bigint) to {name}",
+        *(statement for function in FUNCTIONS for statement in _as_owner(function, name, schema)),
     ]
     with transaction.atomic():
         for statement in made:
             store.execute(statement)
     return made
+
+
+def _as_owner(function: str, role: str, schema: str) -> list[str]:
+    """Temporary tables come last: unnamed they would come first, and the role could put one of its own in the place of
+    a table that the function means.
+    """
+    return [
+        f"alter function {function} security definer set search_path = {schema}, pg_temp",
+        f"revoke execute on function {function} from public",
+        f"grant execute on function {function} to {role}",
+    ]

@@ -108,6 +108,15 @@ select format('%%I.%%I', n.nspname, t.relname), format('%%I.%%I', fn.nspname, f.
  where k.contype = 'f' and %(oid)s in (k.conrelid, k.confrelid) order by 1, 3
 """
 
+# What lets `events_discard_copies` know a schema of ours from any other.
+MARK = "copy of a rebuild"
+
+OWNER = "select quote_ident(pg_get_userbyid(relowner)) from pg_class where oid = %s"
+
+HAS_SHADOW = """
+select 1 where to_regclass(%s) is not null and obj_description(to_regnamespace(%s), 'pg_namespace') = %s
+"""
+
 ForeignKey: TypeAlias = tuple[str, str, str, str, bool]
 
 
@@ -141,12 +150,15 @@ class Tables:
         return shape
 
     def has_shadow(self) -> bool:
-        return bool(store.query("select 1 where to_regclass(%s) is not null", (self.shadow,)))
+        return bool(store.query(HAS_SHADOW, (self.shadow, self.space, MARK)))
 
     def make_shadow(self) -> None:
+        """An empty copy, of the live table's owner, whoever builds: with their rights an erasure drops it."""
+        owner = store.query(OWNER, (self.oid,))[0][0]
         for schema in (self.space, self.attic):
             run(f"drop schema if exists {schema} cascade")
-            run(f"create schema {schema}")
+            run(f"create schema {schema} authorization {owner}")
+            run(f"comment on schema {schema} is '{MARK}'")
         run(f"create table {self.shadow} (like {self.live} including all excluding indexes)")
         for statement in [*store.query(KEYS, self.known), *store.query(RIGHTS, self.known)]:
             run(statement[0])

@@ -20,9 +20,9 @@ from django.urls import reverse
 from backoffice import access, inbox, models
 from backoffice.domain import conflicts as conflict_domain
 from backoffice.domain import forms, submissions, users
-from events import commands, context, erasure, errors, privacy, rebuild, seals, snapshots, store
+from events import commands, context, erasure, errors, privacy, rebuild, rights, seals, snapshots, store
 from events.types import ERASED, new_id
-from tests import make
+from tests import make, services_plugin
 from tests.backoffice import callers
 
 committed = pytest.mark.django_db(transaction=True)
@@ -88,6 +88,12 @@ def update(category: Any, key: Any, reason: str | None = None, base: int | None 
     return commands.dispatch(make.command(data, key, base_version=base, reason=reason))
 
 
+def die(progress: rebuild.Progress) -> None:
+    """As a builder that is killed when it has copied something."""
+    if progress.position:
+        raise KeyboardInterrupt
+
+
 class Life:
     """A user with everything that can be held about one, and somebody else beside them."""
 
@@ -133,10 +139,6 @@ class Life:
             """insert into events_checkpoint (name, epoch, error)
                values ('t', gen_random_uuid(), 'Key (email)=(zq@example.org) already exists') returning 1"""
         )
-
-        def die(progress: rebuild.Progress) -> None:
-            if progress.position:
-                raise KeyboardInterrupt
 
         for table in ("users", "submissions"):
             with pytest.raises(KeyboardInterrupt):
@@ -287,6 +289,118 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     assert erasure.finish() >= 2
     assert erasure.finish() == 0
     assert tables_with(NEEDLES) == {}
+
+
+# The owner as the handbook has it, who is no superuser: everything here belongs to it.
+OWN = """
+do $$ declare thing text; begin
+    for thing in
+        select format('table %%s', c.oid::regclass) from pg_class c
+         where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S') and not exists (
+               select from pg_depend d where d.objid = c.oid and d.deptype in ('a', 'i') and c.relkind = 'S')
+        union all select format('function %%s', oid::regprocedure) from pg_proc
+         where pronamespace = 'public'::regnamespace and left(proname, 7) = 'events_' and prokind = 'f'
+    loop execute format('alter %%s owner to {owner}', thing); end loop;
+end $$
+"""
+
+
+def become(role: str) -> None:
+    store.execute(f"set role {role}")
+
+
+@pytest.fixture
+def roles(own_log: None) -> Iterator[tuple[str, str]]:
+    """The owner of this log, who is at work, and the application that serves it (`docs/operations.md`, Rights)."""
+    owner, application = (f"{name}_{services_plugin.worker()}" for name in ("owner", "application"))
+    for role in (owner, application):
+        store.execute(f"create role {role}")
+    store.execute(f'grant create on database "{connection.settings_dict["NAME"]}" to {owner}')
+    store.execute(f"grant create on schema public to {owner}")
+    store.execute(OWN.format(owner=owner))
+    become(owner)
+    rights.grant(application)
+    yield owner, application
+    become("none")
+    for role in (application, owner):
+        store.execute(f"drop owned by {role} cascade")
+        store.execute(f"drop role {role}")
+
+
+@committed
+def test_an_application_that_owns_no_table_purges_all_of_it(tmp_path: Path, roles: tuple[str, str]) -> None:
+    owner, application = roles
+    life = Life(tmp_path)  # with copies of rebuilds, which are the owner's
+    become("none")
+    with pytest.raises(KeyboardInterrupt):
+        rebuild.rebuild("forms", report=die)  # by an administrator who is not the owner
+    become(application)
+    make_erased(life.user)
+    assert erasure.status().unpurged == 0
+    become(owner)
+    assert tables_with(NEEDLES) == {}
+    for table in ("users", "forms", "submissions"):
+        rebuild.rebuild(table)
+    assert tables_with(NEEDLES) == {}
+
+
+@committed
+def test_a_purge_that_is_not_allowed_to_end_is_said_and_takes_back_no_erasure(
+    tmp_path: Path, roles: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rights were not granted again after the last `migrate`."""
+    owner, application = roles
+    life = Life(tmp_path)
+    store.execute("alter function events_discard_copies security invoker")
+    become(application)
+    make_erased(life.user)
+    assert "_purge_at_once" in caplog.text
+    assert "must be owner of schema" in caplog.text
+    become(owner)
+    assert tables_with(NEEDLES).keys() == {"rebuild_users.users", "rebuild_submissions.submissions"}
+    assert erasure.status().unpurged > 0
+    rights.grant(application)
+    become(application)
+    assert erasure.finish() > 0
+    become(owner)
+    assert tables_with(NEEDLES) == {}
+
+
+TABLES = "select oid::bigint from pg_class where relkind in ('r', 'p') and relpersistence <> 't' order by 1"
+
+
+@committed
+def test_the_right_to_drop_copies_is_a_right_to_nothing_else(roles: tuple[str, str]) -> None:
+    owner, application = roles
+    store.query("insert into events_rebuild (name, phase) values ('x', 'new') returning 1")
+    store.execute("create schema rebuild_books")
+    store.execute("create table rebuild_books.books as select 1")
+    store.execute(f"grant create on schema rebuild_books to {application}")
+    before = store.query(TABLES)
+    become(application)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        store.query("insert into events_rebuild (name, phase) values ('books', 'new') returning 1")
+    # a schema that no rebuild made, whatever the row says
+    store.execute("update events_rebuild set name = 'books' where name = 'x'")
+    with pytest.raises(psycopg.errors.RaiseException, match="rebuild_books was not made by a rebuild"):
+        store.query("select events_discard_copies('infinity')")
+    for forged in (
+        "comment on schema rebuild_books is 'copy of a rebuild'",
+        "alter schema public rename to rebuild_books_old",
+        "alter table users set schema rebuild_books",
+        "create schema rebuild_mine",
+        "alter function events_discard_copies reset search_path",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            store.execute(forged)
+    # nor by other names, nor by a table in the place of the true one
+    for name in ("users", "public", "x; drop table users", '"', "../public", "_old"):
+        store.query("update events_rebuild set name = %s, phase = 'new' where phase = 'new' returning 1", (name,))
+        assert store.query("select events_discard_copies('infinity')") == [(0,)], name
+    store.execute("create temp table events_rebuild as select 'books' as name, 'new' as phase, now() as started_at")
+    assert store.query("select events_discard_copies('infinity')") == [(0,)], "it reads the table it means"
+    become(owner)
+    assert store.query(TABLES) == before
 
 
 def make_erased(key: Any) -> None:

@@ -100,6 +100,14 @@ def test_the_application_needs_no_right_to_change_what_happened(as_application: 
     assert check_rights(databases=["default"]) == []
 
 
+def test_the_application_puts_no_table_of_its_own_in_the_place_of_the_log(as_application: None) -> None:
+    store.execute("create temp table events_event (like public.events_event) partition by range (position)")
+    parts = "select count(*) from pg_inherits where inhparent = 'public.events_event'::regclass"
+    before = store.query(parts)[0][0]
+    assert store.query("select events_partition(30000000)")[0][0] == 1
+    assert store.query(parts)[0][0] == before + 1
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_application_seals_and_verifies() -> None:
     role = f"sealer_{services_plugin.worker()}"

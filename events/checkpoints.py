@@ -22,6 +22,7 @@ from events import context, errors, head, store, types
 from events.types import RecordedEvent
 
 Handler: TypeAlias = Callable[[Sequence[RecordedEvent]], None]
+Publisher: TypeAlias = Callable[["Lease", Sequence[RecordedEvent]], None]
 
 LEASE_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 1.0
@@ -31,6 +32,9 @@ MAX_PARKED: Final = 1000
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """name        of the checkpoint; explicit and stable, without a slash
     handle      gets the next events in position order, inside the transaction that moves the checkpoint
+    publish     instead, for an effect outside the database: gets the lease as it stood when they were read and the
+                events, all there are of `types` in (`lease.position`, the last one's], before the checkpoint moves. A
+                crash publishes them again rather than never. Nothing is parked
     types       only these event types; None is all. The checkpoint passes over the others
     batch       events at most in one turn; they should be handled well within a lease
     poll        seconds between looks when the bell is silent
@@ -43,7 +47,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    handle: Handler
+    handle: Handler | None = None
+    publish: Publisher | None = None
     types: tuple[str, ...] | None = None
     batch: int = 500
     poll: float = POLL_SECONDS
@@ -56,6 +61,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if "/" in self.name or self.partitions < 1:
             raise ValueError(f"{self.name!r} with {self.partitions} partitions: no slash, and at least one, please.")
+        if (self.handle is None) == (self.publish is None) or (self.publish and self.park):
+            raise ValueError(f"{self.name!r}: either handles, or publishes and does not park.")
 
     @property
     def checkpoints(self) -> list[str]:
@@ -131,7 +138,9 @@ update events_checkpoint set position = %(position)s, updated_at = clock_timesta
 
 
 class Lease(msgspec.Struct, kw_only=True):
-    """Being the active runner of one checkpoint, until `renew_at` at least (of `time.monotonic`)."""
+    """Being the active runner of one checkpoint, until `renew_at` at least (of `time.monotonic`). `epoch` is the one
+    that positions belonged to when the lease was last renewed; a new one is only drawn where connections are lost.
+    """
 
     name: str
     partition: int

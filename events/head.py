@@ -27,17 +27,8 @@ from events import store
 
 LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
 
-# The key is (17779 << 48) | floor; pg_locks shows it as two 32-bit halves. The parameter is S. Rows above the floor are
-# not looked at, however many an open import has written there.
-SAFE_SQL = """
-select coalesce((
-    select position from events_event
-     where position <= least(%s::bigint, (
-           select min(((classid::bigint & 65535) << 32) | objid::bigint) from pg_locks
-            where locktype = 'advisory' and objsubid = 1 and (classid::bigint >> 16) = 17779
-              and database = (select oid from pg_database where datname = current_database())))
-     order by position desc limit 1), 0)
-"""
+# Steps 1 and 2 in one round trip; events/sql/head.function.sql.
+HEAD_SQL = "select o_last, o_safe from events_head()"
 
 EPOCH_SQL = "select events_current_epoch()::text"
 
@@ -108,7 +99,7 @@ def last() -> int:
 def safe() -> int:
     """The head: the position of an event, 0 in an empty log; nothing at or below it can still appear, or is ever issued
     again. Read it *before* the rows it is meant to bound."""
-    value: int = store.query(SAFE_SQL, (last(),))[0][0]
+    value: int = store.query(HEAD_SQL)[0][1]
     return value
 
 

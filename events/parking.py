@@ -313,6 +313,7 @@ def _replay_first(subscription: Subscription, stream: str) -> bool:
             if not first:
                 return False
             position, attempts = first[0]
+            assert subscription.handle is not None, "only what handles is parked"
             subscription.handle([_event_at(position)])
             store.query(LOCK, (subscription.checkpoint_of(stream),))
             store.query(DONE, (subscription.name, stream, position))

@@ -6,12 +6,12 @@ turn of it is
     1  lease       be the one active runner, or wait until the other's lease runs out
     2  head        how far can be read without missing anything (`head.safe`)
     3  read        the next batch, in position order
-    4  handle      and move the checkpoint, in one transaction, under the fence of our lease
+    4  handle      and move the checkpoint, in one transaction, under the fence of our lease; or publish, then move it
     5  more?       a full batch: at once again; else wait for the bell, at most `poll` seconds
 
 The checkpoint moves only in the transaction that had the effect, and only while the fence is ours: a runner that was
-paused past its lease finds the fence gone, rolls back, and its heir has done the work. A handler whose effect is
-outside the database (`realtime.relay` publishing) is at-least-once, and says so with `park=False`.
+paused past its lease finds the fence gone, rolls back, and its heir has done the work. What has its
+effect outside the database (`realtime.relay`) publishes before that transaction, at least once.
 
 A batch that fails at step 4 is halved, and halved again, each part in a transaction of its own, until the event that
 fails is alone: its stream is parked (`events.parking`), and all else has had its effect. What is no event's fault, such
@@ -105,6 +105,8 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
     reached = events[-1].position if full else max(safe, lease.position)
     if reached == lease.position:
         return False
+    if subscription.publish is not None and events:
+        subscription.publish(lease, events)
     if subscription.park:
         _handle_or_park(subscription, lease, events, reached)
     else:
@@ -143,7 +145,7 @@ def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedE
         if alone:
             store.execute(SOON)
         flowing, waiting = parking.sift(subscription, events) if subscription.park else (events, [])
-        if flowing:
+        if flowing and subscription.handle is not None:
             subscription.handle(flowing)
         lease.advance(reached)
         parking.confirm(subscription, waiting)
@@ -230,7 +232,7 @@ def _active(
             renewed = acquire(subscription, owner, seconds, partition=partition)
             if renewed is None or renewed.fence != lease.fence:
                 return
-            lease.renew_at = renewed.renew_at
+            lease.renew_at, lease.epoch = renewed.renew_at, renewed.epoch
         more = step(subscription, owner, lease)
         if subscription.tick and time.monotonic() - ticked >= 1.0:
             ticked = time.monotonic()

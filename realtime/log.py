@@ -1,4 +1,4 @@
-"""The hub's own way to the store: a small async pool and four statements, no ORM, no thread.
+"""The hub's own way to the store: a small async pool and a few statements, no ORM, no thread.
 
 The safe head is read as `events.head` describes it: separate statements in autocommit, in that order. Every error of
 the driver or the pool comes out as `Unavailable`, so callers have one thing to wait out.
@@ -72,9 +72,9 @@ class Log:
         """Where the log stands. Nothing at or below `safe` can still appear."""
 
         async def ask(connection: Connection) -> Head:
-            epoch = await _scalar(connection, head.EPOCH_SQL)
-            last = await _scalar(connection, head.LAST_SQL) or 0
-            return Head(str(epoch), last, await _scalar(connection, head.SAFE_SQL, (last,)))
+            (epoch,) = await _one(connection, head.EPOCH_SQL)
+            last, safe = await _one(connection, head.HEAD_SQL)
+            return Head(str(epoch), last, safe)
 
         return await self.ask(ask)
 
@@ -121,9 +121,10 @@ def _ended(error: psycopg.OperationalError) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
-async def _scalar(connection: Connection, sql: Any, parameters: Sequence[Any] = ()) -> Any:
-    row = await (await connection.execute(sql, parameters)).fetchone()
-    return row[0] if row else None
+async def _one(connection: Connection, sql: Any) -> Sequence[Any]:
+    row: Sequence[Any] | None = await (await connection.execute(sql)).fetchone()
+    assert row is not None
+    return row
 
 
 def _connection_parameters() -> dict[str, Any]:

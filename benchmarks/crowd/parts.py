@@ -105,11 +105,13 @@ async def latency(swarm: Swarm, sockets: int, publish: Callable[[], Awaitable[fl
     swarm.latencies.clear()
     swarm.base, swarm.sent = max(reader.count for reader in swarm.readers), []
     start = swarm.total
-    for number in range(100):
-        at = await publish()
-        swarm.sent.append(at)
-        await swarm.until(start + (number - 5) * sockets)
-        await asyncio.sleep(max(0.0, at + 0.05 - time.perf_counter()))
+    with swarm.reading_later():
+        for _ in range(100):
+            at = await publish()
+            swarm.sent.append(at)
+            await asyncio.sleep(max(0.0, at + 0.04 - time.perf_counter()))
+            swarm.read()
+            await asyncio.sleep(max(0.0, at + 0.05 - time.perf_counter()))
     await swarm.until(start + 100 * sockets)
     return {
         "commit to frame p50 ms": round(quantile(swarm.latencies, 0.5) * 1000, 1),

@@ -580,7 +580,7 @@ def test_a_session_that_ended_quietly_is_noticed_by_the_regular_recheck(writer: 
 
 def test_a_role_that_changed_quietly_narrows_what_is_followed_live(writer: Writer) -> None:
     """Also behind somebody who may see all of it: neighbours share what is encoded."""
-    (_, other), (staff, session) = harness.sign_in("manager"), harness.sign_in("manager")
+    (_, other), (staff, session) = harness.sign_in("manager"), harness.sign_in("manager", "bea")
 
     async def scene(server: Server) -> None:
         async with server.client(other) as first, server.client(session) as second:

@@ -201,6 +201,16 @@ def _unpurged(only: Sequence[str] | None, limit: int) -> list[str]:
     return [row[0] for row in store.query(UNPURGED, wanted)]
 
 
+IS_PURGING: Final = (
+    "select 1 from events_subject_key where subject = %s and erased_at is not null and purged_at is null"
+)
+
+
+def is_purging(subject: str) -> bool:
+    """Was it erased, and waits for steps 2 or 3?"""
+    return bool(store.query(IS_PURGING, (subject,)))
+
+
 # -- for the operator -----------------------------------------------------------------------------------------------
 
 STATUS: Final = """

@@ -26,9 +26,18 @@ class EraseForm(inputs.RecordForm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["reason"].required = True
-        self.fields["reason"].widget.attrs["placeholder"] = _("Who asked, and when; no names")
-        self.fields["meant"] = forms.BooleanField(label=_("I know that nobody can bring this back."))
+        reason = self.fields["reason"]
+        reason.required = True
+        reason.error_messages["required"] = _("Say why: the reason is all that stays.")
+        reason.help_text = _("This reason stays readable for ever: write nothing personal.")
+        reason.widget.attrs["placeholder"] = _("Who asked, and when; no names")
+        meant = forms.BooleanField(label=_("I know that nobody can bring this back."))
+        meant.error_messages["required"] = _("Nothing is erased until you check this.")
+        self.fields["meant"] = meant
+
+    @property
+    def asked(self) -> list[forms.BoundField]:
+        return [self["reason"], self["meant"]]
 
 
 def erase(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:

@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from backoffice import access, models
+from backoffice import access, erasure, models
 from backoffice.admin import charts, diffs, lists, people, trail
 from backoffice.admin.resources import FORMS, SUBMISSIONS, Resource
+from backoffice.domain import forms, users
 from events import types
+from events.types import ERASED
 
 LATEST: Final = 5
+
+# What an erased record has nothing of any more; its row has these empty, as if nobody had filled them in.
+_GONE: Final = {"user": users.PERSONAL, "form": tuple(forms.PERSONAL)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,10 @@ def facts(resource: Resource, row: Any, staff: Any) -> list[Fact]:
     """The record's own fields as they are read by who does not edit them."""
     names = resource.form.base_fields if resource.form else {}
     listed = [*names, *(["fields"] if resource.category == "form" else [])]
-    return state_facts(resource, {name: getattr(row, name) for name in listed}, staff)
+    values = {name: getattr(row, name) for name in listed}
+    if erasure.is_erased(row):
+        values |= dict.fromkeys(_GONE.get(resource.category, ()), ERASED)
+    return state_facts(resource, values, staff)
 
 
 def state_facts(resource: Resource, state: Mapping[str, Any], staff: Any) -> list[Fact]:

@@ -19,6 +19,7 @@ from backoffice import access, erasure, inbox, models, phrases
 from backoffice.admin import diffs, inputs, offline, panels, people, stamps
 from backoffice.admin.resources import Resource
 from events import aggregate, commands, conflicts, errors, snapshots, store, types
+from events import erasure as keys
 from events.conflicts import rules as conflict_rules
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def _page(
         "can_delete": room.has_delete_permission(request) and not getattr(row, "deleted_at", None),
         "can_restore": bool(getattr(row, "deleted_at", None)) and room.allows(request, resource.restore),
         "erased": erasure.is_erased(row),
+        "purging": erasure.is_erased(row) and keys.is_purging(stream_of(room, row.pk)),
         "can_erase": room.allows(request, resource.erase) and not erasure.is_erased(row),
         "can_export": room.allows(request, resource.export),
         "opts": room.model._meta,

@@ -25,7 +25,7 @@ VERBS: Final = {
     "deleted": (_("deleted"), "trash"),
     "removed": (_("removed"), "trash"),
     "restored": (_("brought back"), "restore"),
-    "erased": (_("erased for ever"), "trash"),
+    "erased": (_("erased for ever"), "erase"),
     "exported": (_("exported all that is held"), "download"),
     "role_changed": (_("gave another role"), "staff"),
     "password_changed": (_("set a new password"), "key"),

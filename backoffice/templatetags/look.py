@@ -16,6 +16,8 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from events.types import ERASED
+
 register = template.Library()
 
 # ruff: noqa: E501
@@ -32,6 +34,7 @@ ICONS: Final = {
     "plus": '<path d="M12 5v14M5 12h14"/>',
     "edit": '<path d="M4 20h4L19 9l-4-4L4 16z"/>',
     "trash": '<path d="M4 7h16M9 7V4h6v3M6.5 7l1 13h9l1-13"/>',
+    "erase": '<path d="M8.500 19 4 14.500l10-10 5.500 5.500-9 9zM9 9.500l5.500 5.500M13.500 19H20"/>',
     "restore": '<path d="M4 9h10a5.5 5.5 0 0 1 0 11H8"/><path d="M8 5 4 9l4 4"/>',
     "history": '<circle cx="12" cy="12" r="8.5"/><path d="M12 7v5l3.5 2"/>',
     "left": '<path d="m14.5 6-6 6 6 6"/>',
@@ -81,6 +84,12 @@ def initials(name: Any) -> str:
 def hue(name: Any) -> int:
     """One of eight colours, always the same for the same name."""
     return zlib.crc32(str(name).encode()) % 8
+
+
+@register.filter
+def said(reason: str) -> str:
+    """A reason that somebody gave, as a quotation; one that went with an erasure as that."""
+    return _("erased") if reason == ERASED else f"“{reason}”"
 
 
 @register.filter

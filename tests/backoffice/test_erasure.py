@@ -281,6 +281,8 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     assert not [table for table in tables_with(NEEDLES) if table in {"public.users", "public.forms"}]
     assert "public.submissions" in tables_with(NEEDLES)
     monkeypatch.undo()
+    officer, page = logged_in("dpo"), reverse("admin:backoffice_user_change", args=[life.user])
+    assert "still being cleared" in officer.get(page).content.decode()
     for name in erasure.purgers:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setitem(erasure.purgers, name, killer(name))
@@ -289,6 +291,11 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     assert erasure.finish() >= 2
     assert erasure.finish() == 0
     assert tables_with(NEEDLES) == {}
+    told = officer.get(page, headers={"accept-language": "fr"}).content.decode()
+    assert "encore en cours" not in told
+    assert told.count("<dd>effacé</dd>") == 3, "address and names, not as if they had never been filled in"
+    assert '<p class="entry-reason">effacé</p>' in told
+    assert "“erased”" not in told
 
 
 # The owner as the handbook has it, who is no superuser: everything here belongs to it.

@@ -1,0 +1,108 @@
+"""Erasing a person as a person does it, while others look on."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import live
+from tests.browser.test_admin import command, expect, live_now, new_user, record
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+# What may be in no page afterwards: not as text, not in a field or an attribute, not in a script's data.
+NEEDLES = ("Zoelinde", "Quimper", "zq@", "Cherry jam", "Sourdough", "Barnabas", "rang twice")
+EVERYTHING = """() => {
+    const typed = [...document.querySelectorAll("input, textarea, select")].map((field) => field.value);
+    return [document.title, document.documentElement.outerHTML, ...typed].join("\\n");
+}"""
+
+
+def left_in(page: Any) -> list[str]:
+    """The needles that this page still holds, wherever in it."""
+    everything = page.evaluate(EVERYTHING)
+    return [needle for needle in NEEDLES if needle in everything]
+
+
+def zoe(page: Any) -> tuple[str, str, str]:
+    """A person with a form and an answer to it."""
+    key = new_user(page, first_name="Zoelinde", last_name="Quimper", email=f"zq@{uuid.uuid4()}.example")
+    form, answer = str(uuid.uuid4()), str(uuid.uuid4())
+    question = {"id": "q", "type": "text", "label": "Sourdough?"}
+    command(page, "form.create", form, {"user_id": key, "title": "Cherry jam", "fields": [question]})
+    command(page, "submission.receive", answer, {"form_id": form, "answers": {"q": "Barnabas"}})
+    command(page, "user.update", key, {"plan": "premium"}, reason="Zoelinde rang twice")
+    return key, form, answer
+
+
+def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    manager = new_page(role="manager", at="")
+    key, form, answer = zoe(manager)
+    place = f"/admin/backoffice/user/{key}"
+
+    # Others have it open: one types, one reads its history, one the form, one the answers.
+    agent, reader, helper = (new_page(role=role, at="") for role in ("agent", "viewer", "agent"))
+    record(agent, key)
+    reader.goto(f"{place}/history/")
+    record(manager, form, "form")
+    record(helper, answer, "submission")
+    shown = {
+        agent: "Erased user",
+        reader: "dpo erased for ever",
+        manager: "Erased form",
+        helper: "The answers were erased.",
+    }
+    for watcher in shown:
+        live_now(watcher)
+        assert left_in(watcher)
+    agent.fill("[name=last_name]", "Quimper, typed")
+
+    # Who may not sees no way, and is refused at its address.
+    expect(agent.locator(".actions").get_by_role("link")).to_have_text(["History"])
+    for page in (agent, reader, manager):
+        token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
+        sent = {"reason": "because", "meant": "on", "command_id": str(uuid.uuid4())}
+        for answered in (
+            page.request.get(f"{place}/erase/"),
+            page.request.post(f"{place}/erase/", form=sent, headers={"X-CSRFToken": token}),
+        ):
+            assert answered.status == 403
+            assert not [needle for needle in NEEDLES if needle in answered.text()]
+    assert stack.query("select first_name from users where id = %s", key) == [("Zoelinde",)]
+
+    # Who may reads what goes, is asked twice, and does it.
+    officer = new_page(role="dpo", at="")
+    record(officer, key)
+    officer.get_by_role("link", name="Erase").click()
+    expect(officer.locator("h1")).to_have_text("Erase Zoelinde Quimper for ever?")
+    goes = ["the record and its 2 versions", "1 form, with its texts", "the answers of 1 submission"]
+    expect(officer.locator("[data-goes] li")).to_have_text([*goes, "the reasons that were given for changes"])
+    officer.get_by_label("Why?").fill("Asked by letter, 2026-03-02")
+    officer.get_by_role("button", name="Erase for ever").click()
+    assert officer.evaluate("document.querySelector(':invalid:not(form)').name") == "meant"
+    officer.get_by_label("I know that nobody can bring this back.").press("Space")
+    officer.get_by_label("Why?").press("Enter")
+    officer.wait_for_url("**/change/")
+    expect(officer.locator(".toast")).to_have_text("User was erased.")
+    expect(officer.locator("[data-erased]")).to_have_text("Erased just now. Nothing of it can be read or brought back.")
+    expect(officer.get_by_role("link", name="Erase")).to_have_count(0)
+    assert not left_in(officer)
+
+    # It went from under the others' eyes, and nothing brings it back.
+    for watcher, told in shown.items():
+        expect(watcher.locator("main")).to_contain_text(told)
+        assert not left_in(watcher)
+        watcher.reload()
+        expect(watcher.locator("main")).to_contain_text(told)
+        assert not left_in(watcher)
+    expect(agent.locator("[name=last_name]")).to_have_count(0)
+    for address in (f"{place}/history/", f"{place}/history/1/", f"{place}/compare/?a=1&b=2", "/admin/"):
+        assert officer.goto(address).status == 200
+        assert not left_in(officer), address
+    assert officer.goto(f"{place}/erase/").status == 200
+    expect(officer.locator(".toast")).to_have_text("This was erased before.")

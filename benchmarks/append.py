@@ -2,8 +2,9 @@
 
 Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all
 of them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
-`personal` is the same with each payload encrypted under a key of its own, as answers of the public are; a command
-receives such answers, with its read table, its claim and its remembered answer.
+A command claims its id, loads, decides, writes its read table, appends and remembers its answer: it sets a new setting.
+`personal` is the same with each payload encrypted, as answers of the public are, under a key of its form's; that
+command receives such answers.
 
 pyeventsourcing stands in the table with its own recorder; message-db does where its `write_message` is installed by the
 SQL that `--message-db` names (its functions in one file, from its authors).
@@ -176,6 +177,19 @@ def message_db() -> Callable[[], int]:
 
 
 def command() -> Callable[[], int]:
+    from backoffice.domain.settings import SetSetting
+    from events import commands
+    from events.types import Command, new_id
+
+    def work() -> int:
+        data = SetSetting(value=PAYLOAD)
+        commands.dispatch(Command(id=new_id(), key=f"bench.{new_id()}", data=data))
+        return 1
+
+    return work
+
+
+def personal_command() -> Callable[[], int]:
     from backoffice.domain.forms import CreateForm
     from backoffice.domain.submissions import ReceiveSubmission
     from backoffice.domain.users import CreateUser
@@ -199,6 +213,7 @@ CASES: dict[str, Callable[[], Callable[[], int]]] = {
     "append": partial(append_one, "setting", plain),
     "append, personal": partial(append_one, "submission", personal),
     "command": command,
+    "command, personal": personal_command,
     "pyeventsourcing": partial(pyeventsourcing, 1),
     "message-db": message_db,
     "raw x100": raw_many,

@@ -45,6 +45,9 @@ insert into events_stream (stream, version, hash) select stream, 1, hash from st
 """
 
 
+_filled: list[range] = []  # positions in between are of what was measured at the size before
+
+
 def fill(upto: int) -> float:
     """Bring the log to so many events; returns the seconds it took."""
     from django.db import connection
@@ -54,6 +57,7 @@ def fill(upto: int) -> float:
     with connection.cursor() as cursor:
         cursor.execute("select coalesce(pg_sequence_last_value('events_position_seq'), 0)")
         low = cursor.fetchone()[0] + 1
+        _filled.append(range(low, upto + 1))
         cursor.execute("select events_partition(%s)", [upto + 20_000_000])
         for first in tqdm(range(low, upto + 1, SLICE), desc=f"fill to {upto:,}", unit_scale=SLICE, disable=None):
             last = min(first + SLICE - 1, upto)
@@ -65,21 +69,21 @@ def fill(upto: int) -> float:
     return time.perf_counter() - began
 
 
-def old_stream(upto: int) -> Callable[[], str]:
+def old_stream() -> Callable[[], str]:
     """Names of streams all over the log, at random."""
     from events import store
 
     dice = random.Random(1)
-    sql = "select 'submission-' || bench_id(n) from unnest(%s::bigint[]) n"
-    names = [row[0] for row in store.query(sql, ([dice.randint(1, upto) for _ in range(200_000)],))]
-    return iter(names).__next__
+    places = [dice.choice(part) for part in dice.choices(_filled, [len(part) for part in _filled], k=200_000)]
+    names = store.query("select 'submission-' || bench_id(n) from unnest(%s::bigint[]) n", (places,))
+    return iter([name for (name,) in names]).__next__
 
 
-def cases(upto: int) -> dict[str, Callable[[], Any]]:
+def cases() -> dict[str, Callable[[], Any]]:
     from events import head, snapshots, store
     from events.types import new_id
 
-    to_append, to_read = old_stream(upto), old_stream(upto)
+    to_append, to_read = old_stream(), old_stream()
     return {
         "raw insert": append.raw_one(),
         "append, new stream": lambda: store.append(f"setting-{new_id()}", [append.plain()], store.NO_STREAM),
@@ -89,11 +93,11 @@ def cases(upto: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measure(upto: int, seconds: float, rounds: int) -> dict[str, float]:
+def measure(seconds: float, rounds: int) -> dict[str, float]:
     """Median calls/s of each case; cases take turns, so that a machine that slows down slows all of them."""
     rates: dict[str, list[float]] = {}
     for _ in range(rounds):
-        for name, work in cases(upto).items():
+        for name, work in cases().items():
             for _warm in range(5):
                 work()
             done, began = 0, time.perf_counter()
@@ -119,7 +123,7 @@ def main() -> int:
             cursor.execute(NAMES)
         for upto in sorted(options.rows):
             filled = fill(upto)
-            rates = measure(upto, options.seconds, options.rounds)
+            rates = measure(options.seconds, options.rounds)
             with connection.cursor() as cursor:
                 cursor.execute("select pg_database_size(current_database())")
                 size = cursor.fetchone()[0] / 2**30

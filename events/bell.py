@@ -27,8 +27,8 @@ from django.conf import settings
 
 log = logging.getLogger(__name__)
 
-QUIET = 0.001
-ECHO = 0.0015
+QUIET = 0.002
+ECHO = 0.0025
 PAUSE_AFTER_FAILURE = 1.0
 READ_EVERY = 64  # answers are four bytes or so: that many fit any buffer many times over
 

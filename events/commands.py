@@ -24,13 +24,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import orjson
 import psycopg
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 
 from events import aggregate as aggregates
 from events import arrays, context, errors, projections, reconcile, signals, snapshots, store, types, wire
@@ -257,14 +257,25 @@ def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> Callable[[], P
         )
         for stream, events in by_stream.items()
     ]
-    placed = cache(partial(_placed, store.append_later(appends)))
-    transaction.on_commit(partial(_tell, new, placed), robust=True)
+    placed = _Placing(store.append_later(appends))
+    store.once_committed(_tell, new, placed)
     return placed
 
 
-def _placed(appended: Callable[[], list[store.Appended]]) -> Placed:
+class _Placing:
+    """Where events went, worked out once."""
+
+    def __init__(self, appended: Callable[[], list[store.Appended]]) -> None:
+        self._appended, self._placed = appended, Placed()
+
+    def __call__(self) -> Placed:
+        self._placed = self._placed or _placed(self._appended())
+        return self._placed
+
+
+def _placed(appended: Sequence[store.Appended]) -> Placed:
     placed: Placed = {}
-    for stream in appended():
+    for stream in appended:
         first = stream.version - len(stream.positions) + 1
         placed |= {(stream.stream, first + offset): position for offset, position in enumerate(stream.positions)}
     return placed

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 import orjson
-from django.db import connection, transaction
+from django.db import connection
 
 from events import arrays, bell, context, errors, privacy, types, wire
 from events.types import Event, RecordedEvent
@@ -27,7 +27,7 @@ EXISTS: Final = -1
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 10_000
 
-query, execute, explain = wire.query, wire.execute, wire.explain
+query, execute, explain, once_committed = wire.query, wire.execute, wire.explain, wire.once_committed
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
 
 def _ring_once_committed(asked: wire.Later) -> None:
     if asked.inside:
-        transaction.on_commit(partial(_ring, asked), robust=True)
+        once_committed(_ring, asked)
     else:
         _ring(asked)
 
@@ -290,11 +290,6 @@ class Rows:
 
     def events(self) -> list[RecordedEvent]:
         return [_event(row, data, self.opener) for row, data in self._rows]
-
-
-def once_committed(act: Callable[[], None]) -> None:
-    """Do it when the transaction has committed, at once where there is none, and never when it is rolled back."""
-    transaction.on_commit(act, robust=True)
 
 
 def generation() -> int:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import select
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -101,15 +102,16 @@ def transaction() -> Iterator[None]:
 
     To Django it is an `atomic` block like any other: savepoints nest in it, `on_commit` waits for its end.
     """
-    db = connections[DEFAULT_DB_ALIAS]
+    line = _line()
+    db = line.db
     if db.in_atomic_block or not db.get_autocommit():
         with django_transaction.atomic():
             yield
         return
-    line = _line()
     line.begin()
     _tell_django(db, inside=True)
     db.execute_wrappers.append(line.before_others)
+    _here.line = line
     try:
         try:
             yield
@@ -121,10 +123,22 @@ def transaction() -> Iterator[None]:
         db.run_on_commit = []
         raise
     finally:
+        _here.line = None
         db.execute_wrappers.remove(line.before_others)
         _tell_django(db, inside=False)
         _forget_broken_connection(db)
     db.run_and_clear_commit_hooks()
+
+
+def once_committed(act: Callable[..., object], *arguments: Any) -> None:
+    """Do it when the transaction has committed, at once where there is none, and never when it is rolled back. What it
+    raises is logged.
+    """
+
+    def act_once_committed() -> None:  # Django logs a hook's failure by name, which a `partial` has not
+        act(*arguments)
+
+    _line().db.on_commit(act_once_committed, robust=True)
 
 
 def _tell_django(db: Any, *, inside: bool) -> None:
@@ -176,6 +190,8 @@ class _Line:
         self.db = db  # not Django's proxy: each word to it costs more than a parameter to PostgreSQL
         self.raw = raw
         self.pgconn: pq.abc.PGconn = raw.pgconn
+        self.answers = select.poll()
+        self.answers.register(self.pgconn.socket, select.POLLIN)
         self.transformer = Transformer(_Adapting(raw))
         self.prepared: dict[_Key, bytes] = {}
         self.number = 0
@@ -207,8 +223,9 @@ class _Line:
 
     def _answer(self) -> pq.abc.PGresult:
         """What comes of the one thing just sent. Waiting is done here, not in libpq: no signal would come through."""
-        pgconn, poll, result = self.pgconn, self._flushed(), None
-        while (found := _next_result(pgconn, poll)) is not None:
+        self._flush()
+        result = None
+        while (found := self._next_result()) is not None:
             result = found
         if result is None:
             raise psycopg.OperationalError("the connection is lost")
@@ -225,7 +242,7 @@ class _Line:
             ready = self._ready(statement, parameters)
         except psycopg.Error as error:
             raise _explained(error) from error
-        size = sum(len(value) for value in ready[1] or () if value is not None)
+        size = sum(map(len, filter(None, ready[1] or ())))
         if self.kept and (self.bytes_kept + size > KEEP_BYTES or len(self.kept) >= KEEP_STATEMENTS):
             self.send()
         asked = Later(self)
@@ -256,8 +273,9 @@ class _Line:
         for ready in kept:
             pgconn.send_query_prepared(*ready)
         pgconn.pipeline_sync()
-        poll, results = self._flushed(), []
-        while (result := _next_result(pgconn, poll)) is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
+        self._flush()
+        results = []
+        while (result := self._next_result()) is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
             if result is not None:
                 results.append(result)
             elif pgconn.status == pq.ConnStatus.BAD:
@@ -265,14 +283,22 @@ class _Line:
         pgconn.exit_pipeline_mode()
         return results
 
-    def _flushed(self) -> select.poll:
-        """Out with what was said, and what to wait for the answers with."""
-        pgconn, poll = self.pgconn, select.poll()
-        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
-        while pgconn.flush():  # what comes back meanwhile is taken in, so that neither side waits for the other
-            _wait(pgconn, poll)
-        poll.modify(pgconn.socket, select.POLLIN)
-        return poll
+    def _flush(self) -> None:
+        """Out with what was said. What comes back meanwhile is taken in, so that neither side waits for the other."""
+        if not self.pgconn.flush():
+            return
+        both = select.poll()
+        both.register(self.pgconn.socket, select.POLLIN | select.POLLOUT)
+        while self.pgconn.flush():
+            if any(happened & ~select.POLLOUT for _, happened in both.poll()):
+                self.pgconn.consume_input()
+
+    def _next_result(self) -> pq.abc.PGresult | None:
+        pgconn = self.pgconn
+        while pgconn.is_busy():  # waiting is done here, not in libpq: there it would hold up every other thread
+            self.answers.poll()
+            pgconn.consume_input()
+        return pgconn.get_result()
 
     # -- transactions -----------------------------------------------------------------------------------------------
 
@@ -315,22 +341,22 @@ class _Line:
 
     def _ready(self, statement: str, parameters: Parameters) -> _Ready:
         """The statement's prepared name, and its parameters as PostgreSQL wants them."""
-        text, order = _numbered(statement)
-        values = [parameters[name] for name in order] if isinstance(parameters, Mapping) else parameters
-        dumped, formats = None, None
-        key: _Key = (statement, None)
-        if values:
-            dumped = self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
-            formats = self.transformer.formats
-            key = (statement, self.transformer.types)
-        return self.prepared.get(key) or self._prepare(key, text), dumped, formats
+        if not parameters:
+            key: _Key = (statement, None)
+            return self.prepared.get(key) or self._prepare(key), None, None
+        values = parameters
+        if not isinstance(values, list | tuple):
+            values = [values[name] for name in _numbered(statement)[1]] if isinstance(values, Mapping) else list(values)
+        dumped = self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        key = (statement, self.transformer.types)
+        return self.prepared.get(key) or self._prepare(key), dumped, self.transformer.formats
 
-    def _prepare(self, key: _Key, text: bytes) -> bytes:
+    def _prepare(self, key: _Key) -> bytes:
         if len(self.prepared) >= MAX_PREPARED:
             self._forget_prepared()
         self.number += 1
         name = b"wire_%d" % self.number
-        self.pgconn.send_prepare(name, text, key[1])
+        self.pgconn.send_prepare(name, _numbered(key[0])[0], key[1])
         self._rows(self._answer())
         self.prepared[key] = name
         return name
@@ -354,18 +380,6 @@ class _Line:
         return self.transformer.load_rows(0, result.ntuples, tuple)
 
 
-def _next_result(pgconn: pq.abc.PGconn, poll: select.poll) -> pq.abc.PGresult | None:
-    # Waiting is done here, not in libpq: there it would hold up every other thread of the process.
-    while pgconn.is_busy():
-        _wait(pgconn, poll)
-    return pgconn.get_result()
-
-
-def _wait(pgconn: pq.abc.PGconn, poll: select.poll) -> None:
-    if any(happened & ~select.POLLOUT for _, happened in poll.poll()):
-        pgconn.consume_input()
-
-
 _MARK = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
 
@@ -387,7 +401,13 @@ def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
     return _MARK.sub(mark, statement).encode(), tuple(names)
 
 
+_here = threading.local()  # `line` while inside `transaction`: Django's way to it takes longer
+
+
 def _line() -> _Line:
+    inside: _Line | None = getattr(_here, "line", None)
+    if inside is not None:
+        return inside
     db: Any = connections[DEFAULT_DB_ALIAS]
     if db.connection is None:
         db.ensure_connection()

@@ -162,9 +162,7 @@ def _store(batch: Sequence[Line]) -> int:
         projections.project(new)
         with context.acting(acting):
             position = store.append_many(list(_appends(lines)))[-1].position
-        transaction.on_commit(
-            partial(signals.events_recorded.send_robust, sender=None, events=new, position=position), robust=True
-        )
+        store.once_committed(partial(signals.events_recorded.send_robust, sender=None, events=new, position=position))
     return len(fresh)
 
 

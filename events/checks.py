@@ -167,5 +167,5 @@ def _master_keys(cursor: Any) -> Iterable[CheckMessage]:
             yield Warning(
                 f"Some personal data is still under the master key {name!r}.",
                 hint="manage.py rotate_keys; after that it can be taken out of PRIVACY_KEYS.",
-                id="events.W002",
+                id="events.W004",
             )

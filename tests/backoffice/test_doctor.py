@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from backoffice import embedded, health
+from events import store
 
 
 def findings() -> dict[str, dict[str, str]]:
@@ -32,6 +33,17 @@ def test_the_doctor_finds_what_works_and_what_does_not() -> None:
 def test_the_doctor_says_what_to_do_without_valkey(settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
     assert "REDIS_URL" in findings()["valkey"]["text"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_doctor_says_when_an_erasure_is_not_finished() -> None:
+    assert findings()["erasures"]["state"] == "ok"
+    erased = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
+    store.execute(erased, ("user-just-now", "1 minute"))
+    assert findings()["erasures"]["state"] == "note"
+    store.execute(erased, ("user-long-ago", "2 hours"))
+    found = findings()["erasures"]
+    assert (found["state"], found["text"][:27]) == ("wrong", "2 erased records wait for t")
 
 
 @pytest.mark.django_db

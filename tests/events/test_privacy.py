@@ -64,7 +64,7 @@ def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(se
 
     settings.PRIVACY_KEYS = new | settings.PRIVACY_KEYS
     assert read() == "Ada"
-    assert told() == {"events.W002"}
+    assert told() == {"events.W004"}
     call_command("rotate_keys")
     assert erasure.outdated() == 0
     settings.PRIVACY_KEYS = new

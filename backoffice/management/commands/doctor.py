@@ -10,16 +10,20 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 import redis
 from django.conf import settings
 from django.core.management import BaseCommand
+from django.utils import timezone
 
 from backoffice import health
+from events import erasure
 
 OLDEST_POSTGRES = 15
+LATE = timedelta(hours=1)
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
 
@@ -93,6 +97,22 @@ def migrations() -> Finding:
     return Finding("migrations", "ok" if state == "ok" else "wrong", "applied" if state == "ok" else state)
 
 
+def erasures() -> Finding:
+    """A purge runs right after the erasure and is tried again each minute: one that still waits keeps failing."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(erasure.STATUS).fetchone()
+    except psycopg.Error:
+        return Finding("erasures", "note", "not known: the database cannot be asked")
+    assert row is not None
+    _, erased, waiting, since = row
+    if not waiting:
+        return Finding("erasures", "ok", f"{erased} records erased, nothing left of them to clear")
+    late = timezone.now() - since > LATE
+    text = f"{waiting} erased records wait for their copies to be cleared, since {since:%Y-%m-%d %H:%M}"
+    return Finding("erasures", "wrong" if late else "note", f"{text}; the log of the worker says why" if late else text)
+
+
 def valkey() -> Finding:
     """Reachable, and told never to evict: the task queue lives there."""
     try:
@@ -131,6 +151,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     running,
     postgres,
     migrations,
+    erasures,
     valkey,
     chromium,
 )

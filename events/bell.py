@@ -10,17 +10,20 @@ When that was, the processes of a machine tell each other in eight bytes of a fi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import mmap
 import os
+import select
 import socket
 import struct
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import redis
 from django.conf import settings
@@ -119,3 +122,68 @@ def _hang_up() -> None:
     _local.__dict__.clear()
     if line is not None:
         line.disconnect()
+
+
+# -- heard ----------------------------------------------------------------------------------------------------------
+
+
+class Ear:
+    """Waiting for the bell, with the poll interval as its longest patience. Without Valkey it only waits.
+
+    What a ring says is not read: that there is something to read is all there is to know.
+    """
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+        self._client: Any = None
+        self._heard = select.poll()
+        self._look_again_at: float | None = None
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Until the bell rings, `seconds` pass or `stop` is set; or it is time to look again after a ring."""
+        if stop.is_set():
+            return
+        if self._look_again_at is not None:
+            seconds = min(seconds, max(self._look_again_at - time.monotonic(), 0))
+            self._look_again_at = None
+        try:
+            self._listen(seconds)
+        except (redis.RedisError, OSError) as error:
+            log.warning("bell: cannot listen (%s); polling", error)
+            self.close()
+            stop.wait(seconds)
+
+    def _listen(self, seconds: float) -> None:
+        if self._connection is None:
+            self._connect()  # and look once more: something may have been committed before we listened
+        elif self._heard.poll(seconds * 1000):
+            if not self._connection._sock.recv(65536):
+                raise ConnectionResetError("the connection was closed")
+            self._look_again_at = time.monotonic() + ECHO
+
+    def _connect(self) -> None:
+        """A connection made and authenticated by redis-py; its way of listening takes as long as a look at the log."""
+        client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, retry=None)
+        self._connection = client.connection_pool.get_connection()
+        self._client = client  # it would take the connection with it
+        self._connection.send_command("SUBSCRIBE", channel())
+        answer = self._connection._sock.recv(65536)  # redis-py would wait for more: to RESP3 it is no answer
+        if not answer or answer.startswith(b"-"):
+            raise OSError(answer[:100].decode(errors="replace") or "the connection was closed")
+        self._heard = select.poll()
+        self._heard.register(self._connection._sock, select.POLLIN)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.disconnect()
+        self._connection = self._client = None
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Ear]:
+    ear = Ear()
+    try:
+        yield ear
+    finally:
+        ear.close()

@@ -24,14 +24,12 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import psycopg
-import redis
-from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
 from events import archives, bell, checkpoints, errors, head, parking, store, wire
@@ -202,10 +200,10 @@ def run(
     """Follow the log until `stop` is set. Survives everything but being killed, and then the next one goes on."""
     owner = owner_name()
     failures = 0
-    with listening() as bells:
+    with bell.listening() as ear:
         while not stop.is_set():
             try:
-                _active(subscription, owner, stop, bells, lease_seconds, partition)
+                _active(subscription, owner, stop, ear, lease_seconds, partition)
                 failures = 0
             except Exception as error:
                 _note(subscription.checkpoints[partition], error)
@@ -219,12 +217,12 @@ def run(
 
 
 def _active(
-    subscription: Subscription, owner: str, stop: threading.Event, bells: Bells, seconds: float, partition: int
+    subscription: Subscription, owner: str, stop: threading.Event, ear: bell.Ear, seconds: float, partition: int
 ) -> None:
     """Be the active runner for as long as the lease holds."""
     lease = acquire(subscription, owner, seconds, partition=partition)
     if lease is None:
-        bells.wait(subscription.poll, stop)
+        ear.wait(subscription.poll, stop)
         return
     ticked = 0.0
     while not stop.is_set():
@@ -238,7 +236,7 @@ def _active(
             ticked = time.monotonic()
             subscription.tick(lease.position)
         if not more:
-            bells.wait(min(subscription.poll, 1.0, seconds / 3), stop)
+            ear.wait(min(subscription.poll, 1.0, seconds / 3), stop)
 
 
 def settle(subscription: Subscription) -> int:
@@ -271,62 +269,6 @@ def _drop_connection() -> None:
     """A loop has no requests whose end would look after its connection."""
     if not connection.in_atomic_block:
         close_old_connections()
-
-
-# -- the bell, heard ------------------------------------------------------------------------------------------------
-
-
-class Bells:
-    """Waiting for the bell, with the poll interval as its longest patience. Without Valkey it only waits."""
-
-    def __init__(self) -> None:
-        self._pubsub: Any = None
-        self._client: Any = None
-        self._look_again_at: float | None = None
-
-    def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Until the bell rings, `seconds` pass or `stop` is set; or it is time to look again after a ring."""
-        if stop.is_set():
-            return
-        if self._look_again_at is not None:
-            seconds = min(seconds, max(self._look_again_at - time.monotonic(), 0))
-            self._look_again_at = None
-        try:
-            self._listen(seconds)
-        except (redis.RedisError, OSError) as error:
-            log.warning("bell: cannot listen (%s); polling", error)
-            self.close()
-            stop.wait(seconds)
-
-    def _listen(self, seconds: float) -> None:
-        if self._pubsub is None:
-            self._client = redis.Redis.from_url(
-                settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=1, retry=None
-            )
-            self._pubsub = self._client.pubsub(ignore_subscribe_messages=True)
-            self._pubsub.subscribe(bell.channel())
-            return  # look once more: something may have been committed before we listened
-        if self._pubsub.get_message(timeout=seconds) is not None:
-            while self._pubsub.get_message(timeout=0) is not None:
-                pass
-            self._look_again_at = time.monotonic() + bell.ECHO
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            if self._pubsub is not None:
-                self._pubsub.close()
-            if self._client is not None:
-                self._client.close()
-        self._pubsub = self._client = None
-
-
-@contextlib.contextmanager
-def listening() -> Iterator[Bells]:
-    bells = Bells()
-    try:
-        yield bells
-    finally:
-        bells.close()
 
 
 # -- waiting for a projection ---------------------------------------------------------------------------------------

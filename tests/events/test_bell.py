@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from backoffice import embedded
-from events import bell, subscriptions
+from events import bell
 
 
 @pytest.fixture(autouse=True)
@@ -117,16 +117,28 @@ def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice
     monkeypatch.setattr(bell, "QUIET", 3600.0)
     bell._MOMENT.pack_into(bell._share(), 0, -3600.0)
     stop = threading.Event()
-    with subscriptions.listening() as bells:
-        bells.wait(0, stop)  # subscribes
-        bells.wait(60, stop)  # is told so
+    with bell.listening() as ear:
+        ear.wait(60, stop)  # subscribes, and looks
         bell.ring(1)
         bell.ring(2)  # passed over
         waits = []
         for patience in (60, 60, 0.01):
-            bells.wait(patience, stop)
-            waits.append(bells._look_again_at)
+            ear.wait(patience, stop)
+            waits.append(ear._look_again_at)
     heard, again, quiet = waits
     assert heard is not None, "the ring was heard, and a second look is due"
     assert again is None, "which came by itself, long before a minute was over"
     assert quiet is None, "and then there was nothing more to hear"
+
+
+def test_an_ear_whose_line_was_cut_polls_and_listens_anew(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stop = threading.Event()
+    with bell.listening() as ear, redis.Redis.from_url(settings.REDIS_URL) as client:
+        ear.wait(60, stop)
+        client.client_kill_filter(laddr=None, addr="{}:{}".format(*ear._connection._sock.getsockname()))
+        ear.wait(0.01, stop)
+        assert "cannot listen" in caplog.text
+        ear.wait(60, stop)
+        bell.ring(1)
+        ear.wait(60, stop)
+        assert ear._look_again_at is not None, "it heard the ring"

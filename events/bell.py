@@ -68,12 +68,13 @@ def ring(position: int) -> None:
 
 
 def _share() -> mmap.mmap:
-    """Where the moment of the last ring is kept. Memory of this process alone where there can be no such file: then it
-    rings more often than it needs to.
+    """Where the moment of the last ring is kept: with the installation's data, else in the temporary folder. Memory of
+    this process alone where there can be no such file: then it rings more often than it needs to.
     """
     global _shared  # noqa: PLW0603 - one place for the whole process
     bell = hashlib.sha256(f"{settings.REDIS_URL} {channel()}".encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"formease-bell-{os.geteuid()}-{bell}"
+    folder = settings.DATA_DIR if os.access(settings.DATA_DIR, os.W_OK) else Path(tempfile.gettempdir())
+    path = folder / f"bell-{os.geteuid()}-{bell}"
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

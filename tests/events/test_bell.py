@@ -104,6 +104,7 @@ def test_a_ring_that_failed_or_is_still_to_come_speaks_for_nobody(
 def test_a_ring_without_a_file_to_share_is_rung_all_the_same(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings.DATA_DIR = tmp_path / "absent"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     monkeypatch.setattr(bell, "_shared", None)
     bell.ring(1)

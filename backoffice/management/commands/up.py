@@ -119,6 +119,8 @@ class Up:
             self.env["DATABASE_URL"] = postgres.url()
             self.voice.say("postgres", f"PostgreSQL {postgres.version} in {postgres.cluster}")
         if "REDIS_URL" not in self.env:
+            for old in self.folder.glob("bell-*"):  # of the Valkey before this one (events.bell)
+                old.unlink()
             valkey = embedded.Valkey(self.folder)
             self.start_service(valkey)
             self.env["REDIS_URL"] = valkey.url()

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+import hiredis
 import msgspec
 import redis.asyncio as aioredis
 from django.conf import settings
@@ -73,24 +74,37 @@ class Bus:
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
+        """A connection made and authenticated by redis-py; its way of listening takes longer than all else an event
+        goes through here.
+        """
         client = aioredis.Redis.from_url(
             settings.REDIS_URL, socket_timeout=None, socket_connect_timeout=3.0, socket_keepalive=True
         )
-        async with client, client.pubsub() as pubsub:
-            await pubsub.subscribe(publish.channel(), bell.channel())
-            async for message in pubsub.listen():
-                self._take(message)
+        async with client:
+            connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.send_command("SUBSCRIBE", publish.channel(), bell.channel())
+                parser = hiredis.Reader()
+                while read := await connection._reader.read(65536):
+                    parser.feed(read)
+                    while (message := parser.gets()) is not False:
+                        self._take(message)
+                raise ConnectionResetError("the connection was closed")
+            finally:
+                await connection.disconnect()
 
-    def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] == "subscribe":
-            if message["channel"] == publish.channel().encode():
+    def _take(self, message: Any) -> None:
+        """One of Valkey's messages: what it is, the channel, and the payload or a count."""
+        if isinstance(message, Exception):
+            raise message
+        kind, channel, payload = message
+        if kind == b"subscribe":
+            if channel == publish.channel().encode():
                 self.up = True
                 self._joined()
-        elif message["type"] != "message":
-            return
-        elif message["channel"] == publish.channel().encode():
+        elif channel == publish.channel().encode():
             try:
-                decoded = publish.decode(message["data"])
+                decoded = publish.decode(payload)
             except msgspec.DecodeError as error:
                 logger.error("a message on the bus is not one of ours: %s", error)
                 return

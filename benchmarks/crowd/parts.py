@@ -109,8 +109,7 @@ async def latency(swarm: Swarm, sockets: int, publish: Callable[[], Awaitable[fl
         for _ in range(100):
             at = await publish()
             swarm.sent.append(at)
-            await asyncio.sleep(max(0.0, at + 0.04 - time.perf_counter()))
-            swarm.read()
+            await swarm.burst(until=at + 0.04)
             await asyncio.sleep(max(0.0, at + 0.05 - time.perf_counter()))
     await swarm.until(start + 100 * sockets)
     return {

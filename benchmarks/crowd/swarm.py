@@ -62,6 +62,7 @@ class Reader(asyncio.Protocol):
             self.read(data, arrived)
         else:
             self.swarm.unread.append((self, data, arrived))
+            self.swarm.stirred.set()
 
     def read(self, data: bytes, arrived: float) -> None:
         buffer = self.buffer + data if self.buffer else data
@@ -142,6 +143,7 @@ class Swarm:
         self.retries = 0
         self.keep_positions = False
         self.unread: list[tuple[Reader, bytes, float]] | None = None
+        self.stirred = asyncio.Event()
         self.wanted: tuple[int, asyncio.Future[None]] | None = None
 
     def note(self, number: int, arrived: float) -> None:
@@ -155,13 +157,25 @@ class Swarm:
 
     @contextlib.contextmanager
     def reading_later(self) -> Iterator[None]:
-        """Only note when data arrives, and read it when `read` is called: the thousandth client would else be charged
-        with what the others take to read, here, on the one core that all of them share.
+        """Only note when data arrives, and read it after a `burst`: the thousandth client would else be charged with
+        what the others take to read, here, on the one core that all of them share.
         """
         self.unread = []
         yield
         self.read()
         self.unread = None
+
+    async def burst(self, until: float) -> None:
+        """Take what arrives until then. From its first byte on we do not sleep: to wake us between two frames is an
+        interrupt of another core, for which the server's would be charged.
+        """
+        self.stirred.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(until - time.perf_counter()):
+                await self.stirred.wait()
+        while time.perf_counter() < until:
+            await asyncio.sleep(0)
+        self.read()
 
     def read(self) -> None:
         """Read what has arrived."""

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice.admin import diffs, people
 from events import aggregate, errors, snapshots, store, types
-from events.types import RecordedEvent
+from events.types import ERASED, RecordedEvent
 
 PAGE: Final = 30
 TOGETHER_CAP: Final = 50
@@ -52,8 +52,9 @@ select wanted.id, (select count(*) from (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One version. `concealed`: something changed that this person may not see. `together`: how many events share the
-    request (capped)."""
+    """One version. `concealed`: something changed that this person may not see, `erased`: that nobody can see any more.
+    `together`: how many events share the request (capped).
+    """
 
     event: RecordedEvent
     actor: people.Actor
@@ -61,6 +62,7 @@ class Entry:
     icon: str
     lines: Sequence[diffs.Line]
     concealed: bool
+    erased: bool
     together: int = 1
 
     @property
@@ -112,13 +114,15 @@ def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry
 def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) -> Entry:
     verb, icon = verb_of(event.type)
     changing = event.type.endswith((".updated", ".changed"))
+    erased = ERASED in event.data.values()
     return Entry(
         event=event,
         actor=people.author(event),
         verb=verb,
         icon=icon,
         lines=lines,
-        concealed=changing and not lines,
+        concealed=changing and not lines and not erased,
+        erased=changing and not lines and erased,
         together=together,
     )
 

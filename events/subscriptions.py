@@ -10,8 +10,8 @@ turn of it is
     5  more?       a full batch: at once again; else wait for the bell, at most `poll` seconds
 
 The checkpoint moves only in the transaction that had the effect, and only while the fence is ours: a runner that was
-paused past its lease finds the fence gone, rolls back, and its heir has done the work. What has its
-effect outside the database (`realtime.relay`) publishes before that transaction, at least once.
+paused past its lease finds the fence gone, rolls back, and its heir has done the work. What has its effect outside the
+database (`realtime.relay`) publishes before that transaction, at least once.
 
 A batch that fails at step 4 is halved, and halved again, each part in a transaction of its own, until the event that
 fails is alone: its stream is parked (`events.parking`), and all else has had its effect. What is no event's fault, such

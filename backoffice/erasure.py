@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from django.db import transaction
 
 from backoffice import models
 from backoffice.domain import conflicts
@@ -209,9 +208,4 @@ AT_ONCE: Final = 20_000
 
 
 def _purge_after_commit() -> None:
-    transaction.on_commit(_purge_at_once, robust=True)
-
-
-def _purge_at_once() -> None:
-    """A function with a name: Django says which one failed, and fails itself where it has none."""
-    erasure.finish(most=AT_ONCE)
+    store.once_committed(erasure.finish, most=AT_ONCE)

@@ -21,7 +21,6 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -179,12 +178,3 @@ class Ear:
             with contextlib.suppress(Exception):
                 self._connection.disconnect()
         self._connection = self._client = None
-
-
-@contextlib.contextmanager
-def listening() -> Iterator[Ear]:
-    ear = Ear()
-    try:
-        yield ear
-    finally:
-        ear.close()

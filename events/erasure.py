@@ -91,7 +91,7 @@ def _wait_for_writers(subjects: Sequence[str]) -> None:
 def _count_up() -> None:
     """Every process lets its keys go with the first statement that sees this; ours need not wait for one."""
     store.query(COUNT_UP)
-    transaction.on_commit(privacy.CACHE.clear, robust=True)
+    store.once_committed(privacy.CACHE.clear)
 
 
 # -- 2 --------------------------------------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def run(
     """Follow the log until `stop` is set. Survives everything but being killed, and then the next one goes on."""
     owner = owner_name()
     failures = 0
-    with bell.listening() as ear:
+    with contextlib.closing(bell.Ear()) as ear:
         while not stop.is_set():
             try:
                 _active(subscription, owner, stop, ear, lease_seconds, partition)

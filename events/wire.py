@@ -130,14 +130,16 @@ def transaction() -> Iterator[None]:
     db.run_and_clear_commit_hooks()
 
 
-def once_committed(act: Callable[..., object], *arguments: Any) -> None:
+def once_committed(act: Callable[..., object], *arguments: Any, **named: Any) -> None:
     """Do it when the transaction has committed, at once where there is none, and never when it is rolled back. What it
     raises is logged.
     """
 
-    def act_once_committed() -> None:  # Django logs a hook's failure by name, which a `partial` has not
-        act(*arguments)
+    def act_once_committed() -> None:
+        act(*arguments, **named)
 
+    # Django logs a hook's failure by this name, and fails itself where there is none: a `partial` has none.
+    act_once_committed.__qualname__ = getattr(act, "__qualname__", repr(act))
     _line().db.on_commit(act_once_committed, robust=True)
 
 

@@ -14,7 +14,7 @@ import random
 import uuid
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from realtime import (
     auth,
@@ -37,8 +37,6 @@ from realtime.bus import Bus
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 class Hub:
     """Everything here runs on one event loop; only what is marked `async` ever waits."""
@@ -52,7 +50,7 @@ class Hub:
         self.people: dict[str, set[sockets.Socket]] = {}
         self.draining = False
         self._loop = asyncio.get_running_loop()
-        self._index: dict[str, dict[sockets.Socket, str]] = {}  # topic name -> who follows it live, with which view
+        self._index: dict[str, dict[sockets.Socket, None]] = {}
         self._members: dict[str, dict[sockets.Socket, None]] = {}
         self.guard = guard.Guard(self.limits, self.people, end=self._end, hold=self._fall_behind, trim=self._trim)
         self.follower = follower.Follower(
@@ -189,11 +187,11 @@ class Hub:
 
     def _deliver_one(self, going: fan.Fan, name: str) -> None:
         """The common case, and the innermost loop of it all: neighbours mostly get the very same packet."""
-        names, targets = (name,), list(self._index[name].items())
+        names, targets = (name,), list(self._index[name])
         sent, view, packet = -1, "", None
-        for socket, its_view in targets:
-            if socket.sent != sent or its_view != view:
-                sent, view = socket.sent, its_view
+        for socket in targets:
+            if socket.sent != sent or socket.grants[name].projection_key != view:
+                sent, view = socket.sent, socket.grants[name].projection_key
                 packet = going.packet(names, socket)
             if packet is not None and not socket.push(packet):
                 self._fall_behind(socket)
@@ -392,7 +390,7 @@ class Hub:
         socket.behind.remove(behind)
         for name in behind.names:
             socket.live.add(name)
-            self._index.setdefault(name, {})[socket] = socket.grants[name].projection_key
+            self._index.setdefault(name, {})[socket] = None
         self._answer(socket, behind)
 
     def _replay(self, socket: sockets.Socket, behind: sockets.Behind, going: fan.Fan) -> bool:
@@ -450,8 +448,6 @@ class Hub:
                 lost.add(name)
             else:
                 socket.grants[name] = grant
-                if name in socket.live:
-                    self._index[name][socket] = grant.projection_key
         self._reset(socket, lost, "forbidden")
         self.board.leave(socket.id, lost)
 
@@ -512,7 +508,7 @@ def _grant(identity: auth.Identity, name: str) -> sockets.Grant | frames.Denied:
     return sockets.Grant(topic, topic.projection_key(identity.principal))
 
 
-def _drop(index: dict[str, dict[sockets.Socket, T]], name: str, socket: sockets.Socket) -> None:
+def _drop(index: dict[str, dict[sockets.Socket, None]], name: str, socket: sockets.Socket) -> None:
     here = index.get(name)
     if here is not None:
         here.pop(socket, None)

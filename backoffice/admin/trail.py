@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice.admin import diffs, people
 from events import aggregate, errors, snapshots, store, types
-from events.types import ERASED, RecordedEvent
+from events.types import RecordedEvent
 
 PAGE: Final = 30
 TOGETHER_CAP: Final = 50
@@ -114,7 +114,7 @@ def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry
 def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) -> Entry:
     verb, icon = verb_of(event.type)
     changing = event.type.endswith((".updated", ".changed"))
-    erased = ERASED in event.data.values()
+    erased = _is_erased(event)
     return Entry(
         event=event,
         actor=people.author(event),
@@ -125,6 +125,15 @@ def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) 
         erased=changing and not lines and erased,
         together=together,
     )
+
+
+def _is_erased(event: RecordedEvent) -> bool:
+    """Does it hold what its type says stands for an erased value?"""
+    try:
+        personal = types.event_type_of(event.type).personal
+    except errors.UnknownEventType:
+        return False
+    return any(name in event.data and event.data[name] == marker for name, marker in personal.items())
 
 
 def verb_of(event_type: str) -> tuple[Any, str]:

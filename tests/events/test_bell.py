@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice
     monkeypatch.setattr(bell, "QUIET", 3600.0)
     bell._MOMENT.pack_into(bell._share(), 0, -3600.0)
     stop = threading.Event()
-    with bell.listening() as ear:
+    with contextlib.closing(bell.Ear()) as ear:
         ear.wait(60, stop)  # subscribes, and looks
         bell.ring(1)
         bell.ring(2)  # passed over
@@ -134,7 +135,7 @@ def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice
 
 def test_an_ear_whose_line_was_cut_polls_and_listens_anew(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
-    with bell.listening() as ear, redis.Redis.from_url(settings.REDIS_URL) as client:
+    with contextlib.closing(bell.Ear()) as ear, redis.Redis.from_url(settings.REDIS_URL) as client:
         ear.wait(60, stop)
         client.client_kill_filter(laddr=None, addr="{}:{}".format(*ear._connection._sock.getsockname()))
         ear.wait(0.01, stop)

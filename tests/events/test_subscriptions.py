@@ -6,10 +6,11 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 
 from backoffice.domain.users import UserUpdated
 from events import checkpoints, errors, head, store, subscriptions
@@ -70,6 +71,57 @@ def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -
         subscriptions.step(wanted, "a", lease)
     assert effect() == []
     assert subscriptions.position(wanted.name) == start
+
+
+def test_what_is_published_is_all_there_is_after_the_checkpoint_and_again_if_it_failed(effects: str) -> None:
+    published: list[tuple[int, list[int]]] = []
+
+    def publish(lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
+        assert not connection.in_atomic_block, "nobody's lock is held meanwhile"
+        published.append((lease.position, [event.position for event in batch]))
+        if len(published) == 1:
+            raise OSError("no line")
+
+    wanted = subscription(handle=None, publish=publish, park=False, batch=3)
+    start = head.safe()
+    lease = subscriptions.acquire(wanted, "a")
+    assert lease is not None
+    grow(4)
+    with pytest.raises(OSError, match="no line"):
+        subscriptions.step(wanted, "a", lease)
+    assert subscriptions.position(wanted.name) == lease.position == start, "the checkpoint has not moved"
+    while subscriptions.step(wanted, "a", lease):
+        pass
+    first, *again = published
+    assert again[0] == first
+    assert [position for _, batch in again for position in batch] == stored(start)
+    assert [after for after, _ in again] == [start, *(batch[-1] for _, batch in again[:-1])], "each joins up"
+
+
+def test_a_runner_that_was_relieved_publishes_what_is_true_and_moves_nothing(effects: str) -> None:
+    published: list[int] = []
+
+    def publish(_lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
+        published.extend(event.position for event in batch)
+
+    start = head.safe()
+    wanted = subscription(handle=None, publish=publish, park=False)
+    lease = subscriptions.acquire(wanted, "a", seconds=0.0)
+    assert lease is not None
+    grow()
+    heir = subscriptions.acquire(wanted, "b")
+    assert heir is not None
+    with pytest.raises(errors.LeaseLost):
+        subscriptions.step(wanted, "a", lease)
+    assert subscriptions.position(wanted.name) == heir.position == start
+    subscriptions.step(wanted, "b", heir)
+    assert published == 2 * stored(start)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"handle": print, "publish": print, "park": False}, {"publish": print}])
+def test_a_subscription_either_handles_or_publishes(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="either handles, or publishes"):
+        checkpoints.Subscription(name="x", **wrong)
 
 
 def test_a_step_waits_for_the_disk_only_if_its_handler_appends(effects: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -230,3 +232,23 @@ def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
         wire.query("select %s", (arrays.Jsons([b"{"]),))
     with pytest.raises(errors.InvalidEvent):
         wire.query("select %s", (arrays.Texts(["nul \0 inside"]),))
+
+
+def test_what_fails_once_committed_is_told_by_name_and_fails_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    def fails(*, why: str) -> None:
+        raise RuntimeError(why)
+
+    with wire.transaction():
+        wire.once_committed(partial(fails, why="of no use"))
+        wire.once_committed(done.append, "next")
+        assert done == []
+    assert done == ["next"]
+    assert "Error calling functools.partial" in caplog.text
+    assert "of no use" in caplog.text
+    with contextlib.suppress(ZeroDivisionError), wire.transaction():
+        wire.once_committed(done.append, "never")
+        raise ZeroDivisionError
+    wire.once_committed(done.append, "at once")
+    assert done == ["next", "at once"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final
@@ -162,7 +161,7 @@ def _store(batch: Sequence[Line]) -> int:
         projections.project(new)
         with context.acting(acting):
             position = store.append_many(list(_appends(lines)))[-1].position
-        store.once_committed(partial(signals.events_recorded.send_robust, sender=None, events=new, position=position))
+        store.once_committed(signals.events_recorded.send_robust, sender=None, events=new, position=position)
     return len(fresh)
 
 

@@ -180,14 +180,15 @@ class Hub:
             for name in followed:
                 for socket in self._index[name]:
                     matched[socket] = (*matched.get(socket, ()), name)
+            figures.DELIVERIES.inc(len(matched))  # before: a client may have its frame, and ask, before the last is out
             for socket, names in matched.items():
                 self._hand_over(going, names, socket)
-            figures.DELIVERIES.inc(len(matched))
         going.forget_packets()
 
     def _deliver_one(self, going: fan.Fan, name: str) -> None:
         """The common case, and the innermost loop of it all: neighbours mostly get the very same packet."""
         names, targets = (name,), list(self._index[name])
+        figures.DELIVERIES.inc(len(targets))
         sent, view, packet = -1, "", None
         for socket in targets:
             if socket.sent != sent or socket.grants[name].projection_key != view:
@@ -195,7 +196,6 @@ class Hub:
                 packet = going.packet(names, socket)
             if packet is not None and not socket.push(packet):
                 self._fall_behind(socket)
-        figures.DELIVERIES.inc(len(targets))
 
     def _hand_over(self, going: fan.Fan, names: tuple[str, ...], socket: sockets.Socket) -> None:
         packet = going.packet(names, socket)

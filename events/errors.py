@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 class EventsError(Exception):
     """Something went wrong in the event store."""
 
-    code: ClassVar[str] = "events_error"
-    status: ClassVar[int] = 500
+    code: str = "events_error"
+    status: int = 500
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
@@ -45,6 +45,17 @@ class EventTooLarge(InvalidEvent):
 
     code = "event_too_large"
     status = 413
+
+
+class InvalidJson(InvalidEvent):
+    """This JSON breaks a rule of `events.strict_json`; `code` names the rule."""
+
+    code = "malformed"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code  # one class for all rules: callers treat them alike
+        self.status = 413 if code == "too_large" else 400
 
 
 class DuplicateEvent(EventsError):

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-import orjson
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 from django.db import transaction
 from tqdm import tqdm
 
 from backoffice.api import commands as command_view
-from backoffice.api import parsers
-from events import aggregate, context, errors, projections, signals, store, types
+from events import aggregate, context, errors, projections, signals, store, strict_json, types
 
 BATCH: Final = 1000
 
@@ -107,13 +105,11 @@ def read(file: Path) -> Iterator[Line]:
 
 def parsed(number: int, text: bytes) -> Line:
     try:
-        record = msgspec.convert(orjson.loads(text), Record)
+        record = msgspec.convert(strict_json.loads(text, max_depth=strict_json.MAX_STORED_DEPTH + 2), Record)
         category, key = types.category_of(record.stream), types.key_of(record.stream)
         aggregate.of_category(category)
         if record.event.partition(".")[0] != category or command_view.checked_key(category, key) != key:
             raise errors.InvalidEvent(f"{record.event} does not belong into a stream called {record.stream!r}")
-        if parsers.holds_nul(record.data):
-            raise errors.InvalidEvent("a text holds the character NUL")
         event = types.decode_event(record.event, record.schema_version, record.data)
     except (ValueError, msgspec.ValidationError, errors.EventsError) as error:
         said = getattr(error, "fields", None) or error

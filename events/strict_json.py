@@ -1,0 +1,190 @@
+"""Strict JSON: the one reader of JSON that comes from outside, and the check before JSON is stored. Pure.
+
+PostgreSQL, orjson, msgspec, browsers and Python's `json` disagree about the edges of JSON (RFC 8259 §4, §6, §8; RFC
+7493). Text that one of them refuses, rounds or reads differently is refused here, before it enters an append-only log:
+
+    rule (`code`)      refused
+    too_large          more bytes than the limit
+    malformed          not UTF-8, or not JSON
+    too_deep           arrays and objects nested more than `MAX_DEPTH` levels
+    duplicate_key      a name that occurs twice in one object
+    number_too_large   an integer outside 64 bits, a number outside the finite IEEE doubles
+    not_finite         NaN, Infinity, -Infinity
+    lone_surrogate     half of a surrogate pair
+    nul_character      U+0000, which PostgreSQL cannot store
+
+The cost grows linearly with the input.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any, Final
+
+from events import errors
+
+MAX_BYTES: Final = 2 << 20
+MAX_DEPTH: Final = 64
+# Stored data may wrap what was read: a conflict holds a whole command, an export line the whole event.
+MAX_STORED_DEPTH: Final = MAX_DEPTH + 16
+# From the least signed to the greatest unsigned integer of 64 bits: all of them are exact in every reader but browsers.
+INTEGERS: Final = range(-(2**63), 2**64)
+MAX_DIGITS: Final = 20
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one without an end reaches to the end: no second try
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# In JSON that msgspec wrote, only these can hide a breach: a long number, an escaped NUL, a null that was not finite.
+_SUSPICIOUS = re.compile(rb"\d{19}|\\u0000|null")
+
+
+def loads(text: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
+    """JSON text as Python values. Raises `errors.InvalidJson`, whose `code` names the rule that was broken."""
+    decoded = _decoded(text, max_bytes)
+    if _deeper_than(decoded, max_depth):
+        raise _too_deep(max_depth)
+    try:
+        value = json.loads(
+            decoded,
+            object_pairs_hook=_unique_keys,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_no_constant,
+        )
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise errors.InvalidJson("malformed", f"This is not JSON: {error.msg} at {where}.") from None
+    if "\\u0000" in decoded or _SURROGATE_ESCAPE.search(decoded):
+        _check_texts(value)
+    return value
+
+
+def check(value: Any, *, max_depth: int = MAX_STORED_DEPTH) -> None:
+    """Refuse Python values that would not come back from storage as they are. Raises `errors.InvalidJson`."""
+    layer: Sequence[Any] = [value]
+    for _ in range(max_depth + 1):
+        for item in layer:
+            _check_scalar(item)
+        layer = [inner for outer in layer for inner in _inside(outer)]
+        if not layer:
+            return
+    raise _too_deep(max_depth)
+
+
+def check_encoded(data: bytes, source: Callable[[], Any], *, max_depth: int = MAX_STORED_DEPTH) -> None:
+    """`check` for `data`, which msgspec encoded from `source`: looks closer only where something may be wrong.
+
+    `source` gives the JSON values of the same data when called. Raises `errors.InvalidJson`.
+    """
+    if _SUSPICIOUS.search(data) or data.count(b"[") + data.count(b"{") > max_depth:
+        check(source(), max_depth=max_depth)
+
+
+def _decoded(text: bytes | str, max_bytes: int) -> str:
+    if isinstance(text, str):
+        try:
+            encoded_size = len(text.encode())
+        except UnicodeEncodeError:
+            raise _lone_surrogate() from None
+        decoded = text
+    else:
+        encoded_size = len(text)
+        if encoded_size <= max_bytes:
+            try:
+                decoded = text.decode()
+            except UnicodeDecodeError as error:
+                raise errors.InvalidJson("malformed", f"This is not UTF-8: byte {error.start + 1}.") from None
+    if encoded_size > max_bytes:
+        raise errors.InvalidJson("too_large", f"This JSON has {encoded_size:,} bytes; at most {max_bytes:,}.")
+    return decoded
+
+
+def _deeper_than(text: str, levels: int) -> bool:
+    """Counted before parsing, so that no parser recurses further than `levels`."""
+    if text.count("[") + text.count("{") <= levels:
+        return False
+    brackets = _NO_BRACKETS.sub("", _STRING.sub("", text))
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > levels
+
+
+def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise errors.InvalidJson("duplicate_key", f"The key {name!r} occurs twice in one object.")
+            seen.add(name)
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS or (number := int(digits)) not in INTEGERS:
+        raise _number_too_large(digits)
+    return number
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise _number_too_large(digits)
+    return number
+
+
+def _no_constant(name: str) -> Any:
+    raise errors.InvalidJson("not_finite", f"{name} is not a JSON number.")
+
+
+def _check_texts(value: Any) -> None:
+    layer: Sequence[Any] = [value]
+    while layer:
+        for item in layer:
+            if isinstance(item, str):
+                _check_text(item)
+        layer = [inner for outer in layer for inner in _inside(outer)]
+
+
+def _check_scalar(item: Any) -> None:
+    if isinstance(item, str):
+        _check_text(item)
+    elif isinstance(item, int):
+        if item not in INTEGERS:
+            raise _number_too_large(_shown(item))
+    elif isinstance(item, float) and not math.isfinite(item):
+        raise errors.InvalidJson("not_finite", f"{item} is not a JSON number.")
+
+
+def _shown(number: int) -> str:
+    """The first digits of a number that may be longer than Python is willing to print."""
+    return str(number) if number.bit_length() < 1_000 else f"of {number.bit_length():,} bits"
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise errors.InvalidJson("nul_character", "Text must not contain the character U+0000.")
+    if _SURROGATE.search(text):
+        raise _lone_surrogate()
+
+
+def _inside(value: Any) -> Sequence[Any]:
+    if isinstance(value, dict):
+        return [part for pair in value.items() for part in pair]
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _too_deep(levels: int) -> errors.InvalidJson:
+    return errors.InvalidJson("too_deep", f"This JSON is nested more than {levels} levels deep.")
+
+
+def _number_too_large(digits: str) -> errors.InvalidJson:
+    return errors.InvalidJson("number_too_large", f"The number {digits[:30]} is too large; send it as text.")
+
+
+def _lone_surrogate() -> errors.InvalidJson:
+    return errors.InvalidJson("lone_surrogate", "Text must not contain half of a surrogate pair.")

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from django.core import signing
 from django.db.models import BooleanField, F, Func, Model, Q, QuerySet, TextField, Value
@@ -45,25 +45,25 @@ class PageError(errors.EventsError):
 class UnknownSort(PageError):
     """The list cannot be sorted by that."""
 
-    code: ClassVar[str] = "unknown_sort"
+    code =  "unknown_sort"
 
 
 class UnknownFilter(PageError):
     """The list has no such filter."""
 
-    code: ClassVar[str] = "unknown_filter"
+    code =  "unknown_filter"
 
 
 class InvalidFilter(PageError):
     """The filter does not take that value."""
 
-    code: ClassVar[str] = "invalid_filter"
+    code =  "invalid_filter"
 
 
 class InvalidCursor(PageError):
     """The cursor was altered, or belongs to another list or order."""
 
-    code: ClassVar[str] = "invalid_cursor"
+    code =  "invalid_cursor"
 
 
 # -- what a list can be asked ---------------------------------------------------------------------------------------

@@ -45,25 +45,25 @@ class PageError(errors.EventsError):
 class UnknownSort(PageError):
     """The list cannot be sorted by that."""
 
-    code =  "unknown_sort"
+    code = "unknown_sort"
 
 
 class UnknownFilter(PageError):
     """The list has no such filter."""
 
-    code =  "unknown_filter"
+    code = "unknown_filter"
 
 
 class InvalidFilter(PageError):
     """The filter does not take that value."""
 
-    code =  "invalid_filter"
+    code = "invalid_filter"
 
 
 class InvalidCursor(PageError):
     """The cursor was altered, or belongs to another list or order."""
 
-    code =  "invalid_cursor"
+    code = "invalid_cursor"
 
 
 # -- what a list can be asked ---------------------------------------------------------------------------------------

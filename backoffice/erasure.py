@@ -23,6 +23,7 @@ from backoffice.domain import conflicts
 from backoffice.domain import forms as form_domain
 from backoffice.domain import submissions as submission_domain
 from backoffice.domain import users as user_domain
+from backoffice.imports import suppressions
 from events import commands, context, erasure, errors, store, types
 from events.types import ERASED, Command, NewEvent
 
@@ -108,13 +109,17 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """What goes with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any."""
+    """What goes with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any.
+
+    What keeps the next import from bringing it back is noted first, while the answers can be read.
+    """
     gone = _of(events, submission_domain.SubmissionErased)
     if not gone:
         return
     _put_away(gone)
     for event in events:
         if isinstance(event.data, submission_domain.SubmissionErased):
+            suppressions.remember(event.data.form_id, event.stream)
             erasure.shred_leaf(types.stream_name("form", event.data.form_id), event.stream)
     erasure.shred(gone)
     _purge_after_commit()
@@ -196,7 +201,12 @@ def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
     return len(store.query(statement, _asked(subjects, limit)))
 
 
+def _forget_suppressions(subjects: Sequence[str], limit: int) -> int:
+    return suppressions.forget([types.key_of(one) for one in subjects if types.category_of(one) == "form"], limit)
+
+
 PURGERS: Final[dict[str, erasure.Purger]] = {
+    "import suppressions": _forget_suppressions,
     "answers of submissions": partial(_purge, ANSWERS),
     "reasons of conflicts": partial(_purge, REASONS),
     "parked submissions": partial(_purge, PARKED_SUBMISSIONS),

@@ -232,6 +232,25 @@ class Conflict(Record):
         return f"{self.category}-{self.key}"
 
 
+class ImportSuppression(models.Model):
+    """A keyed digest of what identified an erased submission: `imports.suppressions` says of what, and who can test it.
+
+    fields  the answers that the digest is about, where it is about several; empty: about one value
+    """
+
+    form_id = models.UUIDField()
+    digest = models.BinaryField()
+    fields = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "import_suppressions"
+        constraints = [models.UniqueConstraint(fields=["form_id", "digest"], name="import_suppressions_once")]
+
+    def __str__(self) -> str:
+        return str(self.form_id)
+
+
 class ApiKey(models.Model):
     """Access for a program. Only a keyed hash of the secret is kept; `prefix` finds it, scopes bound it."""
 

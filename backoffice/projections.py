@@ -122,6 +122,8 @@ def submissions(events: Sequence[NewEvent]) -> None:
     for kind, batch in _runs(events):
         if kind is submission_events.SubmissionReceived:
             store.execute(INSERT_SUBMISSIONS, [_rows(batch)])
+        elif kind is submission_events.SubmissionCorrected:
+            _update_all("submissions", batch)
         else:
             for event in batch:
                 _update("submissions", event, _submission_changes(event))

@@ -1,4 +1,4 @@
-"""What somebody answered. A submission is received once; staff may only remove it."""
+"""What somebody answered. A submission is received once; afterwards its source may correct it, and staff remove it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from backoffice.domain import values
 from events import errors
@@ -33,6 +34,17 @@ class SubmissionReceived(Event, frozen=True):
     completion_time: float | None = None
 
 
+@event_type("submission.corrected", personal={"answers": NO_ANSWERS}, subject="form-{form_id}")
+class SubmissionCorrected(Event, frozen=True):
+    """The source now gives other answers or times. Only what changed; `answers` as a whole."""
+
+    form_id: UUID
+    answers: JsonDict | UnsetType = UNSET
+    started_at: datetime | UnsetType | None = UNSET
+    completion_time: float | UnsetType | None = UNSET
+    created_at: datetime | UnsetType = UNSET
+
+
 @event_type("submission.deleted", subject="submission-{key}")
 class SubmissionDeleted(Event, frozen=True):
     deleted_at: datetime
@@ -56,6 +68,16 @@ class ReceiveSubmission(CommandData, frozen=True):
     started_at: datetime | None = None
     completion_time: Seconds | None = None
     created_at: datetime | None = None
+
+
+@command_type("submission.correct")
+class CorrectSubmission(CommandData, frozen=True):
+    """Replace answers or times by what the source gives now."""
+
+    answers: JsonDict | UnsetType = UNSET
+    started_at: datetime | UnsetType | None = UNSET
+    completion_time: Seconds | UnsetType | None = UNSET
+    created_at: datetime | UnsetType = UNSET
 
 
 @command_type("submission.delete")
@@ -86,7 +108,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 def evolve(state: Submission, event: Event) -> Submission:
     match event:
-        case SubmissionReceived():
+        case SubmissionReceived() | SubmissionCorrected():
             return msgspec.structs.replace(state, **values.given(event))
         case SubmissionDeleted():
             return msgspec.structs.replace(state, deleted_at=event.deleted_at)
@@ -106,6 +128,8 @@ def decide(command: CommandData, state: Submission, at: Decision) -> Sequence[Ev
     match command:
         case ReceiveSubmission():
             return _receive(command, state, at)
+        case CorrectSubmission():
+            return _correct(command, state)
         case DeleteSubmission():
             if not state.exists:
                 raise errors.StreamNotFound("There is no such submission.")
@@ -126,6 +150,17 @@ def _receive(command: ReceiveSubmission, state: Submission, at: Decision) -> Seq
     return [SubmissionReceived(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 
+def _correct(command: CorrectSubmission, state: Submission) -> Sequence[Event]:
+    if state.form_id is None:
+        raise errors.StreamNotFound("There is no such submission.")
+    if state.answers == NO_ANSWERS:
+        raise errors.Erased("This submission was erased.")
+    if state.deleted_at is not None:
+        raise errors.Rejected("This submission was deleted.")
+    changed = values.changes(state, values.checked(values.given(command), _RULES))
+    return [SubmissionCorrected(form_id=state.form_id, **changed)] if changed else []
+
+
 # -- the record -----------------------------------------------------------------------------------------------------
 
 AGGREGATE = Aggregate(
@@ -134,6 +169,6 @@ AGGREGATE = Aggregate(
     initial=Submission,
     evolve=evolve,
     decide=decide,
-    commands=(ReceiveSubmission, DeleteSubmission, EraseSubmission),
+    commands=(ReceiveSubmission, CorrectSubmission, DeleteSubmission, EraseSubmission),
     snapshot_every=0,
 )

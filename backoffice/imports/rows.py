@@ -6,27 +6,47 @@ cannot be read is kept as text in a hidden field. Cells lose surrounding white s
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, tzinfo
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from backoffice.imports import dates, dialect, groups, headers, infer, memory, missing
 from backoffice.imports.headers import Column
 
+# What a row is known by, and which of the rows that share it, counted from 1.
+Identity: TypeAlias = tuple[str, int]
+
 _LISTED = 10
+# Ids of the submission itself, best first. All other ids that `headers` finds are the respondent's, who may answer
+# more than once.
+_OWN_IDS = (
+    "responseid", "submissionid", "entryid", "responseuuid", "uuid", "instanceid", "metainstanceid", "id",
+    "idreponse", "iddelareponse", "numerodereponse", "identifiant",
+)  # fmt: skip
+# The order among them before ids of submissions were keyed: forms of that time are still found by it.
+_OLD_ORDER = (
+    "respondentid", "responseid", "submissionid", "entryid", "responseuuid", "uuid", "instanceid", "metainstanceid",
+    "participantid", "caseid", "recordid", "token", "id", "identifiant", "idreponse", "iddelareponse",
+    "numerodereponse",
+)  # fmt: skip
 MAX_ROW_BYTES = 1_000_000  # the store takes events of 1 MiB
+
+
+# The property of a form's field whose column tells the rows of this form apart, in every export.
+IDENTITY = "identity"
 
 
 @dataclass(slots=True)
 class Row:
-    """One submission. `identity` tells it from all other rows, wherever it stands in whichever export."""
+    """One submission. `identity` is its own, wherever the row stands in whichever export (see `identities`)."""
 
     line: int
-    identity: str
+    identity: Identity
     answers: dict[str, Any]
     started_at: datetime | None = None
     completion_time: float | None = None
@@ -56,6 +76,8 @@ class Plan:
     rows: list[Row]
     times: Times
     respondent: Column | None
+    columns: list[Column]
+    context: infer.Context
     missing: Counter[str]
     dropped: list[Column]
     blank_rows: int
@@ -74,6 +96,9 @@ def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
     respondent = _respondent(table.columns)
     fields = _fields(table.columns, times, context)
     _every_column_once(table.columns, fields, times)
+    for made in fields:
+        if respondent is not None and made.columns == [respondent]:
+            made.field[IDENTITY] = True
     warnings += [
         f"{_named(f.columns[0])}: day and month could be either way round; read as {_words(context.order)}"
         for f in fields
@@ -81,8 +106,8 @@ def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
     ]
     rows = _rows(table, fields, times, respondent, warnings)
     return Plan(
-        sheet.encoding, sheet.delimiter, table.header_rows, fields, rows, times, respondent, gone, table.dropped,
-        table.blank_rows, warnings,
+        sheet.encoding, sheet.delimiter, table.header_rows, fields, rows, times, respondent, table.columns,
+        context, gone, table.dropped, table.blank_rows, warnings,
     )  # fmt: skip
 
 
@@ -155,7 +180,7 @@ def _read_times(
     unread = [line for line, cell in zip(lines, column.cells, strict=True) if cell in read and read[cell] is None]
     if unread:
         times.unread.append(column)
-        warnings.append(f"{_named(column)}: no date and time in {_listed(unread)}; kept as text")
+        warnings.append(f"{_named(column)}: no date and time in {listed(unread)}; kept as text")
         column.values = Counter({cell: n for cell, n in column.values.items() if read[cell] is None})
     if style.ambiguous and not context.proven:
         warnings.append(f"{_named(column)}: day and month could be either way round; read as {_words(style.order)}")
@@ -171,7 +196,7 @@ def _moment(value: datetime | date, zone: tzinfo) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _listed(lines: Sequence[int]) -> str:
+def listed(lines: Sequence[int]) -> str:
     shown = ", ".join(map(str, lines[:_LISTED]))
     more = f" and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
     return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"
@@ -181,8 +206,20 @@ def _listed(lines: Sequence[int]) -> str:
 
 
 def _respondent(columns: Sequence[Column]) -> Column | None:
+    """The column that identifies rows: the submission's own id before the respondent's, one without repeats first."""
     claimed = [column for column in columns if column.role == "respondent"]
-    return min(claimed, key=lambda column: column.rank, default=None)
+    return min(claimed, key=preference, default=None)
+
+
+def preference(column: Column) -> tuple[bool, bool, int]:
+    place = _place(column, _OWN_IDS)
+    repeats = any(n > 1 for cell, n in column.values.items() if cell)
+    return place == len(_OWN_IDS), repeats, place if place < len(_OWN_IDS) else column.rank
+
+
+def _place(column: Column, order: Sequence[str]) -> int:
+    name = headers.plain(column.name or column.header)
+    return order.index(name) if name in order else len(order)
 
 
 def _fields(columns: Sequence[Column], times: Times, context: infer.Context) -> list[infer.FieldPlan]:
@@ -260,31 +297,56 @@ def _set_times(rows: Sequence[Row], times: Times, warnings: list[str]) -> None:
         clock = "; the clock seems to have lost its AM/PM" if twelve else ""
         warnings.append(
             f"{len(backwards)} row(s) end before they start, so their completion time is unknown{clock}: "
-            f"{_listed(backwards)}"
+            f"{listed(backwards)}"
         )
 
 
-def _identities(table: headers.Table, respondent: Column | None, warnings: list[str]) -> list[str]:
-    """The respondent's id, or else the row's content; with an ordinal where several rows share it.
-
-    Content is the non-blank cells under their headers in the order of headers' names, without a mere row number: moving
-    columns or rows, or adding a question nobody answered, changes nothing.
-    """
-    contents = _contents(table.columns)
-    seen: Counter[str] = Counter()
-    result, again = [], []
-    for i, content in enumerate(contents):
-        name = respondent.cells[i] if respondent and respondent.cells[i] not in respondent.missing else ""
-        base = f"respondent\x1f{name}" if name else f"content\x1f{content}"
-        seen[base] += 1
-        result.append(base if seen[base] == 1 else f"{base}\x1f{seen[base]}")
-        if name and seen[base] > 1:
-            again.append(table.lines[i])
+def _identities(table: headers.Table, respondent: Column | None, warnings: list[str]) -> list[Identity]:
+    result = identities(table.columns, respondent)
+    again = [line for line, (name, n) in zip(table.lines, result, strict=True) if n > 1 and name.startswith(BY_ID)]
     if again:
         warnings.append(
-            f"{len(again)} row(s) repeat a respondent's id and are kept as submissions of their own: {_listed(again)}"
+            f"{len(again)} row(s) repeat a respondent's id and are kept as submissions of their own: {listed(again)}"
         )
     return result
+
+
+BY_ID = "respondent\x1f"
+BY_CONTENT = "content\x1f"
+
+
+def identities(columns: Sequence[Column], by: Column | None) -> list[Identity]:
+    """What each row is known by: its cell in the column `by`, or else its content.
+
+    Content is the non-blank cells under their headers in the order of headers' names, without a mere row number: moving
+    columns or rows, or adding a question nobody answered, changes nothing. Composed and decomposed letters are one.
+    """
+    contents = [BY_CONTENT + content for content in _contents(columns)]
+    if by is not None:
+        contents = [
+            content if cell in by.missing else BY_ID + cell for cell, content in zip(by.cells, contents, strict=True)
+        ]
+    return _counted(map(nfc, contents))
+
+
+def old_identities(columns: Sequence[Column]) -> list[Identity]:
+    """The same as before ids were keyed: the respondent's id first. An ordinal of 1 was not written."""
+    claimed = [column for column in columns if column.role == "respondent"]
+    return identities(columns, min(claimed, key=lambda column: _place(column, _OLD_ORDER), default=None))
+
+
+def _counted(names: Iterable[str]) -> list[Identity]:
+    seen: Counter[str] = Counter()
+    result = []
+    for name in names:
+        seen[name] += 1
+        result.append((name, seen[name]))
+    return result
+
+
+def nfc(text: str) -> str:
+    """Letters with their accents composed, as all but macOS write them."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _contents(columns: Sequence[Column]) -> list[str]:

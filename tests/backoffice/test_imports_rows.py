@@ -234,7 +234,7 @@ def test_a_row_larger_than_the_store_takes_is_refused_before_anything_is_written
 
 def test_what_reads_a_file_knows_neither_django_nor_the_database() -> None:
     for path in (ROOT / "backoffice" / "imports").glob("*.py"):
-        if path.name == "run.py":
+        if path.name in ("run.py", "identity.py", "suppressions.py"):  # these ask the database what is there
             continue
         tree = ast.walk(ast.parse(path.read_text()))
         names = [alias.name for n in tree if isinstance(n, ast.Import) for alias in n.names]

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from django.core.management import BaseCommand, CommandError
 from django.db import DatabaseError
 from django.utils import timezone
@@ -18,16 +19,21 @@ from events import errors
 _ABOUT = """\
 Import a CSV export of any survey tool: one form with typed fields inferred from the answers, one submission per row.
 
-The whole file is read and checked before the first write; what cannot be read is refused with line and column.
-Run it again, also after an interruption or with more rows, and only what is missing is added: rows are told apart by
-the respondent's id where there is one, else by their content. What is there or was deleted stays as it is.
+The whole file is read and checked before the first write, in a dry run too: what cannot be read or stored is refused
+with line and column, and then nothing is written. Run it again, also after an interruption or with more rows, and only
+what is missing is added.
+
+Rows are recognised by the submission's own id, else by the respondent's, else by their content; a form keeps the column
+that its first import used. What is there or was deleted stays as it is. Rows that are there with other content are
+reported with their lines, and corrected with --update. Rows of submissions that were erased are not imported again.
 
 Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then Windows-1252
 or Mac Roman; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files with
 semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
 
-If the form is there already, staff's edits to it are kept. Questions that it never had are added at its end; when a
-field was removed from it, or answers have another shape than its field, the import is refused and names the fields.
+If the form is there already, staff's edits to it are kept and answers are read under its fields' types. Questions that
+it never had are added at its end; when a field was removed from it, or answers have another shape than its field, the
+import is refused and names the fields.
 """
 
 
@@ -45,15 +51,18 @@ class Command(BaseCommand):
         parser.add_argument("--form", required=True, metavar="TITLE", help="title of the form to make or to add to")
         parser.add_argument("--owner", required=True, metavar="EMAIL", help="the user whose form it is")
         parser.add_argument("--encoding", help="such as utf-8, cp1252, latin-1, utf-16")
-        parser.add_argument("--dry-run", action="store_true", help="show what would be made; write nothing")
+        parser.add_argument("--update", action="store_true", help="correct submissions whose row has other content now")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check it and show what would be made; write nothing"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *, file: Path, form: str, owner: str, encoding: str | None, **options: Any) -> None:
         plan = _read(file, encoding)
         try:
-            found = run.destination(plan, form, owner)
+            found = run.destination(plan, form, owner, update=options["update"])
             added = 0 if options["dry_run"] else _write(plan, found, file)
-        except (run.ImportRejected, errors.EventsError, DatabaseError, ValueError) as error:
+        except (run.ImportRejected, errors.EventsError, DatabaseError, psycopg.Error, ValueError) as error:
             raise CommandError(f"{file.name}: {error}") from None
         if options["json"]:
             self.stdout.write(json.dumps(_summary(plan, found, added, options["dry_run"]), ensure_ascii=False))
@@ -66,14 +75,18 @@ class Command(BaseCommand):
                 self.stdout.write(line)
         for warning in (*plan.warnings, *found.warnings):
             self.stderr.write(f"note: {warning}", self.style.WARNING)
-        total, there = len(plan.rows), found.known
+        total, there, corrected = len(plan.rows), found.known, len(found.changed)
         if dry_run:
             made = "add to" if found.version else "make"
             self.stdout.write(f"Would {made} the form “{found.title}” with {len(plan.fields)} fields.")
             said = f"Would add {len(found.fresh)} of {total} submissions; {there} are there already."
-            self.stdout.write(f"{said} Nothing was written.")
+            also = f" Would correct {corrected} of them." if corrected else ""
+            self.stdout.write(f"{said}{also} Nothing was written.")
         else:
-            self.stdout.write(f"“{found.title}”: {added} of {total} submissions added, {there} were there already.")
+            also = f", {corrected} of them corrected" if corrected else ""
+            self.stdout.write(
+                f"“{found.title}”: {added} of {total} submissions added, {there} were there already{also}."
+            )
 
 
 def _read(file: Path, encoding: str | None) -> rows.Plan:
@@ -86,13 +99,30 @@ def _read(file: Path, encoding: str | None) -> rows.Plan:
 
 
 def _write(plan: rows.Plan, found: run.Destination, file: Path) -> int:
-    quiet = None if found.fresh else True  # None: unless on a terminal
-    bar = tqdm(total=len(found.fresh), unit=" submissions", desc=file.name, disable=quiet)
+    total = len(found.fresh) + len(found.changed)
+    quiet = None if total else True  # None: unless on a terminal
+    bar = tqdm(total=total, unit=" submissions", desc=file.name, disable=quiet)
+    written = 0
+
+    def report_progress(size: int) -> None:
+        nonlocal written
+        written += size
+        bar.update(size)
+
     try:
         with bar:
-            return run.carry_out(plan, found, f"Imported from {file.name}", bar.update)
+            return run.carry_out(plan, found, f"Imported from {file.name}", report_progress)
     except KeyboardInterrupt:
-        raise CommandError("interrupted; what was written stays. Run the same command again to finish.") from None
+        raise CommandError(_stopped(file, "interrupted", written, total)) from None
+    except (errors.EventsError, DatabaseError, psycopg.Error) as error:
+        raise CommandError(_stopped(file, str(error).strip(), written, total)) from None
+
+
+def _stopped(file: Path, why: str, written: int, total: int) -> str:
+    return (
+        f"{file.name}: {why}. At least {written} of {total} submissions were written and stay; run the same command "
+        "again to write the others."
+    )
 
 
 def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool) -> dict[str, Any]:
@@ -109,6 +139,8 @@ def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool)
         "missing": dict(plan.missing),
         "rows": len(plan.rows),
         "already_there": found.known,
+        "to_correct" if dry_run else "corrected": len(found.changed),
+        "erased": len(found.erased),
         "to_add" if dry_run else "added": len(found.fresh) if dry_run else added,
         "warnings": [*plan.warnings, *found.warnings],
     }

@@ -258,6 +258,77 @@ def test_a_bad_last_line_means_that_nothing_is_written(export: Any, line: str, p
     assert StoredEvent.objects.count() == before
 
 
+def events_now() -> int:
+    return StoredEvent.objects.count()
+
+
+BAD_TIMES = "id,Submitted at,Colour\n" + "".join(f"{n},2024-03-01 10:00:00,Red\n" for n in range(1, 3001))
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry run", "real run"])
+class TestRefusedValues:
+    """What the domain or the store refuses is found before the first write, in a dry run as in a real one."""
+
+    def refused(self, path: Path, *options: str) -> str:
+        before = events_now()
+        with pytest.raises(CommandError) as caught:
+            importing(path, *options)
+        assert events_now() == before
+        return str(caught.value)
+
+    def test_a_value_behind_thousands_of_good_rows_is_named_by_line_and_column(
+        self, export: Any, options: list[str]
+    ) -> None:
+        path = export(
+            *BAD_TIMES.splitlines(keepends=True)[1:],
+            "3001,1850-01-01 10:00:00,Red\n",
+            header="id,Submitted at,Colour\n",
+        )
+        said = self.refused(path, *options)
+        assert "line 3002, column 2 (“Submitted at”): The year must be between 1900 and 9000." in said
+
+    def test_a_start_time_is_named_as_well(self, export: Any, options: list[str]) -> None:
+        lines = ["1,1850-01-01 10:00:00,2024-01-01 10:00:00,x\n", "2,2024-01-01 10:00:00,2024-01-01 10:00:00,x\n"]
+        said = self.refused(export(*lines, header="id,Start time,End time,a\n"), *options)
+        assert "line 2, column 2 (“Start time”)" in said
+
+    def test_many_values_are_counted_and_the_first_are_named(self, export: Any, options: list[str]) -> None:
+        lines = [f"{n},1850-01-01 10:00:00,x\n" for n in range(1, 51)]
+        said = self.refused(export(*lines, header="id,Submitted at,a\n"), *options)
+        assert "50 values cannot be stored" in said
+        assert [f"line {n}," in said for n in (2, 21, 22)] == [True, True, False]
+        assert "and 30 more" in said
+
+    def test_more_questions_than_a_form_may_have_are_refused_in_words(self, export: Any, options: list[str]) -> None:
+        names = ",".join(f"v{n:04}x" for n in range(1, 1100))
+        said = self.refused(export(",".join("x" for _ in range(1, 1100)) + "\n", header=f"{names}\n"), *options)
+        assert "at most 1" in said
+        assert "fields" in said
+
+    def test_a_form_larger_than_an_event_is_refused(self, export: Any, options: list[str]) -> None:
+        names = ",".join(f"{n} {'long ' * 300}" for n in range(1, 900))
+        said = self.refused(export(",".join("x" for _ in range(1, 900)) + "\n", header=f"{names}\n"), *options)
+        assert "bytes; at most" in said
+
+    def test_an_archived_form_takes_no_rows(self, export: Any, options: list[str]) -> None:
+        importing(export())
+        archive = forms.UpdateForm(archived=True)
+        commands.dispatch(Command(id=uuid.uuid4(), key=str(the_form().pk), data=archive))
+        assert "archived" in self.refused(export(*LINES, "15,5/16/18 4:01,,Green,9\n"), *options)
+
+    def test_a_wrong_value_of_a_correction_is_refused(self, export: Any, options: list[str]) -> None:
+        header = "id,Submitted at,a\n"
+        importing(export("1,2024-01-01 10:00:00,x\n", header=header))
+        path = export("1,1850-01-01 10:00:00,x\n", header=header)
+        assert "line 2, column 2" in self.refused(path, "--update", *options)
+
+    def test_an_unknown_owner_is_named_with_a_way_to_add_them(self, export: Any, options: list[str]) -> None:
+        before = events_now()
+        with pytest.raises(CommandError, match=r"nobody@example\.org.*user\.create"):
+            importing(export(), *options, owner="nobody@example.org")
+        assert events_now() == before
+
+
 def test_an_unknown_owner_is_named_and_not_made(export: Any) -> None:
     with pytest.raises(CommandError, match=r"nobody@example\.org"):
         importing(export(), owner="nobody@example.org")

@@ -33,7 +33,7 @@ def plan(text: str, **options: Any) -> rows.Plan:
     return rows.plan(text.encode(), **options)
 
 
-def identities(text: str) -> list[str]:
+def identities(text: str) -> list[rows.Identity]:
     return [row.identity for row in plan(text).rows]
 
 

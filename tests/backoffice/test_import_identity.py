@@ -1,4 +1,4 @@
-"""Which rows are there already: ids that nobody can test, one identity column for every export, corrections, erasure."""
+"""Which rows are there already: ids nobody can test, one identity column for every export, corrections, erasure."""
 
 from __future__ import annotations
 

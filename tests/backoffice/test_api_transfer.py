@@ -12,8 +12,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from backoffice.api import keys
+from backoffice.domain import users
+from backoffice.management.commands import import_events
 from backoffice.models import ApiKey, Form, Submission, User
-from events import context, head, signals, store
+from events import commands, context, head, signals, store
 from tests import make
 from tests.backoffice import callers
 
@@ -198,15 +200,117 @@ def test_a_line_that_is_no_event_is_named(tmp_path: Path, text: str) -> None:
         run("import_events", file)
 
 
-def test_a_line_that_the_tables_refuse_is_named_and_its_batch_is_not_written(exported: Path, tmp_path: Path) -> None:
+def written(file: Path, found: list[dict[str, Any]]) -> Path:
+    file.write_text("\n".join(json.dumps(line) for line in found))
+    return file
+
+
+def refused(file: Path, said: str) -> None:
+    """A dry run and a real run refuse with the same words, and nothing is written."""
+    before = head.safe(), User.objects.count()
+    for options in (["--dry-run"], []):
+        with pytest.raises(CommandError, match=said) as caught:
+            run("import_events", file, *options)
+        assert "Nothing was written." in str(caught.value)
+    assert (head.safe(), User.objects.count()) == before
+
+
+def test_a_line_that_the_tables_refuse_is_named_and_nothing_is_written(exported: Path, tmp_path: Path) -> None:
     file = elsewhere(exported, tmp_path)
     found = lines(file)
     found[1]["data"]["user_id"] = str(uuid.uuid4())
-    file.write_text("\n".join(json.dumps(line) for line in found))
-    before = User.objects.count()
-    with pytest.raises(CommandError, match=r"line 2: .*There is no such user.*lines 1-4 were not written"):
+    refused(written(file, found), "line 2: .*There is no such user")
+
+
+def test_a_line_behind_thousands_of_good_ones_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    def user(number: int, email: str) -> dict[str, Any]:
+        data = {"email": email, "first_name": "", "last_name": "", "plan": "free", "role": "member"}
+        data["created_at"] = "2024-01-01T00:00:00Z"
+        key = str(uuid.uuid4())
+        shared = {"event": "user.created", "schema_version": 1, "version": 1, "event_id": str(uuid.uuid4())}
+        return {"stream": f"user-{key}", "data": data, **shared}
+
+    found = [user(n, f"u{n}@example.org") for n in range(2500)]
+    file = written(tmp_path / "users.jsonl", [*found, user(0, "u7@example.org")])
+    refused(file, "line 2501: Another user has this email address")
+    assert json.loads(run("import_events", written(file, found), "--json"))["added"] == 2500
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"reason": "x" * 201}, "line 4: A reason has at most 200"),
+        ({"data": {"first_name": "x" * 1_100_000}}, "line 4: .*bytes; at most"),
+        ({"event_id": "same"}, "line 4: the event .* is in the file twice"),
+    ],
+)
+def test_what_the_store_refuses_is_found_before_the_first_write(
+    exported: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    file = elsewhere(exported, tmp_path)
+    found = lines(file)
+    found[3] |= {"event_id": found[0]["event_id"]} if change == {"event_id": "same"} else change
+    refused(written(file, found), said)
+
+
+def test_events_of_somebody_who_was_erased_here_are_found_before_the_first_write(
+    exported: Path, tmp_path: Path
+) -> None:
+    file = elsewhere(exported, tmp_path)
+    found = lines(file)
+    run("import_events", written(file, found[:1]))
+    commands.dispatch(make.command(users.EraseUser(), found[0]["stream"].partition("-")[2], reason="asked"))
+    found[1]["version"], found[3]["version"] = 1, 2
+    refused(written(file, found[:2]), "line 2: ")
+
+
+def test_all_wrong_lines_are_listed(exported: Path, tmp_path: Path) -> None:
+    file = elsewhere(exported, tmp_path)
+    found = lines(file)
+    for line in (found[0], found[2]):
+        line["schema_version"] = 9
+    with pytest.raises(CommandError) as caught:
+        run("import_events", written(file, found))
+    assert [name in str(caught.value) for name in ("line 1: ", "line 2: ", "line 3: ", "line 4: ")][::2] == [True, True]
+
+
+def test_a_check_of_the_whole_file_does_not_hold_up_readers_of_the_log(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process appends during the check can be read at once."""
+    seen: list[int] = []
+    apply = import_events.Checking.apply
+
+    def during(checking: Any, batch: Any) -> None:
+        apply(checking, batch)
+        thread = make.Thread(lambda: (make.user(), head.safe(), head.last()))
+        _, safe, last = thread.result()
+        seen.append(last - safe)
+
+    monkeypatch.setattr(import_events.Checking, "apply", during)
+    run("import_events", elsewhere(exported, tmp_path))
+    assert seen == [0]
+
+
+def test_an_interrupted_import_of_events_is_finished_by_running_it_again(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = elsewhere(exported, tmp_path)
+    monkeypatch.setattr(import_events, "BATCH", 2)
+    store_batch = import_events._store
+    calls: list[int] = []
+
+    def stop(batch: Any) -> int:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return store_batch(batch)
+
+    monkeypatch.setattr(import_events, "_store", stop)
+    with pytest.raises(CommandError, match=r"interrupted; lines before 3 were written\. Run the same command again"):
         run("import_events", file)
-    assert User.objects.count() == before
+    said = json.loads(run("import_events", file, "--json"))
+    assert (said["added"], said["already_there"]) == (2, 2)
 
 
 def test_a_stream_that_went_on_by_itself_is_not_overwritten(exported: Path, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import psycopg
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from tqdm import tqdm
 
 from backoffice.api import commands as command_view
-from events import aggregate, context, errors, projections, signals, store, strict_json, types
+from events import aggregate, context, errors, privacy, projections, signals, store, strict_json, types
 
 BATCH: Final = 1000
 
@@ -57,9 +58,10 @@ class Line(msgspec.Struct, frozen=True):
 
 class Command(BaseCommand):
     help = (
-        "Store the events of an export. The whole file is checked before the first write, then written in transactions "
-        "of a thousand. Events that are here already are passed over, so an interrupted import is finished by running "
-        "it again. Positions and times of storage are new; who, why and the data stay."
+        "Store the events of an export. The whole file is checked before the first write, in a dry run too: each line, "
+        "what is here already, and, in one transaction that is rolled back, the rules of the read tables. Then it is "
+        "written in transactions of a thousand. Events that are here already are passed over, so an interrupted import "
+        "is finished by running it again. Positions and times of storage are new; who, why and the data stay."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -69,38 +71,167 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
-            total = check(file)
+            total, fresh = check(file)
             added = 0 if options["dry_run"] else store_all(file, total)
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}") from None
-        said = {"file": str(file), "events": total, "added": added, "dry_run": options["dry_run"]}
+        except (errors.EventsError, DatabaseError, psycopg.Error) as error:
+            raise CommandError(f"{file}: {str(error).strip()}. {NOTHING}") from None
+        said = {"file": str(file), "events": total, "added": added, "already_there": total - fresh}
+        said |= {"dry_run": options["dry_run"], "to_add": fresh} if options["dry_run"] else {"dry_run": False}
         if options["json"]:
             self.stdout.write(json.dumps(said))
-        else:
-            self.stdout.write(f"{file}: {total} events, {added} added, {total - added} not")
+            return
+        done = f"0 added, {fresh} to add" if options["dry_run"] else f"{added} added"
+        self.stdout.write(f"{file}: {total} events, {done}, {total - fresh} were there already")
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def check(file: Path) -> int:
-    """Read every line and follow every stream; returns how many events there are. `CommandError` names the line."""
-    reached: dict[str, int] = {}
-    total = 0
-    for line in read(file):
+def check(file: Path) -> tuple[int, int]:
+    """Read every line, follow every stream, and apply it all in a transaction that is rolled back.
+
+    Returns how many events there are, and how many of them are new. `CommandError` lists the lines that are wrong, and
+    then nothing was written. Nothing is appended here, so readers of the log are not held up; writers of the same
+    records may wait until it is done.
+    """
+    checking = Checking()
+    lines = read(file, checking.problems)
+    with tqdm(desc="check", unit=" events", disable=None) as bar, transaction.atomic():
+        while batch := list(islice(lines, BATCH)):
+            checking.follow(batch)
+            if not checking.problems:  # a wrong line makes others wrong: those are not told apart
+                checking.apply(batch)
+            bar.update(len(batch))
+        transaction.set_rollback(True)
+    if checking.problems:
+        raise CommandError(f"{checking.problems}\n{NOTHING}")
+    return checking.total, checking.fresh
+
+
+NOTHING: Final = "Nothing was written."
+MAX_PROBLEMS: Final = 20
+KNOWN: Final = "select event_id, stream, version from events_event where event_id = any(%s)"
+ERASED: Final = "select subject from events_subject_key where subject = any(%s) and erased_at is not null"
+HEADS: Final = "select stream, version from events_stream where stream = any(%s)"
+
+
+class Problems:
+    """Lines that are wrong: the first of them, and how many there are."""
+
+    def __init__(self) -> None:
+        self._first: list[str] = []
+        self._total = 0
+
+    def add(self, problem: str) -> None:
+        self._total += 1
+        if self._total <= MAX_PROBLEMS:
+            self._first.append(problem)
+
+    def __bool__(self) -> bool:
+        return self._total > 0
+
+    def __str__(self) -> str:
+        more = self._total - len(self._first)
+        return "\n".join([*self._first, *([f"and {more} more"] if more else ())])
+
+
+class Checking:
+    """A pass over the file, a batch at a time. Keeps a few hundred bytes for each stream and each event's id."""
+
+    def __init__(self) -> None:
+        self.total = self.fresh = 0
+        self.problems = Problems()
+        self._seen: set[bytes] = set()
+        self._reached: dict[str, int] = {}  # by the file
+        self._heads: dict[str, int] = {}  # what is here, and what would be written after it
+
+    def follow(self, batch: Sequence[Line]) -> None:
+        """Versions without a hole, in the file and after what is here."""
+        self.total += len(batch)
+        known = {row[0]: row[1:] for row in store.query(KNOWN, (_ids(batch),))}
+        unseen = {line.record.stream for line in batch} - self._heads.keys()
+        self._heads |= dict.fromkeys(unseen, 0) | dict(store.query(HEADS, (list(unseen),)))
+        for line in batch:
+            if problem := self._followed(line, known.get(line.record.event_id)):
+                self.problems.add(f"line {line.number}: {problem}")
+
+    def _followed(self, line: Line, known: tuple[str, int] | None) -> str | None:
         stream, version = line.record.stream, line.record.version
-        if version < 1 or version != reached.get(stream, version - 1) + 1:
-            raise _wrong(line.number, f"{stream} goes on with version {version} after {reached.get(stream, 0)}")
-        reached[stream] = version
-        total += 1
-    return total
+        if line.record.event_id.bytes in self._seen:
+            return f"the event {line.record.event_id} is in the file twice"
+        self._seen.add(line.record.event_id.bytes)
+        before = self._reached.get(stream)
+        self._reached[stream] = version
+        if version < 1 or (before is not None and version != before + 1):
+            return f"{stream} goes on with version {version} after {before or 0}"
+        if known is not None:
+            there = (stream, version) == tuple(known)
+            return None if there else f"the event is here as version {known[1]} of {known[0]}"
+        self.fresh += 1
+        here, self._heads[stream] = self._heads[stream], version
+        return None if here == version - 1 else f"{stream} is at version {here} here; the file goes on with {version}"
+
+    def apply(self, batch: Sequence[Line]) -> None:
+        """Read tables and keys as they would be: what they refuse is named, line by line."""
+        try:
+            with transaction.atomic():
+                _try(batch)
+        except errors.EventsError as error:
+            number, reason = _culprit(batch, error)
+            self.problems.add(f"line {number}: {reason}")
 
 
-def read(file: Path) -> Iterator[Line]:
+def _ids(lines: Sequence[Line]) -> list[uuid.UUID]:
+    return [line.record.event_id for line in lines]
+
+
+def _try(batch: Sequence[Line]) -> None:
+    """`_store` without the append: events are encrypted under their subjects' keys and projected."""
+    known = {row[0] for row in store.query(KNOWN, (_ids(batch),))}
+    fresh = [line for line in batch if line.record.event_id not in known]
+    now = store.query("select now()")[0][0]
+    for acting, together in groupby(fresh, key=lambda line: line.record.context()):
+        lines = list(together)
+        _encrypt(lines, acting.reason)
+        projections.project([_new_event(line, now) for line in lines])
+
+
+def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
+    """Refuse what the append would: sizes, reasons, erased subjects. Keys made here are forgotten with the rollback."""
+    sealer = privacy.Sealer(reason)
+    needed = set()
+    for line in lines:
+        known = types.event_type_of(line.record.event)
+        entry: types.JsonDict = {"s": line.record.stream, "t": known.name, "i": line.record.event_id}
+        sealer.take(entry, known, line.event, _encoded, born=False)
+        if known.within is not None:
+            needed.add(known.within.of(line.record.stream, line.event))
+    if needed and store.query(ERASED, (sorted(needed),)):
+        raise errors.Erased
+    if missing := sealer.missing:
+        sealer.learn(store.query(privacy.MAKE, sealer.offer(missing)), lambda _act: None)
+    sealer.finish()
+
+
+def _encoded(value: Any) -> bytes:
+    data = store.encode(value)
+    strict_json.check_encoded(data, lambda: msgspec.to_builtins(value))
+    return data
+
+
+def read(file: Path, problems: Problems | None = None) -> Iterator[Line]:
+    """The events of a file. Lines that are none are added to `problems`; without it, the first ends the reading."""
     with file.open("rb") as opened:
         for number, text in enumerate(opened, start=1):
             if text.strip():
-                yield parsed(number, text)
+                try:
+                    yield parsed(number, text)
+                except CommandError as error:
+                    if problems is None:
+                        raise
+                    problems.add(str(error))
 
 
 def parsed(number: int, text: bytes) -> Line:
@@ -123,8 +254,6 @@ def _wrong(number: int, message: str) -> CommandError:
 
 # -- writing --------------------------------------------------------------------------------------------------------
 
-KNOWN = "select event_id from events_event where event_id = any(%s)"
-
 
 def store_all(file: Path, total: int) -> int:
     """Write what is not here yet; returns how many that were."""
@@ -140,15 +269,17 @@ def store_batch(batch: Sequence[Line]) -> int:
     try:
         with transaction.atomic():
             return _store(batch)
-    except errors.EventsError as error:
-        where, reason = _culprit(batch, error)
-        lines = f"lines {batch[0].number}-{batch[-1].number} were not written, those before them were"
-        raise CommandError(f"line {where}: {reason} ({lines})") from None
+    except (errors.EventsError, DatabaseError, psycopg.Error) as error:
+        where = f"lines {batch[0].number}-{batch[-1].number} were not written, those before them were"
+        raise CommandError(f"{str(error).strip()} ({where}; run the same command again to go on)") from None
+    except KeyboardInterrupt:
+        where = f"lines before {batch[0].number} were written"
+        raise CommandError(f"interrupted; {where}. Run the same command again to go on.") from None
 
 
 def _store(batch: Sequence[Line]) -> int:
     """Project, then append: the order of a command. Events of one author go together."""
-    known = {row[0] for row in store.query(KNOWN, ([line.record.event_id for line in batch],))}
+    known = {row[0] for row in store.query(KNOWN, (_ids(batch),))}
     fresh = [line for line in batch if line.record.event_id not in known]
     now = store.query("select now()")[0][0]
     for acting, together in groupby(fresh, key=lambda line: line.record.context()):
@@ -183,13 +314,14 @@ def _appends(lines: Iterable[Line]) -> Iterator[store.Append]:
 
 def _culprit(batch: Sequence[Line], error: errors.EventsError) -> tuple[int, str]:
     """Which line it was: the batch once more, line by line, and taken back."""
+    number = batch[0].number
     try:
         with transaction.atomic():
             for line in batch:
                 number = line.number
-                _store([line])
+                _try([line])
             transaction.set_rollback(True)
     except errors.EventsError as found:
-        fields = getattr(found, "fields", None)
-        return number, found.message + (f" {fields}" if fields else "")
-    return batch[0].number, error.message
+        error = found
+    fields = getattr(error, "fields", None)
+    return number, error.message + (f" {fields}" if fields else "")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from django.core.management import CommandError, call_command
 from backoffice import models
 from backoffice.domain import forms, submissions, users
 from backoffice.imports import run
+from backoffice.samples.generate import World
 from events import commands, head
 from events.models import StoredEvent
 from events.types import Command
@@ -348,6 +352,28 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_title_that_no_form_may_have_is_refused(export: Any, title: str) -> None:
     with pytest.raises(CommandError, match="title"):
         importing(export(), form=title)
+
+
+# ── as documented ──
+
+
+ROOT = Path(__file__).parents[2]
+COMMAND = re.compile(r"^\.venv/bin/python manage\.py (import_submissions (?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/imports.md"])
+def test_documented_commands_work_as_written(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the sample data of a first run, from the project's folder."""
+    first = World(1, 0, 0, until=datetime.now(UTC)).user(0)
+    for number in range(len(first.steps) + 1):
+        commands.dispatch(first.command(number))
+    monkeypatch.chdir(ROOT)
+    found = COMMAND.findall((ROOT / page).read_text())
+    assert found
+    for command in found:
+        out = io.StringIO()
+        call_command(*shlex.split(command.replace("\\\n", " ")), stdout=out, stderr=out)
+        assert "6 of 6 submissions" in out.getvalue()
 
 
 # ── real exports ──

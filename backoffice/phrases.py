@@ -33,6 +33,8 @@ SENTENCES: Final = frozenset(
         gettext_noop("This form was deleted; restore it first."),
         gettext_noop("A submission with this id already exists."),
         gettext_noop("There is no such submission."),
+        gettext_noop("This submission was deleted."),
+        gettext_noop("This submission was erased."),
         gettext_noop("There is no such setting."),
         gettext_noop("Use lower-case letters, digits, dots, dashes, underscores."),
         gettext_noop("There is no such conflict."),

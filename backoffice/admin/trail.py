@@ -20,6 +20,7 @@ TOGETHER_CAP: Final = 50
 VERBS: Final = {
     "created": (_("created"), "plus"),
     "received": (_("received"), "plus"),
+    "corrected": (_("corrected"), "edit"),
     "updated": (_("changed"), "edit"),
     "changed": (_("set"), "edit"),
     "deleted": (_("deleted"), "trash"),

@@ -48,6 +48,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "form.restored": "form.restore",
     "form.erased": "form.erase",
     "submission.received": "submission.receive",
+    "submission.corrected": "submission.correct",
     "submission.deleted": "submission.delete",
     "submission.erased": "submission.erase",
     "setting.changed": "setting.set",

@@ -388,6 +388,18 @@ def test_submissions_to_forms_that_no_import_made_leave_no_suppressions(owner: u
     assert not models.ImportSuppression.objects.exists()
 
 
+def test_corrected_answers_are_erased_with_the_submission(importing: Importer) -> None:
+    importing("id,Q1\n1,Barnabas\n2,x\n")
+    importing("id,Q1\n1,Barnaby\n2,x\n", "--update")
+    key = submission_of("q1", "Barnaby")
+    erase(key)
+    history = [event.data for event in store.read_stream(f"submission-{key}")]
+    assert [data.get("answers") for data in history] == [submissions.NO_ANSWERS, submissions.NO_ANSWERS, None]
+    assert models.Submission.objects.get(pk=key).answers == submissions.NO_ANSWERS
+    stored = store.query("select data::text from events_event where stream = %s", (f"submission-{key}",))
+    assert "Barnab" not in str(stored)
+
+
 # ── imports of before ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

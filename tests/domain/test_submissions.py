@@ -10,12 +10,17 @@ import pytest
 
 from backoffice.domain.submissions import (
     AGGREGATE,
+    NO_ANSWERS,
+    CorrectSubmission,
     DeleteSubmission,
     ReceiveSubmission,
+    SubmissionCorrected,
     SubmissionDeleted,
+    SubmissionErased,
     SubmissionReceived,
 )
 from events import errors, testing
+from events.aggregate import Decision
 
 NOW = testing.NOW
 FORM = UUID("018f0000-0000-7000-8000-0000000000bb")
@@ -46,6 +51,37 @@ def test_it_is_received_once(past: tuple) -> None:
     given(*past).when(ReceiveSubmission(form_id=FORM, answers={"a": 2})).then_rejected(
         "already exists", field="key", error=errors.Rejected
     )
+
+
+def test_a_correction_holds_only_what_differs() -> None:
+    later = NOW + timedelta(hours=1)
+    command = CorrectSubmission(answers={"a": 1}, started_at=later, created_at=NOW)
+    given(received()).when(command).then(SubmissionCorrected(form_id=FORM, started_at=later)).then_state(
+        answers={"a": 1}, started_at=later
+    )
+    given(received()).when(CorrectSubmission(answers={"a": 1})).then_nothing()
+
+
+def test_corrected_answers_replace_all_of_them() -> None:
+    given(received(answers={"a": 1, "b": 2})).when(CorrectSubmission(answers={"b": 3})).then(
+        SubmissionCorrected(form_id=FORM, answers={"b": 3})
+    ).then_state(answers={"b": 3}, created_at=NOW)
+
+
+def test_a_correction_obeys_the_rules_of_what_is_received() -> None:
+    given(received()).when(CorrectSubmission(created_at=datetime(1850, 1, 1, tzinfo=UTC))).then_rejected(
+        "year", field="created_at", error=errors.InvalidCommand
+    )
+
+
+def test_what_is_gone_is_not_corrected() -> None:
+    command = CorrectSubmission(answers={"a": 2})
+    given().when(command).then_not_found("no such submission")
+    given(received(), SubmissionDeleted(deleted_at=NOW)).when(command).then_rejected("deleted", error=errors.Rejected)
+    state = AGGREGATE.fold([received(), SubmissionErased(form_id=FORM, erased_at=NOW)])
+    assert state.answers == NO_ANSWERS
+    with pytest.raises(errors.Erased):
+        AGGREGATE.decide(command, state, Decision(key="x", now=NOW))
 
 
 def test_it_is_removed_once() -> None:

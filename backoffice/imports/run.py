@@ -100,7 +100,7 @@ def destination(plan: rows.Plan, title: str, email: str, *, update: bool = False
     `update`: rows that are there with other content are to be corrected. Raises `ImportRejected`, and `ValuesRejected`
     for values that cannot be stored.
     """
-    title = unicodedata.normalize("NFC", values.normal_name(title))
+    title = values.normal_name(title)
     if not 0 < len(title) <= 300:
         raise ImportRejected("the title must have 1 to 300 characters")
     owner = _owner(email)
@@ -136,8 +136,9 @@ def _form_of(owner: User, title: str) -> tuple[Destination, bool]:
     """The form that an import of this title made, or is to make; and whether the ids of its rows can be derived."""
     subject = stream_name("user", owner.pk)
     key = pseudonyms.of(subject)
+    as_given, title = title, unicodedata.normalize("NFC", title)
     new = _form_id(key, title) if key is not None else uuid.uuid4()  # one without a key gets it with the first write
-    old = named_id(NAMESPACE, f"form\x1f{owner.pk}\x1f{title}")
+    old = named_id(NAMESPACE, f"form\x1f{owner.pk}\x1f{as_given}")
     for form_id in (new, old, *_imported(owner, title)):
         if store.version_of(stream_name("form", form_id)):
             return Destination(form_id, owner.pk, title), form_id == new
@@ -194,7 +195,8 @@ def _compare_types(found: Destination, pairs: Sequence[tuple[dict[str, Any], dic
     for ours, made in pairs:
         if ours["type"] != made["type"] and not {ours["type"], made["type"]} <= _TEXTS:
             found.warnings.append(f"“{made['label']}” is {ours['type']} in the form and {made['type']} in the file")
-        strange = [option for option in made["options"] if option not in (ours.get("options") or made["options"])]
+        had = {rows.nfc(str(option)) for option in ours.get("options") or made["options"]}
+        strange = [option for option in made["options"] if rows.nfc(str(option)) not in had]
         if strange:
             found.warnings.append(f"“{made['label']}” has options that the form lacks: {_listed(strange)}")
 
@@ -238,7 +240,7 @@ def _about_rows(found: Destination, *, update: bool) -> None:
     if found.changed and not update:
         found.warnings.append(
             f"{len(found.changed)} row(s) are there with other content and were left as they are; --update corrects "
-            f"them: {rows.listed([row.line for _, row in found.changed])}"
+            "them, another --form keeps both: " + rows.listed([row.line for _, row in found.changed])
         )
     if found.erased:
         lines = sorted(row.line for row in found.erased)

@@ -135,7 +135,7 @@ def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool)
         "header_rows": plan.header_rows,
         "fields": [made.field | {"columns": [column.letter for column in made.columns]} for made in plan.fields],
         "times": {name: column.letter for name, column in times.items() if column},
-        "respondent": plan.respondent.letter if plan.respondent else None,
+        "respondent": found.by.letter if found.by else None,
         "missing": dict(plan.missing),
         "rows": len(plan.rows),
         "already_there": found.known,

@@ -37,6 +37,7 @@ from events.types import named_id
 
 BATCH: Final = 1_000
 MAX_GENERATIONS: Final = 20
+OLD_VERSION: Final = 5  # of the ids of forms that were imported before ids were keyed; they are the same everywhere
 
 
 @dataclass(slots=True)
@@ -52,12 +53,16 @@ class Stored:
 
 @dataclass(slots=True)
 class Matches:
-    """The rows of a plan, by what the form has of them."""
+    """The rows of a plan, by what the form has of them.
+
+    `unrecognisable`: how many erased submissions came from elsewhere, so that no row can be held against them.
+    """
 
     fresh: list[tuple[rows.Identity, rows.Row]] = field(default_factory=list)
     changed: list[tuple[Stored, rows.Row]] = field(default_factory=list)
     erased: list[rows.Row] = field(default_factory=list)
     known: int = 0
+    unrecognisable: int = 0
 
 
 def id_of(key: Pseudonyms, identity: rows.Identity) -> uuid.UUID:
@@ -122,6 +127,7 @@ class Matcher:
     def run(self, asked: Sequence[AbstractSet[str]], *, keyed: bool) -> Matches:
         if not keyed:
             self._old = _Old(self.plan, self.form_id, self.by)
+            self.matches.unrecognisable = 0 if self.form_id.version == OLD_VERSION else self._old.erased
         names = [name for name, _ in rows.identities(self.plan.columns, self.by)]
         left = self._match(names, range(len(names)))
         if self.by is None:
@@ -204,8 +210,10 @@ class Matcher:
             more = Counter(name for name, _ in wanted if name not in ended)
             wanted = {(name, max(self._taken[name]) + n) for name, size in more.items() for n in range(1, size + 1)}
         if self._old is not None:
-            for name, ids_there in self._old.named(batch).items():
-                found.setdefault(name, []).extend(_read(ids_there))
+            named = self._old.named(batch)
+            there_by_id = {one.id: one for one in _read({key for keys in named.values() for key in keys})}
+            for name, keys in named.items():
+                found.setdefault(name, []).extend(there_by_id[key] for key in keys)
         return found
 
 
@@ -290,6 +298,7 @@ class _Old:
                 erased.add(key)
             else:
                 self._by_answers.setdefault(self._name(answers), []).append(key)
+        self.erased = len(erased)
         ids = [named_id(form_id, name if number == 1 else f"{name}\x1f{number}") for name, number in self._old]
         self._by_row = {at: key for at, key in enumerate(ids) if key in there and by is None}
         self._erased = {name for (name, _), key in zip(self._old, ids, strict=True) if key in erased}

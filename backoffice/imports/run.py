@@ -225,6 +225,11 @@ def _match(found: Destination, plan: rows.Plan, state: forms.Form, asked: list[s
         key = pseudonyms.Pseudonyms(bytes(32))
     matches = identity.Matcher(plan, found.form_id, key, found.by).run(asked, keyed=keyed)
     found.known, found.changed, found.erased = matches.known, matches.changed, matches.erased
+    if matches.unrecognisable:
+        found.warnings.append(
+            f"{matches.unrecognisable} submission(s) were erased before the form came here with its log; rows of these "
+            "persons cannot be recognised: take them out of the file"
+        )
     suppressed = suppressions.of(found.form_id, key, state.fields)
     if suppressed is None:
         found.fresh = matches.fresh

@@ -461,3 +461,13 @@ def test_an_import_that_came_with_the_log_of_another_installation_is_recognised(
             commands.dispatch(make.command(submissions.ReceiveSubmission(form_id=form_id, answers=row.answers)))
     said = importing(MAIL + "cy@example.org,none\n")
     assert (said["added"], said["already_there"], models.Form.objects.count()) == (1, 2, 1)
+
+
+def test_erased_persons_of_a_log_from_elsewhere_are_warned_of(
+    importing: Importer, owner: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importing(MAIL)
+    erase(submission_of("email", "anna@example.org"))
+    key = pseudonyms.Pseudonyms(bytes(range(32)))  # as if the form came with a log: the owner's key here is another
+    monkeypatch.setattr(pseudonyms, "of", lambda _subject: key)
+    assert "cannot be recognised" in warned(importing(MAIL, "--dry-run"), "erased before")

@@ -180,7 +180,7 @@ def _read_times(
     unread = [line for line, cell in zip(lines, column.cells, strict=True) if cell in read and read[cell] is None]
     if unread:
         times.unread.append(column)
-        warnings.append(f"{_named(column)}: no date and time in {listed(unread)}; kept as text")
+        warnings.append(f"{_named(column)}: no date and time in {_listed(unread)}; kept as text")
         column.values = Counter({cell: n for cell, n in column.values.items() if read[cell] is None})
     if style.ambiguous and not context.proven:
         warnings.append(f"{_named(column)}: day and month could be either way round; read as {_words(style.order)}")
@@ -196,10 +196,13 @@ def _moment(value: datetime | date, zone: tzinfo) -> datetime:
     return moment.astimezone(UTC)
 
 
-def listed(lines: Sequence[int]) -> str:
+def _listed(lines: Sequence[int]) -> str:
     shown = ", ".join(map(str, lines[:_LISTED]))
     more = f" and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
     return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"
+
+
+listed = _listed  # for `existing` and `run`
 
 
 # ── fields ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -297,7 +300,7 @@ def _set_times(rows: Sequence[Row], times: Times, warnings: list[str]) -> None:
         clock = "; the clock seems to have lost its AM/PM" if twelve else ""
         warnings.append(
             f"{len(backwards)} row(s) end before they start, so their completion time is unknown{clock}: "
-            f"{listed(backwards)}"
+            f"{_listed(backwards)}"
         )
 
 
@@ -306,7 +309,7 @@ def _identities(table: headers.Table, respondent: Column | None, warnings: list[
     again = [line for line, (name, n) in zip(table.lines, result, strict=True) if n > 1 and name.startswith(BY_ID)]
     if again:
         warnings.append(
-            f"{len(again)} row(s) repeat a respondent's id and are kept as submissions of their own: {listed(again)}"
+            f"{len(again)} row(s) repeat a respondent's id and are kept as submissions of their own: {_listed(again)}"
         )
     return result
 

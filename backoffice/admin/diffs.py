@@ -44,7 +44,7 @@ def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], st
     """What changed between two states as this person may see it."""
     resource = RESOURCES[category]
     old, new = (access.redact(staff, category, _unset(side)) for side in (before, after))
-    table = {"fields": conflicts.JSON, **aggregate.of_category(category).policies}
+    table = {"fields": conflicts.JSON, "answers": conflicts.JSON, **aggregate.of_category(category).policies}
     found = conflicts.diff(old, new, table)
     return [line for change in found if (line := _line(resource, change, old, new))]
 

@@ -20,6 +20,7 @@ from backoffice.imports import rows, run
 from events import commands, context, errors, keyring, privacy, pseudonyms, store
 from events.models import StoredEvent
 from tests import make
+from tests.backoffice import callers
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -471,3 +472,18 @@ def test_erased_persons_of_a_log_from_elsewhere_are_warned_of(
     key = pseudonyms.Pseudonyms(bytes(range(32)))  # as if the form came with a log: the owner's key here is another
     monkeypatch.setattr(pseudonyms, "of", lambda _subject: key)
     assert "cannot be recognised" in warned(importing(MAIL, "--dry-run"), "erased before")
+
+
+def test_pages_show_a_correction_and_offer_no_way_back(importing: Importer) -> None:
+    """Only the source corrects a submission: its older versions are shown, but not restored by staff."""
+    importing("id,Q1\n1,before\n2,x\n")
+    importing("id,Q1\n1,after\n2,x\n", "--update")
+    key = submission_of("q1", "after")
+    client = callers.Caller(callers.staff("admin")).client
+    history = client.get(f"/admin/backoffice/submission/{key}/history/")
+    compared = client.get(f"/admin/backoffice/submission/{key}/compare/?a=1&b=2")
+    assert [page.status_code for page in (history, compared)] == [200, 200]
+    assert "corrected" in history.content.decode()
+    assert "before" in compared.content.decode()
+    assert "after" in compared.content.decode()
+    assert "/restore/" not in history.content.decode()

@@ -108,6 +108,7 @@ def configure(app: str, **options: Any) -> uvicorn.Config:
         "ws_ping_timeout": 30.0,
         "timeout_graceful_shutdown": REQUEST_SECONDS,
         "access_log": False,
+        "proxy_headers": False,  # realtime.proxies knows how many proxies to believe
     }
     return uvicorn.Config(app, **(given | options))
 
@@ -120,8 +121,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
     parser.add_argument("--uds", help="a Unix socket instead of host and port")
     parser.add_argument("--fd", type=int, help="an open listening socket, to share one port between processes")
-    parser.add_argument("--proxy-headers", action="store_true", help="trust X-Forwarded-For and -Proto of a proxy")
-    parser.add_argument("--forwarded-allow-ips", help="addresses of that proxy")
     parser.add_argument("--log-level", default="info")
     options = vars(parser.parse_args(arguments))
     Server(configure(**options)).run()

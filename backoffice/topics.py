@@ -15,7 +15,6 @@ from backoffice.api import keys
 from events import store, types
 from realtime import auth, logins, topics, versions
 
-
 API_KEYS: Final = versions.Source("backoffice_apikey", "id", "bigint")
 KEY_ROWS: Final = """
 select k.id::text, k.xmin::text, s.id::text, s.xmin::text

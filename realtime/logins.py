@@ -150,7 +150,7 @@ def _login_sql() -> bytes:
 @functools.cache
 def sessions() -> versions.Source:
     """The table of sessions."""
-    meta = db.SessionStore.get_model_class()._meta
+    meta: Any = db.SessionStore.get_model_class()._meta
     quote = connection.ops.quote_name
     return versions.Source(quote(meta.db_table), quote(meta.pk.column), "text")
 
@@ -160,7 +160,7 @@ def staff() -> versions.Source:
     """The table of logins."""
     meta: Any = auth.get_user_model()._meta
     quote = connection.ops.quote_name
-    return versions.Source(quote(meta.db_table), quote(meta.pk.column), meta.pk.db_type(connection).split()[0])
+    return versions.Source(quote(meta.db_table), quote(meta.pk.column), meta.pk.rel_db_type(connection))
 
 
 def _login() -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import LiteralString, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from realtime import log
 
@@ -40,10 +40,10 @@ async def changed(rows: Iterable[Row], reader: log.Log) -> set[Row]:
     given: list[list[str]] = []
     for some in grouped.values():
         given += [[row.key for row in some], [row.version for row in some]]
-    statement = _statement(tuple(grouped))
+    statement: Any = _statement(tuple(grouped))
 
     async def ask(connected: log.Connection) -> list[tuple[int, str, str]]:
-        return await (await connected.execute(cast("LiteralString", statement), given)).fetchall()
+        return await (await connected.execute(statement, given)).fetchall()
 
     sources = list(grouped)
     return {Row(sources[number], key, version) for number, key, version in await reader.ask(ask)}

@@ -15,7 +15,8 @@ from django.db.models.functions import Upper
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backoffice.domain import submissions
+from backoffice import staff_events
+from backoffice.domain import staff, submissions
 from events.types import ERASED
 
 
@@ -44,8 +45,6 @@ class Staff(AbstractUser):
 
     def check_password(self, raw_password: str | None) -> bool:
         """Is it this login's password? Its hash is made anew where it is older than today's work factor."""
-        from backoffice import staff_events  # noqa: PLC0415 - it needs the models
-
         correct, outdated = hashers.verify_password(raw_password, self.password)
         if correct and outdated and raw_password is not None:
             self.password = hashers.make_password(raw_password)
@@ -54,15 +53,12 @@ class Staff(AbstractUser):
 
     def save(self, *args: Any, **options: Any) -> None:
         """A new password is told to the log, whoever set it: a page, a command, a script."""
-        from backoffice import staff_events  # noqa: PLC0415 - it needs the models
-        from backoffice.domain import staff as domain  # noqa: PLC0415
-
         password = getattr(self, "_password", None)  # Django's note of a password that was set
         new = (password is not None or self._password_taken_away) and not self._state.adding
         with transaction.atomic():
             super().save(*args, **options)
             if new:
-                staff_events.tell(self, domain.StaffPasswordChanged())
+                staff_events.tell(self, staff.StaffPasswordChanged())
         self._password_taken_away = False
 
 

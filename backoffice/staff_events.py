@@ -6,14 +6,16 @@ What is changed by other ways (SQL, `QuerySet.update`) is told by a trigger when
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from django.db import transaction
 
-from backoffice import models
 from backoffice.domain import staff as domain
 from events import store, types
 from events.types import Event
+
+if TYPE_CHECKING:
+    from backoffice import models
 
 # Ends with the transaction, and is taken back with the savepoint. The trigger reads it.
 NOTE: Final = """

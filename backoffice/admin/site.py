@@ -208,9 +208,12 @@ class BackofficeSite(admin.AdminSite):
         return super().logout(request, {"left": request.user.pk, **(extra_context or {})})
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        from backoffice.admin import offline  # noqa: PLC0415
+
         return super().each_context(request) | {
             "doors": doors(request),
             "works_offline": settings.OFFLINE,
+            "session": offline.session(request),
             "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
         }
 

@@ -81,7 +81,7 @@ class Guard {
     const was = this.covered;
     document.documentElement.dataset.covered = "";
     this.cover.hidden = false;
-    document.title = this.cover.querySelector("h1").textContent;
+    document.title = this.cover.querySelector("h2").textContent;
     if (!was) door.focus();
   }
 

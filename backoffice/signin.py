@@ -127,16 +127,19 @@ def charge(request: HttpRequest, name: str, account: int | None) -> Charge:
 
 def address_digest(request: HttpRequest) -> str:
     """Names the client's address, an IPv6 one by its network of 64 bits: that is what one customer has."""
-    given = request.META.get("REMOTE_ADDR", "")
-    try:
-        address = ipaddress.ip_address(given)
-    except ValueError:
-        return _digest(given)
+    address = _address(request)
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is None:
-            return _digest(str(ipaddress.ip_network((address, 64), strict=False)))
-        address = address.ipv4_mapped
+        return _digest(str(ipaddress.ip_network((address, 64), strict=False)))
     return _digest(str(address))
+
+
+def _address(request: HttpRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The client's address; None where there is none (a Unix socket without a proxy's word)."""
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _digest(text: str) -> str:
@@ -191,7 +194,7 @@ def count_failure(request: HttpRequest, account: int | None, *, refused: bool = 
     }
     store.execute(COUNT_FAILURE, counted)
     what = "refused" if refused else "failed"
-    log.warning("sign-in %s: account %s from %s", what, known or UNKNOWN, request.META.get("REMOTE_ADDR", ""))
+    log.warning("sign-in %s: account %s from %s", what, known or UNKNOWN, _address(request) or "an unknown address")
 
 
 def tell_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:

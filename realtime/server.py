@@ -65,8 +65,21 @@ class Line:
         return True
 
 
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
 class Protocol(WebSocketsSansIOProtocol):
     """uvicorn's sockets, which also take a ready frame as it is (`realtime.wire`)."""
+
+    def data_received(self, data: bytes) -> None:
+        """A handshake that cannot be read (a header too long, or too many) is answered, and the connection closed:
+        uvicorn would keep it, unanswered, for as long as the client likes, and stumble over it when it stops.
+        """
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.close_sent:
+            self.close_sent = True
+            self.transport.write(BAD_REQUEST)
+            self.transport.close()
 
     async def run_asgi(self) -> None:
         if not self.conn.extensions:  # a frame made for everybody is compressed for nobody

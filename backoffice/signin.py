@@ -53,9 +53,12 @@ ADDRESS: Final = Budget(10.0, 30)
 DEVICE: Final = Budget(30.0, 10)
 
 TAKE: Final = "select o_wait from sign_in_take(%s::text[], %s::float[], %s::int[])"
+# Locked in the order in which attempts take them, so that none waits for one that waits for it.
 GIVE_BACK: Final = """
-update sign_in_budgets b set full_at = b.full_at - w.every * interval '1 second'
-  from unnest(%s::text[], %s::float[]) w(key, every) where b.key = w.key
+with given(key, every) as (select * from unnest(%s::text[], %s::float[])),
+     held as (select b.key from sign_in_budgets b join given using (key) order by b.key for update of b)
+update sign_in_budgets b set full_at = b.full_at - given.every * interval '1 second'
+  from held join given using (key) where b.key = held.key
 """
 FORGET_BUDGETS: Final = "delete from sign_in_budgets where full_at < clock_timestamp()"
 

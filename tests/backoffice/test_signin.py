@@ -171,6 +171,27 @@ def test_budgets_that_are_full_are_cleared_away(agent: Staff) -> None:
     assert not SignInBudget.objects.filter(key__startswith="old:").exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_attempts_that_draw_on_the_same_budgets_do_not_wait_for_each_other_in_a_circle() -> None:
+    budget = signin.Budget(0.001, 1_000_000)
+    start = threading.Barrier(6)
+
+    def draw(number: int) -> None:
+        keys = ["a", "b", "c"] if number % 2 else ["c", "b", "a"]
+        charge = signin.Charge(keys, [budget] * 3)
+        try:
+            start.wait(60)
+            for _ in range(40):
+                charge.take()
+                charge.give_back()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(draw, range(6)))
+    assert SignInBudget.objects.filter(full_at__gt=timezone.now()).count() == 0
+
+
 def test_nothing_typed_and_no_address_is_kept(agent: Staff) -> None:
     attempt("hunter2 typed in the wrong field", "x")
     attempt("agent", "wrong")
@@ -204,10 +225,6 @@ def test_the_hash_costs_the_same_whoever_is_asked_for(agent: Staff, counting: ty
 
 
 # -- hashing --------------------------------------------------------------------------------------------------------
-
-
-def in_threads(count: int, name: str = "agent", password: str = PASSWORD) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count)
 
 
 @pytest.mark.django_db(transaction=True)

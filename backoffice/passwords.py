@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 AT_ONCE: Final = 2
 WAITING: Final = 20
-PATIENCE: Final = 10.0  # seconds
+PATIENCE: Final = 20.0  # seconds
 RETRY_AFTER: Final = 5  # seconds
 
 # What somebody would guess about this very product; digits around it do not help.

@@ -436,6 +436,7 @@ def test_a_new_password_is_told_once_by_whatever_way(agent: Staff, way: Any, mon
     assert told(agent.pk) == [("staff.password_changed", {})]
     (event,) = list(store.read_stream(f"staff-{agent.pk}"))
     assert event.actor.startswith("database:") is (way in (by_sql, in_bulk))
+    assert (event.actor == "command:changepassword") is (way is by_command)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,10 @@ COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
 USER backoffice
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DEBUG=0 DATA_DIR=/data
+# One proxy (docker-compose.yml: Caddy) is in front, and only it reaches the port.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DEBUG=0 DATA_DIR=/data TRUSTED_PROXIES=1
 EXPOSE 8000
 VOLUME /data
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
-# Only the proxy reaches this port, so its X-Forwarded-* may be believed.
-CMD ["python", "-m", "realtime.server", "--host", "0.0.0.0", "--port", "8000", \
-     "--proxy-headers", "--forwarded-allow-ips", "*"]
+CMD ["python", "-m", "realtime.server", "--host", "0.0.0.0", "--port", "8000"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
+from django.contrib.auth import hashers
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex, OpClass
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Upper
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backoffice.domain import submissions
+from backoffice import staff_events
+from backoffice.domain import staff, submissions
 from events.types import ERASED
 
 
@@ -32,6 +36,30 @@ class Staff(AbstractUser):
         db_table = "staff"
         verbose_name = _("staff member")
         verbose_name_plural = _("staff")
+
+    _password_taken_away = False
+
+    def set_unusable_password(self) -> None:
+        super().set_unusable_password()
+        self._password_taken_away = True
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Is it this login's password? Its hash is made anew where it is older than today's work factor."""
+        correct, outdated = hashers.verify_password(raw_password, self.password)
+        if correct and outdated and raw_password is not None:
+            self.password = hashers.make_password(raw_password)
+            staff_events.save_rehashed(self)
+        return correct
+
+    def save(self, *args: Any, **options: Any) -> None:
+        """A new password is told to the log, whoever set it: a page, a command, a script."""
+        password = getattr(self, "_password", None)  # Django's note of a password that was set
+        new = (password is not None or self._password_taken_away) and not self._state.adding
+        with transaction.atomic():
+            super().save(*args, **options)
+            if new:
+                staff_events.tell(self, staff.StaffPasswordChanged())
+        self._password_taken_away = False
 
 
 class Record(models.Model):
@@ -270,3 +298,41 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} (fe_{self.prefix})"
+
+
+class SignInBudget(models.Model):
+    """How many more attempts to sign in an account, an address or a device has: full again at `full_at`.
+
+    In the database, not in Valkey: limits hold when that is away. Unlogged: after a crash all budgets are full. Keys
+    are keyed digests or account numbers; no address and nothing that somebody typed is in here.
+    """
+
+    key = models.CharField(max_length=100, primary_key=True)
+    full_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        db_table = "sign_in_budgets"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class SignInFailure(models.Model):
+    """Failed attempts to sign in that are not in the log yet: one row an account and five minutes.
+
+    `account` is a login's number, or empty for names that are nobody's: what was typed there may be a password.
+    `addresses` are keyed digests, to count different ones.
+    """
+
+    account = models.CharField(max_length=20, primary_key=True)
+    since = models.DateTimeField()
+    until = models.DateTimeField()
+    attempts = models.IntegerField()
+    refused = models.IntegerField()
+    addresses = ArrayField(models.CharField(max_length=32), default=list)
+
+    class Meta:
+        db_table = "sign_in_failures"
+
+    def __str__(self) -> str:
+        return self.account

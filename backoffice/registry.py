@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from backoffice import erasure, inbox, topics
+from backoffice import erasure, inbox, signin, topics
 from backoffice import projections as tables
 from backoffice.domain import conflicts, forms, settings, submissions, users
 from events import aggregate, errors, projections, rebuild, reconcile, store
@@ -50,3 +50,4 @@ def fill() -> None:
     if inbox.recall not in reconcile.recalls:
         reconcile.recalls.append(inbox.recall)
     topics.fill()
+    signin.listen()

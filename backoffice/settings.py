@@ -5,6 +5,7 @@ In development `manage.py up` writes DATA_DIR/services.env, so that other comman
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from collections.abc import Callable
@@ -147,6 +148,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
     "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
+    "tell of failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
 }
 
 # -- Django ---------------------------------------------------------------------------------------------------------
@@ -217,7 +219,8 @@ AUTH_PASSWORD_VALIDATORS = [
         "CommonPasswordValidator",
         "NumericPasswordValidator",
     )
-]
+] + [{"NAME": "backoffice.passwords.GuessableValidator"}]
+PASSWORD_HASHERS = ["backoffice.passwords.Hasher"]
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("fr", _("French"))]
@@ -270,6 +273,19 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
 
 # -- API ------------------------------------------------------------------------------------------------------------
+
+# Networks whose machines may read /metrics without signing in, as long as no proxy stands in between.
+METRICS_ALLOWED_NETWORKS = read("METRICS_ALLOWED_NETWORKS", env.list, ["127.0.0.0/8", "::1/128"])
+for network in METRICS_ALLOWED_NETWORKS:
+    try:
+        ipaddress.ip_network(network)
+    except ValueError as error:
+        stop(f"METRICS_ALLOWED_NETWORKS: {error} (write 10.0.0.0/8 or 192.0.2.7)")
+# Proxies in front of the application, each of which appends to X-Forwarded-For: the client's address is the one that
+# the outermost of them saw. 0: the header is not looked at.
+TRUSTED_PROXIES = read("TRUSTED_PROXIES", env.int, 0)
+if not 0 <= TRUSTED_PROXIES <= 9:
+    stop(f"TRUSTED_PROXIES={TRUSTED_PROXIES} is not a number of proxies (0-9)")
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

@@ -12,8 +12,14 @@ import msgspec
 
 from backoffice import access
 from backoffice.api import keys
-from events import types
-from realtime import auth, topics
+from events import store, types
+from realtime import auth, logins, topics, versions
+
+API_KEYS: Final = versions.Source("backoffice_apikey", "id", "bigint")
+KEY_ROWS: Final = """
+select k.id::text, k.xmin::text, s.id::text, s.xmin::text
+  from backoffice_apikey k join staff s on s.id = k.owner_id where k.prefix = %s
+"""
 
 
 class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,14 +45,35 @@ def _may_work(staff: Any) -> bool:
     return access.role_of(staff) is not None and _in_scope(staff, "events:read")
 
 
+def _may_operate(staff: Any) -> bool:
+    """Who may see how the system runs; programs need the scope for it."""
+    return access.may(staff, "view", "system") and _in_scope(staff, "system:read")
+
+
 def _may_decide(staff: Any) -> bool:
     """Conflicts are for those whose edits can conflict."""
     may = access.may(staff, "update", "user") or access.may(staff, "update", "form")
     return may and _in_scope(staff, "events:read")
 
 
+# Widget -> the right to see its values: an action and a category of `access`, and the scope a program needs.
+WIDGETS: Final[dict[str, tuple[str, str, str]]] = {}
+
+
+def may_see_widget(staff: Any, key: str) -> bool:
+    """May this principal see a value of this key (`<widget>` or `<widget>:<which>`) on the dashboard? What no widget
+    declared is for administrators only.
+    """
+    right = WIDGETS.get(key.partition(":")[0])
+    if right is None:
+        return access.role_of(staff) == "admin" and _in_scope(staff, "*")
+    action, category, scope = right
+    return access.may(staff, action, category) and _in_scope(staff, scope)
+
+
 def by_api_key(token: str) -> auth.Identity | None:
     """Who a bearer token is, for the socket; None when it opens nothing."""
+    rows = _rows_of_key(token)  # first: what changes after it was read here is noticed
     try:
         key = keys.verify(token)
     except keys.KeyRefused:
@@ -68,8 +95,18 @@ def by_api_key(token: str) -> auth.Identity | None:
         session=session,
         is_program=True,
         ends_at=key.expires_at,
+        rows=rows,
         again=again,
     )
+
+
+def _rows_of_key(token: str) -> tuple[versions.Row, ...]:
+    """The rows of a key and of its owner, as they are now; none for a key that is not known."""
+    found = store.query(KEY_ROWS, (keys.prefix_of(token),))
+    if not found:
+        return ()
+    key, key_version, owner, owner_version = found[0]
+    return (versions.Row(API_KEYS, key, key_version), versions.Row(logins.staff(), owner, owner_version))
 
 
 def _session_of_key(prefix: str) -> str:
@@ -146,8 +183,8 @@ TOPICS: Final = (
     _desk("forms", "form"),
     _desk("submissions", "submission"),
     _desk("settings", "setting"),
-    topics.Topic(name="dashboard", may_subscribe=_may_work),
-    topics.Topic(name="system", may_subscribe=_may_work),
+    topics.Topic(name="dashboard", may_subscribe=_may_work, may_see_value=may_see_widget),
+    topics.Topic(name="system", may_subscribe=_may_operate),
 )
 
 

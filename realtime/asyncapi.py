@@ -51,6 +51,7 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
     frames.Visibility(hidden=True),
     frames.Welcome(
         connection_id="5f1c",
+        session="0b6f5d1c2e3f4a5b6c7d8e9f0a1b2c3d",
         epoch=_EPOCH,
         position=1041,
         heartbeat_ms=20_000,

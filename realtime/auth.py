@@ -29,7 +29,7 @@ from django.http.cookie import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from events import types
-from realtime import log, logins
+from realtime import log, logins, versions
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 class Identity:
     """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more),
     in a thread unless it is a coroutine function. `session` is a `session_digest`, or what names the key of a program.
-    `ends_at` is when it ends by itself, as far as that is known.
+    `ends_at` is when it ends by itself, as far as that is known. `rows` are what it was read from: when one of them
+    changes or goes, it is proven anew. Without any, it is proven anew every `Limits.look_every`.
     """
 
     principal: Any
@@ -49,6 +50,7 @@ class Identity:
     session: str | None = None
     is_program: bool = False
     ends_at: datetime | None = None
+    rows: tuple[versions.Row, ...] = ()
     again: Callable[[], Identity | None] | Callable[[], Awaitable[Identity | None]]
 
 
@@ -99,7 +101,8 @@ def session_digest(session_key: str) -> str:
 
 
 def origin_allowed(headers: Headers, scheme: str) -> bool:
-    """Exact scheme, host and port. A missing Origin is not allowed: every browser sends one.
+    """Is the header, byte for byte, the serialised form of an allowed origin? Browsers send no other spelling, and a
+    missing Origin is not allowed: every browser sends one.
 
     `ALLOWED_ORIGINS` lists what is allowed; when it is empty the page must come from the very host it connects to, and
     that host must be one of `ALLOWED_HOSTS`. (Channels compares host names only, `ALLOWED_HOSTS = ["*"]` admits all.)
@@ -109,11 +112,11 @@ def origin_allowed(headers: Headers, scheme: str) -> bool:
         return False
     allowed: list[str] = list(getattr(settings, "ALLOWED_ORIGINS", []) or [])
     if allowed:
-        return _normal(origin) in {_normal(one) for one in allowed}
+        return origin in {serialised(one) for one in allowed}
     host = headers.get(b"host", b"").decode("latin-1")
     hosts = settings.ALLOWED_HOSTS or (["localhost", "127.0.0.1", "[::1]", ".localhost"] if settings.DEBUG else [])
     domain, _port = split_domain_port(host)
-    return bool(domain) and validate_host(domain, hosts) and _normal(origin) == _normal(f"{scheme}://{host}")
+    return bool(domain) and validate_host(domain, hosts) and origin == serialised(f"{scheme}://{host}")
 
 
 def page_scheme(headers: Headers, socket_scheme: str) -> str:
@@ -128,22 +131,29 @@ def page_scheme(headers: Headers, socket_scheme: str) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _normal(origin: str) -> tuple[str, str, int | None]:
+def serialised(origin: str) -> str | None:
+    """An origin of the configuration as a browser sends it (RFC 6454, 6.1): lower case, the host in ASCII, no default
+    port, no path. None for what is no origin.
+    """
     try:
         parts = urlsplit(origin)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return ("", origin, None)
-    return (parts.scheme.lower(), (parts.hostname or "").lower(), port)
+        host, port = parts.hostname or "", parts.port
+        ascii_host = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
+    except ValueError:  # UnicodeError is one
+        return None
+    if not host or parts.scheme not in {"http", "https"} or "@" in parts.netloc:
+        return None
+    default = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{ascii_host}" + (f":{port}" if port not in (None, default) else "")
 
 
 # -- identity -------------------------------------------------------------------------------------------------------
 
 
 def bearer_token(headers: Headers) -> str | None:
-    """The token of an `Authorization: Bearer` header."""
+    """The token of an `Authorization: Bearer` header, which may be empty; None when there is no such header."""
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def session_key(headers: Headers) -> str | None:
@@ -153,7 +163,10 @@ def session_key(headers: Headers) -> str | None:
 
 
 async def identify(headers: Headers, reader: log.Log) -> Identity | None:
-    """The identity behind a handshake; raises `Unavailable` when the database cannot be asked."""
+    """The identity behind a handshake; raises `Unavailable` when the database cannot be asked.
+
+    A bearer token that is wrong is nobody: the cookie beside it is not looked at.
+    """
     token = bearer_token(headers)
     if token is not None:
         return await _in_thread(lambda: identity_of_token(token))
@@ -176,8 +189,8 @@ async def identify_session(key: str, reader: log.Log) -> Identity | None:
     found = await logins.of_session(key, reader)
     if found is None:
         return None
-    user, ends_at = found
-    return _identity_of(user, key, functools.partial(identify_session, key, reader), ends_at)
+    again = functools.partial(identify_session, key, reader)
+    return _identity_of(found.login, key, again, found.ends_at, found.rows)
 
 
 def identity_of_token(token: str) -> Identity | None:
@@ -205,13 +218,16 @@ def identity_of_session(key: str) -> Identity | None:
     return _identity_of(user, key, lambda: identity_of_session(key))
 
 
-def _identity_of(user: Any, key: str, again: Any, ends_at: datetime | None = None) -> Identity:
+def _identity_of(
+    user: Any, key: str, again: Any, ends_at: datetime | None = None, rows: tuple[versions.Row, ...] = ()
+) -> Identity:
     return Identity(
         principal=user,
         person=str(user.pk),
         name=user.get_full_name() or user.get_username(),
         session=session_digest(key),
         ends_at=ends_at,
+        rows=rows,
         again=again,
     )
 

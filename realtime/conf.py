@@ -38,6 +38,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     handshakes_per_minute: float = 240.0
     handshakes_at_once: int = 64
     recheck_every: float = 300.0
+    look_every: float = 0.5  # at the rows behind all sockets, in one statement
 
     # heart
     heartbeat_ms: int = 20_000

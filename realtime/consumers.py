@@ -26,6 +26,7 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 PATIENCE: Final = 10.0
 # Frames that only answer ours are counted apart: a fast feed is acknowledged often.
 ANSWERS_PER_SECOND: Final = 400.0
+DECIDING: Final = frozenset({b"origin", b"host", b"authorization"})
 
 
 class Refused(Exception):
@@ -79,7 +80,8 @@ async def _admit(hub: hubs.Hub, scope: Scope) -> tuple[auth.Identity, int, str]:
     address = str((scope.get("client") or ["unix"])[0])
     now = asyncio.get_running_loop().time()
     scheme = auth.page_scheme(headers, str(scope.get("scheme", "ws")))
-    if not (auth.bearer_token(headers) or auth.origin_allowed(headers, scheme)):  # 1
+    by_token = auth.bearer_token(headers) is not None
+    if _is_ambiguous(scope) or not (by_token or auth.origin_allowed(headers, scheme)):  # 1
         raise Refused("origin")
     busy = "draining" if hub.draining else hub.door.refuses(address, now)  # 2
     if busy:
@@ -99,6 +101,12 @@ async def _admit(hub: hubs.Hub, scope: Scope) -> tuple[auth.Identity, int, str]:
     if hub.door.refuses_person(identity.person):
         raise Refused("too many connections of this person", frames.TOO_MANY)
     return identity, since, address
+
+
+def _is_ambiguous(scope: Scope) -> bool:
+    """Does a header that decides who asks, and from where, occur twice? A proxy may have read the other one."""
+    names = [name for name, _ in scope["headers"] if name in DECIDING]
+    return len(names) != len(set(names))
 
 
 async def _refuse(scope: Scope, send: sockets.AsgiSend, refusal: Refused) -> None:

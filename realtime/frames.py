@@ -117,9 +117,14 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class Welcome(_Frame, frozen=True, tag="welcome"):
-    """First frame: the history's name, where this server stands, and the rules."""
+    """First frame: the history's name, where this server stands, and the rules.
+
+    `session` names the session or key behind the connection, without giving it away. A page whose session it is not
+    must not go on: somebody else has signed in in this browser.
+    """
 
     connection_id: str
+    session: str
     epoch: str
     position: Position
     heartbeat_ms: int

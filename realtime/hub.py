@@ -32,6 +32,7 @@ from realtime import (
     sockets,
     topics,
     values,
+    versions,
 )
 from realtime.bus import Bus
 
@@ -91,7 +92,7 @@ class Hub:
         """Open the pool and begin to follow the log; does not wait for either service."""
         await self.log.open()
         self._reconnect_at = self._loop.time()
-        for work in (self.follower.follow, self.bus.run, self._pulse, self.reporter.run):
+        for work in (self.follower.follow, self.bus.run, self._pulse, self._watch, self.reporter.run):
             self._tasks.append(self._loop.create_task(_supervised(work), name=f"realtime.{work.__name__}"))
 
     async def stop(self) -> None:
@@ -212,6 +213,7 @@ class Hub:
         socket.tell(
             frames.Welcome(
                 connection_id=socket.id,
+                session=socket.identity.session or "",
                 epoch=self.epoch,
                 position=self.position,
                 heartbeat_ms=self.limits.heartbeat_ms,
@@ -450,6 +452,26 @@ class Hub:
                 socket.grants[name] = grant
         self._reset(socket, lost, "forbidden")
         self.board.leave(socket.id, lost)
+
+    async def _watch(self) -> None:
+        """Look again and again at the rows behind the sockets, so that none outlives its session, login or key."""
+        while True:
+            await asyncio.sleep(self.limits.look_every)
+            try:
+                await self.look_at_rows()
+            except log.Unavailable:
+                continue  # the follower says so
+
+    async def look_at_rows(self) -> None:
+        """Check those sockets again, and show them nothing meanwhile, of which a row has changed or is gone."""
+        rows = {row for socket in self.sockets.values() for row in socket.identity.rows}
+        changed = await versions.changed(rows, self.log)
+        if not changed:
+            return
+        for socket in list(self.sockets.values()):
+            # a check under way brings other rows, and those are looked at in turn: it must not begin anew for ever
+            if socket.open and socket.rechecking is None and not changed.isdisjoint(socket.identity.rows):
+                self.guard.recheck(socket)
 
     # -- the pulse ---------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings
 from django.contrib import auth
@@ -21,7 +21,7 @@ from django.db.models.manager import BaseManager
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
-from realtime import log
+from realtime import log, versions
 
 # Sessions whose owner is remembered.
 REMEMBERED: Final = 10_000
@@ -45,25 +45,40 @@ def _usable(engine: str, _model: str, _backends: tuple[str, ...]) -> bool:
     )
 
 
-async def of_session(key: str, reader: log.Log) -> tuple[Any, datetime] | None:
-    """The login of a session and when that ends, or None. Raises `log.Unavailable`."""
+class Found(NamedTuple):
+    """The login of a session, when the session ends, and the two rows that say so, as they were when read."""
+
+    login: Any
+    ends_at: datetime
+    rows: tuple[versions.Row, versions.Row]
+
+
+async def of_session(key: str, reader: log.Log) -> Found | None:
+    """The login of a session, or None. Raises `log.Unavailable`."""
     store = db.SessionStore(key)
     if store.session_key is None or "\0" in key:
         return None
     found = await reader.ask(functools.partial(_read, store))
     if found is None:
         return None
-    path, session_hash, row, ends_at = found
+    path, session_hash, row, ends_at, (session_version, login_version) = found
     model: Any = auth.get_user_model()
     login = model.from_db(DEFAULT_DB_ALIAS, [field.attname for field in model._meta.concrete_fields], row)
     backend: Any = auth.load_backend(path)
     if not backend.user_can_authenticate(login) or not hash_is_current(login, session_hash):
         return None
-    return login, ends_at
+    rows = (
+        versions.Row(sessions(), key, session_version),
+        versions.Row(staff(), str(login.pk), login_version),
+    )
+    return Found(login, ends_at, rows)
 
 
-async def _read(store: db.SessionStore, connected: log.Connection) -> tuple[str, str, tuple[Any, ...], datetime] | None:
-    """The backend and the hash that a session claims, the row of the login it names, and when the session ends.
+async def _read(
+    store: db.SessionStore, connected: log.Connection
+) -> tuple[str, str, tuple[Any, ...], datetime, tuple[str, str]] | None:
+    """The backend and the hash that a session claims, the row of the login it names, when the session ends, and the
+    versions of both rows.
 
     Whose session it was last time is asked for along with it: when all come back at once, half the statements.
     """
@@ -72,14 +87,14 @@ async def _read(store: db.SessionStore, connected: log.Connection) -> tuple[str,
     claimed = _claim(store.decode(kept[0])) if kept else None
     if kept is None or claimed is None:
         return None
-    (_, ends_at, found, *row), (pk, path, session_hash) = kept, claimed
+    (_, ends_at, session_version, found, login_version, *row), (pk, path, session_hash) = kept, claimed
     if found != pk:
         asked = await (await connected.execute(_login_sql(), (pk,))).fetchone()
         if asked is None:
             return None
-        row = [*asked]
+        login_version, *row = asked
         _owners.put(store.session_key, pk)
-    return path, session_hash, tuple(row), ends_at
+    return path, session_hash, tuple(row), ends_at, (session_version, login_version)
 
 
 class _Owners:
@@ -118,19 +133,34 @@ def hash_is_current(login: Any, session_hash: str) -> bool:
 
 @functools.cache
 def _session_sql() -> bytes:
-    """The session, its end, the key and the columns of an expected login."""
-    sessions = connection.ops.quote_name(db.SessionStore.get_model_class()._meta.db_table)
+    """The session, its end, the key and the columns of an expected login; both with the version of their row."""
     table, key, columns = _login()
     return (
-        f"select s.session_data, s.expire_date, l.{key}, {columns} "  # noqa: S608
-        f"from {sessions} s left join {table} l on l.{key} = %s where s.session_key = %s and s.expire_date > %s"
+        f"select s.session_data, s.expire_date, s.xmin::text, l.{key}, l.xmin::text, {columns} "  # noqa: S608
+        f"from {sessions().table} s left join {table} l on l.{key} = %s where s.session_key = %s and s.expire_date > %s"
     ).encode()
 
 
 @functools.cache
 def _login_sql() -> bytes:
     table, key, columns = _login()
-    return f"select {columns} from {table} l where l.{key} = %s".encode()  # noqa: S608
+    return f"select l.xmin::text, {columns} from {table} l where l.{key} = %s".encode()  # noqa: S608
+
+
+@functools.cache
+def sessions() -> versions.Source:
+    """The table of sessions."""
+    meta: Any = db.SessionStore.get_model_class()._meta
+    quote = connection.ops.quote_name
+    return versions.Source(quote(meta.db_table), quote(meta.pk.column), "text")
+
+
+@functools.cache
+def staff() -> versions.Source:
+    """The table of logins."""
+    meta: Any = auth.get_user_model()._meta
+    quote = connection.ops.quote_name
+    return versions.Source(quote(meta.db_table), quote(meta.pk.column), meta.pk.rel_db_type(connection))
 
 
 def _login() -> tuple[str, str, str]:

@@ -65,8 +65,21 @@ class Line:
         return True
 
 
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
 class Protocol(WebSocketsSansIOProtocol):
     """uvicorn's sockets, which also take a ready frame as it is (`realtime.wire`)."""
+
+    def data_received(self, data: bytes) -> None:
+        """A handshake that cannot be read (a header too long, or too many) is answered, and the connection closed:
+        uvicorn would keep it, unanswered, for as long as the client likes, and stumble over it when it stops.
+        """
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.close_sent:
+            self.close_sent = True
+            self.transport.write(BAD_REQUEST)
+            self.transport.close()
 
     async def run_asgi(self) -> None:
         if not self.conn.extensions:  # a frame made for everybody is compressed for nobody
@@ -108,6 +121,7 @@ def configure(app: str, **options: Any) -> uvicorn.Config:
         "ws_ping_timeout": 30.0,
         "timeout_graceful_shutdown": REQUEST_SECONDS,
         "access_log": False,
+        "proxy_headers": False,  # realtime.proxies knows how many proxies to believe
     }
     return uvicorn.Config(app, **(given | options))
 
@@ -120,8 +134,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
     parser.add_argument("--uds", help="a Unix socket instead of host and port")
     parser.add_argument("--fd", type=int, help="an open listening socket, to share one port between processes")
-    parser.add_argument("--proxy-headers", action="store_true", help="trust X-Forwarded-For and -Proto of a proxy")
-    parser.add_argument("--forwarded-allow-ips", help="addresses of that proxy")
     parser.add_argument("--log-level", default="info")
     options = vars(parser.parse_args(arguments))
     Server(configure(**options)).run()

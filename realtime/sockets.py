@@ -201,8 +201,10 @@ class Socket:
         return self._loop.time()
 
     def check_later(self) -> None:
-        """Plan the next look at who this is: when the session or key ends, or after a while."""
-        wait = self._limits.recheck_every
+        """Plan the next look at who this is: when the session or key ends, or after a while. Soon where there are no
+        rows to watch.
+        """
+        wait = self._limits.recheck_every if self.identity.rows else self._limits.look_every
         if self.identity.ends_at is not None:
             left = (self.identity.ends_at - timezone.now()).total_seconds()
             wait = min(wait, max(left, self._limits.tick))

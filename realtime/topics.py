@@ -37,6 +37,7 @@ class Topic:
     may_subscribe_record  may this principal follow the record with this key
     projection_key        principals with the same key see the same; asked again whenever permissions changed
     project               the wire form of an event for a key, hidden fields left out; None hides the event
+    may_see_value         may this principal see the ephemeral value of this key; None: whoever follows sees all of them
     """
 
     name: str
@@ -46,6 +47,7 @@ class Topic:
     may_subscribe_record: Callable[[Principal, str], bool] | None = None
     projection_key: Callable[[Principal], str] = _one_projection
     project: Projection = _whole_event
+    may_see_value: Callable[[Principal, str], bool] | None = None
 
     def record_name(self, key: str) -> str | None:
         return self.record_topic.format(key=key) if self.record_topic else None

@@ -38,7 +38,8 @@ class Values:
             elif now >= due and self._ready(socket):
                 del self._waiting[socket]
                 waiting, socket.values = list(socket.values.values()), {}
-                self._send(socket, encode(waiting, self._limits.ephemeral_batch))
+                still = [value for value in waiting if _may_see(socket, value)]
+                self._send(socket, encode(still, self._limits.ephemeral_batch))
 
     def show_now(self, socket: sockets.Socket) -> None:
         """The page is visible again: what waited is due at the next tick."""
@@ -50,7 +51,10 @@ class Values:
         texts = encode(values, self._limits.ephemeral_batch)
         excluded = {value.exclude for value in values if value.exclude}
         for socket in list(self._members(topic)):
-            mine = [value for value in values if value.exclude != socket.id] if socket.id in excluded else values
+            mine = values
+            if socket.id in excluded or socket.grants[topic].topic.may_see_value is not None:
+                mine = [value for value in values if value.exclude != socket.id and _may_see(socket, value)]
+                mine = values if len(mine) == len(values) else mine
             if socket.hidden or not self._ready(socket):
                 self._keep(socket, mine)
             else:
@@ -73,6 +77,15 @@ class Values:
             socket.unanswered += len(text)
             socket.tell_text(text)
         figures.VALUES.labels("sent").inc(len(texts))
+
+
+def _may_see(socket: sockets.Socket, value: publish.Value) -> bool:
+    """Does the socket follow the value's topic, and may it see this one? Both may have changed while it waited."""
+    grant = socket.grants.get(value.topic)
+    if grant is None:
+        return False
+    may_see = grant.topic.may_see_value
+    return may_see is None or may_see(socket.identity.principal, value.key)
 
 
 def encode(values: Iterable[publish.Value], batch: int) -> list[str]:

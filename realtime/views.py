@@ -7,6 +7,7 @@ import os
 from typing import Final
 
 import prometheus_client
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
@@ -32,11 +33,12 @@ def asyncapi_json(_request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """The figures in Prometheus' own format, for staff, API keys with the scope `events:read`, and this very machine.
+    """The figures in Prometheus' own format, for staff with `system.view`, API keys with the scope `system:read`, and
+    machines of `METRICS_ALLOWED_NETWORKS` (by default this one) that ask without a proxy.
 
     One process answers for itself; with `PROMETHEUS_MULTIPROC_DIR` set (and emptied at the start), for all sharing it.
     """
-    if not (_from_here(request) or _may_look(request)):
+    if not (_from_nearby(request) or _may_look(request)):
         return HttpResponse("Not allowed.\n", status=403, content_type="text/plain; charset=utf-8")
     encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(_registry()), content_type=content_type)
@@ -50,13 +52,17 @@ def _registry() -> prometheus_client.CollectorRegistry:
     return registry
 
 
-def _from_here(request: HttpRequest) -> bool:
+def _from_nearby(request: HttpRequest) -> bool:
     if any(name in request.headers for name in FORWARDED):
         return False
     try:
-        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:  # as a socket for both families gives it
+        address = address.ipv4_mapped
+    networks = getattr(settings, "METRICS_ALLOWED_NETWORKS", ("127.0.0.0/8", "::1/128"))
+    return any(address in ipaddress.ip_network(network) for network in networks)
 
 
 def _may_look(request: HttpRequest) -> bool:

@@ -20,6 +20,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 
 from backoffice import access
 from backoffice.admin import resources
+from realtime import auth
 
 if TYPE_CHECKING:
     from backoffice.admin.site import BackofficeSite
@@ -122,11 +123,20 @@ def page(site: BackofficeSite, request: HttpRequest) -> HttpResponse:
 
 @ensure_csrf_cookie
 def person(request: HttpRequest) -> HttpResponse:
-    """Who is signed in, as `{person}`, null for nobody: asked before anything is sent, and to see whether the server is
-    there. Leaves a CSRF token that goes with the session of now."""
-    response = JsonResponse({"person": request.user.pk if access.role_of(request.user) else None})
+    """Who is signed in and in which session, as `{person, session}`, null for nobody: asked before anything is sent,
+    and to see whether the server is there. Leaves a CSRF token that goes with the session of now."""
+    there = access.role_of(request.user) is not None
+    response = JsonResponse(
+        {"person": request.user.pk if there else None, "session": session(request) if there else None}
+    )
     response["Cache-Control"] = "no-store"
     return response
+
+
+def session(request: HttpRequest) -> str:
+    """Names the session of a page, without giving it away: its tabs share a connection, and nobody else's do."""
+    key = request.session.session_key
+    return auth.session_digest(key) if key else ""
 
 
 def sign(request: HttpRequest, response: HttpResponse) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.contrib import admin
+from django.contrib.auth.views import PasswordChangeView
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
@@ -20,7 +21,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice import access, models, pages
+from backoffice import access, models, pages, passwords, signin
+from backoffice.admin import signin as signin_forms
 
 RECENT: Final = 12
 HITS: Final = 6
@@ -162,6 +164,7 @@ class BackofficeSite(admin.AdminSite):
     site_header = site_title = gettext_lazy("FormEase backoffice")
     index_title = gettext_lazy("Overview")
     index_template = "admin/backoffice/overview.html"
+    login_form = signin_forms.SignInForm
     logout_template = "admin/logged_out.html"
     enable_nav_sidebar = False
 
@@ -184,20 +187,33 @@ class BackofficeSite(admin.AdminSite):
 
         @functools.wraps(guarded)
         def signed(request: HttpRequest, *args: Any, **named: Any) -> HttpResponse:
-            response = guarded(request, *args, **named)
+            try:
+                response = guarded(request, *args, **named)
+            except passwords.Busy:
+                response = self.busy(request)
             offline.sign(request, response)
             return response
 
         return signed
+
+    def busy(self, request: HttpRequest) -> HttpResponse:
+        """The answer when a page had to hash a password and too many others had to as well."""
+        context = {**self.each_context(request), "title": _("Too busy")}
+        response = TemplateResponse(request, "admin/backoffice/busy.html", context, status=503)
+        response["Retry-After"] = str(passwords.RETRY_AFTER)
+        return response
 
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The page after it names who left, so that the browser forgets what it kept for them."""
         return super().logout(request, {"left": request.user.pk, **(extra_context or {})})
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        from backoffice.admin import offline  # noqa: PLC0415
+
         return super().each_context(request) | {
             "doors": doors(request),
             "works_offline": settings.OFFLINE,
+            "session": offline.session(request),
             "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
         }
 
@@ -218,14 +234,28 @@ class BackofficeSite(admin.AdminSite):
         """Django's page for one app is a second, plainer navigation; ours is enough."""
         return HttpResponseRedirect(reverse("admin:index"))
 
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The only way in for people, within its limits: `signin`."""
+        response = super().login(request, extra_context)
+        form = (getattr(response, "context_data", None) or {}).get("form")
+        if form is None and request.method == "POST" and request.user.is_authenticated:
+            signin.remember_device(request, response, request.user.pk)
+        elif form is not None and form.refusal is not None:
+            signin_forms.refuse(response, form.refusal)
+        return response
+
     def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """One's own password; other sessions end, and the log says so."""
-        from backoffice.admin import staff  # noqa: PLC0415
-
-        change = super().password_change
-        return staff.telling(request.user.pk, lambda: change(request, extra_context))
+        request.current_app = self.name
+        view: Callable[..., Any] = PasswordChangeView.as_view(
+            form_class=signin_forms.OwnPasswordForm,
+            success_url=reverse("admin:password_change_done", current_app=self.name),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
+        response: HttpResponse = view(request)
+        return response
 
     def search(self, request: HttpRequest) -> HttpResponse:
         """Records of all kinds at once; `?fragment=1` is what the command bar shows."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth import SESSION_KEY, signals
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm
+from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,55 +18,26 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice import access, models
+from backoffice import access, models, staff_events
 from backoffice.domain import staff as domain
-from events import store, types
-from events.types import Event
-from realtime import auth
 
 
-def tell(login: models.Staff, *events: Event) -> None:
-    """Append events about a login; call it in the transaction of the change."""
-    if events:
-        store.append(types.stream_name(domain.CATEGORY, str(login.pk)), list(events), store.ANY)
+class NewStaffForm(AdminUserCreationForm):  # type: ignore[type-arg]
+    """Adding a login. Its password is hashed before the transaction that saves it (`StaffAdmin.add_view`)."""
 
+    hashed: str | None = None
 
-def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
-    """What changed about a login, as events."""
-    if before is None:
-        return [domain.StaffCreated(username=after.username, role=after.role, is_superuser=after.is_superuser)]
-    found: list[Event] = []
-    if (before.role, before.is_superuser) != (after.role, after.is_superuser):
-        found.append(domain.StaffRoleChanged(before=before.role, after=after.role, is_superuser=after.is_superuser))
-    may_before, may_after = (login.is_active and login.is_staff for login in (before, after))
-    if may_before and not may_after:
-        found.append(domain.StaffDeactivated())
-    if may_after and not may_before:
-        found.append(domain.StaffReactivated())
-    if before.password != after.password:
-        found.append(domain.StaffPasswordChanged())
-    return found
-
-
-def telling(pk: Any, view: Callable[[], HttpResponse]) -> HttpResponse:
-    """Run a page of Django's that saves a login by itself; whether it did shows in the login, and is told."""
-    with transaction.atomic():
-        before = models.Staff.objects.select_for_update().filter(pk=pk).first()
-        response = view()
-        after = models.Staff.objects.filter(pk=pk).first()
-        if before and after:
-            tell(after, *changes(before, after))
-    return response
-
-
-def note_logout(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
-    """Django's signal comes before the session is flushed, so its key is still there."""
-    if isinstance(user, models.Staff) and (key := request.session.session_key):
-        tell(user, domain.StaffLoggedOut(session=auth.session_digest(key)))
+    def set_password_and_save(self, user: models.Staff, *args: Any, **options: Any) -> models.Staff:
+        if self.hashed is None or not self.cleaned_data["set_usable_password"]:
+            return super().set_password_and_save(user, *args, **options)
+        user.password = self.hashed
+        return user
 
 
 class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
     """Who works here, and as what. Only administrators come in; nobody locks themselves out."""
+
+    add_form = NewStaffForm
 
     list_display = ("username", "full_name", "role", "is_active", "last_login")
     list_filter = ()
@@ -110,6 +82,8 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
         form = super().get_form(request, obj, change=change, **options)
+        if obj is None:
+            form.hashed = getattr(request, "hashed_password", None)  # type: ignore[attr-defined]
         if obj is not None and obj.pk == request.user.pk:
             for name in {"role", "is_active", "is_superuser"} & form.base_fields.keys():
                 form.base_fields[name].disabled = True
@@ -121,10 +95,16 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
             before = models.Staff.objects.select_for_update().get(pk=obj.pk) if change else None
             obj.is_staff = True
             super().save_model(request, obj, form, change)
-            tell(obj, *changes(before, obj))
+            staff_events.tell(obj, *staff_events.changes(before, obj))
 
-    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        return telling(id, lambda: super(StaffAdmin, self).user_change_password(request, id, form_url))
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Hash first: Django's page does all of it in one transaction, with its connection."""
+        password = request.POST.get("password1")
+        if password and self.has_add_permission(request):
+            request.hashed_password = make_password(password)  # type: ignore[attr-defined]
+        return super().add_view(request, form_url, extra_context)
 
     @admin.action(description=gettext_lazy("Sign out everywhere"))
     def sign_out(self, request: HttpRequest, logins: QuerySet[models.Staff]) -> None:
@@ -135,8 +115,5 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
                 if str(session.get_decoded().get(SESSION_KEY)) in wanted:
                     session.delete()
             for login in wanted.values():
-                tell(login, domain.StaffSessionRevoked())
+                staff_events.tell(login, domain.StaffSessionRevoked())
         self.message_user(request, _("Signed out: %(names)s") % {"names": ", ".join(map(str, wanted.values()))})
-
-
-signals.user_logged_out.connect(note_logout, dispatch_uid="backoffice.admin.staff.note_logout")

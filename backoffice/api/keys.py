@@ -84,9 +84,9 @@ def hashed(secret: str, pepper: str | None = None) -> str:
 
 def verify(token: str) -> models.ApiKey:
     """The key behind a token. Raises `KeyRefused`; expiry and revocation are told only to who knows the secret."""
-    prefix, dot, secret = token.removeprefix("fe_").partition(".")
-    wellformed = token.startswith("fe_") and dot and "\0" not in prefix
-    key = models.ApiKey.objects.select_related("owner").filter(prefix=prefix).first() if wellformed else None
+    prefix = prefix_of(token)
+    secret = token.partition(".")[2]
+    key = models.ApiKey.objects.select_related("owner").filter(prefix=prefix).first() if prefix else None
     if not _matches(secret, key.secret_hash if key else "") or key is None:
         raise KeyRefused("invalid_key", _("This API key is not valid."))
     if key.revoked_at is not None:
@@ -97,6 +97,12 @@ def verify(token: str) -> models.ApiKey:
         raise KeyRefused("invalid_key", _("This API key is not valid."))
     _mark_used(key)
     return key
+
+
+def prefix_of(token: str) -> str:
+    """The part of a token that finds its key; empty for what is no token."""
+    prefix, dot, _secret = token.removeprefix("fe_").partition(".")
+    return prefix if token.startswith("fe_") and dot and "\0" not in prefix else ""
 
 
 def _matches(secret: str, known: str) -> bool:

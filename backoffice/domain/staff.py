@@ -43,6 +43,32 @@ class StaffPasswordChanged(Event, frozen=True):
     """A new password; all other sessions end."""
 
 
+@event_type("staff.logged_in")
+class StaffLoggedIn(Event, frozen=True):
+    """Signed in. `session` is a digest of the session's key, never the key. `known_device`: its cookie says that this
+    browser had signed in to this login before.
+    """
+
+    session: str
+    known_device: bool = False
+
+
+@event_type("staff.login_failed")
+class StaffLoginFailed(Event, frozen=True):
+    """Failed attempts to sign in as this login between two moments, told together; in `staff-unknown` those with a name
+    that is no login's, which is not kept: people type passwords there.
+
+    attempts   wrong passwords               refused    more attempts, not tried because they were too many
+    addresses  how many different addresses they came from
+    """
+
+    attempts: int
+    refused: int
+    addresses: int
+    since: datetime
+    until: datetime
+
+
 @event_type("staff.logged_out")
 class StaffLoggedOut(Event, frozen=True):
     """`session` is a digest of the session's key, never the key."""

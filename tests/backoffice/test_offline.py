@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import reverse
 
 from events import store
+from realtime import auth
 from tests import make
 from tests.backoffice import callers
 
@@ -116,12 +117,13 @@ def test_the_page_that_a_worker_keeps_has_nobody_in_it() -> None:
 def test_who_is_signed_in_is_told_and_nobody_is_nobody() -> None:
     caller = callers.signed_in("agent")
     response = caller.client.get("/admin/offline/person/")
-    assert response.json() == {"person": caller.person.pk}  # type: ignore[union-attr]
+    session = auth.session_digest(str(caller.client.session.session_key))
+    assert response.json() == {"person": caller.person.pk, "session": session}  # type: ignore[union-attr]
     assert "csrftoken" in response.cookies
     assert response["Cache-Control"] == "no-store"
-    assert Client().get("/admin/offline/person/").json() == {"person": None}
+    assert Client().get("/admin/offline/person/").json() == {"person": None, "session": None}
     gone = callers.signed_in("agent", is_active=False)
-    assert gone.client.get("/admin/offline/person/").json() == {"person": None}
+    assert gone.client.get("/admin/offline/person/").json() == {"person": None, "session": None}
 
 
 def test_a_queue_is_taken_from_nobody_but_who_queued_it() -> None:

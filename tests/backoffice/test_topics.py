@@ -56,3 +56,40 @@ def test_a_role_that_does_not_see_a_field_is_not_sent_it() -> None:
     found = registry.find("users")
     assert found is not None
     assert found[0].projection_key(staff("viewer")) != found[0].projection_key(staff("manager"))
+
+
+@pytest.mark.parametrize("role", ["admin", "manager", "agent", "viewer", "dpo"])
+def test_the_dashboard_is_open_to_staff_and_the_system_to_those_who_may_see_it(role: str) -> None:
+    person = staff(role)
+    assert may(person, "dashboard")
+    assert may(person, "system") is topics.access.may(person, "view", "system")
+    person.is_active = False
+    assert not may(person, "dashboard")
+    assert not may(person, "system")
+
+
+@pytest.mark.parametrize(
+    ("role", "scopes", "allowed"),
+    [
+        ("manager", ["system:read"], True),
+        ("manager", ["system:*"], True),
+        ("manager", ["*"], True),
+        ("manager", ["events:read"], False),
+        ("agent", ["system:read"], False),
+        ("agent", ["*"], False),
+    ],
+)
+def test_a_key_follows_the_system_with_its_scope_and_its_owners_right(
+    role: str, scopes: list[str], allowed: bool
+) -> None:
+    identity = topics.by_api_key(holder(role, *scopes)[1])
+    assert identity is not None
+    assert may(identity.principal, "system") is allowed
+
+
+def test_a_value_that_no_widget_declared_is_for_administrators(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert topics.may_see_widget(staff("admin"), "unknown")
+    assert not topics.may_see_widget(staff("manager"), "unknown")
+    monkeypatch.setitem(topics.WIDGETS, "head", ("view", "system", "system:read"))
+    assert topics.may_see_widget(models.Staff.objects.get(username="manager"), "head:main")
+    assert not topics.may_see_widget(staff("agent"), "head:main")

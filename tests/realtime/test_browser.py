@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 FOLLOW = """async () => {
     const { connect } = await import("/static/realtime/index.js");
     window.seen = [];
-    window.live = connect({ url: "/ws/admin/" });
+    const { session } = document.querySelector("[data-session]").dataset;
+    window.live = connect({ url: "/ws/admin/", session });
     await new Promise((resolve) => live.subscribe(["settings"], {
         onEvent: (event) => seen.push(event.data.value), onSubscribed: resolve,
     }));

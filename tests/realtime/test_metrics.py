@@ -12,6 +12,7 @@ from django.test import RequestFactory
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from backoffice import access
 from backoffice.api import keys
 from realtime import figures, frames, views
 from tests.realtime import harness
@@ -53,16 +54,40 @@ def test_nobody_in_particular_may_not_even_through_a_proxy_on_this_machine(
     assert look(address=address, **headers).status_code == 403
 
 
-def test_staff_may_and_those_who_may_not_come_in_may_not(db: None) -> None:
-    staff, _ = harness.sign_in("viewer")
-    assert look(staff).status_code == 200
+@pytest.mark.parametrize(
+    ("networks", "address", "status"),
+    [
+        (["10.1.0.0/16"], "10.1.2.3", 200),
+        (["10.1.0.0/16"], "::ffff:10.1.2.3", 200),
+        (["10.1.0.0/16"], "10.2.0.1", 403),
+        (["10.1.0.0/16"], "127.0.0.1", 403),
+        (["2001:db8::/32"], "2001:db8::7", 200),
+        (["192.0.2.7"], "192.0.2.7", 200),
+        ([], "127.0.0.1", 403),
+    ],
+)
+def test_the_networks_that_may_look_are_configured(
+    db: None, settings: Any, networks: list[str], address: str, status: int
+) -> None:
+    settings.METRICS_ALLOWED_NETWORKS = networks
+    assert look(address=address).status_code == status
+    assert look(address=address, **{"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+
+
+@pytest.mark.parametrize("role", ["admin", "manager", "agent", "viewer", "dpo"])
+def test_staff_may_who_may_see_the_running_system(db: None, role: str) -> None:
+    staff, _ = harness.sign_in(role)
+    assert look(staff).status_code == (200 if access.may(staff, "view", "system") else 403)
     staff.is_active = False
     assert look(staff).status_code == 403
 
 
-def test_a_key_needs_the_scope_for_events(db: None) -> None:
+def test_a_key_needs_the_scope_for_the_system(db: None) -> None:
     staff, _ = harness.sign_in("manager")
-    for scopes, status in ((["events:read"], 200), (["users:read"], 403)):
+    agent, _ = harness.sign_in("agent")
+    _, token = keys.create(name="prometheus", owner=agent, scopes=["system:read"])
+    assert look(Authorization=f"Bearer {token}").status_code == 403, "its owner may not see the system"
+    for scopes, status in ((["system:read"], 200), (["events:read"], 403), (["users:read"], 403)):
         _, token = keys.create(name="prometheus", owner=staff, scopes=scopes)
         assert look(Authorization=f"Bearer {token}").status_code == status
     # a key that says too little is not helped by the session beside it

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
+
+from backoffice import topics
 from realtime import frames, publish
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
@@ -127,3 +131,67 @@ def test_a_value_published_by_another_process_arrives(server: Server, writer: Wr
             assert (frame.topic, frame.event, frame.data) == ("system", "system.metrics", {"cpu": 12})
 
     play(scene())
+
+
+def test_each_value_on_the_dashboard_is_for_those_who_have_its_widgets_right(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All staff follow the dashboard; alone, in a batch and after a wait they get what is theirs and nothing else."""
+    monkeypatch.setitem(topics.WIDGETS, "users", ("view", "user", "users:read"))
+    monkeypatch.setitem(topics.WIDGETS, "settings", ("view", "setting", "settings:read"))
+    expected = {
+        "admin": {"users", "settings:a", "undeclared"},
+        "manager": {"users", "settings:a"},
+        "viewer": {"users"},
+    }
+    sessions = {role: harness.sign_in(role)[1] for role in expected}
+
+    async def seen(live: Any, items: Any, count: int) -> set[str]:
+        keys: set[str] = set()
+        while len(keys) < count:
+            frame = await harness.next_of(items, frames.Ephemeral)
+            keys |= {one["data"]["widget"] for one in frame.data.get("updates", [{"data": frame.data}])}
+        return keys
+
+    async def scene() -> None:
+        for role, session in sessions.items():
+            for hidden in (False, True):
+                async with server.client(session) as live:
+                    await live.follow("dashboard")
+                    items = aiter(live)
+                    await harness.next_of(items, frames.Subscribed)
+                    (socket,) = await server.on_loop(lambda: list(server.hub.sockets.values()))
+                    await server.on_loop(setattr, socket, "hidden", hidden)
+                    await put(server, *(value(key, 1) for key in ("undeclared", "settings:a", "users")))
+                    await server.until(lambda socket=socket, hidden=hidden: bool(socket.values) or not hidden)
+                    await server.on_loop(setattr, socket, "hidden", False)
+                    await server.on_loop(server.hub.values.show_now, socket)
+                    await put(server, value("undeclared", 2), value("settings:a", 2), value("users", 2))
+                    assert await seen(live, items, len(expected[role])) == expected[role]
+                await server.until(lambda: not server.hub.sockets)
+
+    play(scene())
+
+
+def test_a_value_that_waited_is_not_shown_when_its_topic_was_lost_meanwhile(session: str) -> None:
+    async def scene(server: Server) -> None:
+        async with server.client(session) as live:
+            await live.follow("dashboard", "users")
+            items = aiter(live)
+            await harness.next_of(items, frames.Subscribed)
+            (socket,) = await server.on_loop(lambda: list(server.hub.sockets.values()))
+            await server.on_loop(setattr, socket, "hidden", True)
+            await put(server, value("users", 1))
+            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            assert socket.values
+            await server.on_loop(server.hub._reset, socket, {"dashboard"}, "forbidden")
+            await server.on_loop(server.hub.values.show_now, socket)
+            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            await put(server, value("one", 1, topic="users"))
+            await server.on_loop(setattr, socket, "hidden", False)
+            await server.on_loop(server.hub.values.show_now, socket)
+            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            assert (await harness.next_of(items, frames.Ephemeral)).topic == "users"
+
+    with Server(tick=3600.0) as server:
+        play(scene(server))

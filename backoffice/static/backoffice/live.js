@@ -2,15 +2,26 @@ import { connect } from "../realtime/index.js";
 import { _ } from "./words.js";
 
 let line = null;
+let painted = false;
 
-/** The page's one connection; the chip in the header tells how it is. */
-export function live() {
+/** The page's one connection: every page has it, to learn when its session ends. */
+export function connection() {
   if (line === null) {
-    line = connect({ url: "/ws/admin/" });
+    const session = document.querySelector("[data-session]")?.dataset.session || null;
+    line = connect({ url: "/ws/admin/", session });
+    line.onState((state) => window.dispatchEvent(new CustomEvent("line", { detail: state })));
+  }
+  return line;
+}
+
+/** The same for what is shown live; the chip in the header tells how it is. */
+export function live() {
+  connection();
+  if (!painted) {
+    painted = true;
     const chip = document.querySelector("[data-live]");
     const show = () => paint(chip, navigator.onLine === false ? "offline" : line.state);
     line.onState(show);
-    line.onState((state) => window.dispatchEvent(new CustomEvent("line", { detail: state })));
     window.addEventListener("online", show);
     window.addEventListener("offline", show);
   }

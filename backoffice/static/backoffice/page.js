@@ -21,6 +21,7 @@ const rooms = [
   ["[data-conflict]", () => import("./conflict.js")],
   ["[data-poll]", () => import("./system.js")],
   ["[data-waiting]", () => import("./waiting.js")],
+  ["[data-session]", () => import("./session.js")],
   ["[data-person-url]", () => import("./offline/shell.js")],
   ["[data-command]", () => import("./offline/saver.js")],
   ["[data-queue-page]", () => import("./offline/page.js")],

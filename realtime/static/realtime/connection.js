@@ -4,13 +4,16 @@ export const SUBPROTOCOL = "formease.admin.v1";
 const STABLE_MS = 30_000; // connected this long, and the next failure is a first one again
 const HANDSHAKE_MS = 15_000;
 const BROKEN_CHAIN = 4400;
+export const REVOKED = 4505;
 
 /**
  * One socket that heals itself. It knows the frames that keep it alive (ping, credit, goodbye) and the chain of
  * `previous`; everything else goes to `onFrame`. What is followed, and from where, is the business of `onFrame`'s owner,
  * who subscribes again on every `welcome`.
  *
- * States: connecting, live, reconnecting, stopped (the server said that coming back is pointless; `reason` tells why).
+ * States: connecting, live, reconnecting, stopped (the server said that coming back is pointless; `reason` and `code`
+ * tell why). A connection belongs to one session, `session` or that of its first `welcome`: a cookie may be somebody
+ * else's by the time it comes back, and then it stops as if it had been revoked, before anything is asked for.
  */
 export class Connection {
   #socket = null;
@@ -24,10 +27,12 @@ export class Connection {
   #retry;
   #watchdog;
 
-  constructor({ url, onFrame, onState, environment = globalThis }) {
+  constructor({ url, session = null, onFrame, onState, environment = globalThis }) {
     this.url = url;
+    this.session = session;
     this.state = "connecting";
     this.reason = null;
+    this.code = null;
     this.onFrame = onFrame;
     this.onState = onState;
     this.environment = environment;
@@ -43,6 +48,10 @@ export class Connection {
     this.#become("stopped", "closed");
     this.#retry.clear();
     this.#drop(1000);
+  }
+
+  get standing() {
+    return { state: this.state, reason: this.reason, code: this.code };
   }
 
   /** Send a frame; false when there is no live connection (its effect is restored on the next welcome). */
@@ -72,6 +81,12 @@ export class Connection {
     const frame = JSON.parse(text);
     switch (frame.type) {
       case "welcome":
+        if (this.session !== null && frame.session !== undefined && frame.session !== this.session) {
+          this.#goodbye = { reason: "another session" };
+          this.#closed(REVOKED);
+          return;
+        }
+        this.session ??= frame.session ?? null;
         this.#welcome = frame;
         this.#liveSince = this.environment.Date.now();
         this.#become("live", null);
@@ -111,6 +126,7 @@ export class Connection {
   #closed(code) {
     this.#drop(code === BROKEN_CHAIN ? BROKEN_CHAIN : 1000);
     if (code >= 4500 && code <= 4999) {
+      this.code = code;
       this.#become("stopped", this.#goodbye?.reason ?? String(code));
       return;
     }
@@ -134,6 +150,6 @@ export class Connection {
     const changed = state !== this.state;
     this.state = state;
     this.reason = reason;
-    if (changed) this.onState(state, reason);
+    if (changed) this.onState(state, reason, this.code);
   }
 }

@@ -5,9 +5,9 @@ import { Book } from "./subscription.js";
 /**
  * Live events of a FormEase backoffice. See docs/realtime.md for an example outside the admin.
  *
- *   const live = connect({ url: "/ws/admin/" });
+ *   const live = connect({ url: "/ws/admin/", session });  // tabs of one session share a socket; without it, none do
  *   live.subscribe(["users"], { since: "<epoch>:<position>", onEvent, onReset, onEphemeral });
- *   live.onState((state, reason) => …);   // connecting, live, reconnecting, stopped
+ *   live.onState((state, reason, code) => …);   // connecting, live, reconnecting, stopped
  *   live.presence("user:1b2c…").set("viewing");
  */
 export function connect(options = {}) {
@@ -17,25 +17,30 @@ export function connect(options = {}) {
 class Live {
   #book = new Book();
   #line;
+  #newLine;
   #listeners = new Set();
   #presences = new Map();
   #storage;
   #key;
 
-  constructor({ url = "/ws/admin/", shared = true, environment = globalThis } = {}) {
+  constructor({ url = "/ws/admin/", session = null, shared = true, environment = globalThis } = {}) {
     const address = new URL(url, environment.location?.href);
     address.protocol = address.protocol.replace("http", "ws");
     this.state = "connecting";
     this.reason = null;
+    this.code = null;
     this.#key = `realtime:${address.href}`;
     this.#storage = storageOf(environment);
-    this.#line = new Line({
-      url: address.href,
-      shared,
-      environment,
-      onFrame: (frame) => this.#take(frame),
-      onJoin: () => this.#askAgain(environment),
-    });
+    this.#newLine = (of) =>
+      new Line({
+        url: address.href,
+        session: of,
+        shared,
+        environment,
+        onFrame: (frame) => this.#take(frame),
+        onJoin: () => this.#askAgain(environment),
+      });
+    this.#line = this.#newLine(session);
     this.#line.start();
     this.#watch(environment);
   }
@@ -55,10 +60,10 @@ class Live {
     return subscription;
   }
 
-  /** Call `listener(state, reason)` now and on every change; returns a function that ends it. */
+  /** Call `listener(state, reason, code)` now and on every change; returns a function that ends it. */
   onState(listener) {
     this.#listeners.add(listener);
-    listener(this.state, this.reason);
+    listener(this.state, this.reason, this.code);
     return () => this.#listeners.delete(listener);
   }
 
@@ -72,10 +77,18 @@ class Live {
     return this.#presences.get(topic);
   }
 
+  /** The same person goes on in another session: what is followed is followed there, from where it stood. */
+  enter(session) {
+    this.#line.stop();
+    this.#line = this.#newLine(session);
+    this.#become("connecting", null, null);
+    this.#line.start();
+  }
+
   stop() {
     this.#save();
     this.#line.stop();
-    this.#become("stopped", "closed");
+    this.#become("stopped", "closed", null);
   }
 
   #follow(topics, handler, since) {
@@ -89,15 +102,16 @@ class Live {
   }
 
   #take(frame) {
-    if (frame.type === "state") this.#become(frame.state, frame.reason);
+    if (frame.type === "state") this.#become(frame.state, frame.reason, frame.code ?? null);
     else this.#book.take(frame);
   }
 
-  #become(state, reason) {
+  #become(state, reason, code) {
     if (state === "reconnecting") for (const presence of this.#presences.values()) presence.clear();
     this.state = state;
     this.reason = reason;
-    for (const listener of this.#listeners) listener(state, reason);
+    this.code = code;
+    for (const listener of this.#listeners) listener(state, reason, code);
   }
 
   #askAgain(environment) {
@@ -118,7 +132,7 @@ class Live {
     environment.addEventListener?.("pagehide", () => this.stop());
     environment.addEventListener?.("pageshow", (event) => {
       if (!event.persisted) return;
-      this.#become("connecting", null);
+      this.#become("connecting", null, null);
       this.#line.start();
     });
   }

@@ -15,15 +15,16 @@ export class Trunk {
   #said = new Map(); // topic -> what we last said there
   #hidden = false;
 
-  constructor({ url, tell, environment }) {
+  constructor({ url, session, tell, environment }) {
     this.tell = tell;
     this.connection = new Connection({
       url,
+      session,
       environment,
       onFrame: (frame) => this.#take(frame),
-      onState: (state, reason) => {
+      onState: (state, reason, code) => {
         if (state !== "live") this.#wire.lost();
-        tell({ type: "state", state, reason });
+        tell({ type: "state", state, reason, code });
       },
     });
   }
@@ -42,7 +43,7 @@ export class Trunk {
     this.#tabs.set(tab, known);
     switch (wish.type) {
       case "join":
-        this.tell({ type: "state", state: this.connection.state, reason: this.connection.reason }, tab);
+        this.tell({ type: "state", ...this.connection.standing }, tab);
         break;
       case "want":
         for (const name of wish.topics) known.topics.add(name);
@@ -114,14 +115,17 @@ export class Trunk {
 }
 
 /**
- * A tab's end of the line. With Web Locks and BroadcastChannel the tabs of a browser elect one that holds the socket;
- * without them, or when that tab falls silent, a tab has a socket of its own.
+ * A tab's end of the line. With Web Locks and BroadcastChannel the tabs of a session elect one that holds the socket;
+ * without them, or when that tab falls silent, a tab has a socket of its own. So has a tab that does not know its
+ * session: the tabs of a browser may be of different people, one after the other.
  *
  * `onFrame` gets every frame; `onJoin` is called whenever there is a new other end: ask for everything again.
  */
 export class Line {
   #id;
   #url;
+  #session;
+  #name; // of the lock and the channel
   #environment;
   #trunk = null;
   #channel = null;
@@ -130,14 +134,16 @@ export class Line {
   #stopped = false;
   #silence;
 
-  constructor({ url, shared = true, onFrame, onJoin, environment = globalThis }) {
+  constructor({ url, session = null, shared = true, onFrame, onJoin, environment = globalThis }) {
     this.#id = environment.crypto.randomUUID();
     this.#url = url;
+    this.#session = session;
+    this.#name = `realtime:${url}:${session}`;
     this.#environment = environment;
     this.onFrame = onFrame;
     this.onJoin = onJoin;
     this.#silence = new Alarm(() => this.#standAlone(), environment);
-    this.shared = shared && Boolean(environment.navigator?.locks && environment.BroadcastChannel);
+    this.shared = shared && session !== null && Boolean(environment.navigator?.locks && environment.BroadcastChannel);
   }
 
   start() {
@@ -146,10 +152,10 @@ export class Line {
       this.#lead();
       return;
     }
-    this.#channel = new this.#environment.BroadcastChannel(`realtime:${this.#url}`);
+    this.#channel = new this.#environment.BroadcastChannel(this.#name);
     this.#channel.onmessage = (message) => this.#hear(message.data);
     this.#hold(`realtime-tab:${this.#id}`);
-    this.#hold(`realtime:${this.#url}`, () => this.#lead());
+    this.#hold(this.#name, () => this.#lead());
     this.#post({ to: "leader", wish: { type: "join" } });
     this.#silence.set(LEADER_SILENT_MS);
   }
@@ -211,7 +217,7 @@ export class Line {
       if (tab === undefined || tab === this.#id) this.onFrame(frame);
       if (tab !== this.#id && this.#leader === this.#id) this.#post({ to: tab ?? "tabs", frame });
     };
-    this.#trunk = new Trunk({ url: this.#url, tell, environment: this.#environment });
+    this.#trunk = new Trunk({ url: this.#url, session: this.#session, tell, environment: this.#environment });
     this.#trunk.start();
     this.#trunk.hear(this.#id, { type: "join" });
     this.onJoin();

@@ -28,7 +28,7 @@ function build(urls) {
   const queue = new Queue(person);
   const network = new Network({
     person,
-    ask: () => whoIsThere(urls.personUrl),
+    ask: async () => (await whoIsThere(urls.personUrl)).person,
     alarm: new Alarm(() => network.ask()),
     pause: fullJitter,
   });
@@ -74,10 +74,11 @@ export function open() {
 
 // -- to the server ---------------------------------------------------------------------------------------------------
 
-async function whoIsThere(url) {
+/** The number of who is signed in, null for nobody, and what names their session; rejects where there is no answer. */
+export async function whoIsThere(url) {
   const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
   if (!answer.ok) throw new Error(String(answer.status));
-  return (await answer.json()).person;
+  return answer.json();
 }
 
 async function sync(url, body) {

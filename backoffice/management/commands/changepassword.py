@@ -1,0 +1,15 @@
+"""`manage.py changepassword NAME`: Django's, recorded as done on the command line. All sessions of the login end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.management.commands import changepassword
+
+from events import context
+
+
+class Command(changepassword.Command):
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        with context.acting(context.Context(), actor="command:changepassword"):
+            return super().handle(*args, **options)

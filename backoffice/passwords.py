@@ -1,0 +1,76 @@
+"""Hashing passwords: two at a time in a process, without a database connection, and never for nothing.
+
+One hash keeps a core busy for a third of a second. Thirty people who sign in at once would occupy the machine and, were
+each to hold its connection meanwhile, empty the pool: pages of people who are signed in already would fail. So whoever
+hashes gives its connection back first, and waits in a short line; who finds the line full is told to come back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.contrib.auth import hashers
+from django.contrib.auth.password_validation import CommonPasswordValidator
+from django.core.exceptions import ValidationError
+from django.db import connections
+from django.utils.translation import gettext as _
+
+AT_ONCE: Final = 2
+WAITING: Final = 20
+PATIENCE: Final = 20.0  # seconds
+RETRY_AFTER: Final = 5  # seconds
+
+# What somebody would guess about this very product; digits around it do not help.
+CONTEXT_WORDS: Final = frozenset({"formease", "backoffice", "administrator", "formulaire", "motdepasse"})
+
+_running: Final = threading.BoundedSemaphore(AT_ONCE)
+_admitted: Final = threading.BoundedSemaphore(AT_ONCE + WAITING)
+
+
+class Busy(Exception):
+    """Too many passwords are being checked at this moment."""
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """A turn to hash, without a database connection unless a transaction is open. Raises `Busy`."""
+    if not _admitted.acquire(blocking=False):
+        raise Busy
+    try:
+        for connection in connections.all(initialized_only=True):
+            if not connection.in_atomic_block:
+                connection.close()  # back to the pool; the next query takes one again
+        if not _running.acquire(timeout=PATIENCE):
+            raise Busy
+        try:
+            yield
+        finally:
+            _running.release()
+    finally:
+        _admitted.release()
+
+
+class Hasher(hashers.PBKDF2PasswordHasher):
+    """Django's own, in turn. Its hashes are Django's, too."""
+
+    def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
+        with turn():
+            return super().encode(password, salt, iterations)
+
+
+class GuessableValidator(CommonPasswordValidator):
+    """Refuses a common password or a word of this product with digits or signs around it (`password1234567`)."""
+
+    def validate(self, password: str, user: Any = None) -> None:
+        core = password.lower().strip("0123456789!?.,;:-_#*+@$%&/()= ")
+        if core and (core in CONTEXT_WORDS or core in self.passwords):
+            raise ValidationError(
+                _("This is a common word with digits or signs around it: too easy to guess."),
+                code="password_guessable",
+            )
+
+    def get_help_text(self) -> str:
+        return _("Your password can’t be a common word with digits or signs around it.")

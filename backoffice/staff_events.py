@@ -1,0 +1,60 @@
+"""What happens to staff logins, told to the log beside the change, in its transaction.
+
+What is changed by other ways (SQL, `QuerySet.update`) is told by a trigger when the transaction commits
+(`sql/staff_changes.function.sql`). It leaves out what was told here, for `tell` leaves a note in the transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from django.db import transaction
+
+from backoffice.domain import staff as domain
+from events import store, types
+from events.types import Event
+
+if TYPE_CHECKING:
+    from backoffice import models
+
+# Ends with the transaction, and is taken back with the savepoint. The trigger reads it.
+NOTE: Final = """
+select set_config('backoffice.staff_told', coalesce(current_setting('backoffice.staff_told', true), '') || %s, true)
+"""
+
+
+def stream(login: models.Staff) -> str:
+    return types.stream_name(domain.CATEGORY, str(login.pk))
+
+
+def tell(login: models.Staff, *events: Event) -> None:
+    """Append events about a login; call it in the transaction of the change."""
+    if events:
+        _note(login, *(types.event_type_of(type(event)).name for event in events))
+        store.append(stream(login), list(events), store.ANY)
+
+
+def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
+    """What changed about a login, as events. (A new password is told where it is saved: `models.Staff.save`.)"""
+    if before is None:
+        return [domain.StaffCreated(username=after.username, role=after.role, is_superuser=after.is_superuser)]
+    found: list[Event] = []
+    if (before.role, before.is_superuser) != (after.role, after.is_superuser):
+        found.append(domain.StaffRoleChanged(before=before.role, after=after.role, is_superuser=after.is_superuser))
+    may_before, may_after = (login.is_active and login.is_staff for login in (before, after))
+    if may_before and not may_after:
+        found.append(domain.StaffDeactivated())
+    if may_after and not may_before:
+        found.append(domain.StaffReactivated())
+    return found
+
+
+def save_rehashed(login: models.Staff) -> None:
+    """Save a hash of the same password with today's work factor: nobody changed a password, so nothing is told."""
+    with transaction.atomic():
+        _note(login, "staff.password_changed")
+        login.save(update_fields=["password"])
+
+
+def _note(login: models.Staff, *names: str) -> None:
+    store.execute(NOTE, ("".join(f" {login.pk}:{name} " for name in names),))

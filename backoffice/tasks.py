@@ -1,0 +1,14 @@
+"""Upkeep by the clock."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from backoffice import signin
+
+
+@shared_task
+def tell_failed_sign_ins() -> int:
+    """Bring failed attempts of five minutes and more ago into the log; returns how many events that took."""
+    signin.forget_budgets()
+    return signin.tell_failures()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +17,7 @@ from typing import Any
 
 from django.db import connection
 
+from backoffice import preconditions
 from backoffice.domain import forms, submissions, values
 from backoffice.imports import infer, memory, rows
 from backoffice.models import User
@@ -24,6 +26,7 @@ from events.types import Command, named_id, stream_name
 
 NAMESPACE = uuid.UUID("7d0f0e5e-8a0b-5c1f-9b55-3c2f6f1b7a52")
 CHUNK = 1_000
+MAX_REASON = 200
 WRITERS = 2
 _SHAPES = {"multiple_choice": "list", "matrix": "rows", "ranking": "rows"}
 _TEXTS = {"text", "long_text", "single_choice", "email", "url", "phone"}
@@ -48,12 +51,15 @@ class Destination:
 
 
 @memory.uncollected()
-def destination(plan: rows.Plan, title: str, email: str) -> Destination:
-    """Look up owner, form and rows; nothing is written. Raises `ImportRejected`."""
+def destination(plan: rows.Plan, title: str, email: str, *, archived: bool = False) -> Destination:
+    """Look up owner, form and rows; nothing is written. Raises `ImportRejected`.
+
+    `archived` accepts a form that is archived.
+    """
     title = values.normal_name(title)
     if not 0 < len(title) <= 300:
         raise ImportRejected("the title must have 1 to 300 characters")
-    owner = User.objects.filter(email=email.strip().lower(), deleted_at=None).first()
+    owner = User.living_with(email).first()
     if owner is None:
         raise ImportRejected(f"there is no user with the email address {email}; create the owner first")
     form_id = named_id(NAMESPACE, f"form\x1f{owner.pk}\x1f{title}")
@@ -61,7 +67,7 @@ def destination(plan: rows.Plan, title: str, email: str) -> Destination:
     there = _existing([stream_name("submission", key) for key, _ in identified])
     fresh = [(key, row) for key, row in identified if stream_name("submission", key) not in there]
     found = Destination(form_id, owner.pk, title, 0, fresh, len(identified) - len(fresh))
-    _compare(found, plan.fields)
+    _compare(found, plan.fields, archived=archived)
     return found
 
 
@@ -72,7 +78,7 @@ def _existing(streams: Sequence[str]) -> set[str]:
     return {stream for (stream,) in store.query(EXISTING, (arrays.Texts(streams),))}
 
 
-def _compare(found: Destination, fields: Sequence[infer.FieldPlan]) -> None:
+def _compare(found: Destination, fields: Sequence[infer.FieldPlan], *, archived: bool) -> None:
     """Settle what to do where the form is there already: staff's edits stay, fields that are wholly new are added.
 
     A field that the form once had is missing because somebody removed it: then the import is refused, as it is where
@@ -86,6 +92,10 @@ def _compare(found: Destination, fields: Sequence[infer.FieldPlan]) -> None:
         return
     if state.deleted_at is not None:
         raise ImportRejected(f"the form “{found.title}” was deleted; restore it or choose another title")
+    if state.archived and found.fresh and not archived:
+        raise ImportRejected(
+            f"the form “{found.title}” is archived; add --archived to import its old submissions all the same"
+        )
     have = {made["id"]: made for made in state.fields}
     ever = {made["id"] for event in store.read_stream(stream) for made in event.data.get("fields", ())}
     removed = [made["label"] for made in wanted if made["id"] in ever and made["id"] not in have]
@@ -122,20 +132,33 @@ def _listed(labels: Sequence[Any]) -> str:
 
 
 def carry_out(
-    plan: rows.Plan, found: Destination, description: str = "", progress: Callable[[int], object] = lambda _: None
+    plan: rows.Plan,
+    found: Destination,
+    description: str = "",
+    progress: Callable[[int], object] = lambda _: None,
+    *,
+    source: str = "import",
+    archived: bool = False,
 ) -> int:
     """Write what the destination lacks; returns how many submissions were added. Each chunk is one transaction.
+
+    source    where the rows come from; with the type of command it is the reason of what is written
+    archived  write into the form even if it is archived
 
     Two at a time: while the database stores one chunk, the next is decided here.
     """
     added = 0
     starts = iter(range(0, len(found.fresh), CHUNK))
     acting = context.acting(actor="command:import_submissions")
-    with memory.set_aside() as tidy, acting, ThreadPoolExecutor(WRITERS) as writers:
-        _form(plan, found, description)
+    accepted = preconditions.waived("archived") if archived else nullcontext()
+    with memory.set_aside() as tidy, acting, accepted, ThreadPoolExecutor(WRITERS) as writers:
+        _form(plan, found, description, source)
 
         def write(start: int) -> Future[tuple[int, int]]:
-            return writers.submit(copy_context().run, _write, found.form_id, found.fresh[start : start + CHUNK])
+            chunk = found.fresh[start : start + CHUNK]
+            return writers.submit(
+                copy_context().run, _write, found.form_id, chunk, _reason(source, "submission.receive")
+            )
 
         under_way = {write(start) for start in islice(starts, WRITERS)}
         while under_way:
@@ -149,26 +172,34 @@ def carry_out(
     return added
 
 
-def _write(form_id: uuid.UUID, chunk: Sequence[tuple[uuid.UUID, rows.Row]]) -> tuple[int, int]:
+def _reason(source: str, kind: str) -> str:
+    """The source gives way where both are too long for a reason."""
+    return f"{source[: MAX_REASON - len(kind) - 1]} {kind}"
+
+
+def _write(form_id: uuid.UUID, chunk: Sequence[tuple[uuid.UUID, rows.Row]], reason: str) -> tuple[int, int]:
     """One chunk in one transaction; how many rows it had, and how many of them were new."""
     try:
-        results = commands.dispatch_many([_received(form_id, key, row) for key, row in chunk])
+        with context.acting(reason=reason):
+            results = commands.dispatch_many([_received(form_id, key, row) for key, row in chunk])
     finally:
         connection.close()  # back to the pool: this thread has no request whose end would see to it
     return len(chunk), sum(1 for result in results if result.status == "applied")
 
 
-def _form(plan: rows.Plan, found: Destination, description: str) -> None:
+def _form(plan: rows.Plan, found: Destination, description: str, source: str) -> None:
     key = str(found.form_id)
     if found.version == 0:
         fields = [made.field for made in plan.fields]
         data = forms.CreateForm(user_id=found.owner_id, title=found.title, description=description, fields=fields)
-        commands.dispatch(Command(id=named_id(found.form_id, "create"), key=key, data=data))
+        reason = _reason(source, "form.create")
+        commands.dispatch(Command(id=named_id(found.form_id, "create"), key=key, data=data, reason=reason))
     elif found.new_fields and found.fresh:
         state, version = snapshots.state(stream_name("form", key))
         update = forms.UpdateForm(fields=[*state.fields, *found.new_fields])
         ids = "\x1f".join(made["id"] for made in found.new_fields)
-        change = Command(id=named_id(found.form_id, f"add\x1f{version}\x1f{ids}"), key=key, data=update)
+        reason = _reason(source, "form.update")
+        change = Command(id=named_id(found.form_id, f"add\x1f{version}\x1f{ids}"), key=key, data=update, reason=reason)
         commands.dispatch(change)
 
 

@@ -45,14 +45,15 @@ class Command(BaseCommand):
         parser.add_argument("--form", required=True, metavar="TITLE", help="title of the form to make or to add to")
         parser.add_argument("--owner", required=True, metavar="EMAIL", help="the user whose form it is")
         parser.add_argument("--encoding", help="such as utf-8, cp1252, latin-1, utf-16")
+        parser.add_argument("--archived", action="store_true", help="import into the form even if it is archived")
         parser.add_argument("--dry-run", action="store_true", help="show what would be made; write nothing")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *, file: Path, form: str, owner: str, encoding: str | None, **options: Any) -> None:
         plan = _read(file, encoding)
         try:
-            found = run.destination(plan, form, owner)
-            added = 0 if options["dry_run"] else _write(plan, found, file)
+            found = run.destination(plan, form, owner, archived=options["archived"])
+            added = 0 if options["dry_run"] else _write(plan, found, file, archived=options["archived"])
         except (run.ImportRejected, errors.EventsError, DatabaseError, ValueError) as error:
             raise CommandError(f"{file.name}: {error}") from None
         if options["json"]:
@@ -85,12 +86,13 @@ def _read(file: Path, encoding: str | None) -> rows.Plan:
         raise CommandError(f"{file.name}: {error}") from None
 
 
-def _write(plan: rows.Plan, found: run.Destination, file: Path) -> int:
+def _write(plan: rows.Plan, found: run.Destination, file: Path, *, archived: bool) -> int:
     quiet = None if found.fresh else True  # None: unless on a terminal
     bar = tqdm(total=len(found.fresh), unit=" submissions", desc=file.name, disable=quiet)
     try:
         with bar:
-            return run.carry_out(plan, found, f"Imported from {file.name}", bar.update)
+            description = f"Imported from {file.name}"
+            return run.carry_out(plan, found, description, bar.update, source=file.name, archived=archived)
     except KeyboardInterrupt:
         raise CommandError("interrupted; what was written stays. Run the same command again to finish.") from None
 

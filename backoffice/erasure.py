@@ -78,9 +78,9 @@ def is_erased(row: Any) -> bool:
 
 
 def demand_reason(command: Command) -> None:
-    """Nobody is erased without it being written down why. Raises `InvalidCommand`."""
+    """Nobody is erased without it being written down why. Raises `ReasonRequired`."""
     if command.type.endswith(".erase") and not (command.reason or "").strip():
-        raise errors.InvalidCommand(fields={"reason": "Say why: the reason is all that stays."})
+        raise errors.ReasonRequired("Enter a reason: it stays readable after the erasure.")
 
 
 # -- in the transaction of the event --------------------------------------------------------------------------------

@@ -27,6 +27,9 @@ from events.aggregate import Aggregate, Decision
 from events.conflicts import FieldConflict
 from events.types import Command, CommandData
 
+# The version of the UUIDs that are derived from other data.
+DERIVED_VERSION: Final = 5
+
 # The place of a choice about a change as a whole: a deletion is carried out or not.
 WHOLE: Final = "*"
 
@@ -60,13 +63,22 @@ class Forbidden(errors.EventsError):
 
 
 def dispatch(
-    command: Command, staff: Any, *, seen: Any = None, base_version: int | None = None, source: Any = None
+    command: Command,
+    staff: Any,
+    *,
+    seen: Any = None,
+    base_version: int | None = None,
+    source: Any = None,
+    derived: bool = False,
 ) -> commands.Result:
     """Carry out a command for somebody; what cannot be merged is filed and raised as this person may see it.
 
     Raises what `commands.dispatch` raises; a `Conflict` carries its `conflict_id`. `seen`, `base_version` and `source`
     are for changes that were queued offline: what their author saw, the version below it, and where they come from.
+    `derived`: the command's id was not chosen by the client but derived from other data by us.
     """
+    if not derived:
+        demand_chosen(command.id)
     try:
         return commands.dispatch(command, seen)
     except errors.Conflict as conflict:
@@ -75,6 +87,14 @@ def dispatch(
                 conflict.base_version = base_version
             conflict.conflict_id = file(command, conflict, source=source)
         raise redacted(staff, conflict) from conflict
+
+
+def demand_chosen(command_id: uuid.UUID) -> None:
+    """Refuse an id of version 5 from a client: those are what we derive from data that others know as well (events of
+    `ingest/`, rows of imports). Whoever could choose one could keep the event or the row out. Raises `ReservedId`.
+    """
+    if command_id.version == DERIVED_VERSION:
+        raise errors.ReservedId
 
 
 def file(command: Command, conflict: errors.Conflict, *, source: Any = None) -> str:
@@ -117,6 +137,7 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
     else:
         base = snapshots.state(stream, base_version)[0] if seen is None else seen
     mine = record.dump(reconcile.alone(command, record, base))
+    commands.demand_reason(command, record, record.dump(base), mine, created=base_version == 0)
     conflict = errors.Overdue(
         stream=stream,
         base_version=base_version,

@@ -33,7 +33,9 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # it ha
 class ContextMiddleware:
     """Opens the event store's context for the request: actor, address, browser, correlation id.
 
-    `X-Request-ID` (a UUID) from a trusted client becomes the correlation id and is sent back either way.
+    The correlation id is always new, and sent back as `X-Request-ID`: a client that could choose it could join its
+    events to somebody else's request. A UUID that a client or a proxy sends as `X-Request-ID` is kept beside its events
+    as `client_request_id`, which nothing is joined by. (Other text could be about people.)
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -48,18 +50,33 @@ class ContextMiddleware:
             actor_name=(staff.get_full_name() or staff.get_username()) if staff else None,
             ip=request.META.get("REMOTE_ADDR"),
             user_agent=request.headers.get("User-Agent", "")[:300] or None,
-            correlation_id=_request_id(request),
+            client_request_id=_request_id(request),
         ) as acting:
             response = self.get_response(request)
             response.headers.setdefault("X-Request-ID", str(acting.correlation_id))
         return response
 
 
-def _request_id(request: HttpRequest) -> uuid.UUID | None:
+def _request_id(request: HttpRequest) -> str | None:
     try:
-        return uuid.UUID(request.headers.get("X-Request-ID", ""))
+        return str(uuid.UUID(request.headers.get("X-Request-ID", "")))
     except ValueError:
         return None
+
+
+class NoStoreMiddleware:
+    """Sends `no-store` with every answer that does not say itself how it may be cached: most are about people.
+
+    Static files never come here. The service worker keeps record pages in its own cache, whatever this header says.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
 
 
 class ContentSecurityPolicyMiddleware:

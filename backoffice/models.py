@@ -16,7 +16,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import staff_events
-from backoffice.domain import staff, submissions
+from backoffice.domain import staff, submissions, values
+from backoffice.text import Composed
 from events.types import ERASED
 
 
@@ -87,6 +88,8 @@ class User(Record):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.CharField(_("email"), max_length=254)
+    # The normal form of an address that an older release stored in another one; null where they are the same.
+    mailbox = models.TextField(_("mailbox"), null=True, blank=True, editable=False)  # noqa: DJ001
     first_name = models.CharField(_("first name"), max_length=150, blank=True)
     last_name = models.CharField(_("last name"), max_length=150, blank=True)
     plan = models.CharField(_("plan"), max_length=20, choices=Plan.choices)
@@ -107,12 +110,13 @@ class User(Record):
             models.Index(F("created_at").desc(), F("id").desc(), name="users_created"),
             models.Index("plan", F("created_at").desc(), F("id").desc(), name="users_plan_created"),
             models.Index("email", "id", name="users_email"),
+            models.Index("mailbox", name="users_mailbox", condition=Q(mailbox__isnull=False)),
             models.Index(F("last_login"), F("id"), name="users_last_login"),
             models.Index("plan", "last_login", name="users_plan_active", condition=Q(deleted_at=None)),
             GinIndex(
-                OpClass(Upper("email"), "gin_trgm_ops"),
-                OpClass(Upper("first_name"), "gin_trgm_ops"),
-                OpClass(Upper("last_name"), "gin_trgm_ops"),
+                OpClass(Upper(Composed("email")), "gin_trgm_ops"),
+                OpClass(Upper(Composed("first_name")), "gin_trgm_ops"),
+                OpClass(Upper(Composed("last_name")), "gin_trgm_ops"),
                 name="users_search",
             ),
         ]
@@ -122,6 +126,12 @@ class User(Record):
 
     def get_full_name(self) -> str:
         return f"{self.first_name} {self.last_name}".strip()
+
+    @classmethod
+    def living_with(cls, address: str) -> models.QuerySet[User]:
+        """The user who is reached at an address, in whatever spelling either is written."""
+        mailbox = values.mailbox(address)
+        return cls._default_manager.filter(Q(email=mailbox) | Q(mailbox=mailbox), deleted_at=None)
 
 
 class Form(Record):
@@ -152,7 +162,7 @@ class Form(Record):
             models.Index(F("created_at").desc(), F("id").desc(), name="forms_created"),
             models.Index("user", "created_at", name="forms_user_created"),
             models.Index("title", "id", name="forms_title"),
-            GinIndex(OpClass(Upper("title"), "gin_trgm_ops"), name="forms_search"),
+            GinIndex(OpClass(Upper(Composed("title")), "gin_trgm_ops"), name="forms_search"),
         ]
 
     def __str__(self) -> str:

@@ -21,6 +21,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from backoffice import models
+from backoffice.domain import values
+from backoffice.text import Composed
 from events import errors
 
 LIMIT: Final = 25
@@ -336,14 +338,14 @@ def _search(spec: Spec, words: str, hidden: frozenset[str]) -> Q:
     for word in words.split()[:8]:
         any_column = Q()
         for column in columns:
-            any_column |= Q(Like(Upper(column), pattern(word)))
+            any_column |= Q(Like(Upper(Composed(column)), Upper(Value(pattern(word), output_field=TextField()))))
         condition &= any_column if columns else Q(pk__in=[])
     return condition
 
 
 def pattern(word: str) -> str:
-    """A word as a LIKE pattern that finds it anywhere, upper case, its own wildcards made harmless."""
-    escaped = word.upper().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    """A word as a LIKE pattern that finds it anywhere: composed, its own wildcards made harmless."""
+    escaped = values.normal_text(word).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
 
 
@@ -360,14 +362,14 @@ def _order(spec: Spec, sort: str | None, hidden: frozenset[str]) -> _Order:
 
 
 class Like(Func):
-    """`column like pattern`, for a trigram index."""
+    """`column like pattern`, for a trigram index. PostgreSQL makes both sides upper case: Python does it otherwise."""
 
     template = "%(expressions)s"
     arg_joiner = " like "
     output_field = BooleanField()
 
-    def __init__(self, column: Any, wanted: str) -> None:
-        super().__init__(column, Value(wanted, output_field=TextField()))
+    def __init__(self, column: Any, wanted: Any) -> None:
+        super().__init__(column, wanted)
 
 
 class Beyond(Func):

@@ -26,7 +26,14 @@ SENTENCES: Final = frozenset(
         gettext_noop(
             "This was erased, with all that is known of the person; nothing can be written about it any more."
         ),
-        gettext_noop("Say why: the reason is all that stays."),
+        gettext_noop("Enter a reason: it stays readable after the erasure."),
+        gettext_noop("Enter a reason: required for plan, role and e-mail."),
+        gettext_noop("Enter a reason: required for quotas."),
+        gettext_noop("Enter a reason: it is required for this change."),
+        gettext_noop("The owner was deleted: restore the user first."),
+        gettext_noop("This form was deleted: restore it first."),
+        gettext_noop("This form is archived: it takes no more submissions."),
+        gettext_noop("Choose another id: UUIDs of version 5 are reserved for ids that the server derives."),
         gettext_noop("A form needs a title."),
         gettext_noop("A form with this id already exists."),
         gettext_noop("There is no such form."),
@@ -58,6 +65,10 @@ PATTERNS: Final = (
     (
         r"Positions (?P<low>\d+) to (?P<high>\d+) are archived in (?P<file>\S+), which cannot be read .*",
         gettext_noop("Events %(low)s to %(high)s are archived in %(file)s, which is not here."),
+    ),
+    (
+        r"Remove the invisible character (?P<character>\S+) from the email address\.",
+        gettext_noop("Remove the invisible character %(character)s from the email address."),
     ),
     (
         r"The year must be between (?P<first>\d+) and (?P<last>\d+)\.",
@@ -109,4 +120,4 @@ def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
 
 def in_one_line(error: errors.EventsError) -> str:
     message, fields = said_by(error)
-    return " ".join([message, *fields.values()])
+    return " ".join(dict.fromkeys([message, *fields.values()]))

@@ -5,7 +5,7 @@ Each function takes the events of one category in stream order and is also what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -21,10 +21,10 @@ from events import store, types
 from events.types import ERASED, NewEvent
 
 INSERT_USERS = """
-insert into users (id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
-select id, email, first_name, last_name, plan, role, last_login, created_at, version, updated_at
-  from jsonb_to_recordset(%s::jsonb) as row(id uuid, email text, first_name text, last_name text, plan text, role text,
-       last_login timestamptz, created_at timestamptz, version bigint, updated_at timestamptz)
+insert into users (id, email, mailbox, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
+select id, email, mailbox, first_name, last_name, plan, role, last_login, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, email text, mailbox text, first_name text, last_name text,
+       plan text, role text, last_login timestamptz, created_at timestamptz, version bigint, updated_at timestamptz)
 """
 
 INSERT_FORMS = """
@@ -72,12 +72,20 @@ def users(events: Sequence[NewEvent]) -> None:
     """Keeps `users`."""
     for kind, batch in _runs(events):
         if kind is user_events.UserCreated:
-            store.execute(INSERT_USERS, [_rows(batch)])
+            store.execute(INSERT_USERS, [_rows(batch, more=_mailbox)])
         elif kind is user_events.UserUpdated:
-            _update_all("users", batch, unique=("email",))
+            _update_all("users", batch, unique=("email",), more=_mailbox)
         else:
             for event in batch:
                 _update("users", event, _user_changes(event.data))
+
+
+def _mailbox(event: Any) -> dict[str, Any]:
+    """The normal form of an address that an older release stored in another one; null where they are the same."""
+    if not isinstance(event.email, str):
+        return {}
+    mailbox = values.mailbox(event.email)
+    return {"mailbox": None if mailbox == event.email else mailbox}
 
 
 def _user_changes(event: object) -> dict[str, Any]:
@@ -87,7 +95,7 @@ def _user_changes(event: object) -> dict[str, Any]:
         case user_events.UserRestored():
             return {"deleted_at": None}
         case user_events.UserErased():
-            gone = {"email": ERASED, "first_name": "", "last_name": "", "last_login": None}
+            gone = {"email": ERASED, "mailbox": None, "first_name": "", "last_name": "", "last_login": None}
             return gone | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
         case _:
             return {}
@@ -203,28 +211,37 @@ def _last_of_each(events: Sequence[NewEvent]) -> list[NewEvent]:
     return list({event.stream: event for event in events}.values())
 
 
-def _rows(events: Sequence[NewEvent], key: str = "id") -> str:
-    """The events as one JSON array of rows: what `jsonb_to_recordset` expands."""
+def _nothing_more(_data: Any) -> dict[str, Any]:
+    return {}
+
+
+def _rows(events: Sequence[NewEvent], key: str = "id", more: Callable[[Any], dict[str, Any]] = _nothing_more) -> str:
+    """The events as one JSON array of rows: what `jsonb_to_recordset` expands. `more` derives columns from an event."""
     rows = []
     for event in events:
         row: dict[str, Any] = {name: getattr(event.data, name) for name in event.data.__struct_fields__}
-        row |= {key: event.key, "version": event.version, "updated_at": event.recorded_at}
+        row |= {key: event.key, "version": event.version, "updated_at": event.recorded_at, **more(event.data)}
         rows.append(row)
     return msgspec.json.encode(rows).decode()
 
 
-def _update_all(table: str, events: Sequence[NewEvent], unique: Sequence[str] = ()) -> None:
+def _update_all(
+    table: str,
+    events: Sequence[NewEvent],
+    unique: Sequence[str] = (),
+    more: Callable[[Any], dict[str, Any]] = _nothing_more,
+) -> None:
     """Set what each event changed, all records with the same changed columns in one statement.
 
     What is changed more than once is folded to what it is in the end. Not so `unique` columns: two records may pass a
     value on, and a statement checks each row as it is written; those go one by one, in order.
     """
     if len(events) == 1:
-        _update(table, events[0], values.given(events[0].data))
+        _update(table, events[0], values.given(events[0].data) | more(events[0].data))
         return
     rows: dict[str, dict[str, Any]] = {}
     for event in events:
-        row = values.given(event.data)
+        row = values.given(event.data) | more(event.data)
         for name in [name for name in unique if name in row]:
             store.execute(f"update {table} set {name} = %s where id = %s", [row.pop(name), event.key])  # noqa: S608
         now = {"id": event.key, "version": event.version, "updated_at": event.recorded_at}

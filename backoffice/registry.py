@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from backoffice import erasure, inbox, signin, topics
+from backoffice import erasure, inbox, preconditions, signin, topics
 from backoffice import projections as tables
 from backoffice.domain import conflicts, forms, settings, submissions, users
 from events import aggregate, errors, projections, rebuild, reconcile, store
@@ -19,6 +19,13 @@ PROJECTIONS = {
     "submission": tables.submissions,
     "setting": tables.settings,
     "conflict": tables.conflicts,
+}
+
+# category -> what other records must be like: before the read tables, and not when they are rebuilt
+PRECONDITIONS = {
+    "user": preconditions.users,
+    "form": preconditions.forms,
+    "submission": preconditions.submissions,
 }
 
 # category -> what goes with the event that erases one: after the read tables, and not when they are rebuilt
@@ -38,6 +45,8 @@ def fill() -> None:
     """Called once from `ready()`; calling it again changes nothing."""
     for record in AGGREGATES:
         aggregate.register(record)
+    for category, demand in PRECONDITIONS.items():
+        projections.inline(category, demand)
     for category, project in PROJECTIONS.items():
         projections.inline(category, project)
     for category, follow in ERASURES.items():
@@ -47,6 +56,8 @@ def fill() -> None:
         rebuild.register(rebuild.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
     for constraint, (field, message) in tables.CONSTRAINTS.items():
         store.explain(constraint, partial(errors.Rejected, message, {field: message}))
+    for constraint, refusal in preconditions.REFUSALS.items():
+        store.explain(constraint, refusal)
     if inbox.recall not in reconcile.recalls:
         reconcile.recalls.append(inbox.recall)
     topics.fill()

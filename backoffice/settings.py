@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused when DEBUG is off
+# Secrets that were in the Dockerfile of earlier releases: everybody knows them.
+PUBLISHED_SECRETS = {"only-for-this-build-step-never-used-again"}
 
 env = environ.Env()
 
@@ -51,6 +53,8 @@ if DEBUG and "DATABASE_URL" not in os.environ and (DATA_DIR / "services.env").is
 SECRET_KEY = read("SECRET_KEY", env.str, DEVELOPMENT_SECRET if DEBUG else "")
 if not DEBUG and (not SECRET_KEY or SECRET_KEY == DEVELOPMENT_SECRET or len(SECRET_KEY) < 32):
     stop("SECRET_KEY must be set to at least 32 random characters when DEBUG=0")
+if SECRET_KEY in PUBLISHED_SECRETS:
+    stop("SECRET_KEY is a published example: set one of your own (openssl rand -base64 48)")
 
 # The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/keyring.py.
 try:
@@ -63,6 +67,9 @@ if not PRIVACY_KEYS:
     PRIVACY_KEYS = keyring.derived(SECRET_KEY)
 if not DEBUG and keyring.derived(DEVELOPMENT_SECRET)["development"] in PRIVACY_KEYS.values():
     stop("PRIVACY_KEYS holds the development key, which everybody knows")
+for name, key in PRIVACY_KEYS.items():
+    if len(set(key)) == 1 or key in {keyring.derived(known)["development"] for known in PUBLISHED_SECRETS}:
+        stop(f"PRIVACY_KEYS: {name!r} is a published example: set one of your own (head -c 32 /dev/urandom | base64)")
 
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", env.list, ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not DEBUG and not ALLOWED_HOSTS:
@@ -179,6 +186,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "backoffice.middleware.ContentSecurityPolicyMiddleware",
     "backoffice.middleware.StaticFilesMiddleware",
+    "backoffice.middleware.NoStoreMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -110,7 +110,16 @@ def measure() -> list[dict[str, Any]]:
     looking, found = taken(lambda: run.destination(plan, "Bench", email))
     now = timezone.now()
     records = [
-        (types.new_id(), found.form_id, json.dumps(row.answers), row.started_at, row.completion_time, row.created_at, 1, now)
+        (
+            types.new_id(),
+            found.form_id,
+            json.dumps(row.answers),
+            row.started_at,
+            row.completion_time,
+            row.created_at,
+            1,
+            now,
+        )
         for _, row in found.fresh
     ]
     bare = copied("bench_bare", "", records)

@@ -6,6 +6,7 @@ user or a form is; it folds events with `evolve` and asks `decide` what a comman
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from events import errors, types
-from events.conflicts import Check, Group, Policy
+from events.conflicts import UNSET, Check, Group, Policy, values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +24,32 @@ class Decision:
 
     key: str
     now: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reasons:
+    """Which changes of a record need a reason from the person who makes them.
+
+    fields     fields of the state whose change needs one
+    message    what a person without a reason reads
+    keys       only records whose key this pattern finds; None: all records of the kind
+    on_create  does creating the record need one too?
+    """
+
+    fields: tuple[str, ...]
+    message: str
+    keys: re.Pattern[str] | None = None
+    on_create: bool = False
+
+    def concerns(self, key: str) -> bool:
+        """Does any change of this record need a reason?"""
+        return self.keys is None or self.keys.search(key) is not None
+
+    def needed(self, key: str, before: types.JsonDict, after: types.JsonDict, *, created: bool = False) -> bool:
+        """Does the change from one dumped state to the other need a reason?"""
+        if not self.concerns(key) or (created and not self.on_create):
+            return False
+        return any(not values.same(before.get(name, UNSET), after.get(name, UNSET)) for name in self.fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +65,7 @@ class Aggregate:
     policies        field -> how two concurrent changes of it meet (default: a person decides)
     groups          fields that merge or conflict together
     checks          what a merged record must satisfy; what fails them is a conflict
+    reasons         which changes need a reason from the person who makes them
     snapshot_every  events between snapshots; 0 = never
     snapshot_days   and when the newest is older than that, with some events after it; 0 = never
     state_version   schema version of `state`; a snapshot of another one is ignored and folded again
@@ -52,6 +80,7 @@ class Aggregate:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     groups: tuple[Group, ...] = ()
     checks: tuple[Check, ...] = ()
+    reasons: Reasons | None = None
     snapshot_every: int = 50
     snapshot_days: int = 30
     state_version: int = 1

@@ -7,7 +7,7 @@
     3  recall     the command's id: known? its first answer is the answer, and nothing happens again
     4  load       the state: newest usable snapshot + the events after it
     5  reconcile  moved since `base_version`? three-way merge; what cannot be merged is a `Conflict`
-    6  decide     pure: command + state -> events; none means "unchanged"
+    6  decide     pure: command + state -> events; none means "unchanged". Some changes need a reason
     7  project    read tables, inside this transaction
     8  append     last but one: positions are drawn late, so the log's head is held back as briefly as can be
     9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import groupby
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -112,6 +113,7 @@ def _dispatch_once(command: Command, seen: Any) -> Callable[[], Result]:
     state = _loaded(record, stream, begun)
     data, notes = _reconciled(command, record, stream, state, begun.version, seen)  # 5
     decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
+    _demand_reason(command, record, state, decided, begun.version)
     new = _numbered(stream, begun.version, decided, begun.now)
     answer = _answer(command, begun.version, new, notes)
     projections.project(new)  # 7
@@ -174,7 +176,7 @@ def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
         _decide_in_set(work, states, now, goes_on=work.stream in again)  # 5, 6
     new = [event for work in fresh for event in work.new]
     projections.project(new)  # 7, in the order given: a form may belong to a user made just before
-    placed = _appended(new, before)  # 8
+    placed = _appended_by_reason(fresh, before)  # 8
     _remember([work.answer for work in fresh if work.answer is not None])  # 9
     return lambda: [
         _result(work.command, work.stream, work.answer, placed())
@@ -192,6 +194,7 @@ def _decide_in_set(work: _Work, states: dict[str, tuple[Any, int]], now: datetim
     try:
         data, notes = _reconciled(command, record, work.stream, state, version)
         events = record.decide(data, state, Decision(key=command.key, now=now))
+        _demand_reason(command, record, state, events, version)
     except errors.EventsError as error:
         error.command = command  # type: ignore[attr-defined]
         raise
@@ -222,13 +225,40 @@ def _reconciled(
     command: Command, record: Aggregate, stream: str, state: Any, version: int, seen: Any = None
 ) -> tuple[CommandData, tuple[types.JsonDict, ...]]:
     """Step 5: the command as it applies to the state of now, and what was merged to get there."""
-    if seen is not None:
+    if seen is None:
+        if command.base_version is None or command.base_version == version:
+            return command.data, ()
+        if not 0 <= command.base_version <= version:
+            raise errors.InvalidCommand(fields={"base_version": f"This record is at version {version}."})
+    try:
         return reconcile.reconcile(command, record, stream, state, version, seen)
-    if command.base_version is None or command.base_version == version:
-        return command.data, ()
-    if not 0 <= command.base_version <= version:
-        raise errors.InvalidCommand(fields={"base_version": f"This record is at version {version}."})
-    return reconcile.reconcile(command, record, stream, state, version)
+    except errors.Conflict as conflict:
+        if conflict.conflict_id is None:  # else it was filed before, and its first answer stands
+            demand_reason(command, record, conflict.base, conflict.mine, created=conflict.base_version == 0)
+        raise
+
+
+def _demand_reason(command: Command, record: Aggregate, state: Any, decided: Sequence[Event], version: int) -> None:
+    if record.reasons and decided and _lacks_reason(command):
+        after = record.dump(record.fold(decided, state))
+        demand_reason(command, record, record.dump(state), after, created=version == 0)
+
+
+def demand_reason(
+    command: Command, record: Aggregate, before: types.JsonDict, after: types.JsonDict, *, created: bool = False
+) -> None:
+    """Raises `ReasonRequired` where the change from one dumped state to the other needs a reason and has none.
+
+    The system itself needs none; everybody else does, by whatever way in.
+    """
+    reasons = record.reasons
+    if reasons and _lacks_reason(command) and reasons.needed(command.key, before, after, created=created):
+        raise errors.ReasonRequired(reasons.message)
+
+
+def _lacks_reason(command: Command) -> bool:
+    acting = context.current()
+    return acting.actor != context.SYSTEM and not (command.reason or acting.reason or "").strip()
 
 
 def _numbered(stream: str, version: int, events: Iterable[Event], now: datetime) -> list[NewEvent]:
@@ -260,6 +290,17 @@ def _appended(new: Sequence[NewEvent], before: dict[str, int]) -> Callable[[], P
     placed = _Placing(store.append_later(appends))
     store.once_committed(_tell, new, placed)
     return placed
+
+
+def _appended_by_reason(works: Sequence[_Work], before: dict[str, int]) -> Callable[[], Placed]:
+    """Step 8 for a set: an append carries one reason, so neighbours with the same one travel together."""
+    versions, placed = dict(before), []
+    for reason, group in groupby((work for work in works if work.new), key=lambda work: work.command.reason):
+        new = [event for work in group for event in work.new]
+        with context.acting(reason=reason or context.current().reason):
+            placed.append(_appended(new, versions))
+        versions |= {event.stream: event.version for event in new}
+    return lambda: {where: position for part in placed for where, position in part().items()}
 
 
 class _Placing:

@@ -21,6 +21,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """actor           ``staff:<id>``, ``key:<id>``, ``command:<name>`` or ``system``
     reason          why, in the person's words (at most 200 characters)
     ip, user_agent  from where, for the audit trail
+    client_request_id  how the client calls its request; nothing is joined by it
     correlation_id  all that one request caused shares it
     causation_id    the event or command that directly led here
     """
@@ -30,13 +31,14 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     ip: str | None = None
     user_agent: str | None = None
+    client_request_id: str | None = None
     correlation_id: uuid.UUID | None = None
     causation_id: uuid.UUID | None = None
 
     def metadata(self) -> types.JsonDict:
         """The part stored as JSON beside each event."""
-        pairs = {"actor_name": self.actor_name, "ip": self.ip, "user_agent": self.user_agent}
-        return {name: value for name, value in pairs.items() if value}
+        names = ("actor_name", "ip", "user_agent", "client_request_id")
+        return {name: value for name in names if (value := getattr(self, name))}
 
     def encoded_metadata(self) -> str:
         """`metadata` as JSON text, for the statement that stores it."""

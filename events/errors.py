@@ -89,6 +89,26 @@ class Rejected(InvalidCommand):
     code = "rejected"
 
 
+class ReasonRequired(InvalidCommand):
+    """Enter a reason: it is required for this change."""
+
+    code = "reason_required"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message)
+        self.fields = {"reason": self.message}
+
+
+class ReservedId(InvalidCommand):
+    """Choose another id: UUIDs of version 5 are reserved for ids that the server derives."""
+
+    code = "reserved_id"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message)
+        self.fields = {"id": self.message}
+
+
 class StreamNotFound(EventsError):
     """There is no such record."""
 

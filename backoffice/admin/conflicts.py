@@ -420,18 +420,15 @@ def page(room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpRespo
     answers = _answers(request, now)
     if "preview" in request.POST:
         return _page(room, request, row, answers, previewing=True)
-    return _settle(room, request, row, now, answers)
+    return _settle(room, request, row, answers)
 
 
-def _settle(
-    room: ConflictAdmin, request: HttpRequest, row: models.Conflict, now: inbox.Situation, answers: Answers
-) -> HttpResponse:
-    """1 what was typed can be read  2 why, where people ask later  3 the choices and the change, in one transaction."""
+def _settle(room: ConflictAdmin, request: HttpRequest, row: models.Conflict, answers: Answers) -> HttpResponse:
+    """1 what was typed can be read  2 the choices and the change, in one transaction."""
     seen = request.POST.get("version", "")
     try:
         if answers.complaints:
             raise errors.InvalidCommand(fields=answers.complaints)
-        _demand_reason(now, answers)
         settled = inbox.resolve(
             row.pk,
             request.user,
@@ -448,17 +445,6 @@ def _settle(
     else:
         messages.success(request, _("Settled and saved as version %(version)d.") % {"version": settled.version})
     return HttpResponseRedirect(reverse(RESOURCES[row.category].url("change"), args=[row.key]))
-
-
-def _demand_reason(now: inbox.Situation, answers: Answers) -> None:
-    """As on the record's own page: these are changes that people ask about later."""
-    if not now.is_edit or answers.reason:
-        return
-    data = now.decided(answers.chosen())
-    critical = RESOURCES[types.category_of(now.filed.stream)].critical
-    if data is not None and set(types.to_builtins(data)) & set(critical):
-        message = _("Say why: this change is one that people ask about later.")
-        raise errors.InvalidCommand(fields={"reason": message})
 
 
 def preview(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpResponse:

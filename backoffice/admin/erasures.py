@@ -28,7 +28,7 @@ class EraseForm(inputs.RecordForm):
         super().__init__(*args, **options)
         reason = self.fields["reason"]
         reason.required = True
-        reason.error_messages["required"] = _("Say why: the reason is all that stays.")
+        reason.error_messages["required"] = _("Enter a reason: it stays readable after the erasure.")
         reason.help_text = _("This reason stays readable for ever: write nothing personal.")
         reason.widget.attrs["placeholder"] = _("Who asked, and when; no names")
         meant = forms.BooleanField(label=_("I know that nobody can bring this back."))

@@ -10,9 +10,9 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, models
+from backoffice import access, models, phrases
 from backoffice.domain import values
-from events import types
+from events import aggregate, types
 
 REASON_LENGTH = 200
 
@@ -63,7 +63,6 @@ class RecordForm(forms.Form):
     """
 
     category = ""
-    critical: tuple[str, ...] = ()
     required_css_class = "required"
     error_css_class = "wrong"
 
@@ -98,10 +97,12 @@ class RecordForm(forms.Form):
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
-        if self.base is not None and not self.errors and not self.cleaned_data.get("reason"):
-            touched = [self.fields[name].label for name in self.critical if name in self.changed()]
-            if touched:
-                self.add_error("reason", _("Say why: this change is one that people ask about later."))
+        reasons = aggregate.of_category(self.category).reasons if self.category else None
+        if reasons is None or reasons.keys is not None:  # what depends on the record's key is left to the command
+            return cleaned
+        silent = self.base is not None and not self.errors and not self.cleaned_data.get("reason")
+        if silent and not self.changed().keys().isdisjoint(reasons.fields):
+            self.add_error("reason", phrases.said(reasons.message))
         return cleaned
 
     def complain(self, complaints: Mapping[str, str], fallback: str) -> None:
@@ -114,7 +115,6 @@ class RecordForm(forms.Form):
 
 class UserForm(RecordForm):
     category = "user"
-    critical = ("email", "role", "plan")
 
     first_name = forms.CharField(label=_("First name"), required=False, max_length=150)
     last_name = forms.CharField(label=_("Last name"), required=False, max_length=150)
@@ -129,7 +129,7 @@ class UserForm(RecordForm):
         try:
             return values.normal_email(self.cleaned_data["email"])
         except ValueError as error:
-            raise forms.ValidationError(_("Enter a valid email address.")) from error
+            raise forms.ValidationError(phrases.said(str(error))) from error
 
 
 class FieldsInput(forms.Textarea):
@@ -178,11 +178,11 @@ class NewFormForm(FormForm):
         """The owner by id, or by address where this person may see addresses."""
         typed = self.cleaned_data["user_id"].strip()
         try:
-            wanted = {"pk": uuid.UUID(typed)}
+            found = models.User.objects.filter(pk=uuid.UUID(typed), deleted_at=None)
         except ValueError:
             seen = "email" not in access.hidden_fields(self.staff, "user")
-            wanted = {"email": typed.lower()} if seen else {}
-        owner = models.User.objects.filter(deleted_at=None, **wanted).first() if wanted else None
+            found = models.User.living_with(typed) if seen else models.User.objects.none()
+        owner = found.first()
         if owner is None:
             raise forms.ValidationError(_("There is no such user."))
         return str(owner.pk)

@@ -123,6 +123,7 @@ def send(
 
 def _asked_again(command: types.Command, _staff: Any) -> commands.Result:
     """Nothing was typed that could be lost: who deletes what moved meanwhile is asked again, no conflict is filed."""
+    inbox.demand_chosen(command.id)
     return commands.dispatch(command)
 
 
@@ -190,6 +191,7 @@ def _page(
         "topic": f"{resource.record_topic}:{row.pk}" if resource.record_topic else resource.topic,
         "stream": stream_of(room, row.pk),
         "rules": _rules(resource.category) if form else "",
+        **_critical(resource.category, str(row.pk)),
         "can_delete": room.has_delete_permission(request) and not getattr(row, "deleted_at", None),
         "can_restore": bool(getattr(row, "deleted_at", None)) and room.allows(request, resource.restore),
         "erased": erasure.is_erased(row),
@@ -200,6 +202,14 @@ def _page(
         **more,
     }
     return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
+
+
+def _critical(category: str, key: str) -> dict[str, Any]:
+    """For the page's script: the fields of this record whose change needs a reason, and what to say without one."""
+    reasons = aggregate.of_category(category).reasons
+    if reasons is None or not reasons.concerns(key):
+        return {"critical": (), "critical_message": ""}
+    return {"critical": reasons.fields, "critical_message": phrases.said(reasons.message)}
 
 
 def _rules(category: str) -> str:

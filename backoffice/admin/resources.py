@@ -12,7 +12,6 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import models
 from backoffice.admin import inputs
-from backoffice.domain import users
 
 Text = str | Promise
 
@@ -59,7 +58,6 @@ class Resource:
     restore: str | None = None
     erase: str | None = None
     export: str | None = None
-    critical: tuple[str, ...] = ()
     record_topic: str | None = None
     searchable: Text = ""
     labels: Mapping[str, Text] = field(default_factory=dict)
@@ -146,7 +144,6 @@ USERS: Final = Resource(
     restore="user.restore",
     erase="user.erase",
     export="user.export",
-    critical=users.CRITICAL,
     record_topic="user",
     offline=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -69,12 +69,12 @@ def command_of(
     data: Mapping[str, Any],
     base_version: int | None = None,
     reason: str | None = None,
-    scope: str | None = None,
+    scopes: Sequence[str] = (),
 ) -> Command:
     """The command that the caller asks for, once it is clear that they may send it.
 
     1  known?      400
-    2  allowed?    403, before the data is looked at; `scope` replaces the one that belongs to the record
+    2  allowed?    403, before the data is looked at; `scopes`, all of them, replace the one that belongs to the record
     3  well-formed 422, one message per field
     4  its fields? 403 naming the one this role may not change
     """
@@ -82,7 +82,8 @@ def command_of(
     category, _, action = type.partition(".")
     if category not in permissions.RESOURCES:  # records of our own, which have addresses of their own
         raise errors.UnknownCommand(f"No command {type!r} is sent this way.")
-    permissions.require_scope(request, scope or f"{permissions.RESOURCES[category]}:write")
+    for scope in scopes or [f"{permissions.RESOURCES[category]}:write"]:
+        permissions.require_scope(request, scope)
     if not access.may(request.user, action, category):
         raise problems.forbidden(type)
     command = Command(
@@ -111,9 +112,10 @@ def checked_key(category: str, key: str) -> str:
     return key
 
 
-def send(request: Request, command: Command) -> commands.Result:
-    """Dispatch; a conflict is filed in the inbox, and told without what the caller may not see."""
-    return inbox.dispatch(command, request.user)
+def send(request: Request, command: Command, *, derived: bool = False) -> commands.Result:
+    """Dispatch; a conflict is filed in the inbox, and told without what the caller may not see. `derived`: the client
+    did not choose the id."""
+    return inbox.dispatch(command, request.user, derived=derived)
 
 
 def _visible(request: Request, category: str, path: str) -> bool:

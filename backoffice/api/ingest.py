@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from rest_framework import exceptions
@@ -22,14 +23,24 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, parsers, problems, shapes, views
+from backoffice.api import openapi, parsers, permissions, problems, shapes, views
 from events import commands, errors, types
 from events.types import Command
 
 SCOPE: Final = "ingest:write"
+
+# What `ingest:write` is enough for. Anything else (erasing people, settings) needs the scope of the record as well.
+ROUTINE: Final = frozenset(
+    {
+        *("user.create", "user.update", "user.delete", "user.restore"),
+        *("form.create", "form.update", "form.delete", "form.restore"),
+        *("submission.receive", "submission.delete"),
+    }
+)
 PREFIX: Final = "formease."
 NAMESPACE: Final = uuid.UUID("6b1f5c1e-59a8-5d0c-9a55-0f2f4a1de9c4")
 MAX_BATCH: Final = 1000
+MAX_REASON: Final = 200
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -91,7 +102,7 @@ class Ingest(views.View):
             event = read_binary(request, kind)
         else:
             raise exceptions.UnsupportedMediaType(kind or "none")
-        return Response(command_view.shown(request, command_view.send(request, command_of(request, event))))
+        return Response(command_view.shown(request, _send(request, command_of(request, event))))
 
 
 # -- from the wire --------------------------------------------------------------------------------------------------
@@ -114,7 +125,7 @@ def read_binary(request: Request, kind: str) -> shapes.CloudEvent:
     if not _is_json(kind):
         raise exceptions.UnsupportedMediaType(kind or "none")
     given: dict[str, Any] = {
-        name.lower().removeprefix("ce-"): unquote(value)
+        name.lower().removeprefix("ce-"): attribute(name, value)
         for name, value in request.headers.items()
         if name.lower().startswith("ce-")
     }
@@ -123,6 +134,26 @@ def read_binary(request: Request, kind: str) -> shapes.CloudEvent:
     if any("\0" in value for value in given.values() if isinstance(value, str)):
         raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
     return read({**given, "datacontenttype": kind, "data": command_view.as_object(request.data)})
+
+
+QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def attribute(name: str, value: str) -> str:
+    """A header's value as an attribute: unquoted (RFC 9110, quoted strings), then percent-decoded once, as UTF-8.
+
+    Raises 400 `invalid_header` for quotes without an end and for bytes that are not UTF-8.
+    """
+    text = value.strip()
+    if text.startswith('"'):
+        if not QUOTED.fullmatch(text):
+            raise problems.malformed(f"{name}: the quotes do not match.", "invalid_header", parameter=name)
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    try:
+        # Servers hand headers on as Latin-1: each character is the byte that was sent.
+        return unquote_to_bytes(text.encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise problems.malformed(f"{name} is not UTF-8.", "invalid_header", parameter=name) from None
 
 
 def _is_json(content_type: str) -> bool:
@@ -156,13 +187,33 @@ def command_of(request: Request, event: shapes.CloudEvent) -> Command:
         key=event.subject,
         data=_dated(kind, event),
         base_version=None if event.baseversion is msgspec.UNSET else event.baseversion,
-        reason=None if event.reason is msgspec.UNSET else event.reason,
-        scope=SCOPE,
+        reason=_reason(event),
+        scopes=[SCOPE] if kind in ROUTINE else [SCOPE, _scope_of(kind)],
     )
 
 
+def _scope_of(kind: str) -> str:
+    """The scope for writing the record that a command is about."""
+    return f"{permissions.RESOURCES.get(types.category_of(kind.replace('.', '-')), '*')}:write"
+
+
+def _reason(event: shapes.CloudEvent) -> str:
+    """The event's own, else where it comes from and what it is."""
+    given = "" if event.reason is msgspec.UNSET else event.reason.strip()
+    return given or f"{event.source} {event.type}"[:MAX_REASON]
+
+
+def _send(request: Request, command: Command) -> commands.Result:
+    """Dispatch an event's command. Its id is ours, not the client's."""
+    return command_view.send(request, command, derived=True)
+
+
 def command_id(source: str, event_id: str) -> uuid.UUID:
-    """The same for the same event, whoever sends it, however often. As JSON, so that no two pairs read alike."""
+    """The same for the same event, whoever sends it, however often. As JSON, so that no two pairs read alike.
+
+    Anybody can work it out. So it is of version 5, and clients may not choose ids of that version: nobody can take an
+    event's id before the event comes (`inbox.demand_chosen`).
+    """
     return uuid.uuid5(NAMESPACE, json.dumps([source, event_id]))
 
 
@@ -193,7 +244,7 @@ def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
     understood = [found for found in read_in if isinstance(found, Command)]
     results = _as_a_set(understood)
     if results is None:
-        results = [_attempt(partial(command_view.send, request, command)) for command in understood]
+        results = [_attempt(partial(_send, request, command)) for command in understood]
     verdicts = iter(results)
     answers = [next(verdicts) if isinstance(found, Command) else found for found in read_in]
     return [_verdict(request, item, answer) for item, answer in zip(items, answers, strict=True)]

@@ -41,9 +41,7 @@ class Export(views.View):
         if not access.may(request.user, "export", "user"):
             raise problems.forbidden("user.export")
         views.only(request, ("reason",))
-        reason = request.query_params.get("reason") or None
-        if reason and len(reason) > 200:
-            raise problems.malformed("reason has at most 200 characters.", "invalid_parameter", parameter="reason")
+        reason = views.reason(request)
         try:
             user = models.User.objects.filter(pk=command_view.checked_key("user", key)).first()
         except errors.InvalidCommand:

@@ -202,9 +202,14 @@ class Record(views.View):
 
     def _write(self, request: Request, key: str, command: str, data: Mapping[str, Any]) -> Response:
         """Send a command based on the version of `If-Match`; what cannot be merged into the version of now is 412."""
-        views.only(request, ())
+        views.only(request, ("reason",))
         asked = command_view.command_of(
-            request, id=_idempotency_key(request), type=command, key=self._key(key), data=data
+            request,
+            id=_idempotency_key(request),
+            type=command,
+            key=self._key(key),
+            data=data,
+            reason=views.reason(request),
         )
         stream = types.stream_name(self.resource.category, asked.key)
         base = _if_match(request, stream)
@@ -242,7 +247,7 @@ def _idempotency_key(request: Request) -> uuid.UUID:
     if text is None:
         return types.new_id()
     try:
-        return uuid.UUID(text.strip('"'))
+        return uuid.UUID(text.strip('"'))  # one of a version that is ours is refused with the command
     except ValueError:
         raise problems.malformed("Idempotency-Key must be a UUID.", "invalid_header", parameter=name) from None
 

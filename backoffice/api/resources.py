@@ -15,6 +15,7 @@ FILTER_HELP: Final = {
     "deleted": "`false` (as without it): living records; `true`: deleted ones; `any`: both.",
 }
 COMMON: Final = (400, 401, 403, 429)
+REASON: Final = openapi.query("reason", "Why: required for some fields.", {"type": "string", "maxLength": 200})
 WRITES: Final = (400, 401, 403, 404, 412, 413, 415, 422, 428, 429)
 
 IF_MATCH = openapi.header("If-Match", "The ETag of the version that was read; `*` for whatever it is.", required=True)
@@ -79,7 +80,7 @@ def _write(
         summary=summary,
         description="What others changed meanwhile is merged; 412 with the present ETag when it cannot be.",
         tag=resource.name,
-        parameters=(key, IF_MATCH, IDEMPOTENCY),
+        parameters=(key, IF_MATCH, IDEMPOTENCY, REASON),
         request={openapi.JSON: openapi.ref(body)} if body else None,
         response=openapi.ref("Applied"),
         errors=WRITES,

@@ -510,7 +510,8 @@ class RebuildWish(Shape, frozen=True, kw_only=True):
 
 class Mutation(Envelope, frozen=True, kw_only=True):
     """A command that was queued offline. `seq` orders the queue; `base_version` is the version its author would have
-    had, `trunk_version` the last one they had from the server, under their own queued edits; `queued_at` when."""
+    had, `trunk_version` the last one they had from the server, under their own queued edits; `queued_at` when, by
+    the device's clock."""
 
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     trunk_version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
@@ -519,10 +520,12 @@ class Mutation(Envelope, frozen=True, kw_only=True):
 
 class Queue(Shape, frozen=True, kw_only=True):
     """What one browser queued; `client_id` is its own, and the same every time. `person` is who queued it (the number
-    that `/admin/offline/person/` gives): from the session of anybody else it is refused as `other_person`."""
+    that `/admin/offline/person/` gives): from the session of anybody else it is refused as `other_person`. `sent_at` is
+    the device's time as it sends: an edit's age is `sent_at` - `queued_at`, whatever the clock of the device shows."""
 
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     person: int | None = None
+    sent_at: datetime | None = None
     mutations: list[JsonDict]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +41,8 @@ class Sync(views.View):
                 "In `seq` order, each exactly once, one transaction each; always 200, one verdict for each. A refused "
                 "command blocks later ones of its record (`blocked_by`), nothing else. Edits upon edits: send the "
                 "whole chain, acknowledged ones too, until its last has its verdict. What was queued more than seven "
-                "days ago is filed for review. A request that failed (5xx) may be sent again as it is."
+                "days ago (`sent_at` - `queued_at`) is filed for review. A request that failed (5xx) may be sent again "
+                "as it is."
             ),
             tag="commands",
             request={openapi.JSON: openapi.ref("Queue")},
@@ -58,7 +59,8 @@ class Sync(views.View):
             raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
         if len(queue.mutations) > MAX_MUTATIONS:
             raise problems.Problem(413, "too_large", f"A queue is sent in pieces of at most {MAX_MUTATIONS} commands.")
-        return Response({"results": Flush(request, queue.client_id).run(in_order(queue.mutations))})
+        flush = Flush(request, queue.client_id, queue.sent_at)
+        return Response({"results": flush.run(in_order(queue.mutations))})
 
 
 def in_order(mutations: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -97,6 +99,8 @@ class Flush:
 
     request: Request
     client_id: str
+    sent_at: datetime | None = None  # by the clock of the device, which may be anything
+    received_at: datetime = field(default_factory=timezone.now)
     chains: dict[str, Chain] = field(default_factory=dict)
     blocked: dict[str, int] = field(default_factory=dict)
     later: Counter[str] = field(default_factory=Counter)
@@ -134,6 +138,7 @@ class Flush:
 
     def _understood(self, given: Mapping[str, Any]) -> tuple[shapes.Mutation, Command]:
         mutation = shapes.checked(shapes.Mutation, given)
+        inbox.demand_chosen(mutation.id)
         command = command_view.command_of(
             self.request,
             id=mutation.id,
@@ -188,12 +193,22 @@ class Flush:
 
     # -- the verdict
 
+    def _age(self, mutation: shapes.Mutation) -> timedelta | None:
+        """How long ago it was queued: the difference of two readings of the device's clock, which need not be right.
+
+        Without the second one, ours stands in for it. A clock that was put back in between makes an edit new.
+        """
+        if mutation.queued_at is None:
+            return None
+        return max((self.sent_at or self.received_at) - mutation.queued_at, timedelta())
+
     def _answered(
         self, mutation: shapes.Mutation, command: Command, trunk: int, seen: Any, seq: int
     ) -> commands.Result:
-        queued = mutation.queued_at
-        source = {"client_id": self.client_id, "seq": seq, "queued_at": queued and queued.isoformat()}
-        if queued is not None and timezone.now() - queued > TOO_OLD:
+        age = self._age(mutation)
+        queued_at = None if age is None else (self.received_at - age).isoformat()
+        source = {"client_id": self.client_id, "seq": seq, "queued_at": queued_at}
+        if age is not None and age > TOO_OLD:
             if known := commands.recalled(command):
                 return known
             inbox.recall(command)

@@ -18,6 +18,7 @@ from events import context, head, subscriptions
 
 MAX_POSITION: Final = 2**63 - 1
 CONSISTENT_SECONDS: Final = 5.0
+MAX_REASON: Final = 200
 
 
 class View(APIView):
@@ -33,7 +34,7 @@ class View(APIView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         with contextlib.ExitStack() as self.acting:
             response = super().dispatch(request, *args, **kwargs)
-        response.headers.setdefault("Cache-Control", "private, no-cache")
+        response.headers.setdefault("Cache-Control", "private, no-store")
         patch_vary_headers(response, ["Authorization", "Cookie"])
         return response
 
@@ -44,6 +45,10 @@ class View(APIView):
             self.acting.enter_context(context.acting(actor=f"key:{key.prefix}", actor_name=key.name))
         if any("\0" in value for values in request.query_params.lists() for value in [values[0], *values[1]]):
             raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
+        for name, found in request.query_params.lists():
+            if len(found) > 1:
+                detail = f"{name} is there {len(found)} times; send it once."
+                raise problems.malformed(detail, "repeated_parameter", parameter=name)
         self._be_consistent(request)
 
     def _be_consistent(self, request: Request) -> None:
@@ -70,6 +75,15 @@ def only(request: Request, allowed: Collection[str]) -> None:
                 parameter=name,
                 allowed=sorted(allowed),
             )
+
+
+def reason(request: Request) -> str | None:
+    """Why, where the body has no place for it. Raises 400 when it is longer than a reason may be."""
+    text = request.query_params.get("reason", "").strip()
+    if len(text) > MAX_REASON:
+        detail = f"reason has at most {MAX_REASON} characters."
+        raise problems.malformed(detail, "invalid_parameter", parameter="reason")
+    return text or None
 
 
 def integer(request: Request, name: str, default: int, *, least: int = 0, most: int = MAX_POSITION) -> int:

@@ -20,6 +20,13 @@ MAX_FIELDS = 1_000
 SUBJECT = "form-{key}"
 PERSONAL: dict[str, Any] = {"title": ERASED, "description": ERASED, "fields": []}
 
+
+class OwnerDeleted(errors.Rejected):
+    """The owner was deleted: restore the user first."""
+
+    code = "owner_deleted"
+
+
 # -- events ---------------------------------------------------------------------------------------------------------
 
 

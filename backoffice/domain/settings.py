@@ -10,10 +10,18 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from events import errors
-from events.aggregate import Aggregate, Decision
+from events.aggregate import Aggregate, Decision, Reasons
 from events.types import CommandData, Event, command_type, event_type
 
 KEY = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
+
+# `quotas`, `quotas.free.forms`, `free.quota` …
+REASONS = Reasons(
+    fields=("value",),
+    message="Enter a reason: required for quotas.",
+    keys=re.compile(r"(?:^|[._-])quotas?(?:[._-]|$)"),
+    on_create=True,
+)
 
 # -- events ---------------------------------------------------------------------------------------------------------
 
@@ -91,5 +99,6 @@ AGGREGATE = Aggregate(
     evolve=evolve,
     decide=decide,
     commands=(SetSetting, RemoveSetting),
+    reasons=REASONS,
     snapshot_every=0,
 )

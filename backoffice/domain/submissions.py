@@ -20,6 +20,19 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 # What stands where answers were.
 NO_ANSWERS: JsonDict = {ERASED: ERASED}
 
+
+class FormDeleted(errors.Rejected):
+    """This form was deleted: restore it first."""
+
+    code = "form_deleted"
+
+
+class FormArchived(errors.Rejected):
+    """This form is archived: it takes no more submissions."""
+
+    code = "form_archived"
+
+
 # -- events ---------------------------------------------------------------------------------------------------------
 
 

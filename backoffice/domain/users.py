@@ -10,10 +10,11 @@ from msgspec import UNSET, UnsetType
 
 from backoffice.domain import values
 from events import errors
-from events.aggregate import Aggregate, Decision
+from events.aggregate import Aggregate, Decision, Reasons
 from events.types import ERASED, CommandData, Event, command_type, event_type
 
-CRITICAL = ("email", "role", "plan")
+# Changes that somebody has to give a reason for, wherever they are made.
+REASONS = Reasons(fields=("email", "role", "plan"), message="Enter a reason: required for plan, role and e-mail.")
 PERSONAL = ("email", "first_name", "last_name")
 SUBJECT = "user-{key}"
 
@@ -202,5 +203,6 @@ AGGREGATE = Aggregate(
     evolve=evolve,
     decide=decide,
     commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser, EraseUser),
+    reasons=REASONS,
     state_version=2,
 )

@@ -13,6 +13,7 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,16 +23,18 @@ from typing import Any, TypeAlias
 import msgspec
 from django.db import connection
 
+from backoffice import preconditions
 from backoffice.domain import forms, submissions, values
 from backoffice.imports import existing, identity, memory, rows, suppressions
 from backoffice.imports.headers import Column
 from backoffice.models import Form, User
 from events import aggregate, commands, context, errors, pseudonyms, snapshots, store, strict_json
-from events.types import Command, CommandData, named_id, stream_name
+from events.types import Command, CommandData, command_type_of, named_id, stream_name
 
 # Of forms that were imported before ids were keyed.
 NAMESPACE = uuid.UUID("7d0f0e5e-8a0b-5c1f-9b55-3c2f6f1b7a52")
 CHUNK = 1_000
+MAX_REASON = 200
 WRITERS = 2
 MAX_PROBLEMS = 20
 _SHAPES = {"multiple_choice": "list", "matrix": "rows", "ranking": "rows"}
@@ -94,11 +97,13 @@ class Destination:
 
 
 @memory.uncollected()
-def destination(plan: rows.Plan, title: str, email: str, *, update: bool = False) -> Destination:
+def destination(
+    plan: rows.Plan, title: str, email: str, *, update: bool = False, archived: bool = False
+) -> Destination:
     """Look up owner, form and rows, and check all that would be written; nothing is.
 
-    `update`: rows that are there with other content are to be corrected. Raises `ImportRejected`, and `ValuesRejected`
-    for values that cannot be stored.
+    `update`: rows that are there with other content are to be corrected. `archived` accepts a form that is archived.
+    Raises `ImportRejected`, and `ValuesRejected` for values that cannot be stored.
     """
     title = values.normal_name(title)
     if not 0 < len(title) <= 300:
@@ -112,6 +117,10 @@ def destination(plan: rows.Plan, title: str, email: str, *, update: bool = False
     else:
         asked = _compare(found, plan, state)
         _match(found, plan, state, asked, keyed=keyed)
+        if state.archived and found.fresh and not archived:
+            raise ImportRejected(
+                f"the form “{found.title}” is archived; add --archived to import its old submissions all the same"
+            )
         _about_rows(found, update=update)
     if not update:
         found.changed.clear()
@@ -121,7 +130,7 @@ def destination(plan: rows.Plan, title: str, email: str, *, update: bool = False
 
 def _owner(email: str) -> User:
     try:
-        owner = User.objects.filter(email=values.normal_email(email), deleted_at=None).first()
+        owner = User.living_with(values.normal_email(email)).first()
     except ValueError as error:
         raise ImportRejected(f"“{email}” is not an owner: {error}") from None
     if owner is None:
@@ -165,10 +174,6 @@ def _compare(found: Destination, plan: rows.Plan, state: forms.Form) -> list[set
     """
     if state.deleted_at is not None:
         raise ImportRejected(f"the form “{found.title}” was deleted; restore it or choose another title")
-    if state.archived:
-        raise ImportRejected(
-            f"the form “{found.title}” is archived; take it out of the archive or choose another title"
-        )
     history = store.read_stream(stream_name("form", found.form_id))
     asked = [{made["id"] for made in event.data["fields"]} for event in history if event.data.get("fields")]
     ever = set().union(*asked)
@@ -327,16 +332,27 @@ def _where(plan: rows.Plan, row: rows.Row, error: Exception) -> Iterator[Problem
 
 
 def carry_out(
-    plan: rows.Plan, found: Destination, description: str = "", progress: Callable[[int], object] = lambda _: None
+    plan: rows.Plan,
+    found: Destination,
+    description: str = "",
+    progress: Callable[[int], object] = lambda _: None,
+    *,
+    source: str = "import",
+    archived: bool = False,
 ) -> int:
     """Write what the destination lacks; returns how many submissions were added. Each chunk is one transaction.
+
+    source    where the rows come from; with the type of command it is the reason of what is written
+    archived  write into the form even if it is archived
 
     Two at a time: while the database stores one chunk, the next is decided here.
     """
     added = 0
-    with memory.set_aside() as tidy, context.acting(actor=suppressions.ACTOR), ThreadPoolExecutor(WRITERS) as writers:
-        key = _form(plan, found, description)
-        chunks = _chunks(plan, found, key)
+    acting = context.acting(actor=suppressions.ACTOR)
+    accepted = preconditions.waived("archived") if archived else nullcontext()
+    with memory.set_aside() as tidy, acting, accepted, ThreadPoolExecutor(WRITERS) as writers:
+        key = _form(plan, found, description, source)
+        chunks = _chunks(plan, found, key, source)
 
         def write(chunk: Sequence[Command]) -> Future[tuple[int, int]]:
             return writers.submit(copy_context().run, _write, chunk)
@@ -353,23 +369,38 @@ def carry_out(
     return added
 
 
-def _chunks(plan: rows.Plan, found: Destination, key: pseudonyms.Pseudonyms) -> Iterator[list[Command]]:
+def _chunks(plan: rows.Plan, found: Destination, key: pseudonyms.Pseudonyms, source: str) -> Iterator[list[Command]]:
     """The commands, a chunk at a time: new rows first, then corrections. Sent again, a command has the same id."""
+    reason = _reason(source, "submission.receive")
     for start in range(0, len(found.fresh), CHUNK):
         chunk = [(str(identity.id_of(key, one)), row) for one, row in found.fresh[start : start + CHUNK]]
-        yield [Command(id=key.id(f"receive\x1f{at}"), key=at, data=_received(found.form_id, row)) for at, row in chunk]
+        yield [
+            Command(id=key.id(f"receive\x1f{at}"), key=at, data=_received(found.form_id, row), reason=reason)
+            for at, row in chunk
+        ]
     fields = [made.field["id"] for made in plan.fields]
     for start in range(0, len(found.changed), CHUNK):
         yield [
-            _change(key, stored.id, stored.version, _corrected(stored, row, fields))
+            _change(key, stored.id, stored.version, _corrected(stored, row, fields), source)
             for stored, row in found.changed[start : start + CHUNK]
         ]
 
 
-def _change(key: pseudonyms.Pseudonyms, record: uuid.UUID, version: int, data: CommandData) -> Command:
+def _change(key: pseudonyms.Pseudonyms, record: uuid.UUID, version: int, data: CommandData, source: str) -> Command:
     """A change of a version to this content."""
     content = msgspec.json.encode(data, order="deterministic").decode()
-    return Command(id=key.id(f"change\x1f{record}\x1f{version}\x1f{content}"), key=str(record), data=data)
+    name = command_type_of(type(data)).name
+    return Command(
+        id=key.id(f"change\x1f{record}\x1f{version}\x1f{content}"),
+        key=str(record),
+        data=data,
+        reason=_reason(source, name),
+    )
+
+
+def _reason(source: str, kind: str) -> str:
+    """The source gives way where both are too long for a reason."""
+    return f"{source[: MAX_REASON - len(kind) - 1]} {kind}"
 
 
 def _write(chunk: Sequence[Command]) -> tuple[int, int]:
@@ -382,7 +413,7 @@ def _write(chunk: Sequence[Command]) -> tuple[int, int]:
     return len(chunk), sum(r.status == "applied" and new for r, new in zip(results, received, strict=True))
 
 
-def _form(plan: rows.Plan, found: Destination, description: str) -> pseudonyms.Pseudonyms:
+def _form(plan: rows.Plan, found: Destination, description: str, source: str) -> pseudonyms.Pseudonyms:
     """Make the form, or add what it lacks; returns the key of its submissions' ids."""
     if found.version == 0:
         found.form_id = _form_id(pseudonyms.make(stream_name("user", found.owner_id)), found.title)
@@ -391,7 +422,7 @@ def _form(plan: rows.Plan, found: Destination, description: str) -> pseudonyms.P
     change = _form_change(plan, found, state, description)
     if change is not None and (found.version == 0 or found.fresh or found.changed):
         owner = pseudonyms.make(stream_name("user", found.owner_id))
-        commands.dispatch(_change(owner, found.form_id, version, change))
+        commands.dispatch(_change(owner, found.form_id, version, change, source))
     return pseudonyms.make(subject)
 
 

@@ -13,6 +13,7 @@ from django.db import models
 
 from backoffice.domain import values
 from backoffice.domain.forms import UpdateForm
+from backoffice.domain.users import REASONS as REASONS_FOR_USERS
 from backoffice.domain.users import UpdateUser
 from backoffice.models import Form, User
 from backoffice.samples import visits
@@ -147,12 +148,15 @@ class Editor:
     # -- save ---------------------------------------------------------------------------------------------------------
 
     def _save(self, edit: Edit) -> None:
+        reason = self.rng.choice(REASONS)
+        if edit.kind == "user" and edit.field in REASONS_FOR_USERS.fields:
+            reason = reason or REASONS[0]
         command = types.Command(
             id=types.new_id(),
             key=edit.key,
             data=COMMANDS[edit.kind](**{edit.field: edit.value}),
             base_version=edit.base_version,
-            reason=self.rng.choice(REASONS),
+            reason=reason,
         )
         with context.acting(context.Context(), actor=self.actor, actor_name=self.name):
             try:

@@ -71,7 +71,9 @@ class Submissions:
 
     def __call__(self) -> float:
         if self.sent % LOOK_AGAIN == 0 or not self._forms:
-            newest = Form.objects.filter(deleted_at=None, archived=False).order_by("-created_at", "-pk")
+            newest = Form.objects.filter(deleted_at=None, archived=False, user__deleted_at=None).order_by(
+                "-created_at", "-pk"
+            )
             self._forms = list(newest.only("id", "fields", "title")[:FORMS])
         if not self._forms:
             raise errors.StreamNotFound("There is no form to fill in.")

@@ -365,15 +365,18 @@ def test_hidden_fields_are_in_no_part_of_the_log(
 
 
 def test_all_that_a_request_caused_is_a_tree() -> None:
-    client, person = Client(), callers.staff("agent")
-    client.force_login(person)
-    request = uuid.uuid4()
-    for number in range(2):
-        body = {"email": callers.email(), "last_name": str(number)}
-        message = {"id": str(new_id()), "type": "user.create", "key": str(new_id()), "data": body}
-        sent = callers.Caller(callers.staff("manager")).post("commands/", message, X_Request_ID=str(request))
-        assert sent.status_code == 200
-        last = sent.json()["position"]
+    queue = [
+        {
+            "seq": number,
+            "id": str(new_id()),
+            "type": "user.create",
+            "key": str(new_id()),
+            "data": {"email": callers.email(), "last_name": str(number)},
+        }
+        for number in range(2)
+    ]
+    sent = callers.Caller(callers.staff("manager")).post("sync/", {"client_id": "laptop", "mutations": queue})
+    last = sent.json()["results"][1]["position"]
     page = signed_in("manager").get(reverse("admin:events_storedevent_change", args=[last]))
     tree = page.context["caused"]
     assert (tree.count, tree.more, tree.nearby) == (2, False, False)

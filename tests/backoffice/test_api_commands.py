@@ -303,13 +303,34 @@ def test_two_people_changing_one_field_at_once_make_one_change_and_one_conflict(
     assert len(store.read_stream(f"user-{key}")) == 2
 
 
+def test_a_client_cannot_join_another_requests_correlation_id(manager: callers.Caller) -> None:
+    first, second = uuid.uuid4(), uuid.uuid4()
+    theirs = manager.post("commands/", _creation(first)).headers["X-Request-ID"]
+    mine = callers.signed_in("manager").post("commands/", _creation(second), X_Request_ID=theirs)
+    event = store.read_stream(f"user-{second}")[0]
+    assert str(event.correlation_id) == mine.headers["X-Request-ID"] != theirs
+    assert event.metadata["client_request_id"] == theirs
+    assert "client_request_id" not in store.read_stream(f"user-{first}")[0].metadata
+
+
+@pytest.mark.parametrize("sent", ["ada@example.org", "", "x" * 4000])
+def test_a_request_id_that_is_no_uuid_is_kept_nowhere(manager: callers.Caller, sent: str) -> None:
+    key = uuid.uuid4()
+    assert manager.post("commands/", _creation(key), X_Request_ID=sent).status_code == 200
+    assert "client_request_id" not in store.read_stream(f"user-{key}")[0].metadata
+
+
+def _creation(key: uuid.UUID) -> dict[str, Any]:
+    return {"id": str(uuid.uuid4()), "type": "user.create", "key": str(key), "data": {"email": callers.email()}}
+
+
 def test_what_a_request_did_is_found_by_its_id(manager: callers.Caller) -> None:
-    asked, key = uuid.uuid4(), uuid.uuid4()
+    key = uuid.uuid4()
     body = {"id": str(uuid.uuid4()), "type": "user.create", "key": str(key), "data": {"email": callers.email()}}
-    response = manager.post("commands/", body, X_Request_ID=str(asked))
+    response = manager.post("commands/", body)
     event = store.read_stream(f"user-{key}")[0]
-    assert response.headers["X-Request-ID"] == str(asked)
-    assert (event.correlation_id, event.causation_id) == (asked, uuid.UUID(body["id"]))
+    found = (event.correlation_id, event.causation_id)
+    assert found == (uuid.UUID(response.headers["X-Request-ID"]), uuid.UUID(body["id"]))
     refused = manager.command("user.update", new_id(), {"first_name": "A"})
     assert problem(refused, 404, "not_found")["request_id"] == refused.headers["X-Request-ID"]
     assert context.current().actor == context.SYSTEM

@@ -180,7 +180,7 @@ def test_an_address_hidden_from_a_role_is_nowhere_in_a_conflict(manager: callers
             assert response.status_code == 200
             assert b"secret" not in response.content
         assert viewer.get(f"conflicts/{found}/").json()["fields"] == ["last_name"]
-        body = {"choices": {"email": "mine", "last_name": "value"}, "values": {"last_name": "x"}}
+        body = {"choices": {"email": "mine", "last_name": "value"}, "values": {"last_name": "x"}, "reason": "asked"}
         manager.post(f"conflicts/{found}/resolve/", body)
     assert models.Conflict.objects.get(pk=found).status == "resolved"
     for path in (f"streams/conflict-{found}/", f"streams/conflict-{found}/state/", "events/"):

@@ -89,7 +89,7 @@ def test_a_refused_edit_blocks_later_ones_of_its_record_only(manager: callers.Ca
     key, other = make.user(), make.user()
     results = push(
         manager,
-        mutation(1, key, {"email": "taken@example.org"}, 1),
+        mutation(1, key, {"email": "taken@example.org"}, 1, reason="asked by phone"),
         mutation(2, other, {"first_name": "goes on"}, 1),
         mutation(3, str(key).upper(), {"first_name": "blocked"}, 2),
     )

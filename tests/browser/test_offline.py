@@ -205,7 +205,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
     ready(page)
     page.context.set_offline(True)
     save(page, email=taken)
-    expect(page.locator(".field.reason .complaint")).to_contain_text("Say why")
+    expect(page.locator(".field.reason .complaint")).to_contain_text("Enter a reason: required for plan")
     save(page, reason="By letter")
     queued(page, "1 waiting")
     save(page, first_name="Behind it")
@@ -238,6 +238,45 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
     expect(page.locator("[data-section=done] .edit")).to_have_count(2)
     expect(page.locator("[data-queued]")).to_be_hidden()
     assert user(stack, key)[::2] == ("Behind it", 3)
+
+
+WITHOUT_REASON = """
+() => new Promise((done) => {
+  const request = indexedDB.open("formease", 1);
+  request.onsuccess = () => {
+    const store = request.result.transaction("edits", "readwrite").objectStore("edits");
+    store.openCursor().onsuccess = ({ target }) => {
+      if (!target.result) return;
+      target.result.update({ ...target.result.value, reason: "" });
+      request.result.close();
+      done();
+    };
+  };
+})
+"""
+
+
+def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page: Any, stack: live.Stack) -> None:
+    key = new_user(manager)
+    page = new_page("agent", at="")
+    record(page, key)
+    ready(page)
+    page.context.set_offline(True)
+    save(page, email=f"{key}@new.example", reason="By letter")
+    queued(page, "1 waiting")
+    page.evaluate(WITHOUT_REASON)  # as a release that did not ask would have queued it
+    page.context.set_offline(False)
+    queued(page, "1 edit refused")
+    assert user(stack, key)[2] == 1
+    page.click("[data-queued]")
+    tray = page.locator("[data-section=refused] .edit")
+    expect(tray).to_contain_text("Enter a reason")
+    tray.get_by_role("button", name="Mend").click()
+    expect(tray.locator("form .complaint")).to_contain_text("Enter a reason")
+    page.keyboard.type("By letter after all")  # where the cursor is
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-section=done] .edit")).to_have_count(1)
+    assert user(stack, key)[2] == 2
 
 
 def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page: Any, stack: live.Stack) -> None:
@@ -437,6 +476,7 @@ def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_deci
     page.context.set_offline(True)
     save(page, first_name="A week ago")
     queued(page, "1 waiting")
+    page.clock.set_system_time(datetime.now(UTC))  # a week goes by on this device
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
     expect(notice).to_contain_text("It waited more than seven days")

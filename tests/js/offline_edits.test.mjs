@@ -57,6 +57,12 @@ test("JSON is sent as it was typed: this language would change its numbers", () 
   assert.deepEqual([client_id, person, mutations[0].seq, mutations[0].reason], ["me", 7, 4, null]);
 });
 
+test("the device's time goes along, so that a wrong clock makes no edit old", () => {
+  const now = new Date("1970-01-01T00:05:00Z");
+  assert.equal(JSON.parse(edits.bodyOf("me", 7, [edit("s")], now)).sent_at, "1970-01-01T00:05:00.000Z");
+  assert.ok(JSON.parse(edits.bodyOf("me", 7, [edit("s")])).sent_at);
+});
+
 // -- chains
 
 test("a page shows what it does not have by itself: what waits, and what was saved after it", () => {

@@ -52,6 +52,7 @@ class Command(BaseCommand):
         parser.add_argument("--owner", required=True, metavar="EMAIL", help="the user whose form it is")
         parser.add_argument("--encoding", help="such as utf-8, cp1252, latin-1, utf-16")
         parser.add_argument("--update", action="store_true", help="correct submissions whose row has other content now")
+        parser.add_argument("--archived", action="store_true", help="import into the form even if it is archived")
         parser.add_argument(
             "--dry-run", action="store_true", help="check it and show what would be made; write nothing"
         )
@@ -60,8 +61,8 @@ class Command(BaseCommand):
     def handle(self, *, file: Path, form: str, owner: str, encoding: str | None, **options: Any) -> None:
         plan = _read(file, encoding)
         try:
-            found = run.destination(plan, form, owner, update=options["update"])
-            added = 0 if options["dry_run"] else _write(plan, found, file)
+            found = run.destination(plan, form, owner, update=options["update"], archived=options["archived"])
+            added = 0 if options["dry_run"] else _write(plan, found, file, archived=options["archived"])
         except (run.ImportRejected, errors.EventsError, DatabaseError, psycopg.Error, ValueError) as error:
             raise CommandError(f"{file.name}: {error}") from None
         if options["json"]:
@@ -98,7 +99,7 @@ def _read(file: Path, encoding: str | None) -> rows.Plan:
         raise CommandError(f"{file.name}: {error}") from None
 
 
-def _write(plan: rows.Plan, found: run.Destination, file: Path) -> int:
+def _write(plan: rows.Plan, found: run.Destination, file: Path, *, archived: bool) -> int:
     total = len(found.fresh) + len(found.changed)
     quiet = None if total else True  # None: unless on a terminal
     bar = tqdm(total=total, unit=" submissions", desc=file.name, disable=quiet)
@@ -111,7 +112,8 @@ def _write(plan: rows.Plan, found: run.Destination, file: Path) -> int:
 
     try:
         with bar:
-            return run.carry_out(plan, found, f"Imported from {file.name}", report_progress)
+            description = f"Imported from {file.name}"
+            return run.carry_out(plan, found, description, report_progress, source=file.name, archived=archived)
     except KeyboardInterrupt:
         raise CommandError(_stopped(file, "interrupted", written, total)) from None
     except (errors.EventsError, DatabaseError, psycopg.Error) as error:

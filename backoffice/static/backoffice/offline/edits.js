@@ -53,14 +53,15 @@ export function dataText(edit) {
   return `{${parts.join(",")}}`;
 }
 
-/** The body of `POST sync/`. */
-export function bodyOf(client, person, edits) {
+/** The body of `POST sync/`. `now` is this device's time: the server tells an edit's age from it, whatever the clock. */
+export function bodyOf(client, person, edits, now = new Date()) {
   const mutations = edits.map((edit) => {
     const { seq, id, type, key, base_version, trunk_version, queued_at, reason } = edit;
     const envelope = JSON.stringify({ seq, id, type, key, base_version, trunk_version, queued_at, reason: reason || null });
     return `${envelope.slice(0, -1)},"data":${dataText(edit)}}`;
   });
-  return `{"client_id":${JSON.stringify(client)},"person":${person},"mutations":[${mutations.join(",")}]}`;
+  const sent = JSON.stringify(now.toISOString());
+  return `{"client_id":${JSON.stringify(client)},"person":${person},"sent_at":${sent},"mutations":[${mutations.join(",")}]}`;
 }
 
 // -- a record and its edits ----------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ class EditsPage {
     const reason = inputOf({ kind: "text", value: edit.reason });
     const why = make("label");
     why.append(make("span", "", _("Why?")), reason);
+    const unexplained = edit.verdict?.code === "reason_required";
+    if (unexplained) why.append(make("span", "complaint", whyNot(edit.verdict, edit.why)));
     const save = make("button", "button small primary", edit.state === "refused" ? _("Send again") : _("Keep this"));
     const row = make("p", "edit-doors");
     row.append(save, button(_("Back"), () => this.#stop()));
@@ -130,7 +132,7 @@ class EditsPage {
       this.#replace(edit, mended(edit, values, crypto.randomUUID(), reason.value.trim()));
     });
     item.replaceChildren(item.firstChild, form);
-    inputs[0][1].focus();
+    (unexplained ? reason : inputs[0][1]).focus();
   }
 
   async #replace(edit, next) {

@@ -152,7 +152,7 @@ class Saver {
     const reason = this.form.elements.namedItem("reason");
     const critical = this.form.dataset.critical.split(" ").some((name) => name in fields);
     if (critical && !reason.value.trim()) {
-      complaints.set(reason, _("Say why: this change is one that people ask about later."));
+      complaints.set(reason, this.form.dataset.criticalMessage);
     }
     for (const field of [...this.#fields, reason]) complain(field, complaints.get(field));
     complaints.keys().next().value?.focus();

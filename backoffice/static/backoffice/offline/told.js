@@ -31,6 +31,7 @@ export function whyNot(verdict, why) {
     forbidden: _("Your role does not allow this."),
     not_found: _("There is no such record any more."),
     idempotency_key_reused: _("An edit like it was saved already: look at the record."),
+    reason_required: _("Enter a reason: it is required for this change."),
     server_error: _("The server stumbles over it."),
   };
   return words[verdict?.code] ?? why;

@@ -11,8 +11,14 @@ http_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - Django must be set up first
 
+from backoffice import bodies  # noqa: E402
 from realtime.routing import lifespan_application, websocket_application  # noqa: E402
 
+bodies.limit_daphne()
 application = ProtocolTypeRouter(
-    {"http": http_application, "websocket": websocket_application, "lifespan": lifespan_application}
+    {
+        "http": bodies.Limit(http_application),
+        "websocket": websocket_application,
+        "lifespan": lifespan_application,
+    }
 )

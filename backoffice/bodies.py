@@ -144,7 +144,5 @@ def _end_daphne(request: Any) -> None:
     if channel is None or getattr(channel, "_body_refused", False):
         return
     channel._body_refused = True
-    channel.transport.write(
-        b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-    )
+    channel.transport.write(b"HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
     channel.loseConnection()

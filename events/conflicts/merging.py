@@ -274,11 +274,12 @@ class Walk:
         order, contested = sequences.merge_order(b, t, m, kept)
         if contested:
             chosen = self.decide(path, "order", b, t, m, tuple(contested))
-            if not isinstance(chosen, Sequence) or not set(contested) <= set(chosen):
+            wanted = [key for key in chosen if isinstance(key, str)] if isinstance(chosen, list | tuple) else []
+            if not set(wanted).issuperset(contested):
                 raise errors.InvalidCommand(fields={path: f"Choose an order of {', '.join(contested)}."})
             if chosen is not t:
-                order, _ = sequences.merge_order(b, t, m, kept, preferred=chosen)
-        theirs, mine = sequences.moved(b, t), sequences.moved(b, m)
+                order, _ = sequences.merge_order(b, t, m, kept, preferred=wanted)
+        theirs, mine = (dict.fromkeys(sequences.moved(b, side)) for side in (t, m))
         for key in changes.names(theirs, mine):
             if key in kept:
                 origin = "both" if key in theirs and key in mine else "theirs" if key in theirs else "mine"

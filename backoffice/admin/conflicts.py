@@ -343,19 +343,24 @@ def _places(now: inbox.Situation, answers: Answers, staff: Any, complaints: Mapp
     category = types.category_of(now.filed.stream)
     resource, role = RESOURCES[category], access.role_of(staff)
     between = store.read_stream(now.filed.stream, now.filed.base_version, upto=now.version)
+    latest = {name: event for event in between for name in event.data}  # who changed each field last
     locked = access.read_only_fields(staff, category)
+    labels, names = _labels(now), diffs.question_labels(now.theirs, now.mine)
     found: list[Place] = []
     for place in now.open_places:
         if access.role_sees(role, category, place.path):
             head = values.steps(place.path)[0]
-            author = next((event for event in reversed(between) if head in event.data), None)
-            author = author or (between[-1] if between else None)
-            found.append(_place(now, resource, place, answers, complaints, author, len(found), head in locked))
+            author = latest.get(head) or (between[-1] if between else None)
+            label = (
+                diffs.label_of(resource, values.steps(place.path), names) if place.path != inbox.WHOLE else _whole(now)
+            )
+            found.append(
+                _place(resource, place, answers, complaints, author, len(found), head in locked, label, labels)
+            )
     return found
 
 
 def _place(
-    now: inbox.Situation,
     resource: Resource,
     place: FieldConflict,
     answers: Answers,
@@ -363,18 +368,18 @@ def _place(
     author: types.RecordedEvent | None,
     number: int,
     locked: bool,
+    label: str,
+    labels: Mapping[str, str],
 ) -> Place:
     entry = _entry(resource, place)
-    labels = _labels(now)
     sides = {"base": place.base, "theirs": place.theirs, "mine": place.mine}
     shown = {name: _shown(resource, place, value, labels) for name, value in sides.items()}
     raw = {name: _raw(entry, value) for name, value in sides.items()}
-    name = place.path if place.path != inbox.WHOLE else ""
     lines = [sequences.split_lines(raw[side]) for side in ("base", "theirs", "mine")] if entry == "long" else []
     return Place(
         number=number,
         path=place.path,
-        label=diffs.label_of(resource, values.steps(name), now.mine, now.theirs) if name else _whole(now),
+        label=label,
         note=NOTES.get(place.code or place.kind, NOTES["both_changed"]),
         base=shown["base"],
         theirs=shown["theirs"],
@@ -508,9 +513,9 @@ def _preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, An
         found["gone"] = bool(after.get("deleted_at")) and not now.theirs.get("deleted_at")
     except errors.EventsError as error:
         complaints = getattr(error, "fields", {}) or {"": error.message}
-        resource = RESOURCES[category]
+        resource, names = RESOURCES[category], diffs.question_labels(now.theirs, now.mine)
         for where, message in complaints.items():
-            label = diffs.label_of(resource, values.steps(where), now.mine, now.theirs) if where else ""
+            label = diffs.label_of(resource, values.steps(where), names) if where else ""
             found["wrong"].append((label, phrases.said(message)))
     return found
 
@@ -614,7 +619,7 @@ def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
 
 
 def _chosen(resource: Resource, where: str, how: str) -> str:
-    label = "" if where == inbox.WHOLE else diffs.label_of(resource, values.steps(where), {}, {})
+    label = "" if where == inbox.WHOLE else diffs.label_of(resource, values.steps(where), {})
     return f"{label} {CHOICES[how]}".strip()
 
 

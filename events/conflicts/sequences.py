@@ -141,9 +141,8 @@ def _sorted_by_pairs(items: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> list
     """
     runs = [[item] for item in items]
     while len(runs) > 1:
-        runs = [
-            _merged_runs(*runs[i : i + 2], a, b, c) if i + 1 < len(runs) else runs[i] for i in range(0, len(runs), 2)
-        ]
+        pairs = [(runs[i], runs[i + 1] if i + 1 < len(runs) else []) for i in range(0, len(runs), 2)]
+        runs = [_merged_runs(left, right, a, b, c) for left, right in pairs]
     return runs[0] if runs else []
 
 

@@ -170,7 +170,7 @@ def bulk(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
     done, refused = 0, 0
     for key in inbox.visible(request.user).filter(pk__in=chosen).values_list("pk", flat=True):
         try:
-            inbox.act(key, request.user, data, request.POST.get("reason", "")[:200] or None)
+            inbox.act(key, request.user, data, request.POST.get("reason", "").strip() or None)
             done += 1
         except errors.EventsError:
             refused += 1
@@ -478,7 +478,7 @@ def preview(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpR
 
 def _answers(request: HttpRequest, now: inbox.Situation) -> Answers:
     """The form, by path: numbers on the page may mean other places by now."""
-    found = Answers(reason=request.POST.get("reason", "").strip()[:200] or None)
+    found = Answers(reason=request.POST.get("reason", "").strip() or None)
     resource = RESOURCES[types.category_of(now.filed.stream)]
     places = {place.path: place for place in now.open_places}
     for name, where in request.POST.items():
@@ -633,14 +633,14 @@ def act(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpRespo
     assignee = sent.get("assignee", "")
     known: dict[str, types.CommandData] = {
         "assign": domain.AssignConflict(assignee=int(assignee) if assignee.isdecimal() else None),
-        "comment": domain.CommentConflict(text=sent.get("text", "")[: domain.MAX_COMMENT]),
+        "comment": domain.CommentConflict(text=sent.get("text", "")),
         "dismiss": domain.DismissConflict(),
         "reopen": domain.ReopenConflict(),
     }
     if sent.get("do") not in known:
         return HttpResponseBadRequest()
     try:
-        inbox.act(row.pk, request.user, known[sent["do"]], sent.get("reason", "").strip()[:200] or None)
+        inbox.act(row.pk, request.user, known[sent["do"]], sent.get("reason", "").strip() or None)
     except inbox.Forbidden as error:
         raise PermissionDenied from error
     except errors.EventsError as error:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from backoffice.domain import bounds
 from events import errors
 
 Plan = Literal["free", "premium", "enterprise"]
@@ -17,8 +18,8 @@ Role = Literal["member", "owner", "partner"]
 PLANS: tuple[Plan, ...] = ("free", "premium", "enterprise")
 ROLES: tuple[Role, ...] = ("member", "owner", "partner")
 
-Name = Annotated[str, msgspec.Meta(max_length=150)]
-Title = Annotated[str, msgspec.Meta(max_length=300)]
+Name = Annotated[str, msgspec.Meta(max_length=bounds.NAME)]
+Title = Annotated[str, msgspec.Meta(max_length=bounds.TITLE)]
 
 # One at sign, no spaces, a dot in the domain: what RFC 5321 mailboxes people really have look like.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")

@@ -345,7 +345,8 @@ class Hub:
         """One step of catching up:
 
         1  ahead of this hub (it was fed by a faster one): wait until the hub is there; never drawn: reset
-        2  older than the ring: one page of the store, or reset when that would be too much
+        2  older than the ring: one page of the store; reset where the hub is too far ahead, or where the socket has
+           read too much from the store without reaching the ring: it would trickle for as long as others write
         3  within the ring: to the end of it, and live in the same turn
         """
         if not behind.names:  # unsubscribed, lost or reset meanwhile
@@ -354,7 +355,7 @@ class Hub:
             if not await self.follower.reach(behind.position) and behind in socket.behind:
                 self._give_up(socket, behind, "rewound")
         elif behind.position < self.ring.floor:
-            if self.position - behind.position > 20 * self.limits.catch_up_events:
+            if max(self.position - behind.position, behind.scanned) > self.limits.catch_up_events:
                 self._give_up(socket, behind, "too_old")
             else:
                 await self._advance_in_store(socket, behind)
@@ -375,12 +376,10 @@ class Hub:
         if behind not in socket.behind or epoch != self.epoch or not socket.room:
             return  # what we read is no longer asked for, or not now
         for event in page:
+            behind.scanned += 1  # also where credit ends inside the page and the rest is read again
             if not self._replay(socket, behind, fan.Fan(event)):
                 return
         behind.position = page[-1].position if len(page) == self.limits.page else upto
-        behind.scanned += len(page)
-        if behind.scanned >= self.limits.catch_up_events and behind.position < self.ring.floor:
-            self._give_up(socket, behind, "too_old")
 
     def _advance_in_ring(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
         if behind.names:

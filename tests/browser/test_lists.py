@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -62,25 +63,18 @@ def test_more_than_two_hundred_new_records_are_all_asked_about_and_then_no_more(
 
 def test_an_erasure_is_a_few_requests_of_an_open_list(new_page: Callable[..., Any], stack: live.Stack) -> None:
     manager = new_page(role="manager", at="")
-    owner, form = new_user(manager), str(uuid.uuid4())
-    command(manager, "form.create", form, {"user_id": owner, "title": "Survey"})
-    answers = [str(uuid.uuid4()) for _ in range(20)]
-    data = {"form_id": form, "answers": {}}
-    sync(manager, [{"type": "submission.receive", "key": key, "data": data} for key in answers])
+    owner, other = new_user(manager), new_user(manager)
+    form = {"type": "form.create", "data": {"user_id": owner, "title": "Quimper"}}
+    sync(manager, [{**form, "key": str(uuid.uuid4())} for _ in range(20)])
     watcher = new_page(role="agent", at="")
-    watcher.goto(f"/admin/backoffice/submission/?form={form}")
+    watcher.goto("/admin/backoffice/form/")
     live_now(watcher)
-    rows = watcher.locator("table.records tbody tr")
-    expect(rows).to_have_count(20)
-    asked = requests_of(watcher, "/admin/backoffice/submission/")
-    heard = watcher.evaluate_handle(
-        """() => new Promise((resolve) => {
-            const line = document.querySelector("[data-list-body]");
-            new MutationObserver(() => line.querySelectorAll("tr[data-id]").length || resolve(true))
-                .observe(line, { childList: true, subtree: true });
-        })"""
-    )
-    del heard
-    command(manager, "user.erase", owner, {}, reason="Asked by letter")
-    expect(rows.filter(has=watcher.locator(".name"))).to_have_count(0)
-    assert len(asked) <= 3, asked
+    body = watcher.locator("[data-list-body]")
+    expect(body).to_contain_text("Quimper")
+    asked = requests_of(watcher, "/admin/backoffice/form/")
+    command(new_page(role="dpo", at=""), "user.erase", owner, {}, reason="Asked by letter")
+    expect(body).not_to_contain_text("Quimper")
+    command(manager, "form.create", uuid.uuid4(), {"user_id": other, "title": "Later"})
+    # Either way it comes after all that was erased: behind the button, or in a list that was fetched after it.
+    expect(watcher.locator("[data-list]")).to_contain_text(re.compile("1 new: show|Later"))
+    assert len(asked) <= 4, asked

@@ -1,7 +1,7 @@
 import { Batches } from "./batches.js";
 import { Desk } from "./desk.js";
 import { fetchDocument, flash, live } from "./live.js";
-import { ASK, News, arrives } from "./news.js";
+import { ASK, MOST, News, arrives } from "./news.js";
 import { say } from "./toasts.js";
 import { _, ngettext } from "./words.js";
 
@@ -102,7 +102,7 @@ class LiveList {
     this.banner.hidden = !n && !this.#news.isUnsure;
     if (this.banner.hidden) return;
     if (this.#news.isUnsure) this.button.textContent = _("Many new records: show");
-    else if (this.#news.isFull) this.button.textContent = _("%(n)s+ new: show", { n });
+    else if (this.#news.isFull) this.button.textContent = _("%(n)s+ new: show", { n: MOST });
     else this.button.textContent = ngettext("%(n)s new: show", "%(n)s new: show", n);
     say(this.#news.isUnsure ? _("Many new records") : ngettext("%(n)s new record", "%(n)s new records", n));
   }

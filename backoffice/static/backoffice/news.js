@@ -53,7 +53,7 @@ export class News {
     }
     this.#asking.add(id);
     if (this.#asking.size <= WAITING) return;
-    this.#asking.keys().forEach((key) => this.#asking.delete(key));
+    this.#stopAsking();
     this.#overflows = 1;
     this.changed();
   }
@@ -77,6 +77,11 @@ export class News {
       if (shown.has(id)) this.#known.add(id);
       else this.#known.delete(id);
     }
+    if (this.isFull) this.#stopAsking();
     if (this.size !== before) this.changed();
+  }
+
+  #stopAsking() {
+    this.#asking.keys().forEach((key) => this.#asking.delete(key));
   }
 }

@@ -269,25 +269,28 @@ class Hub:
         self.board.leave(socket.id, names)
         socket.tell(frames.Unsubscribed(id=unwanted.id, topics=sorted(names)))
 
-    def set_presence(self, socket: sockets.Socket, wanted: frames.SetPresence) -> bool:
-        """Note what a socket is doing on a topic it follows; False when it does not follow it."""
+    def set_presence(self, socket: sockets.Socket, wanted: frames.SetPresence) -> str | None:
+        """Note what a socket is doing on a topic it follows. Returns the code of the refusal, if there is one."""
         if wanted.topic not in socket.grants:
-            return False
-        self.board.enter(socket.id, socket.identity.person, socket.identity.name, wanted)
-        return True
+            return "not_subscribed"
+        if not self.board.enter(socket.id, socket.identity.person, socket.identity.name, wanted):
+            return "presence_limit"
+        return None
 
     def _grants(
         self, socket: sockets.Socket, names: Iterable[str]
     ) -> tuple[dict[str, sockets.Grant], list[frames.Denied]]:
         granted: dict[str, sockets.Grant] = {}
         denied: list[frames.Denied] = []
+        followed = len(socket.grants)
         for name in dict.fromkeys(names):
             grant = _grant(socket.identity, name)
             if isinstance(grant, frames.Denied):
                 denied.append(grant)
-            elif len(socket.grants.keys() | granted.keys() | {name}) > self.limits.topics:
+            elif name not in socket.grants and followed >= self.limits.topics:
                 denied.append(frames.Denied(name, "limit"))
             else:
+                followed += name not in socket.grants
                 granted[name] = grant
         return granted, denied
 

@@ -184,7 +184,11 @@ def bulk(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
-    return [uuid.UUID(text) for text in texts if text][:MAX_ROWS]
+    """Raises `ValueError` for an id that is none, and for more than `MAX_ROWS`."""
+    found = [uuid.UUID(text) for text in texts[: MAX_ROWS + 1] if text]
+    if len(found) > MAX_ROWS:
+        raise ValueError(f"at most {MAX_ROWS} ids")
+    return found
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:

@@ -109,14 +109,16 @@ def failed(inputs: Inputs, merged: Mapping[str, Any]) -> list[FieldConflict]:
     if not found:
         return []
     accepted = {(problem.path, problem.code) for check in inputs.checks for problem in check(inputs.theirs)}
-    return [_with_sides(inputs, problem) for place, problem in found.items() if place not in accepted]
+    indexes: places.Indexes = {}
+    return [_with_sides(inputs, problem, indexes) for place, problem in found.items() if place not in accepted]
 
 
-def _with_sides(inputs: Inputs, problem: FieldConflict) -> FieldConflict:
+def _with_sides(inputs: Inputs, problem: FieldConflict, indexes: places.Indexes) -> FieldConflict:
     if not (problem.base is UNSET and problem.theirs is UNSET and problem.mine is UNSET):
         return problem
     base, theirs, mine = (
-        places.lookup(inputs.record, version, problem.steps) for version in (inputs.base, inputs.theirs, inputs.mine)
+        places.lookup(inputs.record, version, problem.steps, indexes)
+        for version in (inputs.base, inputs.theirs, inputs.mine)
     )
     return msgspec.structs.replace(problem, base=base, theirs=theirs, mine=mine)
 

@@ -114,6 +114,19 @@ def test_comparing_shuffled_options_costs_about_n_log_n() -> None:
     costs.assert_about_linear(cost, 250)
 
 
+def test_reporting_broken_references_is_linear() -> None:
+    def cost(size: int) -> int:
+        names = [costs.Counted(f"q{number}") for number in range(size)]
+        base = [{"id": name, "type": "text"} for name in ["gone", *names]]
+        mine = [base[0], *({**each, "if": "gone"} for each in base[1:])]
+        sides = [{"fields": fields} for fields in (base, base[1:], mine)]
+        checks = (References("fields", "if"),)
+        assert len(conflicts.merge(*sides, TABLE, (), checks).conflicts) >= size
+        return costs.operations(lambda: conflicts.merge(*sides, TABLE, (), checks))
+
+    costs.assert_about_linear(cost, 100)
+
+
 def a_text_that_divides_line_by_line(size: int) -> tuple[str, str]:
     """Each line is unique only once the line after it was matched: as many rounds as lines."""
     base = [word for number in range(1, size) for word in (f"line {number}", f"line {number - 1}")]

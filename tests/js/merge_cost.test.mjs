@@ -20,7 +20,7 @@ function operations(run) {
   };
   for (const prototype of [Map.prototype, Set.prototype]) patch(prototype, "has", () => 1);
   patch(Map.prototype, "get", () => 1);
-  for (const name of ["includes", "indexOf", "filter", "slice", "concat", "find", "map"]) {
+  for (const name of ["includes", "indexOf", "filter", "slice", "concat", "find", "findIndex", "map"]) {
     patch(Array.prototype, name, function () { return this.length; });
   }
   patch(Array.prototype, "push", () => 1);
@@ -55,6 +55,17 @@ test("merging shuffled options costs about n log n", () => {
     const sides = [options, shuffled(options, 1), shuffled(options, 2)].map((each) => ({ options: each }));
     return operations(() => merge(...sides, { options: "options" }));
   }, 250);
+});
+
+test("reporting broken references costs in proportion to their number", () => {
+  assertAboutLinear((size) => {
+    const base = Array.from({ length: size + 1 }, (_, number) => ({ id: `q${number}` }));
+    const mine = [base[0], ...base.slice(1).map((each) => ({ ...each, if: "q0" }))];
+    const sides = [base, base.slice(1), mine].map((fields) => ({ fields }));
+    const policies = { fields: { kind: "keyed_list" } };
+    const checks = [{ kind: "references", list: "fields", key: "if" }];
+    return operations(() => merge(...sides, policies, { checks }));
+  }, 100);
 });
 
 test("merging texts costs about n log n", () => {

@@ -690,10 +690,11 @@ function failed(inputs, merged) {
   const run = (version) => checks.flatMap((rule) => [...RULES[rule.kind](rule, version)]);
   const mark = ({ path, code }) => `${code} ${path}`;
   const seen = new Set(run(theirs).map(mark));
+  const indexes = new Map();
   return run(merged).flatMap((problem) => {
     if (seen.has(mark(problem))) return [];
     seen.add(mark(problem));
-    const [b, t, m] = [base, theirs, mine].map((version) => lookup(record, version, steps(problem.path)));
+    const [b, t, m] = [base, theirs, mine].map((version) => lookup(record, version, steps(problem.path), indexes));
     return [tidy({ ...problem, base: b, theirs: t, mine: m })];
   });
 }
@@ -752,11 +753,25 @@ function shapeOf(policy, value) {
 const identity = (shape, item) => (idOf(shape) && isMap(item) ? get(item, idOf(shape)) : item);
 const placeOf = (shape, items, step) => items.findIndex((item) => keyOf(identity(shape, item) ?? null) === step);
 
-function lookup(policy, value, path) {
+function placeIn(shape, items, step, indexes) {
+  if (!indexes) return placeOf(shape, items, step);
+  if (!indexes.has(items)) {
+    const places = new Map();
+    items.forEach((item, place) => {
+      const key = keyOf(identity(shape, item) ?? null);
+      if (!places.has(key)) places.set(key, place);
+    });
+    indexes.set(items, places);
+  }
+  return indexes.get(items).get(step) ?? -1;
+}
+
+/** With `indexes` (a Map kept as long as the record) many lookups in one list cost one pass over it. */
+function lookup(policy, value, path, indexes) {
   for (const step of path) {
     const shape = shapeOf(policy, value);
     if (isMap(value)) [policy, value] = [policyOf(shape, step), get(value, step)];
-    else if (isList(value)) [policy, value] = [itemPolicy(shape), value[placeOf(shape, value, step)]];
+    else if (isList(value)) [policy, value] = [itemPolicy(shape), value[placeIn(shape, value, step, indexes)]];
     else return undefined;
   }
   return value;

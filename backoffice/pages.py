@@ -27,6 +27,7 @@ from events import errors
 
 LIMIT: Final = 25
 MAX_LIMIT: Final = 100
+MAX_SEARCH: Final = 200
 COUNT_CAP: Final = 10_000
 ACTIVE_DAYS: Final = 30
 
@@ -314,6 +315,8 @@ def matching(
     for name, value in {**asked.defaults, **(filters or {})}.items():
         rows = rows.filter(_condition(asked, name, value, hidden))
     words = search.strip()
+    if len(words) > MAX_SEARCH:
+        raise InvalidFilter(f"A search has at most {MAX_SEARCH} characters.", "search")
     return rows.filter(_search(asked, words, hidden)) if words else rows
 
 

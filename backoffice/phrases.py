@@ -46,6 +46,7 @@ SENTENCES: Final = frozenset(
         gettext_noop("Use lower-case letters, digits, dots, dashes, underscores."),
         gettext_noop("There is no such conflict."),
         gettext_noop("Write something."),
+        gettext_noop("A reason has at most 200 characters."),
         gettext_noop("This was settled: restore the version you want from the record's history."),
         gettext_noop("Some values cannot be accepted: `fields` has one message per field."),
         gettext_noop("The record's rules do not allow this change."),
@@ -94,6 +95,42 @@ PATTERNS: Final = (
     (
         r"The rebuild of (?P<table>\w+) cannot be stopped just now; try again\.",
         gettext_noop("The rebuild of %(table)s cannot be stopped just now; try again."),
+    ),
+    (
+        r"This has (?P<n>[\d,]+) characters; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("This has %(n)s characters; at most %(most)s are accepted."),
+    ),
+    (
+        r"This is nested (?P<n>[\d,]+) levels deep; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("This is nested %(n)s levels deep; at most %(most)s are accepted."),
+    ),
+    (
+        r"This has a list of (?P<n>[\d,]+) entries; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("This has a list of %(n)s entries; at most %(most)s are accepted."),
+    ),
+    (
+        r"This has a text of (?P<n>[\d,]+) characters; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("This has a text of %(n)s characters; at most %(most)s are accepted."),
+    ),
+    (
+        r"There are (?P<n>[\d,]+) answers; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("There are %(n)s answers; at most %(most)s are accepted."),
+    ),
+    (
+        r"Field (?P<id>.+) has an id or a type that is too long\.",
+        gettext_noop("Field %(id)s has an id or a type that is too long."),
+    ),
+    (
+        r"Field (?P<id>.+) is nested (?P<n>[\d,]+) levels deep; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("Field %(id)s is nested %(n)s levels deep; at most %(most)s are accepted."),
+    ),
+    (
+        r"Field (?P<id>.+) has a list of (?P<n>[\d,]+) entries; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("Field %(id)s has a list of %(n)s entries; at most %(most)s are accepted."),
+    ),
+    (
+        r"Field (?P<id>.+) has a text of (?P<n>[\d,]+) characters; at most (?P<most>[\d,]+) are accepted\.",
+        gettext_noop("Field %(id)s has a text of %(n)s characters; at most %(most)s are accepted."),
     ),
     (r"This record is at version (?P<version>\d+)\.", gettext_noop("This record is at version %(version)s.")),
 )

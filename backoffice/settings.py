@@ -309,6 +309,8 @@ REST_FRAMEWORK = {
 }
 # Calls a minute for each person or key, as many at once; 0 = no limit.
 API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", env.int, 1200)
+# Commands a minute that arrive in batches and queues, where one call carries many; 0 = no limit.
+API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", env.int, 12_000)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",

@@ -21,7 +21,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # memory of the hub, and how far back a client may resume
     ring_events: int = 4096
     ring_bytes: int = 16 * 1024 * 1024
-    catch_up_events: int = 5000
+    catch_up_events: int = 5000  # further behind the head, or more events read: reset
     page: int = 500
     catch_up_readers: int = 4
 
@@ -30,6 +30,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     frames_per_second: float = 20.0
     frames_burst: float = 60.0
     topics: int = 200
+    presence_topics: int = 100  # all tabs of a browser share a connection
 
     # who may connect
     connections: int = 4000

@@ -27,6 +27,10 @@ PATIENCE: Final = 10.0
 # Frames that only answer ours are counted apart: a fast feed is acknowledged often.
 ANSWERS_PER_SECOND: Final = 400.0
 DECIDING: Final = frozenset({b"origin", b"host", b"authorization"})
+PRESENCE_REFUSALS: Final = {
+    "not_subscribed": "presence needs a subscription to its topic",
+    "presence_limit": "this connection is present on as many topics as it may be; leave one first",
+}
 
 
 class Refused(Exception):
@@ -197,8 +201,8 @@ def _handle(hub: hubs.Hub, socket: sockets.Socket, frame: frames.ClientFrame) ->
         case frames.Unsubscribe():
             hub.unsubscribe(socket, frame)
         case frames.SetPresence():
-            if not hub.set_presence(socket, frame):
-                _complain(socket, "not_subscribed", f"presence needs a subscription to {frame.topic}", None)
+            if refusal := hub.set_presence(socket, frame):
+                _complain(socket, refusal, PRESENCE_REFUSALS[refusal], None)
         case frames.Visibility():
             socket.hidden = frame.hidden
             if not frame.hidden:

@@ -27,6 +27,8 @@ FORBIDDEN: Final = 4503
 REVOKED: Final = 4505
 
 RequestId: TypeAlias = str | int
+# Names in one frame; how many a connection may follow is `conf.Limits.topics`.
+MAX_NAMES: Final = 1_000
 TopicName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Position: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 PresenceState: TypeAlias = Literal["viewing", "editing", "idle"]
@@ -50,7 +52,7 @@ class Subscribe(_Frame, frozen=True, tag="subscribe"):
     """Ask for topics, from now or from where the client stands."""
 
     id: RequestId
-    topics: Annotated[list[TopicName], msgspec.Meta(min_length=1)]
+    topics: Annotated[list[TopicName], msgspec.Meta(min_length=1, max_length=MAX_NAMES)]
     since: Since | None = None
 
 
@@ -58,7 +60,7 @@ class Unsubscribe(_Frame, frozen=True, tag="unsubscribe"):
     """Want no more of these topics."""
 
     id: RequestId
-    topics: list[TopicName]
+    topics: Annotated[list[TopicName], msgspec.Meta(max_length=MAX_NAMES)]
 
 
 class Ack(_Frame, frozen=True, tag="ack"):

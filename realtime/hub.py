@@ -271,25 +271,28 @@ class Hub:
         self.board.leave(socket.id, names)
         socket.tell(frames.Unsubscribed(id=unwanted.id, topics=sorted(names)))
 
-    def set_presence(self, socket: sockets.Socket, wanted: frames.SetPresence) -> bool:
-        """Note what a socket is doing on a topic it follows; False when it does not follow it."""
+    def set_presence(self, socket: sockets.Socket, wanted: frames.SetPresence) -> str | None:
+        """Note what a socket is doing on a topic it follows. Returns the code of the refusal, if there is one."""
         if wanted.topic not in socket.grants:
-            return False
-        self.board.enter(socket.id, socket.identity.person, socket.identity.name, wanted)
-        return True
+            return "not_subscribed"
+        if not self.board.enter(socket.id, socket.identity.person, socket.identity.name, wanted):
+            return "presence_limit"
+        return None
 
     def _grants(
         self, socket: sockets.Socket, names: Iterable[str]
     ) -> tuple[dict[str, sockets.Grant], list[frames.Denied]]:
         granted: dict[str, sockets.Grant] = {}
         denied: list[frames.Denied] = []
+        followed = len(socket.grants)
         for name in dict.fromkeys(names):
             grant = _grant(socket.identity, name)
             if isinstance(grant, frames.Denied):
                 denied.append(grant)
-            elif len(socket.grants.keys() | granted.keys() | {name}) > self.limits.topics:
+            elif name not in socket.grants and followed >= self.limits.topics:
                 denied.append(frames.Denied(name, "limit"))
             else:
+                followed += name not in socket.grants
                 granted[name] = grant
         return granted, denied
 
@@ -347,7 +350,8 @@ class Hub:
         """One step of catching up:
 
         1  ahead of this hub (it was fed by a faster one): wait until the hub is there; never drawn: reset
-        2  older than the ring: one page of the store, or reset when that would be too much
+        2  older than the ring: one page of the store; reset where the hub is too far ahead, or where the socket has
+           read too much from the store without reaching the ring: it would trickle for as long as others write
         3  within the ring: to the end of it, and live in the same turn
         """
         if not behind.names:  # unsubscribed, lost or reset meanwhile
@@ -356,7 +360,7 @@ class Hub:
             if not await self.follower.reach(behind.position) and behind in socket.behind:
                 self._give_up(socket, behind, "rewound")
         elif behind.position < self.ring.floor:
-            if self.position - behind.position > 20 * self.limits.catch_up_events:
+            if max(self.position - behind.position, behind.scanned) > self.limits.catch_up_events:
                 self._give_up(socket, behind, "too_old")
             else:
                 await self._advance_in_store(socket, behind)
@@ -377,12 +381,10 @@ class Hub:
         if behind not in socket.behind or epoch != self.epoch or not socket.room:
             return  # what we read is no longer asked for, or not now
         for event in page:
+            behind.scanned += 1  # also where credit ends inside the page and the rest is read again
             if not self._replay(socket, behind, fan.Fan(event)):
                 return
         behind.position = page[-1].position if len(page) == self.limits.page else upto
-        behind.scanned += len(page)
-        if behind.scanned >= self.limits.catch_up_events and behind.position < self.ring.floor:
-            self._give_up(socket, behind, "too_old")
 
     def _advance_in_ring(self, socket: sockets.Socket, behind: sockets.Behind) -> None:
         if behind.names:

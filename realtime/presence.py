@@ -46,6 +46,7 @@ class Board:
         self._process, self._limits = process, limits
         self._send, self._show, self._clock = send, show, clock
         self._own: dict[str, dict[str, publish.Present]] = {}
+        self._topics_of: dict[str, set[str]] = {}
         self._leaving: dict[tuple[str, str], float] = {}
         self._others: dict[str, _Part] = {}
         self._shown: dict[str, People] = {}
@@ -56,11 +57,15 @@ class Board:
 
     # -- our own sockets ---------------------------------------------------------------------------------------------
 
-    def enter(self, connection: str, person: str, name: str, wanted: frames.SetPresence) -> None:
-        """A socket says what it is doing on a topic; `gone` leaves at once."""
+    def enter(self, connection: str, person: str, name: str, wanted: frames.SetPresence) -> bool:
+        """A socket says what it is doing on a topic; `gone` leaves at once. False where it is on too many topics."""
         if wanted.state == "gone":
             self._remove(wanted.topic, connection)
-            return
+            return True
+        on = self._topics_of.setdefault(connection, set())
+        if wanted.topic not in on and len(on) >= self._limits.presence_topics:
+            return False
+        on.add(wanted.topic)
         here = self._own.setdefault(wanted.topic, {})
         since = here[connection].since if connection in here else _now()
         here[connection] = publish.Present(
@@ -68,15 +73,20 @@ class Board:
         )
         self._leaving.pop((wanted.topic, connection), None)
         self._own_changed.add(wanted.topic)
+        return True
 
     def leave(self, connection: str, topics: Iterable[str] | None = None) -> None:
         """A socket closed or dropped topics: it stays shown for a moment, a reload comes right back."""
         until = self._clock() + self._limits.presence_grace
-        for topic in list(self._own) if topics is None else topics:
+        for topic in list(self._topics_of.get(connection, ())) if topics is None else topics:
             if connection in self._own.get(topic, {}):
                 self._leaving[topic, connection] = until
 
     def _remove(self, topic: str, connection: str) -> None:
+        on = self._topics_of.get(connection, set())
+        on.discard(topic)
+        if not on:
+            self._topics_of.pop(connection, None)
         here = self._own.get(topic, {})
         if here.pop(connection, None) is not None:
             self._own_changed.add(topic)

@@ -66,7 +66,8 @@ class Grant(NamedTuple):
 class Behind:
     """Topic names of a socket that are complete up to `position` and still have to catch up.
 
-    `request` and `denied` answer the subscribe frame that asked; names that fell behind have no request.
+    `scanned` counts the events read from the store for them. `request` and `denied` answer the subscribe frame that
+    asked; names that fell behind have no request.
     """
 
     __slots__ = ("denied", "names", "position", "request", "scanned")

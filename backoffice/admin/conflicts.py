@@ -170,7 +170,7 @@ def bulk(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
     done, refused = 0, 0
     for key in inbox.visible(request.user).filter(pk__in=chosen).values_list("pk", flat=True):
         try:
-            inbox.act(key, request.user, data, request.POST.get("reason", "")[:200] or None)
+            inbox.act(key, request.user, data, request.POST.get("reason", "").strip() or None)
             done += 1
         except errors.EventsError:
             refused += 1
@@ -184,7 +184,11 @@ def bulk(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
-    return [uuid.UUID(text) for text in texts if text][:MAX_ROWS]
+    """Raises `ValueError` for an id that is none, and for more than `MAX_ROWS`."""
+    found = [uuid.UUID(text) for text in texts[: MAX_ROWS + 1] if text]
+    if len(found) > MAX_ROWS:
+        raise ValueError(f"at most {MAX_ROWS} ids")
+    return found
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:
@@ -343,19 +347,24 @@ def _places(now: inbox.Situation, answers: Answers, staff: Any, complaints: Mapp
     category = types.category_of(now.filed.stream)
     resource, role = RESOURCES[category], access.role_of(staff)
     between = store.read_stream(now.filed.stream, now.filed.base_version, upto=now.version)
+    latest = {name: event for event in between for name in event.data}  # who changed each field last
     locked = access.read_only_fields(staff, category)
+    labels, names = _labels(now), diffs.question_labels(now.theirs, now.mine)
     found: list[Place] = []
     for place in now.open_places:
         if access.role_sees(role, category, place.path):
             head = values.steps(place.path)[0]
-            author = next((event for event in reversed(between) if head in event.data), None)
-            author = author or (between[-1] if between else None)
-            found.append(_place(now, resource, place, answers, complaints, author, len(found), head in locked))
+            author = latest.get(head) or (between[-1] if between else None)
+            label = (
+                diffs.label_of(resource, values.steps(place.path), names) if place.path != inbox.WHOLE else _whole(now)
+            )
+            found.append(
+                _place(resource, place, answers, complaints, author, len(found), head in locked, label, labels)
+            )
     return found
 
 
 def _place(
-    now: inbox.Situation,
     resource: Resource,
     place: FieldConflict,
     answers: Answers,
@@ -363,18 +372,18 @@ def _place(
     author: types.RecordedEvent | None,
     number: int,
     locked: bool,
+    label: str,
+    labels: Mapping[str, str],
 ) -> Place:
     entry = _entry(resource, place)
-    labels = _labels(now)
     sides = {"base": place.base, "theirs": place.theirs, "mine": place.mine}
     shown = {name: _shown(resource, place, value, labels) for name, value in sides.items()}
     raw = {name: _raw(entry, value) for name, value in sides.items()}
-    name = place.path if place.path != inbox.WHOLE else ""
     lines = [sequences.split_lines(raw[side]) for side in ("base", "theirs", "mine")] if entry == "long" else []
     return Place(
         number=number,
         path=place.path,
-        label=diffs.label_of(resource, values.steps(name), now.mine, now.theirs) if name else _whole(now),
+        label=label,
         note=NOTES.get(place.code or place.kind, NOTES["both_changed"]),
         base=shown["base"],
         theirs=shown["theirs"],
@@ -459,7 +468,7 @@ def preview(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpR
 
 def _answers(request: HttpRequest, now: inbox.Situation) -> Answers:
     """The form, by path: numbers on the page may mean other places by now."""
-    found = Answers(reason=request.POST.get("reason", "").strip()[:200] or None)
+    found = Answers(reason=request.POST.get("reason", "").strip() or None)
     resource = RESOURCES[types.category_of(now.filed.stream)]
     places = {place.path: place for place in now.open_places}
     for name, where in request.POST.items():
@@ -494,9 +503,9 @@ def _preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, An
         found["gone"] = bool(after.get("deleted_at")) and not now.theirs.get("deleted_at")
     except errors.EventsError as error:
         complaints = getattr(error, "fields", {}) or {"": error.message}
-        resource = RESOURCES[category]
+        resource, names = RESOURCES[category], diffs.question_labels(now.theirs, now.mine)
         for where, message in complaints.items():
-            label = diffs.label_of(resource, values.steps(where), now.mine, now.theirs) if where else ""
+            label = diffs.label_of(resource, values.steps(where), names) if where else ""
             found["wrong"].append((label, phrases.said(message)))
     return found
 
@@ -600,7 +609,7 @@ def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
 
 
 def _chosen(resource: Resource, where: str, how: str) -> str:
-    label = "" if where == inbox.WHOLE else diffs.label_of(resource, values.steps(where), {}, {})
+    label = "" if where == inbox.WHOLE else diffs.label_of(resource, values.steps(where), {})
     return f"{label} {CHOICES[how]}".strip()
 
 
@@ -614,14 +623,14 @@ def act(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpRespo
     assignee = sent.get("assignee", "")
     known: dict[str, types.CommandData] = {
         "assign": domain.AssignConflict(assignee=int(assignee) if assignee.isdecimal() else None),
-        "comment": domain.CommentConflict(text=sent.get("text", "")[: domain.MAX_COMMENT]),
+        "comment": domain.CommentConflict(text=sent.get("text", "")),
         "dismiss": domain.DismissConflict(),
         "reopen": domain.ReopenConflict(),
     }
     if sent.get("do") not in known:
         return HttpResponseBadRequest()
     try:
-        inbox.act(row.pk, request.user, known[sent["do"]], sent.get("reason", "").strip()[:200] or None)
+        inbox.act(row.pk, request.user, known[sent["do"]], sent.get("reason", "").strip() or None)
     except inbox.Forbidden as error:
         raise PermissionDenied from error
     except errors.EventsError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from backoffice import access
+from backoffice.admin import textdiff
 from backoffice.admin.resources import RESOURCES, Resource
 from backoffice.domain import submissions
 from events import aggregate, conflicts
@@ -46,7 +46,8 @@ def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], st
     old, new = (access.redact(staff, category, _unset(side)) for side in (before, after))
     table = {"fields": conflicts.JSON, "answers": conflicts.JSON, **aggregate.of_category(category).policies}
     found = conflicts.diff(old, new, table)
-    return [line for change in found if (line := _line(resource, change, old, new))]
+    labels, budget = question_labels(new, old), textdiff.Budget()
+    return [_line(resource, change, labels, budget) for change in found]
 
 
 def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]:
@@ -66,9 +67,9 @@ def _unset(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not conflicts.UNSET}
 
 
-def _line(resource: Resource, change: conflicts.Change, old: Mapping[str, Any], new: Mapping[str, Any]) -> Line | None:
+def _line(resource: Resource, change: conflicts.Change, labels: Mapping[str, str], budget: textdiff.Budget) -> Line:
     path = values.steps(change.path)
-    label = label_of(resource, path, old, new)
+    label = label_of(resource, path, labels)
     if change.kind == "moved":
         return Line(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
     before = None if change.before is conflicts.UNSET else shown(resource, path[-1], change.before, whole=True)
@@ -79,18 +80,26 @@ def _line(resource: Resource, change: conflicts.Change, old: Mapping[str, Any], 
         kind=change.kind,
         before=before,
         after=after,
-        words=tuple(_words(before or "", after or "")) if long else (),
+        words=tuple(textdiff.compare(before or "", after or "", budget)) if long else (),
         block="\n" in f"{before}{after}",
     )
 
 
-def label_of(resource: Resource, path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """``fields[q3].label`` as “Question “How old are you?” › label”."""
+def question_labels(*states: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of questions by id, as the first of these states has them."""
+    found: dict[str, str] = {}
+    for state in states:
+        for item in state.get("fields") or ():
+            if isinstance(item, dict) and isinstance(item.get("id"), str):
+                found.setdefault(item["id"], str(item.get("label") or item["id"]))
+    return found
+
+
+def label_of(resource: Resource, path: tuple[str, ...], labels: Mapping[str, str]) -> str:
+    """``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `question_labels`."""
     if path[0] != "fields" or len(path) == 1:
         return " › ".join([resource.label(path[0]), *path[1:]])
-    items = [*new.get("fields", ()), *old.get("fields", ())]
-    found = next((item for item in items if isinstance(item, dict) and item.get("id") == path[1]), {})
-    question = _("Question “%(label)s”") % {"label": found.get("label") or path[1]}
+    question = _("Question “%(label)s”") % {"label": labels.get(path[1], path[1])}
     return " › ".join([question, *(step.replace("_", " ") for step in path[2:])])
 
 
@@ -117,18 +126,3 @@ def _structure(name: str, value: Any, *, whole: bool) -> str:
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(map(str, value)) or _("empty")
     return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def _words(before: str, after: str) -> list[tuple[str, str]]:
-    """A text as runs of words that stayed, went and came."""
-    old, new = re.findall(r"\s+|\w+|[^\w\s]", before), re.findall(r"\s+|\w+|[^\w\s]", after)
-    found: list[tuple[str, str]] = []
-    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            found.append(("same", "".join(old[a:b])))
-            continue
-        if a != b:
-            found.append(("gone", "".join(old[a:b])))
-        if c != d:
-            found.append(("came", "".join(new[c:d])))
-    return found

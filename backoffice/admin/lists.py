@@ -122,7 +122,10 @@ def _asked(request: HttpRequest) -> dict[str, Any]:
 
 
 def _keys(resource: Resource, text: str) -> list[Any]:
-    keys = [key for key in text.split(",") if key][:MAX_ROWS]
+    """The ids in a parameter. Raises `ValueError` for one that is none, and for more than `MAX_ROWS`."""
+    keys = [key for key in text.split(",", MAX_ROWS + 1) if key]
+    if len(keys) > MAX_ROWS:
+        raise ValueError(f"at most {MAX_ROWS} ids")
     is_uuid = resource.model._meta.pk.get_internal_type() == "UUIDField"
     return [uuid.UUID(key) for key in keys] if is_uuid else list(keys)
 
@@ -132,7 +135,7 @@ def _matching_new(resource: Resource, request: HttpRequest, keys: Sequence[Any])
     found = pages.matching(
         resource.name,
         filters=asked,
-        search=request.GET.get("q", ""),
+        search=_asked(request)["search"],
         hidden=access.hidden_fields(request.user, resource.category),
     )
     return [str(key) for key in found.filter(pk__in=keys).values_list("pk", flat=True)]

@@ -23,7 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, parsers, permissions, problems, shapes, views
+from backoffice.api import openapi, parsers, permissions, problems, shapes, throttles, views
 from events import commands, errors, types
 from events.types import Command
 
@@ -240,6 +240,7 @@ def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
         raise problems.malformed("A batch is a JSON array of events.")
     if len(items) > MAX_BATCH:
         raise problems.Problem(413, "too_large", f"A batch holds at most {MAX_BATCH} events.")
+    throttles.demand_commands(request, len(items))
     read_in = [_attempt(partial(_understood, request, item)) for item in items]
     understood = [found for found in read_in if isinstance(found, Command)]
     results = _as_a_set(understood)

@@ -21,7 +21,7 @@ from rest_framework.response import Response
 
 from backoffice import inbox
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, problems, shapes, views
+from backoffice.api import openapi, problems, shapes, throttles, views
 from backoffice.domain import conflicts as conflict_domain
 from events import aggregate, commands, conflicts, errors, reconcile, snapshots, types
 from events.types import Command
@@ -59,6 +59,7 @@ class Sync(views.View):
             raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
         if len(queue.mutations) > MAX_MUTATIONS:
             raise problems.Problem(413, "too_large", f"A queue is sent in pieces of at most {MAX_MUTATIONS} commands.")
+        throttles.demand_commands(request, len(queue.mutations))
         flush = Flush(request, queue.client_id, queue.sent_at)
         return Response({"results": flush.run(in_order(queue.mutations))})
 

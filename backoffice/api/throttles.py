@@ -1,4 +1,7 @@
-"""How often one caller may ask. Counted in Valkey for all processes together; without Valkey everybody may."""
+"""How often one caller may ask, and how many commands they may send.
+
+Counted in Valkey for all processes together; without Valkey nobody is limited.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,24 @@ from typing import Any, Final
 
 import redis
 from django.conf import settings
+from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from backoffice import models
+from backoffice.api import problems
 
 log = logging.getLogger(__name__)
 
 PAUSE_AFTER_FAILURE: Final = 1.0
 
 # Generic cell rate algorithm: one number per caller, the time at which the bucket would be empty again.
-# Returns the milliseconds to wait, 0 when the call may pass. Valkey's own clock decides.
+# Takes all or nothing. Returns the milliseconds to wait, 0 when the call may pass. Valkey's own clock decides.
 TAKE: Final = """
 local clock = redis.call('time')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local full = math.max(tonumber(redis.call('get', KEYS[1]) or 0), now) + interval
+local interval, burst, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local full = math.max(tonumber(redis.call('get', KEYS[1]) or 0), now) + count * interval
 local wait = full - burst * interval - now
 if wait > 0 then return math.ceil(wait) end
 redis.call('set', KEYS[1], full, 'px', math.ceil(full - now) + 1000)
@@ -55,13 +60,30 @@ def principal(request: Request) -> str:
     return f"key:{key.prefix}" if isinstance(key, models.ApiKey) else f"staff:{request.user.pk}"
 
 
-def take(caller: str, per_minute: int) -> int:
-    """Count one call; returns the milliseconds this caller has to wait, 0 to go ahead. Never raises."""
+def demand_commands(request: Request, count: int) -> None:
+    """Count the commands of a batch or queue against `API_COMMANDS_PER_MINUTE`, before the first is carried out.
+
+    Raises 413 for more than a whole minute's worth, which would never pass, and 429 with `Retry-After`.
+    """
+    per_minute = settings.API_COMMANDS_PER_MINUTE
+    if count <= 0 or per_minute <= 0:
+        return
+    if count > per_minute:
+        raise problems.Problem(413, "too_large", f"Send at most {per_minute:,} commands at once.")
+    waiting = take(f"{principal(request)}:commands", per_minute, count)
+    if waiting:
+        raise exceptions.Throttled(math.ceil(waiting / 1000))
+
+
+def take(caller: str, per_minute: int, count: int = 1) -> int:
+    """Count calls or commands; returns the milliseconds this caller has to wait, 0 to go ahead. Never raises."""
     global _silent_until  # noqa: PLW0603 - one pause for the whole process
     if per_minute <= 0 or time.monotonic() < _silent_until:
         return 0
     try:
-        return int(_script()(keys=[f"{settings.REDIS_PREFIX}:rate:{caller}"], args=[60_000 / per_minute, per_minute]))
+        return int(
+            _script()(keys=[f"{settings.REDIS_PREFIX}:rate:{caller}"], args=[60_000 / per_minute, per_minute, count])
+        )
     except redis.RedisError as error:
         _silent_until = time.monotonic() + PAUSE_AFTER_FAILURE
         log.warning("rate limit: Valkey does not answer (%s); nobody is limited meanwhile", error)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from backoffice.domain import bounds
 from events import errors
 from events.aggregate import Aggregate, Decision
 from events.types import ERASED, CommandData, Event, JsonDict, command_type, event_type
@@ -221,6 +222,7 @@ def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Even
             text = command.text.strip()
             if not text:
                 raise errors.InvalidCommand(fields={"text": "Write something."})
+            bounds.check(command, {"text": text}, {"text": bounds.text(MAX_COMMENT)})
             return [ConflictCommented(stream=stream, text=text)]
         case ResolveConflict():
             _open(state)

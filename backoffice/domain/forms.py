@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backoffice.domain import values
+from backoffice.domain import bounds, values
 from events import errors
 from events.aggregate import Aggregate, Decision
 from events.conflicts import OPTIONS, TEXT, KeyedList, References
@@ -167,6 +167,11 @@ def _check_field(number: int, field: Any, seen: set[str]) -> None:
     seen.add(identity)
 
 
+_LIMITS: dict[str, bounds.Limit] = {
+    "title": bounds.text(bounds.TITLE),
+    "description": bounds.text(bounds.DESCRIPTION),
+    "fields": bounds.questions,
+}
 _RULES: values.Rules = {"title": _title, "fields": checked_fields, "created_at": values.utc_or_none}
 
 
@@ -177,6 +182,7 @@ def decide(command: CommandData, state: Form, at: Decision) -> Sequence[Event]:
         case UpdateForm():
             wanted = values.checked(values.given(command), _RULES)
             changed = values.changes(_living(state), wanted)
+            bounds.check(state, changed, _LIMITS)
             return [FormUpdated(**changed)] if changed else []
         case DeleteForm():
             return [FormDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
@@ -193,6 +199,7 @@ def _create(command: CreateForm, state: Form, at: Decision) -> Sequence[Event]:
     if state.exists:
         raise errors.Rejected("A form with this id already exists.", {"key": "already exists"})
     wanted = values.checked(values.given(command), _RULES)
+    bounds.check(state, wanted, _LIMITS)
     return [FormCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from backoffice.domain import bounds
 from events import errors
 from events.aggregate import Aggregate, Decision, Reasons
 from events.types import CommandData, Event, command_type, event_type
@@ -81,7 +82,10 @@ def decide(command: CommandData, state: Setting, at: Decision) -> Sequence[Event
                     fields={"key": "Use lower-case letters, digits, dots, dashes, underscores."}
                 )
             same = state.exists and type(state.value) is type(command.value) and state.value == command.value
-            return [] if same else [SettingChanged(value=command.value)]
+            if same:
+                return []
+            bounds.check(state, {"value": command.value}, {"value": bounds.any_json})
+            return [SettingChanged(value=command.value)]
         case RemoveSetting():
             if not state.exists:
                 raise errors.StreamNotFound("There is no such setting.")

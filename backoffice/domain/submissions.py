@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backoffice.domain import values
+from backoffice.domain import bounds, values
 from events import errors
 from events.aggregate import Aggregate, Decision
 from events.types import ERASED, CommandData, Event, JsonDict, command_type, event_type
@@ -160,6 +160,7 @@ def _receive(command: ReceiveSubmission, state: Submission, at: Decision) -> Seq
     if state.exists:
         raise errors.Rejected("A submission with this id already exists.", {"key": "already exists"})
     wanted = values.checked(values.given(command), _RULES)
+    bounds.check(state, wanted, {"answers": bounds.answers})
     return [SubmissionReceived(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 

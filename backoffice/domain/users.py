@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backoffice.domain import values
+from backoffice.domain import bounds, values
 from events import errors
 from events.aggregate import Aggregate, Decision, Reasons
 from events.types import ERASED, CommandData, Event, command_type, event_type
@@ -139,6 +139,7 @@ def evolve(state: User, event: Event) -> User:
 
 # -- decide ---------------------------------------------------------------------------------------------------------
 
+_LIMITS: dict[str, bounds.Limit] = dict.fromkeys(("first_name", "last_name"), bounds.text(bounds.NAME))
 _RULES: values.Rules = {
     "email": values.normal_email,
     "first_name": values.normal_name,
@@ -155,6 +156,7 @@ def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
         case UpdateUser():
             wanted = values.checked(values.given(command), _RULES)
             changed = values.changes(_living(state), wanted)
+            bounds.check(state, changed, _LIMITS)
             return [UserUpdated(**changed)] if changed else []
         case DeleteUser():
             return [UserDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
@@ -171,6 +173,7 @@ def _create(command: CreateUser, state: User, at: Decision) -> Sequence[Event]:
     if state.exists:
         raise errors.Rejected("A user with this id already exists.", {"key": "already exists"})
     wanted = values.checked(values.given(command), _RULES)
+    bounds.check(state, wanted, _LIMITS)
     return [UserCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from backoffice.domain import bounds
 from events import errors
 
 Plan = Literal["free", "premium", "enterprise"]
@@ -18,8 +19,8 @@ Role = Literal["member", "owner", "partner"]
 PLANS: tuple[Plan, ...] = ("free", "premium", "enterprise")
 ROLES: tuple[Role, ...] = ("member", "owner", "partner")
 
-Name = Annotated[str, msgspec.Meta(max_length=150)]
-Title = Annotated[str, msgspec.Meta(max_length=300)]
+Name = Annotated[str, msgspec.Meta(max_length=bounds.NAME)]
+Title = Annotated[str, msgspec.Meta(max_length=bounds.TITLE)]
 
 # -- text -----------------------------------------------------------------------------------------------------------
 

@@ -109,14 +109,16 @@ def failed(inputs: Inputs, merged: Mapping[str, Any]) -> list[FieldConflict]:
     if not found:
         return []
     accepted = {(problem.path, problem.code) for check in inputs.checks for problem in check(inputs.theirs)}
-    return [_with_sides(inputs, problem) for place, problem in found.items() if place not in accepted]
+    indexes: places.Indexes = {}
+    return [_with_sides(inputs, problem, indexes) for place, problem in found.items() if place not in accepted]
 
 
-def _with_sides(inputs: Inputs, problem: FieldConflict) -> FieldConflict:
+def _with_sides(inputs: Inputs, problem: FieldConflict, indexes: places.Indexes) -> FieldConflict:
     if not (problem.base is UNSET and problem.theirs is UNSET and problem.mine is UNSET):
         return problem
     base, theirs, mine = (
-        places.lookup(inputs.record, version, problem.steps) for version in (inputs.base, inputs.theirs, inputs.mine)
+        places.lookup(inputs.record, version, problem.steps, indexes)
+        for version in (inputs.base, inputs.theirs, inputs.mine)
     )
     return msgspec.structs.replace(problem, base=base, theirs=theirs, mine=mine)
 
@@ -274,11 +276,12 @@ class Walk:
         order, contested = sequences.merge_order(b, t, m, kept)
         if contested:
             chosen = self.decide(path, "order", b, t, m, tuple(contested))
-            if not isinstance(chosen, Sequence) or not set(contested) <= set(chosen):
+            wanted = [key for key in chosen if isinstance(key, str)] if isinstance(chosen, list | tuple) else []
+            if not set(wanted).issuperset(contested):
                 raise errors.InvalidCommand(fields={path: f"Choose an order of {', '.join(contested)}."})
             if chosen is not t:
-                order, _ = sequences.merge_order(b, t, m, kept, preferred=chosen)
-        theirs, mine = sequences.moved(b, t), sequences.moved(b, m)
+                order, _ = sequences.merge_order(b, t, m, kept, preferred=wanted)
+        theirs, mine = (dict.fromkeys(sequences.moved(b, side)) for side in (t, m))
         for key in changes.names(theirs, mine):
             if key in kept:
                 origin = "both" if key in theirs and key in mine else "theirs" if key in theirs else "mine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from events import errors
 from events.conflicts import changes, policies, values
@@ -18,15 +18,22 @@ def chosen(choice: Mapping[str, Any], theirs: Any, mine: Any) -> Any:
     return theirs if choice["take"] == "theirs" else mine
 
 
-def lookup(policy: Policy, record: Any, path: Sequence[str]) -> Any:
-    """The value at a place, or `UNSET` where the record has no such place."""
+Indexes: TypeAlias = dict[tuple[int, str], dict[str, int]]
+"""Of lists that were searched: (identity of the list, property) -> id of an item -> its place."""
+
+
+def lookup(policy: Policy, record: Any, path: Sequence[str], indexes: Indexes | None = None) -> Any:
+    """The value at a place, or `UNSET` where the record has no such place.
+
+    With `indexes`, which the caller keeps for as long as the record, many lookups in one list cost one pass over it.
+    """
     value = record
     for step in path:
         shape = _shape(policy, value)
         if isinstance(value, dict):
             policy, value = shape.of(step), value.get(step, UNSET)
         elif isinstance(value, list | tuple):
-            place = _place(shape, value, step)
+            place = _place(shape, value, step) if indexes is None else _indexed(shape, value, indexes).get(step, -1)
             policy = changes.item_policy(shape)
             value = value[place] if place >= 0 else UNSET
         else:
@@ -78,6 +85,17 @@ def _shape(policy: Policy, value: Any) -> Policy:
 
 def _place(shape: Policy, items: Sequence[Any], step: str) -> int:
     return next((i for i, item in enumerate(items) if values.key(_identity(shape, item)) == step), -1)
+
+
+def _indexed(shape: Policy, items: Sequence[Any], indexes: Indexes) -> dict[str, int]:
+    mark = (id(items), shape.id)
+    if mark not in indexes:
+        places = ((values.key(_identity(shape, item)), place) for place, item in enumerate(items))
+        found: dict[str, int] = {}
+        indexes[mark] = found
+        for key, place in places:
+            found.setdefault(key, place)
+    return indexes[mark]
 
 
 def _identity(shape: Policy, item: Any) -> Any:

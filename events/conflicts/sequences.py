@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import Final
+
+# How often the regions between matching lines are divided again. Each round costs one pass over the text; three or four
+# suffice for texts that people write. Without a limit, texts made for it would need a pass for every line.
+MAX_ROUNDS: Final = 32
 
 # -- increasing subsequences ------------------------------------------------------------------------------------------
 
@@ -87,46 +92,92 @@ def merge_order(
         _anchors(theirs, kept, shared, i_moved),
         _anchors(mine, set(kept) - in_theirs, shared, they_moved),
     )
-    return order, [item for item in contested if item in they_moved & i_moved] or contested
+    both_moved = they_moved & i_moved
+    return order, [item for item in contested if item in both_moved] or contested
 
 
 def _merge_pairs(
     base: Sequence[str], theirs: Sequence[str], mine: Sequence[str], preferred: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """Merge the orders of the same items pair by pair, as sets of predecessors in the bits of a number.
+    """Merge the orders of the same items pair by pair, in O(n log n).
 
-    Pairs decided one by one form a tournament. It is an order when every item has another number of predecessors;
-    where the k items with the fewest have more than k(k-1)/2 among them, they and later ones run in a circle.
+    A pair stands as both sides have it, else as the side that reordered it: the majority of theirs, mine and the
+    reverse of the base. Such decisions form a tournament. Its strongly connected components (the circles) follow from
+
+    1  a path through all items in which each precedes the next: every circle is a stretch of it
+    2  for each item the first place on the path that it precedes as well: where that is an earlier one, a circle
+       reaches back to there
+
+    Items of a circle stand as in `preferred`; those it does not name follow, in the order of theirs.
     """
-    bit = {item: 1 << index for index, item in enumerate(theirs)}
-    in_theirs, in_mine, in_base = (_predecessors(order, bit) for order in (theirs, mine, base))
-    score: dict[str, int] = {}
-    for item in theirs:
-        t, m = in_theirs[item], in_mine[item]
-        score[item] = (t & m | (t ^ m) & ~in_base[item]).bit_count()
-    wish = {item: index for index, item in enumerate(preferred)}
+    ranks = [{item: place for place, item in enumerate(order)} for order in (theirs, mine, base[::-1])]
+    path = _sorted_by_pairs(theirs, *ranks)
+    reaches = _reaches(path, *ranks)
+    wish = {item: place for place, item in enumerate(preferred)}
+    their_place = ranks[0]
     order: list[str] = []
     contested: list[str] = []
-    circle: list[str] = []
-    total = 0
-    for count, item in enumerate(sorted(theirs, key=lambda item: score[item]), start=1):
-        circle.append(item)
-        total += score[item]
-        if total == count * (count - 1) // 2:
-            circle.sort(key=lambda item: wish.get(item, len(wish)))
-            order += circle
-            contested += circle if len(circle) > 1 else []
-            circle = []
+    circles: list[list[str]] = []
+    end = len(path)
+    first = end  # the first place that anything behind here precedes
+    for place in range(len(path) - 1, -1, -1):
+        first = min(first, reaches[path[place]])
+        if first >= place:
+            circles.append(list(path[place:end]))
+            end = first = place
+    for circle in reversed(circles):
+        circle.sort(key=lambda item: (wish.get(item, len(wish)), their_place[item]))
+        order += circle
+        contested += circle if len(circle) > 1 else []
     return order, contested
 
 
-def _predecessors(order: Sequence[str], bit: dict[str, int]) -> dict[str, int]:
-    before = 0
-    found: dict[str, int] = {}
-    for item in order:
-        found[item] = before
-        before |= bit[item]
-    return found
+Ranks = Mapping[str, int]
+
+
+def _sorted_by_pairs(items: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> list[str]:
+    """Merge sort where x precedes y when it does in two of three orders. That is not transitive, so `sorted` would not
+    do: here any two neighbours in the result were compared, or were neighbours before.
+    """
+    runs = [[item] for item in items]
+    while len(runs) > 1:
+        pairs = [(runs[i], runs[i + 1] if i + 1 < len(runs) else []) for i in range(0, len(runs), 2)]
+        runs = [_merged_runs(left, right, a, b, c) for left, right in pairs]
+    return runs[0] if runs else []
+
+
+def _merged_runs(left: Sequence[str], right: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> list[str]:
+    merged: list[str] = []
+    i = j = 0
+    while i < len(left) and j < len(right):
+        x, y = left[i], right[j]
+        if (a[x] < a[y]) + (b[x] < b[y]) + (c[x] < c[y]) >= 2:
+            merged.append(x)
+            i += 1
+        else:
+            merged.append(y)
+            j += 1
+    return [*merged, *left[i:], *right[j:]]
+
+
+def _reaches(path: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> dict[str, int]:
+    """For each item the first place on the path of an item that it precedes in two of three orders."""
+    first = dict.fromkeys(path, len(path))
+    place = {item: index for index, item in enumerate(path)}
+    for one, other in ((a, b), (a, c), (b, c)):
+        # From the last of one order to its first; the tree knows the least place behind each place of the other order.
+        tree = [len(path)] * (len(path) + 1)
+        for item in sorted(path, key=one.__getitem__, reverse=True):
+            index = len(path) - other[item]
+            at, least = index - 1, first[item]
+            while at > 0:
+                least = min(least, tree[at])
+                at -= at & -at
+            first[item] = least
+            while index <= len(path):
+                tree[index] = min(tree[index], place[item])
+                index += index & -index
+    return first
 
 
 Anchor = tuple[str | None, bool]
@@ -173,26 +224,26 @@ def split_lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").split("\n")
 
 
-def _matches(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
+def matches(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of lines that stayed (patience diff): common ends, then lines that occur once on both sides, in order.
 
     Lines that repeat, such as a closing tag, never anchor a match by themselves: that makes regions larger, so it
-    asks a person rather than merging what only looks alike.
+    asks a person rather than merging what only looks alike. The same holds for what `MAX_ROUNDS` leaves undivided.
     """
     found: list[tuple[int, int]] = []
-    todo = [(0, len(a), 0, len(b))]
+    todo = [(0, len(a), 0, len(b), MAX_ROUNDS)]
     while todo:
-        a_from, a_to, b_from, b_to = todo.pop()
+        a_from, a_to, b_from, b_to, rounds = todo.pop()
         while a_from < a_to and b_from < b_to and a[a_from] == b[b_from]:
             found.append((a_from, b_from))
             a_from, b_from = a_from + 1, b_from + 1
         while a_from < a_to and b_from < b_to and a[a_to - 1] == b[b_to - 1]:
             a_to, b_to = a_to - 1, b_to - 1
             found.append((a_to, b_to))
-        anchors = _anchor_lines(a, a_from, a_to, b, b_from, b_to)
+        anchors = _anchor_lines(a, a_from, a_to, b, b_from, b_to) if rounds else ()
         if anchors:
             corners = [(a_from, b_from), *anchors, (a_to, b_to)]
-            todo += [(i, k, j, n) for (i, j), (k, n) in pairwise(corners)]
+            todo += [(i, k, j, n, rounds - 1) for (i, j), (k, n) in pairwise(corners)]
     return sorted(found)
 
 
@@ -211,7 +262,7 @@ Region = tuple[str, list[str], list[str], list[str]]
 
 def regions(base: Sequence[str], theirs: Sequence[str], mine: Sequence[str]) -> list[Region]:
     """diff3: the three texts cut into regions that nobody, one side, both alike, or both differently changed."""
-    to_theirs, to_mine = dict(_matches(base, theirs)), dict(_matches(base, mine))
+    to_theirs, to_mine = dict(matches(base, theirs)), dict(matches(base, mine))
     found: list[Region] = []
     b = t = m = 0
     stable = [i for i in range(len(base)) if i in to_theirs and i in to_mine]

@@ -370,6 +370,36 @@ def test_who_asks_too_often_is_told_when_to_come_back(settings: Any) -> None:
     assert other.get("users/").status_code == 200
 
 
+def test_the_commands_of_a_queue_are_counted_not_the_request(settings: Any) -> None:
+    settings.API_COMMANDS_PER_MINUTE = 5
+    key = make.user()
+
+    def queue(*numbers: int) -> dict[str, Any]:
+        each = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
+        return {"client_id": "x", "mutations": [{"seq": n, "id": str(uuid.uuid4()), **each} for n in numbers]}
+
+    often, other = callers.program("users:write"), callers.program("users:write")
+    problem(often.post("sync/", queue(*range(6))), 413, "too_large")
+    assert often.post("sync/", queue(1, 2, 3)).status_code == 200
+    refused = often.post("sync/", queue(1, 2, 3))
+    problem(refused, 429, "rate_limited")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 12
+    assert often.post("sync/", queue(1, 2)).status_code == 200, "a refused queue takes nothing"
+    assert other.post("sync/", queue(1, 2, 3)).status_code == 200
+
+
+def test_the_events_of_a_batch_are_counted_not_the_request(settings: Any) -> None:
+    settings.API_COMMANDS_PER_MINUTE = 5
+    often = callers.program("ingest:write")
+    batch = [{"specversion": "1.0", "id": str(n), "source": "test"} for n in range(4)]
+    kind = "application/cloudevents-batch+json"
+    problem(often.post("ingest/", batch * 2, content_type=kind), 413, "too_large")
+    assert often.post("ingest/", batch, content_type=kind).status_code == 200
+    refused = often.post("ingest/", batch, content_type=kind)
+    problem(refused, 429, "rate_limited")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 36
+
+
 def test_a_limit_of_zero_is_none(settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 0
     caller = callers.signed_in("viewer")

@@ -15,6 +15,7 @@ import pytest
 from events import conflicts
 from events.conflicts import rules
 from tests.events import test_conflicts as merging
+from tests.events.test_merge_cost import a_text_that_divides_line_by_line
 
 HERE = Path(__file__).parent
 MERGE = HERE.parents[1] / "backoffice" / "static" / "backoffice" / "merge.js"
@@ -60,6 +61,28 @@ def test_the_browser_merges_random_edits_as_the_server_does(node: str) -> None:
             assert answer[part] == expected[part], sides
         conflicting += not merge.ok
     assert 100 < conflicting < 400, "edits that meet and edits that do not"
+
+
+def test_the_browser_merges_orders_and_texts_as_the_server_does(node: str) -> None:
+    rng = random.Random(6)
+    table = {"options": conflicts.OPTIONS, "text": conflicts.TEXT}
+    cases = [_reordered(rng, size) for size in (3, 5, 8, 13, 40) for _ in range(20)]
+    base, other = a_text_that_divides_line_by_line(100)
+    cases.append(({"text": base}, {"text": other}, {"text": f"{base}\nx"}))
+    sent = {"policies": conflicts.policies_to_json(table), "options": {}, "cases": cases}
+    done = subprocess.run(
+        [node, "--input-type=module", "--eval", TWIN],
+        input=json.dumps(sent), capture_output=True, text=True, timeout=100, check=True,
+    )  # fmt: skip
+    for sides, answer in zip(cases, json.loads(done.stdout), strict=True):
+        expected = json.loads(json.dumps(conflicts.merge(*sides, table).to_dict()))
+        for part in ("conflicts", "values", "changed", "notes"):
+            assert answer[part] == expected[part], sides
+
+
+def _reordered(rng: random.Random, size: int) -> tuple[dict[str, Any], ...]:
+    options = [f"option {number}" for number in range(size)]
+    return tuple({"options": rng.sample(options, rng.randint(size - 2, size))} for _ in ("base", "theirs", "mine"))
 
 
 def _edits(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -109,3 +109,110 @@ def test_control_frames_a_client_never_reads_are_bounded(server: Server, session
             assert closed.value.rcvd.code == frames.TOO_MANY
 
     play(scene())
+
+
+# -- falling too far behind ----------------------------------------------------------------------------------------
+
+
+async def _next_frame(connection: harness.ws.ClientConnection) -> frames.EventFrame | frames.Reset:
+    while True:
+        frame = frames.decode_server(await connection.recv())
+        if isinstance(frame, frames.EventFrame | frames.Reset):
+            return frame
+
+
+def test_a_socket_too_far_behind_the_head_is_reset_as_soon_as_it_has_credit(writer: Writer, session: str) -> None:
+    """Its credit ends inside a page of the store each time: it must not trickle."""
+
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as slow:
+            await harness.receive(slow, frames.Welcome)
+            await slow.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
+            await harness.receive(slow, frames.Subscribed)
+            positions = [await writer.rename(harness.new_user()) for _ in range(40)]
+            await server.until(lambda: server.hub.position >= positions[-1])
+            seen = [(await harness.receive(slow, frames.EventFrame)).position for _ in range(8)]
+            assert seen == positions[:8]
+            await slow.send(frames.encode(frames.Ack(position=seen[-1])))
+            reset = await _next_frame(slow)
+            assert isinstance(reset, frames.Reset)
+            assert (reset.topics, reset.reason) == (["users"], "too_old")
+            assert reset.position >= positions[-1]
+            since = frames.Since(reset.epoch, reset.position)
+            await slow.send(frames.encode(frames.Subscribe(id=2, topics=["users"], since=since)))
+            await harness.receive(slow, frames.Subscribed)
+            later = await writer.rename(harness.new_user())
+            event = await _next_frame(slow)
+            assert isinstance(event, frames.EventFrame)
+            assert (event.position, event.previous) == (later, seen[-1])
+
+    with Server(**WINDOW, ring_events=4, catch_up_events=20) as server:
+        play(scene(server))
+
+
+def test_a_socket_that_keeps_its_distance_but_never_reaches_the_ring_is_reset(writer: Writer, session: str) -> None:
+    """Others write as fast as it reads: near the head, but from the store for ever."""
+
+    async def scene(server: Server) -> None:
+        async with server.raw(session) as slow:
+            await harness.receive(slow, frames.Welcome)
+            await slow.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
+            await harness.receive(slow, frames.Subscribed)
+            positions = [await writer.rename(harness.new_user()) for _ in range(16)]
+            seen: list[int] = []
+
+            async def reached() -> None:
+                await server.until(lambda: server.hub.position >= positions[-1])
+
+            await reached()
+            for _ in range(20):
+                frame = await _next_frame(slow)
+                if isinstance(frame, frames.Reset):
+                    break
+                seen.append(frame.position)
+                if len(seen) % 4 == 0:
+                    positions.extend([await writer.rename(harness.new_user()) for _ in range(4)])
+                    await reached()
+                    await slow.send(frames.encode(frames.Ack(position=seen[-1])))
+            assert isinstance(frame, frames.Reset)
+            assert frame.reason == "too_old"
+            assert seen == positions[: len(seen)]
+
+    with Server(**(WINDOW | {"window_frames": 4}), ring_events=2, catch_up_events=14) as server:
+        play(scene(server))
+
+
+def test_slow_readers_of_a_burst_see_each_event_once_in_order_or_a_reset(writer: Writer, session: str) -> None:
+    async def scene(server: Server) -> None:
+        stamp = await writer.head()
+        last: list[int] = []
+
+        async def watch(pause: int) -> None:
+            seen: list[int] = []
+            after = stamp.position
+            async with server.client(session) as live:
+                await live.follow("users", since=stamp)
+                async for item in live:
+                    if isinstance(item, frames.Reset):
+                        assert item.reason == "too_old"
+                        after, seen = item.position, []
+                        await live.follow("users", since=frames.Since(item.epoch, item.position))
+                    elif isinstance(item, frames.EventFrame):
+                        seen.append(item.position)
+                        assert seen == [position for position in await writer.log(after) if position <= item.position]
+                        for _ in range(pause):
+                            await asyncio.sleep(0)
+                    if last and (seen[-1] if seen else after) >= last[0]:
+                        return
+            raise AssertionError("unreachable")
+
+        async with asyncio.TaskGroup() as watchers:
+            for pause in (0, 20, 200):
+                watchers.create_task(watch(pause))
+            for _ in range(60):
+                position = await writer.rename(harness.new_user())
+            last.append(position)
+            await writer.rename(harness.new_user())  # for those that had the last one before they knew
+
+    with Server(**WINDOW, ring_events=4, page=6, catch_up_events=12) as server:
+        play(scene(server))

@@ -176,3 +176,25 @@ def test_presence_is_told_between_processes(transactional_db: None) -> None:
 
     with Server(**FAST) as server, Server(**FAST) as other:
         play(scene(server, other))
+
+
+def test_a_connection_is_present_on_a_limited_number_of_topics() -> None:
+    world = World(1)
+    board, most = world.boards[0], world.limits.presence_topics
+    assert all(board.enter("c1", "7", "Ada", state("viewing", topic=f"user:{number}")) for number in range(most))
+    assert not board.enter("c1", "7", "Ada", state("viewing", topic="user:more"))
+    assert board.enter("c1", "7", "Ada", state("editing", topic="user:0")), "a topic it is on already"
+    assert board.enter("c2", "8", "Bob", state("viewing", topic="user:more")), "others are not concerned"
+    board.enter("c1", "7", "Ada", state("gone", topic="user:0"))
+    assert board.enter("c1", "7", "Ada", state("viewing", topic="user:more"))
+
+
+def test_what_a_connection_left_makes_room_once_the_grace_is_over() -> None:
+    world = World(1)
+    board = world.boards[0]
+    for number in range(world.limits.presence_topics):
+        board.enter("c1", "7", "Ada", state("viewing", topic=f"user:{number}"))
+    board.leave("c1")
+    world.turn(world.limits.presence_grace)
+    assert board.enter("c1", "7", "Ada", state("viewing", topic="user:more"))
+    assert not board._topics_of.keys() - {"c1"}

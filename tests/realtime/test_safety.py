@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -31,6 +32,7 @@ from backoffice.domain.users import UserUpdated
 from backoffice.models import Staff
 from events import types
 from realtime import auth, client, conf, frames, log, logins, sockets, topics
+from tests import costs
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
 
@@ -676,5 +678,32 @@ def test_who_this_is_is_looked_at_again_when_the_session_or_key_ends(transaction
             assert identity.ends_at == soon
             socket = sockets.Socket("a", identity, "127.0.0.1", unused, conf.Limits())
             assert socket.now() < socket.check_at <= socket.now() + 60
+
+    play(scene())
+
+
+def test_sorting_out_topics_costs_in_proportion_to_their_number(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as socket:
+            await harness.receive(socket, frames.Welcome)
+            (mine,) = server.hub.sockets.values()
+
+            def cost(size: int) -> int:
+                names = [f"user:{number}" for number in range(size)]
+                return costs.operations(lambda: server.hub._grants(mine, names))
+
+            await server.on_loop(costs.assert_about_linear, cost, 200)
+
+    play(scene())
+
+
+def test_a_frame_with_too_many_topics_is_refused(server: Server, session: str) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as socket:
+            await harness.receive(socket, frames.Welcome)
+            names = [f"user:{number}" for number in range(frames.MAX_NAMES + 1)]
+            await socket.send(json.dumps({"type": "subscribe", "id": 1, "topics": names}))
+            error = await harness.receive(socket, frames.Error)
+            assert (error.code, error.id) == ("invalid_frame", 1)
 
     play(scene())

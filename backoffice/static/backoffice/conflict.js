@@ -13,7 +13,7 @@ export function open(element) {
 }
 
 class ConflictPage {
-  #previews = new Batches(() => this.#preview(), 250);
+  #previews = new Batches(() => this.#preview(), 250, { pauseMs: 0, attempts: 1 });
   #asked = 0;
 
   constructor(element) {

@@ -22,6 +22,8 @@ export function open(element) {
 class Feed {
   #new = 0;
   #redraws = new Batches(() => this.#redraw(), CALM_MS);
+  // Once: the page goes, and what is erased meanwhile is not in the next one.
+  #reloads = new Batches(() => new Promise(() => location.reload()));
 
   constructor(element) {
     this.element = element;
@@ -51,7 +53,7 @@ class Feed {
 
   #take(event) {
     if (event.event.endsWith(".erased")) {
-      location.reload();
+      this.#reloads.add("erased");
       return;
     }
     if (this.element.dataset.history && event.stream !== this.element.dataset.history) return;

@@ -1,10 +1,11 @@
 import { Batches } from "./batches.js";
 import { Desk } from "./desk.js";
 import { fetchDocument, flash, live } from "./live.js";
+import { ASK, MOST, News, arrives } from "./news.js";
 import { say } from "./toasts.js";
 import { _, ngettext } from "./words.js";
 
-const MAX_NEW = 200;
+const PATIENCE_MS = 30_000;
 
 /** A list that keeps itself true: changed rows in place, new ones behind a button, nothing moves under the cursor. */
 export function open(element) {
@@ -12,14 +13,15 @@ export function open(element) {
 }
 
 class LiveList {
-  #changed = new Batches((ids) => this.#refresh(ids));
-  #arrived = new Batches((ids) => this.#count(ids), 300);
-  #new = new Set();
+  #changed = new Batches((ids) => this.#refresh(ids), 120, { limit: ASK });
+  #redraws = new Batches((reasons) => this.#reload(reasons), 120, { gaveUp: () => location.reload() });
+  #news = new News((ids) => this.#matching(ids), () => this.#tell());
+  #last = Promise.resolve();
 
   constructor(element) {
     this.element = element;
     this.body = element.querySelector("[data-list-body]");
-    this.news = element.querySelector("[data-news]");
+    this.banner = element.querySelector("[data-news]");
     this.button = element.querySelector("[data-news-show]");
     this.desk = element.dataset.desk ? new Desk(element) : null;
   }
@@ -30,22 +32,22 @@ class LiveList {
     this.subscription = live().subscribe([this.element.dataset.topic], {
       since: this.element.dataset.since,
       onEvent: (event) => this.#take(event),
-      onReset: (frame) => this.#reload(frame),
+      // Too far behind, or history was rewound: what is shown is read again, then followed from there.
+      onReset: (frame) => frame.reason !== "forbidden" && this.#redraws.add("reset"),
       onDenied: () => {},
     });
   }
 
   #take(event) {
-    if (event.event.endsWith(".erased")) {
-      this.#redraw(location.href); // all of it: nothing of an erased person stays on the page, hidden or not
-      return;
-    }
     const id = keyOf(event.stream);
     const row = this.#row(id);
-    if (row) {
+    if (event.event.endsWith(".erased")) {
+      row?.remove();
+      this.#redraws.add("erased"); // all of it: nothing of an erased person stays on the page, hidden or not
+    } else if (row) {
       if (Number(row.dataset.version) < event.version || event.version === 1) this.#changed.add(id);
-    } else if (/\.(created|received|changed|restored|filed|reopened)$/.test(event.event)) {
-      this.#arrived.add(id);
+    } else if (arrives(event) || this.#news.has(id)) {
+      this.#news.add(id);
     }
   }
 
@@ -53,8 +55,19 @@ class LiveList {
     return this.body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
   }
 
-  async #refresh(ids) {
-    const { page } = await fetchDocument(this.#address({ ids: ids.join(",") }));
+  /** One request of this list at a time, so that no older answer is drawn over a newer one. */
+  #fetch(address, draw) {
+    const ask = () => fetchDocument(address, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const drawn = this.#last.then(ask).then(draw);
+    this.#last = drawn.catch(() => {});
+    return drawn;
+  }
+
+  #refresh(ids) {
+    return this.#fetch(this.#address({ ids: ids.join(",") }), ({ page }) => this.#swapAll(ids, page));
+  }
+
+  #swapAll(ids, page) {
     let names = [];
     for (const id of ids) {
       const row = this.#row(id);
@@ -78,15 +91,20 @@ class LiveList {
     flash(fresh);
   }
 
-  /** Which of the new ones would be in this list, by its own filters. */
-  async #count(ids) {
-    const { headers } = await fetchDocument(this.#address({ new: ids.slice(0, MAX_NEW).join(",") }));
-    for (const id of (headers.get("X-New") ?? "").split(" ")) if (id && !this.#row(id)) this.#new.add(id);
-    if (!this.#new.size) return;
-    const n = this.#new.size;
-    this.button.textContent = n >= MAX_NEW ? _("%(n)s+ new: show", { n }) : ngettext("%(n)s new: show", "%(n)s new: show", n);
-    this.news.hidden = false;
-    say(ngettext("%(n)s new record", "%(n)s new records", n));
+  /** Which of these would be in this list, by its own filters, and are not. */
+  #matching(ids) {
+    const found = ({ headers }) => (headers.get("X-New") ?? "").split(" ").filter((id) => id && !this.#row(id));
+    return this.#fetch(this.#address({ new: ids.join(",") }), found);
+  }
+
+  #tell() {
+    const n = this.#news.size;
+    this.banner.hidden = !n && !this.#news.isUnsure;
+    if (this.banner.hidden) return;
+    if (this.#news.isUnsure) this.button.textContent = _("Many new records: show");
+    else if (this.#news.isFull) this.button.textContent = _("%(n)s+ new: show", { n: MOST });
+    else this.button.textContent = ngettext("%(n)s new: show", "%(n)s new: show", n);
+    say(this.#news.isUnsure ? _("Many new records") : ngettext("%(n)s new record", "%(n)s new records", n));
   }
 
   #address(more) {
@@ -103,22 +121,31 @@ class LiveList {
       location.search = query;
       return;
     }
-    await this.#redraw(`${location.pathname}?${query}`, new Set(this.#new));
+    try {
+      await this.#redraw(`${location.pathname}?${query}`, this.#news.ids());
+    } catch {
+      location.search = query; // the browser tells what is wrong
+      return;
+    }
     this.body.querySelector("tbody a")?.focus({ preventScroll: true });
     window.scrollTo({ top: 0 });
   }
 
   /** The list anew from the server, without leaving the page. Returns where the log stood then. */
-  async #redraw(address, lit = new Set()) {
-    const { page } = await fetchDocument(address);
+  async #redraw(address, lit = []) {
+    await this.#last;
+    const shown = this.#news.mark();
+    return this.#fetch(address, ({ page }) => this.#draw(page, lit, shown));
+  }
+
+  #draw(page, lit, shown) {
     const fresh = page.querySelector("[data-list-body]");
     if (!fresh) throw new Error("no list");
     this.body.replaceChildren(...fresh.childNodes);
     const count = page.querySelector("[data-count]");
     if (count) this.element.querySelector("[data-count]").replaceChildren(...count.childNodes);
     this.desk?.draw();
-    this.#new.clear();
-    this.news.hidden = true;
+    if (this.element.dataset.first === "1") shown();
     for (const id of lit) {
       const row = this.#row(id);
       if (row) flash(row);
@@ -126,10 +153,9 @@ class LiveList {
     return page.querySelector("[data-list]").dataset.since;
   }
 
-  /** Too far behind, or history was rewound: what is shown is read again, then followed from there. */
-  async #reload(frame) {
-    if (frame.reason === "forbidden") return;
-    this.subscription.restart(await this.#redraw(location.href));
+  async #reload(reasons) {
+    const since = await this.#redraw(location.href);
+    if (reasons.includes("reset")) this.subscription.restart(since);
   }
 }
 

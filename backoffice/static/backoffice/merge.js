@@ -184,30 +184,70 @@ function mergeOrder(base, theirs, mine, kept, preferred) {
   return [order, twice.length ? twice : contested];
 }
 
-/** Pairs decided one by one form a tournament; a run of items that beat each other in a circle contradicts. */
+/**
+ * Pairs decided one by one form a tournament; a run of items that beat each other in a circle contradicts. O(n log n):
+ * a path through all items, and for each the first place on it that it precedes as well (see `_merge_pairs` in Python).
+ */
 function mergePairs(base, theirs, mine, preferred) {
   const place = (order) => new Map(order.map((item, index) => [item, index]));
-  const [inBase, inTheirs, inMine, wish] = [base, theirs, mine, preferred].map(place);
-  const before = (order, x, y) => order.get(x) < order.get(y);
-  const precedes = (x, y) => {
-    const their = before(inTheirs, x, y);
-    return their === before(inMine, x, y) ? their : !before(inBase, x, y);
-  };
-  const score = new Map(theirs.map((item) => [item, theirs.filter((x) => x !== item && precedes(x, item)).length]));
+  const ranks = [theirs, mine, base.toReversed()].map(place);
+  const path = sortedByPairs(theirs, ranks);
+  const reaches = reachesOf(path, ranks);
+  const wish = place(preferred);
+  const theirPlace = ranks[0];
+  const circles = [];
+  let end = path.length;
+  let first = end;
+  for (let at = path.length - 1; at >= 0; at--) {
+    first = Math.min(first, reaches[at]);
+    if (first < at) continue;
+    circles.push(path.slice(at, end));
+    end = first = at;
+  }
   const order = [];
   const contested = [];
-  let circle = [];
-  let total = 0;
-  [...theirs].sort((x, y) => score.get(x) - score.get(y)).forEach((item, count) => {
-    circle.push(item);
-    total += score.get(item);
-    if (total !== (count * (count + 1)) / 2) return;
-    circle.sort((x, y) => (wish.get(x) ?? wish.size) - (wish.get(y) ?? wish.size));
-    order.push(...circle);
-    if (circle.length > 1) contested.push(...circle);
-    circle = [];
-  });
+  for (const circle of circles.reverse()) {
+    const wished = (item) => wish.get(item) ?? wish.size;
+    circle.sort((x, y) => wished(x) - wished(y) || theirPlace.get(x) - theirPlace.get(y));
+    for (const item of circle) order.push(item);
+    if (circle.length > 1) for (const item of circle) contested.push(item);
+  }
   return [order, contested];
+}
+
+/** Merge sort where x precedes y when it does in two of three orders: not transitive, so `sort` would not do. */
+function sortedByPairs(items, [a, b, c]) {
+  const precedes = (x, y) => (a.get(x) < a.get(y)) + (b.get(x) < b.get(y)) + (c.get(x) < c.get(y)) >= 2;
+  const merged = (left, right) => {
+    const result = [];
+    let [i, j] = [0, 0];
+    while (i < left.length && j < right.length) result.push(precedes(left[i], right[j]) ? left[i++] : right[j++]);
+    return result.concat(left.slice(i), right.slice(j));
+  };
+  let runs = items.map((item) => [item]);
+  while (runs.length > 1) {
+    const longer = [];
+    for (let i = 0; i < runs.length; i += 2) longer.push(i + 1 < runs.length ? merged(runs[i], runs[i + 1]) : runs[i]);
+    runs = longer;
+  }
+  return runs[0] ?? [];
+}
+
+/** By place on the path: the first place of an item that this one precedes in two of three orders. */
+function reachesOf(path, [a, b, c]) {
+  const size = path.length;
+  const first = new Array(size).fill(size);
+  for (const [one, other] of [[a, b], [a, c], [b, c]]) {
+    const places = new Array(size);
+    path.forEach((item, index) => (places[one.get(item)] = index));
+    const tree = new Array(size + 1).fill(size);
+    for (const place of places.reverse()) {
+      let index = size - other.get(path[place]);
+      for (let at = index - 1; at > 0; at -= at & -at) first[place] = Math.min(first[place], tree[at]);
+      for (; index <= size; index += index & -index) tree[index] = Math.min(tree[index], place);
+    }
+  }
+  return first;
 }
 
 /** The items only one side has, by where they go: after an item, or before one; undefined is the list's edge. */
@@ -220,7 +260,7 @@ function anchors(side, kept, shared, movedThere) {
       if (run.length) {
         const follow = !movedThere.has(last) || movedThere.has(item);
         const [where, anchor] = follow ? [found.after, last] : [found.before, item];
-        where.set(anchor, [...(where.get(anchor) ?? []), ...run]);
+        where.set(anchor, (where.get(anchor) ?? []).concat(run));
       }
       [last, run] = [item, []];
     } else if (kept.has(item)) {
@@ -240,18 +280,21 @@ function insert(order, theirs, mine) {
 
 const splitLines = (text) => text.replaceAll("\r\n", "\n").split("\n");
 
+// How often the regions between matching lines are divided again: as on the server, so that both merge alike.
+const MAX_ROUNDS = 32;
+
 /** Lines that stayed (patience diff): common ends, then lines that occur once on both sides, in order. */
 function matches(a, b) {
   const found = new Map();
-  const todo = [[0, a.length, 0, b.length]];
+  const todo = [[0, a.length, 0, b.length, MAX_ROUNDS]];
   while (todo.length) {
-    let [aFrom, aTo, bFrom, bTo] = todo.pop();
+    let [aFrom, aTo, bFrom, bTo, rounds] = todo.pop();
     while (aFrom < aTo && bFrom < bTo && a[aFrom] === b[bFrom]) found.set(aFrom++, bFrom++);
     while (aFrom < aTo && bFrom < bTo && a[aTo - 1] === b[bTo - 1]) found.set(--aTo, --bTo);
-    const lines = anchorLines(a, aFrom, aTo, b, bFrom, bTo);
+    const lines = rounds ? anchorLines(a, aFrom, aTo, b, bFrom, bTo) : [];
     if (!lines.length) continue;
     const corners = [[aFrom, bFrom], ...lines, [aTo, bTo]];
-    corners.slice(1).forEach(([k, n], i) => todo.push([corners[i][0], k, corners[i][1], n]));
+    corners.slice(1).forEach(([k, n], i) => todo.push([corners[i][0], k, corners[i][1], n, rounds - 1]));
   }
   return found;
 }
@@ -279,8 +322,11 @@ export function regions(baseText, theirText, myText) {
     const [j, k] = end ? [theirs.length, mine.length] : [toTheirs.get(i), toMine.get(i)];
     if (b !== i || t !== j || m !== k) found.push(region(base.slice(b, i), theirs.slice(t, j), mine.slice(m, k)));
     if (!end) {
-      const lines = found.at(-1)?.kind === "same" ? [...found.pop().base, base[i]] : [base[i]];
-      found.push({ kind: "same", base: lines, theirs: lines, mine: lines });
+      if (found.at(-1)?.kind !== "same") {
+        const lines = [];
+        found.push({ kind: "same", base: lines, theirs: lines, mine: lines });
+      }
+      found.at(-1).base.push(base[i]);
     }
     [b, t, m] = [i + 1, j + 1, k + 1];
   }
@@ -518,15 +564,16 @@ class Walk {
     let [order, contested] = mergeOrder(b, t, m, kept);
     if (contested.length) {
       const chosen = this.decide(path, "order", b, t, m, contested);
-      if (!isList(chosen) || !contested.every((key) => chosen.includes(key))) {
+      const named = new Set(isList(chosen) ? chosen : []);
+      if (!contested.every((key) => named.has(key))) {
         throw invalid(path, `Choose an order of ${contested.join(", ")}.`);
       }
       [order] = mergeOrder(b, t, m, kept, chosen);
     }
-    const [theirs, mine] = [moved(b, t), moved(b, m)];
+    const [theirs, mine] = [new Set(moved(b, t)), new Set(moved(b, m))];
     for (const key of names(theirs, mine)) {
       if (!kept.has(key)) continue;
-      const origin = !mine.includes(key) ? "theirs" : !theirs.includes(key) ? "mine" : "both";
+      const origin = !mine.has(key) ? "theirs" : !theirs.has(key) ? "mine" : "both";
       this.note(undefined, atItem(path, key), origin, "moved");
     }
     return order;
@@ -643,10 +690,11 @@ function failed(inputs, merged) {
   const run = (version) => checks.flatMap((rule) => [...RULES[rule.kind](rule, version)]);
   const mark = ({ path, code }) => `${code} ${path}`;
   const seen = new Set(run(theirs).map(mark));
+  const indexes = new Map();
   return run(merged).flatMap((problem) => {
     if (seen.has(mark(problem))) return [];
     seen.add(mark(problem));
-    const [b, t, m] = [base, theirs, mine].map((version) => lookup(record, version, steps(problem.path)));
+    const [b, t, m] = [base, theirs, mine].map((version) => lookup(record, version, steps(problem.path), indexes));
     return [tidy({ ...problem, base: b, theirs: t, mine: m })];
   });
 }
@@ -705,11 +753,25 @@ function shapeOf(policy, value) {
 const identity = (shape, item) => (idOf(shape) && isMap(item) ? get(item, idOf(shape)) : item);
 const placeOf = (shape, items, step) => items.findIndex((item) => keyOf(identity(shape, item) ?? null) === step);
 
-function lookup(policy, value, path) {
+function placeIn(shape, items, step, indexes) {
+  if (!indexes) return placeOf(shape, items, step);
+  if (!indexes.has(items)) {
+    const places = new Map();
+    items.forEach((item, place) => {
+      const key = keyOf(identity(shape, item) ?? null);
+      if (!places.has(key)) places.set(key, place);
+    });
+    indexes.set(items, places);
+  }
+  return indexes.get(items).get(step) ?? -1;
+}
+
+/** With `indexes` (a Map kept as long as the record) many lookups in one list cost one pass over it. */
+function lookup(policy, value, path, indexes) {
   for (const step of path) {
     const shape = shapeOf(policy, value);
     if (isMap(value)) [policy, value] = [policyOf(shape, step), get(value, step)];
-    else if (isList(value)) [policy, value] = [itemPolicy(shape), value[placeOf(shape, value, step)]];
+    else if (isList(value)) [policy, value] = [itemPolicy(shape), value[placeIn(shape, value, step, indexes)]];
     else return undefined;
   }
   return value;

@@ -1,0 +1,80 @@
+"""Open lists during bursts: few requests, and numbers that are true."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import live
+from tests.browser.test_admin import command, expect, live_now, new_user
+
+pytestmark = [pytest.mark.browser, pytest.mark.services]
+
+
+def sync(page: Any, mutations: list[dict[str, Any]]) -> None:
+    """Many commands in one request."""
+    token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
+    numbered = [{"seq": seq, "id": str(uuid.uuid4()), **each} for seq, each in enumerate(mutations)]
+    body = {"client_id": "test", "mutations": numbered}
+    answer = page.request.post("/api/v1/sync/", data=body, headers={"X-CSRFToken": token})
+    assert {each["status"] for each in answer.json()["results"]} == {"applied"}
+
+
+def new_users(size: int) -> list[dict[str, Any]]:
+    keys = [str(uuid.uuid4()) for _ in range(size)]
+    return [{"type": "user.create", "key": key, "data": {"email": f"{key}@example.org"}} for key in keys]
+
+
+def requests_of(page: Any, path: str) -> list[str]:
+    """The addresses that the page asks from now on, as they come."""
+    found: list[str] = []
+    page.on("request", lambda request: found.append(request.url) if path in request.url else None)
+    return found
+
+
+def test_more_than_two_hundred_new_records_are_all_asked_about_and_then_no_more(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    manager = new_page(role="manager", at="")
+    watcher = new_page(role="agent", at="")
+    watcher.goto("/admin/backoffice/user/")
+    live_now(watcher)
+    asked = requests_of(watcher, "/rows/")
+    button = watcher.locator("[data-news-show]")
+    sync(manager, new_users(150))
+    expect(button).to_have_text("150 new: show")
+    sync(manager, new_users(200))
+    expect(button).to_have_text("200+ new: show")
+    before = len(asked)
+    sync(manager, new_users(100))
+    new_user(manager)
+    watcher.evaluate("() => document.querySelector('[data-news-show]').click()")
+    expect(button).to_be_hidden()
+    assert len(asked) == before, "nothing is asked once the number is full"
+    key = new_user(manager)
+    expect(button).to_have_text("1 new: show")
+    command(manager, "user.delete", key, {})
+    expect(button).to_be_hidden()
+
+
+def test_an_erasure_is_a_few_requests_of_an_open_list(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    manager = new_page(role="manager", at="")
+    owner, other = new_user(manager), new_user(manager)
+    form = {"type": "form.create", "data": {"user_id": owner, "title": "Quimper"}}
+    sync(manager, [{**form, "key": str(uuid.uuid4())} for _ in range(20)])
+    watcher = new_page(role="agent", at="")
+    watcher.goto("/admin/backoffice/form/")
+    live_now(watcher)
+    body = watcher.locator("[data-list-body]")
+    expect(body).to_contain_text("Quimper")
+    asked = requests_of(watcher, "/admin/backoffice/form/")
+    command(new_page(role="dpo", at=""), "user.erase", owner, {}, reason="Asked by letter")
+    expect(body).not_to_contain_text("Quimper")
+    command(manager, "form.create", uuid.uuid4(), {"user_id": other, "title": "Later"})
+    # Either way it comes after all that was erased: behind the button, or in a list that was fetched after it.
+    expect(watcher.locator("[data-list]")).to_contain_text(re.compile("1 new: show|Later"))
+    assert len(asked) <= 4, asked

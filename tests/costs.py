@@ -1,0 +1,54 @@
+"""Counts operations, for tests of how cost grows with the input. Nothing here measures time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+# n log n grows by a little more than the factor of the input, n² by its square.
+ABOUT_LINEAR: Final = 1.35
+
+
+class Counted(str):
+    """Text that counts how often it is compared or hashed: work that lists, dicts and sets do outside of Python."""
+
+    __slots__ = ()
+    operations = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.operations += 1
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        Counted.operations += 1
+        return str.__hash__(self)
+
+
+def operations(function: Callable[[], Any]) -> int:
+    """Lines of Python executed by a call, and comparisons of `Counted` text."""
+    lines = 0
+
+    def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal lines
+        if event == "line":
+            lines += 1
+        return trace
+
+    before, outer = Counted.operations, sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    finally:
+        sys.settrace(outer)
+    return lines + Counted.operations - before
+
+
+def assert_about_linear(cost_of: Callable[[int], int], small: int, *, factor: int = 4) -> None:
+    """`cost_of(size)` grows in proportion to the size, within the slack that n log n needs."""
+    cheap, dear = cost_of(small), cost_of(small * factor)
+    assert dear <= cheap * factor * ABOUT_LINEAR, f"{small}: {cheap}, {small * factor}: {dear}"

@@ -22,6 +22,7 @@ YOUNG_SECONDS = 15.0  # a child that lived shorter died young
 DEATHS_ALLOWED = 5  # young deaths in a row before all of it stops
 FIRST_PAUSE = 0.5  # seconds; doubled at each young death
 LAST_LINES_SECONDS = 2.0
+ECHO_SECONDS = 1.0  # a second Ctrl-C that comes sooner is the same one, passed on by a wrapper
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 
 
@@ -67,6 +68,7 @@ class Supervisor:
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()  # a second Ctrl-C: no more grace
+        self._interrupted_at: float | None = None  # loop time of the first Ctrl-C
         self.failed = ""
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
@@ -106,18 +108,25 @@ class Supervisor:
         return await running == 0
 
     def obey_signals(self) -> None:
-        """SIGINT and SIGTERM stop everything; a second one stops it at once."""
+        """SIGINT, SIGTERM and SIGHUP stop everything; only a second Ctrl-C (SIGINT) stops it at once."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup means it
-                loop.add_signal_handler(signum, self.stop)
+                loop.add_signal_handler(signum, self.stop, signum)
 
-    def stop(self) -> None:
-        if self.stopping.is_set():
-            self.hurry.set()
-        else:
+    def stop(self, signum: int = signal.SIGTERM) -> None:
+        """Begin an orderly end. Repeated SIGTERMs change nothing: one that is sent to the process group arrives
+        twice, because make passes its own on to us. Whoever wants no grace sends SIGKILL."""
+        if not self.stopping.is_set():
             self.voice.say("up", "stopping")
         self.stopping.set()
+        if signum != signal.SIGINT:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+        elif now - self._interrupted_at >= ECHO_SECONDS:
+            self.hurry.set()
 
     def give_up(self, why: str) -> None:
         self.failed = self.failed or why

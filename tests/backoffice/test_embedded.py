@@ -133,7 +133,9 @@ def test_program_that_the_account_cannot_reach_is_one_line_with_a_way_out(closed
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: user {account.uid} cannot reach {closed / 'initdb'}: run this as an ordinary")
+    assert done.stderr.startswith(
+        f"error: user {account.uid} cannot reach {closed / 'initdb'}: run this as an ordinary"
+    )
     assert len(done.stderr.splitlines()) == 1
     assert re.search(embedded.TELLING, done.stderr)  # so that a failed start shows this line
 

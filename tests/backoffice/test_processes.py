@@ -170,7 +170,9 @@ def test_repeated_signal_of_a_wrapper_leaves_the_grace(
     # Asked to end, it waits for what only comes after the repeated signal.
     waits = "import pathlib, sys, time; go = pathlib.Path('go')"
     ends = "(print('asked to end', flush=True), [time.sleep(0.01) for _ in iter(go.exists, True)], go.read_text(), "
-    script = f"import signal; {waits}; signal.signal(signal.SIGTERM, lambda *_: {ends} print('bye'), sys.exit())); {STAY}"
+    script = (
+        f"import signal; {waits}; signal.signal(signal.SIGTERM, lambda *_: {ends} print('bye'), sys.exit())); {STAY}"
+    )
     room = play(tmp_path, scene, child("web", script, grace=3600))
     assert "│ bye" in room.said
     assert "killed" not in room.said

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import shutil
 import socket
 import sys
 import time
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=settings.PORT, help="default: PORT, or 8000")
+        parser.add_argument("--port", type=port_number, default=settings.PORT, help="default: PORT, or 8000")
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--demo", action="store_true", help="also run pretend editors and incoming submissions")
         parser.add_argument("--reset", action="store_true", help="delete the embedded databases and secrets, then end")
@@ -104,9 +105,13 @@ class Up:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.host, self.port))
+            except socket.gaierror:
+                raise embedded.EmbeddedError(f"{self.host} is not a host name or an address") from None
             except PermissionError:
                 raise embedded.EmbeddedError(f"port {self.port} is not for ordinary users: set PORT") from None
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise embedded.EmbeddedError(f"{self.host} is not an address of this machine") from None
                 return False
         return True
 
@@ -228,6 +233,12 @@ class Up:
             return False
         finally:
             writer.close()
+
+
+def port_number(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ArgumentTypeError(f"{text!r} is not a port number (1-65535)")
+    return int(text)
 
 
 def own_environment(services_file: Path) -> dict[str, str]:

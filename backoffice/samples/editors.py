@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.db import models
 
+from backoffice import inbox
 from backoffice.domain import values
 from backoffice.domain.forms import UpdateForm
 from backoffice.domain.users import UpdateUser
@@ -32,6 +33,8 @@ REASONS: Final = (
     None,
     None,
 )
+
+ASKED_WHY: Final = frozenset({"plan", "role"})  # fields that are not changed without a reason
 
 HELPS: Final = ("", "Please answer in your own words.", "Only we can see this.", "If you are not sure, make a guess.",
                 "You can change it later.")  # fmt: skip
@@ -107,10 +110,10 @@ class Editor:
     def step(self) -> float:
         if self.open is None:
             self.open = self._meet() or self._pick()
-            self.visit.enter(self.name, self.open.topic, self.open.field)
+            self.visit.enter(self.name, self.open.kind, self.open.key, self.open.field)
             return self.rng.uniform(2, 5)
         edit, self.open = self.open, None
-        self.visit.leave(self.name, edit.topic)
+        self.visit.leave(self.name)
         self._save(edit)
         return self.rng.uniform(0.5, 3)
 
@@ -128,7 +131,7 @@ class Editor:
         self.alone, self.meetings = 0, self.meetings + 1
         others = [name for name in CHANGES[theirs.kind] if name != theirs.field]
         name = theirs.field if self.meetings % 2 else self.rng.choice(others)
-        return self._edit(theirs.kind, record, name, avoid=theirs.value)
+        return self._edit(theirs.kind, record, name, theirs)
 
     def _pick(self) -> Edit:
         kind = self.rng.choice(list(TABLES))
@@ -138,9 +141,12 @@ class Editor:
             raise errors.StreamNotFound(f"There is no {kind} to edit.")
         return self._edit(kind, self.rng.choice(records), self.rng.choice(list(CHANGES[kind])))
 
-    def _edit(self, kind: str, record: Any, name: str, avoid: Any = None) -> Edit:
+    def _edit(self, kind: str, record: Any, name: str, theirs: Edit | None = None) -> Edit:
+        """An edit of this field; one that clashes with theirs, where theirs is of the same field."""
         current = getattr(record, name)
-        wanted = [value for value in CHANGES[kind][name](record) if value not in (current, avoid)]
+        wanted = [value for value in CHANGES[kind][name](record) if value != current]
+        if theirs is not None and theirs.field == name:
+            wanted = [value for value in wanted if _clash(value, theirs.value)]
         value = self.rng.choice(wanted) if wanted else current
         return Edit(kind, str(record.pk), str(record), record.version, name, value)
 
@@ -152,17 +158,25 @@ class Editor:
             key=edit.key,
             data=COMMANDS[edit.kind](**{edit.field: edit.value}),
             base_version=edit.base_version,
-            reason=self.rng.choice(REASONS),
+            reason=self.rng.choice(REASONS) or (REASONS[0] if edit.field in ASKED_WHY else None),
         )
         with context.acting(context.Context(), actor=self.actor, actor_name=self.name):
             try:
                 result = commands.dispatch(command)
             except errors.Conflict as conflict:
+                inbox.file(command, conflict)  # where people find it, as they find each other's
                 fields = ", ".join(conflict.fields)
                 opened, now = conflict.base_version, conflict.version
                 self.say(f"{self.name}: conflict in {fields} of {edit.label}: opened v{opened}, it is v{now} now")
             else:
                 self.say(f"{self.name}: {edit.field} of {edit.label}: {result.status}, v{result.version}")
+
+
+def _clash(mine: Any, theirs: Any) -> bool:
+    """Two values of one field that cannot be merged; questions can, unless both changed the same one."""
+    if isinstance(mine, list) and isinstance(theirs, list):
+        return sum(one != other for one, other in zip(mine, theirs, strict=True)) == 1
+    return bool(mine != theirs)
 
 
 def pair(people: Mapping[str, str], rng: Random, say: Callable[[str], None], visit: visits.Visits) -> list[Editor]:

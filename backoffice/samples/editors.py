@@ -175,7 +175,7 @@ class Editor:
 def _clash(mine: Any, theirs: Any) -> bool:
     """Two values of one field that cannot be merged; questions can, unless both changed the same one."""
     if isinstance(mine, list) and isinstance(theirs, list):
-        return sum(one != other for one, other in zip(mine, theirs, strict=True)) == 1
+        return sum(bool(one != other) for one, other in zip(mine, theirs, strict=True)) == 1
     return bool(mine != theirs)
 
 

@@ -85,6 +85,7 @@ def _write(
         errors=WRITES,
         scope=f"{resource.name}:write",
         etag=True,
+        merges=True,
     )
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -24,8 +25,9 @@ from django.db.migrations.executor import MigrationExecutor
 from backoffice import embedded, health, processes
 
 SERVICES_FILE = "services.env"
+CHILDREN_FILE = "children"
 READY_SECONDS = 60.0
-LEFTOVER_SECONDS = 10.0  # what a killed run's children may need to let go of the port
+LEFTOVER_SECONDS = 10.0  # what a killed run's children may need to end
 # Celery warns whoever is root, in six lines; on a machine of one's own that is nobody's mistake.
 AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
 LOGINS = ("admin", "manager", "agent", "viewer", "dpo")
@@ -70,15 +72,18 @@ class Up:
         self.started = time.monotonic()
         self.voice = processes.Voice(sys.stdout)
         self.supervisor = processes.Supervisor(self.voice, self.env, settings.BASE_DIR)
+        self.supervisor.started = self.note_child
         self.services: list[embedded.Service] = []
         self.new_password = False
 
     async def run(self) -> str:
-        """1 the port is free (the folder is already ours)  2 PostgreSQL and Valkey  3 migrations, first-run data
-        4 web, worker, beat, subscriptions  5 ready: the address and the logins  6 all of it stopped, in reverse.
+        """1 nothing is left of a killed run, the port is free (the folder is already ours)  2 PostgreSQL and Valkey
+        3 migrations, first-run data  4 web, worker, beat, subscriptions  5 ready: the address and the logins
+        6 all of it stopped, in reverse.
 
         Returns why it failed; empty when it was asked to stop.
         """
+        self.end_leftovers()
         self.need_port()
         self.supervisor.obey_signals()
         try:
@@ -93,6 +98,20 @@ class Up:
             self.stop_services()
 
     # -- 1 --------------------------------------------------------------------------------------------------------
+
+    def end_leftovers(self) -> None:
+        """The children of a run that was killed end by themselves on Linux, but a worker that looks for its Valkey may
+        take its time, and elsewhere they would stay: with the port, and with addresses of services that are gone."""
+        noted = self.folder / CHILDREN_FILE
+        for line in noted.read_text().splitlines() if noted.exists() else []:
+            pid, _, program = line.partition(" ")
+            if program and program in embedded.command_line(int(pid)):
+                embedded.clear_away(int(pid), (signal.SIGTERM, signal.SIGKILL), LEFTOVER_SECONDS)
+        noted.unlink(missing_ok=True)
+
+    def note_child(self, child: processes.Child, pid: int) -> None:
+        with (self.folder / CHILDREN_FILE).open("a") as noted:
+            noted.write(f"{pid} {' '.join(child.program)}\n")
 
     def need_port(self) -> None:
         """Before anything starts; a run that was killed a moment ago may still be letting go of it."""
@@ -145,6 +164,7 @@ class Up:
 
     def stop_services(self) -> None:
         self.services_file.unlink(missing_ok=True)
+        (self.folder / CHILDREN_FILE).unlink(missing_ok=True)
         for service in reversed(self.services):
             service.stop()
         if self.services:
@@ -262,7 +282,7 @@ def reset(folder: Path) -> None:
     """Delete what we made here, and nothing else: DATA_DIR may be anybody's folder."""
     for name in ("postgres", "postgres.new", "valkey", "run"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("*.log", SERVICES_FILE, "secret-key", "demo-password", "celerybeat-schedule*"):
+    for pattern in ("*.log", SERVICES_FILE, CHILDREN_FILE, "secret-key", "demo-password", "celerybeat-schedule*"):
         for path in folder.glob(pattern):
             path.unlink()
     sys.stdout.write(f"{folder} is empty: the next start begins afresh\n")

@@ -212,7 +212,8 @@ def test_the_addresses_a_killed_run_left_behind_are_not_taken_for_the_users_own(
 
 def test_a_reset_deletes_what_is_ours_and_nothing_else(folder: Path) -> None:
     (folder / "postgres").mkdir(parents=True)
-    (folder / "secret-key").write_text("old")
+    for name in ("secret-key", "demo-password", "services.env", "children", "postgres.log", "bell-0-1ed1962b"):
+        (folder / name).write_text("old")
     (folder / "thesis.txt").write_text("years of work")
     up.reset(folder)
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]

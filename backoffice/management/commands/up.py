@@ -282,7 +282,8 @@ def reset(folder: Path) -> None:
     """Delete what we made here, and nothing else: DATA_DIR may be anybody's folder."""
     for name in ("postgres", "postgres.new", "valkey", "run"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("*.log", SERVICES_FILE, CHILDREN_FILE, "secret-key", "demo-password", "celerybeat-schedule*", "bell-*"):
+    secrets_files = ("secret-key", "demo-password")
+    for pattern in ("*.log", SERVICES_FILE, CHILDREN_FILE, *secrets_files, "celerybeat-schedule*", "bell-*"):
         for path in folder.glob(pattern):
             path.unlink()
     sys.stdout.write(f"{folder} is empty: the next start begins afresh\n")

@@ -39,6 +39,10 @@ LEFT_OUT: Final = [positive_data_acceptance]
 OPERATIONS: Final = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
 
 
+# What a request without a body is refused with, where it is not a field that is missing.
+MISSING: Final = {"malformed", "unsupported_media_type", "invalid_event"}
+
+
 @pytest.fixture
 def token(settings: Any) -> str:
     settings.API_RATE_PER_MINUTE = 0
@@ -109,3 +113,26 @@ def test_every_answer_is_one_that_the_description_announces(
 
     with connections_stay():
         conforms()
+
+
+WITH_BODY: Final = [label for label, one in OPERATIONS.items() if "requestBody" in one.definition.raw]
+
+
+@pytest.mark.parametrize("label", WITH_BODY)
+def test_body_is_required_exactly_where_a_request_without_one_is_refused_for_it(
+    label: str, token: str, known: dict[str, dict[str, str]]
+) -> None:
+    operation = OPERATIONS[label]
+    there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {"name": "x"})
+    caller = callers.Caller(token=token)
+    answer = caller.send(operation.method.upper(), operation.path.format(**there), If_Match="*")
+    said = answer.json()
+    missing = "This field is required." in said.get("errors", {}).values() or said.get("code") in MISSING
+    assert operation.definition.raw["requestBody"]["required"] is missing, answer.content
+
+
+@pytest.mark.parametrize("action", ["start", "cancel"])
+def test_refused_rebuild_is_answered_as_described(action: str, token: str) -> None:
+    operation = OPERATIONS[f"POST /api/v1/system/rebuilds/{{table}}/{action}/"]
+    shape = operation.definition.raw["responses"]["409"]["content"]["application/problem+json"]["schema"]
+    assert shape == {"$ref": "#/components/schemas/Problem"}

@@ -69,7 +69,11 @@ def shown(response: Any, status: int, heading: str = "") -> str:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_needs_no_context(name: str) -> None:
+@pytest.mark.parametrize("addresses", ["backoffice.urls", "tests.backoffice.callers"])
+def test_page_needs_no_context_and_no_addresses(settings: Any, name: str, addresses: str) -> None:
+    """Django's own handlers render them too, under whatever addresses there are."""
+    callers.urlpatterns = []  # type: ignore[attr-defined]
+    settings.ROOT_URLCONF = addresses
     assert 'href="/admin/"' in render_to_string(f"{name}.html")
 
 

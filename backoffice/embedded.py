@@ -136,12 +136,12 @@ def wait_until(met: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def clear_away(pid: int, signals: tuple[int, ...]) -> None:
-    """End a leftover of a killed predecessor, gently first."""
+def clear_away(pid: int, signals: tuple[int, ...], seconds: float = 10) -> None:
+    """End a leftover of a killed predecessor, gently first; each signal is given `seconds`."""
     for signum in signals:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signum)
-        if wait_until(lambda: not command_line(pid), 10):
+        if wait_until(lambda: not command_line(pid), seconds):
             return
 
 

@@ -22,6 +22,8 @@ YOUNG_SECONDS = 15.0  # a child that lived shorter died young
 DEATHS_ALLOWED = 5  # young deaths in a row before all of it stops
 FIRST_PAUSE = 0.5  # seconds; doubled at each young death
 LAST_LINES_SECONDS = 2.0
+GROUP_END_SECONDS = 0.3
+ECHO_SECONDS = 1.0  # a second Ctrl-C that comes sooner is the same one, passed on by a wrapper
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 
 
@@ -67,7 +69,9 @@ class Supervisor:
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
         self.hurry = asyncio.Event()  # a second Ctrl-C: no more grace
+        self._interrupted_at: float | None = None  # loop time of the first Ctrl-C
         self.failed = ""
+        self.started: Callable[[Child, int], None] = lambda _child, _pid: None
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
     # -- the loop -------------------------------------------------------------------------------------------------
@@ -106,18 +110,25 @@ class Supervisor:
         return await running == 0
 
     def obey_signals(self) -> None:
-        """SIGINT and SIGTERM stop everything; a second one stops it at once."""
+        """SIGINT, SIGTERM and SIGHUP stop everything; only a second Ctrl-C (SIGINT) stops it at once."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup means it
-                loop.add_signal_handler(signum, self.stop)
+                loop.add_signal_handler(signum, self.stop, signum)
 
-    def stop(self) -> None:
-        if self.stopping.is_set():
-            self.hurry.set()
-        else:
+    def stop(self, signum: int = signal.SIGTERM) -> None:
+        """Begin an orderly end. Repeated SIGTERMs change nothing: one that is sent to the process group arrives
+        twice, because make passes its own on to us. Whoever wants no grace sends SIGKILL."""
+        if not self.stopping.is_set():
             self.voice.say("up", "stopping")
         self.stopping.set()
+        if signum != signal.SIGINT:
+            return
+        now = asyncio.get_running_loop().time()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+        elif now - self._interrupted_at >= ECHO_SECONDS:
+            self.hurry.set()
 
     def give_up(self, why: str) -> None:
         self.failed = self.failed or why
@@ -180,12 +191,14 @@ class Supervisor:
                     env=self.env | {"PYTHONUNBUFFERED": "1", "SERVICE_NAME": child.name} | child.env,
                 )
             self._running[child.name] = process
+            self.started(child, process.pid)
             if self.stopping.is_set():  # all is over since we began to start it
                 kill_group(process.pid)
             listening = asyncio.create_task(self._listen(child.name, output))
             code = await process.wait()
             self._running.pop(child.name, None)
             kill_group(process.pid)
+            await group_end(process.pid)
             with contextlib.suppress(TimeoutError):  # what left the group may hold the pipe; its lines are not ours
                 await asyncio.wait_for(listening, LAST_LINES_SECONDS)
             return code
@@ -226,6 +239,18 @@ def kill_group(leader: int) -> None:
     """What a child left behind: each child leads a process group of its own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+async def group_end(leader: int) -> None:
+    """Return when nobody is left in the group that was killed, or after a moment: where the container's first process
+    does not collect the dead, they stay."""
+    deadline = asyncio.get_running_loop().time() + GROUP_END_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        try:
+            os.killpg(leader, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        await asyncio.sleep(0.01)
 
 
 def describe(code: int) -> str:

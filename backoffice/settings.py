@@ -5,20 +5,17 @@ In development `manage.py up` writes DATA_DIR/services.env, so that other comman
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import environ
 from django.utils.translation import gettext_lazy as _
 
+from backoffice import environment
+from backoffice.environment import read, stop
 from events import keyring
-
-T = TypeVar("T")
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused when DEBUG is off
@@ -27,30 +24,24 @@ PUBLISHED_SECRETS = {"only-for-this-build-step-never-used-again"}
 
 env = environ.Env()
 
+# An empty variable counts as unset, for `manage.py up` as well.
+for address in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY"):
+    if not os.environ.get(address, "unset").strip():
+        del os.environ[address]
 
-def stop(message: str) -> NoReturn:
-    """Say what is wrong with the configuration and end."""
-    sys.exit(f"configuration: {message}")
-
-
-def read(name: str, cast: Callable[..., T], default: Any) -> T:
-    try:
-        return cast(name, default=default)
-    except (ValueError, environ.ImproperlyConfigured) as error:
-        stop(f"{name}={os.environ.get(name)!r} cannot be read: {error}")
-
-
-DEBUG = read("DEBUG", env.bool, True)
-DATA_DIR = Path(read("DATA_DIR", env.str, str(BASE_DIR / ".local"))).absolute()
-ARCHIVE_DIR = Path(read("ARCHIVE_DIR", env.str, str(DATA_DIR / "archive"))).absolute()
-PORT = read("PORT", env.int, 8000)
-if not 0 < PORT < 65536:
-    stop(f"PORT={PORT} is not a port number (1-65535)")
+DEBUG = read("DEBUG", environment.switch, True)
+DATA_DIR = read("DATA_DIR", environment.folder, BASE_DIR / ".local") or BASE_DIR / ".local"
+ARCHIVE_DIR = read("ARCHIVE_DIR", environment.folder, DATA_DIR / "archive") or DATA_DIR / "archive"
+PORT = read("PORT", environment.whole(1, 65535), 8000)
+# prometheus_client opens files there when it is imported, and ends with a traceback where it cannot.
+metrics_dir = read("PROMETHEUS_MULTIPROC_DIR", environment.folder, None)
+if metrics_dir is not None and not (metrics_dir.is_dir() and os.access(metrics_dir, os.W_OK)):
+    stop(f"PROMETHEUS_MULTIPROC_DIR={str(metrics_dir)!r} is not a folder that can be written to")
 
 if DEBUG and "DATABASE_URL" not in os.environ and (DATA_DIR / "services.env").is_file():
     environ.Env.read_env(DATA_DIR / "services.env")
 
-SECRET_KEY = read("SECRET_KEY", env.str, DEVELOPMENT_SECRET if DEBUG else "")
+SECRET_KEY = read("SECRET_KEY", environment.text, DEVELOPMENT_SECRET if DEBUG else "")
 if not DEBUG and (not SECRET_KEY or SECRET_KEY == DEVELOPMENT_SECRET or len(SECRET_KEY) < 32):
     stop("SECRET_KEY must be set to at least 32 random characters when DEBUG=0")
 if SECRET_KEY in PUBLISHED_SECRETS:
@@ -58,7 +49,7 @@ if SECRET_KEY in PUBLISHED_SECRETS:
 
 # The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/keyring.py.
 try:
-    PRIVACY_KEYS = keyring.parse(read("PRIVACY_KEYS", env.str, ""))
+    PRIVACY_KEYS = keyring.parse(read("PRIVACY_KEYS", environment.text, ""))
 except ValueError as error:
     stop(f"PRIVACY_KEYS: {error}")
 if not PRIVACY_KEYS and not DEBUG:
@@ -71,35 +62,26 @@ for name, key in PRIVACY_KEYS.items():
     if len(set(key)) == 1 or key in {keyring.derived(known)["development"] for known in PUBLISHED_SECRETS}:
         stop(f"PRIVACY_KEYS: {name!r} is a published example: set one of your own (head -c 32 /dev/urandom | base64)")
 
-ALLOWED_HOSTS = read("ALLOWED_HOSTS", env.list, ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
+ALLOWED_HOSTS = read("ALLOWED_HOSTS", environment.hosts, ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
 if not DEBUG and not ALLOWED_HOSTS:
     stop("ALLOWED_HOSTS must name this site's hosts when DEBUG=0")
 
 # Exact origins (scheme, host, port) from which browsers may open the socket and post forms.
 ALLOWED_ORIGINS: list[str] = read(
     "ALLOWED_ORIGINS",
-    env.list,
+    environment.origins,
     [f"http://{host}:{PORT}" for host in ("localhost", "127.0.0.1")]
     if DEBUG
     else [f"https://{host}" for host in ALLOWED_HOSTS if not host.startswith((".", "*"))],
 )
-for origin in ALLOWED_ORIGINS:
-    parts = urlsplit(origin)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path not in {"", "/"}:
-        stop(f"ALLOWED_ORIGINS: {origin!r} is not an origin such as https://admin.example.org")
 CSRF_TRUSTED_ORIGINS = [origin for origin in ALLOWED_ORIGINS if origin.startswith("https://")]
 
 # -- services -------------------------------------------------------------------------------------------------------
 
-DATABASE_URL = read("DATABASE_URL", env.str, "")
+DATABASE_URL = read("DATABASE_URL", environment.postgres_address, "")
 if not DATABASE_URL and not DEBUG:
     stop("DATABASE_URL must be set when DEBUG=0 (postgres://user:password@host:5432/name)")
-try:
-    DATABASES: dict[str, Any] = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost/formease")}
-except ValueError as error:
-    stop(f"DATABASE_URL cannot be read: {error}")
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-    stop("DATABASE_URL must be a postgres:// address")
+DATABASES: dict[str, Any] = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost/formease")}
 DATABASES["default"] |= {"CONN_MAX_AGE": 0, "ATOMIC_REQUESTS": False, "DISABLE_SERVER_SIDE_CURSORS": False}
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
@@ -111,15 +93,14 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         " -c plan_cache_mode=force_generic_plan",
     }
 )
+DATABASE_POOL = read("DATABASE_POOL", environment.whole(1, 1000), 10)
 if DATABASE_URL:  # without one, the first attempt says so at once; a pool would go on trying
-    pool = {"min_size": 1, "max_size": read("DATABASE_POOL", env.int, 10), "timeout": 10}
+    pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10}
     DATABASES["default"]["OPTIONS"]["pool"] = pool
 
-REDIS_URL = read("REDIS_URL", env.str, "redis://localhost:6379/0")
-if urlsplit(REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
-    stop(f"REDIS_URL={REDIS_URL!r} must begin with redis://, rediss:// or unix://")
+REDIS_URL = read("REDIS_URL", environment.valkey_address, "redis://localhost:6379/0")
 # Everything this installation puts into Valkey begins with it: several may share one server.
-REDIS_PREFIX = read("REDIS_PREFIX", env.str, "fe")
+REDIS_PREFIX = read("REDIS_PREFIX", environment.matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits and _ . : -"), "fe")
 
 CACHES = {
     "default": {
@@ -195,6 +176,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "backoffice.middleware.ContextMiddleware",
+    "backoffice.errorpages.ErrorPageMiddleware",
 ]
 
 ROOT_URLCONF = "backoffice.urls"
@@ -268,13 +250,17 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "backoffice.errorpages.csrf_failure"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
+# Read in development too, where they are not used, so that a mistake shows there.
+ssl_redirect = read("SECURE_SSL_REDIRECT", environment.switch, True)
+hsts_seconds = read("SECURE_HSTS_SECONDS", environment.whole(0, 10 * 31_536_000), 31_536_000)
 if not DEBUG:
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
-    SECURE_SSL_REDIRECT = read("SECURE_SSL_REDIRECT", env.bool, True)
+    SECURE_SSL_REDIRECT = ssl_redirect
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-    SECURE_HSTS_SECONDS = read("SECURE_HSTS_SECONDS", env.int, 31536000)
+    SECURE_HSTS_SECONDS = hsts_seconds
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
     SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
@@ -283,17 +269,10 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
 # -- API ------------------------------------------------------------------------------------------------------------
 
 # Networks whose machines may read /metrics without signing in, as long as no proxy stands in between.
-METRICS_ALLOWED_NETWORKS = read("METRICS_ALLOWED_NETWORKS", env.list, ["127.0.0.0/8", "::1/128"])
-for network in METRICS_ALLOWED_NETWORKS:
-    try:
-        ipaddress.ip_network(network)
-    except ValueError as error:
-        stop(f"METRICS_ALLOWED_NETWORKS: {error} (write 10.0.0.0/8 or 192.0.2.7)")
+METRICS_ALLOWED_NETWORKS = read("METRICS_ALLOWED_NETWORKS", environment.networks, ["127.0.0.0/8", "::1/128"])
 # Proxies in front of the application, each of which appends to X-Forwarded-For: the client's address is the one that
 # the outermost of them saw. 0: the header is not looked at.
-TRUSTED_PROXIES = read("TRUSTED_PROXIES", env.int, 0)
-if not 0 <= TRUSTED_PROXIES <= 9:
-    stop(f"TRUSTED_PROXIES={TRUSTED_PROXIES} is not a number of proxies (0-9)")
+TRUSTED_PROXIES = read("TRUSTED_PROXIES", environment.whole(0, 9), 0)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -308,9 +287,9 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
 # Calls a minute for each person or key, as many at once; 0 = no limit.
-API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", env.int, 1200)
+API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", environment.whole(0, 1_000_000), 1200)
 # Commands a minute that arrive in batches and queues, where one call carries many; 0 = no limit.
-API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", env.int, 12_000)
+API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", environment.whole(0, 10_000_000), 12_000)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",
@@ -323,11 +302,11 @@ SPECTACULAR_SETTINGS = {
 # -- without a network ------------------------------------------------------------------------------------------------
 
 # Off: browsers unregister the service worker, and no more edits are queued. Those that wait are still sent.
-OFFLINE = read("OFFLINE", env.bool, True)
+OFFLINE = read("OFFLINE", environment.switch, True)
 
 # -- logs -----------------------------------------------------------------------------------------------------------
 
-LOG_LEVEL = read("LOG_LEVEL", env.str, "INFO").upper()
+LOG_LEVEL = read("LOG_LEVEL", environment.log_level, "INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

@@ -21,3 +21,8 @@ urlpatterns = [
     path("api/", include("backoffice.api.urls")),
     path("admin/", admin.site.urls),
 ]
+
+handler400 = "backoffice.errorpages.bad_request"
+handler403 = "backoffice.errorpages.permission_denied"
+handler404 = "backoffice.errorpages.not_found"
+handler500 = "backoffice.errorpages.server_error"

@@ -58,7 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """One process. Instants are Unix seconds, memory bytes, lags seconds over the newest events; counts since start.
+    """One process. Instants are Unix seconds, memory bytes, lags seconds over the last minute; counts since start.
 
     `closes` is by close code; `cpu` the share of one core and `delivered` the frames a second since the last report.
     """
@@ -102,9 +102,9 @@ def report_key(process: str) -> str:
 
 
 class Reporter:
-    """Reports about one hub: its name, how it is doing, the delays of its newest events."""
+    """Reports about one hub: its name, how it is doing, the delays of the last minute's events."""
 
-    def __init__(self, process: str, status: Callable[[], Status], lags: Sequence[float]) -> None:
+    def __init__(self, process: str, status: Callable[[], Status], lags: Callable[[], Sequence[float]]) -> None:
         self._process, self._status, self._lags = process, status, lags
         self._seen = (time.monotonic(), time.process_time(), figures.total(figures.DELIVERIES))
         self.latest: Report | None = None
@@ -125,7 +125,7 @@ class Reporter:
         now, cpu, deliveries = time.monotonic(), time.process_time(), figures.total(figures.DELIVERIES)
         before, cpu_before, deliveries_before = self._seen
         self._seen, elapsed = (now, cpu, deliveries), max(now - before, 0.001)
-        status = self._status()
+        status, lags = self._status(), self._lags()
         return Report(
             process=self._process,
             host=socket.gethostname(),
@@ -146,8 +146,8 @@ class Reporter:
             cpu=(cpu - cpu_before) / elapsed,
             delivered=(deliveries - deliveries_before) / elapsed,
             deliveries=deliveries,
-            lag_p50=_quantile(self._lags, 0.5),
-            lag_p99=_quantile(self._lags, 0.99),
+            lag_p50=_quantile(lags, 0.5),
+            lag_p99=_quantile(lags, 0.99),
             fills=figures.total(figures.FILLS),
             drops=figures.total(figures.DROPS),
             credit_waits=figures.total(figures.CREDIT_WAITS),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
 __all__ = ["REGISTRY"]
 
 SOCKETS = Gauge("realtime_sockets", "Open sockets", multiprocess_mode="livesum")
 BEHIND = Gauge("realtime_sockets_behind", "Sockets catching up or out of credit", multiprocess_mode="livesum")
-POSITION = Gauge("realtime_position", "Position up to which this process has delivered", multiprocess_mode="max")
+POSITION = Gauge("realtime_position", "Position up to which this process has delivered", multiprocess_mode="livemax")
 DEGRADED = Gauge(
-    "realtime_degraded", "1 while the store is polled because the relay is not heard", multiprocess_mode="max"
+    "realtime_degraded", "1 while the store is polled because the relay is not heard", multiprocess_mode="livemax"
 )
 EVENTS = Counter("realtime_events_total", "Events that reached this process", ["source"])
 DELIVERIES = Counter("realtime_deliveries_total", "Event frames handed to the server")
 LAG = Histogram(
     "realtime_lag_seconds",
-    "From the event's commit to its delivery",
+    "From the event's commit to its delivery, of events committed since the process began to follow the log",
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
 FILLS = Counter("realtime_fills_total", "Reads of the store to close a gap", ["reason"])
@@ -31,6 +33,22 @@ REVOCATIONS = Counter("realtime_revocations_total", "Sockets closed or rechecked
 PROJECTION_ERRORS = Counter("realtime_projection_errors_total", "Events hidden because a projection failed")
 
 _KNOWN_CODES = {1000, 1001, 1005, 1006, 1009, 1011, 1012, 1013, 4400, 4408, 4429, 4500, 4501, 4503, 4505}
+
+
+class Recent:
+    """The values of the last `seconds`, at most the newest `size`. `now` is any clock that only goes forward."""
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self.seconds = seconds
+        self._values: deque[tuple[float, float]] = deque(maxlen=size)
+
+    def add(self, now: float, value: float) -> None:
+        self._values.append((now, value))
+
+    def values(self, now: float) -> list[float]:
+        while self._values and self._values[0][0] < now - self.seconds:
+            self._values.popleft()
+        return [value for _, value in self._values]
 
 
 def closed(code: int) -> None:

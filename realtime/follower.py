@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -22,8 +21,9 @@ from realtime import conf, fan, figures, log, publish
 
 logger = logging.getLogger(__name__)
 
-# Delays of the newest events, for operators.
-LAGS: Final = 500
+# Delays of the newest events, for operators: of the last minute, at most so many.
+LAG_SECONDS: Final = 60.0
+LAGS: Final = 2_000
 # A beacon may overtake nothing, but its batches may still be on their way from the relay.
 BEACON_GRACE: Final = 0.2
 # Between two tries to read a store that is away, at most.
@@ -50,7 +50,8 @@ class Follower:
         self.epoch = ""
         self.position = 0
         self.ring = fan.Ring(limits.ring_events, limits.ring_bytes)
-        self.lags: deque[float] = deque(maxlen=LAGS)
+        self._lags = figures.Recent(LAG_SECONDS, LAGS)
+        self._began_at = 0  # events up to here were committed before we followed: their age is no delay of ours
         self.ready = asyncio.Event()
         self.store_up = False
         self.relay_at = float("-inf")
@@ -121,11 +122,16 @@ class Follower:
             going = fan.Fan(event)
             self.ring.add(going)
             self._deliver(going)
-            lag = max(0.0, (now - event.recorded_at).total_seconds())
-            figures.LAG.observe(lag)
-            self.lags.append(lag)
+            if event.position > self._began_at:
+                lag = max(0.0, (now - event.recorded_at).total_seconds())
+                figures.LAG.observe(lag)
+                self._lags.add(self._loop.time(), lag)
         self.position = max(self.position, upto)
         self._notify()
+
+    def lags(self) -> list[float]:
+        """Seconds from the commit to here, of the events of the last minute."""
+        return self._lags.values(self._loop.time())
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -170,7 +176,7 @@ class Follower:
 
     def _begin(self, head: log.Head) -> None:
         """Start a little in the past: a fresh process serves the reconnects of the one before it from its ring."""
-        self.epoch = head.epoch
+        self.epoch, self._began_at = head.epoch, head.last
         self.position = max(0, head.safe - self._limits.ring_events)
         self.ring.restart(self.position)
 
@@ -179,6 +185,7 @@ class Follower:
         reason = "epoch" if head.epoch != self.epoch else "rewound"
         logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)
         self.epoch, self.position, self._heard = head.epoch, head.safe, head.safe
+        self._began_at = head.last
         self.ring.restart(head.safe)
         self._rewind(reason)
 

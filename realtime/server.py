@@ -126,12 +126,19 @@ def configure(app: str, **options: Any) -> uvicorn.Config:
     return uvicorn.Config(app, **(given | options))
 
 
+def _port(text: str) -> int:
+    """For argparse, which also checks a default that is a text, such as that of the environment."""
+    if not text.isdecimal() or not 0 <= int(text) < 65536:  # 0: a free one
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number (PORT=1-65535)")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; a second signal does not wait."""
     parser = argparse.ArgumentParser(prog="python -m realtime.server", description="uvicorn that drains its sockets")
     parser.add_argument("app", nargs="?", default="backoffice.asgi:application")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT") or "8000")
     parser.add_argument("--uds", help="a Unix socket instead of host and port")
     parser.add_argument("--fd", type=int, help="an open listening socket, to share one port between processes")
     parser.add_argument("--log-level", default="info")

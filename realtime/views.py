@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from pathlib import Path
 from typing import Final
 
 import prometheus_client
@@ -45,11 +46,24 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _registry() -> prometheus_client.CollectorRegistry:
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
         return figures.REGISTRY
+    _forget_dead_processes(Path(folder))
     registry = prometheus_client.CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return registry
+
+
+def _forget_dead_processes(folder: Path) -> None:
+    """The gauges of a process go with it, also of one that was killed; its counters stay part of the sums."""
+    for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*_*.db")}:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
+        except PermissionError:
+            continue  # it lives, as another user
 
 
 def _from_nearby(request: HttpRequest) -> bool:

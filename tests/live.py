@@ -10,20 +10,23 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+from celery import signals
+from celery.contrib.testing.worker import start_worker
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.backends.db import SessionStore
+from django.test import override_settings
 from django.utils.crypto import get_random_string
 from psycopg import sql
 
-from backoffice import embedded
+from backoffice import celery_app, embedded
 from backoffice.models import Staff
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -63,6 +66,26 @@ def _maintenance() -> psycopg.Connection[tuple[Any, ...]]:
 def database_url(name: str) -> str:
     """The address of another database of the server that the tests use."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
+
+
+@contextlib.contextmanager
+def worker_thread() -> Iterator[None]:
+    """A Celery worker in a thread of this process, which leaves logging and standard output as they are.
+
+    Celery sets up both unless somebody listens to `setup_logging`, and has Django set up logging once more; either
+    takes the handlers of `caplog` off the root logger, for the rest of the run.
+    """
+
+    def leave_alone(**_: Any) -> None:
+        """Whoever listens has set up logging."""
+
+    signals.setup_logging.connect(leave_alone)
+    worker = start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30)
+    try:
+        with override_settings(LOGGING_CONFIG=None), worker:
+            yield
+    finally:
+        signals.setup_logging.disconnect(leave_alone)
 
 
 class Stack:

@@ -41,7 +41,8 @@ def header(name: str, description: str, *, required: bool = False, schema: Schem
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one address: what it takes, what it answers, how it refuses, which scope a key needs."""
+    """One method of one address: what it takes, what it answers, how it refuses, which scope a key needs. `merges`: it
+    changes a record, so its 409 may be a conflict of two versions."""
 
     id: str
     summary: str
@@ -53,6 +54,7 @@ class Operation:
     parameters: tuple[Schema, ...] = ()
     request: Mapping[str, Schema] | None = None
     etag: bool = False
+    merges: bool = False
 
     def described(self) -> Schema:
         found: Schema = {
@@ -67,22 +69,38 @@ class Operation:
             found["parameters"] = list(self.parameters)
         if self.request:
             content = {kind: {"schema": schema} for kind, schema in self.request.items()}
-            found["requestBody"] = {"required": True, "content": content}
+            found["requestBody"] = {"required": _needs_body(self.request), "content": content}
         return found
 
     def _responses(self) -> Schema:
         done: Schema = {"description": "Done.", "content": {JSON: {"schema": self.response}}}
         if self.etag:
             done["headers"] = {"ETag": {"description": 'The version, as `"v<version>"`.', "schema": {"type": "string"}}}
-        refusals = {str(status): _refusal(status) for status in self.errors}
+        refusals = {str(status): _refusal(status, merges=self.merges) for status in self.errors}
         return {"200": done, **refusals}
 
 
-def _refusal(status: int) -> Schema:
+def _refusal(status: int, *, merges: bool) -> Schema:
     if status == HTTPStatus.NOT_MODIFIED:
         return {"description": "Not modified."}
-    shape = ref("ConflictProblem" if status == HTTPStatus.CONFLICT else "Problem")
+    shape = ref("Problem")
+    if status in {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED} and merges:
+        shape = {"anyOf": [ref("ConflictProblem"), ref("Problem")]}
     return {"description": f"{HTTPStatus(status).phrase}.", "content": {PROBLEM: {"schema": shape}}}
+
+
+def _needs_body(request: Mapping[str, Schema]) -> bool:
+    """A request without a body is read as an empty object; that will do where no field is required."""
+    structs = [_struct(schema.get("$ref", "").rpartition("/")[2]) for schema in request.values()]
+    return any(struct is None or _needs_data(struct) for struct in structs)
+
+
+def _struct(name: str) -> type[msgspec.Struct] | None:
+    """The struct behind the name of a component, where it is that of one struct."""
+    from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
+
+    commands = {kind.cls.__name__: kind.cls for kind in types.command_types()}
+    return getattr(shapes, name, commands.get(name)) if name else None
 
 
 class Described(AutoSchema):
@@ -147,9 +165,9 @@ def _command(kind: types.CommandType, envelope: Schema) -> Schema:
     properties = envelope["properties"] | {"type": {"const": kind.name}, "data": ref(kind.cls.__name__)}
     text = (kind.cls.__doc__ or "").strip()
     documented = {"description": text} if text and not text.startswith(f"{kind.cls.__name__}(") else {}
-    required = ["id", "type", "key", *(["data"] if _needs_data(kind) else [])]
+    required = ["id", "type", "key", *(["data"] if _needs_data(kind.cls) else [])]
     return {"title": kind.name, "type": "object", **documented, "properties": properties, "required": required}
 
 
-def _needs_data(kind: types.CommandType) -> bool:
-    return any(field.required for field in msgspec.structs.fields(kind.cls))
+def _needs_data(struct: type[msgspec.Struct]) -> bool:
+    return any(field.required for field in msgspec.structs.fields(struct))

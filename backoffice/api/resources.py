@@ -86,6 +86,7 @@ def _write(
         errors=WRITES,
         scope=f"{resource.name}:write",
         etag=True,
+        merges=True,
     )
 
 

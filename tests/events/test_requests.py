@@ -6,11 +6,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from celery.contrib.testing.worker import start_worker
 
 from backoffice import celery_app, operating
 from events import context, errors, rebuild, requests, rights, seals, store, tasks, types
-from tests import make
+from tests import live, make
 from tests.events.test_rebuild import own_log  # noqa: F401 - a log of its own, as there
 from tests.make import Thread
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def worker() -> Iterator[None]:
-    with start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with live.worker_thread():
         yield
 
 

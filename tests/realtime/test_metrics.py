@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +116,83 @@ def test_every_figure_is_there_and_a_delivery_is_counted(server: Server, writer:
             assert f"# HELP {figure.describe()[0].name}" in told
 
 
-def test_several_processes_are_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each process writes its own files; whoever is asked adds them up."""
-    import subprocess
-    import sys
+LIVES = """
+import sys
+from realtime import figures
+figures.DELIVERIES.inc(21)
+figures.SOCKETS.set(1)
+figures.BEHIND.set(1)
+figures.POSITION.set(int(sys.argv[1]))
+figures.DEGRADED.set(1)
+print("set", flush=True)
+sys.stdin.read()
+"""
 
-    program = "from realtime import figures; figures.DELIVERIES.inc(21); figures.SOCKETS.set(1)"
+
+def test_several_processes_are_summed_and_dead_ones_keep_only_their_counters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process writes its own files; the one that is asked adds them up."""
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    for _ in range(2):
-        subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", LIVES, position], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for position in ("900", "500")
+    ]
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    assert samples(look(address="127.0.0.1").content.decode())["realtime_deliveries_total",] == 42
+
+    def shown(*names: str) -> list[float | None]:
+        found = samples(look(address="127.0.0.1").content.decode())
+        return [found.get((f"realtime_{name}",)) for name in names]
+
+    gauges = ("sockets", "sockets_behind", "position", "degraded")
+    with started[0] as ahead, started[1] as late:
+        for one in (ahead, late):
+            assert one.stdout is not None
+            assert one.stdout.readline() == b"set\n"
+        assert shown("deliveries_total", *gauges) == [42, 2, 2, 900, 1]
+        ahead.kill()
+        ahead.wait()
+        assert shown("deliveries_total", *gauges) == [42, 1, 1, 500, 1]
+        late.kill()
+        late.wait()
+    assert shown("deliveries_total", *gauges) == [42, None, None, None, None]
+
+
+def observed() -> float:
+    return samples(look(address="127.0.0.1").content.decode())["realtime_lag_seconds_count",]
+
+
+def test_events_from_before_the_process_followed_the_log_have_no_lag(server: Server, writer: Writer) -> None:
+    """Both servers count into the figures of this process."""
+
+    async def scene() -> None:
+        user = harness.new_user()
+        old = [await writer.rename(user) for _ in range(5)]
+        await server.until(lambda: server.hub.position >= old[-1])
+        before = observed()
+        with Server() as fresh:
+            assert fresh.hub is not None
+            await fresh.until(lambda: fresh.hub.position >= old[-1])
+            assert observed() == before
+            assert await fresh.on_loop(fresh.hub.follower.lags) == []
+            new = await writer.rename(user)
+            for one in (server, fresh):
+                await one.until(lambda one=one: one.hub.position >= new)
+            assert observed() == before + 2
+            assert len(await fresh.on_loop(fresh.hub.follower.lags)) == 1
+
+    play(scene())
+
+
+def test_lags_are_those_of_a_time_window() -> None:
+    recent = figures.Recent(60, size=3)
+    for now, lag in ((0, 1280.0), (10, 1.0), (50, 2.0)):
+        recent.add(now, lag)
+    assert recent.values(55) == [1280.0, 1.0, 2.0]
+    assert recent.values(61) == [1.0, 2.0]
+    for lag in (3.0, 4.0):
+        recent.add(62, lag)
+    assert recent.values(62) == [2.0, 3.0, 4.0]
+    assert recent.values(500) == []

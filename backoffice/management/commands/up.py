@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import time
-from argparse import SUPPRESS, ArgumentParser
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from django.db.migrations.executor import MigrationExecutor
 from backoffice import embedded, health, processes
 
 SERVICES_FILE = "services.env"
+CHILDREN_FILE = "children"
 READY_SECONDS = 60.0
-LEFTOVER_SECONDS = 10.0  # what a killed run's children may need to let go of the port
+LEFTOVER_SECONDS = 10.0  # what a killed run's children may need to end
 # Celery warns whoever is root, in six lines; on a machine of one's own that is nobody's mistake.
 AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
 LOGINS = ("admin", "manager", "agent", "viewer", "dpo")
@@ -35,7 +38,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=settings.PORT, help="default: PORT, or 8000")
+        parser.add_argument("--port", type=port_number, default=settings.PORT, help="default: PORT, or 8000")
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--demo", action="store_true", help="also run pretend editors and incoming submissions")
         parser.add_argument("--reset", action="store_true", help="delete the embedded databases and secrets, then end")
@@ -69,15 +72,18 @@ class Up:
         self.started = time.monotonic()
         self.voice = processes.Voice(sys.stdout)
         self.supervisor = processes.Supervisor(self.voice, self.env, settings.BASE_DIR)
+        self.supervisor.started = self.note_child
         self.services: list[embedded.Service] = []
         self.new_password = False
 
     async def run(self) -> str:
-        """1 the port is free (the folder is already ours)  2 PostgreSQL and Valkey  3 migrations, first-run data
-        4 web, worker, beat, subscriptions  5 ready: the address and the logins  6 all of it stopped, in reverse.
+        """1 nothing is left of a killed run, the port is free (the folder is already ours)  2 PostgreSQL and Valkey
+        3 migrations, first-run data  4 web, worker, beat, subscriptions  5 ready: the address and the logins
+        6 all of it stopped, in reverse.
 
         Returns why it failed; empty when it was asked to stop.
         """
+        self.end_leftovers()
         self.need_port()
         self.supervisor.obey_signals()
         try:
@@ -93,6 +99,20 @@ class Up:
 
     # -- 1 --------------------------------------------------------------------------------------------------------
 
+    def end_leftovers(self) -> None:
+        """The children of a run that was killed end by themselves on Linux, but a worker that looks for its Valkey may
+        take its time, and elsewhere they would stay: with the port, and with addresses of services that are gone."""
+        noted = self.folder / CHILDREN_FILE
+        for line in noted.read_text().splitlines() if noted.exists() else []:
+            pid, _, program = line.partition(" ")
+            if program and program in embedded.command_line(int(pid)):
+                embedded.clear_away(int(pid), (signal.SIGTERM, signal.SIGKILL), LEFTOVER_SECONDS)
+        noted.unlink(missing_ok=True)
+
+    def note_child(self, child: processes.Child, pid: int) -> None:
+        with (self.folder / CHILDREN_FILE).open("a") as noted:
+            noted.write(f"{pid} {' '.join(child.program)}\n")
+
     def need_port(self) -> None:
         """Before anything starts; a run that was killed a moment ago may still be letting go of it."""
         if embedded.wait_until(self.port_is_free, LEFTOVER_SECONDS if self.was_killed else 0):
@@ -104,9 +124,13 @@ class Up:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.host, self.port))
+            except socket.gaierror:
+                raise embedded.EmbeddedError(f"{self.host} is not a host name or an address") from None
             except PermissionError:
                 raise embedded.EmbeddedError(f"port {self.port} is not for ordinary users: set PORT") from None
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise embedded.EmbeddedError(f"{self.host} is not an address of this machine") from None
                 return False
         return True
 
@@ -140,6 +164,7 @@ class Up:
 
     def stop_services(self) -> None:
         self.services_file.unlink(missing_ok=True)
+        (self.folder / CHILDREN_FILE).unlink(missing_ok=True)
         for service in reversed(self.services):
             service.stop()
         if self.services:
@@ -230,6 +255,12 @@ class Up:
             writer.close()
 
 
+def port_number(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ArgumentTypeError(f"{text!r} is not a port number (1-65535)")
+    return int(text)
+
+
 def own_environment(services_file: Path) -> dict[str, str]:
     """Our environment without what settings.py took from the file of an earlier run that was killed."""
     env = dict(os.environ)
@@ -251,7 +282,8 @@ def reset(folder: Path) -> None:
     """Delete what we made here, and nothing else: DATA_DIR may be anybody's folder."""
     for name in ("postgres", "postgres.new", "valkey", "run"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for pattern in ("*.log", SERVICES_FILE, "secret-key", "demo-password", "celerybeat-schedule*"):
+    secrets_files = ("secret-key", "demo-password")
+    for pattern in ("*.log", SERVICES_FILE, CHILDREN_FILE, *secrets_files, "celerybeat-schedule*", "bell-*"):
         for path in folder.glob(pattern):
             path.unlink()
     sys.stdout.write(f"{folder} is empty: the next start begins afresh\n")

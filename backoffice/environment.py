@@ -1,0 +1,199 @@
+"""Readers of environment variables. Each checks one kind of value and raises ValueError with the end of a sentence
+that begins with the variable's name: `PORT='70000' is not a whole number from 1 to 65535`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import environ
+import psycopg
+from psycopg import conninfo
+
+T = TypeVar("T")
+
+# Values that no message may show.
+SECRETS: Final = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PRIVACY_KEYS"}
+SWITCHES: Final = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+SSL_MODES: Final = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+# Options of Django's PostgreSQL backend that libpq does not know.
+BACKEND_OPTIONS: Final = {"assume_role", "isolation_level", "pool", "server_side_binding"}
+
+
+def stop(message: str) -> NoReturn:
+    """Say what is wrong with the configuration and end."""
+    sys.exit(f"configuration: {message}")
+
+
+def read(name: str, cast: Callable[..., T], default: Any) -> T:
+    """The value of a variable; `default` when it is unset or empty. `cast(name, default=…)` raises ValueError."""
+    try:
+        return cast(name, default=default)
+    except (ValueError, environ.ImproperlyConfigured) as error:
+        shown = name if name in SECRETS else f"{name}={os.environ.get(name)!r}"
+        stop(f"{shown} {error}")
+
+
+def text(name: str, default: str) -> str:
+    """The value without space around it."""
+    value = os.environ.get(name, "").strip() or default
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
+    return value
+
+
+def matching(pattern: str, meaning: str) -> Callable[..., str]:
+    """A text that matches the whole pattern."""
+
+    def cast(name: str, default: str) -> str:
+        value = text(name, default)
+        if not re.fullmatch(pattern, value, re.ASCII | re.IGNORECASE):
+            raise ValueError(f"is not {meaning}")
+        return value
+
+    return cast
+
+
+def switch(name: str, *, default: bool) -> bool:
+    """A yes or no: 1 or 0, true or false, yes or no, on or off."""
+    value = text(name, "1" if default else "0").lower()
+    if value not in SWITCHES:
+        raise ValueError("is neither 1 nor 0")
+    return SWITCHES[value]
+
+
+def whole(least: int, most: int) -> Callable[..., int]:
+    """A whole number within bounds, both included."""
+
+    def cast(name: str, default: int) -> int:
+        value = text(name, str(default))
+        if not re.fullmatch(r"-?[0-9]{1,18}", value) or not least <= int(value) <= most:
+            raise ValueError(f"is not a whole number from {least} to {most}")
+        return int(value)
+
+    return cast
+
+
+def log_level(name: str, default: str) -> str:
+    value = text(name, default).upper()
+    if value not in LOG_LEVELS:
+        raise ValueError(f"is not one of {', '.join(LOG_LEVELS)}")
+    return value
+
+
+def words(name: str, default: list[str]) -> list[str]:
+    """A comma-separated list."""
+    return [word for part in text(name, ",".join(default)).split(",") if (word := part.strip())]
+
+
+def hosts(name: str, default: list[str]) -> list[str]:
+    """Hosts as Django's ALLOWED_HOSTS takes them."""
+    found = words(name, default)
+    for host in found:
+        if not re.fullmatch(r"\*|\.?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]", host, re.IGNORECASE):
+            raise ValueError(f"holds {host!r}, which is not a host such as admin.example.org (no scheme, no port)")
+    return found
+
+
+def networks(name: str, default: list[str]) -> list[str]:
+    """Networks in CIDR notation, or single addresses."""
+    found = words(name, default)
+    for network in found:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError(f"holds {network!r}, which is not a network such as 10.0.0.0/8 or 192.0.2.7") from None
+    return found
+
+
+def origins(name: str, default: list[str]) -> list[str]:
+    """Origins: scheme, host and, where it is not the scheme's own, port."""
+    found = words(name, default)
+    for origin in found:
+        if not re.fullmatch(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?", origin, re.IGNORECASE):
+            raise ValueError(f"holds {origin!r}, which is not an origin such as https://admin.example.org")
+        _check_port(urlsplit(origin))
+    return found
+
+
+def folder(name: str, default: Path | None) -> Path | None:
+    """A folder; it need not exist yet, but nothing else may have its name."""
+    value = text(name, str(default or ""))
+    if not value:
+        return None
+    path = Path(value).absolute()
+    try:
+        nearest = next(part for part in (path, *path.parents) if part.exists())
+        if not nearest.is_dir():
+            raise ValueError("is not a folder" if nearest == path else f"is below {nearest}, which is not a folder")
+    except OSError as error:
+        raise ValueError(f"cannot be used: {error.strerror}") from None
+    return path
+
+
+def postgres_address(name: str, default: str) -> str:
+    """postgres://user:password@host:5432/name?option=value"""
+    value = text(name, default)
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in {"postgres", "postgresql", "psql", "pgsql"}:
+        raise ValueError("must be an address such as postgres://user:password@host:5432/name")
+    _check_port(parts)
+    if not parts.path.strip("/"):
+        raise ValueError("names no database: postgres://user:password@host:5432/name")
+    options = environ.Env.db_url_config(value).get("OPTIONS", {})
+    try:
+        conninfo.make_conninfo(**{key: option for key, option in options.items() if key not in BACKEND_OPTIONS})
+    except psycopg.ProgrammingError as error:
+        raise ValueError(f"cannot be read: {str(error).strip()}") from None
+    if options.get("sslmode", "prefer") not in SSL_MODES:
+        raise ValueError(f"has an unknown sslmode: one of {', '.join(sorted(SSL_MODES))}")
+    return value
+
+
+def valkey_address(name: str, default: str) -> str:
+    """redis://:password@host:6379/0, rediss://… or unix:///path"""
+    value = text(name, default)
+    parts = urlsplit(value)
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("names no socket: unix:///path/of/the/socket")
+        return value
+    _check_port(parts)
+    if not parts.hostname:
+        raise ValueError("names no host: redis://host:6379/0")
+    if not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise ValueError("must end with the number of a database: redis://host:6379/0")
+    if parts.query:
+        import redis  # noqa: PLC0415 - slow to import, and hardly anybody sets options
+
+        try:
+            redis.ConnectionPool.from_url(value).make_connection()
+        except (TypeError, ValueError, redis.RedisError) as error:
+            raise ValueError(f"cannot be read: {error}") from None
+    return value
+
+
+def _check_port(parts: Any) -> None:
+    try:
+        known = parts.port is None or parts.port > 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("has no valid port number (1-65535)")

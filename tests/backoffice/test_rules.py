@@ -281,7 +281,7 @@ def test_the_migration_notes_the_mailboxes_of_older_spellings() -> None:
     keys = [legacy(spelling) for spelling in SPELLINGS]
     plain = make.user()
     models.User.objects.update(mailbox=None)
-    import_module("backoffice.migrations.0012_rules").fill_mailboxes(None, SimpleNamespace(connection=connection))
+    import_module("backoffice.migrations.0007_rules").fill_mailboxes(None, SimpleNamespace(connection=connection))
     found = dict(models.User.objects.filter(pk__in=[*keys, plain]).values_list("pk", "mailbox"))
     assert found == {keys[0]: None, keys[1]: SPELLINGS[0], keys[2]: SPELLINGS[0], plain: None}
 

@@ -36,7 +36,7 @@ def searched(*columns):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("backoffice", "0004_erasure")]
+    dependencies = [("backoffice", "0006_sign_in")]
     operations = [
         migrations.AddField(
             model_name="user",

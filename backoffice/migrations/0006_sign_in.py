@@ -7,7 +7,7 @@ from backoffice import sql
 
 
 class Migration(migrations.Migration):
-    dependencies = [("backoffice", "0004_erasure"), ("events", "0009_head")]
+    dependencies = [("backoffice", "0005_import_suppressions"), ("events", "0009_head")]
     operations = [
         migrations.CreateModel(
             name="SignInBudget",

@@ -53,17 +53,39 @@ _OTHERS = {
     "greek": "αοιετσνηυρπκμλωςδγχθφάίόέήύώβξζψϊϋΐΰ",
     "hebrew": "יוהלאברתשמנםעדקחפגטןסצזכךץף",
     "arabic": "ايلمنورتبةعدسفهكقحجأشطصخضذثغإظىءئآؤپچژگ",
-    "thai": "านรกเงมยลวดทตสปอบหคนจพชขใไโผธณถศซภฎฐฑฒษฬฮญฉฟฝ" + "่้ีาัิืุูำะ็์ึ",
+    "thai": "านรกเงมยลวดทตสปอบหคนจพชขใไโผธณถศซภฎฐฑฒษฬฮญฉฟฝ\u0e48\u0e49\u0e35\u0e31\u0e34\u0e37\u0e38\u0e39\u0e33\u0e30\u0e47\u0e4c\u0e36",
 }
 _EAST = {
-    "japanese": "のにはをたがでてとしれさいるあなかもすまこらりくんよっどきうイルンスアトリクドラタジコマーシカレ名年日人大一国東京市県区男女性別点前姓氏住所会社様",
-    "chinese": "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后小么心多天而能好都然没日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老从动两长知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产入先山五太水万市真京城",
-    "taiwanese": "的一是不了人我在有他這中大來上國個到說們為子和你地出道也時年得就那要下以生會自著去之過家學對可她裡後小麼心多天而能好都然沒日於起還發成事只作當想看文無開手十用主行方又如前所本見經頭面公同三已老從動兩長知民樣現分將外但身些與高意進把法此實回二理美點月明其種聲全工己話兒者向情部正名定女問力機給等幾很業最間新什打便位因重被走電四第門相次東政海口使教西再平真聽世氣信北少關並內加化由卻代軍產入先山五太水萬市灣臺台",
-    "korean": "이다는에을의가고하한지사기로도은서대자리어인나정시아스일수부전해과를그보만원제구공주상동장선조지습니까요음안성문신경제영진우김박최",
+    "japanese": (
+        "のにはをたがでてとしれさいるあなかもすまこらりくんよっどきうイルンスアトリクドラタジコマーシカレ名年"
+        "日人大一国東京市県区男女性別点前姓氏住所会社様"
+    ),
+    "chinese": (
+        "的一是不了人我在有他这中大来上国个到说们为子和你地出道也时年得就那要下以生会自着去之过家学对可她里后"
+        "小么心多天而能好都然没日于起还发成事只作当想看文无开手十用主行方又如前所本见经头面公同三已老从动两长"
+        "知民样现分将外但身些与高意进把法此实回二理美点月明其种声全工己话儿者向情部正名定女问力机给等几很业最"
+        "间新什打便位因重被走电四第门相次东政海口使教西再平真听世气信北少关并内加化由却代军产入先山五太水万市"
+        "真京城"
+    ),
+    "taiwanese": (
+        "的一是不了人我在有他這中大來上國個到說們為子和你地出道也時年得就那要下以生會自著去之過家學對可她裡後"
+        "小麼心多天而能好都然沒日於起還發成事只作當想看文無開手十用主行方又如前所本見經頭面公同三已老從動兩長"
+        "知民樣現分將外但身些與高意進把法此實回二理美點月明其種聲全工己話兒者向情部正名定女問力機給等幾很業最"
+        "間新什打便位因重被走電四第門相次東政海口使教西再平真聽世氣信北少關並內加化由卻代軍產入先山五太水萬市"
+        "灣臺台"
+    ),
+    "korean": (
+        "이다는에을의가고하한지사기로도은서대자리어인나정시아스일수부전해과를그보만원제구공주상동장선조지습니"
+        "까요음안성문신경제영진우김박최"
+    ),
 }  # fmt: skip
+_WEST = (
+    "french", "german", "spanish", "portuguese", "italian", "catalan", "swedish", "danish", "dutch", "estonian",
+    "icelandic",
+)  # fmt: skip
 # Code page -> its languages and the bits that it must win by: the rarer, the more.
 _PAGES: tuple[tuple[str, tuple[str, ...], float], ...] = (
-    ("cp1252", ("french", "german", "spanish", "portuguese", "italian", "catalan", "swedish", "danish", "dutch", "estonian", "icelandic"), 0),
+    ("cp1252", _WEST, 0),
     ("mac_roman", ("french", "german", "spanish", "portuguese", "italian", "swedish", "danish"), 3),
     ("latin-1", ("french", "german", "spanish", "portuguese", "italian", "swedish", "danish"), 4),
     ("cp1250", ("polish", "czech", "slovak", "hungarian", "croatian", "romanian", "german"), 4),
@@ -201,7 +223,8 @@ def _in_first_level(char: str, language: str) -> bool:
         lead = char.encode(encoding)[0]
     except UnicodeEncodeError:
         return False
-    return first <= lead <= last and (language != "korean" or "가" <= char <= "힣") and not 0xFF61 <= ord(char) <= 0xFF9F
+    halfwidth = "\uff61" <= char <= "\uff9f"
+    return first <= lead <= last and not halfwidth and (language != "korean" or "가" <= char <= "힣")
 
 
 _FIRST_LEVELS = {

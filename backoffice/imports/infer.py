@@ -38,13 +38,14 @@ _SCALES = {3, 4, 5, 6, 7, 10}
 
 @dataclass(slots=True)
 class Context:
-    """What holds for the whole file: its delimiter, the order of day and month (and whether a column proves it), and
-    the zone of moments that name none."""
+    """What holds for the whole file: its delimiter, the order of day and month (and whether a column proves it), the
+    zone of moments that name none, and whether the options chosen in one cell may be joined with spaces."""
 
     delimiter: str
     order: str
     proven: bool
     zone: tzinfo
+    spaced: bool = False
 
 
 @dataclass(slots=True)
@@ -271,6 +272,19 @@ def _multiple(made: dict[str, Any], question: groups.Question, _context: Context
         asked = question.off and question.off in cells  # nothing ticked, but asked: an empty list
         return chosen if chosen or asked else None
 
+    return FieldPlan(made, question.all_columns, _by_row(made["id"], question.columns, answer))
+
+
+def _order_of(made: dict[str, Any], question: groups.Question, _context: Context) -> FieldPlan:
+    """A ranking whose column k holds the option that came k-th: one row an option, its place the value."""
+    ids = Ids()
+    made |= {"type": "ranking", "options": list(range(1, len(question.columns) + 1))}
+    made["rows"] = [{"id": ids.of(label), "label": label} for label in question.options]
+    row_ids = {label: row["id"] for label, row in zip(question.options, made["rows"], strict=True)}
+
+    def answer(cells: tuple[str, ...]) -> dict[str, Any] | None:
+        return {row_ids[cell]: place for place, cell in enumerate(cells, start=1) if cell in row_ids} or None
+
     return FieldPlan(made, question.columns, _by_row(made["id"], question.columns, answer))
 
 
@@ -318,5 +332,6 @@ _FILLERS: dict[str, Callable[[dict[str, Any], groups.Question, Context], FieldPl
     "single": _single,
     "multiple": _multiple,
     "ranking": _rows_of,
+    "order": _order_of,
     "grid": _rows_of,
 }

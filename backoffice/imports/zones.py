@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+\-−])(\d{1,2})(?::?(\d{2}))?", re.IGNORECASE)
 _IANA = re.compile(r"[A-Za-z_]+/[A-Za-z0-9_+\-/]+")
 _WITH_NAME = re.compile(r"(\S.*?)\s*(?:\(([^()]+)\)|\[([^\[\]]+)\])")
+_WITH_ABBREVIATION = re.compile(r"([+\-−]\d{1,2}:?(?:\d{2})?) ([A-Z]{2,5})")
 
 # Abbreviation -> hours east of Greenwich.
 _ABBREVIATIONS = {
@@ -89,7 +90,7 @@ def find(text: str) -> tzinfo | None:
         return timezone(timedelta(hours=found))
     if text.upper().strip("()") in _ABBREVIATIONS:
         return UTC
-    if both := _WITH_NAME.fullmatch(text):
+    if both := _WITH_NAME.fullmatch(text) or _WITH_ABBREVIATION.fullmatch(text):
         return find(both[1])
     return _by_name(text.strip("()[]"))
 
@@ -108,7 +109,5 @@ def _by_name(text: str) -> tzinfo | None:
     region = _REGIONS.get(text.upper(), text if _IANA.fullmatch(text) else "")
     try:
         return ZoneInfo(region) if region else None
-    except (ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        return None
-    except KeyError:
+    except (ValueError, OSError, KeyError):  # no such zone is a KeyError
         return None

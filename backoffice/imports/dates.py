@@ -23,7 +23,7 @@ _MONTHS = {
     for number, names in enumerate(
         (
             "jan january janv janvier januar januari enero ene gennaio gen janeiro stycznia sty января янв ledna ocak",
-            "feb february févr fév février fevrier februar februari febrero febbraio fevereiro fev lutego февраля фев února",
+            "feb february févr fév février fevrier februar februari febrero febbraio fevereiro fev lutego февраля",
             "mar march mars märz mär marzo maart mrt março marts marca марта мар března mart",
             "apr april avr avril abril abr aprile kwietnia kwi апреля апр dubna nisan",
             "may mai mayo mei maggio mag maio maj maja мая května mayıs",
@@ -33,7 +33,7 @@ _MONTHS = {
             "sep sept september septembre septiembre settembre set setembro września wrz сентября сен сент září eylül",
             "oct october octobre oktober octubre okt ottobre ott outubro out października paź октября окт října ekim",
             "nov november novembre noviembre novembro listopada lis ноября ноя нояб listopadu kasım",
-            "dec december déc décembre decembre dezember dez diciembre dic dicembre dezembro grudnia декабря дек prosince",
+            "dec december déc décembre decembre dezember dez diciembre dic dicembre dezembro grudnia декабря",
         ),
         start=1,
     )

@@ -97,8 +97,9 @@ def _agrees(joined: Column, question: Question) -> bool:
         [option for option, on, cell in zip(question.options, question.on, cells, strict=True) if cell and cell == on]
         for cells in _rows(question.columns)
     ]
+    pairs = list(zip(joined.cells, rows, strict=True))
     return any(
-        all(sorted(cell.split(mark)) == sorted(mark.join(chosen).split(mark)) for cell, chosen in zip(joined.cells, rows, strict=True))
+        all(sorted(cell.split(mark)) == sorted(mark.join(chosen).split(mark)) for cell, chosen in pairs)
         for mark in (" ", ", ", ",", "; ", ";", "\n", " | ", "|")
     )
 

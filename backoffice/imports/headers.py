@@ -49,8 +49,9 @@ _ROLE_NAMES = {
     ),
     "start": (
         "startdate", "starttime", "startedat", "datestarted", "datecreated", "start", "started", "startzeit",
-        "startdatum", "heurededebut", "datededebut", "debut", "begin", "begindatum", "begintijd", "interviewstart",
-        "horadeinicio", "fechadeinicio", "oradiinizio", "oradellinizio", "datadiinizio", "datadeinicio", "starttid", "startdato",
+        "startdatum", "heurededebut", "datededebut", "debut", "begin", "begindatum", "begintijd",
+        "interviewstart", "horadeinicio", "fechadeinicio", "oradiinizio", "oradellinizio", "datadiinizio",
+        "datadeinicio", "starttid", "startdato",
         "godzinarozpoczecia", "开始时间", "開始時刻", "開始日時", "開始時間", "시작시간", "времяначала",
     ),
     "end": (
@@ -62,8 +63,8 @@ _ROLE_NAMES = {
         "提交时间", "送信日時",
         "completedat", "completiontime", "datecompleted", "enddate", "endtime", "endedat", "dateended", "end", "ended",
         "finishedat", "heuredefin", "datedefin", "fin", "fertigstellungszeit", "enddatum", "endzeit",
-        "horadefinalizacion", "fechadefinalizacion", "oradicompletamento", "horadeconclusao", "tijdvanvoltooien", "slutforandetid",
-        "完成时间", "完了時刻", "終了日時",
+        "horadefinalizacion", "fechadefinalizacion", "oradicompletamento", "horadeconclusao", "tijdvanvoltooien",
+        "slutforandetid", "完成时间", "完了時刻", "終了日時",
         "recordeddate", "datelastaction", "datestamp", "datemodified", "created", "createdat", "createdtime",
     ),
     "ip": ("ipaddress", "ip", "adresseip", "direccionip"),

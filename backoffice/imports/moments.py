@@ -140,7 +140,7 @@ class _Choice:
             self.changed = self.changed or timed
 
     def _take_if_it_fits(self, slot: str, timed: _Timed) -> None:
-        """Start and End may also be asked about: then they lie after the submission, or are round, behind a question."""
+        """Start and End may also be asked about: they lie after the submission, or are round, behind a question."""
         before = self._before.get(id(timed.column))
         behind_question = before is not None and not before.role
         typed = behind_question and self.submitted and _round(timed) and not _round(self.submitted)

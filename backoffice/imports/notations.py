@@ -24,12 +24,11 @@ class Stem:
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """`sure`: only columns of one question are headed like this. `boxes`: and only tick boxes."""
+    """`sure`: only columns of one question are headed like this."""
 
     tools: str
     read: Callable[[Column], Stem | None]
     sure: bool = False
-    boxes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,8 @@ def _option_alone(column: Column) -> Stem | None:
 
 NOTATIONS: tuple[Notation, ...] = (
     Notation("SurveyMonkey", _header_rows, sure=True),
-    Notation("REDCap, labels", _shaped(r"(?P<stem>.*\S)\s*\(choice=(?P<option>.+)\)", boxed=True), True, True),
-    Notation("REDCap, raw", _checkbox_code, sure=True, boxes=True),
+    Notation("REDCap, labels", _shaped(r"(?P<stem>.*\S)\s*\(choice=(?P<option>.+)\)", boxed=True), True),
+    Notation("REDCap, raw", _checkbox_code, sure=True),
     Notation("LimeSurvey, Google Forms, Zoho", _shaped(r"(?P<stem>.*\S)\s*\[(?P<option>[^\[\]]+)\]"), sure=True),
     Notation("Jotform", _shaped(r"(?P<stem>.*\S)\s*>>\s*(?P<option>\S.*)"), sure=True),
     Notation("Qualtrics", _named_subquestion, sure=True),

@@ -160,7 +160,7 @@ def _sample(data: bytes) -> bytes:
     lines, size = [], 0
     for found in re.finditer(rb"[^\r\n]*[\x80-\xff][^\r\n]*", data):
         lines.append(found[0][:SAMPLE])
-        size += len(lines[-1])
+        size += len(lines[-1]) + 1
         if size >= SAMPLE:
             break
     return b"\n".join(lines)

@@ -145,13 +145,20 @@ def _strictly(data: bytes, encoding: str) -> str:
     except LookupError:
         raise Refused(f"unknown encoding “{encoding}”") from None
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode(encoding, "replace")
-        line, character = _place(before)
+        line, character = _place(_before(data[: error.start], encoding))
         message = f"byte 0x{data[error.start]:02x} is not {encoding}"
         raise Refused(message, line=line, character=character) from None
     except ValueError as error:  # UnicodeError, or a name that no codec can have
         raise Refused(f"the file is not {encoding}: {error}") from None
     return text
+
+
+def _before(data: bytes, encoding: str) -> str:
+    """The text before a bad byte, to count its lines; some codecs know no replacement."""
+    try:
+        return data.decode(encoding, "replace")
+    except ValueError:
+        return data.decode("latin-1")
 
 
 def _unmarked_utf16(data: bytes) -> str | None:

@@ -287,15 +287,16 @@ def _grid(run: Run, columns: list[Column], options: list[str], delimiter: str) -
 
 
 def _is_scale(used: list[Column], shared: Counter[str], *, sure: bool) -> bool:
-    """Whether the columns draw their answers from one short list; a column of one or two answers need not prove it."""
+    """Whether the columns draw their answers from one short list.
+
+    Under a sure notation half of the columns may prove it, or many repetitions, or one or two short answers each.
+    """
     total = sum(column.values.total() for column in used)
-    overlap = all(
-        2 * sum(1 for text in column.values if shared[text] > 1) >= len(column.values)
-        or (sure and column.values.total() <= 2)
-        for column in used
-    )
-    few_rows = sure and all(column.values.total() <= 2 for column in used) and max(map(len, shared)) <= 40
-    return few_rows or (overlap and total >= (len(shared) + 1 if sure else 2 * len(shared)))
+    alike = [column for column in used if 2 * sum(shared[text] > 1 for text in column.values) >= len(column.values)]
+    if not sure:
+        return len(alike) == len(used) and total >= 2 * len(shared)
+    few = all(column.values.total() <= 2 for column in used) and max(map(len, shared)) <= 40
+    return few or total >= 3 * len(shared) or (2 * len(alike) >= len(used) and total > len(shared))
 
 
 def _rows(columns: list[Column]) -> Iterator[tuple[str, ...]]:

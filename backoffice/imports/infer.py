@@ -34,8 +34,9 @@ _BOOLEAN = {"true": True, "false": False, "vrai": True, "faux": False}
 _YES_NO = {"yes", "no", "oui", "non", "ja", "nein", "sí", "si", "y", "n", "maybe", "peut-être"}
 # What joins several options in one cell: Microsoft Forms, Nextcloud, Google Forms, Qualtrics (its comma has no space
 # behind it, so that options may hold commas), Airtable, Jotform.
-_SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", r",(?=\S)", r"\|", r" \| ", r"\n", "、"))
+_SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", r"(?<!\d),(?=\S)|,(?=[^\s\d])", r"\|", r" \| ", r"\n", "、"))
 _SPACED = re.compile(" ")  # KoBoToolbox, ODK: names without spaces
+_CODES = re.compile(r"\d{1,3}(?:,\d{1,3})*")  # Qualtrics with numeric values
 _XML_NAME = re.compile(r"[A-Za-z_][\w.\-]*|\d+")
 _VERSION_HEADER = re.compile(r"\bversion|\brelease\b|\bbuild\b|\bchapter\b|\bsection\b", re.IGNORECASE)
 _SCALES = {3, 4, 5, 6, 7, 10}
@@ -152,16 +153,24 @@ def _joined(column: Column, texts: list[str], context: Context) -> Reading | Non
         if found := _divided(column, texts, mark):
             return found
     if context.spaced and all(_XML_NAME.fullmatch(part) for text in texts for part in text.split(" ")):
-        return _divided(column, texts, _SPACED)
+        return _divided(column, texts, _SPACED, codes=True)
+    if all(_CODES.fullmatch(text) for text in texts) and _are_ascending([text.split(",") for text in texts]):
+        return _divided(column, texts, re.compile(","), codes=True)
     return None
 
 
-def _divided(column: Column, texts: list[str], mark: re.Pattern[str]) -> Reading | None:
+def _are_ascending(cells: list[list[str]]) -> bool:
+    """Whether the codes of each cell ascend, and some cell has three: then they are no decimals and no thousands."""
+    numbered = [[int(code) for code in codes] for codes in cells]
+    return any(len(codes) > 2 for codes in cells) and all(codes == sorted(set(codes)) for codes in numbered)
+
+
+def _divided(column: Column, texts: list[str], mark: re.Pattern[str], *, codes: bool = False) -> Reading | None:
     tail = mark.pattern.strip() if mark.pattern.strip() == ";" and all(text.endswith(";") for text in texts) else ""
     cells = {text: mark.split(text.removesuffix(tail) if tail else text) for text in texts}
     if any(part != part.strip() or not part for parts in cells.values() for part in parts):
         return None
-    if not _are_options(cells, column.values, sure=bool(tail)):
+    if not _are_options(cells, column.values, sure=bool(tail), codes=codes):
         return None
     uses: Counter[str] = Counter()
     for text, parts in cells.items():
@@ -174,7 +183,7 @@ def _offered(uses: Counter[str], answers: int) -> list[str]:
     return [part for part, n in uses.items() if n > 1 or answers <= 20]
 
 
-def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bool) -> bool:
+def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bool, codes: bool) -> bool:
     """Whether the parts are options: each is in several answers, half of them also alone; few others ("Other: …")."""
     several = [parts for parts in cells.values() if len(parts) > 1]
     if not several or any(len(set(parts)) < len(parts) for parts in several):
@@ -182,7 +191,7 @@ def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bo
     uses: Counter[str] = Counter()
     for text, parts in cells.items():
         uses.update(dict.fromkeys(parts, answers[text]))
-    if max(map(len, uses)) > 100 or numbers.study(list(uses), ";"):
+    if max(map(len, uses)) > 100 or (not codes and numbers.study(list(uses), ";")):
         return False
     if sure:
         return len(uses) <= 40 or uses.total() >= 3 * len(uses)

@@ -296,7 +296,7 @@ def _is_scale(used: list[Column], shared: Counter[str], *, sure: bool) -> bool:
     if not sure:
         return len(alike) == len(used) and total >= 2 * len(shared)
     few = all(column.values.total() <= 2 for column in used) and max(map(len, shared)) <= 40
-    return few or total >= 3 * len(shared) or (2 * len(alike) >= len(used) and total > len(shared))
+    return few or total >= 2 * len(shared) or (2 * len(alike) >= len(used) and total > len(shared))
 
 
 def _rows(columns: list[Column]) -> Iterator[tuple[str, ...]]:

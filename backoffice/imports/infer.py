@@ -34,7 +34,8 @@ _BOOLEAN = {"true": True, "false": False, "vrai": True, "faux": False}
 _YES_NO = {"yes", "no", "oui", "non", "ja", "nein", "sí", "si", "y", "n", "maybe", "peut-être"}
 # What joins several options in one cell: Microsoft Forms, Nextcloud, Google Forms, Qualtrics (its comma has no space
 # behind it, so that options may hold commas), Airtable, Jotform.
-_SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", r"(?<!\d),(?=\S)|,(?=[^\s\d])", r"\|", r" \| ", r"\n", "、"))
+_NO_SPACE = r"(?<!\d),(?=\S)|,(?=[^\s\d])"
+_SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", _NO_SPACE, r"\|", r" \| ", r"\n", "、"))
 _SPACED = re.compile(" ")  # KoBoToolbox, ODK: names without spaces
 _CODES = re.compile(r"\d{1,3}(?:,\d{1,3})*")  # Qualtrics with numeric values
 _XML_NAME = re.compile(r"[A-Za-z_][\w.\-]*|\d+")

@@ -95,7 +95,8 @@ def choose(table: headers.Table, context: infer.Context, warnings: list[str]) ->
     claimed = [column for column in table.columns if column.role in ("start", "end")]
     for column in claimed:
         _ignore_fillers(column, warnings)
-    named = [timed for column in sorted(claimed, key=lambda c: c.rank) if (timed := _claim(column, context, warnings))]
+    claimed.sort(key=lambda column: (not _says_submitted(column), column.rank))
+    named = [timed for column in claimed if (timed := _claim(column, context, warnings))]
     times, chosen = Times(), _Choice(table.columns)
     for timed in named:
         chosen.take_named(timed)
@@ -128,14 +129,13 @@ class _Choice:
         return self.finished_by_name if self.submitted else None
 
     def take_named(self, timed: _Timed) -> None:
-        """Columns come in the order of their names' rank: what was submitted before what was started or finished."""
-        key = headers.plain(timed.column.name or timed.column.header)
-        if timed.column.role == "start":
-            self._take_if_it_fits("start", timed)
-        elif key in headers.FINISHED:
-            self._take_if_it_fits("finished_by_name", timed)
-        elif key in headers.SUBMITTED or timed.column.header.lower().endswith("_timestamp"):
+        """Columns come in the order of their names: those of the submission first, to compare the others with."""
+        if _says_submitted(timed.column):
             self.submitted = self.submitted or timed
+        elif timed.column.role == "start":
+            self._take_if_it_fits("start", timed)
+        elif headers.plain(timed.column.name or timed.column.header) in headers.FINISHED:
+            self._take_if_it_fits("finished_by_name", timed)
         else:
             self.changed = self.changed or timed
 
@@ -160,6 +160,11 @@ class _Choice:
         elif self.start is None and self.end is self.submitted and self.end is not None and _pair(self.end, timed):
             self.start, self.submitted = self.end, timed
             self.start.column.role, timed.column.role = "start", "end"
+
+
+def _says_submitted(column: Column) -> bool:
+    header = column.name or column.header
+    return headers.plain(header) in headers.SUBMITTED or header.lower().endswith("_timestamp")
 
 
 def _ignore_fillers(column: Column, warnings: list[str]) -> None:

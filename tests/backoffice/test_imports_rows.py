@@ -159,7 +159,9 @@ def assert_same(cells: list[str], value: Any, made: infer.FieldPlan, columns: li
             assert (value is not None, len(value or [])) == (bool(cells), len(ticked))
         case "multiple_choice":
             cell = cells[0] if cells else ""
-            divided = [cell.rstrip(";").split(";"), *(cell.split(mark) for mark in (", ", ",", "\n"))] if cells else [[]]
+            divided = (
+                [cell.rstrip(";").split(";"), *(cell.split(mark) for mark in (", ", ",", "\n"))] if cells else [[]]
+            )
             assert (value or []) in divided
             assert bool(value) == bool(cells)
         case "matrix" | "ranking":

@@ -67,16 +67,19 @@ class Question:
 def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
     """The questions in file order; columns with a role are none and stay out."""
     at = 0
+    stems = notations.Stems()
     hopeless: dict[int, int] = {}  # notation -> the column up to which its run makes no question
     while at < len(columns):
-        run = _joined(columns, at, delimiter) or _run_at(columns, at, delimiter, hopeless)
+        run = _joined(columns, at, delimiter, hopeless) or _run_at(columns, at, delimiter, stems, hopeless)
         yield from run
         at += sum(len(question.all_columns) for question in run)
 
 
-def _joined(columns: Sequence[Column], at: int, delimiter: str) -> list[Question]:
+def _joined(columns: Sequence[Column], at: int, delimiter: str, hopeless: dict[int, int]) -> list[Question]:
     """A column that joins the options, and the tick boxes behind it: one question where they say the same."""
-    run = notations.beneath(columns, at)
+    run = notations.beneath(columns, at) if at >= hopeless.get(-1, 0) else None
+    if run and len(run.columns) > _RETRIED:
+        hopeless[-1] = at + len(run.columns)
     made = _shaped(run, delimiter) if run and len(run.columns) > 1 else _single_box(run)
     if not made or made[0].kind != "multiple":
         return []
@@ -104,11 +107,13 @@ def _agrees(joined: Column, question: Question) -> bool:
     )
 
 
-def _run_at(columns: Sequence[Column], at: int, delimiter: str, hopeless: dict[int, int]) -> list[Question]:
+def _run_at(
+    columns: Sequence[Column], at: int, delimiter: str, stems: notations.Stems, hopeless: dict[int, int]
+) -> list[Question]:
     for number, notation in enumerate(notations.NOTATIONS):
         if at < hopeless.get(number, 0):
             continue
-        run = notations.run(columns, at, notation)
+        run = notations.run(columns, at, notation, stems)
         if run and (made := _shaped(run, delimiter)):
             return made
         if run and len(run.columns) > _RETRIED:

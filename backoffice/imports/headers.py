@@ -144,7 +144,8 @@ def read(sheet: dialect.Sheet) -> Table:
     for column in kept:
         column.values = Counter(column.cells)
         _give_role(column, first=column.index == 0)
-    dropped = [column for column in columns if column not in kept]
+    named = {column.index for column in kept}
+    dropped = [column for column in columns if column.index not in named]
     return Table(kept, lines, count, blank_rows, dropped, warnings)
 
 

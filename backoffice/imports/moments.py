@@ -143,7 +143,8 @@ class _Choice:
         """Start and End may also be asked about: they lie after the submission, or are round, behind a question."""
         before = self._before.get(id(timed.column))
         behind_question = before is not None and not before.role
-        typed = behind_question and self.submitted and _round(timed) and not _round(self.submitted)
+        apart = self.submitted and abs(timed.column.index - self.submitted.column.index) > 1
+        typed = behind_question and apart and self.submitted and _round(timed) and not _round(self.submitted)
         if typed or (self.submitted and not _precedes(timed, self.submitted)):
             timed.column.role = ""
         elif getattr(self, slot) is None:

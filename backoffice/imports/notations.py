@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from backoffice.imports.headers import Column
 
@@ -41,16 +42,26 @@ class Run:
     options: list[str]
 
 
-def _shaped(shape: str, *, boxed: bool = False) -> Callable[[Column], Stem | None]:
-    """A reader of headers with the question and the option in one text, by a pattern with `stem` and `option`."""
-    pattern = re.compile(shape, re.DOTALL)
+def _enclosed(opening: str, closing: str) -> Callable[[Column], Stem | None]:
+    """A reader of headers that end with the option in brackets: `Rate [Food]`, `Symptoms (choice=Fever)`."""
 
     def read(column: Column) -> Stem | None:
-        found = pattern.fullmatch(column.question)
-        if found is None:
+        before, mark, option = column.question.rpartition(opening)
+        if not mark or not before.strip() or not option.endswith(closing) or not option[:-1].strip():
             return None
-        stem, option = found["stem"].strip(), found["option"].strip()
-        return Stem((stem, boxed), stem, option.strip("'\"") if boxed else option)
+        return Stem(before.strip(), before.strip(), option[:-1].strip().strip("'\""))
+
+    return read
+
+
+def _behind(mark: str) -> Callable[[Column], Stem | None]:
+    """A reader of headers with the option behind the last mark: `Rate >> Crust`, `crops/maize`."""
+
+    def read(column: Column) -> Stem | None:
+        before, found, option = column.question.rpartition(mark)
+        if not found or not before.strip() or not option.strip():
+            return None
+        return Stem(before.strip(), before.strip(), option.strip())
 
     return read
 
@@ -60,54 +71,68 @@ def _header_rows(column: Column) -> Stem | None:
     return Stem(column.group, column.question, column.option) if column.group is not None else None
 
 
-_CODE = re.compile(r"(?P<stem>.*[^\W_].*?)___(?P<option>_?\w+)")
-
-
 def _checkbox_code(column: Column) -> Stem | None:
     """REDCap: `symptoms___1`; a minus in the code is one more underscore (`symptoms____99`)."""
-    found = _CODE.fullmatch(column.name or column.question)
-    return Stem(found["stem"], found["stem"], re.sub(r"^_", "-", found["option"])) if found else None
+    stem, mark, code = (column.name or column.question).rpartition("___")
+    if stem.endswith("_"):
+        stem, code = stem[:-1], f"-{code}"
+    if not mark or not _WORD.search(stem[-1:]) or not _WORDS.fullmatch(code.removeprefix("-")):
+        return None
+    return Stem(stem, stem, code)
 
 
-_SUBQUESTION = re.compile(r"(?P<stem>[^\W_].*?)_(?P<number>\d{1,4})(?:_TEXT)?")
-_BEHIND_DASH = re.compile(r"(?P<stem>.*?\S)\s+-\s+(?P<option>\S.*)", re.DOTALL)
+_WORD, _WORDS = re.compile(r"[^\W_]"), re.compile(r"\w+")
+_SUBQUESTION = re.compile(r"_\d{1,4}(?:_TEXT)?$")
 
 
 def _named_subquestion(column: Column) -> Stem | None:
     """Qualtrics: the name `Q5_1` over the text `Please rate: - Price`; `Q3_4_TEXT` is the text of "Other"."""
-    found = _SUBQUESTION.fullmatch(column.name) if column.name else None
-    text = _BEHIND_DASH.fullmatch(column.question)
-    if found is None or text is None:
+    found = _SUBQUESTION.search(column.name) if column.name else None
+    question, mark, option = column.question.partition(" - ")
+    if found is None or not mark or not question or not option:
         return None
-    return Stem(found["stem"], text["stem"], text["option"])
+    return Stem(column.name[: found.start()], question, option)
 
 
-_NUMBERED = re.compile(r"(.*[^\W_].*?)[_.](?:\d{1,4}|SQ\d{1,4}|other)")
+_NUMBERED = re.compile(r"[_.](?:\d{1,4}|SQ\d{1,4}|other)$")
 _SEPARATOR = re.compile(r"(?::| [-–—>|/]) |(?<=\S)/(?=\S)")
 
 
 def _numbered(column: Column) -> Stem | None:
     """Statistics programs: `q4_1`, `q4_2`; the label may be in another header row ("Which of these? - Milk")."""
-    found = _NUMBERED.fullmatch(column.name or column.question)
-    if found is None:
+    name = column.name or column.question
+    found = _NUMBERED.search(name)
+    if found is None or not _WORD.search(name, 0, found.start()):
         return None
+    key = name[: found.start()]
     marks = list(_SEPARATOR.finditer(column.question)) if column.name else []
     if not marks:
-        return Stem(found[1], column.question if column.name else found[1], "")
-    return Stem(found[1], column.question[: marks[-1].start()], column.question[marks[-1].end() :])
+        return Stem(key, column.question if column.name else key, "")
+    return Stem(key, column.question[: marks[-1].start()], column.question[marks[-1].end() :])
 
 
 def _split(which: int) -> Callable[[Column], Stem | None]:
     """Any tool: the question, a separator, the option."""
 
     def read(column: Column) -> Stem | None:
-        marks = [m for m in _SEPARATOR.finditer(column.question) if column.question[: m.start()].strip()]
+        marks = [mark for mark in _SEPARATOR.finditer(column.question) if mark.start()]
         if not marks or not column.question[marks[which].end() :].strip():
             return None
         stem = column.question[: marks[which].start()].strip()
         return Stem(stem, stem, column.question[marks[which].end() :].strip())
 
     return read
+
+
+def _in_parentheses(column: Column) -> Stem | None:
+    """Tally: `Which days? (Monday (morning))`, with the parenthesis that closes at the end."""
+    text = column.question
+    depth, at = 0, len(text)
+    while at and (depth or at == len(text)) and text.endswith(")"):
+        at -= 1
+        depth += (text[at] == ")") - (text[at] == "(")
+    stem, option = text[:at].strip(), text[at + 1 : -1].strip()
+    return Stem(stem, stem, option) if stem and option and not depth else None
 
 
 def _option_first(column: Column) -> Stem | None:
@@ -134,16 +159,16 @@ def _option_alone(column: Column) -> Stem | None:
 
 NOTATIONS: tuple[Notation, ...] = (
     Notation("SurveyMonkey", _header_rows, sure=True),
-    Notation("REDCap, labels", _shaped(r"(?P<stem>.*\S)\s*\(choice=(?P<option>.+)\)", boxed=True), True),
+    Notation("REDCap, labels", _enclosed("(choice=", ")"), sure=True),
     Notation("REDCap, raw", _checkbox_code, sure=True),
-    Notation("LimeSurvey, Google Forms, Zoho", _shaped(r"(?P<stem>.*\S)\s*\[(?P<option>[^\[\]]+)\]"), sure=True),
-    Notation("Jotform", _shaped(r"(?P<stem>.*\S)\s*>>\s*(?P<option>\S.*)"), sure=True),
+    Notation("LimeSurvey, Google Forms, Zoho", _enclosed("[", "]"), sure=True),
+    Notation("Jotform", _behind(">>"), sure=True),
     Notation("Qualtrics", _named_subquestion, sure=True),
     Notation("statistics programs", _numbered),
-    Notation("KoBoToolbox, ODK", _shaped(r"(?P<stem>.*\S)/(?P<option>[^/\s][^/]*)")),
+    Notation("KoBoToolbox, ODK", _behind("/")),
     Notation("any, at the last separator", _split(-1)),
     Notation("any, at the first separator", _split(0)),
-    Notation("Tally", _shaped(r"(?P<stem>.*\S)\s*\((?P<option>[^()]*(?:\([^()]*\)[^()]*)*)\)")),
+    Notation("Tally", _in_parentheses),
     Notation("Alchemer", _option_first),
     Notation("repeated headers", _repeated),
     Notation("Typeform", _option_alone),
@@ -153,14 +178,27 @@ BENEATH = Notation("KoBoToolbox, ODK, Tally: tick boxes behind the column that j
 _AFTER = re.compile(r"\s*(?:/|>>|: | - |\.)\s*(?P<bare>\S.*)|\s*[(\[](?P<enclosed>.+)[)\]]", re.DOTALL)
 
 
-def run(columns: Sequence[Column], at: int, notation: Notation) -> Run | None:
+class Stems:
+    """What each reader makes of each column, read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int], Stem | None] = {}
+
+    def of(self, column: Column, notation: Notation) -> Stem | None:
+        key = (notation.tools, column.index)
+        if key not in self._known:
+            self._known[key] = notation.read(column)
+        return self._known[key]
+
+
+def run(columns: Sequence[Column], at: int, notation: Notation, stems: Stems) -> Run | None:
     """The run of neighbours that begins at `at`, of two columns at least."""
-    first = notation.read(columns[at])
+    first = stems.of(columns[at], notation)
     if first is None:
         return None
     found, options = [columns[at]], [first.option]
-    for column in columns[at + 1 :]:
-        stem = notation.read(column)
+    for column in islice(columns, at + 1, None):
+        stem = stems.of(column, notation)
         adjacent = column.index == found[-1].index + 1
         unlike = stem is None or (column.question if notation.read is _continued else stem.key != first.key)
         if stem is None or unlike or not adjacent:
@@ -175,7 +213,7 @@ def beneath(columns: Sequence[Column], at: int) -> Run | None:
     head = columns[at]
     found: list[Column] = []
     options: list[str] = []
-    for column in columns[at + 1 :]:
+    for column in islice(columns, at + 1, None):
         option = _option_of(head.question, column.question)
         if option is None or column.index != head.index + len(found) + 1:
             break

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from backoffice.imports import dialect, groups, rows
+from backoffice.imports import dialect, groups, notations, rows
 
 CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cases"
 
@@ -409,6 +409,30 @@ def test_the_cost_of_grouping_grows_with_the_columns_and_not_with_their_square(m
         written(table)
         looked_at.append(calls[0])
     assert looked_at[1] <= 2.5 * looked_at[0]
+
+
+def test_each_reader_looks_once_at_each_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [0]
+
+    def counted(notation: notations.Notation) -> notations.Notation:
+        def read(column: Any) -> Any:
+            calls[0] += 1
+            return notation.read(column)
+
+        return notations.Notation(notation.tools, read, notation.sure)
+
+    monkeypatch.setattr(notations, "NOTATIONS", tuple(map(counted, notations.NOTATIONS)))
+    width = 300
+    written(
+        [["/".join(["a"] * (n % 50 + 1)) for n in range(width)], *([f"{r}w{n}" for n in range(width)] for r in "ab")]
+    )
+    assert calls[0] <= width * len(notations.NOTATIONS)
+
+
+@pytest.mark.parametrize("part", [" (choice=", "[", "(a)", " - ", "___a", "a_", ">>", "/", ": ", "a.", "   >"])
+def test_a_header_of_many_marks_is_read_like_any_other(part: str) -> None:
+    read = written([[part * 20_000 + "x", part * 20_000 + "y", "n"], ["1", "2", "z"], ["3", "4", "w"]])
+    assert len(read.rows) == 2
 
 
 # ── the collected cases ──

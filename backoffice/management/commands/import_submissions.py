@@ -22,9 +22,9 @@ The whole file is read and checked before the first write; what cannot be read i
 Run it again, also after an interruption or with more rows, and only what is missing is added: rows are told apart by
 the respondent's id where there is one, else by their content. What is there or was deleted stays as it is.
 
-Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then the old code
-pages of all scripts; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files with
-semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
+Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then the code pages
+of all scripts; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files
+with semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
 
 If the form is there already, staff's edits to it are kept. Questions that it never had are added at its end; when a
 field was removed from it, or answers have another shape than its field, the import is refused and names the fields.

@@ -264,6 +264,8 @@ def _order(run: Run, columns: list[Column], options: list[str]) -> Question | No
     texts = list(dict.fromkeys(text for column in columns for text in column.values))
     if not 1 < len(texts) <= _SCALE or numbers.study(texts, ",") or not columns[0].values:
         return None
+    if 2 * sum(sum(text in column.values for column in columns) > 1 for text in texts) < len(texts):
+        return None  # options come at several places; two scales side by side share nothing
     for cells in _rows(columns):
         given = [cell for cell, column in zip(cells, columns, strict=True) if cell not in column.missing]
         if len(set(given)) < len(given):

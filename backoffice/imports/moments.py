@@ -143,7 +143,7 @@ class _Choice:
         """Start and End may also be asked about: they lie after the submission, or are round, behind a question."""
         before = self._before.get(id(timed.column))
         behind_question = before is not None and not before.role
-        apart = self.submitted and abs(timed.column.index - self.submitted.column.index) > 1
+        apart = self.submitted and not _same_day(timed, self.submitted)
         typed = behind_question and apart and self.submitted and _round(timed) and not _round(self.submitted)
         if typed or (self.submitted and not _precedes(timed, self.submitted)):
             timed.column.role = ""
@@ -270,10 +270,13 @@ def _precedes(first: _Timed, then: _Timed) -> bool:
 
 def _pair(first: _Timed, then: _Timed) -> bool:
     """Whether the columns stand close together and every row starts before it ends, most of them within a day."""
+    return abs(first.column.index - then.column.index) <= _EDGE and _same_day(first, then)
+
+
+def _same_day(first: _Timed, then: _Timed) -> bool:
     pairs = [(a, b) for a, b in zip(first.moments, then.moments, strict=True) if a and b]
     gaps = [(b - a).total_seconds() for a, b in pairs]
-    close = abs(first.column.index - then.column.index) <= _EDGE
-    return close and bool(gaps) and min(gaps) >= 0 and 2 * sum(1 for gap in gaps if gap <= 86_400) >= len(gaps)
+    return bool(gaps) and min(gaps) >= 0 and 2 * sum(1 for gap in gaps if gap <= 86_400) >= len(gaps)
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -91,7 +91,7 @@ def _named_subquestion(column: Column) -> Stem | None:
     question, mark, option = column.question.partition(" - ")
     if found is None or not mark or not question or not option:
         return None
-    return Stem(column.name[: found.start()], question, option)
+    return Stem(column.name[: found.start()], question, option.removeprefix("Selected Choice - "))
 
 
 _NUMBERED = re.compile(r"[_.](?:\d{1,4}|SQ\d{1,4}|other)$")
@@ -99,7 +99,7 @@ _SEPARATOR = re.compile(r"(?::| [-–—>|/]) |(?<=\S)/(?=\S)")
 
 
 def _numbered(column: Column) -> Stem | None:
-    """Statistics programs: `q4_1`, `q4_2`; the label may be in another header row ("Which of these? - Milk")."""
+    """Statistics programs: `q4_1`, `q4_2`, and LimeSurvey's `Q2_SQ001`, `Q2_other`; the label may be in another header row ("Which of these? - Milk")."""
     name = column.name or column.question
     found = _NUMBERED.search(name)
     if found is None or not _WORD.search(name, 0, found.start()):
@@ -107,7 +107,8 @@ def _numbered(column: Column) -> Stem | None:
     key = name[: found.start()]
     marks = list(_SEPARATOR.finditer(column.question)) if column.name else []
     if not marks:
-        return Stem(key, column.question if column.name else key, "")
+        code = found[0][1:]
+        return Stem(key, column.question if column.name else key, "" if code.isdigit() else code)
     return Stem(key, column.question[: marks[-1].start()], column.question[marks[-1].end() :])
 
 

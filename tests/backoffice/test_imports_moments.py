@@ -233,6 +233,12 @@ def test_no_submission_time_is_said() -> None:
     )
 
 
+def test_a_round_start_on_the_day_of_the_submission_is_its_start() -> None:
+    lines = (f"{n},2024-03-0{n} 10:0{n}:00,en,2024-03-0{n} 10:00:00,x" for n in range(1, 6))
+    read = plan("id,submitdate,startlanguage,startdate,Q1", *lines)
+    assert [row.completion_time for row in read.rows] == [60, 120, 180, 240, 300]
+
+
 # ── duration ──
 
 

@@ -310,6 +310,34 @@ def test_limesurvey_ranks_by_column() -> None:
     ]
 
 
+def test_limesurvey_codes_without_brackets_have_a_text_for_other() -> None:
+    read = plan("Q2_SQ001,Q2_SQ002,Q2_other,n", "Y,,,1", ",Y,pliers,2", "Y,Y,,3")
+    assert shape(read, "Q2") == ("multiple_choice", ["SQ001", "SQ002"], [])
+    assert read.rows[1].answers == {"q2": ["SQ002"], "q2_other": "pliers", "n": 2}
+
+
+def test_limesurvey_scales_side_by_side_are_no_ranking() -> None:
+    table = [["Rate [Price][Scale 1]", "Rate [Price][Scale 2]", "n"]]
+    table += [["Good", "Often", "1"], ["Bad", "Never", "2"], ["Good", "Never", "3"], ["Good", "Often", "4"]]
+    assert all(made.field["type"] != "ranking" for made in written(table).fields)
+
+
+def test_qualtrics_boxes_have_a_text_for_other() -> None:
+    table = [["ResponseId", "Q3_1", "Q3_2", "Q3_3", "Q3_3_TEXT", "Q4"]]
+    choice = "Which do you own? - Selected Choice - "
+    table += [["Response ID", f"{choice}Car", f"{choice}Bike", f"{choice}Other (please specify)",
+               "Which do you own? - Other (please specify) - Text", "Why?"]]  # fmt: skip
+    table += [['{"ImportId":"_recordId"}', *(f'{{"ImportId":"QID3_{n}"}}' for n in range(5))]]
+    table += [
+        ["R1", "Car", "", "", "", "x"],
+        ["R2", "", "Bike", "Other (please specify)", "Boat", "y"],
+        ["R3", "Car", "Bike", "", "", "z"],
+    ]
+    read = written(table)
+    assert shape(read, "Which do you own?") == ("multiple_choice", ["Car", "Bike", "Other (please specify)"], [])
+    assert [row.answers.get("which_do_you_own_other_please_specify_text") for row in read.rows] == [None, "Boat", None]
+
+
 def test_texts_of_several_boxes_stay_questions_of_their_own() -> None:
     table = [["Child [Name]", "Child [School]", "n"]]
     table += [[f"Name {n}", f"School {n}", str(n)] for n in range(12)]

@@ -99,7 +99,10 @@ _SEPARATOR = re.compile(r"(?::| [-–—>|/]) |(?<=\S)/(?=\S)")
 
 
 def _numbered(column: Column) -> Stem | None:
-    """Statistics programs: `q4_1`, `q4_2`, and LimeSurvey's `Q2_SQ001`, `Q2_other`; the label may be in another header row ("Which of these? - Milk")."""
+    """Statistics programs: `q4_1`, `q4_2`; LimeSurvey: `Q2_SQ001`, `Q2_other`.
+
+    The label may be in another header row ("Which of these? - Milk").
+    """
     name = column.name or column.question
     found = _NUMBERED.search(name)
     if found is None or not _WORD.search(name, 0, found.start()):

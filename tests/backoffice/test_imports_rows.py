@@ -184,7 +184,7 @@ def number_or_text(value: Any) -> Any:
         return value
 
 
-OFF = {"not selected", "no", "0", "false"}
+OFF = {"not selected", "no", "0", "false", "unchecked"}
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -10,8 +10,11 @@ import codecs
 import csv
 import io
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+
+from backoffice.imports import charsets, filetypes, titles
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -25,8 +28,9 @@ _SAMPLE = 262_144
 _CELL_LIMIT = 16 * 1024 * 1024
 _ENDS = re.compile(r"\r\n|\r|\n")
 _REST_OF_QUOTED = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
-_EXCEL_SEP = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
-_TYPOGRAPHY = frozenset("’‘“”„–—…«»€£°§·¿¡©®™\u00a0 ")
+_EXCEL_SEP = re.compile(r'[\ufeff\r\n]*[ \t]*("?)sep=(.)\1(?:\2*|[ \t]*)(?=\r|\n|$)', re.IGNORECASE)
+_ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([BJ])")
+_MARKS = "\ufeff\u00ef\u00bb\u00bf"  # a byte-order mark, and one that was read as Latin-1
 
 
 class Refused(Exception):
@@ -67,18 +71,37 @@ class Sheet:
 
 
 def read(data: bytes, encoding: str | None = None) -> Sheet:
-    """Cut a file into records. Raises `Refused`."""
+    """Cut a file into records, its text in Unicode's composed form (NFC). Raises `Refused`."""
+    if other := filetypes.other_than_csv(data):
+        raise Refused(other)
     text, found, guessed = decode(data, encoding)
+    text = _without_marks(text if text.isascii() else unicodedata.normalize("NFC", text))
     if not text.strip():
         raise Refused("the file is empty")
-    sep = _EXCEL_SEP.fullmatch(text.lstrip("\r\n").split("\n", 1)[0].rstrip("\r"))
-    delimiter, skip_space = (sep[1], False) if sep else sniff(text)
+    sep, text = _separator_line(text)
+    delimiter, skip_space = (sep, False) if sep else sniff(text)
     lines, records = _records(text, delimiter, skip_space)
     if "\0" in text:
         _refuse_nul(lines, records)
-    if sep:
-        del lines[0], records[0]
     return Sheet(found, guessed, delimiter, lines, records)
+
+
+def _without_marks(text: str) -> str:
+    """Without the byte-order marks in front, of which joined and twice converted files have several."""
+    text = text.lstrip("\ufeff")
+    return text[3:].lstrip("\ufeff") if text.startswith(_MARKS[1:]) else text
+
+
+def _separator_line(text: str) -> tuple[str, str]:
+    """The delimiter that Excel's line `sep=;` names, or "", and the text with that line blank (lines keep counting)."""
+    found = _EXCEL_SEP.match(text)
+    if found is None:
+        return "", text
+    rest = text[found.end() :]
+    ends = _ENDS.match(rest)
+    after = _without_marks(rest[ends.end() :]) if ends else ""
+    blank = "".join(_ENDS.findall(found[0])) + (ends[0] if ends else "")
+    return found[2], blank + after
 
 
 def _refuse_nul(lines: list[int], records: list[list[str]]) -> None:
@@ -96,18 +119,23 @@ def _refuse_nul(lines: list[int], records: list[list[str]]) -> None:
 def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, bool]:
     """Text, the encoding's name, and whether it was guessed: a mark decides, then strict UTF-8, then legacy scoring."""
     if encoding:
-        return _strictly(data, encoding).removeprefix("\ufeff"), encoding, False
+        return _strictly(data, encoding), encoding, False
     for mark, name in _BOMS:
         if data.startswith(mark):
             return _strictly(data, name), name.removesuffix("-sig"), False
     if wide := _unmarked_utf16(data):
         return _strictly(data, wide), wide, True
+    if _ISO_2022_JP.search(data, 0, _SAMPLE):
+        return _strictly(data, "iso2022_jp"), "iso2022_jp", True
     try:
         return data.decode("utf-8"), "utf-8", False
     except UnicodeDecodeError as error:
         _refuse_damaged_utf8(data, error)
-    text, name = _legacy(data)
-    return text, name, True
+    try:
+        name = charsets.guess(data)
+    except charsets.Undecided as error:
+        raise Refused(str(error)) from None
+    return _strictly(data, name), name, True
 
 
 def _strictly(data: bytes, encoding: str) -> str:
@@ -117,25 +145,35 @@ def _strictly(data: bytes, encoding: str) -> str:
     except LookupError:
         raise Refused(f"unknown encoding “{encoding}”") from None
     except UnicodeDecodeError as error:
-        before = data[: error.start].decode(encoding, "replace")
-        line, character = _place(before)
+        line, character = _place(_before(data[: error.start], encoding))
         message = f"byte 0x{data[error.start]:02x} is not {encoding}"
         raise Refused(message, line=line, character=character) from None
-    except UnicodeError as error:
+    except ValueError as error:  # UnicodeError, or a name that no codec can have
         raise Refused(f"the file is not {encoding}: {error}") from None
     return text
 
 
+def _before(data: bytes, encoding: str) -> str:
+    """The text before a bad byte, to count its lines; some codecs know no replacement."""
+    try:
+        return data.decode(encoding, "replace")
+    except ValueError:
+        return data.decode("latin-1")
+
+
 def _unmarked_utf16(data: bytes) -> str | None:
-    """UTF-16 without a mark shows as a NUL in nearly every other byte of Western text."""
-    head = data[:4096]
+    """UTF-16 without a mark: NUL bytes at even or at odd places only, and text of lines and cells when read so.
+
+    Western text has a NUL in nearly every other byte; Cyrillic or Chinese only at delimiters and line ends.
+    """
+    head = data[:65_536]
     even, odd = head[::2].count(0), head[1::2].count(0)
-    half = max(len(head) // 2, 1)
-    if odd / half > 0.6 and even / half < 0.1:
-        return "utf-16-le"
-    if even / half > 0.6 and odd / half < 0.1:
-        return "utf-16-be"
-    return None
+    if min(even, odd) * 10 > max(even, odd) or max(even, odd) * 50 < len(head) or len(data) % 2:
+        return None
+    encoding = "utf-16-le" if odd > even else "utf-16-be"
+    text = head.decode(encoding, "replace")
+    strange = sum(1 for char in text if unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\r\n\t")
+    return encoding if strange == 0 and re.search(r"[\r\n]", text) else None
 
 
 def _refuse_damaged_utf8(data: bytes, error: UnicodeDecodeError) -> None:
@@ -149,35 +187,6 @@ def _refuse_damaged_utf8(data: bytes, error: UnicodeDecodeError) -> None:
             f"byte 0x{data[error.start]:02x} is not UTF-8 while the rest of the file is; repair it or name the encoding"
         )
         raise Refused(message, line=line, character=character) from None
-
-
-def _legacy(data: bytes) -> tuple[str, str]:
-    """Windows-1252 unless another old Western encoding makes better words of the same bytes (old Macs, ISO 8859-1)."""
-    names = ["cp1252", "mac_roman"]
-    try:
-        data.decode("cp1252")
-    except UnicodeDecodeError:
-        names = ["mac_roman", "latin-1"]
-    first, second = ((data.decode(name), name) for name in names)
-    return second if _plausible(second[0]) > _plausible(first[0]) + 1 else first
-
-
-def _plausible(text: str) -> float:
-    """How much the letters beyond ASCII look like words: small ones inside do, a capital behind one does not."""
-    found = (text[max(at.start() - 1, 0) : at.start() + 2] for at in re.finditer(r"(?<=[\s\S])[^\x00-\x7f]", text))
-    return sum(
-        times * _letter_score(*around) for around, times in Counter(tuple(f"{three: <3}") for three in found).items()
-    )
-
-
-def _letter_score(before: str, letter: str, after: str) -> float:
-    if letter in _TYPOGRAPHY:
-        return 0.5
-    if not letter.isalpha():
-        return -1
-    if letter.islower():
-        return 1 if before.isalpha() or after.isalpha() else 0
-    return -1 if before.islower() else 0
 
 
 def _high(text: str) -> list[str]:
@@ -196,8 +205,8 @@ def _place(before: str) -> tuple[int, int]:
 def sniff(text: str) -> tuple[str, bool]:
     """The delimiter, and whether a space after it is skipped (`a, "b"`): the one that makes the most even table.
 
-    A candidate must divide the first record. Among those that divide nine records of ten alike the widest
-    wins, else the most even one; a file that none divides has one column.
+    A candidate must divide the first record below any title lines. Among those that divide nine records of ten alike
+    the widest wins, else the most even one; a file that none divides has one column.
     """
     best, found = (False, 0.0), (",", False)
     for delimiter in _DELIMITERS:
@@ -212,10 +221,11 @@ def sniff(text: str) -> tuple[str, bool]:
 
 def _evenness(sample: str, cut: bool, delimiter: str, skip_space: bool) -> tuple[bool, float]:
     csv.field_size_limit(_CELL_LIMIT)
-    rows = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=skip_space)
-    widths = [len(row) for row in rows if row]
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter, skipinitialspace=skip_space)
+    rows = [row for row in reader if row]
     if cut:
-        widths.pop()
+        rows.pop()
+    widths = [len(row) for row in rows[titles.count(rows) :]]
     if not widths or widths[0] < 2:
         return False, 0.0
     even = widths.count(widths[0]) / len(widths)

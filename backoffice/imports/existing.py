@@ -70,7 +70,9 @@ def _reader(ours: Mapping[str, Any], column: Column, context: infer.Context) -> 
         return _number(cells, context)
     if kind in ("date", "datetime"):
         return _moment(cells, context, column)
-    return _several(ours.get("options") or ()) if kind == "multiple_choice" else None
+    if kind == "multiple_choice":
+        return _several(ours.get("options") or (), (*_SEPARATORS, " ") if context.spaced else _SEPARATORS)
+    return None
 
 
 def _number(cells: Sequence[str], context: infer.Context) -> Reader:
@@ -99,14 +101,14 @@ def _moment(cells: Sequence[str], context: infer.Context, column: Column) -> Rea
     return read
 
 
-def _several(options: Sequence[Any]) -> Reader:
+def _several(options: Sequence[Any], separators: Sequence[str]) -> Reader:
     """Options in one cell: as many of them known to the form as any separator gives."""
     known = set(map(str, options))
 
     def read(cell: str) -> list[str]:
         if cell in known:
             return [cell]
-        ways = [[part.strip() for part in cell.split(mark) if part.strip()] for mark in _SEPARATORS]
+        ways = [[part.strip() for part in cell.split(mark) if part.strip()] for mark in separators]
         best = max(ways, key=lambda parts: sum(part in known for part in parts) / max(len(parts), 1))
         return best if any(part in known for part in best) else [cell]
 

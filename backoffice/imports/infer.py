@@ -32,19 +32,27 @@ _COUNT_HEADER = re.compile(
 )
 _BOOLEAN = {"true": True, "false": False, "vrai": True, "faux": False}
 _YES_NO = {"yes", "no", "oui", "non", "ja", "nein", "sí", "si", "y", "n", "maybe", "peut-être"}
-_SEPARATORS = (";", "; ", ", ", "|", " | ")
+# What joins several options in one cell: Microsoft Forms, Nextcloud, Google Forms, Qualtrics (its comma has no space
+# behind it, so that options may hold commas), Airtable, Jotform.
+_NO_SPACE = r"(?<!\d),(?=\S)|,(?=[^\s\d])"
+_SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", _NO_SPACE, r"\|", r" \| ", r"\n", "、"))
+_SPACED = re.compile(" ")  # KoBoToolbox, ODK: names without spaces
+_CODES = re.compile(r"\d{1,3}(?:,\d{1,3})*")  # Qualtrics with numeric values
+_XML_NAME = re.compile(r"[A-Za-z_][\w.\-]*|\d+")
+_VERSION_HEADER = re.compile(r"\bversion|\brelease\b|\bbuild\b|\bchapter\b|\bsection\b", re.IGNORECASE)
 _SCALES = {3, 4, 5, 6, 7, 10}
 
 
 @dataclass(slots=True)
 class Context:
-    """What holds for the whole file: its delimiter, the order of day and month (and whether a column proves it), and
-    the zone of moments that name none."""
+    """What holds for the whole file: its delimiter, the order of day and month (and whether a column proves it), the
+    zone of moments that name none, and whether the options chosen in one cell may be joined with spaces."""
 
     delimiter: str
     order: str
     proven: bool
     zone: tzinfo
+    spaced: bool = False
 
 
 @dataclass(slots=True)
@@ -110,7 +118,7 @@ def _phone(column: Column, texts: list[str], _context: Context) -> Reading | Non
 
 def _number(column: Column, texts: list[str], context: Context) -> Reading | None:
     style = numbers.study(texts, context.delimiter)
-    if style is None:
+    if style is None or (not style.whole and _VERSION_HEADER.search(column.label)):
         return None
     if style.whole and not style.group and _is_scale(column, [int(text) for text in texts]):
         low, high = min(map(int, texts)), max(map(int, texts))
@@ -140,29 +148,65 @@ def iso(moment: Any) -> str:
     return str(moment.isoformat()).replace("+00:00", "Z")
 
 
-def _joined(_column: Column, texts: list[str], _context: Context) -> Reading | None:
+def _joined(column: Column, texts: list[str], context: Context) -> Reading | None:
     """Several options in one cell (`Red;Blue;`, `Red, Blue`), where the options stand alone often enough to be sure."""
     for mark in _SEPARATORS:
-        tail = mark.strip() if all(text.endswith(mark.strip()) for text in texts) else ""
-        cells = {text: (text.removesuffix(tail) if tail else text).split(mark) for text in texts}
-        if any(part != part.strip() or not part for parts in cells.values() for part in parts):
-            continue
-        if _are_options(list(cells.values()), sure=bool(tail)):
-            uses = {part: None for parts in cells.values() for part in parts}
-            return Reading("multiple_choice", cells.__getitem__, natural(list(uses)))
+        if found := _divided(column, texts, mark):
+            return found
+    if context.spaced and all(_XML_NAME.fullmatch(part) for text in texts for part in text.split(" ")):
+        return _divided(column, texts, _SPACED, codes=True)
+    if all(_CODES.fullmatch(text) for text in texts) and _are_ascending([text.split(",") for text in texts]):
+        return _divided(column, texts, re.compile(","), codes=True)
     return None
 
 
-def _are_options(cells: list[list[str]], *, sure: bool) -> bool:
-    uses = Counter(part for parts in cells for part in parts)
-    alone = sum(1 for parts in cells if len(parts) == 1)
-    if len(uses) > 40 or max(map(len, uses)) > 100 or any(len(set(parts)) < len(parts) for parts in cells):
+def _are_ascending(cells: list[list[str]]) -> bool:
+    """Whether the codes of each cell ascend, and some cell has three: then they are no decimals and no thousands."""
+    numbered = [[int(code) for code in codes] for codes in cells]
+    return any(len(codes) > 2 for codes in cells) and all(codes == sorted(set(codes)) for codes in numbered)
+
+
+def _divided(column: Column, texts: list[str], mark: re.Pattern[str], *, codes: bool = False) -> Reading | None:
+    tail = mark.pattern.strip() if mark.pattern.strip() == ";" and all(text.endswith(";") for text in texts) else ""
+    cells = {text: mark.split(text.removesuffix(tail) if tail else text) for text in texts}
+    if any(part != part.strip() or not part for parts in cells.values() for part in parts):
+        return None
+    if not _are_options(cells, column.values, sure=bool(tail), codes=codes):
+        return None
+    uses: Counter[str] = Counter()
+    for text, parts in cells.items():
+        uses.update(dict.fromkeys(parts, column.values[text]))
+    return Reading("multiple_choice", cells.__getitem__, natural(_offered(uses, column.values.total())))
+
+
+def _offered(uses: Counter[str], answers: int) -> list[str]:
+    """The options without texts that one respondent of many wrote under "Other"."""
+    return [part for part, n in uses.items() if n > 1 or answers <= 20]
+
+
+def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bool, codes: bool) -> bool:
+    """Whether the parts are options: each is in several answers, half of them also alone; few others ("Other: …")."""
+    several = [parts for parts in cells.values() if len(parts) > 1]
+    if not several or any(len(set(parts)) < len(parts) for parts in several):
         return False
-    if all(len(parts) == 1 for parts in cells):
+    uses: Counter[str] = Counter()
+    for text, parts in cells.items():
+        uses.update(dict.fromkeys(parts, answers[text]))
+    if max(map(len, uses)) > 100 or (not codes and numbers.study(list(uses), ";")):
         return False
-    if numbers.study(list(uses), ";"):
+    if sure:
+        return len(uses) <= 40 or uses.total() >= 3 * len(uses)
+    return _stand_alone(cells, uses) or _stand_alone(cells, Counter({part: n for part, n in uses.items() if n > 1}))
+
+
+def _stand_alone(cells: dict[str, list[str]], uses: Counter[str]) -> bool:
+    """Whether half of these parts are whole answers too, and most parts of all answers are among these."""
+    alone = sum(1 for parts in cells.values() if len(parts) == 1 and parts[0] in uses)
+    parts = [part for parts in cells.values() for part in parts]
+    known = sum(1 for part in parts if part in uses)
+    if not 1 < len(uses) <= 40 or 4 * known < 3 * len(parts):
         return False
-    return sure or (2 * alone >= len(uses) and len(cells) >= len(uses) and 2 * sum(uses.values()) >= 3 * len(uses))
+    return 2 * alone >= len(uses) and len(cells) >= len(uses) and 2 * uses.total() >= 3 * len(uses)
 
 
 def _choice(column: Column, texts: list[str], _context: Context) -> Reading | None:
@@ -271,6 +315,19 @@ def _multiple(made: dict[str, Any], question: groups.Question, _context: Context
         asked = question.off and question.off in cells  # nothing ticked, but asked: an empty list
         return chosen if chosen or asked else None
 
+    return FieldPlan(made, question.all_columns, _by_row(made["id"], question.columns, answer))
+
+
+def _order_of(made: dict[str, Any], question: groups.Question, _context: Context) -> FieldPlan:
+    """A ranking whose column k holds the option that came k-th: one row an option, its place the value."""
+    ids = Ids()
+    made |= {"type": "ranking", "options": list(range(1, len(question.columns) + 1))}
+    made["rows"] = [{"id": ids.of(label), "label": label} for label in question.options]
+    row_ids = {label: row["id"] for label, row in zip(question.options, made["rows"], strict=True)}
+
+    def answer(cells: tuple[str, ...]) -> dict[str, Any] | None:
+        return {row_ids[cell]: place for place, cell in enumerate(cells, start=1) if cell in row_ids} or None
+
     return FieldPlan(made, question.columns, _by_row(made["id"], question.columns, answer))
 
 
@@ -318,5 +375,6 @@ _FILLERS: dict[str, Callable[[dict[str, Any], groups.Question, Context], FieldPl
     "single": _single,
     "multiple": _multiple,
     "ranking": _rows_of,
+    "order": _order_of,
     "grid": _rows_of,
 }

@@ -47,9 +47,17 @@ def study(cells: Collection[str], delimiter: str) -> Style | None:
     if not cells or any(_LEADING_ZERO.match(cell) for cell in cells):
         return None  # postal codes, phone numbers, codes: not quantities
     for style in _candidates(cells, delimiter):
-        if all(_exact(cell, style) for cell in cells):
+        if all(_exact(cell, style) for cell in cells) and not _are_versions(cells, style):
             return style
     return None
+
+
+def _are_versions(cells: Collection[str], style: Style) -> bool:
+    """Whether cells differ in zeros at their end only: 1.1 and 1.10 are versions, not one number."""
+    if style.whole or not any(cell.endswith("0") for cell in cells):
+        return False
+    decimals = {plain for cell in cells if "." in (plain := style.plain(cell))}
+    return len({plain.rstrip("0") for plain in decimals}) < len(decimals)
 
 
 def _candidates(cells: Collection[str], delimiter: str) -> list[Style]:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, tzinfo
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from typing import Any, TypeAlias
 
 import msgspec
 
-from backoffice.imports import dates, dialect, groups, headers, infer, memory, missing
+from backoffice.imports import dialect, groups, headers, infer, memory, missing, moments
 from backoffice.imports.headers import Column
+from backoffice.imports.moments import listed as _listed
+from backoffice.imports.moments import named as _named
+from backoffice.imports.moments import order_words as _words
 
 # What a row is known by, and which of the rows that share it, counted from 1.
 Identity: TypeAlias = tuple[str, int]
 
-_LISTED = 10
+_XFORM = {"_uuid", "_submission_time", "__version__", "instanceID", "meta-instanceID", "KEY", "formhub/uuid"}
 # Ids of the submission itself, best first. All other ids that `headers` finds are the respondent's, who may answer
 # more than once.
 _OWN_IDS = (
@@ -54,18 +57,6 @@ class Row:
 
 
 @dataclass(slots=True)
-class Times:
-    """When submissions began and ended: the columns, and each row's moment where it could be read."""
-
-    start: Column | None = None
-    end: Column | None = None
-    unread: list[Column] = field(default_factory=list)
-    started: list[datetime | None] = field(default_factory=list)
-    ended: list[datetime | None] = field(default_factory=list)
-    by_day: bool = False
-
-
-@dataclass(slots=True)
 class Plan:
     """What an import will do: the form's fields and one row per submission, with all that is worth saying about it."""
 
@@ -74,7 +65,7 @@ class Plan:
     header_rows: int
     fields: list[infer.FieldPlan]
     rows: list[Row]
-    times: Times
+    times: moments.Times
     respondent: Column | None
     columns: list[Column]
     context: infer.Context
@@ -90,9 +81,10 @@ def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
     sheet = dialect.read(data, encoding)
     table = headers.read(sheet)
     gone = missing.mark(table.columns, sheet.delimiter)
-    context = infer.Context(sheet.delimiter, *_day_order(table.columns, sheet.delimiter), zone)
+    order, proven = moments.day_order(table.columns, sheet.delimiter, zone)
+    context = infer.Context(sheet.delimiter, order, proven, zone, spaced=_is_xform(table.columns))
     warnings = _about_file(sheet, table)
-    times = _times(table, context, warnings)
+    times = moments.choose(table, context, warnings)
     respondent = _respondent(table.columns)
     fields = _fields(table.columns, times, context)
     _every_column_once(table.columns, fields, times)
@@ -111,6 +103,11 @@ def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
     )  # fmt: skip
 
 
+def _is_xform(columns: Sequence[Column]) -> bool:
+    """Whether KoBoToolbox or ODK wrote the file: they join the chosen options of a question with spaces."""
+    return any(column.header.rpartition("/")[2] in _XFORM for column in columns)
+
+
 def _about_file(sheet: dialect.Sheet, table: headers.Table) -> list[str]:
     said = list(table.warnings)
     if sheet.guessed:
@@ -118,88 +115,6 @@ def _about_file(sheet: dialect.Sheet, table: headers.Table) -> list[str]:
     if table.blank_rows:
         said.append(f"{table.blank_rows} blank row(s) skipped")
     return said
-
-
-def _named(column: Column) -> str:
-    return f"column {column.letter} (“{column.label[:60]}”)"
-
-
-def _words(order: str) -> str:
-    return "day/month" if order == dates.DAY_FIRST else "month/day"
-
-
-# ── times ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _day_order(columns: Sequence[Column], delimiter: str) -> tuple[str, bool]:
-    """The order of day and month that some column proves; without proof, the custom that goes with the delimiter."""
-    proven = {order for column in columns if (order := dates.proven_order(column.values.keys()))}
-    if len(proven) == 1:
-        return proven.pop(), True
-    return (dates.DAY_FIRST if delimiter == ";" else dates.MONTH_FIRST), False
-
-
-def _times(table: headers.Table, context: infer.Context, warnings: list[str]) -> Times:
-    """Choose the columns that say when a submission began and ended; those that hold no moments are questions."""
-    times = Times()
-    for role in ("start", "end"):
-        claimed = sorted((c for c in table.columns if c.role == role), key=lambda c: c.rank)
-        for column in claimed:
-            style = _style(column, context)
-            if style is None:
-                column.role = ""
-            elif getattr(times, role) is None:
-                setattr(times, role, column)
-                _read_times(times, column, style, context, table.lines, warnings)
-    return times
-
-
-def _style(column: Column, context: infer.Context) -> dates.Style | None:
-    """How the column writes moments, if nine of ten of its cells are some (days, under names that ask for no more)."""
-    readable = Counter({cell: n for cell, n in column.values.items() if dates.all_dates([cell])})
-    if not readable or readable.total() < 0.9 * column.values.total():
-        return None
-    style = dates.study(readable.keys(), context.order, column.zone or context.zone)
-    if style is None:
-        return dates.Style(dates.proven_order(readable.keys()) or context.order, True, False)
-    day_enough = column.role == "end" and headers.plain(column.name or column.header) in headers.DAY_ENOUGH
-    return style if style.timed or day_enough else None
-
-
-def _read_times(
-    times: Times, column: Column, style: dates.Style, context: infer.Context, lines: list[int], warnings: list[str]
-) -> None:
-    zone = column.zone or context.zone
-    read: dict[str, datetime | None] = {}
-    for cell in column.values:
-        try:
-            read[cell] = _moment(style.value(cell, zone), zone)
-        except (ValueError, OverflowError):
-            read[cell] = None
-    moments = [read.get(cell) for cell in column.cells]
-    unread = [line for line, cell in zip(lines, column.cells, strict=True) if cell in read and read[cell] is None]
-    if unread:
-        times.unread.append(column)
-        warnings.append(f"{_named(column)}: no date and time in {_listed(unread)}; kept as text")
-        column.values = Counter({cell: n for cell, n in column.values.items() if read[cell] is None})
-    if style.ambiguous and not context.proven:
-        warnings.append(f"{_named(column)}: day and month could be either way round; read as {_words(style.order)}")
-    times.by_day = times.by_day or not style.timed
-    if column.role == "start":
-        times.started = moments
-    else:
-        times.ended = moments
-
-
-def _moment(value: datetime | date, zone: tzinfo) -> datetime:
-    moment = value if isinstance(value, datetime) else datetime.combine(value, time(), zone)
-    return moment.astimezone(UTC)
-
-
-def _listed(lines: Sequence[int]) -> str:
-    shown = ", ".join(map(str, lines[:_LISTED]))
-    more = f" and {len(lines) - _LISTED} more" if len(lines) > _LISTED else ""
-    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"
 
 
 listed = _listed  # for `existing` and `run`
@@ -225,7 +140,7 @@ def _place(column: Column, order: Sequence[str]) -> int:
     return order.index(name) if name in order else len(order)
 
 
-def _fields(columns: Sequence[Column], times: Times, context: infer.Context) -> list[infer.FieldPlan]:
+def _fields(columns: Sequence[Column], times: moments.Times, context: infer.Context) -> list[infer.FieldPlan]:
     """Questions first, in the file's order; what is only about the submission last, hidden."""
     ids = infer.Ids()
     asked = [column for column in columns if not column.role]
@@ -241,7 +156,7 @@ def _about(column: Column) -> groups.Question:
     return groups.Question("single", "Row number" if column.role == "index" else column.label, [column])
 
 
-def _every_column_once(columns: Sequence[Column], fields: Sequence[infer.FieldPlan], times: Times) -> None:
+def _every_column_once(columns: Sequence[Column], fields: Sequence[infer.FieldPlan], times: moments.Times) -> None:
     """The promise that no column is lost, checked on every import."""
     used = Counter(column.index for made in fields for column in made.columns)
     used.update(c.index for c in (times.start, times.end) if c is not None and c not in times.unread)
@@ -256,7 +171,7 @@ def _every_column_once(columns: Sequence[Column], fields: Sequence[infer.FieldPl
 def _rows(
     table: headers.Table,
     fields: Sequence[infer.FieldPlan],
-    times: Times,
+    times: moments.Times,
     respondent: Column | None,
     warnings: list[str],
 ) -> list[Row]:
@@ -283,19 +198,20 @@ def _refuse_huge(table: headers.Table, rows: Sequence[Row]) -> None:
             raise dialect.Refused(f"the row has {size:,} bytes; at most {MAX_ROW_BYTES:,} fit", line=row.line)
 
 
-def _set_times(rows: Sequence[Row], times: Times, warnings: list[str]) -> None:
+def _set_times(rows: Sequence[Row], times: moments.Times, warnings: list[str]) -> None:
     backwards = []
     for i, row in enumerate(rows):
         row.started_at = times.started[i] if times.started else None
         ended = times.ended[i] if times.ended else None
-        row.created_at = ended or row.started_at
-        if row.started_at and ended and not times.by_day:
-            seconds = (ended - row.started_at).total_seconds()
+        finished = times.finishes[i] if times.finishes else ended
+        row.created_at = ended or finished or row.started_at
+        if row.started_at and finished and not times.by_day:
+            seconds = (finished - row.started_at).total_seconds()
             row.completion_time = seconds if seconds >= 0 else None
             if seconds < 0:
                 backwards.append(row.line)
     if backwards:
-        hours = {moment.hour for moment in (*times.started, *times.ended) if moment}
+        hours = {moment.hour for moment in (*times.started, *times.ended, *times.finishes) if moment}
         twelve = len(hours) > 6 and hours <= set(range(1, 13))
         clock = "; the clock seems to have lost its AM/PM" if twelve else ""
         warnings.append(

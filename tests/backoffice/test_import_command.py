@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -19,7 +20,7 @@ from backoffice import models
 from backoffice.domain import forms, submissions, users
 from backoffice.imports import run
 from backoffice.samples.generate import World
-from events import commands, head
+from events import commands, head, store
 from events.models import StoredEvent
 from events.types import Command
 
@@ -311,8 +312,11 @@ class TestRefusedValues:
 
     def test_a_form_that_would_outgrow_an_event_is_refused(self, export: Any, options: list[str]) -> None:
         importing(export())
+        update(the_form(), [*the_form().fields, *({"id": f"x{n}", "type": "text", "label": "x"} for n in range(120))])
         fields = the_form().fields
-        update(the_form(), [fields[0] | {"help": "x" * 1_047_500}, *fields[1:]])
+        room = store.MAX_EVENT_BYTES - 1_500 - len(msgspec.json.encode(fields))
+        helps = [{"help": "x" * min(9_000, max(room - n * 9_000, 0))} for n in range(120)]
+        update(the_form(), [*fields[:-120], *(field | more for field, more in zip(fields[-120:], helps, strict=True))])
         header = HEADER.replace("\n", f",{'City' * 300}\n")
         said = self.refused(export(*[line.replace("\n", ",Rome\n") for line in LINES], header=header), *options)
         assert "bytes; at most" in said

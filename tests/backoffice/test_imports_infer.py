@@ -79,7 +79,7 @@ def test_a_lone_thousand_is_read_as_the_delimiter_suggests() -> None:
 def test_day_first_is_proven_by_one_cell_for_the_whole_file() -> None:
     read = plan("Born,Met", "01/02/2003,03/04/2005", "13/02/2003,05/06/2007")
     assert read.rows[0].answers == {"born": "2003-02-01", "met": "2005-04-03"}
-    assert not read.warnings
+    assert not any("either way" in warning for warning in read.warnings)
 
 
 def test_month_first_is_proven_by_one_cell() -> None:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from backoffice.imports import dialect, rows, run
+from backoffice.imports.headers import Column
 from events import errors
 
 _ABOUT = """\
@@ -27,9 +28,9 @@ Rows are recognised by the submission's own id, else by the respondent's, else b
 that its first import used. What is there or was deleted stays as it is. Rows that are there with other content are
 reported with their lines, and corrected with --update. Rows of submissions that were erased are not imported again.
 
-Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then Windows-1252
-or Mac Roman; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files with
-semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
+Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then the code pages
+of all scripts; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files
+with semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
 
 If the form is there already, staff's edits to it are kept and answers are read under its fields' types. Questions that
 it never had are added at its end; when a field was removed from it, or answers have another shape than its field, the
@@ -128,7 +129,6 @@ def _stopped(file: Path, why: str, written: int, total: int) -> str:
 
 
 def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool) -> dict[str, Any]:
-    times = {"started_at": plan.times.start, "created_at": plan.times.end}
     return {
         "dry_run": dry_run,
         "form": {"id": str(found.form_id), "title": found.title, "exists": found.version > 0},
@@ -136,7 +136,7 @@ def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool)
         "delimiter": plan.delimiter,
         "header_rows": plan.header_rows,
         "fields": [made.field | {"columns": [column.letter for column in made.columns]} for made in plan.fields],
-        "times": {name: column.letter for name, column in times.items() if column},
+        "times": {name: column.letter for name, column in _times(plan).items() if column},
         "respondent": found.by.letter if found.by else None,
         "missing": dict(plan.missing),
         "rows": len(plan.rows),
@@ -146,6 +146,11 @@ def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool)
         "to_add" if dry_run else "added": len(found.fresh) if dry_run else added,
         "warnings": [*plan.warnings, *found.warnings],
     }
+
+
+def _times(plan: rows.Plan) -> dict[str, Column | None]:
+    """The columns of times, by what they give: `finished_at` ends the completion time, `created_at` is the upload."""
+    return {"started_at": plan.times.start, "finished_at": plan.times.finished, "created_at": plan.times.end}
 
 
 def _table(plan: rows.Plan) -> list[str]:
@@ -160,7 +165,7 @@ def _table(plan: rows.Plan) -> list[str]:
         lines += [f"{'':26}- {row['label']}" for row in made.field.get("rows", ())]
         if made.field["options"]:
             lines.append(f"{'':26}{_shortened(made.field['options'])}")
-    for name, column in (("started_at", plan.times.start), ("created_at", plan.times.end)):
+    for name, column in _times(plan).items():
         if column:
             lines.append(f"  {column.letter:<7} {name:<16} {column.label}")
     lines += [f"  {column.letter:<7} dropped: blank" for column in plan.dropped]

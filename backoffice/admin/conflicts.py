@@ -21,7 +21,7 @@ from backoffice import access, inbox, models, pages, phrases
 from backoffice.admin import diffs, log, people, stamps
 from backoffice.admin.resources import RESOURCES, Resource
 from backoffice.domain import conflicts as domain
-from events import conflicts, errors, store, types
+from events import conflicts, errors, store, strict_json, types
 from events.conflicts import FieldConflict, sequences, values
 
 MAX_ROWS: Final = 200
@@ -320,10 +320,10 @@ def _raw(entry: str, value: Any) -> str:
 
 
 def _parsed(entry: str, typed: str) -> Any:
-    """What was typed as a value. Raises `ValueError`."""
+    """What was typed as a value. Raises `errors.InvalidJson`."""
     if entry in ("text", "long", "choice"):
         return typed.replace("\r\n", "\n")
-    return json.loads(typed)
+    return strict_json.loads(typed)
 
 
 def _shown(resource: Resource, place: FieldConflict, value: Any, labels: Mapping[str, str]) -> str:
@@ -488,8 +488,8 @@ def _answers(request: HttpRequest, now: inbox.Situation) -> Answers:
         if choice == "value":
             try:
                 found.values[where] = _parsed(entry, typed)
-            except ValueError:
-                found.complaints[where] = _("This is not JSON.")
+            except errors.InvalidJson as error:
+                found.complaints[where] = phrases.said(error.message)
     return found
 
 

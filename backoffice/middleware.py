@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import uuid
 from collections.abc import Callable
+from typing import Final
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
@@ -30,6 +33,47 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # it ha
         return response
 
 
+FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+
+
+class AddressMiddleware:
+    """Answers 400 to what no page or API can use: U+0000 in the address, or text in another encoding than UTF-8.
+
+    PostgreSQL stores no U+0000. Some encodings that Python knows decode to half a surrogate pair, or to no text at all.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.encoding is not None and not _is_utf8(request.encoding):
+            if request.content_type in FORMS:
+                raise BadRequest("Forms are sent in UTF-8.")
+            request.encoding = "utf-8"
+        query = request.META.get("QUERY_STRING", "")
+        if "\0" in request.path_info or "%00" in query or "\0" in query:
+            if request.path_info.startswith("/api/"):
+                return JsonResponse(_NUL, status=400, content_type="application/problem+json")
+            raise BadRequest("Text must not contain the character U+0000 (NUL).")
+        return self.get_response(request)
+
+
+_NUL: Final = {
+    "type": "urn:formease:problem:nul_character",
+    "title": "Bad Request",
+    "status": 400,
+    "code": "nul_character",
+    "detail": "Text must not contain the character U+0000 (NUL).",
+}
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return codecs.lookup(name).name in ("utf-8", "ascii")
+    except LookupError:
+        return False
+
+
 class ContextMiddleware:
     """Opens the event store's context for the request: actor, address, browser, correlation id.
 
@@ -47,7 +91,7 @@ class ContextMiddleware:
             actor=f"staff:{staff.pk}" if staff else "anonymous",
             actor_name=(staff.get_full_name() or staff.get_username()) if staff else None,
             ip=request.META.get("REMOTE_ADDR"),
-            user_agent=request.headers.get("User-Agent", "")[:300] or None,
+            user_agent=request.headers.get("User-Agent", "").replace("\0", "")[:300] or None,
             correlation_id=_request_id(request),
         ) as acting:
             response = self.get_response(request)

@@ -49,6 +49,7 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # In JSON that msgspec wrote, only these can hide a breach: a long number, an escaped NUL, a null that was not finite.
 _LONG_NUMBER = re.compile(rb"\d{19}")
+_LONG_NUMBER_TEXT = re.compile(r"[0-9]{19}")
 # A number with an exponent takes at most this much more room as `jsonb` text, for each byte of it: "1e-308".
 MAX_GROWTH: Final = 60
 
@@ -106,6 +107,11 @@ def stored(text: str | bytes) -> Any:
     An integer outside 64 bits is the float it was: `jsonb` writes 1e300 with all its digits.
     """
     return orjson.loads(text)
+
+
+def has_long_number(text: str) -> bool:
+    """May the text hold a number that readers other than `stored` read differently?"""
+    return _LONG_NUMBER_TEXT.search(text) is not None
 
 
 def stored_size(data: bytes, source: Callable[[], Any]) -> int:

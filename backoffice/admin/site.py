@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from backoffice import access, models, pages
+from events import errors
 
 RECENT: Final = 12
 HITS: Final = 6
@@ -184,7 +185,11 @@ class BackofficeSite(admin.AdminSite):
 
         @functools.wraps(guarded)
         def signed(request: HttpRequest, *args: Any, **named: Any) -> HttpResponse:
-            response = guarded(request, *args, **named)
+            try:
+                response = guarded(request, *args, **named)
+            except errors.UnreadableEvent as error:
+                context = {**self.each_context(request), "title": _("Unreadable event"), "error": error}
+                response = TemplateResponse(request, "admin/backoffice/unreadable.html", context, status=error.status)
             offline.sign(request, response)
             return response
 

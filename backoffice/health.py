@@ -52,7 +52,8 @@ def livez(_request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and is migrated, else 503. Valkey's absence and unreadable events are told, not punished."""
+    """200 when the database answers and is migrated, else 503. Without Valkey, or with events that cannot be read, the
+    status is `degraded` and still 200."""
     found, log_state = database_and_log()
     checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live()}
     ready = checks["database"] == "ok" and checks["live"] != "draining"

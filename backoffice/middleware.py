@@ -6,11 +6,12 @@ import codecs
 import io
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
@@ -50,21 +51,26 @@ class AddressMiddleware:
             if request.content_type in FORMS:
                 raise BadRequest("Forms are sent in UTF-8.")
             request.encoding = "utf-8"
+        if "\0" in request.path_info:
+            return _refused(request, 404, "not_found", "There is no such record or address.")
         query = request.META.get("QUERY_STRING", "")
-        if "\0" in request.path_info or "%00" in query or "\0" in query:
-            if request.path_info.startswith("/api/"):
-                return JsonResponse(_NUL, status=400, content_type="application/problem+json")
-            raise BadRequest("Text must not contain the character U+0000 (NUL).")
+        if "%00" in query or "\0" in query:
+            return _refused(request, 400, "nul_character", "Text must not contain the character U+0000 (NUL).")
         return self.get_response(request)
 
 
-_NUL: Final = {
-    "type": "urn:formease:problem:nul_character",
-    "title": "Bad Request",
-    "status": 400,
-    "code": "nul_character",
-    "detail": "Text must not contain the character U+0000 (NUL).",
-}
+def _refused(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    """A problem for programs, a page for people."""
+    if not request.path_info.startswith("/api/"):
+        raise Http404 if status == 404 else BadRequest(detail)
+    problem = {
+        "type": f"urn:formease:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return JsonResponse(problem, status=status, content_type="application/problem+json")
 
 
 def _is_utf8(name: str) -> bool:

@@ -210,8 +210,8 @@ update events_rebuild
 
 RESTART = """
 update events_rebuild
-   set phase = 'building', position = 0, events = 0, target = 0, unreadable = 0, recipe = %(recipe)s, started_at = clock_timestamp(),
-       resumed_at = clock_timestamp(), resumed_from = 0
+   set phase = 'building', position = 0, events = 0, target = 0, unreadable = 0, recipe = %(recipe)s,
+       started_at = clock_timestamp(), resumed_at = clock_timestamp(), resumed_from = 0
  where name = %(name)s and fence = %(fence)s returning name
 """
 
@@ -429,8 +429,9 @@ def _unreadable(events: Sequence[tuple[int, NewEvent | None]]) -> int:
 
 
 def replayed(category: str, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent | None]]:
-    """Events of one kind of record in (`after`, `upto`], typed (None: unreadable), each with its position. Where they are archived, the
-    driver's error for that: it is translated by who wants to read on from the files.
+    """Events of one kind of record in (`after`, `upto`], typed (None: unreadable), each with its position.
+
+    Where they are archived, the driver's error for that: it is translated by who wants to read on from the files.
     """
     connection.ensure_connection()
     bounds = (after, upto, after, category, limit)

@@ -113,7 +113,10 @@ def prune(keep: int = KEEP) -> int:
 
 
 class Folded(msgspec.Struct, frozen=True):
-    """The state of a record at a version, without what its `unreadable` events did. Version 0: there was nothing yet."""
+    """The state of a record at a version, without what its `unreadable` events did.
+
+    Version 0 with the initial state: there was nothing yet.
+    """
 
     state: Any
     version: int

@@ -25,7 +25,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -452,7 +452,7 @@ def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
             opener.want(row[1], data)
     if missing := opener.missing:
         opener.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
-    return [(row[0], _new(row, sealed.get(row[0]), opener)) for row in rows]
+    return [(row[0], _new(row, sealed, opener)) for row in rows]
 
 
 def _sealed(row: Sequence[Any]) -> types.JsonDict | None:
@@ -463,13 +463,16 @@ def _sealed(row: Sequence[Any]) -> types.JsonDict | None:
     return data if isinstance(data, dict) and privacy.is_marked_well(data) else None
 
 
-def _new(row: Sequence[Any], sealed: types.JsonDict | None, opener: privacy.Opener) -> NewEvent | None:
+def _new(row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], opener: privacy.Opener) -> NewEvent | None:
     """The quick way, of an event of today's version, decodes into its class at once; a long number is read as
     everywhere else (`strict_json.stored`).
     """
     try:
         known = types.event_type_of(row[3])
-        if sealed is not None:
+        if row[0] in encrypted:
+            sealed = encrypted[row[0]]
+            if sealed is None:
+                raise errors.UnreadableEvent("not_json", row[1], row[2], row[0])
             opener.open(row[1], row[6], row[3], sealed)
             data = types.decode_event(row[3], row[4], sealed)
         elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):

@@ -2,7 +2,8 @@
 
 An event that its subscription cannot handle, or that cannot be read, parks its *stream* for that subscription. Later
 events of the stream wait behind it, in order; every other stream flows. A person who has mended the cause calls
-`replay`, or gives one event up with `skip`; both are written down in the stream `subscription-<name>`, with who and why.
+`replay`, or gives one event up with `skip`; both are written down in the stream `subscription-<name>`, with who and
+why.
 
 A runner that lets an event wait, and a person who lets a stream flow again, both end their transaction by locking the
 checkpoint's row. The runner then looks again whether its events still have something to wait for, and starts over where

@@ -11,7 +11,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -124,6 +124,8 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
             tell(obj, *changes(before, obj))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        if not (id.isascii() and id.isdigit() and len(id) < 19):
+            raise Http404
         return telling(id, lambda: super(StaffAdmin, self).user_change_password(request, id, form_url))
 
     @admin.action(description=gettext_lazy("Sign out everywhere"))

@@ -41,16 +41,17 @@ from tests.events.following import catch_up, effect, subscription
 pytestmark = pytest.mark.django_db(transaction=True)
 
 JUNK = base64.b64encode(b"x" * 60).decode()
+QUESTION = '{"fields": [{"id": "a", "type": "number", "max": 0}]}'
 # Why it is unreadable -> category, type, schema version, stored data.
 CASES = {
-    "not_json": ("form", "form.updated", 1, '{"fields": [{"id": "a", "type": "number", "max": %s}]}' % ("1" * 401)),
+    "not_json": ("form", "form.updated", 1, QUESTION.replace("0", "1" * 401)),
     "not_json-array": ("form", "form.updated", 1, "[1]"),
-    "not_json-deep": ("form", "form.updated", 1, '{"fields": %s%s}' % ("[" * 1100, "]" * 1100)),
+    "not_json-deep": ("form", "form.updated", 1, '{"fields": ' + "[" * 1100 + "]" * 1100 + "}"),
     "not_json-mark": ("form", "form.updated", 1, '{"$personal": {"fields": 1}}'),
     "does_not_fit": ("form", "form.updated", 1, '{"title": 5}'),
     "unknown_version": ("form", "form.updated", 99, '{"title": "New"}'),
     "unknown_type": ("form", "form.sneezed", 1, '{"title": "New"}'),
-    "tampered": ("user", "user.updated", 1, '{"$personal": {"fields": ["email"], "text": "%s"}}' % JUNK),
+    "tampered": ("user", "user.updated", 1, '{"$personal": {"fields": ["email"], "text": "!"}}'.replace("!", JUNK)),
     "tampered-short": ("user", "user.updated", 1, '{"$personal": {"fields": ["email"], "text": "!"}}'),
 }
 
@@ -281,11 +282,9 @@ def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
     """The reproduction of the report: the read table holds the number too."""
     key = make.form()
     digits = "1" * 401
-    insert(f"form-{key}", "form.updated", 1, '{"fields": [{"id": "a", "type": "number", "max": %s}]}' % digits)
-    store.execute(
-        "update forms set fields = %s::jsonb, version = 2 where id = %s",
-        ('[{"id": "a", "type": "number", "max": %s}]' % digits, key),
-    )
+    question = QUESTION.replace("0", digits)
+    insert(f"form-{key}", "form.updated", 1, question)
+    store.execute("update forms set fields = %s::jsonb->'fields', version = 2 where id = %s", (question, key))
     caller = callers.signed_in("admin")
     assert caller.get(f"forms/{key}/").json()["fields"][0]["max"] == digits
     assert caller.get("forms/").status_code == 200

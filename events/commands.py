@@ -322,7 +322,11 @@ def _result(command: Command, stream: str, answer: _Answer, placed: Placed) -> R
 def fingerprint(command: Command) -> bytes:
     """What makes two commands the same one: everything but who sends it and why."""
     content = (command.type, command.key, command.base_version, command.data)
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+    try:
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+    except UnicodeEncodeError:
+        strict_json.check(msgspec.to_builtins(content))  # says what is wrong
+        raise
 
 
 def _remember(answers: Sequence[_Answer]) -> None:

@@ -83,7 +83,7 @@ def test_no_path_is_a_fault_of_the_server(client: Client, value: str) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("value", (*TEXTS, *INSTANTS))
+@pytest.mark.parametrize("value", [*TEXTS, *INSTANTS])
 def test_no_query_is_a_fault_of_the_server(client: Client, value: str) -> None:
     client.raise_request_exception = False
     key = make.user()

@@ -182,7 +182,7 @@ def test_an_export_holds_it_and_an_import_names_its_line(broken: Broken, tmp_pat
     call_command("export_events", str(file), after=broken.position - 1, stdout=StringIO(), stderr=StringIO())
     first = orjson.loads(file.read_bytes().splitlines()[0])
     assert (first["position"], first["unreadable"]) == (broken.position, broken.why)
-    with pytest.raises(Exception, match="line 1: .*could not be read where it was exported"):
+    with pytest.raises(Exception, match=r"line 1: .*could not be read where it was exported"):
         call_command("import_events", str(file), stdout=StringIO())
 
 

@@ -190,6 +190,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "backoffice.urls"
 ASGI_APPLICATION = "backoffice.asgi.application"
+DEFAULT_EXCEPTION_REPORTER = "backoffice.debugging.ExceptionReporter"
 AUTH_USER_MODEL = "backoffice.Staff"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "admin:login"

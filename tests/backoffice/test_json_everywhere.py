@@ -272,7 +272,7 @@ def test_no_append_stores_what_no_reader_reads_back(way: str, value: Any) -> Non
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_texts_beside_the_data_are_checked_too(text: str) -> None:
-    from events import context  # noqa: PLC0415
+    from events import context
 
     event = setting_domain.SettingChanged(value=1)
     for acting in ({"reason": text}, {"user_agent": text}, {"actor_name": text}):

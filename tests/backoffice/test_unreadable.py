@@ -243,7 +243,7 @@ def test_a_rebuild_leaves_it_out_and_says_so(broken: Broken) -> None:
         return  # forms of earlier tests are in the log, their owners are not in the read table any more
     done = rebuild.rebuild(table, fresh=True)
     assert (done.phase, done.unreadable) == ("done", 1)
-    rows = store.query(f"select version from {table} where id = %s", (broken.key,))  # noqa: S608
+    rows = store.query(f"select version from {table} where id = %s", (broken.key,))
     assert rows == [(3,)]
 
 
@@ -294,7 +294,7 @@ def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
 
 
 def test_revoking_by_an_unreadable_event_closes_all_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    from realtime import auth, guard  # noqa: PLC0415
+    from realtime import auth, guard
 
     taken: list[Any] = []
 

@@ -47,7 +47,7 @@ load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
 	@$(PY) -m benchmarks.load $(LOAD)
 
 ORDEALS := $(addprefix tests/events/test_,interleavings.py model.py ordeal.py head.py conflicts.py search.py seals.py) \
-	$(addprefix tests/backoffice/test_,api_fuzz.py api_schemathesis.py imports_dialect.py imports_rows.py)
+	$(addprefix tests/backoffice/test_,api_fuzz.py api_schemathesis.py json_everywhere.py imports_dialect.py imports_rows.py)
 
 chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log; CHAOS=--quick: in short
 	@$(PY) -m benchmarks.chaos $(CHAOS)

@@ -25,6 +25,7 @@ from realtime import hub
 DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
 VALKEY_SECONDS = 1.0
 APPLIED = "SELECT app, name FROM django_migrations"
+UNREADABLE = "SELECT 1 FROM events_parked WHERE starts_with(error, 'UnreadableEvent') LIMIT 1"
 
 log = logging.getLogger(__name__)
 
@@ -51,25 +52,38 @@ def livez(_request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and is migrated, else 503. Valkey's absence is told, not punished."""
-    checks = {"database": database(), "valkey": valkey(), "live": live()}
+    """200 when the database answers and is migrated, else 503. Without Valkey, or with events that cannot be read, the
+    status is `degraded` and still 200."""
+    found, log_state = database_and_log()
+    checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live()}
     ready = checks["database"] == "ok" and checks["live"] != "draining"
-    status = "unavailable" if not ready else "ok" if checks["valkey"] == "ok" else "degraded"
+    whole = checks["valkey"] == "ok" and checks["log"] == "ok"
+    status = "unavailable" if not ready else "ok" if whole else "degraded"
     return JsonResponse({"status": status, "checks": checks}, status=200 if ready else 503)
 
 
 def database() -> str:
-    """`ok`, `migrations pending` or `unreachable`. Over a connection of its own: a pool that others have emptied is
-    a busy site, not a missing database."""
+    """`ok`, `migrations pending` or `unreachable`."""
+    return database_and_log()[0]
+
+
+def database_and_log() -> tuple[str, str]:
+    """The database: `ok`, `migrations pending` or `unreachable`; the log: `ok`, `unreadable events` or `unknown`.
+
+    Over a connection of its own: a pool that others have emptied is a busy site, not a missing database.
+    """
     try:
         with psycopg.connect(**parameters(), autocommit=True) as connection:
             applied = set(connection.execute(APPLIED).fetchall())
+            if not wanted_migrations() <= applied:
+                return "migrations pending", "unknown"
+            unreadable = connection.execute(UNREADABLE).fetchone()
     except psycopg.errors.UndefinedTable:
-        return "migrations pending"
+        return "migrations pending", "unknown"
     except psycopg.Error as error:
         log.warning("readyz: database: %s", error)
-        return "unreachable"
-    return "ok" if wanted_migrations() <= applied else "migrations pending"
+        return "unreachable", "unknown"
+    return "ok", "ok" if unreadable is None else "unreadable events"
 
 
 def live() -> str:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from django.db import transaction
@@ -165,7 +165,7 @@ def recall(command: Command) -> None:
 def filed(key: uuid.UUID) -> domain.ConflictFiled | None:
     """What was filed under this id."""
     first = store.read_stream(types.stream_name(domain.CATEGORY, key), limit=1)
-    return msgspec.convert(first[0].data, domain.ConflictFiled) if first else None
+    return cast(domain.ConflictFiled, first[0].event) if first else None
 
 
 def as_error(found: domain.ConflictFiled, conflict_id: str) -> errors.Conflict:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import BadRequest
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
@@ -30,6 +34,52 @@ class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # it ha
         return response
 
 
+FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+
+
+class AddressMiddleware:
+    """Answers 400 to what no page or API can use: U+0000 in the address, or text in another encoding than UTF-8.
+
+    PostgreSQL stores no U+0000. Some encodings that Python knows decode to half a surrogate pair, or to no text at all.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.encoding is not None and not _is_utf8(request.encoding):
+            if request.content_type in FORMS:
+                raise BadRequest("Forms are sent in UTF-8.")
+            request.encoding = "utf-8"
+        if "\0" in request.path_info:
+            return _refused(request, 404, "not_found", "There is no such record or address.")
+        query = request.META.get("QUERY_STRING", "")
+        if "%00" in query or "\0" in query:
+            return _refused(request, 400, "nul_character", "Text must not contain the character U+0000 (NUL).")
+        return self.get_response(request)
+
+
+def _refused(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    """A problem for programs, a page for people."""
+    if not request.path_info.startswith("/api/"):
+        raise Http404 if status == 404 else BadRequest(detail)
+    problem = {
+        "type": f"urn:formease:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    return JsonResponse(problem, status=status, content_type="application/problem+json")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return codecs.lookup(name).name in ("utf-8", "ascii")
+    except LookupError:
+        return False
+
+
 class ContextMiddleware:
     """Opens the event store's context for the request: actor, address, browser, correlation id.
 
@@ -49,7 +99,7 @@ class ContextMiddleware:
             actor=f"staff:{staff.pk}" if staff else "anonymous",
             actor_name=(staff.get_full_name() or staff.get_username()) if staff else None,
             ip=request.META.get("REMOTE_ADDR"),
-            user_agent=request.headers.get("User-Agent", "")[:300] or None,
+            user_agent=request.headers.get("User-Agent", "").replace("\0", "")[:300] or None,
             client_request_id=_request_id(request),
         ) as acting:
             response = self.get_response(request)

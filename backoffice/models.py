@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import staff_events
 from backoffice.domain import staff, submissions, values
 from backoffice.text import Composed
+from events.models import StoredJson
 from events.types import ERASED
 
 
@@ -148,7 +149,7 @@ class Form(Record):
     )
     title = models.CharField(_("title"), max_length=300)
     description = models.TextField(_("description"), blank=True)
-    fields = models.JSONField(_("fields"), default=list, blank=True)
+    fields = StoredJson(_("fields"), default=list, blank=True)
     archived = models.BooleanField(_("archived"), default=False)
     created_at = models.DateTimeField(_("created at"))
     deleted_at = models.DateTimeField(_("deleted at"), null=True, blank=True)
@@ -181,7 +182,7 @@ class Submission(Record):
         db_index=False,
         db_constraint=False,
     )
-    answers = models.JSONField(_("answers"), default=dict)
+    answers = StoredJson(_("answers"), default=dict)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     completion_time = models.FloatField(_("completion time"), null=True, blank=True)
     created_at = models.DateTimeField(_("created at"))
@@ -208,7 +209,7 @@ class Setting(Record):
     """A system setting: any JSON value under a name."""
 
     key = models.CharField(_("name"), max_length=100, primary_key=True)
-    value = models.JSONField(_("value"), null=True)
+    value = StoredJson(_("value"), null=True)
 
     class Meta:
         db_table = "settings"
@@ -234,7 +235,7 @@ class Conflict(Record):
     key = models.CharField(_("record"), max_length=200)
     command_type = models.CharField(_("change"), max_length=80)
     why = models.CharField(_("why"), max_length=20)
-    paths = models.JSONField(_("fields"), default=list)
+    paths = StoredJson(_("fields"), default=list)
     reason = models.CharField(_("reason"), max_length=200, blank=True)
     base_version = models.BigIntegerField(_("version it was based on"))
     author = models.CharField(_("author"), max_length=200)

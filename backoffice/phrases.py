@@ -58,6 +58,9 @@ SENTENCES: Final = frozenset(
         gettext_noop("The task queue does not answer; nothing was started. Ask again when it is back."),
         gettext_noop("There is no such subscription."),
         gettext_noop("A text holds a NUL character, which PostgreSQL cannot store."),
+        gettext_noop("Text must not contain the character U+0000 (NUL)."),
+        gettext_noop("Text must not contain half of a surrogate pair."),
+        gettext_noop("This database is a standby: how far the log can be read is only known on the primary."),
     }
 )
 
@@ -131,6 +134,33 @@ PATTERNS: Final = (
     (
         r"Field (?P<id>.+) has a text of (?P<n>[\d,]+) characters; at most (?P<most>[\d,]+) are accepted\.",
         gettext_noop("Field %(id)s has a text of %(n)s characters; at most %(most)s are accepted."),
+    ),
+    (
+        r"This is not JSON: .* at line (?P<line>\d+), column (?P<column>\d+)\.",
+        gettext_noop("This is not JSON: look at line %(line)s, column %(column)s."),
+    ),
+    (r"This is not UTF-8: byte (?P<number>\d+)\.", gettext_noop("This is not UTF-8: look at byte %(number)s.")),
+    (
+        r"This JSON has (?P<size>[\d,]+) bytes; at most (?P<most>[\d,]+)\.",
+        gettext_noop("This JSON has %(size)s bytes; at most %(most)s are accepted."),
+    ),
+    (
+        r"This JSON is nested more than (?P<most>\d+) levels deep\.",
+        gettext_noop("This JSON is nested more than %(most)s levels deep."),
+    ),
+    (r"The key (?P<key>.+) occurs twice in one object\.", gettext_noop("The key %(key)s occurs twice in one object.")),
+    (
+        r"The number (?P<number>.+) is too large; send it as text\.",
+        gettext_noop("The number %(number)s is too large; put it in quotes, as text."),
+    ),
+    (r"(?P<name>\S+) is not a JSON number\.", gettext_noop("%(name)s is not a JSON number.")),
+    (
+        r"\w+ has (?P<size>[\d,]+) bytes; at most (?P<most>[\d,]+)\.",
+        gettext_noop("This has %(size)s bytes; at most %(most)s are accepted."),
+    ),
+    (
+        r"The event (?P<stream>\S*).* cannot be read \(\w+\)\.",
+        gettext_noop("An event of %(stream)s cannot be read. Nothing can be changed until it can; see its history."),
     ),
     (r"This record is at version (?P<version>\d+)\.", gettext_noop("This record is at version %(version)s.")),
 )

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import environment
 from backoffice.environment import read, stop
-from events import keyring
+from events import keyring, session
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused when DEBUG is off
@@ -87,10 +87,8 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "application_name": os.environ.get("SERVICE_NAME", "backoffice"),
         "connect_timeout": 5,
-        # A lost client must not hold the log's head: see docs/event-store.md.
-        # Generic plans: only the store's statements are prepared, and planning them anew costs more than they do.
-        "options": "-c idle_in_transaction_session_timeout=60s -c lock_timeout=15s"
-        " -c plan_cache_mode=force_generic_plan",
+        # Poolers drop these options: `grant_application` sets them for the role as well, `doctor` looks.
+        "options": session.OPTIONS,
     }
 )
 DATABASE_POOL = read("DATABASE_POOL", environment.whole(1, 1000), 10)
@@ -127,7 +125,9 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 15 * 60
 CELERY_TASK_DEFAULT_QUEUE = f"{REDIS_PREFIX}-tasks"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:"}
+# A task that is not acknowledged for so long is delivered again: longer than any task may take (`time_limit`), or it
+# would run twice.
+CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:", "visibility_timeout": 13 * 3600}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
@@ -166,6 +166,7 @@ MIDDLEWARE = [
     "backoffice.health.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "backoffice.middleware.ContentSecurityPolicyMiddleware",
+    "backoffice.middleware.AddressMiddleware",
     "backoffice.middleware.StaticFilesMiddleware",
     "backoffice.middleware.NoStoreMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -181,6 +182,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "backoffice.urls"
 ASGI_APPLICATION = "backoffice.asgi.application"
+DEFAULT_EXCEPTION_REPORTER = "backoffice.debugging.ExceptionReporter"
 AUTH_USER_MODEL = "backoffice.Staff"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "admin:login"

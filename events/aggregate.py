@@ -123,6 +123,11 @@ def of_category(category: str) -> Aggregate:
         raise errors.StreamNotFound(f"No kind of record is called {category!r}.") from None
 
 
+def is_known(category: str) -> bool:
+    """Is there a kind of record of this category?"""
+    return category in _by_category
+
+
 def of_command(command: type[types.CommandData]) -> Aggregate:
     try:
         return _by_command[command]

@@ -278,8 +278,9 @@ def _span(stream: str, version: int) -> None:
         return  # no record: what people did to subscriptions, say
     covered = store.query(COVERED, (stream, record.state_version))[0][0]
     if (covered or 0) < version:
-        state, reached = snapshots.state(stream)
-        snapshots.save(record, stream, reached, state)
+        now = snapshots.folded(stream)
+        if not now.unreadable:  # a snapshot would hide them; without one the state is folded from the file
+            snapshots.save(record, stream, now.version, now.state)
 
 
 # -- 4 verify -------------------------------------------------------------------------------------------------------

@@ -29,12 +29,11 @@ from itertools import groupby
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-import orjson
 import psycopg
 from django.db import DatabaseError, connection
 
 from events import aggregate as aggregates
-from events import arrays, context, errors, projections, reconcile, signals, snapshots, store, types, wire
+from events import arrays, context, errors, projections, reconcile, signals, snapshots, store, strict_json, types, wire
 from events.aggregate import Aggregate, Decision
 from events.types import Command, CommandData, Event, NewEvent
 
@@ -214,8 +213,8 @@ def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:
         return record.initial()
     state = snapshots.decode(record, begun.snapshot) if begun.snapshot else None
     if begun.snapshot and state is None:
-        return record.fold(event.event for event in store.read_stream(stream))
-    tail = orjson.loads(begun.tail) if begun.tail else []
+        return snapshots.state(stream)[0]
+    tail = store.parsed(begun.tail, stream) if begun.tail else []
     if (begun.snapshot_version or 0) + len(tail) != begun.version:  # its past is archived, and no snapshot spans it
         return snapshots.state(stream)[0]
     return record.fold(store.decoded(stream, tail), state)
@@ -364,16 +363,20 @@ def _result(command: Command, stream: str, answer: _Answer, placed: Placed) -> R
 def fingerprint(command: Command) -> bytes:
     """What makes two commands the same one: everything but who sends it and why."""
     content = (command.type, command.key, command.base_version, command.data)
-    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+    try:
+        return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
+    except UnicodeEncodeError:
+        strict_json.check(msgspec.to_builtins(content))  # says what is wrong
+        raise
 
 
 def _remember(answers: Sequence[_Answer]) -> None:
     """Step 9: the answers under their ids, written once; the primary key is the last gate against a twin."""
     if len(answers) == 1:
         (answer,) = answers
-        store.execute(REMEMBER, (answer.id, bytes.fromhex(answer.fingerprint), msgspec.json.encode(answer).decode()))
+        store.execute(REMEMBER, (answer.id, bytes.fromhex(answer.fingerprint), store.encoded(answer)))
     elif answers:
-        store.execute(REMEMBER_MANY, (msgspec.json.encode(answers).decode(),))
+        store.execute(REMEMBER_MANY, (store.encoded(answers),))
 
 
 POSITIONS = "select version, position from events_event where stream = %s and version = any(%s)"
@@ -383,7 +386,7 @@ def _recalled(command: Command, stream: str, known: bytes | None, result: str) -
     """The first answer to a command that was carried out before."""
     if known is None or bytes(known) != fingerprint(command):
         raise errors.IdempotencyKeyReused(f"The id {command.id} was already used for a different command.")
-    answer = msgspec.json.decode(result, type=_Answer)
+    answer = msgspec.convert(strict_json.stored(result), _Answer)
     versions = [version for _, version in answer.events]
     placed = {(stream, v): position for v, position in store.query(POSITIONS, (stream, versions))} if versions else {}
     if len(placed) < len(versions):  # archived since

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from events import types
+from events import strict_json, types
 
 SYSTEM = "system"
 
@@ -41,9 +41,17 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name in names if (value := getattr(self, name))}
 
     def encoded_metadata(self) -> str:
-        """`metadata` as JSON text, for the statement that stores it."""
+        """`metadata` as JSON text, for the statement that stores it. Raises `InvalidJson`."""
         shown = self.metadata()
-        return msgspec.json.encode(shown).decode() if shown else "{}"
+        if not shown:
+            return "{}"
+        try:
+            data = msgspec.json.encode(shown)
+        except UnicodeEncodeError:
+            strict_json.check(shown)
+            raise
+        strict_json.check_encoded(data, lambda: shown)
+        return data.decode()
 
     def headers(self) -> dict[str, str]:
         """The context as message headers, to follow a task to its worker."""

@@ -58,6 +58,20 @@ class InvalidJson(InvalidEvent):
         self.status = 413 if code == "too_large" else 400
 
 
+class UnreadableEvent(InvalidEvent):
+    """A stored event cannot be read by this release; what depends on it waits until it can."""
+
+    code = "unreadable_event"
+    status = 422
+
+    def __init__(self, why: str, stream: str = "", version: int | None = None, position: int | None = None) -> None:
+        """`why` is a code of `events.types.UNREADABLE`."""
+        place = f" at position {position}" if position is not None else ""
+        number = f" version {version}" if version is not None else ""
+        super().__init__(f"The event {stream}{number}{place} cannot be read ({why}).")
+        self.why, self.stream, self.version, self.position = why, stream, version, position
+
+
 class DuplicateEvent(EventsError):
     """An event with this id is already stored."""
 
@@ -212,6 +226,12 @@ class StoreUnavailable(EventsError):
 
     code = "store_unavailable"
     status = 503
+
+
+class NotPrimary(StoreUnavailable):
+    """This database is a standby: how far the log can be read is only known on the primary."""
+
+    code = "not_primary"
 
 
 class TookTooLong(EventsError):

@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import json
+from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models.fields.json import KeyTransform
 from django.utils.translation import gettext_lazy as _
+
+from events import strict_json
+
+
+class StoredJson(models.JSONField):
+    """A `jsonb` column, read as every other reader of stored JSON does (`strict_json.stored`).
+
+    Numbers beyond a double, which older releases let in, are read as text: a page shows them, and no answer breaks.
+    """
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        if value is None or (isinstance(expression, KeyTransform) and not isinstance(value, str)):
+            return value
+        try:
+            return strict_json.stored(value)
+        except ValueError:
+            return json.loads(value, parse_int=_number, parse_float=_number)
+
+    def deconstruct(self) -> Any:
+        """The same column as Django's: no migration."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
+def _number(digits: str) -> int | float | str:
+    try:
+        found: int | float = strict_json.stored(digits)
+    except ValueError:
+        return digits
+    return found
 
 
 class StoredEvent(models.Model):
@@ -16,14 +48,14 @@ class StoredEvent(models.Model):
     version = models.BigIntegerField(_("version"))
     type = models.TextField(_("type"))
     schema_version = models.SmallIntegerField(_("schema version"))
-    data = models.JSONField(_("data"))
+    data = StoredJson(_("data"))
     event_id = models.UUIDField(_("event id"))
     recorded_at = models.DateTimeField(_("recorded at"))
     actor = models.TextField(_("actor"))
     reason = models.TextField(_("reason"), null=True)  # noqa: DJ001 - null is "none given"
     correlation_id = models.UUIDField(_("correlation id"), null=True)
     causation_id = models.UUIDField(_("causation id"), null=True)
-    metadata = models.JSONField(_("metadata"))
+    metadata = StoredJson(_("metadata"))
     hash = models.BinaryField(_("hash"))
 
     class Meta:

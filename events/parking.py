@@ -1,8 +1,9 @@
 """Poison events: put aside with their stream, seen by people, handled again or skipped by a person.
 
-An event that its subscription cannot handle parks its *stream* for that subscription. Later events of the stream wait
-behind it, in order; every other stream flows. A person who has mended the cause calls `replay`, or gives one event up
-with `skip`; both are written down in the stream `subscription-<name>`, with who and why.
+An event that its subscription cannot handle, or that cannot be read, parks its *stream* for that subscription. Later
+events of the stream wait behind it, in order; every other stream flows. A person who has mended the cause calls
+`replay`, or gives one event up with `skip`; both are written down in the stream `subscription-<name>`, with who and
+why.
 
 A runner that lets an event wait, and a person who lets a stream flow again, both end their transaction by locking the
 checkpoint's row. The runner then looks again whether its events still have something to wait for, and starts over where
@@ -161,6 +162,46 @@ def sift(
     return [event for event in events if event.stream not in streams], waiting
 
 
+def demand_readable(events: Sequence[RecordedEvent]) -> None:
+    """No handler gets an event that cannot be read: raises `UnreadableEvent`, so that its stream is parked."""
+    for event in events:
+        if event.unreadable:
+            raise unreadable(event)
+
+
+def unreadable(event: RecordedEvent) -> errors.UnreadableEvent:
+    return errors.UnreadableEvent(event.unreadable or "", event.stream, event.version, event.position)
+
+
+NOTE = """
+insert into events_parked (subscription, stream, position, error, attempts, tried_at)
+values (%s, %s, %s, %s, 1, clock_timestamp()) on conflict do nothing
+"""
+
+
+def note_unreadable(subscription: Subscription, events: Sequence[RecordedEvent]) -> None:
+    """Park the unreadable events that were published as such. Their streams flow on: nothing waits behind them.
+
+    At most `max_parked` are kept; the log itself has them all (`verify_events`).
+    """
+    found = [event for event in events if event.unreadable]
+    if not found:
+        return
+    room = subscription.max_parked - store.query(COUNT, (subscription.name,))[0][0]
+    for event in found[: max(room, 0)]:
+        store.execute(NOTE, (subscription.name, event.stream, event.position, describe(unreadable(event))))
+
+
+UNREADABLE = """
+select distinct position from events_parked where starts_with(error, 'UnreadableEvent') order by position limit %s
+"""
+
+
+def unreadable_positions(limit: int = 100) -> list[int]:
+    """Positions of events that some subscription parked because they cannot be read."""
+    return [position for (position,) in store.query(UNREADABLE, (limit,))]
+
+
 class Unparked(errors.EventsError):
     """A stream was let flow again meanwhile: look once more."""
 
@@ -313,8 +354,10 @@ def _replay_first(subscription: Subscription, stream: str) -> bool:
             if not first:
                 return False
             position, attempts = first[0]
-            assert subscription.handle is not None, "only what handles is parked"
-            subscription.handle([_event_at(position)])
+            event = _event_at(position)
+            demand_readable([event])
+            if subscription.handle is not None:  # what was published is out already
+                subscription.handle([event])
             store.query(LOCK, (subscription.checkpoint_of(stream),))
             store.query(DONE, (subscription.name, stream, position))
             _write_down(subscription, SubscriptionReplayed(stream=stream, position=position, attempts=attempts + 1))

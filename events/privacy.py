@@ -33,7 +33,7 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from events import errors, keyring, keytree, types
+from events import errors, keyring, keytree, strict_json, types
 from events.types import ERASED, Event, EventType, JsonDict
 
 MARK: Final = "$personal"
@@ -169,9 +169,11 @@ class _Keys:
 
 
 def check_reason(reason: str | None) -> None:
-    """Raises `InvalidEvent` for one that is too long."""
-    if reason is not None and len(reason) > MAX_REASON:
-        raise errors.InvalidEvent(f"A reason has at most {MAX_REASON} characters.")
+    """Raises `InvalidEvent` for one that is too long, or that no text column takes."""
+    if reason is not None:
+        if len(reason) > MAX_REASON:
+            raise errors.InvalidEvent(f"A reason has at most {MAX_REASON} characters.")
+        strict_json.check(reason)
 
 
 class _Job(NamedTuple):
@@ -214,7 +216,7 @@ class Sealer(_Keys):
             if personal:
                 names = list(personal)
                 subject = known.subject.of(stream, event)
-                self._jobs.append(_Job(entry, subject, open_, names, _checked(encode(personal))))
+                self._jobs.append(_Job(entry, subject, open_, names, encode(personal)))
                 if subject not in self._born:
                     first = born and subject == stream and CACHE.is_first(subject)
                     (self._born if first else self._wanted).add(subject)
@@ -244,7 +246,9 @@ class Sealer(_Keys):
             mark = {"fields": job.names, "text": text}
             if job.subject != job.entry["s"]:
                 mark["of"] = job.subject
-            job.entry["d"] = msgspec.Raw(msgspec.json.encode({**job.open, MARK: mark}))
+            data = msgspec.json.encode({**job.open, MARK: mark})
+            strict_json.check_encoded(data, partial(msgspec.to_builtins, job.open))
+            job.entry["d"] = msgspec.Raw(data)
 
     def _key(self, subject: str) -> Key:
         if subject not in self._keys:
@@ -301,19 +305,6 @@ def _move(path: str, open_: JsonDict, personal: JsonDict, marker: Any) -> None:
         open_[name] = {key: value for key, value in outer.items() if key != inner}
 
 
-def _checked(personal: bytes) -> bytes:
-    """PostgreSQL will not look inside, so what it would refuse is refused here."""
-    if rb"\u0000" in personal and _holds_nul(orjson.loads(personal)):
-        raise errors.InvalidEvent("A text holds a NUL character, which PostgreSQL cannot store.")
-    return personal
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(part) for pair in value.items() for part in pair)
-    return any(map(_holds_nul, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
-
-
 def _bound_to(stream: str, event_id: uuid.UUID, name: str) -> bytes:
     return event_id.bytes + f"{stream}\0{name}".encode()
 
@@ -324,6 +315,18 @@ def _encrypted(cipher: AESGCM, nonce: bytes, entry: JsonDict, personal: bytes) -
 
 
 # -- on the way out -------------------------------------------------------------------------------------------------
+
+
+def is_marked_well(data: JsonDict) -> bool:
+    """Has the data no encrypted part, or one of the right shape?"""
+    mark = data.get(MARK)
+    return mark is None or (
+        isinstance(mark, dict)
+        and isinstance(mark.get("text"), str)
+        and isinstance(mark.get("of", ""), str)
+        and isinstance(mark.get("fields"), list)
+        and all(isinstance(name, str) for name in mark["fields"])
+    )
 
 
 class Opener(_Keys):
@@ -341,7 +344,8 @@ class Opener(_Keys):
     def open(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
         """Put the personal fields back into `data`; returns the reason kept with them.
 
-        Erased ones are what the type says; never an exception. Raises `InvalidEvent` for a text that was tampered with.
+        Erased ones are what the type says; never an exception. Raises `UnreadableEvent` for a text that was tampered
+        with.
         """
         mark = data.pop(MARK, None)
         if mark is None:
@@ -362,12 +366,15 @@ class Opener(_Keys):
 
 
 def _decrypted(cipher: AESGCM, stream: str, event_id: uuid.UUID, name: str, mark: JsonDict) -> JsonDict:
-    sealed = binascii.a2b_base64(mark["text"])
     try:
+        sealed = binascii.a2b_base64(mark["text"])
         plain = cipher.decrypt(sealed[: keyring.NONCE], sealed[keyring.NONCE :], _bound_to(stream, event_id, name))
-    except InvalidTag:
-        raise errors.InvalidEvent(f"The personal data of event {event_id} of {stream} was tampered with.") from None
-    personal: JsonDict = orjson.loads(plain)
+    except (InvalidTag, ValueError):  # not base64, or too short to hold a nonce
+        raise errors.UnreadableEvent("tampered", stream) from None
+    try:
+        personal: JsonDict = strict_json.stored(plain)
+    except ValueError:  # an older release encrypted what no reader can read
+        raise errors.UnreadableEvent("not_json", stream) from None
     return personal
 
 

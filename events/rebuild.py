@@ -25,7 +25,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -34,7 +34,7 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from events import archives, checkpoints, errors, head, parking, privacy, shadow, store, types, wire
+from events import archives, checkpoints, errors, head, parking, privacy, shadow, store, strict_json, types, wire
 from events.projections import Projection
 from events.seals import Row
 from events.types import NewEvent
@@ -62,6 +62,7 @@ class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a rebuild has come. Positions are of the log; `seconds_left` is None when there is nothing to go by.
+    `unreadable` events were left out because this release cannot read them.
 
     phase  new, building, indexing, catching up, swapped, done; or none when the table was never rebuilt
     """
@@ -79,6 +80,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     error: str | None = None
     resumed_at: datetime | None = None
+    unreadable: int = 0
 
 
 Report = Callable[[Progress], None]
@@ -107,7 +109,7 @@ select r.name, r.phase, {ALIVE} as running, r.position, r.target, r.events,
        extract(epoch from r.updated_at - r.resumed_at) * (r.target - r.position)
            / nullif(r.position - r.resumed_from, 0) as seconds_left,
        case when {ALIVE} then r.owner end as owner, r.started_at, r.updated_at, r.finished_at, r.error,
-       r.resumed_at
+       r.resumed_at, r.unreadable
   from events_rebuild r
 """  # noqa: S608 - ALIVE is a constant
 
@@ -202,14 +204,14 @@ returning fence, phase, position, recipe
 ADVANCE = """
 update events_rebuild
    set phase = %(phase)s, position = %(position)s, events = events + %(events)s, target = greatest(target, %(target)s),
-       updated_at = clock_timestamp()
+       unreadable = unreadable + %(unreadable)s, updated_at = clock_timestamp()
  where name = %(name)s and fence = %(fence)s returning name
 """
 
 RESTART = """
 update events_rebuild
-   set phase = 'building', position = 0, events = 0, target = 0, recipe = %(recipe)s, started_at = clock_timestamp(),
-       resumed_at = clock_timestamp(), resumed_from = 0
+   set phase = 'building', position = 0, events = 0, target = 0, unreadable = 0, recipe = %(recipe)s,
+       started_at = clock_timestamp(), resumed_at = clock_timestamp(), resumed_from = 0
  where name = %(name)s and fence = %(fence)s returning name
 """
 
@@ -308,8 +310,8 @@ class _Builder:
             if head.safe() - self.position <= NEAR:
                 return
 
-    def read(self, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
-        """The next events of our category, typed, with their positions; archived ones from their files."""
+    def read(self, upto: int, limit: int) -> list[tuple[int, NewEvent | None]]:
+        """The next events of our category, typed (None: unreadable), with their positions; archived ones from files."""
         category = self.table.category
         try:
             return replayed(category, self.position, upto, limit)
@@ -324,21 +326,22 @@ class _Builder:
     def _is_ours(self, row: Row) -> bool:
         return types.category_of(row.stream) == self.table.category
 
-    def replay(self, events: Sequence[tuple[int, NewEvent]], near: int, target: int, phase: str) -> None:
+    def replay(self, events: Sequence[tuple[int, NewEvent | None]], near: int, target: int, phase: str) -> None:
         """Project what was read up to `near`, on the way to `target`."""
         reached = events[-1][0] if len(events) == self.batch else near
+        left_out = _unreadable(events)
         try:
-            with self.step(phase, reached, len(events), target):
-                self.project([event for _, event in events])
+            with self.step(phase, reached, len(events), target, left_out):
+                self.project(_readable(events))
         except (errors.EventsError, psycopg.Error) as error:
             if self.loose or not _is_unique_violation(error):
                 raise
             # Events of one transaction may stand in the log in another order than their projections ran, so that a
             # value is taken here before it is given up. What must hold in the end is checked when the index is built.
             self.loose = True
-            with self.step(phase, reached, len(events), target):
+            with self.step(phase, reached, len(events), target, left_out):
                 self.tables.drop_unique_indexes()
-                self.project([event for _, event in events])
+                self.project(_readable(events))
 
     def project(self, events: list[NewEvent]) -> None:
         """The projection, on the copy, in the transaction of the caller."""
@@ -349,16 +352,18 @@ class _Builder:
                 self.table.project(events)
 
     @contextmanager
-    def step(self, phase: str, position: int, events: int = 0, target: int = 0) -> Iterator[None]:
+    def step(self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0) -> Iterator[None]:
         """A transaction under our fence that ends at this phase and position; raises `LeaseLost`."""
-        with self.fenced(phase, position, events, target):
+        with self.fenced(phase, position, events, target, unreadable):
             yield
         self.report(self.seen())
 
     @contextmanager
-    def fenced(self, phase: str, position: int, events: int = 0, target: int = 0) -> Iterator[None]:
+    def fenced(
+        self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0
+    ) -> Iterator[None]:
         """`step` without a word to anybody: whoever is told takes their time, and the caller may hold locks."""
-        now = {"phase": phase, "position": position, "events": events, "target": target}
+        now = {"phase": phase, "position": position, "events": events, "target": target, "unreadable": unreadable}
         with transaction.atomic():
             if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):
                 raise errors.LeaseLost(TAKEN_OVER.format(self.table.name))
@@ -389,8 +394,8 @@ class _Builder:
                 tail = self.read(upto, MAX_TAIL + 1)
                 swapped = len(tail) <= MAX_TAIL
                 if swapped:
-                    with self.fenced("swapped", upto, len(tail), upto):
-                        self.project([event for _, event in tail])
+                    with self.fenced("swapped", upto, len(tail), upto, _unreadable(tail)):
+                        self.project(_readable(tail))
                         self.tables.swap(keys)
             if swapped:
                 self.report(self.seen())
@@ -415,9 +420,18 @@ class _Builder:
         return next(one for one in progress() if one.name == self.table.name)
 
 
-def replayed(category: str, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent]]:
-    """Events of one kind of record in (`after`, `upto`], typed, each with its position. Where they are archived, the
-    driver's error for that: it is translated by who wants to read on from the files.
+def _readable(events: Sequence[tuple[int, NewEvent | None]]) -> list[NewEvent]:
+    return [event for _, event in events if event is not None]
+
+
+def _unreadable(events: Sequence[tuple[int, NewEvent | None]]) -> int:
+    return sum(event is None for _, event in events)
+
+
+def replayed(category: str, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent | None]]:
+    """Events of one kind of record in (`after`, `upto`], typed (None: unreadable), each with its position.
+
+    Where they are archived, the driver's error for that: it is translated by who wants to read on from the files.
     """
     connection.ensure_connection()
     bounds = (after, upto, after, category, limit)
@@ -425,28 +439,49 @@ def replayed(category: str, after: int, upto: int, limit: int) -> list[tuple[int
     return _typed(cursor.execute(READ, bounds, binary=True).fetchall())
 
 
-def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent]]:
-    """Rows of `READ` as what the projection got when the events were new, but upcast, each with its position."""
+def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
+    """Rows of `READ` as what the projection got when the events were new, but upcast, each with its position.
+
+    None stands for an event that cannot be read; it is logged.
+    """
     generation = rows[0][8] if rows else None
     opener = privacy.Opener(store.generation() if generation is None else generation)
-    sealed = {row[0]: msgspec.json.decode(row[5]) for row in rows if privacy.MARK in row[5]}
+    sealed = {row[0]: _sealed(row) for row in rows if privacy.MARK in row[5]}
     for row in rows:
-        if row[0] in sealed:
-            opener.want(row[1], sealed[row[0]])
+        if data := sealed.get(row[0]):
+            opener.want(row[1], data)
     if missing := opener.missing:
         opener.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
-    return [(row[0], _new(row, sealed.get(row[0]), opener)) for row in rows]
+    return [(row[0], _new(row, sealed, opener)) for row in rows]
 
 
-def _new(row: Sequence[Any], sealed: types.JsonDict | None, opener: privacy.Opener) -> NewEvent:
-    known = types.event_type_of(row[3])
-    if sealed is not None:
-        opener.open(row[1], row[6], row[3], sealed)
-        data = types.decode_event(row[3], row[4], sealed)
-    elif row[4] == known.schema_version:
-        data = msgspec.json.decode(row[5], type=known.cls)
-    else:
-        data = types.decode_event(row[3], row[4], msgspec.json.decode(row[5]))
+def _sealed(row: Sequence[Any]) -> types.JsonDict | None:
+    try:
+        data = strict_json.stored(row[5])
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) and privacy.is_marked_well(data) else None
+
+
+def _new(row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], opener: privacy.Opener) -> NewEvent | None:
+    """The quick way, of an event of today's version, decodes into its class at once; a long number is read as
+    everywhere else (`strict_json.stored`).
+    """
+    try:
+        known = types.event_type_of(row[3])
+        if row[0] in encrypted:
+            sealed = encrypted[row[0]]
+            if sealed is None:
+                raise errors.UnreadableEvent("not_json", row[1], row[2], row[0])
+            opener.open(row[1], row[6], row[3], sealed)
+            data = types.decode_event(row[3], row[4], sealed)
+        elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):
+            data = msgspec.json.decode(row[5], type=known.cls)
+        else:
+            data = types.decode_event(row[3], row[4], strict_json.stored(row[5]))
+    except Exception as error:
+        log.warning("event %d of %s is left out, it cannot be read: %s", row[0], row[1], parking.describe(error))
+        return None
     return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
 
 

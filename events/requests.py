@@ -57,6 +57,7 @@ class VerificationFinished(Event, frozen=True):
     total: int
     findings: list[str]
     seconds: float
+    unreadable: int = 0
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,6 +181,7 @@ def do_verification(version: int) -> bool | None:
         total=report.total,
         findings=[str(finding)[:500] for finding in report.findings()[:TOLD]],
         seconds=round(time.monotonic() - began, 1),
+        unreadable=report.unreadable,
     )
     store.append(VERIFICATION, [done])
     return report.ok

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
 from django.db import transaction
 
-from events import store
+from events import session, store
 
 # Tables of the store that are not like all others. No key here: select, insert, update and delete.
 RIGHTS: Final = {
@@ -40,12 +41,16 @@ select quote_ident(c.relname) from pg_class c
  order by 1
 """
 
-NAMES = "select quote_ident(%s), quote_ident(current_schema())"
+NAMES = "select quote_ident(%s), quote_ident(current_schema()), quote_ident(current_database())"
 
 
 def grant(role: str) -> list[str]:
-    """Give a role exactly these rights, on all tables there are now; returns the statements. After each `migrate`."""
-    name, schema = store.query(NAMES, (role,))[0]
+    """Give a role exactly these rights, on all tables there are now, and the settings of its sessions; returns the
+    statements. After each `migrate`.
+
+    Only some roles may set those of another: where ours may not, the statements are returned as comments.
+    """
+    name, schema, database = store.query(NAMES, (role,))[0]
     made = [
         f"revoke all on all tables in schema {schema} from {name}",
         f"revoke create on schema {schema} from {name}",
@@ -57,7 +62,20 @@ def grant(role: str) -> list[str]:
     with transaction.atomic():
         for statement in made:
             store.execute(statement)
-    return made
+    return [*made, *_with_settings(name, database)]
+
+
+def _with_settings(role: str, database: str) -> list[str]:
+    wanted = [
+        f"alter role {role} in database {database} set {name} = '{value}'" for name, value in session.SETTINGS.items()
+    ]
+    try:
+        with transaction.atomic():
+            for statement in wanted:
+                store.execute(statement)
+    except psycopg.errors.InsufficientPrivilege:
+        return [f"-- for a superuser: {statement}" for statement in wanted]
+    return wanted
 
 
 def _as_owner(function: str, role: str, schema: str) -> list[str]:

@@ -81,8 +81,8 @@ def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
     """The newest `limit` events at or below the position `upto` that answer."""
     asked = wanted.asked()
     archived = store.query(ARCHIVED)[0][0]
-    down = max(archived, _bisected(wanted.since - SLACK, upto)[0] if wanted.since else 0)
-    top = _bisected(wanted.until + SLACK, upto)[1] if wanted.until else upto
+    down = max(archived, _bisected(_moved(wanted.since, -SLACK), upto)[0] if wanted.since else 0)
+    top = _bisected(_moved(wanted.until, SLACK), upto)[1] if wanted.until else upto
     if wanted.stream:
         rows, reached = _in_stream(asked, down, top, limit), down
     elif not asked.keys() - {"correlation", "since", "until"}:
@@ -93,6 +93,14 @@ def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
     if len(events) == limit:
         reached = events[-1].position - 1
     return Found(events=events, reached=reached, end=reached <= down, archived=archived)
+
+
+def _moved(moment: datetime, by: timedelta) -> datetime:
+    """An instant earlier or later; at either end of the calendar, itself."""
+    try:
+        return moment + by
+    except OverflowError:
+        return moment
 
 
 def _planned(statement: str, values: Mapping[str, Any]) -> list[Any]:

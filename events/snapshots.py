@@ -10,12 +10,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-import orjson
 from django.db import transaction
 
-from events import store, types
+from events import errors, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
-from events.types import category_of
+from events.types import RecordedEvent, category_of
 
 LOAD = """
 select version, state::text from events_snapshot
@@ -62,15 +61,14 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
 def decode(aggregate: Aggregate, text: str) -> Any:
     """A stored snapshot as a state, or None when it does not fit the state of this release."""
     try:
-        return aggregate.load(orjson.loads(text))
-    except msgspec.ValidationError:
+        return aggregate.load(strict_json.stored(text))
+    except (ValueError, msgspec.ValidationError):
         return None
 
 
 def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
     """Keep the state of `stream` at `version`."""
-    dumped = msgspec.json.encode(aggregate.dump(state)).decode()
-    store.execute(SAVE, (stream, version, aggregate.state_version, dumped))
+    store.execute(SAVE, (stream, version, aggregate.state_version, store.encoded(aggregate.dump(state))))
 
 
 def due(aggregate: Aggregate, before: int, after: int) -> bool:
@@ -99,9 +97,10 @@ def _refresh(aggregate: Aggregate) -> int:
         for stream in (name for name, stale in found if stale):
             with transaction.atomic():
                 store.query(HOLD, (stream,))
-                folded, version = state(stream)
-                save(aggregate, stream, version, folded)
-            made += 1
+                now = folded(stream)
+                if not now.unreadable:
+                    save(aggregate, stream, now.version, now.state)
+                    made += 1
     return made
 
 
@@ -113,19 +112,37 @@ def prune(keep: int = KEEP) -> int:
 # -- state at any version and at any instant ------------------------------------------------------------------------
 
 
-def state(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[Any, int]:
-    """The state of a record as (state, version): now, at an earlier `version`, or as it was `at` an instant.
+class Folded(msgspec.Struct, frozen=True):
+    """The state of a record at a version, without what its `unreadable` events did.
 
-    Version 0 with the initial state means that there was nothing yet.
+    Version 0 with the initial state: there was nothing yet.
     """
+
+    state: Any
+    version: int
+    unreadable: tuple[RecordedEvent, ...] = ()
+
+
+def folded(stream: str, version: int | None = None, at: datetime | None = None) -> Folded:
+    """The state of a record for readers: now, at an earlier `version`, or as it was `at` an instant."""
     aggregate = of_category(category_of(stream))
-    folded, reached = (None, 0) if at is not None else load(aggregate, stream, version)
+    state, reached = (None, 0) if at is not None else load(aggregate, stream, version)
     tail = store.read_stream(stream, reached, upto=version, at=at)
     reached = tail[-1].version if tail else reached
-    return aggregate.fold((event.event for event in tail), folded), reached
+    readable = (event.event for event in tail if not event.unreadable)
+    return Folded(aggregate.fold(readable, state), reached, tuple(event for event in tail if event.unreadable))
+
+
+def state(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[Any, int]:
+    """The state of a record as (state, version), for deciders. Raises `UnreadableEvent` where it would have a gap."""
+    found = folded(stream, version, at)
+    if found.unreadable:
+        first = found.unreadable[0]
+        raise errors.UnreadableEvent(first.unreadable or "", stream, first.version, first.position)
+    return found.state, found.version
 
 
 def state_dict(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[types.JsonDict, int]:
-    """`state` as JSON values, for people and for the wire."""
-    folded, reached = state(stream, version, at)
-    return of_category(category_of(stream)).dump(folded), reached
+    """The state of a record as (JSON values, version), for readers: `folded` says what it lacks."""
+    found = folded(stream, version, at)
+    return of_category(category_of(stream)).dump(found.state), found.version

@@ -14,10 +14,9 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import orjson
 from django.db import connection
 
-from events import arrays, bell, context, errors, privacy, types, wire
+from events import aggregate, arrays, bell, context, errors, privacy, strict_json, types, wire
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -26,6 +25,8 @@ EXISTS: Final = -1
 
 MAX_EVENT_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 10_000
+# Below it no event exceeds `MAX_EVENT_BYTES` as `jsonb` text, whatever its numbers.
+SURELY_SMALL: Final = MAX_EVENT_BYTES // strict_json.MAX_GROWTH
 
 query, execute, explain, once_committed = wire.query, wire.execute, wire.explain, wire.once_committed
 
@@ -212,16 +213,35 @@ def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]
 def _check_name(stream: str) -> None:
     if not stream or "-" not in stream or len(stream) > 300 or "\0" in stream:
         raise errors.InvalidEvent(f"{stream!r} is not a stream name such as user-<id>.")
+    if not stream.isascii():
+        strict_json.check(stream)
 
 
 def encode(event: Event | types.JsonDict) -> bytes:
-    """Event data, or its personal part, as JSON, not larger than the store will carry."""
+    """Event data, or its personal part, as JSON that every reader reads back, not larger than the store will carry.
+
+    Raises `InvalidEvent`, `InvalidJson` or `EventTooLarge`.
+    """
+    data = _strict(event)
+    size = len(data)
+    if SURELY_SMALL < size <= MAX_EVENT_BYTES:
+        size = strict_json.stored_size(data, partial(msgspec.to_builtins, event))
+    if size > MAX_EVENT_BYTES:
+        raise errors.EventTooLarge(f"{type(event).__name__} has {size:,} bytes; at most {MAX_EVENT_BYTES:,}.")
+    return data
+
+
+def encoded(value: Any) -> str:
+    """What is stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
+    return _strict(value).decode()
+
+
+def _strict(value: Any) -> bytes:
     try:
-        data = msgspec.json.encode(event)
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise errors.InvalidEvent(f"{type(event).__name__} is not JSON: {error}") from error
-    if len(data) > MAX_EVENT_BYTES:
-        raise errors.EventTooLarge(f"{type(event).__name__} has {len(data):,} bytes; at most {MAX_EVENT_BYTES:,}.")
+        data = msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise errors.InvalidEvent(f"{type(value).__name__} is not JSON: {error}") from error
+    strict_json.check_encoded(data, partial(msgspec.to_builtins, value))
     return data
 
 
@@ -280,16 +300,29 @@ def use_past(past: Past | None) -> None:
 
 
 class Rows:
-    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `opener` in between, all at once."""
+    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `opener` in between, all at once.
+
+    No row stops the others: one that cannot be read is an event with `unreadable` set, decided here for all readers.
+    """
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
-        self._rows = [(row, orjson.loads(row[5])) for row in rows]
+        self._rows = [(row, _data_of(row)) for row in rows]
         self.opener = privacy.Opener(rows[0][13] if rows else None)
         for row, data in self._rows:
-            self.opener.want(row[1], data)
+            if data is not None and privacy.MARK in data:
+                self.opener.want(row[1], data)
 
     def events(self) -> list[RecordedEvent]:
         return [_event(row, data, self.opener) for row, data in self._rows]
+
+
+def _data_of(row: Sequence[Any]) -> types.JsonDict | None:
+    """The stored data of a row of `COLUMNS`; None where it is no JSON object, or none that can be read."""
+    try:
+        data = strict_json.stored(row[5])
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) and privacy.is_marked_well(data) else None
 
 
 def generation() -> int:
@@ -310,40 +343,81 @@ def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
     opener = privacy.Opener()
     for _, _, data, _ in tail:
+        if not isinstance(data, dict) or not privacy.is_marked_well(data):
+            raise errors.UnreadableEvent("not_json", stream)
         opener.want(stream, data)
     if missing := opener.missing:
         opener.learn(query(privacy.KEYS, (missing,)), once_committed)
     for name, _, data, event_id in tail:
         opener.open(stream, uuid.UUID(event_id), name, data)
-    return [types.decode_event(name, version, data) for name, version, data, _ in tail]
+    return [decode(stream, name, version, data) for name, version, data, _ in tail]
 
 
-def _event(row: Sequence[Any], data: types.JsonDict, opener: privacy.Opener) -> RecordedEvent:
+def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) -> Event:
+    """Stored data, legible, as its typed event. Raises `UnreadableEvent`."""
+    try:
+        return types.decode_event(name, schema_version, data)
+    except errors.UnknownEventType:
+        raise errors.UnreadableEvent("unknown_type", stream) from None
+    except Exception as error:  # an upcaster is old code about old data
+        raise errors.UnreadableEvent(_why(name, schema_version), stream) from error
+
+
+def _why(name: str, schema_version: int) -> str:
+    """Which of the two it is: no road from that version, or data that does not fit at its end."""
+    known = types.event_type_of(name)
+    road = range(schema_version, known.schema_version)
+    reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in road)
+    return "does_not_fit" if reachable else "unknown_version"
+
+
+def parsed(tail: str, stream: str) -> list[Any]:
+    """The events of one stream as `events_begin` brings them. Raises `UnreadableEvent`."""
+    try:
+        found: list[Any] = strict_json.stored(tail)
+    except ValueError:
+        raise errors.UnreadableEvent("not_json", stream) from None
+    return found
+
+
+def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Opener) -> RecordedEvent:
     """A type that nobody registers any more is shown as it is stored: reading history must not need all the past's
-    code.
+    code. In the stream of a record it counts as unreadable, because the record's state needs it.
     """
     name, schema_version = row[3], row[4]
-    reason = opener.open(row[1], row[6], name, data)
+    reason, why = None, None if data is not None else "not_json"
     try:
-        known = types.event_type_of(name)
-        if known.schema_version != schema_version:
-            data, schema_version = types.upcast(name, schema_version, data), known.schema_version
+        if data is not None:
+            reason = opener.open(row[1], row[6], name, data)
+            known = types.event_type_of(name)
+            if known.schema_version != schema_version:
+                data, schema_version = types.upcast(name, schema_version, data), known.schema_version
+            msgspec.convert(data, known.cls)
     except errors.UnknownEventType:
-        pass
+        why = "unknown_type" if aggregate.is_known(types.category_of(row[1])) else None
+    except errors.UnreadableEvent as error:
+        why, data = error.why, None
+    except Exception:  # whatever an upcaster raises: no event stops a reader
+        why, data = _why(name, row[4]), None
+    try:
+        metadata = strict_json.stored(row[12])
+    except ValueError:
+        why, data, metadata = why or "not_json", None, {}
     return RecordedEvent(
         position=row[0],
         stream=row[1],
         version=row[2],
         type=name,
-        schema_version=schema_version,
-        data=data,
+        schema_version=schema_version if data is not None else row[4],
+        data=data if data is not None else {},
         event_id=row[6],
         recorded_at=row[7],
         actor=row[8],
         reason=row[9] if reason is None else reason,
         correlation_id=row[10],
         causation_id=row[11],
-        metadata=orjson.loads(row[12]),
+        metadata=metadata,
+        unreadable=why,
     )
 
 

@@ -144,7 +144,10 @@ def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedE
             store.execute(SOON)
         flowing, waiting = parking.sift(subscription, events) if subscription.park else (events, [])
         if flowing and subscription.handle is not None:
+            parking.demand_readable(flowing)
             subscription.handle(flowing)
+        if subscription.publish is not None:
+            parking.note_unreadable(subscription, flowing)
         lease.advance(reached)
         parking.confirm(subscription, waiting)
     lease.position = reached

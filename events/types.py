@@ -24,6 +24,16 @@ EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 # What stands where personal data was, once the person it was about has been erased.
 ERASED: Final = "erased"
 
+# Why a stored event cannot be read: code -> what is wrong, for programs and logs.
+UNREADABLE: Final[Mapping[str, str]] = {
+    "not_json": "its data is not JSON that this release can read",
+    "unknown_version": "its data has a schema version that this release cannot read",
+    "does_not_fit": "its data does not fit its type",
+    "unknown_type": "this release does not know its type, which a state needs",
+    "tampered": "its personal data was altered",
+    "no_key": "its personal data cannot be decrypted",
+}
+
 JsonDict: TypeAlias = dict[str, Any]
 Upcaster: TypeAlias = Callable[[JsonDict], JsonDict]
 
@@ -280,6 +290,8 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stream, version the record's stream and the event's number in it, from 1 without holes
     type            stored name, such as ``user.created``
     data            the JSON object as stored but upcast; `event` decodes it to its class
+    unreadable      why the event cannot be read, a code of `UNREADABLE`; then `data` is empty (of an unknown type as
+                    stored). Everything else is as stored
     recorded_at     the database's time of the transaction that wrote it
     actor           who: ``staff:<id>``, ``key:<id>``, ``system`` …
     """
@@ -297,6 +309,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     correlation_id: uuid.UUID | None
     causation_id: uuid.UUID | None
     metadata: JsonDict
+    unreadable: str | None = None
 
     @property
     def key(self) -> str:
@@ -308,8 +321,11 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def event(self) -> Event:
-        """`data` as its typed event. Raises `UnknownEventType` or `InvalidEvent`."""
-        return msgspec.convert(self.data, event_type_of(self.type).cls)
+        """`data` as its typed event. Raises `UnknownEventType` or `UnreadableEvent`."""
+        known = event_type_of(self.type)
+        if self.unreadable:
+            raise errors.UnreadableEvent(self.unreadable, self.stream, self.version, self.position)
+        return msgspec.convert(self.data, known.cls)
 
     def wire(self) -> JsonDict:
         """The event as the API and the socket show it (`spec`: one shape for both)."""
@@ -328,6 +344,8 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         }
         if self.reason:
             shown["reason"] = self.reason
+        if self.unreadable:
+            shown["unreadable"] = self.unreadable
         return shown
 
 

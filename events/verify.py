@@ -19,12 +19,13 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from events import archives, errors, head, removal, seals, store
+from events import archives, errors, head, removal, seals, store, types
 from events.archives import Archive
 from events.seals import Row, Seal
 
 KEPT: Final = 1_000  # findings in memory; the others are counted
 STREAMS_KEPT: Final = 100_000  # last links in memory, when they can be looked up again
+READ_TOGETHER: Final = 500  # events in memory as their readers see them
 END: Final = (1 << 63) - 1
 
 Progress = Callable[[int], None]
@@ -66,6 +67,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{where}{record}, {self.check}: {self.message}"
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """An event that this release cannot read: where it is, and why (a code of `types.UNREADABLE`)."""
+
+    position: int
+    stream: str
+    version: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"position {self.position}, {self.stream} version {self.version}: {types.UNREADABLE.get(self.why)}"
+
+
 class Report:
     """What was looked at, and the findings with the lowest positions."""
 
@@ -74,11 +87,23 @@ class Report:
         self.head = self.sealed_upto = self.unsealed = 0
         self.unlinked = self.partial = self.removed = 0
         self.absent: list[tuple[int, int]] = []
+        self.unreadable = 0
+        self.unread: list[Unread] = []
         self._found: dict[tuple[Any, ...], Finding] = {}
 
     @property
     def ok(self) -> bool:
+        """Is the log what was written? Events that cannot be read may be just that."""
         return not self.total
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Note the events that this release cannot read."""
+        for start in range(0, len(rows), READ_TOGETHER):
+            for event in archives.events_of(rows[start : start + READ_TOGETHER]):
+                if event.unreadable:
+                    self.unreadable += 1
+                    if len(self.unread) < KEPT:
+                        self.unread.append(Unread(event.position, event.stream, event.version, event.unreadable))
 
     def add(self, finding: Finding) -> None:
         """Note a finding; what an earlier check said of the same row stands."""
@@ -124,6 +149,8 @@ class Report:
             "removed": self.removed,
             "seals_in_part": self.partial,
             "absent": self.absent,
+            "unreadable": self.unreadable,
+            "unreadable_events": [msgspec.to_builtins(event) for event in self.unread[:100]],
             "total": self.total,
             "first": str(found[0]) if found else None,
             "findings": [msgspec.to_builtins(finding) for finding in found[:100]],
@@ -152,6 +179,7 @@ class Source(Protocol):
     def outside(self, position: int) -> bool: ...
     def starts_late(self, position: int) -> bool: ...
     def removals(self) -> dict[int, bytes]: ...
+    def read(self, rows: Sequence[Row]) -> None: ...
 
 
 BEFORE = """
@@ -231,6 +259,10 @@ class Database:
     def removals(self) -> dict[int, bytes]:
         return removal.written_down()
 
+    def read(self, rows: Sequence[Row]) -> None:
+        """Each row as its readers read it."""
+        self._report.read(rows)
+
 
 class OneArchive(Database):
     """The rows of one archive, whether they are still in the log or not."""
@@ -299,6 +331,9 @@ class File:
     def removals(self) -> dict[int, bytes]:
         """Written down later than what was removed, so the file is read once more."""
         return removal.digests(seals.read_lines(self._path, Row))
+
+    def read(self, rows: Sequence[Row]) -> None:
+        """Not without the keys of personal data, which a file does not have."""
 
 
 # -- the checks -----------------------------------------------------------------------------------------------------
@@ -506,6 +541,7 @@ def check(report: Report, source: Source, sealed: Iterable[Seal], after: int, up
         reached = min(seal.upto, upto)
         for rows in source.rows(start, reached):
             chains.feed(rows)
+            source.read(rows)
             held.feed(rows)
             progress(rows[-1].position)
         if held.finish():
@@ -527,6 +563,7 @@ def _unsealed(report: Report, source: Source, chains: Chains, after: int, upto: 
         return after
     for rows in source.rows(after, upto):
         chains.feed(rows)
+        source.read(rows)
         report.unsealed += len(rows)
         progress(rows[-1].position)
     return upto
@@ -667,6 +704,7 @@ def verify_stream(stream: str) -> Report:
     chains, seal = Chains(report, source), None
     for rows in _stream_rows(stream):
         chains.feed(rows)
+        source.read(rows)
         for row in rows:
             if seal is None or not seal.after < row.position <= seal.upto:
                 seal = seals.seal_of(row.position)

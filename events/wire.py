@@ -461,6 +461,7 @@ _KEY: Final = re.compile(r"\(stream\)=\((.*)\)")
 _OURS: Final[dict[str, Callable[[psycopg.errors.Diagnostic], errors.EventsError]]] = {
     "events_expected_version": lambda told: errors.WrongExpectedVersion(**orjson.loads(told.message_detail or "{}")),
     "events_archived": lambda told: errors.Archived(told.message_primary, upto=int(told.message_detail or 0)),
+    "events_primary": lambda told: errors.NotPrimary(told.message_primary),
     "events_append_only": lambda told: errors.AppendOnly(told.message_primary),
 }
 

@@ -74,6 +74,8 @@ def _body_of(event: types.RecordedEvent, topic: topics.Topic, projection_key: st
     """The encoded wire form; a projection that fails hides its event rather than stopping everybody's."""
     try:
         shown = topic.project(event, projection_key)
+        if event.unreadable and shown is not None:
+            shown = {**shown, "data": {}}
         return None if shown is None else orjson.dumps(shown).decode()[1:]
     except Exception:
         figures.PROJECTION_ERRORS.inc()

@@ -156,7 +156,10 @@ class Unsubscribed(_Frame, frozen=True, tag="unsubscribed"):
 
 
 class EventFrame(_Frame, frozen=True, tag="event"):
-    """A durable event. `previous` is the position of the event frame before it on this connection, 0 for the first."""
+    """A durable event. `previous` is the position of the event frame before it on this connection, 0 for the first.
+
+    `unreadable` says why an event cannot be read; then `data` is empty.
+    """
 
     topics: list[str]
     previous: Position
@@ -172,6 +175,7 @@ class EventFrame(_Frame, frozen=True, tag="event"):
     correlation_id: str | None = None
     causation_id: str | None = None
     reason: str | None = None
+    unreadable: str | None = None
     replayed: bool = False
 
 

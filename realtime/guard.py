@@ -45,7 +45,10 @@ class Guard:
     def revoke(self, event: types.RecordedEvent) -> None:
         """If this event takes something away, take it before anything later is shown."""
         read = auth.REVOCATIONS.get(event.type)
-        revocation = read(event) if read is not None else None
+        if read is not None and event.unreadable:  # what exactly was taken away is not known: all of the person's
+            revocation: auth.Revocation | None = auth.Revocation(event.key, "close")
+        else:
+            revocation = read(event) if read is not None else None
         if revocation is None:
             return
         self._remembered.append((event.position, revocation))

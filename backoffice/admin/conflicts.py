@@ -18,10 +18,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from backoffice import access, inbox, models, pages, phrases
-from backoffice.admin import diffs, log, people, stamps
+from backoffice.admin import diffs, log, people, records, stamps, trail
 from backoffice.admin.resources import RESOURCES, Resource
 from backoffice.domain import conflicts as domain
-from events import conflicts, errors, store, types
+from events import conflicts, errors, store, strict_json, types
 from events.conflicts import FieldConflict, sequences, values
 
 MAX_ROWS: Final = 200
@@ -324,10 +324,10 @@ def _raw(entry: str, value: Any) -> str:
 
 
 def _parsed(entry: str, typed: str) -> Any:
-    """What was typed as a value. Raises `ValueError`."""
+    """What was typed as a value. Raises `errors.InvalidJson`."""
     if entry in ("text", "long", "choice"):
         return typed.replace("\r\n", "\n")
-    return json.loads(typed)
+    return strict_json.loads(typed)
 
 
 def _shown(resource: Resource, place: FieldConflict, value: Any, labels: Mapping[str, str]) -> str:
@@ -483,8 +483,8 @@ def _answers(request: HttpRequest, now: inbox.Situation) -> Answers:
         if choice == "value":
             try:
                 found.values[where] = _parsed(entry, typed)
-            except ValueError:
-                found.complaints[where] = _("This is not JSON.")
+            except errors.InvalidJson as error:
+                found.complaints[where] = phrases.said(error.message)
     return found
 
 
@@ -565,8 +565,9 @@ def _page(
 def _judged_at(row: models.Conflict) -> int:
     """The record's version that a settled conflict was decided on."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
-    last = next((event for event in reversed(events) if event.type == "conflict.resolved"), None)
-    return int(last.data["parents"]["theirs_version"] if last else events[0].data["version"])
+    readable = [event for event in events if not event.unreadable]
+    last = next((event for event in reversed(readable) if event.type == "conflict.resolved"), None)
+    return int(last.data["parents"]["theirs_version"] if last else readable[0].data["version"])
 
 
 def _exists(resource: Resource, row: models.Conflict) -> bool:
@@ -598,11 +599,11 @@ def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
     for event in reversed(events):
         data = access.redact(staff, domain.CATEGORY, event.data)
         word = event.type.partition(".")[2]
-        verb, icon = VERBS[word]
+        verb, icon = VERBS.get(word) or trail.verb_of(event.type)
         text = data.get("text", "")
         if word == "assigned":
             text = names.get(data.get("assignee") or 0) or _("nobody")
-        if word == "resolved":
+        if word == "resolved" and not event.unreadable:
             text = ", ".join(_chosen(RESOURCES[row.category], where, how) for where, how in data["choices"].items())
         found.append({"event": event, "actor": people.author(event), "verb": verb, "icon": icon, "text": text})
     return found
@@ -622,7 +623,7 @@ def act(_room: ConflictAdmin, request: HttpRequest, key: uuid.UUID) -> HttpRespo
     sent = request.POST
     assignee = sent.get("assignee", "")
     known: dict[str, types.CommandData] = {
-        "assign": domain.AssignConflict(assignee=int(assignee) if assignee.isdecimal() else None),
+        "assign": domain.AssignConflict(assignee=records.number(assignee)),
         "comment": domain.CommentConflict(text=sent.get("text", "")),
         "dismiss": domain.DismissConflict(),
         "reopen": domain.ReopenConflict(),

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from backoffice import access, phrases
 from backoffice.admin import diffs, panels, records, stamps, trail
-from events import errors, snapshots, store, types
+from events import aggregate, errors, snapshots, store, types
 
 if TYPE_CHECKING:
     from backoffice.admin.base import RecordAdmin
@@ -72,13 +72,15 @@ def version(room: RecordAdmin, request: HttpRequest, key: str, version: int) -> 
     newest = _newest(stream)
     if not 1 <= version <= newest:
         raise Http404
-    state, _reached = snapshots.state_dict(stream, version)
+    then = snapshots.folded(stream, version)
+    state = aggregate.of_category(room.resource.category).dump(then.state)
     entry = trail.entries(stream, version, request.user, limit=1)[0]
     now, _now = snapshots.state_dict(stream)
     context = _context(room, request, key) | {
         "title": _("As of version %(version)d") % {"version": version},
         "entry": entry,
         "facts": panels.state_facts(room.resource, state, request.user),
+        "unreadable": then.unreadable,
         "newest": newest,
         "since": diffs.lines(room.resource.category, state, now, request.user),
         "can_roll_back": version < newest and _wanted(room, request, state, now) is not None,

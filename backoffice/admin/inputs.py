@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, models, phrases
 from backoffice.domain import values
-from events import aggregate, types
+from events import aggregate, errors, strict_json, types
 
 REASON_LENGTH = 200
 
@@ -33,10 +33,28 @@ class JsonInput(forms.JSONField):
     def to_python(self, value: Any) -> Any:
         if isinstance(value, str) and not value.strip():
             raise forms.ValidationError(_("Enter JSON; null for nothing."), code="empty")
-        found = super().to_python(value)
+        found = self._read(value)
         if self.kind is not None and not isinstance(found, self.kind):
             raise forms.ValidationError(self.complaint, code="kind")
-        return str(found) if isinstance(found, str) else found
+        return found
+
+    def _read(self, value: Any) -> Any:
+        if self.disabled or not isinstance(value, str):
+            return value
+        try:
+            return strict_json.loads(value)
+        except errors.InvalidJson as error:
+            raise forms.ValidationError(phrases.said(error.message), code=error.code) from None
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Text that cannot be read is a change."""
+        if self.disabled:
+            return False
+        try:
+            found = self.to_python(data)
+        except forms.ValidationError:
+            return True
+        return json.dumps(initial, sort_keys=True) != json.dumps(found, sort_keys=True)
 
     def validate(self, value: Any) -> None:
         """Every JSON value is one, null and the empty list too."""

@@ -287,7 +287,10 @@ def _instant(text: str) -> datetime:
         moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
     if moment is None:
         raise ValueError(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:  # year 1 or 9999, in a zone where it is another year
+        raise ValueError(text) from None
 
 
 def _until(text: str) -> datetime:

@@ -37,14 +37,15 @@ def change(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     """The record's page; a POST saves what was changed on it."""
     room.demand(request)
     stamp, row = stamps.now(), room.found(key)
-    state, version = snapshots.state_dict(stream_of(room, row.pk))
+    now = snapshots.folded(stream_of(room, row.pk))
+    state, version = aggregate.of_category(room.resource.category).dump(now.state), now.version
     if request.method == "POST":
         room.demand(request, room.resource.update)
         if offline.is_somebody_elses(request):
             return JsonResponse({"code": "other_person"}, status=409)
         return _save(room, request, row, stamp)
     form = _form(room, request, row, state, version)
-    response = _page(room, request, row, stamp, form, version)
+    response = _page(room, request, row, stamp, form, version, unreadable=now.unreadable)
     if room.resource.offline:
         response[offline.KEEP] = "1"
     return response

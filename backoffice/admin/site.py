@@ -23,6 +23,7 @@ from django.utils.translation import gettext_lazy
 
 from backoffice import access, models, pages, passwords, signin
 from backoffice.admin import signin as signin_forms
+from events import errors
 
 RECENT: Final = 12
 HITS: Final = 6
@@ -191,6 +192,9 @@ class BackofficeSite(admin.AdminSite):
                 response = guarded(request, *args, **named)
             except passwords.Busy:
                 response = self.busy(request)
+            except errors.UnreadableEvent as error:
+                context = {**self.each_context(request), "title": _("Unreadable event"), "error": error}
+                response = TemplateResponse(request, "admin/backoffice/unreadable.html", context, status=error.status)
             offline.sign(request, response)
             return response
 

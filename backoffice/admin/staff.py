@@ -12,7 +12,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -105,6 +105,11 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         if password and self.has_add_permission(request):
             request.hashed_password = make_password(password)  # type: ignore[attr-defined]
         return super().add_view(request, form_url, extra_context)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        if not (id.isascii() and id.isdigit() and len(id) < 19):
+            raise Http404
+        return super().user_change_password(request, id, form_url)
 
     @admin.action(description=gettext_lazy("Sign out everywhere"))
     def sign_out(self, request: HttpRequest, logins: QuerySet[models.Staff]) -> None:

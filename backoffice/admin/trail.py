@@ -102,11 +102,15 @@ def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry
     events = store.read_stream(stream, after, upto=upto)
     category = types.category_of(stream)
     record = aggregate.of_category(category)
-    state = snapshots.state(stream, after)[0] if after else record.initial()
+    state = snapshots.folded(stream, after).state if after else record.initial()
     together = _together([event.correlation_id for event in events])
     found = []
     for event in events:
-        before, state = state, record.evolve(state, event.event)
+        before = state
+        if event.unreadable:
+            found.append(entry(event, [], together.get(event.correlation_id, 1)))
+            continue
+        state = record.evolve(state, event.event)
         lines = _lines(category, event, record.dump(before), record.dump(state), staff)
         found.append(entry(event, lines, together.get(event.correlation_id, 1)))
     return found[::-1]
@@ -114,7 +118,7 @@ def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry
 
 def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) -> Entry:
     verb, icon = verb_of(event.type)
-    changing = event.type.endswith((".updated", ".changed"))
+    changing = event.type.endswith((".updated", ".changed")) and not event.unreadable
     erased = _is_erased(event)
     return Entry(
         event=event,

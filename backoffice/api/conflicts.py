@@ -18,6 +18,7 @@ from backoffice.api import commands as command_view
 from backoffice.api import openapi, permissions, problems, records, shapes, views
 from backoffice.domain import conflicts as domain
 from events import store, types
+from events.conflicts import values
 from events.types import CommandData
 
 PARAMETERS: Final = ("status", "mine", "team", "record", "sort", "limit", "cursor")
@@ -230,6 +231,9 @@ class Resolve(_Action):
 
     def act(self, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
         asked = shapes.checked(shapes.Resolution, body)
+        for path in {**asked.choices, **asked.values}:
+            if path != inbox.WHOLE and not values.is_path(path):
+                raise problems.malformed(f"{path[:100]!r} is not a path such as fields[q3].label.")
         hidden = [path for path in {**asked.choices, **asked.values} if not self._sees(request, row, path)]
         if hidden:
             raise problems.forbidden(f"{row.category}.{hidden[0]}")

@@ -24,7 +24,7 @@ from rest_framework.response import Response
 
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, parsers, permissions, problems, shapes, throttles, views
-from events import commands, errors, types
+from events import commands, errors, strict_json, types
 from events.types import Command
 
 SCOPE: Final = "ingest:write"
@@ -129,10 +129,10 @@ def read_binary(request: Request, kind: str) -> shapes.CloudEvent:
         for name, value in request.headers.items()
         if name.lower().startswith("ce-")
     }
-    if str(given.get("baseversion", "")).isdigit():
-        given["baseversion"] = int(str(given["baseversion"])[:20])
-    if any("\0" in value for value in given.values() if isinstance(value, str)):
-        raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
+    strict_json.check(given)
+    version = str(given.get("baseversion", ""))
+    if version.isascii() and version.isdigit():
+        given["baseversion"] = int(version[:20])
     return read({**given, "datacontenttype": kind, "data": command_view.as_object(request.data)})
 
 

@@ -78,7 +78,7 @@ def _tell(key: models.ApiKey, event: types.Event) -> None:
     store.append(types.stream_name(domain.CATEGORY, str(key.owner_id)), [event], store.ANY)
 
 
-def hashed(secret: str, pepper: str | None = None) -> str:
+def hashed(secret: str, pepper: str | bytes | None = None) -> str:
     return salted_hmac(SALT, secret, secret=pepper or settings.SECRET_KEY, algorithm="sha256").hexdigest()
 
 

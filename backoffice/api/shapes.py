@@ -143,8 +143,20 @@ class SettingPage(Shape, frozen=True, kw_only=True):
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
+Unreadable = Literal["not_json", "unknown_version", "does_not_fit", "unknown_type", "tampered", "no_key"]
+
+
+class UnreadableEvent(Shape, frozen=True, kw_only=True):
+    """An event whose change is missing from a state, because this release cannot read it."""
+
+    position: int
+    version: int
+    unreadable: Unreadable
+
+
 class Event(Shape, frozen=True, kw_only=True):
-    """Something that happened, as the API and the socket show it."""
+    """Something that happened, as the API and the socket show it. `unreadable` says why an event cannot be read; then
+    `data` is empty, or of an unknown type as stored."""
 
     position: int
     stream: str
@@ -158,6 +170,7 @@ class Event(Shape, frozen=True, kw_only=True):
     correlation_id: UUID | None
     causation_id: UUID | None
     event_id: UUID
+    unreadable: Unreadable | UnsetType = UNSET
 
 
 class StreamPage(Shape, frozen=True, kw_only=True):
@@ -176,11 +189,12 @@ class EventPage(Shape, frozen=True, kw_only=True):
 
 
 class State(Shape, frozen=True, kw_only=True):
-    """A record as it was; `state` is null when there was nothing yet."""
+    """A record as it was; `state` is null when there was nothing yet. `unreadable` lists events that it lacks."""
 
     stream: str
     version: int
     state: JsonDict | None
+    unreadable: list[UnreadableEvent] | UnsetType = UNSET
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
@@ -483,6 +497,7 @@ class Rebuild(Shape, frozen=True, kw_only=True):
     position: int
     target: int
     events: int
+    unreadable: int
     seconds_left: float | None
     owner: str | None
     started_at: datetime | None

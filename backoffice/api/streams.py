@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from backoffice import access
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, permissions, problems, views
-from events import errors, head, snapshots, store, types
+from events import aggregate, errors, head, snapshots, store, types
 
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
@@ -134,11 +134,19 @@ class State(views.View):
             )
         if wanted > current:
             raise problems.Problem(404, "not_found", f"{name} is at version {current}.")
-        state, version = (
-            snapshots.state_dict(name, at=at) if at else snapshots.state_dict(name, wanted) if wanted else ({}, 0)
-        )
-        shown = access.redact(request.user, types.category_of(name), state) if version else None
-        return Response({"stream": name, "version": version, "state": shown})
+        if not wanted and at is None:
+            return Response({"stream": name, "version": 0, "state": None})
+        category = types.category_of(name)
+        found = snapshots.folded(name, at=at) if at else snapshots.folded(name, wanted)
+        state = aggregate.of_category(category).dump(found.state)
+        shown = access.redact(request.user, category, state) if found.version else None
+        answer = {"stream": name, "version": found.version, "state": shown}
+        if found.unreadable:
+            answer["unreadable"] = [
+                {"position": event.position, "version": event.version, "unreadable": event.unreadable}
+                for event in found.unreadable
+            ]
+        return Response(answer)
 
 
 def readable(request: Request, stream: str) -> str:

@@ -298,7 +298,7 @@ class CancelRebuild(_RebuildAction):
 
 def _rebuild(request: Request, one: operating.ReadTable) -> dict[str, Any]:
     now = one.progress
-    names = ("phase", "position", "target", "events", "seconds_left", "owner")
+    names = ("phase", "position", "target", "events", "unreadable", "seconds_left", "owner")
     moments = ("started_at", "updated_at", "finished_at")
     return {
         "table": one.name,

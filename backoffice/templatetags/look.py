@@ -92,6 +92,22 @@ def said(reason: str) -> str:
     return _("erased") if reason == ERASED else f"“{reason}”"
 
 
+UNREADABLE: Final = {
+    "not_json": gettext_lazy("its data is not JSON that this release can read"),
+    "unknown_version": gettext_lazy("another release wrote its data, and this one cannot convert it"),
+    "does_not_fit": gettext_lazy("its data does not fit its type"),
+    "unknown_type": gettext_lazy("this release does not know its type"),
+    "tampered": gettext_lazy("its personal data was altered"),
+    "no_key": gettext_lazy("its personal data cannot be decrypted"),
+}
+
+
+@register.filter
+def unreadable(why: str) -> str:
+    """Why an event cannot be read, by its code."""
+    return _("Unreadable: %(why)s.") % {"why": UNREADABLE.get(why, why)}
+
+
 @register.filter
 def ago(moment: datetime | None) -> SafeString:
     """An instant as “3 min ago” with the exact time behind it; the browser keeps it fresh."""

@@ -149,17 +149,31 @@ def _escape_item(item: str) -> str:
 
 
 def steps(path: str) -> tuple[str, ...]:
-    """A path as its names and ids: ``fields[q3].label`` is ``("fields", "q3", "label")``."""
+    """A path as its names and ids: ``fields[q3].label`` is ``("fields", "q3", "label")``.
+
+    Never empty: what is no path (``[[[``) is one name that no record has.
+    """
+    return _walked(path)[0] or (path,)
+
+
+def is_path(path: str) -> bool:
+    """Can all of it be read as names and ids?"""
+    found, reached = _walked(path)
+    return bool(found) and reached == len(path)
+
+
+def _walked(path: str) -> tuple[tuple[str, ...], int]:
+    """The names and ids that the path begins with, and how far that goes."""
     found: list[str] = []
     position = 0
-    while position < len(path) or not found:
+    while position < len(path):
         match = _STEP.match(path, position)
         if match is None or match.end() == position:
             break
         item, name = match.groups()
         found.append(_ESCAPED.sub(r"\1", name if item is None else item))
         position = match.end()
-    return tuple(found)
+    return tuple(found), position
 
 
 # -- what a merge or a comparison says -------------------------------------------------------------------------------

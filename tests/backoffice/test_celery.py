@@ -67,3 +67,9 @@ def test_room_is_made_and_old_answers_are_forgotten() -> None:
     )
     assert tasks.forget_commands() == 1
     assert tasks.forget_commands() == 0
+
+
+def test_no_task_is_delivered_again_while_it_still_may_run() -> None:
+    longest = max(task.time_limit or celery_app.conf.task_time_limit for task in celery_app.tasks.values() if task.name)
+    assert longest >= tasks.LONG_SECONDS
+    assert celery_app.conf.broker_transport_options["visibility_timeout"] > longest

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from backoffice import embedded, health
+from backoffice.management.commands import doctor
 from events import store
 
 
@@ -33,6 +34,14 @@ def test_the_doctor_finds_what_works_and_what_does_not() -> None:
 def test_the_doctor_says_what_to_do_without_valkey(settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
     assert "REDIS_URL" in findings()["valkey"]["text"]
+
+
+def test_the_doctor_says_when_session_settings_do_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.session().state == "ok"
+    monkeypatch.setattr(doctor, "_options", lambda: "")  # a pooler between us and PostgreSQL
+    found = doctor.session()
+    assert found.state == "wrong"
+    assert "idle_in_transaction_session_timeout is 0" in found.text
 
 
 @pytest.mark.django_db(transaction=True)
@@ -74,7 +83,12 @@ def test_without_a_database_we_are_alive_and_not_ready(client: Client, monkeypat
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["status"] == "unavailable"
-    assert answer.json()["checks"] | {"live": ""} == {"database": "unreachable", "valkey": "ok", "live": ""}
+    assert answer.json()["checks"] | {"live": ""} == {
+        "database": "unreachable",
+        "log": "unknown",
+        "valkey": "ok",
+        "live": "",
+    }
 
 
 @pytest.mark.django_db

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from backoffice.domain.users import AGGREGATE, UserUpdated
-from events import errors, head, removal, rights, seals, snapshots, store, verify
+from events import errors, head, removal, rights, seals, session, snapshots, store, verify
 from events.checks import check_rights
 from events.types import new_id
 from tests import make, services_plugin
@@ -98,6 +98,18 @@ def test_the_application_needs_no_right_to_change_what_happened(as_application: 
     assert [holder.pid for holder in head.blame()]
     assert store.query("select events_partition(30000000)")[0][0] == 1
     assert check_rights(databases=["default"]) == []
+
+
+def test_the_role_has_the_session_settings_that_a_pooler_drops() -> None:
+    role = f"pooled_{services_plugin.worker()}"
+    with connection.cursor() as cursor:
+        cursor.execute(f"create role {role}")
+        rights.grant(role)
+        cursor.execute("select unnest(setconfig) from pg_db_role_setting where setrole = %s::regrole", (role,))
+        given = dict(row[0].split("=", 1) for row in cursor.fetchall())
+        for name, value in session.SETTINGS.items():
+            cursor.execute("select set_config(%s, %s, true)", (name, given[name]))
+            assert cursor.fetchone()[0] == value, "shown by PostgreSQL as `doctor` expects it"
 
 
 def test_the_application_puts_no_table_of_its_own_in_the_place_of_the_log(as_application: None) -> None:

@@ -278,7 +278,8 @@ def test_a_log_is_checked_with_next_to_nothing_in_memory(log: None, monkeypatch:
     monkeypatch.setattr(verify, "STREAMS_KEPT", 0)
     assert verify.verify().to_dict() | {"findings": []} == {
         "ok": True, "events": 11, "head": 12, "seals": 3, "sealed_upto": 10, "unsealed": 2, "unlinked": 0,
-        "removed": 0, "seals_in_part": 0, "absent": [], "total": 0, "first": None, "findings": [],
+        "removed": 0, "seals_in_part": 0, "absent": [], "total": 0,
+        "unreadable": 0, "unreadable_events": [], "first": None, "findings": [],
     }  # fmt: skip
 
 

@@ -17,13 +17,22 @@ import psycopg
 import redis
 from django.conf import settings
 from django.core.management import BaseCommand
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
 from backoffice import health
 from events import erasure
+from events import session as sessions
 
 OLDEST_POSTGRES = 15
 LATE = timedelta(hours=1)
+SHOWN = 3
+MOST = 1_000
+UNREADABLE = f"""
+select distinct position, stream from events_parked where starts_with(error, 'UnreadableEvent')
+ order by position limit {MOST + 1}
+"""  # noqa: S608 - a constant
+SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
 
@@ -113,6 +122,41 @@ def erasures() -> Finding:
     return Finding("erasures", "wrong" if late else "note", f"{text}; the log of the worker says why" if late else text)
 
 
+def events() -> Finding:
+    """Events that subscriptions parked because this release cannot read them."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            found = connection.execute(UNREADABLE).fetchall()
+    except psycopg.Error:
+        return Finding("events", "note", "not known: the database cannot be asked")
+    if not found:
+        return Finding("events", "ok", "none is parked as unreadable; `verify_events` reads them all")
+    some = ", ".join(f"{position} ({stream})" for position, stream in found[:SHOWN])
+    many = f"more than {MOST:,}" if len(found) > MOST else f"{len(found):,}"
+    return Finding("events", "wrong", f"{many} cannot be read: {some}; see docs/operations.md, Unreadable events")
+
+
+def session() -> Finding:
+    """The settings that end hung sessions reach the server: poolers drop what a connection asks for when it starts."""
+    try:
+        with psycopg.connect(**health.parameters() | {"options": _options()}) as connection:
+            rows = connection.execute(SETTINGS, (list(sessions.SETTINGS),)).fetchall()
+    except psycopg.Error:
+        return Finding("session", "note", "not known: the database cannot be asked")
+    found = dict(rows)
+    wrong = [f"{name} is {found.get(name)}" for name, value in sessions.SETTINGS.items() if found.get(name) != value]
+    if wrong:
+        text = f"{', '.join(wrong)}: a hung writer would hold the log back; see grant_application"
+        return Finding("session", "wrong", text)
+    return Finding("session", "ok", ", ".join(f"{name} {value}" for name, value in sessions.SETTINGS.items()))
+
+
+def _options() -> str:
+    """What the application's own connections ask for."""
+    asked: str = connections[DEFAULT_DB_ALIAS].get_connection_params().get("options", "")
+    return asked
+
+
 def valkey() -> Finding:
     """Reachable, and told never to evict: the task queue lives there."""
     try:
@@ -151,6 +195,8 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     running,
     postgres,
     migrations,
+    events,
+    session,
     erasures,
     valkey,
     chromium,

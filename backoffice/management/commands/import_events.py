@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,9 @@ from backoffice.api import commands as command_view
 from events import aggregate, context, errors, privacy, projections, signals, store, strict_json, types
 
 BATCH: Final = 1000
+# An event as it is exported: its data and the personal part of it, each as large as the store takes, and the rest.
+MAX_LINE: Final = 4 * store.MAX_EVENT_BYTES
+DEPTH: Final = strict_json.MAX_STORED_DEPTH + 2
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: uuid.UUID | None = None
     causation_id: uuid.UUID | None = None
     metadata: dict[str, str] = {}
+    unreadable: str | None = None
 
     def context(self) -> context.Context:
         """Who did it then, and why: kept with the event, though it is stored now."""
@@ -225,7 +230,9 @@ def _encoded(value: Any) -> bytes:
 def read(file: Path, problems: Problems | None = None) -> Iterator[Line]:
     """The events of a file. Lines that are none are added to `problems`; without it, the first ends the reading."""
     with file.open("rb") as opened:
-        for number, text in enumerate(opened, start=1):
+        for number, text in enumerate(iter(partial(opened.readline, MAX_LINE + 1), b""), start=1):
+            if len(text) > MAX_LINE:
+                raise _wrong(number, f"it has more than {MAX_LINE:,} bytes")
             if text.strip():
                 try:
                     yield parsed(number, text)
@@ -237,7 +244,9 @@ def read(file: Path, problems: Problems | None = None) -> Iterator[Line]:
 
 def parsed(number: int, text: bytes) -> Line:
     try:
-        record = msgspec.convert(strict_json.loads(text, max_depth=strict_json.MAX_STORED_DEPTH + 2), Record)
+        record = msgspec.convert(strict_json.loads(text, max_bytes=MAX_LINE, max_depth=DEPTH), Record)
+        if record.unreadable:
+            raise errors.InvalidEvent(f"{record.event} could not be read where it was exported ({record.unreadable})")
         category, key = types.category_of(record.stream), types.key_of(record.stream)
         aggregate.of_category(category)
         if record.event.partition(".")[0] != category or command_view.checked_key(category, key) != key:

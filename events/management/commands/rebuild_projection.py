@@ -50,7 +50,10 @@ class Command(BaseCommand):
             if options["json"]:
                 self.stdout.write(msgspec.json.encode(done).decode())
             else:
-                self.stdout.write(f"{name}: rebuilt from {done.events:,} events, up to position {done.position:,}")
+                left_out = f", without {done.unreadable:,} that cannot be read" if done.unreadable else ""
+                self.stdout.write(
+                    f"{name}: rebuilt from {done.events:,} events{left_out}, up to position {done.position:,}"
+                )
 
 
 class Bar:

@@ -1,4 +1,4 @@
-"""`manage.py verify_events`: is the log what was written? Exit code 1 when it is not, naming the first row."""
+"""`manage.py verify_events`: is the log what was written, and can all of it be read? Exit code 1 when not."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from None
         self.stdout.write(json.dumps(report.to_dict()) if options["json"] else text(report, options))
-        if not report.ok:
+        if not report.ok or report.unreadable:
             sys.exit(1)
         return None
 
@@ -112,6 +112,9 @@ def text(report: verify.Report, options: dict[str, Any]) -> str:
             lines.append("  …")
     else:
         lines = ["OK: nothing was altered, removed or inserted"]
+    if report.unreadable:
+        lines.append(f"UNREADABLE: {report.unreadable} events cannot be read by this release:")
+        lines += [f"  {event}" for event in report.unread[:SHOWN]]
     return "\n".join([*lines, *_seen(report, options)])
 
 

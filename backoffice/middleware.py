@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import logging
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
-from events import context
+from backoffice import phrases
+from events import context, errors
+
+log = logging.getLogger(__name__)
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -73,3 +79,23 @@ class ContentSecurityPolicyMiddleware:
         response = self.get_response(request)
         response.headers.setdefault("Content-Security-Policy", self.policy)
         return response
+
+
+class UnavailableMiddleware:
+    """A page that cannot be made now because the store says so: 503 with the reason, not a fault of the program."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, errors.EventsError) or exception.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            return None
+        log.error("%s %s: %s", request.method, request.path, exception.message)
+        shown = {"message": phrases.in_one_line(exception), "code": exception.code}
+        page = render(request, "backoffice/unavailable.html", shown, status=exception.status)
+        page.headers["Retry-After"] = "5"
+        page.headers["Cache-Control"] = "no-store"
+        return page

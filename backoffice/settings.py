@@ -185,6 +185,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "backoffice.middleware.ContextMiddleware",
+    "backoffice.middleware.UnavailableMiddleware",
 ]
 
 ROOT_URLCONF = "backoffice.urls"

@@ -2,10 +2,15 @@
 
 A snapshot is a cache: one of another `state_version` is ignored and folded again, one newer than the version asked
 for is never used, and losing them all costs time only.
+
+Where a state holds personal data (`Aggregate.subject`) its snapshot is encrypted under the subject's key, like the
+events it was folded from: {"$personal": {"of": "form-…", "text": "<base64>"}}. So an erasure reaches snapshots with the
+key, whoever writes one meanwhile: what was taken before it is unreadable, and nothing is kept afterwards.
 """
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,16 +18,16 @@ import msgspec
 import orjson
 from django.db import transaction
 
-from events import store, types
+from events import privacy, store, types
 from events.aggregate import Aggregate, all_aggregates, of_category
 from events.types import category_of
 
-LOAD = """
-select version, state::text from events_snapshot
+LOAD = f"""
+select version, state::text, {privacy.GENERATION} from events_snapshot
  where stream = %(stream)s and state_version = %(state_version)s
    and version <= coalesce(%(version)s::bigint, 9223372036854775807)
  order by version desc limit 1
-"""
+"""  # noqa: S608 - GENERATION is a constant
 
 SAVE = """
 insert into events_snapshot (stream, version, state_version, state) values (%s, %s, %s, %s::jsonb)
@@ -40,7 +45,9 @@ select s.stream, s.version - coalesce(n.version, 0) >= %(tail)s
   left join lateral (
     select version, created_at from events_snapshot n
      where n.stream = s.stream and n.state_version = %(state_version)s order by version desc limit 1) n on true
- where s.stream > %(after)s collate "C" and s.stream < %(end)s collate "C" order by s.stream limit %(limit)s
+ where s.stream > %(after)s collate "C" and s.stream < %(end)s collate "C"
+   and not exists (select 1 from events_subject_key k where k.subject = s.stream and k.erased_at is not null)
+ order by s.stream limit %(limit)s
 """
 
 PRUNE = """
@@ -55,22 +62,58 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
     found = store.query(LOAD, {"stream": stream, "state_version": aggregate.state_version, "version": version})
     if not found:
         return None, 0
-    state = decode(aggregate, found[0][1])
-    return (state, found[0][0]) if state is not None else (None, 0)
+    reached, text, generation = found[0]
+    state = decode(aggregate, stream, reached, text, generation)
+    return (state, reached) if state is not None else (None, 0)
 
 
-def decode(aggregate: Aggregate, text: str) -> Any:
-    """A stored snapshot as a state, or None when it does not fit the state of this release."""
+def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
+    """A stored snapshot as a state; None when it does not fit the state of this release, or its subject was erased.
+
+    `generation` is that of the statement that read it; None for deciders only, as in `privacy.Opener`.
+    """
+    dumped = orjson.loads(text)
+    if aggregate.subject is not None:
+        dumped = _opened(aggregate, stream, version, dumped, generation)
     try:
-        return aggregate.load(orjson.loads(text))
+        return None if dumped is None else aggregate.load(dumped)
     except msgspec.ValidationError:
         return None
 
 
+def _opened(
+    aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
+) -> types.JsonDict | None:
+    """One that is in the clear is of an earlier release (`seal_plain`), and of nobody knows whom: it is not used."""
+    mark = stored.get(privacy.MARK)
+    if mark is None:
+        return None
+    cipher = privacy.StateCipher(mark["of"], stream, generation)
+    if missing := cipher.missing:
+        cipher.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
+    plain = cipher.open(version, aggregate.state_version, mark["text"])
+    return None if plain is None else orjson.loads(plain)
+
+
 def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
-    """Keep the state of `stream` at `version`."""
-    dumped = msgspec.json.encode(aggregate.dump(state)).decode()
-    store.execute(SAVE, (stream, version, aggregate.state_version, dumped))
+    """Keep the state of `stream` at `version`; nothing where its subject was erased. Raises `MasterKeyWrong`."""
+    stored = _to_store(aggregate, stream, version, state)
+    if stored is not None:
+        store.execute(SAVE, (stream, version, aggregate.state_version, stored))
+
+
+def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> str | None:
+    dumped = msgspec.json.encode(aggregate.dump(state))
+    if aggregate.subject is None:
+        return dumped.decode()
+    subject = aggregate.subject_of(stream, state)
+    if subject is None:
+        return None
+    cipher = privacy.StateCipher(subject, stream)
+    if missing := cipher.missing:
+        store.make_keys(cipher, missing)
+    sealed = cipher.seal(version, aggregate.state_version, dumped)
+    return None if sealed is None else sealed.decode()
 
 
 def due(aggregate: Aggregate, before: int, after: int) -> bool:
@@ -108,6 +151,50 @@ def _refresh(aggregate: Aggregate) -> int:
 def prune(keep: int = KEEP) -> int:
     """Drop all but the newest `keep` snapshots of each stream; returns how many went."""
     return len(store.query(PRUNE, (keep,)))
+
+
+# -- those of earlier releases -----------------------------------------------------------------------------------------
+
+# Earlier releases kept personal states in the clear. The index `events_snapshot_subject` finds them.
+PLAIN = """
+select stream, version, state_version, state::text from events_snapshot
+ where state #>> '{$personal,of}' is null and split_part(stream, '-', 1) = any(%s) limit %s
+"""
+
+REPLACE = """
+update events_snapshot set state_version = %s, state = %s::jsonb
+ where stream = %s and version = %s and state #>> '{$personal,of}' is null
+"""
+
+DROP = "delete from events_snapshot where stream = %s and version = %s and state #>> '{$personal,of}' is null"
+
+COUNT_PLAIN = """
+select count(*) from events_snapshot
+ where state #>> '{$personal,of}' is null and split_part(stream, '-', 1) = any(%s)
+"""
+
+
+def personal_categories() -> list[str]:
+    """The kinds of record whose states hold personal data."""
+    return [aggregate.category for aggregate in all_aggregates() if aggregate.subject is not None]
+
+
+def seal_plain(limit: int) -> int:
+    """Encrypt at most so many snapshots that an earlier release kept in the clear, in the caller's transaction; returns
+    how many there were. Those of who was erased, and those that no longer fit, are dropped.
+    """
+    found = store.query(PLAIN, (personal_categories(), limit))
+    for stream, version, state_version, text in found:
+        aggregate = of_category(category_of(stream))
+        stored = None
+        if state_version == aggregate.state_version - 1:  # the same shape, in the clear
+            with contextlib.suppress(msgspec.ValidationError):
+                stored = _to_store(aggregate, stream, version, aggregate.load(orjson.loads(text)))
+        if stored is None:
+            store.execute(DROP, (stream, version))
+        else:
+            store.execute(REPLACE, (aggregate.state_version, stored, stream, version))
+    return len(found)
 
 
 # -- state at any version and at any instant ------------------------------------------------------------------------

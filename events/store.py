@@ -17,7 +17,7 @@ import msgspec
 import orjson
 from django.db import connection
 
-from events import arrays, bell, context, errors, privacy, types, wire
+from events import arrays, bell, context, errors, master_keys, privacy, types, wire
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -120,12 +120,20 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
         if not connection.in_atomic_block:
             with wire.transaction():  # a key is made with what is written under it, or not at all
                 return append_later(appends)
-        sealer.learn(query(privacy.MAKE, sealer.offer(missing)), once_committed)
+        make_keys(sealer, missing)
+    elif sealer.makes_keys:
+        master_keys.prove()
     sealer.finish()
     statement = _statement(entries, len(appends), acting, sealer.reason)
     asked = wire.later(*sealer.holding(*statement, one=len(entries) == 1))
     _ring_once_committed(asked)
     return partial(_appended, appends, asked)
+
+
+def make_keys(keys: privacy.Sealer | privacy.StateCipher, missing: Sequence[str]) -> None:
+    """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
+    master_keys.prove()
+    keys.learn(query(privacy.MAKE, privacy.offer(missing)), once_committed)
 
 
 def _ring_once_committed(asked: wire.Later) -> None:

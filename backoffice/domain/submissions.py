@@ -18,13 +18,14 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 # What stands where answers were.
 NO_ANSWERS: JsonDict = {ERASED: ERASED}
+SUBJECT = "form-{form_id}"
 
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
 # Under the form's key, each submission with a leaf of its own: one key for a million of them, and any of them can be
 # erased alone.
-@event_type("submission.received", personal={"answers": NO_ANSWERS}, subject="form-{form_id}")
+@event_type("submission.received", personal={"answers": NO_ANSWERS}, subject=SUBJECT)
 class SubmissionReceived(Event, frozen=True):
     form_id: UUID
     answers: JsonDict
@@ -136,4 +137,6 @@ AGGREGATE = Aggregate(
     decide=decide,
     commands=(ReceiveSubmission, DeleteSubmission, EraseSubmission),
     snapshot_every=0,
+    state_version=2,
+    subject=SUBJECT,
 )

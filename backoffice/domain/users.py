@@ -202,5 +202,6 @@ AGGREGATE = Aggregate(
     evolve=evolve,
     decide=decide,
     commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser, EraseUser),
-    state_version=2,
+    state_version=3,
+    subject=SUBJECT,
 )

@@ -314,13 +314,14 @@ def test_keys_under_an_id_that_is_looked_for_by_the_index() -> None:
     assert (found.state, found.tried, found.opened) == ("ok", master_keys.SAMPLE + 1, master_keys.SAMPLE + 1)
 
 
-def test_pages_and_writes_answer_503_and_not_500(settings: Any) -> None:
+def test_pages_refuse_to_write_and_never_answer_500(settings: Any) -> None:
     key = make.user(first_name="Ada")
     client = Client(raise_request_exception=False)
     client.force_login(callers.staff("admin"))
     page = reverse("admin:backoffice_user_change", args=[key])
     form = client.get(page).context["form"]
     asked = {field.name: field.value() for field in form if field.value() not in (None, False)} | {"first_name": "Eve"}
+    before = head()
     use(settings, test=OTHER)
     answers = {
         "save": client.post(page, asked),
@@ -330,8 +331,9 @@ def test_pages_and_writes_answer_503_and_not_500(settings: Any) -> None:
         "list": client.get(reverse("admin:backoffice_user_changelist")),
     }
     statuses = {name: answer.status_code for name, answer in answers.items()}
-    assert (statuses["save"], statuses["add"]) == (503, 503), "nothing is written"
+    assert statuses["add"] == 503
+    assert "the master key “test” is not the one" in answers["add"].content.decode()
+    assert statuses["save"] in (422, 503), "what is there cannot be read, so nothing is decided about it"
+    assert head() == before, "nothing is written"
     assert statuses["list"] == 200, "read tables need no key"
     assert {statuses["record"], statuses["history"]} <= {200, 503}
-    for name in ("save", "add"):
-        assert "the master key “test” is not the one" in answers[name].content.decode(), name

@@ -80,7 +80,6 @@ def shred_leaf(subject: str, stream: str) -> None:
     nodes = keytree.forget(keytree.unpack(tree), keytree.path(stream, own))
     wrapped = keyring.wrap(subject, own + keytree.pack(nodes))
     store.query(KEEP_TREE, (*wrapped, subject))
-    store.query(LEAF_COMMANDS, (subject, stream))
     _count_up()
 
 
@@ -112,8 +111,6 @@ delete from events_command where id = any(array(
     select id from events_command where subject = any(%(subjects)s) limit %(limit)s))
 returning 1
 """
-
-LEAF_COMMANDS: Final = "delete from events_command where subject = %s and stream = %s returning 1"
 
 PARKED: Final = """
 update events_parked set error = %(erased)s, traceback = null

@@ -117,7 +117,7 @@ def test_two_processes_with_different_keys_under_one_new_id_do_not_both_write(se
 
         writer = make.Thread(write)
         with psycopg.connect(**parameters, autocommit=True) as watcher:
-            while not watcher.execute("select 1 from pg_locks where not granted").fetchall():
+            while writer.is_alive() and not watcher.execute("select 1 from pg_locks where not granted").fetchall():
                 pass
         other.commit()
         with pytest.raises(errors.MasterKeyWrong):

@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from celery import Celery, signals
+from django.db import connections
 
-from events import context
+from events import context, master_keys
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 
@@ -16,6 +17,17 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 _open: dict[str, Any] = {}
+
+
+@signals.worker_init.connect
+def need_keys(**_: Any) -> None:
+    """A worker with a wrong master key ends at once, and says why."""
+    try:
+        master_keys.refuse_wrong()
+    finally:
+        database: Any = connections["default"]
+        database.close()
+        database.close_pool()  # before it forks: a pool's threads stay behind
 
 
 @signals.before_task_publish.connect

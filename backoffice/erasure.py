@@ -28,6 +28,7 @@ from events import commands, context, erasure, errors, store, types
 from events.types import ERASED, Command, NewEvent
 
 CHUNK: Final = 1_000
+KINDS: Final = ("form", "submission")
 
 # Of a conflict: is it about one of these records, or about a submission of one of these forms?
 ABOUT: Final = """
@@ -191,10 +192,20 @@ returning 1
 """
 
 
+# Answers to commands about one submission are under its form's subject. All rows of the form are looked through for
+# them, so this runs after the commit, when nobody waits.
+REMEMBERED: Final = """
+delete from events_command c using submissions s
+ where s.id = any(%(submissions)s::uuid[]) and c.subject = 'form-' || s.form_id and c.stream = 'submission-' || s.id
+returning 1
+"""
+
+
 def _asked(subjects: Sequence[str], limit: int) -> dict[str, Any]:
-    forms = [types.key_of(subject) for subject in subjects if types.category_of(subject) == "form"]
+    keys = {category: [types.key_of(s) for s in subjects if types.category_of(s) == category] for category in KINDS}
     none = msgspec.json.encode(submission_domain.NO_ANSWERS).decode()
-    return {"streams": list(subjects), "forms": forms, "erased": ERASED, "none": none, "limit": limit}
+    asked = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
+    return asked | {"erased": ERASED, "none": none, "limit": limit}
 
 
 def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
@@ -210,6 +221,7 @@ PURGERS: Final[dict[str, erasure.Purger]] = {
     "answers of submissions": partial(_purge, ANSWERS),
     "reasons of conflicts": partial(_purge, REASONS),
     "parked submissions": partial(_purge, PARKED_SUBMISSIONS),
+    "commands about submissions": partial(_purge, REMEMBERED),
 }
 
 

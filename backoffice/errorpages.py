@@ -26,7 +26,9 @@ from django.template.loader import render_to_string
 from django.utils import translation
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from backoffice import phrases
 from backoffice.api import problems
+from events import errors
 
 API: Final = "/api/"
 CODES: Final = {
@@ -45,14 +47,14 @@ BARE: Final = '<!DOCTYPE html><title>{status} {phrase}</title><h1>{phrase}</h1><
 log = logging.getLogger(__name__)
 
 
-def page(request: HttpRequest, status: int, template: str | None = None) -> HttpResponse:
-    """The answer to a request that failed; it never raises."""
+def page(request: HttpRequest, status: int, template: str | None = None, text: str = "") -> HttpResponse:
+    """The answer to a request that failed; it never raises. `text` says more than the page does by itself."""
     if request.path_info.startswith(API):
         return _problem(status)
     try:
         language = translation.get_language_from_request(request)
         with translation.override(language):
-            context = {"back": _back(request), "here": _here(request)}
+            context = {"back": _back(request), "here": _here(request), "text": text}
             response = HttpResponse(render_to_string(template or f"{status}.html", context), status=status)
         response["Content-Language"] = language
     except Exception:
@@ -115,7 +117,10 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noq
 
 
 class ErrorPageMiddleware:
-    """Shows the same pages under DEBUG=1 for what a view refuses; faults keep Django's page with the traceback."""
+    """Shows what the store says when it cannot serve a page (503), and under DEBUG=1 the same pages as without it.
+
+    Faults keep Django's page with the traceback under DEBUG=1.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -124,6 +129,9 @@ class ErrorPageMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, errors.EventsError) and exception.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            log.error("%s %s: %s", request.method, request.path, exception.message)
+            return page(request, 503, text=phrases.in_one_line(exception))
         if not settings.DEBUG:
             return None  # Django calls the functions above
         if isinstance(exception, Http404):

@@ -163,6 +163,20 @@ PATTERNS: Final = (
         gettext_noop("An event of %(stream)s cannot be read. Nothing can be changed until it can; see its history."),
     ),
     (r"This record is at version (?P<version>\d+)\.", gettext_noop("This record is at version %(version)s.")),
+    (
+        r"The key '(?P<key>[^']+)' of PRIVACY_KEYS is not the one .*",
+        gettext_noop(
+            "Personal data cannot be read or written: the master key “%(key)s” is not the one it was encrypted with. "
+            "An operator has to put the right key back into PRIVACY_KEYS."
+        ),
+    ),
+    (
+        r"PRIVACY_KEYS lacks the key '(?P<key>[^']+)', .*",
+        gettext_noop(
+            "Personal data cannot be read: the master key “%(key)s” is not configured. "
+            "An operator has to put it back into PRIVACY_KEYS."
+        ),
+    ),
 )
 
 

@@ -69,6 +69,8 @@ class Aggregate:
     snapshot_every  events between snapshots; 0 = never
     snapshot_days   and when the newest is older than that, with some events after it; 0 = never
     state_version   schema version of `state`; a snapshot of another one is ignored and folded again
+    subject         whose personal data the state holds, by a field of it (``user-{key}``, ``form-{form_id}``); None: it
+                    holds none. Snapshots are encrypted under that subject's key
     """
 
     category: str
@@ -84,6 +86,12 @@ class Aggregate:
     snapshot_every: int = 50
     snapshot_days: int = 30
     state_version: int = 1
+    subject: str | None = None
+
+    def subject_of(self, stream: str, state: Any) -> str | None:
+        """The subject of this stream's state; None where it has none, or does not name it yet."""
+        subject = types.parse_subject(self.subject)
+        return None if subject is None else subject.of_state(stream, state)
 
     def fold(self, events: Iterable[types.Event], state: Any = None) -> Any:
         """The state after `events`, from `state` or from the beginning."""
@@ -107,13 +115,24 @@ _by_command: dict[type[types.CommandData], Aggregate] = {}
 
 
 def register(aggregate: Aggregate) -> None:
-    """Make a record known; called from `AppConfig.ready()`. Registering the same one again does nothing."""
+    """Make a record known; called from `AppConfig.ready()`. Registering the same one again does nothing.
+
+    Refuses a record whose events hold personal data and that does not name the subject of its state: its snapshots
+    would keep that data in the clear.
+    """
     known = _by_category.get(aggregate.category)
     if known is not None and known is not aggregate:
         raise RuntimeError(f"two aggregates share the category {aggregate.category!r}")
+    if aggregate.subject is None and (personal := _personal_event(aggregate.category)):
+        raise RuntimeError(f"{personal} holds personal data, so the aggregate {aggregate.category!r} needs a subject")
     _by_category[aggregate.category] = aggregate
     for command in aggregate.commands:
         _by_command[command] = aggregate
+
+
+def _personal_event(category: str) -> str | None:
+    prefix = f"{category}."
+    return next((one.name for one in types.event_types() if one.personal and one.name.startswith(prefix)), None)
 
 
 def of_category(category: str) -> Aggregate:

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
 
-from events import keyring
+from events import keyring, master_keys
 
 SEQUENCE = """
 select increment_by, cache_size, cycle from pg_sequences
@@ -39,8 +39,6 @@ select max((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''(\\d+)''\\
 """
 
 LOW_ROOM = 2_000_000
-
-MASTER_KEYS = "select distinct key_id from events_subject_key where key_id is not null"
 
 
 @register(Tags.database)
@@ -151,21 +149,32 @@ def _room(cursor: Any) -> Iterable[CheckMessage]:
 
 
 def _master_keys(cursor: Any) -> Iterable[CheckMessage]:
-    cursor.execute("select to_regclass('events_subject_key') is not null")
+    cursor.execute("select to_regclass('events_master_key') is not null")
     if not cursor.fetchone()[0]:
         return
-    cursor.execute(MASTER_KEYS)
-    used = sorted(row[0] for row in cursor.fetchall())
-    for name in used:
-        if name not in settings.PRIVACY_KEYS:
+
+    def run(statement: str) -> Sequence[Sequence[Any]]:
+        cursor.execute(statement)
+        rows: Sequence[Sequence[Any]] = cursor.fetchall()
+        return rows
+
+    for key in master_keys.statuses(run):
+        if key.state == "missing":
             yield Error(
-                f"PRIVACY_KEYS lacks the key {name!r}, which personal data is encrypted with: it cannot be read.",
+                f"PRIVACY_KEYS lacks the key {key.key_id!r}, which personal data is encrypted with: it cannot be read.",
                 hint="Put it back at the end of PRIVACY_KEYS; manage.py rotate_keys makes it superfluous.",
                 id="events.E004",
             )
-        elif name != keyring.current():
+        elif key.state == "wrong":
+            yield Error(
+                f"The key {key.key_id!r} of PRIVACY_KEYS opens {key.opened} of {key.tried} texts that were encrypted "
+                "under this id: personal data cannot be read, and writing it is refused.",
+                hint=f"Put the right key back under {key.key_id!r}; a new key needs an id of its own.",
+                id="events.E007",
+            )
+        elif key.key_id != keyring.current():
             yield Warning(
-                f"Some personal data is still under the master key {name!r}.",
+                f"Some personal data is still under the master key {key.key_id!r}.",
                 hint="manage.py rotate_keys; after that it can be taken out of PRIVACY_KEYS.",
                 id="events.W004",
             )

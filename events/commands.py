@@ -20,6 +20,7 @@ stream or an answer.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +34,20 @@ import psycopg
 from django.db import DatabaseError, connection
 
 from events import aggregate as aggregates
-from events import arrays, context, errors, projections, reconcile, signals, snapshots, store, strict_json, types, wire
+from events import (
+    arrays,
+    context,
+    errors,
+    keyring,
+    projections,
+    reconcile,
+    signals,
+    snapshots,
+    store,
+    strict_json,
+    types,
+    wire,
+)
 from events.aggregate import Aggregate, Decision
 from events.types import Command, CommandData, Event, NewEvent
 
@@ -83,10 +97,13 @@ select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot
   from events_begin(%s, %s, %s::int)
 """
 
-REMEMBER = "insert into events_command (id, fingerprint, result) values (%s, %s, %s::jsonb)"
+REMEMBER = """
+insert into events_command (id, stream, subject, fingerprint, result) values (%s, %s, %s, %s, %s::jsonb)
+"""
 REMEMBER_MANY = """
-insert into events_command (id, fingerprint, result)
-select (answer->>'id')::uuid, decode(answer->>'fingerprint', 'hex'), answer from jsonb_array_elements(%s::jsonb) answer
+insert into events_command (id, stream, subject, fingerprint, result)
+select (a->'answer'->>'id')::uuid, a->>'stream', a->>'subject', decode(a->>'fingerprint', 'hex'), a->'answer'
+  from jsonb_array_elements(%s::jsonb) a
 """
 
 
@@ -115,11 +132,12 @@ def _dispatch_once(command: Command, seen: Any) -> Callable[[], Result]:
     _demand_reason(command, record, state, decided, begun.version)
     new = _numbered(stream, begun.version, decided, begun.now)
     answer = _answer(command, begun.version, new, notes)
+    after = record.fold(decided, state)
     projections.project(new)  # 7
     placed = _appended(new, {stream: begun.version})  # 8
-    _remember([answer])  # 9
+    _remember([_remembered(command, stream, record.subject_of(stream, after), answer)])  # 9
     if snapshots.due(record, begun.version, answer.version):
-        snapshots.save(record, stream, answer.version, record.fold(decided, state))
+        snapshots.save(record, stream, answer.version, after)
     return lambda: _result(command, stream, answer, placed())
 
 
@@ -155,6 +173,7 @@ class _Work(msgspec.Struct):
 
     command: Command
     stream: str
+    subject: str | None = None
     answer: _Answer | None = None
     new: list[NewEvent] = []
 
@@ -176,7 +195,9 @@ def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
     new = [event for work in fresh for event in work.new]
     projections.project(new)  # 7, in the order given: a form may belong to a user made just before
     placed = _appended_by_reason(fresh, before)  # 8
-    _remember([work.answer for work in fresh if work.answer is not None])  # 9
+    _remember(
+        [_remembered(work.command, work.stream, work.subject, work.answer) for work in fresh if work.answer is not None]
+    )  # 9
     return lambda: [
         _result(work.command, work.stream, work.answer, placed())
         if work.answer is not None
@@ -197,8 +218,10 @@ def _decide_in_set(work: _Work, states: dict[str, tuple[Any, int]], now: datetim
     except errors.EventsError as error:
         error.command = command  # type: ignore[attr-defined]
         raise
+    after = record.fold(events, state)
     if goes_on:
-        states[work.stream] = (record.fold(events, state), version + len(events))
+        states[work.stream] = (after, version + len(events))
+    work.subject = record.subject_of(work.stream, after)
     work.new = _numbered(work.stream, version, events, now)
     work.answer = _answer(command, version, work.new, notes)
 
@@ -211,7 +234,9 @@ def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:
     """Snapshot + tail; a snapshot that does not fit this release's state is folded again from the beginning."""
     if begun.version == 0:
         return record.initial()
-    state = snapshots.decode(record, begun.snapshot) if begun.snapshot else None
+    state = None
+    if begun.snapshot and begun.snapshot_version:
+        state = snapshots.decode(record, stream, begun.snapshot_version, begun.snapshot)
     if begun.snapshot and state is None:
         return snapshots.state(stream)[0]
     tail = store.parsed(begun.tail, stream) if begun.tail else []
@@ -329,17 +354,24 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is remembered under a command's id. Positions are not: they are in the log, by stream and version."""
 
     id: uuid.UUID
-    fingerprint: str
     status: Status
     version: int
     events: tuple[tuple[str, int], ...] = ()
     merged: tuple[types.JsonDict, ...] = ()
 
 
+class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `events_command`: the answer, the command's keyed fingerprint, and whose personal data it held."""
+
+    stream: str
+    subject: str | None
+    fingerprint: str
+    answer: _Answer
+
+
 def _answer(command: Command, version: int, new: Sequence[NewEvent], notes: tuple[types.JsonDict, ...]) -> _Answer:
     return _Answer(
         id=command.id,
-        fingerprint=fingerprint(command).hex(),
         status="unchanged" if not new else "merged" if notes else "applied",
         version=new[-1].version if new else version,
         events=tuple((event.type, event.version) for event in new),
@@ -370,13 +402,28 @@ def fingerprint(command: Command) -> bytes:
         raise
 
 
-def _remember(answers: Sequence[_Answer]) -> None:
+def _remembered(command: Command, stream: str, subject: str | None, answer: _Answer) -> _Remembered:
+    """The fingerprint is keyed: it is a hash of what was sent, and nobody shall try out what that may have been."""
+    keyed = keyring.digest(fingerprint(command)).hex()
+    return _Remembered(stream=stream, subject=subject, fingerprint=keyed, answer=answer)
+
+
+def _remember(answers: Sequence[_Remembered]) -> None:
     """Step 9: the answers under their ids, written once; the primary key is the last gate against a twin."""
     if len(answers) == 1:
-        (answer,) = answers
-        store.execute(REMEMBER, (answer.id, bytes.fromhex(answer.fingerprint), store.encoded(answer)))
+        (one,) = answers
+        shown = store.encoded(one.answer)
+        store.execute(REMEMBER, (one.answer.id, one.stream, one.subject, bytes.fromhex(one.fingerprint), shown))
     elif answers:
         store.execute(REMEMBER_MANY, (store.encoded(answers),))
+
+
+def _is_same(command: Command, known: bytes) -> bool:
+    """Is this the command of a remembered fingerprint? One whose master key is gone is believed by its id."""
+    print_ = fingerprint(command)
+    if len(known) == PLAIN:
+        return hmac.compare_digest(known, print_)
+    return keyring.is_digest_of(known, print_) is not False
 
 
 POSITIONS = "select version, position from events_event where stream = %s and version = any(%s)"
@@ -384,7 +431,7 @@ POSITIONS = "select version, position from events_event where stream = %s and ve
 
 def _recalled(command: Command, stream: str, known: bytes | None, result: str) -> Result:
     """The first answer to a command that was carried out before."""
-    if known is None or bytes(known) != fingerprint(command):
+    if known is None or not _is_same(command, bytes(known)):
         raise errors.IdempotencyKeyReused(f"The id {command.id} was already used for a different command.")
     answer = msgspec.convert(strict_json.stored(result), _Answer)
     versions = [version for _, version in answer.events]
@@ -394,6 +441,30 @@ def _recalled(command: Command, stream: str, known: bytes | None, result: str) -
             (stream, e.version): e.position for e in store.read_stream(stream, versions[0] - 1, upto=versions[-1])
         }
     return msgspec.structs.replace(_result(command, stream, answer, placed), status="duplicate")
+
+
+# -- fingerprints of earlier releases --------------------------------------------------------------------------------
+
+PLAIN: Final = 32  # bytes of a fingerprint that is not keyed
+
+UNKEYED = "select id, fingerprint from events_command where octet_length(fingerprint) = 32 limit %s"
+
+KEY = """
+update events_command c set fingerprint = n.fingerprint, result = c.result - 'fingerprint' - 'merged'
+  from unnest(%s::uuid[], %s::bytea[]) n(id, fingerprint)
+ where c.id = n.id and octet_length(c.fingerprint) = 32
+"""
+
+
+def key_fingerprints(limit: int) -> int:
+    """Key at most so many fingerprints that an earlier release stored as plain hashes, in the caller's transaction, and
+    drop the notes of merges in their answers; returns how many there were. They recall their commands as before.
+    """
+    found = store.query(UNKEYED, (limit,))
+    if found:
+        keyed = [keyring.digest(bytes(plain)) for _, plain in found]
+        store.execute(KEY, ([row[0] for row in found], keyed))
+    return len(found)
 
 
 # -- trying again ---------------------------------------------------------------------------------------------------

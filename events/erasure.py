@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from django.db import connection, transaction
 
-from events import keyring, keytree, privacy, rebuild, store
+from events import commands, errors, keyring, keytree, master_keys, privacy, rebuild, snapshots, store
 from events.types import ERASED
 
 BATCH: Final = 5_000  # rows changed in one transaction
@@ -74,6 +74,7 @@ def shred_leaf(subject: str, stream: str) -> None:
     found = store.query(LOCK_TREE, (subject,))
     if not found or found[0][1] is None:
         return
+    master_keys.prove()
     secret = keyring.unwrap(subject, found[0][0], bytes(found[0][1]))
     own, tree = secret[: privacy.OWN], secret[privacy.OWN :]
     nodes = keytree.forget(keytree.unpack(tree), keytree.path(stream, own))
@@ -96,12 +97,18 @@ def _count_up() -> None:
 
 # -- 2 --------------------------------------------------------------------------------------------------------------
 
-SNAPSHOTS: Final = "delete from events_snapshot where stream = any(%s) returning 1"
+# Their own, and those of other streams under their key (a form's submissions): no one can read them any more.
+SNAPSHOTS: Final = """
+delete from events_snapshot where ctid = any(array(
+    select ctid from events_snapshot
+     where stream = any(%(subjects)s) or state #>> '{$personal,of}' = any(%(subjects)s) limit %(limit)s))
+returning 1
+"""
 
 # Their answers may quote (notes of a merge), their fingerprints are hashes of what was sent.
 COMMANDS: Final = """
 delete from events_command where id = any(array(
-    select c.id from events_event e join events_command c on c.id = e.causation_id where e.stream = any(%s) limit %s))
+    select id from events_command where subject = any(%(subjects)s) limit %(limit)s))
 returning 1
 """
 
@@ -118,13 +125,22 @@ NOTES: Final = (
 )
 
 
-def _snapshots(subjects: Sequence[str], _limit: int) -> int:
-    """A stream has a few at most."""
-    return len(store.query(SNAPSHOTS, (list(subjects),)))
+def _snapshots(subjects: Sequence[str], limit: int) -> int:
+    return len(store.query(SNAPSHOTS, {"subjects": list(subjects), "limit": limit}))
+
+
+def _plain_snapshots(_subjects: Sequence[str], limit: int) -> int:
+    """Whosever they are: nothing tells whose data one in the clear holds. None are left after the first erasure."""
+    return snapshots.seal_plain(limit)
 
 
 def _commands(subjects: Sequence[str], limit: int) -> int:
-    return len(store.query(COMMANDS, (list(subjects), limit)))
+    return len(store.query(COMMANDS, {"subjects": list(subjects), "limit": limit}))
+
+
+def _plain_fingerprints(_subjects: Sequence[str], limit: int) -> int:
+    """Of earlier releases, which did not write down whose data a command held: theirs say nothing any more."""
+    return commands.key_fingerprints(limit)
 
 
 def _parked(subjects: Sequence[str], _limit: int) -> int:
@@ -151,7 +167,14 @@ def _copies(subjects: Sequence[str], _limit: int) -> int:
 
 
 # Rebuilds first: none may put a table in place that was copied before. Their copies are dropped last, see `steps`.
-purgers |= {"rebuilds": _rebuilds, "snapshots": _snapshots, "answers": _commands, "parked": _parked}
+purgers |= {
+    "rebuilds": _rebuilds,
+    "snapshots": _snapshots,
+    "plain snapshots": _plain_snapshots,
+    "answers": _commands,
+    "plain fingerprints": _plain_fingerprints,
+    "parked": _parked,
+}
 
 
 def steps() -> dict[str, Purger]:
@@ -237,7 +260,8 @@ def status() -> Status:
 # -- another master key ---------------------------------------------------------------------------------------------
 
 OUTDATED: Final = """
-select subject, key_id, secret from events_subject_key where key_id <> %s order by subject limit %s for update
+select subject, key_id, secret from events_subject_key
+ where key_id <> %s and subject > %s collate "C" order by subject limit %s for update
 """
 
 REWRAP: Final = """
@@ -257,16 +281,33 @@ def outdated() -> int:
 def rotate(batch: int = 1_000, report: Callable[[int], object] = lambda _: None) -> int:
     """Wrap every subject's key with the current master key; returns how many were. Each batch is a transaction.
 
-    Nothing is encrypted anew: events stay as they are. Raises `MasterKeyMissing` where an old key is not configured.
+    Nothing is encrypted anew: events stay as they are. Keys that cannot be opened are passed over; when all others are
+    wrapped, `MasterKeyMissing` or `MasterKeyWrong` says how many and why. `MasterKeyWrong` at once, before anything is
+    changed, where it is the current master key that is wrong.
     """
-    changed, current = 0, keyring.current()
+    changed, after, stuck = 0, "", list[errors.MasterKeyMissing]()
+    master_keys.prove()
     while True:
         with transaction.atomic():
-            rows: list[Any] = store.query(OUTDATED, (current, batch))
-            again = [keyring.wrap(s, keyring.unwrap(s, key_id, bytes(wrapped)))[1] for s, key_id, wrapped in rows]
-            if rows:
-                store.query(REWRAP, (current, [row[0] for row in rows], again))
-        changed += len(rows)
+            rows: list[Any] = store.query(OUTDATED, (keyring.current(), after, batch))
+            changed += _rewrap(rows, stuck)
         report(len(rows))
         if len(rows) < batch:
-            return changed
+            break
+        after = rows[-1][0]
+    if stuck:
+        left = f"{len(stuck)} keys of subjects stay as they are; {changed} were wrapped."
+        raise type(stuck[0])(f"{stuck[0].message} {left}")
+    return changed
+
+
+def _rewrap(rows: Sequence[Any], stuck: list[errors.MasterKeyMissing]) -> int:
+    again = {}
+    for subject, key_id, wrapped in rows:
+        try:
+            again[subject] = keyring.wrap(subject, keyring.unwrap(subject, key_id, bytes(wrapped)))[1]
+        except errors.MasterKeyMissing as error:
+            stuck.append(error)
+    if again:
+        store.query(REWRAP, (keyring.current(), list(again), list(again.values())))
+    return len(again)

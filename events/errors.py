@@ -241,11 +241,24 @@ class TookTooLong(EventsError):
     status = 503
 
 
-class MasterKeyMissing(EventsError):
+class Undecryptable(EventsError):
+    """This personal data cannot be decrypted here."""
+
+    code = "undecryptable"
+    status = 503
+    why = "no_key"  # why an event that holds it is unreadable
+
+
+class MasterKeyMissing(Undecryptable):
     """Personal data cannot be read: a master key is not configured."""
 
     code = "master_key_missing"
-    status = 503
+
+
+class MasterKeyWrong(MasterKeyMissing):
+    """Personal data cannot be read or written: a master key is not the one that was used under its id."""
+
+    code = "master_key_wrong"
 
 
 class StaleKeys(EventsError):

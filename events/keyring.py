@@ -10,6 +10,7 @@ import base64
 import binascii
 import functools
 import hashlib
+import hmac
 import os
 import re
 from typing import Final
@@ -21,7 +22,12 @@ from django.conf import settings
 from events import errors
 
 NONCE: Final = 12  # bytes, random: SP 800-38D §8.2.2 allows 2**32 messages under one key
+DEVELOPMENT: Final = "development"  # id of the key of a development machine
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+WRONG: Final = (
+    "The key {0!r} of PRIVACY_KEYS is not the one that personal data was encrypted with under this id. Put the right "
+    "key back under {0!r}; a new key needs an id of its own."
+)
 
 
 def parse(text: str) -> dict[str, bytes]:
@@ -43,7 +49,7 @@ def parse(text: str) -> dict[str, bytes]:
 
 def derived(secret: str) -> dict[str, bytes]:
     """The key of a development machine, so that nothing has to be configured there."""
-    return {"development": hashlib.sha256(b"formease privacy " + secret.encode()).digest()}
+    return {DEVELOPMENT: hashlib.sha256(b"formease privacy " + secret.encode()).digest()}
 
 
 def current() -> str:
@@ -58,15 +64,48 @@ def wrap(subject: str, secret: bytes) -> tuple[str, bytes]:
 
 
 def unwrap(subject: str, key_id: str, wrapped: bytes) -> bytes:
-    """Raises `MasterKeyMissing` when the key is not configured, or is another than the one it was wrapped with."""
+    """Raises `MasterKeyMissing` when the key is not configured, `MasterKeyWrong` when it does not open `wrapped`."""
     key = settings.PRIVACY_KEYS.get(key_id)
     if key is None:
         raise errors.MasterKeyMissing(f"PRIVACY_KEYS lacks the key {key_id!r}, which personal data is encrypted with.")
     try:
         return _cipher(key).decrypt(wrapped[:NONCE], wrapped[NONCE:], subject.encode())
-    except InvalidTag:
-        message = f"The key {key_id!r} of PRIVACY_KEYS does not open what was encrypted under that name."
-        raise errors.MasterKeyMissing(message) from None
+    except (InvalidTag, ValueError):  # ValueError: the text is too short to be one
+        derived_from = " Without PRIVACY_KEYS it follows from SECRET_KEY." if key_id == DEVELOPMENT else ""
+        raise errors.MasterKeyWrong(WRONG.format(key_id) + derived_from) from None
+
+
+# -- keyed digests --------------------------------------------------------------------------------------------------
+
+TAG: Final = 4  # bytes that name the master key a digest was made with
+DIGEST: Final = TAG + 32
+
+
+def digest(data: bytes) -> bytes:
+    """A digest that cannot be computed without a master key: the key's tag, then HMAC-SHA256. For `data` that could be
+    guessed, such as a hash of personal data.
+    """
+    name = current()
+    return _tag(name) + hmac.digest(_digest_key(settings.PRIVACY_KEYS[name]), data, "sha256")
+
+
+def is_digest_of(stored: bytes, data: bytes) -> bool | None:
+    """Is `stored` the digest of this `data`? None where nobody can tell: its master key is not configured any more."""
+    made_by = next((key for name, key in settings.PRIVACY_KEYS.items() if _tag(name) == stored[:TAG]), None)
+    if made_by is None:
+        return None
+    return hmac.compare_digest(stored[TAG:], hmac.digest(_digest_key(made_by), data, "sha256"))
+
+
+@functools.lru_cache(maxsize=16)
+def _tag(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()[:TAG]
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_key(key: bytes) -> bytes:
+    """A key of its own, so that no digest says anything about what AES-GCM makes with the master key."""
+    return hmac.digest(key, b"formease digest", "sha256")
 
 
 @functools.lru_cache(maxsize=16)

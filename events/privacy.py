@@ -76,6 +76,11 @@ def new_secret() -> bytes:
     return os.urandom(OWN) + keytree.pack(keytree.plant())
 
 
+def offer(subjects: Sequence[str]) -> tuple[Sequence[str], str, list[bytes]]:
+    """The parameters of `MAKE`: a key for each, in case it has none."""
+    return subjects, keyring.current(), [keyring.wrap(subject, new_secret())[1] for subject in subjects]
+
+
 # -- keys in memory -------------------------------------------------------------------------------------------------
 
 
@@ -85,6 +90,7 @@ class Cache:
     def __init__(self, size: int = 10_000) -> None:
         self.size, self.generation = size, -1
         self._tried: set[str] = set()
+        self._proven: set[tuple[str, bytes]] = set()
         self._keys: OrderedDict[str, Key] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -113,6 +119,13 @@ class Cache:
             self._tried.add(subject)
             return first
 
+    def is_proven(self, key_id: str, master_key: bytes) -> bool:
+        """Did this master key open what the database holds under its id? See `master_keys.prove`."""
+        return (key_id, master_key) in self._proven
+
+    def prove(self, key_id: str, master_key: bytes) -> None:
+        self._proven.add((key_id, master_key))
+
     def put(self, keys: Mapping[str, Key], generation: int) -> None:
         """Remember keys that were read in this generation."""
         with self._lock:
@@ -129,6 +142,7 @@ class Cache:
     def clear(self) -> None:
         with self._lock:
             self._keys.clear()
+            self._proven = set()
 
 
 CACHE: Final = Cache()
@@ -141,6 +155,7 @@ class _Keys:
         self._generation = generation
         self._wanted: set[str] = set()
         self._keys: dict[str, Key | None] = {}
+        self._unopened: dict[str, errors.MasterKeyMissing] = {}
 
     @property
     def missing(self) -> list[str]:
@@ -148,21 +163,33 @@ class _Keys:
         if not self._wanted:
             return []
         self._keys |= CACHE.get(self._wanted - self._keys.keys(), self._generation)
-        return sorted(self._wanted - self._keys.keys())
+        return sorted(self._wanted - self._keys.keys() - self._unopened.keys())
 
     def learn(self, rows: Sequence[Sequence[Any]], once_committed: Callable[[Callable[[], None]], Any]) -> None:
-        """Take the rows of `KEYS` or `MAKE` for all that is missing. Raises `MasterKeyMissing`.
+        """Take the rows of `KEYS` or `MAKE` for all that is missing.
+
+        A key that no master key opens fails only what needs it: the error is raised there.
 
         They are remembered by what is given to `once_committed`: a key that was made in a transaction that is rolled
         back was never there, and whoever wrote under it would write what nobody can read.
         """
-        living = {
-            subject: Key(keyring.unwrap(subject, key_id, bytes(wrapped)))
-            for _, subject, key_id, wrapped in rows
-            if wrapped is not None
-        }
+        living = {}
+        for _, subject, key_id, wrapped in rows:
+            if wrapped is not None:
+                try:
+                    living[subject] = Key(keyring.unwrap(subject, key_id, bytes(wrapped)))
+                except errors.MasterKeyMissing as error:
+                    self._unopened[subject] = error
         once_committed(partial(CACHE.put, living, rows[0][0]))
-        self._keys |= {subject: living.get(subject) for _, subject, _, _ in rows if subject is not None}
+        known = (row[1] for row in rows if row[1] is not None)
+        self._keys |= {subject: living.get(subject) for subject in known if subject not in self._unopened}
+
+    def _cipher(self, subject: str, stream: str) -> AESGCM | None:
+        """The cipher for a stream's data of this subject; None when it was erased. Raises `MasterKeyMissing`."""
+        if subject in self._unopened:
+            raise self._unopened[subject]
+        key = self._keys.get(subject)
+        return key.of(subject, stream) if key is not None else None
 
 
 # -- on the way in --------------------------------------------------------------------------------------------------
@@ -224,12 +251,13 @@ class Sealer(_Keys):
         entry["d"] = msgspec.Raw(encode(event))
         self._plain.append(entry)
 
-    def offer(self, subjects: Sequence[str]) -> tuple[Sequence[str], str, list[bytes]]:
-        """The parameters of `MAKE`: a key for each, in case it has none."""
-        return subjects, keyring.current(), [keyring.wrap(subject, new_secret())[1] for subject in subjects]
+    @property
+    def makes_keys(self) -> bool:
+        """Does the append itself bring keys of new subjects?"""
+        return bool(self._born)
 
     def finish(self) -> None:
-        """Encrypt; the subjects of new streams get their keys. Raises `Erased`."""
+        """Encrypt; the subjects of new streams get their keys. Raises `Erased`, `MasterKeyMissing`."""
         if not self._jobs:
             return
         if self._plain and self.reason:
@@ -251,6 +279,8 @@ class Sealer(_Keys):
             job.entry["d"] = msgspec.Raw(data)
 
     def _key(self, subject: str) -> Key:
+        if subject in self._unopened:
+            raise self._unopened[subject]
         if subject not in self._keys:
             self._new[subject] = new_secret()
             self._keys[subject] = Key(self._new[subject])
@@ -337,40 +367,53 @@ class Opener(_Keys):
     """
 
     def want(self, stream: str, data: JsonDict) -> None:
-        mark = data.get(MARK)
-        if mark is not None:
-            self._wanted.add(mark.get("of", stream))
+        mark = data.get(MARK) if isinstance(data, dict) else None
+        if mark is not None and (subject := _subject_in(mark, stream)) is not None:
+            self._wanted.add(subject)
 
     def open(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
-        """Put the personal fields back into `data`; returns the reason kept with them.
+        """Put the personal fields back into `data`; returns the reason kept with them. Erased ones get their markers.
 
-        Erased ones are what the type says; never an exception. Raises `UnreadableEvent` for a text that was tampered
-        with.
+        Raises `Undecryptable`, for this event alone: `MasterKeyMissing`, `MasterKeyWrong`, or `Tampered` where the text
+        is not what was encrypted for this event.
         """
         mark = data.pop(MARK, None)
         if mark is None:
             told: str | None = data.pop(REASON, None)
             return told
-        subject = mark.get("of", stream)
-        key = self._keys.get(subject)
-        cipher = key.of(subject, stream) if key is not None else None
-        personal = _erased(name, mark["fields"]) if cipher is None else _decrypted(cipher, stream, event_id, name, mark)
+        subject = _subject_in(mark, stream)
+        if subject is None:
+            raise _tampered(stream)
+        cipher = self._cipher(subject, stream)
+        if cipher is None:
+            personal = _erased(name, mark["fields"], data)
+        else:
+            personal = _decrypted(cipher, stream, event_id, name, mark["text"])
         reason: str | None = personal.pop(REASON, None)
         for path, value in personal.items():
             outer, _, inner = path.partition(".")
             if inner:
-                data[outer] = {**data.get(outer, {}), inner: value}
+                data[outer] = {**(data.get(outer) or {}), inner: value}
             else:
                 data[outer] = value
         return reason
 
 
-def _decrypted(cipher: AESGCM, stream: str, event_id: uuid.UUID, name: str, mark: JsonDict) -> JsonDict:
+def _subject_in(mark: Any, stream: str) -> str | None:
+    """Whose key a mark names; None where it is no mark that `Sealer` makes."""
+    if not isinstance(mark, dict) or not isinstance(mark.get("text"), str) or not isinstance(mark.get("fields"), list):
+        return None
+    subject = mark.get("of", stream)
+    well_made = isinstance(subject, str) and all(isinstance(name, str) for name in mark["fields"])
+    return subject if well_made else None
+
+
+def _decrypted(cipher: AESGCM, stream: str, event_id: uuid.UUID, name: str, text: str) -> JsonDict:
     try:
-        sealed = binascii.a2b_base64(mark["text"])
+        sealed = binascii.a2b_base64(text)
         plain = cipher.decrypt(sealed[: keyring.NONCE], sealed[keyring.NONCE :], _bound_to(stream, event_id, name))
-    except (InvalidTag, ValueError):  # not base64, or too short to hold a nonce
-        raise errors.UnreadableEvent("tampered", stream) from None
+    except (InvalidTag, ValueError):  # ValueError: no base64, or too short
+        raise _tampered(stream) from None
     try:
         personal: JsonDict = strict_json.stored(plain)
     except ValueError:  # an older release encrypted what no reader can read
@@ -378,9 +421,67 @@ def _decrypted(cipher: AESGCM, stream: str, event_id: uuid.UUID, name: str, mark
     return personal
 
 
-def _erased(name: str, fields: Iterable[str]) -> JsonDict:
+def _tampered(stream: str) -> errors.UnreadableEvent:
+    return errors.UnreadableEvent("tampered", stream)
+
+
+def _erased(name: str, fields: Iterable[str], data: JsonDict) -> JsonDict:
+    """What stands for erased fields; also for those that an earlier release left in the clear beside them."""
     try:
-        markers: Mapping[str, Any] = types.event_type_of(name).personal
+        known = types.event_type_of(name)
     except errors.UnknownEventType:
-        markers = {}
-    return {path: markers.get(path, ERASED) for path in fields}
+        return dict.fromkeys(fields, ERASED)
+    left = [path for path in known.nested if _holds(data, path)]
+    return {path: known.personal.get(path, ERASED) for path in (*fields, *left)}
+
+
+def _holds(data: JsonDict, path: str) -> bool:
+    name, _, inner = path.partition(".")
+    outer = data.get(name)
+    return isinstance(outer, dict) and outer.get(inner) is not None
+
+
+# -- states ---------------------------------------------------------------------------------------------------------
+
+
+class StateCipher(_Keys):
+    """Encrypts or decrypts one snapshot under its subject's key: `learn` what is `missing`, then `seal` or `open`.
+
+    A snapshot is a cache, so what cannot be opened, whatever the cause, is as good as not there; and without a key
+    there is nothing to be kept.
+    """
+
+    def __init__(self, subject: str, stream: str, generation: int | None = None) -> None:
+        super().__init__(generation)
+        self._subject, self._stream = subject, stream
+        self._wanted.add(subject)
+
+    def seal(self, version: int, state_version: int, state: bytes) -> bytes | None:
+        """The state as JSON to store; None when its subject was erased, or its key does not open."""
+        cipher = self._usable()
+        if cipher is None:
+            return None
+        nonce = os.urandom(keyring.NONCE)
+        sealed = nonce + cipher.encrypt(nonce, state, self._bound_to(version, state_version))
+        text = binascii.b2a_base64(sealed, newline=False).decode()
+        return msgspec.json.encode({MARK: {"of": self._subject, "text": text}})
+
+    def open(self, version: int, state_version: int, text: str) -> bytes | None:
+        cipher = self._usable()
+        if cipher is None:
+            return None
+        try:
+            sealed = binascii.a2b_base64(text)
+            nonce, rest = sealed[: keyring.NONCE], sealed[keyring.NONCE :]
+            return cipher.decrypt(nonce, rest, self._bound_to(version, state_version))
+        except (InvalidTag, ValueError):
+            return None
+
+    def _usable(self) -> AESGCM | None:
+        try:
+            return self._cipher(self._subject, self._stream)
+        except errors.MasterKeyMissing:
+            return None
+
+    def _bound_to(self, version: int, state_version: int) -> bytes:
+        return f"snapshot\0{self._stream}\0{version}\0{state_version}".encode()

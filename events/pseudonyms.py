@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Final
 
-from events import errors, keyring, privacy, store
+from events import errors, keyring, master_keys, privacy, store
 
 _PERSON: Final = b"pseudonyms"
 
@@ -41,9 +41,9 @@ def of(subject: str) -> Pseudonyms | None:
 
 
 def make(subject: str) -> Pseudonyms:
-    """The subject's pseudonyms; it gets its key where it has none. Raises `Erased` or `MasterKeyMissing`."""
-    key_id, wrapped = keyring.wrap(subject, privacy.new_secret())
-    found = _opened(subject, store.query(privacy.MAKE, ([subject], key_id, [wrapped])))
+    """The subject's pseudonyms; it gets its key where it has none. Raises `Erased`, `MasterKeyMissing` or `MasterKeyWrong`."""
+    master_keys.prove()
+    found = _opened(subject, store.query(privacy.MAKE, privacy.offer([subject])))
     if found is None:
         raise AssertionError("unreachable: a key was offered")
     return found

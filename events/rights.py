@@ -26,6 +26,7 @@ RIGHTS: Final = {
     "events_epoch": "select, update",
     "events_rebuild": "select, update",
     "events_subject_key": "select, insert, update",
+    "events_master_key": "select, insert",
     "events_shredding": "select, update",
     "django_migrations": "select",
 }

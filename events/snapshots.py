@@ -2,26 +2,31 @@
 
 A snapshot is a cache: one of another `state_version` is ignored and folded again, one newer than the version asked
 for is never used, and losing them all costs time only.
+
+Where a state holds personal data (`Aggregate.subject`) its snapshot is encrypted under the subject's key, like the
+events it was folded from: {"$personal": {"of": "form-…", "text": "<base64>"}}. So an erasure reaches snapshots with the
+key, whoever writes one meanwhile: what was taken before it is unreadable, and nothing is kept afterwards.
 """
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 from django.db import transaction
 
-from events import errors, store, strict_json, types
+from events import errors, master_keys, privacy, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
 from events.types import RecordedEvent, category_of
 
-LOAD = """
-select version, state::text from events_snapshot
+LOAD = f"""
+select version, state::text, {privacy.GENERATION} from events_snapshot
  where stream = %(stream)s and state_version = %(state_version)s
    and version <= coalesce(%(version)s::bigint, 9223372036854775807)
  order by version desc limit 1
-"""
+"""  # noqa: S608 - GENERATION is a constant
 
 SAVE = """
 insert into events_snapshot (stream, version, state_version, state) values (%s, %s, %s, %s::jsonb)
@@ -39,7 +44,9 @@ select s.stream, s.version - coalesce(n.version, 0) >= %(tail)s
   left join lateral (
     select version, created_at from events_snapshot n
      where n.stream = s.stream and n.state_version = %(state_version)s order by version desc limit 1) n on true
- where s.stream > %(after)s collate "C" and s.stream < %(end)s collate "C" order by s.stream limit %(limit)s
+ where s.stream > %(after)s collate "C" and s.stream < %(end)s collate "C"
+   and not exists (select 1 from events_subject_key k where k.subject = s.stream and k.erased_at is not null)
+ order by s.stream limit %(limit)s
 """
 
 PRUNE = """
@@ -54,21 +61,58 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
     found = store.query(LOAD, {"stream": stream, "state_version": aggregate.state_version, "version": version})
     if not found:
         return None, 0
-    state = decode(aggregate, found[0][1])
-    return (state, found[0][0]) if state is not None else (None, 0)
+    reached, text, generation = found[0]
+    state = decode(aggregate, stream, reached, text, generation)
+    return (state, reached) if state is not None else (None, 0)
 
 
-def decode(aggregate: Aggregate, text: str) -> Any:
-    """A stored snapshot as a state, or None when it does not fit the state of this release."""
+def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
+    """A stored snapshot as a state; None when it does not fit the state of this release, or its subject was erased.
+
+    `generation` is that of the statement that read it; None for deciders only, as in `privacy.Opener`.
+    """
     try:
-        return aggregate.load(strict_json.stored(text))
+        dumped = strict_json.stored(text)
+        if aggregate.subject is not None:
+            dumped = _opened(aggregate, stream, version, dumped, generation)
+        return None if dumped is None else aggregate.load(dumped)
     except (ValueError, msgspec.ValidationError):
         return None
 
 
+def _opened(
+    aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
+) -> types.JsonDict | None:
+    """One that is in the clear is of an earlier release (`seal_plain`), and of nobody knows whom: it is not used."""
+    mark = stored.get(privacy.MARK)
+    if mark is None:
+        return None
+    cipher = privacy.StateCipher(mark["of"], stream, generation)
+    if missing := cipher.missing:
+        cipher.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
+    plain = cipher.open(version, aggregate.state_version, mark["text"])
+    return None if plain is None else strict_json.stored(plain)
+
+
 def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
-    """Keep the state of `stream` at `version`."""
-    store.execute(SAVE, (stream, version, aggregate.state_version, store.encoded(aggregate.dump(state))))
+    """Keep the state of `stream` at `version`; nothing where its subject was erased. Raises `MasterKeyWrong`."""
+    stored = _to_store(aggregate, stream, version, state)
+    if stored is not None:
+        store.execute(SAVE, (stream, version, aggregate.state_version, stored))
+
+
+def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> str | None:
+    dumped = store.encoded(aggregate.dump(state)).encode()
+    if aggregate.subject is None:
+        return dumped.decode()
+    subject = aggregate.subject_of(stream, state)
+    if subject is None:
+        return None
+    cipher = privacy.StateCipher(subject, stream)
+    if missing := cipher.missing:
+        store.make_keys(cipher, missing)
+    sealed = cipher.seal(version, aggregate.state_version, dumped)
+    return None if sealed is None else sealed.decode()
 
 
 def due(aggregate: Aggregate, before: int, after: int) -> bool:
@@ -109,6 +153,50 @@ def prune(keep: int = KEEP) -> int:
     return len(store.query(PRUNE, (keep,)))
 
 
+# -- those of earlier releases -----------------------------------------------------------------------------------------
+
+# Earlier releases kept personal states in the clear. The index `events_snapshot_subject` finds them.
+PLAIN = """
+select stream, version, state_version, state::text from events_snapshot
+ where state #>> '{$personal,of}' is null and split_part(stream, '-', 1) = any(%s) limit %s
+"""
+
+REPLACE = """
+update events_snapshot set state_version = %s, state = %s::jsonb
+ where stream = %s and version = %s and state #>> '{$personal,of}' is null
+"""
+
+DROP = "delete from events_snapshot where stream = %s and version = %s and state #>> '{$personal,of}' is null"
+
+COUNT_PLAIN = """
+select count(*) from events_snapshot
+ where state #>> '{$personal,of}' is null and split_part(stream, '-', 1) = any(%s)
+"""
+
+
+def personal_categories() -> list[str]:
+    """The kinds of record whose states hold personal data."""
+    return [aggregate.category for aggregate in all_aggregates() if aggregate.subject is not None]
+
+
+def seal_plain(limit: int) -> int:
+    """Encrypt at most so many snapshots that an earlier release kept in the clear, in the caller's transaction; returns
+    how many there were. Those of who was erased, and those that no longer fit, are dropped.
+    """
+    found = store.query(PLAIN, (personal_categories(), limit))
+    for stream, version, state_version, text in found:
+        aggregate = of_category(category_of(stream))
+        stored = None
+        if state_version == aggregate.state_version - 1:  # the same shape, in the clear
+            with contextlib.suppress(ValueError, msgspec.ValidationError):
+                stored = _to_store(aggregate, stream, version, aggregate.load(strict_json.stored(text)))
+        if stored is None:
+            store.execute(DROP, (stream, version))
+        else:
+            store.execute(REPLACE, (aggregate.state_version, stored, stream, version))
+    return len(found)
+
+
 # -- state at any version and at any instant ------------------------------------------------------------------------
 
 
@@ -138,6 +226,9 @@ def state(stream: str, version: int | None = None, at: datetime | None = None) -
     found = folded(stream, version, at)
     if found.unreadable:
         first = found.unreadable[0]
+        if first.unreadable == "no_key":
+            master_keys.prove()  # says it when it is the current key that is wrong
+            raise errors.MasterKeyMissing
         raise errors.UnreadableEvent(first.unreadable or "", stream, first.version, first.position)
     return found.state, found.version
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import aggregate, arrays, bell, context, errors, privacy, strict_json, types, wire
+from events import aggregate, arrays, bell, context, errors, master_keys, privacy, strict_json, types, wire
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -121,12 +121,20 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
         if not connection.in_atomic_block:
             with wire.transaction():  # a key is made with what is written under it, or not at all
                 return append_later(appends)
-        sealer.learn(query(privacy.MAKE, sealer.offer(missing)), once_committed)
+        make_keys(sealer, missing)
+    elif sealer.makes_keys:
+        master_keys.prove()
     sealer.finish()
     statement = _statement(entries, len(appends), acting, sealer.reason)
     asked = wire.later(*sealer.holding(*statement, one=len(entries) == 1))
     _ring_once_committed(asked)
     return partial(_appended, appends, asked)
+
+
+def make_keys(keys: privacy.Sealer | privacy.StateCipher, missing: Sequence[str]) -> None:
+    """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
+    master_keys.prove()
+    keys.learn(query(privacy.MAKE, privacy.offer(missing)), once_committed)
 
 
 def _ring_once_committed(asked: wire.Later) -> None:
@@ -395,7 +403,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Open
             msgspec.convert(data, known.cls)
     except errors.UnknownEventType:
         why = "unknown_type" if aggregate.is_known(types.category_of(row[1])) else None
-    except errors.UnreadableEvent as error:
+    except (errors.UnreadableEvent, errors.Undecryptable) as error:
         why, data = error.why, None
     except Exception:  # whatever an upcaster raises: no event stops a reader
         why, data = _why(name, row[4]), None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from celery import shared_task
+from django.db import transaction
 
-from events import erasure, errors, requests, seals, snapshots, store
+from events import commands, erasure, errors, requests, seals, snapshots, store
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def make_room() -> int:
 @shared_task
 def forget_commands() -> int:
     """Forget answers to commands older than any client would repeat them; returns how many went."""
+    _in_batches(commands.key_fingerprints)
     gone = 0
     while batch := len(store.query(FORGET, (COMMAND_DAYS,))):
         gone += batch
@@ -64,6 +67,7 @@ def verify_log(version: int) -> None:
 @shared_task
 def snapshot() -> tuple[int, int]:
     """Take snapshots that are due by age and drop old ones; returns how many of each."""
+    _in_batches(snapshots.seal_plain)
     return snapshots.refresh(), snapshots.prune()
 
 
@@ -71,3 +75,11 @@ def snapshot() -> tuple[int, int]:
 def finish_erasures() -> int:
     """Purge what erasures left readable: of a process that died, or more than a request waits for."""
     return erasure.finish()
+
+
+def _in_batches(some: Callable[[int], int]) -> None:
+    """Do what is left to do, so many at a time, each in a transaction."""
+    done = erasure.BATCH
+    while done >= erasure.BATCH:
+        with transaction.atomic():
+            done = some(erasure.BATCH)

@@ -68,6 +68,13 @@ class Subject(msgspec.Struct, frozen=True):
             return self.prefix + key_of(stream)
         return _joined(self.prefix, getattr(event, self.field))
 
+    def of_state(self, stream: str, state: Any) -> str | None:
+        """The same for a folded state; None while the state does not name its subject yet."""
+        if self.field == "key":
+            return self.prefix + key_of(stream)
+        value = getattr(state, self.field, None)
+        return None if value is None else _joined(self.prefix, value)
+
 
 @lru_cache(maxsize=1_024)  # an import says the same form's for each row, and a UUID is slow to write
 def _joined(prefix: str, value: Any) -> str:
@@ -134,8 +141,8 @@ def event_type(
             schema_version=schema_version,
             upcasters={},
             personal=personal if isinstance(personal, Mapping) else dict.fromkeys(personal, ERASED),
-            subject=_subject(subject),
-            within=_subject(within),
+            subject=parse_subject(subject),
+            within=parse_subject(within),
             erases=erases,
             defaults={f.name: f.default for f in msgspec.structs.fields(cls) if f.default is not msgspec.NODEFAULT},
             nested=tuple(path for path in personal if "." in path),
@@ -145,7 +152,9 @@ def event_type(
     return register
 
 
-def _subject(template: str | None) -> Subject | None:
+@lru_cache(maxsize=256)
+def parse_subject(template: str | None) -> Subject | None:
+    """``form-{form_id}`` as a `Subject`; None for None."""
     if template is None:
         return None
     prefix, _, rest = template.partition("{")

@@ -13,6 +13,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,9 +90,15 @@ class Protocol(WebSocketsSansIOProtocol):
 
 
 class Server(uvicorn.Server):
-    """A server that drains its sockets before it closes them."""
+    """A server that drains its sockets before it closes them. `refused` says why it did not begin to serve."""
+
+    refused: str | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.refused = await asyncio.to_thread(_complaint)
+        if self.refused:
+            self.should_exit = True
+            return
         await super().startup(sockets)
         gc.collect()
         gc.freeze()  # what is here now stays: the collector need not look at it again
@@ -109,6 +116,18 @@ class Server(uvicorn.Server):
             except TimeoutError:
                 uvicorn.config.logger.warning("not all sockets could be sent away in %g s", DRAIN_SECONDS)
         await super().shutdown(sockets)
+
+
+def _complaint() -> str | None:
+    """A wrong master key; asked on a connection that is given back."""
+    from django.db import connections  # noqa: PLC0415 - only the application sets Django up
+
+    from events import master_keys  # noqa: PLC0415
+
+    try:
+        return master_keys.complaint()
+    finally:
+        connections.close_all()
 
 
 def configure(app: str, **options: Any) -> uvicorn.Config:
@@ -143,7 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fd", type=int, help="an open listening socket, to share one port between processes")
     parser.add_argument("--log-level", default="info")
     options = vars(parser.parse_args(arguments))
-    Server(configure(**options)).run()
+    server = Server(configure(**options))
+    server.run()
+    if server.refused:
+        sys.exit(server.refused)
 
 
 if __name__ == "__main__":

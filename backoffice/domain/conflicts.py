@@ -34,6 +34,7 @@ QUOTED: JsonDict = {
     "mine": {},
     "conflicts": [],
     "fingerprint": ERASED,
+    "source.client_id": ERASED,  # free text of the client's
 }
 
 Why = Literal["conflict", "age"]
@@ -187,6 +188,11 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
     def exists(self) -> bool:
         return self.filed is not None
 
+    @property
+    def stream(self) -> str | None:
+        """The record's stream, which is the subject of all that is quoted here."""
+        return None if self.filed is None else self.filed.stream
+
 
 def evolve(state: Conflict, event: Event) -> Conflict:
     match event:
@@ -266,4 +272,6 @@ AGGREGATE = Aggregate(
     decide=decide,
     commands=(FileConflict, AssignConflict, CommentConflict, ResolveConflict, DismissConflict, ReopenConflict),
     snapshot_every=0,
+    state_version=2,
+    subject=SUBJECT,
 )

@@ -233,5 +233,6 @@ AGGREGATE = Aggregate(
     policies={"fields": KeyedList(item_policies={"options": OPTIONS, "help": TEXT}), "description": TEXT},
     checks=(References("fields", "if"),),
     snapshot_every=20,
-    state_version=2,
+    state_version=3,
+    subject=SUBJECT,
 )

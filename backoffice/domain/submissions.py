@@ -19,6 +19,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 # What stands where answers were.
 NO_ANSWERS: JsonDict = {ERASED: ERASED}
+SUBJECT = "form-{form_id}"
 
 
 class FormDeleted(errors.Rejected):
@@ -38,7 +39,7 @@ class FormArchived(errors.Rejected):
 
 # Under the form's key, each submission with a leaf of its own: one key for a million of them, and any of them can be
 # erased alone.
-@event_type("submission.received", personal={"answers": NO_ANSWERS}, subject="form-{form_id}")
+@event_type("submission.received", personal={"answers": NO_ANSWERS}, subject=SUBJECT)
 class SubmissionReceived(Event, frozen=True):
     form_id: UUID
     answers: JsonDict
@@ -185,4 +186,6 @@ AGGREGATE = Aggregate(
     decide=decide,
     commands=(ReceiveSubmission, CorrectSubmission, DeleteSubmission, EraseSubmission),
     snapshot_every=0,
+    state_version=2,
+    subject=SUBJECT,
 )

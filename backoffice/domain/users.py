@@ -207,5 +207,6 @@ AGGREGATE = Aggregate(
     decide=decide,
     commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser, EraseUser),
     reasons=REASONS,
-    state_version=2,
+    state_version=3,
+    subject=SUBJECT,
 )

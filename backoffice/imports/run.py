@@ -28,7 +28,7 @@ from backoffice.domain import forms, submissions, values
 from backoffice.imports import existing, identity, memory, rows, suppressions
 from backoffice.imports.headers import Column
 from backoffice.models import Form, User
-from events import aggregate, commands, context, errors, pseudonyms, snapshots, store, strict_json
+from events import aggregate, commands, context, errors, pseudonyms, snapshots, store
 from events.types import Command, CommandData, command_type_of, named_id, stream_name
 
 # Of forms that were imported before ids were keyed.
@@ -296,14 +296,10 @@ def _refusal(
     """What the domain or the store would say to this command; None when it would be stored."""
     try:
         for event in record.decide(data, state, aggregate.Decision(key="", now=now)):
-            _storable(event)
+            store.encode(event)
     except (errors.EventsError, ValueError) as error:
         return error
     return None
-
-
-def _storable(value: Any) -> None:
-    strict_json.check_encoded(store.encode(value), lambda: msgspec.to_builtins(value))
 
 
 def _message(error: Exception) -> str:
@@ -320,7 +316,7 @@ def _where(plan: rows.Plan, row: rows.Row, error: Exception) -> Iterator[Problem
         yield Problem(message, row.line, columns.get(name))
     for made in () if placed else plan.fields:
         try:
-            _storable({made.field["id"]: row.answers.get(made.field["id"])})
+            store.encode({made.field["id"]: row.answers.get(made.field["id"])})
         except errors.EventsError as wrong:
             placed = True
             yield Problem(wrong.message, row.line, made.columns[0])

@@ -6,8 +6,10 @@ import json
 from io import StringIO
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 
 from backoffice import embedded, health
@@ -28,6 +30,31 @@ def test_the_doctor_finds_what_works_and_what_does_not() -> None:
     assert found["python"]["state"] == found["migrations"]["state"] == found["valkey"]["state"] == "ok"
     assert found["postgres"]["state"] == "wrong"
     assert "fsync off" in found["postgres"]["text"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_doctor_finds_snapshots_that_an_earlier_release_kept_in_the_clear() -> None:
+    assert findings()["snapshots"]["state"] == "ok"
+    kept = "insert into events_snapshot (stream, version, state_version, state) values ('user-x', 1, 1, %s::jsonb)"
+    store.execute(kept, ('{"email": "a@example.org"}',))
+    found = findings()["snapshots"]
+    assert (found["state"], found["text"][:26]) == ("wrong", "1 hold personal data in th")
+    store.execute("delete from events_snapshot where stream = 'user-x'")
+
+
+@pytest.mark.django_db
+def test_the_embedded_server_writes_no_values_into_its_log_and_the_doctor_notices_where_one_may() -> None:
+    assert findings()["server log"]["state"] == "ok"
+    name = connection.settings_dict["NAME"]
+    try:
+        with psycopg.connect(**health.parameters(), autocommit=True) as other:
+            other.execute(f'alter database "{name}" set log_error_verbosity = verbose')
+        found = findings()["server log"]
+        assert found["state"] == "note"
+        assert "log_error_verbosity" in found["text"]
+    finally:
+        with psycopg.connect(**health.parameters(), autocommit=True) as other:
+            other.execute(f'alter database "{name}" reset log_error_verbosity')
 
 
 @pytest.mark.django_db

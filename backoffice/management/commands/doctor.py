@@ -21,11 +21,19 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
 from backoffice import health
-from events import erasure
+from events import erasure, keyring, master_keys, snapshots
 from events import session as sessions
 
 OLDEST_POSTGRES = 15
 LATE = timedelta(hours=1)
+LOG_SETTINGS = ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error", "log_statement")
+# Which of these settings, in this order, let PostgreSQL's log quote what people sent?
+LOGGED = """
+select current_setting('log_error_verbosity') <> 'terse',
+       current_setting('log_min_error_statement') not in ('log', 'fatal', 'panic'),
+       current_setting('log_parameter_max_length_on_error') <> '0',
+       current_setting('log_statement') in ('mod', 'all')
+"""
 SHOWN = 3
 MOST = 1_000
 UNREADABLE = f"""
@@ -122,6 +130,55 @@ def erasures() -> Finding:
     return Finding("erasures", "wrong" if late else "note", f"{text}; the log of the worker says why" if late else text)
 
 
+def keys() -> Finding:
+    """Each master key opens what was encrypted under its id."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            found = master_keys.statuses(lambda statement: connection.execute(statement).fetchall())
+    except psycopg.Error:
+        return Finding("keys", "note", "not known: the database cannot be asked")
+    for key in found:
+        if key.state == "missing":
+            text = f"PRIVACY_KEYS lacks {key.key_id!r}: personal data under it cannot be read. Put it back, at the end"
+            return Finding("keys", "wrong", text)
+        if key.state == "wrong":
+            opened = f"{key.opened} of {key.tried} texts under it open"
+            text = f"{key.key_id!r} of PRIVACY_KEYS is another key than the one in use under this id ({opened}):"
+            return Finding("keys", "wrong", f"{text} writing is refused. Put the right one back")
+    older = [repr(key.key_id) for key in found if key.key_id != keyring.current()]
+    if older:
+        return Finding("keys", "note", f"some personal data is still under {', '.join(older)}: run rotate_keys")
+    return Finding("keys", "ok", f"{keyring.current()!r} opens what it encrypted" if found else "none used yet")
+
+
+def plain_snapshots() -> Finding:
+    """An earlier release kept states in the clear; they are encrypted by `migrate`, each night and by each erasure."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)).fetchone()
+    except psycopg.Error:
+        return Finding("snapshots", "note", "not known: the database cannot be asked")
+    count = row[0] if row else 0
+    if not count:
+        return Finding("snapshots", "ok", "none holds personal data in the clear")
+    text = f"{count} hold personal data in the clear, written by an earlier release: stop its processes, then run"
+    return Finding("snapshots", "wrong", f"{text} the task events.tasks.snapshot")
+
+
+def postgres_log() -> Finding:
+    """What PostgreSQL writes into its log about an error must not quote what people sent."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(LOGGED).fetchone()
+    except psycopg.Error:
+        return Finding("server log", "note", "not known: the database cannot be asked")
+    assert row is not None
+    if quoting := [name for name, quotes in zip(LOG_SETTINGS, row, strict=True) if quotes]:
+        text = f"PostgreSQL's log may quote personal data ({', '.join(quoting)}): see docs/privacy.md"
+        return Finding("server log", "note", text)
+    return Finding("server log", "ok", "PostgreSQL writes no values into its log")
+
+
 def events() -> Finding:
     """Events that subscriptions parked because this release cannot read them."""
     try:
@@ -195,9 +252,12 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     running,
     postgres,
     migrations,
+    keys,
     events,
     session,
     erasures,
+    plain_snapshots,
+    postgres_log,
     valkey,
     chromium,
 )

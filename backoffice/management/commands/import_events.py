@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from backoffice import preconditions
 from backoffice.api import commands as command_view
-from events import aggregate, context, errors, privacy, projections, signals, store, strict_json, types
+from events import aggregate, context, errors, master_keys, privacy, projections, signals, store, strict_json, types
 
 BATCH: Final = 1000
 # An event as it is exported: its data and the personal part of it, each as large as the store takes, and the rest.
@@ -211,20 +211,15 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     for line in lines:
         known = types.event_type_of(line.record.event)
         entry: types.JsonDict = {"s": line.record.stream, "t": known.name, "i": line.record.event_id}
-        sealer.take(entry, known, line.event, _encoded, born=False)
+        sealer.take(entry, known, line.event, store.encode, born=False)
         if known.within is not None:
             needed.add(known.within.of(line.record.stream, line.event))
     if needed and store.query(ERASED, (sorted(needed),)):
         raise errors.Erased
     if missing := sealer.missing:
-        sealer.learn(store.query(privacy.MAKE, sealer.offer(missing)), lambda _act: None)
+        master_keys.prove()
+        sealer.learn(store.query(privacy.MAKE, privacy.offer(missing)), lambda _act: None)
     sealer.finish()
-
-
-def _encoded(value: Any) -> bytes:
-    data = store.encode(value)
-    strict_json.check_encoded(data, lambda: msgspec.to_builtins(value))
-    return data
 
 
 def read(file: Path, problems: Problems | None = None) -> Iterator[Line]:

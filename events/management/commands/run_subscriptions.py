@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from events import subscriptions
+from events import master_keys, subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"No subscription is called {', '.join(sorted(unknown))}. Known: {', '.join(known) or 'none'}"
             )
+        master_keys.refuse_wrong()
         chosen = [known[name] for name in options["names"] or known]
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

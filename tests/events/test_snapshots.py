@@ -1,0 +1,247 @@
+"""Snapshots hold no personal data in the clear: what the key opens today is unreadable once the key is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from backoffice import inbox
+from backoffice.domain import conflicts as conflict_domain
+from backoffice.domain import forms, submissions, users
+from events import (
+    aggregate,
+    archives,
+    archiving,
+    commands,
+    erasure,
+    errors,
+    head,
+    privacy,
+    seals,
+    snapshots,
+    store,
+    tasks,
+    types,
+)
+from events.types import ERASED, new_id
+from tests import make
+from tests.backoffice import callers
+from tests.events.own_log import execute, migration, own_log
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRET = "Zoelinde-Quimper"
+
+
+@pytest.fixture
+def records() -> dict[str, str]:
+    """The stream of one record of each kind; what is personal of it holds SECRET."""
+    user = make.user(first_name=SECRET)
+    form = make.form(user, title=SECRET)
+    answer = make.submission(form, q=SECRET)
+    make.update(user, last_name="Later")
+    boss = callers.staff("admin")
+    clash = make.command(users.UpdateUser(last_name=SECRET), user, base_version=1)
+    with pytest.raises(errors.Conflict):
+        inbox.dispatch(clash, boss)
+    conflict = conflict_domain.id_for(clash.id)
+    return {"user": f"user-{user}", "form": f"form-{form}", "submission": f"submission-{answer}"} | {
+        "conflict": f"conflict-{conflict}"
+    }
+
+
+def taken(stream: str) -> tuple[Any, int]:
+    """Take a snapshot of the stream; returns the state and its version."""
+    state, version = snapshots.state(stream)
+    snapshots.save(aggregate.of_category(types.category_of(stream)), stream, version, state)
+    return state, version
+
+
+def stored(stream: str) -> list[str]:
+    return [row[0] for row in store.query("select state::text from events_snapshot where stream = %s", (stream,))]
+
+
+def loaded(stream: str) -> tuple[Any, int]:
+    return snapshots.load(aggregate.of_category(types.category_of(stream)), stream)
+
+
+def keep_in_the_clear(stream: str) -> None:
+    """As the release before did."""
+    record = aggregate.of_category(types.category_of(stream))
+    state, version = snapshots.state(stream)
+    text = msgspec.json.encode(record.dump(state)).decode()
+    store.execute("delete from events_snapshot where stream = %s", (stream,))
+    store.execute(snapshots.SAVE, (stream, version, record.state_version - 1, text))
+
+
+def test_a_snapshot_of_any_personal_record_is_ciphertext_and_is_read_back(records: dict[str, str]) -> None:
+    assert set(records) == set(snapshots.personal_categories())
+    for stream in records.values():
+        assert SECRET in repr(taken(stream)[0])
+        (text,) = stored(stream)
+        assert SECRET not in text
+        assert loaded(stream) == snapshots.state(stream)
+        privacy.CACHE.clear()
+        assert loaded(stream)[1] > 0, "also by a process that has no key in memory"
+
+
+def test_a_snapshot_of_another_version_or_stream_does_not_open(records: dict[str, str]) -> None:
+    stream = records["user"]
+    version = taken(stream)[1]
+    store.execute("update events_snapshot set version = %s where stream = %s", (version - 1, stream))
+    assert loaded(stream) == (None, 0)
+    assert snapshots.state(stream)[0].first_name == SECRET, "it is folded again"
+
+
+def test_a_record_with_personal_events_must_name_the_subject_of_its_state() -> None:
+    nobody = aggregate.Aggregate(
+        category="user",
+        state=users.User,
+        initial=users.User,
+        evolve=users.evolve,
+        decide=users.decide,
+        commands=(),
+    )
+    known = aggregate._by_category.pop("user")
+    try:
+        with pytest.raises(RuntimeError, match=r"user\.\w+ holds personal data"):
+            aggregate.register(nobody)
+    finally:
+        aggregate._by_category["user"] = known
+
+
+def test_an_erasure_takes_the_snapshots_of_every_dependent_stream(records: dict[str, str]) -> None:
+    for stream in records.values():
+        taken(stream)
+    key = types.key_of(records["user"])
+    commands.dispatch(make.command(users.EraseUser(), key, reason="asked"))
+    for stream in records.values():
+        assert stored(stream) == []
+        assert SECRET not in repr(snapshots.state(stream)[0])
+        taken(stream)
+        assert stored(stream) == [], "and none is kept afterwards"
+
+
+def test_one_erased_submission_takes_its_own_snapshot_and_no_other(records: dict[str, str]) -> None:
+    gone = records["submission"]
+    form = types.key_of(records["form"])
+    kept = f"submission-{make.submission(form, q='kept')}"  # type: ignore[arg-type]
+    for stream in (gone, kept):
+        taken(stream)
+    commands.dispatch(make.command(submissions.EraseSubmission(), types.key_of(gone), reason="asked"))
+    assert stored(gone) == []
+    assert loaded(kept)[0].answers == {"q": "kept"}
+
+
+def another_process() -> psycopg.Connection[Any]:
+    known = {"host", "port", "user", "password", "dbname"}
+    return psycopg.connect(**{k: v for k, v in connection.get_connection_params().items() if k in known})
+
+
+@pytest.mark.parametrize("kind", ["user", "form", "submission", "conflict"])
+def test_a_snapshot_written_while_somebody_erases_is_unreadable_afterwards(records: dict[str, str], kind: str) -> None:
+    """The writer has folded the state, has the key in memory, and writes when the erasure and its purge are over."""
+    stream = records[kind]
+    subjects = [records["user"], records["form"]]
+    state, version = snapshots.state(stream)
+    with another_process() as other:
+        other.execute(erasure.WAIT, (subjects,))
+        other.execute(erasure.SHRED, (subjects,))
+        other.execute(erasure.COUNT_UP)
+        other.commit()
+    snapshots.save(aggregate.of_category(kind), stream, version, state)
+    assert all(SECRET not in text for text in stored(stream))
+    assert loaded(stream) == (None, 0)
+    assert SECRET not in repr(snapshots.state(stream)[0])
+
+
+def test_snapshots_of_an_earlier_release_are_not_read_but_encrypted_in_place(records: dict[str, str]) -> None:
+    for stream in records.values():
+        keep_in_the_clear(stream)
+        assert loaded(stream) == (None, 0)
+    assert store.query(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)) == [(len(records),)]
+    tasks.snapshot()
+    assert store.query(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)) == [(0,)]
+    for stream in records.values():
+        assert SECRET not in stored(stream)[0]
+        assert loaded(stream) == snapshots.state(stream)
+
+
+def test_the_migration_encrypts_what_is_there(records: dict[str, str]) -> None:
+    for stream in records.values():
+        keep_in_the_clear(stream)
+    migration("0013_sealed_snapshots").seal(None, None)
+    assert store.query(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)) == [(0,)]
+    assert all(loaded(stream)[1] > 0 for stream in records.values())
+
+
+def test_plain_snapshots_go_with_the_next_erasure_whoever_is_erased(records: dict[str, str]) -> None:
+    """Also those of who was erased before the upgrade, and of what does not fit any more."""
+    erased_before = f"user-{make.user(first_name=SECRET)}"
+    keep_in_the_clear(erased_before)
+    with transaction.atomic():
+        erasure.shred([erased_before])
+    store.query("update events_subject_key set purged_at = now() where subject = %s returning 1", (erased_before,))
+    for stream in records.values():
+        keep_in_the_clear(stream)
+    other = make.user()
+    store.execute(snapshots.SAVE, (f"user-{other}", 7, 1, f'{{"email": ["{SECRET}"]}}'))
+    commands.dispatch(make.command(users.EraseUser(), other, reason="asked"))
+    assert stored(erased_before) == stored(f"user-{other}") == []
+    assert store.query("select 1 from events_snapshot where state::text like %s", (f"%{SECRET}%",)) == []
+    assert loaded(records["form"])[0].title == SECRET, "those of the living are only encrypted"
+
+
+def test_settings_have_no_subject_and_stay_as_they_are() -> None:
+    record = aggregate.of_category("setting")
+    snapshots.save(record, "setting-x", 1, record.initial())
+    assert snapshots.load(record, "setting-x") == (record.initial(), 1)
+    with transaction.atomic():
+        assert snapshots.seal_plain(100) == 0
+
+
+# -- archived --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]:
+    """Partitions of five positions."""
+    settings.ARCHIVE_DIR = tmp_path / "archive"
+    archives.reader.cache_clear()
+    with own_log(upto=30):
+        yield
+    archives.reader.cache_clear()
+
+
+def test_what_was_archived_and_then_erased_is_erased_whatever_snapshot_was_kept(log: None) -> None:
+    form, when = new_id(), store.query("select now()")[0][0]
+    answers = [f"submission-{new_id()}" for _ in range(4)]
+    store.append(f"form-{form}", [forms.FormUpdated(title=SECRET)])
+    for stream in answers:
+        told = submissions.SubmissionReceived(form_id=form, answers={"q": SECRET}, created_at=when)
+        store.append(stream, [told])
+    for _ in range(8):
+        store.append("setting-filler", [submissions.SubmissionErased(form_id=form, erased_at=when)])
+    assert head.last() == 13
+    assert seals.seal()
+    archived = archiving.archive_next(keep_days=0)
+    assert archived is not None
+    assert store.query("select count(*) from events_snapshot")[0][0] == 5
+    assert all(SECRET in repr(snapshots.state(stream)[0]) for stream in answers), "before"
+    assert store.query("select 1 from events_snapshot where state::text like %s", (f"%{SECRET}%",)) == []
+    with transaction.atomic():
+        erasure.shred([f"form-{form}"])
+    for purged in (False, True):
+        if purged:
+            erasure.finish()
+            assert store.query("select count(*) from events_snapshot") == [(0,)]
+        for stream in answers:
+            assert snapshots.state(stream)[0].answers == submissions.NO_ANSWERS
+        assert snapshots.state(f"form-{form}")[0].title == ERASED
+    execute("delete from events_archive")

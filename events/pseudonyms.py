@@ -41,7 +41,10 @@ def of(subject: str) -> Pseudonyms | None:
 
 
 def make(subject: str) -> Pseudonyms:
-    """The subject's pseudonyms; it gets its key where it has none. Raises `Erased`, `MasterKeyMissing` or `MasterKeyWrong`."""
+    """The subject's pseudonyms; it gets its key where it has none.
+
+    Raises `Erased`, `MasterKeyMissing` or `MasterKeyWrong`.
+    """
     master_keys.prove()
     found = _opened(subject, store.query(privacy.MAKE, privacy.offer([subject])))
     if found is None:

@@ -133,9 +133,10 @@ def _dispatch_once(command: Command, seen: Any) -> Callable[[], Result]:
     new = _numbered(stream, begun.version, decided, begun.now)
     answer = _answer(command, begun.version, new, notes)
     after = record.fold(decided, state)
+    remembered = _remembered(command, stream, record.subject_of(stream, after), answer)  # refuses what is not JSON
     projections.project(new)  # 7
     placed = _appended(new, {stream: begun.version})  # 8
-    _remember([_remembered(command, stream, record.subject_of(stream, after), answer)])  # 9
+    _remember([remembered])  # 9
     if snapshots.due(record, begun.version, answer.version):
         snapshots.save(record, stream, answer.version, after)
     return lambda: _result(command, stream, answer, placed())
@@ -193,11 +194,12 @@ def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
     for work in fresh:
         _decide_in_set(work, states, now, goes_on=work.stream in again)  # 5, 6
     new = [event for work in fresh for event in work.new]
+    remembered = [
+        _remembered(work.command, work.stream, work.subject, work.answer) for work in fresh if work.answer is not None
+    ]
     projections.project(new)  # 7, in the order given: a form may belong to a user made just before
     placed = _appended_by_reason(fresh, before)  # 8
-    _remember(
-        [_remembered(work.command, work.stream, work.subject, work.answer) for work in fresh if work.answer is not None]
-    )  # 9
+    _remember(remembered)  # 9
     return lambda: [
         _result(work.command, work.stream, work.answer, placed())
         if work.answer is not None

@@ -115,6 +115,23 @@ def template(django_db_setup: None) -> str:
     return connection.settings_dict["NAME"] + live.TEMPLATE
 
 
+@pytest.fixture
+def own_database(transactional_db: None, template: str) -> Iterator[None]:
+    """A database of the test's own: rebuilds read the whole log, and that of other tests holds what they left."""
+    usual, name = connection.settings_dict["NAME"], f"{template}_own"
+    live.copy_database(template, name)
+    _use(name)
+    yield
+    _use(usual)
+    live.drop_database(name)
+
+
+def _use(name: str) -> None:
+    connection.close()
+    connection.close_pool()
+    connection.settings_dict["NAME"] = name
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     made = []

@@ -28,7 +28,7 @@ from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-RIGHT, OTHER = b"r" * 32, b"o" * 32
+RIGHT, OTHER = bytes(range(32)), bytes(range(32, 64))
 
 
 @pytest.fixture(autouse=True)

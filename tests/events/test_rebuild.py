@@ -13,45 +13,28 @@ import struct
 import sys
 import termios
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import transaction
 
 from backoffice import inbox, projections
 from backoffice.domain import forms, settings, submissions, users
 from backoffice.models import User
 from events import commands, errors, head, rebuild, signals, snapshots, store
 from events.types import new_id
-from tests import live, make
+from tests import make
 from tests.events import following
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_database")]
 
 TABLES = ("users", "forms", "submissions", "settings")
 
 
 # -- a log of its own -----------------------------------------------------------------------------------------------
 # Elsewhere tests share one log and empty the read tables in between. Here a table must be what its log says.
-
-
-def use(name: str) -> None:
-    connection.close()
-    connection.close_pool()
-    connection.settings_dict["NAME"] = name
-
-
-@pytest.fixture(autouse=True)
-def own_log(transactional_db: None, template: str) -> Iterator[None]:
-    usual, name = connection.settings_dict["NAME"], f"{template}_rebuild"
-    live.copy_database(template, name)
-    use(name)
-    yield
-    use(usual)
-    live.drop_database(name)
 
 
 def history(rng: random.Random, count: int = 60) -> None:

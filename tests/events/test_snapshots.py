@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,8 @@ def test_an_erasure_takes_the_snapshots_of_every_dependent_stream(records: dict[
 
 def test_one_erased_submission_takes_its_own_snapshot_and_no_other(records: dict[str, str]) -> None:
     gone = records["submission"]
-    form = types.key_of(records["form"])
-    kept = f"submission-{make.submission(form, q='kept')}"  # type: ignore[arg-type]
+    form = uuid.UUID(types.key_of(records["form"]))
+    kept = f"submission-{make.submission(form, q='kept')}"
     for stream in (gone, kept):
         taken(stream)
     commands.dispatch(make.command(submissions.EraseSubmission(), types.key_of(gone), reason="asked"))

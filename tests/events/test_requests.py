@@ -10,10 +10,9 @@ import pytest
 from backoffice import celery_app, operating
 from events import context, errors, rebuild, requests, rights, seals, store, tasks, types
 from tests import live, make
-from tests.events.test_rebuild import own_log  # noqa: F401 - a log of its own, as there
 from tests.make import Thread
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_database")]
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_a_wish_is_carried_out_by_a_worker_and_says_who_asked(worker: None, monk
     assert result.data["events"] >= 1
 
 
-def test_a_wish_waits_for_a_worker_and_can_be_taken_back(own_log: None) -> None:  # noqa: F811
+def test_a_wish_waits_for_a_worker_and_can_be_taken_back(own_database: None) -> None:
     make.user()
     wish = requests.request_rebuild("users")
     assert state("users") == "waits"

@@ -7,12 +7,18 @@ every path and asks for no session, key or database.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.security import SecurityMiddleware
+
+from backoffice import errorpages, middleware
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -67,9 +73,9 @@ class Limit:
             await self._refuse(scope, send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
-        content_type, body = _answer(scope, self.max_bytes)
+        headers, body = _answer(scope, self.max_bytes)
         headers = [
-            (b"content-type", content_type),
+            *headers,
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
             (b"connection", b"close"),  # the rest of the body must not be read as the next request
@@ -88,12 +94,12 @@ def _announced(scope: Scope) -> int:
     return 0
 
 
-def _answer(scope: Scope, max_bytes: int) -> tuple[bytes, bytes]:
-    """Content type and body of the refusal: a problem for the API, plain text elsewhere."""
+def _answer(scope: Scope, max_bytes: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of the refusal: a problem for the API, a page for a browser, plain text elsewhere."""
     path = str(scope.get("path", ""))
     detail = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
     if not path.removeprefix(str(scope.get("root_path", "")).rstrip("/")).startswith(API_PREFIX):
-        return b"text/plain; charset=utf-8", f"{detail}\n".encode()
+        return _page(scope) or ([(b"content-type", b"text/plain; charset=utf-8")], f"{detail}\n".encode())
     problem = {
         "type": "urn:formease:problem:too_large",
         "title": "Request Entity Too Large",
@@ -102,7 +108,25 @@ def _answer(scope: Scope, max_bytes: int) -> tuple[bytes, bytes]:
         "detail": detail,
         "instance": path,
     }
-    return b"application/problem+json", json.dumps(problem).encode()
+    return [(b"content-type", b"application/problem+json")], json.dumps(problem).encode()
+
+
+def _page(scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
+    """The page for people, with the headers of all pages. None where the client does not ask for HTML.
+
+    It needs no session, key or database: `errorpages.page` reads nothing but the request's headers.
+    """
+    try:
+        request = ASGIRequest(scope, io.BytesIO())
+        if "text/html" not in request.headers.get("Accept", ""):
+            return None
+        protect = middleware.ContentSecurityPolicyMiddleware(lambda asked: errorpages.page(asked, 413))
+        response = XFrameOptionsMiddleware(protect)(request)
+        response = SecurityMiddleware(protect).process_response(request, response)
+    except (KeyError, ValueError):  # a request that Django cannot read
+        return None
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+    return [pair for pair in headers if pair[0] != b"cache-control"], response.content
 
 
 # -- Daphne -----------------------------------------------------------------------------------------------------------

@@ -31,8 +31,6 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("suite")
 
-# The shell is Chromium without the windows and toolbars that nobody sees here: about half the processor time.
-CHROMIUM_NAMES = ["chromium-headless-shell", "/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"]
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -167,8 +165,9 @@ def stack(session_stack: live.Stack) -> Iterator[live.Stack]:
 
 
 def chromium() -> str | None:
-    named = os.environ.get("CHROMIUM")
-    return next((found for name in ([named] if named else CHROMIUM_NAMES) if (found := shutil.which(name))), None)
+    from backoffice.management.commands import doctor
+
+    return doctor.chromium_path()
 
 
 @pytest.fixture(scope="session")

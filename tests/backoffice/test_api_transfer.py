@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from backoffice import staff_events
 from backoffice.api import keys
-from backoffice.domain import users
+from backoffice.domain import staff, users
 from backoffice.management.commands import import_events
 from backoffice.models import ApiKey, Form, Submission, User
 from events import commands, context, head, signals, store
@@ -147,6 +148,25 @@ def test_what_was_exported_is_imported_with_who_and_why(exported: Path, tmp_path
         wire = event.wire() | {"reason": event.reason}
         assert {name: wire[name] for name in same} == {name: line.get(name) for name in same}
         assert event.metadata == line["metadata"]
+
+
+def test_an_export_of_the_whole_log_is_imported_without_the_logins_of_its_installation(
+    exported: Path, tmp_path: Path
+) -> None:
+    """`export_events FILE` writes sign-ins and rebuilds too; they are about no record, and the file is no worse for it."""
+    file = elsewhere(exported, tmp_path)
+    login = callers.staff("manager")
+    stream = staff_events.stream(login)
+    staff_events.tell(login, staff.StaffDeactivated())
+    whole = tmp_path / "whole.jsonl"
+    run("export_events", whole, "--type", "staff.deactivated")
+    other = {**lines(whole)[-1], "stream": "staff-99", "event_id": str(uuid.uuid4())}
+    both = written(tmp_path / "both.jsonl", [other, *lines(file)])
+    version = store.version_of(stream)
+    for options, added in ((["--dry-run"], 0), ([], 4), ([], 0)):
+        said = json.loads(run("import_events", both, "--json", *options))
+        assert (said["events"], said["added"], said["left_out"]) == (4, added, 1)
+    assert (store.version_of(stream), store.version_of("staff-99")) == (version, 0)
 
 
 def test_importing_again_adds_nothing(exported: Path, tmp_path: Path) -> None:

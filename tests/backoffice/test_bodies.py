@@ -99,6 +99,30 @@ def test_the_api_answers_with_a_problem() -> None:
     assert (problem["status"], problem["code"]) == (413, "too_large")
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "Too much data"), ("fr", "Trop de données")])
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_browser_gets_the_page_with_a_way_back(announced: bool, language: str, words: str) -> None:
+    headers = [(b"accept", b"text/html,*/*"), (b"accept-language", language.encode()), (b"host", b"testserver")]
+    headers += [(b"referer", b"http://testserver/admin/backoffice/form/")]
+    length = [(b"content-length", b"1001")] if announced else []
+    client = Client(endless(b"x" * 100), *headers, *length, path="/admin/backoffice/form/add/").run()
+    sent = dict(client.sent[0]["headers"])
+    text = client.sent[1]["body"].decode()
+    assert client.status == 413
+    assert words in text
+    assert 'href="http://testserver/admin/backoffice/form/"' in text
+    assert sent[b"content-type"].startswith(b"text/html")
+    assert (sent[b"connection"], sent[b"cache-control"]) == (b"close", b"no-store")
+    assert b"default-src" in sent[b"content-security-policy"]
+    assert sent[b"x-frame-options"] == b"DENY"
+    assert int(sent[b"content-length"]) == len(client.sent[1]["body"])
+
+
+def test_a_program_gets_plain_text() -> None:
+    client = Client(iter([]), (b"content-length", b"1001"), (b"accept", b"*/*")).run()
+    assert dict(client.sent[0]["headers"])[b"content-type"] == b"text/plain; charset=utf-8"
+
+
 # -- each server ---------------------------------------------------------------------------------------------------
 
 

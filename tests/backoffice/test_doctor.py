@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -123,3 +124,17 @@ def test_a_probe_by_an_address_that_is_no_host_of_the_site_is_answered(client: C
     settings.ALLOWED_HOSTS = ["admin.example.org"]
     assert client.get("/readyz", headers={"host": "10.1.2.3:8000"}).status_code == 200
     assert client.get("/admin/login/", headers={"host": "10.1.2.3:8000"}).status_code == 400
+
+
+def test_the_doctor_finds_the_browser_that_the_browser_tests_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's package of the headless shell is enough."""
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    shell = tmp_path / "chromium-headless-shell"
+    shell.write_text("#!/bin/sh\n")
+    shell.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.chromium() == doctor.Finding("chromium", "ok", str(shell))
+    monkeypatch.setenv("CHROMIUM", str(tmp_path / "nowhere"))
+    assert doctor.chromium().state == "note"

@@ -11,7 +11,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 import redis
@@ -238,9 +238,18 @@ def running() -> Finding:
     return Finding("up", "ok", f"`make run` is process {told['UP_PID']} on port {told['UP_PORT']}")
 
 
+# In the order of preference. The headless shell needs about half the processor time.
+CHROMIUM_NAMES: Final = ("chromium-headless-shell", "/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+
+
+def chromium_path() -> str | None:
+    """The browser that the browser tests use; None where there is none."""
+    named = os.environ.get("CHROMIUM")
+    return next((path for name in ([named] if named else CHROMIUM_NAMES) if (path := shutil.which(name))), None)
+
+
 def chromium() -> Finding:
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if path:
+    if path := chromium_path():
         return Finding("chromium", "ok", path)
     return Finding("chromium", "note", "none found: browser tests are skipped; install one or set CHROMIUM")
 

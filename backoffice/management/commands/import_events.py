@@ -67,7 +67,8 @@ class Command(BaseCommand):
         "Store the events of an export. The whole file is checked before the first write, in a dry run too: each line, "
         "what is here already, and, in one transaction that is rolled back, the rules of the read tables. Then it is "
         "written in transactions of a thousand. Events that are here already are passed over, so an interrupted import "
-        "is finished by running it again. Positions and times of storage are new; who, why and the data stay."
+        "is finished by running it again. Positions and times of storage are new; who, why and the data stay. Events "
+        "about the installation itself (its logins, its operation) are left out, because they describe another one."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -77,33 +78,39 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
-            total, fresh = check(file)
+            total, fresh, left_out = check(file)
             added = 0 if options["dry_run"] else store_all(file, total)
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}") from None
         except (errors.EventsError, DatabaseError, psycopg.Error) as error:
             raise CommandError(f"{file}: {str(error).strip()}. {NOTHING}") from None
-        said = {"file": str(file), "events": total, "added": added, "already_there": total - fresh}
+        said = {"file": str(file), "events": total, "added": added, "already_there": total - fresh, "left_out": left_out}
         said |= {"dry_run": options["dry_run"], "to_add": fresh} if options["dry_run"] else {"dry_run": False}
         if options["json"]:
             self.stdout.write(json.dumps(said))
             return
         done = f"0 added, {fresh} to add" if options["dry_run"] else f"{added} added"
         self.stdout.write(f"{file}: {total} events, {done}, {total - fresh} were there already")
+        if left_out:
+            self.stderr.write(
+                f"note: {left_out} events about the other installation (logins, operation) were left out; they are not "
+                "part of these numbers"
+            )
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-def check(file: Path) -> tuple[int, int]:
+def check(file: Path) -> tuple[int, int, int]:
     """Read every line, follow every stream, and apply it all in a transaction that is rolled back.
 
-    Returns how many events there are, and how many of them are new. `CommandError` lists the lines that are wrong, and
+    Returns how many events of records there are, how many of them are new, and how many other events were left out.
+    `CommandError` lists the lines that are wrong, and
     then nothing was written. Nothing is appended here, so readers of the log are not held up; writers of the same
     records may wait until it is done.
     """
     checking = Checking()
-    lines = read(file, checking.problems)
+    lines = read(file, checking)
     with tqdm(desc="check", unit=" events", disable=None) as bar, transaction.atomic():
         while batch := list(islice(lines, BATCH)):
             checking.follow(batch)
@@ -113,7 +120,7 @@ def check(file: Path) -> tuple[int, int]:
         transaction.set_rollback(True)
     if checking.problems:
         raise CommandError(f"{checking.problems}\n{NOTHING}")
-    return checking.total, checking.fresh
+    return checking.total, checking.fresh, checking.left_out
 
 
 NOTHING: Final = "Nothing was written."
@@ -147,7 +154,7 @@ class Checking:
     """A pass over the file, a batch at a time. Keeps a few hundred bytes for each stream and each event's id."""
 
     def __init__(self) -> None:
-        self.total = self.fresh = 0
+        self.total = self.fresh = self.left_out = 0
         self.problems = Problems()
         self._seen: set[bytes] = set()
         self._reached: dict[str, int] = {}  # by the file
@@ -222,27 +229,39 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     sealer.finish()
 
 
-def read(file: Path, problems: Problems | None = None) -> Iterator[Line]:
-    """The events of a file. Lines that are none are added to `problems`; without it, the first ends the reading."""
+def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
+    """The events of records in a file.
+
+    `checking` collects the lines that are no events and counts those that are left out; without it, the first line that
+    is no event ends the reading.
+    """
     with file.open("rb") as opened:
         for number, text in enumerate(iter(partial(opened.readline, MAX_LINE + 1), b""), start=1):
             if len(text) > MAX_LINE:
                 raise _wrong(number, f"it has more than {MAX_LINE:,} bytes")
             if text.strip():
                 try:
-                    yield parsed(number, text)
+                    line = parsed(number, text)
                 except CommandError as error:
-                    if problems is None:
+                    if checking is None:
                         raise
-                    problems.add(str(error))
+                    checking.problems.add(str(error))
+                    continue
+                if line is not None:
+                    yield line
+                elif checking is not None:
+                    checking.left_out += 1
 
 
-def parsed(number: int, text: bytes) -> Line:
+def parsed(number: int, text: bytes) -> Line | None:
+    """The event of a line; None where it is about the installation that wrote it, and not about a record."""
     try:
         record = msgspec.convert(strict_json.loads(text, max_bytes=MAX_LINE, max_depth=DEPTH), Record)
+        category, key = types.category_of(record.stream), types.key_of(record.stream)
+        if not aggregate.is_known(category) and _is_of_installation(record.event):
+            return None
         if record.unreadable:
             raise errors.InvalidEvent(f"{record.event} could not be read where it was exported ({record.unreadable})")
-        category, key = types.category_of(record.stream), types.key_of(record.stream)
         aggregate.of_category(category)
         if record.event.partition(".")[0] != category or command_view.checked_key(category, key) != key:
             raise errors.InvalidEvent(f"{record.event} does not belong into a stream called {record.stream!r}")
@@ -251,6 +270,11 @@ def parsed(number: int, text: bytes) -> Line:
         said = getattr(error, "fields", None) or error
         raise _wrong(number, str(said)) from None
     return Line(number, record, event)
+
+
+def _is_of_installation(event: str) -> bool:
+    """Is it an event that this release knows, but no record's: of staff logins, keys, subscriptions, rebuilds?"""
+    return any(known.name == event for known in types.event_types()) and not aggregate.is_known(event.partition(".")[0])
 
 
 def _wrong(number: int, message: str) -> CommandError:

@@ -161,6 +161,38 @@ def test_a_stale_save_shows_three_sides_and_loses_nothing(manager: Any, new_page
     assert stack.query("select first_name, last_name from users where id = %s", key) == [("Augusta", "Mine")]
 
 
+def test_the_first_wrong_field_has_the_focus(manager: Any) -> None:
+    key = new_user(manager)
+    record(manager, key)
+    manager.select_option("[name=plan]", "premium")
+    manager.click("[data-save]")
+    expect(manager.locator(".reason .complaint")).to_be_visible()
+    expect(manager.locator("[name=reason]")).to_be_focused()
+
+
+def test_long_texts_are_cut_to_a_window_in_latest_changes_and_history(manager: Any) -> None:
+    """The longest description made the record's page sixty screens high."""
+    owner, key = new_user(manager), str(uuid.uuid4())
+    command(manager, "form.create", key, {"user_id": owner, "title": "Long", "description": "first"})
+    for word in ("one", "two"):
+        command(manager, "form.update", key, {"description": f"{word} " * 4_500})
+    for address, screens in (("change", 3), ("history", 4)):
+        manager.goto(f"/admin/backoffice/form/{key}/{address}/")
+        expect(manager.locator(".line-values").first).to_be_visible()
+        assert manager.evaluate("document.documentElement.scrollHeight / innerHeight") < screens, address
+
+
+def test_the_event_browser_shows_the_type_beside_long_data(manager: Any) -> None:
+    owner, key, reason = new_user(manager), str(uuid.uuid4()), "because of a letter of the company " * 4
+    command(manager, "form.create", key, {"user_id": owner, "title": "A long title of a form"}, reason=reason)
+    manager.goto(f"/admin/events/storedevent/?stream=form-{key}")
+    name = manager.locator(".records .name")
+    expect(name).to_have_text("form.created")
+    assert name.evaluate("name => name.scrollWidth <= name.clientWidth"), "the whole type can be read"
+    manager.set_viewport_size(PHONE)
+    assert name.evaluate("name => name.scrollWidth <= name.clientWidth"), "on a phone, too"
+
+
 def test_people_on_the_same_record_see_each_other(manager: Any, agent: Any) -> None:
     key = new_user(manager)
     record(agent, key)

@@ -123,6 +123,18 @@ def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
     assert user(stack, key) == ("Two", "Foreign", 4)
 
 
+def test_saving_nothing_without_a_network_stays_on_the_page(manager: Any, traveller: Any) -> None:
+    """There is no server to say that nothing was changed, and its page would be an error of the browser."""
+    key = new_user(manager, first_name="Ada")
+    opened(traveller, key)
+    offline(traveller)
+    save(traveller, reason="typed already")
+    expect(traveller.locator("[data-toasts]")).to_contain_text("Nothing was changed.")
+    expect(traveller.locator("[name=reason]")).to_have_value("typed already")
+    save(traveller, first_name="Augusta")
+    queued(traveller, "1 waiting")
+
+
 def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:

@@ -12,6 +12,7 @@ passAway(document);
 bindFilters(document);
 bindMenus(document);
 guardDoubleSubmit(document);
+document.querySelector(".field.wrong :is(input:not([type=hidden]), select, textarea)")?.focus();
 
 const rooms = [
   ["[data-list]", () => import("./list.js")],

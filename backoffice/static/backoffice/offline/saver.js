@@ -42,16 +42,17 @@ class Saver {
 
   // -- saving -------------------------------------------------------------------------------------------------------
 
-  /** 1 nothing typed: the server says so  2 no network, or an elder waits: into the queue, after it  3 else to the
-   *  server  4 that does not answer: into the queue, under the same id, whatever became of it there */
+  /** 1 nothing typed: the server says so, if it can be reached  2 no network, or an elder waits: into the queue, after
+   *  it  3 else to the server  4 that does not answer: into the queue, under the same id, whatever became of it there */
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
-    if (!Object.keys(fields).length && !this.#fields.some(isQueued)) return this.form.submit(); // 1
+    const away = this.own.network.state !== "there";
+    if (!away && !Object.keys(fields).length && !this.#fields.some(isQueued)) return this.form.submit(); // 1
     const edits = await this.own.queue.all().catch(() => null);
     if (edits === null) return this.form.submit(); // this browser keeps nothing: as without scripts
     const elders = unseen(edits, this.stream, this.#version).length || heldUp(edits).has(this.stream);
-    if (elders || this.own.network.state !== "there") return this.#keep(fields, edits); // 2
+    if (elders || away) return this.#keep(fields, edits); // 2
     const answer = await this.#send(); // 3
     if (answer.location) location.assign(answer.location);
     else if (answer.here) this.form.submit(); // it has something to say about it

@@ -120,9 +120,10 @@ def _page(scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
         request = ASGIRequest(scope, io.BytesIO())
         if "text/html" not in request.headers.get("Accept", ""):
             return None
-        protect = middleware.ContentSecurityPolicyMiddleware(lambda asked: errorpages.page(asked, 413))
-        response = XFrameOptionsMiddleware(protect)(request)
-        response = SecurityMiddleware(protect).process_response(request, response)
+        answer = middleware.ContentSecurityPolicyMiddleware(lambda asked: errorpages.page(asked, 413))
+        response = answer(request)
+        for layer in (XFrameOptionsMiddleware, SecurityMiddleware):  # without its redirect to https: this is an answer
+            layer(answer).process_response(request, response)
     except (KeyError, ValueError):  # a request that Django cannot read
         return None
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]

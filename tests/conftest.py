@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 

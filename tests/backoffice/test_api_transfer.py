@@ -153,7 +153,7 @@ def test_what_was_exported_is_imported_with_who_and_why(exported: Path, tmp_path
 def test_an_export_of_the_whole_log_is_imported_without_the_logins_of_its_installation(
     exported: Path, tmp_path: Path
 ) -> None:
-    """`export_events FILE` writes sign-ins and rebuilds too; they are about no record, and the file is no worse for it."""
+    """`export_events FILE` writes sign-ins and rebuilds too, which are about no record."""
     file = elsewhere(exported, tmp_path)
     login = callers.staff("manager")
     stream = staff_events.stream(login)

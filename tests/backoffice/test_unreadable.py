@@ -148,6 +148,9 @@ def test_pages_show_it_as_unreadable(broken: Broken) -> None:
         page = client.get(address)
         assert page.status_code == 200, address
         assert "nreadable" in page.content.decode(), address
+    event_page = client.get(shown[1]).content.decode()
+    assert "No field of the record." not in event_page, "what it changed is not known"
+    assert '<pre class="json' not in event_page, "empty data would pass for what is stored"
     for address in (
         reverse("admin:index"),
         reverse(f"{base}_changelist"),

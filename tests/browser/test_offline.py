@@ -242,7 +242,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
         ("refused", {"email": taken}),
         ("waiting", {"first_name": "Behind it"}),
     ]
-    tray.get_by_role("button", name="Mend").focus()
+    tray.get_by_role("button", name="Fix").focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Control+a")
     page.keyboard.type(f"new-{taken}")
@@ -283,7 +283,7 @@ def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page:
     page.click("[data-queued]")
     tray = page.locator("[data-section=refused] .edit")
     expect(tray).to_contain_text("Enter a reason")
-    tray.get_by_role("button", name="Mend").click()
+    tray.get_by_role("button", name="Fix").click()
     expect(tray.locator("form .complaint")).to_contain_text("Enter a reason")
     page.keyboard.type("By letter after all")  # where the cursor is
     page.keyboard.press("Enter")
@@ -495,6 +495,6 @@ def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_deci
     expect(page.locator("[name=first_name]")).to_have_value("Ada")
     assert user(stack, key)[::2] == ("Ada", 1)
     notice.get_by_role("link", name="Decide").press("Enter")
-    page.get_by_role("button", name="Settle and save").press("Enter")
+    page.get_by_role("button", name="Resolve and save").press("Enter")
     page.wait_for_url(f"**/user/{key}/change/")
     assert user(stack, key)[::2] == ("A week ago", 2)

@@ -239,7 +239,13 @@ def running() -> Finding:
 
 
 # In the order of preference. The headless shell needs about half the processor time.
-CHROMIUM_NAMES: Final = ("chromium-headless-shell", "/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM_NAMES: Final = (
+    "chromium-headless-shell",
+    "/usr/bin/chromium",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)
 
 
 def chromium_path() -> str | None:

@@ -84,7 +84,8 @@ class Command(BaseCommand):
             raise CommandError(f"{file}: {error.strerror}") from None
         except (errors.EventsError, DatabaseError, psycopg.Error) as error:
             raise CommandError(f"{file}: {str(error).strip()}. {NOTHING}") from None
-        said = {"file": str(file), "events": total, "added": added, "already_there": total - fresh, "left_out": left_out}
+        said = {"file": str(file), "events": total, "added": added, "already_there": total - fresh}
+        said["left_out"] = left_out
         said |= {"dry_run": options["dry_run"], "to_add": fresh} if options["dry_run"] else {"dry_run": False}
         if options["json"]:
             self.stdout.write(json.dumps(said))

@@ -95,7 +95,7 @@ class EditsPage {
       doors.append(door);
     }
     if (!isFree(edit)) return doors;
-    const words = edit.state === "refused" ? [_("Mend"), _("Drop")] : [_("Change"), _("Cancel this edit")];
+    const words = edit.state === "refused" ? [_("Fix"), _("Discard")] : [_("Change"), _("Cancel this edit")];
     doors.append(
       button(words[0], () => this.#change(edit, item)),
       button(words[1], () => this.#drop(edit), "button small danger"),

@@ -32,7 +32,7 @@ export function whyNot(verdict, why) {
     not_found: _("There is no such record any more."),
     idempotency_key_reused: _("An edit like it was saved already: look at the record."),
     reason_required: _("Enter a reason: it is required for this change."),
-    server_error: _("The server stumbles over it."),
+    server_error: _("Server error."),
   };
   return words[verdict?.code] ?? why;
 }

@@ -2,25 +2,29 @@
 
 Django reads the whole body of a request into a temporary file before the first middleware runs, so a limit inside
 Django comes too late: anybody could fill the disk through any path. This ASGI layer is the outermost one. It applies to
-every path and asks for no session, key or database.
+every path and asks for no session, key or database. People get the page for 413, programs a problem.
 """
 
 from __future__ import annotations
 
-import json
+import asyncio
+import io
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
+
+from backoffice import errorpages
+from backoffice.middleware import ContentSecurityPolicyMiddleware
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
-
-API_PREFIX: Final = "/api/"
 
 
 class TooLarge(Exception):
@@ -67,15 +71,12 @@ class Limit:
             await self._refuse(scope, send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
-        content_type, body = _answer(scope, self.max_bytes)
-        headers = [
-            (b"content-type", content_type),
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            (b"connection", b"close"),  # the rest of the body must not be read as the next request
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+        answer = await asyncio.to_thread(_answer, scope, self.max_bytes)
+        answer["Content-Length"] = str(len(answer.content))
+        answer["Connection"] = "close"  # the rest of the body must not be read as the next request
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.content})
 
 
 def _announced(scope: Scope) -> int:
@@ -88,21 +89,11 @@ def _announced(scope: Scope) -> int:
     return 0
 
 
-def _answer(scope: Scope, max_bytes: int) -> tuple[bytes, bytes]:
-    """Content type and body of the refusal: a problem for the API, plain text elsewhere."""
-    path = str(scope.get("path", ""))
-    detail = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
-    if not path.removeprefix(str(scope.get("root_path", "")).rstrip("/")).startswith(API_PREFIX):
-        return b"text/plain; charset=utf-8", f"{detail}\n".encode()
-    problem = {
-        "type": "urn:formease:problem:too_large",
-        "title": "Request Entity Too Large",
-        "status": 413,
-        "code": "too_large",
-        "detail": detail,
-        "instance": path,
-    }
-    return b"application/problem+json", json.dumps(problem).encode()
+def _answer(scope: Scope, max_bytes: int) -> HttpResponse:
+    """The refusal, with the headers of a page. The request is described without its body."""
+    text = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
+    shown = ContentSecurityPolicyMiddleware(lambda request: errorpages.page(request, 413, text=text))
+    return shown(ASGIRequest(scope, io.BytesIO()))
 
 
 # -- Daphne -----------------------------------------------------------------------------------------------------------

@@ -99,6 +99,14 @@ def test_the_api_answers_with_a_problem() -> None:
     assert (problem["status"], problem["code"]) == (413, "too_large")
 
 
+def test_a_person_gets_the_page_in_their_language() -> None:
+    client = Client(iter([]), (b"content-length", b"1001"), (b"accept-language", b"fr"), path="/admin/login/").run()
+    headers = dict(client.sent[0]["headers"])
+    assert (headers[b"content-type"], headers[b"content-language"]) == (b"text/html; charset=utf-8", b"fr")
+    assert b"default-src" in headers[b"content-security-policy"]
+    assert 'href="/admin/"' in client.sent[1]["body"].decode()
+
+
 # -- each server ---------------------------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from rest_framework.response import Response
 
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, parsers, permissions, problems, shapes, throttles, views
-from events import commands, errors, strict_json, types
+from events import commands, errors, privacy, strict_json, types
 from events.types import Command
 
 SCOPE: Final = "ingest:write"
@@ -40,7 +40,6 @@ ROUTINE: Final = frozenset(
 PREFIX: Final = "formease."
 NAMESPACE: Final = uuid.UUID("6b1f5c1e-59a8-5d0c-9a55-0f2f4a1de9c4")
 MAX_BATCH: Final = 1000
-MAX_REASON: Final = 200
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -200,7 +199,7 @@ def _scope_of(kind: str) -> str:
 def _reason(event: shapes.CloudEvent) -> str:
     """The event's own, else where it comes from and what it is."""
     given = "" if event.reason is msgspec.UNSET else event.reason.strip()
-    return given or f"{event.source} {event.type}"[:MAX_REASON]
+    return given or f"{event.source} {event.type}"[: privacy.MAX_REASON]
 
 
 def _send(request: Request, command: Command) -> commands.Result:

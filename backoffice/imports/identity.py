@@ -26,12 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-import orjson
 
 from backoffice.domain.submissions import NO_ANSWERS
 from backoffice.imports import rows
 from backoffice.imports.headers import Column
-from events import arrays, store
+from events import arrays, store, strict_json
 from events.pseudonyms import Pseudonyms
 from events.types import named_id
 
@@ -241,7 +240,7 @@ def _read(ids: Iterable[uuid.UUID]) -> list[Stored]:
     found = []
     for start in range(0, len(wanted), BATCH):
         for row in store.query(READ, (arrays.Uuids(wanted[start : start + BATCH]),)):
-            answers = orjson.loads(row[2])
+            answers = strict_json.stored(row[2])
             times = {"started_at": row[3], "completion_time": row[4], "created_at": row[5]}
             found.append(Stored(row[0], row[1], None if answers == NO_ANSWERS else answers, times, row[6]))
     return found
@@ -326,5 +325,5 @@ def _scan(form_id: uuid.UUID) -> Iterator[tuple[uuid.UUID, dict[str, Any]]]:
     after = uuid.UUID(int=0)
     while found := store.query(SCAN, (form_id, after, BATCH)):
         for key, text in found:
-            yield key, orjson.loads(text)
+            yield key, strict_json.stored(text)
         after = found[-1][0]

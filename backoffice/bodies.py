@@ -2,7 +2,7 @@
 
 Django reads the whole body of a request into a temporary file before the first middleware runs, so a limit inside
 Django comes too late: anybody could fill the disk through any path. This ASGI layer is the outermost one. It applies to
-every path and asks for no session, key or database. People get the page for 413, programs a problem.
+every path and asks for no session, key or database. Browsers get the page for 413.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.security import SecurityMiddleware
 
 from backoffice import errorpages
 from backoffice.middleware import ContentSecurityPolicyMiddleware
@@ -89,11 +91,23 @@ def _announced(scope: Scope) -> int:
     return 0
 
 
-def _answer(scope: Scope, max_bytes: int) -> HttpResponse:
-    """The refusal, with the headers of a page. The request is described without its body."""
+def _answer(scope: Scope, max_bytes: int) -> Any:
+    """The refusal: a problem for the API, a page for a browser, plain text elsewhere."""
     text = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
-    shown = ContentSecurityPolicyMiddleware(lambda request: errorpages.page(request, 413, text=text))
-    return shown(ASGIRequest(scope, io.BytesIO()))
+    try:
+        request = ASGIRequest(scope, io.BytesIO())
+        if request.path_info.startswith(errorpages.API) or "text/html" in request.headers.get("Accept", ""):
+            return _as_page(request, text)
+    except (KeyError, ValueError):  # a request that Django cannot read
+        pass
+    return HttpResponse(f"{text}\n", "text/plain; charset=utf-8", 413, headers={"Cache-Control": "no-store"})
+
+
+def _as_page(request: ASGIRequest, text: str) -> Any:
+    """The answer of `errorpages`, with the headers of all pages."""
+    page = ContentSecurityPolicyMiddleware(lambda asked: errorpages.page(asked, 413, text=text))
+    response: Any = XFrameOptionsMiddleware(page)(request)
+    return SecurityMiddleware(page).process_response(request, response)
 
 
 # -- Daphne -----------------------------------------------------------------------------------------------------------

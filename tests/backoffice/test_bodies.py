@@ -29,7 +29,7 @@ SERVERS = {
     "uvicorn": ["uvicorn", "--port", "{port}", APPLICATION],
     "realtime.server": ["realtime.server", APPLICATION, "--port", "{port}"],
 }
-# What may be sent before the refusal arrives: the limit, and the buffers of two kernels and a server.
+# Bytes that a client may send before the refusal arrives: the limit, and the buffers of two kernels and a server.
 SLACK = 24 << 20
 CHUNK = b"x" * 65_536
 
@@ -100,10 +100,17 @@ def test_the_api_answers_with_a_problem() -> None:
 
 
 def test_a_person_gets_the_page_in_their_language() -> None:
-    client = Client(iter([]), (b"content-length", b"1001"), (b"accept-language", b"fr"), path="/admin/login/").run()
+    client = Client(
+        iter([]),
+        (b"content-length", b"1001"),
+        (b"accept-language", b"fr"),
+        (b"accept", b"text/html"),
+        path="/admin/login/",
+    ).run()
     headers = dict(client.sent[0]["headers"])
     assert (headers[b"content-type"], headers[b"content-language"]) == (b"text/html; charset=utf-8", b"fr")
     assert b"default-src" in headers[b"content-security-policy"]
+    assert (headers[b"x-frame-options"], headers[b"x-content-type-options"]) == (b"DENY", b"nosniff")
     assert 'href="/admin/"' in client.sent[1]["body"].decode()
 
 

@@ -414,7 +414,7 @@ def _tampered(stream: str) -> errors.UnreadableEvent:
 
 
 def _erased(name: str, fields: Iterable[str], data: JsonDict) -> JsonDict:
-    """What stands for erased fields; also for those that an earlier release left in the clear beside them."""
+    """Markers for erased fields; also for those that an earlier release left in the clear beside them."""
     try:
         known = types.event_type_of(name)
     except errors.UnknownEventType:

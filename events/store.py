@@ -240,7 +240,7 @@ def encode(event: Event | types.JsonDict) -> bytes:
 
 
 def encoded(value: Any) -> str:
-    """What is stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
+    """Values stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
     return _strict(value).decode()
 
 

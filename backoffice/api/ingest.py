@@ -29,7 +29,7 @@ from events.types import Command
 
 SCOPE: Final = "ingest:write"
 
-# What `ingest:write` is enough for. Anything else (erasing people, settings) needs the scope of the record as well.
+# Commands for which `ingest:write` is enough. Others (erasing people, settings) need the scope of the record as well.
 ROUTINE: Final = frozenset(
     {
         *("user.create", "user.update", "user.delete", "user.restore"),
@@ -208,7 +208,7 @@ def _send(request: Request, command: Command) -> commands.Result:
 
 
 def command_id(source: str, event_id: str) -> uuid.UUID:
-    """The same for the same event, whoever sends it, however often. As JSON, so that no two pairs read alike.
+    """The same id for the same event, from every sender and in every attempt. As JSON, so that no two pairs read alike.
 
     Anybody can work it out. So it is of version 5, and clients may not choose ids of that version: nobody can take an
     event's id before the event comes (`inbox.demand_chosen`).

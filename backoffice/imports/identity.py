@@ -10,7 +10,7 @@ export, which the next one may turn around, so rows of one name are matched by c
     3  a row that is left is new; a number that is taken is never given again
 
 Without ids, the name is the whole content. A question that the form got later is then no part of the name of rows that
-were stored before it: they are looked for by what the form asked at each time (`generations`).
+were stored before it: they are looked for by the questions that the form had at each time (`generations`).
 
 Forms of releases before ids were keyed, and forms that came with `import_events` from another installation, have ids
 that cannot be derived here. Their submissions are found by the answers they hold, erased ones by their old ids.
@@ -52,7 +52,7 @@ class Stored:
 
 @dataclass(slots=True)
 class Matches:
-    """The rows of a plan, by what the form has of them.
+    """The rows of a plan, divided by how they relate to the form's submissions.
 
     `unrecognisable`: how many erased submissions came from elsewhere, so that no row can be held against them.
     """
@@ -196,7 +196,7 @@ class Matcher:
         return _plain({name: answers[name] for name in self.fields if name in answers}) if answers else ""
 
     def _stored(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Stored]]:
-        """What is there under these names: numbers from 1 until one is missing, and what is found by its answers."""
+        """Stored submissions of these names: numbers from 1 until one is missing, and those found by their answers."""
         found: dict[str, list[Stored]] = {}
         wanted = {(name, number) for name, members in batch.items() for number in range(1, len(members) + 1)}
         while wanted:

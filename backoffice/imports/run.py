@@ -291,7 +291,7 @@ def _problems(found: Destination, plan: rows.Plan, state: forms.Form) -> Iterato
 def _refusal(
     record: aggregate.Aggregate, data: CommandData, state: Any, now: datetime
 ) -> errors.EventsError | ValueError | None:
-    """What the domain or the store would say to this command; None when it would be stored."""
+    """The error with which the domain or the store would refuse this command; None when it would be stored."""
     try:
         for event in record.decide(data, state, aggregate.Decision(key="", now=now)):
             store.encode(event)

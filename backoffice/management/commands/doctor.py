@@ -166,7 +166,7 @@ def plain_snapshots() -> Finding:
 
 
 def postgres_log() -> Finding:
-    """What PostgreSQL writes into its log about an error must not quote what people sent."""
+    """PostgreSQL must not quote values that people sent when it logs an error."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(LOGGED).fetchone()
@@ -209,7 +209,7 @@ def session() -> Finding:
 
 
 def _options() -> str:
-    """What the application's own connections ask for."""
+    """The start-up options of the application's own connections."""
     asked: str = connections[DEFAULT_DB_ALIAS].get_connection_params().get("options", "")
     return asked
 

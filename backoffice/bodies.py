@@ -2,31 +2,31 @@
 
 Django reads the whole body of a request into a temporary file before the first middleware runs, so a limit inside
 Django comes too late: anybody could fill the disk through any path. This ASGI layer is the outermost one. It applies to
-every path and asks for no session, key or database.
+every path and asks for no session, key or database. Browsers get the page for 413.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
-import json
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse
 from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.security import SecurityMiddleware
 
-from backoffice import errorpages, middleware
+from backoffice import errorpages
+from backoffice.middleware import ContentSecurityPolicyMiddleware
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
-
-API_PREFIX: Final = "/api/"
 
 
 class TooLarge(Exception):
@@ -73,15 +73,12 @@ class Limit:
             await self._refuse(scope, send)
 
     async def _refuse(self, scope: Scope, send: Send) -> None:
-        headers, body = _answer(scope, self.max_bytes)
-        headers = [
-            *headers,
-            (b"content-length", str(len(body)).encode()),
-            (b"cache-control", b"no-store"),
-            (b"connection", b"close"),  # the rest of the body must not be read as the next request
-        ]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+        answer = await asyncio.to_thread(_answer, scope, self.max_bytes)
+        answer["Content-Length"] = str(len(answer.content))
+        answer["Connection"] = "close"  # the rest of the body must not be read as the next request
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.items()]
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.content})
 
 
 def _announced(scope: Scope) -> int:
@@ -94,40 +91,23 @@ def _announced(scope: Scope) -> int:
     return 0
 
 
-def _answer(scope: Scope, max_bytes: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of the refusal: a problem for the API, a page for a browser, plain text elsewhere."""
-    path = str(scope.get("path", ""))
-    detail = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
-    if not path.removeprefix(str(scope.get("root_path", "")).rstrip("/")).startswith(API_PREFIX):
-        return _page(scope) or ([(b"content-type", b"text/plain; charset=utf-8")], f"{detail}\n".encode())
-    problem = {
-        "type": "urn:formease:problem:too_large",
-        "title": "Request Entity Too Large",
-        "status": 413,
-        "code": "too_large",
-        "detail": detail,
-        "instance": path,
-    }
-    return [(b"content-type", b"application/problem+json")], json.dumps(problem).encode()
-
-
-def _page(scope: Scope) -> tuple[list[tuple[bytes, bytes]], bytes] | None:
-    """The page for people, with the headers of all pages. None where the client does not ask for HTML.
-
-    It needs no session, key or database: `errorpages.page` reads nothing but the request's headers.
-    """
+def _answer(scope: Scope, max_bytes: int) -> Any:
+    """The refusal: a problem for the API, a page for a browser, plain text elsewhere."""
+    text = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
     try:
         request = ASGIRequest(scope, io.BytesIO())
-        if "text/html" not in request.headers.get("Accept", ""):
-            return None
-        answer = middleware.ContentSecurityPolicyMiddleware(lambda asked: errorpages.page(asked, 413))
-        response = answer(request)
-        for layer in (XFrameOptionsMiddleware, SecurityMiddleware):  # without its redirect to https: this is an answer
-            layer(answer).process_response(request, response)
+        if request.path_info.startswith(errorpages.API) or "text/html" in request.headers.get("Accept", ""):
+            return _as_page(request, text)
     except (KeyError, ValueError):  # a request that Django cannot read
-        return None
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
-    return [pair for pair in headers if pair[0] != b"cache-control"], response.content
+        pass
+    return HttpResponse(f"{text}\n", "text/plain; charset=utf-8", 413, headers={"Cache-Control": "no-store"})
+
+
+def _as_page(request: ASGIRequest, text: str) -> Any:
+    """The answer of `errorpages`, with the headers of all pages."""
+    page = ContentSecurityPolicyMiddleware(lambda asked: errorpages.page(asked, 413, text=text))
+    response: Any = XFrameOptionsMiddleware(page)(request)
+    return SecurityMiddleware(page).process_response(request, response)
 
 
 # -- Daphne -----------------------------------------------------------------------------------------------------------

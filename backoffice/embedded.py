@@ -338,8 +338,8 @@ class Postgres(Service):
     def _run(self, account: Account | None) -> None:
         settings = {"listen_addresses": "", "unix_socket_directories": str(self.sockets), "max_connections": "200"}
         settings |= {"log_timezone": "UTC", "timezone": "UTC", "log_checkpoints": "off", "max_wal_size": "1GB"}
-        # An error's detail and its statement quote what people sent; its first line may as well, and whoever caused it
-        # gets all three. What the server has to say of itself has the level LOG or higher.
+        # An error's detail and its statement quote values that people sent, and its first line may. The client gets all
+        # three. Messages about the server itself have the level LOG or higher.
         settings |= {"log_error_verbosity": "terse", "log_min_error_statement": "panic", "log_min_messages": "log"}
         if not self.durable:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}

@@ -79,7 +79,7 @@ def is_erased(row: Any) -> bool:
 
 
 def demand_reason(command: Command) -> None:
-    """Nobody is erased without it being written down why. Raises `ReasonRequired`."""
+    """An erasure needs a reason, which is recorded. Raises `ReasonRequired`."""
     if command.type.endswith(".erase") and not (command.reason or "").strip():
         raise errors.ReasonRequired("Enter a reason: it stays readable after the erasure.")
 
@@ -110,9 +110,9 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """What goes with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any.
+    """Erases with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any.
 
-    What keeps the next import from bringing it back is noted first, while the answers can be read.
+    First it notes the suppressions that keep the next import from restoring it, while the answers can be read.
     """
     gone = _of(events, submission_domain.SubmissionErased)
     if not gone:

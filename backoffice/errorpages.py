@@ -47,10 +47,15 @@ BARE: Final = '<!DOCTYPE html><title>{status} {phrase}</title><h1>{phrase}</h1><
 log = logging.getLogger(__name__)
 
 
-def page(request: HttpRequest, status: int, template: str | None = None, text: str = "") -> HttpResponse:
-    """The answer to a request that failed; it never raises. `text` says more than the page does by itself."""
+def page(
+    request: HttpRequest, status: int, template: str | None = None, *, text: str = "", code: str = ""
+) -> HttpResponse:
+    """The answer to a request that failed; it never raises.
+
+    `text` says more than the page does by itself; it and `code` replace those of the status in a problem.
+    """
     if request.path_info.startswith(API):
-        return _problem(status)
+        return _problem(status, code or CODES[status], text)
     try:
         language = translation.get_language_from_request(request)
         with translation.override(language):
@@ -66,9 +71,9 @@ def page(request: HttpRequest, status: int, template: str | None = None, text: s
     return response
 
 
-def _problem(status: int) -> HttpResponse:
-    detail = HTTPStatus(status).description or HTTPStatus(status).phrase
-    problem = problems.Problem(status, CODES[status], f"{detail.rstrip('.')}.")
+def _problem(status: int, code: str, text: str) -> HttpResponse:
+    detail = text or HTTPStatus(status).description or HTTPStatus(status).phrase
+    problem = problems.Problem(status, code, f"{detail.rstrip('.')}.")
     response = HttpResponse(json.dumps(problems.body(problem)), status=status, content_type=problems.MEDIA_TYPE)
     response["Cache-Control"] = "no-store"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

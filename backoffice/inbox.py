@@ -91,7 +91,7 @@ def dispatch(
 
 def demand_chosen(command_id: uuid.UUID) -> None:
     """Refuse an id of version 5 from a client: those are what we derive from data that others know as well (events of
-    `ingest/`, rows of imports). Whoever could choose one could keep the event or the row out. Raises `ReservedId`.
+    `ingest/`, rows of imports). A client that chose one could block the event or the row. Raises `ReservedId`.
     """
     if command_id.version == DERIVED_VERSION:
         raise errors.ReservedId

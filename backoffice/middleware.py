@@ -6,16 +6,15 @@ import codecs
 import io
 import uuid
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 from django.conf import settings
-from django.core.exceptions import BadRequest
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
-from events import context
+from backoffice import errorpages
+from events import context, strict_json
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
@@ -38,7 +37,7 @@ FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-d
 
 
 class AddressMiddleware:
-    """Answers 400 to what no page or API can use: U+0000 in the address, or text in another encoding than UTF-8.
+    """Refuses addresses with U+0000 (404 in the path, 400 in the query) and forms in another encoding than UTF-8 (400).
 
     PostgreSQL stores no U+0000. Some encodings that Python knows decode to half a surrogate pair, or to no text at all.
     """
@@ -49,28 +48,14 @@ class AddressMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.encoding is not None and not _is_utf8(request.encoding):
             if request.content_type in FORMS:
-                raise BadRequest("Forms are sent in UTF-8.")
+                return errorpages.page(request, 400, text="Send forms in UTF-8.")
             request.encoding = "utf-8"
         if "\0" in request.path_info:
-            return _refused(request, 404, "not_found", "There is no such record or address.")
+            return errorpages.page(request, 404)
         query = request.META.get("QUERY_STRING", "")
         if "%00" in query or "\0" in query:
-            return _refused(request, 400, "nul_character", "Text must not contain the character U+0000 (NUL).")
+            return errorpages.page(request, 400, text=strict_json.NUL_CHARACTER, code="nul_character")
         return self.get_response(request)
-
-
-def _refused(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
-    """A problem for programs, a page for people."""
-    if not request.path_info.startswith("/api/"):
-        raise Http404 if status == 404 else BadRequest(detail)
-    problem = {
-        "type": f"urn:formease:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    return JsonResponse(problem, status=status, content_type="application/problem+json")
 
 
 def _is_utf8(name: str) -> bool:

@@ -54,7 +54,7 @@ class Staff(AbstractUser):
         return correct
 
     def save(self, *args: Any, **options: Any) -> None:
-        """A new password is told to the log, whoever set it: a page, a command, a script."""
+        """Record a new password in the log, set by a page, a command or a script."""
         password = getattr(self, "_password", None)  # Django's note of a password that was set
         new = (password is not None or self._password_taken_away) and not self._state.adding
         with transaction.atomic():

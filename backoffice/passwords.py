@@ -1,8 +1,8 @@
 """Hashing passwords: two at a time in a process, without a database connection, and never for nothing.
 
-One hash keeps a core busy for a third of a second. Thirty people who sign in at once would occupy the machine and, were
-each to hold its connection meanwhile, empty the pool: pages of people who are signed in already would fail. So whoever
-hashes gives its connection back first, and waits in a short line; who finds the line full is told to come back.
+One hash keeps a core busy for a third of a second. Thirty people who sign in at once would occupy the machine and, if
+each held its connection meanwhile, empty the pool: pages of people who are signed in already would fail. So a request
+returns its connection before it hashes, and waits in a short queue; when the queue is full, it is refused (`Busy`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WAITING: Final = 20
 PATIENCE: Final = 20.0  # seconds
 RETRY_AFTER: Final = 5  # seconds
 
-# What somebody would guess about this very product; digits around it do not help.
+# Words that an attacker would try for this product; digits around them do not help.
 CONTEXT_WORDS: Final = frozenset({"formease", "backoffice", "administrator", "formulaire", "motdepasse"})
 
 _running: Final = threading.BoundedSemaphore(AT_ONCE)

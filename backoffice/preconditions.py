@@ -1,4 +1,4 @@
-"""What other records must be like for an event to happen: asked in its transaction, before the read tables are written.
+"""Conditions on other records under which an event may happen, checked in its transaction before the read tables.
 
 Inline projections that a rebuild does not run. Each is one statement for all events of a kind, and locks the rows it
 looks at, so that the answer holds until the commit. Nothing waits for it: it travels with the rest of the transaction,
@@ -28,7 +28,7 @@ MAILBOX_FREE: Final = "select backoffice_mailbox_free(%s::text[], %s::uuid[])"
 
 MAILBOX_TAKEN: Final = "Another user has this email address."
 
-# Constraint, as the SQL functions call it -> what the caller is answered.
+# Constraint, as the SQL functions name it -> the error for the caller.
 REFUSALS: Final = {
     "forms_owner_living": form_domain.OwnerDeleted,
     "submissions_form_living": submission_domain.FormDeleted,

@@ -118,7 +118,7 @@ class Supervisor:
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """Begin an orderly end. Repeated SIGTERMs change nothing: one that is sent to the process group arrives
-        twice, because make passes its own on to us. Whoever wants no grace sends SIGKILL."""
+        twice, because make passes its own on to us. SIGKILL ends without grace."""
         if not self.stopping.is_set():
             self.voice.say("up", "stopping")
         self.stopping.set()

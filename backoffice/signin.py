@@ -1,4 +1,4 @@
-"""Signing in: how often it may be tried, from where, and what the log learns of it.
+"""Signing in: how often it may be tried, from where, and which events record it.
 
 An attempt is judged before the password is hashed, by budgets in the database (`sign_in_take`), so that guessing costs
 the guesser's time and not ours:
@@ -103,7 +103,7 @@ class Limited(Exception):
 
 
 class Charge(NamedTuple):
-    """What an attempt draws on."""
+    """The budgets that an attempt draws on."""
 
     keys: Sequence[str]
     budgets: Sequence[Budget]
@@ -120,7 +120,7 @@ class Charge(NamedTuple):
 
 
 def charge(request: HttpRequest, name: str, account: int | None) -> Charge:
-    """What an attempt with this name draws on; `account` is the login's number when the name is one's."""
+    """The budgets that an attempt with this name draws on; `account` is the login's number when the name is one's."""
     device = known_device(request, account)
     if device is not None:
         return Charge([f"device:{_digest(device)}:{account}"], [DEVICE])

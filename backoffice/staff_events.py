@@ -1,7 +1,7 @@
-"""What happens to staff logins, told to the log beside the change, in its transaction.
+"""Events about staff logins, appended in the transaction of the change.
 
-What is changed by other ways (SQL, `QuerySet.update`) is told by a trigger when the transaction commits
-(`sql/staff_changes.function.sql`). It leaves out what was told here, for `tell` leaves a note in the transaction.
+A trigger (`sql/staff_changes.function.sql`) records other changes (SQL, `QuerySet.update`) when the transaction
+commits. It leaves out the events appended here, which `tell` notes in the transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def tell(login: models.Staff, *events: Event) -> None:
 
 
 def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
-    """What changed about a login, as events. (A new password is told where it is saved: `models.Staff.save`.)"""
+    """The changes of a login, as events. (`models.Staff.save` records a new password.)"""
     if before is None:
         return [domain.StaffCreated(username=after.username, role=after.role, is_superuser=after.is_superuser)]
     found: list[Event] = []
@@ -50,7 +50,7 @@ def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
 
 
 def save_rehashed(login: models.Staff) -> None:
-    """Save a hash of the same password with today's work factor: nobody changed a password, so nothing is told."""
+    """Save a hash of the same password with today's work factor: nobody changed a password, so nothing is recorded."""
     with transaction.atomic():
         _note(login, "staff.password_changed")
         login.save(update_fields=["password"])

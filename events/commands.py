@@ -405,7 +405,7 @@ def fingerprint(command: Command) -> bytes:
 
 
 def _remembered(command: Command, stream: str, subject: str | None, answer: _Answer) -> _Remembered:
-    """The fingerprint is keyed: it is a hash of what was sent, and nobody shall try out what that may have been."""
+    """The row to remember. Its fingerprint is keyed, so that nobody can confirm a guess of the command's data."""
     keyed = keyring.digest(fingerprint(command)).hex()
     return _Remembered(stream=stream, subject=subject, fingerprint=keyed, answer=answer)
 

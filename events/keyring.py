@@ -82,11 +82,11 @@ DIGEST: Final = TAG + 32
 
 
 def digest(data: bytes) -> bytes:
-    """A digest that cannot be computed without a master key: the key's tag, then HMAC-SHA256. For `data` that could be
-    guessed, such as a hash of personal data.
+    """A digest that cannot be computed without a master key: the key's tag, then a keyed BLAKE2b (RFC 7693). For `data`
+    that could be guessed, such as a hash of personal data.
     """
     name = current()
-    return _tag(name) + hmac.digest(_digest_key(settings.PRIVACY_KEYS[name]), data, "sha256")
+    return _tag(name) + _keyed(settings.PRIVACY_KEYS[name], data)
 
 
 def is_digest_of(stored: bytes, data: bytes) -> bool | None:
@@ -94,7 +94,11 @@ def is_digest_of(stored: bytes, data: bytes) -> bool | None:
     made_by = next((key for name, key in settings.PRIVACY_KEYS.items() if _tag(name) == stored[:TAG]), None)
     if made_by is None:
         return None
-    return hmac.compare_digest(stored[TAG:], hmac.digest(_digest_key(made_by), data, "sha256"))
+    return hmac.compare_digest(stored[TAG:], _keyed(made_by, data))
+
+
+def _keyed(key: bytes, data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=DIGEST - TAG, key=_digest_key(key)).digest()
 
 
 @functools.lru_cache(maxsize=16)

@@ -192,14 +192,8 @@ def note_unreadable(subscription: Subscription, events: Sequence[RecordedEvent])
         store.execute(NOTE, (subscription.name, event.stream, event.position, describe(unreadable(event))))
 
 
-UNREADABLE = """
-select distinct position from events_parked where starts_with(error, 'UnreadableEvent') order by position limit %s
-"""
-
-
-def unreadable_positions(limit: int = 100) -> list[int]:
-    """Positions of events that some subscription parked because they cannot be read."""
-    return [position for (position,) in store.query(UNREADABLE, (limit,))]
+# Of a row of `events_parked`: was the event parked because it cannot be read? See `describe`.
+IS_UNREADABLE = "starts_with(error, 'UnreadableEvent')"
 
 
 class Unparked(errors.EventsError):

@@ -347,18 +347,6 @@ def _encrypted(cipher: AESGCM, nonce: bytes, entry: JsonDict, personal: bytes) -
 # -- on the way out -------------------------------------------------------------------------------------------------
 
 
-def is_marked_well(data: JsonDict) -> bool:
-    """Has the data no encrypted part, or one of the right shape?"""
-    mark = data.get(MARK)
-    return mark is None or (
-        isinstance(mark, dict)
-        and isinstance(mark.get("text"), str)
-        and isinstance(mark.get("of", ""), str)
-        and isinstance(mark.get("fields"), list)
-        and all(isinstance(name, str) for name in mark["fields"])
-    )
-
-
 class Opener(_Keys):
     """Decrypts stored data: `want` each, `learn` the keys of what is `missing`, then `open` each.
 
@@ -367,15 +355,15 @@ class Opener(_Keys):
     """
 
     def want(self, stream: str, data: JsonDict) -> None:
-        mark = data.get(MARK) if isinstance(data, dict) else None
+        mark = data.get(MARK)
         if mark is not None and (subject := _subject_in(mark, stream)) is not None:
             self._wanted.add(subject)
 
     def open(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
         """Put the personal fields back into `data`; returns the reason kept with them. Erased ones get their markers.
 
-        Raises `Undecryptable`, for this event alone: `MasterKeyMissing`, `MasterKeyWrong`, or `Tampered` where the text
-        is not what was encrypted for this event.
+        Raises an error of this event alone: `MasterKeyMissing`, `MasterKeyWrong`, or `UnreadableEvent` where the text
+        was not encrypted for this event (`tampered`) or holds no JSON.
         """
         mark = data.pop(MARK, None)
         if mark is None:
@@ -400,7 +388,7 @@ class Opener(_Keys):
 
 
 def _subject_in(mark: Any, stream: str) -> str | None:
-    """Whose key a mark names; None where it is no mark that `Sealer` makes."""
+    """The subject whose key encrypted this mark; None where the mark does not have the shape that `Sealer` writes."""
     if not isinstance(mark, dict) or not isinstance(mark.get("text"), str) or not isinstance(mark.get("fields"), list):
         return None
     subject = mark.get("of", stream)
@@ -426,7 +414,7 @@ def _tampered(stream: str) -> errors.UnreadableEvent:
 
 
 def _erased(name: str, fields: Iterable[str], data: JsonDict) -> JsonDict:
-    """What stands for erased fields; also for those that an earlier release left in the clear beside them."""
+    """Markers for erased fields; also for those that an earlier release left in the clear beside them."""
     try:
         known = types.event_type_of(name)
     except errors.UnknownEventType:

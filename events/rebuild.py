@@ -446,21 +446,13 @@ def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
     """
     generation = rows[0][8] if rows else None
     opener = privacy.Opener(store.generation() if generation is None else generation)
-    sealed = {row[0]: _sealed(row) for row in rows if privacy.MARK in row[5]}
+    sealed = {row[0]: store.data_of(row[5]) for row in rows if privacy.MARK in row[5]}
     for row in rows:
         if data := sealed.get(row[0]):
             opener.want(row[1], data)
     if missing := opener.missing:
         opener.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
     return [(row[0], _new(row, sealed, opener)) for row in rows]
-
-
-def _sealed(row: Sequence[Any]) -> types.JsonDict | None:
-    try:
-        data = strict_json.stored(row[5])
-    except ValueError:
-        return None
-    return data if isinstance(data, dict) and privacy.is_marked_well(data) else None
 
 
 def _new(row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], opener: privacy.Opener) -> NewEvent | None:

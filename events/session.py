@@ -1,4 +1,4 @@
-"""What every session of the application sets. Pure: settings, rights and checks read it.
+"""Settings of every database session of the application. Pure: settings, rights and checks read them.
 
 A hung session must not hold the log's head, and the store's prepared statements are planned once: planning them anew
 costs more than they do. The application asks for this when it connects, which some poolers drop; so `rights.grant`

@@ -5,7 +5,7 @@ for is never used, and losing them all costs time only.
 
 Where a state holds personal data (`Aggregate.subject`) its snapshot is encrypted under the subject's key, like the
 events it was folded from: {"$personal": {"of": "form-…", "text": "<base64>"}}. So an erasure reaches snapshots with the
-key, whoever writes one meanwhile: what was taken before it is unreadable, and nothing is kept afterwards.
+key, also one that another process writes meanwhile: those taken before are unreadable, and none is kept afterwards.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def encode(event: Event | types.JsonDict) -> bytes:
 
 
 def encoded(value: Any) -> str:
-    """What is stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
+    """Values stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
     return _strict(value).decode()
 
 
@@ -314,23 +314,23 @@ class Rows:
     """
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
-        self._rows = [(row, _data_of(row)) for row in rows]
+        self._rows = [(row, data_of(row[5])) for row in rows]
         self.opener = privacy.Opener(rows[0][13] if rows else None)
         for row, data in self._rows:
-            if data is not None and privacy.MARK in data:
+            if data is not None:
                 self.opener.want(row[1], data)
 
     def events(self) -> list[RecordedEvent]:
         return [_event(row, data, self.opener) for row, data in self._rows]
 
 
-def _data_of(row: Sequence[Any]) -> types.JsonDict | None:
-    """The stored data of a row of `COLUMNS`; None where it is no JSON object, or none that can be read."""
+def data_of(text: str) -> types.JsonDict | None:
+    """Stored event data; None where it is no JSON object, or holds a number that nobody can read."""
     try:
-        data = strict_json.stored(row[5])
+        data = strict_json.stored(text)
     except ValueError:
         return None
-    return data if isinstance(data, dict) and privacy.is_marked_well(data) else None
+    return data if isinstance(data, dict) else None
 
 
 def generation() -> int:
@@ -351,7 +351,7 @@ def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
     opener = privacy.Opener()
     for _, _, data, _ in tail:
-        if not isinstance(data, dict) or not privacy.is_marked_well(data):
+        if not isinstance(data, dict):
             raise errors.UnreadableEvent("not_json", stream)
         opener.want(stream, data)
     if missing := opener.missing:

@@ -78,7 +78,7 @@ def finish_erasures() -> int:
 
 
 def _in_batches(some: Callable[[int], int]) -> None:
-    """Do what is left to do, so many at a time, each in a transaction."""
+    """Call `some` with a batch size, each time in a transaction, until it did less than a batch."""
     done = erasure.BATCH
     while done >= erasure.BATCH:
         with transaction.atomic():

@@ -37,7 +37,7 @@ class Topic:
     may_subscribe_record  may this principal follow the record with this key
     projection_key        principals with the same key see the same; asked again whenever permissions changed
     project               the wire form of an event for a key, hidden fields left out; None hides the event
-    may_see_value         may this principal see the ephemeral value of this key; None: whoever follows sees all of them
+    may_see_value         may this principal see the ephemeral value of this key; None: every follower sees all of them
     """
 
     name: str

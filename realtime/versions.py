@@ -1,7 +1,7 @@
 """Which of the rows that identities were read from have changed since: one statement for all sockets of a process.
 
-A row's version is its `xmin`, the transaction that wrote it: any change gives it another one, whoever made it and by
-whatever way (a page, `manage.py`, SQL by hand), and a row that is gone has none. So nobody has to announce a change for
+A row's version is its `xmin`, the transaction that wrote it: any change gives it another one, by
+every way (a page, `manage.py`, SQL by hand), and a row that is gone has none. So nobody has to announce a change for
 it to be noticed, and nothing that could lose an announcement takes part in it. See docs/adr/0012-rows-are-watched.md.
 """
 

@@ -21,6 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from psycopg.pq import TransactionStatus
 
 from tests import live, services_plugin
+from tests import own_database as own_databases
 from tests.events.interleaving import LONG
 
 # How long an example takes is the machine's business, and no measure of the code. Every turn tries a few; `make chaos`
@@ -114,19 +115,9 @@ def template(django_db_setup: None) -> str:
 
 @pytest.fixture
 def own_database(transactional_db: None, template: str) -> Iterator[None]:
-    """A database of the test's own: rebuilds read the whole log, and that of other tests holds what they left."""
-    usual, name = connection.settings_dict["NAME"], f"{template}_own"
-    live.copy_database(template, name)
-    _use(name)
-    yield
-    _use(usual)
-    live.drop_database(name)
-
-
-def _use(name: str) -> None:
-    connection.close()
-    connection.close_pool()
-    connection.settings_dict["NAME"] = name
+    """A database of the test's own: rebuilds read the whole log, and other tests leave events in theirs."""
+    with own_databases.own_database(template):
+        yield
 
 
 @pytest.fixture(scope="session")

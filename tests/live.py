@@ -77,7 +77,7 @@ def worker_thread() -> Iterator[None]:
     """
 
     def leave_alone(**_: Any) -> None:
-        """Whoever listens has set up logging."""
+        """The listener has set up logging."""
 
     signals.setup_logging.connect(leave_alone)
     worker = start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30)

@@ -324,7 +324,7 @@ def _raw(entry: str, value: Any) -> str:
 
 
 def _parsed(entry: str, typed: str) -> Any:
-    """What was typed as a value. Raises `errors.InvalidJson`."""
+    """The typed text as a value. Raises `errors.InvalidJson`."""
     if entry in ("text", "long", "choice"):
         return typed.replace("\r\n", "\n")
     return strict_json.loads(typed)

@@ -12,9 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, models, phrases
 from backoffice.domain import values
-from events import aggregate, errors, strict_json, types
-
-REASON_LENGTH = 200
+from events import aggregate, errors, privacy, strict_json, types
 
 
 class JsonInput(forms.JSONField):
@@ -95,7 +93,7 @@ class RecordForm(forms.Form):
         self.fields["reason"] = forms.CharField(
             label=_("Why?"),
             required=False,
-            max_length=REASON_LENGTH,
+            max_length=privacy.MAX_REASON,
             widget=forms.TextInput(attrs={"placeholder": _("Reason, kept in the history"), "autocomplete": "off"}),
         )
         if base is not None:

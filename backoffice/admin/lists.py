@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import messages
-from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -47,7 +46,6 @@ class Menu:
 def index(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """The list. What it cannot be asked is said and left out."""
     room.demand(request)
-    refuse_repeated(request)
     resource, stamp = room.resource, stamps.now()
     asked = _asked(request)
     try:
@@ -82,7 +80,6 @@ def rows(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
     """Rows by id, as the list draws them: ``?ids=…`` those on screen, ``?new=…`` those that would be, with the list's
     own filters. A live page swaps the first in place and counts the second (header ``X-New``)."""
     room.demand(request)
-    refuse_repeated(request)
     resource, stamp = room.resource, stamps.now()
     try:
         shown, new = _keys(resource, request.GET.get("ids", "")), _keys(resource, request.GET.get("new", ""))
@@ -101,13 +98,6 @@ def rows(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
     response["X-Position"] = str(stamp.position)
     response["Cache-Control"] = "no-store"
     return response
-
-
-def refuse_repeated(request: HttpRequest) -> None:
-    """A parameter that is there twice asks for two things, and only one would be looked at: 400."""
-    for name, found in request.GET.lists():
-        if len(found) > 1:
-            raise BadRequest(f"The parameter {name!r} is there {len(found)} times.")
 
 
 def _asked(request: HttpRequest) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def page(site: BackofficeSite, request: HttpRequest) -> HttpResponse:
 @ensure_csrf_cookie
 def person(request: HttpRequest) -> HttpResponse:
     """Who is signed in and in which session, as `{person, session}`, null for nobody: asked before anything is sent,
-    and to see whether the server is there. Leaves a CSRF token that goes with the session of now."""
+    and to see whether the server answers. Sets the CSRF token of the current session."""
     there = access.role_of(request.user) is not None
     response = JsonResponse(
         {"person": request.user.pk if there else None, "session": session(request) if there else None}

@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import PasswordChangeView
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
@@ -161,6 +162,13 @@ NAVIGATION: list[Door] = [
 ]
 
 
+def _refuse_repeated(request: HttpRequest) -> None:
+    """Raises 400 for a parameter that occurs twice: a page would use one value and ignore the other."""
+    for name, found in request.GET.lists():
+        if len(found) > 1:
+            raise BadRequest(f"The parameter {name!r} occurs {len(found)} times.")
+
+
 class BackofficeSite(admin.AdminSite):
     site_header = site_title = gettext_lazy("FormEase backoffice")
     index_title = gettext_lazy("Overview")
@@ -188,6 +196,7 @@ class BackofficeSite(admin.AdminSite):
 
         @functools.wraps(guarded)
         def signed(request: HttpRequest, *args: Any, **named: Any) -> HttpResponse:
+            _refuse_repeated(request)
             try:
                 response = guarded(request, *args, **named)
             except passwords.Busy:

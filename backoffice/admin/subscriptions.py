@@ -20,14 +20,13 @@ from backoffice import access, operating, phrases
 from backoffice.admin import log, trail, watch
 from backoffice.admin.resources import RESOURCES
 from backoffice.operating import Moving
-from events import checkpoints, context, errors, head, parking, store, types
+from events import checkpoints, context, errors, head, parking, privacy, store, types
 from events.parking import Parked
 from events.standing import Standing
 from events.types import RecordedEvent
 
 PAGE: Final = 50
 TRAIL: Final = 20
-MAX_REASON: Final = 200
 
 # state -> in a word, and how it looks
 STATES: Final[Mapping[str, tuple[Promise, str]]] = {
@@ -166,7 +165,7 @@ def parked(site: AdminSite, request: HttpRequest, name: str) -> HttpResponse:
         "may": {action: access.may(request.user, action, "system") for action in watch.ACTIONS},
         "may_see_events": access.may(request.user, "view", "event"),
         "replayable": _declared(name),
-        "max_reason": MAX_REASON,
+        "max_reason": privacy.MAX_REASON,
     }
     return TemplateResponse(request, "admin/backoffice/system/parked.html", context)
 
@@ -243,7 +242,7 @@ def skip(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _reason(request: HttpRequest) -> str:
-    return request.POST.get("reason", "").replace("\0", "").strip()[:MAX_REASON]
+    return request.POST.get("reason", "").replace("\0", "").strip()[: privacy.MAX_REASON]
 
 
 def _parked_url(name: str, stream: str) -> str:

@@ -104,7 +104,7 @@ def longest_common(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
 def _pieces(
     a: Sequence[str], b: Sequence[str], pairs: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[Sequence[str], Sequence[str], Sequence[str]]]:
-    """What is only in a, what is only in b, and the part of both after it; piece by piece."""
+    """Yields pieces: the parts that only a has, the parts that only b has, and the common part after them."""
     i = j = 0
     for k, n in [*pairs, (len(a), len(b))]:
         yield a[i:k], b[j:n], a[k : k + 1]

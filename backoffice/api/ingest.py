@@ -24,12 +24,12 @@ from rest_framework.response import Response
 
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, parsers, permissions, problems, shapes, throttles, views
-from events import commands, errors, strict_json, types
+from events import commands, errors, privacy, strict_json, types
 from events.types import Command
 
 SCOPE: Final = "ingest:write"
 
-# What `ingest:write` is enough for. Anything else (erasing people, settings) needs the scope of the record as well.
+# Commands for which `ingest:write` is enough. Others (erasing people, settings) need the scope of the record as well.
 ROUTINE: Final = frozenset(
     {
         *("user.create", "user.update", "user.delete", "user.restore"),
@@ -40,7 +40,6 @@ ROUTINE: Final = frozenset(
 PREFIX: Final = "formease."
 NAMESPACE: Final = uuid.UUID("6b1f5c1e-59a8-5d0c-9a55-0f2f4a1de9c4")
 MAX_BATCH: Final = 1000
-MAX_REASON: Final = 200
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -200,7 +199,7 @@ def _scope_of(kind: str) -> str:
 def _reason(event: shapes.CloudEvent) -> str:
     """The event's own, else where it comes from and what it is."""
     given = "" if event.reason is msgspec.UNSET else event.reason.strip()
-    return given or f"{event.source} {event.type}"[:MAX_REASON]
+    return given or f"{event.source} {event.type}"[: privacy.MAX_REASON]
 
 
 def _send(request: Request, command: Command) -> commands.Result:
@@ -209,7 +208,7 @@ def _send(request: Request, command: Command) -> commands.Result:
 
 
 def command_id(source: str, event_id: str) -> uuid.UUID:
-    """The same for the same event, whoever sends it, however often. As JSON, so that no two pairs read alike.
+    """The same id for the same event, from every sender and in every attempt. As JSON, so that no two pairs read alike.
 
     Anybody can work it out. So it is of version 5, and clients may not choose ids of that version: nobody can take an
     event's id before the event comes (`inbox.demand_chosen`).

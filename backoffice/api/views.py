@@ -14,11 +14,10 @@ from rest_framework.views import APIView
 
 from backoffice import models
 from backoffice.api import openapi, problems, throttles
-from events import context, head, subscriptions
+from events import context, head, privacy, subscriptions
 
 MAX_POSITION: Final = 2**63 - 1
 CONSISTENT_SECONDS: Final = 5.0
-MAX_REASON: Final = 200
 
 
 class View(APIView):
@@ -43,8 +42,6 @@ class View(APIView):
         key = request.auth
         if isinstance(key, models.ApiKey):
             self.acting.enter_context(context.acting(actor=f"key:{key.prefix}", actor_name=key.name))
-        if any("\0" in value for values in request.query_params.lists() for value in [values[0], *values[1]]):
-            raise problems.malformed("Text must not hold the character U+0000.", "nul_character")
         for name, found in request.query_params.lists():
             if len(found) > 1:
                 detail = f"{name} is there {len(found)} times; send it once."
@@ -80,8 +77,8 @@ def only(request: Request, allowed: Collection[str]) -> None:
 def reason(request: Request) -> str | None:
     """Why, where the body has no place for it. Raises 400 when it is longer than a reason may be."""
     text = request.query_params.get("reason", "").strip()
-    if len(text) > MAX_REASON:
-        detail = f"reason has at most {MAX_REASON} characters."
+    if len(text) > privacy.MAX_REASON:
+        detail = f"reason has at most {privacy.MAX_REASON} characters."
         raise problems.malformed(detail, "invalid_parameter", parameter="reason")
     return text or None
 

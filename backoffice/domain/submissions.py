@@ -1,4 +1,4 @@
-"""What somebody answered. A submission is received once; afterwards its source may correct it, and staff remove it."""
+"""Answers to a form. A submission is received once; afterwards its source may correct it and staff may remove it."""
 
 from __future__ import annotations
 

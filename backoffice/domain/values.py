@@ -59,8 +59,8 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 def mailbox(address: str) -> str:
-    """What all spellings of an address have in common: trimmed, compatibility-composed (NFKC), lower case, the domain
-    in Unicode instead of Punycode. Never fails: what is no address comes back as far as it can be normalised."""
+    """The form that all spellings of an address share: trimmed, compatibility-composed (NFKC), lower case, the domain
+    in Unicode instead of Punycode. Never fails: text that is no address is normalised as far as possible."""
     text = _folded(address.strip())
     if text.isascii() and "xn--" not in text:
         return text

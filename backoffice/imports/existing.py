@@ -14,7 +14,7 @@ from backoffice.imports.headers import Column
 
 Reader = Callable[[str], Any]
 
-_TEXTS = frozenset({"text", "long_text", "single_choice", "email", "url", "phone"})
+TEXTS = frozenset({"text", "long_text", "single_choice", "email", "url", "phone"})
 _SEPARATORS = (";", "|", "\n", ",")
 _TRUTHS = {"true": True, "false": False, "vrai": True, "faux": False}
 
@@ -62,7 +62,7 @@ def _or_text(read: Reader, cell: str) -> tuple[Any, bool]:
 def _reader(ours: Mapping[str, Any], column: Column, context: infer.Context) -> Reader | None:
     """How a cell becomes a value of the form's type; raises `ValueError` or `KeyError` for cells that do not fit."""
     kind, cells = ours["type"], [cell for cell in column.values if cell not in column.missing]
-    if kind in _TEXTS:
+    if kind in TEXTS:
         return str
     if kind == "boolean":
         return lambda cell: _TRUTHS[cell.lower()]

@@ -195,7 +195,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class _Second:
-    """What the second record says, seen as answer options below the first: the evidence for two header rows."""
+    """The second record seen as answer options below the first: the evidence for two header rows."""
 
     heads: list[str]
     cells: list[str]

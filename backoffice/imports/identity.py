@@ -10,7 +10,7 @@ export, which the next one may turn around, so rows of one name are matched by c
     3  a row that is left is new; a number that is taken is never given again
 
 Without ids, the name is the whole content. A question that the form got later is then no part of the name of rows that
-were stored before it: they are looked for by what the form asked at each time (`generations`).
+were stored before it: they are looked for by the questions that the form had at each time (`generations`).
 
 Forms of releases before ids were keyed, and forms that came with `import_events` from another installation, have ids
 that cannot be derived here. Their submissions are found by the answers they hold, erased ones by their old ids.
@@ -26,12 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-import orjson
 
 from backoffice.domain.submissions import NO_ANSWERS
 from backoffice.imports import rows
 from backoffice.imports.headers import Column
-from events import arrays, store
+from events import arrays, store, strict_json
 from events.pseudonyms import Pseudonyms
 from events.types import named_id
 
@@ -53,7 +52,7 @@ class Stored:
 
 @dataclass(slots=True)
 class Matches:
-    """The rows of a plan, by what the form has of them.
+    """The rows of a plan, divided by how they relate to the form's submissions.
 
     `unrecognisable`: how many erased submissions came from elsewhere, so that no row can be held against them.
     """
@@ -197,7 +196,7 @@ class Matcher:
         return _plain({name: answers[name] for name in self.fields if name in answers}) if answers else ""
 
     def _stored(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Stored]]:
-        """What is there under these names: numbers from 1 until one is missing, and what is found by its answers."""
+        """Stored submissions of these names: numbers from 1 until one is missing, and those found by their answers."""
         found: dict[str, list[Stored]] = {}
         wanted = {(name, number) for name, members in batch.items() for number in range(1, len(members) + 1)}
         while wanted:
@@ -241,7 +240,7 @@ def _read(ids: Iterable[uuid.UUID]) -> list[Stored]:
     found = []
     for start in range(0, len(wanted), BATCH):
         for row in store.query(READ, (arrays.Uuids(wanted[start : start + BATCH]),)):
-            answers = orjson.loads(row[2])
+            answers = strict_json.stored(row[2])
             times = {"started_at": row[3], "completion_time": row[4], "created_at": row[5]}
             found.append(Stored(row[0], row[1], None if answers == NO_ANSWERS else answers, times, row[6]))
     return found
@@ -326,5 +325,5 @@ def _scan(form_id: uuid.UUID) -> Iterator[tuple[uuid.UUID, dict[str, Any]]]:
     after = uuid.UUID(int=0)
     while found := store.query(SCAN, (form_id, after, BATCH)):
         for key, text in found:
-            yield key, orjson.loads(text)
+            yield key, strict_json.stored(text)
         after = found[-1][0]

@@ -32,7 +32,7 @@ _COUNT_HEADER = re.compile(
 )
 _BOOLEAN = {"true": True, "false": False, "vrai": True, "faux": False}
 _YES_NO = {"yes", "no", "oui", "non", "ja", "nein", "sí", "si", "y", "n", "maybe", "peut-être"}
-# What joins several options in one cell: Microsoft Forms, Nextcloud, Google Forms, Qualtrics (its comma has no space
+# Separators of several options in one cell: Microsoft Forms, Nextcloud, Google Forms, Qualtrics (its comma has no space
 # behind it, so that options may hold commas), Airtable, Jotform.
 _NO_SPACE = r"(?<!\d),(?=\S)|,(?=[^\s\d])"
 _SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", _NO_SPACE, r"\|", r" \| ", r"\n", "、"))
@@ -45,7 +45,7 @@ _SCALES = {3, 4, 5, 6, 7, 10}
 
 @dataclass(slots=True)
 class Context:
-    """What holds for the whole file: its delimiter, the order of day and month (and whether a column proves it), the
+    """Properties of the whole file: its delimiter, the order of day and month (and whether a column proves it), the
     zone of moments that name none, and whether the options chosen in one cell may be joined with spaces."""
 
     delimiter: str

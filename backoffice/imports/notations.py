@@ -183,7 +183,7 @@ _AFTER = re.compile(r"\s*(?:/|>>|: | - |\.)\s*(?P<bare>\S.*)|\s*[(\[](?P<enclose
 
 
 class Stems:
-    """What each reader makes of each column, read once."""
+    """The stem that each reader finds in each column, computed once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], Stem | None] = {}

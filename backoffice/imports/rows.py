@@ -21,7 +21,7 @@ from backoffice.imports.moments import listed as _listed
 from backoffice.imports.moments import named as _named
 from backoffice.imports.moments import order_words as _words
 
-# What a row is known by, and which of the rows that share it, counted from 1.
+# The name that identifies a row, and the number of the row among those that share it, counted from 1.
 Identity: TypeAlias = tuple[str, int]
 
 _XFORM = {"_uuid", "_submission_time", "__version__", "instanceID", "meta-instanceID", "KEY", "formhub/uuid"}
@@ -235,7 +235,7 @@ BY_CONTENT = "content\x1f"
 
 
 def identities(columns: Sequence[Column], by: Column | None) -> list[Identity]:
-    """What each row is known by: its cell in the column `by`, or else its content.
+    """The name of each row: its cell in the column `by`, or else its content.
 
     Content is the non-blank cells under their headers in the order of headers' names, without a mere row number: moving
     columns or rows, or adding a question nobody answered, changes nothing. Composed and decomposed letters are one.

@@ -24,21 +24,19 @@ import msgspec
 from django.db import connection
 
 from backoffice import preconditions
-from backoffice.domain import forms, submissions, values
+from backoffice.domain import bounds, forms, submissions, values
 from backoffice.imports import existing, identity, memory, rows, suppressions
 from backoffice.imports.headers import Column
 from backoffice.models import Form, User
-from events import aggregate, commands, context, errors, pseudonyms, snapshots, store
+from events import aggregate, commands, context, errors, privacy, pseudonyms, snapshots, store
 from events.types import Command, CommandData, command_type_of, named_id, stream_name
 
 # Of forms that were imported before ids were keyed.
 NAMESPACE = uuid.UUID("7d0f0e5e-8a0b-5c1f-9b55-3c2f6f1b7a52")
 CHUNK = 1_000
-MAX_REASON = 200
 WRITERS = 2
 MAX_PROBLEMS = 20
 _SHAPES = {"multiple_choice": "list", "matrix": "rows", "ranking": "rows"}
-_TEXTS = {"text", "long_text", "single_choice", "email", "url", "phone"}
 
 Fresh: TypeAlias = tuple[rows.Identity, rows.Row]
 Changed: TypeAlias = tuple[identity.Stored, rows.Row]
@@ -106,8 +104,8 @@ def destination(
     Raises `ImportRejected`, and `ValuesRejected` for values that cannot be stored.
     """
     title = values.normal_name(title)
-    if not 0 < len(title) <= 300:
-        raise ImportRejected("the title must have 1 to 300 characters")
+    if not 0 < len(title) <= bounds.TITLE:
+        raise ImportRejected(f"the title must have 1 to {bounds.TITLE} characters")
     owner = _owner(email)
     found, keyed = _form_of(owner, title)
     state, found.version = snapshots.state(stream_name("form", found.form_id))
@@ -198,7 +196,7 @@ def _compare_types(found: Destination, pairs: Sequence[tuple[dict[str, Any], dic
             f"answers in the file have another shape than in the form “{found.title}”: {_listed(unlike)}"
         )
     for ours, made in pairs:
-        if ours["type"] != made["type"] and not {ours["type"], made["type"]} <= _TEXTS:
+        if ours["type"] != made["type"] and not {ours["type"], made["type"]} <= existing.TEXTS:
             found.warnings.append(f"“{made['label']}” is {ours['type']} in the form and {made['type']} in the file")
         had = {rows.nfc(str(option)) for option in ours.get("options") or made["options"]}
         strange = [option for option in made["options"] if rows.nfc(str(option)) not in had]
@@ -293,7 +291,7 @@ def _problems(found: Destination, plan: rows.Plan, state: forms.Form) -> Iterato
 def _refusal(
     record: aggregate.Aggregate, data: CommandData, state: Any, now: datetime
 ) -> errors.EventsError | ValueError | None:
-    """What the domain or the store would say to this command; None when it would be stored."""
+    """The error with which the domain or the store would refuse this command; None when it would be stored."""
     try:
         for event in record.decide(data, state, aggregate.Decision(key="", now=now)):
             store.encode(event)
@@ -396,7 +394,7 @@ def _change(key: pseudonyms.Pseudonyms, record: uuid.UUID, version: int, data: C
 
 def _reason(source: str, kind: str) -> str:
     """The source gives way where both are too long for a reason."""
-    return f"{source[: MAX_REASON - len(kind) - 1]} {kind}"
+    return f"{source[: privacy.MAX_REASON - len(kind) - 1]} {kind}"
 
 
 def _write(chunk: Sequence[Command]) -> tuple[int, int]:

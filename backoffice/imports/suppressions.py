@@ -1,8 +1,8 @@
-"""What keeps an erased submission from coming back with the next export of its form.
+"""Suppressions keep an erased submission from being imported again with the next export of its form.
 
 When a submission to an imported form is erased, keyed digests of what identified it stay behind: e-mail addresses,
 telephone numbers, ids, and, where it holds text, all its answers together. The key goes with the form's
-(`events.pseudonyms`), so a digest tells nothing to anybody who holds the log, the table or a dump, and nothing at all
+(`events.pseudonyms`), so a digest discloses nothing to a holder of the log, the table or a dump, and nothing at all
 once the form's owner is erased.
 """
 
@@ -62,7 +62,7 @@ def by_id(fields: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def _identifying(answers: Mapping[str, Any], fields: Fields) -> Iterator[str]:
-    """What points at one person: e-mail addresses wherever they are, telephone numbers, ids under their question."""
+    """Values that identify one person: e-mail addresses anywhere, telephone numbers, ids under their question."""
     for name, value in answers.items():
         made = fields.get(name, {})
         if made.get(rows.IDENTITY) or made.get("source") == "respondent":

@@ -1,4 +1,4 @@
-"""Limits for signing in, failed attempts on their way to the log, and a trigger that tells of changes made by SQL."""
+"""Limits for signing in, failed attempts on their way to the log, and a trigger that records changes made by SQL."""
 
 import django.contrib.postgres.fields
 from django.db import migrations, models

@@ -35,7 +35,6 @@ REASONS: Final = (
     None,
 )
 
-
 HELPS: Final = ("", "Please answer in your own words.", "Only we can see this.", "If you are not sure, make a guess.",
                 "You can change it later.")  # fmt: skip
 DESCRIPTIONS: Final = (

@@ -1,7 +1,7 @@
 -- Refuses an address that another living user has under an older spelling. New addresses are stored in their normal form,
 -- so that the unique index on `email` tells them apart; `mailbox` is the normal form of an older one, else null.
 -- p_emails and p_ids are parallel. A null address stands for the one the user has: somebody is restored.
--- The rows in question are locked before they are looked at: whoever comes second waits, and sees what the first did.
+-- The rows are locked before they are read: a second transaction waits, and sees the changes of the first.
 create function backoffice_mailbox_free(p_emails text[], p_ids uuid[]) returns void language plpgsql as $$
 begin
     perform 1 from users u join unnest(p_emails, p_ids) as w(email, id) on u.id = w.id

@@ -1,5 +1,5 @@
 -- Refuses new forms of deleted users. The users are locked against a deletion until the end of the transaction, and
--- looked at after that: whoever deletes one at the same time waits for us, or we see the deletion. Users that do not exist
+-- read after that: a concurrent deletion waits for us, or we see it. Users that do not exist
 -- are left to the foreign key, erased ones to their keys.
 create function backoffice_owner_living(p_users uuid[]) returns void language plpgsql as $$
 begin

@@ -1,6 +1,6 @@
--- Tells of a change to a login that nobody told of: one made by SQL, or by a statement that passes by models.Staff.save.
--- It runs when the transaction commits, so that the application has had its turn: what backoffice/staff_events.py told is
--- noted in a setting of the transaction. Nothing of the password goes into the event.
+-- Records a change to a login that the application did not record: one made by SQL, or by a statement that bypasses
+-- models.Staff.save. It runs when the transaction commits, after backoffice/staff_events.py has noted the events that it
+-- appended in a setting of the transaction. Nothing of the password goes into the event.
 create function staff_changes() returns trigger language plpgsql as $$
 declare
     v_told text := coalesce(current_setting('backoffice.staff_told', true), '');

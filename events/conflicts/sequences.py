@@ -113,7 +113,7 @@ def _merge_pairs(
     ranks = [{item: place for place, item in enumerate(order)} for order in (theirs, mine, base[::-1])]
     path = _sorted_by_pairs(theirs, *ranks)
     reaches = _reaches(path, *ranks)
-    wish = {item: place for place, item in enumerate(preferred)}
+    preferred_place = {item: place for place, item in enumerate(preferred)}
     their_place = ranks[0]
     order: list[str] = []
     contested: list[str] = []
@@ -126,7 +126,7 @@ def _merge_pairs(
             circles.append(list(path[place:end]))
             end = first = place
     for circle in reversed(circles):
-        circle.sort(key=lambda item: (wish.get(item, len(wish)), their_place[item]))
+        circle.sort(key=lambda item: (preferred_place.get(item, len(preferred_place)), their_place[item]))
         order += circle
         contested += circle if len(circle) > 1 else []
     return order, contested

@@ -39,7 +39,7 @@ LEFT_OUT: Final = [positive_data_acceptance]
 OPERATIONS: Final = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
 
 
-# What a request without a body is refused with, where it is not a field that is missing.
+# Codes that refuse a request without a body, where the refusal does not name a missing field.
 MISSING: Final = {"malformed", "unsupported_media_type", "invalid_event"}
 
 

@@ -297,7 +297,7 @@ def test_all_wrong_lines_are_listed(exported: Path, tmp_path: Path) -> None:
 def test_a_check_of_the_whole_file_does_not_hold_up_readers_of_the_log(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another process appends during the check can be read at once."""
+    """Events that another process appends during the check can be read at once."""
     seen: list[int] = []
     apply = import_events.Checking.apply
 

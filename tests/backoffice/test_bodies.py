@@ -29,7 +29,7 @@ SERVERS = {
     "uvicorn": ["uvicorn", "--port", "{port}", APPLICATION],
     "realtime.server": ["realtime.server", APPLICATION, "--port", "{port}"],
 }
-# What may be sent before the refusal arrives: the limit, and the buffers of two kernels and a server.
+# Bytes that a client may send before the refusal arrives: the limit, and the buffers of two kernels and a server.
 SLACK = 24 << 20
 CHUNK = b"x" * 65_536
 

@@ -135,7 +135,7 @@ def in_files(folder: Path, wanted: list[bytes]) -> list[str]:
 
 
 class ServerLog:
-    """What PostgreSQL has written into its log since; nothing where the server is not the suite's own."""
+    """Text that PostgreSQL has written into its log since; nothing where the server is not the suite's own."""
 
     def __init__(self) -> None:
         self.path = Path(os.environ[services_plugin.FOLDER]) / "main" / "postgres.log"
@@ -324,7 +324,7 @@ class Life:
         assert gone.events > 20
 
     def go_wrong(self) -> None:
-        """What the store itself writes down when something fails, and rebuilds that died halfway."""
+        """Rows that the store itself writes when something fails, and rebuilds that died halfway."""
         submission = f"submission-{self.answer}"
         store.query(
             """insert into events_parked (subscription, stream, position, error, traceback) values
@@ -455,7 +455,7 @@ def test_nothing_of_an_erased_person_rests_anywhere(life: Life, caplog: pytest.L
 
 
 def test_the_search_finds_a_canary_in_any_kind_of_column(life: Life) -> None:
-    """What the test above relies on; a table that somebody adds is searched like these."""
+    """Assumptions of the test above; a table that somebody adds is searched like these."""
     word = "kqxprobe"
     store.execute("create schema later")
     columns = {

@@ -109,6 +109,13 @@ def test_form_without_its_token_gets_a_page_that_says_what_to_do(settings: Any, 
 
 
 @pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(("address", "status"), [("/admin/%00/", 404), ("/admin/?q=%00", 400)])
+def test_address_with_nul_gets_a_page(settings: Any, db: None, debug: bool, address: str, status: int) -> None:
+    settings.DEBUG = debug
+    shown(Client().get(address), status)
+
+
+@pytest.mark.parametrize("debug", [False, True])
 def test_too_large_form_gets_the_413_page(settings: Any, own_urls: None, db: None, debug: bool) -> None:
     settings.DEBUG = debug
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100

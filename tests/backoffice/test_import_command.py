@@ -272,7 +272,7 @@ BAD_TIMES = "id,Submitted at,Colour\n" + "".join(f"{n},2024-03-01 10:00:00,Red\n
 
 @pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry run", "real run"])
 class TestRefusedValues:
-    """What the domain or the store refuses is found before the first write, in a dry run as in a real one."""
+    """Values that the domain or the store refuses are found before the first write, in a dry run as in a real one."""
 
     def refused(self, path: Path, *options: str) -> str:
         before = events_now()

@@ -407,7 +407,7 @@ def test_corrected_answers_are_erased_with_the_submission(importing: Importer) -
 
 
 def old_import(owner: uuid.UUID, title: str, text: str, names: list[str]) -> None:
-    """What a release before keyed ids wrote: version 5 ids of identities, and no mark on the identifying field."""
+    """Rows as a release before keyed ids wrote them: version 5 ids of identities, no mark on the identifying field."""
     plan = rows.plan(text.encode())
     form_id = uuid.uuid5(run.NAMESPACE, f"form\x1f{owner}\x1f{title}")
     fields = [{name: value for name, value in made.field.items() if name != rows.IDENTITY} for made in plan.fields]

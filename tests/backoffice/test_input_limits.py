@@ -1,4 +1,4 @@
-"""What a request may ask for has limits: ids, words, and regular expressions that cannot blow up."""
+"""Requests have limits: ids, words, and regular expressions that cannot blow up."""
 
 from __future__ import annotations
 

@@ -30,6 +30,11 @@ BY_PHONE = "asked by phone"
 
 
 @pytest.fixture
+def admin(db: None) -> callers.Caller:
+    return callers.signed_in("admin")
+
+
+@pytest.fixture
 def manager(db: None) -> callers.Caller:
     return callers.signed_in("manager")
 
@@ -466,11 +471,20 @@ def test_a_parameter_that_is_there_twice_is_refused(manager: callers.Caller, pat
     assert found["parameter"] == path.partition("?")[2].partition("=")[0]
 
 
-def test_a_list_page_refuses_a_filter_that_is_there_twice(manager: callers.Caller) -> None:
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("backoffice_user_changelist", "plan=free"),
+        ("backoffice_conflict_changelist", "status=open"),
+        ("events_storedevent_changelist", "type=user.created"),
+        ("search", "q=ada"),
+    ],
+)
+def test_page_refuses_a_parameter_that_occurs_twice(admin: callers.Caller, name: str, query: str) -> None:
     browser = Client()
-    browser.force_login(manager.person)
-    assert browser.get(reverse("admin:backoffice_user_changelist") + "?plan=free&plan=premium").status_code == 400
-    assert browser.get(reverse("admin:backoffice_user_changelist") + "?plan=free").status_code == 200
+    browser.force_login(admin.person)
+    assert browser.get(f"{reverse(f'admin:{name}')}?{query}&{query}").status_code == 400
+    assert browser.get(f"{reverse(f'admin:{name}')}?{query}").status_code == 200
 
 
 def in_headers(caller: callers.Caller, **changes: str) -> Any:

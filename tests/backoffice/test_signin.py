@@ -212,7 +212,7 @@ def test_the_old_password_cannot_be_guessed_either(agent: Staff, counting: type[
     assert "Too many attempts" in answer.content.decode()
 
 
-def test_the_hash_costs_the_same_whoever_is_asked_for(agent: Staff, counting: type[Counting]) -> None:
+def test_the_hash_costs_the_same_for_known_and_unknown_names(agent: Staff, counting: type[Counting]) -> None:
     Staff.objects.create_user("gone", password=PASSWORD, role="agent", is_staff=True, is_active=False)
     Staff.objects.create_user("customer", password=PASSWORD)
     Staff.objects.create_user("no password", role="agent", is_staff=True)

@@ -47,7 +47,7 @@ CASES = {
     "not_json": ("form", "form.updated", 1, QUESTION.replace("0", "1" * 401)),
     "not_json-array": ("form", "form.updated", 1, "[1]"),
     "not_json-deep": ("form", "form.updated", 1, '{"fields": ' + "[" * 1100 + "]" * 1100 + "}"),
-    "not_json-mark": ("form", "form.updated", 1, '{"$personal": {"fields": 1}}'),
+    "tampered-mark": ("form", "form.updated", 1, '{"$personal": {"fields": 1}}'),
     "does_not_fit": ("form", "form.updated", 1, '{"title": 5}'),
     "unknown_version": ("form", "form.updated", 99, '{"title": "New"}'),
     "unknown_type": ("form", "form.sneezed", 1, '{"title": "New"}'),

@@ -182,7 +182,7 @@ def test_the_migration_encrypts_what_is_there(records: dict[str, str]) -> None:
     assert all(loaded(stream)[1] > 0 for stream in records.values())
 
 
-def test_plain_snapshots_go_with_the_next_erasure_whoever_is_erased(records: dict[str, str]) -> None:
+def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, str]) -> None:
     """Also those of who was erased before the upgrade, and of what does not fit any more."""
     erased_before = f"user-{make.user(first_name=SECRET)}"
     keep_in_the_clear(erased_before)

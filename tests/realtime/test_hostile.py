@@ -1,4 +1,4 @@
-"""What went wrong elsewhere, tried here: sockets after a failed sign-in, paths and headers read in two ways."""
+"""Attacks that worked elsewhere: sockets after a failed sign-in, paths and headers read in two ways."""
 
 from __future__ import annotations
 

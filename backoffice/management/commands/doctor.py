@@ -21,13 +21,13 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.utils import timezone
 
 from backoffice import health
-from events import erasure, keyring, master_keys, snapshots
+from events import erasure, keyring, master_keys, parking, snapshots
 from events import session as sessions
 
 OLDEST_POSTGRES = 15
 LATE = timedelta(hours=1)
 LOG_SETTINGS = ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error", "log_statement")
-# Which of these settings, in this order, let PostgreSQL's log quote what people sent?
+# Does each of these settings, in this order, let PostgreSQL's log quote values that people sent?
 LOGGED = """
 select current_setting('log_error_verbosity') <> 'terse',
        current_setting('log_min_error_statement') not in ('log', 'fatal', 'panic'),
@@ -37,7 +37,7 @@ select current_setting('log_error_verbosity') <> 'terse',
 SHOWN = 3
 MOST = 1_000
 UNREADABLE = f"""
-select distinct position, stream from events_parked where starts_with(error, 'UnreadableEvent')
+select distinct position, stream from events_parked where {parking.IS_UNREADABLE}
  order by position limit {MOST + 1}
 """  # noqa: S608 - a constant
 SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
@@ -166,7 +166,7 @@ def plain_snapshots() -> Finding:
 
 
 def postgres_log() -> Finding:
-    """What PostgreSQL writes into its log about an error must not quote what people sent."""
+    """PostgreSQL must not quote values that people sent when it logs an error."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(LOGGED).fetchone()
@@ -209,7 +209,7 @@ def session() -> Finding:
 
 
 def _options() -> str:
-    """What the application's own connections ask for."""
+    """The start-up options of the application's own connections."""
     asked: str = connections[DEFAULT_DB_ALIAS].get_connection_params().get("options", "")
     return asked
 

@@ -159,10 +159,10 @@ class Checking:
         self.problems = Problems()
         self._seen: set[bytes] = set()
         self._reached: dict[str, int] = {}  # by the file
-        self._heads: dict[str, int] = {}  # what is here, and what would be written after it
+        self._heads: dict[str, int] = {}  # versions here, and those that the import would reach
 
     def follow(self, batch: Sequence[Line]) -> None:
-        """Versions without a hole, in the file and after what is here."""
+        """Check that versions have no gap, in the file and after those that are stored."""
         self.total += len(batch)
         known = {row[0]: row[1:] for row in store.query(KNOWN, (_ids(batch),))}
         unseen = {line.record.stream for line in batch} - self._heads.keys()
@@ -188,7 +188,7 @@ class Checking:
         return None if here == version - 1 else f"{stream} is at version {here} here; the file goes on with {version}"
 
     def apply(self, batch: Sequence[Line]) -> None:
-        """Read tables and keys as they would be: what they refuse is named, line by line."""
+        """Apply the batch to read tables and keys; a refusal becomes a problem that names its line."""
         try:
             with transaction.atomic():
                 _try(batch)
@@ -213,7 +213,7 @@ def _try(batch: Sequence[Line]) -> None:
 
 
 def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
-    """Refuse what the append would: sizes, reasons, erased subjects. Keys made here are forgotten with the rollback."""
+    """Refuse events that the append would refuse: sizes, reasons, erased subjects. Keys made here are rolled back."""
     sealer = privacy.Sealer(reason)
     needed = set()
     for line in lines:

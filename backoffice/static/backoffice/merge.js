@@ -193,7 +193,7 @@ function mergePairs(base, theirs, mine, preferred) {
   const ranks = [theirs, mine, base.toReversed()].map(place);
   const path = sortedByPairs(theirs, ranks);
   const reaches = reachesOf(path, ranks);
-  const wish = place(preferred);
+  const preferredPlace = place(preferred);
   const theirPlace = ranks[0];
   const circles = [];
   let end = path.length;
@@ -207,8 +207,8 @@ function mergePairs(base, theirs, mine, preferred) {
   const order = [];
   const contested = [];
   for (const circle of circles.reverse()) {
-    const wished = (item) => wish.get(item) ?? wish.size;
-    circle.sort((x, y) => wished(x) - wished(y) || theirPlace.get(x) - theirPlace.get(y));
+    const placeOfPreference = (item) => preferredPlace.get(item) ?? preferredPlace.size;
+    circle.sort((x, y) => placeOfPreference(x) - placeOfPreference(y) || theirPlace.get(x) - theirPlace.get(y));
     for (const item of circle) order.push(item);
     if (circle.length > 1) for (const item of circle) contested.push(item);
   }

@@ -265,7 +265,11 @@ wire.explain("events_subject_erased", errors.Erased)
 
 # -- read -----------------------------------------------------------------------------------------------------------
 
-COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, recorded_at, actor, reason,
+# Null where Python has no such time in every time zone: `infinity`, or a year beyond the calendar, inserted by hand.
+# Drivers raise for those, and then no row of the statement would be read.
+INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
+
+COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
        correlation_id, causation_id, metadata::text, {privacy.GENERATION}"""
 
 READ_STREAM_SQL = f"""
@@ -411,6 +415,8 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Open
         metadata = strict_json.stored(row[12])
     except ValueError:
         why, data, metadata = why or "not_json", None, {}
+    if row[7] is None:
+        why, data = why or "no_instant", None
     return RecordedEvent(
         position=row[0],
         stream=row[1],
@@ -419,7 +425,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Open
         schema_version=schema_version if data is not None else row[4],
         data=data if data is not None else {},
         event_id=row[6],
-        recorded_at=row[7],
+        recorded_at=row[7] or types.EPOCH_START,
         actor=row[8],
         reason=row[9] if reason is None else reason,
         correlation_id=row[10],

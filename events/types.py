@@ -32,6 +32,7 @@ UNREADABLE: Final[Mapping[str, str]] = {
     "unknown_type": "this release does not know its type, which a state needs",
     "tampered": "its personal data was altered",
     "no_key": "its personal data cannot be decrypted",
+    "no_instant": "the time it was recorded at is none that this release can read",
 }
 
 JsonDict: TypeAlias = dict[str, Any]
@@ -104,8 +105,11 @@ class EventType(msgspec.Struct, frozen=True):
 
 
 class CommandType(msgspec.Struct, frozen=True):
+    """A registered command. `despite_gaps`: it is decided even where events of the record cannot be read."""
+
     name: str
     cls: type[CommandData]
+    despite_gaps: bool = False
 
 
 _events: dict[str, EventType] = {}
@@ -174,13 +178,17 @@ def upcaster(name: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
     return register
 
 
-def command_type(name: str) -> Callable[[C], C]:
-    """Register a command class under its name on the wire."""
+def command_type(name: str, *, despite_gaps: bool = False) -> Callable[[C], C]:
+    """Register a command class under its name on the wire.
+
+    `despite_gaps`: it takes data away whatever the data is, so it waits for no event that cannot be read. It is decided
+    on what can be, with `Decision.has_gaps` set.
+    """
 
     def register(cls: C) -> C:
         if name in _commands:
             raise RuntimeError(f"command {name!r} is registered twice: {_commands[name].cls!r} and {cls!r}")
-        _commands[name] = _command_names[cls] = CommandType(name, cls)
+        _commands[name] = _command_names[cls] = CommandType(name, cls, despite_gaps)
         return cls
 
     return register
@@ -300,7 +308,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     type            stored name, such as ``user.created``
     data            the JSON object as stored but upcast; `event` decodes it to its class
     unreadable      why the event cannot be read, a code of `UNREADABLE`; then `data` is empty (of an unknown type as
-                    stored). Everything else is as stored
+                    stored). Everything else is as stored, but for a time that cannot be read: 1970 stands there
     recorded_at     the database's time of the transaction that wrote it
     actor           who: ``staff:<id>``, ``key:<id>``, ``system`` …
     """

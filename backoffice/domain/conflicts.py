@@ -171,6 +171,13 @@ class DismissConflict(CommandData, frozen=True):
     pass
 
 
+@command_type("conflict.drop", despite_gaps=True)
+class DropConflict(CommandData, frozen=True):
+    """Dismiss it because the record it is about is erased. Only ever sent beside that, in the same transaction."""
+
+    stream: str
+
+
 @command_type("conflict.reopen")
 class ReopenConflict(CommandData, frozen=True):
     pass
@@ -214,8 +221,8 @@ def evolve(state: Conflict, event: Event) -> Conflict:
 
 
 def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Event]:
-    if isinstance(command, FileConflict):
-        return _file(command, state, at)
+    if isinstance(command, FileConflict | DropConflict):
+        return _drop(command, state) if isinstance(command, DropConflict) else _file(command, state, at)
     if state.filed is None:
         raise errors.StreamNotFound("There is no such conflict.")
     stream = state.filed.stream
@@ -244,6 +251,11 @@ def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Even
             raise errors.UnknownCommand
 
 
+def _drop(command: DropConflict, state: Conflict) -> Sequence[Event]:
+    """Also where what was filed cannot be read."""
+    return [ConflictDismissed(stream=command.stream)] if state.status == "open" else []
+
+
 def _file(command: FileConflict, state: Conflict, at: Decision) -> Sequence[Event]:
     """Once; the same command again is the same conflict, another one under its id is a mistake."""
     if state.filed is not None:
@@ -270,7 +282,15 @@ AGGREGATE = Aggregate(
     initial=Conflict,
     evolve=evolve,
     decide=decide,
-    commands=(FileConflict, AssignConflict, CommentConflict, ResolveConflict, DismissConflict, ReopenConflict),
+    commands=(
+        FileConflict,
+        AssignConflict,
+        CommentConflict,
+        ResolveConflict,
+        DismissConflict,
+        DropConflict,
+        ReopenConflict,
+    ),
     snapshot_every=0,
     state_version=2,
     subject=SUBJECT,

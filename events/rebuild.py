@@ -479,6 +479,7 @@ def _new(row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], ope
             data = types.decode_event(row[3], row[4], sealed)
         elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):
             data = msgspec.json.decode(row[5], type=known.cls)
+            types.demand_fit(known, data)
         else:
             data = types.decode_event(row[3], row[4], strict_json.stored(row[5]))
     except Exception as error:

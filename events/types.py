@@ -10,10 +10,10 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from functools import lru_cache
 from hashlib import sha1
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -90,6 +90,7 @@ class EventType(msgspec.Struct, frozen=True):
     within    another subject that must not be erased either when this is written
     erases    it takes a subject's data away: whoever keeps events in memory lets them go
     defaults  what is not written, by field; `nested` the personal paths that lead into an object
+    instants  its fields that hold times; `check` raises `ValueError` for what its fields' types do not tell
     """
 
     name: str
@@ -102,6 +103,8 @@ class EventType(msgspec.Struct, frozen=True):
     erases: bool = False
     defaults: Mapping[str, Any] = {}
     nested: tuple[str, ...] = ()
+    instants: tuple[str, ...] = ()
+    check: Callable[[Any], None] | None = None
 
 
 class CommandType(msgspec.Struct, frozen=True):
@@ -126,12 +129,14 @@ def event_type(
     subject: str | None = None,
     within: str | None = None,
     erases: bool = False,
+    check: Callable[[Any], None] | None = None,
 ) -> Callable[[E], E]:
     """Register an event class under the name it is stored by. Two classes under one name refuse to start.
 
     `personal` names the fields to encrypt, `subject` whose they are: ``user-{key}`` (of the record itself) or
     ``form-{form_id}`` (by a field). Fields that are not text are mapped to what stands for an erased value. The reason
-    that is given for an event with a subject is encrypted too.
+    that is given for an event with a subject is encrypted too. `check` is called with an event before it is stored and
+    when it is read: what raises `ValueError` there does not fit its type.
     """
 
     def register(cls: E) -> E:
@@ -150,6 +155,8 @@ def event_type(
             erases=erases,
             defaults={f.name: f.default for f in msgspec.structs.fields(cls) if f.default is not msgspec.NODEFAULT},
             nested=tuple(path for path in personal if "." in path),
+            instants=tuple(f.name for f in msgspec.structs.fields(cls) if _is_instant(f.type)),
+            check=check,
         )
         return cls
 
@@ -226,6 +233,26 @@ def command_types() -> Iterator[CommandType]:
     return iter(sorted(_commands.values(), key=lambda t: t.name))
 
 
+# A year more at either end than Python has: in another time zone it may be another year.
+YEARS: Final = range(2, MAXYEAR)
+
+
+def demand_fit(known: EventType, event: Event) -> None:
+    """Refuse what an event's types allow and readers do not take: times that PostgreSQL has and Python has not, and
+    what the type's own `check` names. Raises `ValueError`.
+    """
+    for name in known.instants:
+        value = getattr(event, name)
+        if isinstance(value, datetime) and value.year not in YEARS:
+            raise ValueError(f"{name}: the year must be between {YEARS[0]} and {YEARS[-1]}")
+    if known.check is not None:
+        known.check(event)
+
+
+def _is_instant(annotation: Any) -> bool:
+    return annotation is datetime or any(_is_instant(part) for part in get_args(annotation))
+
+
 def upcast(name: str, schema_version: int, data: JsonDict) -> JsonDict:
     """Bring stored data to the newest shape, one version at a time.
 
@@ -248,9 +275,11 @@ def decode_event(name: str, schema_version: int, data: JsonDict) -> Event:
     if schema_version != known.schema_version:
         data = upcast(name, schema_version, data)
     try:
-        return msgspec.convert(data, known.cls)
-    except msgspec.ValidationError as error:
+        event = msgspec.convert(data, known.cls)
+        demand_fit(known, event)
+    except ValueError as error:  # msgspec's are such, too
         raise errors.InvalidEvent(f"{name} v{schema_version}: {error}") from error
+    return event
 
 
 def decode_command(name: str, data: Mapping[str, Any]) -> CommandData:

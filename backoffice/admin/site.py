@@ -261,6 +261,7 @@ class BackofficeSite(admin.AdminSite):
         )
         response: HttpResponse = view(request)
         if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
+            assert isinstance(request.user, models.Staff)
             signin.remember_device(request, response, request.user.pk)  # it was known by the old password
         return response
 

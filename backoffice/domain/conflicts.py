@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -57,7 +57,24 @@ def id_for(command_id: uuid.UUID) -> uuid.UUID:
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@event_type("conflict.filed", personal=QUOTED, subject=SUBJECT)
+def _check_filed(event: Any) -> None:
+    """What pages, API and read table take for granted of the objects in it."""
+    command, source = event.command, event.source or {}
+    texts = (command.get("type"), command.get("key", ""), command.get("id", ""), command.get("reason") or "")
+    if "-" not in event.stream or not all(isinstance(text, str) for text in texts):
+        raise ValueError("a conflict names a record, and in texts the command that was asked for")
+    if not isinstance(command.get("data", {}), dict):
+        raise ValueError("the command of a conflict has an object as its data")
+    if "id" in command:
+        uuid.UUID(command["id"])
+    paths = [*event.fields, *(place.get("path") for place in event.conflicts)]
+    if not all(isinstance(path, str) for path in paths):
+        raise ValueError("a conflict names what differs by paths")
+    if any(isinstance(value, dict | list) for value in source.values()):
+        raise ValueError("the source of a conflict is described in texts and numbers")
+
+
+@event_type("conflict.filed", personal=QUOTED, subject=SUBJECT, check=_check_filed)
 class ConflictFiled(Event, frozen=True):
     """stream    the record's
     command      what was asked for: ``{id, type, key, data, reason}``; nothing of it was applied

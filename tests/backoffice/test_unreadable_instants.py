@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,17 @@ from realtime.log import Log
 from tests import make
 from tests.backoffice import callers
 from tests.events import following
+from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def database(transactional_db: None, template: str) -> Iterator[None]:
+    """A log of this test's own: what is spoiled here is nobody else's."""
+    with own_database(template):
+        yield
+
 
 # What PostgreSQL stores and Python does not, and years in which a time zone away is outside of Python's calendar.
 TIMES = (

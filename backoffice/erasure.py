@@ -87,12 +87,17 @@ def demand_reason(command: Command) -> None:
 # -- in the transaction of the event --------------------------------------------------------------------------------
 
 
+def notes(events: Sequence[NewEvent]) -> None:
+    """Before the read tables are written: `user.erased` takes what quotes them out of the notes of errors."""
+    if gone := _of(events, user_domain.UserErased):
+        erasure.scrub(_values_of(gone))
+
+
 def users(events: Sequence[NewEvent]) -> None:
-    """What goes with `user.erased`: 1 notes that quote them  2 their conflicts  3 their forms  4 the key."""
+    """What goes with `user.erased`: 1 their conflicts  2 their forms  3 the key; notes went before (`notes`)."""
     gone = _of(events, user_domain.UserErased)
     if not gone:
         return
-    erasure.scrub(_values_of(gone))
     _put_away(gone)
     _erase_forms(gone)
     erasure.shred(gone)
@@ -120,8 +125,9 @@ def submissions(events: Sequence[NewEvent]) -> None:
     _put_away(gone)
     for event in events:
         if isinstance(event.data, submission_domain.SubmissionErased):
-            suppressions.remember(event.data.form_id, event.stream)
-            erasure.shred_leaf(types.stream_name("form", event.data.form_id), event.stream)
+            form_id = event.data.form_id or _form_of(event.key)
+            suppressions.remember(form_id, event.stream)
+            erasure.shred_leaf(types.stream_name("form", form_id), event.stream)
     erasure.shred(gone)
     _purge_after_commit()
 
@@ -130,16 +136,27 @@ def _of(events: Iterable[NewEvent], kind: type[types.Event]) -> list[str]:
     return [event.stream for event in events if isinstance(event.data, kind)]
 
 
-def _values_of(streams: Iterable[str]) -> set[str]:
-    """Every address and name that these users ever had."""
-    found = set()
+def _form_of(key: str) -> Any:
+    """The form of a submission whose own events do not tell; raises `UnreadableEvent` where its row does not either:
+    nobody would know under whose key the answers are.
+    """
+    found = models.Submission.objects.filter(pk=key).values_list("form_id", flat=True).first()
+    if found is None:
+        raise errors.UnreadableEvent("not_json", types.stream_name("submission", key))
+    return found
+
+
+def _values_of(streams: Sequence[str]) -> set[str]:
+    """Every address and name that these users ever had; those of today also where their events cannot be read."""
+    rows = models.User.objects.filter(pk__in=[types.key_of(stream) for stream in streams])
+    found = {value for row in rows.values_list(*user_domain.PERSONAL) for value in row if value}
     for stream in streams:
         for event in store.read_stream(stream):
             found |= {event.data[name] for name in user_domain.PERSONAL if event.data.get(name)}
     return found - {ERASED}
 
 
-OPEN_CONFLICTS: Final = f"select id from conflicts where status = 'open' and {ABOUT}"  # noqa: S608 - a constant
+OPEN_CONFLICTS: Final = f"select id, category || '-' || key from conflicts where status = 'open' and {ABOUT}"  # noqa: S608 - a constant
 
 
 def _put_away(streams: Sequence[str]) -> None:
@@ -147,8 +164,8 @@ def _put_away(streams: Sequence[str]) -> None:
     forms = [types.key_of(stream) for stream in streams if types.category_of(stream) == "form"]
     waiting = store.query(OPEN_CONFLICTS, {"streams": list(streams), "forms": forms})
     with context.acting(reason=None):
-        for (key,) in waiting:
-            commands.dispatch(Command(id=types.new_id(), key=str(key), data=conflicts.DismissConflict()))
+        for key, stream in waiting:
+            commands.dispatch(Command(id=types.new_id(), key=str(key), data=conflicts.DropConflict(stream=stream)))
 
 
 def _erase_forms(streams: Sequence[str]) -> None:

@@ -28,6 +28,9 @@ PRECONDITIONS = {
     "submission": preconditions.submissions,
 }
 
+# category -> what is cleared up while the read tables still hold what an erasure takes, and not when they are rebuilt
+BEFORE_ERASURES = {"user": erasure.notes}
+
 # category -> what goes with the event that erases one: after the read tables, and not when they are rebuilt
 ERASURES = {"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions}
 
@@ -47,6 +50,8 @@ def fill() -> None:
         aggregate.register(record)
     for category, demand in PRECONDITIONS.items():
         projections.inline(category, demand)
+    for category, clear in BEFORE_ERASURES.items():
+        projections.inline(category, clear)
     for category, project in PROJECTIONS.items():
         projections.inline(category, project)
     for category, follow in ERASURES.items():

@@ -3,7 +3,8 @@
 An attempt is judged before the password is hashed, by budgets in the database (`sign_in_take`), so that guessing costs
 the guesser's time and not ours:
 
-    one browser that has signed in to this account before has a budget of its own (a signed cookie names it)
+    one browser that has signed in to this account before has a budget of its own (a signed cookie names it), until the
+    password is changed: whoever took the cookie with an old password guesses like anybody else
     anybody else draws on the account's budget and on that of their address
 
 A stranger can empty the budgets of an account and of an address, but not that of the owner's own browser: nobody is
@@ -154,26 +155,35 @@ def _digest(text: str) -> str:
 
 
 def known_device(request: HttpRequest, account: int | None) -> str | None:
-    """The name of this browser when it has signed in to the account before."""
+    """The name of this browser when it has signed in to the account before, with the password that it has now."""
     device, accounts = _device(request)
-    return device if account is not None and account in accounts else None
+    if account is None or account not in accounts:
+        return None
+    return device if secrets.compare_digest(accounts[account], _password_mark(account)) else None
 
 
-def _device(request: HttpRequest) -> tuple[str, list[int]]:
+def _device(request: HttpRequest) -> tuple[str, dict[int, str]]:
+    """The browser's name, and the accounts it has signed in to, each with the mark of its password then."""
     try:
         found = signing.loads(request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_SALT, max_age=DEVICE_AGE)
-        return str(found["device"]), [int(account) for account in found["accounts"]]
+        return str(found["device"]), {int(account): str(mark) for account, mark in found["marks"]}
     except (signing.BadSignature, KeyError, TypeError, ValueError):
-        return secrets.token_urlsafe(16), []
+        return secrets.token_urlsafe(16), {}
+
+
+def _password_mark(account: int) -> str:
+    """Changes with the account's password, and says nothing of it."""
+    stored = models.Staff.objects.filter(pk=account).values_list("password", flat=True).first()
+    return _digest(f"password {account} {stored}")[:16]
 
 
 def remember_device(request: HttpRequest, response: HttpResponse, account: int) -> None:
     """This browser has signed in to the account: its next attempts have a budget of their own."""
     device, accounts = _device(request)
-    kept = [account, *(other for other in accounts if other != account)][:DEVICE_ACCOUNTS]
+    kept = [(account, _password_mark(account)), *((pk, mark) for pk, mark in accounts.items() if pk != account)]
     response.set_cookie(
         DEVICE_COOKIE,
-        signing.dumps({"device": device, "accounts": kept}, salt=DEVICE_SALT),
+        signing.dumps({"device": device, "marks": kept[:DEVICE_ACCOUNTS]}, salt=DEVICE_SALT),
         max_age=DEVICE_AGE,
         path=reverse("admin:login"),
         secure=settings.SESSION_COOKIE_SECURE,

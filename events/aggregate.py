@@ -20,10 +20,15 @@ from events.conflicts import UNSET, Check, Group, Policy, values
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What `decide` may know besides the command and the state: whose record, and the time of the transaction."""
+    """What `decide` may know besides the command and the state: whose record, and the time of the transaction.
+
+    has_gaps    events of the record cannot be read, perhaps its first: the state lacks them. Only for commands that are
+                decided all the same (`types.CommandType.despite_gaps`)
+    """
 
     key: str
     now: datetime
+    has_gaps: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ import mmap
 import struct
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -236,8 +236,13 @@ def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent
     return events_of([row for archive in gone() for row in reader(archive).stream(stream, after, upto)])
 
 
-def instant(row: Row) -> datetime:
-    return EPOCH_START + timedelta(microseconds=row.recorded_at)
+def instant(row: Row) -> datetime | None:
+    """When the event was recorded; None for what `store.INSTANT` does not read either."""
+    try:
+        moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
+    except OverflowError:
+        return None
+    return moment if 1 < moment.year < MAXYEAR else None
 
 
 def events_of(rows: Sequence[Row]) -> list[RecordedEvent]:

@@ -19,6 +19,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -388,5 +389,13 @@ def _fill(table: str, archive: Archive, told: Told) -> None:
 
 def _stored(row: Row) -> tuple[Any, ...]:
     columns = list(msgspec.structs.astuple(row))
-    columns[COLUMNS.index("recorded_at")] = archives.instant(row)
+    columns[COLUMNS.index("recorded_at")] = archives.instant(row) or _in_postgres(row.recorded_at)
     return tuple(columns)
+
+
+def _in_postgres(microseconds: int) -> str:
+    """A time that Python has no name for as PostgreSQL reads it: by the Julian day, of which 2440588 is 1970-01-01."""
+    if microseconds in (seals.NEVER, seals.FOREVER):
+        return "infinity" if microseconds > 0 else "-infinity"
+    days, rest = divmod(microseconds, 86_400_000_000)
+    return f"J{2_440_588 + days} {timedelta(microseconds=rest)}+00"

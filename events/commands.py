@@ -126,9 +126,10 @@ def _dispatch_once(command: Command, seen: Any) -> Callable[[], Result]:
     begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
     if begun.result is not None:
         return partial(_recalled, command, stream, begun.fingerprint, begun.result)
-    state = _loaded(record, stream, begun)
-    data, notes = _reconciled(command, record, stream, state, begun.version, seen)  # 5
-    decided = record.decide(data, state, Decision(key=command.key, now=begun.now))  # 6
+    state, has_gaps = _with_gaps(command, stream, partial(_loaded, record, stream, begun))
+    reconciled = partial(_reconciled, command, record, stream, state, begun.version, seen)
+    data, notes = (command.data, ()) if has_gaps else reconciled()  # 5; despite gaps there is nothing to merge
+    decided = record.decide(data, state, Decision(key=command.key, now=begun.now, has_gaps=has_gaps))  # 6
     _demand_reason(command, record, state, decided, begun.version)
     new = _numbered(stream, begun.version, decided, begun.now)
     answer = _answer(command, begun.version, new, notes)
@@ -187,12 +188,10 @@ def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
         row[0]: row[1:] for row in store.query(RECALL_MANY, (arrays.Uuids(command.id for command in commands),))
     }  # 3
     fresh = [work for work in works if work.command.id not in known] if known else works
-    states = {
-        stream: snapshots.state(stream) for stream in sorted({work.stream for work in fresh} & before.keys())
-    }  # 4
+    states, gaps = _states(fresh, before)  # 4
     again = {stream for stream, count in Counter(work.stream for work in fresh).items() if count > 1}
     for work in fresh:
-        _decide_in_set(work, states, now, goes_on=work.stream in again)  # 5, 6
+        _decide_in_set(work, states, now, goes_on=work.stream in again, has_gaps=work.stream in gaps)  # 5, 6
     new = [event for work in fresh for event in work.new]
     remembered = [
         _remembered(work.command, work.stream, work.subject, work.answer) for work in fresh if work.answer is not None
@@ -208,14 +207,28 @@ def _dispatch_set(commands: Sequence[Command]) -> Callable[[], list[Result]]:
     ]
 
 
-def _decide_in_set(work: _Work, states: dict[str, tuple[Any, int]], now: datetime, *, goes_on: bool) -> None:
+def _states(works: Sequence[_Work], before: dict[str, int]) -> tuple[dict[str, tuple[Any, int]], set[str]]:
+    """Step 4 for a set: the state and version of each stream that is there, and the streams whose state has gaps."""
+    states, gaps = {}, set()
+    for work in sorted(works, key=lambda work: work.stream):
+        if work.stream in before and (work.stream not in states or work.stream in gaps):
+            state, has_gaps = _with_gaps(work.command, work.stream, lambda: snapshots.state(work.stream)[0])  # noqa: B023
+            states[work.stream] = (state, before[work.stream])
+            gaps |= {work.stream} if has_gaps else set()
+    return states, gaps
+
+
+def _decide_in_set(
+    work: _Work, states: dict[str, tuple[Any, int]], now: datetime, *, goes_on: bool, has_gaps: bool
+) -> None:
     """Steps 5 and 6 for one of many; where the stream `goes_on`, `states` moves on for the next command."""
     command = work.command
     record = aggregates.of_command(type(command.data))
     state, version = states.get(work.stream) or (record.initial(), 0)
     try:
-        data, notes = _reconciled(command, record, work.stream, state, version)
-        events = record.decide(data, state, Decision(key=command.key, now=now))
+        reconciled = partial(_reconciled, command, record, work.stream, state, version)
+        data, notes = (command.data, ()) if has_gaps else reconciled()
+        events = record.decide(data, state, Decision(key=command.key, now=now, has_gaps=has_gaps))
         _demand_reason(command, record, state, events, version)
     except errors.EventsError as error:
         error.command = command  # type: ignore[attr-defined]
@@ -230,6 +243,18 @@ def _decide_in_set(work: _Work, states: dict[str, tuple[Any, int]], now: datetim
 
 def _stream_of(command: Command) -> str:
     return types.stream_name(aggregates.of_command(type(command.data)).category, command.key)
+
+
+def _with_gaps(command: Command, stream: str, load: Callable[[], Any]) -> tuple[Any, bool]:
+    """The state to decide on, and whether it lacks events. Only a command that is decided despite gaps gets such a
+    state: what cannot be read, or decrypted, keeps nobody from taking it away.
+    """
+    try:
+        return load(), False
+    except (errors.UnreadableEvent, errors.Undecryptable):
+        if not types.command_type_of(type(command.data)).despite_gaps:
+            raise
+        return snapshots.folded(stream).state, True
 
 
 def _loaded(record: Aggregate, stream: str, begun: _Begun) -> Any:

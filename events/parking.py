@@ -244,11 +244,11 @@ select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.trace
  order by p.subscription, p.position limit %(limit)s
 """
 
-BEHIND = """
-select p.position, e.version, e.type, e.recorded_at, p.error, p.attempts
+BEHIND = f"""
+select p.position, e.version, e.type, {store.INSTANT}, p.error, p.attempts
   from events_parked p left join events_event e on e.position = p.position
  where p.subscription = %s and p.stream = %s order by p.position limit %s
-"""
+"""  # noqa: S608 - a constant
 
 FIRST = """
 select position, attempts from events_parked where subscription = %s and stream = %s order by position limit 1

@@ -225,11 +225,11 @@ update events_rebuild
 # The category is told in a way that no index knows: with a range of names PostgreSQL, which plans this once for all
 # positions, would look up every event of the category and sort them, for each page again.
 READ = f"""
-select position, stream, version, type, schema_version, data::text, event_id, recorded_at, {privacy.GENERATION}
+select position, stream, version, type, schema_version, data::text, event_id, {store.INSTANT}, {privacy.GENERATION}
   from events_event
  where position > %s and position <= %s and events_here(%s) and split_part(stream, '-', 1) = %s
  order by position limit %s
-"""  # noqa: S608 - GENERATION is a constant
+"""  # noqa: S608 - constants
 
 
 class _Builder:
@@ -461,6 +461,8 @@ def _new(row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], ope
     """
     try:
         known = types.event_type_of(row[3])
+        if row[7] is None:
+            raise errors.UnreadableEvent("no_instant", row[1], row[2], row[0])
         if row[0] in encrypted:
             sealed = encrypted[row[0]]
             if sealed is None:
@@ -469,6 +471,7 @@ def _new(row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], ope
             data = types.decode_event(row[3], row[4], sealed)
         elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):
             data = msgspec.json.decode(row[5], type=known.cls)
+            types.demand_fit(known, data)
         else:
             data = types.decode_event(row[3], row[4], strict_json.stored(row[5]))
     except Exception as error:

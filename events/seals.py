@@ -32,6 +32,9 @@ CHUNK: Final = 5_000  # rows in memory at a time
 PRINT: Final = 8  # bytes of each leaf kept in its seal, to name a row that does not fit
 NOTHING_BEFORE: Final = bytes(32)
 POSTGRES_EPOCH: Final = 946_684_800_000_000  # in microseconds since 1970: 2000-01-01, from where PostgreSQL counts
+# `-infinity` and `infinity`, which only a hand in the database writes, as PostgreSQL counts them.
+NEVER: Final = -(2**63)
+FOREVER: Final = 2**63 - 1
 
 
 # -- canonical forms ------------------------------------------------------------------------------------------------
@@ -41,7 +44,7 @@ class Row(msgspec.Struct, frozen=True):
     """An event exactly as it is stored, and a line of an export. Bytes are base64 in JSON.
 
     data, metadata   the database's text of the JSON, which is what was hashed
-    recorded_at      microseconds since 1970-01-01T00:00:00Z
+    recorded_at      microseconds since 1970-01-01T00:00:00Z; `NEVER` or `FOREVER` where it is infinite
     """
 
     position: int
@@ -62,7 +65,8 @@ class Row(msgspec.Struct, frozen=True):
     def digest(self) -> bytes:
         """What the event contributes to its stream's chain: `events/sql/digest.function.sql`, once more."""
         reason = "-" if self.reason is None else f"{len(self.reason)}:{self.reason}"
-        instant = struct.pack(">q", self.recorded_at - POSTGRES_EPOCH)
+        is_finite = self.recorded_at not in (NEVER, FOREVER)
+        instant = struct.pack(">q", self.recorded_at - POSTGRES_EPOCH * is_finite)
         return hashlib.sha256(
             instant
             + f"{len(self.stream)}:{self.stream}{len(self.type)}:{self.type}{self.schema_version}:{self.event_id}"
@@ -255,9 +259,11 @@ select number, epoch::text, after, upto, count, (extract(epoch from sealed_at) *
   from events_seal where upto >= %s order by upto limit 1
 """
 
-COLUMNS: Final = """position, stream, version, type, schema_version, data::text, event_id::text,
-       (extract(epoch from recorded_at) * 1000000)::bigint, actor, reason, correlation_id::text, causation_id::text,
-       metadata::text, hash"""
+COLUMNS: Final = f"""position, stream, version, type, schema_version, data::text, event_id::text,
+       case when recorded_at = '-infinity' then {NEVER}
+            when recorded_at > '294000-01-01 00:00Z' then {FOREVER}
+            else (extract(epoch from recorded_at) * 1000000)::bigint end,
+       actor, reason, correlation_id::text, causation_id::text, metadata::text, hash"""
 
 ROWS = f"select {COLUMNS} from events_event where position > %s and position <= %s order by position limit %s"  # noqa: S608
 

@@ -119,10 +119,13 @@ def _conditions(asked: Mapping[str, Any]) -> str:
 
 # -- 1: time becomes positions --------------------------------------------------------------------------------------
 
-PROBE = """
-select position, recorded_at from events_event
+# Within the calendar that Python has, whatever a hand in the database wrote.
+CLAMPED: Final = "greatest('0002-01-01 00:00Z', least('9998-12-31 00:00Z', recorded_at))"
+
+PROBE = f"""
+select position, {CLAMPED} from events_event
  where position > %s and position <= %s order by position desc limit 1
-"""
+"""  # noqa: S608 - a constant
 
 
 def _bisected(moment: datetime, upto: int) -> tuple[int, int]:
@@ -143,9 +146,9 @@ def _bisected(moment: datetime, upto: int) -> tuple[int, int]:
     return low, high
 
 
-FIRST = (
-    "select position, recorded_at from events_event where position > %s and position <= %s order by position limit 1"
-)
+FIRST = f"""
+select position, {CLAMPED} from events_event where position > %s and position <= %s order by position limit 1
+"""  # noqa: S608 - a constant
 
 
 def first_since(moment: datetime, upto: int) -> tuple[int, datetime] | None:

@@ -18,16 +18,16 @@ LATE: Final = 30.0  # seconds behind from which a running subscription is called
 State: TypeAlias = Literal["running", "late", "failing", "stopped", "new", "unknown"]
 
 # For each position how many events follow it up to the head, and when the first of them was recorded.
-BEHIND = """
+BEHIND = f"""
 select p.position, few.n, first.recorded_at, extract(epoch from clock_timestamp() - first.recorded_at)::float
   from unnest(%(positions)s::bigint[]) as p(position)
  cross join lateral (select count(*) as n from (
        select 1 from events_event
         where events_event.position > p.position and events_event.position <= %(upto)s limit %(counted)s) counted) few
-  left join lateral (select recorded_at from events_event
+  left join lateral (select {store.INSTANT} as recorded_at from events_event
         where events_event.position > p.position and events_event.position <= %(upto)s
         order by events_event.position limit 1) first on true
-"""
+"""  # noqa: S608 - a constant
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,6 +92,7 @@ def _append_plain(
     acting = context.current()
     privacy.check_reason(acting.reason)
     _check_name(stream)
+    _demand_fit(known, event)
     entry = (stream, expected, known.name, known.schema_version, encode(event), event_id or types.new_id())
     asked = wire.later(*_append_one(*entry, acting, acting.reason))
     _ring_once_committed(asked)
@@ -211,11 +212,19 @@ def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
     for number, (event, event_id) in enumerate(zip(wanted.events, ids, strict=True)):
         known = types.event_type_of(type(event))
+        _demand_fit(known, event)
         entry = {"s": wanted.stream, "t": known.name, "v": known.schema_version, "i": event_id}
         sealer.take(entry, known, event, encode, born=wanted.expected == NO_STREAM)
         if number == 0 and wanted.expected is not None:
             entry["x"] = wanted.expected
         yield entry
+
+
+def _demand_fit(known: types.EventType, event: Event) -> None:
+    try:
+        types.demand_fit(known, event)
+    except ValueError as error:
+        raise errors.InvalidEvent(f"{known.name}: {error}") from None
 
 
 def _check_name(stream: str) -> None:
@@ -265,7 +274,11 @@ wire.explain("events_subject_erased", errors.Erased)
 
 # -- read -----------------------------------------------------------------------------------------------------------
 
-COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, recorded_at, actor, reason,
+# Null where Python has no such time in every time zone: `infinity`, or a year beyond the calendar, inserted by hand.
+# Drivers raise for those, and then no row of the statement would be read.
+INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
+
+COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
        correlation_id, causation_id, metadata::text, {privacy.GENERATION}"""
 
 READ_STREAM_SQL = f"""
@@ -400,7 +413,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Open
             known = types.event_type_of(name)
             if known.schema_version != schema_version:
                 data, schema_version = types.upcast(name, schema_version, data), known.schema_version
-            msgspec.convert(data, known.cls)
+            types.demand_fit(known, msgspec.convert(data, known.cls))
     except errors.UnknownEventType:
         why = "unknown_type" if aggregate.is_known(types.category_of(row[1])) else None
     except (errors.UnreadableEvent, errors.Undecryptable) as error:
@@ -411,6 +424,8 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Open
         metadata = strict_json.stored(row[12])
     except ValueError:
         why, data, metadata = why or "not_json", None, {}
+    if row[7] is None:
+        why, data = why or "no_instant", None
     return RecordedEvent(
         position=row[0],
         stream=row[1],
@@ -419,7 +434,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Open
         schema_version=schema_version if data is not None else row[4],
         data=data if data is not None else {},
         event_id=row[6],
-        recorded_at=row[7],
+        recorded_at=row[7] or types.EPOCH_START,
         actor=row[8],
         reason=row[9] if reason is None else reason,
         correlation_id=row[10],

@@ -10,10 +10,10 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from functools import lru_cache
 from hashlib import sha1
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -32,6 +32,7 @@ UNREADABLE: Final[Mapping[str, str]] = {
     "unknown_type": "this release does not know its type, which a state needs",
     "tampered": "its personal data was altered",
     "no_key": "its personal data cannot be decrypted",
+    "no_instant": "the time it was recorded at is none that this release can read",
 }
 
 JsonDict: TypeAlias = dict[str, Any]
@@ -89,6 +90,7 @@ class EventType(msgspec.Struct, frozen=True):
     within    another subject that must not be erased either when this is written
     erases    it takes a subject's data away: whoever keeps events in memory lets them go
     defaults  what is not written, by field; `nested` the personal paths that lead into an object
+    instants  its fields that hold times; `check` raises `ValueError` for what its fields' types do not tell
     """
 
     name: str
@@ -101,11 +103,16 @@ class EventType(msgspec.Struct, frozen=True):
     erases: bool = False
     defaults: Mapping[str, Any] = {}
     nested: tuple[str, ...] = ()
+    instants: tuple[str, ...] = ()
+    check: Callable[[Any], None] | None = None
 
 
 class CommandType(msgspec.Struct, frozen=True):
+    """A registered command. `despite_gaps`: it is decided even where events of the record cannot be read."""
+
     name: str
     cls: type[CommandData]
+    despite_gaps: bool = False
 
 
 _events: dict[str, EventType] = {}
@@ -122,12 +129,14 @@ def event_type(
     subject: str | None = None,
     within: str | None = None,
     erases: bool = False,
+    check: Callable[[Any], None] | None = None,
 ) -> Callable[[E], E]:
     """Register an event class under the name it is stored by. Two classes under one name refuse to start.
 
     `personal` names the fields to encrypt, `subject` whose they are: ``user-{key}`` (of the record itself) or
     ``form-{form_id}`` (by a field). Fields that are not text are mapped to what stands for an erased value. The reason
-    that is given for an event with a subject is encrypted too.
+    that is given for an event with a subject is encrypted too. `check` is called with an event before it is stored and
+    when it is read: what raises `ValueError` there does not fit its type.
     """
 
     def register(cls: E) -> E:
@@ -146,6 +155,8 @@ def event_type(
             erases=erases,
             defaults={f.name: f.default for f in msgspec.structs.fields(cls) if f.default is not msgspec.NODEFAULT},
             nested=tuple(path for path in personal if "." in path),
+            instants=tuple(f.name for f in msgspec.structs.fields(cls) if _is_instant(f.type)),
+            check=check,
         )
         return cls
 
@@ -174,13 +185,17 @@ def upcaster(name: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
     return register
 
 
-def command_type(name: str) -> Callable[[C], C]:
-    """Register a command class under its name on the wire."""
+def command_type(name: str, *, despite_gaps: bool = False) -> Callable[[C], C]:
+    """Register a command class under its name on the wire.
+
+    `despite_gaps`: it takes data away whatever the data is, so it waits for no event that cannot be read. It is decided
+    on what can be, with `Decision.has_gaps` set.
+    """
 
     def register(cls: C) -> C:
         if name in _commands:
             raise RuntimeError(f"command {name!r} is registered twice: {_commands[name].cls!r} and {cls!r}")
-        _commands[name] = _command_names[cls] = CommandType(name, cls)
+        _commands[name] = _command_names[cls] = CommandType(name, cls, despite_gaps)
         return cls
 
     return register
@@ -218,6 +233,26 @@ def command_types() -> Iterator[CommandType]:
     return iter(sorted(_commands.values(), key=lambda t: t.name))
 
 
+# A year more at either end than Python has: in another time zone it may be another year.
+YEARS: Final = range(2, MAXYEAR)
+
+
+def demand_fit(known: EventType, event: Event) -> None:
+    """Refuse what an event's types allow and readers do not take: times that PostgreSQL has and Python has not, and
+    what the type's own `check` names. Raises `ValueError`.
+    """
+    for name in known.instants:
+        value = getattr(event, name)
+        if isinstance(value, datetime) and value.year not in YEARS:
+            raise ValueError(f"{name}: the year must be between {YEARS[0]} and {YEARS[-1]}")
+    if known.check is not None:
+        known.check(event)
+
+
+def _is_instant(annotation: Any) -> bool:
+    return annotation is datetime or any(_is_instant(part) for part in get_args(annotation))
+
+
 def upcast(name: str, schema_version: int, data: JsonDict) -> JsonDict:
     """Bring stored data to the newest shape, one version at a time.
 
@@ -240,9 +275,11 @@ def decode_event(name: str, schema_version: int, data: JsonDict) -> Event:
     if schema_version != known.schema_version:
         data = upcast(name, schema_version, data)
     try:
-        return msgspec.convert(data, known.cls)
-    except msgspec.ValidationError as error:
+        event = msgspec.convert(data, known.cls)
+        demand_fit(known, event)
+    except ValueError as error:  # msgspec's are such, too
         raise errors.InvalidEvent(f"{name} v{schema_version}: {error}") from error
+    return event
 
 
 def decode_command(name: str, data: Mapping[str, Any]) -> CommandData:
@@ -300,7 +337,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     type            stored name, such as ``user.created``
     data            the JSON object as stored but upcast; `event` decodes it to its class
     unreadable      why the event cannot be read, a code of `UNREADABLE`; then `data` is empty (of an unknown type as
-                    stored). Everything else is as stored
+                    stored). Everything else is as stored, but for a time that cannot be read: 1970 stands there
     recorded_at     the database's time of the transaction that wrote it
     actor           who: ``staff:<id>``, ``key:<id>``, ``system`` …
     """

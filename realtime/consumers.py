@@ -185,7 +185,7 @@ def _id_of(text: str) -> frames.RequestId | None:
     """The id of a frame that is otherwise wrong, so that the client can tell which request failed."""
     try:
         return msgspec.json.decode(text, type=_Identified).id
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

@@ -122,7 +122,7 @@ class Follower:
             going = fan.Fan(event)
             self.ring.add(going)
             self._deliver(going)
-            if event.position > self._began_at:
+            if event.position > self._began_at and event.unreadable != "no_instant":
                 lag = max(0.0, (now - event.recorded_at).total_seconds())
                 figures.LAG.observe(lag)
                 self._lags.add(self._loop.time(), lag)

@@ -268,7 +268,10 @@ _encoder: Final = msgspec.json.Encoder()
 
 def decode_client(text: str | bytes) -> ClientFrame:
     """A frame off the wire; raises `msgspec.ValidationError` (wrong shape) or `msgspec.DecodeError` (not JSON)."""
-    frame: ClientFrame = _client_decoder.decode(text)
+    try:
+        frame: ClientFrame = _client_decoder.decode(text)
+    except RecursionError:  # msgspec's, of a field that no frame has
+        raise msgspec.DecodeError("JSON is nested too deeply") from None
     return frame
 
 

@@ -59,9 +59,11 @@ class RecordAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """May this person send this command (by its name)?"""
         return command is not None and access.may(request.user, self.resource.action(command), self.resource.category)
 
-    def demand(self, request: HttpRequest, command: str | None = None) -> None:
-        """Refuse whoever may not see these records or, with `command`, not send it."""
-        allowed = self.allows(request, command) if command else self.has_view_permission(request)
+    def demand(self, request: HttpRequest, *commands: str | None) -> None:
+        """403 unless this person may see the record, or may send the command. One that the record does not have (None)
+        nobody may send.
+        """
+        allowed = self.allows(request, *commands) if commands else self.has_view_permission(request)
         if not allowed:
             raise PermissionDenied
 

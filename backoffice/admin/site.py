@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from django.conf import settings
@@ -268,6 +269,9 @@ class BackofficeSite(admin.AdminSite):
             extra_context={**self.each_context(request), **(extra_context or {})},
         )
         response: HttpResponse = view(request)
+        if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
+            assert isinstance(request.user, models.Staff)
+            signin.remember_device(request, response, request.user.pk)  # it was known by the old password
         return response
 
     def search(self, request: HttpRequest) -> HttpResponse:

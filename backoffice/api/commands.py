@@ -18,7 +18,7 @@ from events import commands, errors, types
 from events.types import Command
 
 # Records whose key is a UUID, kept in its canonical spelling: another spelling would be another stream.
-UUID_KEYED: Final = frozenset({"user", "form", "submission"})
+UUID_KEYED: Final = frozenset({"user", "form", "submission", "conflict"})
 
 PATH_START = re.compile(r"[.\[]")
 

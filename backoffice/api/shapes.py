@@ -143,7 +143,7 @@ class SettingPage(Shape, frozen=True, kw_only=True):
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-Unreadable = Literal["not_json", "unknown_version", "does_not_fit", "unknown_type", "tampered", "no_key"]
+Unreadable = Literal["not_json", "unknown_version", "does_not_fit", "unknown_type", "tampered", "no_key", "no_instant"]
 
 
 class UnreadableEvent(Shape, frozen=True, kw_only=True):

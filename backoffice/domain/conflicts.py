@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -57,7 +57,24 @@ def id_for(command_id: uuid.UUID) -> uuid.UUID:
 # -- events ---------------------------------------------------------------------------------------------------------
 
 
-@event_type("conflict.filed", personal=QUOTED, subject=SUBJECT)
+def _check_filed(event: Any) -> None:
+    """What pages, API and read table take for granted of the objects in it."""
+    command, source = event.command, event.source or {}
+    texts = (command.get("type"), command.get("key", ""), command.get("id", ""), command.get("reason") or "")
+    if "-" not in event.stream or not all(isinstance(text, str) for text in texts):
+        raise ValueError("a conflict names a record, and in texts the command that was asked for")
+    if not isinstance(command.get("data", {}), dict):
+        raise ValueError("the command of a conflict has an object as its data")
+    if "id" in command:
+        uuid.UUID(command["id"])
+    paths = [*event.fields, *(place.get("path") for place in event.conflicts)]
+    if not all(isinstance(path, str) for path in paths):
+        raise ValueError("a conflict names what differs by paths")
+    if any(isinstance(value, dict | list) for value in source.values()):
+        raise ValueError("the source of a conflict is described in texts and numbers")
+
+
+@event_type("conflict.filed", personal=QUOTED, subject=SUBJECT, check=_check_filed)
 class ConflictFiled(Event, frozen=True):
     """stream    the record's
     command      what was asked for: ``{id, type, key, data, reason}``; nothing of it was applied
@@ -171,6 +188,13 @@ class DismissConflict(CommandData, frozen=True):
     pass
 
 
+@command_type("conflict.drop", despite_gaps=True)
+class DropConflict(CommandData, frozen=True):
+    """Dismiss it because the record it is about is erased. Only ever sent beside that, in the same transaction."""
+
+    stream: str
+
+
 @command_type("conflict.reopen")
 class ReopenConflict(CommandData, frozen=True):
     pass
@@ -214,8 +238,8 @@ def evolve(state: Conflict, event: Event) -> Conflict:
 
 
 def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Event]:
-    if isinstance(command, FileConflict):
-        return _file(command, state, at)
+    if isinstance(command, FileConflict | DropConflict):
+        return _drop(command, state) if isinstance(command, DropConflict) else _file(command, state, at)
     if state.filed is None:
         raise errors.StreamNotFound("There is no such conflict.")
     stream = state.filed.stream
@@ -244,6 +268,11 @@ def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Even
             raise errors.UnknownCommand
 
 
+def _drop(command: DropConflict, state: Conflict) -> Sequence[Event]:
+    """Also where what was filed cannot be read."""
+    return [ConflictDismissed(stream=command.stream)] if state.status == "open" else []
+
+
 def _file(command: FileConflict, state: Conflict, at: Decision) -> Sequence[Event]:
     """Once; the same command again is the same conflict, another one under its id is a mistake."""
     if state.filed is not None:
@@ -270,7 +299,15 @@ AGGREGATE = Aggregate(
     initial=Conflict,
     evolve=evolve,
     decide=decide,
-    commands=(FileConflict, AssignConflict, CommentConflict, ResolveConflict, DismissConflict, ReopenConflict),
+    commands=(
+        FileConflict,
+        AssignConflict,
+        CommentConflict,
+        ResolveConflict,
+        DismissConflict,
+        DropConflict,
+        ReopenConflict,
+    ),
     snapshot_every=0,
     state_version=2,
     subject=SUBJECT,

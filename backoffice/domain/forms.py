@@ -97,7 +97,7 @@ class RestoreForm(CommandData, frozen=True):
     """Bring a deleted form back."""
 
 
-@command_type("form.erase")
+@command_type("form.erase", despite_gaps=True)
 class EraseForm(CommandData, frozen=True):
     """Make a form and what was answered to it unreadable for ever. Sent where its owner is erased."""
 
@@ -189,7 +189,7 @@ def decide(command: CommandData, state: Form, at: Decision) -> Sequence[Event]:
         case RestoreForm():
             return [FormRestored()] if _kept(state).deleted_at is not None else []
         case EraseForm():
-            done = _known(state).erased_at is not None
+            done = (state if at.has_gaps else _known(state)).erased_at is not None
             return [] if done else [FormErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
         case _:
             raise errors.UnknownCommand

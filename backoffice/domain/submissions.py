@@ -66,9 +66,9 @@ class SubmissionDeleted(Event, frozen=True):
 
 @event_type("submission.erased", erases=True)
 class SubmissionErased(Event, frozen=True):
-    """The key of this submission's answers is gone."""
+    """The key of this submission's answers is gone. `form_id` is None where no event that names it can be read."""
 
-    form_id: UUID
+    form_id: UUID | None
     erased_at: datetime
 
 
@@ -99,7 +99,7 @@ class DeleteSubmission(CommandData, frozen=True):
     pass
 
 
-@command_type("submission.erase")
+@command_type("submission.erase", despite_gaps=True)
 class EraseSubmission(CommandData, frozen=True):
     """Make what somebody answered unreadable for ever."""
 
@@ -149,7 +149,7 @@ def decide(command: CommandData, state: Submission, at: Decision) -> Sequence[Ev
                 raise errors.StreamNotFound("There is no such submission.")
             return [SubmissionDeleted(deleted_at=at.now)] if state.deleted_at is None else []
         case EraseSubmission():
-            if state.form_id is None:
+            if state.form_id is None and not at.has_gaps:
                 raise errors.StreamNotFound("There is no such submission.")
             erased = state.answers == NO_ANSWERS
             return [] if erased else [SubmissionErased(form_id=state.form_id, erased_at=at.now)]

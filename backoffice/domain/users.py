@@ -96,7 +96,7 @@ class RestoreUser(CommandData, frozen=True):
     """Bring a deleted user back."""
 
 
-@command_type("user.erase")
+@command_type("user.erase", despite_gaps=True)
 class EraseUser(CommandData, frozen=True):
     """Make all that is known of a user unreadable for ever, their forms and what was answered there included."""
 
@@ -163,7 +163,7 @@ def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
         case RestoreUser():
             return [UserRestored()] if _kept(state).deleted_at is not None else []
         case EraseUser():
-            done = _known(state).erased_at is not None
+            done = (state if at.has_gaps else _known(state)).erased_at is not None
             return [] if done else [UserErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
         case _:
             raise errors.UnknownCommand

@@ -39,16 +39,18 @@ Fields = Mapping[str, Mapping[str, Any]]
 
 
 def remember(form_id: Any, stream: str) -> None:
-    """Before a submission is erased: note what identifies it. Only for forms that an import made."""
+    """Before a submission is erased: note what identifies it. Only for forms that an import made, and only of what can
+    be read: an erasure waits for no event that cannot.
+    """
     subject = stream_name("form", form_id)
     first = store.read_stream(subject, limit=1)
-    answers = snapshots.state(stream)[0].answers
+    answers = snapshots.folded(stream).state.answers
     if not first or first[0].actor != ACTOR or not answers or answers == submissions.NO_ANSWERS:
         return
     key = pseudonyms.of(subject)
     if key is None:
         return
-    fields = by_id(snapshots.state(subject)[0].fields)
+    fields = by_id(snapshots.folded(subject).state.fields)
     found: dict[bytes, tuple[str, ...]] = {key.digest(text): () for text in _identifying(answers, fields)}
     if any(fields.get(name, {}).get("type") in ("text", "long_text") for name in answers):
         shape = tuple(sorted(answers))

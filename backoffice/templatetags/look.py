@@ -99,6 +99,7 @@ UNREADABLE: Final = {
     "unknown_type": gettext_lazy("this release does not know its type"),
     "tampered": gettext_lazy("its personal data was altered"),
     "no_key": gettext_lazy("its personal data cannot be decrypted"),
+    "no_instant": gettext_lazy("the time it was recorded at cannot be read"),
 }
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from backoffice import models
 from backoffice.domain import settings as settings_domain
 from events import commands, head, store, types
 from tests import make
+from tests.backoffice import callers
 
 pytestmark = pytest.mark.django_db
 
@@ -484,3 +485,19 @@ def test_every_page_is_drawn_in_both_languages(admin: Client, traces: dict[str, 
         assert response.status_code == 200
         if "text/html" in response["Content-Type"] and "rows/" not in address:
             assert f'<html lang="{language}"' in response.content.decode()
+
+
+@pytest.mark.parametrize("role", callers.ROLES)
+def test_what_a_record_cannot_do_nobody_may_ask_for(role: str) -> None:
+    """Nobody edits, restores or rolls back answers on a page: whoever sends such a form all the same is refused."""
+    key = make.submission(q="x")
+    client = callers.signed_in(role).client
+    address = reverse("admin:backoffice_submission_change", args=[key])
+    assert client.get(address).status_code == 200
+    assert client.post(address, {"reason": "x", "base_version": "1"}).status_code == 403
+    for name, more in (("rollback", [1]), ("restore", [])):
+        try:
+            address = reverse(f"admin:backoffice_submission_{name}", args=[key, *more])
+        except NoReverseMatch:
+            continue
+        assert client.post(address, {"reason": "x"}).status_code in (403, 404), name

@@ -526,3 +526,31 @@ def test_the_page_says_it_in_french(agent: Staff) -> None:
     answer = Client(headers={"Accept-Language": "fr"}).post(LOGIN, {"username": "agent", "password": "x"})
     assert answer.status_code == 429
     assert "Try again" not in answer.content.decode()
+
+
+def test_a_browser_known_by_an_old_password_guesses_like_anybody_else(
+    agent: Staff, counting: type[Counting], rf: Any
+) -> None:
+    """Whoever took its cookie, with the password that was then changed, has no budget of their own any more."""
+    own = Client()
+    assert attempt("agent", PASSWORD, own).status_code == 302
+    taken = rf.post(LOGIN)
+    taken.COOKIES[signin.DEVICE_COOKIE] = own.cookies[signin.DEVICE_COOKIE].value
+    assert signin.known_device(taken, agent.pk) is not None
+    agent.set_password("another long pass phrase")
+    agent.save()
+    assert signin.known_device(taken, agent.pk) is None
+    assert attempt("agent", "another long pass phrase", own).status_code == 302
+    taken.COOKIES[signin.DEVICE_COOKIE] = own.cookies[signin.DEVICE_COOKIE].value
+    assert signin.known_device(taken, agent.pk) is not None, "the owner's browser is known again"
+
+
+def test_changing_ones_own_password_keeps_the_browser_known(agent: Staff, rf: Any) -> None:
+    own = Client()
+    assert attempt("agent", PASSWORD, own).status_code == 302
+    new = "another long pass phrase"
+    sent = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
+    assert own.post(reverse("admin:password_change"), sent).status_code == 302
+    request = rf.post(LOGIN)
+    request.COOKIES[signin.DEVICE_COOKIE] = own.cookies[signin.DEVICE_COOKIE].value
+    assert signin.known_device(request, agent.pk) is not None

@@ -32,6 +32,30 @@ def test_a_wrong_token_beside_a_good_cookie_opens_nothing(server: Server, sessio
     play(scene())
 
 
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ('{"a":' * 3000, "not_json"),
+        ('{"type":"ack","position":1,"a":' + "[" * 3000 + "]" * 3000 + "}", "not_json"),
+        ('{"type":"ack","position":"x","a":' + "[" * 3000 + "]" * 3000 + "}", "invalid_frame"),
+        ('{"type":"nothing","id":1,"a":' + "[" * 3000 + "]" * 3000 + "}", "unknown_type"),
+    ],
+    ids=["objects", "unknown field", "beside a wrong value", "of an unknown type"],
+)
+def test_a_frame_nested_too_deeply_is_told_and_the_socket_stays(
+    server: Server, session: str, frame: str, code: str
+) -> None:
+    async def scene() -> None:
+        async with server.raw(session) as connected:
+            await harness.receive(connected, frames.Welcome)
+            await connected.send(frame)
+            assert (await harness.receive(connected, frames.Error)).code == code
+            await connected.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
+            assert (await harness.receive(connected, frames.Subscribed)).topics == ["users"]
+
+    play(scene())
+
+
 def test_what_is_asked_at_once_or_after_a_revocation_gets_no_event(server: Server, writer: Writer) -> None:
     staff, _ = harness.sign_in("manager")
     key, token = keys.create(name="a program", owner=staff, scopes=["users:read"])

@@ -192,7 +192,9 @@ class Checking:
         try:
             with transaction.atomic():
                 _try(batch)
-        except errors.EventsError as error:
+        except (psycopg.Error, DatabaseError):
+            raise
+        except Exception as error:  # a projection meets what no command of ours would have written
             number, reason = _culprit(batch, error)
             self.problems.add(f"line {number}: {reason}")
 
@@ -343,7 +345,7 @@ def _appends(lines: Iterable[Line]) -> Iterator[store.Append]:
         )
 
 
-def _culprit(batch: Sequence[Line], error: errors.EventsError) -> tuple[int, str]:
+def _culprit(batch: Sequence[Line], error: Exception) -> tuple[int, str]:
     """Which line it was: the batch once more, line by line, and taken back."""
     number = batch[0].number
     try:
@@ -352,7 +354,8 @@ def _culprit(batch: Sequence[Line], error: errors.EventsError) -> tuple[int, str
                 number = line.number
                 _try([line])
             transaction.set_rollback(True)
-    except errors.EventsError as found:
+    except Exception as found:
         error = found
     fields = getattr(error, "fields", None)
-    return number, error.message + (f" {fields}" if fields else "")
+    said = error.message if isinstance(error, errors.EventsError) else f"{type(error).__name__}: {error}"
+    return number, said + (f" {fields}" if fields else "")

@@ -1,0 +1,159 @@
+"""An event whose time no Python can read, inserted by hand, is unreadable and stops no reader."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.urls import reverse
+
+from backoffice.domain import users
+from events import (
+    archives,
+    archiving,
+    commands,
+    head,
+    parking,
+    rebuild,
+    seals,
+    search,
+    snapshots,
+    standing,
+    store,
+    verify,
+)
+from events.types import new_id
+from realtime.log import Log
+from tests import make
+from tests.backoffice import callers
+from tests.events import following
+from tests.own_database import own_database
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def database(transactional_db: None, template: str) -> Iterator[None]:
+    """A log of this test's own: what is spoiled here is nobody else's."""
+    with own_database(template):
+        yield
+
+
+# What PostgreSQL stores and Python does not, and years in which a time zone away is outside of Python's calendar.
+TIMES = (
+    "infinity",
+    "-infinity",
+    "294276-12-31 12:00Z",
+    "200000-01-01Z",
+    "9999-12-31 23:59Z",
+    "0001-01-01Z",
+    "4000-01-01Z BC",
+)
+
+INSERT = """
+with moved as (
+    update events_stream set version = version + 1, hash = %(digest)s where stream = %(stream)s returning version)
+insert into events_event (stream, version, type, schema_version, data, event_id, recorded_at, actor, metadata, hash)
+select %(stream)s, version, 'user.updated', 1, '{"role": "partner"}', %(id)s, %(at)s::timestamptz, 'system', '{}',
+       %(digest)s from moved returning position
+"""
+
+
+@pytest.fixture(params=TIMES)
+def broken(request: Any) -> tuple[str, int, int]:
+    """A user's stream and the position of its second event, of that time; and of one that follows."""
+    key = make.user(first_name="Ada")
+    stream = f"user-{key}"
+    values = {"stream": stream, "id": new_id(), "at": request.param, "digest": b"x" * 32}
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, values)
+        position = cursor.fetchone()[0]
+    after = store.query("select position from events_event where stream = %s", (f"user-{make.user()}",))[0][0]
+    return stream, position, after
+
+
+def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
+    stream, position, after = broken
+    key = stream.partition("-")[2]
+    found = {event.position: event.unreadable for event in store.read_all(position - 1, upto=head.safe())}
+    assert found == {position: "no_instant", after: None}
+    assert [event.position for event in snapshots.folded(stream).unreadable] == [position]
+    assert search.find(search.Wanted(stream=stream), upto=head.safe(), limit=5).events[0].unreadable == "no_instant"
+    assert search.first_since(store.query("select now()")[0][0], head.safe()) is not None
+    caller = callers.signed_in("admin")
+    answer = caller.get(f"events/?after={position - 1}").json()["items"]
+    assert [event.get("unreadable") for event in answer] == ["no_instant", None]
+    for address in (
+        reverse("admin:index"),
+        reverse("admin:events_storedevent_changelist"),
+        reverse("admin:events_storedevent_change", args=[position]),
+        reverse("admin:backoffice_user_history", args=[key]),
+        reverse("admin:backoffice_user_change", args=[key]),
+        "/api/v1/system/subscriptions/",
+    ):
+        assert caller.client.get(address).status_code == 200, address
+    assert callers.signed_in("dpo").command("user.erase", key, reason="asked").status_code == 200
+
+
+def test_the_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
+    _, position, after = broken
+
+    async def read() -> list[tuple[int, str | None]]:
+        log = Log()
+        await log.open()
+        try:
+            return [(event.position, event.unreadable) for event in await log.read(position - 1, after, 10)]
+        finally:
+            await log.close()
+
+    assert asyncio.run(read()) == [(position, "no_instant"), (after, None)]
+
+
+def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]) -> None:
+    stream, position, after = broken
+    with following.effects():
+        wanted = following.subscription(start=position - 1)
+        assert [one.behind for one in standing.standings(wanted.name)] in ([], [2])
+        following.catch_up(wanted)
+        assert following.effect() == [after]
+        (parked,) = parking.parked(wanted.name)
+        assert [one.recorded_at for one in parking.waiting(wanted.name, stream)] == [None]
+        assert parked.position == position
+
+
+def test_a_rebuild_an_export_and_a_verification_name_it(broken: tuple[str, int, int], tmp_path: Path) -> None:
+    stream, position, after = broken
+    assert [event is None for _, event in rebuild.replayed("user", position - 1, after, 10)] == [True, False]
+    file = tmp_path / "events.jsonl"
+    call_command("export_events", str(file), after=position - 1, stdout=StringIO(), stderr=StringIO())
+    assert json.loads(file.read_bytes().splitlines()[0])["unreadable"] == "no_instant"
+    report = verify.verify_stream(stream)
+    assert (report.ok, report.unreadable) == (False, 1)  # whoever inserted it did not compute its hash
+    with pytest.raises((CommandError, SystemExit)):
+        call_command("verify_events", stdout=StringIO(), stderr=StringIO())
+
+
+def test_an_archive_keeps_its_time(broken: tuple[str, int, int]) -> None:
+    _, position, _ = broken
+    (row,) = (row for rows in seals.rows(position - 1, position) for row in rows)
+    assert archives.events_of([row])[0].unreadable == "no_instant"
+    stored = archiving._stored(row)[archiving.COLUMNS.index("recorded_at")]
+    same = "select recorded_at = %s::timestamptz, events_digest(stream, type, schema_version, data, event_id,"
+    same += " recorded_at, actor, reason, correlation_id, causation_id, metadata) from events_event where position = %s"
+    is_same, digest = store.query(same, (str(stored), position))[0]
+    if row.recorded_at == seals.FOREVER:
+        is_same = True  # the last years that PostgreSQL has are kept as `infinity`
+    assert is_same
+    text = store.query("select recorded_at::text from events_event where position = %s", (position,))[0][0]
+    assert (bytes(digest) == row.digest()) == (not text.startswith("294276"))
+
+
+def test_commands_about_other_records_go_on(broken: tuple[str, int, int]) -> None:
+    assert commands.dispatch(make.command(users.CreateUser(email=callers.email()))).status == "applied"

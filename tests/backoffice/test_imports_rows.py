@@ -154,7 +154,7 @@ def assert_same(cells: list[str], value: Any, made: infer.FieldPlan, columns: li
         case _ if made.columns[0].role in ("start", "end"):
             assert value is None or cells
         case "multiple_choice" if len(columns) > 1:
-            boxes = [column for column in columns if column.header not in ("q", "Q")]
+            boxes = [column for column in columns if column.header not in ("q", "Q")] or columns
             ticked = [c.cells[at] for c in boxes if c.cells[at] not in c.missing and c.cells[at].lower() not in OFF]
             assert (value is not None, len(value or [])) == (bool(cells), len(ticked))
         case "multiple_choice":

@@ -18,9 +18,9 @@ class BackofficeConfig(AppConfig):
 
 
 class BackofficeAdminConfig(AdminConfig):
-    default_site = "backoffice.admin.site.BackofficeSite"
+    default_site = "backoffice.site.BackofficeSite"
 
     def ready(self) -> None:
         super().ready()
         # Not from the package itself: making the site imports it, and rooms would be put into a site half made.
-        import_module("backoffice.admin.rooms")
+        import_module("backoffice.web.registration")

@@ -12,15 +12,15 @@ http_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - Django must be set up first
 from django.conf import settings  # noqa: E402
 
-from backoffice import bodies  # noqa: E402
+from backoffice import request_limits  # noqa: E402
 from realtime.proxies import ClientAddress  # noqa: E402
 from realtime.routing import lifespan_application, websocket_application  # noqa: E402
 
-bodies.limit_daphne()
+request_limits.limit_daphne()
 application = ClientAddress(
     ProtocolTypeRouter(
         {
-            "http": bodies.Limit(http_application),
+            "http": request_limits.Limit(http_application),
             "websocket": websocket_application,
             "lifespan": lifespan_application,
         }

@@ -8,7 +8,8 @@ from typing import Any
 from celery import Celery, signals
 from django.db import connections
 
-from events import context, master_keys
+from events import context
+from events.privacy import key_witness
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
 
@@ -23,7 +24,7 @@ _open: dict[str, Any] = {}
 def need_keys(**_: Any) -> None:
     """A worker with a wrong master key ends at once, and says why."""
     try:
-        master_keys.refuse_wrong()
+        key_witness.refuse_wrong()
     finally:
         database: Any = connections["default"]
         database.close()

@@ -20,13 +20,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from events import parking
+from events.subscriptions import parked
 from realtime import hub
 
 DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
 VALKEY_SECONDS = 1.0
 APPLIED = "SELECT app, name FROM django_migrations"
-UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parking.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
+UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parked.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
-from backoffice import errorpages
+from backoffice import error_pages
 from events import context, strict_json
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -48,13 +48,13 @@ class AddressMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if request.encoding is not None and not _is_utf8(request.encoding):
             if request.content_type in FORMS:
-                return errorpages.page(request, 400, text="Send forms in UTF-8.")
+                return error_pages.page(request, 400, text="Send forms in UTF-8.")
             request.encoding = "utf-8"
         if "\0" in request.path_info:
-            return errorpages.page(request, 404)
+            return error_pages.page(request, 404)
         query = request.META.get("QUERY_STRING", "")
         if "%00" in query or "\0" in query:
-            return errorpages.page(request, 400, text=strict_json.NUL_CHARACTER, code="nul_character")
+            return error_pages.page(request, 400, text=strict_json.NUL_CHARACTER, code="nul_character")
         return self.get_response(request)
 
 

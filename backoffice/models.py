@@ -15,8 +15,10 @@ from django.db.models.functions import Upper
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import staff_events
-from backoffice.domain import staff, submissions, values
+from backoffice import values
+from backoffice.sections.staff import domain as staff
+from backoffice.sections.staff import recording
+from backoffice.sections.submissions import domain as submissions
 from backoffice.text import Composed
 from events.models import StoredJson
 from events.types import ERASED
@@ -50,7 +52,7 @@ class Staff(AbstractUser):
         correct, outdated = hashers.verify_password(raw_password, self.password)
         if correct and outdated and raw_password is not None:
             self.password = hashers.make_password(raw_password)
-            staff_events.save_rehashed(self)
+            recording.save_rehashed(self)
         return correct
 
     def save(self, *args: Any, **options: Any) -> None:
@@ -60,7 +62,7 @@ class Staff(AbstractUser):
         with transaction.atomic():
             super().save(*args, **options)
             if new:
-                staff_events.tell(self, staff.StaffPasswordChanged())
+                recording.tell(self, staff.StaffPasswordChanged())
         self._password_taken_away = False
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from backoffice.domain import conflicts as conflict_events
-from backoffice.domain import forms as form_events
-from backoffice.domain import settings as setting_events
-from backoffice.domain import submissions as submission_events
-from backoffice.domain import users as user_events
-from backoffice.domain import values
+from backoffice import values
+from backoffice.sections.conflicts import domain as conflict_events
+from backoffice.sections.forms import domain as form_events
+from backoffice.sections.site_settings import domain as setting_events
+from backoffice.sections.submissions import domain as submission_events
+from backoffice.sections.users import domain as user_events
 from events import store, types
 from events.types import ERASED, NewEvent
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 
-from backoffice import erasure, inbox, preconditions, signin, topics
 from backoffice import projections as tables
-from backoffice.domain import conflicts, forms, settings, submissions, users
-from events import aggregate, errors, projections, rebuild, reconcile, store
-from events import erasure as events_erasure
+from backoffice import topics
+from backoffice.sections.conflicts import domain as conflicts
+from backoffice.sections.conflicts import inbox
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.forms import preconditions
+from backoffice.sections.privacy import erasure
+from backoffice.sections.site_settings import domain as settings
+from backoffice.sections.staff import sign_in
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import aggregate, errors, projections, reconcile, store
+from events.privacy import erasure as events_erasure
+from events.rebuild import builder as rebuild
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
 
@@ -66,4 +75,4 @@ def fill() -> None:
     if inbox.recall not in reconcile.recalls:
         reconcile.recalls.append(inbox.recall)
     topics.fill()
-    signin.listen()
+    sign_in.listen()

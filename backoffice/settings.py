@@ -15,7 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import environment
 from backoffice.environment import read, stop
-from events import keyring, session
+from events.db import session
+from events.privacy import master_keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused when DEBUG is off
@@ -47,19 +48,19 @@ if not DEBUG and (not SECRET_KEY or SECRET_KEY == DEVELOPMENT_SECRET or len(SECR
 if SECRET_KEY in PUBLISHED_SECRETS:
     stop("SECRET_KEY is a published example: set one of your own (openssl rand -base64 48)")
 
-# The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/keyring.py.
+# The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/privacy/master_keys.py.
 try:
-    PRIVACY_KEYS = keyring.parse(read("PRIVACY_KEYS", environment.text, ""))
+    PRIVACY_KEYS = master_keys.parse(read("PRIVACY_KEYS", environment.text, ""))
 except ValueError as error:
     stop(f"PRIVACY_KEYS: {error}")
 if not PRIVACY_KEYS and not DEBUG:
     stop("PRIVACY_KEYS must be set when DEBUG=0: <id>:$(head -c 32 /dev/urandom | base64)")
 if not PRIVACY_KEYS:
-    PRIVACY_KEYS = keyring.derived(SECRET_KEY)
-if not DEBUG and keyring.derived(DEVELOPMENT_SECRET)["development"] in PRIVACY_KEYS.values():
+    PRIVACY_KEYS = master_keys.derived(SECRET_KEY)
+if not DEBUG and master_keys.derived(DEVELOPMENT_SECRET)["development"] in PRIVACY_KEYS.values():
     stop("PRIVACY_KEYS holds the development key, which everybody knows")
 for name, key in PRIVACY_KEYS.items():
-    if len(set(key)) == 1 or key in {keyring.derived(known)["development"] for known in PUBLISHED_SECRETS}:
+    if len(set(key)) == 1 or key in {master_keys.derived(known)["development"] for known in PUBLISHED_SECRETS}:
         stop(f"PRIVACY_KEYS: {name!r} is a published example: set one of your own (head -c 32 /dev/urandom | base64)")
 
 ALLOWED_HOSTS = read("ALLOWED_HOSTS", environment.hosts, ["localhost", "127.0.0.1", "[::1]"] if DEBUG else [])
@@ -144,6 +145,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 INSTALLED_APPS = [
     # Daphne is the server of `runserver`; importing it costs every other process a third of its start.
     *(["daphne"] if "runserver" in sys.argv else []),
+    *(["devtools"] if DEBUG else []),
     "metrics",
     "backoffice.apps.BackofficeConfig",
     "realtime",
@@ -177,7 +179,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "backoffice.middleware.ContextMiddleware",
-    "backoffice.errorpages.ErrorPageMiddleware",
+    "backoffice.error_pages.ErrorPageMiddleware",
 ]
 
 ROOT_URLCONF = "backoffice.urls"
@@ -211,8 +213,8 @@ AUTH_PASSWORD_VALIDATORS = [
         "CommonPasswordValidator",
         "NumericPasswordValidator",
     )
-] + [{"NAME": "backoffice.passwords.GuessableValidator"}]
-PASSWORD_HASHERS = ["backoffice.passwords.Hasher"]
+] + [{"NAME": "backoffice.sections.staff.passwords.GuessableValidator"}]
+PASSWORD_HASHERS = ["backoffice.sections.staff.passwords.Hasher"]
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("fr", _("French"))]
@@ -252,7 +254,7 @@ X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
-CSRF_FAILURE_VIEW = "backoffice.errorpages.csrf_failure"
+CSRF_FAILURE_VIEW = "backoffice.error_pages.csrf_failure"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 # Read in development too, where they are not used, so that a mistake shows there.
@@ -283,7 +285,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["backoffice.api.permissions.StaffOnly"],
     "DEFAULT_RENDERER_CLASSES": ["backoffice.api.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["backoffice.api.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["backoffice.api.parsing.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "backoffice.api.problems.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from backoffice import signin
+from backoffice.sections.staff import sign_in
 
 
 @shared_task
 def tell_failed_sign_ins() -> int:
     """Bring failed attempts of five minutes and more ago into the log; returns how many events that took."""
-    signin.forget_budgets()
-    return signin.tell_failures()
+    sign_in.forget_budgets()
+    return sign_in.tell_failures()

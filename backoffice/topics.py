@@ -13,7 +13,7 @@ import msgspec
 from backoffice import access
 from backoffice.api import keys
 from events import store, types
-from realtime import auth, logins, topics, versions
+from realtime import auth, session_reader, topics, versions
 
 API_KEYS: Final = versions.Source("backoffice_apikey", "id", "bigint")
 KEY_ROWS: Final = """
@@ -106,7 +106,7 @@ def _rows_of_key(token: str) -> tuple[versions.Row, ...]:
     if not found:
         return ()
     key, key_version, owner, owner_version = found[0]
-    return (versions.Row(API_KEYS, key, key_version), versions.Row(logins.staff(), owner, owner_version))
+    return (versions.Row(API_KEYS, key, key_version), versions.Row(session_reader.staff(), owner, owner_version))
 
 
 def _session_of_key(prefix: str) -> str:

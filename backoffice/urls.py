@@ -22,7 +22,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 
-handler400 = "backoffice.errorpages.bad_request"
-handler403 = "backoffice.errorpages.permission_denied"
-handler404 = "backoffice.errorpages.not_found"
-handler500 = "backoffice.errorpages.server_error"
+handler400 = "backoffice.error_pages.bad_request"
+handler403 = "backoffice.error_pages.permission_denied"
+handler404 = "backoffice.error_pages.not_found"
+handler500 = "backoffice.error_pages.server_error"

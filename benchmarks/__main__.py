@@ -13,7 +13,8 @@ NOT_BY_DEFAULT = {"load", "chaos", "growth", "lists"}
 
 def names() -> list[str]:
     hidden = {"__init__", "__main__", "harness"}
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in hidden and not path.stem.startswith("_"))
+    modules = [path.stem for path in HERE.glob("*.py") if path.stem not in hidden and not path.stem.startswith("_")]
+    return sorted([*modules, *(path.parent.name for path in HERE.glob("*/__main__.py"))])
 
 
 def main(arguments: list[str]) -> int:

@@ -86,13 +86,13 @@ def raw_many() -> Callable[[], int]:
 
 
 def plain() -> Any:
-    from backoffice.domain.settings import SettingChanged
+    from backoffice.sections.site_settings.domain import SettingChanged
 
     return SettingChanged(value=PAYLOAD)
 
 
 def personal() -> Any:
-    from backoffice.domain.submissions import SubmissionReceived
+    from backoffice.sections.submissions.domain import SubmissionReceived
     from events.types import EPOCH_START
 
     return SubmissionReceived(form_id=FORM, answers=PAYLOAD, created_at=EPOCH_START)
@@ -187,7 +187,7 @@ def message_db() -> Callable[[], int]:
 
 
 def command() -> Callable[[], int]:
-    from backoffice.domain.settings import SetSetting
+    from backoffice.sections.site_settings.domain import SetSetting
     from events import commands
     from events.types import Command, new_id
 
@@ -200,9 +200,9 @@ def command() -> Callable[[], int]:
 
 
 def personal_command() -> Callable[[], int]:
-    from backoffice.domain.forms import CreateForm
-    from backoffice.domain.submissions import ReceiveSubmission
-    from backoffice.domain.users import CreateUser
+    from backoffice.sections.forms.domain import CreateForm
+    from backoffice.sections.submissions.domain import ReceiveSubmission
+    from backoffice.sections.users.domain import CreateUser
     from events import commands
     from events.types import Command, new_id
 

@@ -21,7 +21,7 @@ EDITS = 100
 
 
 def users(count: int) -> list[uuid.UUID]:
-    from backoffice.domain.users import CreateUser
+    from backoffice.sections.users.domain import CreateUser
     from events import commands
     from events.types import Command, new_id
 
@@ -34,8 +34,8 @@ def users(count: int) -> list[uuid.UUID]:
 
 def saves(slices: int, size: int) -> dict[str, list[float]]:
     """Milliseconds a save, by way of saving, one figure a slice. Every save is of a user of its own: nothing waits."""
-    from backoffice import inbox
-    from backoffice.domain.users import UpdateUser
+    from backoffice.sections.conflicts import inbox
+    from backoffice.sections.users.domain import UpdateUser
     from events import commands
     from events.types import Command, new_id
 
@@ -65,7 +65,7 @@ def syncs(times: int) -> dict[str, list[float]]:
     from django.test import Client
 
     from backoffice import models
-    from backoffice.domain.users import UpdateUser
+    from backoffice.sections.users.domain import UpdateUser
     from events import commands
     from events.types import Command, new_id
 

@@ -25,7 +25,7 @@ def services() -> Iterator[None]:
     if apps.ready:
         yield
         return
-    from backoffice import embedded
+    from devtools import embedded
 
     with tempfile.TemporaryDirectory(prefix="formease-bench-") as name, contextlib.ExitStack() as stack:
         Path(name).chmod(0o711)

@@ -99,8 +99,8 @@ def measure() -> list[dict[str, Any]]:
     """One row a case: name, submissions/s, and the rate as a part of the bare COPY."""
     from django.utils import timezone
 
-    from backoffice.domain import users
-    from backoffice.imports import rows, run
+    from backoffice.sections.imports import rows, run
+    from backoffice.sections.users import domain as users
     from events import commands, types
 
     email, data = f"bench-{types.new_id()}@example.org", export(ROWS)

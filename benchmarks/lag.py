@@ -25,7 +25,7 @@ def runner(stop: Any, ready: Any, seen: Any) -> None:
     import django
 
     django.setup()
-    from events import subscriptions
+    from events.subscriptions import runner as subscriptions
 
     batches: list[tuple[float, list[int]]] = []
 

@@ -35,21 +35,21 @@ def fill(rows: int) -> None:
 
 def cursor_at(share: float, filters: dict[str, str]) -> str | None:
     """The cursor of a page with this share of the rows before it, from the list of those that come after them."""
-    from backoffice import models, pages
+    from backoffice import listing, models
 
     rows = models.User.objects.filter(**filters).order_by("-created_at", "-id")
     place = int(rows.count() * share)
     older = models.User.objects.filter(created_at__lte=rows[place].created_at)
-    return pages.page("users", filters=filters, queryset=older).next_cursor if place else None
+    return listing.page("users", filters=filters, queryset=older).next_cursor if place else None
 
 
 def ours(filters: dict[str, str], search: str, share: float) -> Callable[[], int]:
-    from backoffice import pages
+    from backoffice import listing
 
     cursor = cursor_at(share, filters)
 
     def read() -> int:
-        return len(pages.page("users", filters=filters, search=search, cursor=cursor).items)
+        return len(listing.page("users", filters=filters, search=search, cursor=cursor).items)
 
     return read
 
@@ -57,12 +57,12 @@ def ours(filters: dict[str, str], search: str, share: float) -> Callable[[], int
 def reference(filters: dict[str, str], search: str, share: float) -> Callable[[], int]:
     from django.core.paginator import Paginator
 
-    from backoffice import pages
+    from backoffice import listing
 
-    rows = pages.matching("users", filters=filters, search=search).order_by("-created_at", "-id")
+    rows = listing.matching("users", filters=filters, search=search).order_by("-created_at", "-id")
 
     def read() -> int:
-        paginator = Paginator(rows, pages.LIMIT)
+        paginator = Paginator(rows, listing.LIMIT)
         return len(paginator.page(1 + int((paginator.num_pages - 1) * share)).object_list)
 
     return read

@@ -44,9 +44,9 @@ def plainly(plain: bool) -> Any:
 
 def works() -> dict[str, Callable[[], int]]:
     """name -> one piece of work; returns how many events it was."""
-    from backoffice.domain.forms import CreateForm
-    from backoffice.domain.submissions import ReceiveSubmission, SubmissionReceived
-    from backoffice.domain.users import CreateUser, UpdateUser
+    from backoffice.sections.forms.domain import CreateForm
+    from backoffice.sections.submissions.domain import ReceiveSubmission, SubmissionReceived
+    from backoffice.sections.users.domain import CreateUser, UpdateUser
     from events import commands, store
     from events.types import EPOCH_START, Command, new_id
 
@@ -98,7 +98,8 @@ def slices(work: Callable[[], int]) -> dict[bool, float]:
 
 def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]:
     """`read_all` of READ events, each written both ways, keys known and unknown."""
-    from events import head, privacy, store
+    from events import head, store
+    from events.privacy import encryption
 
     ranges = {}
     for sealed in (True, False):
@@ -111,7 +112,7 @@ def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]
     for _ in range(ROUNDS):
         for kind, found in rates.items():
             if kind == "cold":
-                privacy.CACHE.clear()
+                encryption.CACHE.clear()
             began = time.perf_counter()
             events = store.read_all(ranges[kind != "plain"], READ, upto=head.last(), categories=[category])
             found.append(len(events) / (time.perf_counter() - began))
@@ -127,8 +128,8 @@ def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]
 
 def imports() -> dict[bool, float]:
     """Submissions/s of an import, written."""
-    from backoffice.domain import users
-    from backoffice.imports import rows, run
+    from backoffice.sections.imports import rows, run
+    from backoffice.sections.users import domain as users
     from events import commands, types
 
     email, data = f"bench-{types.new_id()}@example.org", export(ROWS)

@@ -27,7 +27,7 @@ def fill(count: int) -> None:
     """So many events: users that are created and edited, a thousand events an append."""
     from tqdm import tqdm
 
-    from backoffice.domain import users
+    from backoffice.sections.users import domain as users
     from events import store
     from events.types import EPOCH_START, new_id
 
@@ -108,7 +108,7 @@ def recorded(_category: str, after: int, upto: int) -> int:
 
 def typed(category: str, after: int, upto: int) -> int:
     """What a rebuild replays: typed events, decrypted where they have personal fields."""
-    from events import rebuild
+    from events.rebuild import builder as rebuild
 
     count = 0
     while page := rebuild.replayed(category, after, upto, PAGE):
@@ -155,7 +155,8 @@ def main() -> int:
     options = parser.parse_args()
     result: dict[str, Any] = {}
     with harness.services():
-        from events import head, rebuild
+        from events import head
+        from events.rebuild import builder as rebuild
 
         fill(options.events)
         between = head.safe()

@@ -10,15 +10,7 @@ class EventsConfig(AppConfig):
 
     def ready(self) -> None:
         # Checks register themselves; what happens to the log is read by everybody, whoever made it happen.
-        from events import (  # noqa: F401, PLC0415
-            archives,
-            archiving,
-            checkpoints,
-            checks,
-            parking,
-            removal,
-            requests,
-            store,
-        )
+        from events import store
+        from events.archive import reader as archives
 
         store.use_past(archives.as_past())

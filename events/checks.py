@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
 
-from events import keyring, master_keys
+from events.privacy import key_witness, master_keys
 
 SEQUENCE = """
 select increment_by, cache_size, cycle from pg_sequences
@@ -158,7 +158,7 @@ def _master_keys(cursor: Any) -> Iterable[CheckMessage]:
         rows: Sequence[Sequence[Any]] = cursor.fetchall()
         return rows
 
-    for key in master_keys.statuses(run):
+    for key in key_witness.statuses(run):
         if key.state == "missing":
             yield Error(
                 f"PRIVACY_KEYS lacks the key {key.key_id!r}, which personal data is encrypted with: it cannot be read.",
@@ -172,7 +172,7 @@ def _master_keys(cursor: Any) -> Iterable[CheckMessage]:
                 hint=f"Put the right key back under {key.key_id!r}; a new key needs an id of its own.",
                 id="events.E007",
             )
-        elif key.key_id != keyring.current():
+        elif key.key_id != master_keys.current():
             yield Warning(
                 f"Some personal data is still under the master key {key.key_id!r}.",
                 hint="manage.py rotate_keys; after that it can be taken out of PRIVACY_KEYS.",

@@ -12,7 +12,7 @@
     8  append     last but one: positions are drawn late, so the log's head is held back as briefly as can be
     9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
 
-All of it is one transaction of two round trips (`events.wire`): steps 2 to 4 look, 7 to 9 write and commit. It is tried
+All of it is one transaction of two round trips (`events.db.pipeline`): steps 2 to 4 look, 7 to 9 write and commit. It is tried
 again only for what PostgreSQL calls temporary (serialization failure, deadlock) and for losing the race to create a
 stream or an answer.
 """
@@ -34,21 +34,10 @@ import psycopg
 from django.db import DatabaseError, connection
 
 from events import aggregate as aggregates
-from events import (
-    arrays,
-    context,
-    errors,
-    keyring,
-    projections,
-    reconcile,
-    signals,
-    snapshots,
-    store,
-    strict_json,
-    types,
-    wire,
-)
+from events import context, errors, projections, reconcile, signals, snapshots, store, strict_json, types
 from events.aggregate import Aggregate, Decision
+from events.db import arrays, pipeline
+from events.privacy import master_keys
 from events.types import Command, CommandData, Event, NewEvent
 
 ATTEMPTS: Final = 5
@@ -431,7 +420,7 @@ def fingerprint(command: Command) -> bytes:
 
 def _remembered(command: Command, stream: str, subject: str | None, answer: _Answer) -> _Remembered:
     """The row to remember. Its fingerprint is keyed, so that nobody can confirm a guess of the command's data."""
-    keyed = keyring.digest(fingerprint(command)).hex()
+    keyed = master_keys.digest(fingerprint(command)).hex()
     return _Remembered(stream=stream, subject=subject, fingerprint=keyed, answer=answer)
 
 
@@ -450,7 +439,7 @@ def _is_same(command: Command, known: bytes) -> bool:
     print_ = fingerprint(command)
     if len(known) == PLAIN:
         return hmac.compare_digest(known, print_)
-    return keyring.is_digest_of(known, print_) is not False
+    return master_keys.is_digest_of(known, print_) is not False
 
 
 POSITIONS = "select version, position from events_event where stream = %s and version = any(%s)"
@@ -489,7 +478,7 @@ def key_fingerprints(limit: int) -> int:
     """
     found = store.query(UNKEYED, (limit,))
     if found:
-        keyed = [keyring.digest(bytes(plain)) for _, plain in found]
+        keyed = [master_keys.digest(bytes(plain)) for _, plain in found]
         store.execute(KEY, ([row[0] for row in found], keyed))
     return len(found)
 
@@ -504,7 +493,7 @@ def _with_retries(once: Callable[[], Callable[[], T]]) -> T:
     nested = connection.in_atomic_block
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with wire.transaction():
+            with pipeline.transaction():
                 finish = once()
             return finish()
         except (psycopg.Error, DatabaseError, errors.WrongExpectedVersion, errors.StaleKeys) as error:

@@ -15,8 +15,10 @@ from typing import Final
 import msgspec
 from django.db import transaction
 
-from events import archives, context, errors, seals, store, types
-from events.seals import Row
+from events import context, errors, store, types
+from events.archive import reader as archives
+from events.integrity import seals
+from events.integrity.seals import Row
 
 REMOVED: Final = "event.removed"
 WRITTEN_DOWN: Final = "log.removed"

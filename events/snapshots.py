@@ -17,12 +17,13 @@ from typing import Any, Final
 import msgspec
 from django.db import transaction
 
-from events import errors, master_keys, privacy, store, strict_json, types
+from events import errors, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
+from events.privacy import encryption, key_witness
 from events.types import RecordedEvent, category_of
 
 LOAD = f"""
-select version, state::text, {privacy.GENERATION} from events_snapshot
+select version, state::text, {encryption.GENERATION} from events_snapshot
  where stream = %(stream)s and state_version = %(state_version)s
    and version <= coalesce(%(version)s::bigint, 9223372036854775807)
  order by version desc limit 1
@@ -84,12 +85,12 @@ def _opened(
     aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
 ) -> types.JsonDict | None:
     """One that is in the clear is of an earlier release (`seal_plain`), and of nobody knows whom: it is not used."""
-    mark = stored.get(privacy.MARK)
+    mark = stored.get(encryption.MARK)
     if mark is None:
         return None
-    cipher = privacy.StateCipher(mark["of"], stream, generation)
+    cipher = encryption.StateCipher(mark["of"], stream, generation)
     if missing := cipher.missing:
-        cipher.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
+        cipher.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
     plain = cipher.open(version, aggregate.state_version, mark["text"])
     return None if plain is None else strict_json.stored(plain)
 
@@ -108,7 +109,7 @@ def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> st
     subject = aggregate.subject_of(stream, state)
     if subject is None:
         return None
-    cipher = privacy.StateCipher(subject, stream)
+    cipher = encryption.StateCipher(subject, stream)
     if missing := cipher.missing:
         store.make_keys(cipher, missing)
     sealed = cipher.seal(version, aggregate.state_version, dumped)
@@ -228,7 +229,7 @@ def state(stream: str, version: int | None = None, at: datetime | None = None) -
     if found.unreadable:
         first = found.unreadable[0]
         if first.unreadable == "no_key":
-            master_keys.prove()  # says it when it is the current key that is wrong
+            key_witness.prove()  # says it when it is the current key that is wrong
             raise errors.MasterKeyMissing
         raise errors.UnreadableEvent(first.unreadable or "", stream, first.version, first.position)
     return found.state, found.version

@@ -16,7 +16,9 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import aggregate, arrays, bell, context, errors, master_keys, privacy, strict_json, types, wire
+from events import aggregate, context, errors, notifications, strict_json, types
+from events.db import arrays, pipeline
+from events.privacy import encryption, key_witness
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -28,7 +30,7 @@ MAX_BATCH: Final = 10_000
 # Below it no event exceeds `MAX_EVENT_BYTES` as `jsonb` text, whatever its numbers.
 SURELY_SMALL: Final = MAX_EVENT_BYTES // strict_json.MAX_GROWTH
 
-query, execute, explain, once_committed = wire.query, wire.execute, wire.explain, wire.once_committed
+query, execute, explain, once_committed = pipeline.query, pipeline.execute, pipeline.explain, pipeline.once_committed
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,11 +92,11 @@ def _append_plain(
 ) -> Appended:
     """`append_many` of one event that is nobody's: the same, without the lists."""
     acting = context.current()
-    privacy.check_reason(acting.reason)
+    encryption.check_reason(acting.reason)
     _check_name(stream)
     _demand_fit(known, event)
     entry = (stream, expected, known.name, known.schema_version, encode(event), event_id or types.new_id())
-    asked = wire.later(*_append_one(*entry, acting, acting.reason))
+    asked = pipeline.later(*_append_one(*entry, acting, acting.reason))
     _ring_once_committed(asked)
     _, version, position = asked.rows[0]
     return Appended(stream=stream, version=version, positions=(position,))
@@ -110,7 +112,7 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
     the transaction, and the results are there to be called for afterwards. Refusals come with it.
     """
     acting = context.current()
-    sealer = privacy.Sealer(acting.reason)
+    sealer = encryption.Sealer(acting.reason)
     entries = [entry for wanted in appends for entry in _entries(wanted, sealer)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
@@ -120,36 +122,36 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
         raise errors.InvalidEvent("A stream may occur only once in one append.")
     if missing := sealer.missing:
         if not connection.in_atomic_block:
-            with wire.transaction():  # a key is made with what is written under it, or not at all
+            with pipeline.transaction():  # a key is made with what is written under it, or not at all
                 return append_later(appends)
         make_keys(sealer, missing)
     elif sealer.makes_keys:
-        master_keys.prove()
+        key_witness.prove()
     sealer.finish()
     statement = _statement(entries, len(appends), acting, sealer.reason)
-    asked = wire.later(*sealer.holding(*statement, one=len(entries) == 1))
+    asked = pipeline.later(*sealer.holding(*statement, one=len(entries) == 1))
     _ring_once_committed(asked)
     return partial(_appended, appends, asked)
 
 
-def make_keys(keys: privacy.Sealer | privacy.StateCipher, missing: Sequence[str]) -> None:
+def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequence[str]) -> None:
     """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
-    master_keys.prove()
-    keys.learn(query(privacy.MAKE, privacy.offer(missing)), once_committed)
+    key_witness.prove()
+    keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
 
 
-def _ring_once_committed(asked: wire.Later) -> None:
+def _ring_once_committed(asked: pipeline.Later) -> None:
     if asked.inside:
         once_committed(_ring, asked)
     else:
         _ring(asked)
 
 
-def _ring(asked: wire.Later) -> None:
-    bell.ring(max(row[2] for row in asked.rows))
+def _ring(asked: pipeline.Later) -> None:
+    notifications.ring(max(row[2] for row in asked.rows))
 
 
-def _appended(appends: Sequence[Append], asked: wire.Later) -> list[Appended]:
+def _appended(appends: Sequence[Append], asked: pipeline.Later) -> list[Appended]:
     if len(appends) == 1:
         return [_placed(appends[0].stream, sorted([(version, position) for _, version, position in asked.rows]))]
     placed: dict[str, list[tuple[int, int]]] = {}
@@ -206,7 +208,7 @@ def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
     )
 
 
-def _entries(wanted: Append, sealer: privacy.Sealer) -> Iterable[types.JsonDict]:
+def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDict]:
     """The events of one append as the append functions want them, each checked."""
     _check_name(wanted.stream)
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
@@ -264,12 +266,12 @@ def _strict(value: Any) -> bytes:
 
 def _stale_keys() -> errors.EventsError:
     """A key was there that should not be, or not there: a twin was first, or an older backup was restored."""
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
     return errors.StaleKeys()
 
 
-wire.explain("events_subject_key_pkey", _stale_keys)
-wire.explain("events_subject_erased", errors.Erased)
+pipeline.explain("events_subject_key_pkey", _stale_keys)
+pipeline.explain("events_subject_erased", errors.Erased)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------
@@ -279,7 +281,7 @@ wire.explain("events_subject_erased", errors.Erased)
 INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
 
 COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
-       correlation_id, causation_id, metadata::text, {privacy.GENERATION}"""
+       correlation_id, causation_id, metadata::text, {encryption.GENERATION}"""
 
 READ_STREAM_SQL = f"""
 select {COLUMNS} from events_event
@@ -328,7 +330,7 @@ class Rows:
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
         self._rows = [(row, data_of(row[5])) for row in rows]
-        self.opener = privacy.Opener(rows[0][13] if rows else None)
+        self.opener = encryption.Opener(rows[0][13] if rows else None)
         for row, data in self._rows:
             if data is not None:
                 self.opener.want(row[1], data)
@@ -348,7 +350,7 @@ def data_of(text: str) -> types.JsonDict | None:
 
 def generation() -> int:
     """How many erasures there have been, as a number that changes with each."""
-    found: int = query(f"select {privacy.GENERATION}")[0][0]
+    found: int = query(f"select {encryption.GENERATION}")[0][0]
     return found
 
 
@@ -356,19 +358,19 @@ def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
     """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
     reading = Rows(rows)
     if missing := reading.opener.missing:
-        reading.opener.learn(query(privacy.KEYS, (missing,)), once_committed)
+        reading.opener.learn(query(encryption.KEYS, (missing,)), once_committed)
     return reading.events()
 
 
 def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
-    opener = privacy.Opener()
+    opener = encryption.Opener()
     for _, _, data, _ in tail:
         if not isinstance(data, dict):
             raise errors.UnreadableEvent("not_json", stream)
         opener.want(stream, data)
     if missing := opener.missing:
-        opener.learn(query(privacy.KEYS, (missing,)), once_committed)
+        opener.learn(query(encryption.KEYS, (missing,)), once_committed)
     for name, _, data, event_id in tail:
         opener.open(stream, uuid.UUID(event_id), name, data)
     return [decode(stream, name, version, data) for name, version, data, _ in tail]
@@ -401,7 +403,7 @@ def parsed(tail: str, stream: str) -> list[Any]:
     return found
 
 
-def _event(row: Sequence[Any], data: types.JsonDict | None, opener: privacy.Opener) -> RecordedEvent:
+def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.Opener) -> RecordedEvent:
     """A type that nobody registers any more is shown as it is stored: reading history must not need all the past's
     code. In the stream of a record it counts as unreadable, because the record's state needs it.
     """

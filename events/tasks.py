@@ -8,7 +8,9 @@ from collections.abc import Callable
 from celery import shared_task
 from django.db import transaction
 
-from events import commands, erasure, errors, requests, seals, snapshots, store
+from events import commands, errors, jobs, snapshots, store
+from events.integrity import seals
+from events.privacy import erasure
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ def seal() -> int:
 def rebuild(table: str, version: int) -> None:
     """Carry out the wish of that version for a read table; what comes of it stands in its progress."""
     try:
-        requests.do_rebuild(table, version)
+        jobs.do_rebuild(table, version)
     except errors.EventsError as error:
         log.warning("rebuild of %s: %s", table, error)
 
@@ -60,7 +62,7 @@ def rebuild(table: str, version: int) -> None:
 @shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
 def verify_log(version: int) -> None:
     """Check the whole log for the wish of that version; the result is an event."""
-    if requests.do_verification(version) is False:
+    if jobs.do_verification(version) is False:
         log.error("the log is not what was written: see `manage.py verify_events`")
 
 

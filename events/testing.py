@@ -1,6 +1,6 @@
 """given / when / then for the deciders of a record. Pure: no database, no Django, microseconds a test.
 
-    from backoffice.domain import users
+    from backoffice.sections.users import domain as users
     from events import testing
 
     given = testing.decider(users.AGGREGATE)

@@ -9,7 +9,7 @@ class RealtimeConfig(AppConfig):
     verbose_name = _("Realtime")
 
     def ready(self) -> None:
-        from events import subscriptions  # noqa: PLC0415 - apps must be loaded first
+        from events.subscriptions import runner as subscriptions  # noqa: PLC0415 - apps must be loaded first
         from realtime import checks, relay  # noqa: F401, PLC0415
 
         subscriptions.register(relay.SUBSCRIPTION)

@@ -29,7 +29,7 @@ from django.http.cookie import parse_cookie
 from django.http.request import split_domain_port, validate_host
 
 from events import types
-from realtime import log, logins, versions
+from realtime import log_reader, session_reader, versions
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ THREADS: Final = 2
 _threads: Final = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="realtime-auth")
 
 
-Unavailable = log.Unavailable
+Unavailable = log_reader.Unavailable
 
 
 def session_digest(session_key: str) -> str:
@@ -162,7 +162,7 @@ def session_key(headers: Headers) -> str | None:
     return jar.get(settings.SESSION_COOKIE_NAME) or None
 
 
-async def identify(headers: Headers, reader: log.Log) -> Identity | None:
+async def identify(headers: Headers, reader: log_reader.Log) -> Identity | None:
     """The identity behind a handshake; raises `Unavailable` when the database cannot be asked.
 
     A bearer token that is wrong is nobody: the cookie beside it is not looked at.
@@ -182,11 +182,11 @@ async def identify_again(identity: Identity) -> Identity | None:
     return await _in_thread(cast("Callable[[], Identity | None]", identity.again))
 
 
-async def identify_session(key: str, reader: log.Log) -> Identity | None:
+async def identify_session(key: str, reader: log_reader.Log) -> Identity | None:
     """The signed-in person of a session: read by hand where that is the same, else by Django."""
-    if not logins.usable():
+    if not session_reader.usable():
         return await _in_thread(lambda: identity_of_session(key))
-    found = await logins.of_session(key, reader)
+    found = await session_reader.of_session(key, reader)
     if found is None:
         return None
     again = functools.partial(identify_session, key, reader)
@@ -213,7 +213,7 @@ def identity_of_session(key: str) -> Identity | None:
     user: Any = auth.load_backend(path).get_user(auth.get_user_model()._meta.pk.to_python(pk))
     if user is None or isinstance(user, AnonymousUser) or not user.is_active:
         return None
-    if not logins.hash_is_current(user, session.get(auth.HASH_SESSION_KEY, "")):
+    if not session_reader.hash_is_current(user, session.get(auth.HASH_SESSION_KEY, "")):
         return None
     return _identity_of(user, key, lambda: identity_of_session(key))
 

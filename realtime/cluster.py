@@ -21,7 +21,7 @@ import redis
 import redis.asyncio as aioredis
 from django.conf import settings
 
-from realtime import figures, publish
+from realtime import prometheus, publish
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Reporter:
 
     def __init__(self, process: str, status: Callable[[], Status], lags: Callable[[], Sequence[float]]) -> None:
         self._process, self._status, self._lags = process, status, lags
-        self._seen = (time.monotonic(), time.process_time(), figures.total(figures.DELIVERIES))
+        self._seen = (time.monotonic(), time.process_time(), prometheus.total(prometheus.DELIVERIES))
         self.latest: Report | None = None
 
     async def run(self) -> None:
@@ -122,7 +122,7 @@ class Reporter:
                 await self._withdraw(client)
 
     def report(self) -> Report:
-        now, cpu, deliveries = time.monotonic(), time.process_time(), figures.total(figures.DELIVERIES)
+        now, cpu, deliveries = time.monotonic(), time.process_time(), prometheus.total(prometheus.DELIVERIES)
         before, cpu_before, deliveries_before = self._seen
         self._seen, elapsed = (now, cpu, deliveries), max(now - before, 0.001)
         status, lags = self._status(), self._lags()
@@ -148,13 +148,13 @@ class Reporter:
             deliveries=deliveries,
             lag_p50=_quantile(lags, 0.5),
             lag_p99=_quantile(lags, 0.99),
-            fills=figures.total(figures.FILLS),
-            drops=figures.total(figures.DROPS),
-            credit_waits=figures.total(figures.CREDIT_WAITS),
-            resets=figures.total(figures.RESETS),
-            refusals=figures.total(figures.REFUSALS),
-            revocations=figures.total(figures.REVOCATIONS),
-            closes=figures.by_label(figures.CLOSES),
+            fills=prometheus.total(prometheus.FILLS),
+            drops=prometheus.total(prometheus.DROPS),
+            credit_waits=prometheus.total(prometheus.CREDIT_WAITS),
+            resets=prometheus.total(prometheus.RESETS),
+            refusals=prometheus.total(prometheus.REFUSALS),
+            revocations=prometheus.total(prometheus.REVOCATIONS),
+            closes=prometheus.by_label(prometheus.CLOSES),
         )
 
     async def _tell(self, client: aioredis.Redis, report: Report) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from realtime import auth, figures, frames, limits, sockets, wire
+from realtime import admission, auth, frames, prometheus, ready_frames, sockets
 from realtime import hub as hubs
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ async def application(scope: Scope, receive: Receive, send: sockets.AsgiSend) ->
     except Refused as refusal:
         await _refuse(scope, send, refusal)
         return
-    socket = sockets.Socket(uuid.uuid4().hex, identity, address, send, hub.limits, wire.writer(scope))
+    socket = sockets.Socket(uuid.uuid4().hex, identity, address, send, hub.limits, ready_frames.writer(scope))
     hub.door.enter(address, identity.person)
     code = 1006
     try:
@@ -115,7 +115,7 @@ def _is_ambiguous(scope: Scope) -> bool:
 
 async def _refuse(scope: Scope, send: sockets.AsgiSend, refusal: Refused) -> None:
     """A page that may know why is told inside the socket: a browser does not see the status of a failed handshake."""
-    figures.REFUSALS.labels(refusal.reason).inc()
+    prometheus.REFUSALS.labels(refusal.reason).inc()
     if refusal.code is None:
         await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason})
         return
@@ -134,8 +134,8 @@ async def _refuse(scope: Scope, send: sockets.AsgiSend, refusal: Refused) -> Non
 async def _listen(hub: hubs.Hub, socket: sockets.Socket, receive: Receive) -> int:
     """Handle frames until the socket ends; returns the close code."""
     now = socket.now()
-    requests = limits.Bucket(hub.limits.frames_per_second, hub.limits.frames_burst, now)
-    answers = limits.Bucket(ANSWERS_PER_SECOND, 2 * ANSWERS_PER_SECOND, now)
+    requests = admission.Bucket(hub.limits.frames_per_second, hub.limits.frames_burst, now)
+    answers = admission.Bucket(ANSWERS_PER_SECOND, 2 * ANSWERS_PER_SECOND, now)
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
@@ -173,7 +173,7 @@ def _decode(hub: hubs.Hub, socket: sockets.Socket, message: MutableMapping[str, 
 
 
 def _complain(socket: sockets.Socket, code: str, detail: str, request: frames.RequestId | None) -> None:
-    figures.BAD_FRAMES.labels(code).inc()
+    prometheus.BAD_FRAMES.labels(code).inc()
     socket.tell(frames.Error(code=code, detail=detail, id=request))
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from django.utils import timezone
 
 from events import types
-from realtime import conf, fan, figures, log, publish
+from realtime import conf, encoding, log_reader, prometheus, publish
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class Follower:
     def __init__(
         self,
         limits: conf.Limits,
-        reader: log.Log,
+        reader: log_reader.Log,
         *,
         before: Callable[[types.RecordedEvent], None],
-        deliver: Callable[[fan.Fan], None],
+        deliver: Callable[[encoding.Fan], None],
         rewound: Callable[[str], None],
         line_up: Callable[[], bool],
     ) -> None:
@@ -49,8 +49,8 @@ class Follower:
         self._before, self._deliver, self._rewind, self._line_up = before, deliver, rewound, line_up
         self.epoch = ""
         self.position = 0
-        self.ring = fan.Ring(limits.ring_events, limits.ring_bytes)
-        self._lags = figures.Recent(LAG_SECONDS, LAGS)
+        self.ring = encoding.Ring(limits.ring_events, limits.ring_bytes)
+        self._lags = prometheus.Recent(LAG_SECONDS, LAGS)
         self._began_at = 0  # events up to here were committed before we followed: their age is no delay of ours
         self.ready = asyncio.Event()
         self.store_up = False
@@ -72,10 +72,10 @@ class Follower:
         elif batch.last <= self.position:
             return
         elif batch.previous is not None and batch.previous <= self.position:
-            figures.EVENTS.labels("relay").inc(len(batch.events))
+            prometheus.EVENTS.labels("relay").inc(len(batch.events))
             self.apply(batch.events, batch.last)
         else:
-            figures.FILLS.labels("gap").inc()
+            prometheus.FILLS.labels("gap").inc()
             self._want(batch.last)
 
     def hear_beacon(self, beacon: publish.Beacon) -> None:
@@ -104,7 +104,7 @@ class Follower:
 
     def _want_if_missing(self, position: int) -> None:
         if position > self.position:
-            figures.FILLS.labels("beacon").inc()
+            prometheus.FILLS.labels("beacon").inc()
             self._want(position)
 
     # -- handling ----------------------------------------------------------------------------------------------------
@@ -119,12 +119,12 @@ class Follower:
             if types.erases(event.type):
                 self.ring.restart(self.position)  # whoever catches up reads the store, which knows what is left
             self.position = event.position
-            going = fan.Fan(event)
+            going = encoding.Fan(event)
             self.ring.add(going)
             self._deliver(going)
             if event.position > self._began_at and event.unreadable != "no_instant":
                 lag = max(0.0, (now - event.recorded_at).total_seconds())
-                figures.LAG.observe(lag)
+                prometheus.LAG.observe(lag)
                 self._lags.add(self._loop.time(), lag)
         self.position = max(self.position, upto)
         self._notify()
@@ -143,7 +143,7 @@ class Follower:
             try:
                 await self._fill()
                 self.store_up, pause = True, self._limits.poll
-            except log.Unavailable as error:
+            except log_reader.Unavailable as error:
                 if self.store_up:
                     logger.warning("the event store cannot be read: %s", error)
                 self.store_up, pause = False, min(pause * 2, STORE_PAUSE)
@@ -170,17 +170,17 @@ class Follower:
             self._begin_again(head)
         while self.position < head.safe:
             page = await self._log.read(self.position, head.safe, self._limits.page)
-            figures.EVENTS.labels("store").inc(len(page))
+            prometheus.EVENTS.labels("store").inc(len(page))
             self.apply(page, head.safe if len(page) < self._limits.page else page[-1].position)
         self.ready.set()
 
-    def _begin(self, head: log.Head) -> None:
+    def _begin(self, head: log_reader.Head) -> None:
         """Start a little in the past: a fresh process serves the reconnects of the one before it from its ring."""
         self.epoch, self._began_at = head.epoch, head.last
         self.position = max(0, head.safe - self._limits.ring_events)
         self.ring.restart(self.position)
 
-    def _begin_again(self, head: log.Head) -> None:
+    def _begin_again(self, head: log_reader.Head) -> None:
         """Positions may have been issued twice: everybody reloads."""
         reason = "epoch" if head.epoch != self.epoch else "rewound"
         logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)

@@ -17,24 +17,24 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from realtime import (
+    admission,
     auth,
     cluster,
     conf,
-    fan,
-    figures,
+    encoding,
+    ephemeral,
     follower,
     frames,
-    guard,
-    limits,
-    log,
+    log_reader,
     presence,
+    prometheus,
     publish,
+    revocation,
     sockets,
     topics,
-    values,
     versions,
 )
-from realtime.bus import Bus
+from realtime.pubsub import Bus
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ logger = logging.getLogger(__name__)
 class Hub:
     """Everything here runs on one event loop; only what is marked `async` ever waits."""
 
-    def __init__(self, bounds: conf.Limits | None = None, reader: log.Log | None = None) -> None:
+    def __init__(self, bounds: conf.Limits | None = None, reader: log_reader.Log | None = None) -> None:
         self.limits = bounds or conf.limits()
-        self.door = limits.Doorkeeper(self.limits)
-        self.log = reader or log.Log()
+        self.door = admission.Doorkeeper(self.limits)
+        self.log = reader or log_reader.Log()
         self.process = uuid.uuid4().hex[:12]
         self.sockets: dict[str, sockets.Socket] = {}
         self.people: dict[str, set[sockets.Socket]] = {}
@@ -53,7 +53,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._index: dict[str, dict[sockets.Socket, None]] = {}
         self._members: dict[str, dict[sockets.Socket, None]] = {}
-        self.guard = guard.Guard(self.limits, self.people, end=self._end, hold=self._fall_behind, trim=self._trim)
+        self.guard = revocation.Guard(self.limits, self.people, end=self._end, hold=self._fall_behind, trim=self._trim)
         self.follower = follower.Follower(
             self.limits,
             self.log,
@@ -64,7 +64,7 @@ class Hub:
         )
         self.bus: Bus = Bus(self.receive, self.follower.hear_bell, self._joined)
         self.board = presence.Board(self.process, self.limits, self.bus.send, self._show_presence, self._loop.time)
-        self.values = values.Values(self.limits, self._members_of)
+        self.values = ephemeral.Values(self.limits, self._members_of)
         self.reporter = cluster.Reporter(self.process, self.status, self.follower.lags)
         self._reconnect_at = float("-inf")
         self._readers = asyncio.Semaphore(self.limits.catch_up_readers)
@@ -83,7 +83,7 @@ class Hub:
         return self.follower.position
 
     @property
-    def ring(self) -> fan.Ring:
+    def ring(self) -> encoding.Ring:
         return self.follower.ring
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Hub:
 
     # -- delivering --------------------------------------------------------------------------------------------------
 
-    def _deliver(self, going: fan.Fan) -> None:
+    def _deliver(self, going: encoding.Fan) -> None:
         """To every socket that follows one of its topics live, each once."""
         followed = [name for name, _topic in going.names if name in self._index]
         if not followed:
@@ -181,15 +181,17 @@ class Hub:
             for name in followed:
                 for socket in self._index[name]:
                     matched[socket] = (*matched.get(socket, ()), name)
-            figures.DELIVERIES.inc(len(matched))  # before: a client may have its frame, and ask, before the last is out
+            prometheus.DELIVERIES.inc(
+                len(matched)
+            )  # before: a client may have its frame, and ask, before the last is out
             for socket, names in matched.items():
                 self._hand_over(going, names, socket)
         going.forget_packets()
 
-    def _deliver_one(self, going: fan.Fan, name: str) -> None:
+    def _deliver_one(self, going: encoding.Fan, name: str) -> None:
         """The common case, and the innermost loop of it all: neighbours mostly get the very same packet."""
         names, targets = (name,), list(self._index[name])
-        figures.DELIVERIES.inc(len(targets))
+        prometheus.DELIVERIES.inc(len(targets))
         sent, view, packet = -1, "", None
         for socket in targets:
             if socket.sent != sent or socket.grants[name].projection_key != view:
@@ -198,7 +200,7 @@ class Hub:
             if packet is not None and not socket.push(packet):
                 self._fall_behind(socket)
 
-    def _hand_over(self, going: fan.Fan, names: tuple[str, ...], socket: sockets.Socket) -> None:
+    def _hand_over(self, going: encoding.Fan, names: tuple[str, ...], socket: sockets.Socket) -> None:
         packet = going.packet(names, socket)
         if packet is not None and not socket.push(packet):
             self._fall_behind(socket)
@@ -234,7 +236,7 @@ class Hub:
         if not mine:
             self.people.pop(socket.identity.person, None)
         self.board.leave(socket.id)
-        figures.closed(socket.close_code or code)
+        prometheus.closed(socket.close_code or code)
 
     def dismiss(
         self, socket: sockets.Socket, code: int, reason: str, *, retry: bool = True
@@ -319,7 +321,7 @@ class Hub:
         """Take its live names out of the index; from here on they are complete up to `position` only."""
         if not socket.live:
             return
-        figures.CREDIT_WAITS.inc()
+        prometheus.CREDIT_WAITS.inc()
         names, socket.live = socket.live, set()
         for name in names:
             _drop(self._index, name, socket)
@@ -372,17 +374,17 @@ class Hub:
         async with self._readers:
             try:
                 page = await self.log.read(start, upto, self.limits.page)
-            except log.Unavailable:
+            except log_reader.Unavailable:
                 await self.follower.change()
                 return
-            except log.Archived:
+            except log_reader.Archived:
                 self._give_up(socket, behind, "too_old")
                 return
         if behind not in socket.behind or epoch != self.epoch or not socket.room:
             return  # what we read is no longer asked for, or not now
         for event in page:
             behind.scanned += 1  # also where credit ends inside the page and the rest is read again
-            if not self._replay(socket, behind, fan.Fan(event)):
+            if not self._replay(socket, behind, encoding.Fan(event)):
                 return
         behind.position = page[-1].position if len(page) == self.limits.page else upto
 
@@ -397,7 +399,7 @@ class Hub:
             self._index.setdefault(name, {})[socket] = None
         self._answer(socket, behind)
 
-    def _replay(self, socket: sockets.Socket, behind: sockets.Behind, going: fan.Fan) -> bool:
+    def _replay(self, socket: sockets.Socket, behind: sockets.Behind, going: encoding.Fan) -> bool:
         """Send one event to names that are behind; False when the socket has no more room."""
         behind.position = going.position
         names = tuple(name for name, _topic in going.names if name in behind.names)
@@ -435,7 +437,7 @@ class Hub:
 
     def _send_reset(self, socket: sockets.Socket, names: set[str], reason: Any) -> None:
         if names:
-            figures.RESETS.labels(reason).inc()
+            prometheus.RESETS.labels(reason).inc()
             socket.tell(frames.Reset(topics=sorted(names), reason=reason, epoch=self.epoch, position=self.position))
 
     # -- rights ------------------------------------------------------------------------------------------------------
@@ -461,7 +463,7 @@ class Hub:
             await asyncio.sleep(self.limits.look_every)
             try:
                 await self.look_at_rows()
-            except log.Unavailable:
+            except log_reader.Unavailable:
                 continue  # the follower says so
 
     async def look_at_rows(self) -> None:
@@ -496,10 +498,10 @@ class Hub:
         for socket in list(self.sockets.values()):
             behind += bool(socket.behind)
             self._care_for(socket, now)
-        figures.SOCKETS.set(len(self.sockets))
-        figures.BEHIND.set(behind)
-        figures.POSITION.set(self.position)
-        figures.DEGRADED.set(not self.follower.relay_heard())
+        prometheus.SOCKETS.set(len(self.sockets))
+        prometheus.BEHIND.set(behind)
+        prometheus.POSITION.set(self.position)
+        prometheus.DEGRADED.set(not self.follower.relay_heard())
 
     def _care_for(self, socket: sockets.Socket, now: float) -> None:
         if not socket.open:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from events import checkpoints, head, subscriptions, types
+from events import head, types
+from events.subscriptions import checkpoints
+from events.subscriptions import runner as subscriptions
 from realtime import publish
 
 NAME: Final = "relay"

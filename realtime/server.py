@@ -20,7 +20,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from realtime import wire
+from realtime import ready_frames
 
 # From SIGTERM to the end; sockets get most of it, requests under way the rest.
 DRAIN_SECONDS = 20.0
@@ -70,7 +70,7 @@ BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length:
 
 
 class Protocol(WebSocketsSansIOProtocol):
-    """uvicorn's sockets, which also take a ready frame as it is (`realtime.wire`)."""
+    """uvicorn's sockets, which also take a ready frame as it is (`realtime.ready_frames`)."""
 
     def data_received(self, data: bytes) -> None:
         """A handshake that cannot be read (a header too long, or too many) is answered, and the connection closed:
@@ -85,7 +85,7 @@ class Protocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         if not self.conn.extensions:  # a frame made for everybody is compressed for nobody
             line = Line(self.transport, self.writable, plain=self.scheme == "ws")
-            self.scope["extensions"][wire.EXTENSION] = {"write": line.write}
+            self.scope["extensions"][ready_frames.EXTENSION] = {"write": line.write}
         await super().run_asgi()
 
 
@@ -122,10 +122,10 @@ def _complaint() -> str | None:
     """A wrong master key; asked on a connection that is given back."""
     from django.db import connections  # noqa: PLC0415 - only the application sets Django up
 
-    from events import master_keys  # noqa: PLC0415
+    from events.privacy import key_witness  # noqa: PLC0415
 
     try:
-        return master_keys.complaint()
+        return key_witness.complaint()
     finally:
         connections.close_all()
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 from django.utils import timezone
 
-from realtime import auth, conf, frames, publish, topics, wire
+from realtime import auth, conf, frames, publish, ready_frames, topics
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Packet:
     def __init__(self, position: int, text: str) -> None:
         self.position = position
         self.text = text
-        self.frame = wire.text_frame(text)
+        self.frame = ready_frames.text_frame(text)
         self.size = len(text)
 
 
@@ -158,7 +158,7 @@ class Socket:
         address: str,
         send: AsgiSend,
         limits: conf.Limits,
-        write: wire.Write | None = None,
+        write: ready_frames.Write | None = None,
     ) -> None:
         self.id = connection_id
         self.identity = identity

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from realtime import log
+from realtime import log_reader
 
 
 class Source(NamedTuple):
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     version: str
 
 
-async def changed(rows: Iterable[Row], reader: log.Log) -> set[Row]:
+async def changed(rows: Iterable[Row], reader: log_reader.Log) -> set[Row]:
     """Those of the rows that are not as they were. Raises `log.Unavailable`."""
     grouped: dict[Source, list[Row]] = {}
     for row in set(rows):
@@ -42,7 +42,7 @@ async def changed(rows: Iterable[Row], reader: log.Log) -> set[Row]:
         given += [[row.key for row in some], [row.version for row in some]]
     statement: Any = _statement(tuple(grouped))
 
-    async def ask(connected: log.Connection) -> list[tuple[int, str, str]]:
+    async def ask(connected: log_reader.Connection) -> list[tuple[int, str, str]]:
         return await (await connected.execute(statement, given)).fetchall()
 
     sources = list(grouped)

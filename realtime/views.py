@@ -14,7 +14,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from prometheus_client import exposition, multiprocess
 
-from realtime import asyncapi, auth, figures, topics
+from realtime import asyncapi, auth, prometheus, topics
 
 # With one of these the request came through a proxy, so the address of its peer says nothing of who asks.
 FORWARDED: Final = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
@@ -48,7 +48,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def _registry() -> prometheus_client.CollectorRegistry:
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if not folder:
-        return figures.REGISTRY
+        return prometheus.REGISTRY
     _forget_dead_processes(Path(folder))
     registry = prometheus_client.CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

@@ -155,7 +155,7 @@ def stack(session_stack: live.Stack) -> Iterator[live.Stack]:
 
 
 def chromium() -> str | None:
-    from backoffice.management.commands import doctor
+    from metrics.management.commands import doctor
 
     return doctor.chromium_path()
 

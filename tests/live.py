@@ -26,8 +26,9 @@ from django.test import override_settings
 from django.utils.crypto import get_random_string
 from psycopg import sql
 
-from backoffice import celery_app, embedded
+from backoffice import celery_app
 from backoffice.models import Staff
+from devtools import embedded
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROLES = ("admin", "manager", "agent", "viewer", "dpo")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from events import privacy
+from events.privacy import encryption
 from tests import live
 
 
@@ -29,4 +29,4 @@ def _use(name: str) -> None:
     connection.close()
     connection.close_pool()
     connection.settings_dict["NAME"] = name
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from backoffice import embedded
+from devtools import embedded
 
 FOLDER = "FORMEASE_TEST_FOLDER"  # how workers find the first process's folder
 ROOM_NEEDED = 2**30  # bytes on the memory disk; containers often have 64 MB there

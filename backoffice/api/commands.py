@@ -11,9 +11,11 @@ import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access, erasure, inbox
+from backoffice import access
 from backoffice.api import openapi, permissions, problems, shapes, views
-from backoffice.domain import settings as setting_domain
+from backoffice.sections.conflicts import inbox
+from backoffice.sections.privacy import erasure
+from backoffice.sections.site_settings import domain as setting_domain
 from events import commands, errors, types
 from events.types import Command
 

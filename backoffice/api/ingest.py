@@ -23,8 +23,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, parsers, permissions, problems, shapes, throttles, views
-from events import commands, errors, privacy, strict_json, types
+from backoffice.api import openapi, parsing, permissions, problems, shapes, throttling, views
+from events import commands, errors, strict_json, types
+from events.privacy import encryption
 from events.types import Command
 
 SCOPE: Final = "ingest:write"
@@ -69,7 +70,7 @@ MEANINGS: Final[Mapping[str, str]] = {
 class Ingest(views.View):
     """The way in for CloudEvents."""
 
-    parser_classes = [parsers.AnyJSONParser]
+    parser_classes = [parsing.AnyJSONParser]
     operations = {
         "POST": openapi.Operation(
             id="ingest",
@@ -162,7 +163,7 @@ def _is_json(content_type: str) -> bool:
 
 def _decoded(text: str) -> types.JsonDict:
     try:
-        value = parsers.loads(base64.b64decode(text, validate=True))
+        value = parsing.loads(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError):
         raise errors.InvalidCommand(fields={"data_base64": "This is not base64."}) from None
     if not isinstance(value, dict):
@@ -199,7 +200,7 @@ def _scope_of(kind: str) -> str:
 def _reason(event: shapes.CloudEvent) -> str:
     """The event's own, else where it comes from and what it is."""
     given = "" if event.reason is msgspec.UNSET else event.reason.strip()
-    return given or f"{event.source} {event.type}"[: privacy.MAX_REASON]
+    return given or f"{event.source} {event.type}"[: encryption.MAX_REASON]
 
 
 def _send(request: Request, command: Command) -> commands.Result:
@@ -239,7 +240,7 @@ def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
         raise problems.malformed("A batch is a JSON array of events.")
     if len(items) > MAX_BATCH:
         raise problems.Problem(413, "too_large", f"A batch holds at most {MAX_BATCH} events.")
-    throttles.demand_commands(request, len(items))
+    throttling.demand_commands(request, len(items))
     read_in = [_attempt(partial(_understood, request, item)) for item in items]
     understood = [found for found in read_in if isinstance(found, Command)]
     results = _as_a_set(understood)

@@ -15,7 +15,7 @@ from django.utils.crypto import constant_time_compare, get_random_string, salted
 from django.utils.translation import gettext as _
 
 from backoffice import models
-from backoffice.domain import staff as domain
+from backoffice.sections.staff import domain
 from events import store, types
 
 SALT: Final = "backoffice.api.keys"

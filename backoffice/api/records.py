@@ -17,7 +17,7 @@ from django.http import Http404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access, models, pages
+from backoffice import access, listing, models
 from backoffice.api import commands as command_view
 from backoffice.api import permissions, problems, views
 from events import errors, store, types
@@ -40,8 +40,8 @@ class Resource:
     key: str = "id"
 
     @property
-    def spec(self) -> pages.Spec:
-        return dataclasses.replace(pages.SPECS[self.name], related=())
+    def spec(self) -> listing.Spec:
+        return dataclasses.replace(listing.SPECS[self.name], related=())
 
     def visible(self, request: Request) -> tuple[str, ...]:
         hidden = access.hidden_fields(request.user, self.category)
@@ -113,7 +113,7 @@ class RecordList(views.View):
         return Response({"items": items, "page_info": page_info(page)})
 
 
-def _page(request: Request, resource: Resource) -> pages.Page:
+def _page(request: Request, resource: Resource) -> listing.Page:
     """The page asked for; an unknown filter or sort is named, with those that are known to this caller."""
     spec, asked = resource.spec, request.query_params
     hidden = access.hidden_fields(request.user, resource.category)
@@ -123,12 +123,12 @@ def _page(request: Request, resource: Resource) -> pages.Page:
     sort = asked.get("sort") or spec.default_sort
     if sort.removeprefix("-") not in sorts:
         detail = f"{resource.name} cannot be sorted by {sort!r}; known: {', '.join(sorts)}."
-        raise problems.malformed(detail, pages.UnknownSort.code, parameter="sort", allowed=sorts)
-    return pages.page(
+        raise problems.malformed(detail, listing.UnknownSort.code, parameter="sort", allowed=sorts)
+    return listing.page(
         spec,
         sort=sort,
         cursor=asked.get("cursor") or None,
-        limit=views.integer(request, "limit", pages.LIMIT, least=1, most=pages.MAX_LIMIT),
+        limit=views.integer(request, "limit", listing.LIMIT, least=1, most=listing.MAX_LIMIT),
         filters={name: asked[name] for name in filters if asked.get(name, "") != ""},
         search=asked.get("search", ""),
         hidden=hidden,
@@ -140,7 +140,7 @@ def row(item: Model, columns: Sequence[str]) -> dict[str, Any]:
     return {column: getattr(item, column) for column in columns}
 
 
-def page_info(page: pages.Page) -> dict[str, Any]:
+def page_info(page: listing.Page) -> dict[str, Any]:
     return {
         "has_next_page": page.has_next,
         "has_previous_page": page.has_previous,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from backoffice import pages
+from backoffice import listing
 from backoffice.api import openapi, records
 from backoffice.api.records import FORMS, SETTINGS, SUBMISSIONS, USERS, Resource
 from backoffice.api.streams import CONSISTENT
@@ -30,7 +30,7 @@ IDEMPOTENCY = openapi.header(
 def _listing(resource: Resource) -> dict[str, openapi.Operation]:
     spec = resource.spec
     sorts = [f"{sign}{name}" for name in spec.sorts for sign in ("", "-")]
-    limit = {"type": "integer", "minimum": 1, "maximum": pages.MAX_LIMIT, "default": pages.LIMIT}
+    limit = {"type": "integer", "minimum": 1, "maximum": listing.MAX_LIMIT, "default": listing.LIMIT}
     parameters = [
         *(openapi.query(name, FILTER_HELP.get(name, ""), {"type": "string"}) for name in spec.filters),
         openapi.query("search", f"Words to be found in {', '.join(spec.search)}, or an id.", {"type": "string"}),

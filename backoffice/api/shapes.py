@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backoffice.domain import values
+from backoffice import values
 from events import commands, errors
 from events.types import JsonDict
 

@@ -19,10 +19,10 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import inbox
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, problems, shapes, throttles, views
-from backoffice.domain import conflicts as conflict_domain
+from backoffice.api import openapi, problems, shapes, throttling, views
+from backoffice.sections.conflicts import domain as conflict_domain
+from backoffice.sections.conflicts import inbox
 from events import aggregate, commands, conflicts, errors, reconcile, snapshots, types
 from events.types import Command
 
@@ -59,7 +59,7 @@ class Sync(views.View):
             raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
         if len(queue.mutations) > MAX_MUTATIONS:
             raise problems.Problem(413, "too_large", f"A queue is sent in pieces of at most {MAX_MUTATIONS} commands.")
-        throttles.demand_commands(request, len(queue.mutations))
+        throttling.demand_commands(request, len(queue.mutations))
         flush = Flush(request, queue.client_id, queue.sent_at)
         return Response({"results": flush.run(in_order(queue.mutations))})
 

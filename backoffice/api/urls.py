@@ -9,19 +9,10 @@ from django.urls.resolvers import URLPattern
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice.api import (
-    commands,
-    conflicts,
-    docs,
-    ingest,
-    people,
-    problems,
-    resources,
-    streams,
-    sync,
-    system,
-    views,
-)
+from backoffice.api import commands, docs, ingest, problems, resources, streams, sync, views
+from backoffice.sections.conflicts import api as conflicts
+from backoffice.sections.privacy import api as people
+from metrics.monitoring import api as system
 
 
 class Nothing(views.View):

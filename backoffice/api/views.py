@@ -13,8 +13,10 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from backoffice import models
-from backoffice.api import openapi, problems, throttles
-from events import context, head, privacy, subscriptions
+from backoffice.api import openapi, problems, throttling
+from events import context, head
+from events.privacy import encryption
+from events.subscriptions import runner as subscriptions
 
 MAX_POSITION: Final = 2**63 - 1
 CONSISTENT_SECONDS: Final = 5.0
@@ -24,7 +26,7 @@ class View(APIView):
     """Base of the API's views. A key acts under its own name: ``key:<prefix>``, with its owner's role."""
 
     schema = openapi.Described()
-    throttle_classes = [throttles.PerPrincipal]
+    throttle_classes = [throttling.PerPrincipal]
     operations: ClassVar[Mapping[str, openapi.Operation]] = {}
     # Subscriptions that keep what this view reads. Read tables kept inline need none: they are written in the command's
     # own transaction, so whoever has the answer to a command reads it everywhere.
@@ -77,8 +79,8 @@ def only(request: Request, allowed: Collection[str]) -> None:
 def reason(request: Request) -> str | None:
     """Why, where the body has no place for it. Raises 400 when it is longer than a reason may be."""
     text = request.query_params.get("reason", "").strip()
-    if len(text) > privacy.MAX_REASON:
-        detail = f"reason has at most {privacy.MAX_REASON} characters."
+    if len(text) > encryption.MAX_REASON:
+        detail = f"reason has at most {encryption.MAX_REASON} characters."
         raise problems.malformed(detail, "invalid_parameter", parameter="reason")
     return text or None
 

@@ -4,8 +4,7 @@ from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import migrations, models
 from django.db.models.functions import Upper
 
-from backoffice import sql, text
-from backoffice.domain import values
+from backoffice import sql, text, values
 
 CHUNK = 1_000
 

@@ -1,5 +1,5 @@
 -- Records a change to a login that the application did not record: one made by SQL, or by a statement that bypasses
--- models.Staff.save. It runs when the transaction commits, after backoffice/staff_events.py has noted the events that it
+-- models.Staff.save. It runs when the transaction commits, after backoffice/sections/staff/recording.py has noted the events that it
 -- appended in a setting of the transaction. Nothing of the password goes into the event.
 create function staff_changes() returns trigger language plpgsql as $$
 declare

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from events import errors
-from events.conflicts import changes, places, policies, rules, sequences, values
+from events.conflicts import changes, paths, policies, rules, sequences, values
 from events.conflicts.policies import Group, Policy
 from events.conflicts.rules import Check
 from events.conflicts.values import UNSET, Change, FieldConflict, Note
@@ -109,15 +109,15 @@ def failed(inputs: Inputs, merged: Mapping[str, Any]) -> list[FieldConflict]:
     if not found:
         return []
     accepted = {(problem.path, problem.code) for check in inputs.checks for problem in check(inputs.theirs)}
-    indexes: places.Indexes = {}
+    indexes: paths.Indexes = {}
     return [_with_sides(inputs, problem, indexes) for place, problem in found.items() if place not in accepted]
 
 
-def _with_sides(inputs: Inputs, problem: FieldConflict, indexes: places.Indexes) -> FieldConflict:
+def _with_sides(inputs: Inputs, problem: FieldConflict, indexes: paths.Indexes) -> FieldConflict:
     if not (problem.base is UNSET and problem.theirs is UNSET and problem.mine is UNSET):
         return problem
     base, theirs, mine = (
-        places.lookup(inputs.record, version, problem.steps, indexes)
+        paths.lookup(inputs.record, version, problem.steps, indexes)
         for version in (inputs.base, inputs.theirs, inputs.mine)
     )
     return msgspec.structs.replace(problem, base=base, theirs=theirs, mine=mine)
@@ -297,7 +297,7 @@ class Walk:
             self.conflicts.append(FieldConflict(path=path, kind=kind, base=b, theirs=t, mine=m, fields=fields))
             return t
         self.used.add(path)
-        return places.chosen(choice, t, m)
+        return paths.chosen(choice, t, m)
 
     def take(self, value: Any, made: Iterable[Change], origin: str) -> Any:
         self.notes += [Note(path=change.path, origin=origin, kind=change.kind) for change in made]

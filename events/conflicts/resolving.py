@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from events import errors
-from events.conflicts import merging, places, values
+from events.conflicts import merging, paths, values
 from events.conflicts.merging import Inputs, Merge, Walk
 from events.conflicts.values import FieldConflict
 
@@ -70,7 +70,7 @@ def _all_places(merge: Merge) -> list[FieldConflict]:
 
 def _mend(inputs: Inputs, merged: dict[str, Any], path: str, choice: Mapping[str, Any]) -> dict[str, Any]:
     where = values.steps(path)
-    theirs, mine = (places.lookup(inputs.record, version, where) for version in (inputs.theirs, inputs.mine))
+    theirs, mine = (paths.lookup(inputs.record, version, where) for version in (inputs.theirs, inputs.mine))
     source = inputs.theirs if choice.get("take") == "theirs" else inputs.mine
-    mended: dict[str, Any] = places.put(inputs.record, merged, where, places.chosen(choice, theirs, mine), source)
+    mended: dict[str, Any] = paths.put(inputs.record, merged, where, paths.chosen(choice, theirs, mine), source)
     return mended

@@ -3,7 +3,7 @@
 -- Left to itself PostgreSQL would plan these statements anew at every call, which costs more than they do: connections of
 -- ours ask for generic plans (settings). A setting on the function would be set and reset at every call.
 -- p_expected: null = any, 0 = no stream yet, -1 = some stream, n = exactly n. Each has the statement that does it: an
--- upsert costs nearly twice an insert. Whoever creates a stream that is there breaks its primary key (events.wire).
+-- upsert costs nearly twice an insert. Whoever creates a stream that is there breaks its primary key (events.db.pipeline).
 create function events_append_one(
     p_stream text, p_expected bigint, p_type text, p_schema_version smallint, p_data jsonb, p_event_id uuid,
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb,

@@ -1,7 +1,7 @@
 -- Drop what rebuilds that were begun before an erasure have copied, and old tables that their swaps left: what was erased
 -- stands in them. Returns how many schemas went. Their builders were told to stop (`rebuild.stop`).
 --
--- Where the application owns no table, it runs this with the owner's rights (`events.rights`), and that must be no way to
+-- Where the application owns no table, it runs this with the owner's rights (`events.db.grants`), and that must be no way to
 -- drop anything else. So a row of events_rebuild, which the application may change, is not believed: a schema goes only
 -- if its comment says that a rebuild made it, and only a schema's owner can write that. A table that is in use is never
 -- in one: the swap moves it there, or out, in the transaction that says so.

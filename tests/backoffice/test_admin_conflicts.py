@@ -8,12 +8,13 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import inbox, models
-from backoffice.domain import conflicts as domain
-from backoffice.domain import forms, users
+from backoffice import models
+from backoffice.sections.conflicts import domain, inbox
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.users import domain as users
 from events import commands, errors, snapshots, store
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
@@ -28,13 +29,13 @@ def signed_in(person: models.Staff) -> Client:
 
 @pytest.fixture
 def manager(db: None) -> models.Staff:
-    return callers.staff("manager")
+    return api_client.staff("manager")
 
 
 def filed(person: models.Staff, mine: dict[str, Any], theirs: dict[str, Any], **base: Any) -> tuple[Any, Any]:
-    key = make.user(**base)
-    make.update(key, **theirs)
-    command = make.command(users.UpdateUser(**mine), key, base_version=1, reason="asked")
+    key = factories.user(**base)
+    factories.update(key, **theirs)
+    command = factories.command(users.UpdateUser(**mine), key, base_version=1, reason="asked")
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, person)
     return key, domain.id_for(command.id)
@@ -64,11 +65,11 @@ def state(key: Any) -> dict[str, Any]:
 
 
 def test_a_stale_save_leads_here_with_everything_that_was_typed(manager: models.Staff) -> None:
-    key, client = make.user(last_name="Base"), signed_in(manager)
+    key, client = factories.user(last_name="Base"), signed_in(manager)
     address = reverse("admin:backoffice_user_change", args=[key])
     form = client.get(address).context["form"]
     typed = {field.name: field.value() for field in form if field.value() not in (None, False)}
-    make.update(key, last_name="Theirs")
+    factories.update(key, last_name="Theirs")
     response = client.post(address, typed | {"last_name": "Mine", "first_name": "Rest", "reason": "asked"})
     assert response.status_code == 302
     page = client.get(response["Location"])
@@ -125,7 +126,7 @@ def test_when_the_record_moves_again_the_page_shows_it_with_the_choices_kept(man
     key, found = conflict(manager)
     client = signed_in(manager)
     page = client.get(url("change", found))
-    make.update(key, last_name="Theirs again")
+    factories.update(key, last_name="Theirs again")
     again = client.post(url("change", found), sent(page, choice_0="value", value_0="Typed"))
     (place,) = again.context["places"]
     assert (again.status_code, place.theirs, place.choice, place.typed) == (409, "Theirs again", "value", "Typed")
@@ -135,7 +136,7 @@ def test_when_the_record_moves_again_the_page_shows_it_with_the_choices_kept(man
 
 def test_who_comes_second_is_told_and_shown_how_it_ended(manager: models.Staff) -> None:
     key, found = conflict(manager)
-    client, other = signed_in(manager), signed_in(callers.staff("agent"))
+    client, other = signed_in(manager), signed_in(api_client.staff("agent"))
     page = other.get(url("change", found))
     client.post(url("change", found), sent(client.get(url("change", found)), choice_0="mine"))
     late = other.post(url("change", found), sent(page, choice_0="theirs"))
@@ -152,9 +153,9 @@ def test_questions_are_settled_one_by_one(manager: models.Staff) -> None:
     def fields(a: str, b: str) -> list[dict[str, Any]]:
         return [{"id": "a", "type": "text", "label": a}, {"id": "b", "type": "text", "label": b}]
 
-    key = make.form(fields=fields("A", "B"))
-    commands.dispatch(make.command(forms.UpdateForm(fields=fields("A theirs", "B theirs")), key))
-    command = make.command(forms.UpdateForm(fields=fields("A mine", "B")[:1]), key, base_version=1)
+    key = factories.form(fields=fields("A", "B"))
+    commands.dispatch(factories.command(forms.UpdateForm(fields=fields("A theirs", "B theirs")), key))
+    command = factories.command(forms.UpdateForm(fields=fields("A mine", "B")[:1]), key, base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, manager)
     client, found = signed_in(manager), domain.id_for(command.id)
@@ -182,7 +183,7 @@ def test_the_inbox_is_narrowed_by_whose_status_kind_and_record(manager: models.S
     assert ids(client.get(INBOX)) == {made[0][1], made[2][1]}
     assert ids(client.get(f"{INBOX}?whose=mine")) == {made[0][1]}
     assert ids(client.get(f"{INBOX}?whose=team")) == {made[0][1]}
-    assert ids(signed_in(callers.staff("agent")).get(f"{INBOX}?whose=team")) == set()
+    assert ids(signed_in(api_client.staff("agent")).get(f"{INBOX}?whose=team")) == set()
     oldest = client.get(f"{INBOX}?status=any&sort=created_at").context["rows"]
     assert [row["item"].pk for row in oldest] == sorted(found for _, found in made)  # of one instant: the id decides
     assert ids(client.get(f"{INBOX}?status=dismissed")) == {made[1][1]}
@@ -242,7 +243,7 @@ def test_a_viewer_reads_no_address_through_a_conflict_and_settles_nothing(manage
     mine, theirs = ({"email": f"secret-{side}@example.org", "last_name": side} for side in ("mine", "theirs"))
     key, found = filed(manager, mine, theirs)
     inbox.act(found, manager, domain.CommentConflict(text="secret-mine@example.org"))
-    viewer = signed_in(callers.staff("viewer"))
+    viewer = signed_in(api_client.staff("viewer"))
     for _settled in range(2):
         for address in (INBOX, f"{INBOX}?status=any", url("change", found), f"{INBOX}rows/?ids={found}"):
             response = viewer.get(address)
@@ -262,7 +263,7 @@ def test_a_viewer_reads_no_address_through_a_conflict_and_settles_nothing(manage
 
 def test_a_field_an_agent_may_not_change_is_locked_and_refused(manager: models.Staff) -> None:
     key, found = filed(manager, {"plan": "premium"}, {"plan": "enterprise"})
-    agent = signed_in(callers.staff("agent"))
+    agent = signed_in(api_client.staff("agent"))
     page = agent.get(url("change", found))
     assert page.context["places"][0].locked
     assert agent.post(url("change", found), sent(page, choice_0="mine")).status_code == 403
@@ -271,14 +272,14 @@ def test_a_field_an_agent_may_not_change_is_locked_and_refused(manager: models.S
 
 
 def test_a_conflict_about_what_one_may_not_view_is_not_there(manager: models.Staff) -> None:
-    from backoffice.domain import settings
+    from backoffice.sections.site_settings import domain as settings
 
     for value in (1, 2):
-        commands.dispatch(make.command(settings.SetSetting(value=value), "a.b"))
-    command = make.command(settings.SetSetting(value=3), "a.b", base_version=1)
+        commands.dispatch(factories.command(settings.SetSetting(value=value), "a.b"))
+    command = factories.command(settings.SetSetting(value=3), "a.b", base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, callers.staff("admin"))
-    agent = signed_in(callers.staff("agent"))
+        inbox.dispatch(command, api_client.staff("admin"))
+    agent = signed_in(api_client.staff("agent"))
     for name in ("change", "preview", "act"):
         assert agent.post(url(name, domain.id_for(command.id)), {"do": "dismiss"}).status_code == 404
     assert ids(agent.get(INBOX)) == set()

@@ -10,7 +10,7 @@ from django.core import signing
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from backoffice import models, pages
+from backoffice import listing, models
 from events.types import new_id
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +43,7 @@ def walk(**question: Any) -> list[Any]:
     seen: list[Any] = []
     cursor = None
     while True:
-        page = pages.page("users", cursor=cursor, limit=10, **question)
+        page = listing.page("users", cursor=cursor, limit=10, **question)
         seen += [item.pk for item in page.items]
         if not page.has_next:
             return seen
@@ -64,13 +64,13 @@ def test_walking_a_list_meets_every_row_once_in_order(sort: str) -> None:
 @pytest.mark.parametrize("sort", ["-created_at", "email", "-last_login"])
 def test_going_back_shows_the_pages_that_were_seen(sort: str) -> None:
     make_users(60)
-    first = pages.page("users", sort=sort, limit=10)
+    first = listing.page("users", sort=sort, limit=10)
     trail = [first]
     while trail[-1].has_next:
-        trail.append(pages.page("users", sort=sort, limit=10, cursor=trail[-1].next_cursor))
+        trail.append(listing.page("users", sort=sort, limit=10, cursor=trail[-1].next_cursor))
     back = trail[-1]
     for expected in reversed(trail[:-1]):
-        back = pages.page("users", sort=sort, limit=10, cursor=back.previous_cursor)
+        back = listing.page("users", sort=sort, limit=10, cursor=back.previous_cursor)
         assert [item.pk for item in back.items] == [item.pk for item in expected.items]
     assert not back.has_previous
     assert back.has_next
@@ -78,8 +78,8 @@ def test_going_back_shows_the_pages_that_were_seen(sort: str) -> None:
 
 def test_a_row_that_arrives_meanwhile_moves_nothing() -> None:
     make_users(30)
-    first = pages.page("users", limit=10)
-    expected = [item.pk for item in pages.page("users", limit=10, cursor=first.next_cursor).items]
+    first = listing.page("users", limit=10)
+    expected = [item.pk for item in listing.page("users", limit=10, cursor=first.next_cursor).items]
     models.User.objects.bulk_create(
         [
             models.User(
@@ -92,7 +92,7 @@ def test_a_row_that_arrives_meanwhile_moves_nothing() -> None:
             )
         ]
     )
-    assert [item.pk for item in pages.page("users", limit=10, cursor=first.next_cursor).items] == expected
+    assert [item.pk for item in listing.page("users", limit=10, cursor=first.next_cursor).items] == expected
 
 
 def test_a_page_never_counts_past_the_cap_nor_skips_rows() -> None:
@@ -100,17 +100,17 @@ def test_a_page_never_counts_past_the_cap_nor_skips_rows() -> None:
     with CaptureQueriesContext(
         connection,
     ) as queries:
-        pages.page("users", limit=10, cursor=pages.page("users", limit=10).next_cursor)
+        listing.page("users", limit=10, cursor=listing.page("users", limit=10).next_cursor)
     assert not [query for query in queries if " OFFSET " in query["sql"].upper()]
     counts = [query["sql"] for query in queries if "COUNT(" in query["sql"].upper()]
     assert counts
-    assert all(f"LIMIT {pages.COUNT_CAP + 1}" in sql for sql in counts)
+    assert all(f"LIMIT {listing.COUNT_CAP + 1}" in sql for sql in counts)
 
 
 def test_a_long_list_says_that_its_length_is_an_estimate() -> None:
     make_users(60)
-    assert pages.total_of(pages.matching("users")) == (60, True)
-    total, exact = pages.total_of(pages.matching("users"), cap=20)
+    assert listing.total_of(listing.matching("users")) == (60, True)
+    total, exact = listing.total_of(listing.matching("users"), cap=20)
     assert not exact
     assert total > 20
 
@@ -152,50 +152,50 @@ def test_search_by_id_finds_that_record() -> None:
 def test_hidden_fields_can_be_neither_searched_nor_sorted_by() -> None:
     make_users(5)
     hidden = frozenset({"email"})
-    assert pages.page("users", search="person0003", hidden=hidden).items == []
-    with pytest.raises(pages.UnknownSort):
-        pages.page("users", sort="email", hidden=hidden)
+    assert listing.page("users", search="person0003", hidden=hidden).items == []
+    with pytest.raises(listing.UnknownSort):
+        listing.page("users", sort="email", hidden=hidden)
 
 
 @pytest.mark.parametrize(
     ("question", "error", "parameter"),
     [
-        ({"sort": "password"}, pages.UnknownSort, "sort"),
-        ({"filters": {"passwort": "x"}}, pages.UnknownFilter, "passwort"),
-        ({"filters": {"plan": "gold"}}, pages.InvalidFilter, "plan"),
-        ({"filters": {"created_after": "yesterday"}}, pages.InvalidFilter, "created_after"),
-        ({"filters": {"created_after": "2026-02-31"}}, pages.InvalidFilter, "created_after"),
-        ({"cursor": "x"}, pages.InvalidCursor, "cursor"),
-        ({"cursor": "WyJhIl0:forged"}, pages.InvalidCursor, "cursor"),
+        ({"sort": "password"}, listing.UnknownSort, "sort"),
+        ({"filters": {"passwort": "x"}}, listing.UnknownFilter, "passwort"),
+        ({"filters": {"plan": "gold"}}, listing.InvalidFilter, "plan"),
+        ({"filters": {"created_after": "yesterday"}}, listing.InvalidFilter, "created_after"),
+        ({"filters": {"created_after": "2026-02-31"}}, listing.InvalidFilter, "created_after"),
+        ({"cursor": "x"}, listing.InvalidCursor, "cursor"),
+        ({"cursor": "WyJhIl0:forged"}, listing.InvalidCursor, "cursor"),
     ],
 )
 def test_what_a_list_does_not_know_is_refused_by_name(question: Any, error: type, parameter: str) -> None:
     with pytest.raises(error) as caught:
-        pages.page("users", **question)
+        listing.page("users", **question)
     assert caught.value.parameter == parameter
 
 
 def test_a_cursor_belongs_to_its_list_and_its_order() -> None:
     make_users(30)
-    cursor = pages.page("users", limit=10).next_cursor
-    with pytest.raises(pages.InvalidCursor):
-        pages.page("users", sort="email", cursor=cursor)
-    with pytest.raises(pages.InvalidCursor):
-        pages.page("forms", cursor=cursor)
+    cursor = listing.page("users", limit=10).next_cursor
+    with pytest.raises(listing.InvalidCursor):
+        listing.page("users", sort="email", cursor=cursor)
+    with pytest.raises(listing.InvalidCursor):
+        listing.page("forms", cursor=cursor)
     forged = signing.Signer(salt="another").sign_object(["-created_at", 0, START.isoformat(), str(new_id())])
-    with pytest.raises(pages.InvalidCursor):
-        pages.page("users", cursor=forged)
+    with pytest.raises(listing.InvalidCursor):
+        listing.page("users", cursor=forged)
 
 
 def test_a_page_deep_in_the_list_is_found_by_the_index() -> None:
     """What makes page 10,000 cost what page 1 costs: the plan seeks the row, and reads on from there."""
     make_users(400)
-    page = pages.page("users", limit=10)
+    page = listing.page("users", limit=10)
     with connection.cursor() as cursor:
         cursor.execute("analyze users")
         cursor.execute("set local enable_seqscan = off")
         with CaptureQueriesContext(connection) as queries:
-            pages.page("users", limit=10, cursor=page.next_cursor, count=False)
+            listing.page("users", limit=10, cursor=page.next_cursor, count=False)
         cursor.execute("explain " + queries[-1]["sql"])
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Index Scan using users_created" in plan

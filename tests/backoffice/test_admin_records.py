@@ -12,10 +12,10 @@ from django.test import Client
 from django.urls import NoReverseMatch, reverse
 
 from backoffice import models
-from backoffice.domain import settings as settings_domain
+from backoffice.sections.site_settings import domain as settings_domain
 from events import commands, head, store, types
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +62,7 @@ def events_of(stream: str) -> list[types.RecordedEvent]:
 
 
 def test_saving_writes_one_event_with_only_what_changed_and_who_and_why(admin: Client) -> None:
-    key = make.user(first_name="Ada", last_name="Lovelace")
+    key = factories.user(first_name="Ada", last_name="Lovelace")
     form = opened(admin, key)
     response = admin.post(url("change", "user", key), form | {"last_name": "King", "reason": "Married"})
     assert response.status_code == 302
@@ -73,7 +73,7 @@ def test_saving_writes_one_event_with_only_what_changed_and_who_and_why(admin: C
 
 
 def test_a_double_click_is_one_change(admin: Client) -> None:
-    key = make.user()
+    key = factories.user()
     form = opened(admin, key) | {"last_name": "King"}
     for _click in range(2):
         assert admin.post(url("change", "user", key), form).status_code == 302
@@ -81,7 +81,7 @@ def test_a_double_click_is_one_change(admin: Client) -> None:
 
 
 def test_the_back_button_and_another_edit_is_another_change(admin: Client) -> None:
-    key = make.user()
+    key = factories.user()
     form = opened(admin, key)
     admin.post(url("change", "user", key), form | {"last_name": "King"})
     response = admin.post(url("change", "user", key), form | {"first_name": "Ada", "last_name": ""})
@@ -91,7 +91,7 @@ def test_the_back_button_and_another_edit_is_another_change(admin: Client) -> No
 
 
 def test_saving_nothing_writes_nothing_and_says_so(admin: Client) -> None:
-    key = make.user(first_name="Ada")
+    key = factories.user(first_name="Ada")
     response = admin.post(url("change", "user", key), opened(admin, key), follow=True)
     assert len(events_of(f"user-{key}")) == 1
     assert "Nothing was changed." in response.content.decode()
@@ -99,7 +99,7 @@ def test_saving_nothing_writes_nothing_and_says_so(admin: Client) -> None:
 
 @pytest.mark.parametrize("field", ["email", "plan", "role"])
 def test_critical_fields_are_not_changed_without_a_reason(admin: Client, field: str) -> None:
-    key = make.user()
+    key = factories.user()
     value = {"email": "new@example.org", "plan": "premium", "role": "partner"}[field]
     form = opened(admin, key) | {field: value}
     response = admin.post(url("change", "user", key), form)
@@ -109,8 +109,8 @@ def test_critical_fields_are_not_changed_without_a_reason(admin: Client, field: 
 
 
 def test_what_the_domain_refuses_stands_at_its_field_and_typing_is_kept(admin: Client) -> None:
-    make.user(email="taken@example.org")
-    key = make.user()
+    factories.user(email="taken@example.org")
+    key = factories.user()
     form = opened(admin, key) | {"email": "taken@example.org", "first_name": "Typed", "reason": "x"}
     response = admin.post(url("change", "user", key), form)
     assert response.status_code == 422
@@ -119,7 +119,7 @@ def test_what_the_domain_refuses_stands_at_its_field_and_typing_is_kept(admin: C
 
 
 def test_a_too_long_reason_is_refused_before_anything_is_written(admin: Client) -> None:
-    key = make.user()
+    key = factories.user()
     response = admin.post(url("change", "user", key), opened(admin, key) | {"first_name": "A", "reason": "x" * 201})
     assert response.status_code == 422
     assert len(events_of(f"user-{key}")) == 1
@@ -129,9 +129,9 @@ def test_a_too_long_reason_is_refused_before_anything_is_written(admin: Client) 
 
 
 def test_a_stale_save_of_other_fields_is_merged_and_says_with_whom(admin: Client) -> None:
-    key = make.user(first_name="Ada", last_name="L")
+    key = factories.user(first_name="Ada", last_name="L")
     form = opened(admin, key)
-    make.update(key, last_name="Lovelace")
+    factories.update(key, last_name="Lovelace")
     response = admin.post(url("change", "user", key), form | {"first_name": "Augusta"}, follow=True)
     user = models.User.objects.get(pk=key)
     assert (user.first_name, user.last_name) == ("Augusta", "Lovelace")
@@ -139,9 +139,9 @@ def test_a_stale_save_of_other_fields_is_merged_and_says_with_whom(admin: Client
 
 
 def test_a_stale_save_of_the_same_field_goes_to_the_inbox_and_loses_nothing(admin: Client) -> None:
-    key = make.user(first_name="Ada", last_name="L")
+    key = factories.user(first_name="Ada", last_name="L")
     form = opened(admin, key)
-    make.update(key, last_name="Theirs")
+    factories.update(key, last_name="Theirs")
     typed = form | {"last_name": "Mine", "first_name": "Augusta", "reason": "Asked by phone"}
     response = admin.post(url("change", "user", key), typed)
     (row,) = models.Conflict.objects.filter(category="user", key=str(key))
@@ -153,24 +153,24 @@ def test_a_stale_save_of_the_same_field_goes_to_the_inbox_and_loses_nothing(admi
 
 
 def test_an_untouched_stale_value_is_no_conflict(admin: Client) -> None:
-    key = make.user(email="old@example.org")
+    key = factories.user(email="old@example.org")
     form = opened(admin, key)
-    make.update(key, email="new@example.org")
+    factories.update(key, email="new@example.org")
     assert admin.post(url("change", "user", key), form | {"first_name": "Ada"}).status_code == 302
     assert models.User.objects.get(pk=key).email == "new@example.org"
 
 
 def test_the_base_comes_from_the_store_not_from_the_page(admin: Client) -> None:
-    key = make.user(first_name="Ada")
+    key = factories.user(first_name="Ada")
     form = opened(admin, key) | {"base_version": "999", "first_name": "B"}
     assert admin.post(url("change", "user", key), form).status_code in {302, 422}
     assert len(events_of(f"user-{key}")) <= 2
 
 
 def test_a_record_that_changed_while_deletion_was_asked_is_shown_again(admin: Client) -> None:
-    key = make.user()
+    key = factories.user()
     form = inputs(admin.get(url("delete", "user", key)))
-    make.update(key, last_name="Changed")
+    factories.update(key, last_name="Changed")
     response = admin.post(url("delete", "user", key), form)
     assert response.status_code == 409
     assert models.User.objects.get(pk=key).deleted_at is None
@@ -179,7 +179,7 @@ def test_a_record_that_changed_while_deletion_was_asked_is_shown_again(admin: Cl
 
 
 def test_what_was_deleted_can_be_brought_back(admin: Client) -> None:
-    key = make.user()
+    key = factories.user()
     admin.post(url("delete", "user", key), inputs(admin.get(url("delete", "user", key))) | {"reason": "Asked for it"})
     assert "Bring back" in admin.get(url("change", "user", key)).content.decode()
     admin.post(url("restore", "user", key))
@@ -188,8 +188,8 @@ def test_what_was_deleted_can_be_brought_back(admin: Client) -> None:
 
 
 def test_the_live_answer_has_the_values_of_now_and_what_changed_since(admin: Client) -> None:
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Augusta")
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Augusta")
     answer = admin.get(url("live", "user", key), {"since": 1}).json()
     assert answer["version"] == 2
     assert answer["values"]["first_name"] == "Augusta"
@@ -208,7 +208,7 @@ def test_adding_twice_by_double_click_makes_one_record(admin: Client) -> None:
 
 
 def test_a_form_is_made_for_an_owner_named_by_address(admin: Client) -> None:
-    owner = make.user(email="ada@example.org")
+    owner = factories.user(email="ada@example.org")
     form = inputs(admin.get(url("add", "form")))
     unknown = admin.post(url("add", "form"), form | {"user_id": "nobody@example.org", "title": "Survey"})
     assert "user_id" in unknown.context["form"].errors
@@ -217,7 +217,7 @@ def test_a_form_is_made_for_an_owner_named_by_address(admin: Client) -> None:
 
 
 def test_questions_keep_the_properties_nobody_here_knows(admin: Client) -> None:
-    key = make.form(fields=[{"id": "a", "type": "text", "label": "A", "x-width": 3}])
+    key = factories.form(fields=[{"id": "a", "type": "text", "label": "A", "x-width": 3}])
     form = opened(admin, key, "form")
     fields = json.loads(form["fields"])
     fields.append({"id": "b", "type": "rating", "label": "B"})
@@ -227,7 +227,7 @@ def test_questions_keep_the_properties_nobody_here_knows(admin: Client) -> None:
 
 @pytest.mark.parametrize("text", ["{", "{}", '[{"type": "text"}]', ""])
 def test_questions_that_make_no_sense_are_refused_and_shown_as_typed(admin: Client, text: str) -> None:
-    key = make.form(fields=[{"id": "a", "type": "text"}])
+    key = factories.form(fields=[{"id": "a", "type": "text"}])
     response = admin.post(url("change", "form", key), opened(admin, key, "form") | {"fields": text})
     assert response.status_code == 422
     assert "fields" in response.context["form"].errors
@@ -235,7 +235,7 @@ def test_questions_that_make_no_sense_are_refused_and_shown_as_typed(admin: Clie
 
 
 def test_browsers_line_ends_are_no_change(admin: Client) -> None:
-    key = make.form(description="one\ntwo")
+    key = factories.form(description="one\ntwo")
     admin.post(url("change", "form", key), opened(admin, key, "form") | {"description": "one\r\ntwo"})
     assert len(events_of(f"form-{key}")) == 1
 
@@ -249,13 +249,13 @@ def test_a_setting_takes_any_json_and_gives_it_back(admin: Client, value: str) -
 
 
 def test_true_and_one_are_different_values_of_a_setting(admin: Client) -> None:
-    commands.dispatch(make.command(settings_domain.SetSetting(value=1), "flag"))
+    commands.dispatch(factories.command(settings_domain.SetSetting(value=1), "flag"))
     admin.post(url("change", "setting", "flag"), opened(admin, "flag", "setting") | {"value": "true"})
     assert models.Setting.objects.get().value is True
 
 
 def test_a_new_setting_never_overwrites_an_old_one(admin: Client) -> None:
-    commands.dispatch(make.command(settings_domain.SetSetting(value=1), "flag"))
+    commands.dispatch(factories.command(settings_domain.SetSetting(value=1), "flag"))
     form = inputs(admin.get(url("add", "setting"))) | {"key": "flag", "value": "2"}
     response = admin.post(url("add", "setting"), form)
     assert response.status_code == 422
@@ -270,10 +270,10 @@ SECRET = "hidden.from.viewers@example.org"
 @pytest.fixture
 def traces(admin: Client) -> dict[str, Any]:
     """A user with an address, an address that changed, and a submission with answers."""
-    user = make.user(email=SECRET)
-    make.update(user, email=f"x{SECRET}")
-    form = make.form(owner=user, fields=[{"id": "q", "type": "text", "label": "Q"}])
-    return {"user": user, "form": form, "submission": make.submission(form, q="SECRET-ANSWER")}
+    user = factories.user(email=SECRET)
+    factories.update(user, email=f"x{SECRET}")
+    form = factories.form(owner=user, fields=[{"id": "q", "type": "text", "label": "Q"}])
+    return {"user": user, "form": form, "submission": factories.submission(form, q="SECRET-ANSWER")}
 
 
 def addresses(traces: dict[str, Any]) -> list[str]:
@@ -327,7 +327,7 @@ def test_a_viewer_changes_nothing(people: dict[str, models.Staff], traces: dict[
 
 
 def test_an_agent_cannot_slip_in_a_field_that_is_read_only(people: dict[str, models.Staff]) -> None:
-    key = make.user(plan="free")
+    key = factories.user(plan="free")
     agent = signed_in(people, "agent")
     form = opened(agent, key) | {"plan": "enterprise", "first_name": "Ada"}
     assert agent.post(url("change", "user", key), form).status_code == 302
@@ -376,14 +376,14 @@ def test_what_does_not_exist_is_not_found(admin: Client) -> None:
 
 
 def test_rows_come_again_by_id_and_new_ones_are_counted_by_the_lists_own_filters(admin: Client) -> None:
-    free, premium = make.user(plan="free"), make.user(plan="premium")
+    free, premium = factories.user(plan="free"), factories.user(plan="premium")
     response = admin.get(url("rows"), {"ids": str(free), "new": f"{free},{premium}", "plan": "premium"})
     assert re.findall(r'data-id="([^"]+)"', response.content.decode()) == [str(free)]
     assert response["X-New"] == str(premium)
 
 
 def test_a_question_the_list_does_not_understand_is_said_and_left_out(admin: Client) -> None:
-    make.user(first_name="Ada")
+    factories.user(first_name="Ada")
     response = admin.get(url("changelist"), {"nonsense": "1", "sort": "nope", "q": "ada"}, follow=True)
     text = response.content.decode()
     assert "nonsense" in text
@@ -393,7 +393,7 @@ def test_a_question_the_list_does_not_understand_is_said_and_left_out(admin: Cli
 
 @pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
 def test_a_list_page_is_stamped_before_its_rows_are_read(admin: Client) -> None:
-    make.user()
+    factories.user()
     stamp = admin.get(url("changelist")).context["stamp"]
     assert stamp.position == head.safe(), "the row is there, but its transaction is still open"
     assert uuid.UUID(stamp.epoch)
@@ -403,7 +403,7 @@ def test_a_list_page_is_stamped_before_its_rows_are_read(admin: Client) -> None:
 
 
 def test_history_tells_who_when_why_and_what(admin: Client) -> None:
-    key = make.user(last_name="L")
+    key = factories.user(last_name="L")
     admin.post(url("change", "user", key), opened(admin, key) | {"last_name": "Lovelace", "reason": "Spelled out"})
     entry, first = admin.get(url("history", "user", key)).context["entries"]
     assert (entry.version, entry.actor.name, entry.event.reason) == (2, "admin", "Spelled out")
@@ -412,9 +412,9 @@ def test_history_tells_who_when_why_and_what(admin: Client) -> None:
 
 
 def test_a_long_history_is_read_a_page_at_a_time(admin: Client) -> None:
-    key = make.user()
+    key = factories.user()
     for number in range(40):
-        make.update(key, last_name=f"Name {number}")
+        factories.update(key, last_name=f"Name {number}")
     page = admin.get(url("history", "user", key)).context
     assert [entry.version for entry in page["entries"]] == list(range(41, 11, -1))
     older = admin.get(url("history", "user", key), {"before": page["older"]}).context
@@ -424,7 +424,7 @@ def test_a_long_history_is_read_a_page_at_a_time(admin: Client) -> None:
 
 def test_moved_and_edited_questions_are_told_one_by_one(admin: Client) -> None:
     a, b, c = ({"id": name, "type": "text", "label": name.upper()} for name in "abc")
-    key = make.form(fields=[a, b, c])
+    key = factories.form(fields=[a, b, c])
     form = opened(admin, key, "form")
     admin.post(url("change", "form", key), form | {"fields": json.dumps([c, a | {"label": "New"}, b])})
     lines = admin.get(url("history", "form", key)).context["entries"][0].lines
@@ -435,8 +435,8 @@ def test_moved_and_edited_questions_are_told_one_by_one(admin: Client) -> None:
 
 
 def test_an_older_version_comes_back_as_a_new_one(admin: Client) -> None:
-    key = make.user(first_name="Ada", last_name="L")
-    make.update(key, first_name="X", last_name="Y")
+    key = factories.user(first_name="Ada", last_name="L")
+    factories.update(key, first_name="X", last_name="Y")
     page = admin.get(url("rollback", "user", key, 1))
     assert {line.label for line in page.context["lines"]} == {"first name", "last name"}
     response = admin.post(url("rollback", "user", key, 1), inputs(page))
@@ -448,8 +448,8 @@ def test_an_older_version_comes_back_as_a_new_one(admin: Client) -> None:
 
 @pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
 def test_the_log_is_found_by_stream_type_actor_and_request(admin: Client) -> None:
-    key = make.user()
-    make.update(key, last_name="L")
+    key = factories.user()
+    factories.update(key, last_name="L")
     log = reverse("admin:events_storedevent_changelist")
     by_stream = admin.get(log, {"stream": f"user-{key}"}).context["rows"]
     assert [row.event.type for row in by_stream] == ["user.updated", "user.created"]
@@ -464,7 +464,7 @@ def test_the_log_is_found_by_stream_type_actor_and_request(admin: Client) -> Non
 
 @pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
 def test_an_event_is_shown_in_full(admin: Client) -> None:
-    key = make.user(email="shown@example.org")
+    key = factories.user(email="shown@example.org")
     (event,) = events_of(f"user-{key}")
     page = admin.get(reverse("admin:events_storedevent_change", args=[event.position])).content.decode()
     assert "shown@example.org" in page
@@ -487,11 +487,11 @@ def test_every_page_is_drawn_in_both_languages(admin: Client, traces: dict[str, 
             assert f'<html lang="{language}"' in response.content.decode()
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_what_a_record_cannot_do_nobody_may_ask_for(role: str) -> None:
     """Nobody edits, restores or rolls back answers on a page: whoever sends such a form all the same is refused."""
-    key = make.submission(q="x")
-    client = callers.signed_in(role).client
+    key = factories.submission(q="x")
+    client = api_client.signed_in(role).client
     address = reverse("admin:backoffice_submission_change", args=[key])
     assert client.get(address).status_code == 200
     assert client.post(address, {"reason": "x", "base_version": "1"}).status_code == 403

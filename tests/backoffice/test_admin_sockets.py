@@ -11,11 +11,12 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import embedded
-from backoffice.admin import sockets
-from events import head, subscriptions
+from devtools import embedded
+from events import head
+from events.subscriptions import runner as subscriptions
+from metrics.monitoring import live_connections
 from realtime import cluster, publish, relay
-from tests.backoffice import callers
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
@@ -74,7 +75,7 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def look(role: str, fragment: bool = False) -> Any:
     client = Client()
-    client.force_login(callers.staff(role))
+    client.force_login(api_client.staff(role))
     return client.get(reverse("admin:system_sockets"), {"fragment": "1"} if fragment else {})
 
 
@@ -101,13 +102,13 @@ def test_it_shows_every_process_and_all_of_them_together() -> None:
     ],
 )
 def test_a_process_is_told_by_what_is_worst_about_it(change: dict[str, Any], word: str, look_: str) -> None:
-    row = sockets.row(msgspec.structs.replace(REPORT, **({"at": time.time()} | change)), safe=0)
+    row = live_connections.row(msgspec.structs.replace(REPORT, **({"at": time.time()} | change)), safe=0)
     assert (row.word, row.look) == (word, look_)
 
 
 def test_a_process_behind_the_head_is_told_so() -> None:
-    row = sockets.row(msgspec.structs.replace(REPORT, at=time.time()), safe=sockets.BEHIND + 1)
-    assert (row.word, row.late) == ("behind the log", sockets.BEHIND + 1)
+    row = live_connections.row(msgspec.structs.replace(REPORT, at=time.time()), safe=live_connections.BEHIND + 1)
+    assert (row.word, row.late) == ("behind the log", live_connections.BEHIND + 1)
 
 
 def test_it_names_who_holds_the_relays_lease() -> None:

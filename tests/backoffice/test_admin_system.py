@@ -13,14 +13,16 @@ from django.test import Client
 from django.urls import reverse
 
 from backoffice import access
-from backoffice.admin import loghead, watch
-from backoffice.domain.users import UserUpdated
-from events import checkpoints, head, parking, requests, store, subscriptions
-from events.subscriptions import Subscription
+from backoffice.sections.users.domain import UserUpdated
+from events import head, jobs, store
+from events.subscriptions import checkpoints, parked
+from events.subscriptions import runner as subscriptions
+from events.subscriptions.runner import Subscription
 from events.types import new_id
-from tests import make
-from tests.backoffice import callers
-from tests.events import following
+from metrics.monitoring import log_head, operator_action
+from tests import factories
+from tests.backoffice import api_client
+from tests.events import effects
 
 pytestmark = pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
 
@@ -29,7 +31,7 @@ LOG = "admin:events_storedevent_changelist"
 
 def signed_in(role: str) -> Client:
     client = Client()
-    client.force_login(callers.staff(role))
+    client.force_login(api_client.staff(role))
     return client
 
 
@@ -49,11 +51,11 @@ class Mailer:
 
     def park(self, events: int = 1) -> str:
         """Have one more stream parked, with so many events."""
-        stream = f"user-{make.user(email=f'{new_id()}@hidden.example.org')}"
+        stream = f"user-{factories.user(email=f'{new_id()}@hidden.example.org')}"
         for _ in range(events - 1):
             store.append(stream, [UserUpdated(last_name="L")])
         self.bad.add(stream)
-        following.catch_up(self.wanted)
+        effects.catch_up(self.wanted)
         return stream
 
 
@@ -91,7 +93,7 @@ def text_of(response: Any) -> str:
 # -- who may --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, mailer: Mailer) -> None:
     stream, name, client = mailer.park(2), mailer.wanted.name, signed_in(role)
     pages = [at("subscriptions"), at("subscription", name), parked_at(mailer, stream), at("head"), at("rebuilds")]
@@ -100,8 +102,8 @@ def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, 
     assert [client.get(f"{page.partition('?')[0]}?fragment=1&stream={stream}").status_code for page in pages] == [
         wanted
     ] * len(pages)
-    (before,) = parking.parked(name)
-    verified, asked = store.version_of(requests.VERIFICATION), store.version_of("rebuild-users")
+    (before,) = parked.parked(name)
+    verified, asked = store.version_of(jobs.VERIFICATION), store.version_of("rebuild-users")
     deeds = [
         ("replay", at("replay", name), {"stream": stream}),
         ("skip", at("skip", name), {"stream": stream, "position": before.position, "reason": "x"}),
@@ -114,10 +116,10 @@ def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, 
         assert client.post(address, form).status_code == (302 if may else 403), address
         assert client.get(address).status_code == (405 if may else 403), address
     done = {action for action in ("replay", "skip") if access.role_may(role, action, "system")}
-    after = parking.parked(name)[0]
+    after = parked.parked(name)[0]
     assert after.attempts == (0 if "skip" in done else before.attempts + ("replay" in done))
     assert after.waiting == (0 if "skip" in done else 1)
-    assert store.version_of(requests.VERIFICATION) == verified + access.role_may(role, "verify", "system")
+    assert store.version_of(jobs.VERIFICATION) == verified + access.role_may(role, "verify", "system")
     assert store.version_of("rebuild-users") == asked + 2 * access.role_may(role, "rebuild", "system")
     shown = {door["door"].url_name for group in client.get("/admin/").context["doors"] for door in group["doors"]}
     assert ("admin:system_head" in shown) == access.role_may(role, "view", "system")
@@ -152,7 +154,7 @@ def test_errors_quote_data_and_are_not_for_those_from_whom_something_is_hidden(
 
 def test_a_subscription_is_told_with_what_it_has_left_since_when_and_who_runs_it(mailer: Mailer) -> None:
     subscriptions.acquire(mailer.wanted, "elsewhere:77:abc")
-    following.grow(3)
+    effects.grow(3)
     client = signed_in("manager")
     page = client.get(at("subscriptions"))
     row = next(row for row in page.context["rows"] if row.standing.subscription == mailer.wanted.name)
@@ -160,7 +162,7 @@ def test_a_subscription_is_told_with_what_it_has_left_since_when_and_who_runs_it
     assert row.standing.seconds is not None
     assert "run by process 77 on elsewhere" in text_of(page)
     subscriptions.release(mailer.wanted, "elsewhere:77:abc")
-    following.catch_up(mailer.wanted)
+    effects.catch_up(mailer.wanted)
     fresh = client.get(at("subscriptions"), {"fragment": "1"})
     row = next(row for row in fresh.context["rows"] if row.standing.subscription == mailer.wanted.name)
     assert (row.standing.behind, row.standing.seconds) == (0, None)
@@ -171,7 +173,7 @@ def test_a_subscription_is_told_with_what_it_has_left_since_when_and_who_runs_it
 
 def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(mailer: Mailer) -> None:
     stream, name = mailer.park(3), mailer.wanted.name
-    person = callers.staff("manager")
+    person = api_client.staff("manager")
     client = Client()
     client.force_login(person)
     page = text_of(client.get(parked_at(mailer, stream)))
@@ -179,11 +181,11 @@ def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(m
         assert part in page, part
     again = client.post(at("replay", name), {"stream": stream}, follow=True)
     assert "1 stream failed again." in text_of(again)
-    assert parking.parked(name)[0].attempts == 2
+    assert parked.parked(name)[0].attempts == 2
     mailer.bad.clear()
     done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
     assert "1 stream flows again." in text_of(done)
-    assert parking.parked(name) == []
+    assert parked.parked(name) == []
     deeds = store.read_stream(f"subscription-{name}")
     assert {(deed.type, deed.actor, deed.reason) for deed in deeds} == {
         ("subscription.replayed", f"staff:{person.pk}", "Address mended")
@@ -194,11 +196,11 @@ def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(m
 
 def test_an_event_is_given_up_only_with_a_reason_and_the_rest_waits(mailer: Mailer) -> None:
     stream, name, admin = mailer.park(2), mailer.wanted.name, signed_in("admin")
-    position = parking.parked(name)[0].position
+    position = parked.parked(name)[0].position
     form = {"stream": stream, "position": position}
     refused = admin.post(at("skip", name), form | {"reason": " "}, follow=True)
     assert "Say why this event is given up." in text_of(refused)
-    assert parking.parked(name)[0].position == position
+    assert parked.parked(name)[0].position == position
     done = text_of(admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True))
     assert f"Event {position} is given up" in done
     assert "Nothing stands in the way any more" in done
@@ -217,7 +219,7 @@ def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: 
     every = text_of(client.post(at("replay", name), {"which": "all"}, follow=True))
     assert "1 stream flows again." in every
     assert "1 stream failed again." in every
-    assert [one.stream for one in parking.parked(name)] == streams[:1]
+    assert [one.stream for one in parked.parked(name)] == streams[:1]
 
 
 def test_what_no_release_knows_is_shown_and_cannot_be_replayed(mailer: Mailer) -> None:
@@ -258,7 +260,7 @@ def test_who_holds_the_head_is_told_in_words_and_without_the_values_they_wrote(o
 def test_each_way_to_hold_the_head_has_its_words() -> None:
     known = {"floor": 1, "user": "u", "address": None, "since": None, "query": None, "seconds": 3.0}
     said = [
-        loghead.sentence(head.Holder(**known, pid=pid, application="a", state=state, gid=gid, waits_for=waits))
+        log_head.sentence(head.Holder(**known, pid=pid, application="a", state=state, gid=gid, waits_for=waits))
         for pid, state, gid, waits in [
             (None, None, "import-1", []),
             (7, "active", None, [8, 9]),
@@ -273,7 +275,7 @@ def test_each_way_to_hold_the_head_has_its_words() -> None:
 
 
 def test_a_page_that_would_take_too_long_says_so(other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "PATIENCE", 0.2)
+    monkeypatch.setattr(operator_action, "PATIENCE", 0.2)
     client = signed_in("manager")
     other.execute("lock table events_checkpoint in access exclusive mode")
     slow = client.get(at("subscriptions"))
@@ -330,8 +332,8 @@ def test_an_interrupted_rebuild_and_one_that_gives_no_sign_are_told_apart() -> N
 @pytest.fixture
 def story() -> dict[str, Any]:
     """A user with two versions, whose emails some role must not see."""
-    key = make.user(email="before@hidden.example.org", first_name="Ada")
-    make.update(key, email="after@hidden.example.org", first_name="Augusta")
+    key = factories.user(email="before@hidden.example.org", first_name="Ada")
+    factories.update(key, email="after@hidden.example.org", first_name="Augusta")
     created, updated = store.read_stream(f"user-{key}")
     return {"key": key, "created": created, "updated": updated}
 
@@ -371,11 +373,11 @@ def test_all_that_a_request_caused_is_a_tree() -> None:
             "id": str(new_id()),
             "type": "user.create",
             "key": str(new_id()),
-            "data": {"email": callers.email(), "last_name": str(number)},
+            "data": {"email": api_client.email(), "last_name": str(number)},
         }
         for number in range(2)
     ]
-    sent = callers.Caller(callers.staff("manager")).post("sync/", {"client_id": "laptop", "mutations": queue})
+    sent = api_client.Caller(api_client.staff("manager")).post("sync/", {"client_id": "laptop", "mutations": queue})
     last = sent.json()["results"][1]["position"]
     page = signed_in("manager").get(reverse("admin:events_storedevent_change", args=[last]))
     tree = page.context["caused"]

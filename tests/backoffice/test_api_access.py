@@ -10,13 +10,14 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from backoffice import access, inbox
+from backoffice import access
 from backoffice.api import keys, permissions
 from backoffice.models import ApiKey, User
+from backoffice.sections.conflicts import inbox
 from events import errors, store, types
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem
 
 pytestmark = pytest.mark.django_db
 
@@ -26,7 +27,7 @@ SECRET = "hidden-away"
 
 def body_of(kind: str, owner: uuid.UUID, form: uuid.UUID) -> dict[str, Any]:
     return {
-        "user.create": {"email": callers.email()},
+        "user.create": {"email": api_client.email()},
         "user.update": {"first_name": "Ada"},
         "form.create": {"user_id": str(owner), "title": "A form"},
         "form.update": {"title": "Another title"},
@@ -38,17 +39,17 @@ def body_of(kind: str, owner: uuid.UUID, form: uuid.UUID) -> dict[str, Any]:
 @pytest.fixture
 def records() -> dict[str, Any]:
     """One record of each kind, with something in each field that some role must not see."""
-    owner = make.user(email=f"{SECRET}@example.org", first_name="Ada", last_name="Lovelace")
-    form = make.form(owner)
-    submission = make.submission(form, question=SECRET)
-    assert callers.signed_in("admin").command("setting.set", "limits.uploads", {"value": 1}).status_code == 200
+    owner = factories.user(email=f"{SECRET}@example.org", first_name="Ada", last_name="Lovelace")
+    form = factories.form(owner)
+    submission = factories.submission(form, question=SECRET)
+    assert api_client.signed_in("admin").command("setting.set", "limits.uploads", {"value": 1}).status_code == 200
     return {"user": owner, "form": form, "submission": submission, "setting": "limits.uploads"}
 
 
 # -- role × resource × action ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 @pytest.mark.parametrize(
     "kind", [name for kind in types.command_types() if (name := kind.name).partition(".")[0] in RESOURCES]
 )
@@ -58,7 +59,7 @@ def test_a_command_is_for_those_whose_role_allows_it(role: str, kind: str, recor
     key = uuid.uuid4() if new else records[category]
     before = store.version_of(f"{category}-{key}")
     body = body_of(kind, records["user"], records["form"])
-    response = callers.signed_in(role).command(kind, key, body, reason="asked by letter")
+    response = api_client.signed_in(role).command(kind, key, body, reason="asked by letter")
     if access.role_may(role, action, category):
         assert response.status_code == 200, response.content
     else:
@@ -66,10 +67,10 @@ def test_a_command_is_for_those_whose_role_allows_it(role: str, kind: str, recor
         assert store.version_of(f"{category}-{key}") == before
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 @pytest.mark.parametrize("category", RESOURCES)
 def test_reading_is_for_those_whose_role_allows_it(role: str, category: str, records: dict[str, Any]) -> None:
-    caller, name, key = callers.signed_in(role), RESOURCES[category], records[category]
+    caller, name, key = api_client.signed_in(role), RESOURCES[category], records[category]
     paths = [f"{name}/", f"{name}/{key}/", f"streams/{category}-{key}/", f"streams/{category}-{key}/state/"]
     for response in (caller.get(path) for path in paths):
         if access.role_may(role, "view", category):
@@ -78,22 +79,22 @@ def test_reading_is_for_those_whose_role_allows_it(role: str, category: str, rec
             assert problem(response, 403, "forbidden")["missing"] == f"{category}.view"
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_the_whole_log_is_for_those_who_may_view_events(role: str) -> None:
-    response = callers.signed_in(role).get("events/")
+    response = api_client.signed_in(role).get("events/")
     assert response.status_code == (200 if access.role_may(role, "view", "event") else 403)
 
 
 def test_a_stream_of_an_unknown_kind_is_part_of_the_log() -> None:
-    problem(callers.signed_in("viewer").get("streams/alert-cpu/"), 403, "forbidden")
-    problem(callers.signed_in("manager").get("streams/alert-cpu/"), 404, "not_found")
+    problem(api_client.signed_in("viewer").get("streams/alert-cpu/"), 403, "forbidden")
+    problem(api_client.signed_in("manager").get("streams/alert-cpu/"), 404, "not_found")
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 @pytest.mark.parametrize(("method", "action"), [("PATCH", "update"), ("DELETE", "delete")])
 def test_patch_and_delete_ask_the_same_table(role: str, method: str, action: str, records: dict[str, Any]) -> None:
     path = f"users/{records['user']}/"
-    response = callers.signed_in(role).send(method, path, {"first_name": "Grace"}, If_Match='"v1"')
+    response = api_client.signed_in(role).send(method, path, {"first_name": "Grace"}, If_Match='"v1"')
     assert response.status_code == (200 if access.role_may(role, action, "user") else 403)
 
 
@@ -102,7 +103,7 @@ def test_patch_and_delete_ask_the_same_table(role: str, method: str, action: str
 
 @pytest.mark.parametrize("field", ["plan", "role"])
 def test_a_field_that_a_role_may_not_change_is_refused_by_name(field: str, records: dict[str, Any]) -> None:
-    agent, key = callers.signed_in("agent"), records["user"]
+    agent, key = api_client.signed_in("agent"), records["user"]
     change = {"first_name": "Grace", field: {"plan": "enterprise", "role": "owner"}[field]}
     by_command = agent.command("user.update", key, change)
     by_patch = agent.patch(f"users/{key}/", change, If_Match='"v1"')
@@ -112,7 +113,7 @@ def test_a_field_that_a_role_may_not_change_is_refused_by_name(field: str, recor
 
 
 def test_hidden_fields_are_in_no_answer_at_all(records: dict[str, Any]) -> None:
-    viewer, manager = callers.signed_in("viewer"), callers.signed_in("manager")
+    viewer, manager = api_client.signed_in("viewer"), api_client.signed_in("manager")
     for category, hidden in (("user", "email"), ("submission", "answers")):
         name, key = RESOURCES[category], records[category]
         paths = [f"{name}/", f"{name}/{key}/", f"streams/{category}-{key}/", f"streams/{category}-{key}/state/"]
@@ -126,7 +127,7 @@ def test_hidden_fields_are_in_no_answer_at_all(records: dict[str, Any]) -> None:
 
 def test_the_log_is_redacted_for_whoever_may_read_it(records: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "HIDDEN", {"dpo": {"user": frozenset({"email"})}})
-    dpo = callers.signed_in("dpo")
+    dpo = api_client.signed_in("dpo")
     shown = dpo.get(f"streams/user-{records['user']}/").json()["items"][0]["data"]
     assert shown["first_name"] == "Ada"
     assert "email" not in shown
@@ -134,9 +135,9 @@ def test_the_log_is_redacted_for_whoever_may_read_it(records: dict[str, Any], mo
 
 def test_a_conflict_tells_nothing_about_hidden_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access, "HIDDEN", {"agent": {"user": frozenset({"email"})}})
-    key = make.user(email="first@example.org", first_name="Ada")
-    make.update(key, email="second@example.org", first_name="Augusta")
-    agent = callers.signed_in("agent")
+    key = factories.user(email="first@example.org", first_name="Ada")
+    factories.update(key, email="second@example.org", first_name="Augusta")
+    agent = api_client.signed_in("agent")
     by_command = agent.command("user.update", key, {"first_name": "Adele"}, base_version=1)
     by_patch = agent.patch(f"users/{key}/", {"first_name": "Adele"}, If_Match='"v1"')
     for response, status, code in ((by_command, 409, "conflict"), (by_patch, 412, "precondition_failed")):
@@ -154,24 +155,24 @@ def test_hidden_paths_are_left_out_of_a_conflict_and_of_a_merge(monkeypatch: pyt
         stream="form-1", base_version=1, version=2, base=sides, theirs=sides, mine=sides,
         fields=["fields[a].label", "title", "fields"],
     )  # fmt: skip
-    shown = inbox.redacted(callers.staff("agent"), conflict)
+    shown = inbox.redacted(api_client.staff("agent"), conflict)
     assert (shown.fields, shown.mine) == (["title"], {"title": "A"})
 
 
 def test_a_merge_names_no_hidden_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = make.user(email="first@example.org", first_name="Ada")
-    make.update(key, email="second@example.org")
-    manager = callers.signed_in("manager")
+    key = factories.user(email="first@example.org", first_name="Ada")
+    factories.update(key, email="second@example.org")
+    manager = api_client.signed_in("manager")
     open_answer = manager.command("user.update", key, {"first_name": "Augusta"}, base_version=1).json()
     assert "email" in [note["path"] for note in open_answer["merged"]]
     monkeypatch.setattr(access, "HIDDEN", {"agent": {"user": frozenset({"email"})}})
-    answer = callers.signed_in("agent").command("user.update", key, {"last_name": "King"}, base_version=1).json()
+    answer = api_client.signed_in("agent").command("user.update", key, {"last_name": "King"}, base_version=1).json()
     assert answer["status"] == "merged"
     assert "email" not in [note["path"] for note in answer["merged"]]
 
 
 def test_a_hidden_field_cannot_be_asked_about(records: dict[str, Any]) -> None:
-    viewer, manager = callers.signed_in("viewer"), callers.signed_in("manager")
+    viewer, manager = api_client.signed_in("viewer"), api_client.signed_in("manager")
     assert len(manager.get(f"users/?search={SECRET}").json()["items"]) == 1
     assert viewer.get(f"users/?search={SECRET}").json()["items"] == []
     assert viewer.get(f"users/?search={SECRET}").json()["page_info"]["total_count"] == 0
@@ -186,9 +187,9 @@ def test_a_hidden_field_cannot_be_asked_about(records: dict[str, Any]) -> None:
 
 def test_a_cursor_made_by_sorting_on_a_field_is_of_no_use_to_whoever_may_not_see_it() -> None:
     for _ in range(3):
-        make.user()
-    cursor = callers.signed_in("manager").get("users/?sort=email&limit=1").json()["page_info"]["next_cursor"]
-    viewer = callers.signed_in("viewer")
+        factories.user()
+    cursor = api_client.signed_in("manager").get("users/?sort=email&limit=1").json()["page_info"]["next_cursor"]
+    viewer = api_client.signed_in("viewer")
     problem(viewer.get(f"users/?sort=email&limit=1&cursor={cursor}"), 400, "unknown_sort")
     problem(viewer.get(f"users/?limit=1&cursor={cursor}"), 400, "invalid_cursor")
 
@@ -200,14 +201,14 @@ EVERYWHERE = ["users/", "forms/", "submissions/", "settings/", "events/", "strea
 
 @pytest.mark.parametrize("path", [*EVERYWHERE, "users/018f0000-0000-7000-8000-000000000000/"])
 def test_nobody_reads_without_a_name(path: str) -> None:
-    response = callers.Caller().get(path)
+    response = api_client.Caller().get(path)
     problem(response, 401, "not_authenticated")
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize("path", ["commands/", "ingest/"])
 def test_nobody_writes_without_a_name(path: str) -> None:
-    response = callers.Caller().post(path, {})
+    response = api_client.Caller().post(path, {})
     problem(response, 401, "not_authenticated")
     assert "WWW-Authenticate" in response.headers
 
@@ -215,12 +216,12 @@ def test_nobody_writes_without_a_name(path: str) -> None:
 @pytest.mark.parametrize("fields", [{"is_staff": False}, {"is_staff": False, "role": "admin"}, {"role": "nobody"}])
 def test_a_login_that_is_no_staff_sees_nothing(fields: dict[str, Any]) -> None:
     role = fields.pop("role", "manager")
-    response = callers.signed_in(role, is_superuser=False, **fields).get("users/")
+    response = api_client.signed_in(role, is_superuser=False, **fields).get("users/")
     problem(response, 403, "forbidden")
 
 
 def test_a_deactivated_person_is_out_at_once() -> None:
-    caller, program = callers.signed_in("manager"), callers.program("users:read")
+    caller, program = api_client.signed_in("manager"), api_client.program("users:read")
     for one in (caller, program):
         assert one.get("users/").status_code == 200
         type(one.person).objects.filter(pk=one.person.pk).update(is_active=False)  # type: ignore[union-attr]
@@ -228,33 +229,33 @@ def test_a_deactivated_person_is_out_at_once() -> None:
 
 
 def test_a_session_writes_only_with_its_csrf_token() -> None:
-    person, body = callers.staff("manager"), b"{}"
+    person, body = api_client.staff("manager"), b"{}"
     client = Client(enforce_csrf_checks=True)
     client.force_login(person)
     for path in ("commands/", "ingest/"):
-        problem(client.post(callers.BASE + path, body, "application/json"), 403, "csrf_failed")
-    problem(client.delete(f"{callers.BASE}users/{uuid.uuid4()}/"), 403, "csrf_failed")
+        problem(client.post(api_client.BASE + path, body, "application/json"), 403, "csrf_failed")
+    problem(client.delete(f"{api_client.BASE}users/{uuid.uuid4()}/"), 403, "csrf_failed")
     client.get("/api/docs/")
     token = client.cookies["csrftoken"].value
-    response = client.post(callers.BASE + "commands/", body, "application/json", headers={"X-CSRFToken": token})
+    response = client.post(api_client.BASE + "commands/", body, "application/json", headers={"X-CSRFToken": token})
     problem(response, 422, "invalid")
 
 
 def test_a_key_needs_no_csrf_token_and_a_session_beside_it_adds_nothing() -> None:
     client = Client(enforce_csrf_checks=True)
-    client.force_login(callers.staff("admin"))
-    headers = callers.program("users:read").headers
-    response = client.post(callers.BASE + "commands/", b"{}", "application/json", headers=headers)
+    client.force_login(api_client.staff("admin"))
+    headers = api_client.program("users:read").headers
+    response = client.post(api_client.BASE + "commands/", b"{}", "application/json", headers=headers)
     problem(response, 422, "invalid")
-    problem(client.get(callers.BASE + "forms/", headers=headers), 403, "missing_scope")
+    problem(client.get(api_client.BASE + "forms/", headers=headers), 403, "missing_scope")
 
 
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_key_acts_under_its_own_name() -> None:
-    program, key = callers.program("users:write"), uuid.uuid4()
-    assert program.command("user.create", key, {"email": callers.email()}).status_code == 200
+    program, key = api_client.program("users:write"), uuid.uuid4()
+    assert program.command("user.create", key, {"email": api_client.email()}).status_code == 200
     event = store.read_stream(f"user-{key}")[0]
     assert event.actor == f"key:{ApiKey.objects.get().prefix}"
     assert event.metadata["actor_name"] == "program"
@@ -285,12 +286,12 @@ def test_scopes_bound_a_key(scopes: list[str], wanted: str, granted: bool) -> No
 )
 def test_what_a_key_lacks_is_named(path: str, scope: str) -> None:
     wrong = "forms:read" if scope != "forms:read" else "users:read"
-    assert problem(callers.program(wrong).get(path), 403, "missing_scope")["missing"] == scope
-    assert callers.program(scope).get(path).status_code == 200
+    assert problem(api_client.program(wrong).get(path), 403, "missing_scope")["missing"] == scope
+    assert api_client.program(scope).get(path).status_code == 200
 
 
 def test_a_key_writes_only_what_it_has_the_scope_for(records: dict[str, Any]) -> None:
-    reader = callers.program("users:*", "forms:read")
+    reader = api_client.program("users:*", "forms:read")
     response = reader.command("form.update", records["form"], {"title": "Another title"})
     assert problem(response, 403, "missing_scope")["missing"] == "forms:write"
     response = reader.delete(f"forms/{records['form']}/", If_Match='"v1"')
@@ -299,13 +300,13 @@ def test_a_key_writes_only_what_it_has_the_scope_for(records: dict[str, Any]) ->
 
 def test_a_key_reads_a_stream_with_the_scope_of_its_record_or_of_the_log(records: dict[str, Any]) -> None:
     path = f"streams/user-{records['user']}/"
-    assert callers.program("users:read").get(path).status_code == 200
-    assert callers.program("events:read").get(path).status_code == 200
-    problem(callers.program("forms:read").get(path), 403, "missing_scope")
+    assert api_client.program("users:read").get(path).status_code == 200
+    assert api_client.program("events:read").get(path).status_code == 200
+    problem(api_client.program("forms:read").get(path), 403, "missing_scope")
 
 
 def test_no_scope_takes_a_key_further_than_its_owner(records: dict[str, Any]) -> None:
-    program = callers.program("*", role="viewer")
+    program = api_client.program("*", role="viewer")
     problem(program.command("user.update", records["user"], {"first_name": "Grace"}), 403, "forbidden")
     problem(program.get("settings/"), 403, "forbidden")
     problem(program.get("events/"), 403, "forbidden")
@@ -322,13 +323,13 @@ def test_no_scope_takes_a_key_further_than_its_owner(records: dict[str, Any]) ->
     ],
 )
 def test_a_key_that_is_over_is_refused(change: dict[str, Any], code: str) -> None:
-    response = callers.program("users:read", **change).get("users/")
+    response = api_client.program("users:read", **change).get("users/")
     problem(response, 401, code)
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
 
 
 def test_only_who_knows_the_secret_learns_that_a_key_is_over() -> None:
-    program = callers.program("users:read", revoked_at=timezone.now())
+    program = api_client.program("users:read", revoked_at=timezone.now())
     program.headers = {"Authorization": program.headers["Authorization"][:-1] + "!"}
     problem(program.get("users/"), 401, "invalid_key")
 
@@ -337,13 +338,13 @@ def test_only_who_knows_the_secret_learns_that_a_key_is_over() -> None:
     "token", ["", "x", "fe_", "fe_.", "fe_a.b", "fe_a", ".", "fe_" + "a" * 5000 + ".b", "fe_a.b c", "é"]
 )
 def test_a_token_that_is_none_is_refused_even_beside_a_session(token: str) -> None:
-    caller = callers.signed_in("admin")
+    caller = api_client.signed_in("admin")
     caller.headers = {"Authorization": f"Bearer {token}"}
     problem(caller.get("users/"), 401, "invalid_key")
 
 
 def test_a_secret_is_stored_only_as_a_keyed_hash(settings: Any) -> None:
-    key, token = keys.create(name="program", owner=callers.staff("manager"), scopes=["users:read"])
+    key, token = keys.create(name="program", owner=api_client.staff("manager"), scopes=["users:read"])
     secret = token.partition(".")[2]
     assert secret not in str(ApiKey.objects.filter(pk=key.pk).values().get())
     assert keys.verify(token) == key
@@ -355,7 +356,7 @@ def test_a_secret_is_stored_only_as_a_keyed_hash(settings: Any) -> None:
 
 
 def test_the_last_use_of_a_key_is_written_once_a_minute() -> None:
-    program = callers.program("users:read")
+    program = api_client.program("users:read")
     assert ApiKey.objects.get().last_used_at is None
     program.get("users/")
     first = ApiKey.objects.get().last_used_at
@@ -370,4 +371,4 @@ def test_the_last_use_of_a_key_is_written_once_a_minute() -> None:
 def test_a_key_cannot_be_made_with_a_scope_that_does_not_exist() -> None:
     for scopes in (["users:admin"], []):
         with pytest.raises(ValueError, match="unknown scope"):
-            keys.create(name="program", owner=callers.staff("manager"), scopes=scopes)
+            keys.create(name="program", owner=api_client.staff("manager"), scopes=scopes)

@@ -9,33 +9,35 @@ import pytest
 
 from backoffice import access, models
 from events import store
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def manager(db: None) -> callers.Caller:
-    return callers.signed_in("manager")
+def manager(db: None) -> api_client.Caller:
+    return api_client.signed_in("manager")
 
 
-def filed(caller: callers.Caller, mine: dict[str, Any], theirs: dict[str, Any], **base: Any) -> tuple[uuid.UUID, str]:
+def filed(
+    caller: api_client.Caller, mine: dict[str, Any], theirs: dict[str, Any], **base: Any
+) -> tuple[uuid.UUID, str]:
     """A user changed by two; returns the user's id and the conflict's."""
-    key = make.user(**base)
-    make.update(key, **theirs)
+    key = factories.user(**base)
+    factories.update(key, **theirs)
     found = problem(caller.command("user.update", key, mine, base_version=1, reason="asked"), 409, "conflict")
     return key, found["conflict_id"]
 
 
-def last_name(caller: callers.Caller) -> tuple[uuid.UUID, str]:
+def last_name(caller: api_client.Caller) -> tuple[uuid.UUID, str]:
     return filed(caller, {"last_name": "Mine", "first_name": "Rest"}, {"last_name": "Theirs"}, last_name="Base")
 
 
-def test_a_refused_change_names_its_conflict_and_a_retry_names_the_same(manager: callers.Caller) -> None:
-    key = make.user(last_name="Base")
-    make.update(key, last_name="Theirs")
+def test_a_refused_change_names_its_conflict_and_a_retry_names_the_same(manager: api_client.Caller) -> None:
+    key = factories.user(last_name="Base")
+    factories.update(key, last_name="Theirs")
     sent = {"id": str(uuid.uuid4()), "type": "user.update", "key": str(key), "data": {"last_name": "Mine"}}
     answers = [problem(manager.post("commands/", {**sent, "base_version": 1}), 409, "conflict") for _ in range(3)]
     assert len({answer["conflict_id"] for answer in answers}) == 1
@@ -49,14 +51,14 @@ def test_a_refused_change_names_its_conflict_and_a_retry_names_the_same(manager:
     assert models.Conflict.objects.count() == 1
 
 
-def test_a_stale_patch_waits_in_the_inbox_as_well(manager: callers.Caller) -> None:
-    key = make.user(last_name="Base")
-    make.update(key, last_name="Theirs")
+def test_a_stale_patch_waits_in_the_inbox_as_well(manager: api_client.Caller) -> None:
+    key = factories.user(last_name="Base")
+    factories.update(key, last_name="Theirs")
     found = problem(manager.patch(f"users/{key}/", {"last_name": "Mine"}, If_Match='"v1"'), 412, "precondition_failed")
     assert manager.get(f"conflicts/{found['conflict_id']}/").json()["mine"]["last_name"] == "Mine"
 
 
-def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(manager: callers.Caller) -> None:
+def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(manager: api_client.Caller) -> None:
     made = [last_name(manager) for _ in range(3)]  # in one transaction, so at one instant: the id decides
     made[1:] = sorted(made[1:], key=lambda pair: uuid.UUID(pair[1]))
     assert manager.post(f"conflicts/{made[0][1]}/dismiss/", {"reason": "no"}).status_code == 200
@@ -66,9 +68,9 @@ def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(
     assert [i["id"] for i in manager.get("conflicts/?status=dismissed").json()["items"]] == [made[0][1]]
     assert len(manager.get("conflicts/?status=any").json()["items"]) == 3
     assert len(manager.get("conflicts/?mine=true").json()["items"]) == 2
-    assert callers.signed_in("agent").get("conflicts/?mine=true").json()["items"] == []
-    assert len(callers.signed_in("manager").get("conflicts/?team=true").json()["items"]) == 2
-    assert callers.signed_in("agent").get("conflicts/?team=true").json()["items"] == []
+    assert api_client.signed_in("agent").get("conflicts/?mine=true").json()["items"] == []
+    assert len(api_client.signed_in("manager").get("conflicts/?team=true").json()["items"]) == 2
+    assert api_client.signed_in("agent").get("conflicts/?team=true").json()["items"] == []
     assert [i["id"] for i in manager.get("conflicts/?sort=created_at").json()["items"]] == [made[1][1], made[2][1]]
     found = manager.get(f"conflicts/?record=user-{made[1][0]}").json()["items"]
     assert [item["id"] for item in found] == [made[1][1]]
@@ -80,13 +82,13 @@ def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(
 @pytest.mark.parametrize(
     "query", ["status=odd", "mine=maybe", "team=maybe", "sort=odd", "limit=0", "cursor=x", "unknown=1"]
 )
-def test_a_question_that_makes_no_sense_is_refused(manager: callers.Caller, query: str) -> None:
+def test_a_question_that_makes_no_sense_is_refused(manager: api_client.Caller, query: str) -> None:
     assert manager.get(f"conflicts/?{query}").status_code == 400
 
 
-def test_one_conflict_tells_three_versions_and_how_things_stand_now(manager: callers.Caller) -> None:
+def test_one_conflict_tells_three_versions_and_how_things_stand_now(manager: api_client.Caller) -> None:
     key, found = last_name(manager)
-    make.update(key, plan="premium")
+    factories.update(key, plan="premium")
     shown = manager.get(f"conflicts/{found}/").json()
     assert [shown[side]["last_name"] for side in ("base", "theirs", "mine")] == ["Base", "Theirs", "Mine"]
     assert (shown["base_version"], shown["record_version"], shown["now"]["version"]) == (1, 2, 3)
@@ -95,7 +97,7 @@ def test_one_conflict_tells_three_versions_and_how_things_stand_now(manager: cal
     assert shown["now"]["merged"]["first_name"] == "Rest"
 
 
-def test_it_is_settled_and_the_answer_says_what_was_written(manager: callers.Caller) -> None:
+def test_it_is_settled_and_the_answer_says_what_was_written(manager: api_client.Caller) -> None:
     key, found = last_name(manager)
     body = {"choices": {"last_name": "value"}, "values": {"last_name": "Typed"}, "reason": "agreed", "version": 2}
     answer = manager.post(f"conflicts/{found}/resolve/", body).json()
@@ -108,9 +110,9 @@ def test_it_is_settled_and_the_answer_says_what_was_written(manager: callers.Cal
     problem(manager.post(f"conflicts/{found}/resolve/", body), 409, "already_settled")
 
 
-def test_a_decision_about_what_moved_since_is_asked_again_with_the_news(manager: callers.Caller) -> None:
+def test_a_decision_about_what_moved_since_is_asked_again_with_the_news(manager: api_client.Caller) -> None:
     key, found = last_name(manager)
-    make.update(key, last_name="Theirs again")
+    factories.update(key, last_name="Theirs again")
     body = {"choices": {"last_name": "theirs"}, "version": 2}
     moved = problem(manager.post(f"conflicts/{found}/resolve/", body), 409, "conflict_moved")
     assert moved["now"]["conflicts"][0]["theirs"] == "Theirs again"
@@ -132,20 +134,20 @@ def test_a_decision_about_what_moved_since_is_asked_again_with_the_news(manager:
         {"choices": {"created_at": "mine", "last_name": "mine"}},
     ],
 )
-def test_a_malformed_resolution_is_refused_and_nothing_is_written(manager: callers.Caller, body: Any) -> None:
+def test_a_malformed_resolution_is_refused_and_nothing_is_written(manager: api_client.Caller, body: Any) -> None:
     key, found = last_name(manager)
     problem(manager.post(f"conflicts/{found}/resolve/", body), 422, "invalid")
     assert (store.version_of(f"user-{key}"), store.version_of(f"conflict-{found}")) == (2, 1)
 
 
-def test_around_it(manager: callers.Caller) -> None:
+def test_around_it(manager: api_client.Caller) -> None:
     _, found = last_name(manager)
     assert manager.person is not None
     assigned = manager.post(f"conflicts/{found}/assign/", {"assignee": "me"}).json()
     assert assigned["assignee"] == manager.person.pk
     assert manager.post(f"conflicts/{found}/comment/", {"text": "Who?"}).json()["comments"] == 1
     problem(manager.post(f"conflicts/{found}/comment/", {"text": "  "}), 422, "invalid")
-    problem(manager.post(f"conflicts/{found}/assign/", {"assignee": callers.staff("viewer").pk}), 422, "invalid")
+    problem(manager.post(f"conflicts/{found}/assign/", {"assignee": api_client.staff("viewer").pk}), 422, "invalid")
     assert manager.post(f"conflicts/{found}/assign/", {"assignee": None}).json()["assignee"] is None
     assert manager.post(f"conflicts/{found}/dismiss/", {}).json()["status"] == "dismissed"
     assert manager.post(f"conflicts/{found}/reopen/", {}).json()["status"] == "open"
@@ -154,10 +156,10 @@ def test_around_it(manager: callers.Caller) -> None:
 # -- getting past the permissions -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
-def test_a_conflict_is_settled_by_those_who_may_make_such_a_change(manager: callers.Caller, role: str) -> None:
+@pytest.mark.parametrize("role", api_client.ROLES)
+def test_a_conflict_is_settled_by_those_who_may_make_such_a_change(manager: api_client.Caller, role: str) -> None:
     key, found = last_name(manager)
-    caller = callers.signed_in(role)
+    caller = api_client.signed_in(role)
     acts = [("assign", {"assignee": None}), ("comment", {"text": "x"}), ("resolve", {"choices": {"last_name": "mine"}})]
     for verb, body in acts:
         response = caller.post(f"conflicts/{found}/{verb}/", body)
@@ -168,11 +170,11 @@ def test_a_conflict_is_settled_by_those_who_may_make_such_a_change(manager: call
             assert store.version_of(f"user-{key}") == 2
 
 
-def test_an_address_hidden_from_a_role_is_nowhere_in_a_conflict(manager: callers.Caller) -> None:
+def test_an_address_hidden_from_a_role_is_nowhere_in_a_conflict(manager: api_client.Caller) -> None:
     mine, theirs = ({"email": f"secret-{side}@example.org"} for side in ("mine", "theirs"))
     _, found = filed(manager, {**mine, "last_name": "Mine"}, {**theirs, "last_name": "Theirs"})
     manager.post(f"conflicts/{found}/comment/", {"text": "secret-mine@example.org?"})
-    viewer = callers.signed_in("viewer")
+    viewer = api_client.signed_in("viewer")
     paths = ["conflicts/", f"conflicts/{found}/", f"conflicts/?record=user-{found}"]
     for _settled in range(2):
         for path in paths:
@@ -188,39 +190,39 @@ def test_an_address_hidden_from_a_role_is_nowhere_in_a_conflict(manager: callers
 
 
 def test_a_conflict_about_a_kind_of_record_one_may_not_view_is_not_there() -> None:
-    admin = callers.signed_in("admin")
+    admin = api_client.signed_in("admin")
     for value in (1, 2):
         admin.command("setting.set", "a.b", {"value": value})
     refused = admin.command("setting.set", "a.b", {"value": 3}, base_version=1)
     found = problem(refused, 409, "conflict")["conflict_id"]
-    agent = callers.signed_in("agent")
+    agent = api_client.signed_in("agent")
     assert agent.get("conflicts/").json()["items"] == []
     problem(agent.get(f"conflicts/{found}/"), 404, "not_found")
     problem(agent.post(f"conflicts/{found}/dismiss/", {}), 404, "not_found")
-    manager = callers.signed_in("manager")  # may look, may not set
+    manager = api_client.signed_in("manager")  # may look, may not set
     assert manager.get(f"conflicts/{found}/").status_code == 200
     problem(manager.post(f"conflicts/{found}/resolve/", {"choices": {"value": "mine"}}), 403, "forbidden")
 
 
-def test_a_key_sees_and_settles_what_its_scopes_name(manager: callers.Caller) -> None:
+def test_a_key_sees_and_settles_what_its_scopes_name(manager: api_client.Caller) -> None:
     _, found = last_name(manager)
-    assert callers.program("users:read").get(f"conflicts/{found}/").status_code == 200
-    problem(callers.program("forms:read").get(f"conflicts/{found}/"), 404, "not_found")
-    problem(callers.program("ingest:write").get("conflicts/"), 403, "missing_scope")
+    assert api_client.program("users:read").get(f"conflicts/{found}/").status_code == 200
+    problem(api_client.program("forms:read").get(f"conflicts/{found}/"), 404, "not_found")
+    problem(api_client.program("ingest:write").get("conflicts/"), 403, "missing_scope")
     body = {"choices": {"last_name": "mine"}}
-    problem(callers.program("users:read").post(f"conflicts/{found}/resolve/", body), 403, "missing_scope")
-    writer = callers.program("users:read", "users:write")
+    problem(api_client.program("users:read").post(f"conflicts/{found}/resolve/", body), 403, "missing_scope")
+    writer = api_client.program("users:read", "users:write")
     assert writer.post(f"conflicts/{found}/resolve/", body).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["conflict.resolve", "conflict.file", "conflict.dismiss"])
-def test_a_conflict_is_not_marked_settled_by_a_plain_command(manager: callers.Caller, kind: str) -> None:
+def test_a_conflict_is_not_marked_settled_by_a_plain_command(manager: api_client.Caller, kind: str) -> None:
     _, found = last_name(manager)
-    problem(callers.signed_in("admin").command(kind, found), 400, "unknown_command")
+    problem(api_client.signed_in("admin").command(kind, found), 400, "unknown_command")
     assert store.version_of(f"conflict-{found}") == 1
 
 
 @pytest.mark.parametrize("key", ["nonsense", "0b0c6f6e-6f0a-7c0d-8a55-5f0e6c1fd2a7"])
-def test_a_conflict_that_is_not_there(manager: callers.Caller, key: str) -> None:
+def test_a_conflict_that_is_not_there(manager: api_client.Caller, key: str) -> None:
     problem(manager.get(f"conflicts/{key}/"), 404, "not_found")
     problem(manager.post(f"conflicts/{key}/dismiss/", {}), 404, "not_found")

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from events import types
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db
 
-KINDS = [kind.name for kind in types.command_types() if kind.name.partition(".")[0] in callers.CATEGORIES]
+KINDS = [kind.name for kind in types.command_types() if kind.name.partition(".")[0] in api_client.CATEGORIES]
 FIELDS = sorted({name for kind in types.command_types() for name in kind.cls.__struct_fields__})
 
 scalars = st.one_of(
@@ -39,11 +39,11 @@ data = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, values) | {"fiel
 
 @pytest.fixture
 def place() -> dict[str, Any]:
-    owner = make.user()
+    owner = factories.user()
     return {
         "user": str(owner),
-        "form": str(make.form(owner)),
-        "submission": str(make.submission()),
+        "form": str(factories.form(owner)),
+        "submission": str(factories.submission()),
         "setting": "a.setting",
     }
 
@@ -60,7 +60,7 @@ def place() -> dict[str, Any]:
 def test_no_command_is_a_fault_of_the_server(
     place: dict[str, Any], kind: str, sent: dict[str, Any], fill: bool, base: int | None, fresh: bool
 ) -> None:
-    caller = callers.Caller(callers.staff("admin"), raises=False)
+    caller = api_client.Caller(api_client.staff("admin"), raises=False)
     category = kind.partition(".")[0]
     known = types.command_type_of(kind).cls.__struct_fields__
     body = {name: value for name, value in sent.items() if name in known or not fill}
@@ -79,7 +79,7 @@ def test_no_command_is_a_fault_of_the_server(
 
 def _needed(kind: str, place: dict[str, Any]) -> dict[str, Any]:
     return {
-        "user.create": {"email": callers.email()},
+        "user.create": {"email": api_client.email()},
         "form.create": {"user_id": place["user"], "title": "A form"},
         "submission.receive": {"form_id": place["form"], "answers": {}},
         "setting.set": {"value": 1},

@@ -13,16 +13,16 @@ import pytest
 from backoffice.api import ingest, shapes
 from backoffice.models import Form, Submission, User
 from events import store, types
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def formease() -> callers.Caller:
-    return callers.program("ingest:write")
+def formease() -> api_client.Caller:
+    return api_client.program("ingest:write")
 
 
 def event(kind: str = "user.created", key: object = None, data: Any = None, **more: Any) -> dict[str, Any]:
@@ -32,20 +32,20 @@ def event(kind: str = "user.created", key: object = None, data: Any = None, **mo
         "source": "/formease/signup",
         "type": f"formease.{kind}",
         "subject": str(key or uuid.uuid4()),
-        "data": {"email": callers.email()} if data is None else data,
+        "data": {"email": api_client.email()} if data is None else data,
         **more,
     }
 
 
-def structured(caller: callers.Caller, body: Any, **headers: str) -> Any:
+def structured(caller: api_client.Caller, body: Any, **headers: str) -> Any:
     return caller.post("ingest/", body, content_type="application/cloudevents+json; charset=utf-8", **headers)
 
 
-def batch(caller: callers.Caller, events: Any) -> Any:
+def batch(caller: api_client.Caller, events: Any) -> Any:
     return caller.post("ingest/", events, content_type="application/cloudevents-batch+json")
 
 
-def binary(caller: callers.Caller, one: dict[str, Any], body: Any = None, **more: str) -> Any:
+def binary(caller: api_client.Caller, one: dict[str, Any], body: Any = None, **more: str) -> Any:
     headers = {f"ce-{name}": str(value) for name, value in one.items() if name != "data"}
     kind = more.pop("content_type", "application/json")
     return caller.post("ingest/", one.get("data") if body is None else body, content_type=kind, **(headers | more))
@@ -54,7 +54,7 @@ def binary(caller: callers.Caller, one: dict[str, Any], body: Any = None, **more
 # -- three ways -----------------------------------------------------------------------------------------------------
 
 
-def test_a_structured_event_becomes_its_command(formease: callers.Caller) -> None:
+def test_a_structured_event_becomes_its_command(formease: api_client.Caller) -> None:
     sent = event(data={"email": "Ada@example.org", "first_name": "Ada"}, reason="sign-up")
     answer = structured(formease, sent).json()
     assert (answer["status"], answer["stream"]) == ("applied", f"user-{sent['subject']}")
@@ -64,14 +64,14 @@ def test_a_structured_event_becomes_its_command(formease: callers.Caller) -> Non
     assert recorded.actor.startswith("key:")
 
 
-def test_a_binary_event_has_its_attributes_as_headers(formease: callers.Caller) -> None:
+def test_a_binary_event_has_its_attributes_as_headers(formease: api_client.Caller) -> None:
     sent = event(reason="caf%C3%A9%20%e2%82%ac")
     answer = binary(formease, sent).json()
     assert answer["status"] == "applied"
     assert store.read_stream(answer["stream"])[0].reason == "café €"
 
 
-def test_a_batch_gets_one_verdict_for_each_event(formease: callers.Caller) -> None:
+def test_a_batch_gets_one_verdict_for_each_event(formease: api_client.Caller) -> None:
     owner, form, submission = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     sent = [
         event("user.created", owner),
@@ -88,8 +88,8 @@ def test_a_batch_gets_one_verdict_for_each_event(formease: callers.Caller) -> No
     assert [one["status"] for one in batch(formease, sent).json()["results"]] == ["duplicate"] * 3
 
 
-def test_one_bad_event_of_a_batch_does_not_hold_up_the_others(formease: callers.Caller) -> None:
-    taken = make.user()
+def test_one_bad_event_of_a_batch_does_not_hold_up_the_others(formease: api_client.Caller) -> None:
+    taken = factories.user()
     email = User.objects.get(pk=taken).email
     good, bad = event(), event(data={"email": email})
     malformed, unknown, unfit = event(subject=""), event("user.promoted"), "no object"
@@ -114,7 +114,7 @@ def test_one_bad_event_of_a_batch_does_not_hold_up_the_others(formease: callers.
 # -- once -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_event_is_taken_once_however_it_is_sent(formease: callers.Caller) -> None:
+def test_the_same_event_is_taken_once_however_it_is_sent(formease: api_client.Caller) -> None:
     sent = event()
     first = structured(formease, sent).json()
     for response in (structured(formease, sent), binary(formease, sent)):
@@ -123,7 +123,7 @@ def test_the_same_event_is_taken_once_however_it_is_sent(formease: callers.Calle
     assert len(store.read_stream(first["stream"])) == 1
 
 
-def test_the_same_id_from_another_source_is_another_event(formease: callers.Caller) -> None:
+def test_the_same_id_from_another_source_is_another_event(formease: api_client.Caller) -> None:
     sent = event()
     structured(formease, sent)
     other = event(id=sent["id"], source="/formease/other")
@@ -131,10 +131,10 @@ def test_the_same_id_from_another_source_is_another_event(formease: callers.Call
     assert ingest.command_id("a", "b,c") != ingest.command_id("a,b", "c")
 
 
-def test_an_id_that_comes_back_with_other_content_is_refused(formease: callers.Caller) -> None:
+def test_an_id_that_comes_back_with_other_content_is_refused(formease: api_client.Caller) -> None:
     sent = event()
     structured(formease, sent)
-    problem(structured(formease, sent | {"data": {"email": callers.email()}}), 422, "idempotency_key_reused")
+    problem(structured(formease, sent | {"data": {"email": api_client.email()}}), 422, "idempotency_key_reused")
 
 
 # -- meaning --------------------------------------------------------------------------------------------------------
@@ -151,11 +151,11 @@ def test_everything_the_product_can_do_can_be_told() -> None:
     }
 
 
-def test_a_command_may_be_named_as_well(formease: callers.Caller) -> None:
+def test_a_command_may_be_named_as_well(formease: api_client.Caller) -> None:
     assert structured(formease, event("user.create")).json()["status"] == "applied"
 
 
-def test_the_time_of_the_event_is_when_the_record_came_to_be(formease: callers.Caller) -> None:
+def test_the_time_of_the_event_is_when_the_record_came_to_be(formease: api_client.Caller) -> None:
     early, own = event(time="2026-01-01T00:00:00+02:00"), event(time="2026-01-01T00:00:00Z")
     own["data"]["created_at"] = "2025-01-01T00:00:00Z"
     for sent in (early, own):
@@ -164,16 +164,16 @@ def test_the_time_of_the_event_is_when_the_record_came_to_be(formease: callers.C
     assert User.objects.get(pk=own["subject"]).created_at.isoformat() == "2025-01-01T00:00:00+00:00"
 
 
-def test_a_base_version_makes_a_conflict_visible(formease: callers.Caller) -> None:
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Augusta")
+def test_a_base_version_makes_a_conflict_visible(formease: api_client.Caller) -> None:
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Augusta")
     sent = event("user.updated", key, {"first_name": "Adele"}, baseversion=1)
     problem(structured(formease, sent), 409, "conflict")
     problem(binary(formease, event("user.updated", key, {"first_name": "Adele"}, baseversion=1)), 409, "conflict")
     assert batch(formease, [sent]).json()["results"][0]["problem"]["fields"] == ["first_name"]
 
 
-def test_data_may_come_as_base64(formease: callers.Caller) -> None:
+def test_data_may_come_as_base64(formease: api_client.Caller) -> None:
     sent = event()
     sent["data_base64"] = base64.b64encode(orjson.dumps(sent.pop("data"))).decode()
     assert structured(formease, sent).json()["status"] == "applied"
@@ -185,7 +185,7 @@ def test_data_may_come_as_base64(formease: callers.Caller) -> None:
     problem(structured(formease, sent | {"data_base64": "AAAA"}), 400, "malformed")
 
 
-def test_unknown_extensions_are_ignored_as_the_standard_asks(formease: callers.Caller) -> None:
+def test_unknown_extensions_are_ignored_as_the_standard_asks(formease: api_client.Caller) -> None:
     sent = event(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", partitionkey="7")
     assert structured(formease, sent).json()["status"] == "applied"
 
@@ -212,16 +212,16 @@ def test_unknown_extensions_are_ignored_as_the_standard_asks(formease: callers.C
     ],
 )
 def test_a_malformed_event_is_refused_by_attribute(
-    formease: callers.Caller, change: dict[str, Any], field: str
+    formease: api_client.Caller, change: dict[str, Any], field: str
 ) -> None:
     assert problem(structured(formease, event() | change), 422, "invalid")["errors"].keys() == {field}
 
 
-def test_an_event_of_somebody_else_is_refused(formease: callers.Caller) -> None:
+def test_an_event_of_somebody_else_is_refused(formease: api_client.Caller) -> None:
     problem(structured(formease, event() | {"type": "com.example.user.created"}), 400, "unknown_command")
 
 
-def test_a_body_of_another_kind_is_refused(formease: callers.Caller) -> None:
+def test_a_body_of_another_kind_is_refused(formease: api_client.Caller) -> None:
     sent = event()
     problem(formease.post("ingest/", sent), 415, "unsupported_media_type")
     problem(binary(formease, sent, b"<a/>", content_type="text/xml"), 415, "unsupported_media_type")
@@ -233,12 +233,12 @@ def test_a_body_of_another_kind_is_refused(formease: callers.Caller) -> None:
     assert batch(formease, []).json() == {"results": []}
 
 
-def test_a_batch_has_an_end(formease: callers.Caller) -> None:
+def test_a_batch_has_an_end(formease: api_client.Caller) -> None:
     problem(batch(formease, [0] * 1001), 413, "too_large")
 
 
-def test_a_batch_of_a_thousand_is_taken_at_once(formease: callers.Caller) -> None:
-    form = make.form()
+def test_a_batch_of_a_thousand_is_taken_at_once(formease: api_client.Caller) -> None:
+    form = factories.form()
     sent = [event("submission.received", data={"form_id": str(form), "answers": {"q": n}}) for n in range(1000)]
     results = batch(formease, sent).json()["results"]
     assert {one["status"] for one in results} == {"applied"}
@@ -246,9 +246,9 @@ def test_a_batch_of_a_thousand_is_taken_at_once(formease: callers.Caller) -> Non
 
 
 def test_ingest_needs_its_scope_and_its_owners_role() -> None:
-    found = problem(structured(callers.program("users:*", "forms:*"), event()), 403, "missing_scope")
+    found = problem(structured(api_client.program("users:*", "forms:*"), event()), 403, "missing_scope")
     assert found["missing"] == "ingest:write"
-    problem(structured(callers.program("ingest:write", role="viewer"), event()), 403, "forbidden")
-    result = batch(callers.program("ingest:write", role="agent"), [event()]).json()["results"][0]
+    problem(structured(api_client.program("ingest:write", role="viewer"), event()), 403, "forbidden")
+    result = batch(api_client.program("ingest:write", role="agent"), [event()]).json()["results"][0]
     assert result["problem"]["code"] == "forbidden"
     assert not Form.objects.exists()

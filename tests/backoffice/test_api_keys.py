@@ -14,7 +14,7 @@ from django.urls import reverse
 from backoffice.api import keys
 from backoffice.models import ApiKey
 from events import store
-from tests.backoffice import callers
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 LIST = "admin:backoffice_apikey_changelist"
@@ -25,7 +25,7 @@ def told(key: ApiKey) -> list[tuple[str, dict[str, Any]]]:
 
 
 def make() -> tuple[ApiKey, str]:
-    return keys.create(name="program", owner=callers.staff("manager"), scopes=["users:read"])
+    return keys.create(name="program", owner=api_client.staff("manager"), scopes=["users:read"])
 
 
 def opened(token: str) -> int:
@@ -34,7 +34,7 @@ def opened(token: str) -> int:
 
 def signed_in(role: str) -> Client:
     client = Client()
-    client.force_login(callers.staff(role))
+    client.force_login(api_client.staff(role))
     return client
 
 

@@ -13,20 +13,20 @@ import pytest
 import redis
 from django.db import connection
 
-from backoffice import access, pages
-from backoffice.api import records, shapes, throttles
+from backoffice import access, listing
+from backoffice.api import records, shapes, throttling
 from backoffice.models import Form, Staff, User
 from events import store
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def manager() -> callers.Caller:
-    return callers.signed_in("manager")
+def manager() -> api_client.Caller:
+    return api_client.signed_in("manager")
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------
@@ -34,8 +34,8 @@ def manager() -> callers.Caller:
 
 @pytest.fixture
 def one_of_each() -> None:
-    make.submission(make.form(make.user(first_name="Ada")), question="answer")
-    callers.signed_in("admin").command("setting.set", "limits.uploads", {"value": {"mb": 5}})
+    factories.submission(factories.form(factories.user(first_name="Ada")), question="answer")
+    api_client.signed_in("admin").command("setting.set", "limits.uploads", {"value": {"mb": 5}})
 
 
 @pytest.mark.parametrize("role", ["admin", "viewer"])
@@ -53,7 +53,7 @@ def test_answers_have_exactly_the_shape_that_is_described(
 ) -> None:
     if (role, path) == ("viewer", "settings/"):
         role = "dpo"
-    caller = callers.signed_in(role)
+    caller = api_client.signed_in(role)
     content = caller.get(path).content
     listed = msgspec.json.decode(content, type=page)
     assert len(listed.items) == 1
@@ -69,16 +69,16 @@ def test_what_a_role_may_not_see_is_described_as_possibly_missing() -> None:
             assert names <= optional
 
 
-def test_users_come_with_what_they_have(manager: callers.Caller) -> None:
-    busy, idle = make.user(), make.user()
-    first, second = make.form(busy), make.form(busy)
+def test_users_come_with_what_they_have(manager: api_client.Caller) -> None:
+    busy, idle = factories.user(), factories.user()
+    first, second = factories.form(busy), factories.form(busy)
     for form in (first, first, second):
-        make.submission(form)
+        factories.submission(form)
     old = {"form_id": str(second), "answers": {}, "created_at": "2020-01-01T00:00:00Z"}
     assert manager.command("submission.receive", uuid.uuid4(), old).status_code == 200
-    gone = make.submission(first)
+    gone = factories.submission(first)
     manager.command("submission.delete", gone)
-    manager.command("form.delete", make.form(busy))
+    manager.command("form.delete", factories.form(busy))
     items = {item["id"]: item for item in manager.get("users/").json()["items"]}
     names = ("form_count", "submission_count", "recent_submissions")
     assert [items[str(busy)][name] for name in names] == [2, 4, 3]
@@ -86,23 +86,23 @@ def test_users_come_with_what_they_have(manager: callers.Caller) -> None:
 
 
 def test_a_page_of_users_takes_a_fixed_number_of_statements(
-    manager: callers.Caller, django_assert_max_num_queries: Any
+    manager: api_client.Caller, django_assert_max_num_queries: Any
 ) -> None:
     for _ in range(12):
-        make.form(make.user())
+        factories.form(factories.user())
     with django_assert_max_num_queries(6):
         assert len(manager.get("users/").json()["items"]) == 12
 
 
-def test_pages_follow_each_other_without_gap_or_repetition(manager: callers.Caller) -> None:
-    made = [str(make.user()) for _ in range(7)]
+def test_pages_follow_each_other_without_gap_or_repetition(manager: api_client.Caller) -> None:
+    made = [str(factories.user()) for _ in range(7)]
     seen: list[str] = []
     info: dict[str, Any] = {"next_cursor": ""}
     while info["next_cursor"] is not None:
         answer = manager.get(f"users/?limit=3&cursor={info['next_cursor']}").json()
         info = answer["page_info"]
         seen += [item["id"] for item in answer["items"]]
-        make.user()  # newer than all of them: moves nothing
+        factories.user()  # newer than all of them: moves nothing
     assert seen == list(reversed(made))
     assert (info["has_next_page"], info["has_previous_page"]) == (False, True)
     back = manager.get(f"users/?limit=3&cursor={info['previous_cursor']}").json()
@@ -110,18 +110,18 @@ def test_pages_follow_each_other_without_gap_or_repetition(manager: callers.Call
     assert info["total_is_exact"] is True
 
 
-def test_a_page_has_25_rows_unless_asked_and_100_at_most(manager: callers.Caller) -> None:
+def test_a_page_has_25_rows_unless_asked_and_100_at_most(manager: api_client.Caller) -> None:
     for _ in range(27):
-        make.user()
+        factories.user()
     assert len(manager.get("users/").json()["items"]) == 25
     assert len(manager.get("users/?limit=100").json()["items"]) == 27
     for limit in ("0", "101", "-1", "x", "", "1.5", "9" * 40, "٣"):
         assert problem(manager.get(f"users/?limit={limit}"), 400, "invalid_parameter")["parameter"] == "limit"
 
 
-def test_filters_and_search_narrow_a_list(manager: callers.Caller) -> None:
-    ada = make.user(plan="premium", role="owner", first_name="Ada", last_name="Lovelace")
-    make.user(plan="free", first_name="Alan")
+def test_filters_and_search_narrow_a_list(manager: api_client.Caller) -> None:
+    ada = factories.user(plan="premium", role="owner", first_name="Ada", last_name="Lovelace")
+    factories.user(plan="free", first_name="Alan")
     for query in (
         "plan=premium",
         "role=owner",
@@ -139,10 +139,10 @@ def test_filters_and_search_narrow_a_list(manager: callers.Caller) -> None:
     assert len(manager.get("users/?deleted=any&consistent=1").json()["items"]) == 2
 
 
-def test_forms_and_submissions_are_found_by_what_they_belong_to(manager: callers.Caller) -> None:
-    form = make.form(title="Feedback")
-    submission = make.submission(form)
-    make.submission()
+def test_forms_and_submissions_are_found_by_what_they_belong_to(manager: api_client.Caller) -> None:
+    form = factories.form(title="Feedback")
+    submission = factories.submission(form)
+    factories.submission()
     owner = Form.objects.get(pk=form).user_id
     assert [item["id"] for item in manager.get(f"forms/?user={owner}").json()["items"]] == [str(form)]
     assert [item["id"] for item in manager.get("forms/?search=feed&archived=false").json()["items"]] == [str(form)]
@@ -152,7 +152,7 @@ def test_forms_and_submissions_are_found_by_what_they_belong_to(manager: callers
 
 @pytest.mark.parametrize("path", ["users/", "forms/", "submissions/", "settings/"])
 def test_an_unknown_filter_or_sort_is_named_with_those_there_are(path: str) -> None:
-    admin, spec = callers.signed_in("admin"), pages.SPECS[path.strip("/")]
+    admin, spec = api_client.signed_in("admin"), listing.SPECS[path.strip("/")]
     found = problem(admin.get(f"{path}?colour=red"), 400, "unknown_parameter")
     assert found["parameter"] == "colour"
     assert set(spec.filters) <= set(found["allowed"])
@@ -164,7 +164,7 @@ def test_an_unknown_filter_or_sort_is_named_with_those_there_are(path: str) -> N
     "query",
     ["plan=gold", "active=maybe", "deleted=x", "created_after=yesterday", "created_before=2026-02-30", "role="],
 )
-def test_a_filter_says_what_it_takes(manager: callers.Caller, query: str) -> None:
+def test_a_filter_says_what_it_takes(manager: api_client.Caller, query: str) -> None:
     response = manager.get(f"users/?{query}")
     if query == "role=":  # an empty filter of a search form is no filter
         assert response.status_code == 200
@@ -173,9 +173,9 @@ def test_a_filter_says_what_it_takes(manager: callers.Caller, query: str) -> Non
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "email", "-email", "last_login", "-last_login"])
-def test_every_sort_pages_through_everybody(manager: callers.Caller, sort: str) -> None:
+def test_every_sort_pages_through_everybody(manager: api_client.Caller, sort: str) -> None:
     for number in range(5):
-        make.user(**({"last_login": datetime(2026, 1, number, tzinfo=UTC)} if number % 2 else {}))
+        factories.user(**({"last_login": datetime(2026, 1, number, tzinfo=UTC)} if number % 2 else {}))
     seen, cursor = [], ""
     while cursor is not None:
         answer = manager.get(f"users/?sort={sort}&limit=2&cursor={cursor}").json()
@@ -184,10 +184,10 @@ def test_every_sort_pages_through_everybody(manager: callers.Caller, sort: str) 
     assert sorted(seen) == sorted(str(pk) for pk in User.objects.values_list("pk", flat=True))
 
 
-def test_a_cursor_that_was_tampered_with_is_refused(manager: callers.Caller) -> None:
+def test_a_cursor_that_was_tampered_with_is_refused(manager: api_client.Caller) -> None:
     for _ in range(3):
-        make.user()
-        make.form()
+        factories.user()
+        factories.form()
     cursor = manager.get("users/?limit=1").json()["page_info"]["next_cursor"]
     payload, _, signature = cursor.rpartition(":")
     swapped = ("A" if signature[0] != "A" else "B") + signature[1:]
@@ -221,14 +221,14 @@ def test_a_cursor_that_was_tampered_with_is_refused(manager: callers.Caller) -> 
     ],
 )
 def test_strange_questions_are_never_a_fault_of_the_server(query: str) -> None:
-    caller = callers.Caller(callers.staff("manager"), raises=False)
+    caller = api_client.Caller(api_client.staff("manager"), raises=False)
     for path in ("users/", "forms/", "submissions/"):
         assert caller.get(f"{path}?{query}").status_code in {200, 400}
 
 
-def test_a_search_takes_wildcards_literally(manager: callers.Caller) -> None:
-    make.user(first_name="100%")
-    make.user(first_name="Ada")
+def test_a_search_takes_wildcards_literally(manager: api_client.Caller) -> None:
+    factories.user(first_name="100%")
+    factories.user(first_name="Ada")
     for word in ("%25", "100%25"):
         assert len(manager.get(f"users/?search={word}").json()["items"]) == 1
     assert manager.get("users/?search=_da").json()["items"] == []
@@ -237,8 +237,8 @@ def test_a_search_takes_wildcards_literally(manager: callers.Caller) -> None:
 # -- one record -----------------------------------------------------------------------------------------------------
 
 
-def test_a_record_carries_its_version_as_etag(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_record_carries_its_version_as_etag(manager: api_client.Caller) -> None:
+    key = factories.user()
     response = manager.get(f"users/{key}/")
     assert response.headers["ETag"] == '"v1"'
     assert response.json()["version"] == 1
@@ -246,34 +246,34 @@ def test_a_record_carries_its_version_as_etag(manager: callers.Caller) -> None:
     assert {"Authorization", "Cookie"} <= {name.strip() for name in response.headers["Vary"].split(",")}
 
 
-def test_what_is_held_already_is_not_sent_again(manager: callers.Caller) -> None:
-    key = make.user()
+def test_what_is_held_already_is_not_sent_again(manager: api_client.Caller) -> None:
+    key = factories.user()
     for held in ('"v1"', 'W/"v1"', '"v0", "v1"', "*"):
         response = manager.get(f"users/{key}/", If_None_Match=held)
         assert (response.status_code, response.content) == (304, b"")
         assert response.headers["ETag"] == '"v1"'
-    make.update(key, first_name="Ada")
+    factories.update(key, first_name="Ada")
     for held in ('"v1"', '"v11"', '"v3"', "nonsense"):
         assert manager.get(f"users/{key}/", If_None_Match=held).json()["first_name"] == "Ada"
 
 
 @pytest.mark.parametrize("key", ["x", "018f0000-0000-7000-8000-000000000000", "%00", "0", "é", "a" * 3000])
 def test_a_record_that_is_not_there_is_404(key: str) -> None:
-    caller = callers.Caller(callers.staff("admin"), raises=False)
+    caller = api_client.Caller(api_client.staff("admin"), raises=False)
     for path in ("users/", "forms/", "submissions/", "settings/"):
         problem(caller.get(f"{path}{key}/"), 404, "not_found")
         problem(caller.delete(f"{path}{key}/", If_Match="*"), 404, "not_found")
 
 
-def test_a_change_needs_the_version_it_was_made_against(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_change_needs_the_version_it_was_made_against(manager: api_client.Caller) -> None:
+    key = factories.user()
     problem(manager.patch(f"users/{key}/", {"first_name": "Ada"}), 428, "precondition_required")
     problem(manager.delete(f"users/{key}/"), 428, "precondition_required")
     assert store.version_of(f"user-{key}") == 1
 
 
-def test_a_change_against_the_present_version_is_applied(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_change_against_the_present_version_is_applied(manager: api_client.Caller) -> None:
+    key = factories.user()
     response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match='"v1"')
     assert (response.status_code, response.json()["status"], response.headers["ETag"]) == (200, "applied", '"v2"')
     response = manager.delete(f"users/{key}/", If_Match='"v2"')
@@ -281,16 +281,16 @@ def test_a_change_against_the_present_version_is_applied(manager: callers.Caller
     assert manager.get(f"users/{key}/").json()["deleted_at"] is not None
 
 
-def test_a_change_against_an_older_version_is_merged_where_it_can_be(manager: callers.Caller) -> None:
-    key = make.user(first_name="Ada", last_name="Byron")
-    make.update(key, last_name="Lovelace")
+def test_a_change_against_an_older_version_is_merged_where_it_can_be(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="Ada", last_name="Byron")
+    factories.update(key, last_name="Lovelace")
     response = manager.patch(f"users/{key}/", {"first_name": "Augusta"}, If_Match='"v1"')
     assert (response.json()["status"], response.headers["ETag"]) == ("merged", '"v3"')
 
 
-def test_a_stale_change_that_cannot_be_merged_is_412_with_the_present_etag(manager: callers.Caller) -> None:
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Augusta")
+def test_a_stale_change_that_cannot_be_merged_is_412_with_the_present_etag(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Augusta")
     for response in (
         manager.patch(f"users/{key}/", {"first_name": "Adele"}, If_Match='"v1"'),
         manager.delete(f"users/{key}/", If_Match='"v1"'),
@@ -305,22 +305,22 @@ def test_a_stale_change_that_cannot_be_merged_is_412_with_the_present_etag(manag
 @pytest.mark.parametrize(
     "held", ['"v2"', '"v0"', '"v999999999999999999"', '"v1", "v2"', "v1", '"x"', '"v1" ;', '"v-1"']
 )
-def test_an_etag_that_never_was_does_not_match(manager: callers.Caller, held: str) -> None:
-    key = make.user()
+def test_an_etag_that_never_was_does_not_match(manager: api_client.Caller, held: str) -> None:
+    key = factories.user()
     response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match=held)
     problem(response, 412, "precondition_failed")
     assert response.headers["ETag"] == '"v1"'
 
 
-def test_a_star_matches_whatever_there_is(manager: callers.Caller) -> None:
-    key = make.user()
-    make.update(key, first_name="Ada")
+def test_a_star_matches_whatever_there_is(manager: api_client.Caller) -> None:
+    key = factories.user()
+    factories.update(key, first_name="Ada")
     assert manager.patch(f"users/{key}/", {"first_name": "Augusta"}, If_Match="*").json()["version"] == 3
     problem(manager.patch(f"users/{uuid.uuid4()}/", {"first_name": "Ada"}, If_Match="*"), 404, "not_found")
 
 
-def test_a_repeated_change_with_an_idempotency_key_happens_once(manager: callers.Caller) -> None:
-    key, sent = make.user(), str(uuid.uuid4())
+def test_a_repeated_change_with_an_idempotency_key_happens_once(manager: api_client.Caller) -> None:
+    key, sent = factories.user(), str(uuid.uuid4())
     headers = {"If_Match": '"v1"', "Idempotency_Key": sent}
     answers = [manager.patch(f"users/{key}/", {"first_name": "Ada"}, **headers).json() for _ in range(2)]
     assert [answer["status"] for answer in answers] == ["applied", "duplicate"]
@@ -330,16 +330,16 @@ def test_a_repeated_change_with_an_idempotency_key_happens_once(manager: callers
     problem(response, 400, "invalid_header")
 
 
-def test_a_change_is_checked_like_a_command(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_change_is_checked_like_a_command(manager: api_client.Caller) -> None:
+    key = factories.user()
     found = problem(manager.patch(f"users/{key}/", {"plan": "gold", "x": 1}, If_Match='"v1"'), 422, "invalid")
     assert found["errors"].keys() == {"plan", "x"}
     problem(manager.patch(f"users/{key}/", [], If_Match='"v1"'), 400, "malformed")
-    problem(manager.patch(f"submissions/{make.submission()}/", {}, If_Match='"v1"'), 405, "method_not_allowed")
+    problem(manager.patch(f"submissions/{factories.submission()}/", {}, If_Match='"v1"'), 405, "method_not_allowed")
 
 
 def test_forms_settings_and_submissions_change_the_same_way() -> None:
-    admin, form, submission = callers.signed_in("admin"), make.form(), make.submission()
+    admin, form, submission = api_client.signed_in("admin"), factories.form(), factories.submission()
     admin.command("setting.set", "limits.uploads", {"value": 1})
     field = {"id": "q1", "type": "text", "label": "Why?", "unknown": {"kept": True}}
     assert admin.patch(f"forms/{form}/", {"fields": [field]}, If_Match='"v1"').status_code == 200
@@ -362,7 +362,7 @@ def test_resources_show_only_columns_their_tables_have() -> None:
 
 def test_who_asks_too_often_is_told_when_to_come_back(settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 3
-    often, other = callers.program("users:read"), callers.program("users:read")
+    often, other = api_client.program("users:read"), api_client.program("users:read")
     assert [often.get("users/").status_code for _ in range(3)] == [200, 200, 200]
     response = often.get("users/")
     problem(response, 429, "rate_limited")
@@ -372,13 +372,13 @@ def test_who_asks_too_often_is_told_when_to_come_back(settings: Any) -> None:
 
 def test_the_commands_of_a_queue_are_counted_not_the_request(settings: Any) -> None:
     settings.API_COMMANDS_PER_MINUTE = 5
-    key = make.user()
+    key = factories.user()
 
     def queue(*numbers: int) -> dict[str, Any]:
         each = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
         return {"client_id": "x", "mutations": [{"seq": n, "id": str(uuid.uuid4()), **each} for n in numbers]}
 
-    often, other = callers.program("users:write"), callers.program("users:write")
+    often, other = api_client.program("users:write"), api_client.program("users:write")
     problem(often.post("sync/", queue(*range(6))), 413, "too_large")
     assert often.post("sync/", queue(1, 2, 3)).status_code == 200
     refused = often.post("sync/", queue(1, 2, 3))
@@ -390,7 +390,7 @@ def test_the_commands_of_a_queue_are_counted_not_the_request(settings: Any) -> N
 
 def test_the_events_of_a_batch_are_counted_not_the_request(settings: Any) -> None:
     settings.API_COMMANDS_PER_MINUTE = 5
-    often = callers.program("ingest:write")
+    often = api_client.program("ingest:write")
     batch = [{"specversion": "1.0", "id": str(n), "source": "test"} for n in range(4)]
     kind = "application/cloudevents-batch+json"
     problem(often.post("ingest/", batch * 2, content_type=kind), 413, "too_large")
@@ -402,24 +402,24 @@ def test_the_events_of_a_batch_are_counted_not_the_request(settings: Any) -> Non
 
 def test_a_limit_of_zero_is_none(settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 0
-    caller = callers.signed_in("viewer")
+    caller = api_client.signed_in("viewer")
     assert {caller.get("users/").status_code for _ in range(5)} == {200}
 
 
 def test_without_valkey_nobody_is_limited(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.API_RATE_PER_MINUTE = 1
     away = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2, retry=None)
-    monkeypatch.setattr(throttles, "_local", type("Local", (), {"script": away.register_script(throttles.TAKE)})())
-    monkeypatch.setattr(throttles, "_silent_until", 0.0)
-    caller = callers.signed_in("viewer")
+    monkeypatch.setattr(throttling, "_local", type("Local", (), {"script": away.register_script(throttling.TAKE)})())
+    monkeypatch.setattr(throttling, "_silent_until", 0.0)
+    caller = api_client.signed_in("viewer")
     assert {caller.get("users/").status_code for _ in range(3)} == {200}
-    assert throttles._silent_until > 0
+    assert throttling._silent_until > 0
 
 
 def test_people_and_keys_are_counted_apart() -> None:
     assert Staff.objects.count() == 0
-    person = callers.signed_in("manager").person
-    assert throttles.principal(type("R", (), {"auth": None, "user": person})()) == f"staff:{person.pk}"  # type: ignore[arg-type, union-attr]
+    person = api_client.signed_in("manager").person
+    assert throttling.principal(type("R", (), {"auth": None, "user": person})()) == f"staff:{person.pk}"  # type: ignore[arg-type, union-attr]
 
 
 # -- without a database ---------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_people_and_keys_are_counted_apart() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_lost_database_is_503_and_the_next_call_works() -> None:
-    program = callers.program("users:read")
+    program = api_client.program("users:read")
     program.client.raise_request_exception = False
     [[pid]] = store.query("select pg_backend_pid()")
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as other:

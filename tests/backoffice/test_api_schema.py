@@ -16,7 +16,7 @@ from drf_spectacular.validation import validate_schema
 from backoffice.api import views
 from events import types
 from tests import live
-from tests.backoffice import callers
+from tests.backoffice import api_client
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "openapi.yaml"
 
@@ -80,7 +80,7 @@ def test_every_command_is_described_by_its_type(schema: dict[str, Any]) -> None:
     schemas = schema["components"]["schemas"]
     mapping = schemas["Command"]["discriminator"]["mapping"]
     known = {kind.name for kind in types.command_types()}
-    assert mapping.keys() == {name for name in known if name.partition(".")[0] in callers.CATEGORIES}
+    assert mapping.keys() == {name for name in known if name.partition(".")[0] in api_client.CATEGORIES}
     create = schemas[mapping["user.create"].rpartition("/")[2]]
     assert create["properties"]["data"] == {"$ref": "#/components/schemas/CreateUser"}
     assert "email" in schemas["CreateUser"]["required"]
@@ -97,14 +97,14 @@ def test_a_described_command_accepts_what_the_api_accepts(schema: dict[str, Any]
 
 @pytest.mark.django_db
 def test_anybody_may_read_the_description() -> None:
-    response = callers.Caller().get("/api/schema/?format=json")
+    response = api_client.Caller().get("/api/schema/?format=json")
     assert response.status_code == 200
     assert response.json()["openapi"].startswith("3.1")
-    page = callers.Caller().get("/api/docs/")
+    page = api_client.Caller().get("/api/docs/")
     assert page.status_code == 200
     assert b"<script>" not in page.content
     assert b"style=" not in page.content
-    assert callers.Caller().post("/api/docs/", {}).status_code == 405
+    assert api_client.Caller().post("/api/docs/", {}).status_code == 405
 
 
 @pytest.mark.browser

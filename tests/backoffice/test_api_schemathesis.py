@@ -22,8 +22,8 @@ from schemathesis import GenerationMode, openapi
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from backoffice.api import keys
-from tests import live, make
-from tests.backoffice import callers
+from tests import factories, live
+from tests.backoffice import api_client
 from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db
@@ -46,7 +46,7 @@ MISSING: Final = {"malformed", "unsupported_media_type", "invalid_event"}
 @pytest.fixture
 def token(settings: Any) -> str:
     settings.API_RATE_PER_MINUTE = 0
-    _, token = keys.create(name="schemathesis", owner=callers.staff("admin"), scopes=keys.SCOPES)
+    _, token = keys.create(name="schemathesis", owner=api_client.staff("admin"), scopes=keys.SCOPES)
     return token
 
 
@@ -66,7 +66,7 @@ def connections_stay() -> Iterator[None]:
 @pytest.fixture
 def known() -> dict[str, dict[str, str]]:
     """Path parameters that lead to something, by the beginning of the path."""
-    user, form, submission = make.user(), make.form(), make.submission()
+    user, form, submission = factories.user(), factories.form(), factories.submission()
     return {
         "/api/v1/users/": {"key": str(user)},
         "/api/v1/forms/": {"key": str(form)},
@@ -80,7 +80,7 @@ def known() -> dict[str, dict[str, str]]:
 
 def conflict() -> str:
     """The id of a conflict that waits in the inbox."""
-    key, caller = make.user(plan="free"), callers.signed_in("admin")
+    key, caller = factories.user(plan="free"), api_client.signed_in("admin")
     caller.command("user.update", key, {"plan": "premium"}, base_version=1, reason="Asked by phone")
     answer = caller.command("user.update", key, {"plan": "enterprise"}, base_version=1, reason="Asked by e-mail")
     assert answer.status_code == 409
@@ -124,7 +124,7 @@ def test_body_is_required_exactly_where_a_request_without_one_is_refused_for_it(
 ) -> None:
     operation = OPERATIONS[label]
     there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {"name": "x"})
-    caller = callers.Caller(token=token)
+    caller = api_client.Caller(token=token)
     answer = caller.send(operation.method.upper(), operation.path.format(**there), If_Match="*")
     said = answer.json()
     missing = "This field is required." in said.get("errors", {}).values() or said.get("code") in MISSING

@@ -11,21 +11,21 @@ from django.db import connection, transaction
 
 from backoffice.api import shapes
 from events import head, store
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def manager() -> callers.Caller:
-    return callers.signed_in("manager")
+def manager() -> api_client.Caller:
+    return api_client.signed_in("manager")
 
 
-def test_a_stream_tells_what_happened_to_one_record(manager: callers.Caller) -> None:
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Augusta")
+def test_a_stream_tells_what_happened_to_one_record(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Augusta")
     answer = manager.get(f"streams/user-{key}/").json()
     assert [event["event"] for event in answer["items"]] == ["user.created", "user.updated"]
     assert answer["version"] == 2
@@ -33,10 +33,10 @@ def test_a_stream_tells_what_happened_to_one_record(manager: callers.Caller) -> 
     msgspec.convert(answer, shapes.StreamPage)
 
 
-def test_a_stream_is_read_in_parts(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_stream_is_read_in_parts(manager: api_client.Caller) -> None:
+    key = factories.user()
     for name in ("A", "B", "C"):
-        make.update(key, first_name=name)
+        factories.update(key, first_name=name)
     answer = manager.get(f"streams/user-{key}/?after=1&limit=2").json()
     assert [event["version"] for event in answer["items"]] == [2, 3]
     assert answer["version"] == 4
@@ -60,14 +60,14 @@ def test_a_stream_is_read_in_parts(manager: callers.Caller) -> None:
     ],
 )
 def test_a_stream_that_is_not_there_is_404(stream: str) -> None:
-    caller = callers.Caller(callers.staff("admin"), raises=False)
+    caller = api_client.Caller(api_client.staff("admin"), raises=False)
     problem(caller.get(f"streams/{stream}/"), 404, "not_found")
     problem(caller.get(f"streams/{stream}/state/"), 404, "not_found")
 
 
-def test_a_record_is_shown_as_it_was_at_a_version(manager: callers.Caller) -> None:
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Augusta")
+def test_a_record_is_shown_as_it_was_at_a_version(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Augusta")
     path = f"streams/user-{key}/state/"
     names = [manager.get(f"{path}?version={version}").json()["state"]["first_name"] for version in (1, 2)]
     assert names == ["Ada", "Augusta"]
@@ -79,9 +79,9 @@ def test_a_record_is_shown_as_it_was_at_a_version(manager: callers.Caller) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_record_is_shown_as_it_was_at_an_instant(manager: callers.Caller) -> None:
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Augusta")
+def test_a_record_is_shown_as_it_was_at_an_instant(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Augusta")
     created, updated = (event.recorded_at for event in store.read_stream(f"user-{key}"))
     path = f"streams/user-{key}/state/?at="
     assert manager.get(path + created.strftime("%Y-%m-%dT%H:%M:%S.%fZ")).json()["state"]["first_name"] == "Ada"
@@ -95,21 +95,21 @@ def test_a_record_is_shown_as_it_was_at_an_instant(manager: callers.Caller) -> N
      "version=1&at=2026-01-01T00:00:00Z", f"version={2**63}", "at="],
 )  # fmt: skip
 def test_a_time_that_cannot_be_is_400(query: str) -> None:
-    caller = callers.Caller(callers.staff("manager"), raises=False)
-    response = caller.get(f"streams/user-{make.user()}/state/?{query}")
+    caller = api_client.Caller(api_client.staff("manager"), raises=False)
+    response = caller.get(f"streams/user-{factories.user()}/state/?{query}")
     assert problem(response, 400, "invalid_parameter")["parameter"] in {"at", "version"}
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
 def test_the_ends_of_time_are_instants_too(at: str) -> None:
-    caller = callers.Caller(callers.staff("manager"), raises=False)
-    assert caller.get(f"streams/user-{make.user()}/state/?at={at}").status_code == 200
+    caller = api_client.Caller(api_client.staff("manager"), raises=False)
+    assert caller.get(f"streams/user-{factories.user()}/state/?at={at}").status_code == 200
 
 
 # -- the log --------------------------------------------------------------------------------------------------------
 
 
-def poll(caller: callers.Caller, **query: Any) -> dict[str, Any]:
+def poll(caller: api_client.Caller, **query: Any) -> dict[str, Any]:
     asked = "&".join(f"{name}={value}" for name, value in query.items())
     answer: dict[str, Any] = caller.get(f"events/?{asked}").json()
     msgspec.convert(answer, shapes.EventPage)
@@ -117,11 +117,11 @@ def poll(caller: callers.Caller, **query: Any) -> dict[str, Any]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_log_is_read_in_order_up_to_its_head(manager: callers.Caller) -> None:
+def test_the_log_is_read_in_order_up_to_its_head(manager: api_client.Caller) -> None:
     start = head.safe()
-    key = make.user()
-    make.update(key, first_name="Ada")
-    make.form(key)
+    key = factories.user()
+    factories.update(key, first_name="Ada")
+    factories.form(key)
     first = poll(manager, after=start, limit=2)
     assert [event["event"] for event in first["items"]] == ["user.created", "user.updated"]
     rest = poll(manager, after=first["items"][-1]["position"])
@@ -132,9 +132,9 @@ def test_the_log_is_read_in_order_up_to_its_head(manager: callers.Caller) -> Non
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_log_is_read_by_kind(manager: callers.Caller) -> None:
+def test_the_log_is_read_by_kind(manager: api_client.Caller) -> None:
     start = head.safe()
-    make.submission()
+    factories.submission()
     kinds = [event["event"] for event in poll(manager, after=start, type="form.created,submission.received")["items"]]
     assert kinds == ["form.created", "submission.received"]
     found = problem(manager.get("events/?type=form.created,form.painted"), 400, "unknown_filter")
@@ -142,25 +142,25 @@ def test_the_log_is_read_by_kind(manager: callers.Caller) -> None:
 
 
 @pytest.mark.parametrize("query", ["after=-1", "after=x", f"after={2**63}", "limit=0", "limit=1001", "limit=x"])
-def test_a_place_that_is_none_is_400(manager: callers.Caller, query: str) -> None:
+def test_a_place_that_is_none_is_400(manager: api_client.Caller, query: str) -> None:
     problem(manager.get(f"events/?{query}"), 400, "invalid_parameter")
-    problem(manager.get(f"streams/user-{make.user()}/?{query}"), 400, "invalid_parameter")
+    problem(manager.get(f"streams/user-{factories.user()}/?{query}"), 400, "invalid_parameter")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_appears_below_a_head_that_was_given_out(manager: callers.Caller) -> None:
+def test_nothing_appears_below_a_head_that_was_given_out(manager: api_client.Caller) -> None:
     start = head.safe()
     drawn, finish = threading.Event(), threading.Event()
 
     def slow_writer() -> None:
         with transaction.atomic():
-            make.user(first_name="Slow")
+            factories.user(first_name="Slow")
             drawn.set()
             assert finish.wait(30)
 
-    writer = make.Thread(slow_writer)
+    writer = factories.Thread(slow_writer)
     assert drawn.wait(30)
-    fast = make.user(first_name="Fast")
+    fast = factories.user(first_name="Fast")
     early = poll(manager, after=start)
     finish.set()
     writer.result()
@@ -172,10 +172,10 @@ def test_nothing_appears_below_a_head_that_was_given_out(manager: callers.Caller
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_log_is_redacted_too(manager: callers.Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_is_redacted_too(manager: api_client.Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     from backoffice import access
 
-    start, key = head.safe(), make.user(email="hidden@example.org")
+    start, key = head.safe(), factories.user(email="hidden@example.org")
     monkeypatch.setattr(access, "HIDDEN", {"manager": {"user": frozenset({"email"})}})
     response = manager.get(f"events/?after={start}")
     assert [event["stream"] for event in response.json()["items"]] == [f"user-{key}"]

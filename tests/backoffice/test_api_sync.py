@@ -10,15 +10,15 @@ import pytest
 
 from backoffice import models
 from events import snapshots, store
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def manager(db: None) -> callers.Caller:
-    return callers.signed_in("manager")
+def manager(db: None) -> api_client.Caller:
+    return api_client.signed_in("manager")
 
 
 def mutation(seq: int, key: Any, data: Any, base: int | None = None, kind: str = "user.update", **more: Any) -> Any:
@@ -26,7 +26,7 @@ def mutation(seq: int, key: Any, data: Any, base: int | None = None, kind: str =
     return fields if base is None else {**fields, "base_version": base}
 
 
-def push(caller: callers.Caller, *mutations: Any) -> list[dict[str, Any]]:
+def push(caller: api_client.Caller, *mutations: Any) -> list[dict[str, Any]]:
     response = caller.post("sync/", {"client_id": "laptop", "mutations": list(mutations)})
     assert response.status_code == 200, response.content
     results: list[dict[str, Any]] = response.json()["results"]
@@ -44,8 +44,8 @@ def state(key: Any, category: str = "user") -> dict[str, Any]:
 # -- order and once ---------------------------------------------------------------------------------------------------
 
 
-def test_a_queue_is_carried_out_in_the_order_of_its_numbers_whatever_the_order_sent(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_queue_is_carried_out_in_the_order_of_its_numbers_whatever_the_order_sent(manager: api_client.Caller) -> None:
+    key = factories.user()
     second, first = mutation(2, key, {"first_name": "B"}, 2), mutation(1, key, {"first_name": "A"}, 1)
     results = push(manager, second, first)
     assert [result["seq"] for result in results] == [1, 2]
@@ -53,9 +53,9 @@ def test_a_queue_is_carried_out_in_the_order_of_its_numbers_whatever_the_order_s
     assert state(key)["first_name"] == "B"
 
 
-def test_a_queue_sent_again_changes_nothing_and_answers_as_before(manager: callers.Caller) -> None:
-    key, other = make.user(), make.user(first_name="x")
-    make.update(other, first_name="theirs")
+def test_a_queue_sent_again_changes_nothing_and_answers_as_before(manager: api_client.Caller) -> None:
+    key, other = factories.user(), factories.user(first_name="x")
+    factories.update(other, first_name="theirs")
     queue = [
         mutation(1, key, {"first_name": "A"}, 1),
         mutation(2, key, {"last_name": "B"}, 2),
@@ -72,11 +72,11 @@ def test_a_queue_sent_again_changes_nothing_and_answers_as_before(manager: calle
     assert models.Conflict.objects.count() == 1
 
 
-def test_an_answer_lost_half_way_is_made_up_for_by_sending_everything_again(manager: callers.Caller) -> None:
-    key = make.user()
+def test_an_answer_lost_half_way_is_made_up_for_by_sending_everything_again(manager: api_client.Caller) -> None:
+    key = factories.user()
     queue = [mutation(1, key, {"first_name": "A"}, 1), mutation(2, key, {"first_name": "B"}, 2)]
     push(manager, queue[0])
-    make.update(key, last_name="Foreign")
+    factories.update(key, last_name="Foreign")
     assert statuses(push(manager, *queue)) == ["duplicate", "merged"]
     assert (state(key)["first_name"], state(key)["last_name"]) == ("B", "Foreign")
 
@@ -84,9 +84,9 @@ def test_an_answer_lost_half_way_is_made_up_for_by_sending_everything_again(mana
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_edit_blocks_later_ones_of_its_record_only(manager: callers.Caller) -> None:
-    make.user(email="taken@example.org")
-    key, other = make.user(), make.user()
+def test_a_refused_edit_blocks_later_ones_of_its_record_only(manager: api_client.Caller) -> None:
+    factories.user(email="taken@example.org")
+    key, other = factories.user(), factories.user()
     results = push(
         manager,
         mutation(1, key, {"email": "taken@example.org"}, 1, reason="asked by phone"),
@@ -112,8 +112,8 @@ def test_a_refused_edit_blocks_later_ones_of_its_record_only(manager: callers.Ca
         ({"type": "conflict.resolve"}, "unknown_command"),
     ],
 )
-def test_a_malformed_command_is_refused_by_itself(manager: callers.Caller, broken: Any, code: str) -> None:
-    key, other = make.user(), make.user()
+def test_a_malformed_command_is_refused_by_itself(manager: api_client.Caller, broken: Any, code: str) -> None:
+    key, other = factories.user(), factories.user()
     wrong = {**mutation(1, key, {"first_name": "A"}, 1), **broken}
     results = push(manager, wrong, mutation(2, other, {"first_name": "B"}, 1))
     assert statuses(results) == ["rejected", "applied"]
@@ -121,17 +121,17 @@ def test_a_malformed_command_is_refused_by_itself(manager: callers.Caller, broke
 
 
 def test_what_a_role_may_not_do_it_may_not_do_later_either() -> None:
-    key, other = make.user(), make.user()
-    agent = callers.signed_in("agent")
+    key, other = factories.user(), factories.user()
+    agent = api_client.signed_in("agent")
     results = push(agent, mutation(1, key, {"plan": "premium"}, 1), mutation(2, other, {"first_name": "A"}, 1))
     assert statuses(results) == ["rejected", "applied"]
     assert results[0]["code"] == "forbidden"
-    assert statuses(push(callers.signed_in("viewer"), mutation(1, key, {"first_name": "A"}, 1))) == ["rejected"]
+    assert statuses(push(api_client.signed_in("viewer"), mutation(1, key, {"first_name": "A"}, 1))) == ["rejected"]
 
 
 def test_a_key_syncs_only_what_its_scopes_allow() -> None:
-    key, form = make.user(), make.form()
-    program = callers.program("users:write")
+    key, form = factories.user(), factories.form()
+    program = api_client.program("users:write")
     results = push(
         program,
         mutation(1, key, {"first_name": "A"}, 1),
@@ -141,25 +141,25 @@ def test_a_key_syncs_only_what_its_scopes_allow() -> None:
     assert results[1]["code"] == "missing_scope"
 
 
-def test_a_queue_has_its_limits(manager: callers.Caller) -> None:
-    key = make.user()
+def test_a_queue_has_its_limits(manager: api_client.Caller) -> None:
+    key = factories.user()
     many = [mutation(seq, key, {"first_name": "A"}) for seq in range(201)]
-    callers.problem(manager.post("sync/", {"client_id": "x", "mutations": many}), 413, "too_large")
+    api_client.problem(manager.post("sync/", {"client_id": "x", "mutations": many}), 413, "too_large")
     twice = [mutation(1, key, {}), mutation(1, key, {})]
-    callers.problem(manager.post("sync/", {"client_id": "x", "mutations": twice}), 422, "invalid")
-    callers.problem(manager.post("sync/", {"client_id": "x", "mutations": [{"id": "1"}]}), 422, "invalid")
-    callers.problem(manager.post("sync/", {"client_id": "", "mutations": []}), 422, "invalid")
-    callers.problem(manager.post("sync/", []), 400, "malformed")
+    api_client.problem(manager.post("sync/", {"client_id": "x", "mutations": twice}), 422, "invalid")
+    api_client.problem(manager.post("sync/", {"client_id": "x", "mutations": [{"id": "1"}]}), 422, "invalid")
+    api_client.problem(manager.post("sync/", {"client_id": "", "mutations": []}), 422, "invalid")
+    api_client.problem(manager.post("sync/", []), 400, "malformed")
     assert push(manager) == []
 
 
 # -- chains -----------------------------------------------------------------------------------------------------------
 
 
-def test_ones_own_earlier_edit_is_no_foreign_change(manager: callers.Caller) -> None:
+def test_ones_own_earlier_edit_is_no_foreign_change(manager: api_client.Caller) -> None:
     """Edit 1 and edit 2 change the same field, and somebody changes another one: nothing to ask."""
-    key = make.user(first_name="base")
-    make.update(key, last_name="foreign")
+    key = factories.user(first_name="base")
+    factories.update(key, last_name="foreign")
     results = push(
         manager,
         mutation(1, key, {"first_name": "one"}, 1, trunk_version=1),
@@ -170,18 +170,18 @@ def test_ones_own_earlier_edit_is_no_foreign_change(manager: callers.Caller) -> 
     assert (state(key)["first_name"], state(key)["last_name"]) == ("three", "foreign")
 
 
-def test_a_chain_without_trunk_versions_is_understood_by_counting(manager: callers.Caller) -> None:
-    key = make.user(first_name="base")
-    make.update(key, last_name="foreign")
+def test_a_chain_without_trunk_versions_is_understood_by_counting(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="base")
+    factories.update(key, last_name="foreign")
     results = push(manager, mutation(1, key, {"first_name": "one"}, 1), mutation(2, key, {"first_name": "two"}, 2))
     assert statuses(results) == ["merged", "merged"]
     assert state(key)["first_name"] == "two"
 
 
-def test_a_foreign_edit_is_not_overwritten_by_the_second_edit_of_a_chain(manager: callers.Caller) -> None:
+def test_a_foreign_edit_is_not_overwritten_by_the_second_edit_of_a_chain(manager: api_client.Caller) -> None:
     """Edit 1 lifts the record past the foreign change; edit 2 of that very field must still see it as foreign."""
-    key = make.user(first_name="base", last_name="base")
-    make.update(key, last_name="foreign")
+    key = factories.user(first_name="base", last_name="base")
+    factories.update(key, last_name="foreign")
     results = push(
         manager,
         mutation(1, key, {"first_name": "one"}, 1, trunk_version=1),
@@ -192,29 +192,29 @@ def test_a_foreign_edit_is_not_overwritten_by_the_second_edit_of_a_chain(manager
     assert state(key)["last_name"] == "foreign"
 
 
-def test_a_foreign_edit_alike_does_not_hide_another_one(manager: callers.Caller) -> None:
+def test_a_foreign_edit_alike_does_not_hide_another_one(manager: api_client.Caller) -> None:
     """Edit 1 is found made already ("unchanged") by somebody who also changed the field of edit 2."""
-    key = make.user(first_name="base", last_name="base")
-    make.update(key, first_name="one", last_name="foreign")
+    key = factories.user(first_name="base", last_name="base")
+    factories.update(key, first_name="one", last_name="foreign")
     results = push(manager, mutation(1, key, {"first_name": "one"}, 1), mutation(2, key, {"last_name": "mine"}, 2))
     assert statuses(results) == ["unchanged", "conflict"]
     assert state(key)["last_name"] == "foreign"
 
 
-def test_a_foreign_edit_between_two_requests_of_a_chain_is_seen(manager: callers.Caller) -> None:
-    key = make.user(first_name="base", last_name="base")
+def test_a_foreign_edit_between_two_requests_of_a_chain_is_seen(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="base", last_name="base")
     one = mutation(1, key, {"first_name": "one"}, 1, trunk_version=1)
     push(manager, one)
-    make.update(key, first_name="foreign")
+    factories.update(key, first_name="foreign")
     results = push(manager, one, mutation(2, key, {"first_name": "two"}, 2, trunk_version=1))
     assert statuses(results) == ["duplicate", "conflict"]
     sides = {side: results[1]["problem"][side]["first_name"] for side in ("base", "theirs", "mine")}
     assert sides == {"base": "one", "theirs": "foreign", "mine": "two"}
 
 
-def test_a_chain_goes_on_after_a_conflict_with_what_does_not_depend_on_it(manager: callers.Caller) -> None:
-    key = make.user(first_name="base")
-    make.update(key, first_name="foreign")
+def test_a_chain_goes_on_after_a_conflict_with_what_does_not_depend_on_it(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="base")
+    factories.update(key, first_name="foreign")
     results = push(
         manager,
         mutation(1, key, {"first_name": "one"}, 1, trunk_version=1),
@@ -226,17 +226,19 @@ def test_a_chain_goes_on_after_a_conflict_with_what_does_not_depend_on_it(manage
     assert (state(key)["first_name"], state(key)["last_name"]) == ("foreign", "kept")
 
 
-def test_an_edit_whose_elders_are_missing_is_judged_by_its_trunk(manager: callers.Caller) -> None:
-    key = make.user(first_name="base")
-    make.update(key, first_name="foreign")
+def test_an_edit_whose_elders_are_missing_is_judged_by_its_trunk(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="base")
+    factories.update(key, first_name="foreign")
     (result,) = push(manager, mutation(2, key, {"first_name": "two"}, 2, trunk_version=1))
     assert result["status"] == "conflict"
     assert result["problem"]["base"]["first_name"] == "base"
 
 
-def test_news_from_the_server_under_a_queued_edit_become_the_trunk_of_the_next(manager: callers.Caller) -> None:
-    key = make.user(first_name="base", last_name="base")
-    make.update(key, last_name="news")  # the author saw it (version 2) before the second edit, and changed it knowingly
+def test_news_from_the_server_under_a_queued_edit_become_the_trunk_of_the_next(manager: api_client.Caller) -> None:
+    key = factories.user(first_name="base", last_name="base")
+    factories.update(
+        key, last_name="news"
+    )  # the author saw it (version 2) before the second edit, and changed it knowingly
     results = push(
         manager,
         mutation(1, key, {"first_name": "one"}, 1, trunk_version=1),
@@ -246,11 +248,11 @@ def test_news_from_the_server_under_a_queued_edit_become_the_trunk_of_the_next(m
     assert (state(key)["first_name"], state(key)["last_name"]) == ("two", "knowingly")
 
 
-def test_a_record_made_offline_is_edited_and_deleted_offline(manager: callers.Caller) -> None:
+def test_a_record_made_offline_is_edited_and_deleted_offline(manager: api_client.Caller) -> None:
     key = uuid.uuid4()
     results = push(
         manager,
-        mutation(1, key, {"email": callers.email()}, kind="user.create"),
+        mutation(1, key, {"email": api_client.email()}, kind="user.create"),
         mutation(2, key, {"first_name": "A"}, 1, trunk_version=0),
         mutation(3, key, {"first_name": "B"}, 2, trunk_version=0),
         mutation(4, key, {}, 3, kind="user.delete", trunk_version=0),
@@ -260,10 +262,10 @@ def test_a_record_made_offline_is_edited_and_deleted_offline(manager: callers.Ca
     assert (state(key)["first_name"], state(key)["deleted_at"]) == ("B", None)
 
 
-def test_a_chain_over_a_forms_questions_merges_item_by_item(manager: callers.Caller) -> None:
+def test_a_chain_over_a_forms_questions_merges_item_by_item(manager: api_client.Caller) -> None:
     field = {"type": "text", "required": False}
     fields = [{"id": "a", "label": "A", **field}, {"id": "b", "label": "B", **field}]
-    key = make.form(fields=fields)
+    key = factories.form(fields=fields)
     theirs = [{**fields[0], "label": "A, theirs"}, fields[1]]
     assert manager.command("form.update", key, {"fields": theirs}, base_version=1).status_code == 200
     added = {"id": "c", "label": "C", **field}
@@ -283,8 +285,8 @@ def test_a_chain_over_a_forms_questions_merges_item_by_item(manager: callers.Cal
 # -- age --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_older_than_seven_days_waits_for_a_person(manager: callers.Caller) -> None:
-    key, other = make.user(), make.user()
+def test_an_edit_older_than_seven_days_waits_for_a_person(manager: api_client.Caller) -> None:
+    key, other = factories.user(), factories.user()
     old = (datetime.now(UTC) - timedelta(days=7, minutes=1)).isoformat()
     young = (datetime.now(UTC) - timedelta(days=6, hours=23)).isoformat()
     results = push(
@@ -303,8 +305,8 @@ def test_an_edit_older_than_seven_days_waits_for_a_person(manager: callers.Calle
     assert state(key)["first_name"] == "old"
 
 
-def test_an_old_edit_without_a_base_is_put_to_a_person_as_well(manager: callers.Caller) -> None:
-    key = make.user()
+def test_an_old_edit_without_a_base_is_put_to_a_person_as_well(manager: api_client.Caller) -> None:
+    key = factories.user()
     (result,) = push(manager, mutation(1, key, {"first_name": "old"}, queued_at="2020-01-01T00:00:00Z"))
     shown = manager.get(f"conflicts/{result['conflict_id']}/").json()
     assert (shown["why"], shown["base_version"], shown["source"]["client_id"]) == ("age", 1, "laptop")
@@ -312,8 +314,8 @@ def test_an_old_edit_without_a_base_is_put_to_a_person_as_well(manager: callers.
     assert state(key)["first_name"] == "old"
 
 
-def test_what_was_applied_in_time_stays_applied_however_late_the_retry(manager: callers.Caller) -> None:
-    key = make.user()
+def test_what_was_applied_in_time_stays_applied_however_late_the_retry(manager: api_client.Caller) -> None:
+    key = factories.user()
     sent = mutation(1, key, {"first_name": "A"}, 1)
     push(manager, sent)
     (again,) = push(manager, {**sent, "queued_at": "2020-01-01T00:00:00Z"})

@@ -9,14 +9,16 @@ import pytest
 
 from backoffice import access
 from backoffice.api import problems, resources, shapes, views
-from backoffice.domain.users import UserUpdated
-from events import checkpoints, errors, head, parking, requests, store, subscriptions
+from backoffice.sections.users.domain import UserUpdated
+from events import errors, head, jobs, store
+from events.subscriptions import checkpoints, parked
+from events.subscriptions import runner as subscriptions
 from events.types import new_id
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem, program
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem, program
 from tests.backoffice.test_admin_system import Mailer, mailer  # noqa: F401 - the same subscription
-from tests.events import following
+from tests.events import effects
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,20 +40,20 @@ def deeds(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
     ]
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_reading_and_doing_are_for_those_whose_role_allows_it(
     role: str,
     mailer: Mailer,  # noqa: F811
     stream: str,
 ) -> None:
-    caller, name = callers.signed_in(role), mailer.wanted.name
+    caller, name = api_client.signed_in(role), mailer.wanted.name
     for path in READS:
         response = caller.get(path.format(name=name))
         if access.role_may(role, "view", "system"):
             assert response.status_code == 200, response.content
         else:
             assert problem(response, 403, "forbidden")["missing"] == "system.view"
-    before = parking.parked(name), store.version_of("rebuild-users"), store.version_of(requests.VERIFICATION)
+    before = parked.parked(name), store.version_of("rebuild-users"), store.version_of(jobs.VERIFICATION)
     for action, path, body in deeds(name, stream):
         response = caller.post(path, body)
         if access.role_may(role, action, "system"):
@@ -59,7 +61,7 @@ def test_reading_and_doing_are_for_those_whose_role_allows_it(
         else:
             assert problem(response, 403, "forbidden")["missing"] == f"system.{action}"
     if not any(access.role_may(role, action, "system") for action, _, _ in deeds(name, stream)):
-        after = parking.parked(name), store.version_of("rebuild-users"), store.version_of(requests.VERIFICATION)
+        after = parked.parked(name), store.version_of("rebuild-users"), store.version_of(jobs.VERIFICATION)
         assert after == before
 
 
@@ -79,8 +81,8 @@ def test_a_key_needs_the_scope_and_its_owner_the_right(mailer: Mailer, stream: s
 
 
 def test_what_is_read_has_the_shape_that_is_described(mailer: Mailer, stream: str) -> None:  # noqa: F811
-    caller, name = callers.signed_in("admin"), mailer.wanted.name
-    following.grow(2)
+    caller, name = api_client.signed_in("admin"), mailer.wanted.name
+    effects.grow(2)
     shaped = {
         "system/subscriptions/": shapes.Checkpoints,
         f"system/subscriptions/{name}/parked/": shapes.ParkedStreams,
@@ -105,7 +107,7 @@ def test_errors_are_not_for_callers_from_whom_something_is_hidden(
     stream: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name, manager = mailer.wanted.name, callers.signed_in("manager")
+    name, manager = mailer.wanted.name, api_client.signed_in("manager")
     monkeypatch.setattr(access, "HIDDEN", {"manager": {"submission": frozenset({"answers"})}})
     for response in (
         manager.get(f"system/subscriptions/{name}/parked/"),
@@ -113,12 +115,12 @@ def test_errors_are_not_for_callers_from_whom_something_is_hidden(
     ):
         assert response.status_code == 200
         assert b"no mail to" not in response.content
-    assert parking.parked(name)[0].attempts == 2
+    assert parked.parked(name)[0].attempts == 2
 
 
 def test_giving_up_needs_a_reason_and_happens_once(mailer: Mailer, stream: str) -> None:  # noqa: F811
-    name, admin = mailer.wanted.name, callers.signed_in("admin")
-    path, position = f"system/subscriptions/{name}/skip/", parking.parked(name)[0].position
+    name, admin = mailer.wanted.name, api_client.signed_in("admin")
+    path, position = f"system/subscriptions/{name}/skip/", parked.parked(name)[0].position
     body = {"stream": stream, "position": position}
     for reason in ({}, {"reason": ""}, {"reason": "x" * 201}):
         assert "reason" in problem(admin.post(path, body | reason), 422, "invalid")["errors"]
@@ -129,7 +131,7 @@ def test_giving_up_needs_a_reason_and_happens_once(mailer: Mailer, stream: str) 
 
 
 def test_a_rebuild_is_asked_for_and_taken_back() -> None:
-    admin = callers.signed_in("admin")
+    admin = api_client.signed_in("admin")
     asked = admin.post("system/rebuilds/users/start/", {"fresh": True, "reason": "moved columns"}).json()
     assert (asked["table"], asked["state"]) == ("users", "waits")
     assert store.read_stream("rebuild-users")[-1].reason == "moved columns"
@@ -145,8 +147,8 @@ def test_a_rebuild_is_asked_for_and_taken_back() -> None:
 
 def test_consistent_reads_show_what_was_just_written_everywhere() -> None:
     """Every read table is kept in the command's own transaction, so no read has anything to wait for."""
-    manager, key = callers.signed_in("manager"), new_id()
-    sent = manager.command("user.create", key, {"email": callers.email(), "first_name": "Ada"}).json()
+    manager, key = api_client.signed_in("manager"), new_id()
+    sent = manager.command("user.create", key, {"email": api_client.email(), "first_name": "Ada"}).json()
     stream = f"user-{key}"
     assert manager.get(f"users/{key}/?consistent=1").json()["version"] == sent["version"]
     assert str(key) in {one["id"] for one in manager.get("users/?consistent=1&limit=100").json()["items"]}
@@ -161,7 +163,7 @@ def test_consistent_reads_show_what_was_just_written_everywhere() -> None:
 
 @pytest.fixture
 def fed() -> Iterator[subscriptions.Subscription]:
-    wanted = following.subscription(handle=lambda events: None)
+    wanted = effects.subscription(handle=lambda events: None)
     subscriptions.register(wanted)
     yield wanted
     del checkpoints._registered[wanted.name]
@@ -170,16 +172,16 @@ def fed() -> Iterator[subscriptions.Subscription]:
 def test_a_read_that_a_subscription_feeds_waits_until_it_has_come_so_far(
     fed: subscriptions.Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = callers.signed_in("manager")
+    manager = api_client.signed_in("manager")
     monkeypatch.setattr(resources.UserList, "fed_by", (fed.name,))
     subscriptions.acquire(fed, "a")
-    reached = store.append(f"user-{make.user()}", [UserUpdated(plan="premium")]).position
+    reached = store.append(f"user-{factories.user()}", [UserUpdated(plan="premium")]).position
     assert manager.get("users/").status_code == 200  # nobody waits who did not ask to
     monkeypatch.setattr(views, "CONSISTENT_SECONDS", 0.05)
     problem(manager.get("users/?consistent=1"), 504, "wait_timeout")
     monkeypatch.setattr(views, "CONSISTENT_SECONDS", 30.0)
-    waiting = make.Thread(lambda: manager.get("users/?consistent=1").status_code)
-    following.catch_up(fed)
+    waiting = factories.Thread(lambda: manager.get("users/?consistent=1").status_code)
+    effects.catch_up(fed)
     assert waiting.result() == 200
     assert subscriptions.position(fed) >= reached == head.newest()
 

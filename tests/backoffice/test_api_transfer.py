@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from backoffice import staff_events
 from backoffice.api import keys
-from backoffice.domain import staff, users
 from backoffice.management.commands import import_events
 from backoffice.models import ApiKey, Form, Submission, User
+from backoffice.sections.staff import domain as staff
+from backoffice.sections.staff import recording
+from backoffice.sections.users import domain as users
 from events import commands, context, head, signals, store
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +34,7 @@ def run(*arguments: Any, **options: Any) -> str:
 
 
 def test_a_key_is_shown_once_and_works() -> None:
-    owner = callers.staff("manager")
+    owner = api_client.staff("manager")
     said = json.loads(
         run(
             "create_api_key",
@@ -51,7 +52,7 @@ def test_a_key_is_shown_once_and_works() -> None:
     assert (key.owner, key.name, key.scopes) == (owner, "nightly export", ["events:read", "users:read"])
     assert key.expires_at is not None
     assert said["token"] not in run("create_api_key", "x", "--owner", owner.username, "--scopes", "*")
-    assert callers.Caller(owner, said["token"]).get("users/").status_code == 200
+    assert api_client.Caller(owner, said["token"]).get("users/").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_a_key_is_shown_once_and_works() -> None:
     ],
 )
 def test_a_key_that_makes_no_sense_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
-    wanted = {"name": "x", "owner": callers.staff("manager").username, "scopes": "users:read"} | change
+    wanted = {"name": "x", "owner": api_client.staff("manager").username, "scopes": "users:read"} | change
     options = [part for name in ("owner", "scopes", "days") if name in wanted for part in (f"--{name}", wanted[name])]
     with pytest.raises(CommandError, match=said):
         run("create_api_key", wanted["name"], *options)
@@ -80,11 +81,11 @@ def exported(tmp_path: Path) -> Path:
     """A file with a user, their form, a submission and a change, made by two people; the log is empty again."""
     start = head.safe()
     with context.acting(actor="staff:7", actor_name="ada", reason="by phone"):
-        owner = make.user(first_name="Ada")
-        form = make.form(owner)
+        owner = factories.user(first_name="Ada")
+        form = factories.form(owner)
     with context.acting(actor="key:abc"):
-        make.submission(form, question="answer")
-        make.update(owner, first_name="Augusta")
+        factories.submission(form, question="answer")
+        factories.update(owner, first_name="Augusta")
     target = tmp_path / "events.jsonl"
     said = json.loads(run("export_events", target, "--after", start, "--json"))
     assert said["events"] == 4
@@ -155,9 +156,9 @@ def test_an_export_of_the_whole_log_is_imported_without_the_logins_of_its_instal
 ) -> None:
     """`export_events FILE` writes sign-ins and rebuilds too, which are about no record."""
     file = elsewhere(exported, tmp_path)
-    login = callers.staff("manager")
-    stream = staff_events.stream(login)
-    staff_events.tell(login, staff.StaffDeactivated())
+    login = api_client.staff("manager")
+    stream = recording.stream(login)
+    recording.tell(login, staff.StaffDeactivated())
     whole = tmp_path / "whole.jsonl"
     run("export_events", whole, "--type", "staff.deactivated")
     other = {**lines(whole)[-1], "stream": "staff-99", "event_id": str(uuid.uuid4())}
@@ -279,7 +280,7 @@ def test_events_of_somebody_who_was_erased_here_are_found_before_the_first_write
     file = elsewhere(exported, tmp_path)
     found = lines(file)
     run("import_events", written(file, found[:1]))
-    commands.dispatch(make.command(users.EraseUser(), found[0]["stream"].partition("-")[2], reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), found[0]["stream"].partition("-")[2], reason="asked"))
     found[1]["version"], found[3]["version"] = 1, 2
     refused(written(file, found[:2]), "line 2: ")
 
@@ -303,7 +304,7 @@ def test_a_check_of_the_whole_file_does_not_hold_up_readers_of_the_log(
 
     def during(checking: Any, batch: Any) -> None:
         apply(checking, batch)
-        thread = make.Thread(lambda: (make.user(), head.safe(), head.last()))
+        thread = factories.Thread(lambda: (factories.user(), head.safe(), head.last()))
         _, safe, last = thread.result()
         seen.append(last - safe)
 
@@ -338,7 +339,7 @@ def test_a_stream_that_went_on_by_itself_is_not_overwritten(exported: Path, tmp_
     found = lines(file)
     file.write_text("\n".join(json.dumps(line) for line in found[:3]))
     run("import_events", file)
-    make.update(uuid.UUID(found[0]["stream"].partition("-")[2]), first_name="Local")
+    factories.update(uuid.UUID(found[0]["stream"].partition("-")[2]), first_name="Local")
     file.write_text("\n".join(json.dumps(line) for line in found))
     with pytest.raises(CommandError, match=r"line 4: .*version 2"):
         run("import_events", file)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from backoffice import celery_app
-from backoffice.domain.users import UserUpdated
+from backoffice.sections.users.domain import UserUpdated
 from events import context, store, tasks
 from events.types import new_id
 from tests import live

@@ -17,9 +17,9 @@ import pytest
 from django.db import connection
 
 from backoffice.models import Conflict, Submission, User
-from backoffice.samples import catalogue, editors, traffic, visits
+from devtools.samples import catalogue, editors, traffic, visits
 from events import errors, store, types
-from tests import live, make
+from tests import factories, live
 
 PEOPLE = {"Ada": "staff:1", "Grace": "staff:2"}
 
@@ -31,7 +31,7 @@ def desk(seed: int = 1) -> tuple[list[editors.Editor], list[str]]:
 
 def records(number: int = 3) -> None:
     for _ in range(number):
-        make.form(make.user(first_name="Léa", last_name="Roux"), fields=list(catalogue.TEMPLATES[0].fields))
+        factories.form(factories.user(first_name="Léa", last_name="Roux"), fields=list(catalogue.TEMPLATES[0].fields))
 
 
 @pytest.mark.django_db
@@ -51,7 +51,7 @@ def test_the_first_meeting_is_at_the_same_field_and_the_second_beside_it() -> No
 
 @pytest.mark.django_db
 def test_two_values_for_one_field_collide_and_two_fields_merge() -> None:
-    key = make.user(first_name="Léa")
+    key = factories.user(first_name="Léa")
     (ada, grace), said = desk()
     ada.open = editors.Edit("user", str(key), "Léa", 1, "plan", "premium")
     grace.open = editors.Edit("user", str(key), "Léa", 1, "plan", "enterprise")
@@ -70,7 +70,7 @@ def test_two_values_for_one_field_collide_and_two_fields_merge() -> None:
 
 @pytest.mark.django_db
 def test_conflict_is_filed_where_people_resolve_it() -> None:
-    key = make.user(first_name="Léa")
+    key = factories.user(first_name="Léa")
     (ada, grace), _said = desk()
     ada.open = editors.Edit("user", str(key), "Léa", 1, "plan", "premium")
     grace.open = editors.Edit("user", str(key), "Léa", 1, "plan", "enterprise")
@@ -92,7 +92,7 @@ def test_first_meeting_ends_in_a_conflict(seed: int) -> None:
 
 @pytest.mark.django_db
 def test_plan_and_role_are_not_changed_without_a_reason() -> None:
-    key = make.user(first_name="Léa")
+    key = factories.user(first_name="Léa")
     (ada, _grace), _said = desk()
     for version, plan in enumerate(["premium", "enterprise", "free"] * 5, start=1):
         ada.open = editors.Edit("user", str(key), "Léa", version, "plan", plan)

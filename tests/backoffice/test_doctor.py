@@ -13,9 +13,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from backoffice import embedded, health
-from backoffice.management.commands import doctor
+from backoffice import health
+from devtools import embedded
 from events import store
+from metrics.management.commands import doctor
 
 
 def findings() -> dict[str, dict[str, str]]:

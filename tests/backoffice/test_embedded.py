@@ -20,7 +20,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from backoffice import embedded
+from devtools import embedded
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root has another user to step down to")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the parent's-death signal is Linux's")
@@ -362,7 +362,7 @@ def test_a_child_dies_with_its_parent_even_of_sigkill(tmp_path: Path) -> None:
     """The child holds the only writing end of a pipe: reading its end is seeing it gone."""
     script = """
 import subprocess, sys, time
-from backoffice import embedded
+from devtools import embedded
 child = embedded.bound([sys.executable, "-c", "print('up', flush=True); import time; time.sleep(600)"])
 subprocess.Popen(child, start_new_session=True)
 time.sleep(600)

@@ -17,13 +17,20 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import access, inbox, models
-from backoffice.domain import conflicts as conflict_domain
-from backoffice.domain import forms, submissions, users
-from events import commands, context, erasure, errors, privacy, rebuild, rights, seals, snapshots, store
+from backoffice import access, models
+from backoffice.sections.conflicts import domain as conflict_domain
+from backoffice.sections.conflicts import inbox
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, context, errors, snapshots, store
+from events.db import grants
+from events.integrity import seals
+from events.privacy import encryption, erasure
+from events.rebuild import builder as rebuild
 from events.types import ERASED, new_id
-from tests import make, services_plugin
-from tests.backoffice import callers
+from tests import factories, services_plugin
+from tests.backoffice import api_client
 
 committed = pytest.mark.django_db(transaction=True)
 
@@ -63,7 +70,7 @@ def own_log(transactional_db: None, template: str) -> Iterator[None]:
     usual, name = connection.settings_dict["NAME"], f"{template}_one"
     administer(f'create database "{name}" template "{template}"')
     use(name)
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
     yield
     use(usual)
     administer(f'drop database "{name}" with (force)')
@@ -78,14 +85,14 @@ QUESTION = {"id": "q", "type": "text", "label": "Sourdough?"}
 
 
 def zoe() -> uuid.UUID:
-    key = make.user(email="zoe.quimper@example.org", first_name="Zoelinde", last_name="Quimper")
-    make.update(key, email="zq@example.org")
+    key = factories.user(email="zoe.quimper@example.org", first_name="Zoelinde", last_name="Quimper")
+    factories.update(key, email="zq@example.org")
     return key
 
 
 def update(category: Any, key: Any, reason: str | None = None, base: int | None = None, **fields: Any) -> Any:
     data = {"user": users.UpdateUser, "form": forms.UpdateForm}[category](**fields)
-    return commands.dispatch(make.command(data, key, base_version=base, reason=reason))
+    return commands.dispatch(factories.command(data, key, base_version=base, reason=reason))
 
 
 def die(progress: rebuild.Progress) -> None:
@@ -99,33 +106,35 @@ class Life:
 
     def __init__(self, folder: Path) -> None:
         self.user, self.folder = zoe(), folder
-        self.other = make.user(first_name="Bystander")
+        self.other = factories.user(first_name="Bystander")
         update("user", self.user, "Zoelinde rang twice", base=1, plan="premium")  # merged
-        self.form = make.form(self.user, title="Cherry jam", fields=[QUESTION])
+        self.form = factories.form(self.user, title="Cherry jam", fields=[QUESTION])
         for number in range(21):  # a snapshot
             update("form", self.form, description=f"Cherry jam {number}")
-        self.answers = [make.submission(self.form, q=f"Barnabas {number}") for number in range(3)]
-        self.kept = make.submission(make.form(self.other), q="kept")
+        self.answers = [factories.submission(self.form, q=f"Barnabas {number}") for number in range(3)]
+        self.kept = factories.submission(factories.form(self.other), q="kept")
         self.conflict = self.quarrel()
         with pytest.raises(errors.Rejected):
-            commands.dispatch(make.command(users.CreateUser(email="zq@example.org")))
+            commands.dispatch(factories.command(users.CreateUser(email="zq@example.org")))
         self.notes()
 
     def quarrel(self) -> uuid.UUID:
         """A conflict that quotes, with a comment that does; one about an answer; one settled with a typed value."""
-        boss = callers.staff("admin")
+        boss = api_client.staff("admin")
         version = store.version_of(f"user-{self.user}")
         update("user", self.user, last_name="Quimper-Zoe")
-        clash = make.command(users.UpdateUser(last_name="Zoe Q."), self.user, base_version=version, reason="rang twice")
+        clash = factories.command(
+            users.UpdateUser(last_name="Zoe Q."), self.user, base_version=version, reason="rang twice"
+        )
         with pytest.raises(errors.Conflict):
             inbox.dispatch(clash, boss)
         key = conflict_domain.id_for(clash.id)
         inbox.act(key, boss, conflict_domain.CommentConflict(text="I know Zoelinde Quimper"))
-        settled = make.command(users.UpdateUser(last_name="Zoe R."), self.user, base_version=version)
+        settled = factories.command(users.UpdateUser(last_name="Zoe R."), self.user, base_version=version)
         with pytest.raises(errors.Conflict):
             inbox.dispatch(settled, boss)
         inbox.resolve(conflict_domain.id_for(settled.id), boss, {}, {"last_name": "Quimper typed"})
-        commands.dispatch(make.command(submissions.DeleteSubmission(), self.answers[2], reason="Barnabas asked"))
+        commands.dispatch(factories.command(submissions.DeleteSubmission(), self.answers[2], reason="Barnabas asked"))
         return key
 
     def notes(self) -> None:
@@ -184,7 +193,7 @@ def rows_of(table: str) -> list[Any]:
 
 def logged_in(role: str) -> Client:
     client = Client()
-    client.force_login(callers.staff(role))
+    client.force_login(api_client.staff(role))
     return client
 
 
@@ -255,8 +264,8 @@ def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(
     ]
     for data, key in refused:
         with pytest.raises(errors.Erased):
-            commands.dispatch(make.command(data, key))
-    again = commands.dispatch(make.command(users.EraseUser(), life.user, reason="once more"))
+            commands.dispatch(factories.command(data, key))
+    again = commands.dispatch(factories.command(users.EraseUser(), life.user, reason="once more"))
     assert again.status == "unchanged"
 
 
@@ -281,7 +290,9 @@ def killer(name: str) -> erasure.Purger:
 @committed
 def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(tmp_path)
-    monkeypatch.setattr("backoffice.erasure.erasure.finish", lambda most: None)  # died right after the commit
+    monkeypatch.setattr(
+        "backoffice.sections.privacy.erasure.erasure.finish", lambda most: None
+    )  # died right after the commit
     make_erased(life.user)
     assert not [table for table in tables_with(NEEDLES) if table in {"public.users", "public.forms"}]
     assert "public.submissions" in tables_with(NEEDLES)
@@ -331,7 +342,7 @@ def roles(own_log: None) -> Iterator[tuple[str, str]]:
     store.execute(f"grant create on schema public to {owner}")
     store.execute(OWN.format(owner=owner))
     become(owner)
-    rights.grant(application)
+    grants.grant(application)
     yield owner, application
     become("none")
     for role in (application, owner):
@@ -371,7 +382,7 @@ def test_a_purge_that_is_not_allowed_to_end_is_said_and_takes_back_no_erasure(
     become(owner)
     assert tables_with(NEEDLES).keys() == {"rebuild_users.users", "rebuild_submissions.submissions"}
     assert erasure.status().unpurged > 0
-    rights.grant(application)
+    grants.grant(application)
     become(application)
     assert erasure.finish() > 0
     become(owner)
@@ -417,13 +428,13 @@ def test_the_right_to_drop_copies_is_a_right_to_nothing_else(roles: tuple[str, s
 
 def make_erased(key: Any) -> None:
     with context.acting(actor="staff:1"):
-        commands.dispatch(make.command(users.EraseUser(), key, reason="asked by letter"))
+        commands.dispatch(factories.command(users.EraseUser(), key, reason="asked by letter"))
 
 
 @committed
 def test_an_erasure_that_is_rolled_back_has_erased_nothing() -> None:
     key = zoe()
-    form = make.form(key, title="Cherry jam")
+    form = factories.form(key, title="Cherry jam")
     with transaction.atomic():
         make_erased(key)
         assert snapshots.state(f"form-{form}")[0].title == ERASED
@@ -443,8 +454,8 @@ def another_process() -> psycopg.Connection[Any]:
 
 @committed
 def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_another() -> None:
-    key, form = zoe(), make.form()
-    make.submission(form, q="warm")
+    key, form = zoe(), factories.form()
+    factories.submission(form, q="warm")
     assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde"  # the key is cached now
     assert store.read_stream(f"form-{form}")[0].data["title"]
     with another_process() as other:
@@ -456,21 +467,21 @@ def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_anot
         other.commit()
         # a writer does not look first: it holds the subject, and is told
         with pytest.raises(errors.Erased):
-            make.submission(form, q="too late")
+            factories.submission(form, q="too late")
         assert not models.Submission.objects.filter(answers={"q": "too late"}).exists()
         assert store.read_stream(f"user-{key}")[0].data["first_name"] == ERASED
         with pytest.raises(errors.Erased):
-            make.submission(form, q="later still")
+            factories.submission(form, q="later still")
 
 
 @pytest.mark.usefixtures("own_log")
 @committed
 def test_an_erasure_waits_for_those_who_are_writing_and_takes_what_they_wrote(wait_until: Callable[..., None]) -> None:
-    key, form = zoe(), make.form()
+    key, form = zoe(), factories.form()
     models.Form.objects.filter(pk=form).update(user_id=key)
     with transaction.atomic():
-        late = make.submission(form, q="Barnabas")
-        eraser = make.Thread(lambda: make_erased(key))
+        late = factories.submission(form, q="Barnabas")
+        eraser = factories.Thread(lambda: make_erased(key))
         wait_until(
             "select 1 from pg_locks where not granted"
         )  # the user's row: the submission keeps it till its commit
@@ -503,7 +514,7 @@ def test_two_who_make_a_subjects_key_at_once_make_one() -> None:
         with context.acting(reason="because"):
             return store.append(stream, [event])
 
-    writers = [make.Thread(write) for _ in range(4)]
+    writers = [factories.Thread(write) for _ in range(4)]
     assert sorted(writer.result().version for writer in writers) == [1, 2, 3, 4]
     assert [found.reason for found in store.read_stream(stream)] == ["because"] * 4
 
@@ -514,11 +525,11 @@ def test_two_who_make_a_subjects_key_at_once_make_one() -> None:
 @pytest.mark.usefixtures("own_log")
 @committed
 def test_one_submission_is_erased_and_its_neighbours_are_not() -> None:
-    form = make.form()
-    gone, kept = make.submission(form, q="Barnabas"), make.submission(form, q="kept")
+    form = factories.form()
+    gone, kept = factories.submission(form, q="Barnabas"), factories.submission(form, q="kept")
     client = logged_in("dpo")
     assert erase_page(client, "submission", gone).status_code == 302
-    later = make.submission(form, q="later")
+    later = factories.submission(form, q="later")
     assert tables_with(("Barnabas",)) == {}
     read = {key: store.read_stream(f"submission-{key}")[0].data["answers"] for key in (gone, kept, later)}
     assert read == {gone: submissions.NO_ANSWERS, kept: {"q": "kept"}, later: {"q": "later"}}
@@ -536,11 +547,11 @@ def test_one_submission_is_erased_and_its_neighbours_are_not() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_only_administrators_and_data_protection_officers_erase_and_export(role: str) -> None:
-    key, form = make.user(first_name="Zoelinde"), make.form()
-    answer = make.submission(form, q="x")
-    caller, client = callers.signed_in(role), logged_in(role)
+    key, form = factories.user(first_name="Zoelinde"), factories.form()
+    answer = factories.submission(form, q="x")
+    caller, client = api_client.signed_in(role), logged_in(role)
     may = role in ("admin", "dpo")
     assert access.may(caller.person, "erase", "user") is may
     pages = [("user", key, "erase"), ("submission", answer, "erase")]
@@ -564,14 +575,14 @@ def test_only_administrators_and_data_protection_officers_erase_and_export(role:
         "queued_at": "2026-01-01T00:00:00Z",
     }
     if not may:
-        callers.problem(caller.command("user.erase", key, reason="x"), 403, "forbidden")
-        callers.problem(caller.command("submission.erase", answer, reason="x"), 403, "forbidden")
+        api_client.problem(caller.command("user.erase", key, reason="x"), 403, "forbidden")
+        api_client.problem(caller.command("submission.erase", answer, reason="x"), 403, "forbidden")
         verdict = caller.post("sync/", {"client_id": "c", "mutations": [queued]}).json()["results"][0]
         assert verdict["status"] == "rejected", verdict
         assert erase_page(client, "user", key).status_code == 403
         assert models.User.objects.get(pk=key).first_name == "Zoelinde"
     else:
-        callers.problem(caller.command("user.erase", key), 422, "reason_required")
+        api_client.problem(caller.command("user.erase", key), 422, "reason_required")
         assert erase_page(client, "user", key, reason="").status_code == 422
         assert erase_page(client, "user", key, meant="").status_code == 422
         assert caller.command("user.erase", key, reason="asked").json()["status"] == "applied"
@@ -582,14 +593,16 @@ def test_only_administrators_and_data_protection_officers_erase_and_export(role:
 
 @pytest.mark.django_db
 def test_a_program_needs_the_scope_and_its_owners_role() -> None:
-    key = make.user()
-    callers.problem(callers.program("users:read", role="dpo").post(f"users/{key}/export/", {}), 403, "missing_scope")
-    callers.problem(callers.program("users:export").post(f"users/{key}/export/", {}), 403, "forbidden")
-    program = callers.program("users:export", role="dpo")
+    key = factories.user()
+    api_client.problem(
+        api_client.program("users:read", role="dpo").post(f"users/{key}/export/", {}), 403, "missing_scope"
+    )
+    api_client.problem(api_client.program("users:export").post(f"users/{key}/export/", {}), 403, "forbidden")
+    program = api_client.program("users:export", role="dpo")
     assert program.post(f"users/{key}/export/?reason=asked", {}).status_code == 200
-    callers.problem(program.post(f"users/{key}/export/?reason={'x' * 201}", {}), 400, "invalid_parameter")
-    callers.problem(program.post(f"users/{new_id()}/export/", {}), 404, "not_found")
-    callers.problem(program.post("users/none/export/", {}), 404, "not_found")
+    api_client.problem(program.post(f"users/{key}/export/?reason={'x' * 201}", {}), 400, "invalid_parameter")
+    api_client.problem(program.post(f"users/{new_id()}/export/", {}), 404, "not_found")
+    api_client.problem(program.post("users/none/export/", {}), 404, "not_found")
     told = store.read_stream(f"privacy-{key}")
     assert [(event.type, event.reason, event.data) for event in told] == [("privacy.exported", "asked", {"way": "api"})]
 
@@ -634,7 +647,7 @@ def test_the_export_holds_everything_and_says_after_an_erasure_that_it_is_gone(t
 @committed
 def test_events_move_to_another_log_in_the_clear_and_are_encrypted_there_anew(tmp_path: Path) -> None:
     """`export_events` reads as people read; what was erased stays so, and is nobody's subject any more."""
-    keys, file = [zoe(), make.user(first_name="Kept")], tmp_path / "events.jsonl"
+    keys, file = [zoe(), factories.user(first_name="Kept")], tmp_path / "events.jsonl"
     make_erased(keys[0])
     lines = [
         json.dumps({**event.wire(), "metadata": event.metadata, "event_id": str(new_id())})
@@ -657,6 +670,6 @@ def test_events_move_to_another_log_in_the_clear_and_are_encrypted_there_anew(tm
     assert kept[0].data["first_name"] == "Kept"
     raw = store.query("select data::text from events_event where position = %s", (kept[0].position,))[0][0]
     assert "Kept" not in raw
-    assert privacy.MARK in raw
+    assert encryption.MARK in raw
     with pytest.raises(errors.Erased):
         update("user", moved[str(keys[0])], first_name="Again")

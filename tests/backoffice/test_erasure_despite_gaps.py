@@ -13,11 +13,15 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from backoffice import models
-from backoffice.domain import conflicts, forms, submissions, users
-from events import commands, erasure, errors, privacy, snapshots, store
+from backoffice.sections.conflicts import domain as conflicts
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, errors, snapshots, store
+from events.privacy import encryption, erasure
 from events.types import ERASED, new_id
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,7 +40,7 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[N
 def use(settings: Any, **keys: bytes) -> None:
     """As after a restart with these keys."""
     settings.PRIVACY_KEYS = keys
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
 
 
 def spoil(stream: str, kind: str, data: str = '{"title": ') -> None:
@@ -49,9 +53,9 @@ class Held:
     """A user with a form, a submission and an open conflict about the user."""
 
     def __init__(self) -> None:
-        self.user = make.user(email=CANARY, first_name="Ada")
-        self.form = make.form(self.user, title="Private plans")
-        self.submission = make.submission(self.form, q=CANARY)
+        self.user = factories.user(email=CANARY, first_name="Ada")
+        self.form = factories.form(self.user, title="Private plans")
+        self.submission = factories.submission(self.form, q=CANARY)
         self.conflict = new_id()
         quoted = {"first_name": CANARY}
         filed = conflicts.FileConflict(
@@ -67,7 +71,7 @@ class Held:
             author="staff:1",
             fingerprint="f",
         )
-        commands.dispatch(make.command(filed, self.conflict))
+        commands.dispatch(factories.command(filed, self.conflict))
 
     def keys(self) -> list[str]:
         """Subjects whose key is still there."""
@@ -85,7 +89,7 @@ class Held:
 
 
 def erase(user: uuid.UUID, **fields: Any) -> Any:
-    return callers.signed_in("dpo").command("user.erase", user, reason="asked by letter", **fields)
+    return api_client.signed_in("dpo").command("user.erase", user, reason="asked by letter", **fields)
 
 
 @pytest.mark.parametrize("place", ["user", "form", "submission", "conflict"])
@@ -113,30 +117,30 @@ def test_nothing_else_is_decided_on_a_state_with_gaps() -> None:
     spoil(f"user-{held.user}", "user.updated")
     for data in (users.UpdateUser(first_name="X"), users.DeleteUser(), users.RestoreUser()):
         with pytest.raises(errors.UnreadableEvent):
-            commands.dispatch(make.command(data, held.user, reason="why not"))
+            commands.dispatch(factories.command(data, held.user, reason="why not"))
 
 
 def test_a_submission_whose_events_do_not_name_its_form_is_erased() -> None:
-    form, submission = make.form(), new_id()
+    form, submission = factories.form(), new_id()
     spoil(f"submission-{submission}", "submission.received")
     store.execute(
         "insert into submissions (id, form_id, answers, created_at, version, updated_at)"
         " values (%s, %s, '{\"q\": 1}', now(), 1, now())",
         (submission, form),
     )
-    erased = make.command(submissions.EraseSubmission(), submission, reason="asked")
+    erased = factories.command(submissions.EraseSubmission(), submission, reason="asked")
     assert commands.dispatch(erased).status == "applied"
     assert models.Submission.objects.get(pk=submission).answers == submissions.NO_ANSWERS
     stranger = new_id()
     spoil(f"submission-{stranger}", "submission.received")
     with pytest.raises(errors.UnreadableEvent):
-        commands.dispatch(make.command(submissions.EraseSubmission(), stranger, reason="asked"))
+        commands.dispatch(factories.command(submissions.EraseSubmission(), stranger, reason="asked"))
 
 
 def test_a_record_that_never_was_is_not_found() -> None:
     for data in (users.EraseUser(), forms.EraseForm(), submissions.EraseSubmission()):
         with pytest.raises(errors.StreamNotFound):
-            commands.dispatch(make.command(data, new_id(), reason="asked"))
+            commands.dispatch(factories.command(data, new_id(), reason="asked"))
 
 
 @pytest.mark.parametrize("left", [{"second": OTHER}, {"first": OTHER}], ids=["missing", "wrong"])
@@ -156,7 +160,7 @@ def test_a_person_is_erased_without_their_master_key(settings: Any, left: dict[s
         assert erase(held.user).status_code == 200
     elif way == "page":
         address = reverse("admin:backoffice_user_erase", args=[held.user])
-        answer = callers.signed_in("dpo").client.post(
+        answer = api_client.signed_in("dpo").client.post(
             address, {"reason": "asked", "meant": "on", "command_id": str(new_id())}
         )
         assert answer.status_code == 302, answer.content
@@ -173,7 +177,7 @@ def test_a_single_answer_waits_for_the_key_that_takes_it_out_of_its_form(setting
     """Its key is a leaf of the form's: to forget one leaf, the others must be opened."""
     held = Held()
     use(settings, second=OTHER)
-    erased = make.command(submissions.EraseSubmission(), held.submission, reason="asked")
+    erased = factories.command(submissions.EraseSubmission(), held.submission, reason="asked")
     with pytest.raises(errors.MasterKeyMissing):
         commands.dispatch(erased)
     use(settings, first=RIGHT)

@@ -32,11 +32,19 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backoffice import models
-from backoffice.domain import forms, submissions, users
-from events import archives, archiving, commands, context, erasure, errors, rebuild, seals, store, subscriptions
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, context, errors, store
+from events.archive import reader as archives
+from events.archive import writer as archiving
+from events.integrity import seals
+from events.privacy import erasure
+from events.rebuild import builder as rebuild
+from events.subscriptions import runner as subscriptions
 from events.types import Command, new_id
-from tests import make, services_plugin
-from tests.backoffice import callers
+from tests import factories, services_plugin
+from tests.backoffice import api_client
 from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -153,9 +161,9 @@ class Life:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.api, self.client = callers.signed_in("admin"), Client()
-        self.client.force_login(callers.staff("admin"))
-        self.program = callers.program("ingest:write")
+        self.api, self.client = api_client.signed_in("admin"), Client()
+        self.client.force_login(api_client.staff("admin"))
+        self.program = api_client.program("ingest:write")
         self.gone: list[Any] = []
         self.prints: set[bytes] = set()
 
@@ -180,9 +188,9 @@ class Life:
         change = reverse("admin:backoffice_user_change", args=[self.user])
         edited = self.page_inputs(self.client.get(change)) | {"last_name": at("page-edit"), "reason": at("page-edit")}
         assert self.client.post(change, edited).status_code == 302
-        self.form = make.form(self.user, title=at("title"), description=at("description"))
+        self.form = factories.form(self.user, title=at("title"), description=at("description"))
         for number in range(21):  # past the form's own snapshots
-            commands.dispatch(make.command(forms.UpdateForm(description=at(f"description {number}")), self.form))
+            commands.dispatch(factories.command(forms.UpdateForm(description=at(f"description {number}")), self.form))
 
     @staticmethod
     def page_inputs(response: Any) -> dict[str, str]:
@@ -202,7 +210,7 @@ class Life:
         assert self.api.command("submission.receive", self.answer, sent).status_code == 200
         commands.dispatch_many(
             [
-                make.command(submissions.ReceiveSubmission(form_id=self.form, answers={"q": at("batch")}))
+                factories.command(submissions.ReceiveSubmission(form_id=self.form, answers={"q": at("batch")}))
                 for _ in range(3)
             ]
         )
@@ -252,7 +260,7 @@ class Life:
 
     def by_events(self) -> None:
         """Another installation's log: somebody who is erased as well, there and here."""
-        there, here = make.user(email=mail("there"), first_name=at("there")), new_id()
+        there, here = factories.user(email=mail("there"), first_name=at("there")), new_id()
         lines = []
         for event in store.read_stream(f"user-{there}"):
             wire = {**event.wire(), "metadata": event.metadata, "event_id": str(new_id()), "reason": at("imported")}
@@ -431,7 +439,7 @@ def test_nothing_of_an_erased_person_rests_anywhere(life: Life, caplog: pytest.L
 
     for key in life.gone:
         with context.acting(actor="staff:1"):
-            commands.dispatch(make.command(users.EraseUser(), key, reason="asked by letter"))
+            commands.dispatch(factories.command(users.EraseUser(), key, reason="asked by letter"))
     while erasure.status().unpurged:
         erasure.finish()
 

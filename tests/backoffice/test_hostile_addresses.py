@@ -12,12 +12,11 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.converters import IntConverter
 
-from backoffice import inbox
-from backoffice.domain import conflicts as domain
-from backoffice.domain import users
+from backoffice.sections.conflicts import domain, inbox
+from backoffice.sections.users import domain as users
 from events import commands, errors
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +61,7 @@ KEYS = [uuid.UUID(int=7)]
 
 @pytest.fixture
 def client() -> Client:
-    return callers.signed_in("admin").client
+    return api_client.signed_in("admin").client
 
 
 def fault(response: Any) -> bool:
@@ -86,8 +85,8 @@ def test_no_path_is_a_fault_of_the_server(client: Client, value: str) -> None:
 @pytest.mark.parametrize("value", [*TEXTS, *INSTANTS])
 def test_no_query_is_a_fault_of_the_server(client: Client, value: str) -> None:
     client.raise_request_exception = False
-    key = make.user()
-    make.update(key, first_name="Ada")
+    key = factories.user()
+    factories.update(key, first_name="Ada")
     KEYS[0] = key
     query = "&".join(f"{name}={value}" for name in PARAMETERS)
     wrong = []
@@ -125,14 +124,14 @@ def test_text_in_another_encoding_is_refused_or_read_as_utf8(client: Client, cha
 
 @pytest.mark.parametrize("path", ["[[[", "", "]", "a[[[", "fields[a", "\\", "fields[a]].label"])
 def test_a_malformed_path_of_a_conflict_is_refused(path: str) -> None:
-    staff = callers.staff("admin")
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Grace")
-    command = make.command(users.UpdateUser(first_name="Linus"), key, base_version=1)
+    staff = api_client.staff("admin")
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Grace")
+    command = factories.command(users.UpdateUser(first_name="Linus"), key, base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, staff)
     found = domain.id_for(command.id)
-    caller = callers.Caller(staff, raises=False)
+    caller = api_client.Caller(staff, raises=False)
     answer = caller.post(f"conflicts/{found}/resolve/", {"choices": {path: "mine"}})
     assert answer.status_code in (400, 422)
     for sent in itertools.product(("choice-0", "path-0"), (path,)):
@@ -142,12 +141,12 @@ def test_a_malformed_path_of_a_conflict_is_refused(path: str) -> None:
 
 
 def test_an_assignee_that_is_no_number_is_refused() -> None:
-    staff = callers.staff("admin")
-    key = make.user(first_name="Ada")
-    make.update(key, first_name="Grace")
-    command = make.command(users.UpdateUser(first_name="Linus"), key, base_version=1)
+    staff = api_client.staff("admin")
+    key = factories.user(first_name="Ada")
+    factories.update(key, first_name="Grace")
+    command = factories.command(users.UpdateUser(first_name="Linus"), key, base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, staff)
-    client = callers.Caller(staff, raises=False).client
+    client = api_client.Caller(staff, raises=False).client
     address = f"/admin/backoffice/conflict/{domain.id_for(command.id)}/act/"
     assert client.post(address, {"do": "assign", "assignee": "9" * 5000}).status_code == 302

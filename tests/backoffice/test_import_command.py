@@ -17,9 +17,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from backoffice import models
-from backoffice.domain import forms, submissions, users
-from backoffice.imports import run
-from backoffice.samples.generate import World
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.imports import run
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from devtools.samples.generate import World
 from events import commands, head, store
 from events.models import StoredEvent
 from events.types import Command
@@ -186,7 +188,7 @@ def test_an_interrupted_import_is_finished_by_running_it_again(export: Any, monk
         calls.append(count)
         raise KeyboardInterrupt
 
-    from backoffice.imports import rows
+    from backoffice.sections.imports import rows
 
     plan = rows.plan(path.read_bytes())
     with pytest.raises(KeyboardInterrupt):

@@ -14,11 +14,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from backoffice.domain import users
-from events import commands, errors, projections, rebuild, store
+from backoffice.sections.users import domain as users
+from events import commands, errors, projections, store
+from events.rebuild import builder as rebuild
 from events.types import new_id
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,7 +87,7 @@ def test_a_time_that_python_cannot_hold_is_refused(tmp_path: Path, time: str) ->
 @pytest.mark.parametrize("time", TIMES)
 def test_such_a_time_from_an_older_release_is_unreadable(time: str) -> None:
     """A rebuild does not bring it into the read table, which no list could read any more."""
-    key = make.user()
+    key = factories.user()
     data = json.dumps({"last_login": time})
     stream = f"user-{key}"
     store.query(
@@ -94,9 +95,9 @@ def test_such_a_time_from_an_older_release_is_unreadable(time: str) -> None:
     )
     assert store.read_stream(stream)[1].unreadable == "does_not_fit"
     with pytest.raises(errors.UnreadableEvent):
-        commands.dispatch(make.command(users.UpdateUser(first_name="X"), key))
+        commands.dispatch(factories.command(users.UpdateUser(first_name="X"), key))
     assert rebuild.rebuild("users", fresh=True).unreadable == 1
-    caller = callers.signed_in("admin")
+    caller = api_client.signed_in("admin")
     for name, args in (("changelist", []), ("change", [key]), ("history", [key])):
         assert caller.client.get(reverse(f"admin:backoffice_user_{name}", args=args)).status_code == 200
     assert caller.get("users/").status_code == 200
@@ -122,15 +123,15 @@ def test_a_malformed_conflict_is_refused_and_unreadable(tmp_path: Path, changes:
     )
     assert store.read_stream(stream)[0].unreadable == "does_not_fit"
     for role in ("admin", "viewer"):
-        assert callers.signed_in(role).get(f"streams/{stream}/").status_code in (200, 403)
-    assert callers.signed_in("admin").get("events/?limit=10").status_code == 200
+        assert api_client.signed_in(role).get(f"streams/{stream}/").status_code in (200, 403)
+    assert api_client.signed_in("admin").get("events/?limit=10").status_code == 200
 
 
 @pytest.mark.parametrize("first", "09af")
 def test_a_conflict_is_imported_whatever_its_id_begins_with(tmp_path: Path, first: str) -> None:
     key = f"{first}{str(uuid.uuid4())[1:]}"
     assert json.loads(imported(tmp_path, f"conflict-{key}", "conflict.filed", FILED))["added"] == 1
-    assert callers.signed_in("admin").get(f"streams/conflict-{key}/").status_code == 200
+    assert api_client.signed_in("admin").get(f"streams/conflict-{key}/").status_code == 200
 
 
 def test_what_a_projection_stumbles_over_is_told_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,15 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from backoffice import models
-from backoffice.domain import forms, submissions, users
-from backoffice.imports import rows, run
-from events import commands, context, errors, keyring, privacy, pseudonyms, store
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.imports import rows, run
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, context, errors, store
 from events.models import StoredEvent
-from tests import make
-from tests.backoffice import callers
+from events.privacy import encryption, master_keys, pseudonyms
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,7 +37,7 @@ UNDATED = "no column says when the submissions were made; they get the time of t
 
 @pytest.fixture(autouse=True)
 def owner() -> uuid.UUID:
-    return make.user(email=OWNER)
+    return factories.user(email=OWNER)
 
 
 class Importer:
@@ -77,7 +80,7 @@ def warned(said: dict[str, Any], text: str) -> str:
 
 
 def erase(submission: uuid.UUID) -> None:
-    commands.dispatch(make.command(submissions.EraseSubmission(), submission, reason="asked"))
+    commands.dispatch(factories.command(submissions.EraseSubmission(), submission, reason="asked"))
 
 
 def submission_of(field: str, value: Any) -> uuid.UUID:
@@ -206,7 +209,7 @@ def test_a_correction_of_a_correction_is_made(importing: Importer) -> None:
 
 def test_update_leaves_what_staff_deleted(importing: Importer) -> None:
     importing("id,Q1\n1,one\n2,two\n")
-    commands.dispatch(make.command(submissions.DeleteSubmission(), submission_of("q1", "one")))
+    commands.dispatch(factories.command(submissions.DeleteSubmission(), submission_of("q1", "one")))
     said = importing("id,Q1\n1,uno\n2,two\n", "--update")
     assert (said["corrected"], said["added"], answers("q1")) == (0, 0, ["one", "two"])
 
@@ -291,7 +294,7 @@ def test_the_key_of_the_ids_is_gone_with_the_owner(importing: Importer, owner: u
     importing(MAIL)
     form = models.Form.objects.get()
     assert pseudonyms.of(f"form-{form.pk}") is not None
-    commands.dispatch(make.command(users.EraseUser(), owner, reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), owner, reason="asked"))
     for subject in (f"form-{form.pk}", f"user-{owner}"):
         with pytest.raises(errors.Erased):
             pseudonyms.of(subject)
@@ -300,7 +303,7 @@ def test_the_key_of_the_ids_is_gone_with_the_owner(importing: Importer, owner: u
 
 
 def test_ids_outlive_another_master_key_and_another_secret_key(importing: Importer, settings: Any) -> None:
-    from events import erasure
+    from events.privacy import erasure
 
     importing(tally(*first(3)))
     importing(MAIL, form="By content")
@@ -308,8 +311,8 @@ def test_ids_outlive_another_master_key_and_another_secret_key(importing: Import
     settings.PRIVACY_KEYS = {"next": bytes(range(32)), **settings.PRIVACY_KEYS}
     erasure.rotate()
     settings.PRIVACY_KEYS = {"next": settings.PRIVACY_KEYS["next"]}
-    privacy.CACHE.clear()
-    assert keyring.current() == "next"
+    encryption.CACHE.clear()
+    assert master_keys.current() == "next"
     assert (importing(tally(*first(3)))["added"], importing(MAIL, form="By content")["added"]) == (0, 0)
 
 
@@ -381,13 +384,13 @@ def test_suppressions_of_an_erased_owner_are_purged(importing: Importer, owner: 
     importing(MAIL)
     erase(submission_of("email", "anna@example.org"))
     assert models.ImportSuppression.objects.exists()
-    commands.dispatch(make.command(users.EraseUser(), owner, reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), owner, reason="asked"))
     assert not models.ImportSuppression.objects.exists()
 
 
 def test_submissions_to_forms_that_no_import_made_leave_no_suppressions(owner: uuid.UUID) -> None:
-    form = make.form(owner, fields=[{"id": "email", "type": "email", "label": "Email"}])
-    erase(make.submission(form, email="anna@example.org"))
+    form = factories.form(owner, fields=[{"id": "email", "type": "email", "label": "Email"}])
+    erase(factories.submission(form, email="anna@example.org"))
     assert not models.ImportSuppression.objects.exists()
 
 
@@ -412,10 +415,10 @@ def old_import(owner: uuid.UUID, title: str, text: str, names: list[str]) -> Non
     form_id = uuid.uuid5(run.NAMESPACE, f"form\x1f{owner}\x1f{title}")
     fields = [{name: value for name, value in made.field.items() if name != rows.IDENTITY} for made in plan.fields]
     with context.acting(actor="command:import_submissions"):
-        commands.dispatch(make.command(forms.CreateForm(user_id=owner, title=title, fields=fields), form_id))
+        commands.dispatch(factories.command(forms.CreateForm(user_id=owner, title=title, fields=fields), form_id))
         for name, row in zip(names, plan.rows, strict=True):
             data = submissions.ReceiveSubmission(form_id=form_id, answers=row.answers, created_at=row.created_at)
-            commands.dispatch(make.command(data, uuid.uuid5(form_id, name)))
+            commands.dispatch(factories.command(data, uuid.uuid5(form_id, name)))
 
 
 def test_an_import_of_before_is_recognised_by_its_ids(importing: Importer, owner: uuid.UUID) -> None:
@@ -459,9 +462,9 @@ def test_an_import_that_came_with_the_log_of_another_installation_is_recognised(
     form_id = uuid.uuid4()
     with context.acting(actor="command:import_submissions"):
         fields = [made.field for made in plan.fields]
-        commands.dispatch(make.command(forms.CreateForm(user_id=owner, title="Survey", fields=fields), form_id))
+        commands.dispatch(factories.command(forms.CreateForm(user_id=owner, title="Survey", fields=fields), form_id))
         for row in plan.rows:
-            commands.dispatch(make.command(submissions.ReceiveSubmission(form_id=form_id, answers=row.answers)))
+            commands.dispatch(factories.command(submissions.ReceiveSubmission(form_id=form_id, answers=row.answers)))
     said = importing(MAIL + "cy@example.org,none\n")
     assert (said["added"], said["already_there"], models.Form.objects.count()) == (1, 2, 1)
 
@@ -481,7 +484,7 @@ def test_pages_show_a_correction_and_offer_no_way_back(importing: Importer) -> N
     importing("id,Q1\n1,before\n2,x\n")
     importing("id,Q1\n1,after\n2,x\n", "--update")
     key = submission_of("q1", "after")
-    client = callers.Caller(callers.staff("admin")).client
+    client = api_client.Caller(api_client.staff("admin")).client
     history = client.get(f"/admin/backoffice/submission/{key}/history/")
     compared = client.get(f"/admin/backoffice/submission/{key}/compare/?a=1&b=2")
     assert [page.status_code for page in (history, compared)] == [200, 200]

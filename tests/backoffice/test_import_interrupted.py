@@ -20,9 +20,9 @@ from django.core.management import call_command
 from django.db import connection
 
 from backoffice import models
-from backoffice.imports import identity, rows, run
-from events import pseudonyms
-from tests import live, make
+from backoffice.sections.imports import identity, rows, run
+from events.privacy import pseudonyms
+from tests import factories, live
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
@@ -91,7 +91,7 @@ class Started:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
-    make.user(email=OWNER)
+    factories.user(email=OWNER)
     path = tmp_path / "export.csv"
     lines = [f"{n},Red,text {n}\n" for n in range(ROWS)]
     path.write_text("id,Colour,Note\n" + lines[0])

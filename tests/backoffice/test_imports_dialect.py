@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.imports import charsets, dialect, headers, rows
+from backoffice.sections.imports import charsets, dialect, headers, rows
 
 FRENCH = "Prénom;Ville;Préféré\nZoé;Besançon;été\nRené;Nîmes;où ça\n"
 CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cases"

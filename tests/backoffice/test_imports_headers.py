@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backoffice.imports import dialect, rows
+from backoffice.sections.imports import dialect, rows
 
 TWO_ROWS = """\
 RespondentID,Seen it?,Which ones?,,,Age

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backoffice.imports import infer, rows
+from backoffice.sections.imports import infer, rows
 
 
 def plan(header: str, *lines: str) -> rows.Plan:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.imports import dates, headers, rows, zones
+from backoffice.sections.imports import dates, headers, rows, zones
 
 CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cases"
 

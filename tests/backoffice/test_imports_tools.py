@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from backoffice.imports import dialect, groups, notations, rows
+from backoffice.sections.imports import dialect, groups, notations, rows
 
 CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cases"
 

@@ -7,24 +7,26 @@ from typing import Any
 
 import pytest
 
-from backoffice import access, inbox, models, topics
-from backoffice.domain import conflicts as domain
-from backoffice.domain import forms, settings, users
+from backoffice import access, models, topics
+from backoffice.sections.conflicts import domain, inbox
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.site_settings import domain as settings
+from backoffice.sections.users import domain as users
 from events import commands, errors, snapshots, store, types
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def manager(db: None) -> models.Staff:
-    return callers.staff("manager")
+    return api_client.staff("manager")
 
 
 def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
     """A change of a user based on version 1 that somebody was faster with; returns the command, filed."""
-    command = make.command(users.UpdateUser(**fields), key, base_version=1, reason="mine")
+    command = factories.command(users.UpdateUser(**fields), key, base_version=1, reason="mine")
     with pytest.raises(errors.Conflict) as caught:
         inbox.dispatch(command, staff)
     assert caught.value.conflict_id == str(domain.id_for(command.id))
@@ -33,8 +35,8 @@ def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
 
 def conflict(staff: Any, **fields: Any) -> tuple[uuid.UUID, uuid.UUID]:
     """A user whose last name two people changed; returns the user's id and the conflict's."""
-    key = make.user(last_name="Base", first_name="Base")
-    make.update(key, last_name="Theirs")
+    key = factories.user(last_name="Base", first_name="Base")
+    factories.update(key, last_name="Theirs")
     return key, domain.id_for(stale(staff, key, **{"last_name": "Mine", **fields}).id)
 
 
@@ -59,10 +61,10 @@ def test_what_cannot_be_merged_is_filed_whole_and_nothing_of_it_is_applied(manag
 
 
 def test_the_same_command_again_is_the_same_conflict_whatever_happened_since(manager: models.Staff) -> None:
-    key = make.user(last_name="Base")
-    make.update(key, last_name="Theirs")
+    key = factories.user(last_name="Base")
+    factories.update(key, last_name="Theirs")
     command = stale(manager, key, last_name="Mine")
-    make.update(key, last_name="Base")  # now it would merge
+    factories.update(key, last_name="Base")  # now it would merge
     for _again in range(2):
         with pytest.raises(errors.Conflict) as caught:
             inbox.dispatch(command, manager)
@@ -77,10 +79,10 @@ def test_the_same_command_again_is_the_same_conflict_whatever_happened_since(man
 
 
 def test_another_command_under_a_filed_id_is_refused(manager: models.Staff) -> None:
-    key = make.user(last_name="Base")
-    make.update(key, last_name="Theirs")
+    key = factories.user(last_name="Base")
+    factories.update(key, last_name="Theirs")
     command = stale(manager, key, last_name="Mine")
-    other = make.command(users.UpdateUser(last_name="Other"), key, base_version=1, id=command.id)
+    other = factories.command(users.UpdateUser(last_name="Other"), key, base_version=1, id=command.id)
     with pytest.raises(errors.IdempotencyKeyReused):
         inbox.dispatch(other, manager)
     assert models.Conflict.objects.count() == 1
@@ -90,9 +92,9 @@ def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: mo
     def fields(text: str) -> list[dict[str, Any]]:
         return [{"id": f"q{n}", "type": "text", "label": f"{text} {'x' * 900}"} for n in range(400)]
 
-    key = make.form(fields=fields("base"))
-    commands.dispatch(make.command(forms.UpdateForm(fields=fields("theirs")), key))
-    command = make.command(forms.UpdateForm(fields=fields("mine")), key, base_version=1)
+    key = factories.form(fields=fields("base"))
+    commands.dispatch(factories.command(forms.UpdateForm(fields=fields("theirs")), key))
+    command = factories.command(forms.UpdateForm(fields=fields("mine")), key, base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, manager)
     now = inbox.situation(domain.id_for(command.id))
@@ -154,9 +156,9 @@ def test_what_is_missing_unknown_or_wrong_is_named_and_nothing_is_written(
 
 
 def test_what_the_record_refuses_leaves_the_conflict_open(manager: models.Staff) -> None:
-    make.user(email="taken@example.org")
-    key = make.user(email="base@example.org")
-    make.update(key, email="theirs@example.org")
+    factories.user(email="taken@example.org")
+    key = factories.user(email="base@example.org")
+    factories.update(key, email="theirs@example.org")
     found = domain.id_for(stale(manager, key, email="taken@example.org").id)
     with pytest.raises(errors.Rejected):
         inbox.resolve(found, manager, {"email": "mine"})
@@ -166,14 +168,14 @@ def test_what_the_record_refuses_leaves_the_conflict_open(manager: models.Staff)
 
 def test_it_is_judged_by_the_record_of_now(manager: models.Staff) -> None:
     key, found = conflict(manager)
-    make.update(key, first_name="Newer")
+    factories.update(key, first_name="Newer")
     inbox.resolve(found, manager, {"last_name": "mine"}, seen=2)
     assert (state(key)["last_name"], state(key)["first_name"]) == ("Mine", "Newer")
 
 
 def test_what_moved_since_it_was_looked_at_is_looked_at_again(manager: models.Staff) -> None:
     key, found = conflict(manager)
-    make.update(key, last_name="Theirs again")
+    factories.update(key, last_name="Theirs again")
     with pytest.raises(inbox.Moved):
         inbox.resolve(found, manager, {"last_name": "theirs"}, seen=2)
     assert models.Conflict.objects.get(pk=found).status == "open"
@@ -182,10 +184,10 @@ def test_what_moved_since_it_was_looked_at_is_looked_at_again(manager: models.St
 
 
 def test_a_removed_setting_can_be_set_all_the_same(manager: models.Staff) -> None:
-    admin = callers.staff("admin")
-    commands.dispatch(make.command(settings.SetSetting(value=1), "a.b"))
-    commands.dispatch(make.command(settings.SetSetting(value=2), "a.b"))
-    command = make.command(settings.SetSetting(value=3), "a.b", base_version=1)
+    admin = api_client.staff("admin")
+    commands.dispatch(factories.command(settings.SetSetting(value=1), "a.b"))
+    commands.dispatch(factories.command(settings.SetSetting(value=2), "a.b"))
+    command = factories.command(settings.SetSetting(value=3), "a.b", base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, admin)
     inbox.resolve(domain.id_for(command.id), admin, {"value": "mine"})
@@ -194,9 +196,9 @@ def test_a_removed_setting_can_be_set_all_the_same(manager: models.Staff) -> Non
 
 @pytest.mark.parametrize(("choice", "deleted"), [("mine", True), ("theirs", False)])
 def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, deleted: bool) -> None:
-    key = make.user()
-    make.update(key, last_name="Theirs")
-    command = make.command(users.DeleteUser(), key, base_version=1)
+    key = factories.user()
+    factories.update(key, last_name="Theirs")
+    command = factories.command(users.DeleteUser(), key, base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, manager)
     inbox.resolve(domain.id_for(command.id), manager, {inbox.WHOLE: choice})
@@ -205,10 +207,10 @@ def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, de
 
 @pytest.mark.django_db(transaction=True)
 def test_of_racing_resolutions_one_wins_and_the_others_see_it(transactional_db: None) -> None:
-    staff = callers.staff("manager")
+    staff = api_client.staff("manager")
     key, found = conflict(staff)
     sides = ["mine", "theirs", "mine", "theirs"]
-    racers = [make.Thread(lambda side=side: inbox.resolve(found, staff, {"last_name": side})) for side in sides]
+    racers = [factories.Thread(lambda side=side: inbox.resolve(found, staff, {"last_name": side})) for side in sides]
     won, lost = [], []
     for side, racer in zip(sides, racers, strict=True):
         try:
@@ -224,12 +226,12 @@ def test_of_racing_resolutions_one_wins_and_the_others_see_it(transactional_db: 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_conflicting_command_sent_from_everywhere_at_once_is_filed_once(transactional_db: None) -> None:
-    staff = callers.staff("manager")
-    key = make.user(last_name="Base")
-    make.update(key, last_name="Theirs")
-    command = make.command(users.UpdateUser(last_name="Mine"), key, base_version=1)
+    staff = api_client.staff("manager")
+    key = factories.user(last_name="Base")
+    factories.update(key, last_name="Theirs")
+    command = factories.command(users.UpdateUser(last_name="Mine"), key, base_version=1)
     found = set()
-    for racer in [make.Thread(lambda: inbox.dispatch(command, staff)) for _ in range(4)]:
+    for racer in [factories.Thread(lambda: inbox.dispatch(command, staff)) for _ in range(4)]:
         with pytest.raises(errors.Conflict) as caught:
             racer.result()
         found.add(caught.value.conflict_id)
@@ -259,7 +261,7 @@ def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.S
 
 def test_it_is_not_assigned_to_who_cannot_settle_it(manager: models.Staff) -> None:
     _, found = conflict(manager)
-    for person in (callers.staff("viewer"), callers.staff("dpo"), callers.staff("agent", is_active=False)):
+    for person in (api_client.staff("viewer"), api_client.staff("dpo"), api_client.staff("agent", is_active=False)):
         with pytest.raises(errors.InvalidCommand):
             inbox.act(found, manager, domain.AssignConflict(assignee=person.pk))
 
@@ -267,7 +269,7 @@ def test_it_is_not_assigned_to_who_cannot_settle_it(manager: models.Staff) -> No
 @pytest.mark.parametrize("role", ["viewer", "dpo"])
 def test_who_may_not_make_such_a_change_may_not_settle_it(manager: models.Staff, role: str) -> None:
     _, found = conflict(manager)
-    person = callers.staff(role)
+    person = api_client.staff(role)
     with pytest.raises(inbox.Forbidden):
         inbox.resolve(found, person, {"last_name": "mine"})
     with pytest.raises(inbox.Forbidden):
@@ -275,10 +277,10 @@ def test_who_may_not_make_such_a_change_may_not_settle_it(manager: models.Staff,
 
 
 def test_a_field_that_a_role_may_not_change_it_may_only_leave(manager: models.Staff) -> None:
-    key = make.user(plan="free")
-    make.update(key, plan="premium")
+    key = factories.user(plan="free")
+    factories.update(key, plan="premium")
     found = domain.id_for(stale(manager, key, plan="enterprise", last_name="Rest").id)
-    agent = callers.staff("agent")
+    agent = api_client.staff("agent")
     with pytest.raises(inbox.Forbidden) as caught:
         inbox.resolve(found, agent, {"plan": "mine"})
     assert caught.value.missing == "user.plan"
@@ -293,8 +295,12 @@ def test_whose_they_are(manager: models.Staff) -> None:
         _, own = conflict(manager)
     _, others = conflict(manager)
     assert inbox.count_open(manager) == {"mine": 1, "everybody": 2}
-    assert [inbox.count_team(each) for each in (manager, callers.staff("manager"), callers.staff("agent"))] == [1, 1, 0]
-    inbox.act(own, manager, domain.AssignConflict(assignee=callers.staff("agent").pk))
+    assert [inbox.count_team(each) for each in (manager, api_client.staff("manager"), api_client.staff("agent"))] == [
+        1,
+        1,
+        0,
+    ]
+    inbox.act(own, manager, domain.AssignConflict(assignee=api_client.staff("agent").pk))
     inbox.act(others, manager, domain.AssignConflict(assignee=manager.pk))
     assert list(inbox.visible(manager).filter(inbox.mine(manager)).values_list("pk", flat=True)) == [others]
 
@@ -302,12 +308,12 @@ def test_whose_they_are(manager: models.Staff) -> None:
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(
     role: str, manager: models.Staff
 ) -> None:
-    key = make.user(email="secret-base@example.org")
-    make.update(key, email="secret-theirs@example.org")
+    key = factories.user(email="secret-base@example.org")
+    factories.update(key, email="secret-theirs@example.org")
     found = domain.id_for(stale(manager, key, email="secret-mine@example.org").id)
     inbox.act(found, manager, domain.CommentConflict(text="is it secret-mine@example.org?"))
     inbox.resolve(found, manager, {}, {"email": "secret-typed@example.org"})
@@ -318,18 +324,18 @@ def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(
         assert "secret" not in str(topics.show_conflict(event, role))
 
 
-@pytest.mark.parametrize("role", callers.ROLES)
+@pytest.mark.parametrize("role", api_client.ROLES)
 def test_the_inbox_is_followed_live_by_those_who_settle(role: str, db: None) -> None:
-    person = callers.staff(role)
+    person = api_client.staff(role)
     (topic,) = (each for each in topics.TOPICS if each.name == "conflicts")
     assert topic.may_subscribe(person) is inbox.settles(person) is (role in {"admin", "manager", "agent"})
 
 
 def test_a_conflict_about_a_record_one_may_not_view_shows_nothing(manager: models.Staff) -> None:
-    admin = callers.staff("admin")
-    commands.dispatch(make.command(settings.SetSetting(value="a"), "x.y"))
-    commands.dispatch(make.command(settings.SetSetting(value="b"), "x.y"))
-    command = make.command(settings.SetSetting(value="c"), "x.y", base_version=1, reason="hush")
+    admin = api_client.staff("admin")
+    commands.dispatch(factories.command(settings.SetSetting(value="a"), "x.y"))
+    commands.dispatch(factories.command(settings.SetSetting(value="b"), "x.y"))
+    command = factories.command(settings.SetSetting(value="c"), "x.y", base_version=1, reason="hush")
     with pytest.raises(errors.Conflict):
         inbox.dispatch(command, admin)
     for event in store.read_stream(f"conflict-{domain.id_for(command.id)}"):
@@ -337,4 +343,4 @@ def test_a_conflict_about_a_record_one_may_not_view_shows_nothing(manager: model
         told = topics.show_conflict(event, "agent")
         assert told["data"] == {}
         assert "hush" not in str(told)
-    assert not inbox.visible(callers.staff("agent")).exists()
+    assert not inbox.visible(api_client.staff("agent")).exists()

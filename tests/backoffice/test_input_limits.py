@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from backoffice import pages, phrases
-from tests.backoffice import callers
+from backoffice import error_messages, listing
+from tests.backoffice import api_client
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = ("backoffice", "events", "realtime", "metrics")
+PACKAGES = ("backoffice", "devtools", "events", "realtime", "metrics")
 
 
 # -- ids and words -------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ PACKAGES = ("backoffice", "events", "realtime", "metrics")
 @pytest.mark.parametrize("parameter", ["ids", "new"])
 @pytest.mark.parametrize("section", ["user", "form", "submission", "setting", "conflict"])
 def test_more_ids_than_a_page_shows_are_refused_and_not_cut(section: str, parameter: str) -> None:
-    client = callers.signed_in("manager").client
+    client = api_client.signed_in("manager").client
     keys = [str(uuid.uuid4()) for _ in range(201)]
     address = f"/admin/backoffice/{section}/rows/"
     assert client.get(address, {parameter: ",".join(keys[:200])}).status_code == 200
@@ -36,9 +36,9 @@ def test_more_ids_than_a_page_shows_are_refused_and_not_cut(section: str, parame
 
 @pytest.mark.django_db
 def test_a_search_has_a_limited_length() -> None:
-    caller = callers.signed_in("manager")
-    assert caller.get(f"users/?search={'x' * pages.MAX_SEARCH}").status_code == 200
-    refusal = callers.problem(caller.get(f"users/?search={'x' * (pages.MAX_SEARCH + 1)}"), 400, "invalid_filter")
+    caller = api_client.signed_in("manager")
+    assert caller.get(f"users/?search={'x' * listing.MAX_SEARCH}").status_code == 200
+    refusal = api_client.problem(caller.get(f"users/?search={'x' * (listing.MAX_SEARCH + 1)}"), 400, "invalid_filter")
     assert refusal["parameter"] == "search"
     assert caller.client.get("/admin/backoffice/user/", {"q": "x" * 10_000}).status_code == 200
 
@@ -55,7 +55,7 @@ REVIEWED = {
 
 def patterns() -> list[tuple[str, str]]:
     """Every regular expression that is written in the code, and where."""
-    found = [("backoffice/phrases.py", pattern) for pattern, _ in phrases.PATTERNS]
+    found = [("backoffice/error_messages.py", pattern) for pattern, _ in error_messages.PATTERNS]
     for package in PACKAGES:
         for path in sorted((PROJECT / package).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

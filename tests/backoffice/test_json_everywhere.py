@@ -17,11 +17,14 @@ from django.urls import reverse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from backoffice.domain import settings as setting_domain
-from events import archives, commands, errors, head, rebuild, snapshots, store, strict_json, types, verify
-from realtime import fan, frames, publish, topics
-from tests import make
-from tests.backoffice import callers
+from backoffice.sections.site_settings import domain as setting_domain
+from events import commands, errors, head, snapshots, store, strict_json, types
+from events.archive import reader as archives
+from events.integrity import verify
+from events.rebuild import builder as rebuild
+from realtime import encoding, frames, publish, topics
+from tests import factories
+from tests.backoffice import api_client
 from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,7 +85,7 @@ class Doors:
     """Every way in for a setting's value, given as JSON text: returns what is wrong with it, None when it is stored."""
 
     def __init__(self) -> None:
-        self.caller = callers.signed_in(
+        self.caller = api_client.signed_in(
             "admin",
         )
         self.client: Client = self.caller.client
@@ -204,7 +207,7 @@ def exits(doors: Doors, key: str) -> list[tuple[str, Any]]:
     [relayed] = publish.decode(batch).events  # type: ignore[union-attr]
     topic = topics.find("settings")
     assert topic is not None
-    body = fan._body_of(relayed, topic[0], "admin")
+    body = encoding._body_of(relayed, topic[0], "admin")
     frame = frames.decode_server(f'{{"type":"event","topics":[],"previous":0,{body}')
     out = StringIO()
     call_command("export_events", str(Path(doors.folder) / "out.jsonl"), after=event.position - 1, stderr=out)
@@ -251,7 +254,7 @@ NAUGHTY = (
 def test_no_append_stores_what_no_reader_reads_back(way: str, value: Any) -> None:
     event = setting_domain.SettingChanged(value=value)
     stream, key = f"setting-k{uuid.uuid4().hex}", f"k{uuid.uuid4().hex}"
-    command = make.command(setting_domain.SetSetting(value=value), key)
+    command = factories.command(setting_domain.SetSetting(value=value), key)
     before = head.last()
     with pytest.raises((errors.InvalidEvent, errors.InvalidCommand)):
         match way:
@@ -264,9 +267,9 @@ def test_no_append_stores_what_no_reader_reads_back(way: str, value: Any) -> Non
             case "dispatch_many":
                 commands.dispatch_many([command])
             case "personal":
-                make.submission(make.form(), q=value)
+                factories.submission(factories.form(), q=value)
             case _:
-                make.form(fields=[{"id": "q", "type": "number", "max": value}])
+                factories.form(fields=[{"id": "q", "type": "number", "max": value}])
     assert [e for e in store.read_all(before, upto=head.safe()) if e.category == "setting"] == []
 
 
@@ -291,8 +294,8 @@ def test_numbers_that_jsonb_writes_out_count_with_all_their_digits() -> None:
 
 def test_a_repeated_command_is_recognised_by_numbers_as_they_are_stored() -> None:
     data = types.decode_command("setting.set", strict_json.loads('{"value": [1e25, 1e16, -0.0, 5e-324]}'))
-    command = make.command(data, f"k{uuid.uuid4().hex}")
+    command = factories.command(data, f"k{uuid.uuid4().hex}")
     commands.dispatch(command)
     assert commands.dispatch(command).status == "duplicate"
-    again = make.command(data, command.key)
+    again = factories.command(data, command.key)
     assert commands.dispatch(again).status == "unchanged"

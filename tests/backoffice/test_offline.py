@@ -15,8 +15,8 @@ from django.urls import reverse
 
 from events import store
 from realtime import auth
-from tests import make
-from tests.backoffice import callers
+from tests import factories
+from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +49,7 @@ def test_the_worker_knows_every_part_of_the_pages_by_its_hash() -> None:
     needed = ("backoffice/page.js", "backoffice/offline/saver.js", "realtime/connection.js", "admin/css/base.css")
     assert {f"/static/{name}" for name in needed} <= set(manifest["parts"])
     assert not any("worker" in address for address in manifest["parts"])
-    page = callers.signed_in("manager").client.get(change(make.user())).content.decode()
+    page = api_client.signed_in("manager").client.get(change(factories.user())).content.decode()
     assert set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page)) <= set(manifest["parts"])
     content = client.get("/static/backoffice/page.js").content
     expected = "sha256-" + base64.b64encode(hashlib.sha256(content).digest()).decode()
@@ -76,7 +76,7 @@ def test_only_pages_of_listed_records_may_be_kept(path: str, kept: bool) -> None
 def test_switched_off_the_worker_retires_itself_and_pages_ask_for_none(settings: Any) -> None:
     settings.OFFLINE = False
     assert "unregister" in Client().get("/admin/worker.js").content.decode()
-    page = callers.signed_in("manager").client.get(change(make.user())).content.decode()
+    page = api_client.signed_in("manager").client.get(change(factories.user())).content.decode()
     assert "data-worker" not in page
     assert "data-command" not in page
     assert "data-sync-url" in page, "what waits is still sent"
@@ -86,24 +86,24 @@ def test_switched_off_the_worker_retires_itself_and_pages_ask_for_none(settings:
 
 
 def test_pages_say_whose_they_are_and_only_records_may_be_kept() -> None:
-    caller = callers.signed_in("manager")
+    caller = api_client.signed_in("manager")
     person = str(caller.person.pk)  # type: ignore[union-attr]
-    record = caller.client.get(change(make.user()))
+    record = caller.client.get(change(factories.user()))
     assert (record["X-Person"], record["X-Keep"]) == (person, "1")
-    for address in ("/admin/", "/admin/backoffice/user/", change(make.submission(), "submission")):
+    for address in ("/admin/", "/admin/backoffice/user/", change(factories.submission(), "submission")):
         response = caller.client.get(address)
         assert response["X-Person"] == person
         assert "X-Keep" not in response
-    refused = caller.client.post(change(make.user()), {"email": "no"})
+    refused = caller.client.post(change(factories.user()), {"email": "no"})
     assert refused.status_code == 422
     assert "X-Keep" not in refused
-    signed_out = Client().get(change(make.user()))
+    signed_out = Client().get(change(factories.user()))
     assert signed_out.status_code == 302
     assert not {"X-Person", "X-Keep"} & set(signed_out.headers)
 
 
 def test_the_page_that_a_worker_keeps_has_nobody_in_it() -> None:
-    caller = callers.signed_in("manager", first_name="Grace", last_name="Lindqvist")
+    caller = api_client.signed_in("manager", first_name="Grace", last_name="Lindqvist")
     mine = caller.client.get("/admin/offline/")
     shell = caller.client.get("/admin/offline/?shell=1")
     assert "Grace" in mine.content.decode()
@@ -115,29 +115,29 @@ def test_the_page_that_a_worker_keeps_has_nobody_in_it() -> None:
 
 
 def test_who_is_signed_in_is_told_and_nobody_is_nobody() -> None:
-    caller = callers.signed_in("agent")
+    caller = api_client.signed_in("agent")
     response = caller.client.get("/admin/offline/person/")
     session = auth.session_digest(str(caller.client.session.session_key))
     assert response.json() == {"person": caller.person.pk, "session": session}  # type: ignore[union-attr]
     assert "csrftoken" in response.cookies
     assert response["Cache-Control"] == "no-store"
     assert Client().get("/admin/offline/person/").json() == {"person": None, "session": None}
-    gone = callers.signed_in("agent", is_active=False)
+    gone = api_client.signed_in("agent", is_active=False)
     assert gone.client.get("/admin/offline/person/").json() == {"person": None, "session": None}
 
 
 def test_a_queue_is_taken_from_nobody_but_who_queued_it() -> None:
-    key, thief = make.user(), callers.signed_in("manager")
-    owner = callers.signed_in("manager")
+    key, thief = factories.user(), api_client.signed_in("manager")
+    owner = api_client.signed_in("manager")
     command = {"seq": 1, "id": str(uuid.uuid4()), "type": "user.update", "key": str(key), "data": {"first_name": "A"}}
     body = {"client_id": "laptop", "person": owner.person.pk, "mutations": [command]}  # type: ignore[union-attr]
-    callers.problem(thief.post("sync/", body), 403, "other_person")
+    api_client.problem(thief.post("sync/", body), 403, "other_person")
     assert store.version_of(f"user-{key}") == 1
     assert owner.post("sync/", body).json()["results"][0]["status"] == "applied"
 
 
 def test_a_page_saves_for_nobody_but_whom_it_was_made_for() -> None:
-    key, caller = make.user(), callers.signed_in("manager")
+    key, caller = factories.user(), api_client.signed_in("manager")
     fields = {"first_name": "A", "email": "a@example.org", "plan": "free", "role": "member", "reason": "r"}
     other = caller.client.post(change(key), {**fields, "base_version": 1}, headers={"X-Person": "999999"})
     assert (other.status_code, other.json()) == (409, {"code": "other_person"})
@@ -145,7 +145,7 @@ def test_a_page_saves_for_nobody_but_whom_it_was_made_for() -> None:
 
 
 def test_a_script_that_saves_is_told_where_to_go_on() -> None:
-    key, caller = make.user(first_name="Base"), callers.signed_in("manager")
+    key, caller = factories.user(first_name="Base"), api_client.signed_in("manager")
     person = str(caller.person.pk)  # type: ignore[union-attr]
     headers = {"X-Requested-With": "fetch", "X-Person": person}
     page = caller.client.get(change(key)).context["form"]
@@ -160,7 +160,7 @@ def test_a_script_that_saves_is_told_where_to_go_on() -> None:
 
 
 def test_after_logging_out_the_page_names_who_left() -> None:
-    caller = callers.signed_in("agent")
+    caller = api_client.signed_in("agent")
     response = caller.client.post("/admin/logout/")
     assert f'data-left="{caller.person.pk}"' in response.content.decode()  # type: ignore[union-attr]
     assert "X-Person" not in response

@@ -16,13 +16,18 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import erasure, models, preconditions
+from backoffice import models
 from backoffice.api import ingest
-from backoffice.domain import forms, submissions, users
-from events import commands, context, errors, projections, rebuild, store, types
-from tests import make
-from tests.backoffice import callers
-from tests.backoffice.callers import problem
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.forms import preconditions
+from backoffice.sections.privacy import erasure
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, context, errors, projections, store, types
+from events.rebuild import builder as rebuild
+from tests import factories
+from tests.backoffice import api_client
+from tests.backoffice.api_client import problem
 from tests.backoffice.test_erasure import own_log  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db
@@ -30,13 +35,13 @@ BY_PHONE = "asked by phone"
 
 
 @pytest.fixture
-def admin(db: None) -> callers.Caller:
-    return callers.signed_in("admin")
+def admin(db: None) -> api_client.Caller:
+    return api_client.signed_in("admin")
 
 
 @pytest.fixture
-def manager(db: None) -> callers.Caller:
-    return callers.signed_in("manager")
+def manager(db: None) -> api_client.Caller:
+    return api_client.signed_in("manager")
 
 
 def event(kind: str, key: object, data: Any = None, **more: Any) -> dict[str, Any]:
@@ -49,12 +54,12 @@ def event(kind: str, key: object, data: Any = None, **more: Any) -> dict[str, An
     return {**attributes, "subject": str(key), "data": data or {}, **more}
 
 
-def deliver(caller: callers.Caller, *events: Any, **headers: str) -> Any:
+def deliver(caller: api_client.Caller, *events: Any, **headers: str) -> Any:
     kind = "application/cloudevents-batch+json" if len(events) != 1 else "application/cloudevents+json"
     return caller.post("ingest/", list(events) if len(events) != 1 else events[0], content_type=kind, **headers)
 
 
-def sync(caller: callers.Caller, *mutations: Any, **more: Any) -> list[dict[str, Any]]:
+def sync(caller: api_client.Caller, *mutations: Any, **more: Any) -> list[dict[str, Any]]:
     numbered = [{"seq": seq, "id": str(uuid.uuid4()), **one} for seq, one in enumerate(mutations, start=1)]
     response = caller.post("sync/", {"client_id": "laptop", "mutations": numbered, **more})
     assert response.status_code == 200, response.content
@@ -65,9 +70,9 @@ def sync(caller: callers.Caller, *mutations: Any, **more: Any) -> list[dict[str,
 # -- ids --------------------------------------------------------------------------------------------------------------
 
 
-def test_clients_cannot_take_the_id_of_a_coming_event_by_any_way_in(manager: callers.Caller) -> None:
-    coming = event("user.created", uuid.uuid4(), {"email": callers.email()})
-    taken, key = str(ingest.command_id(coming["source"], coming["id"])), make.user()
+def test_clients_cannot_take_the_id_of_a_coming_event_by_any_way_in(manager: api_client.Caller) -> None:
+    coming = event("user.created", uuid.uuid4(), {"email": api_client.email()})
+    taken, key = str(ingest.command_id(coming["source"], coming["id"])), factories.user()
     change = {"type": "user.update", "key": str(key), "data": {"first_name": "x"}}
     problem(manager.post("commands/", {**change, "id": taken}), 422, "reserved_id")
     problem(
@@ -85,14 +90,14 @@ def test_clients_cannot_take_the_id_of_a_coming_event_by_any_way_in(manager: cal
     deletion = reverse("admin:backoffice_user_delete", args=[key])
     assert browser.post(deletion, {"base_version": 1, "command_id": taken}).status_code == 422
     assert len(store.read_stream(f"user-{key}")) == 1
-    assert deliver(callers.program("ingest:write"), coming).json()["status"] == "applied"
+    assert deliver(api_client.program("ingest:write"), coming).json()["status"] == "applied"
 
 
 def test_an_event_taken_in_before_is_a_duplicate_still() -> None:
     """Ids of events are derived as they ever were: rows of an older release are known."""
     sent = event("user.created", "2f6a3b9e-6c0c-4a57-9a20-6a1bb6f6f6c1", {"email": "ada@example.org"}, id="82f1")
     assert str(ingest.command_id(sent["source"], sent["id"])) == "fa56665a-16a2-55c1-872c-994675df5222"
-    formease = callers.program("ingest:write")
+    formease = api_client.program("ingest:write")
     assert [deliver(formease, sent).json()["status"] for _ in range(2)] == ["applied", "duplicate"]
 
 
@@ -112,17 +117,17 @@ def test_an_event_taken_in_before_is_a_duplicate_still() -> None:
     ],
 )
 def test_ingest_write_alone_neither_erases_people_nor_changes_settings(kind: str, scope: str) -> None:
-    key = "signup.open" if kind.startswith("setting") else make.user()
+    key = "signup.open" if kind.startswith("setting") else factories.user()
     data = {"value": True} if kind in ("setting.changed", "setting.set") else {}
     sent = event(kind, key, data, reason="asked")
-    formease = callers.program("ingest:write", role="admin")
+    formease = api_client.program("ingest:write", role="admin")
     assert problem(deliver(formease, sent), 403, "missing_scope")["missing"] == scope
-    verdicts = deliver(formease, sent, event("user.created", uuid.uuid4(), {"email": callers.email()})).json()[
+    verdicts = deliver(formease, sent, event("user.created", uuid.uuid4(), {"email": api_client.email()})).json()[
         "results"
     ]
     assert [one["status"] for one in verdicts] == ["rejected", "applied"]
     assert models.User.objects.filter(erased_at=None).count() == models.User.objects.count()
-    both = deliver(callers.program("ingest:write", scope, role="admin"), sent)
+    both = deliver(api_client.program("ingest:write", scope, role="admin"), sent)
     assert both.status_code in (200, 404)  # allowed; there may be no such record
 
 
@@ -132,31 +137,31 @@ CRITICAL = [{"plan": "premium"}, {"role": "owner"}, {"email": "new@example.org"}
 
 
 @pytest.mark.parametrize("data", CRITICAL, ids=lambda data: next(iter(data)))
-def test_plan_role_and_email_need_a_reason_by_every_way_in(manager: callers.Caller, data: Any) -> None:
-    key = make.user()
+def test_plan_role_and_email_need_a_reason_by_every_way_in(manager: api_client.Caller, data: Any) -> None:
+    key = factories.user()
     change = {"type": "user.update", "key": str(key), "data": data}
-    for caller in (manager, callers.program("users:write")):
+    for caller in (manager, api_client.program("users:write")):
         found = problem(caller.post("commands/", {**change, "id": str(uuid.uuid4())}), 422, "reason_required")
         assert found["errors"] == {"reason": "Enter a reason: required for plan, role and e-mail."}
         problem(caller.post("commands/", {**change, "id": str(uuid.uuid4()), "reason": "  "}), 422, "reason_required")
         problem(caller.patch(f"users/{key}/", data, If_Match='"v1"'), 422, "reason_required")
     assert [one["code"] for one in sync(manager, {**change, "base_version": 1})] == ["reason_required"]
     with context.acting(actor="command:something"), pytest.raises(errors.ReasonRequired):
-        commands.dispatch(make.command(users.UpdateUser(**data), key))
+        commands.dispatch(factories.command(users.UpdateUser(**data), key))
     assert len(store.read_stream(f"user-{key}")) == 1
     assert sync(manager, {**change, "base_version": 1, "reason": BY_PHONE})[0]["status"] == "applied"
     assert store.read_stream(f"user-{key}")[1].reason == BY_PHONE
 
 
-def test_an_unchanged_plan_and_a_new_record_need_none(manager: callers.Caller) -> None:
-    key = make.user(plan="premium")
+def test_an_unchanged_plan_and_a_new_record_need_none(manager: api_client.Caller) -> None:
+    key = factories.user(plan="premium")
     assert manager.command("user.update", key, {"plan": "premium", "first_name": "Ada"}).status_code == 200
-    new = {"email": callers.email(), "plan": "premium"}
+    new = {"email": api_client.email(), "plan": "premium"}
     assert manager.command("user.create", uuid.uuid4(), new).status_code == 200
 
 
-def test_patch_takes_a_reason(manager: callers.Caller) -> None:
-    key = make.user()
+def test_patch_takes_a_reason(manager: api_client.Caller) -> None:
+    key = factories.user()
     answer = manager.patch(f"users/{key}/?reason=asked+by+phone", {"plan": "premium"}, If_Match='"v1"')
     assert answer.status_code == 200, answer.content
     assert store.read_stream(f"user-{key}")[1].reason == BY_PHONE
@@ -165,10 +170,10 @@ def test_patch_takes_a_reason(manager: callers.Caller) -> None:
     assert store.read_stream(f"user-{key}")[2].reason == "closed"
 
 
-def test_a_critical_edit_without_a_reason_is_rejected_not_filed(manager: callers.Caller) -> None:
+def test_a_critical_edit_without_a_reason_is_rejected_not_filed(manager: api_client.Caller) -> None:
     """Neither as a conflict nor for its age: nobody can add the reason there."""
-    key = make.user(plan="free")
-    make.update(key, plan="enterprise")
+    key = factories.user(plan="free")
+    factories.update(key, plan="enterprise")
     edit = {"type": "user.update", "key": str(key), "data": {"plan": "premium"}, "base_version": 1}
     old = {**edit, "queued_at": (datetime.now(UTC) - timedelta(days=9)).isoformat()}
     for one in (edit, old):
@@ -178,9 +183,9 @@ def test_a_critical_edit_without_a_reason_is_rejected_not_filed(manager: callers
     assert sync(manager, {**edit, "reason": BY_PHONE})[0]["status"] == "conflict"
 
 
-def test_a_conflict_about_a_plan_is_settled_with_a_reason_only(manager: callers.Caller) -> None:
-    key = make.user(plan="free")
-    make.update(key, plan="enterprise")
+def test_a_conflict_about_a_plan_is_settled_with_a_reason_only(manager: api_client.Caller) -> None:
+    key = factories.user(plan="free")
+    factories.update(key, plan="enterprise")
     mine = manager.command("user.update", key, {"plan": "premium"}, base_version=1, reason=BY_PHONE)
     found = problem(mine, 409, "conflict")["conflict_id"]
     body: dict[str, Any] = {"choices": {"plan": "mine"}}
@@ -190,7 +195,7 @@ def test_a_conflict_about_a_plan_is_settled_with_a_reason_only(manager: callers.
 
 @pytest.mark.parametrize("key", ["quotas", "quotas.free.forms", "free.quota"])
 def test_quotas_need_a_reason_and_other_settings_none(key: str) -> None:
-    admin = callers.signed_in("admin")
+    admin = api_client.signed_in("admin")
     problem(admin.command("setting.set", key, {"value": 5}), 422, "reason_required")
     assert admin.command("setting.set", key, {"value": 5}, reason="agreed").status_code == 200
     problem(admin.patch(f"settings/{key}/", {"value": 6}, If_Match="*"), 422, "reason_required")
@@ -204,7 +209,7 @@ def test_quotas_need_a_reason_and_other_settings_none(key: str) -> None:
 
 
 def test_ingest_gives_its_source_and_type_as_the_reason() -> None:
-    key, other, formease = make.user(), make.user(), callers.program("ingest:write")
+    key, other, formease = factories.user(), factories.user(), api_client.program("ingest:write")
     assert deliver(formease, event("user.updated", key, {"plan": "premium"})).json()["status"] == "applied"
     results = deliver(
         formease,
@@ -225,7 +230,7 @@ SPELLINGS = ["post@bücher.example", "post@xn--bcher-kva.example", unicodedata.n
 
 
 @pytest.mark.parametrize("first", SPELLINGS)
-def test_one_mailbox_in_three_spellings_is_one_user(manager: callers.Caller, first: str) -> None:
+def test_one_mailbox_in_three_spellings_is_one_user(manager: api_client.Caller, first: str) -> None:
     assert manager.command("user.create", uuid.uuid4(), {"email": first}).status_code == 200
     for spelling in SPELLINGS:
         found = problem(manager.command("user.create", uuid.uuid4(), {"email": spelling}), 422, "rejected")
@@ -233,7 +238,7 @@ def test_one_mailbox_in_three_spellings_is_one_user(manager: callers.Caller, fir
 
 
 @pytest.mark.parametrize("hidden", ["a\u200bda@example.org", "ada@example.org\u202e"])
-def test_an_address_with_invisible_characters_is_refused(manager: callers.Caller, hidden: str) -> None:
+def test_an_address_with_invisible_characters_is_refused(manager: api_client.Caller, hidden: str) -> None:
     found = problem(manager.command("user.create", uuid.uuid4(), {"email": hidden}), 422, "invalid")
     assert "U+20" in found["errors"]["email"]
 
@@ -252,11 +257,11 @@ def legacy(email: str) -> uuid.UUID:
 
 
 @pytest.mark.parametrize("old", SPELLINGS[1:])
-def test_a_mailbox_stored_in_an_older_spelling_is_taken_too(manager: callers.Caller, old: str) -> None:
+def test_a_mailbox_stored_in_an_older_spelling_is_taken_too(manager: api_client.Caller, old: str) -> None:
     key = legacy(old)
     assert models.User.objects.get(pk=key).email == old
     problem(manager.command("user.create", uuid.uuid4(), {"email": SPELLINGS[0]}), 422, "rejected")
-    other = make.user()
+    other = factories.user()
     change = manager.command("user.update", other, {"email": SPELLINGS[0]}, reason=BY_PHONE)
     problem(change, 422, "rejected")
     assert models.User.living_with(SPELLINGS[0].upper()).get().pk == key
@@ -264,7 +269,7 @@ def test_a_mailbox_stored_in_an_older_spelling_is_taken_too(manager: callers.Cal
     assert models.User.objects.get(pk=key).mailbox is None
 
 
-def test_who_is_restored_meets_who_took_the_mailbox_meanwhile(manager: callers.Caller) -> None:
+def test_who_is_restored_meets_who_took_the_mailbox_meanwhile(manager: api_client.Caller) -> None:
     key = legacy(SPELLINGS[1])
     manager.command("user.delete", key)
     assert manager.command("user.create", uuid.uuid4(), {"email": SPELLINGS[0]}).status_code == 200
@@ -284,7 +289,7 @@ def test_a_rebuild_keeps_mailboxes_even_where_two_have_the_same() -> None:
 
 def test_the_migration_notes_the_mailboxes_of_older_spellings() -> None:
     keys = [legacy(spelling) for spelling in SPELLINGS]
-    plain = make.user()
+    plain = factories.user()
     models.User.objects.update(mailbox=None)
     import_module("backoffice.migrations.0007_rules").fill_mailboxes(None, SimpleNamespace(connection=connection))
     found = dict(models.User.objects.filter(pk__in=[*keys, plain]).values_list("pk", "mailbox"))
@@ -296,8 +301,8 @@ def test_the_migration_notes_the_mailboxes_of_older_spellings() -> None:
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
 @pytest.mark.parametrize("typed", ["NFC", "NFD"])
-def test_search_finds_composed_and_decomposed_text(manager: callers.Caller, stored: Any, typed: Any) -> None:
-    key = legacy(callers.email())
+def test_search_finds_composed_and_decomposed_text(manager: api_client.Caller, stored: Any, typed: Any) -> None:
+    key = legacy(api_client.email())
     models.User.objects.filter(pk=key).update(last_name=unicodedata.normalize(stored, "Zoé Ångström"))
     for word in ("Zoé", "ångstr", "ZOÉ"):
         found = manager.send("GET", "users/?search=" + unicodedata.normalize(typed, word)).json()
@@ -305,9 +310,9 @@ def test_search_finds_composed_and_decomposed_text(manager: callers.Caller, stor
 
 
 @pytest.mark.parametrize("word", ["%", "_", "\\", "50%", "a_b", "a\\b"])
-def test_wildcards_in_a_search_are_letters(manager: callers.Caller, word: str) -> None:
-    key = make.user(last_name=f"x{word}y")
-    make.user(last_name="xaxby50")
+def test_wildcards_in_a_search_are_letters(manager: api_client.Caller, word: str) -> None:
+    key = factories.user(last_name=f"x{word}y")
+    factories.user(last_name="xaxby50")
     found = Client()
     found.force_login(manager.person)
     answer = found.get("/api/v1/users/", {"search": word}).json()
@@ -317,20 +322,20 @@ def test_wildcards_in_a_search_are_letters(manager: callers.Caller, word: str) -
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_deleted_user_gets_no_form(manager: callers.Caller) -> None:
-    owner = make.user()
+def test_a_deleted_user_gets_no_form(manager: api_client.Caller) -> None:
+    owner = factories.user()
     manager.command("user.delete", owner)
     data = {"user_id": str(owner), "title": "A form"}
     problem(manager.command("form.create", uuid.uuid4(), data), 422, "owner_deleted")
     sent = event("form.created", uuid.uuid4(), data)
-    problem(deliver(callers.program("ingest:write"), sent), 422, "owner_deleted")
+    problem(deliver(api_client.program("ingest:write"), sent), 422, "owner_deleted")
     assert sync(manager, {"type": "form.create", "key": str(uuid.uuid4()), "data": data})[0]["code"] == "owner_deleted"
     manager.command("user.restore", owner)
     assert manager.command("form.create", uuid.uuid4(), data).status_code == 200
 
 
-def test_a_deleted_or_archived_form_gets_no_submission(manager: callers.Caller) -> None:
-    form = make.form()
+def test_a_deleted_or_archived_form_gets_no_submission(manager: api_client.Caller) -> None:
+    form = factories.form()
     answer = {"form_id": str(form), "answers": {"q": 1}}
     manager.command("form.update", form, {"archived": True})
     problem(manager.command("submission.receive", uuid.uuid4(), answer), 422, "form_archived")
@@ -348,13 +353,13 @@ def test_a_deleted_or_archived_form_gets_no_submission(manager: callers.Caller) 
     )
 
 
-def test_a_batch_refuses_only_the_submissions_of_closed_forms(manager: callers.Caller) -> None:
-    closed, open_ = make.form(), make.form()
+def test_a_batch_refuses_only_the_submissions_of_closed_forms(manager: api_client.Caller) -> None:
+    closed, open_ = factories.form(), factories.form()
     manager.command("form.update", closed, {"archived": True})
     sent = [
         event("submission.received", uuid.uuid4(), {"form_id": str(f), "answers": {}}) for f in (open_, closed, open_)
     ]
-    verdicts = deliver(callers.program("ingest:write"), *sent).json()["results"]
+    verdicts = deliver(api_client.program("ingest:write"), *sent).json()["results"]
     assert [one["status"] for one in verdicts] == ["applied", "rejected", "applied"]
     assert verdicts[1]["problem"]["code"] == "form_archived"
 
@@ -367,10 +372,10 @@ def _waiting() -> str:
 @pytest.mark.django_db(transaction=True)
 def test_a_form_and_the_deletion_of_its_owner_never_both_win_unseen(first: str) -> None:
     """Whichever comes first is waited for: a form of a deleted user is refused, and a form that was first is there."""
-    owner, form = make.user(), types.new_id()
+    owner, form = factories.user(), types.new_id()
     steps = {
-        "deletion": lambda: commands.dispatch(make.command(users.DeleteUser(), owner)),
-        "creation": lambda: commands.dispatch(make.command(forms.CreateForm(user_id=owner, title="x"), form)),
+        "deletion": lambda: commands.dispatch(factories.command(users.DeleteUser(), owner)),
+        "creation": lambda: commands.dispatch(factories.command(forms.CreateForm(user_id=owner, title="x"), form)),
     }
     second = "creation" if first == "deletion" else "deletion"
     begun = threading.Event()
@@ -381,7 +386,7 @@ def test_a_form_and_the_deletion_of_its_owner_never_both_win_unseen(first: str) 
 
     with transaction.atomic():
         steps[first]()
-        other = make.Thread(later)
+        other = factories.Thread(later)
         begun.wait()
         while not store.query(_waiting()):
             pass
@@ -395,11 +400,11 @@ def test_a_form_and_the_deletion_of_its_owner_never_both_win_unseen(first: str) 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_submission_and_the_archiving_of_its_form_are_in_one_order() -> None:
-    form, key = make.form(), types.new_id()
+    form, key = factories.form(), types.new_id()
     with transaction.atomic():
-        commands.dispatch(make.command(forms.UpdateForm(archived=True), form))
-        late = make.Thread(
-            lambda: commands.dispatch(make.command(submissions.ReceiveSubmission(form_id=form, answers={}), key))
+        commands.dispatch(factories.command(forms.UpdateForm(archived=True), form))
+        late = factories.Thread(
+            lambda: commands.dispatch(factories.command(submissions.ReceiveSubmission(form_id=form, answers={}), key))
         )
         while not store.query(_waiting()):
             pass
@@ -410,13 +415,13 @@ def test_a_submission_and_the_archiving_of_its_form_are_in_one_order() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_old_submissions_are_imported_into_an_archived_form_only_where_that_is_asked_for(tmp_path: Any) -> None:
-    owner = make.user(email="owner@example.org")
+    owner = factories.user(email="owner@example.org")
     file = tmp_path / "old.csv"
     file.write_text("Name,Colour\nAda,red\nGrace,blue\n")
     options = {"form": "Old", "owner": "OWNER@example.org"}
     call_command("import_submissions", str(file), **options)
     form = models.Form.objects.get(user_id=owner)
-    commands.dispatch(make.command(forms.UpdateForm(archived=True), form.pk))
+    commands.dispatch(factories.command(forms.UpdateForm(archived=True), form.pk))
     file.write_text("Name,Colour\nAda,red\nGrace,blue\nEdith,green\n")
     for dry in (True, False):
         with pytest.raises(CommandError, match="--archived"):
@@ -435,16 +440,16 @@ def test_old_submissions_are_imported_into_an_archived_form_only_where_that_is_a
 
 @pytest.mark.parametrize("clock", [datetime.now(UTC) - timedelta(days=8), datetime(1970, 1, 1, 0, 5, tzinfo=UTC),
                                    datetime(2090, 1, 1, tzinfo=UTC)])  # fmt: skip
-def test_an_edit_that_is_seconds_old_is_saved_whatever_the_clock(manager: callers.Caller, clock: datetime) -> None:
-    key = make.user()
+def test_an_edit_that_is_seconds_old_is_saved_whatever_the_clock(manager: api_client.Caller, clock: datetime) -> None:
+    key = factories.user()
     edit = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
     queued = {**edit, "queued_at": clock.isoformat()}
     sent = (clock + timedelta(seconds=5)).isoformat()
     assert [one["status"] for one in sync(manager, queued, sent_at=sent)] == ["applied"]
 
 
-def test_an_edit_that_waited_eight_days_is_filed_whatever_the_clock(manager: callers.Caller) -> None:
-    key, clock = make.user(), datetime(1970, 1, 1, tzinfo=UTC)
+def test_an_edit_that_waited_eight_days_is_filed_whatever_the_clock(manager: api_client.Caller) -> None:
+    key, clock = factories.user(), datetime(1970, 1, 1, tzinfo=UTC)
     edit = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
     sent = (clock + timedelta(days=8)).isoformat()
     verdict = sync(manager, {**edit, "queued_at": clock.isoformat()}, sent_at=sent)[0]
@@ -454,8 +459,8 @@ def test_an_edit_that_waited_eight_days_is_filed_whatever_the_clock(manager: cal
     assert timedelta(days=8) <= age < timedelta(days=9)  # told by the server's clock
 
 
-def test_a_clock_put_back_between_edit_and_sending_makes_it_new(manager: callers.Caller) -> None:
-    key, now = make.user(), datetime.now(UTC)
+def test_a_clock_put_back_between_edit_and_sending_makes_it_new(manager: api_client.Caller) -> None:
+    key, now = factories.user(), datetime.now(UTC)
     edit = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
     queued = {**edit, "queued_at": (now + timedelta(days=30)).isoformat()}
     assert sync(manager, queued, sent_at=now.isoformat())[0]["status"] == "applied"
@@ -466,7 +471,7 @@ def test_a_clock_put_back_between_edit_and_sending_makes_it_new(manager: callers
 
 @pytest.mark.parametrize("path", ["users/?plan=free&plan=premium", "users/?limit=1&limit=1", "events/?type=a&type=b",
                                   "conflicts/?status=open&status=any", "streams/user-x/?after=1&after=2"])  # fmt: skip
-def test_a_parameter_that_is_there_twice_is_refused(manager: callers.Caller, path: str) -> None:
+def test_a_parameter_that_is_there_twice_is_refused(manager: api_client.Caller, path: str) -> None:
     found = problem(manager.get(path), 400, "repeated_parameter")
     assert found["parameter"] == path.partition("?")[2].partition("=")[0]
 
@@ -480,15 +485,15 @@ def test_a_parameter_that_is_there_twice_is_refused(manager: callers.Caller, pat
         ("search", "q=ada"),
     ],
 )
-def test_page_refuses_a_parameter_that_occurs_twice(admin: callers.Caller, name: str, query: str) -> None:
+def test_page_refuses_a_parameter_that_occurs_twice(admin: api_client.Caller, name: str, query: str) -> None:
     browser = Client()
     browser.force_login(admin.person)
     assert browser.get(f"{reverse(f'admin:{name}')}?{query}&{query}").status_code == 400
     assert browser.get(f"{reverse(f'admin:{name}')}?{query}").status_code == 200
 
 
-def in_headers(caller: callers.Caller, **changes: str) -> Any:
-    one = event("user.created", uuid.uuid4(), {"email": callers.email()})
+def in_headers(caller: api_client.Caller, **changes: str) -> Any:
+    one = event("user.created", uuid.uuid4(), {"email": api_client.email()})
     headers = {f"ce-{name}": str(value) for name, value in one.items() if name != "data"}
     changes = {f"ce-{name}": value for name, value in changes.items()}
     return caller.post("ingest/", one["data"], content_type="application/json", **(headers | changes))
@@ -496,16 +501,16 @@ def in_headers(caller: callers.Caller, **changes: str) -> Any:
 
 @pytest.mark.parametrize("quoted", ['"q1"', '"q\\1"', "q%31", '"q%31"'])
 def test_a_quoted_header_is_the_value_within_the_quotes(quoted: str) -> None:
-    formease, key = callers.program("ingest:write"), str(uuid.uuid4())
+    formease, key = api_client.program("ingest:write"), str(uuid.uuid4())
     headers = {"ce-specversion": "1.0", "ce-source": "/x", "ce-type": "formease.user.created", "ce-subject": key}
-    data = {"email": callers.email()}
+    data = {"email": api_client.email()}
     send = lambda name: formease.post("ingest/", data, content_type="application/json", **headers, **{"ce-id": name})  # noqa: E731
     assert [send("q1").json()["status"], send(quoted).json()["status"]] == ["applied", "duplicate"]
 
 
 @pytest.mark.parametrize("wrong", ["%ff", "caf%e9", "%C3", "%ED%A0%80", '"open', '"a"b"'])
 def test_a_header_that_is_not_utf_8_or_not_closed_is_refused(wrong: str) -> None:
-    formease = callers.program("ingest:write")
+    formease = api_client.program("ingest:write")
     found = problem(in_headers(formease, reason=wrong), 400, "invalid_header")
     assert found["parameter"].lower() == "ce-reason"
     assert in_headers(formease, reason="100%25%20caf%c3%a9 50%").json()["status"] == "applied"
@@ -514,10 +519,10 @@ def test_a_header_that_is_not_utf_8_or_not_closed_is_refused(wrong: str) -> None
 # -- what may be kept -------------------------------------------------------------------------------------------------
 
 
-def test_no_answer_with_personal_data_is_stored(manager: callers.Caller) -> None:
-    key, form = make.user(), make.form()
+def test_no_answer_with_personal_data_is_stored(manager: api_client.Caller) -> None:
+    key, form = factories.user(), factories.form()
     browser = Client()
-    browser.force_login(callers.staff("admin"))
+    browser.force_login(api_client.staff("admin"))
     paths = [
         *("/admin/", "/admin/login/", "/admin/nothing/", "/admin/logout/", reverse("admin:offline")),
         *(
@@ -553,8 +558,8 @@ def test_what_is_about_nobody_keeps_its_own_rule() -> None:
 
 
 def test_a_hidden_address_is_not_found_by_searching_for_it() -> None:
-    make.user(email="known.person@secret.example", last_name="Plain")
-    viewer = callers.signed_in("viewer")
+    factories.user(email="known.person@secret.example", last_name="Plain")
+    viewer = api_client.signed_in("viewer")
     nothing = viewer.get("users/?search=matchesnothing").json()
     for word in ("known.person@secret.example", "known.pers", "secret.example", "KNOWN"):
         assert viewer.get(f"users/?search={word}").json() == nothing
@@ -568,7 +573,7 @@ def test_a_hidden_address_is_not_found_by_searching_for_it() -> None:
 
 @pytest.mark.parametrize("field", ["plan", "role"])
 def test_an_agent_changes_no_read_only_field_by_any_way_in(field: str) -> None:
-    key, agent = make.user(), callers.signed_in("agent")
+    key, agent = factories.user(), api_client.signed_in("agent")
     data = {"first_name": "A", field: "premium" if field == "plan" else "owner"}
     for answer in (
         agent.command("user.update", key, data, reason="x"),
@@ -580,18 +585,18 @@ def test_an_agent_changes_no_read_only_field_by_any_way_in(field: str) -> None:
 
 
 @pytest.mark.parametrize("lookup", [{"id__in": [1]}, {"user__email__startswith": "a"}, {"__class__": "x"}])
-def test_an_object_in_place_of_an_id_is_no_query(manager: callers.Caller, lookup: Any) -> None:
-    body = {"id": str(uuid.uuid4()), "type": "user.update", "key": str(make.user()), "data": {"first_name": "x"}}
+def test_an_object_in_place_of_an_id_is_no_query(manager: api_client.Caller, lookup: Any) -> None:
+    body = {"id": str(uuid.uuid4()), "type": "user.update", "key": str(factories.user()), "data": {"first_name": "x"}}
     for name in ("id", "type", "key", "data"):
         assert manager.post("commands/", {**body, name: lookup}).status_code in (400, 422)
     for name in ("first_name", "email", "plan"):
         assert manager.post("commands/", {**body, "data": {name: lookup}}).status_code == 422
 
 
-def test_formset_fields_create_nothing(manager: callers.Caller) -> None:
+def test_formset_fields_create_nothing(manager: api_client.Caller) -> None:
     browser = Client()
     browser.force_login(manager.person)
-    before, key = models.User.objects.count(), make.user()
+    before, key = models.User.objects.count(), factories.user()
     formset = {"form-TOTAL_FORMS": "99", "form-INITIAL_FORMS": "0", "form-0-id": "", "form-0-email": "x@example.org"}
     browser.post(reverse("admin:backoffice_user_changelist"), formset)
     browser.post(reverse("admin:backoffice_user_change", args=[key]), formset)

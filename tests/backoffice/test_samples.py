@@ -16,11 +16,11 @@ import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 
-from backoffice.domain import forms
 from backoffice.models import Form, Setting, Staff, Submission, User
-from backoffice.samples import answers, catalogue, generate, load, logins, people
-from backoffice.samples.generate import World
-from backoffice.samples.rhythm import Rhythm
+from backoffice.sections.forms import domain as forms
+from devtools.samples import answers, catalogue, generate, load, logins, people
+from devtools.samples.generate import World
+from devtools.samples.rhythm import Rhythm
 from events import head, store, types
 
 UNTIL = datetime(2026, 6, 30, 12, tzinfo=UTC)

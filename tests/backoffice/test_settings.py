@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backoffice import embedded
+from devtools import embedded
 from tests import live
 
 SETTINGS = live.PROJECT / "backoffice" / "settings.py"

@@ -16,27 +16,21 @@ from django.test import Client
 from django.urls import reverse
 
 from backoffice import health
-from backoffice.domain import forms, users
-from backoffice.management.commands import doctor
-from events import (
-    archives,
-    commands,
-    errors,
-    head,
-    parking,
-    rebuild,
-    removal,
-    snapshots,
-    store,
-    subscriptions,
-    verify,
-)
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.users import domain as users
+from events import commands, errors, head, removal, snapshots, store
+from events.archive import reader as archives
+from events.integrity import verify
+from events.rebuild import builder as rebuild
+from events.subscriptions import parked as parking
+from events.subscriptions import runner as subscriptions
 from events.types import RecordedEvent, new_id
-from realtime import fan, frames, publish, relay, topics
-from tests import make
-from tests.backoffice import callers
-from tests.events import following
-from tests.events.following import catch_up, effect, subscription
+from metrics.management.commands import doctor
+from realtime import encoding, frames, publish, relay, topics
+from tests import factories
+from tests.backoffice import api_client
+from tests.events import effects as following
+from tests.events.effects import catch_up, effect, subscription
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,7 +64,7 @@ class Broken:
     def __init__(self, case: str) -> None:
         self.why = case.partition("-")[0]
         category, kind, version, data = CASES[case]
-        self.key = make.user() if category == "user" else make.form(title="Before")
+        self.key = factories.user() if category == "user" else factories.form(title="Before")
         self.category, self.stream = category, f"{category}-{self.key}"
         self.position = insert(self.stream, kind, version, data)
         last = users.UserUpdated(first_name="After") if category == "user" else forms.FormUpdated(description="After")
@@ -126,15 +120,15 @@ def test_its_state_lacks_it_and_says_so(broken: Broken) -> None:
 def test_nothing_is_decided_on_a_state_with_a_gap(broken: Broken) -> None:
     data = users.UpdateUser(first_name="X") if broken.category == "user" else forms.UpdateForm(title="X")
     with pytest.raises(errors.UnreadableEvent) as refused:
-        commands.dispatch(make.command(data, broken.key))
+        commands.dispatch(factories.command(data, broken.key))
     assert (refused.value.status, refused.value.code) == (422, "unreadable_event")
     with pytest.raises(errors.UnreadableEvent):
-        commands.dispatch_many([make.command(data, broken.key)])
+        commands.dispatch_many([factories.command(data, broken.key)])
     assert store.version_of(broken.stream) == 3
 
 
 def test_pages_show_it_as_unreadable(broken: Broken) -> None:
-    client = callers.signed_in("admin").client
+    client = api_client.signed_in("admin").client
     base = f"admin:backoffice_{broken.category}"
     shown = [
         reverse("admin:events_storedevent_changelist"),
@@ -162,7 +156,7 @@ def test_pages_show_it_as_unreadable(broken: Broken) -> None:
 
 
 def test_the_api_shows_it_as_unreadable(broken: Broken) -> None:
-    caller = callers.signed_in("admin")
+    caller = api_client.signed_in("admin")
     listed = caller.get(f"events/?after={broken.position - 1}").json()["items"][0]
     assert (listed["position"], listed["stream"], listed["unreadable"]) == (
         broken.position,
@@ -230,7 +224,7 @@ def test_a_socket_gets_it_as_a_frame_without_data(broken: Broken) -> None:
     event = store.read_stream(broken.stream, 1, 1)[0]
     found = topics.find(f"{broken.category}s")
     assert found is not None
-    body = fan._body_of(event, found[0], "admin")
+    body = encoding._body_of(event, found[0], "admin")
     frame = frames.decode_server(f'{{"type":"event","topics":[],"previous":0,{body}')
     assert isinstance(frame, frames.EventFrame)
     assert (frame.position, frame.unreadable, frame.data) == (broken.position, broken.why, {})
@@ -287,12 +281,12 @@ def test_an_unknown_type_of_no_record_is_history_and_shown_as_stored() -> None:
 
 def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
     """The reproduction of the report: the read table holds the number too."""
-    key = make.form()
+    key = factories.form()
     digits = "1" * 401
     question = QUESTION.replace("0", digits)
     insert(f"form-{key}", "form.updated", 1, question)
     store.execute("update forms set fields = %s::jsonb->'fields', version = 2 where id = %s", (question, key))
-    caller = callers.signed_in("admin")
+    caller = api_client.signed_in("admin")
     assert caller.get(f"forms/{key}/").json()["fields"][0]["max"] == digits
     assert caller.get("forms/").status_code == 200
     for name in ("changelist", "change", "history"):
@@ -301,7 +295,8 @@ def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
 
 
 def test_revoking_by_an_unreadable_event_closes_all_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    from realtime import auth, guard
+    from realtime import auth
+    from realtime import revocation as guard
 
     taken: list[Any] = []
 

@@ -14,26 +14,19 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.urls import reverse
 
-from backoffice.domain import users
-from events import (
-    archives,
-    archiving,
-    commands,
-    head,
-    parking,
-    rebuild,
-    seals,
-    search,
-    snapshots,
-    standing,
-    store,
-    verify,
-)
+from backoffice.sections.users import domain as users
+from events import commands, head, search, snapshots, store
+from events.archive import reader as archives
+from events.archive import writer as archiving
+from events.integrity import seals, verify
+from events.rebuild import builder as rebuild
+from events.subscriptions import parked as parking
+from events.subscriptions import status
 from events.types import new_id
-from realtime.log import Log
-from tests import make
-from tests.backoffice import callers
-from tests.events import following
+from realtime.log_reader import Log
+from tests import factories
+from tests.backoffice import api_client
+from tests.events import effects
 from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,13 +62,13 @@ select %(stream)s, version, 'user.updated', 1, '{"role": "partner"}', %(id)s, %(
 @pytest.fixture(params=TIMES)
 def broken(request: Any) -> tuple[str, int, int]:
     """A user's stream and the position of its second event, of that time; and of one that follows."""
-    key = make.user(first_name="Ada")
+    key = factories.user(first_name="Ada")
     stream = f"user-{key}"
     values = {"stream": stream, "id": new_id(), "at": request.param, "digest": b"x" * 32}
     with connection.cursor() as cursor:
         cursor.execute(INSERT, values)
         position = cursor.fetchone()[0]
-    after = store.query("select position from events_event where stream = %s", (f"user-{make.user()}",))[0][0]
+    after = store.query("select position from events_event where stream = %s", (f"user-{factories.user()}",))[0][0]
     return stream, position, after
 
 
@@ -87,7 +80,7 @@ def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
     assert [event.position for event in snapshots.folded(stream).unreadable] == [position]
     assert search.find(search.Wanted(stream=stream), upto=head.safe(), limit=5).events[0].unreadable == "no_instant"
     assert search.first_since(store.query("select now()")[0][0], head.safe()) is not None
-    caller = callers.signed_in("admin")
+    caller = api_client.signed_in("admin")
     answer = caller.get(f"events/?after={position - 1}").json()["items"]
     assert [event.get("unreadable") for event in answer] == ["no_instant", None]
     for address in (
@@ -99,7 +92,7 @@ def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
         "/api/v1/system/subscriptions/",
     ):
         assert caller.client.get(address).status_code == 200, address
-    assert callers.signed_in("dpo").command("user.erase", key, reason="asked").status_code == 200
+    assert api_client.signed_in("dpo").command("user.erase", key, reason="asked").status_code == 200
 
 
 def test_the_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
@@ -118,11 +111,11 @@ def test_the_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
 
 def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]) -> None:
     stream, position, after = broken
-    with following.effects():
-        wanted = following.subscription(start=position - 1)
-        assert [one.behind for one in standing.standings(wanted.name)] in ([], [2])
-        following.catch_up(wanted)
-        assert following.effect() == [after]
+    with effects.effects():
+        wanted = effects.subscription(start=position - 1)
+        assert [one.behind for one in status.standings(wanted.name)] in ([], [2])
+        effects.catch_up(wanted)
+        assert effects.effect() == [after]
         (parked,) = parking.parked(wanted.name)
         assert [one.recorded_at for one in parking.waiting(wanted.name, stream)] == [None]
         assert parked.position == position
@@ -156,4 +149,4 @@ def test_an_archive_keeps_its_time(broken: tuple[str, int, int]) -> None:
 
 
 def test_commands_about_other_records_go_on(broken: tuple[str, int, int]) -> None:
-    assert commands.dispatch(make.command(users.CreateUser(email=callers.email()))).status == "applied"
+    assert commands.dispatch(factories.command(users.CreateUser(email=api_client.email()))).status == "applied"

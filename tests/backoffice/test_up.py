@@ -18,8 +18,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from backoffice import embedded
-from backoffice.management.commands import up
+from devtools import embedded
+from devtools.management.commands import up
 
 pytestmark = pytest.mark.services
 PROJECT = Path(embedded.__file__).resolve().parent.parent

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from backoffice.domain import bounds, conflicts, forms, settings, submissions, users
+from backoffice import bounds
+from backoffice.sections.conflicts import domain as conflicts
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.site_settings import domain as settings
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
 from events import errors
 from events.aggregate import Aggregate, Decision
 from tests import costs

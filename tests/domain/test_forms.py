@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from backoffice.domain.forms import (
+from backoffice.sections.forms.domain import (
     AGGREGATE,
     MAX_FIELDS,
     CreateForm,

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from backoffice.domain.settings import AGGREGATE, RemoveSetting, SetSetting, SettingChanged, SettingRemoved
+from backoffice.sections.site_settings.domain import (
+    AGGREGATE,
+    RemoveSetting,
+    SetSetting,
+    SettingChanged,
+    SettingRemoved,
+)
 from events import testing
 
 given = testing.decider(AGGREGATE, key="mail.sender")

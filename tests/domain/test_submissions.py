@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from backoffice.domain.submissions import (
+from backoffice.sections.submissions.domain import (
     AGGREGATE,
     NO_ANSWERS,
     CorrectSubmission,

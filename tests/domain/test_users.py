@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from backoffice.domain.users import (
+from backoffice.sections.users.domain import (
     AGGREGATE,
     CreateUser,
     DeleteUser,

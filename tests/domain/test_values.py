@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.domain import values
+from backoffice import values
 
 SPELLINGS = (
     "post@bücher.example",

@@ -8,12 +8,14 @@ import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from backoffice.domain.users import AGGREGATE, UserUpdated
-from events import errors, head, removal, rights, seals, session, snapshots, store, verify
+from backoffice.sections.users.domain import AGGREGATE, UserUpdated
+from events import errors, head, removal, snapshots, store
 from events.checks import check_rights
+from events.db import grants, session
+from events.integrity import seals, verify
 from events.types import new_id
-from tests import make, services_plugin
-from tests.events.own_log import execute, own_log
+from tests import factories, services_plugin
+from tests.events.isolated_log import execute, own_log
 
 pytestmark = pytest.mark.django_db
 
@@ -31,26 +33,26 @@ pytestmark = pytest.mark.django_db
     ],
 )
 def test_stored_events_cannot_be_changed_removed_or_smuggled_in(statement: str) -> None:
-    make.user()
+    factories.user()
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement)
 
 
 def test_the_refusal_holds_for_a_restore_too() -> None:
-    make.user()
+    factories.user()
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("set local session_replication_role = replica")
         cursor.execute("delete from events_event")
 
 
 def test_the_refusal_is_an_error_of_ours() -> None:
-    make.user()
+    factories.user()
     with pytest.raises(errors.AppendOnly), transaction.atomic():
         store.query("update events_event set actor = 'x' returning 1")
 
 
 def test_a_version_cannot_be_stored_twice_behind_the_gates_back() -> None:
-    stream = f"user-{make.user()}"
+    stream = f"user-{factories.user()}"
     insert = """insert into events_event (stream, version, type, data, event_id, actor, hash)
                 values (%s, 1, 'user.created', '{}', %s, 'x', '') returning 1"""
     with pytest.raises(errors.WrongExpectedVersion), transaction.atomic():
@@ -82,15 +84,15 @@ def as_application() -> Iterator[None]:
     role = f"application_{services_plugin.worker()}"
     with connection.cursor() as cursor:
         cursor.execute(f"create role {role}")
-        rights.grant(role)
+        grants.grant(role)
         cursor.execute(f"set local role {role}")
         yield
         cursor.execute("reset role")
 
 
 def test_the_application_needs_no_right_to_change_what_happened(as_application: None) -> None:
-    key = make.user()
-    make.update(key, first_name="Grace")
+    key = factories.user()
+    factories.update(key, first_name="Grace")
     stream = f"user-{key}"
     assert snapshots.state(stream)[1] == 2
     snapshots.save(AGGREGATE, stream, *reversed(snapshots.state(stream)))
@@ -104,7 +106,7 @@ def test_the_role_has_the_session_settings_that_a_pooler_drops() -> None:
     role = f"pooled_{services_plugin.worker()}"
     with connection.cursor() as cursor:
         cursor.execute(f"create role {role}")
-        rights.grant(role)
+        grants.grant(role)
         cursor.execute("select unnest(setconfig) from pg_db_role_setting where setrole = %s::regrole", (role,))
         given = dict(row[0].split("=", 1) for row in cursor.fetchall())
         for name, value in session.SETTINGS.items():
@@ -125,7 +127,7 @@ def test_the_application_seals_and_verifies() -> None:
     role = f"sealer_{services_plugin.worker()}"
     with own_log():
         execute(f"create role {role}")
-        rights.grant(role)
+        grants.grant(role)
         execute(f"set role {role}")
         try:
             store.append("user-ada", [UserUpdated(first_name="Ada")])
@@ -159,7 +161,7 @@ def test_the_application_seals_and_verifies() -> None:
     ],
 )
 def test_the_application_has_no_right_to_change_what_happened(as_application: None, statement: str) -> None:
-    make.user()
+    factories.user()
     with pytest.raises(DatabaseError, match=r"permission denied|must be owner"), transaction.atomic():
         connection.cursor().execute(statement)
 

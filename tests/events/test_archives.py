@@ -17,29 +17,22 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.domain.users import UserUpdated
 from backoffice.models import User
-from events import (
-    archives,
-    archiving,
-    checks,
-    commands,
-    erasure,
-    errors,
-    head,
-    rebuild,
-    seals,
-    snapshots,
-    store,
-    subscriptions,
-)
-from events import verify as verifying
+from backoffice.sections.users.domain import UserUpdated
+from events import checks, commands, errors, head, snapshots, store
+from events.archive import reader as archives
+from events.archive import writer as archiving
+from events.integrity import seals
+from events.integrity import verify as verifying
+from events.privacy import erasure
+from events.rebuild import builder as rebuild
+from events.subscriptions import runner as subscriptions
 from events.types import ERASED
-from realtime import log as realtime_log
-from tests import make
-from tests.backoffice import callers
-from tests.events import following
-from tests.events.own_log import execute, own_log
+from realtime import log_reader as realtime_log
+from tests import factories
+from tests.backoffice import api_client
+from tests.events import effects
+from tests.events.isolated_log import execute, own_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -180,8 +173,8 @@ def test_a_file_that_is_not_here_is_asked_for(log: None) -> None:
 
 
 def test_a_record_goes_on_whose_past_is_archived(log: None) -> None:
-    key = make.user(first_name="Ada")
-    command = make.command(make.users.UpdateUser(first_name="Grace"), key)
+    key = factories.user(first_name="Ada")
+    command = factories.command(factories.users.UpdateUser(first_name="Grace"), key)
     first = commands.dispatch(command)
     while head.safe() <= 20:
         _write(BOB)
@@ -191,9 +184,9 @@ def test_a_record_goes_on_whose_past_is_archived(log: None) -> None:
     assert store.query("select min(position) > %s from events_event", (first.position,)) == [(True,)]
     again = commands.dispatch(command)
     assert (again.status, again.position) == ("duplicate", first.position)
-    assert make.update(key, last_name="Hopper").version == 3, "from its snapshot"
+    assert factories.update(key, last_name="Hopper").version == 3, "from its snapshot"
     execute("delete from events_snapshot")
-    assert make.update(key, base_version=1, plan="premium").version == 4, "from the file"
+    assert factories.update(key, base_version=1, plan="premium").version == 4, "from the file"
     state = snapshots.state(f"user-{key}")[0]
     assert (state.first_name, state.last_name, state.plan) == ("Grace", "Hopper", "premium")
     rebuild.rebuild("users", fresh=True)
@@ -206,17 +199,17 @@ def test_a_new_subscription_reads_through_archives(log: None, monkeypatch: pytes
     monkeypatch.setattr(subscriptions, "STRETCH", 3)
     archive(), archive()
     expected = [event.position for event in store.read_all(0, upto=head.safe()) if event.stream in {ADA, BOB}]
-    with following.effects():
-        wanted = following.subscription(start=0, batch=2, partitions=partitions, types=("user.updated",))
+    with effects.effects():
+        wanted = effects.subscription(start=0, batch=2, partitions=partitions, types=("user.updated",))
         for partition in range(partitions):
-            following.catch_up(wanted, partition=partition)
-        assert following.effect() == expected
-        assert following.out_of_order() == []
+            effects.catch_up(wanted, partition=partition)
+        assert effects.effect() == expected
+        assert effects.out_of_order() == []
 
 
 def test_the_api_reads_files_but_does_not_search_them(log: None) -> None:
     archive()
-    manager = callers.signed_in("manager")
+    manager = api_client.signed_in("manager")
     assert [event["position"] for event in manager.get("events/?limit=100").json()["items"]][:5] == [1, 2, 3, 5, 6]
     assert manager.get(f"streams/{ADA}/?limit=2").json()["items"][0]["version"] == 1
     refused = manager.get("events/?type=user.deleted")
@@ -226,8 +219,8 @@ def test_the_api_reads_files_but_does_not_search_them(log: None) -> None:
 
 
 def test_a_past_that_is_not_here_is_said_on_the_page(log: None) -> None:
-    key = make.user(first_name="Grace")
-    make.update(key, last_name="Hopper")
+    key = factories.user(first_name="Grace")
+    factories.update(key, last_name="Hopper")
     while head.safe() <= 15:
         _write(BOB)
     seals.seal(4)
@@ -235,7 +228,7 @@ def test_a_past_that_is_not_here_is_said_on_the_page(log: None) -> None:
         found.path.unlink()
     archives.reader.cache_clear()
     reader, page = Client(), reverse("admin:backoffice_user_record", args=[key])
-    reader.force_login(callers.staff("manager"))
+    reader.force_login(api_client.staff("manager"))
     assert reader.get(f"{page}change/").status_code == 200, "what it is now needs no file"
     for path in ("history/", "history/1/", "compare/?a=1&b=2"):
         answer = reader.get(f"{page}{path}", follow=True, headers={"Accept-Language": "fr"})

@@ -10,18 +10,21 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from backoffice.domain import forms, settings, submissions, users
 from backoffice.models import Form, Setting, Submission, User
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.site_settings import domain as settings
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
 from events import commands, context, errors, signals, snapshots, store, tasks
 from events.types import Command, new_id
-from tests import make
-from tests.events.own_log import own_log
+from tests import factories
+from tests.events.isolated_log import own_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def create(**fields: object) -> Command:
-    return make.command(users.CreateUser(email=f"{new_id()}@example.org", **fields))
+    return factories.command(users.CreateUser(email=f"{new_id()}@example.org", **fields))
 
 
 def events_of(key: object, category: str = "user") -> list[str]:
@@ -43,7 +46,7 @@ def test_a_command_becomes_an_event_and_a_row_in_one_transaction() -> None:
 def test_the_same_command_again_returns_the_first_answer_and_does_nothing() -> None:
     command = create()
     first = commands.dispatch(command)
-    make.update(uuid.UUID(command.key), first_name="Somebody else")
+    factories.update(uuid.UUID(command.key), first_name="Somebody else")
     again = commands.dispatch(command)
     assert again.status == "duplicate"
     assert (again.version, again.position, again.events) == (first.version, first.position, first.events)
@@ -54,7 +57,7 @@ def test_an_id_that_was_used_for_something_else_is_refused() -> None:
     command = create()
     commands.dispatch(command)
     with pytest.raises(errors.IdempotencyKeyReused):
-        commands.dispatch(make.command(users.DeleteUser(), command.key, id=command.id))
+        commands.dispatch(factories.command(users.DeleteUser(), command.key, id=command.id))
     assert events_of(command.key) == ["user.created"]
 
 
@@ -66,7 +69,7 @@ def test_identical_commands_racing_have_one_effect_and_one_answer() -> None:
         start.wait()
         return commands.dispatch(command)
 
-    results = [thread.result() for thread in [make.Thread(race) for _ in range(4)]]
+    results = [thread.result() for thread in [factories.Thread(race) for _ in range(4)]]
     assert sorted(result.status for result in results) == ["applied", "duplicate", "duplicate", "duplicate"]
     assert len({(result.version, result.position) for result in results}) == 1
     assert events_of(command.key) == ["user.created"]
@@ -74,7 +77,7 @@ def test_identical_commands_racing_have_one_effect_and_one_answer() -> None:
 
 def test_one_id_for_two_records_at_once_has_one_effect() -> None:
     shared, start = new_id(), threading.Barrier(2)
-    wanted = [make.command(users.CreateUser(email=f"{new_id()}@example.org"), id=shared) for _ in range(2)]
+    wanted = [factories.command(users.CreateUser(email=f"{new_id()}@example.org"), id=shared) for _ in range(2)]
 
     def race(command: Command) -> str:
         start.wait()
@@ -83,14 +86,14 @@ def test_one_id_for_two_records_at_once_has_one_effect() -> None:
         except errors.IdempotencyKeyReused:
             return "refused"
 
-    statuses = [thread.result() for thread in [make.Thread(lambda c=c: race(c)) for c in wanted]]
+    statuses = [thread.result() for thread in [factories.Thread(lambda c=c: race(c)) for c in wanted]]
     assert sorted(statuses) == ["applied", "refused"]
     assert User.objects.filter(pk__in=[command.key for command in wanted]).count() == 1
 
 
 def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> None:
-    key = make.user()
-    threads = [make.Thread(lambda n=n: make.update(key, last_name=f"name {n}")) for n in range(8)]
+    key = factories.user()
+    threads = [factories.Thread(lambda n=n: factories.update(key, last_name=f"name {n}")) for n in range(8)]
     versions = sorted(thread.result().version for thread in threads)
     assert versions == list(range(2, 10))
     assert User.objects.get(pk=key).version == 9
@@ -99,23 +102,23 @@ def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> N
 def test_what_the_domain_rejects_leaves_nothing_behind_and_may_be_sent_again() -> None:
     taken = create()
     commands.dispatch(taken)
-    twin = make.command(users.CreateUser(email=taken.data.email.upper()))
+    twin = factories.command(users.CreateUser(email=taken.data.email.upper()))
     with pytest.raises(errors.Rejected) as caught:
         commands.dispatch(twin)
     assert caught.value.fields == {"email": "Another user has this email address."}
     assert events_of(twin.key) == []
-    commands.dispatch(make.command(users.DeleteUser(), taken.key))
+    commands.dispatch(factories.command(users.DeleteUser(), taken.key))
     assert commands.dispatch(twin).status == "applied"
 
 
 def test_every_bad_field_is_named() -> None:
     with pytest.raises(errors.InvalidCommand) as caught:
-        commands.dispatch(make.command(users.CreateUser(email="nobody")))
+        commands.dispatch(factories.command(users.CreateUser(email="nobody")))
     assert caught.value.fields.keys() == {"email"}
 
 
 def test_an_owner_who_does_not_exist_is_named_and_nothing_is_written() -> None:
-    command = make.command(forms.CreateForm(user_id=new_id(), title="Orphan"))
+    command = factories.command(forms.CreateForm(user_id=new_id(), title="Orphan"))
     with pytest.raises(errors.Rejected) as caught:
         commands.dispatch(command)
     assert caught.value.fields == {"user_id": "There is no such user."}
@@ -123,37 +126,37 @@ def test_an_owner_who_does_not_exist_is_named_and_nothing_is_written() -> None:
 
 
 def test_a_change_to_what_already_is_does_not_make_an_event() -> None:
-    key = make.user(first_name="Ada")
-    result = make.update(key, first_name=" Ada ")
+    key = factories.user(first_name="Ada")
+    result = factories.update(key, first_name=" Ada ")
     assert (result.status, result.version, result.position, result.events) == ("unchanged", 1, None, ())
     assert events_of(key) == ["user.created"]
 
 
 def test_a_record_that_does_not_exist_cannot_be_changed() -> None:
     with pytest.raises(errors.StreamNotFound):
-        make.update(new_id(), first_name="Nobody")
+        factories.update(new_id(), first_name="Nobody")
 
 
 def test_a_base_version_from_the_future_is_refused() -> None:
-    key = make.user()
+    key = factories.user()
     with pytest.raises(errors.InvalidCommand, match="cannot be accepted"):
-        make.update(key, base_version=9, first_name="Ada")
+        factories.update(key, base_version=9, first_name="Ada")
 
 
 def test_a_stale_email_that_was_not_touched_does_not_escalate() -> None:
-    key = make.user(first_name="Ada", email="ada@old.example")
-    make.update(key, email="ada@new.example")
-    result = make.update(key, base_version=1, email="ada@old.example", first_name="Augusta")
+    key = factories.user(first_name="Ada", email="ada@old.example")
+    factories.update(key, email="ada@new.example")
+    result = factories.update(key, base_version=1, email="ada@old.example", first_name="Augusta")
     assert result.status == "merged"
     row = User.objects.get(pk=key)
     assert (row.email, row.first_name) == ("ada@new.example", "Augusta")
 
 
 def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_applied() -> None:
-    key = make.user(first_name="Ada", plan="free")
-    make.update(key, plan="premium")
+    key = factories.user(first_name="Ada", plan="free")
+    factories.update(key, plan="premium")
     with pytest.raises(errors.Conflict) as caught:
-        make.update(key, base_version=1, plan="enterprise", first_name="Augusta")
+        factories.update(key, base_version=1, plan="enterprise", first_name="Augusta")
     conflict = caught.value
     assert conflict.fields == ["plan"]
     assert (conflict.base["plan"], conflict.theirs["plan"], conflict.mine["plan"]) == ("free", "premium", "enterprise")
@@ -163,38 +166,42 @@ def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_a
 
 
 def test_deleting_what_somebody_changed_meanwhile_asks() -> None:
-    key = make.user()
-    make.update(key, first_name="Ada")
+    key = factories.user()
+    factories.update(key, first_name="Ada")
     with pytest.raises(errors.Conflict) as caught:
-        commands.dispatch(make.command(users.DeleteUser(), key, base_version=1))
+        commands.dispatch(factories.command(users.DeleteUser(), key, base_version=1))
     assert caught.value.fields == ["first_name"]
-    assert commands.dispatch(make.command(users.DeleteUser(), key, base_version=2)).status == "applied"
+    assert commands.dispatch(factories.command(users.DeleteUser(), key, base_version=2)).status == "applied"
 
 
 def test_a_setting_that_moved_meanwhile_goes_to_a_person() -> None:
     key = f"limits.{new_id().hex}"
-    commands.dispatch(make.command(settings.SetSetting(value=10), key))
-    commands.dispatch(make.command(settings.SetSetting(value=20), key))
+    commands.dispatch(factories.command(settings.SetSetting(value=10), key))
+    commands.dispatch(factories.command(settings.SetSetting(value=20), key))
     with pytest.raises(errors.Conflict):
-        commands.dispatch(make.command(settings.SetSetting(value=30), key, base_version=1))
+        commands.dispatch(factories.command(settings.SetSetting(value=30), key, base_version=1))
     assert Setting.objects.get(pk=key).value == 20
 
 
 def test_a_setting_that_moved_to_what_i_want_as_well_is_unchanged() -> None:
     key = f"test.{new_id().hex}"
     for value in (10, 20):
-        commands.dispatch(make.command(settings.SetSetting(value=value), key))
-    assert commands.dispatch(make.command(settings.SetSetting(value=20), key, base_version=1)).status == "unchanged"
-    assert commands.dispatch(make.command(settings.SetSetting(value=10), key, base_version=1)).status == "unchanged"
+        commands.dispatch(factories.command(settings.SetSetting(value=value), key))
+    assert (
+        commands.dispatch(factories.command(settings.SetSetting(value=20), key, base_version=1)).status == "unchanged"
+    )
+    assert (
+        commands.dispatch(factories.command(settings.SetSetting(value=10), key, base_version=1)).status == "unchanged"
+    )
 
 
 def test_a_setting_that_was_removed_meanwhile_goes_to_a_person() -> None:
     key = f"test.{new_id().hex}"
-    commands.dispatch(make.command(settings.SetSetting(value=10), key))
-    commands.dispatch(make.command(settings.RemoveSetting(), key))
+    commands.dispatch(factories.command(settings.SetSetting(value=10), key))
+    commands.dispatch(factories.command(settings.RemoveSetting(), key))
     for value in (10, 20):
         with pytest.raises(errors.Conflict) as caught:
-            commands.dispatch(make.command(settings.SetSetting(value=value), key, base_version=1))
+            commands.dispatch(factories.command(settings.SetSetting(value=value), key, base_version=1))
         assert caught.value.fields == ["value"]
 
 
@@ -219,7 +226,7 @@ def test_those_who_listen_are_told_after_the_commit_only() -> None:
             assert heard == []
         assert heard == [result.position]
         with pytest.raises(errors.StreamNotFound):
-            make.update(new_id(), first_name="x")
+            factories.update(new_id(), first_name="x")
         assert heard == [result.position]
     finally:
         signals.events_recorded.disconnect(listen)
@@ -227,7 +234,7 @@ def test_those_who_listen_are_told_after_the_commit_only() -> None:
 
 def test_a_deadlock_is_tried_again() -> None:
     """The victim of a real deadlock gets its answer all the same."""
-    key, other = make.user(), make.user()
+    key, other = factories.user(), factories.user()
     held, met = threading.Event(), threading.Event()
 
     def first() -> None:
@@ -250,10 +257,10 @@ def test_a_deadlock_is_tried_again() -> None:
 
     projections.inline("user", project)
     try:
-        blocker = make.Thread(first)
+        blocker = factories.Thread(first)
         with connection.cursor() as cursor:
             cursor.execute("set deadlock_timeout = '50ms'")
-        assert make.update(key, first_name="Ada").status == "applied"
+        assert factories.update(key, first_name="Ada").status == "applied"
         blocker.result()
     finally:
         projections._inline["user"].remove(project)
@@ -266,11 +273,11 @@ def test_a_deadlock_is_tried_again() -> None:
 
 
 def received(form: uuid.UUID, number: int = 0) -> Command:
-    return make.command(submissions.ReceiveSubmission(form_id=form, answers={"q1": number}))
+    return factories.command(submissions.ReceiveSubmission(form_id=form, answers={"q1": number}))
 
 
 def test_a_batch_makes_the_same_events_and_rows_as_one_by_one() -> None:
-    form = make.form()
+    form = factories.form()
     wanted = [received(form, number) for number in range(20)]
     results = commands.dispatch_many(wanted)
     assert [result.status for result in results] == ["applied"] * 20
@@ -284,7 +291,7 @@ def test_a_batch_makes_the_same_events_and_rows_as_one_by_one() -> None:
 
 
 def test_a_batch_sent_again_adds_only_what_is_new() -> None:
-    form = make.form()
+    form = factories.form()
     wanted = [received(form, number) for number in range(5)]
     commands.dispatch_many(wanted[:3])
     assert [r.status for r in commands.dispatch_many(wanted)] == ["duplicate"] * 3 + ["applied"] * 2
@@ -292,8 +299,8 @@ def test_a_batch_sent_again_adds_only_what_is_new() -> None:
 
 
 def test_one_bad_command_in_a_batch_is_named_and_nothing_of_it_is_written() -> None:
-    form = make.form()
-    bad = make.command(users.CreateUser(email="nobody"))
+    form = factories.form()
+    bad = factories.command(users.CreateUser(email="nobody"))
     wanted = [received(form), bad, received(form)]
     with pytest.raises(errors.InvalidCommand) as caught:
         commands.dispatch_many(wanted)
@@ -304,9 +311,9 @@ def test_one_bad_command_in_a_batch_is_named_and_nothing_of_it_is_written() -> N
 def test_a_batch_may_change_one_record_several_times_in_order() -> None:
     key = new_id()
     wanted = [
-        make.command(users.CreateUser(email=f"{key}@example.org"), key),
-        make.command(users.UpdateUser(first_name="Ada"), key),
-        make.command(users.UpdateUser(last_name="Lovelace"), key),
+        factories.command(users.CreateUser(email=f"{key}@example.org"), key),
+        factories.command(users.UpdateUser(first_name="Ada"), key),
+        factories.command(users.UpdateUser(last_name="Lovelace"), key),
     ]
     assert [result.version for result in commands.dispatch_many(wanted)] == [1, 2, 3]
     row = User.objects.get(pk=key)
@@ -316,24 +323,24 @@ def test_a_batch_may_change_one_record_several_times_in_order() -> None:
 def test_many_commands_may_make_a_user_and_then_their_form() -> None:
     owner, form = new_id(), new_id()
     wanted = [
-        make.command(users.CreateUser(email=f"{owner}@example.org"), owner),
-        make.command(forms.CreateForm(user_id=owner, title="A form"), form),
-        make.command(submissions.ReceiveSubmission(form_id=form, answers={})),
+        factories.command(users.CreateUser(email=f"{owner}@example.org"), owner),
+        factories.command(forms.CreateForm(user_id=owner, title="A form"), form),
+        factories.command(submissions.ReceiveSubmission(form_id=form, answers={})),
     ]
     assert [result.status for result in commands.dispatch_many(wanted)] == ["applied"] * 3
     assert Submission.objects.get(form_id=form).form.user_id == owner
 
 
 def test_batches_that_share_records_in_opposite_order_do_not_deadlock() -> None:
-    keys = [make.user() for _ in range(6)]
+    keys = [factories.user() for _ in range(6)]
 
     def rename(order: list[uuid.UUID], name: str) -> None:
         for _ in range(5):
             commands.dispatch_many(
-                [make.command(users.UpdateUser(first_name=f"{name} {new_id()}"), key) for key in order]
+                [factories.command(users.UpdateUser(first_name=f"{name} {new_id()}"), key) for key in order]
             )
 
-    threads = [make.Thread(lambda: rename(keys, "A")), make.Thread(lambda: rename(keys[::-1], "B"))]
+    threads = [factories.Thread(lambda: rename(keys, "A")), factories.Thread(lambda: rename(keys[::-1], "B"))]
     for thread in threads:
         thread.result()
     assert {User.objects.get(pk=key).version for key in keys} == {11}
@@ -343,9 +350,9 @@ def test_batches_that_share_records_in_opposite_order_do_not_deadlock() -> None:
 
 
 def edited(times: int) -> uuid.UUID:
-    key = make.form(title="Form 0")
+    key = factories.form(title="Form 0")
     for number in range(1, times):
-        commands.dispatch(make.command(forms.UpdateForm(title=f"Form {number}"), key))
+        commands.dispatch(factories.command(forms.UpdateForm(title=f"Form {number}"), key))
     return key
 
 
@@ -368,7 +375,7 @@ def test_a_snapshot_of_another_shape_is_ignored_and_folded_again() -> None:
         (f"form-{key}",),
     )
     assert snapshots.state(f"form-{key}")[0].title == "Form 20"
-    assert commands.dispatch(make.command(forms.UpdateForm(title="On we go"), key)).status == "applied"
+    assert commands.dispatch(factories.command(forms.UpdateForm(title="On we go"), key)).status == "applied"
 
 
 def test_the_state_at_an_instant_is_what_was_known_then() -> None:
@@ -381,11 +388,11 @@ def test_the_state_at_an_instant_is_what_was_known_then() -> None:
 def test_a_long_tail_gets_a_snapshot_by_age() -> None:
     """Records changed seldom never reach the number: their tails are folded daily, and one of another shape anew."""
     with own_log(size=100, upto=100):
-        key, short = make.user(), make.user()
+        key, short = factories.user(), factories.user()
 
         def grow() -> None:
             for number in range(snapshots.TAIL):
-                make.update(key, first_name=f"N{number}")
+                factories.update(key, first_name=f"N{number}")
             store.execute("update events_snapshot set created_at = now() - interval '31 days'")
 
         grow()
@@ -408,10 +415,10 @@ def test_pruning_keeps_the_newest_snapshots() -> None:
 
 
 def test_the_read_table_equals_the_fold_of_the_events() -> None:
-    key = make.form(title="A", fields=[{"id": "q1", "type": "text", "label": "Name"}])
-    commands.dispatch(make.command(forms.UpdateForm(title="B", archived=True), key))
-    commands.dispatch(make.command(forms.DeleteForm(), key))
-    commands.dispatch(make.command(forms.RestoreForm(), key))
+    key = factories.form(title="A", fields=[{"id": "q1", "type": "text", "label": "Name"}])
+    commands.dispatch(factories.command(forms.UpdateForm(title="B", archived=True), key))
+    commands.dispatch(factories.command(forms.DeleteForm(), key))
+    commands.dispatch(factories.command(forms.RestoreForm(), key))
     state, version = snapshots.state(f"form-{key}")
     row = Form.objects.get(pk=key)
     shared = {"title", "description", "fields", "archived", "created_at", "deleted_at", "user_id"}
@@ -421,7 +428,7 @@ def test_the_read_table_equals_the_fold_of_the_events() -> None:
 
 def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection is cut under a command; the next one works again."""
-    key = make.user()
+    key = factories.user()
     pid = store.query("select pg_backend_pid()")[0][0]
     killer = psycopg.connect(
         **{
@@ -434,8 +441,8 @@ def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPa
     killer.execute("select pg_terminate_backend(%s)", (pid,))
     killer.close()
     with pytest.raises(errors.StoreUnavailable):
-        make.update(key, first_name="Ada")
-    assert make.update(key, first_name="Ada").status == "applied"
+        factories.update(key, first_name="Ada")
+    assert factories.update(key, first_name="Ada").status == "applied"
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])

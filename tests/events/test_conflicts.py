@@ -16,7 +16,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from events import conflicts, errors
-from events.conflicts import places, rules, sequences, values
+from events.conflicts import paths, rules, sequences, values
 from events.conflicts.policies import Policy
 
 FIELDS = conflicts.KeyedList(
@@ -190,7 +190,7 @@ def holds(found: Any, wanted: Any) -> bool:
 
 
 def in_result(merge: conflicts.Merge, change: conflicts.Change) -> bool:
-    found = places.lookup(RECORD, merge.values, values.steps(change.path))
+    found = paths.lookup(RECORD, merge.values, values.steps(change.path))
     combined = any(note.path == change.path and note.kind == "combined" for note in merge.notes)
     if not combined:
         return holds(found, change.after) if change.kind == "added" else equal(found, change.after)
@@ -205,7 +205,7 @@ def in_result(merge: conflicts.Merge, change: conflicts.Change) -> bool:
 def line_moved_away(change: conflicts.Change, other: dict[str, Any]) -> bool:
     """A text of which this side removed a line that the other side moved: to lines, a move is a removal here and an
     addition there, so both removed it here, and the addition there stands."""
-    there = places.lookup(RECORD, other, values.steps(change.path))
+    there = paths.lookup(RECORD, other, values.steps(change.path))
     if not all(isinstance(text, str) for text in (change.before, change.after, there)):
         return False
     before, after, moved = (text.split("\n") for text in (change.before, change.after, there))

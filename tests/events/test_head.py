@@ -16,10 +16,10 @@ from django.test import Client
 from django.urls import path
 from psycopg.types.json import Jsonb
 
-from backoffice.domain.users import UserUpdated
+from backoffice.sections.users.domain import UserUpdated
 from events import head, store
 from events.types import new_id
-from tests import make
+from tests import factories
 from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,7 +178,7 @@ def test_the_very_first_event_of_a_log_is_not_lost(other: psycopg.Connection) ->
 
 def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
     name = stream()
-    threads = [make.Thread(lambda: [store.append(name, [event()]) for _ in range(25)]) for _ in range(4)]
+    threads = [factories.Thread(lambda: [store.append(name, [event()]) for _ in range(25)]) for _ in range(4)]
     for thread in threads:
         thread.result()
     events = store.read_stream(name)
@@ -214,8 +214,8 @@ def test_a_reader_that_only_goes_to_the_head_misses_nothing_under_fire() -> None
             if last_round:
                 return seen
 
-    reader = make.Thread(read)
-    writers = [make.Thread(lambda seed=seed: write(seed)) for seed in range(4)]
+    reader = factories.Thread(read)
+    writers = [factories.Thread(lambda seed=seed: write(seed)) for seed in range(4)]
     for writer in writers:
         writer.result(timeout=3600 if LONG else 30)
     done.set()

@@ -19,11 +19,13 @@ from django.test import Client
 from django.urls import reverse
 
 from backoffice.celery import need_keys
-from backoffice.domain import submissions, users
-from events import checks, commands, erasure, errors, keyring, master_keys, privacy, store
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import checks, commands, errors, store
+from events.privacy import encryption, erasure, key_witness, master_keys
 from events.types import Command, new_id
-from tests import live, make
-from tests.backoffice import callers
+from tests import factories, live
+from tests.backoffice import api_client
 from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,12 +44,12 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[s
 def use(settings: Any, **keys: bytes) -> None:
     """As after a restart with these keys."""
     settings.PRIVACY_KEYS = keys
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
 
 
 def created(email: str | None = None) -> Command:
     key = new_id()
-    return make.command(users.CreateUser(email=email or f"{key}@example.org", first_name="Ada"), key)
+    return factories.command(users.CreateUser(email=email or f"{key}@example.org", first_name="Ada"), key)
 
 
 def head() -> int:
@@ -59,14 +61,14 @@ def head() -> int:
 
 
 def test_nothing_is_written_under_a_wrong_key_and_all_is_well_with_the_right_one_back(settings: Any) -> None:
-    key, form = make.user(first_name="Ada"), make.form()
+    key, form = factories.user(first_name="Ada"), factories.form()
     before = head()
     use(settings, test=OTHER)
     refused = [
         created(),
-        make.command(users.UpdateUser(first_name="Grace"), key),
-        make.command(users.UpdateUser(plan="premium"), key),
-        make.command(submissions.ReceiveSubmission(form_id=form, answers={"q": "x"})),
+        factories.command(users.UpdateUser(first_name="Grace"), key),
+        factories.command(users.UpdateUser(plan="premium"), key),
+        factories.command(submissions.ReceiveSubmission(form_id=form, answers={"q": "x"})),
     ]
     for command in refused:
         for carry_out in (commands.dispatch, lambda one: commands.dispatch_many([one])):
@@ -82,16 +84,16 @@ def test_nothing_is_written_under_a_wrong_key_and_all_is_well_with_the_right_one
 
 
 def test_the_api_answers_503_and_says_what_to_do(settings: Any) -> None:
-    make.user()
+    factories.user()
     use(settings, test=OTHER)
-    caller = callers.signed_in("admin")
+    caller = api_client.signed_in("admin")
     answer = caller.command("user.create", new_id(), {"email": "ada@example.org"})
-    problem = callers.problem(answer, 503, "master_key_wrong")
+    problem = api_client.problem(answer, 503, "master_key_wrong")
     assert "a new key needs an id of its own" in problem["detail"]
 
 
 def test_a_key_used_before_there_were_witnesses_is_held_against_keys_of_subjects(settings: Any) -> None:
-    make.user()
+    factories.user()
     store.execute("delete from events_master_key")
     use(settings, test=OTHER)
     with pytest.raises(errors.MasterKeyWrong):
@@ -108,14 +110,14 @@ def test_two_processes_with_different_keys_under_one_new_id_do_not_both_write(se
     parameters = {k: v for k, v in connection.get_connection_params().items() if k in known}
     with psycopg.connect(**parameters) as other:
         use(settings, test=OTHER)
-        witness = keyring.wrap(master_keys._name("test"), b"w" * 32)
-        other.execute(master_keys.VOUCH, witness)
+        witness = master_keys.wrap(key_witness._name("test"), b"w" * 32)
+        other.execute(key_witness.VOUCH, witness)
         use(settings, test=RIGHT)
 
         def write() -> Any:
             return commands.dispatch(created())
 
-        writer = make.Thread(write)
+        writer = factories.Thread(write)
         with psycopg.connect(**parameters, autocommit=True) as watcher:
             while writer.is_alive() and not watcher.execute("select 1 from pg_locks where not granted").fetchall():
                 pass
@@ -126,19 +128,19 @@ def test_two_processes_with_different_keys_under_one_new_id_do_not_both_write(se
 
 
 def test_a_witness_costs_a_command_nothing_once_it_was_seen() -> None:
-    make.user()
-    assert privacy.CACHE.is_proven("test", RIGHT)
+    factories.user()
+    assert encryption.CACHE.is_proven("test", RIGHT)
     asked = []
-    real = master_keys.wire.query
+    real = key_witness.pipeline.query
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(master_keys.wire, "query", lambda *given: asked.append(given) or real(*given))
+        patch.setattr(key_witness.pipeline, "query", lambda *given: asked.append(given) or real(*given))
         commands.dispatch(created())
     assert asked == []
 
 
 def test_a_leaf_is_not_forgotten_under_a_wrong_key(settings: Any) -> None:
-    form = make.form()
-    answer = make.submission(form, q="x")
+    form = factories.form()
+    answer = factories.submission(form, q="x")
     use(settings, test=OTHER)
     with pytest.raises(errors.MasterKeyWrong), transaction.atomic():
         erasure.shred_leaf(f"form-{form}", f"submission-{answer}")
@@ -158,7 +160,7 @@ def opened(keys: list[Any]) -> list[Any]:
     ]
     reading = store.Rows(rows)
     if missing := reading.opener.missing:
-        reading.opener.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
+        reading.opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
     found: list[Any] = []
     for row, data in reading._rows:
         try:
@@ -173,9 +175,9 @@ SPOILED = ({"text": "AAAA"}, {"text": "no base64"}, {"text": 7}, {"fields": "x"}
 
 
 def test_an_event_that_cannot_be_decrypted_fails_alone_and_not_the_batch(settings: Any) -> None:
-    first = make.user(first_name="Ada")
+    first = factories.user(first_name="Ada")
     use(settings, second=OTHER, test=RIGHT)
-    second = make.user(first_name="Grace")
+    second = factories.user(first_name="Grace")
     assert opened([first, second]) == ["Ada", "Grace"]
     use(settings, second=OTHER)
     assert opened([first, second]) == ["master_key_missing", "Grace"]
@@ -185,13 +187,13 @@ def test_an_event_that_cannot_be_decrypted_fails_alone_and_not_the_batch(setting
 
 @pytest.mark.parametrize("spoiled", SPOILED, ids=str)
 def test_a_mark_that_nobody_here_made_is_an_error_of_its_event(spoiled: dict[str, Any]) -> None:
-    stream, opener = f"user-{make.user(first_name='Ada')}", privacy.Opener()
+    stream, opener = f"user-{factories.user(first_name='Ada')}", encryption.Opener()
     raw, event_id = store.query("select data::text, event_id from events_event where stream = %s", (stream,))[0]
     data = json.loads(raw)
-    data[privacy.MARK] |= spoiled
+    data[encryption.MARK] |= spoiled
     opener.want(stream, data)
     if missing := opener.missing:
-        opener.learn(store.query(privacy.KEYS, (missing,)), store.once_committed)
+        opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
     with pytest.raises(errors.UnreadableEvent):
         opener.open(stream, event_id, "user.created", data)
 
@@ -215,7 +217,7 @@ def doctor() -> dict[str, str]:
 def test_checks_and_the_doctor_open_a_text_of_each_key(settings: Any) -> None:
     assert told() == {}
     assert doctor()["text"] == "none used yet"
-    make.user()
+    factories.user()
     assert told() == {}
     assert doctor()["state"] == "ok"
     use(settings, test=OTHER)
@@ -235,28 +237,28 @@ def test_checks_and_the_doctor_open_a_text_of_each_key(settings: Any) -> None:
 
 def test_keys_that_were_written_under_another_key_of_the_same_id_are_found(settings: Any) -> None:
     """As an earlier release let happen: some open with one key, some with the other."""
-    make.user()
+    factories.user()
     use(settings, test=OTHER)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(master_keys, "prove", lambda: None)
-        make.user()
+        patch.setattr(key_witness, "prove", lambda: None)
+        factories.user()
     for master_key in (RIGHT, OTHER):
         use(settings, test=master_key)
         assert told().keys() == {"events.E007"}
 
 
 def test_processes_do_not_start_with_a_wrong_key(settings: Any) -> None:
-    make.user()
-    assert master_keys.complaint() is None
+    factories.user()
+    assert key_witness.complaint() is None
     use(settings, test=OTHER)
     for start in (lambda: call_command("run_subscriptions"), need_keys):
-        privacy.CACHE.clear()
+        encryption.CACHE.clear()
         with pytest.raises(SystemExit, match="'test' of PRIVACY_KEYS is not the one"):
             start()
 
 
 def test_the_server_does_not_start_with_a_wrong_key(database: str) -> None:
-    make.user()
+    factories.user()
     key = f"test:{base64.b64encode(OTHER).decode()}"
     environ = os.environ | {"DATABASE_URL": live.database_url(database), "PRIVACY_KEYS": key}
     ran = subprocess.run(
@@ -279,9 +281,9 @@ def wrapped_by() -> dict[str, int]:
 
 
 def test_rotating_to_a_wrong_key_changes_nothing(settings: Any) -> None:
-    make.user()
+    factories.user()
     use(settings, new=b"n" * 32, test=RIGHT)
-    make.user()
+    factories.user()
     use(settings, new=OTHER, test=RIGHT)
     with pytest.raises(CommandError, match="'new' of PRIVACY_KEYS is not the one"):
         call_command("rotate_keys")
@@ -292,7 +294,7 @@ def test_rotating_passes_over_what_does_not_open_and_goes_on_when_the_key_is_add
     users_of = {}
     for name, master_key in (("first", b"1" * 32), ("second", b"2" * 32), ("third", b"3" * 32)):
         use(settings, **{name: master_key})
-        users_of[name] = [make.user(first_name=name) for _ in range(3)]
+        users_of[name] = [factories.user(first_name=name) for _ in range(3)]
     new = {"new": b"n" * 32}
     use(settings, **new, first=b"1" * 32, second=OTHER)
     with pytest.raises(CommandError, match=r"6 keys of subjects stay as they are; 3 were wrapped"):
@@ -309,15 +311,15 @@ def test_rotating_passes_over_what_does_not_open_and_goes_on_when_the_key_is_add
 def test_keys_under_an_id_that_is_looked_for_by_the_index() -> None:
     """One sample of each id, however many keys there are."""
     for _ in range(30):
-        make.user()
-    (found,) = master_keys.statuses(store.query)
-    assert (found.state, found.tried, found.opened) == ("ok", master_keys.SAMPLE + 1, master_keys.SAMPLE + 1)
+        factories.user()
+    (found,) = key_witness.statuses(store.query)
+    assert (found.state, found.tried, found.opened) == ("ok", key_witness.SAMPLE + 1, key_witness.SAMPLE + 1)
 
 
 def test_pages_refuse_to_write_and_never_answer_500(settings: Any) -> None:
-    key = make.user(first_name="Ada")
+    key = factories.user(first_name="Ada")
     client = Client(raise_request_exception=False)
-    client.force_login(callers.staff("admin"))
+    client.force_login(api_client.staff("admin"))
     page = reverse("admin:backoffice_user_change", args=[key])
     form = client.get(page).context["form"]
     asked = {field.name: field.value() for field in form if field.value() not in (None, False)} | {"first_name": "Eve"}

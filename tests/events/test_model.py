@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backoffice.domain import users
+from backoffice.sections.users import domain as users
 from events import commands, errors, head, snapshots, store
 from events.types import Command, new_id, stream_name
 from tests.events.interleaving import LONG

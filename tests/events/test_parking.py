@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 import pytest
 from django.db import transaction
 
-from events import context, errors, head, parking, store, subscriptions
+from events import context, errors, head, store
+from events.subscriptions import parked
+from events.subscriptions import runner as subscriptions
 from events.types import RecordedEvent, new_id
-from tests import make
-from tests.events import following
-from tests.events.following import catch_up, effect, fails_on, grow, stored, subscription, write
+from tests import factories
+from tests.events import effects as following
+from tests.events.effects import catch_up, effect, fails_on, grow, stored, subscription, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,7 +65,7 @@ def test_the_parked_stream_shows_what_failed_and_how_many_wait(effects: str) -> 
     [name] = streams(1)
     grow(4, [name])
     catch_up(wanted)
-    [shown] = parking.parked(wanted.name)
+    [shown] = parked.parked(wanted.name)
     assert (shown.stream, shown.version, shown.type, shown.waiting) == (name, 1, "user.updated", 3)
     assert shown.error == f"ValueError: cannot handle {shown.position}"
     assert "in handle" in shown.traceback
@@ -83,7 +85,7 @@ def test_events_that_fail_only_together_are_handled_apart(effects: str) -> None:
     grow(7)
     catch_up(wanted)
     assert effect() == stored(start)
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
 
 
 @pytest.mark.parametrize("dies_at", range(5))
@@ -106,7 +108,7 @@ def test_a_runner_that_dies_between_the_halves_loses_and_repeats_nothing(effects
     assert len(effect()) == dies_at
     catch_up(wanted)
     assert effect() == stored(start)
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
 
 
 def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> None:
@@ -118,7 +120,7 @@ def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> Non
     grow(3, [busy])
     top = grow(2)
     catch_up(wanted)
-    [shown] = parking.parked(wanted.name)
+    [shown] = parked.parked(wanted.name)
     assert (shown.stream, shown.version, shown.waiting) == (busy, 2, 1)
     assert "UniqueViolation" in shown.traceback
     assert effect()[-1] == top
@@ -139,7 +141,7 @@ def test_what_the_database_calls_temporary_is_tried_again_and_parks_nothing(effe
     catch_up(wanted)
     assert tries == [3, 3, 3]
     assert effect() == stored(start)
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
 
 
 def test_a_real_deadlock_parks_nothing(effects: str) -> None:
@@ -168,7 +170,7 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
 
     wanted = subscription(handle=meets_the_rival)
     grow(2)
-    thread = make.Thread(rival)
+    thread = factories.Thread(rival)
     try:
         assert theirs.wait(20)
         catch_up(wanted)
@@ -177,7 +179,7 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
         store.execute("drop table two_rows")
     assert len(tries) == 2
     assert effect() == stored(start)
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_what_is_no_events_fault_parks_nothing_and_moves_nothing(effects: str, b
     grow(3)
     with pytest.raises(Exception, match=r"does not exist|cannot be reached"):
         subscriptions.step(wanted, "a", lease)
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
     assert effect() == []
     assert subscriptions.position(wanted.name) == start
 
@@ -207,7 +209,7 @@ def test_the_world_is_not_parked(effects: str) -> None:
     with pytest.raises(errors.TooManyParked, match="3 streams parked"):
         while subscriptions.step(wanted, "a", lease):
             pass
-    assert len(parking.parked(wanted.name)) == 3
+    assert len(parked.parked(wanted.name)) == 3
     assert subscriptions.position(wanted.name) == waiting(wanted.name)[-1]
     assert effect() == []
 
@@ -229,15 +231,15 @@ def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: s
     start, top = head.safe(), grow(3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subscriptions, "_note", tells)  # to be told, instead of looking again and again
-        runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+        runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
         assert halted.wait(20)
         assert "1 streams parked" in next(s.error for s in subscriptions.status() if s.name == wanted.name)
         mended.set()
         subscriptions.wait_for(wanted, top, timeout=30)
     stop.set()
     runner.result()
-    [shown] = parking.parked(wanted.name)
-    assert parking.replay(wanted, shown.stream).left == 0
+    [shown] = parked.parked(wanted.name)
+    assert parked.replay(wanted, shown.stream).left == 0
     assert effect() == stored(start, top)
 
 
@@ -248,7 +250,7 @@ def test_a_runner_that_lost_its_lease_parks_nothing(effects: str) -> None:
     subscriptions.acquire(wanted, "b")
     with pytest.raises(errors.LeaseLost):
         subscriptions.step(wanted, "a", paused)
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
 
 
 def test_one_subscription_parks_a_stream_and_the_other_goes_on(effects: str) -> None:
@@ -294,9 +296,9 @@ def parked_stream(count: int = 4, **fields):
 
 def test_a_replay_handles_what_waited_in_order_and_the_stream_flows_again(effects: str) -> None:
     wanted, _, name = parked_stream(4)
-    assert parking.replay(wanted, name) == parking.Outcome(handled=4, left=0)
+    assert parked.replay(wanted, name) == parked.Outcome(handled=4, left=0)
     assert following.out_of_order() == []
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
     grow(2, [name])
     catch_up(wanted)
     handled = store.query("select position from effects where stream = %s order by n", (name,))
@@ -308,14 +310,14 @@ def test_a_replay_stops_at_what_still_fails_and_says_so(effects: str) -> None:
     wanted, bad, name = parked_stream(5)
     third = waiting(wanted.name)[2]
     bad.add(third)
-    outcome = parking.replay(wanted, name)
+    outcome = parked.replay(wanted, name)
     assert (outcome.handled, outcome.left, outcome.error) == (2, 3, f"ValueError: cannot handle {third}")
-    [shown] = parking.parked(wanted.name)
+    [shown] = parked.parked(wanted.name)
     assert (shown.position, shown.attempts, shown.waiting, shown.error) == (third, 1, 2, outcome.error)
-    assert parking.replay(wanted, name).handled == 0
-    assert parking.parked(wanted.name)[0].attempts == 2
+    assert parked.replay(wanted, name).handled == 0
+    assert parked.parked(wanted.name)[0].attempts == 2
     bad.discard(third)
-    assert parking.replay(wanted, name) == parking.Outcome(handled=3, left=0)
+    assert parked.replay(wanted, name) == parked.Outcome(handled=3, left=0)
     assert len(effect()) == 5
 
 
@@ -324,45 +326,45 @@ def test_skipping_gives_one_event_up_and_the_rest_still_waits(effects: str) -> N
     first, second, third = waiting(wanted.name)
     bad.add(first)
     with context.acting(actor="staff:7"):
-        parking.skip(wanted, name, first, "its form never existed")
+        parked.skip(wanted, name, first, "its form never existed")
     assert waiting(wanted.name) == [second, third]
-    assert parking.parked(wanted.name)[0].error is None
+    assert parked.parked(wanted.name)[0].error is None
     assert effect() == []
-    assert parking.replay(wanted, name) == parking.Outcome(handled=2, left=0)
+    assert parked.replay(wanted, name) == parked.Outcome(handled=2, left=0)
     assert effect() == [second, third]
 
 
 def test_skipping_the_last_event_lets_the_stream_flow(effects: str) -> None:
     wanted, _, name = parked_stream(1)
-    parking.skip(wanted, name, waiting(wanted.name)[0], "a test")
+    parked.skip(wanted, name, waiting(wanted.name)[0], "a test")
     top = grow(1, [name])
     catch_up(wanted)
     assert effect()[-1] == top
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
 
 
 def test_who_and_why_are_in_the_log(effects: str) -> None:
     wanted, _, name = parked_stream(2)
     first, second = waiting(wanted.name)
     with context.acting(actor="staff:7"):
-        parking.skip(wanted, name, first, "  its form never existed ")
+        parked.skip(wanted, name, first, "  its form never existed ")
     with context.acting(actor="staff:8", reason="handler mended"):
-        parking.replay(wanted, name)
+        parked.replay(wanted, name)
     skipped, replayed = audit(wanted.name)
     assert (skipped.actor, skipped.reason, skipped.type) == (
         "staff:7",
         "its form never existed",
         "subscription.skipped",
     )
-    assert skipped.event == parking.SubscriptionSkipped(stream=name, position=first, attempts=1)
+    assert skipped.event == parked.SubscriptionSkipped(stream=name, position=first, attempts=1)
     assert (replayed.actor, replayed.reason, replayed.type) == ("staff:8", "handler mended", "subscription.replayed")
-    assert replayed.event == parking.SubscriptionReplayed(stream=name, position=second, attempts=1)
+    assert replayed.event == parked.SubscriptionReplayed(stream=name, position=second, attempts=1)
 
 
 def test_a_replay_that_fails_leaves_no_effect_and_no_word_that_it_happened(effects: str) -> None:
     wanted, bad, name = parked_stream(1)
     bad.update(waiting(wanted.name))
-    parking.replay(wanted, name)
+    parked.replay(wanted, name)
     assert effect() == []
     assert audit(wanted.name) == []
 
@@ -371,13 +373,13 @@ def test_a_skip_needs_a_reason_and_something_to_skip(effects: str) -> None:
     wanted, _, name = parked_stream(1)
     [position] = waiting(wanted.name)
     with pytest.raises(errors.InvalidCommand):
-        parking.skip(wanted, name, position, "  ")
+        parked.skip(wanted, name, position, "  ")
     with pytest.raises(errors.NotParked):
-        parking.skip(wanted, name, position + 1, "a test")
+        parked.skip(wanted, name, position + 1, "a test")
     with pytest.raises(errors.NotParked):
-        parking.replay(wanted, streams(1)[0])
+        parked.replay(wanted, streams(1)[0])
     with pytest.raises(errors.UnknownSubscription):
-        parking.replay("nobody declared this", name)
+        parked.replay("nobody declared this", name)
     assert waiting(wanted.name) == [position]
 
 
@@ -389,24 +391,24 @@ def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> N
     handler = fails_on(lambda event: broken.is_set() and event.stream == name)
     wanted, [name] = subscription(handle=handler, batch=3), streams(1)
     others = streams(3)
-    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     for _ in range(8):
         broken.set()
         subscriptions.wait_for(wanted, grow(rng.randint(2, 6), [name, *others]), timeout=30)
         broken.clear()
-        grower = make.Thread(lambda: grow(12, [name, others[0]]))
-        for shown in parking.parked(wanted.name):
-            parking.replay(wanted, shown.stream)
+        grower = factories.Thread(lambda: grow(12, [name, others[0]]))
+        for shown in parked.parked(wanted.name):
+            parked.replay(wanted, shown.stream)
         subscriptions.wait_for(wanted, grower.result(), timeout=30)
     stop.set()
     runner.result()
-    for shown in parking.parked(wanted.name):
-        parking.replay(wanted, shown.stream)
+    for shown in parked.parked(wanted.name):
+        parked.replay(wanted, shown.stream)
     own = f"subscription-{wanted.name}"
     assert following.out_of_order() == []
     told = {event.position for event in audit(wanted.name)}
     assert [p for p in effect() if p not in told] == [p for p in stored(start) if p not in told]
-    assert own not in {shown.stream for shown in parking.parked(wanted.name)}
+    assert own not in {shown.stream for shown in parked.parked(wanted.name)}
 
 
 def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_let_go_meanwhile(effects: str) -> None:
@@ -421,12 +423,12 @@ def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_let_go_meanwhi
 
     grow(4, [name, *streams(1)])
     runner_side = subscription(name=wanted.name, handle=slow)
-    runner = make.Thread(lambda: catch_up(runner_side))
+    runner = factories.Thread(lambda: catch_up(runner_side))
     assert busy.wait(20)
-    assert parking.replay(wanted, name) == parking.Outcome(handled=1, left=0)
+    assert parked.replay(wanted, name) == parked.Outcome(handled=1, left=0)
     let_go.set()
     runner.result()
-    assert parking.parked(wanted.name) == []
+    assert parked.parked(wanted.name) == []
     assert following.out_of_order() == []
     handled = [row[0] for row in store.query("select position from effects where stream = %s order by n", (name,))]
     assert len(handled) == len(set(handled)) == 3
@@ -434,7 +436,7 @@ def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_let_go_meanwhi
 
 def test_two_people_replaying_at_once_handle_each_event_once(effects: str) -> None:
     wanted, _, name = parked_stream(12)
-    people = [make.Thread(lambda: parking.replay(wanted, name)) for _ in range(3)]
+    people = [factories.Thread(lambda: parked.replay(wanted, name)) for _ in range(3)]
     outcomes = []
     for person in people:
         try:

@@ -10,25 +10,26 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from backoffice.domain.users import CreateUser, UserUpdated
-from events import checks, commands, erasure, errors, keyring, keytree, privacy, store
+from backoffice.sections.users.domain import CreateUser, UserUpdated
+from events import checks, commands, errors, store
+from events.privacy import encryption, erasure, key_tree, master_keys
 from events.types import Command, new_id
 
 
 def test_a_forgotten_leaf_is_gone_for_good_and_every_other_leaf_is_as_before() -> None:
     names = [f"submission-{number}" for number in range(60)]
-    nodes, secret = keytree.plant(), b"s" * 32
-    at = {name: keytree.path(name, secret) for name in names}
-    before = {name: keytree.leaf(nodes, at[name]) for name in names}
+    nodes, secret = key_tree.plant(), b"s" * 32
+    at = {name: key_tree.path(name, secret) for name in names}
+    before = {name: key_tree.leaf(nodes, at[name]) for name in names}
     assert len(set(before.values())) == len(names)
     for gone in names[:5]:
-        nodes = keytree.unpack(keytree.pack(keytree.forget(nodes, at[gone])))
+        nodes = key_tree.unpack(key_tree.pack(key_tree.forget(nodes, at[gone])))
     assert b"" not in nodes, "the root, from which all follows, is not kept"
-    after = {name: keytree.leaf(nodes, at[name]) for name in names}
+    after = {name: key_tree.leaf(nodes, at[name]) for name in names}
     assert after == before | dict.fromkeys(names[:5])
-    assert keytree.forget(nodes, at[names[0]]) == nodes
-    assert len(nodes) <= 5 * 63 * keytree.DEPTH
-    assert keytree.path(names[0], b"t" * 32) != at[names[0]], "whoever lacks the secret cannot tell who is beside whom"
+    assert key_tree.forget(nodes, at[names[0]]) == nodes
+    assert len(nodes) <= 5 * 63 * key_tree.DEPTH
+    assert key_tree.path(names[0], b"t" * 32) != at[names[0]], "whoever lacks the secret cannot tell who is beside whom"
 
 
 def encoded(byte: bytes) -> str:
@@ -38,12 +39,12 @@ def encoded(byte: bytes) -> str:
 @pytest.mark.parametrize("text", ["a", "a:", "a:AAAA", f"a b:{encoded(b'x')}", f"a:{encoded(b'x')},a:{encoded(b'y')}"])
 def test_master_keys_that_are_none_are_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ValueError, match=r"key \d is not|two keys") as refused:
-        keyring.parse(text)
+        master_keys.parse(text)
     assert encoded(b"x") not in str(refused.value)
 
 
 def test_master_keys_are_read_in_their_order() -> None:
-    assert list(keyring.parse(f"2027:{encoded(b'y')}, 2026:{encoded(b'x')}")) == ["2027", "2026"]
+    assert list(master_keys.parse(f"2027:{encoded(b'y')}, 2026:{encoded(b'x')}")) == ["2027", "2026"]
 
 
 @pytest.mark.django_db
@@ -54,7 +55,7 @@ def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(se
     raw = store.query("select data::text, hash from events_event where stream = %s", (stream,))
 
     def read() -> str:
-        privacy.CACHE.clear()
+        encryption.CACHE.clear()
         name: str = store.read_stream(stream)[0].data["first_name"]
         return name
 
@@ -72,7 +73,7 @@ def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(se
     assert told() == set()
     assert store.query("select data::text, hash from events_event where stream = %s", (stream,)) == raw
     settings.PRIVACY_KEYS = {"new": b"x" * 32}
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
     assert store.read_stream(stream)[0].unreadable == "no_key"
     settings.PRIVACY_KEYS = {"other": b"o" * 32}
     assert told() == {"events.E004"}
@@ -92,7 +93,7 @@ def test_a_key_that_was_rolled_back_is_never_written_under() -> None:
         with transaction.atomic():
             store.append(stream, [UserUpdated(first_name="Never")])
             transaction.set_rollback(True)
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
     assert [event.data for event in store.read_stream(stream)] == [{"first_name": "Ada"}]
 
 
@@ -109,7 +110,9 @@ def test_a_key_that_is_there_although_its_record_is_new_is_looked_at_and_taken()
     """A backup of the keys was restored, say, that is newer than that of the log."""
     key = new_id()
     subject = f"user-{key}"
-    store.query(privacy.MAKE, ([subject], keyring.current(), [keyring.wrap(subject, privacy.new_secret())[1]]))
+    store.query(
+        encryption.MAKE, ([subject], master_keys.current(), [master_keys.wrap(subject, encryption.new_secret())[1]])
+    )
     data = CreateUser(email=f"{key}@example.org", first_name="Ada")
     commands.dispatch(Command(id=new_id(), key=str(key), data=data))
     assert store.read_stream(subject)[0].data["first_name"] == "Ada"
@@ -121,10 +124,10 @@ def test_a_text_moved_to_another_event_does_not_open() -> None:
     for stream in streams:
         store.append(stream, [UserUpdated(first_name="Ada")])
     event = store.read_stream(streams[0])[0]
-    opener = privacy.Opener()
+    opener = encryption.Opener()
     data = orjson.loads(store.query("select data::text from events_event where stream = %s", (streams[0],))[0][0])
     opener.want(streams[0], data)
-    opener.learn(store.query(privacy.KEYS, (opener.missing or [streams[0]],)), store.once_committed)
+    opener.learn(store.query(encryption.KEYS, (opener.missing or [streams[0]],)), store.once_committed)
     with pytest.raises(errors.InvalidEvent, match="tampered"):
         opener.open(streams[0], new_id(), event.type, dict(data))
     opener.open(streams[0], event.event_id, event.type, data)

@@ -7,15 +7,16 @@ import uuid
 import pytest
 from django.db import transaction
 
-from events import erasure, errors, pseudonyms, store
+from events import errors, store
+from events.privacy import erasure, pseudonyms
 from events.types import new_id
-from tests import make
+from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def subject() -> str:
-    return f"user-{make.user()}"
+    return f"user-{factories.user()}"
 
 
 def test_the_same_text_has_the_same_id_for_one_subject_only() -> None:
@@ -43,7 +44,7 @@ def test_a_subject_without_a_key_has_no_pseudonyms_until_it_is_given_one() -> No
 
 def test_two_who_make_a_key_at_once_get_the_same() -> None:
     nobody = f"user-{new_id()}"
-    threads = [make.Thread(lambda: pseudonyms.make(nobody).id("x")) for _ in range(4)]
+    threads = [factories.Thread(lambda: pseudonyms.make(nobody).id("x")) for _ in range(4)]
     assert len({thread.result() for thread in threads}) == 1
 
 

@@ -20,13 +20,18 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from backoffice import inbox, projections
-from backoffice.domain import forms, settings, submissions, users
+from backoffice import projections
 from backoffice.models import User
-from events import commands, errors, head, rebuild, signals, snapshots, store
+from backoffice.sections.conflicts import inbox
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.site_settings import domain as settings
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, errors, head, signals, snapshots, store
+from events.rebuild import builder as rebuild
 from events.types import new_id
-from tests import make
-from tests.events import following
+from tests import factories
+from tests.events import effects
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_database")]
 
@@ -39,22 +44,22 @@ TABLES = ("users", "forms", "submissions", "settings")
 
 def history(rng: random.Random, count: int = 60) -> None:
     """Records of every kind, in every state."""
-    people = [make.user(first_name=f"P{n}") for n in range(4)]
-    papers = [make.form(rng.choice(people), fields=[{"id": "a", "type": "text"}]) for _ in range(3)]
+    people = [factories.user(first_name=f"P{n}") for n in range(4)]
+    papers = [factories.form(rng.choice(people), fields=[{"id": "a", "type": "text"}]) for _ in range(3)]
     for number in range(count):
         person, paper, name = rng.choice(people), rng.choice(papers), f"limits.n{rng.randint(1, 4)}"
         wish = rng.choice(
             [
-                lambda: people.append(make.user(plan=rng.choice(["free", "premium"]))),
-                lambda: make.update(person, first_name=f"Ann {number}", plan=rng.choice(["free", "enterprise"])),
+                lambda: people.append(factories.user(plan=rng.choice(["free", "premium"]))),
+                lambda: factories.update(person, first_name=f"Ann {number}", plan=rng.choice(["free", "enterprise"])),
                 lambda: stale(person, first_name=f"Stale {number}"),
                 lambda: send(users.DeleteUser(), person),
                 lambda: send(users.RestoreUser(), person),
-                lambda: papers.append(make.form(rng.choice(people))),
+                lambda: papers.append(factories.form(rng.choice(people))),
                 lambda: send(forms.UpdateForm(title=f"T{number}", fields=[{"id": "b", "type": "email"}]), paper),
                 lambda: send(forms.DeleteForm(), paper),
-                lambda: make.submission(paper, a=f"é{number}"),
-                lambda: send(submissions.DeleteSubmission(), make.submission(paper)),
+                lambda: factories.submission(paper, a=f"é{number}"),
+                lambda: send(submissions.DeleteSubmission(), factories.submission(paper)),
                 lambda: send(settings.SetSetting(value={"n": number}), name),
                 lambda: send(settings.RemoveSetting(), name),
             ]
@@ -67,7 +72,7 @@ def history(rng: random.Random, count: int = 60) -> None:
 
 def stale(person: Any, **fields: Any) -> None:
     """An edit of the first version: merged, or filed in the inbox."""
-    command = make.command(users.UpdateUser(**fields), person, base_version=1)
+    command = factories.command(users.UpdateUser(**fields), person, base_version=1)
     try:
         commands.dispatch(command)
     except errors.Conflict as conflict:
@@ -75,7 +80,7 @@ def stale(person: Any, **fields: Any) -> None:
 
 
 def send(data: Any, key: Any) -> commands.Result:
-    return commands.dispatch(make.command(data, key))
+    return commands.dispatch(factories.command(data, key))
 
 
 def rows(table: str) -> list[tuple[Any, ...]]:
@@ -141,7 +146,7 @@ def nothing_left_behind() -> bool:
 @pytest.mark.parametrize("batch", [1, 7, 4000])
 def test_every_table_comes_out_as_it_was_down_to_the_catalogue(batch: int) -> None:
     history(random.Random(batch))
-    make.update(person := make.user(), first_name="Theirs")
+    factories.update(person := factories.user(), first_name="Theirs")
     stale(person, first_name="Mine")
     store.execute("grant select on users to public")
     assert rows("conflicts")
@@ -157,9 +162,9 @@ def test_every_table_comes_out_as_it_was_down_to_the_catalogue(batch: int) -> No
 
 
 def test_a_damaged_table_is_mended() -> None:
-    person = make.user(first_name="Ada")
-    make.update(person, last_name="Lovelace")
-    other = make.user()
+    person = factories.user(first_name="Ada")
+    factories.update(person, last_name="Lovelace")
+    other = factories.user()
     before = rows("users")
     store.execute("update users set first_name = 'Eve', version = 9 where id = %s", (person,))
     store.execute("delete from users where id = %s", (other,))
@@ -169,13 +174,13 @@ def test_a_damaged_table_is_mended() -> None:
 
 def test_events_of_an_old_schema_are_brought_to_the_newest_shape() -> None:
     """Whatever reads the log upcasts; the rebuild as well."""
-    person = make.user()
+    person = factories.user()
     known = users.UserUpdated
     from events import types
 
     name = types.event_type_of(known)
     newer = msgspec.structs.replace(name, schema_version=2, upcasters={1: lambda data: {"first_name": "Upcast"}})
-    make.update(person, first_name="Ada")
+    factories.update(person, first_name="Ada")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(types._events, name.name, newer)
         patch.setitem(types._event_names, known, newer)
@@ -184,7 +189,7 @@ def test_events_of_an_old_schema_are_brought_to_the_newest_shape() -> None:
 
 
 def test_a_rebuild_does_nothing_but_rebuild() -> None:
-    make.user()
+    factories.user()
     told: list[Any] = []
     signals.events_recorded.connect(lambda **kwargs: told.append(kwargs), weak=False, dispatch_uid="silence")
     before = store.query("select count(*), max(position) from events_event")
@@ -205,7 +210,7 @@ def test_a_rebuild_does_nothing_but_rebuild() -> None:
     ],
 )
 def test_a_projection_that_reaches_for_anything_else_fails_and_has_changed_nothing(effect: Any) -> None:
-    make.form(make.user(first_name="Ada"))
+    factories.form(factories.user(first_name="Ada"))
     before = {table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")
 
     def greedy(events: Any) -> None:
@@ -229,7 +234,7 @@ def test_views_on_the_table_follow_it() -> None:
     before = rows("living"), rows("by_plan"), rows("paying"), catalogue("by_plan")["indexes"]
     rebuild.rebuild("users")
     assert (rows("living"), rows("by_plan"), rows("paying"), catalogue("by_plan")["indexes"]) == before
-    make.user(plan="premium")
+    factories.user(plan="premium")
     store.execute("refresh materialized view concurrently by_plan")
     assert rows("by_plan") != before[1]
     assert rows("living") == rows("users where deleted_at is null")
@@ -247,16 +252,16 @@ def test_what_a_copy_would_not_have_is_a_reason_to_refuse() -> None:
 
 
 def test_foreign_keys_hold_afterwards() -> None:
-    paper = make.form()
+    paper = factories.form()
     for table in ("users", "submissions", "forms"):
         rebuild.rebuild(table)
-    make.submission(paper)
+    factories.submission(paper)
     with pytest.raises(errors.Rejected, match="no such user"):
-        make.form(new_id())
+        factories.form(new_id())
     with pytest.raises(errors.Rejected, match="no such form"):
-        make.submission(new_id())
+        factories.submission(new_id())
     with pytest.raises(errors.Rejected, match="email"):
-        make.user(email=User.objects.values_list("email", flat=True)[0])
+        factories.user(email=User.objects.values_list("email", flat=True)[0])
 
 
 # -- while everybody works ------------------------------------------------------------------------------------------
@@ -276,7 +281,7 @@ def test_writers_at_work_during_the_whole_of_it_lose_nothing(table: str) -> None
             wrote.release()
         return done
 
-    writers = [make.Thread(lambda n=n: work(random.Random(100 * seed + n))) for n in range(3)]
+    writers = [factories.Thread(lambda n=n: work(random.Random(100 * seed + n))) for n in range(3)]
 
     def in_their_midst(now: rebuild.Progress) -> None:
         assert wrote.acquire(timeout=30)  # a writer has been at it since the last step, and is again
@@ -295,7 +300,7 @@ def test_writers_at_work_during_the_whole_of_it_lose_nothing(table: str) -> None
 
 
 def test_a_long_transaction_is_not_waited_for_and_keeps_nobody_waiting() -> None:
-    person = make.user()
+    person = factories.user()
     before, old, held, release = rows("users"), oid("users"), threading.Event(), threading.Event()
 
     def long() -> None:
@@ -304,12 +309,12 @@ def test_a_long_transaction_is_not_waited_for_and_keeps_nobody_waiting() -> None
             held.set()
             assert release.wait(60)
 
-    reader = make.Thread(long)
+    reader = factories.Thread(long)
     assert held.wait(20)
     with pytest.raises(errors.RebuildRefused, match="could not be locked"):
         rebuild.rebuild("users", patience=0)
     assert (rows("users"), oid("users")) == (before, old)
-    make.update(person, first_name="Grace")  # a writer gets through
+    factories.update(person, first_name="Grace")  # a writer gets through
     release.set()
     reader.result()
     seen: list[rebuild.Progress] = []
@@ -322,7 +327,7 @@ def test_a_long_transaction_is_not_waited_for_and_keeps_nobody_waiting() -> None
 
 def test_an_append_that_is_still_open_elsewhere_holds_no_swap_back() -> None:
     """The head stands still while somebody's append to another stream is open; the swap reads on behind it."""
-    person = make.user()
+    person = factories.user()
     held, release = threading.Event(), threading.Event()
 
     def long() -> None:
@@ -331,9 +336,9 @@ def test_an_append_that_is_still_open_elsewhere_holds_no_swap_back() -> None:
             held.set()
             assert release.wait(60)
 
-    writer = make.Thread(long)
+    writer = factories.Thread(long)
     assert held.wait(20)
-    make.update(person, first_name="Behind")
+    factories.update(person, first_name="Behind")
     rebuild.rebuild("users")
     assert User.objects.get(pk=person).first_name == "Behind"
     release.set()
@@ -342,7 +347,7 @@ def test_an_append_that_is_still_open_elsewhere_holds_no_swap_back() -> None:
 
 def test_a_value_handed_over_inside_one_transaction_is_no_trouble() -> None:
     """In the log, one who takes an address may stand before the one who gave it up."""
-    giver, taker = make.user(email="x@example.org"), make.user(email="t@example.org")
+    giver, taker = factories.user(email="x@example.org"), factories.user(email="t@example.org")
     handed: list[commands.Result] = []
 
     def hand_over(now: rebuild.Progress) -> None:
@@ -350,9 +355,9 @@ def test_a_value_handed_over_inside_one_transaction_is_no_trouble() -> None:
             handed.extend(
                 commands.dispatch_many(
                     [
-                        make.command(users.UpdateUser(first_name="T"), taker),
-                        make.command(users.UpdateUser(email="y@example.org"), giver),
-                        make.command(users.UpdateUser(email="x@example.org"), taker),
+                        factories.command(users.UpdateUser(first_name="T"), taker),
+                        factories.command(users.UpdateUser(email="y@example.org"), giver),
+                        factories.command(users.UpdateUser(email="x@example.org"), taker),
                     ]
                 )
             )
@@ -390,7 +395,7 @@ def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: 
     assert rows("users") == before
     if phase != "swapped":
         assert (oid("users"), catalogue("users")) == (old, was)
-    make.user(first_name="Later")
+    factories.user(first_name="Later")
     seen: list[rebuild.Progress] = []
     rebuild.rebuild("users", fresh=fresh, report=seen.append, batch=10)
     if phase == "building":
@@ -403,8 +408,8 @@ def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: 
 KILLED = """
 import sys, django
 django.setup()
-from events import rebuild
-rebuild.rebuild("users", batch=5, report=lambda now: print(now.phase, now.position, flush=True))
+from events.rebuild import builder
+builder.rebuild("users", batch=5, report=lambda now: print(now.phase, now.position, flush=True))
 """
 
 
@@ -412,7 +417,7 @@ rebuild.rebuild("users", batch=5, report=lambda now: print(now.phase, now.positi
 def test_a_rebuild_killed_in_the_middle_goes_on_where_it_was() -> None:
     history(random.Random(5), 80)
     before, old = rows("users"), oid("users")
-    process = following.start_process(KILLED)
+    process = effects.start_process(KILLED)
     said = [process.stdout.readline() for _ in range(4)]
     process.kill()
     process.communicate()
@@ -458,7 +463,7 @@ def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
         begun.set()
         assert go_on.wait(60)
 
-    first = make.Thread(lambda: rebuild.rebuild("users", report=hang, batch=5))
+    first = factories.Thread(lambda: rebuild.rebuild("users", report=hang, batch=5))
     assert begun.wait(20)
     with pytest.raises(errors.RebuildRefused, match="is being rebuilt by"):
         rebuild.rebuild("users")
@@ -499,7 +504,7 @@ def test_progress_names_every_read_table_and_how_far_it_is(monkeypatch: pytest.M
 
 
 def test_the_command_says_what_it_did_in_words_or_json() -> None:
-    make.form()
+    factories.form()
     spoken, written = io.StringIO(), io.StringIO()
     call_command("rebuild_projection", "users", "forms", stdout=spoken)
     assert spoken.getvalue().startswith("users: rebuilt from 1 events")

@@ -9,17 +9,20 @@ import orjson
 import pytest
 from django.db import transaction
 
-from backoffice.domain import forms, submissions, users
-from events import commands, errors, privacy, store, tasks
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands, errors, store, tasks
+from events.privacy import encryption
 from events.types import Command, new_id
-from tests import make
-from tests.events.own_log import migration
+from tests import factories
+from tests.events.isolated_log import migration
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def received(form: uuid.UUID, number: int) -> Command:
-    return make.command(submissions.ReceiveSubmission(form_id=form, answers={"q": f"Zoelinde {number}"}))
+    return factories.command(submissions.ReceiveSubmission(form_id=form, answers={"q": f"Zoelinde {number}"}))
 
 
 def remembered(*asked: Command) -> list[uuid.UUID]:
@@ -30,39 +33,39 @@ def remembered(*asked: Command) -> list[uuid.UUID]:
 
 @pytest.mark.parametrize("by", ["one", "many"])
 def test_an_erasure_takes_remembered_answers_however_the_commands_came_in(by: str) -> None:
-    owner = make.user()
-    form = make.form(owner)
+    owner = factories.user()
+    form = factories.form(owner)
     asked = [received(form, number) for number in range(3)]
-    changed = make.command(users.UpdateUser(first_name="Zoelinde"), owner)
-    same = make.command(users.UpdateUser(first_name="Zoelinde"), owner)
-    others = [received(make.form(), 1)]
+    changed = factories.command(users.UpdateUser(first_name="Zoelinde"), owner)
+    same = factories.command(users.UpdateUser(first_name="Zoelinde"), owner)
+    others = [received(factories.form(), 1)]
     if by == "many":
         results = commands.dispatch_many([*asked, changed, same, *others])
     else:
         results = [commands.dispatch(command) for command in (*asked, changed, same, *others)]
     assert results[4].status == "unchanged"
     assert len(remembered(*asked, changed, same, *others)) == 6
-    commands.dispatch(make.command(users.EraseUser(), owner, reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), owner, reason="asked"))
     assert remembered(*asked, changed, same, *others) == [others[0].id]
 
 
 def test_one_erased_submission_takes_its_own_answer_and_no_other() -> None:
-    form = make.form()
+    form = factories.form()
     asked = [received(form, number) for number in range(3)]
     commands.dispatch_many(asked)
-    commands.dispatch(make.command(submissions.EraseSubmission(), asked[1].key, reason="asked"))
+    commands.dispatch(factories.command(submissions.EraseSubmission(), asked[1].key, reason="asked"))
     assert remembered(*asked) == [asked[0].id, asked[2].id]
 
 
 def test_notes_of_a_merge_go_with_the_person_also_when_their_events_are_archived() -> None:
     """No event is asked: the row itself says whose it is."""
-    owner = make.user()
-    make.update(owner, last_name="Zoe")
-    merged = make.command(users.UpdateUser(first_name="Zoelinde"), owner, base_version=1)
+    owner = factories.user()
+    factories.update(owner, last_name="Zoe")
+    merged = factories.command(users.UpdateUser(first_name="Zoelinde"), owner, base_version=1)
     assert commands.dispatch(merged).status == "merged"
     row = store.query("select stream, subject, result from events_command where id = %s", (merged.id,))[0]
     assert row[:2] == (f"user-{owner}", f"user-{owner}")
-    commands.dispatch(make.command(users.EraseUser(), owner, reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), owner, reason="asked"))
     assert remembered(merged) == []
 
 
@@ -73,8 +76,8 @@ def raw(command: Command) -> str:
 
 @pytest.mark.parametrize("by", ["one", "many"])
 def test_a_fingerprint_does_not_confirm_a_guess_and_still_tells_a_retry_from_a_reuse(by: str) -> None:
-    asked = received(make.form(), 1)
-    beside = received(make.form(), 2)
+    asked = received(factories.form(), 1)
+    beside = received(factories.form(), 2)
     if by == "one":
         commands.dispatch(asked)
     else:
@@ -83,14 +86,14 @@ def test_a_fingerprint_does_not_confirm_a_guess_and_still_tells_a_retry_from_a_r
     assert commands.dispatch(asked).status == "duplicate"
     assert [result.status for result in commands.dispatch_many([asked])] == ["duplicate"]
     with pytest.raises(errors.IdempotencyKeyReused):
-        commands.dispatch(make.command(submissions.DeleteSubmission(), asked.key, id=asked.id))
+        commands.dispatch(factories.command(submissions.DeleteSubmission(), asked.key, id=asked.id))
 
 
 def test_a_retry_is_recognised_under_another_master_key(settings: Any) -> None:
-    asked = received(make.form(), 1)
+    asked = received(factories.form(), 1)
     old = settings.PRIVACY_KEYS
     commands.dispatch(asked)
-    other = make.command(submissions.DeleteSubmission(), asked.key, id=asked.id)
+    other = factories.command(submissions.DeleteSubmission(), asked.key, id=asked.id)
     settings.PRIVACY_KEYS = {"new": b"n" * 32, **old}
     assert commands.dispatch(asked).status == "duplicate"
     with pytest.raises(errors.IdempotencyKeyReused):
@@ -113,7 +116,7 @@ def as_earlier_release(command: Command) -> None:
 
 
 def test_fingerprints_of_an_earlier_release_are_keyed_and_recall_as_before() -> None:
-    asked = [received(make.form(), number) for number in range(5)]
+    asked = [received(factories.form(), number) for number in range(5)]
     commands.dispatch_many(asked)
     for command in asked:
         as_earlier_release(command)
@@ -127,11 +130,11 @@ def test_fingerprints_of_an_earlier_release_are_keyed_and_recall_as_before() -> 
         assert commands.fingerprint(command).hex() not in raw(command)
         assert "Zoelinde" not in raw(command)
         with pytest.raises(errors.IdempotencyKeyReused):
-            commands.dispatch(make.command(submissions.DeleteSubmission(), command.key, id=command.id))
+            commands.dispatch(factories.command(submissions.DeleteSubmission(), command.key, id=command.id))
 
 
 def test_the_migration_keys_what_is_there() -> None:
-    asked = received(make.form(), 1)
+    asked = received(factories.form(), 1)
     commands.dispatch(asked)
     as_earlier_release(asked)
     migration("0014_command_subjects").key(None, None)
@@ -140,20 +143,20 @@ def test_the_migration_keys_what_is_there() -> None:
 
 
 def test_the_first_erasure_keys_what_an_old_process_left() -> None:
-    asked = received(make.form(), 1)
+    asked = received(factories.form(), 1)
     commands.dispatch(asked)
     as_earlier_release(asked)
-    commands.dispatch(make.command(users.EraseUser(), make.user(), reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), factories.user(), reason="asked"))
     assert commands.fingerprint(asked).hex() not in raw(asked)
 
 
 def test_a_form_made_and_changed_in_one_batch_is_remembered_under_its_own_subject() -> None:
-    key, owner = new_id(), make.user()
-    made = make.command(forms.CreateForm(user_id=owner, title="Zoelinde"), key)
-    changed = make.command(forms.UpdateForm(title="Zoelinde 2"), key)
+    key, owner = new_id(), factories.user()
+    made = factories.command(forms.CreateForm(user_id=owner, title="Zoelinde"), key)
+    changed = factories.command(forms.UpdateForm(title="Zoelinde 2"), key)
     commands.dispatch_many([made, changed])
     found = store.query("select subject from events_command where id = any(%s)", ([made.id, changed.id],))
     assert found == [(f"form-{key}",)] * 2
-    privacy.CACHE.clear()
-    commands.dispatch(make.command(users.EraseUser(), owner, reason="asked"))
+    encryption.CACHE.clear()
+    commands.dispatch(factories.command(users.EraseUser(), owner, reason="asked"))
     assert remembered(made, changed) == []

@@ -13,9 +13,13 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError, transaction
 
 from backoffice.models import User
-from events import archives, archiving, context, errors, head, rebuild, removal, seals, snapshots, store, verify
-from tests import make
-from tests.events.own_log import execute, own_log
+from events import context, errors, head, removal, snapshots, store
+from events.archive import reader as archives
+from events.archive import writer as archiving
+from events.integrity import seals, verify
+from events.rebuild import builder as rebuild
+from tests import factories
+from tests.events.isolated_log import execute, own_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,9 +34,9 @@ def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]
 @pytest.fixture
 def secret(log: None) -> int:
     """The position of an event that should never have been stored; more of its record came after it."""
-    key = make.user(first_name="Ada")
-    position = make.update(key, first_name="4111 1111 1111 1111").position
-    make.update(key, last_name="Lovelace")
+    key = factories.user(first_name="Ada")
+    position = factories.update(key, first_name="4111 1111 1111 1111").position
+    factories.update(key, last_name="Lovelace")
     seals.seal()
     assert position
     return position
@@ -71,7 +75,7 @@ def test_states_and_read_tables_pass_it_over(secret: int) -> None:
     rebuild.rebuild("users", fresh=True)
     row = User.objects.get()
     assert (row.first_name, row.last_name, row.version) == ("Ada", "Lovelace", 3)
-    assert make.update(row.pk, first_name="Grace").version == 4
+    assert factories.update(row.pk, first_name="Grace").version == 4
 
 
 def test_files_that_were_exported_after_it_still_verify(secret: int, tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_a_removed_event_goes_nowhere_twice(secret: int) -> None:
 
 def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
     while head.safe() < 6:
-        make.user()
+        factories.user()
     seals.seal()
     first = archiving.archive_next(keep_days=0)
     assert first is not None

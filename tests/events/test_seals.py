@@ -22,11 +22,12 @@ from django.db import DatabaseError, connection, transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backoffice.domain.settings import SettingChanged
-from events import context, errors, head, merkle, seals, sql, store, tasks, verify
-from events.seals import Seal
+from backoffice.sections.site_settings.domain import SettingChanged
+from events import context, errors, head, sql, store, tasks
+from events.integrity import merkle, seals, verify
+from events.integrity.seals import Seal
 from events.types import new_id
-from tests.events.own_log import execute, migration, own_log
+from tests.events.isolated_log import execute, migration, own_log
 
 with_database = pytest.mark.django_db(transaction=True)
 

@@ -12,8 +12,9 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from backoffice.domain.users import UserRestored, UserUpdated
-from events import context, errors, head, patience, search, store
+from backoffice.sections.users.domain import UserRestored, UserUpdated
+from events import context, errors, head, search, store
+from events.db import timeouts
 from events.search import Wanted
 from events.types import RecordedEvent, new_id
 from tests.events.interleaving import LONG
@@ -95,7 +96,7 @@ def test_an_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: N
     name = f"user-{new_id()}"
     with transaction.atomic():
         (began,) = store.query("select now()")[0]
-        from tests.make import Thread
+        from tests.factories import Thread
 
         Thread(lambda: [store.append(f"user-{new_id()}", [UserUpdated(plan="free")]) for _ in range(5)]).result()
         placed = store.append(name, [UserUpdated(plan="free")]).position
@@ -152,8 +153,8 @@ def test_what_takes_too_long_is_ended_and_the_connection_is_as_before() -> None:
         lambda: store.query("select pg_sleep(30)"),
         lambda: connection.cursor().execute("select pg_sleep(30)"),
     ):
-        with pytest.raises(errors.TookTooLong), transaction.atomic(), patience.at_most(0.05):
+        with pytest.raises(errors.TookTooLong), transaction.atomic(), timeouts.at_most(0.05):
             sleep()
-    with patience.at_most(30):
+    with timeouts.at_most(30):
         assert store.query("show statement_timeout") == [("30s",)]
     assert store.query("show statement_timeout") == before

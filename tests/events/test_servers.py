@@ -11,11 +11,13 @@ import psycopg
 import pytest
 from django.db import connection
 
-from backoffice import embedded
-from backoffice.domain.users import UserUpdated
-from events import checkpoints, checks, errors, head, seals, store, verify
+from backoffice.sections.users.domain import UserUpdated
+from devtools import embedded
+from events import checks, errors, head, store
+from events.integrity import seals, verify
+from events.subscriptions import checkpoints
 from events.types import new_id
-from tests.events import elsewhere, following, test_append_only, test_head, test_store
+from tests.events import effects, servers, test_append_only, test_head, test_store
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,10 +28,10 @@ LAZY = {"wal_writer_delay": "10s", "max_prepared_transactions": "5", "autovacuum
 @pytest.fixture(scope="module", params=["own", "other"])
 def running(request: pytest.FixtureRequest) -> Iterator[embedded.Postgres]:
     """A server with an empty log: of the suite's version, and of another where this machine has one."""
-    programs = elsewhere.other_programs() if request.param == "other" else None
+    programs = servers.other_programs() if request.param == "other" else None
     if request.param == "other" and programs is None:
         pytest.skip("no other PostgreSQL found: install Debian's postgresql-15, or any from 15 to 18")
-    with elsewhere.server(f"server-{request.param}", programs, **LAZY) as postgres:
+    with servers.server(f"server-{request.param}", programs, **LAZY) as postgres:
         yield postgres
 
 
@@ -37,8 +39,8 @@ def running(request: pytest.FixtureRequest) -> Iterator[embedded.Postgres]:
 def server(running: embedded.Postgres, transactional_db: None) -> Iterator[embedded.Postgres]:
     if not running.running:
         running.start()
-    with elsewhere.used(running):
-        elsewhere.migrate()
+    with servers.used(running):
+        servers.migrate()
         yield running
 
 
@@ -90,7 +92,7 @@ def test_positions_that_a_crash_takes_back_had_never_been_passed(server: embedde
         assert head.last() == lost, "whoever took this for the head …"
         assert head.safe() < lost
         epoch = head.epoch()
-        elsewhere.crash(server)
+        servers.crash(server)
         assert head.epoch() == epoch, "no client has to start over"
         if append() == lost:  # … would have missed this event
             break
@@ -108,16 +110,16 @@ def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: embe
     for _ in range(2):
         assert head.safe() < prepared < late
         assert [(holder.pid, holder.floor < prepared) for holder in head.blame()] == [(None, True)]
-        elsewhere.crash(server)
+        servers.crash(server)
     store.execute("commit prepared 'slow'")
     assert head.safe() == late
     assert [event.position for event in store.read_all(prepared - 1, upto=late)] == [prepared, late]
 
 
 def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: embedded.Postgres, tmp_path: Path) -> None:
-    following.grow(3)
+    effects.grow(3)
     epoch, end = head.epoch(), append()
-    wanted, ahead = following.subscription(name="restored"), following.subscription(name="ahead")
+    wanted, ahead = effects.subscription(name="restored"), effects.subscription(name="ahead")
     for one in (wanted, ahead):
         checkpoints.ensure(one)
     program, dump = server.program, tmp_path / "dump"
@@ -125,7 +127,7 @@ def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: embedded.Po
     server.make_database("restored")
     try:
         run(program.with_name("pg_restore"), "--exit-on-error", f"--dbname={server.url('restored')}", str(dump))
-        with elsewhere.used(server, "restored"):
+        with servers.used(server, "restored"):
             store.execute("update events_checkpoint set position = %s where name = 'ahead'", (end + 100,))
             assert head.epoch() != epoch
             goes_on_after(end, wanted, ahead)
@@ -157,7 +159,7 @@ def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints
 def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: embedded.Postgres) -> None:
     append()
     epoch, upto = head.epoch(), head.safe()
-    elsewhere.let_go()
+    servers.let_go()
     server.stop()
     standby = embedded.Postgres(
         server.folder.with_name(f"{server.folder.name}-standby"),
@@ -171,7 +173,7 @@ def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: embedde
     lost = append()
     try:
         standby.start()
-        with elsewhere.used(standby):
+        with servers.used(standby):
             assert head.epoch() == epoch, "a standby changes nothing"
             with pytest.raises(errors.NotPrimary):  # the locks of open appends are on the primary only
                 head.safe()

@@ -12,28 +12,20 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from backoffice import inbox
-from backoffice.domain import conflicts as conflict_domain
-from backoffice.domain import forms, submissions, users
-from events import (
-    aggregate,
-    archives,
-    archiving,
-    commands,
-    erasure,
-    errors,
-    head,
-    privacy,
-    seals,
-    snapshots,
-    store,
-    tasks,
-    types,
-)
+from backoffice.sections.conflicts import domain as conflict_domain
+from backoffice.sections.conflicts import inbox
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import aggregate, commands, errors, head, snapshots, store, tasks, types
+from events.archive import reader as archives
+from events.archive import writer as archiving
+from events.integrity import seals
+from events.privacy import encryption, erasure
 from events.types import ERASED, new_id
-from tests import make
-from tests.backoffice import callers
-from tests.events.own_log import execute, migration, own_log
+from tests import factories
+from tests.backoffice import api_client
+from tests.events.isolated_log import execute, migration, own_log
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -43,12 +35,12 @@ SECRET = "Zoelinde-Quimper"
 @pytest.fixture
 def records() -> dict[str, str]:
     """The stream of one record of each kind; what is personal of it holds SECRET."""
-    user = make.user(first_name=SECRET)
-    form = make.form(user, title=SECRET)
-    answer = make.submission(form, q=SECRET)
-    make.update(user, last_name="Later")
-    boss = callers.staff("admin")
-    clash = make.command(users.UpdateUser(last_name=SECRET), user, base_version=1)
+    user = factories.user(first_name=SECRET)
+    form = factories.form(user, title=SECRET)
+    answer = factories.submission(form, q=SECRET)
+    factories.update(user, last_name="Later")
+    boss = api_client.staff("admin")
+    clash = factories.command(users.UpdateUser(last_name=SECRET), user, base_version=1)
     with pytest.raises(errors.Conflict):
         inbox.dispatch(clash, boss)
     conflict = conflict_domain.id_for(clash.id)
@@ -88,7 +80,7 @@ def test_a_snapshot_of_any_personal_record_is_ciphertext_and_is_read_back(record
         (text,) = stored(stream)
         assert SECRET not in text
         assert loaded(stream) == snapshots.state(stream)
-        privacy.CACHE.clear()
+        encryption.CACHE.clear()
         assert loaded(stream)[1] > 0, "also by a process that has no key in memory"
 
 
@@ -121,7 +113,7 @@ def test_an_erasure_takes_the_snapshots_of_every_dependent_stream(records: dict[
     for stream in records.values():
         taken(stream)
     key = types.key_of(records["user"])
-    commands.dispatch(make.command(users.EraseUser(), key, reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), key, reason="asked"))
     for stream in records.values():
         assert stored(stream) == []
         assert SECRET not in repr(snapshots.state(stream)[0])
@@ -132,10 +124,10 @@ def test_an_erasure_takes_the_snapshots_of_every_dependent_stream(records: dict[
 def test_one_erased_submission_takes_its_own_snapshot_and_no_other(records: dict[str, str]) -> None:
     gone = records["submission"]
     form = uuid.UUID(types.key_of(records["form"]))
-    kept = f"submission-{make.submission(form, q='kept')}"
+    kept = f"submission-{factories.submission(form, q='kept')}"
     for stream in (gone, kept):
         taken(stream)
-    commands.dispatch(make.command(submissions.EraseSubmission(), types.key_of(gone), reason="asked"))
+    commands.dispatch(factories.command(submissions.EraseSubmission(), types.key_of(gone), reason="asked"))
     assert stored(gone) == []
     assert loaded(kept)[0].answers == {"q": "kept"}
 
@@ -184,16 +176,16 @@ def test_the_migration_encrypts_what_is_there(records: dict[str, str]) -> None:
 
 def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, str]) -> None:
     """Also those of who was erased before the upgrade, and of what does not fit any more."""
-    erased_before = f"user-{make.user(first_name=SECRET)}"
+    erased_before = f"user-{factories.user(first_name=SECRET)}"
     keep_in_the_clear(erased_before)
     with transaction.atomic():
         erasure.shred([erased_before])
     store.query("update events_subject_key set purged_at = now() where subject = %s returning 1", (erased_before,))
     for stream in records.values():
         keep_in_the_clear(stream)
-    other = make.user()
+    other = factories.user()
     store.execute(snapshots.SAVE, (f"user-{other}", 7, 1, f'{{"email": ["{SECRET}"]}}'))
-    commands.dispatch(make.command(users.EraseUser(), other, reason="asked"))
+    commands.dispatch(factories.command(users.EraseUser(), other, reason="asked"))
     assert stored(erased_before) == stored(f"user-{other}") == []
     assert store.query("select 1 from events_snapshot where state::text like %s", (f"%{SECRET}%",)) == []
     assert loaded(records["form"])[0].title == SECRET, "those of the living are only encrypted"

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from django.db import connection, transaction
 
-from backoffice.domain.users import UserCreated, UserDeleted, UserUpdated
+from backoffice.sections.users.domain import UserCreated, UserDeleted, UserUpdated
 from events import context, errors, head, store, types
 from events.types import new_id
-from tests import make
+from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -225,4 +225,4 @@ def test_an_append_inside_a_transaction_that_fails_leaves_nothing() -> None:
         store.append(name, [renamed()])
         _ = 1 / 0
     assert store.version_of(name) == 0
-    assert make.user()
+    assert factories.user()

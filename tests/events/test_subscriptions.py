@@ -12,12 +12,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from backoffice.domain.users import UserUpdated
-from events import checkpoints, errors, head, store, subscriptions
+from backoffice.sections.users.domain import UserUpdated
+from events import errors, head, store
+from events.subscriptions import checkpoints
+from events.subscriptions import runner as subscriptions
 from events.types import RecordedEvent, new_id
-from tests import make
-from tests.events import following
-from tests.events.following import catch_up, effect, grow, stored, subscription, writes
+from tests import factories
+from tests.events import effects as following
+from tests.events.effects import catch_up, effect, grow, stored, subscription, writes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -187,7 +189,7 @@ def test_a_runner_that_hangs_in_its_handler_keeps_nobody_from_taking_over(effect
     hung = subscription(handle=hangs)
     lease = subscriptions.acquire(hung, "a", seconds=0)
     grow(3)
-    thread = make.Thread(lambda: subscriptions.step(hung, "a", lease))
+    thread = factories.Thread(lambda: subscriptions.step(hung, "a", lease))
     assert inside.wait(20)
     catch_up(subscription(name=hung.name, handle=writes("heir")), "b")
     assert len(effect("heir")) == 3
@@ -215,7 +217,7 @@ def test_a_runner_takes_over_when_the_other_dies(effects: str) -> None:
     start, stop = head.safe(), threading.Event()
     wanted = subscription()
     subscriptions.acquire(wanted, "dead runner", seconds=0.3)
-    heir = make.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.5))
+    heir = factories.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.5))
     top = grow(3)
     subscriptions.wait_for(wanted.name, top, timeout=20)
     stop.set()
@@ -226,7 +228,7 @@ def test_a_runner_takes_over_when_the_other_dies(effects: str) -> None:
 def test_two_runners_at_once_have_each_effect_once(effects: str) -> None:
     start, stop = head.safe(), threading.Event()
     wanted = subscription(batch=2)
-    runners = [make.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.2)) for _ in range(2)]
+    runners = [factories.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.2)) for _ in range(2)]
     top = grow(30)
     subscriptions.wait_for(wanted.name, top, timeout=30)
     stop.set()
@@ -245,7 +247,7 @@ def test_a_runner_survives_a_handler_that_fails_and_a_connection_that_breaks(eff
             store.query("select pg_terminate_backend(pg_backend_pid())")
 
     wanted = subscription(handle=fails_once)
-    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     top = grow(2)
     subscriptions.wait_for(wanted.name, top, timeout=20)
     stop.set()
@@ -257,7 +259,7 @@ def test_a_runner_survives_a_handler_that_fails_and_a_connection_that_breaks(eff
 def test_the_active_runner_ticks() -> None:
     stop, ticked = threading.Event(), threading.Event()
     wanted = subscription(handle=lambda _: None, tick=lambda _: ticked.set())
-    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     assert ticked.wait(20)
     stop.set()
     runner.result()
@@ -266,7 +268,7 @@ def test_the_active_runner_ticks() -> None:
 def test_stopping_gives_the_lease_back() -> None:
     stop = threading.Event()
     wanted = subscription(handle=lambda _: None)
-    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     subscriptions.wait_for(wanted.name, grow(), timeout=20)
     stop.set()
     runner.result()
@@ -296,7 +298,7 @@ def test_partitions_share_the_streams_and_keep_the_order_of_each(effects: str) -
     wanted = subscription(partitions=3, batch=4)
     streams = [f"user-{new_id()}" for _ in range(9)]
     runners = [
-        make.Thread(lambda n=n: subscriptions.run(wanted, stop, lease_seconds=0.5, partition=n))
+        factories.Thread(lambda n=n: subscriptions.run(wanted, stop, lease_seconds=0.5, partition=n))
         for n in (0, 1, 2, 0, 1)
     ]
     subscriptions.wait_for(wanted, grow(120, streams), timeout=60)
@@ -336,7 +338,7 @@ def test_what_was_waited_for_is_there(effects: str) -> None:
     """`wait_for` is a promise about the effect, not about the checkpoint alone."""
     stop, rng = threading.Event(), random.Random(4)
     wanted = subscription(batch=5)
-    runner = make.Thread(lambda: subscriptions.run(wanted, stop))
+    runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     for _ in range(12):
         top = grow(rng.randint(1, 8))
         subscriptions.wait_for(wanted.name, top, timeout=30)
@@ -446,7 +448,7 @@ def test_every_effect_happens_once_although_runners_are_killed_under_load(effect
             more.acquire(timeout=0.2)  # as fast as the runners, or a little faster
         return top
 
-    writer = make.Thread(load)
+    writer = factories.Thread(load)
     try:
         for _ in range(2):
             process = following.start_process(following.RUN, name, start, partitions)

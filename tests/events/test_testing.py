@@ -149,7 +149,7 @@ def test_a_decider_that_breaks_is_not_a_refusal() -> None:
 
 
 def test_a_command_of_another_record_is_a_mistake_in_the_test() -> None:
-    from backoffice.domain.users import DeleteUser
+    from backoffice.sections.users.domain import DeleteUser
 
     with pytest.raises(AssertionError, match="no command of this record"):
         given().when(DeleteUser())

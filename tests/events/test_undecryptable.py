@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from events import parking, privacy, store
-from tests import make
-from tests.backoffice import callers
-from tests.events import following
+from events import store
+from events.privacy import encryption
+from events.subscriptions import parked as parking
+from tests import factories
+from tests.backoffice import api_client
+from tests.events import effects
 from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,31 +29,31 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[N
 
 def use(settings: Any, keys: dict[str, bytes]) -> None:
     settings.PRIVACY_KEYS = keys
-    privacy.CACHE.clear()
+    encryption.CACHE.clear()
 
 
 @pytest.mark.parametrize("left", [SECOND, SECOND | {"first": b"x" * 32}], ids=["missing", "wrong"])
 def test_an_event_under_a_key_that_does_not_open_is_parked_and_the_others_flow(
     settings: Any, left: dict[str, bytes]
 ) -> None:
-    with following.effects():
-        wanted = following.subscription()
-        lost = make.user(first_name="Ada")
+    with effects.effects():
+        wanted = effects.subscription()
+        lost = factories.user(first_name="Ada")
         use(settings, SECOND | FIRST)
-        read = make.user(first_name="Grace")
+        read = factories.user(first_name="Grace")
         use(settings, left)
-        following.catch_up(wanted)
+        effects.catch_up(wanted)
         positions = {row[0]: row[1] for row in store.query("select stream, position from events_event")}
-        assert following.effect() == [positions[f"user-{read}"]]
+        assert effects.effect() == [positions[f"user-{read}"]]
         (parked,) = parking.parked(wanted.name)
         assert (parked.stream, parked.position) == (f"user-{lost}", positions[f"user-{lost}"])
         assert "no_key" in (parked.error or "")
 
-        shown = callers.signed_in("admin").get("events/?limit=10").json()["items"]
+        shown = api_client.signed_in("admin").get("events/?limit=10").json()["items"]
         unreadable = {event["stream"]: event.get("unreadable") for event in shown}
         assert (unreadable[f"user-{lost}"], unreadable[f"user-{read}"]) == ("no_key", None)
 
         use(settings, SECOND | FIRST)
         assert parking.replay(wanted, f"user-{lost}").handled == 1
-        assert len(following.effect()) == 2
+        assert len(effects.effect()) == 2
         assert store.read_stream(f"user-{lost}")[0].data["first_name"] == "Ada"

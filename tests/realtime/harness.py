@@ -25,9 +25,10 @@ from websockets.asyncio import client as ws
 from websockets.exceptions import ConnectionClosed as Closed
 
 from backoffice.asgi import application
-from backoffice.domain.users import UserUpdated
 from backoffice.models import Staff
-from events import head, store, subscriptions
+from backoffice.sections.users.domain import UserUpdated
+from events import head, store
+from events.subscriptions import runner as subscriptions
 from events.types import Event, new_id
 from realtime import client, frames, relay, server
 from realtime import hub as hubs

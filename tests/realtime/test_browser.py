@@ -26,7 +26,7 @@ FOLLOW = """async () => {
 }"""
 
 SET = """
-from backoffice.domain.settings import SetSetting
+from backoffice.sections.site_settings.domain import SetSetting
 from events import commands
 from events.types import Command, new_id
 for value in {values}:
@@ -64,7 +64,7 @@ def test_two_tabs_share_a_socket_and_miss_nothing_when_the_web_process_is_killed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "realtime.md"
 CREATE = """
-from backoffice.domain.users import CreateUser
+from backoffice.sections.users.domain import CreateUser
 from events import commands
 from events.types import Command, new_id
 data = CreateUser(email="documented@example.org", first_name="Documented")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from django.test import override_settings
 
-from backoffice import embedded
+from devtools import embedded
 from realtime import cluster, frames, hub, publish
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play

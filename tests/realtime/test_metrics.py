@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backoffice import access
 from backoffice.api import keys
-from realtime import figures, frames, views
+from realtime import frames, prometheus, views
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
 
@@ -111,19 +111,19 @@ def test_every_figure_is_there_and_a_delivery_is_counted(server: Server, writer:
 
     play(scene())
     told = look(address="127.0.0.1").content.decode()
-    for figure in vars(figures).values():
+    for figure in vars(prometheus).values():
         if isinstance(figure, Counter | Gauge | Histogram):
             assert f"# HELP {figure.describe()[0].name}" in told
 
 
 LIVES = """
 import sys
-from realtime import figures
-figures.DELIVERIES.inc(21)
-figures.SOCKETS.set(1)
-figures.BEHIND.set(1)
-figures.POSITION.set(int(sys.argv[1]))
-figures.DEGRADED.set(1)
+from realtime import prometheus
+prometheus.DELIVERIES.inc(21)
+prometheus.SOCKETS.set(1)
+prometheus.BEHIND.set(1)
+prometheus.POSITION.set(int(sys.argv[1]))
+prometheus.DEGRADED.set(1)
 print("set", flush=True)
 sys.stdin.read()
 """
@@ -187,7 +187,7 @@ def test_events_from_before_the_process_followed_the_log_have_no_lag(server: Ser
 
 
 def test_lags_are_those_of_a_time_window() -> None:
-    recent = figures.Recent(60, size=3)
+    recent = prometheus.Recent(60, size=3)
     for now, lag in ((0, 1280.0), (10, 1.0), (50, 2.0)):
         recent.add(now, lag)
     assert recent.values(55) == [1280.0, 1.0, 2.0]

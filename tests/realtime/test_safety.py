@@ -21,17 +21,17 @@ from websockets.exceptions import InvalidStatus
 
 from backoffice import topics as product
 from backoffice.api import keys
-from backoffice.domain.staff import (
+from backoffice.models import Staff
+from backoffice.sections.staff.domain import (
     StaffDeactivated,
     StaffLoggedOut,
     StaffPasswordChanged,
     StaffRoleChanged,
     StaffSessionRevoked,
 )
-from backoffice.domain.users import UserUpdated
-from backoffice.models import Staff
+from backoffice.sections.users.domain import UserUpdated
 from events import types
-from realtime import auth, client, conf, frames, log, logins, sockets, topics
+from realtime import auth, client, conf, frames, log_reader, session_reader, sockets, topics
 from tests import costs
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
@@ -155,7 +155,7 @@ SOUND = {"nothing", "under a key being rotated out"}
 
 def read_quickly(key: str) -> auth.Identity | None:
     async def scene() -> auth.Identity | None:
-        reader = log.Log()
+        reader = log_reader.Log()
         await reader.open()
         try:
             return await auth.identify_session(key, reader)
@@ -175,7 +175,7 @@ def test_the_quick_look_at_a_session_finds_what_django_finds(
     assert stored[SESSION_KEY]  # read now, under the key in force
     assert read_quickly(key) is not None  # whose it was is remembered from here on
     MATTERS[matter](stored, staff)
-    assert logins.usable()
+    assert session_reader.usable()
     quick = read_quickly(key)
     request = HttpRequest()
     request.session = SessionStore(key)
@@ -213,7 +213,7 @@ def test_sessions_kept_elsewhere_are_left_to_django(
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     _, session = harness.sign_in()
-    monkeypatch.setattr(logins, "of_session", None)
+    monkeypatch.setattr(session_reader, "of_session", None)
 
     async def scene() -> None:
         async with server.raw(session) as connection:
@@ -556,7 +556,7 @@ def test_a_revocation_during_the_handshake_is_not_missed(
     identify = auth.identify
 
     async def scene() -> None:
-        async def slow(headers: auth.Headers, reader: log.Log) -> auth.Identity | None:
+        async def slow(headers: auth.Headers, reader: log_reader.Log) -> auth.Identity | None:
             identity = await identify(headers, reader)
             position = await staff_event(writer, staff, StaffDeactivated())
             while server.hub.position < position:
@@ -671,7 +671,7 @@ def test_who_this_is_is_looked_at_again_when_the_session_or_key_ends(transaction
         raise AssertionError("nothing is sent")
 
     async def scene() -> None:
-        by_key = await auth.identify({b"authorization": f"Bearer {token}".encode()}, log.Log())
+        by_key = await auth.identify({b"authorization": f"Bearer {token}".encode()}, log_reader.Log())
         await auth.disconnect()
         for identity in (read, by_key):
             assert identity is not None

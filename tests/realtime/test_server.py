@@ -18,8 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from backoffice import embedded
-from realtime import bus, frames, log, publish
+from devtools import embedded
+from realtime import frames, log_reader, publish, pubsub
 from tests.realtime import harness
 from tests.realtime.harness import Relay, Server, Writer, play
 
@@ -154,17 +154,17 @@ def test_sessions_that_the_database_ended_are_opened_again_before_anybody_notice
     """`pg_terminate_backend`, a restart, a proxy's idle time-out: all connections of the pool are gone at once."""
 
     async def scene() -> None:
-        reader = log.Log()
+        reader = log_reader.Log()
         await reader.open()
         try:
             meeting = asyncio.Barrier(3)
 
-            async def who(connected: log.Connection) -> int:
+            async def who(connected: log_reader.Connection) -> int:
                 async with meeting:  # each on a connection of its own
                     row = await (await connected.execute("select pg_backend_pid()")).fetchone()
                 return row[0]
 
-            async def me(connected: log.Connection) -> int:
+            async def me(connected: log_reader.Connection) -> int:
                 return (await (await connected.execute("select pg_backend_pid()")).fetchone())[0]
 
             before = set(await asyncio.gather(*(reader.ask(who) for _ in range(3))))
@@ -186,16 +186,16 @@ def test_sessions_that_the_database_ended_are_opened_again_before_anybody_notice
 
 
 def test_a_database_that_is_away_is_said_to_be_so(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "TIMEOUT", 0.2)
-    monkeypatch.setattr(log, "_connection_parameters", lambda: {"host": "/no/such/folder"})
+    monkeypatch.setattr(log_reader, "TIMEOUT", 0.2)
+    monkeypatch.setattr(log_reader, "_connection_parameters", lambda: {"host": "/no/such/folder"})
 
     async def scene() -> None:
-        reader = log.Log()
-        with pytest.raises(log.Unavailable):
+        reader = log_reader.Log()
+        with pytest.raises(log_reader.Unavailable):
             await reader.head()  # not open yet
         await reader.open()
         try:
-            with pytest.raises(log.Unavailable):
+            with pytest.raises(log_reader.Unavailable):
                 await reader.head()
         finally:
             await reader.close()
@@ -260,7 +260,7 @@ def test_the_bus_ends_although_its_driver_hides_the_wish(sending: bool, monkeypa
         return await asyncio.Event().wait()
 
     async def scene() -> None:
-        own = bus.Bus(lambda _message: None, lambda: None, lambda: None)
+        own = pubsub.Bus(lambda _message: None, lambda: None, lambda: None)
         running = asyncio.create_task(own.run())
         own.send(publish.Beacon(epoch="e", head=1))
         await entered.wait()

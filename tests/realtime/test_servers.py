@@ -15,9 +15,9 @@ import pytest
 from django.conf import settings
 from websockets.exceptions import InvalidStatus
 
-from backoffice import embedded
-from backoffice.domain.staff import StaffSessionRevoked
-from backoffice.domain.users import UserUpdated
+from backoffice.sections.staff.domain import StaffSessionRevoked
+from backoffice.sections.users.domain import UserUpdated
+from devtools import embedded
 from realtime import client, conf, frames
 from tests.realtime import harness
 from tests.realtime.harness import Writer, play

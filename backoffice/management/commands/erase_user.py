@@ -10,10 +10,11 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from backoffice import erasure, models
-from backoffice.domain import users
+from backoffice import models
+from backoffice.sections.privacy import erasure
+from backoffice.sections.users import domain as users
 from events import commands, context, errors, types
-from events import erasure as keys
+from events.privacy import erasure as keys
 
 
 class Command(BaseCommand):

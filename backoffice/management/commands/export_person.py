@@ -10,7 +10,8 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 from tqdm import tqdm
 
-from backoffice import held, models
+from backoffice import models
+from backoffice.sections.privacy import export as held
 from events import context
 
 

@@ -17,9 +17,10 @@ from django.core.management.base import CommandParser
 from django.db import DatabaseError, transaction
 from tqdm import tqdm
 
-from backoffice import preconditions
 from backoffice.api import commands as command_view
-from events import aggregate, context, errors, master_keys, privacy, projections, signals, store, strict_json, types
+from backoffice.sections.forms import preconditions
+from events import aggregate, context, errors, projections, signals, store, strict_json, types
+from events.privacy import encryption, key_witness
 
 BATCH: Final = 1000
 # An event as it is exported: its data and the personal part of it, each as large as the store takes, and the rest.
@@ -216,7 +217,7 @@ def _try(batch: Sequence[Line]) -> None:
 
 def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     """Refuse events that the append would refuse: sizes, reasons, erased subjects. Keys made here are rolled back."""
-    sealer = privacy.Sealer(reason)
+    sealer = encryption.Sealer(reason)
     needed = set()
     for line in lines:
         known = types.event_type_of(line.record.event)
@@ -227,8 +228,8 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     if needed and store.query(ERASED, (sorted(needed),)):
         raise errors.Erased
     if missing := sealer.missing:
-        master_keys.prove()
-        sealer.learn(store.query(privacy.MAKE, privacy.offer(missing)), lambda _act: None)
+        key_witness.prove()
+        sealer.learn(store.query(encryption.MAKE, encryption.offer(missing)), lambda _act: None)
     sealer.finish()
 
 

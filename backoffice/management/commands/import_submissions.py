@@ -13,8 +13,8 @@ from django.db import DatabaseError
 from django.utils import timezone
 from tqdm import tqdm
 
-from backoffice.imports import dialect, rows, run
-from backoffice.imports.headers import Column
+from backoffice.sections.imports import dialect, rows, run
+from backoffice.sections.imports.headers import Column
 from events import errors
 
 _ABOUT = """\

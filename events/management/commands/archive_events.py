@@ -8,7 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from events import archives, archiving, errors, seals
+from events import errors
+from events.archive import reader as archives
+from events.archive import writer as archiving
+from events.integrity import seals
 
 
 class Command(BaseCommand):

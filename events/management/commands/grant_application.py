@@ -8,7 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from psycopg import Error
 
-from events import errors, rights
+from events import errors
+from events.db import grants
 
 
 class Command(BaseCommand):
@@ -22,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            made = rights.grant(options["role"])
+            made = grants.grant(options["role"])
         except (errors.EventsError, Error, DatabaseError) as error:
             raise CommandError(str(error)) from error
         for statement in made:

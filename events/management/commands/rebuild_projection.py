@@ -9,7 +9,8 @@ import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from events import errors, rebuild
+from events import errors
+from events.rebuild import builder as rebuild
 
 
 class Command(BaseCommand):

@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from events import errors, rebuild, removal, types
+from events import errors, removal, types
+from events.rebuild import builder as rebuild
 
 
 class Command(BaseCommand):

@@ -6,7 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from events import archives, archiving, errors
+from events import errors
+from events.archive import reader as archives
+from events.archive import writer as archiving
 from events.management.commands.archive_events import Bar
 
 

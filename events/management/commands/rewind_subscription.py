@@ -6,7 +6,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from events import checkpoints, errors
+from events import errors
+from events.subscriptions import checkpoints
 
 
 class Command(BaseCommand):

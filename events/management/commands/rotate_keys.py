@@ -7,7 +7,8 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 from tqdm import tqdm
 
-from events import erasure, errors, keyring
+from events import errors
+from events.privacy import erasure, master_keys
 
 
 class Command(BaseCommand):
@@ -22,4 +23,4 @@ class Command(BaseCommand):
                 changed = erasure.rotate(report=bar.update)
         except errors.MasterKeyMissing as error:
             raise CommandError(error.message) from None
-        self.stdout.write(f"{changed} keys wrapped with {keyring.current()!r}, {erasure.outdated()} left")
+        self.stdout.write(f"{changed} keys wrapped with {master_keys.current()!r}, {erasure.outdated()} left")

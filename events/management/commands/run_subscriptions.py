@@ -9,7 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from events import master_keys, subscriptions
+from events.privacy import key_witness
+from events.subscriptions import runner as subscriptions
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"No subscription is called {', '.join(sorted(unknown))}. Known: {', '.join(known) or 'none'}"
             )
-        master_keys.refuse_wrong()
+        key_witness.refuse_wrong()
         chosen = [known[name] for name in options["names"] or known]
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

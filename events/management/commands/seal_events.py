@@ -11,8 +11,10 @@ import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from events import archives, errors, head, seals
-from events.seals import Row, Seal
+from events import errors, head
+from events.archive import reader as archives
+from events.integrity import seals
+from events.integrity.seals import Row, Seal
 
 
 class Command(BaseCommand):

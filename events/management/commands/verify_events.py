@@ -10,8 +10,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from events import errors, head, seals, verify
-from events.seals import Proof, Seal
+from events import errors, head
+from events.integrity import seals, verify
+from events.integrity.seals import Proof, Seal
 
 SHOWN = 20
 

@@ -1,0 +1,291 @@
+"""The conflict inbox: list, look, settle, assign, comment, dismiss, reopen.
+
+What a role may not see of a record, it does not see of a conflict about it; who may send such a change may settle it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from django.http import Http404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backoffice import access, listing, models
+from backoffice.api import commands as command_view
+from backoffice.api import openapi, permissions, problems, records, shapes, views
+from backoffice.sections.conflicts import domain, inbox
+from events import store, types
+from events.conflicts import values
+from events.types import CommandData
+
+PARAMETERS: Final = ("status", "mine", "team", "record", "sort", "limit", "cursor")
+ERRORS: Final = (400, 401, 403, 404, 429)
+WRITES: Final = (400, 401, 403, 404, 409, 413, 415, 422, 429)
+KEY: Final = openapi.in_path("key", "The conflict's id.")
+READ_SCOPE: Final = "the read scope of the record"
+WRITE_SCOPE: Final = "the write scope of the record"
+
+
+# -- shown ----------------------------------------------------------------------------------------------------------
+
+
+def item(row: models.Conflict, staff: Any) -> dict[str, Any]:
+    """A conflict in a list."""
+    role = access.role_of(staff)
+    return {
+        "id": row.pk,
+        "status": row.status,
+        "stream": row.stream,
+        "command": row.command_type,
+        "why": row.why,
+        "fields": [path for path in row.paths if access.role_sees(role, row.category, path)],
+        "reason": row.reason,
+        "base_version": row.base_version,
+        "author": row.author,
+        "author_name": row.author_name,
+        "assignee": row.assignee_id,
+        "comments": row.comments,
+        "created_at": row.created_at,
+        "closed_at": row.closed_at,
+        "version": row.version,
+    }
+
+
+def whole(row: models.Conflict, staff: Any) -> dict[str, Any]:
+    """A conflict with its three versions as they were filed, how things stand now, and what was done about it."""
+    now = inbox.situation(row.pk)
+    role = access.role_of(staff)
+    filed = access.redact(staff, domain.CATEGORY, types.to_builtins(now.filed))
+    places = [types.to_builtins(place.to_dict()) for place in now.open_places]
+    events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
+    current = {
+        "version": now.version,
+        "record": access.redact(staff, row.category, now.theirs),
+        "conflicts": [place for place in places if access.role_sees(role, row.category, place["path"])],
+        "merged": access.redact(staff, row.category, now.merge.values) if now.is_edit else None,
+    }
+    sides = {name: filed.get(name, {}) for name in ("base", "theirs", "mine")}
+    return {
+        **item(row, staff),
+        **sides,
+        "data": filed["command"].get("data", {}),
+        "record_version": now.filed.version,
+        "source": now.filed.source,
+        "now": current,
+        "events": [{**event.wire(), "data": access.redact(staff, domain.CATEGORY, event.data)} for event in events[1:]],
+    }
+
+
+def readable(request: Request) -> list[str]:
+    """The kinds of record the caller may read: by role, and for a key by its scopes."""
+    found = []
+    for category in inbox.categories(request.user):
+        try:
+            permissions.require_scope(request, f"{permissions.RESOURCES[category]}:read")
+        except problems.Problem:
+            continue
+        found.append(category)
+    if not found:
+        permissions.require_scope(request, *(f"{name}:read" for name in permissions.RESOURCES.values()))
+        raise problems.forbidden("conflict.view")
+    return found
+
+
+def found(request: Request, key: str) -> models.Conflict:
+    """The conflict, or 404, which is also the answer to who may not see such records."""
+    try:
+        row = inbox.visible(request.user, readable(request)).filter(pk=uuid.UUID(key)).first()
+    except ValueError:
+        row = None
+    if row is None:
+        raise Http404
+    return row
+
+
+# -- views ----------------------------------------------------------------------------------------------------------
+
+
+class ConflictList(views.View):
+    """The inbox, a page at a time, by age."""
+
+    operations = {
+        "GET": openapi.Operation(
+            id="list_conflicts",
+            summary="A page of the conflict inbox",
+            tag="conflicts",
+            parameters=(
+                openapi.query(
+                    "status",
+                    "",
+                    {"type": "string", "enum": ["open", "resolved", "dismissed", "any"], "default": "open"},
+                ),
+                openapi.query("mine", "Assigned to you, or yours and assigned to nobody.", {"type": "boolean"}),
+                openapi.query("team", "The same, of everybody who has your role.", {"type": "boolean"}),
+                openapi.query("sort", "By age.", {"type": "string", "enum": ["-created_at", "created_at"]}),
+                openapi.query("record", "Only those about this record: its stream's name.", {"type": "string"}),
+                openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": listing.MAX_LIMIT}),
+                openapi.query("cursor", "`next_cursor` or `previous_cursor` of a page.", {"type": "string"}),
+            ),
+            response=openapi.ref("ConflictPage"),
+            errors=(400, 401, 403, 429),
+            scope=READ_SCOPE,
+        )
+    }
+
+    def get(self, request: Request) -> Response:
+        kinds = readable(request)
+        views.only(request, PARAMETERS)
+        page = listing.page(
+            inbox.SPEC,
+            sort=request.query_params.get("sort") or None,
+            cursor=request.query_params.get("cursor") or None,
+            limit=views.integer(request, "limit", listing.LIMIT, least=1, most=listing.MAX_LIMIT),
+            queryset=_asked(request, inbox.visible(request.user, kinds)),
+        )
+        items = [item(row, request.user) for row in page.items]
+        return Response({"items": items, "page_info": records.page_info(page)})
+
+
+def _asked(request: Request, rows: Any) -> Any:
+    asked = request.query_params
+    status = asked.get("status", "open")
+    if status not in (*models.Conflict.Status.values, "any"):
+        detail = "status takes open, resolved, dismissed or any."
+        raise problems.malformed(detail, "invalid_filter", parameter="status")
+    if status != "any":
+        rows = rows.filter(status=status)
+    for name in ("mine", "team"):
+        if asked.get(name, "false") not in ("true", "false"):
+            raise problems.malformed(f"{name} takes true or false.", "invalid_filter", parameter=name)
+        if asked.get(name) == "true":
+            rows = rows.filter(inbox.WHOSE[name](request.user))
+    if "record" in asked:
+        rows = rows.filter(category=types.category_of(asked["record"]), key=types.key_of(asked["record"]))
+    return rows
+
+
+class Conflict(views.View):
+    """One conflict."""
+
+    operations = {
+        "GET": openapi.Operation(
+            id="read_conflict",
+            summary="One conflict: three versions, and how things stand now",
+            tag="conflicts",
+            parameters=(KEY,),
+            response=openapi.ref("ConflictRecord"),
+            errors=ERRORS,
+            scope=READ_SCOPE,
+        )
+    }
+
+    def get(self, request: Request, key: str) -> Response:
+        row = found(request, key)
+        views.only(request, ())
+        return Response(whole(row, request.user))
+
+
+def _operation(verb: str, summary: str, shape: str, description: str = "") -> dict[str, openapi.Operation]:
+    operation = openapi.Operation(
+        id=f"{verb}_conflict",
+        summary=summary,
+        description=description,
+        tag="conflicts",
+        parameters=(KEY,),
+        request={openapi.JSON: openapi.ref(shape)},
+        response=openapi.ref("Settled" if verb == "resolve" else "ConflictRecord"),
+        errors=WRITES,
+        scope=WRITE_SCOPE,
+    )
+    return {"POST": operation}
+
+
+class _Action(views.View):
+    """Something done to one conflict."""
+
+    def post(self, request: Request, key: str) -> Response:
+        row = found(request, key)
+        views.only(request, ())
+        permissions.require_scope(request, f"{permissions.RESOURCES[row.category]}:write")
+        answer = self.act(request, row, command_view.as_object(request.data))
+        return Response(answer)
+
+    def act(self, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _done(self, request: Request, row: models.Conflict) -> dict[str, Any]:
+        return whole(models.Conflict.objects.get(pk=row.pk), request.user)
+
+
+class Resolve(_Action):
+    operations = _operation(
+        "resolve",
+        "Settle it",
+        "Resolution",
+        "`choices` maps each conflict's path to `theirs`, `mine` or `value`, `values` holds what was typed. Judged "
+        "against the record of now; with `version`, 409 `conflict_moved` when what you decided about has changed.",
+    )
+
+    def act(self, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
+        asked = shapes.checked(shapes.Resolution, body)
+        for path in {**asked.choices, **asked.values}:
+            if path != inbox.WHOLE and not values.is_path(path):
+                raise problems.malformed(f"{path[:100]!r} is not a path such as fields[q3].label.")
+        hidden = [path for path in {**asked.choices, **asked.values} if not self._sees(request, row, path)]
+        if hidden:
+            raise problems.forbidden(f"{row.category}.{hidden[0]}")
+        settled = self._settled(request, row, asked)
+        result = command_view.shown(request, settled.result) if settled.result else None
+        return {"conflict": self._done(request, row), "result": result, "version": settled.version}
+
+    def _settled(self, request: Request, row: models.Conflict, asked: shapes.Resolution) -> inbox.Settled:
+        try:
+            return inbox.resolve(
+                row.pk, request.user, asked.choices, asked.values, reason=asked.reason, seen=asked.version
+            )
+        except inbox.Moved as moved:
+            raise problems.Problem(409, moved.code, moved.message, now=self._done(request, row)["now"]) from moved
+
+    def _sees(self, request: Request, row: models.Conflict, path: str) -> bool:
+        return path == inbox.WHOLE or access.role_sees(access.role_of(request.user), row.category, path)
+
+
+def _simple(build: Callable[[Any, Request], CommandData]) -> Any:
+    def act(self: Any, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
+        asked = shapes.checked(self.shape, body)
+        inbox.act(row.pk, request.user, build(asked, request), getattr(asked, "reason", None))
+        return self._done(request, row)  # type: ignore[no-any-return]
+
+    return act
+
+
+class Assign(_Action):
+    shape = shapes.Assignment
+    operations = _operation("assign", "Say whose it is", "Assignment", "A login's number, `me`, or null for nobody.")
+
+    act = _simple(
+        lambda asked, request: domain.AssignConflict(
+            assignee=request.user.pk if asked.assignee == "me" else asked.assignee
+        )
+    )
+
+
+class Comment(_Action):
+    shape = shapes.Remark
+    operations = _operation("comment", "Say something about it", "Remark")
+    act = _simple(lambda asked, _: domain.CommentConflict(text=asked.text))
+
+
+class Dismiss(_Action):
+    shape = shapes.Because
+    operations = _operation("dismiss", "Put it away: the change is not wanted any more", "Because")
+    act = _simple(lambda _asked, _: domain.DismissConflict())
+
+
+class Reopen(_Action):
+    shape = shapes.Because
+    operations = _operation("reopen", "Take it out again", "Because")
+    act = _simple(lambda _asked, _: domain.ReopenConflict())

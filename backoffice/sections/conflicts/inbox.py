@@ -1,0 +1,499 @@
+"""The conflict inbox: every way in for a person's write, and what becomes of the writes that could not be merged.
+
+`dispatch` is `commands.dispatch` for whoever has an inbox: a conflict is filed (in a transaction of its own, after the
+command's was rolled back) and raised with its `conflict_id`. The first answer stands: the same command again is the
+same conflict, whatever has happened to the record or to the conflict since.
+
+To settle one is to merge again, against the record of *now*, with a person's choices: the change and the event that
+says so are one transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, cast
+
+import msgspec
+from django.db import transaction
+from django.db.models import Count, Q, QuerySet
+
+from backoffice import access, listing, models
+from backoffice.sections.conflicts import domain
+from events import aggregate, commands, conflicts, context, errors, reconcile, snapshots, store, types
+from events.aggregate import Aggregate, Decision
+from events.conflicts import FieldConflict
+from events.types import Command, CommandData
+
+# The version of the UUIDs that are derived from other data.
+DERIVED_VERSION: Final = 5
+
+# The place of a choice about a change as a whole: a deletion is carried out or not.
+WHOLE: Final = "*"
+
+SPEC: Final = listing.Spec(
+    name="conflicts",
+    model=models.Conflict,
+    sorts={"created_at": listing.SPECS["users"].sorts["created_at"]},
+    default_sort="-created_at",
+)
+
+
+class Moved(errors.EventsError):
+    """The record changed again while you decided. Look once more: your choices are kept."""
+
+    code = "conflict_moved"
+    status = 409
+
+
+class Forbidden(errors.EventsError):
+    """Your role does not allow this."""
+
+    code = "forbidden"
+    status = 403
+
+    def __init__(self, missing: str) -> None:
+        super().__init__(f"Your role does not allow {missing}.")
+        self.missing = missing
+
+
+# -- the way in -----------------------------------------------------------------------------------------------------
+
+
+def dispatch(
+    command: Command,
+    staff: Any,
+    *,
+    seen: Any = None,
+    base_version: int | None = None,
+    source: Any = None,
+    derived: bool = False,
+) -> commands.Result:
+    """Carry out a command for somebody; what cannot be merged is filed and raised as this person may see it.
+
+    Raises what `commands.dispatch` raises; a `Conflict` carries its `conflict_id`. `seen`, `base_version` and `source`
+    are for changes that were queued offline: what their author saw, the version below it, and where they come from.
+    `derived`: the command's id was not chosen by the client but derived from other data by us.
+    """
+    if not derived:
+        demand_chosen(command.id)
+    try:
+        return commands.dispatch(command, seen)
+    except errors.Conflict as conflict:
+        if conflict.conflict_id is None:
+            if base_version is not None:
+                conflict.base_version = base_version
+            conflict.conflict_id = file(command, conflict, source=source)
+        raise redacted(staff, conflict) from conflict
+
+
+def demand_chosen(command_id: uuid.UUID) -> None:
+    """Refuse an id of version 5 from a client: those are what we derive from data that others know as well (events of
+    `ingest/`, rows of imports). A client that chose one could block the event or the row. Raises `ReservedId`.
+    """
+    if command_id.version == DERIVED_VERSION:
+        raise errors.ReservedId
+
+
+def file(command: Command, conflict: errors.Conflict, *, source: Any = None) -> str:
+    """Put a change into the inbox; returns the conflict's id, the same one for the same command."""
+    key = domain.id_for(command.id)
+    acting = context.current()
+    asked = {"id": command.id, "type": command.type, "key": command.key, "data": command.data}
+    filing = domain.FileConflict(
+        stream=conflict.stream,
+        command=types.to_builtins({**asked, "reason": command.reason}),
+        base_version=conflict.base_version,
+        version=conflict.version,
+        base=conflict.base,
+        theirs=conflict.theirs,
+        mine=conflict.mine,
+        fields=conflict.fields,
+        conflicts=conflict.conflicts,
+        author=acting.actor,
+        author_name=acting.actor_name,
+        fingerprint=commands.fingerprint(command).hex(),
+        why=conflict.why,
+        source=source,
+    )
+    try:
+        commands.dispatch(Command(id=types.new_id(), key=str(key), data=filing, reason=command.reason))
+    except errors.EventTooLarge:
+        # Three versions of a very long form. What the store can rebuild is left out, and rebuilt when it is looked at.
+        lean = msgspec.structs.replace(filing, base={}, theirs={}, mine={}, conflicts=[])
+        commands.dispatch(Command(id=types.new_id(), key=str(key), data=lean, reason=command.reason))
+    return str(key)
+
+
+def review(command: Command, *, seen: Any, base_version: int, source: Any) -> str:
+    """File a change that could be applied but is too old to be applied unseen; returns the conflict's id."""
+    record = aggregate.of_command(type(command.data))
+    stream = types.stream_name(record.category, command.key)
+    state, version = snapshots.state(stream)
+    if command.base_version is None:
+        base, base_version = state, version
+    else:
+        base = snapshots.state(stream, base_version)[0] if seen is None else seen
+    mine = record.dump(reconcile.alone(command, record, base))
+    commands.demand_reason(command, record, record.dump(base), mine, created=base_version == 0)
+    conflict = errors.Overdue(
+        stream=stream,
+        base_version=base_version,
+        version=version,
+        base=record.dump(base),
+        theirs=record.dump(state),
+        mine=mine,
+        fields=[],
+    )
+    return file(command, conflict, source=source)
+
+
+def recall(command: Command) -> None:
+    """Raises the `Conflict` that this command was answered with before. Asked only where a merge would begin, so that
+    a command about a record that did not move costs nothing more.
+    """
+    found = filed(domain.id_for(command.id))
+    if found is None:
+        return
+    if found.fingerprint != commands.fingerprint(command).hex():
+        raise errors.IdempotencyKeyReused(f"The id {command.id} was already used for a different command.")
+    raise as_error(found, str(domain.id_for(command.id)))
+
+
+def filed(key: uuid.UUID) -> domain.ConflictFiled | None:
+    """What was filed under this id."""
+    first = store.read_stream(types.stream_name(domain.CATEGORY, key), limit=1)
+    return cast(domain.ConflictFiled, first[0].event) if first else None
+
+
+def as_error(found: domain.ConflictFiled, conflict_id: str) -> errors.Conflict:
+    """A filed conflict as it was first answered."""
+    kind = errors.Overdue if found.why == "age" else errors.Conflict
+    return kind(
+        stream=found.stream,
+        base_version=found.base_version,
+        version=found.version,
+        base=found.base,
+        theirs=found.theirs,
+        mine=found.mine,
+        fields=found.fields,
+        conflicts=found.conflicts,
+        conflict_id=conflict_id,
+    )
+
+
+def redacted(staff: Any, conflict: errors.Conflict) -> errors.Conflict:
+    """A conflict without what this person may not see."""
+    names = ("stream", "base", "theirs", "mine", "fields", "conflicts")
+    shown = access.redact(staff, domain.CATEGORY, {name: getattr(conflict, name) for name in names})
+    return type(conflict)(
+        stream=conflict.stream,
+        base_version=conflict.base_version,
+        version=conflict.version,
+        base=shown.get("base", {}),
+        theirs=shown.get("theirs", {}),
+        mine=shown.get("mine", {}),
+        fields=shown.get("fields", []),
+        conflicts=shown.get("conflicts", []),
+        conflict_id=conflict.conflict_id,
+    )
+
+
+# -- the list -------------------------------------------------------------------------------------------------------
+
+
+def categories(staff: Any) -> list[str]:
+    """The kinds of record whose conflicts this person sees: those they may view."""
+    return [category for category in access.CATEGORIES if access.may(staff, "view", category)]
+
+
+def visible(staff: Any, only: Sequence[str] | None = None) -> QuerySet[models.Conflict]:
+    """All conflicts this person may see; `only` narrows it to some kinds of record."""
+    seen = [category for category in categories(staff) if only is None or category in only]
+    return models.Conflict.objects.filter(category__in=seen)
+
+
+def mine(staff: Any) -> Q:
+    """Assigned to this person, or theirs and assigned to nobody."""
+    return Q(assignee_id=staff.pk) | Q(author=f"staff:{staff.pk}", assignee_id=None)
+
+
+def team(staff: Any) -> Q:
+    """Assigned to a colleague of the same role (oneself too), or made by one and assigned to nobody."""
+    colleagues = models.Staff.objects.filter(role=staff.role, is_superuser=staff.is_superuser, is_active=True)
+    keys = list(colleagues.values_list("pk", flat=True))
+    return Q(assignee_id__in=keys) | Q(author__in=[f"staff:{key}" for key in keys], assignee_id=None)
+
+
+# Whose conflicts a list shows -> which they are.
+WHOSE: Final[Mapping[str, Callable[[Any], Q]]] = {"everybody": lambda _staff: Q(), "team": team, "mine": mine}
+
+
+def settles(staff: Any) -> bool:
+    """Does this person settle conflicts of any kind?"""
+    return any(access.may(staff, action, category) for category in access.CATEGORIES for action in ("update", "set"))
+
+
+def count_open(staff: Any) -> dict[str, int]:
+    """How many wait: of this person, and of everybody (of the kinds they may view)."""
+    waiting = visible(staff).filter(status="open")
+    found = waiting.aggregate(mine=Count("id", filter=mine(staff)), everybody=Count("id"))
+    return {"mine": found["mine"], "everybody": found["everybody"]}
+
+
+def count_team(staff: Any) -> int:
+    """How many wait for this person's team. Not in `count_open`: that one is asked for every page."""
+    return visible(staff).filter(team(staff), status="open").count()
+
+
+def may_settle(staff: Any, command_type: str) -> bool:
+    """May this person send such a change at all? Which fields is asked again with the change that comes out."""
+    category, _, action = command_type.partition(".")
+    return access.may(staff, action, category)
+
+
+# -- one conflict, as things stand now --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """A conflict against the record of now (or of `version`).
+
+    filed       what was asked for, with its base; `status` of the conflict
+    theirs      the record at `version`; `merge` the two brought together as far as they go
+    """
+
+    id: uuid.UUID
+    filed: domain.ConflictFiled
+    status: str
+    assignee: int | None
+    data: CommandData
+    record: Aggregate
+    base: types.JsonDict
+    theirs: types.JsonDict
+    mine: types.JsonDict
+    version: int
+
+    @cached_property
+    def is_edit(self) -> bool:
+        """Field by field; else the change is carried out or not, as a whole."""
+        return reconcile.edits_fields(self.data, self.record)
+
+    @cached_property
+    def merge(self) -> conflicts.Merge:
+        record = self.record
+        return conflicts.merge(self.base, self.theirs, self.mine, record.policies, record.groups, record.checks)
+
+    @cached_property
+    def open_places(self) -> tuple[FieldConflict, ...]:
+        """What a person has to decide."""
+        if not self.is_edit:
+            return (FieldConflict(path=WHOLE, kind="whole"),)
+        lost = (
+            FieldConflict(path=name, kind="deleted_there", base=self.base.get(name), mine=self.mine.get(name))
+            for name in self.gone
+        )
+        return (*self.merge.conflicts, *lost)
+
+    @cached_property
+    def gone(self) -> list[str]:
+        """Fields that they removed and that such a change cannot leave out."""
+        return sorted(reconcile.required(type(self.data)) - self.merge.values.keys())
+
+    @property
+    def decisions(self) -> list[tuple[str, str, Any]]:
+        """What the choices are about: the same as before, and they still hold."""
+        return [(place.path, place.kind, types.to_builtins(place.to_dict())) for place in self.open_places]
+
+    def decided(self, choices: Mapping[str, Any]) -> CommandData | None:
+        """The change that comes out of these choices, for the record of `version`; None when nothing is left of it.
+
+        Raises `InvalidCommand` naming each path without choice, unknown, or still wrong.
+        """
+        if not self.is_edit:
+            return self._whole(choices)
+        lost = {name: choices.get(name) for name in self.gone}
+        if missing := {name: _CHOOSE for name, choice in lost.items() if choice is None}:
+            raise errors.InvalidCommand(fields=missing)
+        rest: dict[str | Sequence[str], Any] = {path: choice for path, choice in choices.items() if path not in lost}
+        full = conflicts.resolve(self.merge, rest)
+        for name, choice in lost.items():
+            if choice != "theirs":
+                full[name] = choice["value"] if isinstance(choice, dict) else self.mine.get(name)
+        changed = conflicts.changed_fields(self.theirs, full)
+        names = set(self.data.__struct_fields__)
+        if not changed.keys() & names or not set(full) >= reconcile.required(type(self.data)):
+            return None
+        needed = reconcile.required(type(self.data))
+        wanted = {name: full[name] for name in self.data.__struct_fields__ if name in changed.keys() | needed}
+        return types.decode_command(self.filed.command["type"], wanted)
+
+    def _whole(self, choices: Mapping[str, Any]) -> CommandData | None:
+        if unknown := {path: "There is no conflict here." for path in choices if path != WHOLE}:
+            raise errors.InvalidCommand(fields=unknown)
+        if choices.get(WHOLE) not in ("theirs", "mine"):
+            raise errors.InvalidCommand(fields={WHOLE: _CHOOSE})
+        return self.data if choices[WHOLE] == "mine" else None
+
+    def previewed(self, choices: Mapping[str, Any]) -> types.JsonDict:
+        """The record as these choices would leave it, checked by the record's own rules. Raises as `decided` and the
+        record's `decide` do."""
+        data = self.decided(choices)
+        state = snapshots.state(self.filed.stream, self.version)[0]
+        if data is None:
+            return self.record.dump(state)
+        at = Decision(key=self.filed.command["key"], now=types.EPOCH_START)
+        return self.record.dump(self.record.fold(self.record.decide(data, state, at), state))
+
+
+_CHOOSE: Final = "Choose theirs, mine or a value."
+
+
+def situation(key: uuid.UUID, version: int | None = None) -> Situation:
+    """The conflict against the record of now, or of an earlier `version`. Raises `StreamNotFound`."""
+    state, _ = snapshots.state(types.stream_name(domain.CATEGORY, key))
+    found: domain.ConflictFiled | None = state.filed
+    if found is None:
+        raise errors.StreamNotFound("There is no such conflict.")
+    record = aggregate.of_category(types.category_of(found.stream))
+    data = types.decode_command(found.command["type"], found.command["data"])
+    theirs, reached = snapshots.state_dict(found.stream, version)
+    base, wanted = found.base, found.mine
+    if not base and not wanted:  # left out for their size, or there was nothing yet
+        base, wanted = _rebuilt(record, found, data)
+    return Situation(
+        id=key,
+        filed=found,
+        status=state.status,
+        assignee=state.assignee,
+        data=data,
+        record=record,
+        base=base,
+        theirs=theirs,
+        mine=wanted,
+        version=reached,
+    )
+
+
+def _rebuilt(
+    record: Aggregate, found: domain.ConflictFiled, data: CommandData
+) -> tuple[types.JsonDict, types.JsonDict]:
+    base = snapshots.state(found.stream, found.base_version)[0]
+    command = Command(id=uuid.UUID(found.command["id"]), key=found.command["key"], data=data)
+    return record.dump(base), record.dump(reconcile.alone(command, record, base))
+
+
+# -- settling -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How it ended: the change that was made (None when the record stays as it is) and the record's version."""
+
+    result: commands.Result | None
+    version: int
+
+
+LOCK: Final = "select version from events_stream where stream = %s for update"
+
+
+def resolve(
+    key: uuid.UUID,
+    staff: Any,
+    choices: Mapping[str, Any],
+    values: Mapping[str, Any] | None = None,
+    *,
+    reason: str | None = None,
+    seen: int | None = None,
+) -> Settled:
+    """Settle a conflict: the change that comes out of the choices and the event that says so, in one transaction.
+
+    choices  path -> ``theirs``, ``mine`` or ``value``; `values` path -> what was typed instead
+    seen     the record's version the person decided on: when what they decided about is another thing by now, `Moved`
+
+    Raises `StreamNotFound`, `Forbidden`, `AlreadySettled`, `Moved`, `InvalidCommand` (a message per path) and what the
+    record's own rules refuse; then nothing was written.
+    """
+    chosen = as_choices(choices, values or {})
+    with transaction.atomic():
+        store.query(LOCK, (types.stream_name(domain.CATEGORY, key),))  # who waits sees how it ended
+        now = situation(key)
+        demand(staff, now)
+        if now.status != "open":
+            raise domain.AlreadySettled
+        if seen is not None and seen < now.version and situation(key, seen).decisions != now.decisions:
+            raise Moved
+        result = _applied(now, staff, chosen, reason)
+        version = result.version if result else now.version
+        told = domain.ResolveConflict(
+            choices={path: "value" if isinstance(choice, dict) else choice for path, choice in chosen.items()},
+            values={path: choice["value"] for path, choice in chosen.items() if isinstance(choice, dict)},
+            parents={"base_version": now.filed.base_version, "theirs_version": now.version},
+            version=version,
+        )
+        commands.dispatch(Command(id=types.new_id(), key=str(key), data=told, reason=reason))
+    return Settled(result, version)
+
+
+def as_choices(choices: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Choices and typed values together, as the merge takes them. Raises `InvalidCommand` for what makes no sense."""
+    wrong: dict[str, str] = {}
+    found: dict[str, Any] = {}
+    for path in {**choices, **values}:
+        choice = choices.get(path, "value")
+        if choice == "value" and path in values:
+            found[path] = {"value": values[path]}
+        elif choice in ("theirs", "mine") and path not in values:
+            found[path] = choice
+        else:
+            wrong[path] = 'Choose "theirs" or "mine", or "value" with what it shall be under `values`.'
+    if wrong:
+        raise errors.InvalidCommand(fields=wrong)
+    return found
+
+
+def _applied(now: Situation, staff: Any, chosen: Mapping[str, Any], reason: str | None) -> commands.Result | None:
+    data = now.decided(chosen)
+    if data is None:
+        return None
+    asked = now.filed.command
+    command = Command(id=types.new_id(), key=asked["key"], data=data, base_version=now.version, reason=reason)
+    if missing := access.may_command(staff, command):
+        raise Forbidden(missing)
+    try:
+        return commands.dispatch(command)
+    except errors.Conflict as conflict:  # it moved between the look and the lock
+        raise Moved from conflict
+
+
+def demand(staff: Any, now: Situation) -> None:
+    """Refuse whoever may not send a change such as this one."""
+    kind = now.filed.command["type"]
+    if not may_settle(staff, kind):
+        raise Forbidden(kind)
+
+
+def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None) -> commands.Result:
+    """Assign, comment, dismiss or reopen: for whoever may settle it. Raises as `resolve` does."""
+    found = filed(key)
+    if found is None:
+        raise errors.StreamNotFound("There is no such conflict.")
+    if not may_settle(staff, found.command["type"]):
+        raise Forbidden(found.command["type"])
+    if isinstance(data, domain.AssignConflict) and data.assignee is not None:
+        _assignable(data.assignee, found.command["type"])
+    return commands.dispatch(Command(id=types.new_id(), key=str(key), data=data, reason=reason))
+
+
+def _assignable(assignee: int, command_type: str) -> None:
+    person = models.Staff.objects.filter(pk=assignee, is_active=True).first()
+    if person is None or not may_settle(person, command_type):
+        raise errors.InvalidCommand(fields={"assignee": "This person cannot settle it."})
+
+
+def assignable(command_type: str) -> list[models.Staff]:
+    """Everybody who may settle such a conflict."""
+    people = models.Staff.objects.filter(is_active=True, is_staff=True).order_by("username")
+    return [person for person in people if may_settle(person, command_type)]

@@ -1,0 +1,54 @@
+"""Everything that is held about a user, for whoever may hand it out."""
+
+from __future__ import annotations
+
+from django.http import Http404
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+
+from backoffice import access, models, streaming
+from backoffice.api import commands as command_view
+from backoffice.api import openapi, permissions, problems, views
+from backoffice.sections.privacy import export as held
+from events import context, errors
+
+SCOPE = "users:export"
+
+
+class Export(views.View):
+    """One file with all of it. A POST, because that it was handed out is recorded."""
+
+    operations = {
+        "POST": openapi.Operation(
+            id="export_user",
+            summary="Everything held about a user",
+            description=(
+                "The record, the forms they own, the submissions to those, conflicts about any of them, each with all "
+                "its events. For data protection officers. That it was made is recorded, with `reason`."
+            ),
+            tag="users",
+            parameters=(
+                openapi.in_path("key", "The record's UUID."),
+                openapi.query("reason", "Why.", {"type": "string", "maxLength": 200}),
+            ),
+            response=openapi.ref("Person"),
+            errors=(400, 401, 403, 404, 429),
+            scope=SCOPE,
+        )
+    }
+
+    def post(self, request: Request, key: str) -> HttpResponseBase:
+        permissions.require_scope(request, SCOPE)
+        if not access.may(request.user, "export", "user"):
+            raise problems.forbidden("user.export")
+        views.only(request, ("reason",))
+        reason = views.reason(request)
+        try:
+            user = models.User.objects.filter(pk=command_view.checked_key("user", key)).first()
+        except errors.InvalidCommand:
+            user = None
+        if user is None:
+            raise Http404
+        with context.acting(reason=reason):
+            pieces = held.export(user, "api")
+        return streaming.download(request._request, pieces, f"user-{user.pk}.json")

@@ -1,0 +1,251 @@
+"""Erasing a user, a form or a submission: what goes with the event that says so, and what is cleared up afterwards.
+
+The event comes by any way in. In its transaction, beside the read tables (`users`, `forms`, `submissions` below are
+inline projections that a rebuild does not run): open conflicts about it are put away, a user's forms are erased too,
+and the keys are dropped. After the commit, the rest is purged in steps (`events.privacy.erasure`).
+
+A form's answers belong to its owner's subject: they go with the owner. What stays, for the figures: that there were
+such records, when, on which plan.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+
+from backoffice import models
+from backoffice.sections.conflicts import domain as conflicts
+from backoffice.sections.forms import domain as form_domain
+from backoffice.sections.imports import suppressions
+from backoffice.sections.submissions import domain as submission_domain
+from backoffice.sections.users import domain as user_domain
+from events import commands, context, errors, store, types
+from events.privacy import erasure
+from events.types import ERASED, Command, NewEvent
+
+CHUNK: Final = 1_000
+KINDS: Final = ("form", "submission")
+
+# Of a conflict: is it about one of these records, or about a submission of one of these forms?
+ABOUT: Final = """
+(category || '-' || key = any(%(streams)s) or (category = 'submission' and exists (
+    select 1 from submissions s where s.id::text = key and s.form_id = any(%(forms)s::uuid[]))))
+"""
+
+# -- before it ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holdings:
+    """How much goes with an erasure: versions of the record, forms, submissions, conflicts about any of them."""
+
+    versions: int
+    forms: int = 0
+    submissions: int = 0
+    conflicts: int = 0
+
+
+def _about(row: models.User | models.Submission) -> dict[str, Any]:
+    """The parameters of `ABOUT` for a record and what belongs to it."""
+    forms: list[Any] = []
+    if isinstance(row, models.User):
+        forms = list(models.Form.objects.filter(user_id=row.pk).values_list("pk", flat=True))
+    own = types.stream_name(type(row).__name__.lower(), row.pk)
+    return {"streams": [own, *(types.stream_name("form", pk) for pk in forms)], "forms": [str(pk) for pk in forms]}
+
+
+def conflicts_about(user: models.User) -> list[uuid.UUID]:
+    """Conflicts that quote a user, a form of theirs or what was answered there."""
+    return [row[0] for row in store.query(f"select id from conflicts where {ABOUT}", _about(user))]  # noqa: S608
+
+
+def holdings(row: models.User | models.Submission) -> Holdings:
+    """What an erasure of this record would take away."""
+    asked = _about(row)
+    return Holdings(
+        versions=row.version,
+        forms=len(asked["forms"]),
+        submissions=models.Submission.objects.filter(form_id__in=asked["forms"]).count(),
+        conflicts=store.query(f"select count(*) from conflicts where {ABOUT}", asked)[0][0],  # noqa: S608
+    )
+
+
+def is_erased(row: Any) -> bool:
+    return bool(getattr(row, "erased_at", None) or getattr(row, "is_erased", False))
+
+
+def demand_reason(command: Command) -> None:
+    """An erasure needs a reason, which is recorded. Raises `ReasonRequired`."""
+    if command.type.endswith(".erase") and not (command.reason or "").strip():
+        raise errors.ReasonRequired("Enter a reason: it stays readable after the erasure.")
+
+
+# -- in the transaction of the event --------------------------------------------------------------------------------
+
+
+def notes(events: Sequence[NewEvent]) -> None:
+    """Before the read tables are written: `user.erased` takes what quotes them out of the notes of errors."""
+    if gone := _of(events, user_domain.UserErased):
+        erasure.scrub(_values_of(gone))
+
+
+def users(events: Sequence[NewEvent]) -> None:
+    """What goes with `user.erased`: 1 their conflicts  2 their forms  3 the key; notes went before (`notes`)."""
+    gone = _of(events, user_domain.UserErased)
+    if not gone:
+        return
+    _put_away(gone)
+    _erase_forms(gone)
+    erasure.shred(gone)
+    _purge_after_commit()
+
+
+def forms(events: Sequence[NewEvent]) -> None:
+    """What goes with `form.erased`: conflicts about it and its submissions, and the key of all of them."""
+    gone = _of(events, form_domain.FormErased)
+    if not gone:
+        return
+    _put_away(gone)
+    erasure.shred([*gone, *_apart(gone)])
+    _purge_after_commit()
+
+
+def submissions(events: Sequence[NewEvent]) -> None:
+    """Erases with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any.
+
+    First it notes the suppressions that keep the next import from restoring it, while the answers can be read.
+    """
+    gone = _of(events, submission_domain.SubmissionErased)
+    if not gone:
+        return
+    _put_away(gone)
+    for event in events:
+        if isinstance(event.data, submission_domain.SubmissionErased):
+            form_id = event.data.form_id or _form_of(event.key)
+            suppressions.remember(form_id, event.stream)
+            erasure.shred_leaf(types.stream_name("form", form_id), event.stream)
+    erasure.shred(gone)
+    _purge_after_commit()
+
+
+def _of(events: Iterable[NewEvent], kind: type[types.Event]) -> list[str]:
+    return [event.stream for event in events if isinstance(event.data, kind)]
+
+
+def _form_of(key: str) -> Any:
+    """The form of a submission whose own events do not tell; raises `UnreadableEvent` where its row does not either:
+    nobody would know under whose key the answers are.
+    """
+    found = models.Submission.objects.filter(pk=key).values_list("form_id", flat=True).first()
+    if found is None:
+        raise errors.UnreadableEvent("not_json", types.stream_name("submission", key))
+    return found
+
+
+def _values_of(streams: Sequence[str]) -> set[str]:
+    """Every address and name that these users ever had; those of today also where their events cannot be read."""
+    rows = models.User.objects.filter(pk__in=[types.key_of(stream) for stream in streams])
+    found = {value for row in rows.values_list(*user_domain.PERSONAL) for value in row if value}
+    for stream in streams:
+        for event in store.read_stream(stream):
+            found |= {event.data[name] for name in user_domain.PERSONAL if event.data.get(name)}
+    return found - {ERASED}
+
+
+OPEN_CONFLICTS: Final = f"select id, category || '-' || key from conflicts where status = 'open' and {ABOUT}"  # noqa: S608 - a constant
+
+
+def _put_away(streams: Sequence[str]) -> None:
+    """Nobody decides any more about what is gone. Without a reason: that is kept with the erasure."""
+    forms = [types.key_of(stream) for stream in streams if types.category_of(stream) == "form"]
+    waiting = store.query(OPEN_CONFLICTS, {"streams": list(streams), "forms": forms})
+    with context.acting(reason=None):
+        for key, stream in waiting:
+            commands.dispatch(Command(id=types.new_id(), key=str(key), data=conflicts.DropConflict(stream=stream)))
+
+
+def _erase_forms(streams: Sequence[str]) -> None:
+    owners = [types.key_of(stream) for stream in streams]
+    owned = models.Form.objects.filter(user_id__in=owners, erased_at=None).order_by("id").values_list("pk", flat=True)
+    keys = [str(key) for key in owned]
+    for start in range(0, len(keys), CHUNK):
+        commands.dispatch_many(
+            [Command(id=types.new_id(), key=key, data=form_domain.EraseForm()) for key in keys[start : start + CHUNK]]
+        )
+
+
+APART: Final = """
+select k.subject from submissions s join events_subject_key k on k.subject = 'submission-' || s.id
+ where s.form_id = any(%s::uuid[]) and k.erased_at is null
+"""
+
+
+def _apart(streams: Sequence[str]) -> list[str]:
+    """Submissions of these forms that have a key of their own, because a conflict or a reason was about them."""
+    return [row[0] for row in store.query(APART, ([types.key_of(stream) for stream in streams],))]
+
+
+# -- afterwards -----------------------------------------------------------------------------------------------------
+
+ANSWERS: Final = """
+update submissions set answers = %(none)s::jsonb where id = any(array(
+    select id from submissions where form_id = any(%(forms)s::uuid[]) and answers <> %(none)s::jsonb limit %(limit)s))
+returning 1
+"""
+
+REASONS: Final = f"""
+update conflicts set reason = %(erased)s where reason not in ('', %(erased)s) and {ABOUT} returning 1
+"""  # noqa: S608 - a constant
+
+PARKED_SUBMISSIONS: Final = """
+update events_parked p set error = %(erased)s, traceback = null
+ where p.error <> %(erased)s and split_part(p.stream, '-', 1) = 'submission' and exists (
+       select 1 from submissions s where p.stream = 'submission-' || s.id and s.form_id = any(%(forms)s::uuid[]))
+returning 1
+"""
+
+
+# Answers to commands about one submission are under its form's subject. All rows of the form are looked through for
+# them, so this runs after the commit, when nobody waits.
+REMEMBERED: Final = """
+delete from events_command c using submissions s
+ where s.id = any(%(submissions)s::uuid[]) and c.subject = 'form-' || s.form_id and c.stream = 'submission-' || s.id
+returning 1
+"""
+
+
+def _asked(subjects: Sequence[str], limit: int) -> dict[str, Any]:
+    keys = {category: [types.key_of(s) for s in subjects if types.category_of(s) == category] for category in KINDS}
+    none = msgspec.json.encode(submission_domain.NO_ANSWERS).decode()
+    asked = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
+    return asked | {"erased": ERASED, "none": none, "limit": limit}
+
+
+def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
+    return len(store.query(statement, _asked(subjects, limit)))
+
+
+def _forget_suppressions(subjects: Sequence[str], limit: int) -> int:
+    return suppressions.forget([types.key_of(one) for one in subjects if types.category_of(one) == "form"], limit)
+
+
+PURGERS: Final[dict[str, erasure.Purger]] = {
+    "import suppressions": _forget_suppressions,
+    "answers of submissions": partial(_purge, ANSWERS),
+    "reasons of conflicts": partial(_purge, REASONS),
+    "parked submissions": partial(_purge, PARKED_SUBMISSIONS),
+    "commands about submissions": partial(_purge, REMEMBERED),
+}
+
+
+# Rows that whoever erased waits for; beyond, and where something goes wrong, `events.tasks.finish_erasures` goes on.
+AT_ONCE: Final = 20_000
+
+
+def _purge_after_commit() -> None:
+    store.once_committed(erasure.finish, most=AT_ONCE)

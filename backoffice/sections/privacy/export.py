@@ -1,0 +1,85 @@
+"""Everything that is held about a user, as one JSON document: a copy for whoever asks for theirs (GDPR, article 15).
+
+Written piece by piece, so that its size does not matter. Read as people read: what was erased says so, and everything
+else is in the clear. That it was made is an event of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import orjson
+from django.db.models import Model
+
+from backoffice import models
+from backoffice.sections.privacy import domain as privacy
+from backoffice.sections.privacy import erasure
+from events import head, store, types
+from events.types import RecordedEvent
+
+FORMAT: Final = "formease-person/1"
+BATCH: Final = 500
+
+
+def export(user: models.User, way: str) -> Iterator[bytes]:
+    """The document, in pieces; that it is made is recorded before the first. The caller has checked who asks."""
+    store.append(types.stream_name(privacy.CATEGORY, user.pk), [privacy.PersonExported(way=way)])
+    return pieces(user)
+
+
+def pieces(user: models.User) -> Iterator[bytes]:
+    """
+    user         the record as it is now, and every event of it
+    forms        those they own, each with its events
+    submissions  those that came in through these forms, each with its events
+    conflicts    changes to any of these that waited for a person
+    audit        exports like this one
+    """
+    stream = types.stream_name("user", user.pk)
+    about = {"format": FORMAT, "head": head.safe(), "user": _row(user), "events": _wires(store.read_stream(stream))}
+    yield orjson.dumps(about)[:-1]
+    forms = models.Form.objects.filter(user_id=user.pk).order_by("created_at", "id")
+    yield from _array("forms", _with_events("form", forms.iterator(BATCH)))
+    answered = models.Submission.objects.filter(form__user_id=user.pk).order_by("created_at", "id")
+    yield from _array("submissions", _with_events("submission", answered.iterator(BATCH)))
+    conflicts = models.Conflict.objects.filter(pk__in=erasure.conflicts_about(user)).order_by("created_at", "id")
+    yield from _array("conflicts", _with_events("conflict", conflicts.iterator(BATCH)))
+    yield from _array("audit", _wires(store.read_stream(types.stream_name(privacy.CATEGORY, user.pk))))
+    yield b"}\n"
+
+
+def _array(name: str, items: Iterable[Any]) -> Iterator[bytes]:
+    yield b',"%s":[' % name.encode()
+    for number, item in enumerate(items):
+        yield (b"," if number else b"") + orjson.dumps(item)
+    yield b"]"
+
+
+def _with_events(category: str, rows: Iterable[Model]) -> Iterator[dict[str, Any]]:
+    """Rows with their events, read for many rows at once."""
+    for some in _chunks(rows):
+        told: dict[str, list[RecordedEvent]] = {}
+        for event in store.read_streams([types.stream_name(category, row.pk) for row in some]):
+            told.setdefault(event.key, []).append(event)
+        for row in some:
+            yield {**_row(row), "events": _wires(told.get(str(row.pk), ()))}
+
+
+def _chunks(rows: Iterable[Model]) -> Iterator[list[Model]]:
+    some: list[Model] = []
+    for row in rows:
+        some.append(row)
+        if len(some) == BATCH:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _row(row: Model) -> dict[str, Any]:
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def _wires(events: Sequence[RecordedEvent]) -> list[dict[str, Any]]:
+    return [event.wire() for event in events]

@@ -1,0 +1,60 @@
+"""Events about staff logins, appended in the transaction of the change.
+
+A trigger (`sql/staff_changes.function.sql`) records other changes (SQL, `QuerySet.update`) when the transaction
+commits. It leaves out the events appended here, which `tell` notes in the transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from django.db import transaction
+
+from backoffice.sections.staff import domain
+from events import store, types
+from events.types import Event
+
+if TYPE_CHECKING:
+    from backoffice import models
+
+# Ends with the transaction, and is taken back with the savepoint. The trigger reads it.
+NOTE: Final = """
+select set_config('backoffice.staff_told', coalesce(current_setting('backoffice.staff_told', true), '') || %s, true)
+"""
+
+
+def stream(login: models.Staff) -> str:
+    return types.stream_name(domain.CATEGORY, str(login.pk))
+
+
+def tell(login: models.Staff, *events: Event) -> None:
+    """Append events about a login; call it in the transaction of the change."""
+    if events:
+        _note(login, *(types.event_type_of(type(event)).name for event in events))
+        store.append(stream(login), list(events), store.ANY)
+
+
+def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
+    """The changes of a login, as events. (`models.Staff.save` records a new password.)"""
+    if before is None:
+        return [domain.StaffCreated(username=after.username, role=after.role, is_superuser=after.is_superuser)]
+    found: list[Event] = []
+    if (before.role, before.is_superuser) != (after.role, after.is_superuser):
+        found.append(domain.StaffRoleChanged(before=before.role, after=after.role, is_superuser=after.is_superuser))
+    may_before, may_after = (login.is_active and login.is_staff for login in (before, after))
+    if may_before and not may_after:
+        found.append(domain.StaffDeactivated())
+    if may_after and not may_before:
+        found.append(domain.StaffReactivated())
+    return found
+
+
+def save_rehashed(login: models.Staff) -> None:
+    """Save a hash of the same password with today's work factor: nobody changed a password, so nothing is recorded."""
+    with transaction.atomic():
+        _note(login, "staff.password_changed")
+        login.save(update_fields=["password"])
+
+
+def _note(login: models.Staff, *names: str) -> None:
+    store.execute(NOTE, ("".join(f" {login.pk}:{name} " for name in names),))

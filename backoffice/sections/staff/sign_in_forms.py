@@ -1,0 +1,88 @@
+"""The forms that ask for a password, with the limits of `backoffice.sections.staff.sign_in` asked first."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from django.contrib.admin.forms import AdminAuthenticationForm, AdminPasswordChangeForm
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from backoffice import models
+from backoffice.sections.staff import passwords, sign_in
+
+
+class Refusal(NamedTuple):
+    """An attempt that was not tried: the HTTP status to answer with, and the seconds until another one may be."""
+
+    status: int
+    seconds: int
+
+
+class SignInForm(AdminAuthenticationForm):
+    """Django's, with the limits asked first. `refusal` says why an attempt was not tried."""
+
+    refusal: Refusal | None = None
+
+    def clean(self) -> dict[str, Any]:
+        """In this order:
+
+        1  whose name it is, and what the attempt draws on
+        2  the budgets: an attempt too many ends here, no password is hashed
+        3  the password, on one of the turns to hash
+        4  a failure is counted, a success gives its token back
+        """
+        name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
+        if name is None or not password:
+            return self.cleaned_data
+        request = self.request
+        assert request is not None
+        account = models.Staff.objects.filter(username=name).values_list("pk", flat=True).first()  # 1
+        drawn = sign_in.charge(request, name, account)
+        try:
+            drawn.take()  # 2
+            super().clean()  # 3
+        except sign_in.Limited as limited:
+            sign_in.count_failure(request, account, refused=True)
+            self.refusal = Refusal(429, limited.seconds)
+            raise too_many(limited) from limited
+        except passwords.Busy as busy:
+            drawn.give_back()
+            self.refusal = Refusal(503, passwords.RETRY_AFTER)
+            raise ValidationError(_("Too many people are signing in just now. Try again in a moment.")) from busy
+        except ValidationError:
+            sign_in.count_failure(request, account)  # 4
+            raise
+        drawn.give_back()
+        return self.cleaned_data
+
+
+class OwnPasswordForm(AdminPasswordChangeForm):
+    """Changing one's own password: the old one may not be guessed at either."""
+
+    def clean_old_password(self) -> str:
+        drawn = sign_in.Charge([f"own:{self.user.pk}"], [sign_in.DEVICE])
+        try:
+            drawn.take()
+        except sign_in.Limited as limited:
+            raise too_many(limited) from limited
+        old = super().clean_old_password()
+        drawn.give_back()
+        return str(old)
+
+
+def too_many(limited: sign_in.Limited) -> ValidationError:
+    minutes = math.ceil(limited.seconds / 60)
+    words = ngettext(
+        "Too many attempts. Try again in %(n)s minute.", "Too many attempts. Try again in %(n)s minutes.", minutes
+    )
+    return ValidationError(words % {"n": minutes}, code="limited")
+
+
+def refuse(response: HttpResponse, refusal: Refusal) -> None:
+    """Answer with the refusal's status instead of 200."""
+    response.status_code = refusal.status
+    response["Retry-After"] = str(refusal.seconds)

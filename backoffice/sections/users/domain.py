@@ -1,0 +1,212 @@
+"""A FormEase customer, from sign-up to deletion: events, commands, state, evolve, decide, conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from backoffice import bounds, values
+from events import errors
+from events.aggregate import Aggregate, Decision, Reasons
+from events.types import ERASED, CommandData, Event, command_type, event_type
+
+# Changes that somebody has to give a reason for, wherever they are made.
+REASONS = Reasons(fields=("email", "role", "plan"), message="Enter a reason: required for plan, role and e-mail.")
+PERSONAL = ("email", "first_name", "last_name")
+SUBJECT = "user-{key}"
+
+# -- events ---------------------------------------------------------------------------------------------------------
+
+
+@event_type("user.created", personal=PERSONAL, subject=SUBJECT)
+class UserCreated(Event, frozen=True):
+    email: str
+    first_name: str
+    last_name: str
+    plan: values.Plan
+    role: values.Role
+    created_at: datetime
+    last_login: datetime | None = None
+
+
+@event_type("user.updated", personal=PERSONAL, subject=SUBJECT)
+class UserUpdated(Event, frozen=True):
+    """Only what changed."""
+
+    email: str | UnsetType = UNSET
+    first_name: str | UnsetType = UNSET
+    last_name: str | UnsetType = UNSET
+    plan: values.Plan | UnsetType = UNSET
+    role: values.Role | UnsetType = UNSET
+    last_login: datetime | UnsetType | None = UNSET
+
+
+@event_type("user.deleted", subject=SUBJECT)
+class UserDeleted(Event, frozen=True):
+    deleted_at: datetime
+
+
+@event_type("user.restored", subject=SUBJECT)
+class UserRestored(Event, frozen=True):
+    """A deletion was taken back."""
+
+
+@event_type("user.erased", erases=True)
+class UserErased(Event, frozen=True):
+    """The key of the user's personal data is gone, and those of their forms with it. Who and why stay readable."""
+
+    erased_at: datetime
+    deleted_at: datetime
+
+
+# -- commands -------------------------------------------------------------------------------------------------------
+
+
+@command_type("user.create")
+class CreateUser(CommandData, frozen=True):
+    email: str
+    first_name: values.Name = ""
+    last_name: values.Name = ""
+    plan: values.Plan = "free"
+    role: values.Role = "member"
+    created_at: datetime | None = None
+    last_login: datetime | None = None
+
+
+@command_type("user.update")
+class UpdateUser(CommandData, frozen=True):
+    email: str | UnsetType = UNSET
+    first_name: values.Name | UnsetType = UNSET
+    last_name: values.Name | UnsetType = UNSET
+    plan: values.Plan | UnsetType = UNSET
+    role: values.Role | UnsetType = UNSET
+    last_login: datetime | UnsetType | None = UNSET
+
+
+@command_type("user.delete")
+class DeleteUser(CommandData, frozen=True):
+    pass
+
+
+@command_type("user.restore")
+class RestoreUser(CommandData, frozen=True):
+    """Bring a deleted user back."""
+
+
+@command_type("user.erase", despite_gaps=True)
+class EraseUser(CommandData, frozen=True):
+    """Make all that is known of a user unreadable for ever, their forms and what was answered there included."""
+
+
+# -- state ----------------------------------------------------------------------------------------------------------
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    plan: values.Plan = "free"
+    role: values.Role = "member"
+    last_login: datetime | None = None
+    created_at: datetime | None = None
+    deleted_at: datetime | None = None
+    erased_at: datetime | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.created_at is not None
+
+
+def evolve(state: User, event: Event) -> User:
+    match event:
+        case UserCreated() | UserUpdated():
+            return msgspec.structs.replace(state, **values.given(event))
+        case UserDeleted():
+            return msgspec.structs.replace(state, deleted_at=event.deleted_at)
+        case UserRestored():
+            return msgspec.structs.replace(state, deleted_at=None)
+        case UserErased():
+            gone = dict.fromkeys(PERSONAL, ERASED)
+            return msgspec.structs.replace(
+                state, **gone, last_login=None, deleted_at=event.deleted_at, erased_at=event.erased_at
+            )
+        case _:
+            return state
+
+
+# -- decide ---------------------------------------------------------------------------------------------------------
+
+_LIMITS: dict[str, bounds.Limit] = dict.fromkeys(("first_name", "last_name"), bounds.text(bounds.NAME))
+_RULES: values.Rules = {
+    "email": values.normal_email,
+    "first_name": values.normal_name,
+    "last_name": values.normal_name,
+    "last_login": values.utc_or_none,
+    "created_at": values.utc_or_none,
+}
+
+
+def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
+    match command:
+        case CreateUser():
+            return _create(command, state, at)
+        case UpdateUser():
+            wanted = values.checked(values.given(command), _RULES)
+            changed = values.changes(_living(state), wanted)
+            bounds.check(state, changed, _LIMITS)
+            return [UserUpdated(**changed)] if changed else []
+        case DeleteUser():
+            return [UserDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
+        case RestoreUser():
+            return [UserRestored()] if _kept(state).deleted_at is not None else []
+        case EraseUser():
+            done = (state if at.has_gaps else _known(state)).erased_at is not None
+            return [] if done else [UserErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
+        case _:
+            raise errors.UnknownCommand
+
+
+def _create(command: CreateUser, state: User, at: Decision) -> Sequence[Event]:
+    if state.exists:
+        raise errors.Rejected("A user with this id already exists.", {"key": "already exists"})
+    wanted = values.checked(values.given(command), _RULES)
+    bounds.check(state, wanted, _LIMITS)
+    return [UserCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
+
+
+def _known(state: User) -> User:
+    if not state.exists:
+        raise errors.StreamNotFound("There is no such user.")
+    return state
+
+
+def _kept(state: User) -> User:
+    if _known(state).erased_at is not None:
+        raise errors.Erased("This user was erased.")
+    return state
+
+
+def _living(state: User) -> User:
+    if _kept(state).deleted_at is not None:
+        raise errors.Rejected("This user was deleted; restore it first.")
+    return state
+
+
+# -- the record -----------------------------------------------------------------------------------------------------
+
+# No table of policies: whatever both sides changed to different values goes to a person, which is right for the
+# critical fields (email, role, plan) and harmless for names. Untouched fields merge.
+AGGREGATE = Aggregate(
+    category="user",
+    state=User,
+    initial=User,
+    evolve=evolve,
+    decide=decide,
+    commands=(CreateUser, UpdateUser, DeleteUser, RestoreUser, EraseUser),
+    reasons=REASONS,
+    state_version=3,
+    subject=SUBJECT,
+)

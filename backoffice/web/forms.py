@@ -1,0 +1,231 @@
+"""Forms of the record pages. They turn what was typed into the data of a command; the domain decides what is right."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from backoffice import access, error_messages, models, values
+from events import aggregate, errors, strict_json, types
+from events.privacy import encryption
+
+
+class JsonInput(forms.JSONField):
+    """JSON in a textarea, laid out for people; what was typed is shown again as it was typed."""
+
+    def __init__(self, *, kind: type | None = None, complaint: Any = "", **options: Any) -> None:
+        super().__init__(**options)
+        self.kind, self.complaint = kind, complaint
+
+    def prepare_value(self, value: Any) -> str:
+        return str(value) if isinstance(value, _AsTyped) else json.dumps(value, ensure_ascii=False, indent=2)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        return initial if self.disabled else _AsTyped(data or "")
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise forms.ValidationError(_("Enter JSON; null for nothing."), code="empty")
+        found = self._read(value)
+        if self.kind is not None and not isinstance(found, self.kind):
+            raise forms.ValidationError(self.complaint, code="kind")
+        return found
+
+    def _read(self, value: Any) -> Any:
+        if self.disabled or not isinstance(value, str):
+            return value
+        try:
+            return strict_json.loads(value)
+        except errors.InvalidJson as error:
+            raise forms.ValidationError(error_messages.said(error.message), code=error.code) from None
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Text that cannot be read is a change."""
+        if self.disabled:
+            return False
+        try:
+            found = self.to_python(data)
+        except forms.ValidationError:
+            return True
+        return json.dumps(initial, sort_keys=True) != json.dumps(found, sort_keys=True)
+
+    def validate(self, value: Any) -> None:
+        """Every JSON value is one, null and the empty list too."""
+
+
+class _AsTyped(str):
+    """Text out of a textarea that must not be encoded again."""
+
+    __slots__ = ()
+
+
+class Text(forms.CharField):
+    """Lines as the domain keeps them: browsers send CR LF."""
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value) or "").replace("\r\n", "\n")
+
+
+class RecordForm(forms.Form):
+    """Fields of one record, what this person may not see left out, what they may not change disabled.
+
+    Hidden beside them: the version the editor opened, and the command's idempotency key, so that a double click is one
+    command and a change made meanwhile is noticed.
+    """
+
+    category = ""
+    required_css_class = "required"
+    error_css_class = "wrong"
+
+    def __init__(self, *args: Any, staff: Any, base: Mapping[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.staff, self.base = staff, base
+        for name in access.hidden_fields(staff, self.category) & self.fields.keys():
+            del self.fields[name]
+        self.names = list(self.fields)
+        self.fields["base_version"] = forms.IntegerField(widget=forms.HiddenInput, required=False, min_value=0)
+        self.fields["command_id"] = forms.UUIDField(widget=forms.HiddenInput, initial=types.new_id)
+        self.fields["reason"] = forms.CharField(
+            label=_("Why?"),
+            required=False,
+            max_length=encryption.MAX_REASON,
+            widget=forms.TextInput(attrs={"placeholder": _("Reason, kept in the history"), "autocomplete": "off"}),
+        )
+        if base is not None:
+            for name in access.read_only_fields(staff, self.category) & set(self.names):
+                self.fields[name].disabled = True
+
+    @property
+    def record_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.names]
+
+    def changed(self) -> dict[str, Any]:
+        """What a command must carry: on create everything, on update only what differs from the base."""
+        wanted = {name: self.cleaned_data[name] for name in self.names if name in self.cleaned_data}
+        if self.base is None:
+            return wanted
+        return {name: value for name, value in wanted.items() if value != self.base.get(name)}
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        reasons = aggregate.of_category(self.category).reasons if self.category else None
+        if reasons is None or reasons.keys is not None:  # what depends on the record's key is left to the command
+            return cleaned
+        silent = self.base is not None and not self.errors and not self.cleaned_data.get("reason")
+        if silent and not self.changed().keys().isdisjoint(reasons.fields):
+            self.add_error("reason", error_messages.said(reasons.message))
+        return cleaned
+
+    def complain(self, complaints: Mapping[str, str], fallback: str) -> None:
+        """Put the domain's complaints where they belong; what belongs to no field goes on top."""
+        for name, message in complaints.items():
+            self.add_error(name if name in self.fields else None, message)
+        if not complaints:
+            self.add_error(None, fallback)
+
+
+class UserForm(RecordForm):
+    category = "user"
+
+    first_name = forms.CharField(label=_("First name"), required=False, max_length=150)
+    last_name = forms.CharField(label=_("Last name"), required=False, max_length=150)
+    email = forms.CharField(
+        label=_("Email"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+    )
+    plan = forms.ChoiceField(label=_("Plan"), choices=models.User.Plan.choices, initial="free")
+    role = forms.ChoiceField(label=_("Role"), choices=models.User.Role.choices, initial="member")
+
+    def clean_email(self) -> str:
+        """The address as the domain compares it, so that other capitals are no change."""
+        try:
+            return values.normal_email(self.cleaned_data["email"])
+        except ValueError as error:
+            raise forms.ValidationError(error_messages.said(str(error))) from error
+
+
+class FieldsInput(forms.Textarea):
+    """A form's questions: JSON, which the page's editor takes over where there is JavaScript."""
+
+    def __init__(self) -> None:
+        attrs = {"rows": 14, "spellcheck": "false", "class": "code", "data-fields-editor": "", "data-kind": "json"}
+        super().__init__(attrs=attrs)
+
+
+class FormForm(RecordForm):
+    category = "form"
+
+    title = forms.CharField(label=_("Title"), max_length=300)
+    description = Text(label=_("Description"), required=False, widget=forms.Textarea(attrs={"rows": 3}))
+    archived = forms.BooleanField(
+        label=_("Archived"), required=False, help_text=_("Put aside: no longer offered to the public.")
+    )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["fields"] = JsonInput(
+            label=_("Questions"),
+            required=False,
+            kind=list,
+            complaint=_("The questions must be a list."),
+            widget=FieldsInput(),
+        )
+        self.names.append("fields")
+
+
+class NewFormForm(FormForm):
+    user_id = forms.CharField(
+        label=_("Owner"),
+        help_text=_("Email address or id of the user the form belongs to."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    field_order = ("user_id", "title", "description")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.names.remove("archived")
+        del self.fields["archived"]
+
+    def clean_user_id(self) -> str:
+        """The owner by id, or by address where this person may see addresses."""
+        typed = self.cleaned_data["user_id"].strip()
+        try:
+            found = models.User.objects.filter(pk=uuid.UUID(typed), deleted_at=None)
+        except ValueError:
+            seen = "email" not in access.hidden_fields(self.staff, "user")
+            found = models.User.living_with(typed) if seen else models.User.objects.none()
+        owner = found.first()
+        if owner is None:
+            raise forms.ValidationError(_("There is no such user."))
+        return str(owner.pk)
+
+
+class SettingForm(RecordForm):
+    category = "setting"
+
+    value = JsonInput(
+        label=_("Value"),
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "code", "data-kind": "json"}),
+        help_text=_('Any JSON: true, 42, "text", [1, 2], {"key": "value"}.'),
+    )
+
+    def changed(self) -> dict[str, Any]:
+        """JSON tells 1 from true and from 1.0; Python does not."""
+        found = super().changed()
+        if not found and self.base is not None and "value" in self.cleaned_data:
+            value = self.cleaned_data["value"]
+            if json.dumps(value, sort_keys=True) != json.dumps(self.base.get("value"), sort_keys=True):
+                return {"value": value}
+        return found
+
+
+class NewSettingForm(SettingForm):
+    key = forms.CharField(
+        label=_("Name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+    )
+    field_order = ("key", "value")

@@ -1,0 +1,302 @@
+"""Who watches: clients that keep a log, one that never reads, and how rights are taken away from some."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from websockets.asyncio import client as ws
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Origin, Subprotocol
+
+from benchmarks.chaos.stack import Stage
+from realtime import client, frames
+
+HERE = ("users", "forms")  # the topics people are present on
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """One event frame as a client logged it."""
+
+    position: int
+    topics: tuple[str, ...]
+    content: int
+    at: float
+
+
+def content_of(wire: dict[str, Any]) -> int:
+    """What an event says, as a number: its position, name, place and data."""
+    told = [wire[name] for name in ("position", "event", "stream", "version", "data")]
+    return hash(msgspec.json.encode(told, order="deterministic"))
+
+
+@dataclasses.dataclass
+class Person:
+    """A login, or a program with a key. `principal` is what topics ask about; `after` what it became."""
+
+    id: str
+    principal: Any
+    after: Any = None
+    revoked: bool = False
+
+
+class Witness(client.Client):
+    """A client that comes back to either web process, and its log."""
+
+    def __init__(self, name: str, person: Person, urls: list[str], names: list[str], **options: Any) -> None:
+        self._urls = itertools.cycle(random.sample(urls, len(urls)))
+        super().__init__("", **options)
+        self.name, self.person, self.names = name, person, names
+        self.seen: list[Seen] = []
+        self.gaps: dict[str, list[tuple[int, int]]] = {}
+        self.resets: list[str] = []
+        self.lost: set[str] = set()
+        self.people: dict[str, dict[str, frames.PresentPerson]] = {}
+        self.state_here: Literal["viewing", "editing", "idle"] = "viewing"
+        self.field_here: str | None = None
+        self.dawdle = 0.0  # seconds over each event
+        self.ended: Exception | None = None
+        self.ended_at = 0.0
+        self.connected_when_revoked = False
+        self.start = frames.Since("", 0)
+
+    @property
+    def url(self) -> str:
+        return next(self._urls)
+
+    @url.setter
+    def url(self, _url: str) -> None:
+        """The next one for each attempt."""
+
+    async def watch(self, start: frames.Since) -> None:
+        self.start = start
+        async with self:
+            await self.follow(*self.names, since=start)
+            try:
+                async for item in self:
+                    await self._note(item)
+            except (client.Stopped, client.Missed) as end:
+                self.ended, self.ended_at = end, time.time()
+
+    async def _note(self, item: client.Item) -> None:
+        match item:
+            case frames.EventFrame():
+                self.seen.append(
+                    Seen(item.position, tuple(item.topics), content_of(msgspec.structs.asdict(item)), time.time())
+                )
+                if self.dawdle:
+                    await asyncio.sleep(self.dawdle)
+            case frames.Subscribed():
+                await self._settle(item)
+            case frames.PresenceFrame():
+                self._look(item)
+            case frames.Reset():
+                await self._reset(item)
+
+    async def _settle(self, item: frames.Subscribed) -> None:
+        for topic in set(item.topics) & set(HERE):
+            self.people[topic] = {}  # the full list follows
+            await self.send(frames.SetPresence(topic=topic, state=self.state_here, field=self.field_here))
+
+    def _look(self, item: frames.PresenceFrame) -> None:
+        here = self.people.setdefault(item.topic, {})
+        if item.full is not None:
+            here.clear()
+        here.update({person.id: person for person in (item.full or item.joined)})
+        for key in item.left:
+            here.pop(key, None)
+
+    async def _reset(self, item: frames.Reset) -> None:
+        self.resets.append(item.reason)
+        if item.reason == "forbidden":
+            self.lost.update(item.topics)
+            for topic in item.topics:
+                self.people.pop(topic, None)
+            return
+        for topic in item.topics:
+            last = max((seen.position for seen in self.seen if topic in seen.topics), default=self.start.position)
+            self.gaps.setdefault(topic, []).append((last, item.position))
+        await self.follow(*item.topics, since=frames.Since(item.epoch, item.position))
+
+    @property
+    def latest(self) -> int:
+        return self.seen[-1].position if self.seen else 0
+
+
+class Mute:
+    """Asks for everything and never reads a byte."""
+
+    def __init__(self, url: str, headers: dict[str, str], origin: str) -> None:
+        self.url, self.headers, self.origin = url, headers, origin
+        self.code: int | None = None
+
+    async def connect(self, since: frames.Since) -> None:
+        self.connection = await ws.connect(
+            self.url,
+            origin=Origin(self.origin),
+            additional_headers=self.headers,
+            subprotocols=[Subprotocol(frames.SUBPROTOCOL)],
+            compression=None,
+            ping_interval=None,
+            max_queue=1,
+        )
+        await self.connection.send(
+            frames.encode(frames.Subscribe(id=1, topics=["users", "forms", "submissions"], since=since))
+        )
+
+    async def end(self, seconds: float) -> int:
+        """How many frames were waiting; sets `code` when the server ended it."""
+        count = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                try:
+                    while True:
+                        await self.connection.recv()
+                        count += 1
+                except ConnectionClosed as closed:
+                    self.code = closed.rcvd.code if closed.rcvd else 1006
+        self.connection.transport.abort()
+        return count
+
+
+class Cast:
+    """Everybody who watches, made before the plan begins."""
+
+    def __init__(self) -> None:
+        self.witnesses: list[Witness] = []
+        self.victims: dict[str, list[Witness]] = {}
+        self.mute: Mute | None = None
+
+    @property
+    def live(self) -> list[Witness]:
+        return [witness for witness in self.witnesses if not witness.ended]
+
+
+def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
+    """Staff of every role, some with several tabs; two programs; two slow readers, one that never acknowledges, one
+    that never reads; and those who will lose something.
+    """
+    from backoffice import topics as product
+    from backoffice.api import keys
+    from backoffice.models import Staff
+
+    cast = Cast()
+    lists = ["users", "forms", "submissions", "settings", "conflicts", "alerts"]
+
+    def some() -> list[str]:
+        chosen = rng.sample(lists, rng.randint(2, len(lists)))
+        return list(dict.fromkeys(["users", *chosen, f"user:{rng.choice(users)}"]))
+
+    def tabs(name: str, role: str, number: int, names: list[str] | None = None) -> list[Witness]:
+        staff = Staff.objects.create_user(
+            username=name, role=role, is_staff=True, is_superuser=role == "admin", password=None
+        )
+        person = Person(str(staff.pk), staff)
+        found = []
+        for tab in range(number):
+            cookie = f"sessionid={session_of(staff)}"
+            one = Witness(f"{name}/{tab}", person, stage.urls, names or some(), cookie=cookie, origin=stage.origin)
+            one.state_here = rng.choice(["viewing", "editing", "idle"])
+            one.field_here = "email" if one.state_here == "editing" else None
+            found.append(one)
+        cast.witnesses += found
+        return found
+
+    for role, number in (("admin", 3), ("manager", 3), ("manager", 2), ("agent", 3), ("viewer", 2), ("dpo", 2)):
+        tabs(f"{role}-{number}", role, number)
+    for one in cast.witnesses[:2]:
+        one.dawdle = 0.015
+    cast.witnesses[3]._acknowledge = False
+    for index in range(2):
+        owner = Staff.objects.create_user(username=f"owner-{index}", role="manager", is_staff=True)
+        scopes = [["*"], ["users:read", "events:read"]][index]
+        _, token = keys.create(name=f"program {index}", owner=owner, scopes=scopes)
+        identity = product.by_api_key(token)
+        assert identity is not None
+        person = Person(str(owner.pk), identity.principal)
+        cast.witnesses.append(Witness(f"program-{index}", person, stage.urls, some(), token=token))
+    everything = ["users", "forms", "submissions", "settings", f"user:{users[0]}"]
+    for what in REVOCATIONS:
+        if what != "key revoked":
+            cast.victims[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
+    owner = Staff.objects.create_user(username="key-revoked", role="manager", is_staff=True)
+    _, token = keys.create(name="a program that ends", owner=owner, scopes=["*"])
+    identity = product.by_api_key(token)
+    assert identity is not None
+    person = Person(str(owner.pk), identity.principal)
+    cast.victims["key revoked"] = [
+        Witness(f"key-revoked/{number}", person, stage.urls, everything, token=token) for number in range(2)
+    ]
+    cast.witnesses += cast.victims["key revoked"]
+    staff = Staff.objects.create_user(username="mute", role="admin", is_staff=True, is_superuser=True)
+    cast.mute = Mute(stage.urls[0], {"Cookie": f"sessionid={session_of(staff)}"}, stage.origin)
+    return cast
+
+
+def session_of(staff: Any) -> str:
+    from django.conf import settings
+    from django.contrib import auth
+    from django.contrib.sessions.backends.db import SessionStore
+
+    session = SessionStore()
+    session[auth.SESSION_KEY] = str(staff.pk)
+    session[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    session[auth.HASH_SESSION_KEY] = staff.get_session_auth_hash()
+    session.create()
+    return str(session.session_key)
+
+
+# -- rights that are taken away -------------------------------------------------------------------------------------
+
+REVOCATIONS = ("signed out", "sessions revoked", "deactivated", "password changed", "role narrowed", "key revoked")
+
+
+def revoke(what: str, tabs: Sequence[Witness]) -> None:
+    """As the product does it: the change and its event in one transaction."""
+    from django.contrib import auth as logins
+    from django.contrib.sessions.models import Session
+    from django.db import transaction
+
+    from backoffice.api import keys
+    from backoffice.models import ApiKey, Staff
+    from backoffice.sections.staff import domain
+    from events import store
+    from realtime import auth
+
+    person = tabs[0].person
+    if what == "key revoked":
+        keys.revoke(ApiKey.objects.get(owner__pk=person.id))
+        person.after = Staff.objects.get(pk=person.id)
+        return
+    key = tabs[0]._headers["Cookie"].removeprefix("sessionid=")
+    with transaction.atomic():
+        staff = Staff.objects.select_for_update().get(pk=person.id)
+        event: Any
+        match what:
+            case "signed out":  # the first tab only
+                Session.objects.filter(session_key=key).delete()
+                event = domain.StaffLoggedOut(session=auth.session_digest(key))
+            case "sessions revoked":
+                for session in Session.objects.all():
+                    if session.get_decoded().get(logins.SESSION_KEY) == person.id:
+                        session.delete()
+                event = domain.StaffSessionRevoked()
+            case "deactivated":
+                staff.is_active = False
+                event = domain.StaffDeactivated()
+            case "password changed":
+                staff.set_unusable_password()
+                event = domain.StaffPasswordChanged()
+            case _:
+                staff.role = "viewer"
+                event = domain.StaffRoleChanged(before="manager", after="viewer")
+        staff.save()
+        store.append(f"staff-{person.id}", [event])
+    person.after = staff

@@ -1,0 +1,168 @@
+"""The store's word against each log."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from benchmarks.chaos.clients import HERE, Cast, Witness, content_of
+from events.types import RecordedEvent
+from realtime import client, frames
+
+
+class Oracle:
+    """The store's word against each log."""
+
+    def __init__(self, start: int) -> None:
+        from events import head, store
+
+        self.events: list[RecordedEvent] = []
+        upto = head.safe()
+        while page := store.read_all(self.events[-1].position if self.events else start, 5000, upto=upto):
+            self.events += page
+        self.head = upto
+        self.taken = {event.key: event for event in reversed(self.events) if event.category == "staff"}
+        self._contents: dict[tuple[int, str, str], int | None] = {}
+        self._by_topic: dict[str, list[Any]] = {}
+        from realtime import topics
+
+        for event in self.events:
+            for name, _topic in topics.of_event(event):
+                self._by_topic.setdefault(name, []).append(event)
+
+    def judge(self, witness: Witness) -> list[str]:
+        """What is wrong with a client's log; nothing, it is to be hoped."""
+        wrong = [f"{name}: {fault}" for name in witness.names for fault in self._judge_topic(witness, name)]
+        strange = {name for seen in witness.seen for name in seen.topics} - set(witness.names)
+        wrong += [f"{name}: never asked for" for name in strange]
+        wrong += [f"reset: {reason}" for reason in witness.resets if reason not in {"too_old", "forbidden"}]
+        if isinstance(witness.ended, client.Missed):
+            wrong.append(f"the chain broke: {witness.ended}")
+        elif self.closed(witness) != (witness.ended is not None):
+            wrong.append(f"ended with {witness.ended}" if witness.ended else "was not closed for good")
+        elif isinstance(witness.ended, client.Stopped) and witness.ended.code != frames.REVOKED:
+            wrong.append(f"ended with {witness.ended}")
+        return [f"{witness.name}: {fault}" for fault in wrong]
+
+    def closed(self, witness: Witness) -> bool:
+        """Was this client to be sent away for good?"""
+        return witness.person.revoked and witness.person.after is not None and self._gone(witness)
+
+    def _gone(self, witness: Witness) -> bool:
+        what = witness.name.rsplit("/", 1)
+        ended = {"sessions-revoked", "deactivated", "password-changed", "key-revoked"}
+        return what[0] in ended or what == ["signed-out", "0"]
+
+    def _judge_topic(self, witness: Witness, name: str) -> Iterator[str]:
+        got = [seen for seen in witness.seen if name in seen.topics]
+        due, complete = self.due(witness, name)
+        positions = [seen.position for seen in got]
+        if any(later <= earlier for earlier, later in itertools.pairwise(positions)):
+            yield "not strictly ascending"
+        wanted = list(due)
+        if not complete:
+            wanted = wanted[: len(positions)]
+        if positions != wanted:
+            missing, extra = sorted(set(wanted) - set(positions)), sorted(set(positions) - set(wanted))
+            yield f"{len(missing)} missing {missing[:5]}, {len(extra)} too many {extra[:5]} of {len(wanted)}"
+        for seen in got:
+            if seen.position in due and seen.content not in due[seen.position]:
+                yield f"{seen.position} was shown with other content than the role may see"
+                return
+
+    def due(self, witness: Witness, name: str) -> tuple[dict[int, set[int]], bool]:
+        """Positions owed on a topic with the contents that are right for them; and whether all must be there.
+
+        A right that was taken away owes nothing from its event on, and nothing for sure before it (the client may
+        have been away); a narrowed view shows earlier events either way, later ones only narrowed.
+        """
+        person = witness.person
+        taken = self.taken.get(person.id) if person.revoked else None
+        if taken is not None and not self._gone(witness) and person.after.role == person.principal.role:
+            taken = None  # another tab of theirs
+        after = None if taken is not None and self._gone(witness) else person.after
+        due: dict[int, set[int]] = {}
+        for event in self._by_topic.get(name, ()):
+            if any(low < event.position <= high for low, high in witness.gaps.get(name, ())):
+                continue
+            before, later = self._content(event, name, person.principal), None
+            if taken is not None:
+                later = self._content(event, name, after) if after is not None else None
+                if event.position >= taken.position:
+                    before = later
+            contents = {content for content in (before, later) if content is not None}
+            if contents:
+                due[event.position] = contents
+        lost = taken is not None and (after is None or not self._granted(name, after))
+        return due, not lost
+
+    def _granted(self, name: str, principal: Any) -> bool:
+        from realtime import topics
+
+        found = topics.find(name)
+        return found is not None and found[0].allows(principal, found[1])
+
+    def _content(self, event: Any, name: str, principal: Any) -> int | None:
+        from realtime import topics
+
+        found = topics.find(name)
+        if found is None or not found[0].allows(principal, found[1]):
+            return None
+        view = found[0].projection_key(principal)
+        key = (event.position, found[0].name, view)
+        if key not in self._contents:
+            shown = found[0].project(event, view)
+            # over the wire and back: what a client has is JSON
+            self._contents[key] = None if shown is None else content_of(msgspec.json.decode(msgspec.json.encode(shown)))
+        return self._contents[key]
+
+    def caught_up(self, witness: Witness) -> bool:
+        """Has the last event owed on each topic arrived? (Cheap: the exact look comes after.)"""
+        latest = {name: seen.position for seen in witness.seen for name in seen.topics}
+        for name in witness.names:
+            due, complete = self.due(witness, name)
+            if complete and due and latest.get(name, 0) < max(due):
+                return False
+        return True
+
+    def durable(self, results: Sequence[Any]) -> list[str]:
+        """Acknowledged means stored, and once."""
+        stored = {event.position: event for event in self.events}
+        wrong, claimed = [], set()
+        for result in results:
+            for one in result.events:
+                event = stored.get(one.position)
+                if event is None or (event.stream, event.version) != (result.stream, one.version):
+                    wrong.append(f"{result.id} was acknowledged at {one.position}, which the store does not have so")
+                claimed.add(one.position)
+        ours = {event.position for event in self.events if event.category != "staff"}
+        if ours != claimed:
+            wrong.append(f"{len(ours - claimed)} events that no acknowledged command made")
+        return wrong
+
+
+_BUSIEST = {"editing": 0, "viewing": 1, "idle": 2}
+
+
+def people_there(cast: Cast, topic: str) -> dict[str, tuple[str, int]]:
+    """Who is on a topic, by what the live clients have said: state of the busiest tab, number of tabs."""
+    there: dict[str, list[str]] = {}
+    for witness in cast.live:
+        if topic in witness.people:
+            there.setdefault(witness.person.id, []).append(witness.state_here)
+    return {person: (min(states, key=_BUSIEST.__getitem__), len(states)) for person, states in there.items()}
+
+
+def presence_wrong(cast: Cast) -> list[str]:
+    wrong = []
+    for topic in HERE:
+        there = people_there(cast, topic)
+        for witness in cast.live:
+            if topic in witness.people:
+                sees = {key: (one.state, one.tabs) for key, one in witness.people[topic].items()}
+                if sees != there:
+                    wrong.append(f"{witness.name} sees {sees} on {topic}, there are {there}")
+    return wrong

@@ -1,0 +1,170 @@
+"""What can be broken: two web processes, two runners of the subscriptions, PostgreSQL, Valkey, and a wire to it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from devtools import embedded
+
+PROJECT = Path(__file__).resolve().parents[2]
+READY_SECONDS = 60.0
+
+
+class Wire:
+    """A line to Valkey that can go deaf: connections stay open, and nothing comes out of them any more, ever."""
+
+    def __init__(self, target: int) -> None:
+        self.target, self.port, self.deaf = target, 0, False
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        self._server.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        for source, sink in ((reader, there[1]), (there[0], writer)):
+            pump = asyncio.create_task(self._pump(source, sink))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        lost = False
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                lost = lost or self.deaf
+                if not lost:
+                    sink.write(data)
+        sink.close()
+
+
+class Stage:
+    """What can be broken. Processes are handled by one thread that lives to the end: they die with their parent, and
+    on Linux that is the thread that started them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.postgres, self.valkey = embedded.Postgres(folder), embedded.Valkey(folder)
+        self.ports = {name: embedded.free_port() for name in ("web1", "web2")}
+        self.urls = [f"ws://127.0.0.1:{port}/ws/admin/" for port in self.ports.values()]
+        self.origin = f"http://127.0.0.1:{self.ports['web1']}"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._hands = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+
+    async def do(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._hands, work, *arguments)
+
+    async def open(self) -> None:
+        """Services, schema, processes; Django is set up for this process too."""
+        await self.do(self.postgres.start)
+        await self.do(self.valkey.start)
+        self.wire = Wire(self.valkey.port)
+        await self.wire.open()
+        os.environ |= {
+            "DATABASE_URL": self.postgres.url(),
+            "REDIS_URL": self.valkey.url(),
+            "REDIS_PREFIX": "chaos",
+            "DATA_DIR": str(self.folder),
+            "DJANGO_SETTINGS_MODULE": "backoffice.settings",
+            "ALLOWED_ORIGINS": self.origin,
+            "LOG_LEVEL": "WARNING",
+            "DEBUG": "1",
+        }
+        await self.do(prepare)
+        for name in ("web1", "web2", "relay1", "relay2"):
+            await self.do(self.spawn, name)
+        await self.do(self.await_webs)
+
+    async def close(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        await self.wire.close()
+        await self.do(self.valkey.stop)
+        await self.do(self.postgres.stop)
+        self._hands.shutdown()
+
+    def spawn(self, name: str) -> None:
+        environment = dict(os.environ)
+        if name == "web2":  # this one hears Valkey through a line that can go deaf
+            parts = urlsplit(environment["REDIS_URL"])
+            environment["REDIS_URL"] = parts._replace(
+                netloc=f"{parts.netloc.rsplit(':', 1)[0]}:{self.wire.port}"
+            ).geturl()
+        program = ["manage.py", "run_subscriptions", "--lease", "3"]
+        if name in self.ports:
+            program = ["-m", "realtime.server", "--port", str(self.ports[name]), "--log-level", "warning"]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                embedded.bound([sys.executable, *program], orphan_signal=signal.SIGKILL),
+                cwd=PROJECT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def await_webs(self) -> None:
+        def answers(port: int) -> bool:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return True
+            return False
+
+        for name, port in self.ports.items():
+            if not embedded.wait_until(functools.partial(answers, port), READY_SECONDS):
+                raise RuntimeError(f"{name} did not start:\n{self.log_of(name)}")
+
+    def log_of(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")[-4000:]
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def signal_valkey(self, number: int) -> None:
+        assert self.valkey.process is not None
+        self.valkey.process.send_signal(number)
+
+    def start_postgres(self) -> None:
+        """Backends of the killed one may hold its memory for a moment longer."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                return self.postgres.start()
+            except embedded.EmbeddedError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+
+def prepare() -> None:
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)

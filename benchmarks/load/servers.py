@@ -1,0 +1,201 @@
+"""Who is compared: our hub, our whole application, and what others would use. Each runs as a process of its own.
+
+bare             `websockets.broadcast` to everybody who is connected: no topics, no positions, no credit
+hub              our sockets and hub, fed with batches as the relay sends them; topics, `previous` and credit on
+hub-uvicorn      the same under plain uvicorn, granian and Daphne, each started by its own command
+hub-granian
+hub-daphne
+app              the application as it is deployed
+channels-core    the stock consumer of the Channels tutorial on `RedisChannelLayer`
+channels-pubsub  the same on `RedisPubSubChannelLayer`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+FILLER = "x" * 60  # brings the whole frame to about 400 bytes
+
+
+async def serve(kind: str, port: int, control: int) -> None:
+    """One contender, with a control line: `p` publishes one event, `c` tells CPU seconds and memory."""
+    publish, server = await {"bare": bare, "hub": hub, "app": app}.get(kind, channels)(kind, port)
+
+    async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while order := await reader.read(1):
+            if order == b"p":
+                result = publish()
+                if asyncio.iscoroutine(result):
+                    await result
+            else:
+                writer.write(usage())
+
+    await asyncio.start_server(obey, "127.0.0.1", control)
+    await server
+
+
+def usage() -> bytes:
+    """What this process was charged so far: a line of JSON."""
+    return json.dumps({"cpu": time.process_time(), "rss": resident()}).encode() + b"\n"
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def wire(number: int) -> str:
+    """What the others send: as long as our event frame."""
+    return json.dumps({"type": "event", "number": number, "filler": "x" * 355})
+
+
+async def bare(_kind: str, port: int) -> tuple[Any, Any]:
+    from websockets.asyncio.server import broadcast
+    from websockets.asyncio.server import serve as listen
+
+    connected = set()
+    number = iter(range(10**9))
+
+    async def stay(connection: Any) -> None:
+        connected.add(connection)
+        await connection.wait_closed()
+
+    server = await listen(stay, "127.0.0.1", port, compression=None, ping_interval=None)
+    return lambda: broadcast(connected, wire(next(number))), server.serve_forever()
+
+
+def uvicorn_server(application: Any, port: int) -> Any:
+    from realtime.server import Server, configure
+
+    return Server(configure(application, host="127.0.0.1", port=port, log_level="warning")).serve()
+
+
+async def channels(kind: str, port: int) -> tuple[Any, Any]:
+    """The stock consumer of the Channels tutorial, on uvicorn (Daphne is slower still)."""
+    import django
+
+    django.setup()
+    from channels.generic.websocket import AsyncWebsocketConsumer
+    from channels_redis.core import RedisChannelLayer
+    from channels_redis.pubsub import RedisPubSubChannelLayer
+
+    host = {"address": os.environ["REDIS_URL"], "socket_timeout": None}
+    layer = (
+        RedisChannelLayer(hosts=[host], capacity=100_000)
+        if kind == "channels-core"
+        else RedisPubSubChannelLayer(hosts=[host])
+    )
+
+    class Consumer(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
+        async def connect(self) -> None:
+            self.channel_layer = layer
+            await layer.group_add("load", self.channel_name)
+            await self.accept()
+
+        async def load_event(self, event: dict[str, Any]) -> None:
+            await self.send(text_data=event["text"])
+
+    import channels.layers
+
+    channels.layers.channel_layers.set("default", layer)
+    number = iter(range(10**9))
+
+    def publish() -> Any:
+        return layer.group_send("load", {"type": "load.event", "text": wire(next(number))})
+
+    return publish, uvicorn_server(Consumer.as_asgi(), port)
+
+
+async def hub(_kind: str, port: int) -> tuple[Any, Any]:
+    """Our hub under our own server."""
+    prepare()
+    from realtime import routing
+
+    return await own_hub(), uvicorn_server(routing.websocket_application, port)
+
+
+def prepare() -> None:
+    """Django as the hub needs it; who connects is known by a token, so nothing is queried."""
+    import django
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
+    django.setup()
+    from django.test import override_settings
+
+    override_settings(REALTIME=roomy()).enable()
+    from realtime import auth
+
+    who: auth.Identity = auth.Identity(principal=Everything(), person="1", name="load", again=lambda: who)
+    auth.TOKEN_AUTHENTICATORS.append(lambda _token: who)
+
+
+async def own_hub() -> Any:
+    """The hub of this loop, fed with batches as the relay sends them; what publishes one event is returned."""
+    from django.utils import timezone
+
+    from events import types
+    from realtime import hub as hubs
+    from realtime import log_reader
+    from realtime import publish as bus
+
+    class Still(log_reader.Log):
+        async def head(self) -> log_reader.Head:
+            return log_reader.Head("load", own.position, own.position)
+
+    own = hubs.Hub(reader=Still())
+    hubs._hubs[asyncio.get_running_loop()] = own
+    await own.start()
+
+    def publish() -> None:
+        event = types.RecordedEvent(
+            position=own.position + 1,
+            stream=f"user-{types.new_id()}",
+            version=1,
+            type="user.updated",
+            schema_version=1,
+            data={"first_name": FILLER},
+            event_id=types.new_id(),
+            recorded_at=timezone.now(),
+            actor="load",
+            reason=None,
+            correlation_id=None,
+            causation_id=None,
+            metadata={},
+        )
+        raw = bus.encode(bus.Batch(epoch="load", previous=own.position, last=own.position + 1, events=[event]))
+        own.receive(bus.decode(raw))
+
+    return publish
+
+
+class Everything:
+    """Somebody who may follow everything."""
+
+    is_active = is_staff = is_superuser = True
+    role = "admin"
+
+
+async def app(_kind: str, port: int) -> tuple[Any, Any]:
+    """The whole application as it is deployed."""
+    import django
+
+    django.setup()
+    from django.test import override_settings
+
+    override_settings(REALTIME=roomy()).enable()
+    return (lambda: None), uvicorn_server("backoffice.asgi:application", port)
+
+
+def roomy() -> dict[str, Any]:
+    """All clients of a load test come from one address and are one person."""
+    many = 10_000
+    return {
+        "connections_per_person": many,
+        "connections_per_address": many,
+        "handshakes_per_minute": 600_000.0,
+        "presence_renew": 5.0,
+    }

@@ -1,0 +1,89 @@
+"""The made-up world into the database, through the same commands as everything else.
+
+A record and its whole history are one transaction: a record that is there is there completely. So running again adds
+nothing, an interrupted run goes on where it stopped, and what people changed since is never touched, however long ago
+the first run was (idempotency keys are forgotten after a while; records are not).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from django.db import models, transaction
+
+from backoffice.models import Form, Setting, Staff, Submission, User
+from backoffice.sections.forms import preconditions
+from devtools.samples import generate
+from devtools.samples.generate import Draft, World
+from events import commands, context, store, types
+
+CHUNK: Final = 1000
+SOURCE: Final = {"actor": "command:seed_demo", "actor_name": "FormEase"}
+
+TABLES: Final[Mapping[str, type[models.Model]]] = {"user": User, "form": Form, "submission": Submission}
+
+Progress = Callable[[int], object]
+
+
+def until(seed: int) -> datetime:
+    """The end of the made-up past: now, or when the first run with this seed began, so that another makes the same."""
+    first = store.read_stream(types.stream_name("user", generate.key_of(f"{seed}/user/0")), limit=1)
+    moment = first[0].recorded_at if first else datetime.now(UTC)
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def settings(staff: Mapping[str, Staff]) -> int:
+    """The sample settings that are not set yet; returns how many events that took."""
+    drafts = list(generate.settings())
+    known = _known(Setting, [draft.key for draft in drafts])
+    return _write([draft for draft in drafts if draft.key not in known], staff)
+
+
+def records(world: World, kind: str, staff: Mapping[str, Staff], progress: Progress) -> Counter[str]:
+    """All records of a kind. `progress` is told of each chunk's size. Returns how many records and events are new."""
+    made: Counter[str] = Counter()
+    for first in range(0, world.sizes[kind], CHUNK):
+        chunk = range(first, min(first + CHUNK, world.sizes[kind]))
+        keys = {number: world.key(kind, number) for number in chunk}
+        known = _known(TABLES[kind], keys.values())
+        fresh = [world.draft(kind, number) for number, key in keys.items() if key not in known]
+        made += Counter({kind: len(fresh), "event": _write(fresh, staff)})
+        progress(len(chunk))
+    return made
+
+
+def _known(table: type[models.Model], keys: Iterable[str]) -> set[str]:
+    """Those of the keys that have a record, deleted ones too."""
+    return {str(key) for key in table._default_manager.filter(pk__in=list(keys)).values_list("pk", flat=True)}
+
+
+def _write(drafts: Sequence[Draft], staff: Mapping[str, Staff]) -> int:
+    """The drafts and their steps in one transaction; first steps of all before second ones, since each person and each
+    reason is a context of its own. Returns the number of events.
+    """
+    events = 0
+    with transaction.atomic(), preconditions.waived("archived"):  # forms got their answers before they were archived
+        with context.acting(**SOURCE):
+            events += _dispatch([draft.command(0) for draft in drafts])
+        for number in range(1, max((len(draft.steps) for draft in drafts), default=0) + 1):
+            for (role, reason), group in _by_who_and_why(drafts, number).items():
+                person = staff[role]
+                with context.acting(actor=f"staff:{person.pk}", actor_name=person.get_username(), reason=reason):
+                    events += _dispatch([draft.command(number) for draft in group])
+    return events
+
+
+def _by_who_and_why(drafts: Sequence[Draft], number: int) -> dict[tuple[str, str], list[Draft]]:
+    groups: dict[tuple[str, str], list[Draft]] = {}
+    for draft in drafts:
+        if len(draft.steps) >= number:
+            step = draft.steps[number - 1]
+            groups.setdefault((step.role, step.reason), []).append(draft)
+    return groups
+
+
+def _dispatch(batch: Sequence[types.Command]) -> int:
+    return sum(len(result.events) for result in commands.dispatch_many(batch))

@@ -1,0 +1,277 @@
+"""Archived parts of the log: files of JSON lines that are read as if their events were still in it.
+
+A file holds the positions of one partition, `low` <= p < `high`, in blocks of BLOCK positions. Each is a gzip member:
+`zcat` reads the whole, and one block can be read alone. Beside it lies an index of which streams are in which blocks.
+
+    log-000000000001-000010000000.jsonl.gz   a line an event, as `seal_events --events` writes it (docs/integrity.md)
+    log-000000000001-000010000000.index      "FEARCH1\\n", blocks: u32, where each begins and the last ends: u64 …,
+                                             then sorted pairs: first 8 bytes of the MD5 of a stream's name, block: u32
+
+Archives are a prefix of the log: what is archived is older than all that is not. `archiving` writes and restores them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mmap
+import struct
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import MAXYEAR, datetime, timedelta
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from django.conf import settings
+
+from events import errors, store
+from events.integrity import seals
+from events.integrity.seals import Row
+from events.types import EPOCH_START, RecordedEvent, category_of
+
+BLOCK: Final = 10_000  # positions
+MAGIC: Final = b"FEARCH1\n"
+PAIR: Final = struct.Struct(">8sI")
+
+
+class Archive(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `events_archive`: positions low <= p < high are in `file`; only there once `gone` is true."""
+
+    low: int
+    high: int
+    file: str
+    sha256: bytes
+    index_sha256: bytes
+    bytes: int
+    events: int
+    gone: bool
+
+    @property
+    def path(self) -> Path:
+        return folder() / self.file
+
+    @property
+    def index(self) -> Path:
+        return index_of(self.path)
+
+
+def folder() -> Path:
+    return Path(settings.ARCHIVE_DIR)
+
+
+def index_of(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".jsonl.gz") + ".index")
+
+
+LIST = """
+select low, high, file, sha256, index_sha256, bytes, events, gone_at is not null from events_archive order by low
+"""
+
+
+def every() -> list[Archive]:
+    """All archives, in the order of positions."""
+    names = Archive.__struct_fields__
+    return [Archive(**dict(zip(names, row, strict=True))) for row in store.query(LIST)]
+
+
+def gone() -> list[Archive]:
+    """Those whose positions are not in the log any more."""
+    return [archive for archive in every() if archive.gone]
+
+
+# -- one file -------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads one archive. Raises `Archived` where a file is not there or not what it should be."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        try:
+            self._index = self._map(archive.index)
+            archive.path.stat()
+        except (OSError, ValueError) as error:
+            raise errors.Archived(
+                f"Positions {archive.low} to {archive.high - 1} are archived in {archive.file}, which cannot be read "
+                f"({error}): bring it to {settings.ARCHIVE_DIR}."
+            ) from error
+        if self._index[: len(MAGIC)] != MAGIC:
+            raise errors.Archived(f"{archive.index} is not the index of an archive.")
+        (count,) = struct.unpack_from(">I", self._index, len(MAGIC))
+        self._offsets: tuple[int, ...] = struct.unpack_from(f">{count + 1}Q", self._index, len(MAGIC) + 4)
+        self._pairs = len(MAGIC) + 4 + 8 * (count + 1)
+        self._count = (len(self._index) - self._pairs) // PAIR.size
+
+    @staticmethod
+    def _map(path: Path) -> mmap.mmap:
+        with path.open("rb") as opened:
+            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def block(self, number: int) -> list[Row]:
+        """The events of one block, in the order of positions."""
+        begin, end = self._offsets[number : number + 2]
+        try:
+            with self.archive.path.open("rb") as data:
+                data.seek(begin)
+                lines = gzip.decompress(data.read(end - begin)).splitlines()
+            return [_decode(line) for line in lines]
+        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+            raise errors.Archived(
+                f"{self.archive.file} was altered: block {number} cannot be read ({error})."
+            ) from error
+
+    def rows(self, after: int, upto: int) -> Iterator[list[Row]]:
+        """Events with positions in (after, upto], a block at a time."""
+        low = self.archive.low
+        first, last = max(after + 1, low) - low, min(upto, self.archive.high - 1) - low
+        for number in range(first // BLOCK, last // BLOCK + 1 if last >= 0 else 0):
+            found = [row for row in self.block(number) if after < row.position <= upto]
+            if found:
+                yield found
+
+    def stream(self, stream: str, after: int, upto: int | None = None) -> Iterator[Row]:
+        """Events of one stream with versions in (after, upto], in order."""
+        for number in self._blocks_of(stream):
+            for row in self.block(number):
+                if row.stream == stream and row.version > after and (upto is None or row.version <= upto):
+                    yield row
+
+    def _blocks_of(self, stream: str) -> list[int]:
+        wanted, low, high = name_hash(stream), 0, self._count
+        while low < high:  # the first pair that is not smaller
+            middle = (low + high) // 2
+            if self._pair(middle)[0] < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        blocks = []
+        while low < self._count and (pair := self._pair(low))[0] == wanted:
+            blocks.append(pair[1])
+            low += 1
+        return blocks
+
+    def _pair(self, number: int) -> tuple[bytes, int]:
+        return PAIR.unpack_from(self._index, self._pairs + number * PAIR.size)
+
+    def check(self) -> str | None:
+        """What is wrong with the files, None when they are what was written."""
+        for path, expected in (
+            (self.archive.path, self.archive.sha256),
+            (self.archive.index, self.archive.index_sha256),
+        ):
+            with path.open("rb") as opened:
+                if hashlib.file_digest(opened, "sha256").digest() != expected:
+                    return f"{path.name} is not what was written"
+        return None
+
+
+_decode: Callable[[bytes], Row] = msgspec.json.Decoder(Row).decode
+
+
+def name_hash(stream: str) -> bytes:
+    return hashlib.md5(stream.encode(), usedforsecurity=False).digest()[:8]
+
+
+@lru_cache(maxsize=16)
+def reader(archive: Archive) -> Reader:
+    """A reader that is kept, with its index mapped into memory: a file never changes under its name and hash."""
+    return Reader(archive)
+
+
+# -- the log, archived parts and all --------------------------------------------------------------------------------
+
+
+def rows(after: int, upto: int) -> Iterator[list[Row]]:
+    """`seals.rows` over all of the log: from files first, then from the database."""
+    for archive in gone():
+        if archive.high - 1 > after and archive.low <= upto:
+            yield from reader(archive).rows(after, upto)
+            after = max(after, archive.high - 1)
+    yield from seals.rows(after, upto)
+
+
+def proof(position: int) -> seals.Proof:
+    """`seals.proof` of any event, archived or not."""
+    found = seals.proof(position, rows)
+    event = found.event
+    if found.before is not None or event.version == 1:
+        return found
+    version = event.version - 1
+    before = (row for archive in gone() for row in reader(archive).stream(event.stream, version - 1, version))
+    return msgspec.structs.replace(found, before=next((row.hash for row in before), None))
+
+
+def in_order(after: int, upto: int, wanted: Callable[[Row], bool], limit: int) -> list[Row]:
+    """At most `limit` archived events in (after, upto] of those that are wanted."""
+    found = (
+        row
+        for archive in gone()
+        if archive.high - 1 > after and archive.low <= upto
+        for block in reader(archive).rows(after, upto)
+        for row in block
+    )
+    return list(islice(filter(wanted, found), limit))
+
+
+def read_all(
+    after: int,
+    limit: int,
+    *,
+    upto: int,
+    types: Sequence[str] | None = None,
+    categories: Sequence[str] | None = None,
+) -> list[RecordedEvent]:
+    """`store.read_all` of what is archived; nothing of what is not."""
+
+    def wanted(row: Row) -> bool:
+        return (not types or row.type in types) and (not categories or category_of(row.stream) in categories)
+
+    return events_of(in_order(after, upto, wanted, limit))
+
+
+def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent]:
+    """Archived events of a stream with version in (after, upto], in order."""
+    return events_of([row for archive in gone() for row in reader(archive).stream(stream, after, upto)])
+
+
+def instant(row: Row) -> datetime | None:
+    """When the event was recorded; None for what `store.INSTANT` does not read either."""
+    try:
+        moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
+    except OverflowError:
+        return None
+    return moment if 1 < moment.year < MAXYEAR else None
+
+
+def events_of(rows: Sequence[Row]) -> list[RecordedEvent]:
+    """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
+    generation = store.generation() if rows else 0
+    return store.rows_to_events([_as_stored(row, generation) for row in rows])
+
+
+def _as_stored(row: Row, generation: int) -> tuple[Any, ...]:
+    """A row of `store.COLUMNS`."""
+    return (
+        row.position,
+        row.stream,
+        row.version,
+        row.type,
+        row.schema_version,
+        row.data,
+        uuid.UUID(row.event_id),
+        instant(row),
+        row.actor,
+        row.reason,
+        uuid.UUID(row.correlation_id) if row.correlation_id else None,
+        uuid.UUID(row.causation_id) if row.causation_id else None,
+        row.metadata,
+        generation,
+    )
+
+
+def as_past() -> store.Past:
+    """What `store` asks when events it should find are not in the log."""
+    return store.Past(read_all=read_all, read_stream=read_stream)

@@ -1,0 +1,404 @@
+"""Writing a closed part of the log to a file, and putting it back. `archives` reads what is archived.
+
+    1  choose    the oldest partition that is still in the log, if it is closed and nobody needs it there
+    2  write     its events and the index of its streams, under another name, to the disk; then rename
+    3  snapshot  every record with events in it, so that its state needs no file
+    4  verify    the file, read again, against the chains and the seals
+    5  drop      in one short transaction: look again whether nobody needs it, detach, drop, write down
+
+Killed at any step it starts over where it was: what is written is a function of the events, so writing it twice writes
+the same bytes, and until step 5, one transaction, the events are in the log.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import psycopg
+from django.conf import settings
+from django.db import connection, transaction
+
+from events import aggregate, errors, head, snapshots, store, types
+from events.archive import reader as archives
+from events.archive.reader import BLOCK, MAGIC, PAIR, Archive
+from events.integrity import seals, verify
+from events.integrity.seals import Row
+from events.rebuild import shadow_table
+
+KEEP_DAYS: Final = 365
+LOCK_TIMEOUT: Final = "500ms"  # whoever reads or writes the log waits no longer than that for us
+LOCK_PAUSE: Final = 0.5
+PATIENCE: Final = 60.0
+STREAMS: Final = 500  # snapshots in one transaction
+
+Told = Callable[[str, int, int], None]
+
+
+@types.event_type("log.archived")
+class LogArchived(types.Event, frozen=True):
+    """A part of the log was moved to a file: positions from `low` to before `high`."""
+
+    low: int
+    high: int
+    file: str
+    sha256: str
+    events: int
+
+
+@types.event_type("log.restored")
+class LogRestored(types.Event, frozen=True):
+    """A part of the log was put back from its file."""
+
+    low: int
+    high: int
+    file: str
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition: its table (quoted where need be), and its positions low <= p < high."""
+
+    table: str
+    low: int
+    high: int
+
+
+# -- 1 choose -------------------------------------------------------------------------------------------------------
+
+PARTS = """
+select quote_ident(c.relname), (b.bound)[1]::bigint, (b.bound)[2]::bigint
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid,
+       regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)') as b(bound)
+ where i.inhparent = 'events_event'::regclass order by 2
+"""
+
+NEEDED = """
+select 'checkpoint ' || name || ' stands at ' || position from events_checkpoint where position < %(high)s - 1
+union all
+select 'an event of ' || stream || ' is parked for ' || subscription from events_parked where position < %(high)s
+union all
+select name || ' is being rebuilt, at position ' || position from events_rebuild
+ where phase not in ('done', 'new') and position < %(high)s - 1
+union all
+select 'it is sealed up to ' || coalesce(max(upto), 0) || ' only' from events_seal
+having coalesce(max(upto), 0) < %(high)s - 1
+"""
+
+YOUNG = """
+select 'its last event is of ' || recorded_at::date from (
+    select recorded_at from events_event where position < %s order by position desc limit 1) last
+ where recorded_at > now() - %s * interval '1 day'
+"""
+
+
+def parts() -> list[Part]:
+    """The partitions in the log, the oldest first."""
+    return [Part(table=table, low=low, high=high) for table, low, high in store.query(PARTS)]
+
+
+def due(keep_days: int = KEEP_DAYS) -> list[Part]:
+    """What can be archived, the oldest first."""
+    found = []
+    for part in parts():
+        if needed(part, keep_days):
+            break
+        found.append(part)
+    return found
+
+
+def needed(part: Part, keep_days: int = KEEP_DAYS) -> str | None:
+    """Why a part must stay in the log, None when it need not."""
+    if head.safe() < part.high:
+        return "it is not closed yet"
+    reasons = store.query(NEEDED, {"high": part.high}) or store.query(YOUNG, (part.high, keep_days))
+    return reasons[0][0] if reasons else None
+
+
+# -- the whole ------------------------------------------------------------------------------------------------------
+
+
+def nothing(what: str, done: int, total: int) -> None:
+    """No progress to show."""
+
+
+def archive_next(keep_days: int = KEEP_DAYS, told: Told = nothing, patience: float = PATIENCE) -> Archive | None:
+    """Archive the oldest part that nobody needs in the log; None when there is none.
+
+    told  called with the phase, how much of it is done, and how much that is: positions, or streams
+
+    Raises `ArchiveRefused` when the file is not what the seals say, or the log cannot be locked for `patience` seconds.
+    """
+    part = next(iter(parts()))  # 1
+    if needed(part, keep_days):
+        return None
+    written = _recorded(part) or _record(part, _write(part, told))  # 2
+    _snapshot(part, told)  # 3
+    _verify(written, told)  # 4
+    _drop(part, written, keep_days, patience)  # 5
+    return msgspec.structs.replace(written, gone=True)
+
+
+# -- 2 write --------------------------------------------------------------------------------------------------------
+
+INDEX = """
+copy (select distinct left(md5(stream), 16) collate "C", (position - {low}) / {block} from {table} order by 1, 2)
+  to stdout
+"""
+
+RECORD = """
+insert into events_archive (low, high, file, sha256, index_sha256, bytes, events) values (%s, %s, %s, %s, %s, %s, %s)
+on conflict (low) do update
+   set sha256 = excluded.sha256, index_sha256 = excluded.index_sha256, bytes = excluded.bytes, events = excluded.events
+returning low
+"""
+
+
+def _recorded(part: Part) -> Archive | None:
+    """What an earlier run has written, if that is still all there."""
+    found = next((archive for archive in archives.every() if archive.low == part.low), None)
+    try:
+        return found if found is not None and archives.Reader(found).check() is None else None
+    except (errors.Archived, OSError):
+        return None
+
+
+def _write(part: Part, told: Told) -> Archive:
+    folder = Path(settings.ARCHIVE_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"log-{part.low:012}-{part.high - 1:012}"
+    with _whole(folder / f"{name}.jsonl.gz") as data:
+        offsets, events = _write_blocks(part, data, told)
+        size = data.tell()
+    with _whole(folder / f"{name}.index") as index:
+        index.write(MAGIC + struct.pack(f">I{len(offsets)}Q", len(offsets) - 1, *offsets))
+        for digest, block in _pairs(part):
+            index.write(PAIR.pack(digest, block))
+    _sync_folder(folder)
+    return Archive(
+        low=part.low,
+        high=part.high,
+        file=f"{name}.jsonl.gz",
+        sha256=_sha256(folder / f"{name}.jsonl.gz"),
+        index_sha256=_sha256(folder / f"{name}.index"),
+        bytes=size,
+        events=events,
+        gone=False,
+    )
+
+
+def _write_blocks(part: Part, data: IO[bytes], told: Told) -> tuple[list[int], int]:
+    """The events, a gzip member for each block; returns where blocks begin and the last ends, and how many events."""
+    offsets, events = [0], 0
+    for low in range(part.low, part.high, BLOCK):
+        lines = [seals.line(row) for rows in seals.rows(low - 1, min(low + BLOCK, part.high) - 1) for row in rows]
+        if lines:  # no time in the header: the same events are the same bytes
+            data.write(gzip.compress(b"".join(lines), compresslevel=6, mtime=0))
+        offsets.append(data.tell())
+        events += len(lines)
+        told("write", min(low + BLOCK, part.high) - part.low, part.high - part.low)
+    return offsets, events
+
+
+def _pairs(part: Part) -> Iterator[tuple[bytes, int]]:
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    statement = INDEX.format(low=part.low, block=BLOCK, table=part.table)
+    with raw.cursor().copy(statement) as copy:
+        for digest, block in copy.rows():
+            yield bytes.fromhex(digest), int(block)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name when it is complete and on the disk."""
+    partial = path.with_name(f"part-{os.getpid()}-{path.name}")
+    try:
+        with partial.open("wb") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The renames are on the disk when the folder is."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
+
+
+def _record(part: Part, written: Archive) -> Archive:
+    values = (part.low, part.high, written.file, written.sha256, written.index_sha256, written.bytes, written.events)
+    store.query(RECORD, values)
+    return written
+
+
+# -- 3 snapshot -----------------------------------------------------------------------------------------------------
+
+STREAMS_OF = """
+select stream, max(version), count(*) over () from {table} where stream > %s collate "C"
+ group by stream order by stream limit {limit}
+"""
+
+COVERED = "select max(version) from events_snapshot where stream = %s and state_version = %s"
+
+
+def _snapshot(part: Part, told: Told) -> None:
+    """Every record with events here gets a snapshot that spans them, where it has none; nobody waits for that."""
+    done, after = 0, ""
+    statement = STREAMS_OF.format(table=part.table, limit=STREAMS)
+    while found := store.query(statement, (after,)):
+        after = found[-1][0]
+        with transaction.atomic():
+            for stream, version, _ in found:
+                _span(stream, version)
+        total = done + found[0][2]
+        done += len(found)
+        told("snapshot", done, total)
+
+
+def _span(stream: str, version: int) -> None:
+    try:
+        record = aggregate.of_category(types.category_of(stream))
+    except errors.StreamNotFound:
+        return  # no record: what people did to subscriptions, say
+    covered = store.query(COVERED, (stream, record.state_version))[0][0]
+    if (covered or 0) < version:
+        now = snapshots.folded(stream)
+        if not now.unreadable:  # a snapshot would hide them; without one the state is folded from the file
+            snapshots.save(record, stream, now.version, now.state)
+
+
+# -- 4 verify -------------------------------------------------------------------------------------------------------
+
+
+def _verify(written: Archive, told: Told) -> None:
+    """The file against chains and seals, exactly as it will be read; the log's own rows are not asked."""
+
+    def progress(position: int) -> None:
+        told("verify", position - written.low + 1, written.high - written.low)
+
+    wrong = archives.Reader(written).check()
+    report = verify.verify_archive(written, progress=progress)
+    if wrong or not report.ok or report.events != written.events:
+        said = wrong or (str(report.findings()[0]) if report.total else f"{report.events} of {written.events} events")
+        raise errors.ArchiveRefused(f"{written.file} is not what the log holds: {said}. Nothing was removed.")
+
+
+# -- 5 drop ---------------------------------------------------------------------------------------------------------
+
+GONE = "update events_archive set gone_at = now() where low = %s and sha256 = %s and gone_at is null returning low"
+
+
+def _drop(part: Part, written: Archive, keep_days: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while not _dropped(part, written, keep_days):
+        if time.monotonic() > deadline:
+            raise errors.ArchiveRefused(
+                f"The log could not be locked within {patience:g} s: a long transaction is using it. Try again."
+            )
+        time.sleep(LOCK_PAUSE)  # whoever queued behind us comes first
+
+
+def _dropped(part: Part, written: Archive, keep_days: int) -> bool:
+    """The transaction of step 5; False when the lock is not to be had just now."""
+    try:
+        with transaction.atomic():
+            store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+            store.execute("lock table events_event in access exclusive mode")
+            if why := needed(part, keep_days):
+                raise errors.ArchiveRefused(f"Positions {part.low} to {part.high - 1} must stay: {why}.")
+            if not store.query(GONE, (written.low, written.sha256)):
+                raise errors.ArchiveRefused(f"Somebody else has archived {written.file}.")
+            shadow_table.run(f"alter table events_event detach partition {part.table}")
+            shadow_table.run(f"drop table {part.table}")
+            _write_down(written)
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
+
+
+def _write_down(written: Archive) -> None:
+    said = LogArchived(
+        low=written.low,
+        high=written.high,
+        file=written.file,
+        sha256=written.sha256.hex(),
+        events=written.events,
+    )
+    store.append(f"log-{written.low:012}", [said])
+
+
+# -- putting back ---------------------------------------------------------------------------------------------------
+
+BACK = "update events_archive set gone_at = null where low = %s and gone_at is not null returning low"
+
+COLUMNS: Final = tuple(name for name in Row.__struct_fields__)
+
+
+def restore(low: int, told: Told = nothing, patience: float = PATIENCE) -> Archive:
+    """Put the newest archived part back into the log: `low` is its first position. The file stays.
+
+    Raises `ArchiveRefused` when it is not the newest, or its file is not what was written.
+    """
+    gone = archives.gone()
+    found = next((archive for archive in gone if archive.low == low), None)
+    if found is None or found is not gone[-1]:
+        newest = f"the newest is the one that begins at {gone[-1].low}" if gone else "nothing is archived"
+        raise errors.ArchiveRefused(f"Archives are put back the newest first; {newest}.")
+    _verify(found, told)
+    table = f"events_event_p{low:012}"
+    with transaction.atomic():
+        store.execute("select events_partition_table(%s)", (table,))
+        _fill(table, found, told)
+        # With this check the rows need not be read again under the lock.
+        bounds = f"check (position >= {found.low} and position < {found.high})"
+        shadow_table.run(f"alter table {table} add constraint events_bounds {bounds}")
+        store.execute(f"set local lock_timeout = '{int(patience * 1000)}ms'")
+        store.execute("select events_partition_attach(%s, %s, %s)", (table, found.low, found.high))
+        shadow_table.run(f"alter table {table} drop constraint events_bounds")
+        store.query(BACK, (low,))
+        store.append(f"log-{low:012}", [LogRestored(low=low, high=found.high, file=found.file)])
+    return msgspec.structs.replace(found, gone=False)
+
+
+def _fill(table: str, archive: Archive, told: Told) -> None:
+    raw: Any = connection.connection
+    statement = f"copy {table} ({', '.join(COLUMNS)}) from stdin"
+    with raw.cursor().copy(statement) as copy:
+        for rows in archives.Reader(archive).rows(0, archive.high):
+            for row in rows:
+                copy.write_row(_stored(row))
+            told("restore", rows[-1].position - archive.low + 1, archive.high - archive.low)
+
+
+def _stored(row: Row) -> tuple[Any, ...]:
+    columns = list(msgspec.structs.astuple(row))
+    columns[COLUMNS.index("recorded_at")] = archives.instant(row) or _in_postgres(row.recorded_at)
+    return tuple(columns)
+
+
+def _in_postgres(microseconds: int) -> str:
+    """A time that Python has no name for as PostgreSQL reads it: by the Julian day, of which 2440588 is 1970-01-01."""
+    if microseconds in (seals.NEVER, seals.FOREVER):
+        return "infinity" if microseconds > 0 else "-infinity"
+    days, rest = divmod(microseconds, 86_400_000_000)
+    return f"J{2_440_588 + days} {timedelta(microseconds=rest)}+00"

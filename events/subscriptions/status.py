@@ -1,0 +1,98 @@
+"""How subscriptions stand, for people: what each has left to do, since when, and in one word how it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from events import store
+from events.subscriptions import checkpoints
+from events.subscriptions import runner as subscriptions
+from events.subscriptions.checkpoints import Subscription
+from events.subscriptions.runner import Status
+
+COUNTED: Final = 10_000  # events behind that are counted, no more
+LATE: Final = 30.0  # seconds behind from which a running subscription is called late
+
+State: TypeAlias = Literal["running", "late", "failing", "stopped", "new", "unknown"]
+
+# For each position how many events follow it up to the head, and when the first of them was recorded.
+BEHIND = f"""
+select p.position, few.n, first.recorded_at, extract(epoch from clock_timestamp() - first.recorded_at)::float
+  from unnest(%(positions)s::bigint[]) as p(position)
+ cross join lateral (select count(*) as n from (
+       select 1 from events_event
+        where events_event.position > p.position and events_event.position <= %(upto)s limit %(counted)s) counted) few
+  left join lateral (select {store.INSTANT} as recorded_at from events_event
+        where events_event.position > p.position and events_event.position <= %(upto)s
+        order by events_event.position limit 1) first on true
+"""  # noqa: S608 - a constant
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """One checkpoint: a subscription's, or that of one of its partitions.
+
+    state    running; late (the oldest event left is older than `LATE` seconds); failing (its last turn ended with an
+             error); stopped (nobody runs it); new (never begun); unknown (a checkpoint that nothing here declares)
+    behind   events up to the head that it has not passed; more than `COUNTED` when `many`
+    seconds  the age of the first of them, None when there is none
+    """
+
+    status: Status
+    state: State
+    behind: int
+    many: bool
+    since: datetime | None
+    seconds: float | None
+    declared: Subscription | None
+
+    @property
+    def subscription(self) -> str:
+        return self.status.name.partition("/")[0]
+
+
+def standings(subscription: str | None = None) -> list[Standing]:
+    """All checkpoints, or those of one subscription, by name."""
+    found = [one for one in subscriptions.status() if subscription in (None, one.name.partition("/")[0])]
+    behind = _behind({one.position for one in found}, max((one.head for one in found), default=0))
+    declared = {known.name: known for known in checkpoints.registered()}
+    return [_standing(one, behind[one.position], declared.get(one.name.partition("/")[0])) for one in found]
+
+
+def count_after(position: int, upto: int) -> tuple[int, bool]:
+    """How many events follow a position, up to another; True when there are more than `COUNTED`."""
+    count = _behind([position], upto)[position][0]
+    return min(count, COUNTED), count > COUNTED
+
+
+def _behind(positions: Iterable[int], upto: int) -> dict[int, tuple[int, datetime | None, float | None]]:
+    asked = {"positions": list(positions), "upto": upto, "counted": COUNTED + 1}
+    return {row[0]: (row[1], row[2], row[3]) for row in store.query(BEHIND, asked)}
+
+
+def _standing(
+    status: Status, behind: tuple[int, datetime | None, float | None], declared: Subscription | None
+) -> Standing:
+    count, since, seconds = behind
+    return Standing(
+        status=status,
+        state=_state(status, seconds, declared),
+        behind=min(count, COUNTED),
+        many=count > COUNTED,
+        since=since,
+        seconds=seconds,
+        declared=declared,
+    )
+
+
+def _state(status: Status, seconds: float | None, declared: Subscription | None) -> State:
+    if declared is None or status.name not in declared.checkpoints:
+        return "unknown"
+    if status.error:
+        return "failing"
+    if status.owner is None:
+        return "new" if status.updated_at is None else "stopped"
+    return "late" if seconds is not None and seconds > LATE else "running"

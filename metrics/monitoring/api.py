@@ -1,0 +1,313 @@
+"""Keeping it running: subscriptions and their parked streams, the head of the log, rebuilds. What the pages can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backoffice import access
+from backoffice.api import commands as command_view
+from backoffice.api import openapi, permissions, shapes, views
+from events import context, errors, head, jobs, partitions
+from events.db import timeouts
+from events.subscriptions import checkpoints, parked
+from metrics.monitoring import overview
+
+PATIENCE: Final = 5.0  # seconds a statement of a read may take
+LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
+READS: Final = (400, 401, 403, 404, 429, 503)
+WRITES: Final = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+NAME: Final = openapi.in_path("name", "The subscription's name.")
+TABLE: Final = openapi.in_path("table", "The read table's name.")
+READ_SCOPE: Final = "system:read"
+WRITE_SCOPE: Final = "system:write"
+
+
+def _read(name: str, summary: str, shape: str, *parameters: openapi.Schema) -> dict[str, openapi.Operation]:
+    operation = openapi.Operation(
+        id=name,
+        summary=summary,
+        tag="system",
+        parameters=parameters,
+        response=openapi.ref(shape),
+        errors=READS,
+        scope=READ_SCOPE,
+    )
+    return {"GET": operation}
+
+
+def _act(
+    name: str, summary: str, body: str, shape: str, *parameters: openapi.Schema, description: str = ""
+) -> dict[str, openapi.Operation]:
+    operation = openapi.Operation(
+        id=name,
+        summary=summary,
+        description=description,
+        tag="system",
+        parameters=parameters,
+        request={openapi.JSON: openapi.ref(body)},
+        response=openapi.ref(shape),
+        errors=WRITES,
+        scope=WRITE_SCOPE,
+    )
+    return {"POST": operation}
+
+
+def _error(request: Request, error: str | None) -> str | None:
+    """Errors quote data: not for callers from whom something is hidden."""
+    return error if access.may_read_errors(request.user) else None
+
+
+# -- subscriptions --------------------------------------------------------------------------------------------------
+
+
+class Subscriptions(views.View):
+    """Every checkpoint."""
+
+    operations = _read("list_subscriptions", "Where every subscription stands", "Checkpoints")
+
+    def get(self, request: Request) -> Response:
+        permissions.require_system(request, "view")
+        views.only(request, ())
+        with timeouts.at_most(PATIENCE):
+            found, safe = overview.moving(), head.safe()
+        return Response({"items": [_checkpoint(request, one) for one in found], "head": safe})
+
+
+def _checkpoint(request: Request, one: overview.Moving) -> dict[str, Any]:
+    status = one.standing.status
+    return {
+        "name": status.name,
+        "subscription": one.standing.subscription,
+        "state": one.standing.state,
+        "position": status.position,
+        "behind": one.standing.behind,
+        "many": one.standing.many,
+        "seconds": one.standing.seconds,
+        "pace": one.pace,
+        "owner": status.owner,
+        "leased_until": status.leased_until,
+        "fence": status.fence,
+        "updated_at": status.updated_at,
+        "error": _error(request, status.error),
+        "parked": status.parked,
+    }
+
+
+class ParkedStreams(views.View):
+    """The streams that one subscription has put aside."""
+
+    operations = _read(
+        "list_parked_streams",
+        "Streams that were put aside",
+        "ParkedStreams",
+        NAME,
+        openapi.query("after", "Only those whose first event stands after this position.", {"type": "integer"}),
+        openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
+    )
+
+    def get(self, request: Request, name: str) -> Response:
+        permissions.require_system(request, "view")
+        views.only(request, ("after", "limit"))
+        checkpoints.find(name)
+        limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
+        after = views.integer(request, "after", 0)
+        with timeouts.at_most(PATIENCE):
+            found = parked.parked(name, limit=limit + 1, after=after)
+        return Response({"items": [_parked(request, one) for one in found[:limit]], "more": len(found) > limit})
+
+
+def _parked(request: Request, one: parked.Parked) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.structs.asdict(one)
+    kept = {
+        "event": shown.pop("type"),
+        "error": _error(request, one.error),
+        "traceback": _error(request, one.traceback),
+    }
+    return shown | kept
+
+
+class Replay(views.View):
+    """Handling parked events again."""
+
+    operations = _act(
+        "replay_parked_streams",
+        "Handle parked events again",
+        "Replay",
+        "Replays",
+        NAME,
+        description="In order, each event in a transaction of its own, until one fails. Bounded in time: what is left "
+        "is told, and waits for the next call.",
+    )
+
+    def post(self, request: Request, name: str) -> Response:
+        permissions.require_system(request, "replay")
+        views.only(request, ())
+        asked = shapes.checked(shapes.Replay, command_view.as_object(request.data))
+        checkpoints.find(name)
+        streams = overview.parked_streams(name) if asked.streams is None else asked.streams
+        with context.acting(reason=asked.reason):
+            outcomes = parked.replay_each(name, streams, seconds=overview.REPLAY_SECONDS)
+        if asked.streams is not None and len(streams) == 1 and not outcomes:
+            raise errors.NotParked(f"Nothing of {streams[0]} is parked for {name}.")
+        return Response({"results": [_replayed(request, stream, outcome) for stream, outcome in outcomes.items()]})
+
+
+def _replayed(request: Request, stream: str, outcome: parked.Outcome) -> dict[str, Any]:
+    """That it failed is told to everybody; on what, only to who may read it."""
+    error = outcome.error and (_error(request, outcome.error) or "failed")
+    return {"stream": stream, "handled": outcome.handled, "left": outcome.left, "error": error}
+
+
+class Skip(views.View):
+    """Giving one parked event up."""
+
+    operations = _act(
+        "skip_parked_event",
+        "Give a parked event up",
+        "Skip",
+        "ParkedStreams",
+        NAME,
+        description="The subscription will never have its effect; the event stays in the log. What waits behind it "
+        "still waits: replay it. Answers with what is left of the stream.",
+    )
+
+    def post(self, request: Request, name: str) -> Response:
+        permissions.require_system(request, "skip")
+        views.only(request, ())
+        asked = shapes.checked(shapes.Skip, command_view.as_object(request.data))
+        parked.skip(name, asked.stream, asked.position, asked.reason)
+        left = parked.parked(name, asked.stream)
+        return Response({"items": [_parked(request, one) for one in left], "more": False})
+
+
+# -- the log --------------------------------------------------------------------------------------------------------
+
+
+class Head(views.View):
+    """The head of the log, and who holds it back."""
+
+    operations = _read("read_head", "How far the log can be read, and who holds it back", "LogHead")
+
+    def get(self, request: Request) -> Response:
+        permissions.require_system(request, "view")
+        views.only(request, ())
+        with timeouts.at_most(PATIENCE):
+            return Response(_head())
+
+
+class Verify(views.View):
+    """Having the whole log checked."""
+
+    operations = _act("verify_log", "Have a worker check the whole log", "Because", "LogHead")
+
+    def post(self, request: Request) -> Response:
+        permissions.require_system(request, "verify")
+        views.only(request, ())
+        asked = shapes.checked(shapes.Because, command_view.as_object(request.data))
+        with context.acting(reason=asked.reason):
+            jobs.request_verification()
+        return Response(_head())
+
+
+def _head() -> dict[str, Any]:
+    safe, found = head.safe(), partitions.layout()
+    result, asked = jobs.last_verification()
+    return {
+        "epoch": head.epoch(),
+        "head": safe,
+        "last": head.last(),
+        "holders": [_holder(holder) for holder in head.blame()],
+        "partitions": [_partition(one) for one in found.partitions],
+        "room": found.room,
+        "seal": msgspec.structs.asdict(overview.sealed(safe)),
+        "verification": {"at": result.recorded_at, "actor": result.actor, **_told(result.data)} if result else None,
+        "checking": asked.recorded_at if asked else None,
+    }
+
+
+def _holder(one: head.Holder) -> dict[str, Any]:
+    names = ("floor", "pid", "gid", "application", "state", "since", "seconds", "doing", "waits_for")
+    return {name: getattr(one, name) for name in names} | {"login": one.user}
+
+
+def _partition(one: partitions.Partition) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in ("name", "first", "last", "drawn", "bytes")}
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in ("ok", "events", "head", "sealed_upto", "total", "findings")}
+
+
+# -- rebuilds -------------------------------------------------------------------------------------------------------
+
+
+class Rebuilds(views.View):
+    """Every read table."""
+
+    operations = _read("list_rebuilds", "Read tables and their rebuilds", "Rebuilds")
+
+    def get(self, request: Request) -> Response:
+        permissions.require_system(request, "view")
+        views.only(request, ())
+        with timeouts.at_most(PATIENCE):
+            return Response({"items": [_rebuild(request, one) for one in overview.read_tables()]})
+
+
+class _RebuildAction(views.View):
+    """Something done to the rebuild of one table."""
+
+    def _answer(self, request: Request, table: str) -> Response:
+        return Response(next(_rebuild(request, one) for one in overview.read_tables() if one.name == table))
+
+
+class Rebuild(_RebuildAction):
+    operations = _act(
+        "rebuild_table",
+        "Have a worker rebuild a read table",
+        "RebuildWish",
+        "Rebuild",
+        TABLE,
+        description="The table in use stays as it is until the new one is complete. 409 while one is being built.",
+    )
+
+    def post(self, request: Request, table: str) -> Response:
+        permissions.require_system(request, "rebuild")
+        views.only(request, ())
+        asked = shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
+        overview.known(table)
+        with context.acting(reason=asked.reason):
+            jobs.request_rebuild(table, fresh=asked.fresh, take_over=asked.take_over)
+        return self._answer(request, table)
+
+
+class CancelRebuild(_RebuildAction):
+    operations = _act("cancel_rebuild", "Stop a rebuild; what is built is kept", "Because", "Rebuild", TABLE)
+
+    def post(self, request: Request, table: str) -> Response:
+        permissions.require_system(request, "rebuild")
+        views.only(request, ())
+        asked = shapes.checked(shapes.Because, command_view.as_object(request.data))
+        overview.known(table)
+        with context.acting(reason=asked.reason):
+            jobs.cancel_rebuild(table)
+        return self._answer(request, table)
+
+
+def _rebuild(request: Request, one: overview.ReadTable) -> dict[str, Any]:
+    now = one.progress
+    names = ("phase", "position", "target", "events", "unreadable", "seconds_left", "owner")
+    moments = ("started_at", "updated_at", "finished_at")
+    return {
+        "table": one.name,
+        "state": one.state,
+        **{name: getattr(now, name) for name in (*names, *moments)},
+        "error": _error(request, now.error),
+        "rows": one.rows,
+        "bytes": one.bytes,
+    }

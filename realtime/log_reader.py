@@ -1,0 +1,138 @@
+"""The hub's own way to the store: a small async pool and a few statements, no ORM, no thread.
+
+The safe head is read as `events.head` describes it: separate statements in autocommit, in that order. Every error of
+the driver or the pool comes out as `Unavailable`, so callers have one thing to wait out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+
+import psycopg
+import psycopg_pool
+from django.db import connections
+from psycopg import rows
+
+from events import head, store, types
+from events.privacy import encryption
+
+# Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
+POOL: Final = 6
+TIMEOUT: Final = 5.0
+
+T = TypeVar("T")
+Connection: TypeAlias = psycopg.AsyncConnection[Any]
+
+NO_CONNECTION: Final = (psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, psycopg_pool.PoolClosed)
+FAILURES: Final = (psycopg.Error, OSError)
+
+
+class Unavailable(Exception):
+    """The event store cannot be read right now."""
+
+
+class Archived(Exception):
+    """What was asked for is in a file by now: too old for a socket."""
+
+
+class Head(NamedTuple):
+    """What the log says of itself: its history's name, the last position drawn, and up to where it is complete."""
+
+    epoch: str
+    last: int
+    safe: int
+
+
+class Log:
+    """Reads the event store from the event loop. `open` never fails; reads raise `Unavailable`."""
+
+    def __init__(self) -> None:
+        self._pool: psycopg_pool.AsyncConnectionPool[Connection] | None = None
+
+    async def open(self) -> None:
+        pool: psycopg_pool.AsyncConnectionPool[Connection] = psycopg_pool.AsyncConnectionPool(
+            kwargs=_connection_parameters(),
+            min_size=1,
+            max_size=POOL,
+            timeout=TIMEOUT,
+            max_waiting=200,
+            reconnect_timeout=0,
+            open=False,
+            name="realtime",
+        )
+        await pool.open(wait=False)
+        self._pool = pool
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def head(self) -> Head:
+        """Where the log stands. Nothing at or below `safe` can still appear."""
+
+        async def ask(connection: Connection) -> Head:
+            (epoch,) = await _one(connection, head.EPOCH_SQL)
+            last, safe = await _one(connection, head.HEAD_SQL)
+            return Head(str(epoch), last, safe)
+
+        return await self.ask(ask)
+
+    async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
+        """Events in (after, upto] in position order, at most `limit`. Raises `Archived` where they begin in a file."""
+
+        async def ask(connection: Connection) -> list[types.RecordedEvent]:
+            cursor = connection.cursor(row_factory=rows.tuple_row)
+            await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
+            reading = store.Rows(await cursor.fetchall())
+            if missing := reading.opener.missing:
+                await cursor.execute(encryption.KEYS, (missing,))
+                reading.opener.learn(await cursor.fetchall(), lambda act: act())  # autocommit
+            return reading.events()
+
+        return await self.ask(ask)
+
+    async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        """The answer to a question that only reads, on a connection in autocommit; once more when the connection had
+        ended without anybody noticing. Asking each one first whether it is alive would cost a round trip every time.
+        """
+        try:
+            try:
+                return await self._ask(question)
+            except psycopg.OperationalError as error:
+                if self._pool is None or isinstance(error, NO_CONNECTION) or not _ended(error):
+                    raise
+            await self._pool.check()  # where one has ended, others have
+            return await self._ask(question)
+        except FAILURES as error:
+            if isinstance(error, psycopg.Error) and error.diag.constraint_name == "events_archived":
+                raise Archived(error.diag.message_primary) from error
+            raise Unavailable(str(error) or type(error).__name__) from error
+
+    async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._pool is None:
+            raise Unavailable("the pool is closed")
+        async with self._pool.connection(timeout=TIMEOUT) as connection:
+            return await question(connection)
+
+
+def _ended(error: psycopg.OperationalError) -> bool:
+    """The session is over, as opposed to a statement that went wrong or a server that cannot be reached."""
+    return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
+
+
+async def _one(connection: Connection, sql: Any) -> Sequence[Any]:
+    row: Sequence[Any] | None = await (await connection.execute(sql)).fetchone()
+    assert row is not None
+    return row
+
+
+def _connection_parameters() -> dict[str, Any]:
+    """Django's database settings as libpq understands them: autocommit, and a peer that died is noticed."""
+    # connect_timeout is libpq's; keepalives end a half-open connection within about 15 s
+    ours = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
+    given = connections["default"].get_connection_params()
+    for key in ("pool", "cursor_factory", "context", "server_side_binding", "isolation_level", "assume_role"):
+        given.pop(key, None)
+    return {**ours, **given, "autocommit": True, "prepare_threshold": 3}

@@ -1,0 +1,166 @@
+"""Long work that is asked for: once, by somebody, done by a real worker, stopped by whoever may."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from backoffice import celery_app
+from events import context, errors, jobs, store, tasks, types
+from events.db import grants
+from events.integrity import seals
+from events.rebuild import builder as rebuild
+from metrics.monitoring import overview
+from tests import factories, live
+from tests.factories import Thread
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_database")]
+
+
+@pytest.fixture
+def worker() -> Iterator[None]:
+    with live.worker_thread():
+        yield
+
+
+def until(done: threading.Event, seconds: float = 30) -> None:
+    assert done.wait(seconds)
+
+
+def state(table: str) -> str:
+    return next(one.state for one in overview.read_tables() if one.name == table)
+
+
+def names(stream: str) -> list[tuple[str, str]]:
+    return [(event.type, event.actor) for event in store.read_stream(stream)]
+
+
+@pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
+def test_a_wish_is_carried_out_by_a_worker_and_says_who_asked(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = factories.user(first_name="Ada")
+    store.execute("update users set first_name = 'Damaged'")
+    done = threading.Event()
+    for name in ("do_rebuild", "do_verification"):
+        real = getattr(jobs, name)
+        monkeypatch.setattr(jobs, name, lambda *a, real=real: (real(*a), done.set())[0])
+    with context.acting(actor="staff:7"):
+        jobs.request_rebuild("users")
+    until(done)
+    assert store.query("select first_name from users where id = %s", (person,)) == [("Ada",)]
+    assert state("users") == "idle"
+    assert names("rebuild-users") == [("rebuild.requested", "staff:7")]
+    done.clear()
+    seals.seal()
+    with context.acting(actor="staff:8"):
+        jobs.request_verification()
+    until(done)
+    result, asked = jobs.last_verification()
+    assert asked is None
+    assert result is not None
+    assert (result.data["ok"], result.data["total"], result.actor) == (True, 0, "staff:8")
+    assert result.data["events"] >= 1
+
+
+def test_a_wish_waits_for_a_worker_and_can_be_taken_back(own_database: None) -> None:
+    factories.user()
+    wish = jobs.request_rebuild("users")
+    assert state("users") == "waits"
+    jobs.cancel_rebuild("users")
+    assert state("users") == "idle"
+    assert jobs.do_rebuild("users", wish.version) is None
+    assert rebuild.progress()[-1].phase == "none"
+    with pytest.raises(errors.RebuildRefused):
+        jobs.cancel_rebuild("users")
+    with pytest.raises(errors.RebuildRefused):
+        jobs.request_rebuild("nothing")
+
+
+def test_only_the_last_wish_counts_and_a_task_delivered_twice_does_it_once_over() -> None:
+    factories.user()
+    first, second = jobs.request_rebuild("users"), jobs.request_rebuild("users", fresh=True)
+    assert jobs.do_rebuild("users", first.version) is None
+    done = jobs.do_rebuild("users", second.version)
+    assert done is not None
+    assert done.phase == "done"
+    tasks.rebuild("users", second.version)  # harmless: the table is what the log says, once more
+    assert state("users") == "idle"
+
+
+def test_one_that_runs_is_not_disturbed_but_stops_when_told_and_goes_on_from_there() -> None:
+    for _ in range(30):
+        factories.user()
+    built, told = threading.Event(), threading.Event()
+
+    def pause(now: rebuild.Progress) -> None:
+        if now.events == 20:
+            built.set()
+            told.wait(30)
+
+    builder = Thread(lambda: rebuild.rebuild("users", batch=10, report=pause))
+    until(built)
+    assert state("users") == "running"
+    with pytest.raises(errors.RebuildRefused):
+        jobs.request_rebuild("users")
+    jobs.cancel_rebuild("users")
+    told.set()
+    with pytest.raises(errors.LeaseLost):
+        builder.result()
+    assert state("users") == "interrupted"
+    now = jobs.progress_of("users")
+    assert (now.error, now.running, now.events) == ("cancelled", False, 20)
+    assert jobs.do_rebuild("users", jobs.request_rebuild("users").version).events == 30  # not 50
+    assert len(store.query("select 1 from users")) == 30
+    assert names("rebuild-users") == [("rebuild.cancelled", "system"), ("rebuild.requested", "system")]
+
+
+def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    factories.user()
+    monkeypatch.setattr(rebuild, "CANCEL_LOCK_TIMEOUT", "50ms")
+    inside = threading.Event()
+    real = rebuild._Builder.project
+
+    def slow(self: rebuild._Builder, events: list) -> None:
+        inside.set()
+        store.query("select pg_sleep(60)")
+        real(self, events)
+
+    monkeypatch.setattr(rebuild._Builder, "project", slow)
+    builder = Thread(lambda: rebuild.rebuild("users"))
+    until(inside)
+    while not store.query(
+        "select 1 from pg_stat_activity where query like 'select pg_sleep(60)%%' and state = 'active'"
+    ):
+        pass
+    jobs.cancel_rebuild("users")
+    with pytest.raises(errors.EventsError):
+        builder.result()
+    assert state("users") == "interrupted"
+
+
+def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() -> None:
+    role = f"app_{types.new_id().hex}"
+    store.execute(f"create role {role}")
+    grants.grant(role)
+    store.execute(f"set role {role}")
+    try:
+        with pytest.raises(errors.RebuildRefused, match="does not own users"):
+            jobs.request_rebuild("users")
+        assert store.version_of("rebuild-users") == 0
+    finally:
+        store.execute("reset role")
+        store.execute(f"drop owned by {role}")
+        store.execute(f"drop role {role}")
+
+
+def test_a_queue_that_is_away_is_said_and_the_wish_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(celery_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(celery_app, "_pool", None)  # it keeps the connections it has
+    celery_app.__dict__.pop("amqp", None)  # and the producers
+    try:
+        with pytest.raises(jobs.QueueAway):
+            jobs.request_rebuild("users")
+    finally:
+        celery_app.__dict__.pop("amqp", None)
+    assert state("users") == "waits"

@@ -1,0 +1,257 @@
+"""Statements travel together, in order, and every way of failing ends as if nothing had been said."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+from django.db.utils import IntegrityError
+
+from events import errors
+from events.db import arrays, pipeline
+from events.types import new_id
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+INSERT = "insert into wire_test (id, word) values (%s, %s)"
+WORDS = "select word from wire_test order by id"
+
+
+@pytest.fixture(autouse=True)
+def table(django_db_setup: None, transactional_db: None) -> Iterator[None]:
+    pipeline.execute("create table wire_test (id int primary key, word text)")
+    yield
+    pipeline.execute("drop table wire_test")
+
+
+@pytest.fixture
+def other() -> Iterator[psycopg.Connection[Any]]:
+    """Somebody else's eyes: what is not committed is not seen."""
+    known = {"host", "port", "user", "password", "dbname"}
+    where = {name: value for name, value in connection.get_connection_params().items() if name in known}
+    with psycopg.connect(**where, autocommit=True) as looking:
+        yield looking
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many statements each round trip carried."""
+    carried: list[int] = []
+    travel = pipeline._Line._travel
+
+    def noted(line: Any, kept: Any) -> Any:
+        carried.append(len(kept))
+        return travel(line, kept)
+
+    monkeypatch.setattr(pipeline._Line, "_travel", noted)
+    return carried
+
+
+def words() -> list[str]:
+    return [row[0] for row in pipeline.query(WORDS)]
+
+
+def test_values_go_and_come_as_what_they_are() -> None:
+    key = UUID(int=7)
+    assert pipeline.query("select %s::uuid, %s::bigint", (key, 1 << 40)) == [(key, 1 << 40)]
+    assert pipeline.query("select %(b)s::text, %(a)s::int, %(b)s::text, '%%'", {"a": 1, "b": "x"}) == [
+        ("x", 1, "x", "%")
+    ]
+    assert pipeline.query("select %s::text, %s::text[], %s::bytea", (None, ["a", "b"], b"\0")) == [
+        (None, ["a", "b"], b"\0")
+    ]
+
+
+def test_a_transaction_is_two_round_trips(trips: list[int], other: psycopg.Connection[Any]) -> None:
+    with pipeline.transaction():
+        assert words() == []
+        pipeline.execute(INSERT, (1, "one"))
+        known = pipeline.later("insert into wire_test values (2, 'two') returning word")
+        pipeline.execute(INSERT, (3, "three"))
+        assert other.execute(WORDS).fetchall() == []
+    assert trips == [2, 4], "begin + query, then three inserts + commit"
+    assert known.rows == [("two",)]
+    assert other.execute(WORDS).fetchall() == [("one",), ("two",), ("three",)]
+
+
+def test_a_transaction_in_which_nothing_is_said_says_nothing(trips: list[int]) -> None:
+    with pipeline.transaction():
+        pass
+    assert trips == []
+    assert not connection.in_atomic_block
+
+
+def test_order_is_kept_whoever_speaks() -> None:
+    with pipeline.transaction():
+        pipeline.execute(INSERT, (1, "kept"))
+        with connection.cursor() as cursor:
+            cursor.execute("update wire_test set word = 'seen by the cursor' where id = 1")
+            assert cursor.rowcount == 1
+        pipeline.execute("update wire_test set word = word || ', then changed' where id = 1")
+        assert words() == ["seen by the cursor, then changed"]
+
+
+def test_rows_asked_for_early_send_what_is_kept() -> None:
+    with pipeline.transaction():
+        pipeline.execute(INSERT, (1, "one"))
+        assert pipeline.later(WORDS).rows == [("one",)]
+
+
+def test_what_is_kept_is_bounded(trips: list[int]) -> None:
+    with pipeline.transaction():
+        for number in range(pipeline.KEEP_STATEMENTS * 2):
+            pipeline.execute(INSERT, (number, "x"))
+        pipeline.execute(INSERT, (-1, "y" * 3 * pipeline.KEEP_BYTES))
+        pipeline.execute(INSERT, (-2, "z" * 3 * pipeline.KEEP_BYTES))
+    assert max(trips) <= pipeline.KEEP_STATEMENTS
+    assert len(words()) == pipeline.KEEP_STATEMENTS * 2 + 2
+
+
+def test_answers_larger_than_any_buffer_do_not_stop_the_questions() -> None:
+    with pipeline.transaction():
+        large = [pipeline.later("select repeat('x', 4000000)") for _ in range(5)]
+    assert [len(asked.rows[0][0]) for asked in large] == [4_000_000] * 5
+
+
+def test_an_error_of_a_kept_statement_comes_at_the_end_and_nothing_is_kept(other: psycopg.Connection[Any]) -> None:
+    told: list[str] = []
+    with pytest.raises(psycopg.errors.UniqueViolation), pipeline.transaction():
+        transaction.on_commit(lambda: told.append("committed"))
+        pipeline.execute(INSERT, (1, "one"))
+        pipeline.execute(INSERT, (1, "again"))
+        pipeline.execute(INSERT, (2, "two"))
+    assert told == []
+    assert other.execute(WORDS).fetchall() == []
+    assert words() == [], "and the connection can be used again"
+
+
+def test_an_error_of_the_block_rolls_back_what_was_sent_and_what_was_not(other: psycopg.Connection[Any]) -> None:
+    with pytest.raises(ZeroDivisionError), pipeline.transaction():
+        pipeline.execute(INSERT, (1, "sent"))
+        assert words() == ["sent"]
+        pipeline.execute(INSERT, (2, "not sent"))
+        _ = 1 / 0
+    assert words() == []
+
+
+def test_an_error_that_was_passed_over_does_not_end_as_a_commit() -> None:
+    with pytest.raises(errors.EventsError, match="passed over"), pipeline.transaction():
+        pipeline.execute(INSERT, (1, "one"))
+        with pytest.raises(errors.InvalidEvent):
+            pipeline.query("select 1 / 0")
+    assert words() == []
+
+
+def test_django_sees_an_atomic_block_like_any_other() -> None:
+    told: list[int] = []
+    with pipeline.transaction():
+        transaction.on_commit(lambda: told.append(1))
+        assert connection.in_atomic_block
+        pipeline.execute(INSERT, (1, "one"))
+        with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("insert into wire_test values (1, 'again')")
+        with pytest.raises(psycopg.errors.UniqueViolation), pipeline.transaction():
+            pipeline.execute(INSERT, (1, "again"))
+        with transaction.atomic():
+            pipeline.execute(INSERT, (2, "two"))
+        assert told == []
+    assert told == [1]
+    assert words() == ["one", "two"]
+    with pipeline.transaction():
+        pipeline.execute(INSERT, (3, "three"))
+        transaction.set_rollback(True)
+    assert words() == ["one", "two"]
+
+
+def test_inside_djangos_own_block_it_is_part_of_that() -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        pipeline.execute(INSERT, (1, "first statement of all"))
+        with pipeline.transaction():
+            pipeline.execute(INSERT, (2, "two"))
+        _ = 1 / 0
+    assert words() == []
+
+
+def test_a_connection_lost_in_the_middle_is_said_and_forgotten(other: psycopg.Connection[Any]) -> None:
+    with pytest.raises(errors.StoreUnavailable), pipeline.transaction():
+        pid = pipeline.query("select pg_backend_pid()")[0][0]
+        pipeline.execute(INSERT, (1, "one"))
+        other.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+    assert words() == []
+
+
+def test_a_statement_prepared_before_a_migration_is_prepared_again() -> None:
+    pipeline.execute(INSERT, (1, "1"))
+    assert pipeline.query("select word from wire_test") == [("1",)]
+    pipeline.execute("alter table wire_test alter column word type int using word::int")
+    assert pipeline.query("select word from wire_test") == [(1,)]
+    pipeline.execute("deallocate all")
+    assert pipeline.query("select word from wire_test") == [(1,)]
+
+
+def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "MAX_PREPARED", 3)
+    for number in range(10):
+        assert pipeline.query(f"select {number}") == [(number,)]
+    assert len(connection.connection.events_line.prepared) <= 3
+
+
+def test_waiting_holds_up_nobody_else_of_the_process(other: psycopg.Connection[Any]) -> None:
+    """The other thread has to run while this one waits for a lock that only the other thread will let go."""
+    other.execute("select pg_advisory_lock(4711)")
+
+    def let_go() -> None:
+        while not other.execute("select 1 from pg_locks where locktype = 'advisory' and not granted").fetchall():
+            pass
+        other.execute("select pg_advisory_unlock(4711)")
+
+    freeing = threading.Thread(target=let_go)
+    freeing.start()
+    with pipeline.transaction():
+        pipeline.query("select pg_advisory_xact_lock(4711)")
+    freeing.join()
+
+
+def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
+    texts, ids = ["plain", "", 'a "quoted", {braced} \\ one', "naïve 🐘", "null"], [new_id() for _ in range(3)]
+    numbers = [0, None, -1, 2**63 - 1, -(2**63)]
+    for sent, array, of in (
+        (texts, arrays.Texts(texts), "text"),
+        (ids, arrays.Uuids(iter(ids)), "uuid"),
+        (numbers, arrays.Numbers(numbers), "bigint"),
+        (['{"a": [1, "é"]}', "null"], arrays.Jsons([b'{"a": [1, "\xc3\xa9"]}', b"null"]), "jsonb"),
+        ([], arrays.Texts([]), "text"),
+    ):
+        assert pipeline.query("select %s, array_ndims(%s)", (array, array)) == [(sent, 1 if sent else None)], of
+        assert pipeline.query("select pg_typeof(%s)::text", (array,)) == [(f"{of}[]",)]
+    with pytest.raises(errors.InvalidEvent):
+        pipeline.query("select %s", (arrays.Jsons([b"{"]),))
+    with pytest.raises(errors.InvalidEvent):
+        pipeline.query("select %s", (arrays.Texts(["nul \0 inside"]),))
+
+
+def test_what_fails_once_committed_is_told_by_name_and_fails_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[str] = []
+
+    def fails(*, why: str) -> None:
+        raise RuntimeError(why)
+
+    with pipeline.transaction():
+        pipeline.once_committed(partial(fails, why="of no use"))
+        pipeline.once_committed(done.append, "next")
+        assert done == []
+    assert done == ["next"]
+    assert "Error calling functools.partial" in caplog.text
+    assert "of no use" in caplog.text
+    with contextlib.suppress(ZeroDivisionError), pipeline.transaction():
+        pipeline.once_committed(done.append, "never")
+        raise ZeroDivisionError
+    pipeline.once_committed(done.append, "at once")
+    assert done == ["next", "at once"]

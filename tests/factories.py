@@ -1,0 +1,68 @@
+"""Short ways to make things happen through the front door."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connection
+
+from backoffice.sections.forms import domain as forms
+from backoffice.sections.submissions import domain as submissions
+from backoffice.sections.users import domain as users
+from events import commands
+from events.types import Command, CommandData, new_id
+
+
+def command(data: CommandData, key: Any = None, **fields: Any) -> Command:
+    return Command(id=fields.pop("id", None) or new_id(), key=str(key or new_id()), data=data, **fields)
+
+
+def user(**fields: Any) -> uuid.UUID:
+    """A new user; returns its id."""
+    key = new_id()
+    commands.dispatch(command(users.CreateUser(**{"email": f"{key}@example.org", **fields}), key))
+    return key
+
+
+def form(owner: uuid.UUID | None = None, **fields: Any) -> uuid.UUID:
+    key = new_id()
+    commands.dispatch(command(forms.CreateForm(**{"user_id": owner or user(), "title": "A form", **fields}), key))
+    return key
+
+
+def submission(form_id: uuid.UUID | None = None, **answers: Any) -> uuid.UUID:
+    key = new_id()
+    commands.dispatch(command(submissions.ReceiveSubmission(form_id=form_id or form(), answers=answers), key))
+    return key
+
+
+def update(key: uuid.UUID, base_version: int | None = None, **fields: Any) -> commands.Result:
+    return commands.dispatch(command(users.UpdateUser(**fields), key, base_version=base_version))
+
+
+class Thread(threading.Thread):
+    """A thread with a result, and a database connection of its own that is given back."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._work, self._result, self._error = work, None, None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:
+            self._error = error
+        finally:
+            connection.close()
+
+    def result(self, timeout: float = 30) -> Any:
+        self.join(timeout)
+        if self.is_alive():
+            raise TimeoutError("the thread is still at work")
+        if self._error is not None:
+            raise self._error
+        return self._result

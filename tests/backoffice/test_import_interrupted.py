@@ -44,6 +44,11 @@ def arguments(path: Path) -> list[str]:
     return ["import_submissions", str(path), "--form", "Survey", "--owner", OWNER]
 
 
+def _heed_ctrl_c() -> None:
+    """A shell that runs the tests in the background has SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Started:
     """The command as a process, and a transaction that holds up its writers at some of the rows."""
 
@@ -66,6 +71,7 @@ class Started:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=_heed_ctrl_c,
         )
         return self.process
 

@@ -44,9 +44,12 @@ def arguments(path: Path) -> list[str]:
     return ["import_submissions", str(path), "--form", "Survey", "--owner", OWNER]
 
 
-def _heed_ctrl_c() -> None:
-    """A shell that runs the tests in the background has SIGINT ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+MANAGE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_path("manage.py", run_name="__main__")
+"""
 
 
 class Started:
@@ -65,13 +68,12 @@ class Started:
             row = identity.id_of(key, (f"{rows.BY_ID}{number}", 1))
             self.blocker.execute(BLOCK, (f"submission-{row}",))
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments(self.path)],
+            [sys.executable, "-c", MANAGE, *arguments(self.path)],
             cwd=live.PROJECT,
             env=os.environ | {"DATABASE_URL": database(), "DEBUG": "1"},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            preexec_fn=_heed_ctrl_c,
         )
         return self.process
 

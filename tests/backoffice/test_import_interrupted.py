@@ -44,6 +44,14 @@ def arguments(path: Path) -> list[str]:
     return ["import_submissions", str(path), "--form", "Survey", "--owner", OWNER]
 
 
+# A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+MANAGE = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_path("manage.py", run_name="__main__")
+"""
+
+
 class Started:
     """The command as a process, and a transaction that holds up its writers at some of the rows."""
 
@@ -60,7 +68,7 @@ class Started:
             row = identity.id_of(key, (f"{rows.BY_ID}{number}", 1))
             self.blocker.execute(BLOCK, (f"submission-{row}",))
         self.process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments(self.path)],
+            [sys.executable, "-c", MANAGE, *arguments(self.path)],
             cwd=live.PROJECT,
             env=os.environ | {"DATABASE_URL": database(), "DEBUG": "1"},
             text=True,

@@ -248,7 +248,9 @@ def test_a_rebuild_leaves_it_out_and_says_so(own_database: None, case: str) -> N
     assert rows == [(3,)]
 
 
-def test_verification_reports_it(broken: Broken) -> None:
+@pytest.mark.parametrize("case", list(CASES))
+def test_verification_reports_it(own_database: None, case: str) -> None:
+    broken = Broken(case)
     report = verify.verify()
     assert (report.ok, report.unreadable) == (True, 1)
     assert [(one.position, one.stream, one.version, one.why) for one in report.unread] == [broken.finding]

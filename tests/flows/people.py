@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -21,6 +21,7 @@ from django.utils.crypto import get_random_string
 from realtime import client, frames
 from tests import live
 
+T = TypeVar("T")
 API = "/api/v1/"
 SECONDS = 60.0  # a step that takes longer has failed
 
@@ -190,7 +191,7 @@ class Listener:
     def wait_until_stopped(self) -> client.Stopped:
         return self._wait(lambda: self.stopped)
 
-    def _wait(self, condition: Callable[[], Any]) -> Any:
+    def _wait(self, condition: Callable[[], T | None]) -> T:
         with self._changed:
             met = self._changed.wait_for(condition, SECONDS)
         assert met, f"nothing came within {SECONDS} s; received {self.received}, state {self._client.state}"

@@ -45,8 +45,8 @@ def test_survey_export_becomes_a_form_with_submissions(
     # 3. Its rows are submissions with typed answers.
     submissions = manager.get(f"submissions/?form={form['id']}&limit=100")
     assert submissions["page_info"]["total_count"] == 6
-    answers = [set(map(str, item["answers"].values())) for item in submissions["items"]]
-    assert [answer for answer in answers if {"A friend", "5", "Nothing, thank you"} <= answer]
+    imported = [set(map(str, item["answers"].values())) for item in submissions["items"]]
+    assert [answer for answer in imported if {"A friend", "5", "Nothing, thank you"} <= answer]
 
     # 4. The same file again adds nothing.
     assert run()["added"] == 0

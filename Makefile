@@ -26,7 +26,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench load chaos lint types fmt messages lock reset
+.PHONY: help run demo test coverage bench load chaos lint types fmt hooks messages lock reset
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,13 @@ demo: $(VENV)/.local ## the same, with pretend editors and incoming submissions
 
 test: $(VENV)/.dev ## the whole suite; PYTEST="-k live -x" passes arguments on
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
+
+coverage: $(VENV)/.dev ## the whole suite with branch coverage; the report is also in .local/coverage/html
+	@rm -rf .local/coverage && mkdir -p .local/coverage
+	@$(PY) -m coverage run -m pytest -n $(WORKERS) --dist worksteal $(PYTEST)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage html --quiet
+	@$(PY) -m coverage report
 
 bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append read" chooses
 	@$(PY) -m benchmarks $(BENCH)
@@ -64,6 +71,9 @@ types: $(VENV)/.dev ## mypy
 fmt: $(VENV)/.dev ## put style and formatting right
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+
+hooks: $(VENV)/.dev ## install the git hooks: ruff and mypy at each commit, make lint before a push
+	@$(PY) -m pre_commit install
 
 messages: $(VENV)/.dev ## collect and compile the translations (needs GNU gettext)
 	@for domain in django djangojs; do $(MANAGE) makemessages --domain $$domain --locale fr --no-location --no-obsolete \

@@ -13,7 +13,7 @@ from typing import Any
 import environ
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import environment
+from backoffice import __version__, environment
 from backoffice.environment import read, stop
 from events.db import session
 from events.privacy import master_keys
@@ -297,7 +297,7 @@ API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", environment.whole(0, 1
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",
-    "VERSION": "1.0.0",
+    "VERSION": __version__,
     "SERVE_INCLUDE_SCHEMA": False,
     "OAS_VERSION": "3.1.1",
     "POSTPROCESSING_HOOKS": ["backoffice.api.openapi.add_components"],

@@ -36,7 +36,7 @@ class Commands(views.View):
             tag="commands",
             request={"application/json": openapi.ref("Command")},
             response=openapi.ref("Applied"),
-            errors=(400, 401, 403, 404, 409, 413, 415, 422, 429),
+            errors=(400, 401, 403, 404, 409, 410, 413, 415, 422, 429),
             merges=True,
             scope="users:write (or of the record the command is about)",
         )

@@ -86,7 +86,7 @@ class Ingest(views.View):
                 JSON: {"type": "object", "description": "Binary mode: the data alone."},
             },
             response={"anyOf": [openapi.ref("Applied"), openapi.ref("Batch")]},
-            errors=(400, 401, 403, 404, 409, 413, 415, 422, 429),
+            errors=(400, 401, 403, 404, 409, 410, 413, 415, 422, 429),
             scope=SCOPE,
         )
     }

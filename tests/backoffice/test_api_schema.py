@@ -15,7 +15,7 @@ from drf_spectacular.validation import validate_schema
 
 from backoffice.api import views
 from events import types
-from tests import live
+from tests import factories, live
 from tests.backoffice import api_client
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "openapi.yaml"
@@ -93,6 +93,21 @@ def test_a_described_command_accepts_what_the_api_accepts(schema: dict[str, Any]
     assert not validator.is_valid(body | {"data": {}})
     assert not validator.is_valid(body | {"type": "user.promote"})
     assert not validator.is_valid(body | {"data": {"email": "a@b.c", "plan": "gold"}})
+
+
+@pytest.mark.django_db
+def test_refusal_of_a_write_about_an_erased_record_is_described(schema: dict[str, Any]) -> None:
+    key = str(factories.user())
+    officer = api_client.signed_in("dpo")
+    assert officer.command("user.erase", key, reason="Asked by letter").status_code == 200
+    api_client.problem(api_client.signed_in("manager").command("user.update", key, {"first_name": "A"}), 410, "erased")
+    for path, method in (
+        ("/api/v1/commands/", "post"),
+        ("/api/v1/ingest/", "post"),
+        ("/api/v1/users/{key}/", "patch"),
+        ("/api/v1/users/{key}/", "delete"),
+    ):
+        assert "410" in schema["paths"][path][method]["responses"], path
 
 
 @pytest.mark.django_db

@@ -1,4 +1,4 @@
-"""The files that ship: locks without addresses that satisfy pyproject, a compose file that holds together."""
+"""The files around the code: lock files, compose file, CI workflow, git hooks, and the one version of them all."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 import yaml
+from django.conf import settings
 from django.core.management import call_command
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import backoffice
+
 PROJECT = Path(__file__).resolve().parents[2]
-PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+TOML = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+PYPROJECT = TOML["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]
 LOCKS = {
     "base.txt": PYPROJECT["dependencies"],
@@ -101,5 +105,49 @@ def test_every_change_of_a_model_has_its_migration() -> None:
 
 def test_make_help_lists_every_command_of_the_contract() -> None:
     listed = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
-    for command in ("run", "test", "demo", "bench", "load", "chaos", "lint", "types", "help", "reset"):
+    for command in (
+        "run",
+        "test",
+        "coverage",
+        "demo",
+        "bench",
+        "load",
+        "chaos",
+        "lint",
+        "types",
+        "hooks",
+        "help",
+        "reset",
+    ):
         assert re.search(rf"make {command} ", listed), command
+
+
+def test_package_and_api_description_take_their_version_from_one_place() -> None:
+    assert "version" not in PYPROJECT
+    assert TOML["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "backoffice.__version__"}
+    assert settings.SPECTACULAR_SETTINGS["VERSION"] == backoffice.__version__
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((PROJECT / path).read_text()))
+
+
+def test_ci_pins_every_action_by_commit() -> None:
+    jobs = read_yaml(".github/workflows/ci.yml")["jobs"].values()
+    used = [step["uses"] for job in jobs for step in job["steps"] if "uses" in step]
+    assert used
+    assert [action for action in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
+
+
+def test_ci_runs_the_oldest_and_newest_python_and_postgresql() -> None:
+    matrix = read_yaml(".github/workflows/ci.yml")["jobs"]["gate"]["strategy"]["matrix"]
+    versions = [entry.rsplit(" ", 1)[1] for entry in PYPROJECT["classifiers"] if ":: Python :: 3." in entry]
+    assert matrix == {"python": [min(versions), max(versions)], "postgres": ["15", "18"]}
+
+
+def test_git_hooks_run_only_tools_of_the_project() -> None:
+    repositories = read_yaml(".pre-commit-config.yaml")["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    hooks = repositories[0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    assert all(hook["entry"].startswith((".venv/bin/python -m ", "make ")) for hook in hooks)

@@ -23,7 +23,7 @@ from events.types import CommandData
 
 PARAMETERS: Final = ("status", "mine", "team", "record", "sort", "limit", "cursor")
 ERRORS: Final = (400, 401, 403, 404, 429)
-WRITES: Final = (400, 401, 403, 404, 409, 413, 415, 422, 429)
+WRITES: Final = (400, 401, 403, 404, 409, 410, 413, 415, 422, 429)
 KEY: Final = openapi.in_path("key", "The conflict's id.")
 READ_SCOPE: Final = "the read scope of the record"
 WRITE_SCOPE: Final = "the write scope of the record"

@@ -373,7 +373,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise errors.UnreadableEvent(self.unreadable, self.stream, self.version, self.position)
         return msgspec.convert(self.data, known.cls)
 
-    def wire(self) -> JsonDict:
+    def to_wire(self) -> JsonDict:
         """The event as the API and the socket show it (`spec`: one shape for both)."""
         shown: JsonDict = {
             "position": self.position,

@@ -146,7 +146,7 @@ def test_what_was_exported_is_imported_with_who_and_why(exported: Path, tmp_path
     for line in lines(file):
         [event] = store.read_stream(line["stream"], line["version"] - 1, 1)
         same = ("actor", "reason", "event", "data", "correlation_id", "causation_id", "event_id", "version")
-        wire = event.wire() | {"reason": event.reason}
+        wire = event.to_wire() | {"reason": event.reason}
         assert {name: wire[name] for name in same} == {name: line.get(name) for name in same}
         assert event.metadata == line["metadata"]
 

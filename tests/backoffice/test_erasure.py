@@ -650,7 +650,7 @@ def test_events_move_to_another_log_in_the_clear_and_are_encrypted_there_anew(tm
     keys, file = [zoe(), factories.user(first_name="Kept")], tmp_path / "events.jsonl"
     make_erased(keys[0])
     lines = [
-        json.dumps({**event.wire(), "metadata": event.metadata, "event_id": str(new_id())})
+        json.dumps({**event.to_wire(), "metadata": event.metadata, "event_id": str(new_id())})
         for key in keys
         for event in store.read_stream(f"user-{key}")
     ]

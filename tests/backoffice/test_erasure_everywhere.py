@@ -263,7 +263,7 @@ class Life:
         there, here = factories.user(email=mail("there"), first_name=at("there")), new_id()
         lines = []
         for event in store.read_stream(f"user-{there}"):
-            wire = {**event.wire(), "metadata": event.metadata, "event_id": str(new_id()), "reason": at("imported")}
+            wire = {**event.to_wire(), "metadata": event.metadata, "event_id": str(new_id()), "reason": at("imported")}
             lines.append(json.dumps(wire).replace(str(there), str(here)).replace(mail("there"), mail("here")))
         path = self.folder / "given" / "events.jsonl"
         path.write_text("\n".join(lines))

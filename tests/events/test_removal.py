@@ -51,7 +51,7 @@ def test_what_it_said_is_gone_and_that_it_was_there_stays(secret: int) -> None:
     before = store.read_all(0, 100, upto=head.safe())
     removed = gone(secret)
     after = store.read_all(0, 100, upto=head.safe())
-    assert b"4111 1111" not in json.dumps([event.wire() for event in after]).encode()
+    assert b"4111 1111" not in json.dumps([event.to_wire() for event in after]).encode()
     assert [(e.position, e.stream, e.version, e.event_id) for e in before] == [
         (e.position, e.stream, e.version, e.event_id) for e in after[:-1]
     ]

@@ -202,7 +202,7 @@ def test_an_event_of_a_type_nobody_knows_any_more_can_still_be_read() -> None:
 def test_what_is_on_the_wire_is_the_contract() -> None:
     name = stream()
     store.append(name, [UserCreated(**_user())])
-    wire = store.read_stream(name)[0].wire()
+    wire = store.read_stream(name)[0].to_wire()
     assert wire.keys() >= {"position", "stream", "version", "event", "schema_version", "data", "timestamp", "actor"}
     assert wire["event"] == "user.created"
     assert msgspec.json.encode(wire)

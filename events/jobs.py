@@ -62,7 +62,7 @@ class VerificationFinished(Event, frozen=True):
     unreadable: int = 0
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The last wish about something: by whom, and whether it still waits for a worker to begin."""
 
     event: RecordedEvent
@@ -125,14 +125,14 @@ def cancel_rebuild(table: str) -> None:
     store.append(stream_of(table), [RebuildCancelled(table=table)])
 
 
-def last_rebuild(table: str) -> Wish | None:
+def last_rebuild(table: str) -> JobRequest | None:
     """The last wish about a table, and whether a worker has begun with it."""
     event = _last(stream_of(table))
     if event is None:
         return None
     begun = next((one.resumed_at for one in rebuild.progress() if one.name == table), None)
     waits = event.type == "rebuild.requested" and (begun is None or begun < event.recorded_at)
-    return Wish(event=event, waits=waits)
+    return JobRequest(event=event, waits=waits)
 
 
 def do_rebuild(table: str, version: int) -> Progress | None:

@@ -46,7 +46,7 @@ def channel() -> str:
     return f"{settings.REDIS_PREFIX}:events:bell"
 
 
-def ring(position: int) -> None:
+def notify(position: int) -> None:
     """Say that the log has grown to `position`. Never raises, and never waits for an answer."""
     global _silent_until  # noqa: PLW0603 - one pause for the whole process
     now = time.monotonic()
@@ -127,7 +127,7 @@ def _hang_up() -> None:
 # -- heard ----------------------------------------------------------------------------------------------------------
 
 
-class Ear:
+class Listener:
     """Waiting for the bell, with the poll interval as its longest patience. Without Valkey it only waits.
 
     What a ring says is not read: that there is something to read is all there is to know.

@@ -148,7 +148,7 @@ def _ring_once_committed(asked: pipeline.Later) -> None:
 
 
 def _ring(asked: pipeline.Later) -> None:
-    notifications.ring(max(row[2] for row in asked.rows))
+    notifications.notify(max(row[2] for row in asked.rows))
 
 
 def _appended(appends: Sequence[Append], asked: pipeline.Later) -> list[Appended]:

@@ -83,7 +83,7 @@ class Hub:
         return self.follower.position
 
     @property
-    def ring(self) -> encoding.Ring:
+    def notify(self) -> encoding.Ring:
         return self.follower.ring
 
     # -- life --------------------------------------------------------------------------------------------------------

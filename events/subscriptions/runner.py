@@ -207,7 +207,7 @@ def run(
     """Follow the log until `stop` is set. Survives everything but being killed, and then the next one goes on."""
     owner = owner_name()
     failures = 0
-    with contextlib.closing(notifications.Ear()) as ear:
+    with contextlib.closing(notifications.Listener()) as ear:
         while not stop.is_set():
             try:
                 _active(subscription, owner, stop, ear, lease_seconds, partition)
@@ -227,7 +227,7 @@ def _active(
     subscription: Subscription,
     owner: str,
     stop: threading.Event,
-    ear: notifications.Ear,
+    ear: notifications.Listener,
     seconds: float,
     partition: int,
 ) -> None:

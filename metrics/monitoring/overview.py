@@ -86,7 +86,7 @@ class ReadTable:
     state: str
     rows: int
     bytes: int
-    wish: jobs.Wish | None
+    wish: jobs.JobRequest | None
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ def _read_table(progress: Progress, rows: int, size: int) -> ReadTable:
     return ReadTable(progress=progress, state=_state(progress, wish), rows=rows, bytes=size, wish=wish)
 
 
-def _state(progress: Progress, wish: jobs.Wish | None) -> str:
+def _state(progress: Progress, wish: jobs.JobRequest | None) -> str:
     if progress.running:
         quiet = (timezone.now() - progress.updated_at).total_seconds() if progress.updated_at else 0.0
         return "silent" if quiet > SILENT_SECONDS else "running"

@@ -35,7 +35,7 @@ def test_whoever_listens_hears_every_ring_in_order(settings: Any) -> None:
         listener.get_message(timeout=5)  # subscribed
         rung = list(range(1, 3 * notifications.READ_EVERY))
         for position in rung:
-            notifications.ring(position)
+            notifications.notify(position)
         heard: list[int] = []
         while len(heard) < len(rung):
             message = listener.get_message(timeout=10)
@@ -49,17 +49,17 @@ def test_without_valkey_a_ring_is_nothing_and_the_next_ones_do_not_even_try(
 ) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
     for position in range(5):
-        notifications.ring(position)
+        notifications.notify(position)
     assert [record.name for record in caplog.records] == ["events.notifications"]
 
 
 def test_a_line_that_was_cut_is_made_anew(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    notifications.ring(1)
+    notifications.notify(1)
     cut = notifications._local.socket
     cut.close()
-    notifications.ring(2)  # notices
+    notifications.notify(2)  # notices
     monkeypatch.setattr(notifications, "_silent_until", 0.0)
-    notifications.ring(3)
+    notifications.notify(3)
     assert notifications._local.socket is not cut
 
 
@@ -68,14 +68,14 @@ import django
 django.setup()
 from events import notifications
 notifications.QUIET = 3600.0
-notifications.ring(2)
+notifications.notify(2)
 print("rang" if hasattr(notifications._local, "socket") else "passed over", flush=True)
 """
 
 
 def test_a_ring_speaks_for_the_other_processes_of_its_machine_too(settings: Any) -> None:
     notifications._shared = None
-    notifications.ring(1)
+    notifications.notify(1)
     done = subprocess.run(
         [sys.executable, "-c", ANOTHER],
         env=os.environ | {"REDIS_URL": settings.REDIS_URL, "REDIS_PREFIX": settings.REDIS_PREFIX},
@@ -95,12 +95,12 @@ def test_a_ring_that_failed_or_is_still_to_come_speaks_for_nobody(
     notifications._MOMENT.pack_into(
         notifications._share(), 0, time.monotonic() + 60
     )  # of before the machine was started
-    notifications.ring(1)
+    notifications.notify(1)
     assert hasattr(notifications._local, "socket")
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
     notifications._hang_up()
     notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
-    notifications.ring(2)
+    notifications.notify(2)
     assert notifications._MOMENT.unpack_from(notifications._share())[0] == 0.0
 
 
@@ -110,7 +110,7 @@ def test_a_ring_without_a_file_to_share_is_rung_all_the_same(
     settings.DATA_DIR = tmp_path / "absent"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     monkeypatch.setattr(notifications, "_shared", None)
-    notifications.ring(1)
+    notifications.notify(1)
     assert hasattr(notifications._local, "socket")
     assert "does not know when others rang" in caplog.text
 
@@ -121,10 +121,10 @@ def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
     notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
     stop = threading.Event()
-    with contextlib.closing(notifications.Ear()) as ear:
+    with contextlib.closing(notifications.Listener()) as ear:
         ear.wait(60, stop)  # subscribes, and looks
-        notifications.ring(1)
-        notifications.ring(2)  # passed over
+        notifications.notify(1)
+        notifications.notify(2)  # passed over
         waits = []
         for patience in (60, 60, 0.01):
             ear.wait(patience, stop)
@@ -137,12 +137,12 @@ def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice
 
 def test_an_ear_whose_line_was_cut_polls_and_listens_anew(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     stop = threading.Event()
-    with contextlib.closing(notifications.Ear()) as ear, redis.Redis.from_url(settings.REDIS_URL) as client:
+    with contextlib.closing(notifications.Listener()) as ear, redis.Redis.from_url(settings.REDIS_URL) as client:
         ear.wait(60, stop)
         client.client_kill_filter(laddr=None, addr="{}:{}".format(*ear._connection._sock.getsockname()))
         ear.wait(0.01, stop)
         assert "cannot listen" in caplog.text
         ear.wait(60, stop)
-        notifications.ring(1)
+        notifications.notify(1)
         ear.wait(60, stop)
         assert ear._look_again_at is not None, "it heard the ring"

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from events import conflicts, errors, snapshots, types
+from events import conflicts, errors, extension, snapshots, types
 from events.aggregate import Aggregate, Decision
 from events.conflicts import FieldConflict, values
 from events.types import Command, CommandData
-
-# Asked before a merge, with the command: whether it had its answer already (they raise it). Filled by higher floors.
-recalls: list[Callable[[Command], None]] = []
 
 
 def reconcile(
@@ -28,7 +24,7 @@ def reconcile(
     and notes on what came from whom. Raises `Conflict` when both sides changed the same thing, or when it is no edit of
     fields (a deletion, say) and the record moved: then a person looks again.
     """
-    for recall in recalls:
+    for recall in extension.recalls:
         recall(command)
     base_state, base_version = (
         snapshots.state(stream, command.base_version) if seen is None else (seen, command.base_version or 0)

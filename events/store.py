@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import aggregate, context, errors, notifications, strict_json, types
+from events import aggregate, context, errors, extension, notifications, strict_json, types
 from events.db import arrays, pipeline
 from events.privacy import encryption, key_witness
 from events.types import Event, RecordedEvent
@@ -30,7 +30,7 @@ MAX_BATCH: Final = 10_000
 # Below it no event exceeds `MAX_EVENT_BYTES` as `jsonb` text, whatever its numbers.
 SURELY_SMALL: Final = MAX_EVENT_BYTES // strict_json.MAX_GROWTH
 
-query, execute, explain, once_committed = pipeline.query, pipeline.execute, pipeline.explain, pipeline.once_committed
+query, execute, once_committed = pipeline.query, pipeline.execute, pipeline.once_committed
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,32 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     events: Sequence[Event]
     expected: int | None = ANY
     event_ids: Sequence[uuid.UUID] = ()
+
+
+class PendingAppend:
+    """An append whose statement may still be queued in the pipeline; reading its results sends it."""
+
+    __slots__ = ("_appends", "_pending")
+
+    def __init__(self, appends: Sequence[Append], pending: pipeline.PendingRows) -> None:
+        self._appends, self._pending = appends, pending
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """(stream, version) -> position of each event."""
+        return {(stream, version): position for stream, version, position in self._pending.rows}
+
+    @property
+    def results(self) -> list[Appended]:
+        """One result for each append, in the order given."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for stream, version, position in self._pending.rows:
+            found.setdefault(stream, []).append((version, position))
+        return [_appended(append.stream, sorted(found[append.stream])) for append in self._appends]
+
+
+def _appended(stream: str, found: Sequence[tuple[int, int]]) -> Appended:
+    return Appended(stream=stream, version=found[-1][0], positions=tuple(position for _, position in found))
 
 
 # -- append ---------------------------------------------------------------------------------------------------------
@@ -90,26 +116,27 @@ def append(
 def _append_plain(
     stream: str, event: Event, known: types.EventType, expected: int | None, event_id: uuid.UUID | None = None
 ) -> Appended:
-    """`append_many` of one event that is nobody's: the same, without the lists."""
+    """`append_many` for a single event without a subject: the same result without building lists."""
     acting = context.current()
     encryption.check_reason(acting.reason)
     _check_name(stream)
     _demand_fit(known, event)
     entry = (stream, expected, known.name, known.schema_version, encode(event), event_id or types.new_id())
-    asked = pipeline.later(*_append_one(*entry, acting, acting.reason))
-    _ring_once_committed(asked)
-    _, version, position = asked.rows[0]
+    pending = pipeline.defer(*_append_one(*entry, acting, acting.reason))
+    _notify_once_committed(pending)
+    _, version, position = pending.rows[0]
     return Appended(stream=stream, version=version, positions=(position,))
 
 
 def append_many(appends: Sequence[Append]) -> list[Appended]:
     """Append to several streams, all or nothing. A stream may occur once. Results are in the order given."""
-    return append_later(appends)()
+    return append_pending(appends).results
 
 
-def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
-    """`append_many` for who has no use yet for what comes of it: inside `wire.transaction` it travels with the rest of
-    the transaction, and the results are there to be called for afterwards. Refusals come with it.
+def append_pending(appends: Sequence[Append]) -> PendingAppend:
+    """`append_many` whose statement inside `pipeline.transaction` is sent together with the following statements.
+
+    Errors that the database finds are raised when it is sent, at the latest at the commit.
     """
     acting = context.current()
     sealer = encryption.Sealer(acting.reason)
@@ -123,15 +150,15 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
     if missing := sealer.missing:
         if not connection.in_atomic_block:
             with pipeline.transaction():  # a key is made with what is written under it, or not at all
-                return append_later(appends)
+                return append_pending(appends)
         make_keys(sealer, missing)
     elif sealer.makes_keys:
         key_witness.prove()
     sealer.finish()
     statement = _statement(entries, len(appends), acting, sealer.reason)
-    asked = pipeline.later(*sealer.holding(*statement, one=len(entries) == 1))
-    _ring_once_committed(asked)
-    return partial(_appended, appends, asked)
+    pending = pipeline.defer(*sealer.holding(*statement, one=len(entries) == 1))
+    _notify_once_committed(pending)
+    return PendingAppend(appends, pending)
 
 
 def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequence[str]) -> None:
@@ -140,28 +167,15 @@ def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequenc
     keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
 
 
-def _ring_once_committed(asked: pipeline.Later) -> None:
-    if asked.inside:
-        once_committed(_ring, asked)
+def _notify_once_committed(pending: pipeline.PendingRows) -> None:
+    if pending.in_transaction:
+        once_committed(_notify, pending)
     else:
-        _ring(asked)
+        _notify(pending)
 
 
-def _ring(asked: pipeline.Later) -> None:
-    notifications.notify(max(row[2] for row in asked.rows))
-
-
-def _appended(appends: Sequence[Append], asked: pipeline.Later) -> list[Appended]:
-    if len(appends) == 1:
-        return [_placed(appends[0].stream, sorted([(version, position) for _, version, position in asked.rows]))]
-    placed: dict[str, list[tuple[int, int]]] = {}
-    for stream, version, position in asked.rows:
-        placed.setdefault(stream, []).append((version, position))
-    return [_placed(wanted.stream, sorted(placed[wanted.stream])) for wanted in appends]
-
-
-def _placed(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
-    return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
+def _notify(pending: pipeline.PendingRows) -> None:
+    notifications.notify(max(row[2] for row in pending.rows))
 
 
 def _statement(
@@ -270,8 +284,8 @@ def _stale_keys() -> errors.EventsError:
     return errors.StaleKeys()
 
 
-pipeline.explain("events_subject_key_pkey", _stale_keys)
-pipeline.explain("events_subject_erased", errors.Erased)
+extension.explain_constraint("events_subject_key_pkey", _stale_keys)
+extension.explain_constraint("events_subject_erased", errors.Erased)
 
 
 # -- read -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from celery import shared_task
 from django.db import transaction
 
-from events import commands, errors, jobs, snapshots, store
+from events import answers, errors, jobs, snapshots, store
 from events.integrity import seals
 from events.privacy import erasure
 
@@ -36,7 +36,7 @@ def make_room() -> int:
 @shared_task
 def forget_commands() -> int:
     """Forget answers to commands older than any client would repeat them; returns how many went."""
-    _in_batches(commands.key_fingerprints)
+    _in_batches(answers.key_fingerprints)
     gone = 0
     while batch := len(store.query(FORGET, (COMMAND_DAYS,))):
         gone += batch

@@ -83,7 +83,7 @@ class Hub:
         return self.follower.position
 
     @property
-    def notify(self) -> encoding.Ring:
+    def ring(self) -> encoding.Ring:
         return self.follower.ring
 
     # -- life --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import migrations, transaction
 
-from events import commands, sql
+from events import answers, sql
 
 FORWARD = ["command_subject.sql"]
 
@@ -22,7 +22,7 @@ def key(_apps: Any, _schema_editor: Any) -> None:
     keyed = 1
     while keyed:
         with transaction.atomic():
-            keyed = commands.key_fingerprints(5_000)
+            keyed = answers.key_fingerprints(5_000)
 
 
 class Migration(migrations.Migration):

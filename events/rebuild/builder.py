@@ -36,10 +36,10 @@ from django.db import connection, transaction
 
 from events import errors, head, store, strict_json, types
 from events.archive import reader as archives
-from events.db import pipeline
+from events.db import driver_errors
+from events.extension import Projection
 from events.integrity.seals import Row
 from events.privacy import encryption
-from events.projections import Projection
 from events.rebuild import shadow_table
 from events.subscriptions import checkpoints, parked
 from events.types import NewEvent
@@ -321,7 +321,7 @@ class _Builder:
         try:
             return replayed(category, self.position, upto, limit)
         except psycopg.Error as error:
-            gone = pipeline.translated(error)
+            gone = driver_errors.translate(error)
             if not isinstance(gone, errors.Archived):
                 raise
         found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
@@ -406,7 +406,7 @@ class _Builder:
                 self.report(self.seen())
                 return True
         except (errors.EventsError, psycopg.Error) as error:
-            if not _is_unique_violation(error) and not parked.is_temporary(error):
+            if not _is_unique_violation(error) and not driver_errors.is_temporary(error):
                 raise
         time.sleep(SWAP_PAUSE)  # whoever queued behind us comes first
         return False

@@ -22,10 +22,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-import psycopg
 from django.db import connection, transaction
 
 from events import context, errors, store, types
+from events.db import driver_errors
 from events.subscriptions import checkpoints
 from events.subscriptions.checkpoints import Subscription
 from events.types import RecordedEvent
@@ -92,38 +92,20 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-# -- whose fault ----------------------------------------------------------------------------------------------------
-
-# What a fresh attempt can settle: serialization failure, deadlock, lock or statement timeout.
-TEMPORARY: Final = frozenset({"40001", "40P01", "55P03", "57014"})
-# The database itself, or a deployment: lost connections, no resources, shutting down, I/O, read-only after a failover,
-# tables, columns or functions that a migration should have made, and rights.
-ELSEWHERE_CLASSES: Final = frozenset({"08", "53", "57", "58"})
-ELSEWHERE: Final = frozenset({"25006", "42P01", "42703", "42883", "42501"})
+# -- causes ---------------------------------------------------------------------------------------------------------
 
 
 def is_temporary(error: BaseException) -> bool:
-    """May the same events go through when tried again at once?"""
-    return isinstance(error, Unparked) or _sqlstate(error) in TEMPORARY
+    """True when the same events may succeed if they are tried again at once."""
+    return isinstance(error, Unparked) or driver_errors.is_temporary(error)
 
 
-def is_elsewhere(error: BaseException) -> bool:
-    """Is it no event's fault, so that parking would only hide what is wrong?"""
+def is_systemic(error: BaseException) -> bool:
+    """True when no event is at fault, so that parking would only hide the cause."""
     if isinstance(error, errors.LeaseLost | errors.StoreUnavailable | errors.TooManyParked):
         return True
     raw: Any = connection.connection
-    if raw is None or raw.closed:
-        return True
-    state = _sqlstate(error)
-    return state not in TEMPORARY and (state[:2] in ELSEWHERE_CLASSES or state in ELSEWHERE)
-
-
-def _sqlstate(error: BaseException | None) -> str:
-    while error is not None:
-        if isinstance(error, psycopg.Error) and error.sqlstate:
-            return error.sqlstate
-        error = error.__cause__ or error.__context__
-    return ""
+    return raw is None or raw.closed or driver_errors.is_environment(error)
 
 
 # -- for the runner, inside its transaction -------------------------------------------------------------------------
@@ -357,7 +339,7 @@ def _replay_first(subscription: Subscription, stream: str) -> bool:
             store.query(DONE, (subscription.name, stream, position))
             _write_down(subscription, SubscriptionReplayed(stream=stream, position=position, attempts=attempts + 1))
     except Exception as error:
-        if is_elsewhere(error):
+        if is_systemic(error):
             raise
         store.execute(FAILED, (describe(error), told(error), subscription.name, stream, position))
         raise _Failed(error) from error

@@ -25,10 +25,8 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
-import msgspec
 import psycopg
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
@@ -36,8 +34,7 @@ from events import errors, head, notifications, store
 from events.archive import reader as archives
 from events.db import pipeline
 from events.integrity.seals import Row
-from events.subscriptions import checkpoints
-from events.subscriptions import parked as parking
+from events.subscriptions import checkpoints, parked
 from events.subscriptions.checkpoints import (
     LEASE_SECONDS,
     Lease,
@@ -56,15 +53,12 @@ __all__ = [
     "Subscription",
     "acquire",
     "owner_name",
-    "position",
     "register",
     "registered",
     "release",
     "run",
     "settle",
-    "status",
     "step",
-    "wait_for",
 ]
 
 log = logging.getLogger(__name__)
@@ -146,14 +140,14 @@ def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedE
     with pipeline.transaction():
         if alone:
             store.execute(SOON)
-        flowing, waiting = parking.sift(subscription, events) if subscription.park else (events, [])
+        flowing, waiting = parked.sift(subscription, events) if subscription.park else (events, [])
         if flowing and subscription.handle is not None:
-            parking.demand_readable(flowing)
+            parked.demand_readable(flowing)
             subscription.handle(flowing)
         if subscription.publish is not None:
-            parking.note_unreadable(subscription, flowing)
+            parked.note_unreadable(subscription, flowing)
         lease.advance(reached)
-        parking.confirm(subscription, waiting)
+        parked.confirm(subscription, waiting)
     lease.position = reached
 
 
@@ -180,9 +174,9 @@ def _attempt(
         try:
             _handle(subscription, lease, events, reached)
         except Exception as error:
-            if not events or parking.is_elsewhere(error):
+            if not events or parked.is_systemic(error):
                 raise
-            if pause is None or not parking.is_temporary(error):
+            if pause is None or not parked.is_temporary(error):
                 return error
             time.sleep(pause)
         else:
@@ -192,7 +186,7 @@ def _attempt(
 
 def _park(subscription: Subscription, lease: Lease, event: RecordedEvent, reached: int, error: Exception) -> None:
     with transaction.atomic():
-        parking.park(subscription, event, error)
+        parked.park(subscription, event, error)
         lease.advance(reached)
     lease.position = reached
     log.error("subscription %s: parked %s at %d", lease.name, event.stream, event.position, exc_info=error)
@@ -274,89 +268,10 @@ NOTE_ERROR = "update events_checkpoint set error = %s, updated_at = clock_timest
 def _note(checkpoint: str, error: Exception) -> None:
     log.error("subscription %s: %s", checkpoint, error, exc_info=error)
     with contextlib.suppress(Exception):
-        store.query(NOTE_ERROR, (parking.describe(error), checkpoint))
+        store.query(NOTE_ERROR, (parked.describe(error), checkpoint))
 
 
 def _drop_connection() -> None:
     """A loop has no requests whose end would look after its connection."""
     if not connection.in_atomic_block:
         close_old_connections()
-
-
-# -- waiting for a projection ---------------------------------------------------------------------------------------
-
-POSITIONS = "select name, position from events_checkpoint where split_part(name, '/', 1) = %s"
-
-
-def position(subscription: Subscription | str) -> int:
-    """How far a subscription has come, with all its partitions; 0 while one of them has not begun."""
-    name = subscription if isinstance(subscription, str) else subscription.name
-    declared = next((known for known in registered() if known.name == name), None)
-    found = dict(store.query(POSITIONS, (name,)))
-    wanted = subscription if isinstance(subscription, Subscription) else declared
-    names = wanted.checkpoints if wanted else list(found)
-    return min((found.get(checkpoint, 0) for checkpoint in names), default=0)
-
-
-def wait_for(subscription: Subscription | str, reached: int, timeout: float = 5.0) -> None:
-    """Return when the effect of everything up to `reached` is there, in every partition: the checkpoints say so, and
-    they move with the effect. What is parked is not there; a stream that matters is asked for with `parking.parked`.
-
-    Raises `WaitTimeout` after `timeout` seconds.
-    """
-    deadline, pause = time.monotonic() + timeout, 0.002
-    while position(subscription) < reached:
-        if time.monotonic() >= deadline:
-            name = subscription if isinstance(subscription, str) else subscription.name
-            raise errors.WaitTimeout(f"{name} did not reach {reached} within {timeout:g} s.")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
-
-
-# -- for the operator -----------------------------------------------------------------------------------------------
-
-STATUS = "select name, position, owner, leased_until, updated_at, error, fence from events_checkpoint order by name"
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one checkpoint stands. `lag` is in positions, which have holes; `parked` counts streams.
-
-    `owner` is None when nobody runs it: never begun, stopped, or died and the lease has run out.
-    """
-
-    name: str
-    position: int
-    head: int
-    lag: int
-    owner: str | None = None
-    leased_until: datetime | None = None
-    updated_at: datetime | None = None
-    error: str | None = None
-    parked: int = 0
-    fence: int = 0
-
-
-def status() -> list[Status]:
-    """Every checkpoint, and those of registered subscriptions that have not begun."""
-    safe, now = head.safe(), store.query("select clock_timestamp()")[0][0]
-    rows = {row[0]: row for row in store.query(STATUS)}
-    parked = parking.count_by_checkpoint(rows)
-    unbegun = {name for known in registered() for name in known.checkpoints} - rows.keys()
-    found = [Status(name=name, position=0, head=safe, lag=safe) for name in unbegun]
-    for name, reached, owner, until, updated_at, error, fence in rows.values():
-        alive = until is not None and until >= now
-        found.append(
-            Status(
-                name=name,
-                position=reached,
-                head=safe,
-                lag=max(safe - reached, 0),
-                owner=owner if alive else None,
-                leased_until=until if alive else None,
-                updated_at=updated_at,
-                error=error,
-                parked=parked.get(name, 0),
-                fence=fence,
-            )
-        )
-    return sorted(found, key=lambda one: one.name)

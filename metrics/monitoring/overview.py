@@ -15,7 +15,7 @@ from events.rebuild import builder as rebuild
 from events.rebuild.builder import Progress
 from events.subscriptions import parked
 from events.subscriptions import status as standing
-from events.subscriptions.status import Standing
+from events.subscriptions.status import SubscriptionStatus
 from metrics.monitoring import throughput
 
 REPLAY_SECONDS: Final = 10.0  # that one request may spend on parked events; what is left waits for the next
@@ -29,13 +29,13 @@ SILENT_SECONDS: Final = 60.0  # without a sign of a builder, from which it may h
 class Moving:
     """A checkpoint and its pace, in positions a second; None while it was not seen for long enough."""
 
-    standing: Standing
+    standing: SubscriptionStatus
     pace: float | None
 
 
 def moving(subscription: str | None = None) -> list[Moving]:
     """All checkpoints, or those of one subscription, by name."""
-    found = standing.standings(subscription)
+    found = standing.statuses(subscription)
     known = throughput.observed({one.status.name: one.status.position for one in found})
     return [Moving(one, known.get(one.status.name)) for one in found]
 

@@ -113,7 +113,7 @@ def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]
     stream, position, after = broken
     with effects.effects():
         wanted = effects.subscription(start=position - 1)
-        assert [one.behind for one in status.standings(wanted.name)] in ([], [2])
+        assert [one.behind for one in status.statuses(wanted.name)] in ([], [2])
         effects.catch_up(wanted)
         assert effects.effect() == [after]
         (parked,) = parking.parked(wanted.name)

@@ -24,9 +24,9 @@ def line(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A line of this test's own, and no pause left over."""
     monkeypatch.setattr(notifications, "_silent_until", 0.0)
     monkeypatch.setattr(notifications, "QUIET", 0.0)
-    notifications._hang_up()
+    notifications._disconnect()
     yield
-    notifications._hang_up()
+    notifications._disconnect()
 
 
 def test_whoever_listens_hears_every_ring_in_order(settings: Any) -> None:
@@ -92,16 +92,16 @@ def test_a_ring_that_failed_or_is_still_to_come_speaks_for_nobody(
 ) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
     monkeypatch.setattr(notifications, "_shared", None)
-    notifications._MOMENT.pack_into(
-        notifications._share(), 0, time.monotonic() + 60
+    notifications._TIME.pack_into(
+        notifications._shared_time(), 0, time.monotonic() + 60
     )  # of before the machine was started
     notifications.notify(1)
     assert hasattr(notifications._local, "socket")
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
-    notifications._hang_up()
-    notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
+    notifications._disconnect()
+    notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
     notifications.notify(2)
-    assert notifications._MOMENT.unpack_from(notifications._share())[0] == 0.0
+    assert notifications._TIME.unpack_from(notifications._shared_time())[0] == 0.0
 
 
 def test_a_ring_without_a_file_to_share_is_rung_all_the_same(
@@ -119,7 +119,7 @@ def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
-    notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
+    notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
     stop = threading.Event()
     with contextlib.closing(notifications.Listener()) as ear:
         ear.wait(60, stop)  # subscribes, and looks

@@ -44,13 +44,13 @@ def other() -> Iterator[psycopg.Connection[Any]]:
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many statements each round trip carried."""
     carried: list[int] = []
-    travel = pipeline._Line._travel
+    travel = pipeline.Pipeline._run
 
     def noted(line: Any, kept: Any) -> Any:
         carried.append(len(kept))
         return travel(line, kept)
 
-    monkeypatch.setattr(pipeline._Line, "_travel", noted)
+    monkeypatch.setattr(pipeline.Pipeline, "_run", noted)
     return carried
 
 
@@ -73,7 +73,7 @@ def test_a_transaction_is_two_round_trips(trips: list[int], other: psycopg.Conne
     with pipeline.transaction():
         assert words() == []
         pipeline.execute(INSERT, (1, "one"))
-        known = pipeline.later("insert into wire_test values (2, 'two') returning word")
+        known = pipeline.defer("insert into wire_test values (2, 'two') returning word")
         pipeline.execute(INSERT, (3, "three"))
         assert other.execute(WORDS).fetchall() == []
     assert trips == [2, 4], "begin + query, then three inserts + commit"
@@ -101,22 +101,22 @@ def test_order_is_kept_whoever_speaks() -> None:
 def test_rows_asked_for_early_send_what_is_kept() -> None:
     with pipeline.transaction():
         pipeline.execute(INSERT, (1, "one"))
-        assert pipeline.later(WORDS).rows == [("one",)]
+        assert pipeline.defer(WORDS).rows == [("one",)]
 
 
 def test_what_is_kept_is_bounded(trips: list[int]) -> None:
     with pipeline.transaction():
-        for number in range(pipeline.KEEP_STATEMENTS * 2):
+        for number in range(pipeline.MAX_QUEUED * 2):
             pipeline.execute(INSERT, (number, "x"))
-        pipeline.execute(INSERT, (-1, "y" * 3 * pipeline.KEEP_BYTES))
-        pipeline.execute(INSERT, (-2, "z" * 3 * pipeline.KEEP_BYTES))
-    assert max(trips) <= pipeline.KEEP_STATEMENTS
-    assert len(words()) == pipeline.KEEP_STATEMENTS * 2 + 2
+        pipeline.execute(INSERT, (-1, "y" * 3 * pipeline.MAX_QUEUED_BYTES))
+        pipeline.execute(INSERT, (-2, "z" * 3 * pipeline.MAX_QUEUED_BYTES))
+    assert max(trips) <= pipeline.MAX_QUEUED
+    assert len(words()) == pipeline.MAX_QUEUED * 2 + 2
 
 
 def test_answers_larger_than_any_buffer_do_not_stop_the_questions() -> None:
     with pipeline.transaction():
-        large = [pipeline.later("select repeat('x', 4000000)") for _ in range(5)]
+        large = [pipeline.defer("select repeat('x', 4000000)") for _ in range(5)]
     assert [len(asked.rows[0][0]) for asked in large] == [4_000_000] * 5
 
 
@@ -200,7 +200,7 @@ def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pipeline, "MAX_PREPARED", 3)
     for number in range(10):
         assert pipeline.query(f"select {number}") == [(number,)]
-    assert len(connection.connection.events_line.prepared) <= 3
+    assert len(connection.connection.events_pipeline.prepared) <= 3
 
 
 def test_waiting_holds_up_nobody_else_of_the_process(other: psycopg.Connection[Any]) -> None:

@@ -12,9 +12,9 @@
     8  append     late: positions are drawn here, and until the commit they hold the head of the log back
     9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
 
-All of it is one transaction of two round trips (`events.db.pipeline`): steps 2 to 4 read, 7 to 9 write and commit. It is
-retried only for errors that PostgreSQL calls temporary (serialization failure, deadlock) and when another transaction
-was first to create the stream or the answer.
+All of it is one transaction of two round trips (`events.db.pipeline`): steps 2 to 4 read, 7 to 9 write and commit.
+It is retried only for errors that PostgreSQL calls temporary (serialization failure, deadlock) and when another
+transaction was first to create the stream or the answer.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     explain_constraint     the domain error behind a broken database constraint
     recall_before_merge    a look for an earlier answer before a stale command is merged
 
-Each registration may be repeated without effect. Subscriptions and rebuildable read tables have registries of their own:
+A registration may be repeated. Subscriptions and rebuildable read tables have registries of their own:
 `subscriptions.checkpoints.register`, `rebuild.builder.register`.
 """
 

@@ -148,7 +148,7 @@ class Listener:
         self._look_again_at: float | None = None
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Return on a notification, after `seconds`, when `stop` is set, or for the second look after a notification."""
+        """Return on a notification or its second look, after `seconds`, or when `stop` is set."""
         if stop.is_set():
             return
         if self._look_again_at is not None:

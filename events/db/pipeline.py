@@ -12,8 +12,8 @@ the layers of a cursor, which cost more than most of these statements do. `trans
 so that a command costs two round trips: one to read, one to write. Any other use of the connection (the ORM, a
 savepoint) sends the queue first, so statements run in the order in which they were called.
 
-Driver errors are raised as domain errors (`events.db.driver_errors`). The error of a queued statement is raised when the
-queue is sent, at the latest at the end of the transaction; then nothing of the transaction is stored.
+Driver errors are raised as domain errors (`events.db.driver_errors`). The error of a queued statement is raised when
+the queue is sent, at the latest at the end of the transaction; then nothing of the transaction is stored.
 """
 
 from __future__ import annotations

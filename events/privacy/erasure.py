@@ -175,8 +175,9 @@ extension.add_purgers(_STEPS)
 
 
 def steps() -> dict[str, Purger]:
-    """All steps in order. The last needs a right of its own (`events.db.grants`): where that was not granted, all else is
-    done before it fails.
+    """All steps in order.
+
+    The last needs a privilege of its own (`events.db.grants`): without it, all others are done before it fails.
     """
     return {**extension.purgers, "copies": _copies}
 

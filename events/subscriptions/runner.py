@@ -1,21 +1,21 @@
 """Catch-up subscriptions: follow the whole log, each event's effect exactly once, one active runner each.
 
-A subscription is data (`checkpoints.Subscription`): a name and a function that handles a batch. `run` is the loop; one
-turn of it is
+A subscription is data (`checkpoints.Subscription`): a name and a function that handles a batch. `run` is the loop; each
+turn has five steps:
 
-    1  lease       be the one active runner, or wait until the other's lease runs out
-    2  head        how far can be read without missing anything (`head.safe`)
+    1  lease       become the one active runner, or wait until the other runner's lease expires
+    2  head        find how far the log can be read without missing an event (`head.safe`)
     3  read        the next batch, in position order
-    4  handle      and move the checkpoint, in one transaction, under the fence of our lease; or publish, then move it
-    5  more?       a full batch: at once again; else wait for the bell, at most `poll` seconds
+    4  handle      and move the checkpoint, in one transaction, under the fence of the lease; or publish, then move it
+    5  repeat      after a full batch at once, else on the next notification, after `poll` seconds at the latest
 
-The checkpoint moves only in the transaction that had the effect, and only while the fence is ours: a runner that was
-paused past its lease finds the fence gone, rolls back, and its heir has done the work. What has its effect outside the
-database (`realtime.relay`) publishes before that transaction, at least once.
+The checkpoint moves only in the transaction that has the effect, and only while the fence is the lease's: a runner that
+was paused past its lease finds another fence and rolls back; its successor has done the work. A subscription whose
+effect is outside the database (`realtime.relay`) publishes before that transaction, at least once.
 
-A batch that fails at step 4 is halved, and halved again, each part in a transaction of its own, until the event that
-fails is alone: its stream is parked (`events.subscriptions.parked`), and all else has had its effect. What is no event's fault, such
-as a database that is away, parks nothing: the runner stops, says so and tries again.
+A batch that fails at step 4 is halved repeatedly, each part in a transaction of its own, until the failing event is
+alone. Its stream is parked (`events.subscriptions.parked`); all other events have had their effect. Failures that are
+no event's fault, such as an unreachable database, park nothing: the runner records the error and retries.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
-STRETCH: Final = 100_000  # archived positions in one turn
-ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts at what the database calls temporary
+ARCHIVED_PER_TURN: Final = 100_000  # positions; a lease is short
+ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts after temporary errors
 
 # -- one turn -------------------------------------------------------------------------------------------------------
 
-SOON: Final = "set local synchronous_commit = off"
+NO_FLUSH: Final = "set local synchronous_commit = off"
 
 # `checkpoints.partition_of` in SQL: the first 32 bits of the MD5, modulo.
 READ_PARTITION = f"""
@@ -82,7 +82,7 @@ select {store.COLUMNS} from events_event
 
 
 def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None = None) -> bool:
-    """Steps 2 to 5 once; True when there is more to read at once. Moves `lease.position`.
+    """Run steps 2 to 4 once and move `lease.position`; True when more can be read at once.
 
     Raises `LeaseLost` when another runner took over, `HistoryRewound` when the checkpoint is ahead of the log.
     """
@@ -90,12 +90,12 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
     safe = head.safe() if upto is None else upto
     if lease.position > safe and lease.position > head.last():
         raise errors.HistoryRewound(
-            f"{lease.name} stands at {lease.position}, but the log ends at {head.last()}: history was rewound."
+            f"{lease.name} is at {lease.position}, but the log ends at {head.last()}: history was rewound."
         )
     try:
-        events, stretch = _read(subscription, lease, safe), None
-    except errors.Archived as gone:  # from files, a stretch at a time: a lease is short
-        stretch = safe = min(safe, gone.upto, lease.position + STRETCH)
+        events, from_archive = _read(subscription, lease, safe), False
+    except errors.Archived as gone:
+        from_archive, safe = True, min(safe, gone.upto, lease.position + ARCHIVED_PER_TURN)
         events = _read_archived(subscription, lease, safe)
     full = len(events) == subscription.batch
     reached = events[-1].position if full else max(safe, lease.position)
@@ -107,7 +107,7 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
         _handle_or_park(subscription, lease, events, reached)
     else:
         _handle(subscription, lease, events, reached)
-    return full or stretch is not None
+    return full or from_archive
 
 
 def _read_archived(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:
@@ -133,26 +133,28 @@ def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedE
 
 
 def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:
-    """Step 4: the effect and the checkpoint, together or not at all. What a crash takes back of both is done again, so
-    nobody waits for the disk; a handler that appends does (the guard sees to it).
+    """Step 4: the effect and the checkpoint, together or not at all.
+
+    The commit does not wait for the disk, because both are repeated if a crash undoes them. A handler that appends does
+    wait: the trigger on the log sees to it.
     """
-    alone = not connection.in_atomic_block
+    outermost = not connection.in_atomic_block
     with pipeline.transaction():
-        if alone:
-            store.execute(SOON)
-        flowing, waiting = parked.sift(subscription, events) if subscription.park else (events, [])
-        if flowing and subscription.handle is not None:
-            parked.demand_readable(flowing)
-            subscription.handle(flowing)
+        if outermost:
+            store.execute(NO_FLUSH)
+        ready, waiting = parked.split_parked(subscription, events) if subscription.park else (events, [])
+        if ready and subscription.handle is not None:
+            parked.demand_readable(ready)
+            subscription.handle(ready)
         if subscription.publish is not None:
-            parked.note_unreadable(subscription, flowing)
+            parked.note_unreadable(subscription, ready)
         lease.advance(reached)
         parked.confirm(subscription, waiting)
     lease.position = reached
 
 
 def _handle_or_park(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:
-    """Step 4 for a subscription that parks: halve what fails until the guilty event is alone."""
+    """Step 4 for a subscription that parks: halve a failing batch until the failing event is alone."""
     error = _attempt(subscription, lease, events, reached)
     if error is None:
         return
@@ -167,8 +169,9 @@ def _handle_or_park(subscription: Subscription, lease: Lease, events: Sequence[R
 def _attempt(
     subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int
 ) -> Exception | None:
-    """What the events fail on, or None; a few times over for what PostgreSQL calls temporary. Raises what is no
-    event's fault.
+    """Handle the events; returns the error they fail with, or None. Retries temporary errors.
+
+    Raises errors that are no event's fault.
     """
     for pause in (*ATTEMPT_PAUSES, None):
         try:
@@ -198,16 +201,16 @@ def _park(subscription: Subscription, lease: Lease, event: RecordedEvent, reache
 def run(
     subscription: Subscription, stop: threading.Event, *, lease_seconds: float = LEASE_SECONDS, partition: int = 0
 ) -> None:
-    """Follow the log until `stop` is set. Survives everything but being killed, and then the next one goes on."""
+    """Follow the log until `stop` is set; errors are recorded and retried. After a kill another runner continues."""
     owner = owner_name()
     failures = 0
-    with contextlib.closing(notifications.Listener()) as ear:
+    with contextlib.closing(notifications.Listener()) as listener:
         while not stop.is_set():
             try:
-                _active(subscription, owner, stop, ear, lease_seconds, partition)
+                _active(subscription, owner, stop, listener, lease_seconds, partition)
                 failures = 0
             except Exception as error:
-                _note(subscription.checkpoints[partition], error)
+                _record_error(subscription.checkpoints[partition], error)
                 stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
             finally:
@@ -221,16 +224,16 @@ def _active(
     subscription: Subscription,
     owner: str,
     stop: threading.Event,
-    ear: notifications.Listener,
+    listener: notifications.Listener,
     seconds: float,
     partition: int,
 ) -> None:
-    """Be the active runner for as long as the lease holds."""
+    """Run steps 1 to 5 for as long as the lease holds."""
     lease = acquire(subscription, owner, seconds, partition=partition)
     if lease is None:
-        ear.wait(subscription.poll, stop)
+        listener.wait(subscription.poll, stop)
         return
-    ticked = 0.0
+    last_tick = 0.0
     while not stop.is_set():
         if time.monotonic() >= lease.renew_at:
             renewed = acquire(subscription, owner, seconds, partition=partition)
@@ -238,22 +241,23 @@ def _active(
                 return
             lease.renew_at, lease.epoch = renewed.renew_at, renewed.epoch
         more = step(subscription, owner, lease)
-        if subscription.tick and time.monotonic() - ticked >= 1.0:
-            ticked = time.monotonic()
+        if subscription.tick and time.monotonic() - last_tick >= 1.0:
+            last_tick = time.monotonic()
             subscription.tick(lease.position)
         if not more:
-            ear.wait(min(subscription.poll, 1.0, seconds / 3), stop)
+            listener.wait(min(subscription.poll, 1.0, seconds / 3), stop)
 
 
 def settle(subscription: Subscription) -> int:
-    """Bring all partitions of a subscription that nobody runs to one position, and return it: after that the number of
-    partitions may be changed. Raises `LeaseLost` while somebody runs one.
+    """Bring all partitions of a stopped subscription to one position and return it.
+
+    Afterwards the number of partitions may be changed. Raises `LeaseLost` while a runner is active.
     """
     owner, upto = owner_name(), head.safe()
     for partition in range(subscription.partitions):
         lease = acquire(subscription, owner, partition=partition)
         if lease is None:
-            raise errors.LeaseLost(f"{subscription.checkpoints[partition]} is being run; stop it first.")
+            raise errors.LeaseLost(f"{subscription.checkpoints[partition]} is running; stop it first.")
         try:
             while step(subscription, owner, lease, upto):
                 pass
@@ -265,13 +269,13 @@ def settle(subscription: Subscription) -> int:
 NOTE_ERROR = "update events_checkpoint set error = %s, updated_at = clock_timestamp() where name = %s returning name"
 
 
-def _note(checkpoint: str, error: Exception) -> None:
+def _record_error(checkpoint: str, error: Exception) -> None:
     log.error("subscription %s: %s", checkpoint, error, exc_info=error)
     with contextlib.suppress(Exception):
         store.query(NOTE_ERROR, (parked.describe(error), checkpoint))
 
 
 def _drop_connection() -> None:
-    """A loop has no requests whose end would look after its connection."""
+    """Close a broken or expired connection, as Django does at the end of a request."""
     if not connection.in_atomic_block:
         close_old_connections()

@@ -12,8 +12,8 @@ from events import head, store
 from events.subscriptions import checkpoints, parked
 from events.subscriptions.checkpoints import Subscription, registered
 
-COUNTED: Final = 10_000  # events behind that are counted, no more
-LATE: Final = 30.0  # seconds behind from which a running subscription is called late
+COUNTED: Final = 10_000  # most events that are counted
+LATE: Final = 30.0  # age in seconds of the oldest unhandled event that makes a running subscription late
 
 State: TypeAlias = Literal["running", "late", "failing", "stopped", "new", "unknown"]
 
@@ -41,7 +41,7 @@ class CheckpointStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def checkpoint_statuses() -> list[CheckpointStatus]:
-    """Every checkpoint, and those of registered subscriptions that have not begun."""
+    """All checkpoints, with those of registered subscriptions that have not begun."""
     safe, now = head.safe(), store.query("select clock_timestamp()")[0][0]
     rows = {row[0]: row for row in store.query(CHECKPOINTS)}
     parked_streams = parked.count_by_checkpoint(rows)
@@ -82,11 +82,11 @@ select p.position, few.n, first.recorded_at, extract(epoch from clock_timestamp(
 
 
 class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One checkpoint: a subscription's, or that of one of its partitions.
+    """The status of one checkpoint, with the events it has left to handle.
 
     state    running; late (the oldest event left is older than `LATE` seconds); failing (its last turn ended with an
-             error); stopped (nobody runs it); new (never begun); unknown (a checkpoint that nothing here declares)
-    behind   events up to the head that it has not passed; more than `COUNTED` when `many`
+             error); stopped (no runner); new (never begun); unknown (its subscription is not declared)
+    behind   events up to the head that are not handled; more than `COUNTED` when `many`
     seconds  the age of the first of them, None when there is none
     """
 
@@ -104,7 +104,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def statuses(subscription: str | None = None) -> list[SubscriptionStatus]:
-    """All checkpoints, or those of one subscription, by name."""
+    """All checkpoints, or those of one subscription, sorted by name."""
     found = [one for one in checkpoint_statuses() if subscription in (None, one.name.partition("/")[0])]
     behind = _behind({one.position for one in found}, max((one.head for one in found), default=0))
     declared = {known.name: known for known in checkpoints.registered()}
@@ -112,7 +112,7 @@ def statuses(subscription: str | None = None) -> list[SubscriptionStatus]:
 
 
 def count_after(position: int, upto: int) -> tuple[int, bool]:
-    """How many events follow a position, up to another; True when there are more than `COUNTED`."""
+    """Number of events after a position, up to another, and True when there are more than `COUNTED`."""
     count = _behind([position], upto)[position][0]
     return min(count, COUNTED), count > COUNTED
 

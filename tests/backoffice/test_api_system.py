@@ -11,7 +11,7 @@ from backoffice import access
 from backoffice.api import problems, resources, shapes, views
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, head, jobs, store
-from events.subscriptions import checkpoints, parked
+from events.subscriptions import checkpoints, parked, progress
 from events.subscriptions import runner as subscriptions
 from events.types import new_id
 from tests import factories

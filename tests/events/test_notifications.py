@@ -112,7 +112,7 @@ def test_a_ring_without_a_file_to_share_is_rung_all_the_same(
     monkeypatch.setattr(notifications, "_shared", None)
     notifications.notify(1)
     assert hasattr(notifications._local, "socket")
-    assert "does not know when others rang" in caplog.text
+    assert "does not see those of other processes" in caplog.text
 
 
 def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice(

@@ -227,10 +227,10 @@ def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: s
         if isinstance(error, errors.TooManyParked):
             halted.set()
 
-    wanted, note = subscription(handle=handle, max_parked=1), subscriptions._note
+    wanted, note = subscription(handle=handle, max_parked=1), subscriptions._record_error
     start, top = head.safe(), grow(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriptions, "_note", tells)  # to be told, instead of looking again and again
+        patch.setattr(subscriptions, "_record_error", tells)  # to be told, instead of looking again and again
         runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
         assert halted.wait(20)
         assert "1 streams parked" in next(s.error for s in status.checkpoint_statuses() if s.name == wanted.name)

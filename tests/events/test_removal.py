@@ -137,7 +137,7 @@ def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
     first = archiving.archive_next(keep_days=0)
     assert first is not None
     assert first.low <= secret < first.high
-    with pytest.raises(errors.StreamNotFound, match="put back first"):
+    with pytest.raises(errors.StreamNotFound, match="restore its archive first"):
         removal.remove(secret, "a card number")
     archiving.restore(first.low)
     gone(secret)

@@ -401,7 +401,7 @@ def test_status_shows_position_lag_owner_and_error(effects: str) -> None:
     wanted = subscription()
     subscriptions.acquire(wanted, "a")
     grow(3)
-    subscriptions._note(wanted.name, ValueError("seen"))
+    subscriptions._record_error(wanted.name, ValueError("seen"))
     shown = next(one for one in status.checkpoint_statuses() if one.name == wanted.name)
     assert (shown.owner, shown.error, shown.parked) == ("a", "ValueError: seen", 0)
     assert shown.lag == shown.head - shown.position == head.safe() - wanted.start

@@ -136,7 +136,7 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
         base, base_version = state, version
     else:
         base = snapshots.state(stream, base_version)[0] if seen is None else seen
-    mine = record.dump(reconcile.alone(command, record, base))
+    mine = record.dump(reconcile.applied_alone(command, record, base))
     commands.demand_reason(command, record, record.dump(base), mine, created=base_version == 0)
     conflict = errors.Overdue(
         stream=stream,
@@ -382,7 +382,7 @@ def _rebuilt(
 ) -> tuple[types.JsonDict, types.JsonDict]:
     base = snapshots.state(found.stream, found.base_version)[0]
     command = Command(id=uuid.UUID(found.command["id"]), key=found.command["key"], data=data)
-    return record.dump(base), record.dump(reconcile.alone(command, record, base))
+    return record.dump(base), record.dump(reconcile.applied_alone(command, record, base))
 
 
 # -- settling -------------------------------------------------------------------------------------------------------

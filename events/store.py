@@ -1,8 +1,9 @@
 """The log: append to streams, read one stream, read everything in order. The only writer of events.
 
-Order, in one paragraph (docs/event-store.md proves it): an append locks its stream's row, publishes a *floor* (a shared
-advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than the
-lowest published floor (`head.safe`), so what they have read past is complete for ever, and nobody waits for anybody.
+Order in one paragraph (docs/event-store.md has the proof): an append locks its stream's row, publishes a *floor* (a
+shared advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than the
+lowest published floor (`head.safe`), so no event can appear later at or below a position they have read, and neither
+writers nor readers wait for each other.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ query, execute, once_committed = pipeline.query, pipeline.execute, pipeline.once
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an append ended up: the stream's new version, and the position of each event in the order given."""
+    """The result of an append: the stream's new version, and the position of each event in the order given."""
 
     stream: str
     version: int
@@ -101,10 +102,10 @@ APPEND_MANY = "select o_stream, o_version, o_position from events_append_many(%s
 def append(
     stream: str, events: Sequence[Event], expected: int | None = ANY, *, event_ids: Sequence[uuid.UUID] = ()
 ) -> Appended:
-    """Append events to one stream. Outside a transaction it is one of its own, in one round trip.
+    """Append events to one stream, outside a transaction in one of its own, in one round trip.
 
-    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then nothing
-    of it is stored.
+    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then none of
+    them is stored.
     """
     if len(events) == 1 >= len(event_ids):
         known = types.event_type_of(type(events[0]))
@@ -149,7 +150,7 @@ def append_pending(appends: Sequence[Append]) -> PendingAppend:
         raise errors.InvalidEvent("A stream may occur only once in one append.")
     if missing := sealer.missing:
         if not connection.in_atomic_block:
-            with pipeline.transaction():  # a key is made with what is written under it, or not at all
+            with pipeline.transaction():  # a key is stored with the event it encrypts, or not at all
                 return append_pending(appends)
         make_keys(sealer, missing)
     elif sealer.makes_keys:
@@ -162,7 +163,7 @@ def append_pending(appends: Sequence[Append]) -> PendingAppend:
 
 
 def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequence[str]) -> None:
-    """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
+    """Look up the keys of these subjects and create missing ones. Raises `MasterKeyWrong`."""
     key_witness.prove()
     keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
 
@@ -181,16 +182,16 @@ def _notify(pending: pipeline.PendingRows) -> None:
 def _statement(
     entries: Sequence[types.JsonDict], streams: int, acting: context.Context, reason: str | None
 ) -> tuple[str, Sequence[Any]]:
-    """The cheapest of the append functions that does it, and its parameters."""
+    """The cheapest append function for these events, and its parameters."""
     if len(entries) == 1:
         one = entries[0]
         return _append_one(one["s"], one.get("x"), one["t"], one["v"], bytes(one["d"]), one["i"], acting, reason)
-    who = _who(acting, reason)
+    author = _author(acting, reason)
     if streams == 1:
-        return APPEND_STREAM, (entries[0]["s"], entries[0].get("x"), *_side_by_side(entries)[2:], *who)
+        return APPEND_STREAM, (entries[0]["s"], entries[0].get("x"), *_columns(entries)[2:], *author)
     if len(entries) == streams:
-        return APPEND_EACH, (*_side_by_side(entries), *who)
-    return APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
+        return APPEND_EACH, (*_columns(entries), *author)
+    return APPEND_MANY, (msgspec.json.encode(entries).decode(), *author)
 
 
 def _append_one(
@@ -204,14 +205,14 @@ def _append_one(
     reason: str | None,
 ) -> tuple[str, Sequence[Any]]:
     event = (stream, stream, expected, name, schema_version, data.decode(), event_id)
-    return APPEND_ONE, event + _who(acting, reason)
+    return APPEND_ONE, event + _author(acting, reason)
 
 
-def _who(acting: context.Context, reason: str | None) -> tuple[Any, ...]:
+def _author(acting: context.Context, reason: str | None) -> tuple[Any, ...]:
     return acting.actor, reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata()
 
 
-def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
+def _columns(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
     return (
         arrays.Texts(entry["s"] for entry in entries),
         arrays.Numbers(entry.get("x") for entry in entries),
@@ -223,7 +224,7 @@ def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
 
 
 def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDict]:
-    """The events of one append as the append functions want them, each checked."""
+    """The checked events of one append, as input of the append functions."""
     _check_name(wanted.stream)
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
     for number, (event, event_id) in enumerate(zip(wanted.events, ids, strict=True)):
@@ -251,7 +252,7 @@ def _check_name(stream: str) -> None:
 
 
 def encode(event: Event | types.JsonDict) -> bytes:
-    """Event data, or its personal part, as JSON that every reader reads back, not larger than the store will carry.
+    """Event data, or its personal part, as strict JSON within the size limit.
 
     Raises `InvalidEvent`, `InvalidJson` or `EventTooLarge`.
     """
@@ -265,7 +266,7 @@ def encode(event: Event | types.JsonDict) -> bytes:
 
 
 def encoded(value: Any) -> str:
-    """Values stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
+    """Other stored values (snapshots, remembered answers) as JSON text, by the same rules."""
     return _strict(value).decode()
 
 
@@ -279,7 +280,7 @@ def _strict(value: Any) -> bytes:
 
 
 def _stale_keys() -> errors.EventsError:
-    """A key was there that should not be, or not there: a twin was first, or an older backup was restored."""
+    """The cached keys are outdated: another process created a key, or an older backup was restored."""
     encryption.CACHE.clear()
     return errors.StaleKeys()
 
@@ -290,8 +291,8 @@ extension.explain_constraint("events_subject_erased", errors.Erased)
 
 # -- read -----------------------------------------------------------------------------------------------------------
 
-# Null where Python has no such time in every time zone: `infinity`, or a year beyond the calendar, inserted by hand.
-# Drivers raise for those, and then no row of the statement would be read.
+# Null for times outside Python's calendar (`infinity`, extreme years), which can only be inserted by hand. Drivers raise
+# for those, and then no row of the statement could be read.
 INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
 
 COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
@@ -321,7 +322,7 @@ select {COLUMNS} from events_event
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Where archived events are read: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
+    """Readers of archived events: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
 
     read_all: Callable[..., list[RecordedEvent]]
     read_stream: Callable[[str, int, int | None], list[RecordedEvent]]
@@ -331,15 +332,15 @@ _past: Past | None = None
 
 
 def use_past(past: Past | None) -> None:
-    """Say where archived events are read; called from `AppConfig.ready()`."""
-    global _past  # noqa: PLW0603 - one table with one place
+    """Set the readers of archived events; called from `AppConfig.ready()`."""
+    global _past  # noqa: PLW0603 - set once per process
     _past = past
 
 
 class Rows:
-    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `opener` in between, all at once.
+    """Converts rows of `COLUMNS` to events; the caller gives missing keys to `opener` in between.
 
-    No row stops the others: one that cannot be read is an event with `unreadable` set, decided here for all readers.
+    One unreadable row does not stop the others: it becomes an event with `unreadable` set, for all readers.
     """
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
@@ -354,7 +355,7 @@ class Rows:
 
 
 def data_of(text: str) -> types.JsonDict | None:
-    """Stored event data; None where it is no JSON object, or holds a number that nobody can read."""
+    """Stored event data; None where it is no JSON object, or has a number that no reader can represent."""
     try:
         data = strict_json.stored(text)
     except ValueError:
@@ -363,7 +364,7 @@ def data_of(text: str) -> types.JsonDict | None:
 
 
 def generation() -> int:
-    """How many erasures there have been, as a number that changes with each."""
+    """The number of erasures so far; it changes with each."""
     found: int = query(f"select {encryption.GENERATION}")[0][0]
     return found
 
@@ -377,7 +378,7 @@ def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
 
 
 def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
-    """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
+    """Typed, decrypted events of one stream from the rows of `events_begin`: (type, schema version, data, id)."""
     opener = encryption.Opener()
     for _, _, data, _ in tail:
         if not isinstance(data, dict):
@@ -391,7 +392,7 @@ def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
 
 
 def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) -> Event:
-    """Stored data, legible, as its typed event. Raises `UnreadableEvent`."""
+    """Decrypted data as its typed event. Raises `UnreadableEvent`."""
     try:
         return types.decode_event(name, schema_version, data)
     except errors.UnknownEventType:
@@ -401,15 +402,15 @@ def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) ->
 
 
 def _why(name: str, schema_version: int) -> str:
-    """Which of the two it is: no road from that version, or data that does not fit at its end."""
+    """The code of `types.UNREADABLE`: no upcasters from that version, or data that does not fit after them."""
     known = types.event_type_of(name)
-    road = range(schema_version, known.schema_version)
-    reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in road)
+    steps = range(schema_version, known.schema_version)
+    reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in steps)
     return "does_not_fit" if reachable else "unknown_version"
 
 
 def parsed(tail: str, stream: str) -> list[Any]:
-    """The events of one stream as `events_begin` brings them. Raises `UnreadableEvent`."""
+    """The tail that `events_begin` returns, as rows for `decoded`. Raises `UnreadableEvent`."""
     try:
         found: list[Any] = strict_json.stored(tail)
     except ValueError:
@@ -418,8 +419,10 @@ def parsed(tail: str, stream: str) -> list[Any]:
 
 
 def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.Opener) -> RecordedEvent:
-    """A type that nobody registers any more is shown as it is stored: reading history must not need all the past's
-    code. In the stream of a record it counts as unreadable, because the record's state needs it.
+    """One row as an event.
+
+    An event of an unregistered type is returned as stored, because reading history must not need all old code. In the
+    stream of a known kind of record it counts as unreadable, because the record's state needs it.
     """
     name, schema_version = row[3], row[4]
     reason, why = None, None if data is not None else "not_json"
@@ -434,7 +437,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.O
         why = "unknown_type" if aggregate.is_known(types.category_of(row[1])) else None
     except (errors.UnreadableEvent, errors.Undecryptable) as error:
         why, data = error.why, None
-    except Exception:  # whatever an upcaster raises: no event stops a reader
+    except Exception:  # upcasters may raise anything, and no event may stop a reader
         why, data = _why(name, row[4]), None
     try:
         metadata = strict_json.stored(row[12])
@@ -470,7 +473,7 @@ def read_stream(
 ) -> list[RecordedEvent]:
     """Events of one stream with version in (`after`, `upto`], recorded no later than `at`, in order.
 
-    Those that are archived are read from their file; raises `Archived` where that is not here.
+    Archived ones are read from their file; raises `Archived` where the file is missing.
     """
     found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
     events = rows_to_events(found)
@@ -524,7 +527,7 @@ def read_here(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """`read_all` of what is in the log; raises `Archived` where part of it is not, with `upto` as the last such."""
+    """`read_all` without archive files; raises `Archived` with the last archived position as `upto`."""
     parameters: dict[str, Any] = {"after": after, "upto": upto, "limit": limit}
     if types is None and categories is None:
         found = query(READ_ALL_SQL, parameters)
@@ -538,6 +541,6 @@ def read_here(
 
 
 def version_of(stream: str) -> int:
-    """The stream's version now; 0 when it has no events."""
+    """The stream's current version; 0 when it has no events."""
     found = query("select version from events_stream where stream = %s", (stream,))
     return found[0][0] if found else 0

@@ -78,7 +78,7 @@ def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
     found = {event.position: event.unreadable for event in store.read_all(position - 1, upto=head.safe())}
     assert found == {position: "no_instant", after: None}
     assert [event.position for event in snapshots.folded(stream).unreadable] == [position]
-    assert search.find(search.Wanted(stream=stream), upto=head.safe(), limit=5).events[0].unreadable == "no_instant"
+    assert search.find(search.Query(stream=stream), upto=head.safe(), limit=5).events[0].unreadable == "no_instant"
     assert search.first_since(store.query("select now()")[0][0], head.safe()) is not None
     caller = api_client.signed_in("admin")
     answer = caller.get(f"events/?after={position - 1}").json()["items"]

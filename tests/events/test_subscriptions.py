@@ -122,7 +122,7 @@ def test_a_runner_that_was_relieved_publishes_what_is_true_and_moves_nothing(eff
 
 @pytest.mark.parametrize("wrong", [{}, {"handle": print, "publish": print, "park": False}, {"publish": print}])
 def test_a_subscription_either_handles_or_publishes(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="either handles, or publishes"):
+    with pytest.raises(ValueError, match="either `handle`, or `publish`"):
         checkpoints.Subscription(name="x", **wrong)
 
 

@@ -50,7 +50,7 @@ class StoredAnswer(msgspec.Struct, frozen=True):
     result: str
 
 
-# -- fingerprints ---------------------------------------------------------------------------------------------------
+# -- fingerprints -----------------------------------------------------------------------------------------------------
 
 PLAIN: Final = 32  # bytes of a fingerprint that an earlier release stored without a key
 
@@ -73,7 +73,7 @@ def _matches(command: Command, stored: bytes) -> bool:
     return master_keys.is_digest_of(stored, plain) is not False
 
 
-# -- remember -------------------------------------------------------------------------------------------------------
+# -- remember ---------------------------------------------------------------------------------------------------------
 
 REMEMBER = """
 insert into events_command (id, stream, subject, fingerprint, result) values (%s, %s, %s, %s, %s::jsonb)
@@ -101,7 +101,7 @@ def remember(answers: Sequence[NewAnswer]) -> None:
         store.execute(REMEMBER_MANY, (store.encoded(answers),))
 
 
-# -- recall ---------------------------------------------------------------------------------------------------------
+# -- recall -----------------------------------------------------------------------------------------------------------
 
 FIND_MANY = "select id, fingerprint, result::text from events_command where id = any(%s)"
 
@@ -133,7 +133,7 @@ def positions(stream: str, answer: Answer) -> Positions:
     return found
 
 
-# -- fingerprints of earlier releases -------------------------------------------------------------------------------
+# -- fingerprints of earlier releases ---------------------------------------------------------------------------------
 
 UNKEYED = "select id, fingerprint from events_command where octet_length(fingerprint) = 32 limit %s"
 

@@ -31,7 +31,7 @@ import psycopg
 from django.db import DatabaseError, connection
 
 from events import aggregate as aggregates
-from events import answers, context, errors, projections, reconcile, snapshots, store, types
+from events import answers, context, decoding, errors, projections, reconcile, snapshots, store, types
 from events.aggregate import Aggregate, Decision
 from events.answers import Answer, Positions, Status, StoredAnswer
 from events.db import arrays, driver_errors, pipeline
@@ -83,7 +83,7 @@ class _Work(msgspec.Struct):
     new: list[NewEvent] = []
 
 
-# -- one command ----------------------------------------------------------------------------------------------------
+# -- one command ------------------------------------------------------------------------------------------------------
 
 
 class _Begun(msgspec.Struct, frozen=True):
@@ -143,7 +143,7 @@ def recalled(command: Command) -> Result | None:
     return _recalled(_Work(command, _stream_of(command), stored=stored), stored) if stored else None
 
 
-# -- many commands --------------------------------------------------------------------------------------------------
+# -- many commands ----------------------------------------------------------------------------------------------------
 
 LOCK_MANY = """
 select stream, version from events_stream where stream = any(%s) order by stream for update
@@ -212,7 +212,7 @@ def _decide_in_set(
         states[work.stream] = (after, version + len(work.new))
 
 
-# -- the steps ------------------------------------------------------------------------------------------------------
+# -- the steps --------------------------------------------------------------------------------------------------------
 
 
 def _stream_of(command: Command) -> str:
@@ -243,12 +243,12 @@ def _loaded(stream: str, begun: _Begun) -> Any:
         state = snapshots.decode(record, stream, begun.snapshot_version, begun.snapshot)
     if begun.snapshot and state is None:
         return snapshots.state(stream)[0]
-    tail = store.parsed(begun.tail, stream) if begun.tail else []
+    tail = decoding.parse_tail(begun.tail, stream) if begun.tail else []
     if (begun.snapshot_version or 0) + len(
         tail
     ) != begun.version:  # earlier events are archived, and no snapshot covers them
         return snapshots.state(stream)[0]
-    return record.fold(store.decoded(stream, tail), state)
+    return record.fold(decoding.tail_events(stream, tail), state)
 
 
 def _decide(
@@ -368,7 +368,7 @@ def _append_by_reason(works: Sequence[_Work], before: dict[str, int]) -> list[st
     return appended
 
 
-# -- results --------------------------------------------------------------------------------------------------------
+# -- results ----------------------------------------------------------------------------------------------------------
 
 
 def _positions(appended: Iterable[store.PendingAppend]) -> Positions:
@@ -405,7 +405,7 @@ def _shown(stream: str, answer: Answer, status: Status, positions: Positions) ->
     )
 
 
-# -- retries --------------------------------------------------------------------------------------------------------
+# -- retries ----------------------------------------------------------------------------------------------------------
 
 
 def _with_retries(carry_out: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -76,7 +76,7 @@ class QueueAway(errors.EventsError):
     status = 503
 
 
-# -- rebuilding -----------------------------------------------------------------------------------------------------
+# -- rebuilding -------------------------------------------------------------------------------------------------------
 
 
 def stream_of(table: str) -> str:
@@ -152,7 +152,7 @@ def _not_begun(table: str, event: RecordedEvent) -> bool:
     return found.started_at is None or found.started_at < event.recorded_at
 
 
-# -- verifying the log -----------------------------------------------------------------------------------------------
+# -- verifying the log ------------------------------------------------------------------------------------------------
 
 
 def request_verification() -> RecordedEvent:

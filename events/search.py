@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import store
+from events import decoding, store
 from events.types import RecordedEvent
 
 WINDOW: Final = 50_000
@@ -91,7 +91,7 @@ def find(wanted: Query, *, upto: int, limit: int) -> Page:
         rows, reached = _between(asked, down, top, limit), down
     else:
         rows, reached = _in_windows(asked, down, top, limit)
-    events = store.rows_to_events(rows)
+    events = decoding.events_of(rows)
     if len(events) == limit:
         reached = events[-1].position - 1
     return Page(events=events, reached=reached, end=reached <= down, archived=archived)
@@ -120,7 +120,7 @@ def _conditions(asked: Mapping[str, Any]) -> str:
     return "".join(f" and {CONDITIONS[name]}" for name in asked)
 
 
-# -- 1: time to positions --------------------------------------------------------------------------------------
+# -- 1: time to positions ---------------------------------------------------------------------------------------------
 
 # Limited to Python's calendar: other values can only have been inserted by hand.
 CLAMPED: Final = "greatest('0002-01-01 00:00Z', least('9998-12-31 00:00Z', recorded_at))"
@@ -160,13 +160,13 @@ def first_since(moment: datetime, upto: int) -> tuple[int, datetime] | None:
     return found[0] if found else None
 
 
-# -- 2: by an index -------------------------------------------------------------------------------------------------
+# -- 2: by an index ---------------------------------------------------------------------------------------------------
 
 
 def _in_stream(asked: Mapping[str, Any], down: int, top: int, limit: int) -> list[Any]:
     """By version, which ascends with the position: the page starts below the version at its upper edge."""
     statement = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(down)s and position <= %(top)s{_conditions(asked)}
    and version < coalesce((select version from events_event
                             where position = %(top)s + 1 and stream = %(stream)s), 9223372036854775807)
@@ -177,14 +177,14 @@ select {store.COLUMNS} from events_event
 
 def _between(asked: Mapping[str, Any], down: int, top: int, limit: int) -> list[Any]:
     statement = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(down)s and position <= %(top)s{_conditions(asked)}
  order by position desc limit %(limit)s
 """  # noqa: S608 - constants only
     return _planned(statement, {**asked, "down": down, "top": top, "limit": limit})
 
 
-# -- 3: by windows --------------------------------------------------------------------------------------------------
+# -- 3: by windows ----------------------------------------------------------------------------------------------------
 
 
 def _in_windows(asked: Mapping[str, Any], down: int, top: int, limit: int) -> tuple[list[Any], int]:
@@ -206,10 +206,10 @@ def _windows(down: int, top: int) -> Iterator[tuple[int, int]]:
         top, width = low, width * 2
 
 
-# -- one request ----------------------------------------------------------------------------------------------------
+# -- one request ------------------------------------------------------------------------------------------------------
 
 TOGETHER = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where correlation_id = %(correlation)s and position > %(down)s and position <= %(top)s
  order by position limit %(limit)s
 """  # noqa: S608 - COLUMNS is a constant
@@ -218,4 +218,4 @@ select {store.COLUMNS} from events_event
 def together(correlation: uuid.UUID, *, after: int = 0, upto: int, limit: int) -> list[RecordedEvent]:
     """The events that one request caused, in order."""
     asked = {"correlation": correlation, "down": after, "top": upto, "limit": limit}
-    return store.rows_to_events(_planned(TOGETHER, asked))
+    return decoding.events_of(_planned(TOGETHER, asked))

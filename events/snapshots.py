@@ -155,7 +155,7 @@ def prune(keep: int = KEEP) -> int:
     return len(store.query(PRUNE, (keep,)))
 
 
-# -- snapshots of earlier releases -----------------------------------------------------------------------------------------
+# -- snapshots of earlier releases ------------------------------------------------------------------------------------
 
 # Earlier releases stored personal states unencrypted. The index `events_snapshot_subject` finds them.
 PLAIN = """
@@ -201,7 +201,7 @@ def seal_plain(limit: int) -> int:
     return len(found)
 
 
-# -- state at any version and at any instant ------------------------------------------------------------------------
+# -- state at any version and at any instant --------------------------------------------------------------------------
 
 
 class Folded(msgspec.Struct, frozen=True):

@@ -1,9 +1,9 @@
 """The log: append to streams, read one stream, read everything in order. The only writer of events.
 
 Order in one paragraph (docs/event-store.md has the proof): an append locks its stream's row, publishes a *floor* (a
-shared advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than the
-lowest published floor (`head.safe`), so no event can appear later at or below a position they have read, and neither
-writers nor readers wait for each other.
+shared advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than
+the lowest published floor (`head.safe`), so no event can appear later at or below a position they have read. Only writers of
+the same stream wait for each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import aggregate, context, errors, extension, notifications, strict_json, types
+from events import context, decoding, errors, extension, notifications, strict_json, types
 from events.db import arrays, pipeline
 from events.privacy import encryption, key_witness
 from events.types import Event, RecordedEvent
@@ -82,7 +82,7 @@ def _appended(stream: str, found: Sequence[tuple[int, int]]) -> Appended:
     return Appended(stream=stream, version=found[-1][0], positions=tuple(position for _, position in found))
 
 
-# -- append ---------------------------------------------------------------------------------------------------------
+# -- append -----------------------------------------------------------------------------------------------------------
 
 APPEND_ONE = """
 select %s, o_version, o_position
@@ -289,31 +289,24 @@ extension.explain_constraint("events_subject_key_pkey", _stale_keys)
 extension.explain_constraint("events_subject_erased", errors.Erased)
 
 
-# -- read -----------------------------------------------------------------------------------------------------------
-
-# Null for times outside Python's calendar (`infinity`, extreme years), which can only be inserted by hand. Drivers raise
-# for those, and then no row of the statement could be read.
-INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
-
-COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
-       correlation_id, causation_id, metadata::text, {encryption.GENERATION}"""
+# -- read -------------------------------------------------------------------------------------------------------------
 
 READ_STREAM_SQL = f"""
-select {COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where stream = %(stream)s and version > %(after)s and version <= coalesce(%(upto)s::bigint, 9223372036854775807)
    and (%(at)s::timestamptz is null or version < coalesce((
         select min(late.version) from events_event late
          where late.stream = %(stream)s and late.recorded_at > %(at)s::timestamptz), 9223372036854775807))
  order by version limit %(limit)s::bigint
-"""  # noqa: S608 - COLUMNS is the constant above
+"""  # noqa: S608 - COLUMNS is a constant
 
 READ_ALL_SQL = f"""
-select {COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(after)s and position <= %(upto)s and events_here(%(after)s) order by position limit %(limit)s
 """  # noqa: S608
 
 READ_SOME_SQL = f"""
-select {COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and (%(categories)s::text[] is null or split_part(stream, '-', 1) = any(%(categories)s::text[]))
@@ -337,132 +330,6 @@ def use_past(past: Past | None) -> None:
     _past = past
 
 
-class Rows:
-    """Converts rows of `COLUMNS` to events; the caller gives missing keys to `opener` in between.
-
-    One unreadable row does not stop the others: it becomes an event with `unreadable` set, for all readers.
-    """
-
-    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
-        self._rows = [(row, data_of(row[5])) for row in rows]
-        self.opener = encryption.Opener(rows[0][13] if rows else None)
-        for row, data in self._rows:
-            if data is not None:
-                self.opener.want(row[1], data)
-
-    def events(self) -> list[RecordedEvent]:
-        return [_event(row, data, self.opener) for row, data in self._rows]
-
-
-def data_of(text: str) -> types.JsonDict | None:
-    """Stored event data; None where it is no JSON object, or has a number that no reader can represent."""
-    try:
-        data = strict_json.stored(text)
-    except ValueError:
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def generation() -> int:
-    """The number of erasures so far; it changes with each."""
-    found: int = query(f"select {encryption.GENERATION}")[0][0]
-    return found
-
-
-def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
-    """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
-    reading = Rows(rows)
-    if missing := reading.opener.missing:
-        reading.opener.learn(query(encryption.KEYS, (missing,)), once_committed)
-    return reading.events()
-
-
-def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
-    """Typed, decrypted events of one stream from the rows of `events_begin`: (type, schema version, data, id)."""
-    opener = encryption.Opener()
-    for _, _, data, _ in tail:
-        if not isinstance(data, dict):
-            raise errors.UnreadableEvent("not_json", stream)
-        opener.want(stream, data)
-    if missing := opener.missing:
-        opener.learn(query(encryption.KEYS, (missing,)), once_committed)
-    for name, _, data, event_id in tail:
-        opener.open(stream, uuid.UUID(event_id), name, data)
-    return [decode(stream, name, version, data) for name, version, data, _ in tail]
-
-
-def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) -> Event:
-    """Decrypted data as its typed event. Raises `UnreadableEvent`."""
-    try:
-        return types.decode_event(name, schema_version, data)
-    except errors.UnknownEventType:
-        raise errors.UnreadableEvent("unknown_type", stream) from None
-    except Exception as error:  # an upcaster is old code about old data
-        raise errors.UnreadableEvent(_why(name, schema_version), stream) from error
-
-
-def _why(name: str, schema_version: int) -> str:
-    """The code of `types.UNREADABLE`: no upcasters from that version, or data that does not fit after them."""
-    known = types.event_type_of(name)
-    steps = range(schema_version, known.schema_version)
-    reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in steps)
-    return "does_not_fit" if reachable else "unknown_version"
-
-
-def parsed(tail: str, stream: str) -> list[Any]:
-    """The tail that `events_begin` returns, as rows for `decoded`. Raises `UnreadableEvent`."""
-    try:
-        found: list[Any] = strict_json.stored(tail)
-    except ValueError:
-        raise errors.UnreadableEvent("not_json", stream) from None
-    return found
-
-
-def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.Opener) -> RecordedEvent:
-    """One row as an event.
-
-    An event of an unregistered type is returned as stored, because reading history must not need all old code. In the
-    stream of a known kind of record it counts as unreadable, because the record's state needs it.
-    """
-    name, schema_version = row[3], row[4]
-    reason, why = None, None if data is not None else "not_json"
-    try:
-        if data is not None:
-            reason = opener.open(row[1], row[6], name, data)
-            known = types.event_type_of(name)
-            if known.schema_version != schema_version:
-                data, schema_version = types.upcast(name, schema_version, data), known.schema_version
-            types.demand_fit(known, msgspec.convert(data, known.cls))
-    except errors.UnknownEventType:
-        why = "unknown_type" if aggregate.is_known(types.category_of(row[1])) else None
-    except (errors.UnreadableEvent, errors.Undecryptable) as error:
-        why, data = error.why, None
-    except Exception:  # upcasters may raise anything, and no event may stop a reader
-        why, data = _why(name, row[4]), None
-    try:
-        metadata = strict_json.stored(row[12])
-    except ValueError:
-        why, data, metadata = why or "not_json", None, {}
-    if row[7] is None:
-        why, data = why or "no_instant", None
-    return RecordedEvent(
-        position=row[0],
-        stream=row[1],
-        version=row[2],
-        type=name,
-        schema_version=schema_version if data is not None else row[4],
-        data=data if data is not None else {},
-        event_id=row[6],
-        recorded_at=row[7] or types.EPOCH_START,
-        actor=row[8],
-        reason=row[9] if reason is None else reason,
-        correlation_id=row[10],
-        causation_id=row[11],
-        metadata=metadata,
-        unreadable=why,
-    )
-
-
 def read_stream(
     stream: str,
     after: int = 0,
@@ -476,7 +343,7 @@ def read_stream(
     Archived ones are read from their file; raises `Archived` where the file is missing.
     """
     found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
-    events = rows_to_events(found)
+    events = decoding.events_of(found)
     first = events[0].version if events else None
     if first == after + 1 or _past is None or (upto is not None and upto <= after):
         return events
@@ -488,13 +355,13 @@ def read_stream(
 
 
 READ_STREAMS_SQL = f"""
-select {COLUMNS} from events_event where stream = any(%s) order by stream, version
+select {decoding.COLUMNS} from events_event where stream = any(%s) order by stream, version
 """  # noqa: S608
 
 
 def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
     """All events of several streams, stream by stream."""
-    return rows_to_events(query(READ_STREAMS_SQL, (list(streams),)))
+    return decoding.events_of(query(READ_STREAMS_SQL, (list(streams),)))
 
 
 def read_all(
@@ -537,7 +404,7 @@ def read_here(
             "categories": list(categories) if categories else None,
         }
         found = query(READ_SOME_SQL, narrowed)
-    return rows_to_events(found)
+    return decoding.events_of(found)
 
 
 def version_of(stream: str) -> int:

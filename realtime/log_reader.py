@@ -14,7 +14,7 @@ import psycopg_pool
 from django.db import connections
 from psycopg import rows
 
-from events import head, store, types
+from events import decoding, head, store, types
 from events.db import driver_errors
 from events.privacy import encryption
 
@@ -86,7 +86,7 @@ class Log:
         async def ask(connection: Connection) -> list[types.RecordedEvent]:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
-            reading = store.Rows(await cursor.fetchall())
+            reading = decoding.EventRows(await cursor.fetchall())
             if missing := reading.opener.missing:
                 await cursor.execute(encryption.KEYS, (missing,))
                 reading.opener.learn(await cursor.fetchall(), lambda act: act())  # autocommit

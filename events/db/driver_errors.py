@@ -11,7 +11,7 @@ import psycopg
 
 from events import errors, extension
 
-# -- SQLSTATEs ------------------------------------------------------------------------------------------------------
+# -- SQLSTATEs --------------------------------------------------------------------------------------------------------
 
 # Two transactions collided, and a fresh one can succeed: serialization failure, deadlock.
 COLLISIONS: Final = frozenset({"40001", "40P01"})
@@ -59,7 +59,7 @@ def _is_unavailable(error: psycopg.Error) -> bool:
     return isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in UNAVAILABLE_CLASSES
 
 
-# -- domain errors --------------------------------------------------------------------------------------------------
+# -- domain errors ----------------------------------------------------------------------------------------------------
 
 _STREAM_KEY: Final = re.compile(r"\(stream\)=\((.*)\)")
 

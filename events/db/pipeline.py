@@ -166,7 +166,7 @@ def _forget_broken_connection(db: Any) -> None:
         db.close()
 
 
-# -- adapters ------------------------------------------------------------------------------------------------------
+# -- adapters ---------------------------------------------------------------------------------------------------------
 
 
 class _AdaptContext:
@@ -186,7 +186,7 @@ class _InstantLoader(Loader):
         return datetime.fromisoformat(bytes(data).decode())
 
 
-# -- the pipeline --------------------------------------------------------------------------------------------------
+# -- the pipeline -----------------------------------------------------------------------------------------------------
 
 
 class Pipeline:
@@ -237,7 +237,7 @@ class Pipeline:
             raise psycopg.OperationalError("the connection is lost")
         return result
 
-    # -- queueing --------------------------------------------------------------------------------------------------
+    # -- queueing -----------------------------------------------------------------------------------------------------
 
     def queues(self) -> bool:
         """True inside `transaction`, but not in a savepoint: its errors must be raised before it is released."""
@@ -306,7 +306,7 @@ class Pipeline:
             pgconn.consume_input()
         return pgconn.get_result()
 
-    # -- transactions -----------------------------------------------------------------------------------------------
+    # -- transactions -------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         self.in_transaction = True
@@ -345,7 +345,7 @@ class Pipeline:
         self.send()
         return run(sql, parameters, many, context)
 
-    # -- statements -------------------------------------------------------------------------------------------------
+    # -- statements ---------------------------------------------------------------------------------------------------
 
     def _prepared(self, statement: str, parameters: Parameters) -> _Prepared:
         """The statement's prepared name, and its parameters encoded for PostgreSQL."""

@@ -83,7 +83,7 @@ def partition_of(stream: str, partitions: int) -> int:
     return int.from_bytes(hashlib.md5(stream.encode(), usedforsecurity=False).digest()[:4]) % partitions
 
 
-# -- registry ----------------------------------------------------------------------------------------------
+# -- registry ---------------------------------------------------------------------------------------------------------
 
 _registered: dict[str, Subscription] = {}
 
@@ -109,7 +109,7 @@ def find(subscription: Subscription | str) -> Subscription:
     return _registered[subscription]
 
 
-# -- the lease ------------------------------------------------------------------------------------------------------
+# -- the lease --------------------------------------------------------------------------------------------------------
 
 ROWS = """
 select name, position, owner is not null and leased_until >= clock_timestamp()
@@ -230,7 +230,7 @@ def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) 
     )
 
 
-# -- rewind -----------------------------------------------------------------------------------------------
+# -- rewind -----------------------------------------------------------------------------------------------------------
 
 REWIND = """
 update events_checkpoint

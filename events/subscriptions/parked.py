@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection, transaction
 
-from events import context, errors, store, types
+from events import context, decoding, errors, store, types
 from events.db import driver_errors
 from events.subscriptions import checkpoints
 from events.subscriptions.checkpoints import Subscription
@@ -92,7 +92,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-# -- causes ---------------------------------------------------------------------------------------------------------
+# -- causes -----------------------------------------------------------------------------------------------------------
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -108,7 +108,7 @@ def is_systemic(error: BaseException) -> bool:
     return raw is None or raw.closed or driver_errors.is_environment(error)
 
 
-# -- for the runner, inside its transaction -------------------------------------------------------------------------
+# -- for the runner, inside its transaction ---------------------------------------------------------------------------
 
 STREAMS = "select distinct stream from events_parked where subscription = %s and stream = any(%s)"
 
@@ -211,7 +211,7 @@ def traceback_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).replace("\0", "")[-MAX_TEXT:]
 
 
-# -- for people -----------------------------------------------------------------------------------------------------
+# -- for people -------------------------------------------------------------------------------------------------------
 
 PARKED = """
 select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.traceback, p.attempts, p.parked_at,
@@ -228,7 +228,7 @@ select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.trace
 """
 
 WAITING = f"""
-select p.position, e.version, e.type, {store.INSTANT}, p.error, p.attempts
+select p.position, e.version, e.type, {decoding.INSTANT}, p.error, p.attempts
   from events_parked p left join events_event e on e.position = p.position
  where p.subscription = %s and p.stream = %s order by p.position limit %s
 """  # noqa: S608 - a constant

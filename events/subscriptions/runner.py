@@ -30,7 +30,7 @@ from typing import Final
 import psycopg
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
-from events import errors, head, notifications, store
+from events import decoding, errors, head, notifications, store
 from events.archive import reader as archives
 from events.db import pipeline
 from events.integrity.seals import Row
@@ -67,13 +67,13 @@ RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 ARCHIVED_PER_TURN: Final = 100_000  # positions; a lease is short
 ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts after temporary errors
 
-# -- one turn -------------------------------------------------------------------------------------------------------
+# -- one turn ---------------------------------------------------------------------------------------------------------
 
 NO_FLUSH: Final = "set local synchronous_commit = off"
 
 # `checkpoints.partition_of` in SQL: the first 32 bits of the MD5, modulo.
 READ_PARTITION = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and ('x' || substr(md5(stream), 1, 8))::bit(32)::bigint %% %(partitions)s = %(partition)s
@@ -129,7 +129,7 @@ def _read(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedE
         "partitions": subscription.partitions,
         "partition": lease.partition,
     }
-    return store.rows_to_events(store.query(READ_PARTITION, wanted))
+    return decoding.events_of(store.query(READ_PARTITION, wanted))
 
 
 def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedEvent], reached: int) -> None:
@@ -195,7 +195,7 @@ def _park(subscription: Subscription, lease: Lease, event: RecordedEvent, reache
     log.error("subscription %s: parked %s at %d", lease.name, event.stream, event.position, exc_info=error)
 
 
-# -- the loop -------------------------------------------------------------------------------------------------------
+# -- the loop ---------------------------------------------------------------------------------------------------------
 
 
 def run(

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from events import head, store
+from events import decoding, head, store
 from events.subscriptions import checkpoints, parked
 from events.subscriptions.checkpoints import Subscription, registered
 
@@ -66,7 +66,7 @@ def checkpoint_statuses() -> list[CheckpointStatus]:
     return sorted(found, key=lambda one: one.name)
 
 
-# -- with the events left to handle ----------------------------------------------------------------------------------
+# -- with the events left to handle -----------------------------------------------------------------------------------
 
 # For each position how many events follow it up to the head, and when the first of them was recorded.
 BEHIND = f"""
@@ -75,7 +75,7 @@ select p.position, few.n, first.recorded_at, extract(epoch from clock_timestamp(
  cross join lateral (select count(*) as n from (
        select 1 from events_event
         where events_event.position > p.position and events_event.position <= %(upto)s limit %(counted)s) counted) few
-  left join lateral (select {store.INSTANT} as recorded_at from events_event
+  left join lateral (select {decoding.INSTANT} as recorded_at from events_event
         where events_event.position > p.position and events_event.position <= %(upto)s
         order by events_event.position limit 1) first on true
 """  # noqa: S608 - a constant

@@ -24,7 +24,7 @@ from backoffice import access, models
 from backoffice.templatetags import display
 from backoffice.web import actors, causation, diffs, log_position, timeline
 from backoffice.web.resources import RESOURCES, Resource
-from events import errors, head, search, store, types
+from events import decoding, errors, head, search, store, types
 from events.db import timeouts
 from events.types import RecordedEvent
 
@@ -33,7 +33,7 @@ TOGETHER: Final = 200
 PATIENCE: Final = 5.0  # seconds a statement of these pages may take
 PARAMETERS: Final = ("stream", "type", "actor", "correlation", "since", "until")
 
-ONE = f"select {store.COLUMNS} from events_event where position = %s"  # noqa: S608
+ONE = f"select {decoding.COLUMNS} from events_event where position = %s"  # noqa: S608
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +143,7 @@ def one(room: EventAdmin, request: HttpRequest, position: int) -> HttpResponse:
     rows = store.query(ONE, (position,)) if position <= safe else []
     if not rows:
         raise Http404
-    event = store.rows_to_events(rows)[0]
+    event = decoding.events_of(rows)[0]
     seen = all_shown([event], request.user)[0]
     caused = causation.tree(event, upto=safe, limit=TOGETHER)
     entry = _entry(event, request.user)

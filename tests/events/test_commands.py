@@ -99,7 +99,7 @@ def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> N
     assert User.objects.get(pk=key).version == 9
 
 
-def test_what_the_domain_rejects_leaves_nothing_behind_and_may_be_sent_again() -> None:
+def test_a_rejected_command_stores_nothing_and_may_be_sent_again() -> None:
     taken = create()
     commands.dispatch(taken)
     twin = factories.command(users.CreateUser(email=taken.data.email.upper()))

@@ -126,7 +126,7 @@ def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> Non
     assert effect()[-1] == top
 
 
-def test_what_the_database_calls_temporary_is_tried_again_and_parks_nothing(effects: str) -> None:
+def test_temporary_errors_are_retried_and_park_nothing(effects: str) -> None:
     """A real serialization failure, raised by PostgreSQL, that goes away."""
     start, tries = head.safe(), []
 
@@ -185,7 +185,7 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
 @pytest.mark.parametrize(
     "broken", ["select 1 from a_table_of_the_next_release", "select pg_terminate_backend(pg_backend_pid())"]
 )
-def test_what_is_no_events_fault_parks_nothing_and_moves_nothing(effects: str, broken: str) -> None:
+def test_systemic_errors_park_nothing_and_move_nothing(effects: str, broken: str) -> None:
     start = head.safe()
 
     def fails(events: Sequence[RecordedEvent]) -> None:
@@ -343,7 +343,7 @@ def test_skipping_the_last_event_lets_the_stream_flow(effects: str) -> None:
     assert parked.parked(wanted.name) == []
 
 
-def test_who_and_why_are_in_the_log(effects: str) -> None:
+def test_actor_and_reason_are_in_the_log(effects: str) -> None:
     wanted, _, name = parked_stream(2)
     first, second = waiting(wanted.name)
     with context.acting(actor="staff:7"):

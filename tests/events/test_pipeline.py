@@ -58,7 +58,7 @@ def words() -> list[str]:
     return [row[0] for row in pipeline.query(WORDS)]
 
 
-def test_values_go_and_come_as_what_they_are() -> None:
+def test_values_keep_their_types() -> None:
     key = UUID(int=7)
     assert pipeline.query("select %s::uuid, %s::bigint", (key, 1 << 40)) == [(key, 1 << 40)]
     assert pipeline.query("select %(b)s::text, %(a)s::int, %(b)s::text, '%%'", {"a": 1, "b": "x"}) == [
@@ -104,7 +104,7 @@ def test_rows_asked_for_early_send_what_is_kept() -> None:
         assert pipeline.defer(WORDS).rows == [("one",)]
 
 
-def test_what_is_kept_is_bounded(trips: list[int]) -> None:
+def test_the_queue_is_bounded(trips: list[int]) -> None:
     with pipeline.transaction():
         for number in range(pipeline.MAX_QUEUED * 2):
             pipeline.execute(INSERT, (number, "x"))
@@ -141,7 +141,7 @@ def test_an_error_of_the_block_rolls_back_what_was_sent_and_what_was_not(other: 
     assert words() == []
 
 
-def test_an_error_that_was_passed_over_does_not_end_as_a_commit() -> None:
+def test_an_ignored_error_does_not_end_in_a_commit() -> None:
     with pytest.raises(errors.EventsError, match="was ignored"), pipeline.transaction():
         pipeline.execute(INSERT, (1, "one"))
         with pytest.raises(errors.InvalidEvent):
@@ -237,7 +237,7 @@ def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
         pipeline.query("select %s", (arrays.Texts(["nul \0 inside"]),))
 
 
-def test_what_fails_once_committed_is_told_by_name_and_fails_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_commit_hook_is_logged_by_name_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
 
     def fails(*, why: str) -> None:

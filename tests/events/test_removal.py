@@ -47,7 +47,7 @@ def gone(secret: int) -> removal.LogRemoved:
         return removal.remove(secret, "a card number")
 
 
-def test_what_it_said_is_gone_and_that_it_was_there_stays(secret: int) -> None:
+def test_the_content_is_removed_and_the_position_stays(secret: int) -> None:
     before = store.read_all(0, 100, upto=head.safe())
     removed = gone(secret)
     after = store.read_all(0, 100, upto=head.safe())
@@ -100,7 +100,7 @@ def test_there_is_no_other_way(secret: int, statement: str) -> None:
         execute(statement.format(secret))
 
 
-def test_what_was_written_down_of_another_event_opens_no_way(secret: int) -> None:
+def test_the_record_of_another_removal_permits_no_change(secret: int) -> None:
     with pytest.raises(errors.AppendOnly), transaction.atomic():
         one = removal.LogRemoved(position=secret, stream="user-x", version=1, type="user.updated", digest="00")
         store.append(f"removal-{secret}", [one])

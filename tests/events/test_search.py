@@ -147,7 +147,7 @@ def test_a_page_deep_in_a_long_stream_is_found_by_its_index(transactional_db: No
 
 
 @pytest.mark.django_db
-def test_what_takes_too_long_is_ended_and_the_connection_is_as_before() -> None:
+def test_a_slow_statement_is_cancelled_and_the_connection_is_unchanged() -> None:
     before = store.query("show statement_timeout")
     for sleep in (
         lambda: store.query("select pg_sleep(30)"),

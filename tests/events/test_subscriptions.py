@@ -50,7 +50,7 @@ def test_a_batch_at_a_time_until_the_head_is_reached(effects: str) -> None:
     assert progress.position(wanted.name) == head.safe()
 
 
-def test_the_checkpoint_passes_over_events_of_other_types(effects: str) -> None:
+def test_the_checkpoint_skips_events_of_other_types(effects: str) -> None:
     wanted = subscription(types=("user.deleted",))
     subscriptions.acquire(wanted, "a")
     top = grow(3)
@@ -75,7 +75,7 @@ def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -
     assert progress.position(wanted.name) == start
 
 
-def test_what_is_published_is_all_there_is_after_the_checkpoint_and_again_if_it_failed(effects: str) -> None:
+def test_publish_gets_all_events_after_the_checkpoint_and_gets_them_again_after_a_failure(effects: str) -> None:
     published: list[tuple[int, list[int]]] = []
 
     def publish(lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
@@ -100,7 +100,7 @@ def test_what_is_published_is_all_there_is_after_the_checkpoint_and_again_if_it_
     assert [after for after, _ in again] == [start, *(batch[-1] for _, batch in again[:-1])], "each joins up"
 
 
-def test_a_runner_that_was_relieved_publishes_what_is_true_and_moves_nothing(effects: str) -> None:
+def test_a_replaced_runner_publishes_true_events_and_moves_no_checkpoint(effects: str) -> None:
     published: list[int] = []
 
     def publish(_lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
@@ -165,7 +165,7 @@ def test_only_one_runner_has_the_lease() -> None:
     assert subscriptions.acquire(wanted, "b") is not None
 
 
-def test_a_runner_that_was_paused_past_its_lease_cannot_write_over_its_heir(effects: str) -> None:
+def test_a_runner_that_was_paused_past_its_lease_cannot_overwrite_its_successor(effects: str) -> None:
     wanted = subscription()
     paused = subscriptions.acquire(wanted, "a", seconds=0)
     grow(2)
@@ -177,7 +177,7 @@ def test_a_runner_that_was_paused_past_its_lease_cannot_write_over_its_heir(effe
     assert len(effect()) == 2
 
 
-def test_a_runner_that_hangs_in_its_handler_keeps_nobody_from_taking_over(effects: str) -> None:
+def test_a_runner_that_hangs_in_its_handler_blocks_no_takeover(effects: str) -> None:
     """It has its effect, and hangs before its transaction ends; the heir does not wait for that."""
     inside, go_on = threading.Event(), threading.Event()
 
@@ -205,7 +205,7 @@ def test_renewing_keeps_the_fence() -> None:
     assert subscriptions.acquire(wanted, "a").fence == first.fence
 
 
-def test_a_checkpoint_ahead_of_the_log_halts_and_says_so() -> None:
+def test_a_checkpoint_ahead_of_the_log_halts_with_an_error() -> None:
     wanted = subscription()
     lease = subscriptions.acquire(wanted, "a")
     lease.position = head.last() + 5
@@ -265,7 +265,7 @@ def test_the_active_runner_ticks() -> None:
     runner.result()
 
 
-def test_stopping_gives_the_lease_back() -> None:
+def test_stopping_releases_the_lease() -> None:
     stop = threading.Event()
     wanted = subscription(handle=lambda _: None)
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
@@ -321,7 +321,7 @@ def test_each_partition_takes_its_own_streams_only(effects: str) -> None:
     assert effect() == stored(start)
 
 
-def test_waiting_means_every_partition_also_those_that_nobody_runs_yet(effects: str) -> None:
+def test_waiting_covers_every_partition_also_those_not_yet_run(effects: str) -> None:
     wanted = subscription(partitions=2)
     top = grow(5)
     catch_up(wanted, partition=1)
@@ -334,7 +334,7 @@ def test_waiting_means_every_partition_also_those_that_nobody_runs_yet(effects: 
     progress.wait_for(wanted.name, top, timeout=0)
 
 
-def test_what_was_waited_for_is_there(effects: str) -> None:
+def test_an_effect_is_visible_after_waiting_for_it(effects: str) -> None:
     """`wait_for` is a promise about the effect, not about the checkpoint alone."""
     stop, rng = threading.Event(), random.Random(4)
     wanted = subscription(batch=5)
@@ -410,13 +410,13 @@ def test_status_shows_position_lag_owner_and_error(effects: str) -> None:
     assert (shown.lag, shown.error) == (0, None)
 
 
-def test_status_shows_nobody_as_the_owner_once_the_lease_ran_out() -> None:
+def test_status_shows_no_owner_once_the_lease_expired() -> None:
     wanted = subscription()
     subscriptions.acquire(wanted, "dead", seconds=0)
     assert next(one for one in status.checkpoint_statuses() if one.name == wanted.name).owner is None
 
 
-def test_status_shows_what_is_registered_and_has_not_begun() -> None:
+def test_status_shows_registered_subscriptions_that_have_not_begun() -> None:
     relay = next(one for one in subscriptions.registered() if one.name == "relay")
     store.execute("delete from events_checkpoint where name = 'relay'")
     assert not relay.park

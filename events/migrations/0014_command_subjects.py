@@ -1,7 +1,7 @@
-"""Answers to commands know whose personal data they hold; their fingerprints, and those that are there, are keyed.
+"""Adds the subject to answers to commands, and keys the fingerprints of existing ones.
 
-A transaction for each five thousand: killed anywhere, it goes on with what is left. `events.tasks.forget_commands` and
-every erasure do the same with what a process of the release before writes while this one is being rolled out.
+One transaction per five thousand, so an interrupted run resumes. `events.tasks.forget_commands` and every erasure do
+the same with answers that processes of the previous release write during the rollout.
 """
 
 from typing import Any

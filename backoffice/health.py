@@ -13,18 +13,17 @@ from typing import Any
 
 import psycopg
 import redis
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.loader import MigrationLoader
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from events import valkey as valkey_clients
 from events.subscriptions import parked
 from realtime import hub
 
 DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
-VALKEY_SECONDS = 1.0
 APPLIED = "SELECT app, name FROM django_migrations"
 UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parked.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
 
@@ -102,9 +101,7 @@ def live() -> str:
 
 def valkey() -> str:
     """`ok` or `unreachable`."""
-    client = redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=VALKEY_SECONDS, socket_connect_timeout=VALKEY_SECONDS
-    )
+    client = valkey_clients.client("bus")
     try:
         client.ping()
     except redis.RedisError as error:

@@ -15,8 +15,7 @@ from backoffice.sections.site_settings import domain as settings
 from backoffice.sections.staff import sign_in
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import aggregate, errors, projections, reconcile, store
-from events.privacy import erasure as events_erasure
+from events import errors, extension
 from events.rebuild import builder as rebuild
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
@@ -56,23 +55,22 @@ READ_TABLES = {
 def fill() -> None:
     """Called once from `ready()`; calling it again changes nothing."""
     for record in AGGREGATES:
-        aggregate.register(record)
+        extension.register_aggregate(record)
     for category, demand in PRECONDITIONS.items():
-        projections.inline(category, demand)
+        extension.project_inline(category, demand)
     for category, clear in BEFORE_ERASURES.items():
-        projections.inline(category, clear)
+        extension.project_inline(category, clear)
     for category, project in PROJECTIONS.items():
-        projections.inline(category, project)
+        extension.project_inline(category, project)
     for category, follow in ERASURES.items():
-        projections.inline(category, follow)
-    events_erasure.purgers.update(erasure.PURGERS)
+        extension.project_inline(category, follow)
+    extension.add_purgers(erasure.PURGERS)
     for table, category in READ_TABLES.items():
         rebuild.register(rebuild.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
     for constraint, (field, message) in tables.CONSTRAINTS.items():
-        store.explain(constraint, partial(errors.Rejected, message, {field: message}))
+        extension.explain_constraint(constraint, partial(errors.Rejected, message, {field: message}))
     for constraint, refusal in preconditions.REFUSALS.items():
-        store.explain(constraint, refusal)
-    if inbox.recall not in reconcile.recalls:
-        reconcile.recalls.append(inbox.recall)
+        extension.explain_constraint(constraint, refusal)
+    extension.recall_before_merge(inbox.recall)
     topics.fill()
     sign_in.listen()

@@ -116,7 +116,7 @@ def _session_of_key(prefix: str) -> str:
 
 def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
     """The event as the role may see it: fields hidden from it are not there."""
-    shown = event.wire()
+    shown = event.to_wire()
     hidden = access.role_hidden_fields(role, event.category)
     if hidden:
         shown["data"] = {name: value for name, value in event.data.items() if name not in hidden}
@@ -130,7 +130,7 @@ def show_submission(event: types.RecordedEvent, role: str) -> types.JsonDict | N
 
 def show_conflict(event: types.RecordedEvent, role: str) -> types.JsonDict:
     """That something happened to a conflict, and about which record; what it holds is read from the inbox."""
-    shown = event.wire()
+    shown = event.to_wire()
     seen = access.role_redact(role, event.category, event.data)
     shown["data"] = {name: seen[name] for name in ("stream", "fields", "author", "assignee") if name in seen}
     if not seen:

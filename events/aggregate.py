@@ -1,7 +1,7 @@
-"""A record as the kernel knows it: data and plain functions, no base class. Pure.
+"""Aggregates: the kinds of record, declared as data and plain functions without a base class. Pure.
 
 A domain file declares one `Aggregate` and the application registers it in `ready()`. The kernel never learns what a
-user or a form is; it folds events with `evolve` and asks `decide` what a command makes happen.
+user or a form is; it folds events with `evolve` and asks `decide` which events a command causes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from events.conflicts import UNSET, Check, Group, Policy, values
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What `decide` may know besides the command and the state: whose record, and the time of the transaction.
+    """Input of `decide` besides the command and the state: the record's key, and the transaction's time.
 
-    has_gaps    events of the record cannot be read, perhaps its first: the state lacks them. Only for commands that are
-                decided all the same (`types.CommandType.despite_gaps`)
+    has_gaps    the state lacks events that cannot be read, perhaps the first. Only true for commands that are decided
+                despite gaps (`types.CommandType.despite_gaps`)
     """
 
     key: str
@@ -33,12 +33,12 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reasons:
-    """Which changes of a record need a reason from the person who makes them.
+    """The changes of a record that need a reason from the person who makes them.
 
     fields     fields of the state whose change needs one
-    message    what a person without a reason reads
+    message    the error message when the reason is missing
     keys       only records whose key this pattern finds; None: all records of the kind
-    on_create  does creating the record need one too?
+    on_create  creating the record needs one too
     """
 
     fields: tuple[str, ...]
@@ -47,11 +47,11 @@ class Reasons:
     on_create: bool = False
 
     def concerns(self, key: str) -> bool:
-        """Does any change of this record need a reason?"""
+        """True when some change of this record needs a reason."""
         return self.keys is None or self.keys.search(key) is not None
 
     def needed(self, key: str, before: types.JsonDict, after: types.JsonDict, *, created: bool = False) -> bool:
-        """Does the change from one dumped state to the other need a reason?"""
+        """True when the change from one dumped state to the other needs a reason."""
         if not self.concerns(key) or (created and not self.on_create):
             return False
         return any(not values.same(before.get(name, UNSET), after.get(name, UNSET)) for name in self.fields)
@@ -66,16 +66,16 @@ class Aggregate:
     initial         () -> state before the first event
     evolve          (state, event) -> state; total: ignores events it does not know
     decide          (command, state, Decision) -> events; raises `errors.Rejected` / `errors.StreamNotFound`
-    commands        command classes this record answers
-    policies        field -> how two concurrent changes of it meet (default: a person decides)
+    commands        command classes of this record
+    policies        field -> merge policy for two concurrent changes (default: a person decides)
     groups          fields that merge or conflict together
-    checks          what a merged record must satisfy; what fails them is a conflict
-    reasons         which changes need a reason from the person who makes them
+    checks          conditions on a merged record; a failed one is a conflict
+    reasons         the changes that need a reason
     snapshot_every  events between snapshots; 0 = never
-    snapshot_days   and when the newest is older than that, with some events after it; 0 = never
-    state_version   schema version of `state`; a snapshot of another one is ignored and folded again
-    subject         whose personal data the state holds, by a field of it (``user-{key}``, ``form-{form_id}``); None: it
-                    holds none. Snapshots are encrypted under that subject's key
+    snapshot_days   age of the newest snapshot that makes another one due, when some events follow it; 0 = never
+    state_version   schema version of `state`; snapshots of another version are ignored
+    subject         the subject of the state's personal data, as a template (``user-{key}``, ``form-{form_id}``); None:
+                    the state holds none. Snapshots are encrypted under the subject's key
     """
 
     category: str
@@ -94,19 +94,19 @@ class Aggregate:
     subject: str | None = None
 
     def subject_of(self, stream: str, state: Any) -> str | None:
-        """The subject of this stream's state; None where it has none, or does not name it yet."""
+        """The subject of this stream's state; None where it has none, or none yet."""
         subject = types.parse_subject(self.subject)
         return None if subject is None else subject.of_state(stream, state)
 
     def fold(self, events: Iterable[types.Event], state: Any = None) -> Any:
-        """The state after `events`, from `state` or from the beginning."""
+        """The state after `events`, starting from `state` or the initial state."""
         state = self.initial() if state is None else state
         for event in events:
             state = self.evolve(state, event)
         return state
 
     def dump(self, state: Any) -> types.JsonDict:
-        """The state as JSON, for snapshots and for people."""
+        """The state as JSON values."""
         dumped: types.JsonDict = msgspec.to_builtins(state)
         return dumped
 
@@ -120,10 +120,10 @@ _by_command: dict[type[types.CommandData], Aggregate] = {}
 
 
 def register(aggregate: Aggregate) -> None:
-    """Make a record known; called from `AppConfig.ready()`. Registering the same one again does nothing.
+    """Register a kind of record; see `extension.register_aggregate`. May be repeated.
 
-    Refuses a record whose events hold personal data and that does not name the subject of its state: its snapshots
-    would keep that data in the clear.
+    Raises `RuntimeError` when its events hold personal data but its state has no subject: snapshots would store that
+    data unencrypted.
     """
     known = _by_category.get(aggregate.category)
     if known is not None and known is not aggregate:
@@ -148,7 +148,7 @@ def of_category(category: str) -> Aggregate:
 
 
 def is_known(category: str) -> bool:
-    """Is there a kind of record of this category?"""
+    """True when a kind of record has this category."""
     return category in _by_category
 
 
@@ -156,7 +156,7 @@ def of_command(command: type[types.CommandData]) -> Aggregate:
     try:
         return _by_command[command]
     except KeyError:
-        raise errors.UnknownCommand(f"No record answers {command.__name__}.") from None
+        raise errors.UnknownCommand(f"No record handles {command.__name__}.") from None
 
 
 def all_aggregates() -> list[Aggregate]:

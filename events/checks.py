@@ -1,4 +1,4 @@
-"""The order of the log rests on a few facts about the database. Where one does not hold, say so before it matters."""
+"""System checks of the facts about the database that the order and the safety of the log depend on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
 
+from events import partitions
 from events.privacy import key_witness, master_keys
 
 SEQUENCE = """
@@ -32,32 +33,33 @@ select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
           and t.tgname in ('no_truncate', 'through_the_log', 'append_only')) < 3
 """
 
-ROOM = """
-select max((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''(\\d+)''\\)'))[1]::bigint)
-       - coalesce(pg_sequence_last_value('events_position_seq'), 0)
-  from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = to_regclass('events_event')
-"""
+HEADROOM = f"""
+select max(high) - coalesce(pg_sequence_last_value('events_position_seq'), 0) from ({partitions.BOUNDS}) p
+"""  # noqa: S608 - BOUNDS is a constant
 
-LOW_ROOM = 2_000_000
+LOW_HEADROOM = 2_000_000
 
 
 @register(Tags.database)
 def check_order(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
-    """`manage.py check --database default`, and part of every `migrate`."""
+    """Checks the order of the log: `manage.py check --database default`, and part of every `migrate`."""
     if not kwargs.get("databases"):
         return []
     try:
         return list(_messages())
     except DatabaseError:
-        return []  # not migrated yet, or not reachable: other checks say that better
+        return []  # not migrated yet, or not reachable: other checks report that
 
 
 DURABILITY = "select current_setting('fsync') = 'on' and current_setting('synchronous_commit') <> 'off'"
 
 
 @register(Tags.database, deploy=True)
-def check_durability(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
-    """`manage.py check --deploy --database default`: is what is acknowledged on disk?"""
+def check_durability(
+    app_configs: Sequence[AppConfig] | None = None,  # noqa: ARG001
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """`manage.py check --deploy --database default`: warns when a commit does not wait for the disk."""
     if not kwargs.get("databases"):
         return []
     try:
@@ -80,7 +82,7 @@ select has_table_privilege('events_event', 'UPDATE') or has_table_privilege('eve
 
 @register(Tags.database, deploy=True)
 def check_rights(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:  # noqa: ARG001
-    """`manage.py check --deploy --database default`: may this role change what happened?"""
+    """`manage.py check --deploy --database default`: warns when this role may change stored events."""
     if not kwargs.get("databases"):
         return []
     try:
@@ -91,9 +93,7 @@ def check_rights(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) 
         return []
     if not may:
         return []
-    message = (
-        "The application's role may change stored events: only triggers, which it may switch off, keep it from that."
-    )
+    message = "The application's role may change stored events: only triggers prevent that, and it may switch them off."
     return [Warning(message, hint="See grant_application in docs/operations.md.", id="events.W003")]
 
 
@@ -108,7 +108,7 @@ def _messages() -> Iterable[CheckMessage]:
     with connection.cursor() as cursor:
         yield from _sequence(cursor)
         yield from _triggers(cursor)
-        yield from _room(cursor)
+        yield from _headroom(cursor)
         yield from _master_keys(cursor)
 
 
@@ -117,7 +117,7 @@ def _sequence(cursor: Any) -> Iterable[CheckMessage]:
     found = cursor.fetchone()
     if found is not None and tuple(found) != (1, 1, False):
         yield Error(
-            "The sequence of positions must have increment 1, cache 1 and no cycle: its order is what readers rely on.",
+            "The sequence of positions must have increment 1, cache 1 and no cycle: readers rely on its order.",
             hint="alter sequence events_position_seq increment 1 cache 1 no cycle",
             id="events.E001",
         )
@@ -128,22 +128,22 @@ def _triggers(cursor: Any) -> Iterable[CheckMessage]:
         cursor.execute(statement)
         for (name,) in cursor.fetchall():
             yield Error(
-                f"A guard of the log is missing or not ENABLE ALWAYS: {name}.",
+                f"A trigger that protects the log is missing or not ENABLE ALWAYS: {name}.",
                 hint="See events/sql/triggers.sql and events/sql/partition.function.sql.",
                 id="events.E002",
             )
 
 
-def _room(cursor: Any) -> Iterable[CheckMessage]:
+def _headroom(cursor: Any) -> Iterable[CheckMessage]:
     cursor.execute("select to_regclass('events_event') is not null")
     if not cursor.fetchone()[0]:
         return
-    cursor.execute(ROOM)
+    cursor.execute(HEADROOM)
     left = cursor.fetchone()[0]
-    if left is not None and left < LOW_ROOM:
+    if left is not None and left < LOW_HEADROOM:
         yield Warning(
-            f"The log has room for {left:,} more positions only.",
-            hint="Is Celery beat running? events.tasks.make_room makes partitions ahead of time.",
+            f"Only {left:,} free positions are left in the log.",
+            hint="Is Celery beat running? events.tasks.make_room adds partitions ahead of time.",
             id="events.W001",
         )
 
@@ -161,20 +161,21 @@ def _master_keys(cursor: Any) -> Iterable[CheckMessage]:
     for key in key_witness.statuses(run):
         if key.state == "missing":
             yield Error(
-                f"PRIVACY_KEYS lacks the key {key.key_id!r}, which personal data is encrypted with: it cannot be read.",
-                hint="Put it back at the end of PRIVACY_KEYS; manage.py rotate_keys makes it superfluous.",
+                f"PRIVACY_KEYS lacks the key {key.key_id!r}, which personal data is encrypted with. "
+                "That data cannot be read.",
+                hint="Restore it at the end of PRIVACY_KEYS; manage.py rotate_keys makes it superfluous.",
                 id="events.E004",
             )
         elif key.state == "wrong":
             yield Error(
-                f"The key {key.key_id!r} of PRIVACY_KEYS opens {key.opened} of {key.tried} texts that were encrypted "
-                "under this id: personal data cannot be read, and writing it is refused.",
-                hint=f"Put the right key back under {key.key_id!r}; a new key needs an id of its own.",
+                f"The key {key.key_id!r} of PRIVACY_KEYS decrypts {key.opened} of {key.tried} texts encrypted under "
+                "this id: personal data cannot be read, and writing it is refused.",
+                hint=f"Restore the right key under {key.key_id!r}; a new key needs an id of its own.",
                 id="events.E007",
             )
         elif key.key_id != master_keys.current():
             yield Warning(
-                f"Some personal data is still under the master key {key.key_id!r}.",
-                hint="manage.py rotate_keys; after that it can be taken out of PRIVACY_KEYS.",
+                f"Some personal data is still encrypted under the master key {key.key_id!r}.",
+                hint="Run manage.py rotate_keys; then the key can be removed from PRIVACY_KEYS.",
                 id="events.W004",
             )

@@ -1,6 +1,6 @@
-"""Who is acting, why, from where, and as part of what. One ContextVar, set at every way in.
+"""The context of a command: actor, reason, origin, correlation. One ContextVar, set at every entry point.
 
-The web middleware, Celery's headers and management commands each open a context; what is appended inside carries it.
+The web middleware, Celery tasks and management commands each open a context; events appended inside carry it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ SYSTEM = "system"
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """actor           ``staff:<id>``, ``key:<id>``, ``command:<name>`` or ``system``
-    reason          why, in the person's words (at most 200 characters)
-    ip, user_agent  from where, for the audit trail
-    client_request_id  how the client calls its request; nothing is joined by it
-    correlation_id  all that one request caused shares it
-    causation_id    the event or command that directly led here
+    """Metadata of the current command, stored with its events.
+
+    actor              ``staff:<id>``, ``key:<id>``, ``command:<name>`` or ``system``
+    reason             the reason in the person's words (at most 200 characters)
+    ip, user_agent     the origin, for the audit trail
+    client_request_id  the client's own name for its request, for support only
+    correlation_id     shared by everything that one request caused
+    causation_id       the event or command that directly caused this
     """
 
     actor: str = SYSTEM
@@ -36,7 +38,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     causation_id: uuid.UUID | None = None
 
     def metadata(self) -> types.JsonDict:
-        """The part stored as JSON beside each event."""
+        """The fields that are stored as JSON with each event."""
         names = ("actor_name", "ip", "user_agent", "client_request_id")
         return {name: value for name in names if (value := getattr(self, name))}
 
@@ -54,21 +56,24 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return data.decode()
 
     def headers(self) -> dict[str, str]:
-        """The context as message headers, to follow a task to its worker."""
+        """The context as message headers, which carry it to a task's worker."""
         return {"formease_context": msgspec.json.encode(self).decode()}
 
 
-_current: contextvars.ContextVar[Context] = contextvars.ContextVar("events_context", default=Context())  # noqa: B039 - frozen
+_current: contextvars.ContextVar[Context] = contextvars.ContextVar(
+    "events_context",
+    default=Context(),  # noqa: B039 - frozen
+)
 
 
 def current() -> Context:
-    """The context in force; outside of any it is the system's."""
+    """The current context; by default that of the system."""
     return _current.get()
 
 
 @contextmanager
 def acting(context: Context | None = None, /, **changes: object) -> Iterator[Context]:
-    """Run a block as somebody: ``with acting(actor="staff:7", reason="asked by phone"): …``."""
+    """Run a block in a changed context: ``with acting(actor="staff:7", reason="asked by phone"): …``."""
     new = msgspec.structs.replace(context or _current.get(), **changes)
     if new.correlation_id is None:
         new = msgspec.structs.replace(new, correlation_id=types.new_id())
@@ -80,6 +85,6 @@ def acting(context: Context | None = None, /, **changes: object) -> Iterator[Con
 
 
 def from_headers(headers: dict[str, str]) -> Context | None:
-    """The context that `Context.headers` put on a message, or None."""
+    """The context in a message's headers (`Context.headers`), or None."""
     raw = headers.get("formease_context")
     return msgspec.json.decode(raw, type=Context) if raw else None

@@ -24,7 +24,7 @@ class EventsError(Exception):
         return str(self)
 
 
-# -- what the caller sent -------------------------------------------------------------------------------------------
+# -- what the caller sent ---------------------------------------------------------------------------------------------
 
 
 class InvalidEvent(EventsError):
@@ -137,7 +137,7 @@ class IdempotencyKeyReused(EventsError):
     status = 422
 
 
-# -- what somebody else did meanwhile -------------------------------------------------------------------------------
+# -- what somebody else did meanwhile ---------------------------------------------------------------------------------
 
 
 class WrongExpectedVersion(EventsError):
@@ -193,7 +193,7 @@ class Erased(EventsError):
     status = 410
 
 
-# -- the database ---------------------------------------------------------------------------------------------------
+# -- the database -----------------------------------------------------------------------------------------------------
 
 
 class AppendOnly(EventsError):

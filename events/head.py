@@ -1,4 +1,4 @@
-"""The safe head: how far the log can be read without ever missing an event, and who holds it back.
+"""The safe head: how far the log can be read without missing an event, and the sessions that hold it back.
 
 Three statements, in this order, each with a snapshot of its own (READ COMMITTED, no surrounding REPEATABLE READ):
 
@@ -11,9 +11,10 @@ published its floor f < p before drawing, hence before 1. Had T still been open 
 had ended before 2; PostgreSQL makes rows visible before it drops locks, and 3 takes its snapshot later: T's rows are
 seen. Nothing at or below the head can appear any more.
 
-Why H and not least(S, F): a crash can take the sequence back over positions of transactions that were rolled back, for
-only a commit waits until the sequence's step is on disk. A row that is seen was committed, so everything at or below
-its position was drawn, on disk, and will not be drawn again. A hole at the end of the log is passed with the next row.
+Why H and not least(S, F): a crash can set the sequence back over positions of transactions that were rolled back,
+because only a commit waits until the sequence's step is on disk. A visible row was committed, so all positions at or
+below its own were drawn, are on disk, and are never drawn again. Readers pass a hole at the end of the log with the
+next row.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ select ((l.classid::bigint & 65535) << 32) | l.objid::bigint, l.pid, coalesce(a.
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """A session whose open append holds the head back.
 
-    pid        None for a prepared transaction, which has `gid`, the name it was prepared under
-    since      when its transaction began, or was prepared; `state_since` when it became active, or idle
-    query      its last statement, as the database tells it: may hold values; `doing` does not
-    waits_for  sessions that keep it waiting for a lock
+    pid        None for a prepared transaction, which has a `gid`
+    since      start of its transaction, or time of its preparation; `state_since`: of its present state
+    query      its last statement; may contain values, which `doing` does not
+    waits_for  process ids of sessions whose locks it waits for
     """
 
     floor: int
@@ -71,11 +72,11 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def doing(self) -> str | None:
-        """The statement without the values in it."""
+        """The last statement without its values."""
         return without_values(self.query) if self.query else None
 
 
-# Strings of every notation, also one that was cut off at the end, and numbers that stand alone.
+# Strings in every notation, also one that is cut off at the end, and separate numbers.
 _VALUES = re.compile(
     r"""[eE]'(?:[^'\\]|\\.|'')*(?:'|$)
       | '(?:[^']|'')*(?:'|$)
@@ -86,7 +87,7 @@ _VALUES = re.compile(
 
 
 def without_values(statement: str) -> str:
-    """SQL as it may be shown to people: what Django's connections send has the values written into it."""
+    """SQL that may be shown to people: statements of Django's connections contain their values."""
     return _VALUES.sub("…", statement)
 
 
@@ -97,8 +98,10 @@ def last() -> int:
 
 
 def safe() -> int:
-    """The head: the position of an event, 0 in an empty log; nothing at or below it can still appear, or is ever issued
-    again. Read it *before* the rows it is meant to bound."""
+    """The head: the position of an event, 0 in an empty log. At or below it no event can still appear.
+
+    Nor is a position at or below it issued again. Read it *before* the rows that it limits.
+    """
     value: int = store.query(HEAD_SQL)[0][1]
     return value
 
@@ -107,20 +110,22 @@ NEWEST_SQL = "select position from events_event order by position desc limit 1"
 
 
 def newest() -> int:
-    """The position of the last event that is committed, readable or held back; 0 in an empty log."""
+    """The position of the last committed event, which may still be held back; 0 in an empty log."""
     found = store.query(NEWEST_SQL)
     return found[0][0] if found else 0
 
 
 def epoch() -> str:
-    """Which history positions belong to. The database draws a new one where positions that were seen may be issued
-    again: after a crash, a restore, a promotion (`events/sql/current_epoch.function.sql`).
+    """The id of the history that positions belong to.
+
+    The database draws a new one when positions may be issued again: after a restore, a promotion or a point-in-time
+    recovery (`events/sql/current_epoch.function.sql`).
     """
     value: str = store.query(EPOCH_SQL)[0][0]
     return value
 
 
 def blame() -> list[Holder]:
-    """Sessions with an open append, the one that holds the head back first."""
+    """Sessions with an open append, starting with the one that holds the head back."""
     names = Holder.__struct_fields__
     return [Holder(**dict(zip(names, row, strict=True))) for row in store.query(BLAME_SQL)]

@@ -1,4 +1,4 @@
-"""The tables of the store as Django sees them, for reading. Their truth is `events/sql`; the only writer is `store`."""
+"""Read-only Django models of the store's tables. `events/sql` defines them; the only writer is `store`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from events import strict_json
 
 
 class StoredJson(models.JSONField):
-    """A `jsonb` column, read as every other reader of stored JSON does (`strict_json.stored`).
+    """A `jsonb` column that is read like all stored JSON (`strict_json.stored`).
 
-    Numbers beyond a double, which older releases let in, are read as text: a page shows them, and no answer breaks.
+    Numbers beyond a double, which older releases accepted, are read as text, so that pages and answers can show them.
     """
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
@@ -27,7 +27,7 @@ class StoredJson(models.JSONField):
             return json.loads(value, parse_int=_number, parse_float=_number)
 
     def deconstruct(self) -> Any:
-        """The same column as Django's: no migration."""
+        """Django's own field, so that no migration is needed."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.JSONField", args, kwargs
 
@@ -88,7 +88,7 @@ class Stream(models.Model):
 
 
 class Checkpoint(models.Model):
-    """How far a subscription has come, who runs it, and what it stumbled on last."""
+    """A subscription's position, its runner, and its last error."""
 
     name = models.TextField(_("name"), primary_key=True)
     position = models.BigIntegerField(_("position"))

@@ -1,4 +1,4 @@
-"""The log on disk: its partitions, how large they are, how long there is room."""
+"""The partitions of the log: their bounds, their sizes, and how long the free positions last."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import msgspec
 
 from events import head, search, store
 
-PARTITIONS = """
-select c.relname, b.bounds[1]::bigint, b.bounds[2]::bigint, pg_total_relation_size(c.oid),
-       greatest(c.reltuples, 0)::bigint
-  from pg_inherits i
-  join pg_class c on c.oid = i.inhrelid
-  cross join lateral (
-      select regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)') as bounds) b
- where i.inhparent = 'events_event'::regclass order by 2
+# The one definition of bounds: each partition holds positions low <= p < high. A subquery, for `from ({BOUNDS}) p`.
+BOUNDS: Final = """
+select c.oid, c.relname as name, (b.bound)[1]::bigint as low, (b.bound)[2]::bigint as high, c.reltuples
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid
+ cross join lateral
+       regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)') as b(bound)
+ where i.inhparent = to_regclass('events_event')
 """
+
+SIZES = f"""
+select name, low, high, pg_total_relation_size(oid), greatest(reltuples, 0)::bigint from ({BOUNDS}) p order by low
+"""  # noqa: S608 - BOUNDS is a constant
 
 NOW = "select clock_timestamp()"
 
-PACE: Final = timedelta(days=7)
+RATE_OVER: Final = timedelta(days=7)
+SECONDS_PER_DAY: Final = 86_400
 
 
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,41 +43,44 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
         return self.last - self.first + 1
 
 
-class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """room   positions that have a partition and are not drawn yet
-    pace      positions drawn in a day, by the last week; None for a log that is younger than an hour
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """The log's partitions and their headroom.
+
+    headroom   positions that have a partition and are not drawn yet
+    per_day    positions drawn per day, averaged over the last week; None for a log younger than an hour
     """
 
     partitions: list[Partition]
-    room: int
+    headroom: int
     bytes: int
-    pace: float | None
+    per_day: float | None
 
     @property
     def days(self) -> float | None:
-        """How long the room lasts at this pace."""
-        return self.room / self.pace if self.pace else None
+        """Days until the headroom is used up at this rate."""
+        return self.headroom / self.per_day if self.per_day else None
 
 
-def layout() -> Layout:
+def capacity() -> Capacity:
+    """All partitions by position, with the headroom behind the last drawn position."""
     last = head.last()
-    partitions = [_partition(row, last) for row in store.query(PARTITIONS)]
-    room = max(0, partitions[-1].last - last) if partitions else 0
+    partitions = [_partition(row, last) for row in store.query(SIZES)]
+    headroom = max(0, partitions[-1].last - last) if partitions else 0
     size = sum(one.bytes for one in partitions)
-    return Layout(partitions=partitions, room=room, bytes=size, pace=_pace(last))
+    return Capacity(partitions=partitions, headroom=headroom, bytes=size, per_day=_per_day(last))
 
 
 def _partition(row: tuple[str, int, int, int, int], last: int) -> Partition:
-    name, start, stop, size, events = row
-    drawn = min(max(0, last - start + 1), stop - start)
-    return Partition(name=name, first=start, last=stop - 1, bytes=size, events=events, drawn=drawn)
+    name, low, high, size, events = row
+    drawn = min(max(0, last - low + 1), high - low)
+    return Partition(name=name, first=low, last=high - 1, bytes=size, events=events, drawn=drawn)
 
 
-def _pace(last: int) -> float | None:
+def _per_day(last: int) -> float | None:
     now: datetime = store.query(NOW)[0][0]
-    found = search.first_since(now - PACE, last)
+    found = search.first_since(now - RATE_OVER, last)
     if found is None:
         return None
     position, recorded_at = found
     seconds = (now - recorded_at).total_seconds()
-    return (last - position) / seconds * 86_400 if seconds >= 3600 else None
+    return (last - position) / seconds * SECONDS_PER_DAY if seconds >= 3600 else None

@@ -1,34 +1,30 @@
-"""A command decided against an older version of its record, carried over to the version of now."""
+"""Reconciles a command that was decided against an older version of its record with the current version."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from events import conflicts, errors, snapshots, types
+from events import conflicts, errors, extension, snapshots, types
 from events.aggregate import Aggregate, Decision
 from events.conflicts import FieldConflict, values
 from events.types import Command, CommandData
-
-# Asked before a merge, with the command: whether it had its answer already (they raise it). Filled by higher floors.
-recalls: list[Callable[[Command], None]] = []
 
 
 def reconcile(
     command: Command, record: Aggregate, stream: str, state: Any, version: int, seen: Any = None
 ) -> tuple[CommandData, tuple[types.JsonDict, ...]]:
-    """Merge what the command wants at its `base_version` with what happened since.
+    """Merge the command's changes to its `base_version` with the changes made since.
 
-    The base is rebuilt from the store, never taken from the client; with `seen` it is that state: what an editor
-    without a network saw, a version of the store and their own edits since. "mine" is the base as the command alone
-    would have left it, so what the domain normalises is compared normalised. Returns the command for the state of now
-    and notes on what came from whom. Raises `Conflict` when both sides changed the same thing, or when it is no edit of
-    fields (a deletion, say) and the record moved: then a person looks again.
+    The base is rebuilt from the store, never taken from the client; with `seen` it is that state: the state an offline
+    editor saw, which is a version of the store and their own edits since. "mine" is the base with only this command
+    applied, so values that the domain normalises are compared normalised. Returns the command's data for the current
+    state, and notes on the origin of merged values. Raises `Conflict` when both sides changed the same fields, or when
+    the command is no edit of fields (a deletion, say) and the record changed: then a person decides.
     """
-    for recall in recalls:
+    for recall in extension.recalls:
         recall(command)
     base_state, base_version = (
         snapshots.state(stream, command.base_version) if seen is None else (seen, command.base_version or 0)
@@ -36,7 +32,7 @@ def reconcile(
     base, theirs = record.dump(base_state), record.dump(state)
     if seen is not None and values.same(base, theirs):
         return command.data, ()
-    mine = record.dump(alone(command, record, base_state))
+    mine = record.dump(applied_alone(command, record, base_state))
     if not edits_fields(command.data, record):
         moved = sorted(name for name in theirs.keys() | base.keys() if theirs.get(name) != base.get(name))
         if moved:
@@ -47,7 +43,7 @@ def reconcile(
         fields = sorted({conflict.path for conflict in merged.conflicts})
         raise _conflict(stream, base_version, version, base, theirs, mine, fields, merged.conflicts)
     needed = required(type(command.data))
-    if gone := sorted(needed - merged.values.keys()):  # they removed what I left as it was but cannot leave out
+    if gone := sorted(needed - merged.values.keys()):  # removed by the other side, but required in this command
         raise _conflict(stream, base_version, version, base, theirs, mine, gone)
     wanted = {
         name: merged.values[name] for name in command.data.__struct_fields__ if name in merged.changed.keys() | needed
@@ -61,14 +57,14 @@ def required(data: type[CommandData]) -> frozenset[str]:
     return frozenset(field.name for field in msgspec.structs.fields(data) if field.required)
 
 
-def alone(command: Command, record: Aggregate, base_state: Any) -> Any:
-    """The state as the command alone would have left it."""
+def applied_alone(command: Command, record: Aggregate, base_state: Any) -> Any:
+    """The base state with only this command applied."""
     at = Decision(key=command.key, now=types.EPOCH_START)
     return record.fold(record.decide(command.data, base_state, at), base_state)
 
 
 def edits_fields(data: CommandData, record: Aggregate) -> bool:
-    """Is every field of the command a field of the record? Then two of them can meet field by field."""
+    """True when every field of the command is a field of the record, so that edits can be merged by field."""
     return bool(data.__struct_fields__) and set(data.__struct_fields__) <= set(record.state.__struct_fields__)
 
 
@@ -82,7 +78,6 @@ def _conflict(
     fields: list[str],
     found: tuple[FieldConflict, ...] = (),
 ) -> errors.Conflict:
-    told = [conflict.to_dict() for conflict in found]
     return errors.Conflict(
         stream=stream,
         base_version=base_version,
@@ -91,5 +86,5 @@ def _conflict(
         theirs=theirs,
         mine=mine,
         fields=fields,
-        conflicts=told,
+        conflicts=[conflict.to_dict() for conflict in found],
     )

@@ -1,9 +1,10 @@
-"""The one way out of the log: a court says so, or a secret was stored where none belongs. Erasing a person is another
-thing: that drops a key and changes no event.
+"""Removal of the content of one event, for a court order or a secret that was stored by mistake.
 
-What is removed is what the event says: its type, data, reason and metadata. Its place stays, and its hash. Before it is
-emptied its digest is written down in a stream of its own, with who and why; the database refuses every other change
-(`events/sql/refuse_change.function.sql`). So chains and seals still hold, and `verify_events` tells of the removal.
+Erasing a person is another operation: it drops a key and changes no event.
+
+A removal deletes the event's type, data, reason and metadata; its position and its hash stay. Before that its digest is
+recorded in a stream of its own, with actor and reason; the database refuses every other change
+(`events/sql/refuse_change.function.sql`). So chains and seals still hold, and `verify_events` reports the removal.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from events.integrity import seals
 from events.integrity.seals import Row
 
 REMOVED: Final = "event.removed"
-WRITTEN_DOWN: Final = "log.removed"
+RECORDED: Final = "log.removed"
 
 
 @types.event_type(REMOVED)
 class EventRemoved(types.Event, frozen=True):
-    """What is left of a removed event; states and read tables pass it over."""
+    """The placeholder of a removed event; states and read tables ignore it."""
 
 
-@types.event_type(WRITTEN_DOWN)
+@types.event_type(RECORDED)
 class LogRemoved(types.Event, frozen=True):
-    """An event was removed. `digest` is what it contributed to its stream's chain."""
+    """An event was removed. `digest` is its contribution to its stream's hash chain."""
 
     position: int
     stream: str
@@ -58,19 +59,21 @@ returning file
 
 
 def remove(position: int, reason: str) -> LogRemoved:
-    """Empty one event, for ever: 1 lock its stream  2 look at it  3 write the removal down  4 empty it  5 forget what
-    was made from it: snapshots, and the file of an archive it was put back from.
+    """Empty one event for ever.
 
-    Read tables that show it are to be rebuilt by whoever asked. Raises `StreamNotFound` when there is no such event in
-    the log, `InvalidCommand` without a reason, `AppendOnly` when it is itself a removal.
+    1 lock its stream  2 read it  3 record the removal  4 empty it  5 delete its derivatives: snapshots, and the file of
+    an archive it was restored from.
+
+    The caller rebuilds the read tables that show it. Raises `StreamNotFound` when there is no such event in the log,
+    `InvalidCommand` without a reason, `AppendOnly` when it is itself a removal.
     """
     if not reason.strip():
-        raise errors.InvalidCommand(fields={"reason": "Say why this event is removed."})
+        raise errors.InvalidCommand(fields={"reason": "Enter a reason: required to remove an event."})
     with context.acting(reason=reason.strip()), transaction.atomic():
         store.query(LOCK, (_found(position).stream,))  # 1
         row = _found(position)  # 2
-        if row.type in {REMOVED, WRITTEN_DOWN}:
-            raise errors.AppendOnly(f"Event {position} is {row.type}: what was removed, and that it was, stays.")
+        if row.type in {REMOVED, RECORDED}:
+            raise errors.AppendOnly(f"Event {position} is {row.type}: removals and their records cannot be removed.")
         removal = LogRemoved(
             position=position, stream=row.stream, version=row.version, type=row.type, digest=row.digest().hex()
         )
@@ -85,40 +88,40 @@ def remove(position: int, reason: str) -> LogRemoved:
 def _found(position: int) -> Row:
     row = next((found for chunk in seals.rows(position - 1, position) for found in chunk), None)
     if row is None:
-        raise errors.StreamNotFound(f"Event {position} is not in the log; an archived one is put back first.")
+        raise errors.StreamNotFound(f"Event {position} is not in the log; restore its archive first.")
     return row
 
 
 def _unlink(file: str) -> None:
-    """The archive is written anew the next time."""
+    """Delete an archive file and its index; the next archiving writes them again."""
     path = archives.folder() / file
     for left in (path, archives.index_of(path)):
         with contextlib.suppress(FileNotFoundError):
             left.unlink()
 
 
-# -- for checks -----------------------------------------------------------------------------------------------------
+# -- for checks -------------------------------------------------------------------------------------------------------
 
-WRITTEN = """
+DIGESTS = """
 select (data->>'position')::bigint, data->>'digest' from events_event
  where stream >= 'removal-' and stream < 'removal.' and type = 'log.removed'
 """
 
 
-def written_down() -> dict[int, bytes]:
+def recorded_digests() -> dict[int, bytes]:
     """The digests of removed events, by position."""
-    found: Mapping[int, str] = dict(store.query(WRITTEN))
+    found: Mapping[int, str] = dict(store.query(DIGESTS))
     past = (archives.reader(archive).rows(0, archive.high) for archive in archives.gone())
     archived = digests(row for blocks in past for block in blocks for row in block)
     return {at: bytes.fromhex(digest) for at, digest in found.items()} | archived
 
 
 def digests(rows: Iterable[Row]) -> dict[int, bytes]:
-    """Those of rows that write a removal down."""
-    found = [msgspec.json.decode(row.data, type=LogRemoved) for row in rows if row.type == WRITTEN_DOWN]
+    """The digests in those rows that record a removal, by position."""
+    found = [msgspec.json.decode(row.data, type=LogRemoved) for row in rows if row.type == RECORDED]
     return {one.position: bytes.fromhex(one.digest) for one in found}
 
 
 def is_empty(row: Row) -> bool:
-    """Does a removed event say nothing any more?"""
+    """True when a removed event has no content left."""
     return (row.data, row.metadata, row.reason, row.schema_version) == ("{}", "{}", None, 1)

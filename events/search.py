@@ -1,13 +1,12 @@
-"""Finding events: newest first, by stream, type, actor, request and time, a page at a time, however long the log is.
+"""Searches events by stream, type, actor, request and time, newest first, one page at a time.
 
-    1  time      becomes positions: a few look-ups by bisection, because positions ascend with time
+    1  time      is converted to positions: a few look-ups by bisection, because positions ascend with time
     2  a stream  is read by its versions, a request by the index of correlation ids
-    3  the rest  (type, actor) has no index, which every append would pay for: it is looked for in windows of positions
-                 that double, `REACH` positions in one call, and the answer says how far it came
+    3  the rest  (type, actor) has no index, which would slow down every append: it is searched in windows of positions
+                 that double, `REACH` positions in one call, and the answer says how far the search came
 
-No statement reads the whole log. Each is made of the conditions that were asked for and of no others, and planned for
-these very values: for ``:stream is null or stream = :stream``, or for a request that may be any, PostgreSQL would plan
-to walk down the log.
+No statement reads the whole log. Each contains only the given conditions and is planned for their values: for
+``:stream is null or stream = :stream``, or for an unknown request, PostgreSQL would plan to walk down the log.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import store
+from events import decoding, store
 from events.types import RecordedEvent
 
 WINDOW: Final = 50_000
 REACH: Final = 1_000_000
-NEAR: Final = 500  # positions, when bisecting: less is read quicker than halved
-# `recorded_at` is when a transaction began, a position is drawn near its end: so long a transaction may take.
+NEAR: Final = 500  # positions at which the bisection stops: reading them is faster than halving again
+# `recorded_at` is the start of a transaction, a position is drawn near its end: the longest time in between.
 SLACK: Final = timedelta(minutes=10)
 
 CONDITIONS: Final[Mapping[str, str]] = {
@@ -41,10 +40,10 @@ CONDITIONS: Final[Mapping[str, str]] = {
 }
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is looked for. All of it must hold; None is "whatever".
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Search conditions, all of which must hold; None stands for no condition.
 
-    kind         beginning of the type, such as ``user.``
+    kind         prefix of the type, such as ``user.``
     since, until recorded at or after, and before
     categories   of streams, such as ``("user", "form")``
     """
@@ -58,14 +57,17 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
     categories: tuple[str, ...] | None = None
 
-    def asked(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in CONDITIONS}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """Events, newest first. `reached` is the position down to which the log was looked through (the next page begins
-    there); `end` whether that was all of it; positions up to `archived` are in files, and not looked through.
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Matching events, newest first.
+
+    reached   the lowest position that was searched; the next page starts there
+    end       True when the whole log was searched
+    archived  positions up to this one are in archive files and are not searched
     """
 
     events: list[RecordedEvent]
@@ -77,9 +79,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 ARCHIVED = "select coalesce(max(high) - 1, 0) from events_archive where gone_at is not null"
 
 
-def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
-    """The newest `limit` events at or below the position `upto` that answer."""
-    asked = wanted.asked()
+def find(wanted: Query, *, upto: int, limit: int) -> Page:
+    """The newest `limit` events at or below the position `upto` that match."""
+    asked = wanted.conditions()
     archived = store.query(ARCHIVED)[0][0]
     down = max(archived, _bisected(_moved(wanted.since, -SLACK), upto)[0] if wanted.since else 0)
     top = _bisected(_moved(wanted.until, SLACK), upto)[1] if wanted.until else upto
@@ -89,14 +91,14 @@ def find(wanted: Wanted, *, upto: int, limit: int) -> Found:
         rows, reached = _between(asked, down, top, limit), down
     else:
         rows, reached = _in_windows(asked, down, top, limit)
-    events = store.rows_to_events(rows)
+    events = decoding.events_of(rows)
     if len(events) == limit:
         reached = events[-1].position - 1
-    return Found(events=events, reached=reached, end=reached <= down, archived=archived)
+    return Page(events=events, reached=reached, end=reached <= down, archived=archived)
 
 
 def _moved(moment: datetime, by: timedelta) -> datetime:
-    """An instant earlier or later; at either end of the calendar, itself."""
+    """An instant moved by a duration; unchanged where the calendar ends."""
     try:
         return moment + by
     except OverflowError:
@@ -104,8 +106,9 @@ def _moved(moment: datetime, by: timedelta) -> datetime:
 
 
 def _planned(statement: str, values: Mapping[str, Any]) -> list[Any]:
-    """Rows of a statement planned for its values: Django's cursor writes them into it. The store's statements are
-    prepared, and planned once for whatever comes (`plan_cache_mode` in the settings).
+    """Rows of a statement that is planned for its values, which Django's cursor writes into it.
+
+    The store's own statements are prepared, and planned once for any values (`plan_cache_mode` in the settings).
     """
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
@@ -117,9 +120,9 @@ def _conditions(asked: Mapping[str, Any]) -> str:
     return "".join(f" and {CONDITIONS[name]}" for name in asked)
 
 
-# -- 1: time becomes positions --------------------------------------------------------------------------------------
+# -- 1: time to positions ---------------------------------------------------------------------------------------------
 
-# Within the calendar that Python has, whatever a hand in the database wrote.
+# Limited to Python's calendar: other values can only have been inserted by hand.
 CLAMPED: Final = "greatest('0002-01-01 00:00Z', least('9998-12-31 00:00Z', recorded_at))"
 
 PROBE = f"""
@@ -129,11 +132,11 @@ select position, {CLAMPED} from events_event
 
 
 def _bisected(moment: datetime, upto: int) -> tuple[int, int]:
-    """Positions (low, high], few enough to be read, on the way from what was recorded before `moment` to the rest.
+    """Positions (low, high], few enough to read, around the first event recorded at `moment` or later.
 
-    Both bounds rest on an event that was seen. What was drawn after the event at `low` is all that can have been
-    recorded `SLACK` after the moment, and what stands above `high` was drawn after the moment: that holds whatever the
-    order of the events in between, because no transaction takes longer than `SLACK`.
+    Each bound is the position of an event that was read. All events recorded `SLACK` after the moment have positions
+    above `low`, and all above `high` were drawn after the moment. That holds for any order of the events in between,
+    because no transaction takes longer than `SLACK`.
     """
     low, high = 0, upto
     while high - low > NEAR:
@@ -152,18 +155,18 @@ select position, {CLAMPED} from events_event where position > %s and position <=
 
 
 def first_since(moment: datetime, upto: int) -> tuple[int, datetime] | None:
-    """About the first event recorded since: its position and when. None when there is none."""
+    """Position and time of approximately the first event recorded since `moment`; None when there is none."""
     found: list[tuple[int, datetime]] = store.query(FIRST, (_bisected(moment, upto)[0], upto))
     return found[0] if found else None
 
 
-# -- 2: by an index -------------------------------------------------------------------------------------------------
+# -- 2: by an index ---------------------------------------------------------------------------------------------------
 
 
 def _in_stream(asked: Mapping[str, Any], down: int, top: int, limit: int) -> list[Any]:
-    """By version, which ascends with the position: the page begins below the version that stands at its edge."""
+    """By version, which ascends with the position: the page starts below the version at its upper edge."""
     statement = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(down)s and position <= %(top)s{_conditions(asked)}
    and version < coalesce((select version from events_event
                             where position = %(top)s + 1 and stream = %(stream)s), 9223372036854775807)
@@ -174,18 +177,18 @@ select {store.COLUMNS} from events_event
 
 def _between(asked: Mapping[str, Any], down: int, top: int, limit: int) -> list[Any]:
     statement = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(down)s and position <= %(top)s{_conditions(asked)}
  order by position desc limit %(limit)s
 """  # noqa: S608 - constants only
     return _planned(statement, {**asked, "down": down, "top": top, "limit": limit})
 
 
-# -- 3: by windows --------------------------------------------------------------------------------------------------
+# -- 3: by windows ----------------------------------------------------------------------------------------------------
 
 
 def _in_windows(asked: Mapping[str, Any], down: int, top: int, limit: int) -> tuple[list[Any], int]:
-    """Rows, and the position down to which was looked."""
+    """Rows, and the lowest position that was searched."""
     rows: list[Any] = []
     for low, high in _windows(down, top):
         rows += _between(asked, low, high, limit - len(rows))
@@ -203,16 +206,16 @@ def _windows(down: int, top: int) -> Iterator[tuple[int, int]]:
         top, width = low, width * 2
 
 
-# -- one request ----------------------------------------------------------------------------------------------------
+# -- one request ------------------------------------------------------------------------------------------------------
 
 TOGETHER = f"""
-select {store.COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where correlation_id = %(correlation)s and position > %(down)s and position <= %(top)s
  order by position limit %(limit)s
 """  # noqa: S608 - COLUMNS is a constant
 
 
 def together(correlation: uuid.UUID, *, after: int = 0, upto: int, limit: int) -> list[RecordedEvent]:
-    """What one request caused, in order."""
+    """The events that one request caused, in order."""
     asked = {"correlation": correlation, "down": after, "top": upto, "limit": limit}
-    return store.rows_to_events(_planned(TOGETHER, asked))
+    return decoding.events_of(_planned(TOGETHER, asked))

@@ -1,11 +1,11 @@
-"""States folded so far, so that a long stream need not be folded from its beginning.
+"""Snapshots: stored states, so that a long stream need not be folded from its beginning.
 
-A snapshot is a cache: one of another `state_version` is ignored and folded again, one newer than the version asked
-for is never used, and losing them all costs time only.
+A snapshot is a cache: one of another `state_version` is ignored, one newer than the requested version is not used, and
+losing them all costs only time.
 
-Where a state holds personal data (`Aggregate.subject`) its snapshot is encrypted under the subject's key, like the
-events it was folded from: {"$personal": {"of": "form-…", "text": "<base64>"}}. So an erasure reaches snapshots with the
-key, also one that another process writes meanwhile: those taken before are unreadable, and none is kept afterwards.
+Where a state holds personal data (`Aggregate.subject`) its snapshot is encrypted under the subject's key, like its
+events: {"$personal": {"of": "form-…", "text": "<base64>"}}. So an erasure, which drops the key, also covers snapshots,
+even one that another process writes at the same time: earlier ones become unreadable, and later ones are not stored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ insert into events_snapshot (stream, version, state_version, state) values (%s, 
 on conflict (stream, version) do update set state_version = excluded.state_version, state = excluded.state
 """
 
-TAIL: Final = 10  # events after a snapshot that are worth another when it is old
+TAIL: Final = 10  # events after an old snapshot that make another one worthwhile
 PAGE: Final = 500
 KEEP: Final = 3
 
@@ -70,7 +70,7 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
 def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
     """A stored snapshot as a state; None when it does not fit the state of this release, or its subject was erased.
 
-    `generation` is that of the statement that read it; None for deciders only, as in `privacy.Opener`.
+    `generation` is that of the statement that read it; None for deciders only, as in `encryption.Opener`.
     """
     try:
         dumped = strict_json.stored(text)
@@ -84,7 +84,7 @@ def decode(aggregate: Aggregate, stream: str, version: int, text: str, generatio
 def _opened(
     aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
 ) -> types.JsonDict | None:
-    """One that is in the clear is of an earlier release (`seal_plain`), and of nobody knows whom: it is not used."""
+    """A decrypted snapshot, or None. An unencrypted one is of an earlier release, and is not used (`seal_plain`)."""
     mark = stored.get(encryption.MARK)
     if mark is None:
         return None
@@ -96,7 +96,7 @@ def _opened(
 
 
 def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
-    """Keep the state of `stream` at `version`; nothing where its subject was erased. Raises `MasterKeyWrong`."""
+    """Store the state of `stream` at `version`, unless its subject was erased. Raises `MasterKeyWrong`."""
     stored = _to_store(aggregate, stream, version, state)
     if stored is not None:
         store.execute(SAVE, (stream, version, aggregate.state_version, stored))
@@ -117,19 +117,20 @@ def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> st
 
 
 def due(aggregate: Aggregate, before: int, after: int) -> bool:
-    """Has the stream crossed a multiple of `snapshot_every` between these versions?"""
+    """True when the stream crossed a multiple of `snapshot_every` between these versions."""
     every = aggregate.snapshot_every
     return every > 0 and before // every < after // every
 
 
-# Whoever erases the record waits, and takes the snapshot that is being made with the others.
-HOLD = "select version from events_stream where stream = %s for share"
+# An erasure of the record waits for this lock, and then deletes the new snapshot with the others.
+LOCK = "select version from events_stream where stream = %s for share"
 
 
 def refresh() -> int:
-    """Take the snapshots that are due by age: of records that are changed too seldom to get one by number, or whose
-    snapshots are of another `state_version`. Returns how many. Each is a transaction of its own; interrupted, it begins
-    anew and finds less to do.
+    """Take the snapshots that are due by age; returns how many.
+
+    They are due for records that change too rarely to get one by number of events, or whose snapshots have another
+    `state_version`. Each is a transaction of its own, so an interrupted run has less left to do.
     """
     return sum(_refresh(aggregate) for aggregate in all_aggregates() if aggregate.snapshot_days > 0)
 
@@ -141,7 +142,7 @@ def _refresh(aggregate: Aggregate) -> int:
         bounds["after"] = found[-1][0]
         for stream in (name for name, stale in found if stale):
             with transaction.atomic():
-                store.query(HOLD, (stream,))
+                store.query(LOCK, (stream,))
                 now = folded(stream)
                 if not now.unreadable:
                     save(aggregate, stream, now.version, now.state)
@@ -150,13 +151,13 @@ def _refresh(aggregate: Aggregate) -> int:
 
 
 def prune(keep: int = KEEP) -> int:
-    """Drop all but the newest `keep` snapshots of each stream; returns how many went."""
+    """Delete all but the newest `keep` snapshots of each stream; returns how many."""
     return len(store.query(PRUNE, (keep,)))
 
 
-# -- those of earlier releases -----------------------------------------------------------------------------------------
+# -- snapshots of earlier releases ------------------------------------------------------------------------------------
 
-# Earlier releases kept personal states in the clear. The index `events_snapshot_subject` finds them.
+# Earlier releases stored personal states unencrypted. The index `events_snapshot_subject` finds them.
 PLAIN = """
 select stream, version, state_version, state::text from events_snapshot
  where state #>> '{$personal,of}' is null and split_part(stream, '-', 1) = any(%s) limit %s
@@ -176,20 +177,21 @@ select count(*) from events_snapshot
 
 
 def personal_categories() -> list[str]:
-    """The kinds of record whose states hold personal data."""
+    """Categories of the records whose states hold personal data."""
     return [aggregate.category for aggregate in all_aggregates() if aggregate.subject is not None]
 
 
 def seal_plain(limit: int) -> int:
-    """Encrypt at most so many snapshots that an earlier release kept in the clear, in the caller's transaction; returns
-    how many there were. Those of who was erased, and those that no longer fit, are dropped.
+    """Encrypt up to `limit` snapshots that an earlier release stored unencrypted; returns how many it found.
+
+    Runs in the caller's transaction. Snapshots of erased subjects, and those that no longer fit, are deleted.
     """
     found = store.query(PLAIN, (personal_categories(), limit))
     for stream, version, state_version, text in found:
         aggregate = of_category(category_of(stream))
         stored = None
-        if state_version == aggregate.state_version - 1:  # the same shape, in the clear
-            # Without its master key it cannot be encrypted; what was kept in the clear goes all the same.
+        if state_version == aggregate.state_version - 1:  # the same shape, unencrypted
+            # Without its master key it cannot be encrypted; the unencrypted snapshot is deleted nevertheless.
             with contextlib.suppress(ValueError, msgspec.ValidationError, errors.MasterKeyMissing):
                 stored = _to_store(aggregate, stream, version, aggregate.load(strict_json.stored(text)))
         if stored is None:
@@ -199,13 +201,13 @@ def seal_plain(limit: int) -> int:
     return len(found)
 
 
-# -- state at any version and at any instant ------------------------------------------------------------------------
+# -- state at any version and at any instant --------------------------------------------------------------------------
 
 
 class Folded(msgspec.Struct, frozen=True):
-    """The state of a record at a version, without what its `unreadable` events did.
+    """The state of a record at a version, without the effect of its `unreadable` events.
 
-    Version 0 with the initial state: there was nothing yet.
+    Version 0 with the initial state: the record did not exist yet.
     """
 
     state: Any
@@ -214,7 +216,7 @@ class Folded(msgspec.Struct, frozen=True):
 
 
 def folded(stream: str, version: int | None = None, at: datetime | None = None) -> Folded:
-    """The state of a record for readers: now, at an earlier `version`, or as it was `at` an instant."""
+    """The state of a record for readers: current, at an earlier `version`, or `at` an instant."""
     aggregate = of_category(category_of(stream))
     state, reached = (None, 0) if at is not None else load(aggregate, stream, version)
     tail = store.read_stream(stream, reached, upto=version, at=at)
@@ -224,18 +226,18 @@ def folded(stream: str, version: int | None = None, at: datetime | None = None) 
 
 
 def state(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[Any, int]:
-    """The state of a record as (state, version), for deciders. Raises `UnreadableEvent` where it would have a gap."""
+    """The state of a record as (state, version), for deciders. Raises `UnreadableEvent` instead of leaving a gap."""
     found = folded(stream, version, at)
     if found.unreadable:
         first = found.unreadable[0]
         if first.unreadable == "no_key":
-            key_witness.prove()  # says it when it is the current key that is wrong
+            key_witness.prove()  # raises a more exact error when the current key is wrong
             raise errors.MasterKeyMissing
         raise errors.UnreadableEvent(first.unreadable or "", stream, first.version, first.position)
     return found.state, found.version
 
 
 def state_dict(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[types.JsonDict, int]:
-    """The state of a record as (JSON values, version), for readers: `folded` says what it lacks."""
+    """The state of a record as (JSON values, version), for readers; `folded` also returns the unreadable events."""
     found = folded(stream, version, at)
     return of_category(category_of(stream)).dump(found.state), found.version

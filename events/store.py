@@ -1,8 +1,9 @@
 """The log: append to streams, read one stream, read everything in order. The only writer of events.
 
-Order, in one paragraph (docs/event-store.md proves it): an append locks its stream's row, publishes a *floor* (a shared
-advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than the
-lowest published floor (`head.safe`), so what they have read past is complete for ever, and nobody waits for anybody.
+Order in one paragraph (docs/event-store.md has the proof): an append locks its stream's row, publishes a *floor* (a
+shared advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than
+the lowest published floor (`head.safe`), so no event can appear later at or below a position they have read. Only writers of
+the same stream wait for each other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from django.db import connection
 
-from events import aggregate, context, errors, notifications, strict_json, types
+from events import context, decoding, errors, extension, notifications, strict_json, types
 from events.db import arrays, pipeline
 from events.privacy import encryption, key_witness
 from events.types import Event, RecordedEvent
@@ -30,11 +31,11 @@ MAX_BATCH: Final = 10_000
 # Below it no event exceeds `MAX_EVENT_BYTES` as `jsonb` text, whatever its numbers.
 SURELY_SMALL: Final = MAX_EVENT_BYTES // strict_json.MAX_GROWTH
 
-query, execute, explain, once_committed = pipeline.query, pipeline.execute, pipeline.explain, pipeline.once_committed
+query, execute, once_committed = pipeline.query, pipeline.execute, pipeline.once_committed
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an append ended up: the stream's new version, and the position of each event in the order given."""
+    """The result of an append: the stream's new version, and the position of each event in the order given."""
 
     stream: str
     version: int
@@ -55,7 +56,33 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     event_ids: Sequence[uuid.UUID] = ()
 
 
-# -- append ---------------------------------------------------------------------------------------------------------
+class PendingAppend:
+    """An append whose statement may still be queued in the pipeline; reading its results sends it."""
+
+    __slots__ = ("_appends", "_pending")
+
+    def __init__(self, appends: Sequence[Append], pending: pipeline.PendingRows) -> None:
+        self._appends, self._pending = appends, pending
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """(stream, version) -> position of each event."""
+        return {(stream, version): position for stream, version, position in self._pending.rows}
+
+    @property
+    def results(self) -> list[Appended]:
+        """One result for each append, in the order given."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for stream, version, position in self._pending.rows:
+            found.setdefault(stream, []).append((version, position))
+        return [_appended(append.stream, sorted(found[append.stream])) for append in self._appends]
+
+
+def _appended(stream: str, found: Sequence[tuple[int, int]]) -> Appended:
+    return Appended(stream=stream, version=found[-1][0], positions=tuple(position for _, position in found))
+
+
+# -- append -----------------------------------------------------------------------------------------------------------
 
 APPEND_ONE = """
 select %s, o_version, o_position
@@ -75,10 +102,10 @@ APPEND_MANY = "select o_stream, o_version, o_position from events_append_many(%s
 def append(
     stream: str, events: Sequence[Event], expected: int | None = ANY, *, event_ids: Sequence[uuid.UUID] = ()
 ) -> Appended:
-    """Append events to one stream. Outside a transaction it is one of its own, in one round trip.
+    """Append events to one stream, outside a transaction in one of its own, in one round trip.
 
-    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then nothing
-    of it is stored.
+    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then none of
+    them is stored.
     """
     if len(events) == 1 >= len(event_ids):
         known = types.event_type_of(type(events[0]))
@@ -90,26 +117,27 @@ def append(
 def _append_plain(
     stream: str, event: Event, known: types.EventType, expected: int | None, event_id: uuid.UUID | None = None
 ) -> Appended:
-    """`append_many` of one event that is nobody's: the same, without the lists."""
+    """`append_many` for a single event without a subject: the same result without building lists."""
     acting = context.current()
     encryption.check_reason(acting.reason)
     _check_name(stream)
     _demand_fit(known, event)
     entry = (stream, expected, known.name, known.schema_version, encode(event), event_id or types.new_id())
-    asked = pipeline.later(*_append_one(*entry, acting, acting.reason))
-    _ring_once_committed(asked)
-    _, version, position = asked.rows[0]
+    pending = pipeline.defer(*_append_one(*entry, acting, acting.reason))
+    _notify_once_committed(pending)
+    _, version, position = pending.rows[0]
     return Appended(stream=stream, version=version, positions=(position,))
 
 
 def append_many(appends: Sequence[Append]) -> list[Appended]:
     """Append to several streams, all or nothing. A stream may occur once. Results are in the order given."""
-    return append_later(appends)()
+    return append_pending(appends).results
 
 
-def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
-    """`append_many` for who has no use yet for what comes of it: inside `wire.transaction` it travels with the rest of
-    the transaction, and the results are there to be called for afterwards. Refusals come with it.
+def append_pending(appends: Sequence[Append]) -> PendingAppend:
+    """`append_many` whose statement inside `pipeline.transaction` is sent together with the following statements.
+
+    Errors that the database finds are raised when it is sent, at the latest at the commit.
     """
     acting = context.current()
     sealer = encryption.Sealer(acting.reason)
@@ -122,61 +150,48 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
         raise errors.InvalidEvent("A stream may occur only once in one append.")
     if missing := sealer.missing:
         if not connection.in_atomic_block:
-            with pipeline.transaction():  # a key is made with what is written under it, or not at all
-                return append_later(appends)
+            with pipeline.transaction():  # a key is stored with the event it encrypts, or not at all
+                return append_pending(appends)
         make_keys(sealer, missing)
     elif sealer.makes_keys:
         key_witness.prove()
     sealer.finish()
     statement = _statement(entries, len(appends), acting, sealer.reason)
-    asked = pipeline.later(*sealer.holding(*statement, one=len(entries) == 1))
-    _ring_once_committed(asked)
-    return partial(_appended, appends, asked)
+    pending = pipeline.defer(*sealer.holding(*statement, one=len(entries) == 1))
+    _notify_once_committed(pending)
+    return PendingAppend(appends, pending)
 
 
 def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequence[str]) -> None:
-    """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
+    """Look up the keys of these subjects and create missing ones. Raises `MasterKeyWrong`."""
     key_witness.prove()
     keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
 
 
-def _ring_once_committed(asked: pipeline.Later) -> None:
-    if asked.inside:
-        once_committed(_ring, asked)
+def _notify_once_committed(pending: pipeline.PendingRows) -> None:
+    if pending.in_transaction:
+        once_committed(_notify, pending)
     else:
-        _ring(asked)
+        _notify(pending)
 
 
-def _ring(asked: pipeline.Later) -> None:
-    notifications.ring(max(row[2] for row in asked.rows))
-
-
-def _appended(appends: Sequence[Append], asked: pipeline.Later) -> list[Appended]:
-    if len(appends) == 1:
-        return [_placed(appends[0].stream, sorted([(version, position) for _, version, position in asked.rows]))]
-    placed: dict[str, list[tuple[int, int]]] = {}
-    for stream, version, position in asked.rows:
-        placed.setdefault(stream, []).append((version, position))
-    return [_placed(wanted.stream, sorted(placed[wanted.stream])) for wanted in appends]
-
-
-def _placed(stream: str, placed: Sequence[tuple[int, int]]) -> Appended:
-    return Appended(stream=stream, version=placed[-1][0], positions=tuple(position for _, position in placed))
+def _notify(pending: pipeline.PendingRows) -> None:
+    notifications.notify(max(row[2] for row in pending.rows))
 
 
 def _statement(
     entries: Sequence[types.JsonDict], streams: int, acting: context.Context, reason: str | None
 ) -> tuple[str, Sequence[Any]]:
-    """The cheapest of the append functions that does it, and its parameters."""
+    """The cheapest append function for these events, and its parameters."""
     if len(entries) == 1:
         one = entries[0]
         return _append_one(one["s"], one.get("x"), one["t"], one["v"], bytes(one["d"]), one["i"], acting, reason)
-    who = _who(acting, reason)
+    author = _author(acting, reason)
     if streams == 1:
-        return APPEND_STREAM, (entries[0]["s"], entries[0].get("x"), *_side_by_side(entries)[2:], *who)
+        return APPEND_STREAM, (entries[0]["s"], entries[0].get("x"), *_columns(entries)[2:], *author)
     if len(entries) == streams:
-        return APPEND_EACH, (*_side_by_side(entries), *who)
-    return APPEND_MANY, (msgspec.json.encode(entries).decode(), *who)
+        return APPEND_EACH, (*_columns(entries), *author)
+    return APPEND_MANY, (msgspec.json.encode(entries).decode(), *author)
 
 
 def _append_one(
@@ -190,14 +205,14 @@ def _append_one(
     reason: str | None,
 ) -> tuple[str, Sequence[Any]]:
     event = (stream, stream, expected, name, schema_version, data.decode(), event_id)
-    return APPEND_ONE, event + _who(acting, reason)
+    return APPEND_ONE, event + _author(acting, reason)
 
 
-def _who(acting: context.Context, reason: str | None) -> tuple[Any, ...]:
+def _author(acting: context.Context, reason: str | None) -> tuple[Any, ...]:
     return acting.actor, reason, acting.correlation_id, acting.causation_id, acting.encoded_metadata()
 
 
-def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
+def _columns(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
     return (
         arrays.Texts(entry["s"] for entry in entries),
         arrays.Numbers(entry.get("x") for entry in entries),
@@ -209,7 +224,7 @@ def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
 
 
 def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDict]:
-    """The events of one append as the append functions want them, each checked."""
+    """The checked events of one append, as input of the append functions."""
     _check_name(wanted.stream)
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
     for number, (event, event_id) in enumerate(zip(wanted.events, ids, strict=True)):
@@ -237,7 +252,7 @@ def _check_name(stream: str) -> None:
 
 
 def encode(event: Event | types.JsonDict) -> bytes:
-    """Event data, or its personal part, as JSON that every reader reads back, not larger than the store will carry.
+    """Event data, or its personal part, as strict JSON within the size limit.
 
     Raises `InvalidEvent`, `InvalidJson` or `EventTooLarge`.
     """
@@ -251,7 +266,7 @@ def encode(event: Event | types.JsonDict) -> bytes:
 
 
 def encoded(value: Any) -> str:
-    """Values stored beside the events (snapshots, remembered answers) as JSON text, by the same rules."""
+    """Other stored values (snapshots, remembered answers) as JSON text, by the same rules."""
     return _strict(value).decode()
 
 
@@ -265,40 +280,33 @@ def _strict(value: Any) -> bytes:
 
 
 def _stale_keys() -> errors.EventsError:
-    """A key was there that should not be, or not there: a twin was first, or an older backup was restored."""
+    """The cached keys are outdated: another process created a key, or an older backup was restored."""
     encryption.CACHE.clear()
     return errors.StaleKeys()
 
 
-pipeline.explain("events_subject_key_pkey", _stale_keys)
-pipeline.explain("events_subject_erased", errors.Erased)
+extension.explain_constraint("events_subject_key_pkey", _stale_keys)
+extension.explain_constraint("events_subject_erased", errors.Erased)
 
 
-# -- read -----------------------------------------------------------------------------------------------------------
-
-# Null where Python has no such time in every time zone: `infinity`, or a year beyond the calendar, inserted by hand.
-# Drivers raise for those, and then no row of the statement would be read.
-INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
-
-COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
-       correlation_id, causation_id, metadata::text, {encryption.GENERATION}"""
+# -- read -------------------------------------------------------------------------------------------------------------
 
 READ_STREAM_SQL = f"""
-select {COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where stream = %(stream)s and version > %(after)s and version <= coalesce(%(upto)s::bigint, 9223372036854775807)
    and (%(at)s::timestamptz is null or version < coalesce((
         select min(late.version) from events_event late
          where late.stream = %(stream)s and late.recorded_at > %(at)s::timestamptz), 9223372036854775807))
  order by version limit %(limit)s::bigint
-"""  # noqa: S608 - COLUMNS is the constant above
+"""  # noqa: S608 - COLUMNS is a constant
 
 READ_ALL_SQL = f"""
-select {COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(after)s and position <= %(upto)s and events_here(%(after)s) order by position limit %(limit)s
 """  # noqa: S608
 
 READ_SOME_SQL = f"""
-select {COLUMNS} from events_event
+select {decoding.COLUMNS} from events_event
  where position > %(after)s and position <= %(upto)s and events_here(%(after)s)
    and (%(types)s::text[] is null or type = any(%(types)s::text[]))
    and (%(categories)s::text[] is null or split_part(stream, '-', 1) = any(%(categories)s::text[]))
@@ -307,7 +315,7 @@ select {COLUMNS} from events_event
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Where archived events are read: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
+    """Readers of archived events: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
 
     read_all: Callable[..., list[RecordedEvent]]
     read_stream: Callable[[str, int, int | None], list[RecordedEvent]]
@@ -317,133 +325,9 @@ _past: Past | None = None
 
 
 def use_past(past: Past | None) -> None:
-    """Say where archived events are read; called from `AppConfig.ready()`."""
-    global _past  # noqa: PLW0603 - one table with one place
+    """Set the readers of archived events; called from `AppConfig.ready()`."""
+    global _past  # noqa: PLW0603 - set once per process
     _past = past
-
-
-class Rows:
-    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `opener` in between, all at once.
-
-    No row stops the others: one that cannot be read is an event with `unreadable` set, decided here for all readers.
-    """
-
-    def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
-        self._rows = [(row, data_of(row[5])) for row in rows]
-        self.opener = encryption.Opener(rows[0][13] if rows else None)
-        for row, data in self._rows:
-            if data is not None:
-                self.opener.want(row[1], data)
-
-    def events(self) -> list[RecordedEvent]:
-        return [_event(row, data, self.opener) for row, data in self._rows]
-
-
-def data_of(text: str) -> types.JsonDict | None:
-    """Stored event data; None where it is no JSON object, or holds a number that nobody can read."""
-    try:
-        data = strict_json.stored(text)
-    except ValueError:
-        return None
-    return data if isinstance(data, dict) else None
-
-
-def generation() -> int:
-    """How many erasures there have been, as a number that changes with each."""
-    found: int = query(f"select {encryption.GENERATION}")[0][0]
-    return found
-
-
-def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
-    """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
-    reading = Rows(rows)
-    if missing := reading.opener.missing:
-        reading.opener.learn(query(encryption.KEYS, (missing,)), once_committed)
-    return reading.events()
-
-
-def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
-    """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
-    opener = encryption.Opener()
-    for _, _, data, _ in tail:
-        if not isinstance(data, dict):
-            raise errors.UnreadableEvent("not_json", stream)
-        opener.want(stream, data)
-    if missing := opener.missing:
-        opener.learn(query(encryption.KEYS, (missing,)), once_committed)
-    for name, _, data, event_id in tail:
-        opener.open(stream, uuid.UUID(event_id), name, data)
-    return [decode(stream, name, version, data) for name, version, data, _ in tail]
-
-
-def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) -> Event:
-    """Stored data, legible, as its typed event. Raises `UnreadableEvent`."""
-    try:
-        return types.decode_event(name, schema_version, data)
-    except errors.UnknownEventType:
-        raise errors.UnreadableEvent("unknown_type", stream) from None
-    except Exception as error:  # an upcaster is old code about old data
-        raise errors.UnreadableEvent(_why(name, schema_version), stream) from error
-
-
-def _why(name: str, schema_version: int) -> str:
-    """Which of the two it is: no road from that version, or data that does not fit at its end."""
-    known = types.event_type_of(name)
-    road = range(schema_version, known.schema_version)
-    reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in road)
-    return "does_not_fit" if reachable else "unknown_version"
-
-
-def parsed(tail: str, stream: str) -> list[Any]:
-    """The events of one stream as `events_begin` brings them. Raises `UnreadableEvent`."""
-    try:
-        found: list[Any] = strict_json.stored(tail)
-    except ValueError:
-        raise errors.UnreadableEvent("not_json", stream) from None
-    return found
-
-
-def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.Opener) -> RecordedEvent:
-    """A type that nobody registers any more is shown as it is stored: reading history must not need all the past's
-    code. In the stream of a record it counts as unreadable, because the record's state needs it.
-    """
-    name, schema_version = row[3], row[4]
-    reason, why = None, None if data is not None else "not_json"
-    try:
-        if data is not None:
-            reason = opener.open(row[1], row[6], name, data)
-            known = types.event_type_of(name)
-            if known.schema_version != schema_version:
-                data, schema_version = types.upcast(name, schema_version, data), known.schema_version
-            types.demand_fit(known, msgspec.convert(data, known.cls))
-    except errors.UnknownEventType:
-        why = "unknown_type" if aggregate.is_known(types.category_of(row[1])) else None
-    except (errors.UnreadableEvent, errors.Undecryptable) as error:
-        why, data = error.why, None
-    except Exception:  # whatever an upcaster raises: no event stops a reader
-        why, data = _why(name, row[4]), None
-    try:
-        metadata = strict_json.stored(row[12])
-    except ValueError:
-        why, data, metadata = why or "not_json", None, {}
-    if row[7] is None:
-        why, data = why or "no_instant", None
-    return RecordedEvent(
-        position=row[0],
-        stream=row[1],
-        version=row[2],
-        type=name,
-        schema_version=schema_version if data is not None else row[4],
-        data=data if data is not None else {},
-        event_id=row[6],
-        recorded_at=row[7] or types.EPOCH_START,
-        actor=row[8],
-        reason=row[9] if reason is None else reason,
-        correlation_id=row[10],
-        causation_id=row[11],
-        metadata=metadata,
-        unreadable=why,
-    )
 
 
 def read_stream(
@@ -456,10 +340,10 @@ def read_stream(
 ) -> list[RecordedEvent]:
     """Events of one stream with version in (`after`, `upto`], recorded no later than `at`, in order.
 
-    Those that are archived are read from their file; raises `Archived` where that is not here.
+    Archived ones are read from their file; raises `Archived` where the file is missing.
     """
     found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
-    events = rows_to_events(found)
+    events = decoding.events_of(found)
     first = events[0].version if events else None
     if first == after + 1 or _past is None or (upto is not None and upto <= after):
         return events
@@ -471,13 +355,13 @@ def read_stream(
 
 
 READ_STREAMS_SQL = f"""
-select {COLUMNS} from events_event where stream = any(%s) order by stream, version
+select {decoding.COLUMNS} from events_event where stream = any(%s) order by stream, version
 """  # noqa: S608
 
 
 def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
     """All events of several streams, stream by stream."""
-    return rows_to_events(query(READ_STREAMS_SQL, (list(streams),)))
+    return decoding.events_of(query(READ_STREAMS_SQL, (list(streams),)))
 
 
 def read_all(
@@ -510,7 +394,7 @@ def read_here(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """`read_all` of what is in the log; raises `Archived` where part of it is not, with `upto` as the last such."""
+    """`read_all` without archive files; raises `Archived` with the last archived position as `upto`."""
     parameters: dict[str, Any] = {"after": after, "upto": upto, "limit": limit}
     if types is None and categories is None:
         found = query(READ_ALL_SQL, parameters)
@@ -520,10 +404,10 @@ def read_here(
             "categories": list(categories) if categories else None,
         }
         found = query(READ_SOME_SQL, narrowed)
-    return rows_to_events(found)
+    return decoding.events_of(found)
 
 
 def version_of(stream: str) -> int:
-    """The stream's version now; 0 when it has no events."""
+    """The stream's current version; 0 when it has no events."""
     found = query("select version from events_stream where stream = %s", (stream,))
     return found[0][0] if found else 0

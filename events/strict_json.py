@@ -1,7 +1,7 @@
-"""Strict JSON: the one reader of JSON that comes from outside, and the check before JSON is stored. Pure.
+"""Strict JSON: the reader of all JSON from outside, and the check of all JSON before it is stored. Pure.
 
 PostgreSQL, orjson, msgspec, browsers and Python's `json` disagree about the edges of JSON (RFC 8259 §4, §6, §8; RFC
-7493). Text that one of them refuses, rounds or reads differently is refused here, before it enters an append-only log:
+7493). Text that one of them refuses, rounds or reads differently is refused here, before it enters the append-only log:
 
     rule (`code`)      refused
     too_large          more bytes than the limit
@@ -13,8 +13,8 @@ PostgreSQL, orjson, msgspec, browsers and Python's `json` disagree about the edg
     lone_surrogate     half of a surrogate pair
     nul_character      U+0000, which PostgreSQL cannot store
 
-Numbers are read as they come back from `jsonb`: a float that it writes without a point (1e16 to 2**64) as an integer,
--0.0 as 0.0. `stored` reads what was stored; every reader of it uses that, so that all of them see the same value.
+Numbers are read as `jsonb` returns them: a float that it writes without a point (1e16 to 2**64) as an integer, -0.0 as
+0.0. `stored` reads stored JSON; all readers use it, so that all of them see the same value.
 
 The cost grows linearly with the input.
 """
@@ -34,7 +34,7 @@ from events import errors
 
 MAX_BYTES: Final = 2 << 20
 MAX_DEPTH: Final = 64
-# Stored data may wrap what was read: a conflict holds a whole command, an export line the whole event.
+# Stored data may contain data that was read: a conflict holds a whole command, an export line the whole event.
 MAX_STORED_DEPTH: Final = MAX_DEPTH + 16
 # From the least signed to the greatest unsigned integer of 64 bits: all of them are exact in every reader but browsers.
 INTEGERS: Final = range(-(2**63), 2**64)
@@ -43,7 +43,7 @@ MAX_DIGITS: Final = 20
 POINTLESS: Final = 1e16
 NUL_CHARACTER: Final = "Text must not contain the character U+0000 (NUL)."
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # one without an end reaches to the end: no second try
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unterminated one reaches to the end: no backtracking
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -54,7 +54,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _KINDS = bytes(ord("0") if byte in b"0123456789" else ord("[") if byte in b"[{" else ord("-") for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 _LONG_NUMBER_TEXT = re.compile(r"[0-9]{19}")
-# A number with an exponent takes at most this much more room as `jsonb` text, for each byte of it: "1e-308".
+# A number with an exponent grows at most by this factor as `jsonb` text: "1e-308".
 MAX_GROWTH: Final = 60
 
 
@@ -80,7 +80,7 @@ def loads(text: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX
 
 
 def check(value: Any, *, max_depth: int = MAX_STORED_DEPTH) -> None:
-    """Refuse Python values that would not come back from storage as they are. Raises `errors.InvalidJson`."""
+    """Raises `errors.InvalidJson` for Python values that storage would not return unchanged."""
     layer: Sequence[Any] = [value]
     for _ in range(max_depth + 1):
         for item in layer:
@@ -92,9 +92,9 @@ def check(value: Any, *, max_depth: int = MAX_STORED_DEPTH) -> None:
 
 
 def check_encoded(data: bytes, source: Callable[[], Any], *, max_depth: int = MAX_STORED_DEPTH) -> None:
-    """`check` for `data`, which msgspec encoded from `source`: looks closer only where something may be wrong.
+    """`check` for `data`, which msgspec encoded from `source`: a fast scan, and a full check only on suspicion.
 
-    `source` gives the JSON values of the same data when called. Raises `errors.InvalidJson`.
+    `source` returns the JSON values of the same data. Raises `errors.InvalidJson`.
     """
     kinds = data.translate(_KINDS)
     if b"null" in data or rb"\u0000" in data or _LONG_NUMBER in kinds or kinds.count(b"[") > max_depth:
@@ -102,15 +102,15 @@ def check_encoded(data: bytes, source: Callable[[], Any], *, max_depth: int = MA
 
 
 def stored(text: str | bytes) -> Any:
-    """JSON that the database holds, as Python values. Raises `ValueError` for a number that nobody can hold.
+    """Stored JSON as Python values. Raises `ValueError` for a number that no reader can represent.
 
-    An integer outside 64 bits is the float it was: `jsonb` writes 1e300 with all its digits.
+    An integer outside 64 bits is read as a float: `jsonb` writes 1e300 with all its digits.
     """
     return orjson.loads(text)
 
 
 def has_long_number(text: str) -> bool:
-    """May the text hold a number that readers other than `stored` read differently?"""
+    """True when the text may hold a number that other readers than `stored` read differently."""
     return _LONG_NUMBER_TEXT.search(text) is not None
 
 
@@ -154,7 +154,7 @@ def _decoded(text: bytes | str, max_bytes: int) -> str:
 
 
 def _deeper_than(text: str, levels: int) -> bool:
-    """Counted before parsing, so that no parser recurses further than `levels`."""
+    """True when the nesting exceeds `levels`; checked before parsing, so that no parser recurses further."""
     if text.count("[") + text.count("{") <= levels:
         return False
     brackets = _NO_BRACKETS.sub("", _STRING.sub("", text))
@@ -208,7 +208,7 @@ def _check_scalar(item: Any) -> None:
 
 
 def _shown(number: int) -> str:
-    """The first digits of a number that may be longer than Python is willing to print."""
+    """A number, or its size where it is longer than Python prints."""
     return str(number) if number.bit_length() < 1_000 else f"of {number.bit_length():,} bits"
 
 

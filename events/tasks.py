@@ -1,4 +1,4 @@
-"""Upkeep by the clock."""
+"""Celery tasks: scheduled maintenance of the store, and the long jobs of `events.jobs`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from celery import shared_task
 from django.db import transaction
 
-from events import commands, errors, jobs, snapshots, store
+from events import answers, errors, jobs, snapshots, store
 from events.integrity import seals
 from events.privacy import erasure
 
 log = logging.getLogger(__name__)
 
-ROOM_AHEAD = 20_000_000
+POSITIONS_AHEAD = 20_000_000
 COMMAND_DAYS = 90
-LONG_SECONDS = 12 * 3600  # what rebuilding or checking a very long log may take
+LONG_SECONDS = 12 * 3600  # enough to rebuild from or verify a very long log
 
 FORGET = """
 delete from events_command where id = any(array(
@@ -26,17 +26,17 @@ delete from events_command where id = any(array(
 
 @shared_task
 def make_room() -> int:
-    """Make the partitions for the next positions; returns how many were new."""
+    """Create the partitions for the next positions; returns how many were new."""
     made: int = store.query(
-        "select events_partition(coalesce(pg_sequence_last_value('events_position_seq'), 0) + %s)", (ROOM_AHEAD,)
+        "select events_partition(coalesce(pg_sequence_last_value('events_position_seq'), 0) + %s)", (POSITIONS_AHEAD,)
     )[0][0]
     return made
 
 
 @shared_task
 def forget_commands() -> int:
-    """Forget answers to commands older than any client would repeat them; returns how many went."""
-    _in_batches(commands.key_fingerprints)
+    """Delete answers older than any client repeats its commands; returns how many."""
+    _in_batches(answers.key_fingerprints)
     gone = 0
     while batch := len(store.query(FORGET, (COMMAND_DAYS,))):
         gone += batch
@@ -45,14 +45,14 @@ def forget_commands() -> int:
 
 @shared_task
 def seal() -> int:
-    """Seal what was appended since the last time; returns how many seals that took."""
+    """Seal the events appended since the last seal; returns the number of new seals."""
     return seals.seal()
 
 
-# Delivered again when the worker dies: a rebuild goes on where it was, and a wish that was settled does nothing.
+# Redelivered when the worker dies: a rebuild resumes, and a superseded request does nothing.
 @shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
 def rebuild(table: str, version: int) -> None:
-    """Carry out the wish of that version for a read table; what comes of it stands in its progress."""
+    """Run the rebuild request of that version; its outcome is recorded in the table's progress."""
     try:
         jobs.do_rebuild(table, version)
     except errors.EventsError as error:
@@ -61,26 +61,26 @@ def rebuild(table: str, version: int) -> None:
 
 @shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
 def verify_log(version: int) -> None:
-    """Check the whole log for the wish of that version; the result is an event."""
+    """Run the verification request of that version; the result is an event."""
     if jobs.do_verification(version) is False:
-        log.error("the log is not what was written: see `manage.py verify_events`")
+        log.error("verification of the log failed: see `manage.py verify_events`")
 
 
 @shared_task
 def snapshot() -> tuple[int, int]:
-    """Take snapshots that are due by age and drop old ones; returns how many of each."""
+    """Take snapshots that are due by age and delete old ones; returns the number of each."""
     _in_batches(snapshots.seal_plain)
     return snapshots.refresh(), snapshots.prune()
 
 
 @shared_task
 def finish_erasures() -> int:
-    """Purge what erasures left readable: of a process that died, or more than a request waits for."""
+    """Finish purges that a process left: it died, or the rest was too much for one request."""
     return erasure.finish()
 
 
 def _in_batches(some: Callable[[int], int]) -> None:
-    """Call `some` with a batch size, each time in a transaction, until it did less than a batch."""
+    """Call `some` with a batch size, each time in a transaction, until it handles less than a batch."""
     done = erasure.BATCH
     while done >= erasure.BATCH:
         with transaction.atomic():

@@ -1,10 +1,10 @@
-"""given / when / then for the deciders of a record. Pure: no database, no Django, microseconds a test.
+"""given / when / then for the deciders of a record. Pure: no database, no Django, microseconds per test.
 
     from backoffice.sections.users import domain as users
     from events import testing
 
     given = testing.decider(users.AGGREGATE)
-    created = users.UserCreated(email="a@x.org", first_name="A", last_name="", plan="free", role="member", created_at=…)
+    created = users.UserCreated(email="a@x.org", first_name="A", last_name="", plan="free", role="member", …)
 
     def test_a_plan_is_changed():
         given(created).when(users.UpdateUser(plan="premium")).then(users.UserUpdated(plan="premium"))
@@ -12,8 +12,8 @@
     def test_an_email_address_needs_an_at_sign():
         given(created).when(users.UpdateUser(email="nobody")).then_rejected("valid email", field="email")
 
-Every event, given or decided, takes the way through storage first: encoded under its stored name and decoded again. So
-a test also notices an event that does not survive being stored, and what is folded is what a reader would fold.
+Every event, given or decided, is first encoded under its stored name and decoded again. So a test also notices an event
+that does not survive storage, and states are folded from the events that a reader would get.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEY = "018f0000-0000-7000-8000-000000000001"
 
 
 def decider(aggregate: Aggregate, *, key: str = KEY, now: datetime = NOW) -> Callable[..., Given]:
-    """`given` for one kind of record: called with past events, of the record `key`, at the time `now`."""
+    """`given` for one kind of record: takes the past events of the record `key`; the time is `now`."""
 
     def given(*events: Event) -> Given:
         return Given(aggregate, Decision(key=key, now=now), tuple(stored(event) for event in events))
@@ -43,7 +43,7 @@ def decider(aggregate: Aggregate, *, key: str = KEY, now: datetime = NOW) -> Cal
 
 
 def stored(event: Event) -> Event:
-    """The event as a reader gets it back. Fails when that is not the event that was stored."""
+    """The event as a reader gets it. Fails when it differs from the stored one."""
     known = types.event_type_of(type(event))
     again = types.decode_event(known.name, known.schema_version, msgspec.json.decode(msgspec.json.encode(event)))
     assert again == event, f"{known.name} does not survive being stored:\n  stored {event!r}\n  read   {again!r}"
@@ -62,7 +62,7 @@ class Given:
         return self._aggregate.fold(self._events)
 
     def when(self, command: CommandData) -> Outcome:
-        """Have the decider answer. Its refusal is an outcome too; anything else that it raises is a fault."""
+        """Run the decider. A refusal is an outcome too; any other exception is a failure of the test."""
         assert type(command) in self._aggregate.commands, f"{type(command).__name__} is no command of this record"
         decided: Sequence[Event] = ()
         refusal: errors.EventsError | None = None
@@ -74,7 +74,7 @@ class Given:
 
 
 class Outcome:
-    """What a command came to: events, nothing, or a refusal. Each check returns the outcome, so that they chain."""
+    """The outcome of a command: events, none, or a refusal. Each check returns the outcome, so that checks chain."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Outcome:
 
     def then(self, *expected: Event) -> Outcome:
         """Exactly these events, in this order."""
-        assert expected, "say then_nothing() when nothing is expected"
+        assert expected, "use then_nothing() when nothing is expected"
         self._not_refused()
         assert self.events == expected, f"decided  {_listed(self.events)}\nexpected {_listed(expected)}"
         return self
@@ -109,8 +109,8 @@ class Outcome:
         fields: dict[str, str] = getattr(self.refusal, "fields", {})
         if field is not None:
             assert field in fields, f"refused for {fields or self.refusal.message!r}, not for {field}"
-        said = fields[field] if field is not None else " ".join([self.refusal.message, *fields.values()])
-        assert re.search(match, said), f"refused with {said!r}, which does not match {match!r}"
+        message = fields[field] if field is not None else " ".join([self.refusal.message, *fields.values()])
+        assert re.search(match, message), f"refused with {message!r}, which does not match {match!r}"
         return self
 
     def then_not_found(self, match: str = "") -> Outcome:
@@ -118,7 +118,7 @@ class Outcome:
         return self.then_rejected(match, error=errors.StreamNotFound)
 
     def then_state(self, **expected: Any) -> Outcome:
-        """Afterwards the state has these values; a snapshot of it is the same state again."""
+        """Afterwards the state has these values and survives a snapshot."""
         self._not_refused()
         state = self._aggregate.fold((*self._past, *self.events))
         assert self._aggregate.load(self._aggregate.dump(state)) == state, "the state does not survive a snapshot"
@@ -127,7 +127,7 @@ class Outcome:
         return self
 
     def and_given(self) -> Given:
-        """Go on from here: the past is now everything so far."""
+        """A new past: everything so far."""
         self._not_refused()
         return Given(self._aggregate, self._at, (*self._past, *self.events))
 

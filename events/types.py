@@ -1,4 +1,4 @@
-"""What happened, what is asked for, and how both are named in storage. Pure: msgspec and the standard library only.
+"""Types of events and commands, and their stored names. Pure: msgspec and the standard library only.
 
 Stored names are explicit strings with a schema version, never class paths, so a class may move or be renamed without
 touching history. Events and commands are frozen `msgspec.Struct`s; a registry maps name to class at import time.
@@ -21,10 +21,10 @@ from events import errors
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 
-# What stands where personal data was, once the person it was about has been erased.
+# Replaces personal data once its subject has been erased.
 ERASED: Final = "erased"
 
-# Why a stored event cannot be read: code -> what is wrong, for programs and logs.
+# Why a stored event cannot be read: code -> explanation, for programs and logs.
 UNREADABLE: Final[Mapping[str, str]] = {
     "not_json": "its data is not JSON that this release can read",
     "unknown_version": "its data has a schema version that this release cannot read",
@@ -39,18 +39,18 @@ JsonDict: TypeAlias = dict[str, Any]
 Upcaster: TypeAlias = Callable[[JsonDict], JsonDict]
 
 
-# Events are frozen and hold what JSON holds, so none is ever part of a cycle: the collector need not look at them. A
-# process that reads or keeps many of them spends a quarter less.
+# Events are frozen and contain only JSON values, so none is part of a reference cycle. Without garbage collection
+# (`gc=False`) a process that reads or keeps many of them needs a quarter less time.
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """Base of all event data: something that happened, in the past tense. Register subclasses with `@event_type`."""
+    """Base of all event data, named in the past tense. Register subclasses with `@event_type`."""
 
 
 class CommandData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Base of all command data: something asked for, in the imperative. Register subclasses with `@command_type`.
+    """Base of all command data, named in the imperative. Register subclasses with `@command_type`.
 
-    Fields that an update may leave alone default to `msgspec.UNSET`: missing is not null.
+    Optional fields of an update default to `msgspec.UNSET`: missing is not null.
     """
 
 
@@ -59,7 +59,7 @@ C = TypeVar("C", bound=type[CommandData])
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """Whose data an event holds, as a stream's name: a fixed part, and a field of the event or the record's key."""
+    """A template for subjects: a fixed prefix, and a field of the event or the record's key."""
 
     prefix: str
     field: str
@@ -70,27 +70,27 @@ class Subject(msgspec.Struct, frozen=True):
         return _joined(self.prefix, getattr(event, self.field))
 
     def of_state(self, stream: str, state: Any) -> str | None:
-        """The same for a folded state; None while the state does not name its subject yet."""
+        """The subject of a folded state; None while its field is not set."""
         if self.field == "key":
             return self.prefix + key_of(stream)
         value = getattr(state, self.field, None)
         return None if value is None else _joined(self.prefix, value)
 
 
-@lru_cache(maxsize=1_024)  # an import says the same form's for each row, and a UUID is slow to write
+@lru_cache(maxsize=1_024)  # an import repeats one form for each row, and formatting a UUID is slow
 def _joined(prefix: str, value: Any) -> str:
     return f"{prefix}{value}"
 
 
 class EventType(msgspec.Struct, frozen=True):
-    """A registered event: its stored name, its class, the schema version written today, and the road from old ones.
+    """A registered event: its stored name, class and schema version, and the upcasters from older versions.
 
-    personal  what of it is encrypted: paths (``email``, ``command.data``) -> what stands there once it is erased
-    subject   under whose key; None: it is about nobody
-    within    another subject that must not be erased either when this is written
-    erases    it takes a subject's data away: whoever keeps events in memory lets them go
-    defaults  what is not written, by field; `nested` the personal paths that lead into an object
-    instants  its fields that hold times; `check` raises `ValueError` for what its fields' types do not tell
+    personal  encrypted parts: path (``email``, ``command.data``) -> its value once it is erased
+    subject   the subject whose key encrypts them; None for events about nobody
+    within    another subject that must not be erased when this event is written
+    erases    the event erases a subject's data: copies of events in memory must be dropped
+    defaults  default values, which are not stored, by field; `nested`: personal paths that lead into an object
+    instants  fields that hold times; `check` raises `ValueError` for values that the field types cannot exclude
     """
 
     name: str
@@ -108,7 +108,7 @@ class EventType(msgspec.Struct, frozen=True):
 
 
 class CommandType(msgspec.Struct, frozen=True):
-    """A registered command. `despite_gaps`: it is decided even where events of the record cannot be read."""
+    """A registered command. `despite_gaps`: it is decided even when events of the record cannot be read."""
 
     name: str
     cls: type[CommandData]
@@ -131,19 +131,19 @@ def event_type(
     erases: bool = False,
     check: Callable[[Any], None] | None = None,
 ) -> Callable[[E], E]:
-    """Register an event class under the name it is stored by. Two classes under one name refuse to start.
+    """Register an event class under its stored name. Raises `RuntimeError` for a second class under the same name.
 
-    `personal` names the fields to encrypt, `subject` whose they are: ``user-{key}`` (of the record itself) or
-    ``form-{form_id}`` (by a field). Fields that are not text are mapped to what stands for an erased value. The reason
-    that is given for an event with a subject is encrypted too. `check` is called with an event before it is stored and
-    when it is read: what raises `ValueError` there does not fit its type.
+    `personal` names the fields to encrypt, `subject` their subject: ``user-{key}`` (the record itself) or
+    ``form-{form_id}`` (by a field). Fields that are not text are mapped to their erased value. The reason of an event
+    with a subject is encrypted too. `check` is called before an event is stored and when it is read; it raises
+    `ValueError` for an event that does not fit its type.
     """
 
     def register(cls: E) -> E:
         if name in _events:
             raise RuntimeError(f"event type {name!r} is registered twice: {_events[name].cls!r} and {cls!r}")
         if personal and subject is None:
-            raise RuntimeError(f"event type {name!r} has personal fields, but says of nobody whose they are")
+            raise RuntimeError(f"event type {name!r} has personal fields, but no subject")
         _events[name] = _event_names[cls] = EventType(
             name=name,
             cls=cls,
@@ -173,7 +173,7 @@ def parse_subject(template: str | None) -> Subject | None:
 
 
 def upcaster(name: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
-    """Register the step from `from_version` to the next: plain `dict -> dict`, written right under its event."""
+    """Register the step from `from_version` to the next: plain `dict -> dict`, placed right below its event."""
 
     def register(step: Upcaster) -> Upcaster:
         steps = event_type_of(name).upcasters
@@ -186,10 +186,10 @@ def upcaster(name: str, from_version: int) -> Callable[[Upcaster], Upcaster]:
 
 
 def command_type(name: str, *, despite_gaps: bool = False) -> Callable[[C], C]:
-    """Register a command class under its name on the wire.
+    """Register a command class under its name in requests.
 
-    `despite_gaps`: it takes data away whatever the data is, so it waits for no event that cannot be read. It is decided
-    on what can be, with `Decision.has_gaps` set.
+    `despite_gaps`: for commands that erase data regardless of its content, so unreadable events must not block them.
+    They are decided on the readable events, with `Decision.has_gaps` set.
     """
 
     def register(cls: C) -> C:
@@ -218,7 +218,7 @@ def command_type_of(command: str | type[CommandData]) -> CommandType:
 
 
 def erases(name: str) -> bool:
-    """Does an event of this stored name take a subject's data away?"""
+    """True when events of this stored name erase a subject's data."""
     known = _events.get(name)
     return known is not None and known.erases
 
@@ -233,13 +233,14 @@ def command_types() -> Iterator[CommandType]:
     return iter(sorted(_commands.values(), key=lambda t: t.name))
 
 
-# A year more at either end than Python has: in another time zone it may be another year.
+# One year less at either end than Python allows: in another time zone it may be another year.
 YEARS: Final = range(2, MAXYEAR)
 
 
 def demand_fit(known: EventType, event: Event) -> None:
-    """Refuse what an event's types allow and readers do not take: times that PostgreSQL has and Python has not, and
-    what the type's own `check` names. Raises `ValueError`.
+    """Raises `ValueError` for an event that its field types allow and readers cannot take.
+
+    That are times that PostgreSQL has and Python has not, and values that the type's own `check` refuses.
     """
     for name in known.instants:
         value = getattr(event, name)
@@ -254,7 +255,7 @@ def _is_instant(annotation: Any) -> bool:
 
 
 def upcast(name: str, schema_version: int, data: JsonDict) -> JsonDict:
-    """Bring stored data to the newest shape, one version at a time.
+    """Stored data upcast to the newest schema version, one version at a time.
 
     Raises `InvalidEvent` for a missing step or for data written by a newer release.
     """
@@ -277,13 +278,13 @@ def decode_event(name: str, schema_version: int, data: JsonDict) -> Event:
     try:
         event = msgspec.convert(data, known.cls)
         demand_fit(known, event)
-    except ValueError as error:  # msgspec's are such, too
+    except ValueError as error:  # msgspec.ValidationError is one
         raise errors.InvalidEvent(f"{name} v{schema_version}: {error}") from error
     return event
 
 
 def decode_command(name: str, data: Mapping[str, Any]) -> CommandData:
-    """Data off the wire as a typed command; raises `UnknownCommand` or `InvalidCommand` naming the field."""
+    """Data of a request as a typed command; raises `UnknownCommand` or `InvalidCommand` naming the field."""
     known = command_type_of(name)
     try:
         return msgspec.convert(data, known.cls)
@@ -308,9 +309,9 @@ def to_builtins(value: Any) -> Any:
 
 
 class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event on its way into a stream, numbered but without a position yet. What inline projections see.
+    """An event that is about to be appended: numbered, without a position. Input of inline projections.
 
-    `data` is the typed event; `recorded_at` the database's transaction time, the same that the store writes.
+    `data` is the typed event; `recorded_at` the database's transaction time, which the store writes too.
     """
 
     stream: str
@@ -337,7 +338,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     type            stored name, such as ``user.created``
     data            the JSON object as stored but upcast; `event` decodes it to its class
     unreadable      why the event cannot be read, a code of `UNREADABLE`; then `data` is empty (of an unknown type as
-                    stored). Everything else is as stored, but for a time that cannot be read: 1970 stands there
+                    stored). Everything else is as stored, except that 1970 replaces a time that cannot be read
     recorded_at     the database's time of the transaction that wrote it
     actor           who: ``staff:<id>``, ``key:<id>``, ``system`` …
     """
@@ -373,9 +374,9 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             raise errors.UnreadableEvent(self.unreadable, self.stream, self.version, self.position)
         return msgspec.convert(self.data, known.cls)
 
-    def wire(self) -> JsonDict:
-        """The event as the API and the socket show it (`spec`: one shape for both)."""
-        shown: JsonDict = {
+    def to_wire(self) -> JsonDict:
+        """The event as JSON for the API and the socket, which share this shape."""
+        event: JsonDict = {
             "position": self.position,
             "stream": self.stream,
             "version": self.version,
@@ -389,16 +390,16 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             "event_id": str(self.event_id),
         }
         if self.reason:
-            shown["reason"] = self.reason
+            event["reason"] = self.reason
         if self.unreadable:
-            shown["unreadable"] = self.unreadable
-        return shown
+            event["unreadable"] = self.unreadable
+        return event
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One write asked for. `id` is its idempotency key; `key` names the record (chosen by the client on create).
+    """One requested write. `id` is its idempotency key; `key` names the record (chosen by the client on create).
 
-    `base_version` is the version the editor opened: with it, a change made meanwhile by somebody else is noticed.
+    `base_version` is the version that the editor opened; it reveals changes that others made since.
     """
 
     id: uuid.UUID
@@ -433,6 +434,6 @@ def new_id() -> uuid.UUID:
 
 
 def named_id(namespace: uuid.UUID, name: str) -> uuid.UUID:
-    """A UUID version 5 (RFC 9562 §5.5), the same that `uuid.uuid5` makes in twice the time."""
+    """A UUID version 5 (RFC 9562 §5.5), in half the time of `uuid.uuid5`."""
     value = int.from_bytes(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
     return uuid.UUID(int=value & ~(0xF << 76 | 0b11 << 62) | 0x5 << 76 | 0b10 << 62)

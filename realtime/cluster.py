@@ -21,6 +21,7 @@ import redis
 import redis.asyncio as aioredis
 from django.conf import settings
 
+from events import valkey
 from realtime import prometheus, publish
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled; each round has its own patience, and a round that fails costs only itself."""
-        client = aioredis.Redis.from_url(settings.REDIS_URL, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+        client = valkey.async_client("background")
         async with client:
             try:
                 while True:

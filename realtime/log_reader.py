@@ -14,7 +14,8 @@ import psycopg_pool
 from django.db import connections
 from psycopg import rows
 
-from events import head, store, types
+from events import decoding, head, store, types
+from events.db import driver_errors
 from events.privacy import encryption
 
 # Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
@@ -85,7 +86,7 @@ class Log:
         async def ask(connection: Connection) -> list[types.RecordedEvent]:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
-            reading = store.Rows(await cursor.fetchall())
+            reading = decoding.EventRows(await cursor.fetchall())
             if missing := reading.opener.missing:
                 await cursor.execute(encryption.KEYS, (missing,))
                 reading.opener.learn(await cursor.fetchall(), lambda act: act())  # autocommit
@@ -101,7 +102,7 @@ class Log:
             try:
                 return await self._ask(question)
             except psycopg.OperationalError as error:
-                if self._pool is None or isinstance(error, NO_CONNECTION) or not _ended(error):
+                if self._pool is None or isinstance(error, NO_CONNECTION) or not driver_errors.is_session_end(error):
                     raise
             await self._pool.check()  # where one has ended, others have
             return await self._ask(question)
@@ -115,11 +116,6 @@ class Log:
             raise Unavailable("the pool is closed")
         async with self._pool.connection(timeout=TIMEOUT) as connection:
             return await question(connection)
-
-
-def _ended(error: psycopg.OperationalError) -> bool:
-    """The session is over, as opposed to a statement that went wrong or a server that cannot be reached."""
-    return error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))
 
 
 async def _one(connection: Connection, sql: Any) -> Sequence[Any]:

@@ -6,7 +6,6 @@ so `send` swallows a Valkey that is away and says so by its result.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
@@ -16,7 +15,7 @@ import redis
 from django.conf import settings
 from django.utils import timezone
 
-from events import types
+from events import types, valkey
 
 logger = logging.getLogger(__name__)
 
@@ -109,14 +108,9 @@ def decode(raw: bytes) -> Message:
     return message
 
 
-@functools.lru_cache(maxsize=4)
-def _client_of(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
-
-
 def client() -> redis.Redis:
     """This process's blocking client. Short timeouts: a half-open Valkey must not hold up the relay or a request."""
-    return _client_of(settings.REDIS_URL)
+    return valkey.shared_client("bus")
 
 
 def send(message: Message) -> bool:

@@ -15,11 +15,9 @@ from typing import Any, Final
 
 import hiredis
 import msgspec
-import redis.asyncio as aioredis
-from django.conf import settings
 from redis.exceptions import RedisError
 
-from events import notifications
+from events import notifications, valkey
 from realtime import prometheus, publish
 
 logger = logging.getLogger(__name__)
@@ -77,9 +75,7 @@ class Bus:
         """A connection made and authenticated by redis-py; its way of listening takes longer than all else an event
         goes through here.
         """
-        client = aioredis.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=None, socket_connect_timeout=3.0, socket_keepalive=True
-        )
+        client = valkey.async_client("background", socket_timeout=None, socket_keepalive=True)
         async with client:
             connection = await client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
             try:
@@ -113,7 +109,7 @@ class Bus:
             self._rang()
 
     async def _keep_sending(self) -> None:
-        client = aioredis.Redis.from_url(settings.REDIS_URL, socket_timeout=2.0, socket_connect_timeout=2.0)
+        client = valkey.async_client("background")
         me = asyncio.current_task()
         async with client:
             while me is not None and not me.cancelling():  # an error of the driver's may hide that we are to end

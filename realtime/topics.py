@@ -19,7 +19,7 @@ Projection: TypeAlias = Callable[[types.RecordedEvent, str], types.JsonDict | No
 
 
 def _whole_event(event: types.RecordedEvent, _projection_key: str) -> types.JsonDict:
-    return event.wire()
+    return event.to_wire()
 
 
 def _one_projection(_principal: Principal) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backoffice import values
-from events import commands, errors
+from events import answers, commands, errors
 from events.types import JsonDict
 
 Reason = Annotated[str, msgspec.Meta(max_length=200, description="Why, in the person's words.")]
@@ -216,7 +216,7 @@ class Applied(Shape, frozen=True, kw_only=True):
     duplicate (the same `id` again: the first answer). `merged` says what a merge took from whom."""
 
     id: UUID
-    status: commands.Status
+    status: answers.Status
     stream: str
     version: int
     position: int | None

@@ -188,6 +188,6 @@ def instant(request: Request, name: str) -> datetime | None:
 
 def wire(request: Request, event: types.RecordedEvent) -> types.JsonDict:
     """The event as everybody sees it, less what this caller may not."""
-    shown = event.wire()
+    shown = event.to_wire()
     shown["data"] = access.redact(request.user, event.category, event.data)
     return shown

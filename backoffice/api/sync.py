@@ -190,7 +190,7 @@ class Flush:
         elif command.base_version is not None:
             record = aggregate.of_command(type(command.data))
             before = snapshots.state(_stream(command), trunk)[0] if seen is None else seen
-            chain.seen = reconcile.alone(command, record, before)
+            chain.seen = reconcile.applied_alone(command, record, before)
 
     # -- the verdict
 

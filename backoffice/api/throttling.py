@@ -19,6 +19,7 @@ from rest_framework.throttling import BaseThrottle
 
 from backoffice import models
 from backoffice.api import problems
+from events import valkey
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,6 @@ def take(caller: str, per_minute: int, count: int = 1) -> int:
 
 def _script() -> Any:
     if not hasattr(_local, "script"):
-        client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+        client = valkey.client("request", retry=None)
         _local.script = client.register_script(TAKE)
     return _local.script

@@ -16,7 +16,7 @@ from backoffice import models
 from backoffice.api import openapi, problems, throttling
 from events import context, head
 from events.privacy import encryption
-from events.subscriptions import runner as subscriptions
+from events.subscriptions import progress
 
 MAX_POSITION: Final = 2**63 - 1
 CONSISTENT_SECONDS: Final = 5.0
@@ -60,7 +60,7 @@ class View(APIView):
         if wanted and self.fed_by:
             reached = head.newest()
             for name in self.fed_by:
-                subscriptions.wait_for(name, reached, CONSISTENT_SECONDS)
+                progress.wait_for(name, reached, CONSISTENT_SECONDS)
 
 
 def only(request: Request, allowed: Collection[str]) -> None:

@@ -27,7 +27,7 @@ from typing import Any, Final
 import msgspec
 from django.conf import settings
 
-from events import errors, store
+from events import decoding, errors, store
 from events.integrity import seals
 from events.integrity.seals import Row
 from events.types import EPOCH_START, RecordedEvent, category_of
@@ -238,7 +238,7 @@ def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent
 
 
 def instant(row: Row) -> datetime | None:
-    """When the event was recorded; None for what `store.INSTANT` does not read either."""
+    """When the event was recorded; None for what `decoding.INSTANT` does not read either."""
     try:
         moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
     except OverflowError:
@@ -248,12 +248,12 @@ def instant(row: Row) -> datetime | None:
 
 def events_of(rows: Sequence[Row]) -> list[RecordedEvent]:
     """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
-    generation = store.generation() if rows else 0
-    return store.rows_to_events([_as_stored(row, generation) for row in rows])
+    generation = decoding.generation() if rows else 0
+    return decoding.events_of([_as_stored(row, generation) for row in rows])
 
 
 def _as_stored(row: Row, generation: int) -> tuple[Any, ...]:
-    """A row of `store.COLUMNS`."""
+    """A row of `decoding.COLUMNS`."""
     return (
         row.position,
         row.stream,

@@ -28,7 +28,7 @@ import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 
-from events import aggregate, errors, head, snapshots, store, types
+from events import aggregate, errors, head, partitions, snapshots, store, types
 from events.archive import reader as archives
 from events.archive.reader import BLOCK, MAGIC, PAIR, Archive
 from events.integrity import seals, verify
@@ -74,12 +74,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 # -- 1 choose -------------------------------------------------------------------------------------------------------
 
-PARTS = """
-select quote_ident(c.relname), (b.bound)[1]::bigint, (b.bound)[2]::bigint
-  from pg_inherits i join pg_class c on c.oid = i.inhrelid,
-       regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)') as b(bound)
- where i.inhparent = 'events_event'::regclass order by 2
-"""
+PARTS = f"select quote_ident(name), low, high from ({partitions.BOUNDS}) p order by low"  # noqa: S608 - a constant
 
 NEEDED = """
 select 'checkpoint ' || name || ' stands at ' || position from events_checkpoint where position < %(high)s - 1

@@ -1,5 +1,6 @@
-"""Long lists as PostgreSQL's own binary arrays, for `wire`: psycopg adapts an element at a time, which for the thousand
-names of an import takes longer than what is asked about them.
+"""Long lists as PostgreSQL's binary arrays, for `pipeline`.
+
+psycopg adapts one element at a time: for the thousand names of an import that takes longer than the query.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _NULL: Final = pack("!i", -1)
 
 
 class Array:
-    """A list on its way; subclasses say of what."""
+    """A list as a query parameter; subclasses define the element type."""
 
     __slots__ = ("elements",)
     name: ClassVar[str]
@@ -40,7 +41,7 @@ class Texts(Array):
 
 
 class Jsons(Array):
-    """Of `bytes` that are JSON already."""
+    """Elements are `bytes` that are JSON already."""
 
     name = "jsonb"
 
@@ -57,7 +58,7 @@ class Uuids(Array):
 
 
 class Numbers(Array):
-    """Of `int` within 64 bits, or None."""
+    """Elements are `int` within 64 bits, or None."""
 
     name = "int8"
 
@@ -88,6 +89,6 @@ _DUMPERS: Final = [
 
 
 def register(adapters: AdaptersMap) -> None:
-    """Make a connection know them."""
+    """Register the array types with a connection's adapters."""
     for of, dumper in _DUMPERS:
         adapters.register_dumper(of, dumper)

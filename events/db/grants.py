@@ -1,11 +1,11 @@
-"""What the application may do, when it is not the owner of its tables: everything but change what happened.
+"""Privileges of an application role that does not own its tables: everything but changing stored events.
 
-The owner migrates, archives, rebuilds read tables and removes events; the application's role reads, appends and keeps
-its books. Without UPDATE, DELETE, TRUNCATE and ownership none of its statements can touch a stored event.
+The owner migrates, archives, rebuilds read tables and removes events. The application's role reads, appends and updates
+its bookkeeping. Without UPDATE, DELETE, TRUNCATE and ownership none of its statements can change a stored event.
 
-Two things that only an owner can do come up while it serves, and are functions that run with the owner's rights: making
-room in the log, and dropping copies of read tables that hold what was erased. Ownership of the tables, or membership in
-the role that has it, would be a right to everything; a function is a right to what it does.
+Two operations of the running application need an owner, so they are functions with the owner's privileges: adding
+partitions, and dropping copies of read tables that hold erased data. Ownership, or membership in the owner's role,
+would permit everything; a function permits only what it does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from django.db import transaction
 from events import store
 from events.db import session
 
-# Tables of the store that are not like all others. No key here: select, insert, update and delete.
-RIGHTS: Final = {
+# Privileges on tables of the store; `ALL` on every table that is not listed.
+PRIVILEGES: Final = {
     "events_event": "select, insert",
     "events_seal": "select, insert",
     "events_archive": "select",
@@ -33,10 +33,10 @@ RIGHTS: Final = {
 }
 ALL: Final = "select, insert, update, delete"
 
-# What the role may do as the owner.
+# Functions that run with the owner's privileges.
 FUNCTIONS: Final = ("events_partition(bigint, bigint)", "events_discard_copies(timestamptz)")
 
-# Partitions are reached through the log: a right of its own on one would be a way around it.
+# Without partitions: a privilege on a partition would bypass the log's triggers.
 TABLES = """
 select quote_ident(c.relname) from pg_class c
  where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
@@ -47,10 +47,10 @@ NAMES = "select quote_ident(%s), quote_ident(current_schema()), quote_ident(curr
 
 
 def grant(role: str) -> list[str]:
-    """Give a role exactly these rights, on all tables there are now, and the settings of its sessions; returns the
-    statements. After each `migrate`.
+    """Grant a role exactly these privileges on all current tables, and its session settings; returns the statements.
 
-    Only some roles may set those of another: where ours may not, the statements are returned as comments.
+    To be repeated after each `migrate`. Where the current role may not change settings of another role, those
+    statements are returned as comments.
     """
     name, schema, database = store.query(NAMES, (role,))[0]
     made = [
@@ -58,7 +58,7 @@ def grant(role: str) -> list[str]:
         f"revoke create on schema {schema} from {name}",
         f"grant usage on schema {schema} to {name}",
         f"grant usage, select on all sequences in schema {schema} to {name}",
-        *(f"grant {RIGHTS.get(table, ALL)} on {table} to {name}" for (table,) in store.query(TABLES)),
+        *(f"grant {PRIVILEGES.get(table, ALL)} on {table} to {name}" for (table,) in store.query(TABLES)),
         *(statement for function in FUNCTIONS for statement in _as_owner(function, name, schema)),
     ]
     with transaction.atomic():
@@ -81,8 +81,10 @@ def _with_settings(role: str, database: str) -> list[str]:
 
 
 def _as_owner(function: str, role: str, schema: str) -> list[str]:
-    """Temporary tables come last: unnamed they would come first, and the role could put one of its own in the place of
-    a table that the function means.
+    """Statements that let `role` run a function as its owner.
+
+    The search path names `pg_temp` last: unnamed it would come first, and the role could shadow a table that the
+    function uses with a temporary one.
     """
     return [
         f"alter function {function} security definer set search_path = {schema}, pg_temp",

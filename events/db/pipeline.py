@@ -1,19 +1,19 @@
-"""Statements on Django's connection and in its transaction, with the fewest words to and from PostgreSQL.
+"""Statements on Django's connection and in its transaction, with as few round trips as possible.
 
-Everything the store says goes through here: prepared once per connection, adapted by psycopg, carried by libpq without
+Every statement of the store goes through here: prepared once per connection, adapted by psycopg, sent by libpq without
 the layers of a cursor, which cost more than most of these statements do. `transaction` goes further: inside it
 
-    BEGIN     travels with the first statement
-    execute   does not travel at all yet; what has no answer to wait for is kept, in order
-    later     is kept as well; its rows can be asked for when it has travelled
-    query     takes everything kept with it, and waits for its own rows
-    COMMIT    takes the rest
+    BEGIN     is sent with the first statement
+    execute   only queues the statement: it has no rows to wait for
+    defer     queues it as well; reading its rows sends the queue
+    query     sends the queue and itself, and waits for its own rows
+    COMMIT    is sent with the rest of the queue
 
-so that a command costs two round trips: one to look, one to write. Whatever else is said on the connection (the ORM, a
-savepoint) sends what is kept before it, so the order in which statements were called is the order they run in.
+so that a command costs two round trips: one to read, one to write. Any other use of the connection (the ORM, a
+savepoint) sends the queue first, so statements run in the order in which they were called.
 
-Driver errors come out as `errors`, found once: by constraint name, else by the kind of error. An error of a kept
-statement is raised where it travels, at the latest at the end of the transaction; then nothing of that happened.
+Driver errors are raised as domain errors (`events.db.driver_errors`). The error of a queued statement is raised when
+the queue is sent, at the latest at the end of the transaction; then nothing of the transaction is stored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-import orjson
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import transaction as django_transaction
@@ -36,116 +35,120 @@ from psycopg.abc import Buffer
 from psycopg.adapt import AdaptersMap, Loader, PyFormat, Transformer
 
 from events import errors
-from events.db import arrays
+from events.db import arrays, driver_errors
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 Rows: TypeAlias = list[Any]
 
-KEEP_BYTES: Final = 32_768  # more than this is sent at once: what is kept must fit any socket's buffer
-KEEP_STATEMENTS: Final = 64
+MAX_QUEUED_BYTES: Final = 32_768  # more is sent at once: the queue must fit into any socket buffer
+MAX_QUEUED: Final = 64
 MAX_PREPARED: Final = 1_000
 
-_GOOD: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
-# A prepared statement that somebody deallocated, or whose result a migration has changed since: prepare it again.
+_SUCCESS: Final = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK)
+# A prepared statement was deallocated, or a migration changed its result: it must be prepared again.
 _STALE: Final = (psycopg.errors.InvalidSqlStatementName, psycopg.errors.FeatureNotSupported)
 
 _Key: TypeAlias = tuple[str, tuple[int, ...] | None]
-_Ready: TypeAlias = tuple[bytes, Sequence[Any] | None, Sequence[pq.Format] | None]
+_Prepared: TypeAlias = tuple[bytes, Sequence[Any] | None, Sequence[pq.Format] | None]
 
 
 def query(statement: str, parameters: Parameters = ()) -> Rows:
     """Run one statement and return its rows as tuples."""
-    return _line().query(statement, parameters)
+    return _pipeline().query(statement, parameters)
 
 
 def execute(statement: str, parameters: Parameters = ()) -> None:
-    """Run one statement that returns nothing of interest: at once, or inside `transaction` with the next that waits."""
-    line = _line()
-    if line.keeps():
-        line.keep(statement, parameters)
+    """Run one statement without returning rows: at once, or inside `transaction` with the next one that waits."""
+    pipeline = _pipeline()
+    if pipeline.queues():
+        pipeline.queue(statement, parameters)
     else:
-        line.query(statement, parameters)
+        pipeline.query(statement, parameters)
 
 
-class Later:
-    """The rows of a statement that may not have travelled yet; asking for them sends it."""
+class PendingRows:
+    """The rows of a statement that may still be queued; reading them sends the queue."""
 
-    __slots__ = ("_line", "_rows")
+    __slots__ = ("_pipeline", "_rows")
 
-    def __init__(self, line: _Line, rows: Rows | None = None) -> None:
-        self._line, self._rows = line, rows
+    def __init__(self, pipeline: Pipeline, rows: Rows | None = None) -> None:
+        self._pipeline, self._rows = pipeline, rows
 
     @property
-    def inside(self) -> bool:
-        """Is its connection inside a transaction?"""
-        return bool(self._line.db.in_atomic_block)
+    def in_transaction(self) -> bool:
+        """True while its connection is inside a transaction."""
+        return bool(self._pipeline.db.in_atomic_block)
 
     @property
     def rows(self) -> Rows:
         if self._rows is None:
-            self._line.send()
-        assert self._rows is not None, "asked for after its transaction failed"
+            self._pipeline.send()
+        assert self._rows is not None, "read after its transaction failed"
         return self._rows
 
-    def arrive(self, rows: Rows) -> None:
+    def resolve(self, rows: Rows) -> None:
         self._rows = rows
 
 
-def later(statement: str, parameters: Parameters = ()) -> Later:
-    """Run one statement whose rows are not needed yet; see `Later`."""
-    line = _line()
-    return line.keep(statement, parameters) if line.keeps() else Later(line, line.query(statement, parameters))
+def defer(statement: str, parameters: Parameters = ()) -> PendingRows:
+    """Run one statement whose rows are not needed yet; see `PendingRows`."""
+    pipeline = _pipeline()
+    if pipeline.queues():
+        return pipeline.queue(statement, parameters)
+    return PendingRows(pipeline, pipeline.query(statement, parameters))
 
 
 @contextmanager
 def transaction() -> Iterator[None]:
-    """A transaction of as few round trips as can be; inside another one, a savepoint of it. See the module's text.
+    """A transaction with as few round trips as possible; inside another one, a savepoint of it.
 
-    To Django it is an `atomic` block like any other: savepoints nest in it, `on_commit` waits for its end.
+    To Django it is an `atomic` block like any other: savepoints nest in it, `on_commit` waits for its end. See the
+    module's docstring.
     """
-    line = _line()
-    db = line.db
+    pipeline = _pipeline()
+    db = pipeline.db
     if db.in_atomic_block or not db.get_autocommit():
         with django_transaction.atomic():
             yield
         return
-    line.begin()
-    _tell_django(db, inside=True)
-    db.execute_wrappers.append(line.before_others)
-    _here.line = line
+    pipeline.begin()
+    _set_django_flags(db, inside=True)
+    db.execute_wrappers.append(pipeline.before_others)
+    _local.pipeline = pipeline
     try:
         try:
             yield
             if not db.needs_rollback:
-                line.commit()
+                pipeline.commit()
         finally:
-            line.end()
+            pipeline.end()
     except BaseException:
         db.run_on_commit = []
         raise
     finally:
-        _here.line = None
-        db.execute_wrappers.remove(line.before_others)
-        _tell_django(db, inside=False)
+        _local.pipeline = None
+        db.execute_wrappers.remove(pipeline.before_others)
+        _set_django_flags(db, inside=False)
         _forget_broken_connection(db)
     db.run_and_clear_commit_hooks()
 
 
 def once_committed(act: Callable[..., object], *arguments: Any, **named: Any) -> None:
-    """Do it when the transaction has committed, at once where there is none, and never when it is rolled back. What it
-    raises is logged.
+    """Call `act` after the commit, at once where there is no transaction; never after a rollback.
+
+    Its exceptions are logged, not raised.
     """
 
     def act_once_committed() -> None:
         act(*arguments, **named)
 
-    # Django logs a hook's failure by this name, and fails itself where there is none: a `partial` has none.
+    # Django logs a failed hook by this name, and fails itself for a hook without one, such as a `partial`.
     act_once_committed.__qualname__ = getattr(act, "__qualname__", repr(act))
-    _line().db.on_commit(act_once_committed, robust=True)
+    _pipeline().db.on_commit(act_once_committed, robust=True)
 
 
-def _tell_django(db: Any, *, inside: bool) -> None:
-    """What `atomic` notes on the connection when its outermost block begins and ends."""
+def _set_django_flags(db: Any, *, inside: bool) -> None:
+    """Set the flags that Django's `atomic` sets when its outermost block begins and ends."""
     if db.needs_rollback and not inside:
         db.run_on_commit = []
     db.needs_rollback = False
@@ -158,74 +161,74 @@ def _tell_django(db: Any, *, inside: bool) -> None:
 
 
 def _forget_broken_connection(db: Any) -> None:
-    """Django would keep handing out a connection that the server has closed until the next request."""
+    """Close a connection that the server has closed: Django would hand it out until the next request."""
     if db.connection is not None and db.connection.closed and not db.in_atomic_block:
         db.close()
 
 
-# -- how values travel ----------------------------------------------------------------------------------------------
+# -- adapters ---------------------------------------------------------------------------------------------------------
 
 
-class _Adapting:
-    """What psycopg adapts by: the connection's own rules, and ours."""
+class _AdaptContext:
+    """psycopg's adaptation context: the connection's own adapters, and ours."""
 
     def __init__(self, raw: Any) -> None:
         self.connection = raw
         self.adapters = AdaptersMap(raw.adapters)
         arrays.register(self.adapters)
-        self.adapters.register_loader("timestamptz", _Instant)
+        self.adapters.register_loader("timestamptz", _InstantLoader)
 
 
-class _Instant(Loader):
-    """What psycopg, and Django after it, do with a regular expression takes longer than all the rest of an event."""
+class _InstantLoader(Loader):
+    """Parses `timestamptz` in C: psycopg and Django use regular expressions, which take longer than all the rest."""
 
     def load(self, data: Buffer) -> datetime:
         return datetime.fromisoformat(bytes(data).decode())
 
 
-# -- the line -------------------------------------------------------------------------------------------------------
+# -- the pipeline -----------------------------------------------------------------------------------------------------
 
 
-class _Line:
-    """One connection as this module uses it: its prepared statements, and what is kept to travel together."""
+class Pipeline:
+    """One connection: its prepared statements, and the queue of statements to send together."""
 
     def __init__(self, db: Any, raw: Any) -> None:
-        self.db = db  # not Django's proxy: each word to it costs more than a parameter to PostgreSQL
+        self.db = db  # not Django's proxy, whose attribute access costs more than a parameter to PostgreSQL
         self.raw = raw
         self.pgconn: pq.abc.PGconn = raw.pgconn
-        self.answers = select.poll()
-        self.answers.register(self.pgconn.socket, select.POLLIN)
-        self.transformer = Transformer(_Adapting(raw))
+        self.readable = select.poll()
+        self.readable.register(self.pgconn.socket, select.POLLIN)
+        self.transformer = Transformer(_AdaptContext(raw))
         self.prepared: dict[_Key, bytes] = {}
         self.number = 0
-        self.inside = False
-        self.kept: list[_Ready] = []
-        self.waiting: list[Later] = []
-        self.bytes_kept = 0
+        self.in_transaction = False
+        self.queued: list[_Prepared] = []
+        self.pending: list[PendingRows] = []
+        self.queued_bytes = 0
 
     def query(self, statement: str, parameters: Parameters) -> Rows:
         if not self.raw.autocommit and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
-            self.keep("begin", ())  # Django's own atomic leaves this to the first statement
-        if self.kept:
-            asked = self.keep(statement, parameters)
+            self.queue("begin", ())  # Django's own atomic leaves this to the first statement
+        if self.queued:
+            pending = self.queue(statement, parameters)
             self.send()
-            return asked.rows
+            return pending.rows
         try:
             try:
-                return self._rows(self._ask(self._ready(statement, parameters)))
+                return self._rows(self._execute(self._prepared(statement, parameters)))
             except _STALE:
                 if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                     raise
-                return self._rows(self._ask(self._ready(statement, parameters)))
+                return self._rows(self._execute(self._prepared(statement, parameters)))
         except psycopg.Error as error:
-            raise _explained(error) from error
+            raise _translated(error) from error
 
-    def _ask(self, ready: _Ready) -> pq.abc.PGresult:
-        self.pgconn.send_query_prepared(*ready)
-        return self._answer()
+    def _execute(self, prepared: _Prepared) -> pq.abc.PGresult:
+        self.pgconn.send_query_prepared(*prepared)
+        return self._result()
 
-    def _answer(self) -> pq.abc.PGresult:
-        """What comes of the one thing just sent. Waiting is done here, not in libpq: no signal would come through."""
+    def _result(self) -> pq.abc.PGresult:
+        """The result of the one statement just sent. Waits here, not in libpq, which would not let signals through."""
         self._flush()
         result = None
         while (found := self._next_result()) is not None:
@@ -234,47 +237,47 @@ class _Line:
             raise psycopg.OperationalError("the connection is lost")
         return result
 
-    # -- keeping ----------------------------------------------------------------------------------------------------
+    # -- queueing -----------------------------------------------------------------------------------------------------
 
-    def keeps(self) -> bool:
-        """Not inside a savepoint: an error must come up before the savepoint is let go."""
-        return self.inside and not self.db.savepoint_ids
+    def queues(self) -> bool:
+        """True inside `transaction`, but not in a savepoint: its errors must be raised before it is released."""
+        return self.in_transaction and not self.db.savepoint_ids
 
-    def keep(self, statement: str, parameters: Parameters) -> Later:
+    def queue(self, statement: str, parameters: Parameters) -> PendingRows:
         try:
-            ready = self._ready(statement, parameters)
+            prepared = self._prepared(statement, parameters)
         except psycopg.Error as error:
-            raise _explained(error) from error
-        size = sum(map(len, filter(None, ready[1] or ())))
-        if self.kept and (self.bytes_kept + size > KEEP_BYTES or len(self.kept) >= KEEP_STATEMENTS):
+            raise _translated(error) from error
+        size = sum(map(len, filter(None, prepared[1] or ())))
+        if self.queued and (self.queued_bytes + size > MAX_QUEUED_BYTES or len(self.queued) >= MAX_QUEUED):
             self.send()
-        asked = Later(self)
-        self.kept.append(ready)
-        self.waiting.append(asked)
-        self.bytes_kept += size
-        return asked
+        pending = PendingRows(self)
+        self.queued.append(prepared)
+        self.pending.append(pending)
+        self.queued_bytes += size
+        return pending
 
     def send(self) -> None:
-        """Let everything kept travel, in order, and bring every answer back."""
-        kept, waiting = self.kept, self.waiting
-        self._drop_kept()
-        if not kept:
+        """Send the queue in order and hand out the rows of every statement."""
+        queued, waiting = self.queued, self.pending
+        self._clear_queue()
+        if not queued:
             return
         try:
-            for result, asked in zip(self._travel(kept), waiting, strict=True):
-                asked.arrive(self._rows(result))
+            for result, pending in zip(self._run(queued), waiting, strict=True):
+                pending.resolve(self._rows(result))
         except psycopg.Error as error:
-            raise _explained(error) from error
+            raise _translated(error) from error
 
-    def _drop_kept(self) -> None:
-        self.kept, self.waiting, self.bytes_kept = [], [], 0
+    def _clear_queue(self) -> None:
+        self.queued, self.pending, self.queued_bytes = [], [], 0
 
-    def _travel(self, kept: Sequence[_Ready]) -> list[pq.abc.PGresult]:
+    def _run(self, queued: Sequence[_Prepared]) -> list[pq.abc.PGresult]:
         """One pipeline: all statements, one synchronisation, one result each (after one that failed: "aborted")."""
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
-        for ready in kept:
-            pgconn.send_query_prepared(*ready)
+        for prepared in queued:
+            pgconn.send_query_prepared(*prepared)
         pgconn.pipeline_sync()
         self._flush()
         results = []
@@ -287,7 +290,7 @@ class _Line:
         return results
 
     def _flush(self) -> None:
-        """Out with what was said. What comes back meanwhile is taken in, so that neither side waits for the other."""
+        """Send the output buffer; reads meanwhile, so that neither side blocks on the other."""
         if not self.pgconn.flush():
             return
         both = select.poll()
@@ -298,37 +301,39 @@ class _Line:
 
     def _next_result(self) -> pq.abc.PGresult | None:
         pgconn = self.pgconn
-        while pgconn.is_busy():  # waiting is done here, not in libpq: there it would hold up every other thread
-            self.answers.poll()
+        while pgconn.is_busy():  # libpq would wait with the GIL held
+            self.readable.poll()
             pgconn.consume_input()
         return pgconn.get_result()
 
-    # -- transactions -----------------------------------------------------------------------------------------------
+    # -- transactions -------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        self.inside = True
-        self.keep("begin", ())
+        self.in_transaction = True
+        self.queue("begin", ())
 
     def commit(self) -> None:
         if self.pgconn.transaction_status == pq.TransactionStatus.INERROR:
-            raise errors.EventsError("A statement of this transaction failed and was passed over: nothing is kept.")
-        if len(self.kept) == 1 and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
-            return  # only "begin": nothing was said
-        self.keep("commit", ())
+            raise errors.EventsError("A statement of this transaction failed and was ignored: nothing is stored.")
+        if len(self.queued) == 1 and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            return  # only "begin": nothing was executed
+        self.queue("commit", ())
         self.send()
 
     def end(self) -> None:
-        """After a commit there is nothing left to do; otherwise roll back. Never raises: what made that necessary is
-        more interesting, and a connection that is lost, or was left in the middle of something, rolls back by ending.
+        """Roll back unless the transaction was committed.
+
+        Never raises: the error that led here matters more. A connection that is lost, or was left in the middle of a
+        statement, is closed, which rolls back.
         """
-        self._drop_kept()
-        self.inside = False
+        self._clear_queue()
+        self.in_transaction = False
         if self.db.closed_in_transaction or self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
             return
         try:
-            # Saying anything to a statement under way would wait for its end.
-            under_way = self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
-            if self.pgconn.pipeline_status == pq.PipelineStatus.OFF and not under_way:
+            # A rollback would wait for a statement that is still running.
+            running = self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE
+            if self.pgconn.pipeline_status == pq.PipelineStatus.OFF and not running:
                 self.query("rollback", ())
         except (psycopg.Error, errors.EventsError):
             pass
@@ -336,14 +341,14 @@ class _Line:
             self.pgconn.finish()
 
     def before_others(self, run: Callable[..., Any], sql: Any, parameters: Any, many: bool, context: Any) -> Any:
-        """An execute wrapper of Django's: whatever it says comes after what was said here."""
+        """Django execute wrapper: sends the queue before any other statement on the connection."""
         self.send()
         return run(sql, parameters, many, context)
 
-    # -- statements -------------------------------------------------------------------------------------------------
+    # -- statements ---------------------------------------------------------------------------------------------------
 
-    def _ready(self, statement: str, parameters: Parameters) -> _Ready:
-        """The statement's prepared name, and its parameters as PostgreSQL wants them."""
+    def _prepared(self, statement: str, parameters: Parameters) -> _Prepared:
+        """The statement's prepared name, and its parameters encoded for PostgreSQL."""
         if not parameters:
             key: _Key = (statement, None)
             return self.prepared.get(key) or self._prepare(key), None, None
@@ -358,19 +363,19 @@ class _Line:
         if len(self.prepared) >= MAX_PREPARED:
             self._forget_prepared()
         self.number += 1
-        name = b"wire_%d" % self.number
+        name = b"events_%d" % self.number
         self.pgconn.send_prepare(name, _numbered(key[0])[0], key[1])
-        self._rows(self._answer())
+        self._rows(self._result())
         self.prepared[key] = name
         return name
 
     def _forget_prepared(self) -> None:
         self.prepared.clear()
-        if not self.kept:
+        if not self.queued:
             self.pgconn.exec_(b"deallocate all")
 
     def _rows(self, result: pq.abc.PGresult) -> Rows:
-        if result.status not in _GOOD:
+        if result.status not in _SUCCESS:
             if self.pgconn.status == pq.ConnStatus.BAD:
                 raise psycopg.OperationalError(result.get_error_message())
             error = psycopg.errors.error_from_result(result)
@@ -388,7 +393,7 @@ _MARK = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
 @lru_cache(maxsize=2 * MAX_PREPARED)
 def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
-    """`%s` and `%(name)s` as PostgreSQL numbers them, and the names in that order."""
+    """The statement with `%s` and `%(name)s` replaced by `$1`, `$2` …, and the names in that order."""
     names: dict[str, int] = {}
     count = 0
 
@@ -404,74 +409,24 @@ def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
     return _MARK.sub(mark, statement).encode(), tuple(names)
 
 
-_here = threading.local()  # `line` while inside `transaction`: Django's way to it takes longer
+_local = threading.local()  # `pipeline` while inside `transaction`: Django's look-up takes longer
 
 
-def _line() -> _Line:
-    inside: _Line | None = getattr(_here, "line", None)
+def _pipeline() -> Pipeline:
+    inside: Pipeline | None = getattr(_local, "pipeline", None)
     if inside is not None:
         return inside
     db: Any = connections[DEFAULT_DB_ALIAS]
     if db.connection is None:
         db.ensure_connection()
     raw = db.connection
-    line: _Line | None = getattr(raw, "events_line", None)
-    if line is None:
-        line = raw.events_line = _Line(db, raw)
-    line.db = db  # a pool hands connections from one thread's wrapper to the next one's
-    return line
+    pipeline: Pipeline | None = getattr(raw, "events_pipeline", None)
+    if pipeline is None:
+        pipeline = raw.events_pipeline = Pipeline(db, raw)
+    pipeline.db = db  # a pool hands connections from one thread's wrapper to the next one's
+    return pipeline
 
 
-# -- errors ---------------------------------------------------------------------------------------------------------
-
-_explanations: dict[str, Callable[[], errors.EventsError]] = {}
-
-
-def explain(constraint: str, error: Callable[[], errors.EventsError]) -> None:
-    """Say what breaking a constraint means to a person."""
-    _explanations[constraint] = error
-
-
-def translated(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
-    """The domain error behind a driver error: by constraint name, else by the kind of error."""
-    return _by_constraint(error) or _by_kind(error) or error
-
-
-def _explained(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
+def _translated(error: psycopg.Error) -> errors.EventsError | psycopg.Error:
     _forget_broken_connection(connections[DEFAULT_DB_ALIAS])
-    return translated(error)
-
-
-def _by_constraint(error: psycopg.Error) -> errors.EventsError | None:
-    constraint = error.diag.constraint_name or ""
-    if constraint in _explanations:
-        return _explanations[constraint]()
-    if constraint in _OURS:
-        return _OURS[constraint](error.diag)
-    if constraint == "events_stream_pkey":
-        stream = _KEY.search(error.diag.message_detail or "")
-        return errors.WrongExpectedVersion(stream[1] if stream else "?", 0, None)
-    if constraint.startswith("events_event_p") and constraint.endswith("_version"):
-        return errors.WrongExpectedVersion("?", "?", None)
-    if constraint.startswith("events_event_p") and constraint.endswith("_event_id"):
-        return errors.DuplicateEvent()
-    return None
-
-
-_KEY: Final = re.compile(r"\(stream\)=\((.*)\)")
-_OURS: Final[dict[str, Callable[[psycopg.errors.Diagnostic], errors.EventsError]]] = {
-    "events_expected_version": lambda told: errors.WrongExpectedVersion(**orjson.loads(told.message_detail or "{}")),
-    "events_archived": lambda told: errors.Archived(told.message_primary, upto=int(told.message_detail or 0)),
-    "events_primary": lambda told: errors.NotPrimary(told.message_primary),
-    "events_append_only": lambda told: errors.AppendOnly(told.message_primary),
-}
-
-
-def _by_kind(error: psycopg.Error) -> errors.EventsError | None:
-    if isinstance(error, psycopg.errors.UntranslatableCharacter):
-        return errors.InvalidEvent("A text holds a NUL character, which PostgreSQL cannot store.")
-    if isinstance(error, psycopg.DataError):
-        return errors.InvalidEvent(str(error))
-    if isinstance(error, psycopg.OperationalError) and (error.sqlstate or "08")[:2] in {"08", "57"}:
-        return errors.StoreUnavailable()
-    return None
+    return driver_errors.translate(error)

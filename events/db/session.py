@@ -1,8 +1,8 @@
-"""Settings of every database session of the application. Pure: settings, rights and checks read them.
+"""Settings of every database session of the application. Pure: the settings, grants and checks read them.
 
-A hung session must not hold the log's head, and the store's prepared statements are planned once: planning them anew
-costs more than they do. The application asks for this when it connects, which some poolers drop; so `rights.grant`
-gives it to the role as well, and `manage.py doctor` looks whether it arrived.
+A hung session must not hold the log's head back. Prepared statements are planned once, because planning costs more than
+most of them do. The application sends these settings when it connects; some poolers drop them, so `grants.grant` also
+sets them on the role, and `manage.py doctor` checks that they are in force.
 """
 
 from __future__ import annotations

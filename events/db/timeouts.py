@@ -1,4 +1,4 @@
-"""Statements that may take only so long: for pages and calls, where a person would rather be told than wait."""
+"""A time limit for statements of pages and API calls, where an error is better than a long wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SET = "select set_config('statement_timeout', %s, %s)"
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Every statement inside ends within `seconds`, whoever sends it: the store or the ORM. Raises `TookTooLong`."""
+    """Limit every statement inside, of the store and of the ORM, to `seconds`. Raises `TookTooLong`."""
     before = store.query(NOW)[0][0]
     _set(f"{seconds * 1000:.0f}ms")
     try:
@@ -27,9 +27,9 @@ def at_most(seconds: float) -> Iterator[None]:
         raise
     finally:
         with contextlib.suppress(errors.EventsError, psycopg.Error, DatabaseError):
-            _set(before)  # a transaction that failed takes it back by itself
+            _set(before)  # a failed transaction resets it itself
 
 
 def _set(value: str) -> None:
-    """For the transaction where there is one, else for the session, which goes back into the pool."""
+    """Set it for the transaction, outside of one for the session, which goes back into the pool."""
     store.query(SET, (value, connection.in_atomic_block))

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from events import errors, head, removal, store, types
+from events import errors, head, partitions, removal, store, types
 from events.archive import reader as archives
 from events.archive.reader import Archive
 from events.integrity import seals
@@ -197,11 +197,7 @@ select w.stream from unnest(%s::text[]) as w(stream)
  where not exists (select 1 from events_stream s where s.stream = w.stream collate "C")
 """
 
-PARTITIONS = """
-select (b.bound)[1]::bigint, (b.bound)[2]::bigint from pg_inherits i join pg_class c on c.oid = i.inhrelid,
-       regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''(\\d+)''\\) TO \\(''(\\d+)''\\)') as b(bound)
- where i.inhparent = 'events_event'::regclass order by 1
-"""
+PARTITIONS = f"select low, high from ({partitions.BOUNDS}) p order by low"  # noqa: S608 - a constant
 
 
 class Database:
@@ -211,8 +207,8 @@ class Database:
         self._after, self._upto, self._report = after, upto, report
         self._archives = [found for found in archives.gone() if found.high - 1 > after and found.low <= upto]
         held = [(found.low, found.high) for found in self._archives if self._readable(found)]
-        partitions = sorted([*held, *((low, high) for low, high in store.query(PARTITIONS))])
-        self.absent = list(_uncovered(partitions, upto))
+        bounds = sorted([*held, *((low, high) for low, high in store.query(PARTITIONS))])
+        self.absent = list(_uncovered(bounds, upto))
         self._begins_archived = bool(archives.gone()) and after > 0
         self.forgets = not held  # `before` asks the database only
 
@@ -259,7 +255,7 @@ class Database:
         return self._begins_archived or any(low < position for low, _ in self.absent)
 
     def removals(self) -> dict[int, bytes]:
-        return removal.written_down()
+        return removal.recorded_digests()
 
     def read(self, rows: Sequence[Row]) -> None:
         """Each row as its readers read it."""
@@ -278,10 +274,10 @@ class OneArchive(Database):
         return self._archived(self._archives[0], after, upto)
 
 
-def _uncovered(partitions: Sequence[tuple[int, ...]], upto: int) -> Iterator[tuple[int, int]]:
+def _uncovered(bounds: Sequence[tuple[int, ...]], upto: int) -> Iterator[tuple[int, int]]:
     """Ranges of positions, both ends included, that no partition holds."""
     position = 1
-    for low, high in partitions:
+    for low, high in bounds:
         if position < low and position <= upto:
             yield position, min(low - 1, upto)
         position = max(position, high)

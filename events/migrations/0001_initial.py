@@ -1,4 +1,4 @@
-"""The event store: log, streams, guard, append functions, snapshots, idempotency keys, checkpoints, epoch."""
+"""The event store: log, streams, floor trigger, append functions, snapshots, idempotency keys, checkpoints, epoch."""
 
 from django.db import migrations, models
 
@@ -27,7 +27,8 @@ FORWARD = [
 
 BACKWARD = """
 drop table events_epoch, events_checkpoint, events_command, events_snapshot;
-drop function events_begin, events_append_many, events_append_stream, events_append_each, events_append_one, events_unexpected, events_partition;
+drop function events_begin, events_append_many, events_append_stream, events_append_each, events_append_one,
+              events_unexpected, events_partition;
 drop table events_event, events_stream;
 drop aggregate events_chain(bytea, bytea);
 drop function events_chain_step, events_digest, events_guard, events_refuse;

@@ -1,4 +1,4 @@
-"""A new epoch wherever the log is found elsewhere: restored, promoted, copied. Drawn by the database itself."""
+"""The database draws a new epoch when the log has another location: restored, promoted, copied."""
 
 from django.db import migrations
 

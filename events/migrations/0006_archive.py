@@ -1,4 +1,4 @@
-"""Archived partitions, and the making of partitions in parts that restoring one needs too."""
+"""Archived partitions, and the creation of partitions in steps that a restore needs too."""
 
 from django.db import migrations
 

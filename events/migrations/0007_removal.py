@@ -1,4 +1,4 @@
-"""The one way out of the log: an event is emptied once its removal is written down."""
+"""Removal: an event may be emptied once its removal is recorded."""
 
 from django.db import migrations
 

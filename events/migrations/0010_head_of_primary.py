@@ -7,5 +7,5 @@ from events import sql
 
 class Migration(migrations.Migration):
     dependencies = [("events", "0009_head")]
-    # The same function, with one more refusal: what came before works with it.
+    # The same function, with one more refusal: earlier releases work with it.
     operations = [migrations.RunSQL(sql.read("head_of_primary.function.sql"), migrations.RunSQL.noop)]

@@ -1,4 +1,4 @@
-"""Rebuilds count the events that they left out because they cannot be read."""
+"""Rebuilds count the unreadable events that they skip."""
 
 from django.db import migrations
 

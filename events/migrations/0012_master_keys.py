@@ -1,4 +1,4 @@
-"""A witness for each master key proves that it is the one that was used under its id before."""
+"""A witness for each master key proves that it is the key used under its id before."""
 
 from django.db import migrations
 

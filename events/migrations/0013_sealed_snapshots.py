@@ -1,7 +1,7 @@
-"""Snapshots that hold personal data are encrypted, and those that are there already.
+"""Encrypts existing snapshots that hold personal data; new ones are written encrypted.
 
-A transaction for each thousand: killed anywhere, it goes on with what is left. `events.tasks.snapshot` and every erasure
-do the same with what a process of the release before writes while this one is being rolled out.
+One transaction per thousand, so an interrupted run resumes. `events.tasks.snapshot` and every erasure do the same with
+snapshots that processes of the previous release write during the rollout.
 """
 
 from typing import Any

@@ -1,14 +1,14 @@
-"""Answers to commands know whose personal data they hold; their fingerprints, and those that are there, are keyed.
+"""Adds the subject to answers to commands, and keys the fingerprints of existing ones.
 
-A transaction for each five thousand: killed anywhere, it goes on with what is left. `events.tasks.forget_commands` and
-every erasure do the same with what a process of the release before writes while this one is being rolled out.
+One transaction per five thousand, so an interrupted run resumes. `events.tasks.forget_commands` and every erasure do
+the same with answers that processes of the previous release write during the rollout.
 """
 
 from typing import Any
 
 from django.db import migrations, transaction
 
-from events import commands, sql
+from events import answers, sql
 
 FORWARD = ["command_subject.sql"]
 
@@ -22,7 +22,7 @@ def key(_apps: Any, _schema_editor: Any) -> None:
     keyed = 1
     while keyed:
         with transaction.atomic():
-            keyed = commands.key_fingerprints(5_000)
+            keyed = answers.key_fingerprints(5_000)
 
 
 class Migration(migrations.Migration):

@@ -3,7 +3,7 @@
     1  shred   in the transaction that records the erasure: wait for whoever is writing about the subject, drop its key,
                leave a tombstone so that none is ever made again, and count the erasure up
     2  purge   afterwards, step by step, each in a transaction of its own and harmless to repeat: snapshots, answers to
-               commands, texts of parked events; then what higher floors keep (`purgers`)
+               commands, texts of parked events; then the copies of higher layers (`extension.add_purgers`)
     3  done    the tombstone says when
 
 Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). A process
@@ -13,26 +13,20 @@ that dies after it leaves its work in the table: `finish` finds it, whoever runs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from django.db import connection, transaction
 
-from events import commands, errors, snapshots, store
+from events import answers, errors, extension, snapshots, store
+from events.extension import Purger
 from events.privacy import encryption, key_tree, key_witness, master_keys
 from events.rebuild import builder as rebuild
 from events.types import ERASED
 
 BATCH: Final = 5_000  # rows changed in one transaction
-
-# A step of the purge for some subjects: changes at most so many rows, in the caller's transaction, and says how many it
-# did change. Called again while that is all it was allowed.
-Purger: TypeAlias = Callable[[Sequence[str], int], int]
-
-# name -> step, in order. Higher floors add theirs in `ready()`.
-purgers: dict[str, Purger] = {}
 
 
 # -- 1 --------------------------------------------------------------------------------------------------------------
@@ -142,7 +136,7 @@ def _commands(subjects: Sequence[str], limit: int) -> int:
 
 def _plain_fingerprints(_subjects: Sequence[str], limit: int) -> int:
     """Of earlier releases, which did not write down whose data a command held: theirs say nothing any more."""
-    return commands.key_fingerprints(limit)
+    return answers.key_fingerprints(limit)
 
 
 def _parked(subjects: Sequence[str], _limit: int) -> int:
@@ -169,7 +163,7 @@ def _copies(subjects: Sequence[str], _limit: int) -> int:
 
 
 # Rebuilds first: none may put a table in place that was copied before. Their copies are dropped last, see `steps`.
-purgers |= {
+_STEPS: Final[Mapping[str, Purger]] = {
     "rebuilds": _rebuilds,
     "snapshots": _snapshots,
     "plain snapshots": _plain_snapshots,
@@ -177,13 +171,15 @@ purgers |= {
     "plain fingerprints": _plain_fingerprints,
     "parked": _parked,
 }
+extension.add_purgers(_STEPS)
 
 
 def steps() -> dict[str, Purger]:
-    """All steps in order. The last needs a right of its own (`events.db.grants`): where that was not granted, all else is
-    done before it fails.
+    """All steps in order.
+
+    The last needs a privilege of its own (`events.db.grants`): without it, all others are done before it fails.
     """
-    return {**purgers, "copies": _copies}
+    return {**extension.purgers, "copies": _copies}
 
 
 UNPURGED: Final = """

@@ -34,12 +34,12 @@ import msgspec
 import psycopg
 from django.db import connection, transaction
 
-from events import errors, head, store, strict_json, types
+from events import decoding, errors, head, store, strict_json, types
 from events.archive import reader as archives
-from events.db import pipeline
+from events.db import driver_errors
+from events.extension import Projection
 from events.integrity.seals import Row
 from events.privacy import encryption
-from events.projections import Projection
 from events.rebuild import shadow_table
 from events.subscriptions import checkpoints, parked
 from events.types import NewEvent
@@ -230,7 +230,7 @@ update events_rebuild
 # The category is told in a way that no index knows: with a range of names PostgreSQL, which plans this once for all
 # positions, would look up every event of the category and sort them, for each page again.
 READ = f"""
-select position, stream, version, type, schema_version, data::text, event_id, {store.INSTANT}, {encryption.GENERATION}
+select position, stream, version, type, schema_version, data::text, event_id, {decoding.INSTANT}, {encryption.GENERATION}
   from events_event
  where position > %s and position <= %s and events_here(%s) and split_part(stream, '-', 1) = %s
  order by position limit %s
@@ -321,7 +321,7 @@ class _Builder:
         try:
             return replayed(category, self.position, upto, limit)
         except psycopg.Error as error:
-            gone = pipeline.translated(error)
+            gone = driver_errors.translate(error)
             if not isinstance(gone, errors.Archived):
                 raise
         found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
@@ -406,7 +406,7 @@ class _Builder:
                 self.report(self.seen())
                 return True
         except (errors.EventsError, psycopg.Error) as error:
-            if not _is_unique_violation(error) and not parked.is_temporary(error):
+            if not _is_unique_violation(error) and not driver_errors.is_temporary(error):
                 raise
         time.sleep(SWAP_PAUSE)  # whoever queued behind us comes first
         return False
@@ -450,8 +450,8 @@ def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
     None stands for an event that cannot be read; it is logged.
     """
     generation = rows[0][8] if rows else None
-    opener = encryption.Opener(store.generation() if generation is None else generation)
-    sealed = {row[0]: store.data_of(row[5]) for row in rows if encryption.MARK in row[5]}
+    opener = encryption.Opener(decoding.generation() if generation is None else generation)
+    sealed = {row[0]: decoding.stored_data(row[5]) for row in rows if encryption.MARK in row[5]}
     for row in rows:
         if data := sealed.get(row[0]):
             opener.want(row[1], data)

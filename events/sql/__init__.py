@@ -1,4 +1,4 @@
-"""SQL that Django cannot say: one database object a file, each named by exactly one migration."""
+"""DDL that Django cannot express: one database object per file, each file named by exactly one migration."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ HERE = Path(__file__).parent
 
 
 def read(name: str) -> str:
-    """The text of one file of this folder, escaped for `RunSQL` (which hands it to the driver without parameters)."""
+    """The text of one file of this folder, for `RunSQL`, which executes it without parameters, so `%` stays `%`."""
     return (HERE / name).read_text(encoding="utf-8")

@@ -1,8 +1,9 @@
--- Append one event to each of many streams, all or nothing: what an import does. The arrays are parallel, in the order to
--- store; p_expected as in events_append_one. Streams are locked in the order of their names, so that two writers of the
--- same cannot deadlock; where all are to be new, they are only inserted.
+-- Append one event to each of many streams, all or nothing: for imports. The arrays are parallel, in the order to
+-- store; p_expected as in events_append_one. Streams are locked in the order of their names, so that two writers of
+-- the same streams cannot deadlock; where all streams are new, they are only inserted.
 create function events_append_each(
-    p_streams text[], p_expected bigint[], p_types text[], p_schema_versions bigint[], p_data jsonb[], p_event_ids uuid[],
+    p_streams text[], p_expected bigint[], p_types text[], p_schema_versions bigint[], p_data jsonb[],
+    p_event_ids uuid[],
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb
 ) returns table (o_stream text, o_version bigint, o_position bigint) language plpgsql as $$
 declare
@@ -23,8 +24,8 @@ begin
     else
         with locked as (
             insert into events_stream as s (stream, version, hash)
-                select e.stream, 1, events_digest(e.stream, e.type, e.schema_version::smallint, e.data, e.event_id, now(),
-                                                  p_actor, p_reason, p_correlation_id, p_causation_id, p_metadata)
+                select e.stream, 1, events_digest(e.stream, e.type, e.schema_version::smallint, e.data, e.event_id,
+                                                  now(), p_actor, p_reason, p_correlation_id, p_causation_id, p_metadata)
                   from unnest(p_streams, p_types, p_schema_versions, p_data, p_event_ids)
                        as e(stream, type, schema_version, data, event_id)
                  order by e.stream collate "C"

@@ -1,5 +1,5 @@
--- Append any number of events to any number of streams, all or nothing. As events_append_each, but each stream may have
--- several events, which are numbered and chained in the order given; "x" counts on the first of them.
+-- Append any number of events to any number of streams, all or nothing. As events_append_each, but a stream may have
+-- several events, which are numbered and chained in the given order; "x" applies to the first of them.
 create function events_append_many(
     p_events jsonb, p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb
 ) returns table (o_stream text, o_version bigint, o_position bigint) language plpgsql as $$
@@ -9,7 +9,7 @@ declare
     v_hashes bytea[];
     v_wrong record;
 begin
-    -- 1 lock the streams and count them up; a new one has no link yet
+    -- 1 lock the streams and raise their versions; a new one has no link yet
     with wanted as (
         select e->>'s' as stream, count(*) as n from jsonb_array_elements(p_events) e group by 1
     ), locked as (
@@ -22,7 +22,7 @@ begin
       into v_streams, v_before, v_hashes
       from locked l join wanted w on w.stream = l.stream collate "C";
 
-    -- 2 check what the writer expected
+    -- 2 check the expected versions
     select b.stream, b.version as actual, (e->>'x')::bigint as expected into v_wrong
       from jsonb_array_elements(p_events) e
       join unnest(v_streams, v_before) as b(stream, version) on b.stream = e->>'s'
@@ -34,15 +34,15 @@ begin
             using errcode = 'ES001', constraint = 'events_expected_version', detail = to_jsonb(v_wrong)::text;
     end if;
 
-    -- 3 number, chain and store them; the guard publishes the floor before the first position is drawn
+    -- 3 number, chain and store the events; a trigger publishes the floor before the first position
     return query
     with entry as (
         select * from rows from (jsonb_to_recordset(p_events) as (s text, t text, v smallint, d jsonb, i uuid))
                  with ordinality as e(stream, type, schema_version, data, event_id, n)
     ), chained as (
         select e.*, b.version + row_number() over stream as version,
-               events_chain(b.hash, events_digest(e.stream, e.type, e.schema_version, e.data, e.event_id, now(), p_actor,
-                            p_reason, p_correlation_id, p_causation_id, p_metadata)) over stream as link
+               events_chain(b.hash, events_digest(e.stream, e.type, e.schema_version, e.data, e.event_id, now(),
+                            p_actor, p_reason, p_correlation_id, p_causation_id, p_metadata)) over stream as link
           from entry e join unnest(v_streams, v_before, v_hashes) as b(stream, version, hash) on b.stream = e.stream
         window stream as (partition by e.stream order by e.n)
     ), stored as (

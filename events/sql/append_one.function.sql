@@ -1,9 +1,10 @@
--- Append one event: the common case, in one round trip. The stream row is locked first, then the guard publishes the
--- floor, then the position is drawn: so version order is position order, and a wait on a hot stream holds no floor.
--- Left to itself PostgreSQL would plan these statements anew at every call, which costs more than they do: connections of
--- ours ask for generic plans (settings). A setting on the function would be set and reset at every call.
--- p_expected: null = any, 0 = no stream yet, -1 = some stream, n = exactly n. Each has the statement that does it: an
--- upsert costs nearly twice an insert. Whoever creates a stream that is there breaks its primary key (events.db.pipeline).
+-- Append one event: the common case, in one round trip. The stream's row is locked first, then a trigger publishes
+-- the floor, then the position is drawn: so version order is position order, and a wait for a busy stream holds no
+-- floor. By default PostgreSQL would plan these statements at every call, which costs more than running them: the
+-- application's connections ask for generic plans (events/db/session.py). A setting on the function would be set and
+-- reset at every call. p_expected: null = any, 0 = no stream yet, -1 = some stream, n = exactly n. Each case has the
+-- statement it needs, because an upsert costs nearly twice an insert. Creating an existing stream breaks its primary
+-- key (events/db/driver_errors.py).
 create function events_append_one(
     p_stream text, p_expected bigint, p_type text, p_schema_version smallint, p_data jsonb, p_event_id uuid,
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb,

@@ -1,5 +1,5 @@
--- Append several events to one stream, all or nothing. As events_append_one; the arrays are parallel, in the order to store.
--- The chain is a loop, because each link needs the one before: a window aggregate takes several times as long.
+-- Append several events to one stream, all or nothing. As events_append_one; the arrays are parallel, in the order to
+-- store. The chain is a loop, because each link needs the previous one: a window aggregate takes several times as long.
 create function events_append_stream(
     p_stream text, p_expected bigint, p_types text[], p_schema_versions bigint[], p_data jsonb[], p_event_ids uuid[],
     p_actor text, p_reason text, p_correlation_id uuid, p_causation_id uuid, p_metadata jsonb
@@ -10,14 +10,14 @@ declare
     v_links bytea[];
     v_number bigint := cardinality(p_types);
 begin
-    -- 1 what each event contributes
+    -- 1 compute the digest of each event
     select array_agg(events_digest(p_stream, e.type, e.schema_version::smallint, e.data, e.event_id, now(), p_actor,
                                    p_reason, p_correlation_id, p_causation_id, p_metadata) order by e.n)
       into v_links
       from unnest(p_types, p_schema_versions, p_data, p_event_ids)
            with ordinality as e(type, schema_version, data, event_id, n);
 
-    -- 2 lock the stream, where there is one; a new one is locked by being there
+    -- 2 lock an existing stream; a new one is locked by its insertion
     if p_expected is null then
         insert into events_stream (stream, version, hash) values (p_stream, 0, '') on conflict (stream) do nothing;
     end if;
@@ -29,7 +29,7 @@ begin
         end if;
     end if;
 
-    -- 3 chain them, and head the stream with the last link
+    -- 3 chain the digests, and store the last link with the stream
     for i in 1 .. v_number loop
         v_link := case when v_link is null then v_links[i] else sha256(v_link || v_links[i]) end;
         v_links[i] := v_link;
@@ -40,7 +40,7 @@ begin
         update events_stream s set version = v_before + v_number, hash = v_link where s.stream = p_stream;
     end if;
 
-    -- 4 store them; the guard publishes the floor before the first position is drawn
+    -- 4 store the events; a trigger publishes the floor before the first position is drawn
     return query
     insert into events_event (stream, version, type, schema_version, data, event_id, actor, reason,
                               correlation_id, causation_id, metadata, hash)

@@ -1,5 +1,6 @@
--- How far each subscription has come. `owner` holds it until `leased_until`; `fence` grows at each change of owner, and
--- every checkpoint update names the fence it was taken under, so a runner that was paused cannot write over its heir.
+-- The position of each subscription. `owner` holds the lease until `leased_until`; `fence` grows at each change of
+-- owner, and every update names the fence of its lease, so a runner that was paused cannot overwrite its successor's
+-- work.
 create table events_checkpoint (
     name         text primary key,
     position     bigint not null default 0,

@@ -1,5 +1,5 @@
--- Idempotency keys. The id and its answer are written in the transaction that does the work, so a command either
--- happened with its answer, or not at all. The fingerprint tells a retry from a reuse of the id for something else.
+-- Idempotency keys. The id and its answer are written in the transaction that does the work, so a command
+-- is either stored with its answer or not at all. The fingerprint distinguishes a retry from another use of the id.
 create table events_command (
     id          uuid primary key,
     fingerprint bytea not null,

@@ -1,6 +1,6 @@
--- The epoch, drawn anew where the log lies elsewhere than when the last was drawn: its tail may be lost, so that positions
--- which somebody has seen are issued again. The checkpoints in this database came along with the log and go over to the
--- new epoch; one that is ahead of the log did not, keeps the old epoch, and its subscription halts.
+-- The epoch; a new one is drawn where the location of the log has changed since the last: its end may be lost, so that
+-- positions that readers have seen are issued again. Checkpoints in this database came along with the log and change to
+-- the new epoch; one that is ahead of the log did not, keeps the old epoch, and its subscription halts.
 create function events_current_epoch() returns uuid language plpgsql as $$
 declare
     v_epoch uuid;

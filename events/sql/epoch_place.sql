@@ -1,2 +1,2 @@
--- Where the log lay when its epoch was drawn (events_place); a restored, promoted or copied log lies elsewhere.
+-- The location of the log when its epoch was drawn (events_place); a restored, promoted or copied log has another one.
 alter table events_epoch add column place text;

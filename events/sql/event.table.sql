@@ -1,5 +1,5 @@
 -- The log. Positions come from one sequence (cache 1: a larger cache would break the order that readers rely on) and
--- partition it, so that old ranges can be detached and archived; events_partition() makes the next ones in time.
+-- partition it, so that old ranges can be detached and archived; events_partition() creates the next ones in time.
 create sequence events_position_seq as bigint increment 1 minvalue 1 no cycle cache 1;
 
 create table events_event (
@@ -21,8 +21,8 @@ create table events_event (
 
 alter sequence events_position_seq owned by events_event.position;
 
--- Correlation ids are made in time order, so a B-tree grows at one end; a bloom BRIN would rewrite its filter of several
--- kilobytes at every insert. For the recorded time a BRIN is next to nothing.
+-- Correlation ids are made in time order, so a B-tree grows at one end; a bloom BRIN would rewrite its filter of
+-- several kilobytes at every insert. For the recorded time a BRIN is next to nothing.
 create index events_event_correlation on events_event (correlation_id) where correlation_id is not null;
 create index events_event_recorded on events_event using brin (recorded_at) with (pages_per_range = 32);
 

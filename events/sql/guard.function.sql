@@ -1,8 +1,8 @@
--- Publish this transaction's floor before it draws a position: "I will only use positions above this."
--- A shared advisory lock keyed by the sequence's present value; PostgreSQL drops it at commit, abort or crash.
--- Readers take the lowest floor as the head (events/head.py has the proof). Once per transaction: the note that it is
--- taken is LOCAL, so a savepoint that rolls back loses note and lock together. Each step is an assignment or a condition,
--- which plpgsql evaluates itself; anything else it runs as a query.
+-- Publish this transaction's floor before it draws a position: "all my positions are above this". A shared advisory
+-- lock keyed by the sequence's present value; PostgreSQL drops it at commit, abort or crash. Readers take the lowest
+-- floor as the head (events/head.py has the proof). Once per transaction: the setting that records the lock is LOCAL,
+-- so a savepoint that rolls back loses setting and lock together. Each step is an assignment or a condition, which
+-- plpgsql evaluates itself; anything else it runs as a query.
 create function events_guard() returns trigger language plpgsql as $$
 declare
     v_key bigint;

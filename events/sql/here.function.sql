@@ -1,5 +1,5 @@
--- True, or an error where positions after p_after were archived. In the WHERE of whoever reads the log by position it is
--- evaluated once, also when there is no row, in the snapshot of the rows: so nobody skips what has just been archived.
+-- True, or an error when positions after p_after were archived. In the WHERE of every read by position it is evaluated
+-- once, even without rows, in the snapshot of the rows: so no reader skips a range that has just been archived.
 create function events_here(p_after bigint) returns boolean language plpgsql stable as $$
 declare
     v_upto bigint;

@@ -1,7 +1,7 @@
--- Whoever writes personal data holds its subjects until they commit, and whoever erases one waits for them (and they for
--- it): so nothing is written about a subject after its key is gone. A shared lock on one of 256 slots, not one a subject:
--- an import of many would fill the lock table. p_known have keys, p_new get theirs now, p_alive may have none but must
--- not be erased. A single subject, which is what nearly every command has, is held without a query.
+-- Writers of personal data hold its subjects until they commit, and an erasure waits for them (and they for it): so no
+-- data is written about a subject after its key is gone. A shared lock on one of 256 slots, not one per subject: an
+-- import of many would fill the lock table. p_known have keys, p_new get theirs now, p_alive may have none but must not
+-- be erased. A single subject, the usual case, is held without a query.
 create function events_hold(p_known text[], p_new text[], p_key_id text, p_secrets bytea[], p_alive text[])
 returns void language plpgsql as $$
 declare
@@ -25,6 +25,7 @@ begin
     if found then
         raise exception 'The subject % has no key', v_wrong.subject
             using errcode = case when v_wrong.erased_at is null then 'unique_violation' else 'ES004' end,
-                  constraint = case when v_wrong.erased_at is null then 'events_subject_key_pkey' else 'events_subject_erased' end;
+                  constraint = case when v_wrong.erased_at is null then 'events_subject_key_pkey'
+                                    else 'events_subject_erased' end;
     end if;
 end $$;

@@ -1,5 +1,5 @@
--- The keys of subjects that are about to be written about, in one round trip: those that have none yet get the one offered.
--- Two that offer at once get the same: the second waits for the first, and looks again. An erased one has a null.
+-- The keys of these subjects in one round trip; those without a key get the offered one. Of two concurrent offers one
+-- wins: the other waits for it, and returns its key. An erased subject has a null.
 create function events_keys(p_subjects text[], p_key_id text, p_secrets bytea[])
 returns table (o_generation bigint, o_subject text, o_key_id text, o_secret bytea)
 language plpgsql set plan_cache_mode = force_generic_plan as $$

@@ -1,5 +1,5 @@
--- Events that a subscription could not handle (`error`, `traceback`), and those of the same stream that wait behind them
--- (`error` is null), in order. A stream with a row here is parked for that subscription; the others flow.
+-- Events that a subscription could not handle (`error`, `traceback`), and those of the same stream that wait behind
+-- them (`error` is null), in order. A stream with a row here is parked for that subscription; the others continue.
 create table events_parked (
     subscription text not null,
     stream       text collate "C" not null,

@@ -1,6 +1,7 @@
--- Make sure there is room for positions up to p_upto: partitions of p_size positions, each with its own unique gates.
--- Returns how many were made. Safe to call at any time and from several sessions.
-create or replace function events_partition(p_upto bigint, p_size bigint default 10000000) returns int language plpgsql as $$
+-- Create the partitions for positions up to p_upto, p_size positions each, with unique indexes of their own. Returns
+-- the number created. Safe to call at any time and from several sessions.
+create or replace function events_partition(p_upto bigint, p_size bigint default 10000000)
+returns int language plpgsql as $$
 declare
     v_from bigint;
     v_name text;

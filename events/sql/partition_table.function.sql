@@ -1,6 +1,7 @@
--- A table for positions that is not yet part of the log: the gates of a partition. Its refusals come when it is filled.
--- Ciphertext cannot be compressed, and whoever reads the log reads all of it: up to 4 kB an event stays in its row, where
--- PostgreSQL would try both at 2 kB, at a tenth of what it does for an event of that size.
+-- A table for positions that is not part of the log yet, with the unique indexes of a partition. Its refusals are
+-- added when it is filled. Ciphertext cannot be compressed, and readers of the log read all of it: up to 4 kB an
+-- event stays in its row. PostgreSQL would try compression and TOAST at 2 kB, which costs a tenth of its work for
+-- such an event.
 create or replace function events_partition_table(p_name text) returns void language plpgsql as $$
 begin
     execute format('create table %I (like events_event including defaults including constraints including storage) '

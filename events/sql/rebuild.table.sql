@@ -1,5 +1,5 @@
--- How far the rebuild of each read table has come. `pid` and `backend_start` name the session that works on it: when
--- that is gone, so is the builder. `fence` grows with each claim and guards every transaction of a rebuild.
+-- The progress of the latest rebuild of each read table. `pid` and `backend_start` name the builder's session: when it
+-- has ended, the builder has stopped. `fence` grows with each claim and guards every transaction of a rebuild.
 create table events_rebuild (
     name          text primary key,
     phase         text not null,

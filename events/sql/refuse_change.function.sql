@@ -1,5 +1,5 @@
--- Stored events stay as they are, with one way out: an event may be emptied once its removal is written down, with the
--- digest it had, in the stream removal-<position>. So the chain still holds, and says what was removed, by whom and why.
+-- Refuse changes of stored events, with one exception: an event may be emptied once its removal is recorded, with its
+-- digest, in the stream removal-<position>. So the chain still holds, and the record names the actor and the reason.
 create function events_refuse_change() returns trigger language plpgsql as $$
 begin
     if tg_op = 'UPDATE' and new.type = 'event.removed' and new.schema_version = 1 and new.data = '{}'

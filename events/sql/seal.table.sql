@@ -1,6 +1,7 @@
--- Seals: for each range of positions (after, upto] the Merkle root of its events, chained to the seal before. `positions`
--- and `prints` (the first 8 bytes of each leaf) prove nothing that the root does not; they let a check name the row.
--- docs/integrity.md gives every byte of `hash`. The uniqueness of `after` and `upto` keeps the ranges from forking.
+-- Seals: for each range of positions (after, upto] the Merkle root of its events, chained to the seal before.
+-- `positions` and `prints` (the first 8 bytes of each leaf) prove nothing that the root does not; they let a check
+-- name the row. docs/integrity.md gives every byte of `hash`. The uniqueness of `after` and `upto` keeps the ranges
+-- from forking.
 create table events_seal (
     number    bigint primary key check (number > 0),
     epoch     uuid not null,

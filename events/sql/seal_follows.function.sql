@@ -1,4 +1,4 @@
--- A seal goes on exactly where the one before ended, and says what it says: number, range, link and own hash.
+-- A seal starts exactly where the previous one ended, with the right number, range, link and hash.
 create function events_seal_follows() returns trigger language plpgsql as $$
 declare
     v_last events_seal;

@@ -1,6 +1,6 @@
--- Counts erasures. Every statement that reads events reads it too: a process whose keys are of an older generation lets
--- them go, so that what was erased is unreadable everywhere with the commit, without a message to anybody. Numbers come
--- from a sequence: one that was rolled back is never another one's.
+-- Counts erasures. Every statement that reads events reads it too: a process whose keys are of an older generation
+-- drops them, so that erased data is unreadable everywhere from the commit on, without any message. Numbers come from
+-- a sequence, so that a rolled back one is never issued again.
 create sequence events_shredding_seq as bigint;
 create table events_shredding (
     one        boolean primary key default true check (one),

@@ -1,4 +1,4 @@
--- States folded so far. Several per stream: a snapshot newer than the version asked for must never serve an older state.
+-- Stored states. Several per stream: a snapshot newer than the requested version must not be used.
 create table events_snapshot (
     stream        text collate "C" not null,
     version       bigint not null check (version > 0),

@@ -1,2 +1,3 @@
--- Whose personal data a snapshot holds: an erasure drops theirs. Null: nobody's, or in the clear by an earlier release.
+-- The subject of a snapshot's personal data, for erasures. Null: no personal data, or unencrypted by an earlier
+-- release.
 create index events_snapshot_subject on events_snapshot ((state #>> '{$personal,of}'));

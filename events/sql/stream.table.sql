@@ -1,5 +1,5 @@
--- One row a stream: its version gates every append (a unique index over partitions cannot), its hash heads the chain.
--- No CHECK here or on the log: PostgreSQL would read each anew from its text at every insert. The store checks.
+-- One row per stream: its version guards every append (a unique index cannot span partitions), its hash is the last
+-- link of the chain. No CHECK here or on the log: PostgreSQL would parse each one at every insert. The store checks.
 create table events_stream (
     stream  text collate "C" primary key,
     version bigint not null,

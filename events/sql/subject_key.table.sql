@@ -1,6 +1,6 @@
--- The key that a subject's personal data is encrypted with, wrapped by a master key that the database never sees. Erasing
--- the subject takes the key away; the row stays, so that no new key is ever made for it. `purged_at`: when what was
--- readable of it elsewhere (read tables, snapshots, answers to commands) was gone as well.
+-- The key that a subject's personal data is encrypted with, wrapped by a master key that the database never sees.
+-- Erasing the subject deletes the key; the row stays, so that the subject never gets another one. `purged_at`: when
+-- all readable copies (read tables, snapshots, answers to commands) were deleted as well.
 create table events_subject_key (
     subject    text collate "C" primary key check (length(subject) between 3 and 300),
     key_id     text,

@@ -1,4 +1,5 @@
--- ENABLE ALWAYS: a restore or a replica applies rows with session_replication_role = replica, which skips plain triggers.
+-- ENABLE ALWAYS: a restore or a replica applies rows with session_replication_role = replica, which skips plain
+-- triggers.
 create trigger floor_guard before insert on events_event
     for each statement execute function events_guard();
 create trigger append_only before update or delete on events_event

@@ -1,4 +1,4 @@
--- What an append says when the stream is not where its writer expected it.
+-- Raise the error of an append whose stream is not at the expected version.
 create function events_unexpected(p_stream text, p_expected bigint, p_actual bigint) returns void language plpgsql as $$
 begin
     raise exception 'Stream % is at version %, expected %', p_stream, p_actual, p_expected

@@ -1,8 +1,8 @@
-"""Subscriptions as they are declared, where each stands, and who may move it: checkpoints, leases and fences.
+"""Declarations of subscriptions, and their checkpoints, leases and fences.
 
 A checkpoint is a row of `events_checkpoint`: a subscription has one, under its name, or one for each of its partitions,
-`name/0`, `name/1` … Who holds the lease may move it, and only under the fence of that lease: the fence grows with each
-change of owner, so a runner that was paused past its lease finds it gone and rolls back what it did.
+`name/0`, `name/1` … Only the holder of the lease may move it, and only under the fence of that lease. The fence grows
+with each change of owner, so a runner that was paused past its lease finds another fence and rolls back.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ MAX_PARKED: Final = 1000
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
-    """name        of the checkpoint; explicit and stable, without a slash
+    """The declaration of a subscription.
+
+    name        of the checkpoint; explicit and stable, without a slash
     handle      gets the next events in position order, inside the transaction that moves the checkpoint
-    publish     instead, for an effect outside the database: gets the lease as it stood when they were read and the
-                events, all there are of `types` in (`lease.position`, the last one's], before the checkpoint moves. A
-                crash publishes them again rather than never. Nothing is parked
-    types       only these event types; None is all. The checkpoint passes over the others
-    batch       events at most in one turn; they should be handled well within a lease
-    poll        seconds between looks when the bell is silent
+    publish     in place of `handle`, for an effect outside the database: called before the checkpoint moves, with the
+                lease as it was when the events were read, and all events of `types` in (`lease.position`, position of
+                the last]. After a crash they are published again. Nothing is parked
+    types       only these event types, None for all; the checkpoint skips the others
+    batch       most events in one turn; they should be handled well within a lease
+    poll        seconds between two looks at the log without a notification
     tick        called about once a second by the active runner, with its position: for beacons
-    start       where a new subscription begins: 0 (the beginning) or None (the head of now)
-    park        put aside the stream of an event that cannot be handled, and go on with the others. Only for effects
+    start       first position of a new subscription: 0 (the beginning) or None (the current head)
+    park        park the stream of an event that cannot be handled, and continue with the others. Only for effects
                 inside the database: a batch may be tried several times, each time rolled back. False: stop and retry
-    max_parked  with this many streams parked something else is wrong: stop and say so
-    partitions  runners at most; each stream belongs to one of them, so its events stay in order
+    max_parked  stop with an error at this many parked streams, because there must be another cause
+    partitions  most runners; each stream belongs to one partition, so its events stay in order
     """
 
     name: str
@@ -60,13 +62,15 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if "/" in self.name or self.partitions < 1:
-            raise ValueError(f"{self.name!r} with {self.partitions} partitions: no slash, and at least one, please.")
+            raise ValueError(
+                f"{self.name!r} with {self.partitions} partitions: use a name without a slash, and one or more."
+            )
         if (self.handle is None) == (self.publish is None) or (self.publish and self.park):
-            raise ValueError(f"{self.name!r}: either handles, or publishes and does not park.")
+            raise ValueError(f"{self.name!r}: set either `handle`, or `publish` without `park`.")
 
     @property
     def checkpoints(self) -> list[str]:
-        """The names of its checkpoints, by partition."""
+        """The names of the checkpoints, by partition."""
         return [self.name] if self.partitions == 1 else [f"{self.name}/{n}" for n in range(self.partitions)]
 
     def checkpoint_of(self, stream: str) -> str:
@@ -75,17 +79,17 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def partition_of(stream: str, partitions: int) -> int:
-    """Which of `partitions` a stream belongs to: the same in every release, process and database (`IN_PARTITION`)."""
+    """The partition of a stream: the same in every release and process, and in SQL (`runner.READ_PARTITION`)."""
     return int.from_bytes(hashlib.md5(stream.encode(), usedforsecurity=False).digest()[:4]) % partitions
 
 
-# -- the table of them ----------------------------------------------------------------------------------------------
+# -- registry ---------------------------------------------------------------------------------------------------------
 
 _registered: dict[str, Subscription] = {}
 
 
 def register(subscription: Subscription) -> None:
-    """Have `run_subscriptions` run it; called from `AppConfig.ready()`. Registering it again does nothing."""
+    """Have `run_subscriptions` run it; called from `AppConfig.ready()`. May be repeated."""
     known = _registered.get(subscription.name)
     if known is not None and known != subscription:
         raise RuntimeError(f"two subscriptions are called {subscription.name!r}")
@@ -105,14 +109,14 @@ def find(subscription: Subscription | str) -> Subscription:
     return _registered[subscription]
 
 
-# -- the lease ------------------------------------------------------------------------------------------------------
+# -- the lease --------------------------------------------------------------------------------------------------------
 
 ROWS = """
 select name, position, owner is not null and leased_until >= clock_timestamp()
   from events_checkpoint where split_part(name, '/', 1) = %s order by name
 """
 
-ONE_AT_A_TIME = "select pg_advisory_xact_lock(17779, hashtext(%s))"
+LOCK_NAME = "select pg_advisory_xact_lock(17779, hashtext(%s))"
 
 CREATE = """
 insert into events_checkpoint (name, position, epoch)
@@ -138,8 +142,9 @@ update events_checkpoint set position = %(position)s, updated_at = clock_timesta
 
 
 class Lease(msgspec.Struct, kw_only=True):
-    """Being the active runner of one checkpoint, until `renew_at` at least (of `time.monotonic`). `epoch` is the one
-    that positions belonged to when the lease was last renewed; a new one is only drawn where connections are lost.
+    """The right to move one checkpoint, valid until `renew_at` (`time.monotonic`) and some time after.
+
+    `epoch` is the log's epoch when the lease was last renewed; a new epoch is only drawn where connections are lost.
     """
 
     name: str
@@ -151,9 +156,9 @@ class Lease(msgspec.Struct, kw_only=True):
     renew_at: float
 
     def advance(self, reached: int) -> None:
-        """Move the checkpoint, last thing in the transaction that had the effect; raises `LeaseLost`.
+        """Move the checkpoint, at the end of the transaction that had the effect; raises `LeaseLost`.
 
-        Last, because it locks the row: a runner that hangs in its handler must not keep its heir from the lease.
+        At the end, because it locks the row: a runner that hangs in its handler must not block the next one.
         """
         fence = {"name": self.name, "fence": self.fence, "owner": self.owner, "position": reached}
         if not store.query(ADVANCE, fence):
@@ -161,7 +166,7 @@ class Lease(msgspec.Struct, kw_only=True):
 
 
 def owner_name() -> str:
-    """Who we are in leases: host, process, and a part that no restarted process can have."""
+    """A name for leases: host, process id, and a random part that a restarted process does not repeat."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
@@ -170,7 +175,7 @@ def acquire(
 ) -> Lease | None:
     """Take or renew the lease; None while another runner holds it. Times are the database's.
 
-    Raises `HistoryRewound` when the checkpoint was ahead of the log where the epoch was drawn (`rewind` goes on).
+    Raises `HistoryRewound` when the checkpoint was ahead of the log at the last change of epoch; `rewind` resolves it.
     """
     ensure(subscription)
     name, now = subscription.checkpoints[partition], head.epoch()
@@ -181,8 +186,8 @@ def acquire(
     if epoch != now:
         release(subscription, owner, partition=partition)
         raise errors.HistoryRewound(
-            f"{name} stands at {position} of another history: the log was restored to less than that. Put right what "
-            "it did for events that are gone, then rewind it."
+            f"{name} is at {position} of another history: the log was restored to a lower position. Undo its effects "
+            "for the events that are lost, then rewind it."
         )
     renew_at = time.monotonic() + seconds / 3
     return Lease(
@@ -191,22 +196,22 @@ def acquire(
 
 
 def release(subscription: Subscription, owner: str, *, partition: int = 0) -> None:
-    """Give the lease back, so that another runner takes over at once."""
+    """Release the lease, so that another runner takes over at once."""
     store.query(RELEASE, (subscription.checkpoints[partition], owner))
 
 
 def ensure(subscription: Subscription) -> None:
-    """See that the checkpoints are those of the declaration: make them when it is new, all at one position.
+    """Create the checkpoints of a new declaration, all at one position.
 
-    Another number of partitions than before is taken over only at rest: all of them at one position, none leased. Else
-    a stream would move to a checkpoint that is behind, or ahead, of what was done for it; raises `PartitionsDiffer`.
+    The number of partitions may change only at rest: all checkpoints at one position, none leased. Else a stream would
+    move to a checkpoint that is behind, or ahead of, its handled events; raises `PartitionsDiffer`.
     """
     wanted = sorted(subscription.checkpoints)
     if [row[0] for row in store.query(ROWS, (subscription.name,))] == wanted:
         return
     start = subscription.start if subscription.start is not None else head.safe()
     with transaction.atomic():
-        store.execute(ONE_AT_A_TIME, (subscription.name,))
+        store.execute(LOCK_NAME, (subscription.name,))
         rows = store.query(f"{ROWS} for update", (subscription.name,))
         names, positions = [row[0] for row in rows], {row[1] for row in rows}
         if names == wanted:
@@ -218,14 +223,14 @@ def ensure(subscription: Subscription) -> None:
 
 
 def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) -> str:
-    stand = ", ".join(f"{name} at {position}{' (running)' if leased else ''}" for name, position, leased in rows)
+    current = ", ".join(f"{name} at {position}{' (running)' if leased else ''}" for name, position, leased in rows)
     return (
-        f"{subscription.name} is declared with {subscription.partitions} partitions, but its checkpoints are {stand}. "
-        "Run it as it was until all have come to one position (subscriptions.settle), stop it, then change the number."
+        f"{subscription.name} is declared with {subscription.partitions} partitions, but has checkpoints {current}. "
+        "Run the old declaration until all are at one position (subscriptions.settle), stop it, then change the number."
     )
 
 
-# -- setting one back -----------------------------------------------------------------------------------------------
+# -- rewind -----------------------------------------------------------------------------------------------------------
 
 REWIND = """
 update events_checkpoint
@@ -237,20 +242,20 @@ update events_checkpoint
 
 @types.event_type("subscription.rewound")
 class SubscriptionRewound(types.Event, frozen=True):
-    """A person set a subscription to another position: from there on, events have their effect again."""
+    """A person set a subscription to another position; later events have their effect again."""
 
     position: int
     before: tuple[int, ...]
 
 
 def rewind(subscription: Subscription | str, position: int, reason: str) -> None:
-    """Set all checkpoints of a subscription to a position of the log of now; whoever runs it starts over there.
+    """Set all checkpoints of a subscription to a position of the current log; its runners continue from there.
 
-    Written down in the stream `subscription-<name>`. Raises `InvalidCommand`, `UnknownSubscription`.
+    Recorded in the stream `subscription-<name>`. Raises `InvalidCommand`, `UnknownSubscription`.
     """
     found, safe = find(subscription), head.safe()
     if not reason.strip():
-        raise errors.InvalidCommand(fields={"reason": "Say why this subscription is set back."})
+        raise errors.InvalidCommand(fields={"reason": "Enter a reason: required to rewind a subscription."})
     if not 0 <= position <= safe:
         raise errors.InvalidCommand(fields={"position": f"The log goes from 0 to {safe}."})
     head.epoch()

@@ -1,13 +1,13 @@
-"""Poison events: put aside with their stream, seen by people, handled again or skipped by a person.
+"""Poison events: parked with their stream until a person replays or skips them.
 
 An event that its subscription cannot handle, or that cannot be read, parks its *stream* for that subscription. Later
-events of the stream wait behind it, in order; every other stream flows. A person who has mended the cause calls
-`replay`, or gives one event up with `skip`; both are written down in the stream `subscription-<name>`, with who and
-why.
+events of the stream wait behind it, in order; all other streams continue. A person who has fixed the cause calls
+`replay`, or gives up one event with `skip`. Both are recorded in the stream `subscription-<name>`, with actor
+and reason.
 
-A runner that lets an event wait, and a person who lets a stream flow again, both end their transaction by locking the
-checkpoint's row. The runner then looks again whether its events still have something to wait for, and starts over where
-they have not: so no event is left waiting behind nothing, and none overtakes another.
+A runner that lets an event wait, and a person who unparks a stream, both end their transaction by locking the
+checkpoint's row. The runner then checks again that its waiting events still wait behind something, and starts over if
+not. So no event waits behind nothing, and no event overtakes another.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-import psycopg
 from django.db import connection, transaction
 
-from events import context, errors, store, types
+from events import context, decoding, errors, store, types
+from events.db import driver_errors
 from events.subscriptions import checkpoints
 from events.subscriptions.checkpoints import Subscription
 from events.types import RecordedEvent
@@ -35,7 +35,7 @@ MAX_TEXT: Final = 20_000
 
 @types.event_type("subscription.replayed")
 class SubscriptionReplayed(types.Event, frozen=True):
-    """A person had a parked event handled again, and it went through."""
+    """A person had a parked event handled again, and it succeeded."""
 
     stream: str
     position: int
@@ -44,7 +44,7 @@ class SubscriptionReplayed(types.Event, frozen=True):
 
 @types.event_type("subscription.skipped")
 class SubscriptionSkipped(types.Event, frozen=True):
-    """A person gave a parked event up: this subscription will never have its effect."""
+    """A person skipped a parked event: it never has its effect in this subscription."""
 
     stream: str
     position: int
@@ -52,9 +52,9 @@ class SubscriptionSkipped(types.Event, frozen=True):
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True):
-    """A parked stream: the first event that stands in the way, and how many wait behind it.
+    """A parked stream: its first parked event, and how many wait behind it.
 
-    `error` is None when the first was given up, or handled, and the rest only waits to be replayed.
+    `error` is None when the failed event was skipped or handled, and the rest only waits to be replayed.
     """
 
     subscription: str
@@ -71,9 +71,9 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay came to: events handled, events still parked, and what the next one failed on.
+    """The outcome of a replay: events handled, events still parked, and the error of the next one.
 
-    Events left without an error: the time was over, or somebody else is at it; replay again.
+    Events left without an error: the time limit was reached, or another replay is running; replay again.
     """
 
     handled: int
@@ -82,7 +82,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """An event of a parked stream: the one in the way, or one behind it. `type` is None when it is not in the log."""
+    """An event of a parked stream: the first, or one behind it. `type` is None when it is not in the log."""
 
     position: int
     version: int | None
@@ -92,41 +92,23 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
 
 
-# -- whose fault ----------------------------------------------------------------------------------------------------
-
-# What a fresh attempt can settle: serialization failure, deadlock, lock or statement timeout.
-TEMPORARY: Final = frozenset({"40001", "40P01", "55P03", "57014"})
-# The database itself, or a deployment: lost connections, no resources, shutting down, I/O, read-only after a failover,
-# tables, columns or functions that a migration should have made, and rights.
-ELSEWHERE_CLASSES: Final = frozenset({"08", "53", "57", "58"})
-ELSEWHERE: Final = frozenset({"25006", "42P01", "42703", "42883", "42501"})
+# -- causes -----------------------------------------------------------------------------------------------------------
 
 
 def is_temporary(error: BaseException) -> bool:
-    """May the same events go through when tried again at once?"""
-    return isinstance(error, Unparked) or _sqlstate(error) in TEMPORARY
+    """True when the same events may succeed if they are tried again at once."""
+    return isinstance(error, Unparked) or driver_errors.is_temporary(error)
 
 
-def is_elsewhere(error: BaseException) -> bool:
-    """Is it no event's fault, so that parking would only hide what is wrong?"""
+def is_systemic(error: BaseException) -> bool:
+    """True when no event is at fault, so that parking would only hide the cause."""
     if isinstance(error, errors.LeaseLost | errors.StoreUnavailable | errors.TooManyParked):
         return True
     raw: Any = connection.connection
-    if raw is None or raw.closed:
-        return True
-    state = _sqlstate(error)
-    return state not in TEMPORARY and (state[:2] in ELSEWHERE_CLASSES or state in ELSEWHERE)
+    return raw is None or raw.closed or driver_errors.is_environment(error)
 
 
-def _sqlstate(error: BaseException | None) -> str:
-    while error is not None:
-        if isinstance(error, psycopg.Error) and error.sqlstate:
-            return error.sqlstate
-        error = error.__cause__ or error.__context__
-    return ""
-
-
-# -- for the runner, inside its transaction -------------------------------------------------------------------------
+# -- for the runner, inside its transaction ---------------------------------------------------------------------------
 
 STREAMS = "select distinct stream from events_parked where subscription = %s and stream = any(%s)"
 
@@ -149,10 +131,10 @@ select %s, stream, position from unnest(%s::text[], %s::bigint[]) as waiting(str
 """
 
 
-def sift(
+def split_parked(
     subscription: Subscription, events: Sequence[RecordedEvent]
 ) -> tuple[Sequence[RecordedEvent], list[RecordedEvent]]:
-    """The events to handle, and those of parked streams, which are written down as waiting."""
+    """Returns (events to handle, events of parked streams); records the latter as waiting."""
     rows = store.query(STREAMS, (subscription.name, list({event.stream for event in events})))
     if not rows:
         return events, []
@@ -164,7 +146,7 @@ def sift(
 
 
 def demand_readable(events: Sequence[RecordedEvent]) -> None:
-    """No handler gets an event that cannot be read: raises `UnreadableEvent`, so that its stream is parked."""
+    """Raises `UnreadableEvent` for the first unreadable event, so that its stream is parked."""
     for event in events:
         if event.unreadable:
             raise unreadable(event)
@@ -181,28 +163,28 @@ values (%s, %s, %s, %s, 1, clock_timestamp()) on conflict do nothing
 
 
 def note_unreadable(subscription: Subscription, events: Sequence[RecordedEvent]) -> None:
-    """Park the unreadable events that were published as such. Their streams flow on: nothing waits behind them.
+    """Record unreadable events that were published as such. Nothing waits behind them: their streams continue.
 
-    At most `max_parked` are kept; the log itself has them all (`verify_events`).
+    At most `max_parked` are recorded; the log itself has them all (`verify_events`).
     """
     found = [event for event in events if event.unreadable]
     if not found:
         return
-    room = subscription.max_parked - store.query(COUNT, (subscription.name,))[0][0]
-    for event in found[: max(room, 0)]:
+    free = subscription.max_parked - store.query(COUNT, (subscription.name,))[0][0]
+    for event in found[: max(free, 0)]:
         store.execute(NOTE, (subscription.name, event.stream, event.position, describe(unreadable(event))))
 
 
-# Of a row of `events_parked`: was the event parked because it cannot be read? See `describe`.
+# SQL condition on `events_parked`: parked because the event is unreadable; see `describe`.
 IS_UNREADABLE = "starts_with(error, 'UnreadableEvent')"
 
 
 class Unparked(errors.EventsError):
-    """A stream was let flow again meanwhile: look once more."""
+    """A stream was unparked meanwhile; the runner starts over."""
 
 
 def confirm(subscription: Subscription, waiting: Sequence[RecordedEvent]) -> None:
-    """What waits still waits behind something; raises `Unparked`. Call it with the checkpoint's row locked."""
+    """Raises `Unparked` unless all waiting events still wait behind a parked one. Needs the checkpoint's row lock."""
     if waiting:
         first = {event.stream: event.position for event in reversed(waiting)}
         found = store.query(STILL_PARKED, (list(first), list(first.values()), subscription.name))
@@ -211,25 +193,25 @@ def confirm(subscription: Subscription, waiting: Sequence[RecordedEvent]) -> Non
 
 
 def park(subscription: Subscription, event: RecordedEvent, error: Exception) -> None:
-    """Put the event's stream aside. Raises `TooManyParked` when that would be one too many."""
+    """Park the event's stream. Raises `TooManyParked` at `max_parked` streams."""
     if store.query(COUNT, (subscription.name,))[0][0] >= subscription.max_parked:
         raise errors.TooManyParked(
             f"{subscription.name} has {subscription.max_parked:,} streams parked and stops at {event.position}, which "
-            f"fails as well ({describe(error)}). Mend the cause and replay some, or skip them."
+            f"fails as well ({describe(error)}). Fix the cause and replay some, or skip them."
         ) from error
-    store.execute(PARK, (subscription.name, event.stream, event.position, describe(error), told(error)))
+    store.execute(PARK, (subscription.name, event.stream, event.position, describe(error), traceback_of(error)))
 
 
 def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".replace("\0", "")[:2000]
 
 
-def told(error: BaseException) -> str:
-    """The traceback as text; of a long one its end, which says what happened."""
+def traceback_of(error: BaseException) -> str:
+    """The traceback as text; only the end of a long one, which holds the cause."""
     return "".join(traceback.format_exception(error)).replace("\0", "")[-MAX_TEXT:]
 
 
-# -- for people -----------------------------------------------------------------------------------------------------
+# -- for people -------------------------------------------------------------------------------------------------------
 
 PARKED = """
 select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.traceback, p.attempts, p.parked_at,
@@ -245,8 +227,8 @@ select p.subscription, p.stream, p.position, e.type, e.version, p.error, p.trace
  order by p.subscription, p.position limit %(limit)s
 """
 
-BEHIND = f"""
-select p.position, e.version, e.type, {store.INSTANT}, p.error, p.attempts
+WAITING = f"""
+select p.position, e.version, e.type, {decoding.INSTANT}, p.error, p.attempts
   from events_parked p left join events_event e on e.position = p.position
  where p.subscription = %s and p.stream = %s order by p.position limit %s
 """  # noqa: S608 - a constant
@@ -271,8 +253,9 @@ LEFT = "select count(*) from events_parked where subscription = %s and stream = 
 def parked(
     subscription: str | None = None, stream: str | None = None, limit: int = 1000, *, after: int = 0
 ) -> list[Parked]:
-    """Parked streams, of one subscription or of all, those that fail at the lowest position first; of one subscription
-    also only those whose first stands `after` a position.
+    """Parked streams, of one subscription or of all, by subscription and position of their first parked event.
+
+    With `after` only those whose first parked event has a higher position.
     """
     names = Parked.__struct_fields__
     asked = {"subscription": subscription, "stream": stream, "after": after, "limit": limit}
@@ -280,14 +263,14 @@ def parked(
 
 
 def waiting(subscription: str, stream: str, limit: int = 100) -> list[Waiting]:
-    """The events of a parked stream in order: the one in the way first."""
+    """The parked events of a stream, in order."""
     names = Waiting.__struct_fields__
-    rows = store.query(BEHIND, (subscription, stream, limit))
+    rows = store.query(WAITING, (subscription, stream, limit))
     return [Waiting(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def count_by_checkpoint(checkpoint_names: Iterable[str]) -> dict[str, int]:
-    """Parked streams of each of these checkpoints that has any."""
+    """Number of parked streams by checkpoint, for these checkpoints; those without any are left out."""
     partitions = Counter(name.partition("/")[0] for name in checkpoint_names if "/" in name)
     counts: Counter[str] = Counter()
     for name, stream in store.query("select distinct subscription, stream from events_parked"):
@@ -297,8 +280,10 @@ def count_by_checkpoint(checkpoint_names: Iterable[str]) -> dict[str, int]:
 
 
 def replay(subscription: Subscription | str, stream: str, *, seconds: float = math.inf) -> Outcome:
-    """Handle what is parked of a stream, in order, each event in a transaction of its own, until one fails, none is
-    left or the time is over; without any left the stream flows again. Raises `UnknownSubscription`, `NotParked`.
+    """Handle the parked events of a stream in order, until one fails, none is left or the time limit is reached.
+
+    Each event has a transaction of its own. With none left the stream is unparked. Raises `UnknownSubscription`,
+    `NotParked`.
     """
     found, until = checkpoints.find(subscription), time.monotonic() + seconds
     if not _left(found, stream):
@@ -316,7 +301,7 @@ def replay(subscription: Subscription | str, stream: str, *, seconds: float = ma
 
 
 def replay_each(subscription: Subscription | str, streams: Iterable[str], *, seconds: float) -> dict[str, Outcome]:
-    """`replay` for several streams, until the time is over: what the answer lacks was not begun, or flows by now."""
+    """`replay` for several streams within a time limit; streams not begun, or unparked by now, are left out."""
     outcomes: dict[str, Outcome] = {}
     until = time.monotonic() + seconds
     for stream in streams:
@@ -339,8 +324,9 @@ class _Failed(Exception):
 
 
 def _replay_first(subscription: Subscription, stream: str) -> bool:
-    """Handle the first parked event of a stream. False when somebody else was doing that and we only waited for it;
-    `_Failed` when it fails still.
+    """Handle the first parked event of a stream; False when another replay handled it first.
+
+    Raises `_Failed` when it fails again.
     """
     position = 0
     try:
@@ -351,30 +337,30 @@ def _replay_first(subscription: Subscription, stream: str) -> bool:
             position, attempts = first[0]
             event = _event_at(position)
             demand_readable([event])
-            if subscription.handle is not None:  # what was published is out already
+            if subscription.handle is not None:  # a published event has had its effect
                 subscription.handle([event])
             store.query(LOCK, (subscription.checkpoint_of(stream),))
             store.query(DONE, (subscription.name, stream, position))
-            _write_down(subscription, SubscriptionReplayed(stream=stream, position=position, attempts=attempts + 1))
+            _record(subscription, SubscriptionReplayed(stream=stream, position=position, attempts=attempts + 1))
     except Exception as error:
-        if is_elsewhere(error):
+        if is_systemic(error):
             raise
-        store.execute(FAILED, (describe(error), told(error), subscription.name, stream, position))
+        store.execute(FAILED, (describe(error), traceback_of(error), subscription.name, stream, position))
         raise _Failed(error) from error
     return True
 
 
 def skip(subscription: Subscription | str, stream: str, position: int, reason: str) -> None:
-    """Give a parked event up; those behind it still wait for `replay`. Raises `NotParked`, `InvalidCommand`."""
+    """Skip a parked event; those behind it still wait for `replay`. Raises `NotParked`, `InvalidCommand`."""
     found = checkpoints.find(subscription)
     if not reason.strip():
-        raise errors.InvalidCommand(fields={"reason": "Say why this event is given up."})
+        raise errors.InvalidCommand(fields={"reason": "Enter a reason: required to skip an event."})
     with context.acting(reason=reason.strip()), transaction.atomic():
         gone = store.query(DONE, (found.name, stream, position))
         if not gone:
             raise errors.NotParked(f"Event {position} of {stream} is not parked for {found.name}.")
         store.query(LOCK, (found.checkpoint_of(stream),))
-        _write_down(found, SubscriptionSkipped(stream=stream, position=position, attempts=gone[0][0]))
+        _record(found, SubscriptionSkipped(stream=stream, position=position, attempts=gone[0][0]))
 
 
 def _event_at(position: int) -> RecordedEvent:
@@ -384,5 +370,5 @@ def _event_at(position: int) -> RecordedEvent:
     return found[0]
 
 
-def _write_down(subscription: Subscription, event: types.Event) -> None:
+def _record(subscription: Subscription, event: types.Event) -> None:
     store.append(types.stream_name("subscription", subscription.name), [event])

@@ -216,7 +216,7 @@ class Verify(views.View):
 
 
 def _head() -> dict[str, Any]:
-    safe, found = head.safe(), partitions.layout()
+    safe, found = head.safe(), partitions.capacity()
     result, asked = jobs.last_verification()
     return {
         "epoch": head.epoch(),
@@ -224,7 +224,7 @@ def _head() -> dict[str, Any]:
         "last": head.last(),
         "holders": [_holder(holder) for holder in head.blame()],
         "partitions": [_partition(one) for one in found.partitions],
-        "room": found.room,
+        "room": found.headroom,
         "seal": msgspec.structs.asdict(overview.sealed(safe)),
         "verification": {"at": result.recorded_at, "actor": result.actor, **_told(result.data)} if result else None,
         "checking": asked.recorded_at if asked else None,

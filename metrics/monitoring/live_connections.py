@@ -16,8 +16,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from events import head
-from events.subscriptions import runner as subscriptions
-from events.subscriptions.runner import Status
+from events.subscriptions import status
+from events.subscriptions.status import CheckpointStatus
 from metrics.monitoring import operator_action
 from realtime import cluster, frames, hub, relay
 
@@ -82,7 +82,7 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
     reports, together = known()
     safe = head.safe()
     rows = [row(report, safe) for report in reports]
-    runner = next((status for status in subscriptions.status() if status.name == relay.NAME), None)
+    runner = next((one for one in status.checkpoint_statuses() if one.name == relay.NAME), None)
     context: dict[str, Any] = {
         "title": _("Live connections"),
         "together": together,
@@ -169,7 +169,7 @@ def counts(reports: Sequence[cluster.Report]) -> list[tuple[str, str, int]]:
     return [(name, what, sum(getattr(report, field) for report in reports)) for name, what, field in told]
 
 
-def _place(runner: Status | None) -> tuple[str, str] | None:
+def _place(runner: CheckpointStatus | None) -> tuple[str, str] | None:
     """The host and process id of whoever holds the relay's lease."""
     if runner is None or not runner.owner:
         return None

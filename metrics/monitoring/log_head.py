@@ -55,7 +55,7 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
             "held": last - safe if holders else 0,  # without a holder they were rolled back
             "holders": [sentence(holder) for holder in holders],
             "picture": picture(safe, last if holders else safe, holders),
-            "layout": partitions.layout(),
+            "layout": partitions.capacity(),
             "epoch": head.epoch(),
             "sealed": overview.sealed(safe),
             "verified": result,

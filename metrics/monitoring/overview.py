@@ -15,7 +15,7 @@ from events.rebuild import builder as rebuild
 from events.rebuild.builder import Progress
 from events.subscriptions import parked
 from events.subscriptions import status as standing
-from events.subscriptions.status import Standing
+from events.subscriptions.status import SubscriptionStatus
 from metrics.monitoring import throughput
 
 REPLAY_SECONDS: Final = 10.0  # that one request may spend on parked events; what is left waits for the next
@@ -29,13 +29,13 @@ SILENT_SECONDS: Final = 60.0  # without a sign of a builder, from which it may h
 class Moving:
     """A checkpoint and its pace, in positions a second; None while it was not seen for long enough."""
 
-    standing: Standing
+    standing: SubscriptionStatus
     pace: float | None
 
 
 def moving(subscription: str | None = None) -> list[Moving]:
     """All checkpoints, or those of one subscription, by name."""
-    found = standing.standings(subscription)
+    found = standing.statuses(subscription)
     known = throughput.observed({one.status.name: one.status.position for one in found})
     return [Moving(one, known.get(one.status.name)) for one in found]
 
@@ -86,7 +86,7 @@ class ReadTable:
     state: str
     rows: int
     bytes: int
-    wish: jobs.Wish | None
+    wish: jobs.JobRequest | None
 
     @property
     def name(self) -> str:
@@ -111,7 +111,7 @@ def _read_table(progress: Progress, rows: int, size: int) -> ReadTable:
     return ReadTable(progress=progress, state=_state(progress, wish), rows=rows, bytes=size, wish=wish)
 
 
-def _state(progress: Progress, wish: jobs.Wish | None) -> str:
+def _state(progress: Progress, wish: jobs.JobRequest | None) -> str:
     if progress.running:
         quiet = (timezone.now() - progress.updated_at).total_seconds() if progress.updated_at else 0.0
         return "silent" if quiet > SILENT_SECONDS else "running"

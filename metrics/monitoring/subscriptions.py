@@ -25,7 +25,7 @@ from events.privacy import encryption
 from events.subscriptions import checkpoints
 from events.subscriptions import parked as parking
 from events.subscriptions.parked import Parked
-from events.subscriptions.status import Standing
+from events.subscriptions.status import SubscriptionStatus
 from events.types import RecordedEvent
 from metrics.monitoring import operator_action, overview
 from metrics.monitoring.overview import Moving
@@ -51,7 +51,7 @@ class Row:
     moving: Moving
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> SubscriptionStatus:
         return self.moving.standing
 
     @property

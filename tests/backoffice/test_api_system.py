@@ -11,7 +11,7 @@ from backoffice import access
 from backoffice.api import problems, resources, shapes, views
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, head, jobs, store
-from events.subscriptions import checkpoints, parked
+from events.subscriptions import checkpoints, parked, progress
 from events.subscriptions import runner as subscriptions
 from events.types import new_id
 from tests import factories
@@ -183,7 +183,7 @@ def test_a_read_that_a_subscription_feeds_waits_until_it_has_come_so_far(
     waiting = factories.Thread(lambda: manager.get("users/?consistent=1").status_code)
     effects.catch_up(fed)
     assert waiting.result() == 200
-    assert subscriptions.position(fed) >= reached == head.newest()
+    assert progress.position(fed) >= reached == head.newest()
 
 
 def test_what_took_too_long_is_a_problem_with_a_time_to_come_back() -> None:

@@ -23,7 +23,7 @@ from backoffice.sections.conflicts import inbox
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import commands, context, errors, snapshots, store
+from events import commands, context, errors, extension, snapshots, store
 from events.db import grants
 from events.integrity import seals
 from events.privacy import encryption, erasure
@@ -276,8 +276,8 @@ class Killed(BaseException):
     """Not an error that anything would handle."""
 
 
-def killer(name: str) -> erasure.Purger:
-    real = erasure.purgers[name]
+def killer(name: str) -> extension.Purger:
+    real = extension.purgers[name]
 
     def kill(subjects: Any, limit: int) -> int:
         real(subjects, limit)
@@ -299,9 +299,9 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     monkeypatch.undo()
     officer, page = logged_in("dpo"), reverse("admin:backoffice_user_change", args=[life.user])
     assert "still being cleared" in officer.get(page).content.decode()
-    for name in erasure.purgers:
+    for name in extension.purgers:
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            patched.setitem(erasure.purgers, name, killer(name))
+            patched.setitem(extension.purgers, name, killer(name))
             erasure.finish()
         assert erasure.status().unpurged > 0
     assert erasure.finish() >= 2
@@ -650,7 +650,7 @@ def test_events_move_to_another_log_in_the_clear_and_are_encrypted_there_anew(tm
     keys, file = [zoe(), factories.user(first_name="Kept")], tmp_path / "events.jsonl"
     make_erased(keys[0])
     lines = [
-        json.dumps({**event.wire(), "metadata": event.metadata, "event_id": str(new_id())})
+        json.dumps({**event.to_wire(), "metadata": event.metadata, "event_id": str(new_id())})
         for key in keys
         for event in store.read_stream(f"user-{key}")
     ]

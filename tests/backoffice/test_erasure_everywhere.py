@@ -35,7 +35,7 @@ from backoffice import models
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import commands, context, errors, store
+from events import answers, commands, context, errors, store
 from events.archive import reader as archives
 from events.archive import writer as archiving
 from events.integrity import seals
@@ -263,7 +263,7 @@ class Life:
         there, here = factories.user(email=mail("there"), first_name=at("there")), new_id()
         lines = []
         for event in store.read_stream(f"user-{there}"):
-            wire = {**event.wire(), "metadata": event.metadata, "event_id": str(new_id()), "reason": at("imported")}
+            wire = {**event.to_wire(), "metadata": event.metadata, "event_id": str(new_id()), "reason": at("imported")}
             lines.append(json.dumps(wire).replace(str(there), str(here)).replace(mail("there"), mail("here")))
         path = self.folder / "given" / "events.jsonl"
         path.write_text("\n".join(lines))
@@ -396,7 +396,7 @@ def life(
             store.execute(f"drop table {part.table}")
         store.query("select events_partition(4000, 40)")
         found = Life(tmp_path)
-        real = commands.fingerprint
+        real = answers.fingerprint
 
         def noted(command: Command) -> bytes:
             """Hashes of what is personal; of a command without data there is nothing to guess."""
@@ -405,7 +405,7 @@ def life(
                 found.prints.add(made)
             return made
 
-        monkeypatch.setattr(commands, "fingerprint", noted)
+        monkeypatch.setattr(answers, "fingerprint", noted)
         yield found
     archives.reader.cache_clear()
 

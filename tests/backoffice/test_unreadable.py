@@ -102,7 +102,7 @@ def test_streams_and_the_log_are_read_past_it(broken: Broken) -> None:
     first, found, last = store.read_stream(broken.stream)
     assert (found.position, found.unreadable) == (broken.position, broken.why)
     assert (first.unreadable, last.unreadable) == (None, None)
-    assert found.wire()["unreadable"] == broken.why
+    assert found.to_wire()["unreadable"] == broken.why
     assert found.data == ({"title": "New"} if broken.why == "unknown_type" else {})
     log = store.read_all(broken.position - 1, upto=head.safe())
     assert {broken.position, broken.other} <= {event.position for event in log}

@@ -78,7 +78,7 @@ def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
     found = {event.position: event.unreadable for event in store.read_all(position - 1, upto=head.safe())}
     assert found == {position: "no_instant", after: None}
     assert [event.position for event in snapshots.folded(stream).unreadable] == [position]
-    assert search.find(search.Wanted(stream=stream), upto=head.safe(), limit=5).events[0].unreadable == "no_instant"
+    assert search.find(search.Query(stream=stream), upto=head.safe(), limit=5).events[0].unreadable == "no_instant"
     assert search.first_since(store.query("select now()")[0][0], head.safe()) is not None
     caller = api_client.signed_in("admin")
     answer = caller.get(f"events/?after={position - 1}").json()["items"]
@@ -113,7 +113,7 @@ def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]
     stream, position, after = broken
     with effects.effects():
         wanted = effects.subscription(start=position - 1)
-        assert [one.behind for one in status.standings(wanted.name)] in ([], [2])
+        assert [one.behind for one in status.statuses(wanted.name)] in ([], [2])
         effects.catch_up(wanted)
         assert effects.effect() == [after]
         (parked,) = parking.parked(wanted.name)

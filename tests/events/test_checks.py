@@ -48,7 +48,7 @@ def test_one_snapshot_for_all_statements_is_an_error(monkeypatch: pytest.MonkeyP
 
 
 def test_a_log_that_runs_out_of_room_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_checks, "LOW_ROOM", 1_000_000_000)  # a sequence that is moved stays moved
+    monkeypatch.setattr(events_checks, "LOW_HEADROOM", 1_000_000_000)  # a sequence that is moved stays moved
     assert found() == {"events.W001"}
 
 

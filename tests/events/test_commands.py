@@ -15,7 +15,7 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.site_settings import domain as settings
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import commands, context, errors, signals, snapshots, store, tasks
+from events import commands, context, errors, extension, notifications, snapshots, store, tasks
 from events.types import Command, new_id
 from tests import factories
 from tests.events.isolated_log import own_log
@@ -99,7 +99,7 @@ def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> N
     assert User.objects.get(pk=key).version == 9
 
 
-def test_what_the_domain_rejects_leaves_nothing_behind_and_may_be_sent_again() -> None:
+def test_a_rejected_command_stores_nothing_and_may_be_sent_again() -> None:
     taken = create()
     commands.dispatch(taken)
     twin = factories.command(users.CreateUser(email=taken.data.email.upper()))
@@ -213,23 +213,16 @@ def test_the_reason_and_the_actor_are_recorded() -> None:
     assert (event.actor, event.reason) == ("staff:1", "asked by phone")
 
 
-def test_those_who_listen_are_told_after_the_commit_only() -> None:
-    heard: list[int] = []
-
-    def listen(position: int, **_: object) -> None:
-        heard.append(position)
-
-    signals.events_recorded.connect(listen)
-    try:
-        with transaction.atomic():
-            result = commands.dispatch(create())
-            assert heard == []
-        assert heard == [result.position]
-        with pytest.raises(errors.StreamNotFound):
-            factories.update(new_id(), first_name="x")
-        assert heard == [result.position]
-    finally:
-        signals.events_recorded.disconnect(listen)
+def test_readers_are_notified_after_the_commit_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    notified: list[int] = []
+    monkeypatch.setattr(notifications, "notify", notified.append)
+    with transaction.atomic():
+        result = commands.dispatch(create())
+        assert notified == []
+    assert notified == [result.position]
+    with pytest.raises(errors.StreamNotFound):
+        factories.update(new_id(), first_name="x")
+    assert notified == [result.position]
 
 
 def test_a_deadlock_is_tried_again() -> None:
@@ -253,9 +246,7 @@ def test_a_deadlock_is_tried_again() -> None:
             met.set()
             store.query("select 1 from events_stream where stream = %s for update", (f"user-{other}",))
 
-    from events import projections
-
-    projections.inline("user", project)
+    extension.project_inline("user", project)
     try:
         blocker = factories.Thread(first)
         with connection.cursor() as cursor:
@@ -263,7 +254,7 @@ def test_a_deadlock_is_tried_again() -> None:
         assert factories.update(key, first_name="Ada").status == "applied"
         blocker.result()
     finally:
-        projections._inline["user"].remove(project)
+        extension.inline_projections["user"].remove(project)
         with connection.cursor() as cursor:
             cursor.execute("reset deadlock_timeout")
     assert len(tries) == 2

@@ -13,7 +13,7 @@ import pytest
 from devtools import embedded
 from events import head, store
 from events.integrity import verify
-from events.subscriptions import runner as subscriptions
+from events.subscriptions import progress
 from tests.events import killable, servers
 from tests.events.interleaving import LONG
 
@@ -64,7 +64,7 @@ def test_every_acknowledged_event_has_its_effect_once_and_in_order(
         os.kill(writer, signal.SIGKILL)
     # A backend whose client was killed goes on to the end of its statement: the head is final when nobody appends.
     assert embedded.wait_until(lambda: not head.blame(), 30)
-    subscriptions.wait_for("effects", head.safe(), timeout=60)
+    progress.wait_for("effects", head.safe(), timeout=60)
 
     acknowledged = set(killable.lines(tmp_path))
     stored = store.query("select event_id::text, position, stream, version from events_event order by position")

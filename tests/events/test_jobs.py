@@ -38,7 +38,7 @@ def names(stream: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
-def test_a_wish_is_carried_out_by_a_worker_and_says_who_asked(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_runs_a_request_and_its_actor_is_known(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     person = factories.user(first_name="Ada")
     store.execute("update users set first_name = 'Damaged'")
     done = threading.Event()
@@ -63,7 +63,7 @@ def test_a_wish_is_carried_out_by_a_worker_and_says_who_asked(worker: None, monk
     assert result.data["events"] >= 1
 
 
-def test_a_wish_waits_for_a_worker_and_can_be_taken_back(own_database: None) -> None:
+def test_a_request_waits_for_a_worker_and_can_be_cancelled(own_database: None) -> None:
     factories.user()
     wish = jobs.request_rebuild("users")
     assert state("users") == "waits"
@@ -77,7 +77,7 @@ def test_a_wish_waits_for_a_worker_and_can_be_taken_back(own_database: None) -> 
         jobs.request_rebuild("nothing")
 
 
-def test_only_the_last_wish_counts_and_a_task_delivered_twice_does_it_once_over() -> None:
+def test_only_the_latest_request_counts_and_a_task_delivered_twice_runs_it_once() -> None:
     factories.user()
     first, second = jobs.request_rebuild("users"), jobs.request_rebuild("users", fresh=True)
     assert jobs.do_rebuild("users", first.version) is None
@@ -154,7 +154,7 @@ def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() 
         store.execute(f"drop role {role}")
 
 
-def test_a_queue_that_is_away_is_said_and_the_wish_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(celery_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
     monkeypatch.setattr(celery_app, "_pool", None)  # it keeps the connections it has
     celery_app.__dict__.pop("amqp", None)  # and the producers

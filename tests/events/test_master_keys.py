@@ -21,7 +21,7 @@ from django.urls import reverse
 from backoffice.celery import need_keys
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import checks, commands, errors, store
+from events import checks, commands, decoding, errors, store
 from events.privacy import encryption, erasure, key_witness, master_keys
 from events.types import Command, new_id
 from tests import factories, live
@@ -156,9 +156,9 @@ def opened(keys: list[Any]) -> list[Any]:
     rows = [
         row
         for key in keys
-        for row in store.query(f"select {store.COLUMNS} from events_event where stream = %s", (f"user-{key}",))
+        for row in store.query(f"select {decoding.COLUMNS} from events_event where stream = %s", (f"user-{key}",))
     ]
-    reading = store.Rows(rows)
+    reading = decoding.EventRows(rows)
     if missing := reading.opener.missing:
         reading.opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
     found: list[Any] = []

@@ -1,4 +1,4 @@
-"""The bell is heard, and never costs a writer more than a try."""
+"""Notifications reach listeners, and cost a writer at most one attempt."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from events import notifications
 
 
 @pytest.fixture(autouse=True)
-def line(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A line of this test's own, and no pause left over."""
+def connection(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A connection of this test's own, and no pause from an earlier one."""
     monkeypatch.setattr(notifications, "_silent_until", 0.0)
     monkeypatch.setattr(notifications, "QUIET", 0.0)
-    notifications._hang_up()
+    notifications._disconnect()
     yield
-    notifications._hang_up()
+    notifications._disconnect()
 
 
-def test_whoever_listens_hears_every_ring_in_order(settings: Any) -> None:
+def test_a_listener_gets_every_notification_in_order(settings: Any) -> None:
     with redis.Redis.from_url(settings.REDIS_URL) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe(notifications.channel())
         listener.get_message(timeout=5)  # subscribed
-        rung = list(range(1, 3 * notifications.READ_EVERY))
-        for position in rung:
-            notifications.ring(position)
-        heard: list[int] = []
-        while len(heard) < len(rung):
+        sent = list(range(1, 3 * notifications.READ_EVERY))
+        for position in sent:
+            notifications.notify(position)
+        received: list[int] = []
+        while len(received) < len(sent):
             message = listener.get_message(timeout=10)
             assert message is not None
-            heard.append(int(message["data"]))
-    assert heard == rung
+            received.append(int(message["data"]))
+    assert received == sent
 
 
-def test_without_valkey_a_ring_is_nothing_and_the_next_ones_do_not_even_try(
+def test_without_valkey_a_notification_fails_silently_and_the_next_ones_are_skipped(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
     for position in range(5):
-        notifications.ring(position)
+        notifications.notify(position)
     assert [record.name for record in caplog.records] == ["events.notifications"]
 
 
-def test_a_line_that_was_cut_is_made_anew(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    notifications.ring(1)
+def test_a_broken_connection_is_replaced(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    notifications.notify(1)
     cut = notifications._local.socket
     cut.close()
-    notifications.ring(2)  # notices
+    notifications.notify(2)  # notices
     monkeypatch.setattr(notifications, "_silent_until", 0.0)
-    notifications.ring(3)
+    notifications.notify(3)
     assert notifications._local.socket is not cut
 
 
@@ -68,14 +68,14 @@ import django
 django.setup()
 from events import notifications
 notifications.QUIET = 3600.0
-notifications.ring(2)
-print("rang" if hasattr(notifications._local, "socket") else "passed over", flush=True)
+notifications.notify(2)
+print("sent" if hasattr(notifications._local, "socket") else "skipped", flush=True)
 """
 
 
-def test_a_ring_speaks_for_the_other_processes_of_its_machine_too(settings: Any) -> None:
+def test_a_notification_covers_the_other_processes_of_its_machine(settings: Any) -> None:
     notifications._shared = None
-    notifications.ring(1)
+    notifications.notify(1)
     done = subprocess.run(
         [sys.executable, "-c", ANOTHER],
         env=os.environ | {"REDIS_URL": settings.REDIS_URL, "REDIS_PREFIX": settings.REDIS_PREFIX},
@@ -84,65 +84,65 @@ def test_a_ring_speaks_for_the_other_processes_of_its_machine_too(settings: Any)
         check=True,
         timeout=60,
     )
-    assert done.stdout.strip() == "passed over"
+    assert done.stdout.strip() == "skipped"
 
 
-def test_a_ring_that_failed_or_is_still_to_come_speaks_for_nobody(
-    settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_or_future_notification_covers_no_commit(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
     monkeypatch.setattr(notifications, "_shared", None)
-    notifications._MOMENT.pack_into(
-        notifications._share(), 0, time.monotonic() + 60
+    notifications._TIME.pack_into(
+        notifications._shared_time(), 0, time.monotonic() + 60
     )  # of before the machine was started
-    notifications.ring(1)
+    notifications.notify(1)
     assert hasattr(notifications._local, "socket")
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
-    notifications._hang_up()
-    notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
-    notifications.ring(2)
-    assert notifications._MOMENT.unpack_from(notifications._share())[0] == 0.0
+    notifications._disconnect()
+    notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
+    notifications.notify(2)
+    assert notifications._TIME.unpack_from(notifications._shared_time())[0] == 0.0
 
 
-def test_a_ring_without_a_file_to_share_is_rung_all_the_same(
+def test_a_notification_is_sent_without_a_shared_file(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.DATA_DIR = tmp_path / "absent"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
     monkeypatch.setattr(notifications, "_shared", None)
-    notifications.ring(1)
+    notifications.notify(1)
     assert hasattr(notifications._local, "socket")
-    assert "does not know when others rang" in caplog.text
+    assert "does not see those of other processes" in caplog.text
 
 
-def test_a_ring_speaks_for_what_follows_at_once_and_whoever_heard_it_looks_twice(
+def test_a_notification_covers_commits_right_after_it_and_its_listener_looks_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
-    notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
+    notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
     stop = threading.Event()
-    with contextlib.closing(notifications.Ear()) as ear:
-        ear.wait(60, stop)  # subscribes, and looks
-        notifications.ring(1)
-        notifications.ring(2)  # passed over
+    with contextlib.closing(notifications.Listener()) as waiting:
+        waiting.wait(60, stop)  # subscribes, and looks
+        notifications.notify(1)
+        notifications.notify(2)  # skipped
         waits = []
-        for patience in (60, 60, 0.01):
-            ear.wait(patience, stop)
-            waits.append(ear._look_again_at)
-    heard, again, quiet = waits
-    assert heard is not None, "the ring was heard, and a second look is due"
-    assert again is None, "which came by itself, long before a minute was over"
-    assert quiet is None, "and then there was nothing more to hear"
+        for seconds in (60, 60, 0.01):
+            waiting.wait(seconds, stop)
+            waits.append(waiting._look_again_at)
+    first, second, third = waits
+    assert first is not None, "the notification arrived, and a second look is due"
+    assert second is None, "the second look came by itself, long before a minute was over"
+    assert third is None, "then there was no further notification"
 
 
-def test_an_ear_whose_line_was_cut_polls_and_listens_anew(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_with_a_broken_connection_polls_and_reconnects(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     stop = threading.Event()
-    with contextlib.closing(notifications.Ear()) as ear, redis.Redis.from_url(settings.REDIS_URL) as client:
-        ear.wait(60, stop)
-        client.client_kill_filter(laddr=None, addr="{}:{}".format(*ear._connection._sock.getsockname()))
-        ear.wait(0.01, stop)
+    with contextlib.closing(notifications.Listener()) as waiting, redis.Redis.from_url(settings.REDIS_URL) as client:
+        waiting.wait(60, stop)
+        client.client_kill_filter(laddr=None, addr="{}:{}".format(*waiting._connection._sock.getsockname()))
+        waiting.wait(0.01, stop)
         assert "cannot listen" in caplog.text
-        ear.wait(60, stop)
-        notifications.ring(1)
-        ear.wait(60, stop)
-        assert ear._look_again_at is not None, "it heard the ring"
+        waiting.wait(60, stop)
+        notifications.notify(1)
+        waiting.wait(60, stop)
+        assert waiting._look_again_at is not None, "the notification arrived"

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from events import context, errors, head, store
-from events.subscriptions import parked
+from events.subscriptions import parked, progress, status
 from events.subscriptions import runner as subscriptions
 from events.types import RecordedEvent, new_id
 from tests import factories
@@ -57,7 +57,7 @@ def test_only_the_guilty_streams_are_parked_and_all_else_happens_once(effects: s
     assert effect() == sorted(position for position, stream in of.items() if stream not in bad)
     assert waiting(wanted.name) == sorted(position for position, stream in of.items() if stream in bad)
     assert following.out_of_order() == []
-    assert subscriptions.position(wanted.name) == top
+    assert progress.position(wanted.name) == top
 
 
 def test_the_parked_stream_shows_what_failed_and_how_many_wait(effects: str) -> None:
@@ -70,7 +70,7 @@ def test_the_parked_stream_shows_what_failed_and_how_many_wait(effects: str) -> 
     assert shown.error == f"ValueError: cannot handle {shown.position}"
     assert "in handle" in shown.traceback
     assert shown.attempts == 1
-    assert next(one for one in subscriptions.status() if one.name == wanted.name).parked == 1
+    assert next(one for one in status.checkpoint_statuses() if one.name == wanted.name).parked == 1
 
 
 def test_events_that_fail_only_together_are_handled_apart(effects: str) -> None:
@@ -126,7 +126,7 @@ def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> Non
     assert effect()[-1] == top
 
 
-def test_what_the_database_calls_temporary_is_tried_again_and_parks_nothing(effects: str) -> None:
+def test_temporary_errors_are_retried_and_park_nothing(effects: str) -> None:
     """A real serialization failure, raised by PostgreSQL, that goes away."""
     start, tries = head.safe(), []
 
@@ -185,7 +185,7 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
 @pytest.mark.parametrize(
     "broken", ["select 1 from a_table_of_the_next_release", "select pg_terminate_backend(pg_backend_pid())"]
 )
-def test_what_is_no_events_fault_parks_nothing_and_moves_nothing(effects: str, broken: str) -> None:
+def test_systemic_errors_park_nothing_and_move_nothing(effects: str, broken: str) -> None:
     start = head.safe()
 
     def fails(events: Sequence[RecordedEvent]) -> None:
@@ -199,7 +199,7 @@ def test_what_is_no_events_fault_parks_nothing_and_moves_nothing(effects: str, b
         subscriptions.step(wanted, "a", lease)
     assert parked.parked(wanted.name) == []
     assert effect() == []
-    assert subscriptions.position(wanted.name) == start
+    assert progress.position(wanted.name) == start
 
 
 def test_the_world_is_not_parked(effects: str) -> None:
@@ -210,7 +210,7 @@ def test_the_world_is_not_parked(effects: str) -> None:
         while subscriptions.step(wanted, "a", lease):
             pass
     assert len(parked.parked(wanted.name)) == 3
-    assert subscriptions.position(wanted.name) == waiting(wanted.name)[-1]
+    assert progress.position(wanted.name) == waiting(wanted.name)[-1]
     assert effect() == []
 
 
@@ -227,15 +227,15 @@ def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: s
         if isinstance(error, errors.TooManyParked):
             halted.set()
 
-    wanted, note = subscription(handle=handle, max_parked=1), subscriptions._note
+    wanted, note = subscription(handle=handle, max_parked=1), subscriptions._record_error
     start, top = head.safe(), grow(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriptions, "_note", tells)  # to be told, instead of looking again and again
+        patch.setattr(subscriptions, "_record_error", tells)  # to be told, instead of looking again and again
         runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
         assert halted.wait(20)
-        assert "1 streams parked" in next(s.error for s in subscriptions.status() if s.name == wanted.name)
+        assert "1 streams parked" in next(s.error for s in status.checkpoint_statuses() if s.name == wanted.name)
         mended.set()
-        subscriptions.wait_for(wanted, top, timeout=30)
+        progress.wait_for(wanted, top, timeout=30)
     stop.set()
     runner.result()
     [shown] = parked.parked(wanted.name)
@@ -274,7 +274,7 @@ def test_a_partition_parks_the_streams_it_has(effects: str) -> None:
     for number in range(3):
         catch_up(wanted, partition=number)
     assert len(waiting(wanted.name)) == 3
-    assert {s.name: s.parked for s in subscriptions.status() if s.name.startswith(wanted.name)} == {
+    assert {s.name: s.parked for s in status.checkpoint_statuses() if s.name.startswith(wanted.name)} == {
         checkpoint: int(checkpoint == wanted.checkpoint_of(bad)) for checkpoint in wanted.checkpoints
     }
     assert sorted([*effect(), *waiting(wanted.name)]) == stored(start)
@@ -343,7 +343,7 @@ def test_skipping_the_last_event_lets_the_stream_flow(effects: str) -> None:
     assert parked.parked(wanted.name) == []
 
 
-def test_who_and_why_are_in_the_log(effects: str) -> None:
+def test_actor_and_reason_are_in_the_log(effects: str) -> None:
     wanted, _, name = parked_stream(2)
     first, second = waiting(wanted.name)
     with context.acting(actor="staff:7"):
@@ -394,12 +394,12 @@ def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> N
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     for _ in range(8):
         broken.set()
-        subscriptions.wait_for(wanted, grow(rng.randint(2, 6), [name, *others]), timeout=30)
+        progress.wait_for(wanted, grow(rng.randint(2, 6), [name, *others]), timeout=30)
         broken.clear()
         grower = factories.Thread(lambda: grow(12, [name, others[0]]))
         for shown in parked.parked(wanted.name):
             parked.replay(wanted, shown.stream)
-        subscriptions.wait_for(wanted, grower.result(), timeout=30)
+        progress.wait_for(wanted, grower.result(), timeout=30)
     stop.set()
     runner.result()
     for shown in parked.parked(wanted.name):

@@ -44,13 +44,13 @@ def other() -> Iterator[psycopg.Connection[Any]]:
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many statements each round trip carried."""
     carried: list[int] = []
-    travel = pipeline._Line._travel
+    travel = pipeline.Pipeline._run
 
     def noted(line: Any, kept: Any) -> Any:
         carried.append(len(kept))
         return travel(line, kept)
 
-    monkeypatch.setattr(pipeline._Line, "_travel", noted)
+    monkeypatch.setattr(pipeline.Pipeline, "_run", noted)
     return carried
 
 
@@ -58,7 +58,7 @@ def words() -> list[str]:
     return [row[0] for row in pipeline.query(WORDS)]
 
 
-def test_values_go_and_come_as_what_they_are() -> None:
+def test_values_keep_their_types() -> None:
     key = UUID(int=7)
     assert pipeline.query("select %s::uuid, %s::bigint", (key, 1 << 40)) == [(key, 1 << 40)]
     assert pipeline.query("select %(b)s::text, %(a)s::int, %(b)s::text, '%%'", {"a": 1, "b": "x"}) == [
@@ -73,7 +73,7 @@ def test_a_transaction_is_two_round_trips(trips: list[int], other: psycopg.Conne
     with pipeline.transaction():
         assert words() == []
         pipeline.execute(INSERT, (1, "one"))
-        known = pipeline.later("insert into wire_test values (2, 'two') returning word")
+        known = pipeline.defer("insert into wire_test values (2, 'two') returning word")
         pipeline.execute(INSERT, (3, "three"))
         assert other.execute(WORDS).fetchall() == []
     assert trips == [2, 4], "begin + query, then three inserts + commit"
@@ -101,22 +101,22 @@ def test_order_is_kept_whoever_speaks() -> None:
 def test_rows_asked_for_early_send_what_is_kept() -> None:
     with pipeline.transaction():
         pipeline.execute(INSERT, (1, "one"))
-        assert pipeline.later(WORDS).rows == [("one",)]
+        assert pipeline.defer(WORDS).rows == [("one",)]
 
 
-def test_what_is_kept_is_bounded(trips: list[int]) -> None:
+def test_the_queue_is_bounded(trips: list[int]) -> None:
     with pipeline.transaction():
-        for number in range(pipeline.KEEP_STATEMENTS * 2):
+        for number in range(pipeline.MAX_QUEUED * 2):
             pipeline.execute(INSERT, (number, "x"))
-        pipeline.execute(INSERT, (-1, "y" * 3 * pipeline.KEEP_BYTES))
-        pipeline.execute(INSERT, (-2, "z" * 3 * pipeline.KEEP_BYTES))
-    assert max(trips) <= pipeline.KEEP_STATEMENTS
-    assert len(words()) == pipeline.KEEP_STATEMENTS * 2 + 2
+        pipeline.execute(INSERT, (-1, "y" * 3 * pipeline.MAX_QUEUED_BYTES))
+        pipeline.execute(INSERT, (-2, "z" * 3 * pipeline.MAX_QUEUED_BYTES))
+    assert max(trips) <= pipeline.MAX_QUEUED
+    assert len(words()) == pipeline.MAX_QUEUED * 2 + 2
 
 
 def test_answers_larger_than_any_buffer_do_not_stop_the_questions() -> None:
     with pipeline.transaction():
-        large = [pipeline.later("select repeat('x', 4000000)") for _ in range(5)]
+        large = [pipeline.defer("select repeat('x', 4000000)") for _ in range(5)]
     assert [len(asked.rows[0][0]) for asked in large] == [4_000_000] * 5
 
 
@@ -141,8 +141,8 @@ def test_an_error_of_the_block_rolls_back_what_was_sent_and_what_was_not(other: 
     assert words() == []
 
 
-def test_an_error_that_was_passed_over_does_not_end_as_a_commit() -> None:
-    with pytest.raises(errors.EventsError, match="passed over"), pipeline.transaction():
+def test_an_ignored_error_does_not_end_in_a_commit() -> None:
+    with pytest.raises(errors.EventsError, match="was ignored"), pipeline.transaction():
         pipeline.execute(INSERT, (1, "one"))
         with pytest.raises(errors.InvalidEvent):
             pipeline.query("select 1 / 0")
@@ -200,7 +200,7 @@ def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(pipeline, "MAX_PREPARED", 3)
     for number in range(10):
         assert pipeline.query(f"select {number}") == [(number,)]
-    assert len(connection.connection.events_line.prepared) <= 3
+    assert len(connection.connection.events_pipeline.prepared) <= 3
 
 
 def test_waiting_holds_up_nobody_else_of_the_process(other: psycopg.Connection[Any]) -> None:
@@ -237,7 +237,7 @@ def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
         pipeline.query("select %s", (arrays.Texts(["nul \0 inside"]),))
 
 
-def test_what_fails_once_committed_is_told_by_name_and_fails_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_commit_hook_is_logged_by_name_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
 
     def fails(*, why: str) -> None:

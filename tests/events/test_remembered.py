@@ -12,7 +12,7 @@ from django.db import transaction
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import commands, errors, store, tasks
+from events import answers, commands, errors, store, tasks
 from events.privacy import encryption
 from events.types import Command, new_id
 from tests import factories
@@ -82,7 +82,7 @@ def test_a_fingerprint_does_not_confirm_a_guess_and_still_tells_a_retry_from_a_r
         commands.dispatch(asked)
     else:
         commands.dispatch_many([asked, beside])
-    assert commands.fingerprint(asked).hex() not in raw(asked)
+    assert answers.fingerprint(asked).hex() not in raw(asked)
     assert commands.dispatch(asked).status == "duplicate"
     assert [result.status for result in commands.dispatch_many([asked])] == ["duplicate"]
     with pytest.raises(errors.IdempotencyKeyReused):
@@ -109,7 +109,7 @@ update events_command set stream = null, subject = null, fingerprint = %s, resul
 
 def as_earlier_release(command: Command) -> None:
     """The row as releases before this one wrote it."""
-    plain = commands.fingerprint(command)
+    plain = answers.fingerprint(command)
     answer = orjson.loads(store.query("select result::text from events_command where id = %s", (command.id,))[0][0])
     answer |= {"fingerprint": plain.hex(), "merged": [{"path": "first_name", "value": "Zoelinde"}]}
     store.query(OLD, (plain, orjson.dumps(answer).decode(), command.id))
@@ -122,12 +122,12 @@ def test_fingerprints_of_an_earlier_release_are_keyed_and_recall_as_before() -> 
         as_earlier_release(command)
     assert commands.dispatch(asked[0]).status == "duplicate", "before"
     with transaction.atomic():
-        assert commands.key_fingerprints(3) == 3
+        assert answers.key_fingerprints(3) == 3
     tasks.forget_commands()
-    assert store.query(commands.UNKEYED, (10,)) == []
+    assert store.query(answers.UNKEYED, (10,)) == []
     for command in asked:
         assert commands.dispatch(command).status == "duplicate"
-        assert commands.fingerprint(command).hex() not in raw(command)
+        assert answers.fingerprint(command).hex() not in raw(command)
         assert "Zoelinde" not in raw(command)
         with pytest.raises(errors.IdempotencyKeyReused):
             commands.dispatch(factories.command(submissions.DeleteSubmission(), command.key, id=command.id))
@@ -138,7 +138,7 @@ def test_the_migration_keys_what_is_there() -> None:
     commands.dispatch(asked)
     as_earlier_release(asked)
     migration("0014_command_subjects").key(None, None)
-    assert store.query(commands.UNKEYED, (10,)) == []
+    assert store.query(answers.UNKEYED, (10,)) == []
     assert commands.dispatch(asked).status == "duplicate"
 
 
@@ -147,7 +147,7 @@ def test_the_first_erasure_keys_what_an_old_process_left() -> None:
     commands.dispatch(asked)
     as_earlier_release(asked)
     commands.dispatch(factories.command(users.EraseUser(), factories.user(), reason="asked"))
-    assert commands.fingerprint(asked).hex() not in raw(asked)
+    assert answers.fingerprint(asked).hex() not in raw(asked)
 
 
 def test_a_form_made_and_changed_in_one_batch_is_remembered_under_its_own_subject() -> None:

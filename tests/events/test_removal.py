@@ -47,11 +47,11 @@ def gone(secret: int) -> removal.LogRemoved:
         return removal.remove(secret, "a card number")
 
 
-def test_what_it_said_is_gone_and_that_it_was_there_stays(secret: int) -> None:
+def test_the_content_is_removed_and_the_position_stays(secret: int) -> None:
     before = store.read_all(0, 100, upto=head.safe())
     removed = gone(secret)
     after = store.read_all(0, 100, upto=head.safe())
-    assert b"4111 1111" not in json.dumps([event.wire() for event in after]).encode()
+    assert b"4111 1111" not in json.dumps([event.to_wire() for event in after]).encode()
     assert [(e.position, e.stream, e.version, e.event_id) for e in before] == [
         (e.position, e.stream, e.version, e.event_id) for e in after[:-1]
     ]
@@ -100,7 +100,7 @@ def test_there_is_no_other_way(secret: int, statement: str) -> None:
         execute(statement.format(secret))
 
 
-def test_what_was_written_down_of_another_event_opens_no_way(secret: int) -> None:
+def test_the_record_of_another_removal_permits_no_change(secret: int) -> None:
     with pytest.raises(errors.AppendOnly), transaction.atomic():
         one = removal.LogRemoved(position=secret, stream="user-x", version=1, type="user.updated", digest="00")
         store.append(f"removal-{secret}", [one])
@@ -137,7 +137,7 @@ def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
     first = archiving.archive_next(keep_days=0)
     assert first is not None
     assert first.low <= secret < first.high
-    with pytest.raises(errors.StreamNotFound, match="put back first"):
+    with pytest.raises(errors.StreamNotFound, match="restore its archive first"):
         removal.remove(secret, "a card number")
     archiving.restore(first.low)
     gone(secret)

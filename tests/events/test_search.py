@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from backoffice.sections.users.domain import UserRestored, UserUpdated
 from events import context, errors, head, search, store
 from events.db import timeouts
-from events.search import Wanted
+from events.search import Query
 from events.types import RecordedEvent, new_id
 from tests.events.interleaving import LONG
 
@@ -46,7 +46,7 @@ def story(transactional_db: None) -> tuple[int, list[RecordedEvent]]:
     return start, store.read_all(start, 1000, upto=head.safe())
 
 
-def asked_of(rng: random.Random, events: list[RecordedEvent]) -> tuple[Wanted, Any]:
+def asked_of(rng: random.Random, events: list[RecordedEvent]) -> tuple[Query, Any]:
     """A question, and the same as a function of one event."""
     one = rng.choice(events)
     moment, later = sorted(rng.choice(events).recorded_at for _ in range(2))
@@ -61,11 +61,11 @@ def asked_of(rng: random.Random, events: list[RecordedEvent]) -> tuple[Wanted, A
         "categories": (("user",), lambda e: e.category == "user"),
     }
     names = rng.sample(sorted(conditions), rng.randint(0, 3))
-    wanted = Wanted(**{name: conditions[name][0] for name in names})
+    wanted = Query(**{name: conditions[name][0] for name in names})
     return wanted, lambda event: all(conditions[name][1](event) for name in names)
 
 
-def walked(wanted: Wanted, start: int, limit: int) -> Iterator[int]:
+def walked(wanted: Query, start: int, limit: int) -> Iterator[int]:
     """Positions above `start`, page after page."""
     upto = head.safe()
     while True:
@@ -101,7 +101,7 @@ def test_an_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: N
         Thread(lambda: [store.append(f"user-{new_id()}", [UserUpdated(plan="free")]) for _ in range(5)]).result()
         placed = store.append(name, [UserUpdated(plan="free")]).position
     until = began + timedelta(microseconds=1)
-    found = search.find(Wanted(since=began, until=until), upto=head.safe(), limit=5)
+    found = search.find(Query(since=began, until=until), upto=head.safe(), limit=5)
     assert [event.position for event in found.events] == [placed]
 
 
@@ -120,7 +120,7 @@ def test_no_question_reads_the_whole_log_and_each_is_planned_for_its_values() ->
     questions: list[dict[str, Any]] = [{"stream": few["stream"]}, {"correlation": few["correlation"]}, day, {}]
     for asked in questions:
         with CaptureQueriesContext(connection) as queries:
-            assert search.find(Wanted(**asked), upto=top, limit=50).events, asked
+            assert search.find(Query(**asked), upto=top, limit=50).events, asked
         statement = queries[-1]["sql"]
         with connection.cursor() as cursor:
             cursor.execute("explain (analyze, format json) " + statement.replace("%", "%%"))
@@ -141,13 +141,13 @@ def test_a_page_deep_in_a_long_stream_is_found_by_its_index(transactional_db: No
     name = f"user-{new_id()}"
     positions = [store.append(name, [UserUpdated(plan="free")]).position for _ in range(30)]
     with CaptureQueriesContext(connection) as queries:
-        found = search.find(Wanted(stream=name), upto=positions[10] - 1, limit=5)
+        found = search.find(Query(stream=name), upto=positions[10] - 1, limit=5)
     assert [event.position for event in found.events] == positions[9:4:-1]
     assert "version < coalesce((select version" in queries[-1]["sql"]
 
 
 @pytest.mark.django_db
-def test_what_takes_too_long_is_ended_and_the_connection_is_as_before() -> None:
+def test_a_slow_statement_is_cancelled_and_the_connection_is_unchanged() -> None:
     before = store.query("show statement_timeout")
     for sleep in (
         lambda: store.query("select pg_sleep(30)"),

@@ -212,7 +212,7 @@ def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]
     archives.reader.cache_clear()
 
 
-def test_what_was_archived_and_then_erased_is_erased_whatever_snapshot_was_kept(log: None) -> None:
+def test_an_archived_and_erased_record_is_erased_whatever_snapshot_remains(log: None) -> None:
     form, when = new_id(), store.query("select now()")[0][0]
     answers = [f"submission-{new_id()}" for _ in range(4)]
     store.append(f"form-{form}", [forms.FormUpdated(title=SECRET)])

@@ -86,7 +86,7 @@ def test_an_event_id_is_stored_once() -> None:
         store.append(stream(), [renamed(), renamed()], event_ids=[new_id(), event_id])
 
 
-def test_what_cannot_be_stored_is_refused_with_a_reason() -> None:
+def test_an_event_that_cannot_be_stored_is_refused_with_a_reason() -> None:
     with pytest.raises(errors.EventTooLarge, match="bytes"):
         store.append(stream(), [renamed("x" * (store.MAX_EVENT_BYTES + 1))])
     with pytest.raises(errors.InvalidEvent, match="NUL"):
@@ -199,10 +199,10 @@ def test_an_event_of_a_type_nobody_knows_any_more_can_still_be_read() -> None:
         _ = event.event
 
 
-def test_what_is_on_the_wire_is_the_contract() -> None:
+def test_the_json_form_of_an_event_is_the_contract() -> None:
     name = stream()
     store.append(name, [UserCreated(**_user())])
-    wire = store.read_stream(name)[0].wire()
+    wire = store.read_stream(name)[0].to_wire()
     assert wire.keys() >= {"position", "stream", "version", "event", "schema_version", "data", "timestamp", "actor"}
     assert wire["event"] == "user.created"
     assert msgspec.json.encode(wire)

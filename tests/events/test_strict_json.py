@@ -54,7 +54,7 @@ def test_text_beyond_the_limit_is_refused_before_it_is_read():
     "text",
     ["[" * 64 + "]" * 64, '"' + "[" * 500 + '"', r'"\"' + "{" * 500 + '"', "[" + "[]," * 500 + "1]", r'"\ud83d\ude00"'],
 )
-def test_what_only_looks_broken_is_read(text):
+def test_valid_json_that_looks_broken_is_read(text):
     assert strict_json.loads(text) == json.loads(text)
 
 

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, head, store
-from events.subscriptions import checkpoints
+from events.subscriptions import checkpoints, progress, status
 from events.subscriptions import runner as subscriptions
 from events.types import RecordedEvent, new_id
 from tests import factories
@@ -47,16 +47,16 @@ def test_a_batch_at_a_time_until_the_head_is_reached(effects: str) -> None:
     grow(8)
     catch_up(wanted)
     assert effect() == stored(start)
-    assert subscriptions.position(wanted.name) == head.safe()
+    assert progress.position(wanted.name) == head.safe()
 
 
-def test_the_checkpoint_passes_over_events_of_other_types(effects: str) -> None:
+def test_the_checkpoint_skips_events_of_other_types(effects: str) -> None:
     wanted = subscription(types=("user.deleted",))
     subscriptions.acquire(wanted, "a")
     top = grow(3)
     catch_up(wanted)
     assert effect() == []
-    assert subscriptions.position(wanted.name) == top
+    assert progress.position(wanted.name) == top
 
 
 def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -> None:
@@ -72,10 +72,10 @@ def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -
     with pytest.raises(ValueError, match="after"):
         subscriptions.step(wanted, "a", lease)
     assert effect() == []
-    assert subscriptions.position(wanted.name) == start
+    assert progress.position(wanted.name) == start
 
 
-def test_what_is_published_is_all_there_is_after_the_checkpoint_and_again_if_it_failed(effects: str) -> None:
+def test_publish_gets_all_events_after_the_checkpoint_and_gets_them_again_after_a_failure(effects: str) -> None:
     published: list[tuple[int, list[int]]] = []
 
     def publish(lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
@@ -91,7 +91,7 @@ def test_what_is_published_is_all_there_is_after_the_checkpoint_and_again_if_it_
     grow(4)
     with pytest.raises(OSError, match="no line"):
         subscriptions.step(wanted, "a", lease)
-    assert subscriptions.position(wanted.name) == lease.position == start, "the checkpoint has not moved"
+    assert progress.position(wanted.name) == lease.position == start, "the checkpoint has not moved"
     while subscriptions.step(wanted, "a", lease):
         pass
     first, *again = published
@@ -100,7 +100,7 @@ def test_what_is_published_is_all_there_is_after_the_checkpoint_and_again_if_it_
     assert [after for after, _ in again] == [start, *(batch[-1] for _, batch in again[:-1])], "each joins up"
 
 
-def test_a_runner_that_was_relieved_publishes_what_is_true_and_moves_nothing(effects: str) -> None:
+def test_a_replaced_runner_publishes_true_events_and_moves_no_checkpoint(effects: str) -> None:
     published: list[int] = []
 
     def publish(_lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
@@ -115,14 +115,14 @@ def test_a_runner_that_was_relieved_publishes_what_is_true_and_moves_nothing(eff
     assert heir is not None
     with pytest.raises(errors.LeaseLost):
         subscriptions.step(wanted, "a", lease)
-    assert subscriptions.position(wanted.name) == heir.position == start
+    assert progress.position(wanted.name) == heir.position == start
     subscriptions.step(wanted, "b", heir)
     assert published == 2 * stored(start)
 
 
 @pytest.mark.parametrize("wrong", [{}, {"handle": print, "publish": print, "park": False}, {"publish": print}])
 def test_a_subscription_either_handles_or_publishes(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="either handles, or publishes"):
+    with pytest.raises(ValueError, match="either `handle`, or `publish`"):
         checkpoints.Subscription(name="x", **wrong)
 
 
@@ -165,7 +165,7 @@ def test_only_one_runner_has_the_lease() -> None:
     assert subscriptions.acquire(wanted, "b") is not None
 
 
-def test_a_runner_that_was_paused_past_its_lease_cannot_write_over_its_heir(effects: str) -> None:
+def test_a_runner_that_was_paused_past_its_lease_cannot_overwrite_its_successor(effects: str) -> None:
     wanted = subscription()
     paused = subscriptions.acquire(wanted, "a", seconds=0)
     grow(2)
@@ -177,7 +177,7 @@ def test_a_runner_that_was_paused_past_its_lease_cannot_write_over_its_heir(effe
     assert len(effect()) == 2
 
 
-def test_a_runner_that_hangs_in_its_handler_keeps_nobody_from_taking_over(effects: str) -> None:
+def test_a_runner_that_hangs_in_its_handler_blocks_no_takeover(effects: str) -> None:
     """It has its effect, and hangs before its transaction ends; the heir does not wait for that."""
     inside, go_on = threading.Event(), threading.Event()
 
@@ -205,7 +205,7 @@ def test_renewing_keeps_the_fence() -> None:
     assert subscriptions.acquire(wanted, "a").fence == first.fence
 
 
-def test_a_checkpoint_ahead_of_the_log_halts_and_says_so() -> None:
+def test_a_checkpoint_ahead_of_the_log_halts_with_an_error() -> None:
     wanted = subscription()
     lease = subscriptions.acquire(wanted, "a")
     lease.position = head.last() + 5
@@ -219,7 +219,7 @@ def test_a_runner_takes_over_when_the_other_dies(effects: str) -> None:
     subscriptions.acquire(wanted, "dead runner", seconds=0.3)
     heir = factories.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.5))
     top = grow(3)
-    subscriptions.wait_for(wanted.name, top, timeout=20)
+    progress.wait_for(wanted.name, top, timeout=20)
     stop.set()
     heir.result()
     assert effect() == stored(start)
@@ -230,7 +230,7 @@ def test_two_runners_at_once_have_each_effect_once(effects: str) -> None:
     wanted = subscription(batch=2)
     runners = [factories.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.2)) for _ in range(2)]
     top = grow(30)
-    subscriptions.wait_for(wanted.name, top, timeout=30)
+    progress.wait_for(wanted.name, top, timeout=30)
     stop.set()
     for runner in runners:
         runner.result()
@@ -249,7 +249,7 @@ def test_a_runner_survives_a_handler_that_fails_and_a_connection_that_breaks(eff
     wanted = subscription(handle=fails_once)
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     top = grow(2)
-    subscriptions.wait_for(wanted.name, top, timeout=20)
+    progress.wait_for(wanted.name, top, timeout=20)
     stop.set()
     runner.result()
     assert failed.is_set()
@@ -265,11 +265,11 @@ def test_the_active_runner_ticks() -> None:
     runner.result()
 
 
-def test_stopping_gives_the_lease_back() -> None:
+def test_stopping_releases_the_lease() -> None:
     stop = threading.Event()
     wanted = subscription(handle=lambda _: None)
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
-    subscriptions.wait_for(wanted.name, grow(), timeout=20)
+    progress.wait_for(wanted.name, grow(), timeout=20)
     stop.set()
     runner.result()
     assert store.query("select owner from events_checkpoint where name = %s", (wanted.name,)) == [(None,)]
@@ -278,7 +278,7 @@ def test_stopping_gives_the_lease_back() -> None:
 def test_waiting_for_a_projection_that_does_not_come_ends_with_an_error() -> None:
     began = time.monotonic()
     with pytest.raises(errors.WaitTimeout):
-        subscriptions.wait_for("nobody runs this", 1, timeout=0.05)
+        progress.wait_for("nobody runs this", 1, timeout=0.05)
     assert time.monotonic() - began >= 0.05
 
 
@@ -301,7 +301,7 @@ def test_partitions_share_the_streams_and_keep_the_order_of_each(effects: str) -
         factories.Thread(lambda n=n: subscriptions.run(wanted, stop, lease_seconds=0.5, partition=n))
         for n in (0, 1, 2, 0, 1)
     ]
-    subscriptions.wait_for(wanted, grow(120, streams), timeout=60)
+    progress.wait_for(wanted, grow(120, streams), timeout=60)
     stop.set()
     for runner in runners:
         runner.result()
@@ -321,27 +321,27 @@ def test_each_partition_takes_its_own_streams_only(effects: str) -> None:
     assert effect() == stored(start)
 
 
-def test_waiting_means_every_partition_also_those_that_nobody_runs_yet(effects: str) -> None:
+def test_waiting_covers_every_partition_also_those_not_yet_run(effects: str) -> None:
     wanted = subscription(partitions=2)
     top = grow(5)
     catch_up(wanted, partition=1)
     with pytest.raises(errors.WaitTimeout):
-        subscriptions.wait_for(wanted, top, timeout=0.05)
+        progress.wait_for(wanted, top, timeout=0.05)
     with pytest.raises(errors.WaitTimeout):
-        subscriptions.wait_for(wanted.name, top, timeout=0.05)
+        progress.wait_for(wanted.name, top, timeout=0.05)
     catch_up(wanted, partition=0)
-    subscriptions.wait_for(wanted, top, timeout=0)
-    subscriptions.wait_for(wanted.name, top, timeout=0)
+    progress.wait_for(wanted, top, timeout=0)
+    progress.wait_for(wanted.name, top, timeout=0)
 
 
-def test_what_was_waited_for_is_there(effects: str) -> None:
+def test_an_effect_is_visible_after_waiting_for_it(effects: str) -> None:
     """`wait_for` is a promise about the effect, not about the checkpoint alone."""
     stop, rng = threading.Event(), random.Random(4)
     wanted = subscription(batch=5)
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
     for _ in range(12):
         top = grow(rng.randint(1, 8))
-        subscriptions.wait_for(wanted.name, top, timeout=30)
+        progress.wait_for(wanted.name, top, timeout=30)
         assert effect()[-1] >= top
     stop.set()
     runner.result()
@@ -359,7 +359,7 @@ def test_the_number_of_partitions_changes_at_rest_only(effects: str) -> None:
     with pytest.raises(errors.PartitionsDiffer, match=f"{two.name}/1 at {start}"):
         subscriptions.acquire(three, "b")
     top = subscriptions.settle(two)
-    assert top == subscriptions.position(two)
+    assert top == progress.position(two)
     grow(10)
     for number in range(3):
         catch_up(three, "b", partition=number)
@@ -401,26 +401,26 @@ def test_status_shows_position_lag_owner_and_error(effects: str) -> None:
     wanted = subscription()
     subscriptions.acquire(wanted, "a")
     grow(3)
-    subscriptions._note(wanted.name, ValueError("seen"))
-    shown = next(one for one in subscriptions.status() if one.name == wanted.name)
+    subscriptions._record_error(wanted.name, ValueError("seen"))
+    shown = next(one for one in status.checkpoint_statuses() if one.name == wanted.name)
     assert (shown.owner, shown.error, shown.parked) == ("a", "ValueError: seen", 0)
     assert shown.lag == shown.head - shown.position == head.safe() - wanted.start
     catch_up(wanted)
-    shown = next(one for one in subscriptions.status() if one.name == wanted.name)
+    shown = next(one for one in status.checkpoint_statuses() if one.name == wanted.name)
     assert (shown.lag, shown.error) == (0, None)
 
 
-def test_status_shows_nobody_as_the_owner_once_the_lease_ran_out() -> None:
+def test_status_shows_no_owner_once_the_lease_expired() -> None:
     wanted = subscription()
     subscriptions.acquire(wanted, "dead", seconds=0)
-    assert next(one for one in subscriptions.status() if one.name == wanted.name).owner is None
+    assert next(one for one in status.checkpoint_statuses() if one.name == wanted.name).owner is None
 
 
-def test_status_shows_what_is_registered_and_has_not_begun() -> None:
+def test_status_shows_registered_subscriptions_that_have_not_begun() -> None:
     relay = next(one for one in subscriptions.registered() if one.name == "relay")
     store.execute("delete from events_checkpoint where name = 'relay'")
     assert not relay.park
-    assert next(one for one in subscriptions.status() if one.name == "relay").lag == head.safe()
+    assert next(one for one in status.checkpoint_statuses() if one.name == "relay").lag == head.safe()
 
 
 def test_running_a_subscription_that_nobody_declared_is_refused() -> None:
@@ -464,7 +464,7 @@ def test_every_effect_happens_once_although_runners_are_killed_under_load(effect
         stop.set()
     top = writer.result()
     last = following.start_process(following.RUN, name, start, partitions)
-    subscriptions.wait_for(subscription(name=name, partitions=partitions), top, timeout=90)
+    progress.wait_for(subscription(name=name, partitions=partitions), top, timeout=90)
     last.terminate()
     last.communicate()
     assert last.returncode == 0

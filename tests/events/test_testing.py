@@ -110,7 +110,7 @@ given = testing.decider(LAMP)
 LIT = Lit(at=testing.NOW)
 
 
-def test_what_is_so_passes() -> None:
+def test_a_true_expectation_passes() -> None:
     given().when(Light()).then(LIT).then_state(lit_at=testing.NOW, level=1.0)
     given(LIT).when(Light()).then_nothing()
     given(LIT).when(Dim(to=2)).then_rejected("Between", field="to").then_rejected("Between 0")
@@ -138,7 +138,7 @@ def test_what_is_so_passes() -> None:
         (lambda: given(Coloured(rgb=(1, 2))), "does not survive"),
     ],
 )
-def test_what_is_not_so_is_named(claim: Any, answer: str) -> None:
+def test_a_wrong_expectation_is_named(claim: Any, answer: str) -> None:
     with pytest.raises(AssertionError, match=answer):
         claim()
 
@@ -155,6 +155,6 @@ def test_a_command_of_another_record_is_a_mistake_in_the_test() -> None:
         given().when(DeleteUser())
 
 
-def test_whose_record_and_what_time_can_be_said() -> None:
+def test_the_record_and_the_time_can_be_chosen() -> None:
     when = datetime.fromisoformat("2030-01-01T00:00:00+00:00")
     testing.decider(LAMP, now=when)().when(Light()).then(Lit(at=when))

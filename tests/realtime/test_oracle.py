@@ -72,7 +72,7 @@ def test_a_spoiled_log_is_not(witness: clients.Witness, what: str) -> None:
 
 def test_a_hidden_field_that_was_shown_is_seen(witness: clients.Witness) -> None:
     told = [
-        clients.Seen(event.position, ("users",), clients.content_of(event.wire()), 0.0)
+        clients.Seen(event.position, ("users",), clients.content_of(event.to_wire()), 0.0)
         for event in store.read_all(witness.start.position, 1_000_000, upto=head.safe(), categories=["user"])
     ]
     assert any("other content" in line for line in judged(witness, told))

@@ -70,7 +70,7 @@ def _write(target: IO[bytes], after: int, upto: int, kinds: list[str] | None) ->
     with tqdm(desc="export", unit=" events", disable=None) as bar:
         while batch := store.read_all(after, BATCH, upto=upto, types=kinds):
             for event in batch:
-                target.write(orjson.dumps({**event.wire(), "metadata": event.metadata}) + b"\n")
+                target.write(orjson.dumps({**event.to_wire(), "metadata": event.metadata}) + b"\n")
             after, count = batch[-1].position, count + len(batch)
             bar.update(len(batch))
     return count

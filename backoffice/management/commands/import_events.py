@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from backoffice.api import commands as command_view
 from backoffice.sections.forms import preconditions
-from events import aggregate, context, errors, projections, signals, store, strict_json, types
+from events import aggregate, context, errors, projections, store, strict_json, types
 from events.privacy import encryption, key_witness
 
 BATCH: Final = 1000
@@ -321,8 +321,7 @@ def _store(batch: Sequence[Line]) -> int:
         with preconditions.waived("all"):  # it happened: what the rules are today is no reason to lose it
             projections.project(new)
         with context.acting(acting):
-            position = store.append_many(list(_appends(lines)))[-1].position
-        store.once_committed(signals.events_recorded.send_robust, sender=None, events=new, position=position)
+            store.append_many(list(_appends(lines)))
     return len(fresh)
 
 

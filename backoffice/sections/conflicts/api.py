@@ -75,7 +75,9 @@ def whole(row: models.Conflict, staff: Any) -> dict[str, Any]:
         "record_version": now.filed.version,
         "source": now.filed.source,
         "now": current,
-        "events": [{**event.wire(), "data": access.redact(staff, domain.CATEGORY, event.data)} for event in events[1:]],
+        "events": [
+            {**event.to_wire(), "data": access.redact(staff, domain.CATEGORY, event.data)} for event in events[1:]
+        ],
     }
 
 

@@ -22,7 +22,7 @@ from django.db.models import Count, Q, QuerySet
 
 from backoffice import access, listing, models
 from backoffice.sections.conflicts import domain
-from events import aggregate, commands, conflicts, context, errors, reconcile, snapshots, store, types
+from events import aggregate, answers, commands, conflicts, context, errors, reconcile, snapshots, store, types
 from events.aggregate import Aggregate, Decision
 from events.conflicts import FieldConflict
 from events.types import Command, CommandData
@@ -114,7 +114,7 @@ def file(command: Command, conflict: errors.Conflict, *, source: Any = None) -> 
         conflicts=conflict.conflicts,
         author=acting.actor,
         author_name=acting.actor_name,
-        fingerprint=commands.fingerprint(command).hex(),
+        fingerprint=answers.fingerprint(command).hex(),
         why=conflict.why,
         source=source,
     )
@@ -136,7 +136,7 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
         base, base_version = state, version
     else:
         base = snapshots.state(stream, base_version)[0] if seen is None else seen
-    mine = record.dump(reconcile.alone(command, record, base))
+    mine = record.dump(reconcile.applied_alone(command, record, base))
     commands.demand_reason(command, record, record.dump(base), mine, created=base_version == 0)
     conflict = errors.Overdue(
         stream=stream,
@@ -157,7 +157,7 @@ def recall(command: Command) -> None:
     found = filed(domain.id_for(command.id))
     if found is None:
         return
-    if found.fingerprint != commands.fingerprint(command).hex():
+    if found.fingerprint != answers.fingerprint(command).hex():
         raise errors.IdempotencyKeyReused(f"The id {command.id} was already used for a different command.")
     raise as_error(found, str(domain.id_for(command.id)))
 
@@ -382,7 +382,7 @@ def _rebuilt(
 ) -> tuple[types.JsonDict, types.JsonDict]:
     base = snapshots.state(found.stream, found.base_version)[0]
     command = Command(id=uuid.UUID(found.command["id"]), key=found.command["key"], data=data)
-    return record.dump(base), record.dump(reconcile.alone(command, record, base))
+    return record.dump(base), record.dump(reconcile.applied_alone(command, record, base))
 
 
 # -- settling -------------------------------------------------------------------------------------------------------

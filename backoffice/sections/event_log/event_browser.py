@@ -24,7 +24,7 @@ from backoffice import access, models
 from backoffice.templatetags import display
 from backoffice.web import actors, causation, diffs, log_position, timeline
 from backoffice.web.resources import RESOURCES, Resource
-from events import errors, head, search, store, types
+from events import decoding, errors, head, search, store, types
 from events.db import timeouts
 from events.types import RecordedEvent
 
@@ -33,7 +33,7 @@ TOGETHER: Final = 200
 PATIENCE: Final = 5.0  # seconds a statement of these pages may take
 PARAMETERS: Final = ("stream", "type", "actor", "correlation", "since", "until")
 
-ONE = f"select {store.COLUMNS} from events_event where position = %s"  # noqa: S608
+ONE = f"select {decoding.COLUMNS} from events_event where position = %s"  # noqa: S608
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,13 +109,13 @@ def index(room: EventAdmin, request: HttpRequest) -> HttpResponse:
     return TemplateResponse(request, "admin/backoffice/events.html", context)
 
 
-def _found(wanted: search.Wanted, upto: int) -> tuple[search.Found, bool]:
+def _found(wanted: search.Query, upto: int) -> tuple[search.Page, bool]:
     """What is found, and whether it took so long that nothing was."""
     try:
         with timeouts.at_most(PATIENCE):
             return search.find(wanted, upto=upto, limit=PAGE), False
     except errors.TookTooLong:
-        return search.Found(events=[], reached=0, end=True), True
+        return search.Page(events=[], reached=0, end=True), True
 
 
 def _kinds() -> list[tuple[str, list[str]]]:
@@ -143,7 +143,7 @@ def one(room: EventAdmin, request: HttpRequest, position: int) -> HttpResponse:
     rows = store.query(ONE, (position,)) if position <= safe else []
     if not rows:
         raise Http404
-    event = store.rows_to_events(rows)[0]
+    event = decoding.events_of(rows)[0]
     seen = all_shown([event], request.user)[0]
     caused = causation.tree(event, upto=safe, limit=TOGETHER)
     entry = _entry(event, request.user)
@@ -187,7 +187,7 @@ def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
 def latest(staff: Any, limit: int) -> list[Shown]:
     """The newest events about records this person may see, for the overview."""
     categories = tuple(category for category in RESOURCES if access.may(staff, "view", category))
-    found = search.find(search.Wanted(categories=categories), upto=head.safe(), limit=limit)
+    found = search.find(search.Query(categories=categories), upto=head.safe(), limit=limit)
     return all_shown(found.events, staff)
 
 
@@ -274,12 +274,12 @@ def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     return asked, wrong
 
 
-def _wanted(asked: Mapping[str, Any]) -> search.Wanted:
+def _wanted(asked: Mapping[str, Any]) -> search.Query:
     """``user.*`` is every type that begins so."""
     kind = asked.get("type") or ""
     if kind.endswith(".*"):
-        return search.Wanted(**{**asked, "type": None, "kind": kind.removesuffix("*")})
-    return search.Wanted(**asked)
+        return search.Query(**{**asked, "type": None, "kind": kind.removesuffix("*")})
+    return search.Query(**asked)
 
 
 def _instant(text: str) -> datetime:

@@ -25,6 +25,7 @@ from backoffice.sections.imports import suppressions
 from backoffice.sections.submissions import domain as submission_domain
 from backoffice.sections.users import domain as user_domain
 from events import commands, context, errors, store, types
+from events.extension import Purger
 from events.privacy import erasure
 from events.types import ERASED, Command, NewEvent
 
@@ -234,7 +235,7 @@ def _forget_suppressions(subjects: Sequence[str], limit: int) -> int:
     return suppressions.forget([types.key_of(one) for one in subjects if types.category_of(one) == "form"], limit)
 
 
-PURGERS: Final[dict[str, erasure.Purger]] = {
+PURGERS: Final[dict[str, Purger]] = {
     "import suppressions": _forget_suppressions,
     "answers of submissions": partial(_purge, ANSWERS),
     "reasons of conflicts": partial(_purge, REASONS),

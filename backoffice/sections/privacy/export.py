@@ -82,4 +82,4 @@ def _row(row: Model) -> dict[str, Any]:
 
 
 def _wires(events: Sequence[RecordedEvent]) -> list[dict[str, Any]]:
-    return [event.wire() for event in events]
+    return [event.to_wire() for event in events]

@@ -1,4 +1,4 @@
-"""`manage.py grant_application ROLE`: the rights of an application that does not own its tables."""
+"""`manage.py grant_application ROLE`: privileges of an application role that does not own its tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from events.db import grants
 
 class Command(BaseCommand):
     help = (
-        "Give a database role what the application needs and no way to change a stored event. Run it as the owner of "
-        "the tables, after each migrate; then let the application connect as that role."
+        "Grant a database role the privileges of the application, without any that could change a stored event. Run it "
+        "as the owner of the tables after each migrate; then let the application connect as that role."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""Builds read tables anew from the log while everybody goes on working, and swaps them in."""
+"""`manage.py rebuild_projection NAME`: rebuilds read tables from the log during normal operation."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from events.rebuild import builder as rebuild
 
 class Command(BaseCommand):
     help = (
-        "Build read tables anew from the event log, beside the live ones, and swap them in one short transaction. "
-        "Readers and writers go on. A rebuild that was interrupted goes on where it was."
+        "Build read tables from the event log, beside the live ones, and swap them in one short transaction. Readers "
+        "and writers continue. An interrupted rebuild resumes."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         known = ", ".join(table.name for table in rebuild.tables())
         parser.add_argument("names", nargs="+", metavar="NAME", help=f"read tables: {known}")
         parser.add_argument(
-            "--fresh", action="store_true", help="start anew, also where an interrupted rebuild is left"
+            "--fresh", action="store_true", help="start over instead of resuming an interrupted rebuild"
         )
-        parser.add_argument("--take-over", action="store_true", help="also from a builder that hangs")
+        parser.add_argument("--take-over", action="store_true", help="replace a builder that hangs")
         parser.add_argument("--json", action="store_true", help="print one line of JSON per table instead of progress")
         parser.add_argument(
             "--patience",
             type=float,
             default=rebuild.PATIENCE,
             metavar="SECONDS",
-            help="how long to try for the lock of the swap (default: %(default)g)",
+            help="time limit to get the lock for the swap (default: %(default)g)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -51,7 +51,7 @@ class Command(BaseCommand):
             if options["json"]:
                 self.stdout.write(msgspec.json.encode(done).decode())
             else:
-                left_out = f", without {done.unreadable:,} that cannot be read" if done.unreadable else ""
+                left_out = f", without {done.unreadable:,} unreadable ones" if done.unreadable else ""
                 self.stdout.write(
                     f"{name}: rebuilt from {done.events:,} events{left_out}, up to position {done.position:,}"
                 )
@@ -74,7 +74,7 @@ class Bar:
     def show(self, now: rebuild.Progress) -> None:
         if self._bar.disable:
             return
-        if self._bar.total is None:  # the rate is of this run, also when it goes on from the middle
+        if self._bar.total is None:  # the rate is that of this run, also when it resumes
             self._bar.initial = self._bar.n = self._bar.last_print_n = now.position
         self._bar.total = max(now.target, now.position)
         self._bar.set_postfix_str(f"{now.phase}, {now.events:,} events", refresh=False)

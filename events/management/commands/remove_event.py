@@ -1,4 +1,4 @@
-"""`manage.py remove_event POSITION --reason TEXT`: the one way out of the log."""
+"""`manage.py remove_event POSITION --reason TEXT`: removes the content of one event."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from events.rebuild import builder as rebuild
 
 class Command(BaseCommand):
     help = (
-        "Remove for ever what one event says, because the law demands it. Its place and its hash stay, and that it was "
-        "removed, by whom and why, is written down. Needs the owner's rights on the log. Erasing a person is not this: "
-        "see erase_user."
+        "Remove the content of one event for ever, where the law demands it. Its position and its hash stay; the removal "
+        "is recorded with actor and reason. Needs the owner's privileges on the log. To erase a person use erase_user "
+        "instead."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("position", type=int)
         parser.add_argument("--reason", required=True)
-        parser.add_argument("--no-input", action="store_true", help="do not ask")
+        parser.add_argument("--no-input", action="store_true", help="do not ask for confirmation")
 
     def handle(self, *args: Any, **options: Any) -> None:
         position = options["position"]
@@ -36,5 +36,5 @@ class Command(BaseCommand):
         category = types.category_of(removed.stream)
         for table in rebuild.tables():
             if table.category == category:
-                self.stdout.write(f"now rebuild what shows it: manage.py rebuild_projection {table.name}")
-        self.stdout.write("backups, exports and archives made before still hold it")
+                self.stdout.write(f"now rebuild the table that shows it: manage.py rebuild_projection {table.name}")
+        self.stdout.write("earlier backups, exports and archives still contain it")

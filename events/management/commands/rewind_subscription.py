@@ -1,4 +1,4 @@
-"""`manage.py rewind_subscription NAME POSITION --reason TEXT`: after a restore, or to have effects once more."""
+"""`manage.py rewind_subscription NAME POSITION --reason TEXT`: after a restore, or to repeat effects."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from events.subscriptions import checkpoints
 
 class Command(BaseCommand):
     help = (
-        "Set a subscription to another position of the log, from where events have their effect again. Needed where a "
-        "restored log ends before what the subscription has done (`run_subscriptions` says so and stops). Written down."
+        "Set a subscription to another position of the log; later events have their effect again. Needed when a restored "
+        "log ends before the subscription's position (`run_subscriptions` reports that and stops). The rewind is recorded."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,4 +28,4 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.fields.values())) from None
         except errors.EventsError as error:
             raise CommandError(error.message) from None
-        self.stdout.write(f"{options['name']}: goes on after position {options['position']}")
+        self.stdout.write(f"{options['name']}: continues after position {options['position']}")

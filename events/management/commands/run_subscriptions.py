@@ -1,4 +1,4 @@
-"""Runs every registered subscription, a thread for each of its partitions, until told to stop."""
+"""Runs every registered subscription, one thread per partition, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Command(BaseCommand):
             type=float,
             default=subscriptions.LEASE_SECONDS,
             metavar="SECONDS",
-            help="how long a runner that died keeps another from taking over (default: %(default)g)",
+            help="time until another runner takes over from one that died (default: %(default)g)",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -57,4 +57,4 @@ class Command(BaseCommand):
         for thread in threads:
             thread.join(timeout=15)
         if any(thread.is_alive() for thread in threads):
-            log.error("a subscription did not stop in time; its lease will run out")
+            log.error("a subscription did not stop in time; its lease will expire")

@@ -98,7 +98,7 @@ def _report(options: dict[str, Any]) -> verify.Report:
         return verify.verify(after, upto, kept=options["seals"], archived=options["archived"], progress=progress)
 
 
-# -- what a person reads --------------------------------------------------------------------------------------------
+# -- what a person reads ----------------------------------------------------------------------------------------------
 
 
 def text(report: verify.Report, options: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from backoffice import health
 from events import snapshots
+from events import valkey as valkey_clients
 from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
@@ -219,7 +220,7 @@ def _options() -> str:
 def valkey() -> Finding:
     """Reachable, and told never to evict: the task queue lives there."""
     try:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
+        with valkey_clients.client("background") as client:
             told = client.info()
     except redis.RedisError:
         return Finding("valkey", "wrong", "does not answer: the site is slow and tasks wait; see REDIS_URL")

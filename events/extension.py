@@ -1,0 +1,62 @@
+"""Extension points of the kernel: the tables that layers above fill in `AppConfig.ready()`.
+
+    register_aggregate     a kind of record: its state, commands and rules
+    project_inline         a read table kept in the transaction that appends the events
+    add_purgers            steps that delete readable copies of erased data
+    explain_constraint     the domain error behind a broken database constraint
+    recall_before_merge    a look for an earlier answer before a stale command is merged
+
+A registration may be repeated. Subscriptions and rebuildable read tables have registries of their own:
+`subscriptions.checkpoints.register`, `rebuild.builder.register`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from events import aggregate, errors
+from events.types import Command, NewEvent
+
+# The new events of one category, in stream order.
+Projection: TypeAlias = Callable[[Sequence[NewEvent]], None]
+
+# A step of a purge: subjects, row limit -> rows changed, in the caller's transaction. Called again while it reaches the
+# limit.
+Purger: TypeAlias = Callable[[Sequence[str], int], int]
+
+# Raises the command's earlier answer, where there is one.
+Recall: TypeAlias = Callable[[Command], None]
+
+inline_projections: dict[str, list[Projection]] = {}
+purgers: dict[str, Purger] = {}
+constraint_errors: dict[str, Callable[[], errors.EventsError]] = {}
+recalls: list[Recall] = []
+
+
+def register_aggregate(record: aggregate.Aggregate) -> None:
+    """Make a kind of record known; see `aggregate.register` for what it refuses."""
+    aggregate.register(record)
+
+
+def project_inline(category: str, projection: Projection) -> None:
+    """Have `projection` called with the events of `category` before they are appended, in registration order."""
+    registered = inline_projections.setdefault(category, [])
+    if projection not in registered:
+        registered.append(projection)
+
+
+def add_purgers(steps: Mapping[str, Purger]) -> None:
+    """Append steps to every purge, by name, in this order."""
+    purgers.update(steps)
+
+
+def explain_constraint(constraint: str, error: Callable[[], errors.EventsError]) -> None:
+    """Raise `error()` where a statement breaks this constraint."""
+    constraint_errors[constraint] = error
+
+
+def recall_before_merge(recall: Recall) -> None:
+    """Have `recall` called with each command that was decided against an older version."""
+    if recall not in recalls:
+        recalls.append(recall)

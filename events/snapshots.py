@@ -70,7 +70,7 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
 def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
     """A stored snapshot as a state; None when it does not fit the state of this release, or its subject was erased.
 
-    `generation` is that of the statement that read it; None for deciders only, as in `privacy.Opener`.
+    `generation` is that of the statement that read it; None for deciders only, as in `encryption.Decryptor`.
     """
     try:
         dumped = strict_json.stored(text)
@@ -84,14 +84,14 @@ def decode(aggregate: Aggregate, stream: str, version: int, text: str, generatio
 def _opened(
     aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
 ) -> types.JsonDict | None:
-    """One that is in the clear is of an earlier release (`seal_plain`), and of nobody knows whom: it is not used."""
+    """One that is in the clear is of an earlier release (`encrypt_plain`), and of nobody knows whom: it is not used."""
     mark = stored.get(encryption.MARK)
     if mark is None:
         return None
     cipher = encryption.StateCipher(mark["of"], stream, generation)
     if missing := cipher.missing:
         cipher.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
-    plain = cipher.open(version, aggregate.state_version, mark["text"])
+    plain = cipher.decrypt(version, aggregate.state_version, mark["text"])
     return None if plain is None else strict_json.stored(plain)
 
 
@@ -112,7 +112,7 @@ def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> st
     cipher = encryption.StateCipher(subject, stream)
     if missing := cipher.missing:
         store.make_keys(cipher, missing)
-    sealed = cipher.seal(version, aggregate.state_version, dumped)
+    sealed = cipher.encrypt(version, aggregate.state_version, dumped)
     return None if sealed is None else sealed.decode()
 
 
@@ -180,7 +180,7 @@ def personal_categories() -> list[str]:
     return [aggregate.category for aggregate in all_aggregates() if aggregate.subject is not None]
 
 
-def seal_plain(limit: int) -> int:
+def encrypt_plain(limit: int) -> int:
     """Encrypt at most so many snapshots that an earlier release kept in the clear, in the caller's transaction; returns
     how many there were. Those of who was erased, and those that no longer fit, are dropped.
     """

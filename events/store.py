@@ -112,29 +112,29 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
     the transaction, and the results are there to be called for afterwards. Refusals come with it.
     """
     acting = context.current()
-    sealer = encryption.Sealer(acting.reason)
-    entries = [entry for wanted in appends for entry in _entries(wanted, sealer)]
+    encryptor = encryption.Encryptor(acting.reason)
+    entries = [entry for wanted in appends for entry in _entries(wanted, encryptor)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
     if len(entries) > MAX_BATCH:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
-    if missing := sealer.missing:
+    if missing := encryptor.missing:
         if not connection.in_atomic_block:
             with pipeline.transaction():  # a key is made with what is written under it, or not at all
                 return append_later(appends)
-        make_keys(sealer, missing)
-    elif sealer.makes_keys:
+        make_keys(encryptor, missing)
+    elif encryptor.makes_keys:
         key_witness.prove()
-    sealer.finish()
-    statement = _statement(entries, len(appends), acting, sealer.reason)
-    asked = pipeline.later(*sealer.holding(*statement, one=len(entries) == 1))
+    encryptor.finish()
+    statement = _statement(entries, len(appends), acting, encryptor.reason)
+    asked = pipeline.later(*encryptor.with_hold(*statement, one=len(entries) == 1))
     _ring_once_committed(asked)
     return partial(_appended, appends, asked)
 
 
-def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequence[str]) -> None:
+def make_keys(keys: encryption.Encryptor | encryption.StateCipher, missing: Sequence[str]) -> None:
     """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
     key_witness.prove()
     keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
@@ -208,7 +208,7 @@ def _side_by_side(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
     )
 
 
-def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDict]:
+def _entries(wanted: Append, encryptor: encryption.Encryptor) -> Iterable[types.JsonDict]:
     """The events of one append as the append functions want them, each checked."""
     _check_name(wanted.stream)
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
@@ -216,7 +216,7 @@ def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDi
         known = types.event_type_of(type(event))
         _demand_fit(known, event)
         entry = {"s": wanted.stream, "t": known.name, "v": known.schema_version, "i": event_id}
-        sealer.take(entry, known, event, encode, born=wanted.expected == NO_STREAM)
+        encryptor.add(entry, known, event, encode, born=wanted.expected == NO_STREAM)
         if number == 0 and wanted.expected is not None:
             entry["x"] = wanted.expected
         yield entry
@@ -323,20 +323,20 @@ def use_past(past: Past | None) -> None:
 
 
 class Rows:
-    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `opener` in between, all at once.
+    """Rows of `COLUMNS` on their way to events. Keys that are missing are given to `decryptor` in between, all at once.
 
     No row stops the others: one that cannot be read is an event with `unreadable` set, decided here for all readers.
     """
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
         self._rows = [(row, data_of(row[5])) for row in rows]
-        self.opener = encryption.Opener(rows[0][13] if rows else None)
+        self.decryptor = encryption.Decryptor(rows[0][13] if rows else None)
         for row, data in self._rows:
             if data is not None:
-                self.opener.want(row[1], data)
+                self.decryptor.add(row[1], data)
 
     def events(self) -> list[RecordedEvent]:
-        return [_event(row, data, self.opener) for row, data in self._rows]
+        return [_event(row, data, self.decryptor) for row, data in self._rows]
 
 
 def data_of(text: str) -> types.JsonDict | None:
@@ -357,22 +357,22 @@ def generation() -> int:
 def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
     """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
     reading = Rows(rows)
-    if missing := reading.opener.missing:
-        reading.opener.learn(query(encryption.KEYS, (missing,)), once_committed)
+    if missing := reading.decryptor.missing:
+        reading.decryptor.learn(query(encryption.KEYS, (missing,)), once_committed)
     return reading.events()
 
 
 def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     """Events of one stream as `events_begin` brings them, (type, schema version, data, event id): typed and legible."""
-    opener = encryption.Opener()
+    decryptor = encryption.Decryptor()
     for _, _, data, _ in tail:
         if not isinstance(data, dict):
             raise errors.UnreadableEvent("not_json", stream)
-        opener.want(stream, data)
-    if missing := opener.missing:
-        opener.learn(query(encryption.KEYS, (missing,)), once_committed)
+        decryptor.add(stream, data)
+    if missing := decryptor.missing:
+        decryptor.learn(query(encryption.KEYS, (missing,)), once_committed)
     for name, _, data, event_id in tail:
-        opener.open(stream, uuid.UUID(event_id), name, data)
+        decryptor.decrypt(stream, uuid.UUID(event_id), name, data)
     return [decode(stream, name, version, data) for name, version, data, _ in tail]
 
 
@@ -403,7 +403,7 @@ def parsed(tail: str, stream: str) -> list[Any]:
     return found
 
 
-def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.Opener) -> RecordedEvent:
+def _event(row: Sequence[Any], data: types.JsonDict | None, decryptor: encryption.Decryptor) -> RecordedEvent:
     """A type that nobody registers any more is shown as it is stored: reading history must not need all the past's
     code. In the stream of a record it counts as unreadable, because the record's state needs it.
     """
@@ -411,7 +411,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.O
     reason, why = None, None if data is not None else "not_json"
     try:
         if data is not None:
-            reason = opener.open(row[1], row[6], name, data)
+            reason = decryptor.decrypt(row[1], row[6], name, data)
             known = types.event_type_of(name)
             if known.schema_version != schema_version:
                 data, schema_version = types.upcast(name, schema_version, data), known.schema_version

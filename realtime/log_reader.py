@@ -86,9 +86,9 @@ class Log:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
             reading = store.Rows(await cursor.fetchall())
-            if missing := reading.opener.missing:
+            if missing := reading.decryptor.missing:
                 await cursor.execute(encryption.KEYS, (missing,))
-                reading.opener.learn(await cursor.fetchall(), lambda act: act())  # autocommit
+                reading.decryptor.learn(await cursor.fetchall(), lambda act: act())  # autocommit
             return reading.events()
 
         return await self.ask(ask)

@@ -13,7 +13,7 @@ Keys are in `events_subject_key`, wrapped (`keyring`). An event in its subject's
 subject's key itself, one in another stream (a submission under its form's subject) with a leaf of the subject's tree
 (`keytree`): so a form has one key for a million submissions, and one of them can be erased all the same.
 
-This module asks no database. `Sealer` and `Opener` say which subjects' keys they lack and are given them, all of a
+This module asks no database. `Encryptor` and `Decryptor` say which subjects' keys they lack and are given them, all of a
 batch with one statement (`KEYS`), by `store` in a thread and by `realtime.log_reader` on an event loop.
 """
 
@@ -214,8 +214,8 @@ class _Job(NamedTuple):
     personal: bytes
 
 
-class Sealer(_Keys):
-    """Encrypts the events of one append: `take` each, `learn` the keys of what is `missing`, then `finish`.
+class Encryptor(_Keys):
+    """Encrypts the events of one append: `add` each, `learn` the keys of what is `missing`, then `finish`.
 
     `reason` is afterwards what goes into the column for all of them: None where each event carries it itself.
     """
@@ -230,7 +230,7 @@ class Sealer(_Keys):
         self._born: set[str] = set()
         self._new: dict[str, bytes] = {}
 
-    def take(
+    def add(
         self, entry: JsonDict, known: EventType, event: Event, encode: Callable[[Any], bytes], *, born: bool
     ) -> None:
         """Set the data (`d`) of an entry of the append functions, now or in `finish`. `born`: its stream is new."""
@@ -290,7 +290,7 @@ class Sealer(_Keys):
             raise errors.Erased
         return key
 
-    def holding(self, statement: str, parameters: Sequence[Any], *, one: bool) -> tuple[str, Sequence[Any]]:
+    def with_hold(self, statement: str, parameters: Sequence[Any], *, one: bool) -> tuple[str, Sequence[Any]]:
         """The append (`one`: of one event) with `events_hold` in its statement, where personal data is part of it."""
         if not self._jobs and not self._alive:
             return statement, parameters
@@ -348,19 +348,19 @@ def _encrypted(cipher: AESGCM, nonce: bytes, entry: JsonDict, personal: bytes) -
 # -- on the way out -------------------------------------------------------------------------------------------------
 
 
-class Opener(_Keys):
-    """Decrypts stored data: `want` each, `learn` the keys of what is `missing`, then `open` each.
+class Decryptor(_Keys):
+    """Decrypts stored data: `add` each, `learn` the keys of what is `missing`, then `decrypt` each.
 
     `generation` is that of the statement that read the data. Without one, keys from memory may be of somebody erased
     since: for deciders only, who see the erasure in the stream, and whose writes are held (`events_hold`).
     """
 
-    def want(self, stream: str, data: JsonDict) -> None:
+    def add(self, stream: str, data: JsonDict) -> None:
         mark = data.get(MARK)
         if mark is not None and (subject := _subject_in(mark, stream)) is not None:
             self._wanted.add(subject)
 
-    def open(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
+    def decrypt(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
         """Put the personal fields back into `data`; returns the reason kept with them. Erased ones get their markers.
 
         Raises an error of this event alone: `MasterKeyMissing`, `MasterKeyWrong`, or `UnreadableEvent` where the text
@@ -389,7 +389,7 @@ class Opener(_Keys):
 
 
 def _subject_in(mark: Any, stream: str) -> str | None:
-    """The subject whose key encrypted this mark; None where the mark does not have the shape that `Sealer` writes."""
+    """The subject whose key encrypted this mark; None where the mark does not have the shape that `Encryptor` writes."""
     if not isinstance(mark, dict) or not isinstance(mark.get("text"), str) or not isinstance(mark.get("fields"), list):
         return None
     subject = mark.get("of", stream)
@@ -436,7 +436,7 @@ def _holds(data: JsonDict, path: str) -> bool:
 
 
 class StateCipher(_Keys):
-    """Encrypts or decrypts one snapshot under its subject's key: `learn` what is `missing`, then `seal` or `open`.
+    """Encrypts or decrypts one snapshot under its subject's key: `learn` what is `missing`, then `encrypt` or `decrypt`.
 
     A snapshot is a cache, so what cannot be opened, whatever the cause, is as good as not there; and without a key
     there is nothing to be kept.
@@ -447,7 +447,7 @@ class StateCipher(_Keys):
         self._subject, self._stream = subject, stream
         self._wanted.add(subject)
 
-    def seal(self, version: int, state_version: int, state: bytes) -> bytes | None:
+    def encrypt(self, version: int, state_version: int, state: bytes) -> bytes | None:
         """The state as JSON to store; None when its subject was erased, or its key does not open."""
         cipher = self._usable()
         if cipher is None:
@@ -457,7 +457,7 @@ class StateCipher(_Keys):
         text = binascii.b2a_base64(sealed, newline=False).decode()
         return msgspec.json.encode({MARK: {"of": self._subject, "text": text}})
 
-    def open(self, version: int, state_version: int, text: str) -> bytes | None:
+    def decrypt(self, version: int, state_version: int, text: str) -> bytes | None:
         cipher = self._usable()
         if cipher is None:
             return None

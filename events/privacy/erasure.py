@@ -133,7 +133,7 @@ def _snapshots(subjects: Sequence[str], limit: int) -> int:
 
 def _plain_snapshots(_subjects: Sequence[str], limit: int) -> int:
     """Whosever they are: nothing tells whose data one in the clear holds. None are left after the first erasure."""
-    return snapshots.seal_plain(limit)
+    return snapshots.encrypt_plain(limit)
 
 
 def _commands(subjects: Sequence[str], limit: int) -> int:

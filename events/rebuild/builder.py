@@ -450,18 +450,18 @@ def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
     None stands for an event that cannot be read; it is logged.
     """
     generation = rows[0][8] if rows else None
-    opener = encryption.Opener(store.generation() if generation is None else generation)
+    decryptor = encryption.Decryptor(store.generation() if generation is None else generation)
     sealed = {row[0]: store.data_of(row[5]) for row in rows if encryption.MARK in row[5]}
     for row in rows:
         if data := sealed.get(row[0]):
-            opener.want(row[1], data)
-    if missing := opener.missing:
-        opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
-    return [(row[0], _new(row, sealed, opener)) for row in rows]
+            decryptor.add(row[1], data)
+    if missing := decryptor.missing:
+        decryptor.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+    return [(row[0], _new(row, sealed, decryptor)) for row in rows]
 
 
 def _new(
-    row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], opener: encryption.Opener
+    row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], decryptor: encryption.Decryptor
 ) -> NewEvent | None:
     """The quick way, of an event of today's version, decodes into its class at once; a long number is read as
     everywhere else (`strict_json.stored`).
@@ -474,7 +474,7 @@ def _new(
             sealed = encrypted[row[0]]
             if sealed is None:
                 raise errors.UnreadableEvent("not_json", row[1], row[2], row[0])
-            opener.open(row[1], row[6], row[3], sealed)
+            decryptor.decrypt(row[1], row[6], row[3], sealed)
             data = types.decode_event(row[3], row[4], sealed)
         elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):
             data = msgspec.json.decode(row[5], type=known.cls)

@@ -159,12 +159,12 @@ def opened(keys: list[Any]) -> list[Any]:
         for row in store.query(f"select {store.COLUMNS} from events_event where stream = %s", (f"user-{key}",))
     ]
     reading = store.Rows(rows)
-    if missing := reading.opener.missing:
-        reading.opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+    if missing := reading.decryptor.missing:
+        reading.decryptor.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
     found: list[Any] = []
     for row, data in reading._rows:
         try:
-            reading.opener.open(row[1], row[6], row[3], data)
+            reading.decryptor.decrypt(row[1], row[6], row[3], data)
             found.append(data["first_name"])
         except errors.Undecryptable as error:
             found.append(error.code)
@@ -187,15 +187,15 @@ def test_an_event_that_cannot_be_decrypted_fails_alone_and_not_the_batch(setting
 
 @pytest.mark.parametrize("spoiled", SPOILED, ids=str)
 def test_a_mark_that_nobody_here_made_is_an_error_of_its_event(spoiled: dict[str, Any]) -> None:
-    stream, opener = f"user-{factories.user(first_name='Ada')}", encryption.Opener()
+    stream, decryptor = f"user-{factories.user(first_name='Ada')}", encryption.Decryptor()
     raw, event_id = store.query("select data::text, event_id from events_event where stream = %s", (stream,))[0]
     data = json.loads(raw)
     data[encryption.MARK] |= spoiled
-    opener.want(stream, data)
-    if missing := opener.missing:
-        opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+    decryptor.add(stream, data)
+    if missing := decryptor.missing:
+        decryptor.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
     with pytest.raises(errors.UnreadableEvent):
-        opener.open(stream, event_id, "user.created", data)
+        decryptor.decrypt(stream, event_id, "user.created", data)
 
 
 # -- checks, doctor, start --------------------------------------------------------------------------------------------

@@ -124,11 +124,11 @@ def test_a_text_moved_to_another_event_does_not_open() -> None:
     for stream in streams:
         store.append(stream, [UserUpdated(first_name="Ada")])
     event = store.read_stream(streams[0])[0]
-    opener = encryption.Opener()
+    decryptor = encryption.Decryptor()
     data = orjson.loads(store.query("select data::text from events_event where stream = %s", (streams[0],))[0][0])
-    opener.want(streams[0], data)
-    opener.learn(store.query(encryption.KEYS, (opener.missing or [streams[0]],)), store.once_committed)
+    decryptor.add(streams[0], data)
+    decryptor.learn(store.query(encryption.KEYS, (decryptor.missing or [streams[0]],)), store.once_committed)
     with pytest.raises(errors.InvalidEvent, match="tampered"):
-        opener.open(streams[0], new_id(), event.type, dict(data))
-    opener.open(streams[0], event.event_id, event.type, data)
+        decryptor.decrypt(streams[0], new_id(), event.type, dict(data))
+    decryptor.decrypt(streams[0], event.event_id, event.type, data)
     assert data == {"first_name": "Ada"}

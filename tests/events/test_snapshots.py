@@ -196,7 +196,7 @@ def test_settings_have_no_subject_and_stay_as_they_are() -> None:
     snapshots.save(record, "setting-x", 1, record.initial())
     assert snapshots.load(record, "setting-x") == (record.initial(), 1)
     with transaction.atomic():
-        assert snapshots.seal_plain(100) == 0
+        assert snapshots.encrypt_plain(100) == 0
 
 
 # -- archived --------------------------------------------------------------------------------------------------------

@@ -217,20 +217,20 @@ def _try(batch: Sequence[Line]) -> None:
 
 def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     """Refuse events that the append would refuse: sizes, reasons, erased subjects. Keys made here are rolled back."""
-    sealer = encryption.Sealer(reason)
+    encryptor = encryption.Encryptor(reason)
     needed = set()
     for line in lines:
         known = types.event_type_of(line.record.event)
         entry: types.JsonDict = {"s": line.record.stream, "t": known.name, "i": line.record.event_id}
-        sealer.take(entry, known, line.event, store.encode, born=False)
+        encryptor.add(entry, known, line.event, store.encode, born=False)
         if known.within is not None:
             needed.add(known.within.of(line.record.stream, line.event))
     if needed and store.query(ERASED, (sorted(needed),)):
         raise errors.Erased
-    if missing := sealer.missing:
+    if missing := encryptor.missing:
         key_witness.prove()
-        sealer.learn(store.query(encryption.MAKE, encryption.offer(missing)), lambda _act: None)
-    sealer.finish()
+        encryptor.learn(store.query(encryption.MAKE, encryption.offer(missing)), lambda _act: None)
+    encryptor.finish()
 
 
 def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:

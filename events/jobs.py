@@ -48,7 +48,7 @@ class VerificationRequested(Event, frozen=True):
 
 @event_type("verification.finished")
 class VerificationFinished(Event, frozen=True):
-    """What that came to. `total` findings, of which `findings` are the first; positions as in `verify.Report`."""
+    """What that came to. `total` findings, of which `findings` are the first; positions as in `VerificationReport`."""
 
     ok: bool
     events: int

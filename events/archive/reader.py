@@ -28,8 +28,8 @@ import msgspec
 from django.conf import settings
 
 from events import errors, store
-from events.integrity import seals
-from events.integrity.seals import Row
+from events.integrity import proofs, stored_rows
+from events.integrity.stored_rows import StoredRow
 from events.types import EPOCH_START, RecordedEvent, category_of
 
 BLOCK: Final = 10_000  # positions
@@ -110,7 +110,7 @@ class Reader:
         with path.open("rb") as opened:
             return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def block(self, number: int) -> list[Row]:
+    def block(self, number: int) -> list[StoredRow]:
         """The events of one block, in the order of positions."""
         begin, end = self._offsets[number : number + 2]
         try:
@@ -123,7 +123,7 @@ class Reader:
                 f"{self.archive.file} was altered: block {number} cannot be read ({error})."
             ) from error
 
-    def rows(self, after: int, upto: int) -> Iterator[list[Row]]:
+    def rows(self, after: int, upto: int) -> Iterator[list[StoredRow]]:
         """Events with positions in (after, upto], a block at a time."""
         low = self.archive.low
         first, last = max(after + 1, low) - low, min(upto, self.archive.high - 1) - low
@@ -132,7 +132,7 @@ class Reader:
             if found:
                 yield found
 
-    def stream(self, stream: str, after: int, upto: int | None = None) -> Iterator[Row]:
+    def stream(self, stream: str, after: int, upto: int | None = None) -> Iterator[StoredRow]:
         """Events of one stream with versions in (after, upto], in order."""
         for number in self._blocks_of(stream):
             for row in self.block(number):
@@ -168,7 +168,7 @@ class Reader:
         return None
 
 
-_decode: Callable[[bytes], Row] = msgspec.json.Decoder(Row).decode
+_decode: Callable[[bytes], StoredRow] = msgspec.json.Decoder(StoredRow).decode
 
 
 def name_hash(stream: str) -> bytes:
@@ -184,18 +184,18 @@ def reader(archive: Archive) -> Reader:
 # -- the log, archived parts and all --------------------------------------------------------------------------------
 
 
-def rows(after: int, upto: int) -> Iterator[list[Row]]:
-    """`seals.rows` over all of the log: from files first, then from the database."""
+def rows(after: int, upto: int) -> Iterator[list[StoredRow]]:
+    """`stored_rows.read` over all of the log: from files first, then from the database."""
     for archive in gone():
         if archive.high - 1 > after and archive.low <= upto:
             yield from reader(archive).rows(after, upto)
             after = max(after, archive.high - 1)
-    yield from seals.rows(after, upto)
+    yield from stored_rows.read(after, upto)
 
 
-def proof(position: int) -> seals.Proof:
-    """`seals.proof` of any event, archived or not."""
-    found = seals.proof(position, rows)
+def proof(position: int) -> proofs.Proof:
+    """`proofs.prove` of any event, archived or not."""
+    found = proofs.prove(position, rows)
     event = found.event
     if found.before is not None or event.version == 1:
         return found
@@ -204,7 +204,7 @@ def proof(position: int) -> seals.Proof:
     return msgspec.structs.replace(found, before=next((row.hash for row in before), None))
 
 
-def in_order(after: int, upto: int, wanted: Callable[[Row], bool], limit: int) -> list[Row]:
+def in_order(after: int, upto: int, wanted: Callable[[StoredRow], bool], limit: int) -> list[StoredRow]:
     """At most `limit` archived events in (after, upto] of those that are wanted."""
     found = (
         row
@@ -226,7 +226,7 @@ def read_all(
 ) -> list[RecordedEvent]:
     """`store.read_all` of what is archived; nothing of what is not."""
 
-    def wanted(row: Row) -> bool:
+    def wanted(row: StoredRow) -> bool:
         return (not types or row.type in types) and (not categories or category_of(row.stream) in categories)
 
     return events_of(in_order(after, upto, wanted, limit))
@@ -237,7 +237,7 @@ def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent
     return events_of([row for archive in gone() for row in reader(archive).stream(stream, after, upto)])
 
 
-def instant(row: Row) -> datetime | None:
+def instant(row: StoredRow) -> datetime | None:
     """When the event was recorded; None for what `store.INSTANT` does not read either."""
     try:
         moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
@@ -246,13 +246,13 @@ def instant(row: Row) -> datetime | None:
     return moment if 1 < moment.year < MAXYEAR else None
 
 
-def events_of(rows: Sequence[Row]) -> list[RecordedEvent]:
+def events_of(rows: Sequence[StoredRow]) -> list[RecordedEvent]:
     """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
     generation = store.generation() if rows else 0
     return store.rows_to_events([_as_stored(row, generation) for row in rows])
 
 
-def _as_stored(row: Row, generation: int) -> tuple[Any, ...]:
+def _as_stored(row: StoredRow, generation: int) -> tuple[Any, ...]:
     """A row of `store.COLUMNS`."""
     return (
         row.position,

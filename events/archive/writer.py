@@ -31,8 +31,8 @@ from django.db import connection, transaction
 from events import aggregate, errors, head, snapshots, store, types
 from events.archive import reader as archives
 from events.archive.reader import BLOCK, MAGIC, PAIR, Archive
-from events.integrity import seals, verify
-from events.integrity.seals import Row
+from events.integrity import export, stored_rows, verify
+from events.integrity.stored_rows import StoredRow
 from events.rebuild import shadow_table
 
 KEEP_DAYS: Final = 365
@@ -199,7 +199,9 @@ def _write_blocks(part: Part, data: IO[bytes], told: Told) -> tuple[list[int], i
     """The events, a gzip member for each block; returns where blocks begin and the last ends, and how many events."""
     offsets, events = [0], 0
     for low in range(part.low, part.high, BLOCK):
-        lines = [seals.line(row) for rows in seals.rows(low - 1, min(low + BLOCK, part.high) - 1) for row in rows]
+        lines = [
+            export.line(row) for rows in stored_rows.read(low - 1, min(low + BLOCK, part.high) - 1) for row in rows
+        ]
         if lines:  # no time in the header: the same events are the same bytes
             data.write(gzip.compress(b"".join(lines), compresslevel=6, mtime=0))
         offsets.append(data.tell())
@@ -351,7 +353,7 @@ def _write_down(written: Archive) -> None:
 
 BACK = "update events_archive set gone_at = null where low = %s and gone_at is not null returning low"
 
-COLUMNS: Final = tuple(name for name in Row.__struct_fields__)
+COLUMNS: Final = tuple(name for name in StoredRow.__struct_fields__)
 
 
 def restore(low: int, told: Told = nothing, patience: float = PATIENCE) -> Archive:
@@ -390,7 +392,7 @@ def _fill(table: str, archive: Archive, told: Told) -> None:
             told("restore", rows[-1].position - archive.low + 1, archive.high - archive.low)
 
 
-def _stored(row: Row) -> tuple[Any, ...]:
+def _stored(row: StoredRow) -> tuple[Any, ...]:
     columns = list(msgspec.structs.astuple(row))
     columns[COLUMNS.index("recorded_at")] = archives.instant(row) or _in_postgres(row.recorded_at)
     return tuple(columns)
@@ -398,7 +400,7 @@ def _stored(row: Row) -> tuple[Any, ...]:
 
 def _in_postgres(microseconds: int) -> str:
     """A time that Python has no name for as PostgreSQL reads it: by the Julian day, of which 2440588 is 1970-01-01."""
-    if microseconds in (seals.NEVER, seals.FOREVER):
+    if microseconds in (stored_rows.NEVER, stored_rows.FOREVER):
         return "infinity" if microseconds > 0 else "-infinity"
     days, rest = divmod(microseconds, 86_400_000_000)
     return f"J{2_440_588 + days} {timedelta(microseconds=rest)}+00"

@@ -37,7 +37,7 @@ from django.db import connection, transaction
 from events import errors, head, store, strict_json, types
 from events.archive import reader as archives
 from events.db import pipeline
-from events.integrity.seals import Row
+from events.integrity.stored_rows import StoredRow
 from events.privacy import encryption
 from events.projections import Projection
 from events.rebuild import shadow_table
@@ -328,7 +328,7 @@ class _Builder:
         past = _typed([_as_read(row) for row in found])
         return past if len(past) == limit else past + replayed(category, gone.upto, upto, limit - len(past))
 
-    def _is_ours(self, row: Row) -> bool:
+    def _is_ours(self, row: StoredRow) -> bool:
         return types.category_of(row.stream) == self.table.category
 
     def replay(self, events: Sequence[tuple[int, NewEvent | None]], near: int, target: int, phase: str) -> None:
@@ -487,7 +487,7 @@ def _new(
     return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
 
 
-def _as_read(row: Row) -> tuple[Any, ...]:
+def _as_read(row: StoredRow) -> tuple[Any, ...]:
     """An archived event as a row of `READ`."""
     known = (row.position, row.stream, row.version, row.type, row.schema_version, row.data)
     return (*known, uuid.UUID(row.event_id), archives.instant(row), None)

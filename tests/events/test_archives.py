@@ -22,7 +22,7 @@ from backoffice.sections.users.domain import UserUpdated
 from events import checks, commands, errors, head, snapshots, store
 from events.archive import reader as archives
 from events.archive import writer as archiving
-from events.integrity import seals
+from events.integrity import export, proofs, seals, stored_rows
 from events.integrity import verify as verifying
 from events.privacy import erasure
 from events.rebuild import builder as rebuild
@@ -85,7 +85,7 @@ def everything() -> list[Any]:
 
 def test_what_is_archived_is_read_as_if_it_were_there(log: None) -> None:
     before = everything()
-    rows = [row for chunk in seals.rows(0, 5) for row in chunk]
+    rows = [row for chunk in stored_rows.read(0, 5) for row in chunk]
     first = archive()
     assert (first.low, first.high, first.events, first.gone) == (1, 6, 4, True)
     assert store.query("select min(position) from events_event") == [(6,)]
@@ -95,8 +95,8 @@ def test_what_is_archived_is_read_as_if_it_were_there(log: None) -> None:
     assert everything() == before
     execute("delete from events_snapshot")
     assert everything() == before
-    assert gzip.decompress(first.path.read_bytes()).splitlines(keepends=True) == [seals.line(row) for row in rows]
-    assert all(seals.check_proof(archives.proof(at), seals.seal_of(at)) for at in (1, 6, 7))  # type: ignore[arg-type]
+    assert gzip.decompress(first.path.read_bytes()).splitlines(keepends=True) == [export.line(row) for row in rows]
+    assert all(proofs.check(archives.proof(at), seals.seal_of(at)) for at in (1, 6, 7))  # type: ignore[arg-type]
 
 
 def test_who_is_erased_is_erased_in_the_archive_too_and_the_log_still_holds(log: None) -> None:

@@ -115,7 +115,7 @@ def test_an_event_that_was_emptied_by_force_is_found_out(secret: int) -> None:
     )
     found = verify.verify().findings()
     assert [(one.position, one.message) for one in found] == [
-        (secret, "emptied, but its removal was not written down"),
+        (secret, "emptied, but its removal is not recorded"),
     ]
 
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from backoffice.sections.site_settings.domain import SettingChanged
 from events import context, errors, head, sql, store, tasks
-from events.integrity import merkle, seals, verify
+from events.integrity import checks, export, merkle, proofs, seals, stored_rows, verify
+from events.integrity.report import VerificationReport
 from events.integrity.seals import Seal
 from events.types import new_id
 from tests.events.isolated_log import execute, migration, own_log
@@ -87,7 +88,7 @@ def tamper(*statements: str) -> None:
 Place = tuple[int | None, str | None, int | None, str]
 
 
-def places(report: verify.Report) -> list[Place]:
+def places(report: VerificationReport) -> list[Place]:
     return [(found.position, found.stream, found.version, found.check) for found in report.findings()]
 
 
@@ -268,15 +269,15 @@ def test_tampering_is_named(log: None, statements: list[str], expected: list[Pla
     assert found[0] == expected[0]
     assert set(found) == set(expected)
     with pytest.MonkeyPatch.context() as patch:  # so little in memory that every link must be looked up again
-        patch.setattr(seals, "CHUNK", 1)
-        patch.setattr(verify, "STREAMS_KEPT", 0)
+        patch.setattr(stored_rows, "CHUNK", 1)
+        patch.setattr(checks, "STREAMS_KEPT", 0)
         assert places(verify.verify())[0] == expected[0]
 
 
 @with_database
 def test_a_log_is_checked_with_next_to_nothing_in_memory(log: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seals, "CHUNK", 1)
-    monkeypatch.setattr(verify, "STREAMS_KEPT", 0)
+    monkeypatch.setattr(stored_rows, "CHUNK", 1)
+    monkeypatch.setattr(checks, "STREAMS_KEPT", 0)
     assert verify.verify().to_dict() | {"findings": []} == {
         "ok": True, "events": 11, "head": 12, "seals": 3, "sealed_upto": 10, "unsealed": 2, "unlinked": 0,
         "removed": 0, "seals_in_part": 0, "absent": [], "total": 0,
@@ -443,7 +444,7 @@ def test_a_sealer_that_died_is_succeeded(log: None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        seals.seal(2, told=die)
+        seals.seal(2, on_seal=die)
     assert seals.seal(2) == 2
     assert [seal.upto for seal in every()] == [4, 8, 10, 12, 14, 15]
     assert verify.verify().ok
@@ -510,7 +511,7 @@ def files(kept: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
-    with seals.open_file(file, "rb") as opened:
+    with export.open_file(file, "rb") as opened:
         return [json.loads(line) for line in opened]
 
 
@@ -553,10 +554,10 @@ def test_a_changed_file_is_found_without_a_database(
 @with_database
 def test_a_root_that_is_not_that_of_the_rows_is_found_though_all_prints_fit(files: tuple[Path, Path]) -> None:
     events, kept = files
-    *others, last = seals.read_lines(kept, Seal)
+    *others, last = export.read_lines(kept, Seal)
     wrong = msgspec.structs.replace(last, root=sha(last.root))
     wrong = msgspec.structs.replace(wrong, hash=wrong.computed_hash())
-    kept.write_bytes(b"".join(map(seals.line, [*others, wrong])))
+    kept.write_bytes(b"".join(map(export.line, [*others, wrong])))
     report = verify.verify_files(events, kept)
     assert [found.message for found in report.findings()] == ["the 2 events do not have the root of seal 4"]
 
@@ -645,9 +646,9 @@ def test_there_is_no_path_to_a_leaf_that_is_not_there() -> None:
 @with_database
 def test_one_event_is_proved_without_the_others(log: None) -> None:
     for position in (1, 2, 3, 4, 5, 6, 8, 9, 10):
-        proved = msgspec.json.decode(seals.line(seals.proof(position)), type=seals.Proof)
+        proved = msgspec.json.decode(export.line(proofs.prove(position)), type=proofs.Proof)
         sealed = next(seal for seal in every() if seal.number == proved.seal)
-        assert seals.check_proof(proved, sealed)
+        assert proofs.check(proved, sealed)
         event, change = proved.event, msgspec.structs.replace
         for lie in (
             change(proved, event=change(event, data="{}")),
@@ -659,30 +660,30 @@ def test_one_event_is_proved_without_the_others(log: None) -> None:
             change(proved, path=[*proved.path, sha(b"")]),
             change(proved, seal=proved.seal + 1),
         ):
-            assert not seals.check_proof(lie, sealed)
-        assert not seals.check_proof(proved, change(sealed, root=sha(b"")))
+            assert not proofs.check(lie, sealed)
+        assert not proofs.check(proved, change(sealed, root=sha(b"")))
 
 
 @with_database
 def test_what_cannot_be_proved_is_said(log: None) -> None:
     with pytest.raises(errors.InvalidEvent, match="not sealed"):
-        seals.proof(11)
+        proofs.prove(11)
     with pytest.raises(errors.InvalidEvent, match="no event"):
-        seals.proof(7)
+        proofs.prove(7)
 
 
 @given(st.sets(st.integers(1, 60)))
 def test_a_seal_knows_the_rank_of_each_of_its_positions(positions: set[int]) -> None:
-    built = seals.Builder()
+    built = seals.SealBuilder()
     for position in sorted(positions):
-        built.add(position, seals.leaf(position, "user-x", 1, b""))
+        built.add(position, stored_rows.leaf(position, "user-x", 1, b""))
     sealed = Seal(1, "", 0, 60, len(positions), 0, b"", b"", built.positions, built.prints)
     assert list(sealed.every_position()) == sorted(positions)
     for position in range(62):
         rank = sealed.rank(position)
         assert rank == (sorted(positions).index(position) if position in positions else None)
         if rank is not None:
-            assert sealed.print_at(rank) == seals.leaf(position, "user-x", 1, b"")[: seals.PRINT]
+            assert sealed.print_at(rank) == stored_rows.leaf(position, "user-x", 1, b"")[: seals.PRINT]
 
 
 @with_database

@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from events import errors, head
 from events.archive import reader as archives
-from events.integrity import seals
-from events.integrity.seals import Row, Seal
+from events.integrity import export, seals
+from events.integrity.seals import Seal
+from events.integrity.stored_rows import StoredRow
 
 
 class Command(BaseCommand):
@@ -55,10 +56,10 @@ class Command(BaseCommand):
         done = last[1] if last is not None else 0
         with tqdm(desc="seal", unit=" positions", total=head.safe() - done, disable=None) as bar:
 
-            def told(made: Seal) -> None:
+            def show(made: Seal) -> None:
                 bar.update(made.upto - made.after)
 
-            return seals.seal(told=told)
+            return seals.seal(on_seal=show)
 
     def _prove(self, position: int) -> None:
         try:
@@ -68,20 +69,20 @@ class Command(BaseCommand):
         self.stdout.write(msgspec.json.encode(proved).decode())
 
 
-def _events(upto: int) -> Iterable[Row]:
+def _events(upto: int) -> Iterable[StoredRow]:
     with tqdm(desc="export", unit=" events", disable=None) as bar:
         for chunk in archives.rows(0, upto):
             yield from chunk
             bar.update(len(chunk))
 
 
-def write(file: Path, records: Iterable[Row | Seal]) -> int:
+def write(file: Path, records: Iterable[StoredRow | Seal]) -> int:
     """Write lines to a file that appears under its name only when it is complete; returns how many."""
     count, partial = 0, file.with_name(f"part-{file.name}")
     try:
-        with seals.open_file(partial, "wb") as opened:
+        with export.open_file(partial, "wb") as opened:
             for record in records:
-                opened.write(seals.line(record))
+                opened.write(export.line(record))
                 count += 1
         partial.replace(file)
     except OSError as error:

@@ -11,8 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from events import errors, head
-from events.integrity import seals, verify
-from events.integrity.seals import Proof, Seal
+from events.integrity import export, proofs, verify
+from events.integrity.proofs import Proof
+from events.integrity.report import END, VerificationReport
+from events.integrity.seals import Seal
 
 SHOWN = 20
 
@@ -53,13 +55,13 @@ class Command(BaseCommand):
 
     def _proof(self, file: Path, kept: Path, as_json: bool) -> None:
         """Is this event in the seals of that file?"""
-        proved = next(seals.read_lines(file, Proof), None)
+        proved = next(export.read_lines(file, Proof), None)
         if proved is None:
             raise CommandError(f"{file} holds no proof.")
-        against = next((seal for seal in seals.read_lines(kept, Seal) if seal.number == proved.seal), None)
+        against = next((seal for seal in export.read_lines(kept, Seal) if seal.number == proved.seal), None)
         if against is None:
             raise CommandError(f"{kept} holds no seal {proved.seal}.")
-        ok, event = seals.check_proof(proved, against), proved.event
+        ok, event = proofs.check(proved, against), proved.event
         where = f"position {event.position}, {event.stream} version {event.version}"
         said = f"{'OK' if ok else 'FAILED'}: {where} is {'' if ok else 'not '}in seal {proved.seal}"
         self.stdout.write(json.dumps({"ok": ok, "seal": proved.seal, "position": event.position}) if as_json else said)
@@ -79,13 +81,13 @@ def _check_options(options: dict[str, Any]) -> None:
         raise CommandError("--from and --to are positions, from 1, in this order.")
 
 
-def _report(options: dict[str, Any]) -> verify.Report:
+def _report(options: dict[str, Any]) -> VerificationReport:
     if options["stream"]:
         return verify.verify_stream(options["stream"])
     after, upto = options["first"] - 1, options["last"]
     reached, total = after, None
     if not options["events"]:
-        total = max(0, min(upto or verify.END, head.safe()) - after)
+        total = max(0, min(upto or END, head.safe()) - after)
     with tqdm(desc="verify", unit=" positions", total=total, disable=None) as bar:
 
         def progress(position: int) -> None:
@@ -101,7 +103,7 @@ def _report(options: dict[str, Any]) -> verify.Report:
 # -- what a person reads --------------------------------------------------------------------------------------------
 
 
-def text(report: verify.Report, options: dict[str, Any]) -> str:
+def text(report: VerificationReport, options: dict[str, Any]) -> str:
     """One line that says it, then what the check could not see."""
     found = report.findings()
     if found:
@@ -119,7 +121,7 @@ def text(report: verify.Report, options: dict[str, Any]) -> str:
     return "\n".join([*lines, *_seen(report, options)])
 
 
-def _seen(report: verify.Report, options: dict[str, Any]) -> list[str]:
+def _seen(report: VerificationReport, options: dict[str, Any]) -> list[str]:
     sealed = "each row held against the print in its seal" if options["stream"] else f"{report.seals} seals built again"
     lines = [f"{report.events} events read; {sealed}, up to position {report.sealed_upto}"]
     if report.unsealed:

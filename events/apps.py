@@ -9,8 +9,10 @@ class EventsConfig(AppConfig):
     verbose_name = _("Event store")
 
     def ready(self) -> None:
-        # Checks register themselves; what happens to the log is read by everybody, whoever made it happen.
-        from events import store
-        from events.archive import reader as archives
+        # Modules that register checks or event types when they are imported; every process must be able to read them.
+        from events import checks, jobs, removal, store  # noqa: F401, PLC0415
+        from events.archive import reader as archives  # noqa: PLC0415
+        from events.archive import restore, writer  # noqa: F401, PLC0415
+        from events.subscriptions import checkpoints, parked  # noqa: F401, PLC0415
 
         store.use_past(archives.as_past())

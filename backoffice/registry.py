@@ -17,7 +17,7 @@ from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import aggregate, errors, projections, reconcile, store
 from events.privacy import erasure as events_erasure
-from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
 
@@ -67,7 +67,7 @@ def fill() -> None:
         projections.inline(category, follow)
     events_erasure.purgers.update(erasure.PURGERS)
     for table, category in READ_TABLES.items():
-        rebuild.register(rebuild.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
+        read_tables.register(read_tables.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
     for constraint, (field, message) in tables.CONSTRAINTS.items():
         store.explain(constraint, partial(errors.Rejected, message, {field: message}))
     for constraint, refusal in preconditions.REFUSALS.items():

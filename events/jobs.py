@@ -18,7 +18,8 @@ from django.db import transaction
 from events import errors, store, types
 from events.integrity import verify
 from events.rebuild import builder as rebuild
-from events.rebuild.builder import Progress
+from events.rebuild import cancellation, read_tables
+from events.rebuild.read_tables import RebuildProgress
 from events.types import Event, RecordedEvent, event_type
 
 VERIFICATION: Final = types.stream_name("verification", "log")
@@ -108,9 +109,9 @@ def request_rebuild(table: str, *, fresh: bool = False, take_over: bool = False)
     return _ask(stream_of(table), wish, "events.tasks.rebuild", table)
 
 
-def progress_of(table: str) -> Progress:
+def progress_of(table: str) -> RebuildProgress:
     """Raises `RebuildRefused` for a table nobody knows."""
-    found = next((one for one in rebuild.progress() if one.name == table), None)
+    found = next((one for one in read_tables.progress() if one.name == table), None)
     if found is None:
         raise errors.RebuildRefused(f"No read table is called {table!r}.")
     return found
@@ -120,7 +121,7 @@ def cancel_rebuild(table: str) -> None:
     """Take a wish back, or stop the builder. Raises `RebuildRefused` when there is nothing to stop any more."""
     progress_of(table)
     waits = (wish := last_rebuild(table)) is not None and wish.waits
-    if not rebuild.cancel(table) and not waits:
+    if not cancellation.cancel(table) and not waits:
         raise errors.RebuildRefused(f"No rebuild of {table} can be stopped now.")
     store.append(stream_of(table), [RebuildCancelled(table=table)])
 
@@ -130,12 +131,12 @@ def last_rebuild(table: str) -> Wish | None:
     event = _last(stream_of(table))
     if event is None:
         return None
-    begun = next((one.resumed_at for one in rebuild.progress() if one.name == table), None)
+    begun = next((one.resumed_at for one in read_tables.progress() if one.name == table), None)
     waits = event.type == "rebuild.requested" and (begun is None or begun < event.recorded_at)
     return Wish(event=event, waits=waits)
 
 
-def do_rebuild(table: str, version: int) -> Progress | None:
+def do_rebuild(table: str, version: int) -> RebuildProgress | None:
     """For the task: rebuild, unless the wish is not the last one any more."""
     event = _last(stream_of(table))
     if event is None or event.version != version or not isinstance(event.event, RebuildRequested):

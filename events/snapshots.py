@@ -19,11 +19,11 @@ from django.db import transaction
 
 from events import errors, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
-from events.privacy import encryption, key_witness
+from events.privacy import encryption, key_witness, subject_keys
 from events.types import RecordedEvent, category_of
 
 LOAD = f"""
-select version, state::text, {encryption.GENERATION} from events_snapshot
+select version, state::text, {subject_keys.GENERATION} from events_snapshot
  where stream = %(stream)s and state_version = %(state_version)s
    and version <= coalesce(%(version)s::bigint, 9223372036854775807)
  order by version desc limit 1
@@ -90,7 +90,7 @@ def _opened(
         return None
     cipher = encryption.StateCipher(mark["of"], stream, generation)
     if missing := cipher.missing:
-        cipher.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+        cipher.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
     plain = cipher.decrypt(version, aggregate.state_version, mark["text"])
     return None if plain is None else strict_json.stored(plain)
 

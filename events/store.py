@@ -18,7 +18,7 @@ from django.db import connection
 
 from events import aggregate, context, errors, notifications, strict_json, types
 from events.db import arrays, pipeline
-from events.privacy import encryption, key_witness
+from events.privacy import encryption, key_witness, subject_keys
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -137,7 +137,7 @@ def append_later(appends: Sequence[Append]) -> Callable[[], list[Appended]]:
 def make_keys(keys: encryption.Encryptor | encryption.StateCipher, missing: Sequence[str]) -> None:
     """Look up the keys of these subjects; those that have none get one. Raises `MasterKeyWrong`."""
     key_witness.prove()
-    keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
+    keys.learn(query(subject_keys.MAKE, subject_keys.offer(missing)), once_committed)
 
 
 def _ring_once_committed(asked: pipeline.Later) -> None:
@@ -266,7 +266,7 @@ def _strict(value: Any) -> bytes:
 
 def _stale_keys() -> errors.EventsError:
     """A key was there that should not be, or not there: a twin was first, or an older backup was restored."""
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     return errors.StaleKeys()
 
 
@@ -281,7 +281,7 @@ pipeline.explain("events_subject_erased", errors.Erased)
 INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
 
 COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
-       correlation_id, causation_id, metadata::text, {encryption.GENERATION}"""
+       correlation_id, causation_id, metadata::text, {subject_keys.GENERATION}"""
 
 READ_STREAM_SQL = f"""
 select {COLUMNS} from events_event
@@ -350,7 +350,7 @@ def data_of(text: str) -> types.JsonDict | None:
 
 def generation() -> int:
     """How many erasures there have been, as a number that changes with each."""
-    found: int = query(f"select {encryption.GENERATION}")[0][0]
+    found: int = query(f"select {subject_keys.GENERATION}")[0][0]
     return found
 
 
@@ -358,7 +358,7 @@ def rows_to_events(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
     """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
     reading = Rows(rows)
     if missing := reading.decryptor.missing:
-        reading.decryptor.learn(query(encryption.KEYS, (missing,)), once_committed)
+        reading.decryptor.learn(query(subject_keys.KEYS, (missing,)), once_committed)
     return reading.events()
 
 
@@ -370,7 +370,7 @@ def decoded(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
             raise errors.UnreadableEvent("not_json", stream)
         decryptor.add(stream, data)
     if missing := decryptor.missing:
-        decryptor.learn(query(encryption.KEYS, (missing,)), once_committed)
+        decryptor.learn(query(subject_keys.KEYS, (missing,)), once_committed)
     for name, _, data, event_id in tail:
         decryptor.decrypt(stream, uuid.UUID(event_id), name, data)
     return [decode(stream, name, version, data) for name, version, data, _ in tail]

@@ -15,7 +15,7 @@ from django.db import connections
 from psycopg import rows
 
 from events import head, store, types
-from events.privacy import encryption
+from events.privacy import subject_keys
 
 # Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
 POOL: Final = 6
@@ -87,7 +87,7 @@ class Log:
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
             reading = store.Rows(await cursor.fetchall())
             if missing := reading.decryptor.missing:
-                await cursor.execute(encryption.KEYS, (missing,))
+                await cursor.execute(subject_keys.KEYS, (missing,))
                 reading.decryptor.learn(await cursor.fetchall(), lambda act: act())  # autocommit
             return reading.events()
 

@@ -19,7 +19,6 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -32,7 +31,6 @@ from events import aggregate, errors, head, snapshots, store, types
 from events.archive import reader as archives
 from events.archive.reader import BLOCK, MAGIC, PAIR, Archive
 from events.integrity import export, stored_rows, verify
-from events.integrity.stored_rows import StoredRow
 from events.rebuild import shadow_table
 
 KEEP_DAYS: Final = 365
@@ -41,7 +39,7 @@ LOCK_PAUSE: Final = 0.5
 PATIENCE: Final = 60.0
 STREAMS: Final = 500  # snapshots in one transaction
 
-Told = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 
 
 @types.event_type("log.archived")
@@ -53,15 +51,6 @@ class LogArchived(types.Event, frozen=True):
     file: str
     sha256: str
     events: int
-
-
-@types.event_type("log.restored")
-class LogRestored(types.Event, frozen=True):
-    """A part of the log was put back from its file."""
-
-    low: int
-    high: int
-    file: str
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,23 +115,25 @@ def needed(part: Part, keep_days: int = KEEP_DAYS) -> str | None:
 # -- the whole ------------------------------------------------------------------------------------------------------
 
 
-def nothing(what: str, done: int, total: int) -> None:
+def ignore_progress(phase: str, done: int, total: int) -> None:
     """No progress to show."""
 
 
-def archive_next(keep_days: int = KEEP_DAYS, told: Told = nothing, patience: float = PATIENCE) -> Archive | None:
+def archive_next(
+    keep_days: int = KEEP_DAYS, report_progress: ReportProgress = ignore_progress, patience: float = PATIENCE
+) -> Archive | None:
     """Archive the oldest part that nobody needs in the log; None when there is none.
 
-    told  called with the phase, how much of it is done, and how much that is: positions, or streams
+    report_progress  called with the phase, how much of it is done, and how much that is: positions, or streams
 
     Raises `ArchiveRefused` when the file is not what the seals say, or the log cannot be locked for `patience` seconds.
     """
     part = next(iter(parts()))  # 1
     if needed(part, keep_days):
         return None
-    written = _recorded(part) or _record(part, _write(part, told))  # 2
-    _snapshot(part, told)  # 3
-    _verify(written, told)  # 4
+    written = _recorded(part) or _record(part, _write(part, report_progress))  # 2
+    _snapshot(part, report_progress)  # 3
+    verify_file(written, report_progress)  # 4
     _drop(part, written, keep_days, patience)  # 5
     return msgspec.structs.replace(written, gone=True)
 
@@ -171,12 +162,12 @@ def _recorded(part: Part) -> Archive | None:
         return None
 
 
-def _write(part: Part, told: Told) -> Archive:
+def _write(part: Part, report_progress: ReportProgress) -> Archive:
     folder = Path(settings.ARCHIVE_DIR)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"log-{part.low:012}-{part.high - 1:012}"
     with _whole(folder / f"{name}.jsonl.gz") as data:
-        offsets, events = _write_blocks(part, data, told)
+        offsets, events = _write_blocks(part, data, report_progress)
         size = data.tell()
     with _whole(folder / f"{name}.index") as index:
         index.write(MAGIC + struct.pack(f">I{len(offsets)}Q", len(offsets) - 1, *offsets))
@@ -195,7 +186,7 @@ def _write(part: Part, told: Told) -> Archive:
     )
 
 
-def _write_blocks(part: Part, data: IO[bytes], told: Told) -> tuple[list[int], int]:
+def _write_blocks(part: Part, data: IO[bytes], report_progress: ReportProgress) -> tuple[list[int], int]:
     """The events, a gzip member for each block; returns where blocks begin and the last ends, and how many events."""
     offsets, events = [0], 0
     for low in range(part.low, part.high, BLOCK):
@@ -206,7 +197,7 @@ def _write_blocks(part: Part, data: IO[bytes], told: Told) -> tuple[list[int], i
             data.write(gzip.compress(b"".join(lines), compresslevel=6, mtime=0))
         offsets.append(data.tell())
         events += len(lines)
-        told("write", min(low + BLOCK, part.high) - part.low, part.high - part.low)
+        report_progress("write", min(low + BLOCK, part.high) - part.low, part.high - part.low)
     return offsets, events
 
 
@@ -263,7 +254,7 @@ select stream, max(version), count(*) over () from {table} where stream > %s col
 COVERED = "select max(version) from events_snapshot where stream = %s and state_version = %s"
 
 
-def _snapshot(part: Part, told: Told) -> None:
+def _snapshot(part: Part, report_progress: ReportProgress) -> None:
     """Every record with events here gets a snapshot that spans them, where it has none; nobody waits for that."""
     done, after = 0, ""
     statement = STREAMS_OF.format(table=part.table, limit=STREAMS)
@@ -274,7 +265,7 @@ def _snapshot(part: Part, told: Told) -> None:
                 _span(stream, version)
         total = done + found[0][2]
         done += len(found)
-        told("snapshot", done, total)
+        report_progress("snapshot", done, total)
 
 
 def _span(stream: str, version: int) -> None:
@@ -292,11 +283,11 @@ def _span(stream: str, version: int) -> None:
 # -- 4 verify -------------------------------------------------------------------------------------------------------
 
 
-def _verify(written: Archive, told: Told) -> None:
+def verify_file(written: Archive, report_progress: ReportProgress) -> None:
     """The file against chains and seals, exactly as it will be read; the log's own rows are not asked."""
 
     def progress(position: int) -> None:
-        told("verify", position - written.low + 1, written.high - written.low)
+        report_progress("verify", position - written.low + 1, written.high - written.low)
 
     wrong = archives.Reader(written).check()
     report = verify.verify_archive(written, progress=progress)
@@ -347,60 +338,3 @@ def _write_down(written: Archive) -> None:
         events=written.events,
     )
     store.append(f"log-{written.low:012}", [said])
-
-
-# -- putting back ---------------------------------------------------------------------------------------------------
-
-BACK = "update events_archive set gone_at = null where low = %s and gone_at is not null returning low"
-
-COLUMNS: Final = tuple(name for name in StoredRow.__struct_fields__)
-
-
-def restore(low: int, told: Told = nothing, patience: float = PATIENCE) -> Archive:
-    """Put the newest archived part back into the log: `low` is its first position. The file stays.
-
-    Raises `ArchiveRefused` when it is not the newest, or its file is not what was written.
-    """
-    gone = archives.gone()
-    found = next((archive for archive in gone if archive.low == low), None)
-    if found is None or found is not gone[-1]:
-        newest = f"the newest is the one that begins at {gone[-1].low}" if gone else "nothing is archived"
-        raise errors.ArchiveRefused(f"Archives are put back the newest first; {newest}.")
-    _verify(found, told)
-    table = f"events_event_p{low:012}"
-    with transaction.atomic():
-        store.execute("select events_partition_table(%s)", (table,))
-        _fill(table, found, told)
-        # With this check the rows need not be read again under the lock.
-        bounds = f"check (position >= {found.low} and position < {found.high})"
-        shadow_table.run(f"alter table {table} add constraint events_bounds {bounds}")
-        store.execute(f"set local lock_timeout = '{int(patience * 1000)}ms'")
-        store.execute("select events_partition_attach(%s, %s, %s)", (table, found.low, found.high))
-        shadow_table.run(f"alter table {table} drop constraint events_bounds")
-        store.query(BACK, (low,))
-        store.append(f"log-{low:012}", [LogRestored(low=low, high=found.high, file=found.file)])
-    return msgspec.structs.replace(found, gone=False)
-
-
-def _fill(table: str, archive: Archive, told: Told) -> None:
-    raw: Any = connection.connection
-    statement = f"copy {table} ({', '.join(COLUMNS)}) from stdin"
-    with raw.cursor().copy(statement) as copy:
-        for rows in archives.Reader(archive).rows(0, archive.high):
-            for row in rows:
-                copy.write_row(_stored(row))
-            told("restore", rows[-1].position - archive.low + 1, archive.high - archive.low)
-
-
-def _stored(row: StoredRow) -> tuple[Any, ...]:
-    columns = list(msgspec.structs.astuple(row))
-    columns[COLUMNS.index("recorded_at")] = archives.instant(row) or _in_postgres(row.recorded_at)
-    return tuple(columns)
-
-
-def _in_postgres(microseconds: int) -> str:
-    """A time that Python has no name for as PostgreSQL reads it: by the Julian day, of which 2440588 is 1970-01-01."""
-    if microseconds in (stored_rows.NEVER, stored_rows.FOREVER):
-        return "infinity" if microseconds > 0 else "-infinity"
-    days, rest = divmod(microseconds, 86_400_000_000)
-    return f"J{2_440_588 + days} {timedelta(microseconds=rest)}+00"

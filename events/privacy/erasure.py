@@ -21,8 +21,8 @@ import msgspec
 from django.db import connection, transaction
 
 from events import commands, errors, snapshots, store
-from events.privacy import encryption, key_tree, key_witness, master_keys
-from events.rebuild import builder as rebuild
+from events.privacy import key_tree, key_witness, master_keys, subject_keys
+from events.rebuild import cancellation
 from events.types import ERASED
 
 BATCH: Final = 5_000  # rows changed in one transaction
@@ -78,7 +78,7 @@ def shred_leaf(subject: str, stream: str) -> None:
         return
     key_witness.prove()
     secret = master_keys.unwrap(subject, found[0][0], bytes(found[0][1]))
-    own, tree = secret[: encryption.OWN], secret[encryption.OWN :]
+    own, tree = secret[: subject_keys.OWN], secret[subject_keys.OWN :]
     nodes = key_tree.forget(key_tree.unpack(tree), key_tree.path(stream, own))
     wrapped = master_keys.wrap(subject, own + key_tree.pack(nodes))
     store.query(KEEP_TREE, (*wrapped, subject))
@@ -94,7 +94,7 @@ def _wait_for_writers(subjects: Sequence[str]) -> None:
 def _count_up() -> None:
     """Every process lets its keys go with the first statement that sees this; ours need not wait for one."""
     store.query(COUNT_UP)
-    store.once_committed(encryption.CACHE.clear)
+    store.once_committed(subject_keys.CACHE.clear)
 
 
 # -- 2 --------------------------------------------------------------------------------------------------------------
@@ -161,11 +161,11 @@ ERASED_AT: Final = "select max(erased_at) from events_subject_key where subject 
 
 
 def _rebuilds(subjects: Sequence[str], _limit: int) -> int:
-    return rebuild.stop(store.query(ERASED_AT, (list(subjects),))[0][0])
+    return cancellation.stop(store.query(ERASED_AT, (list(subjects),))[0][0])
 
 
 def _copies(subjects: Sequence[str], _limit: int) -> int:
-    return rebuild.discard(store.query(ERASED_AT, (list(subjects),))[0][0])
+    return cancellation.discard(store.query(ERASED_AT, (list(subjects),))[0][0])
 
 
 # Rebuilds first: none may put a table in place that was copied before. Their copies are dropped last, see `steps`.
@@ -195,11 +195,11 @@ PURGED: Final = """
 update events_subject_key set purged_at = clock_timestamp() where subject = any(%s) and purged_at is null returning 1
 """
 
-Report: TypeAlias = Callable[[str, int], object]
+ReportStep: TypeAlias = Callable[[str, int], object]
 
 
 def finish(
-    only: Sequence[str] | None = None, report: Report = lambda _step, _rows: None, most: float = math.inf
+    only: Sequence[str] | None = None, report: ReportStep = lambda _step, _rows: None, most: float = math.inf
 ) -> int:
     """Steps 2 and 3 for all subjects that wait for it, or for some of them; returns how many were finished.
 
@@ -246,7 +246,7 @@ select count(*) filter (where secret is not null), count(*) filter (where erased
 """
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How many subjects have a key, were erased, and wait for their purge (the longest since `since`)."""
 
     keys: int
@@ -255,8 +255,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
 
 
-def status() -> Status:
-    return Status(**dict(zip(Status.__struct_fields__, store.query(STATUS)[0], strict=True)))
+def status() -> ErasureStatus:
+    return ErasureStatus(**dict(zip(ErasureStatus.__struct_fields__, store.query(STATUS)[0], strict=True)))
 
 
 # -- another master key ---------------------------------------------------------------------------------------------

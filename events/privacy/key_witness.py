@@ -20,7 +20,7 @@ from django.db import DatabaseError
 
 from events import errors
 from events.db import pipeline
-from events.privacy import encryption, master_keys
+from events.privacy import master_keys, subject_keys
 
 SAMPLE: Final = 20  # keys of subjects that are opened for each id
 
@@ -44,16 +44,16 @@ def prove() -> None:
     """
     key_id = master_keys.current()
     master_key = settings.PRIVACY_KEYS[key_id]
-    if encryption.CACHE.is_proven(key_id, master_key):
+    if subject_keys.CACHE.is_proven(key_id, master_key):
         return
     if _opens_witness(key_id):  # 1
-        encryption.CACHE.prove(key_id, master_key)
+        subject_keys.CACHE.prove(key_id, master_key)
         return
     for subject, secret in pipeline.query(WRAPPED, (key_id, SAMPLE)):  # 2
         master_keys.unwrap(subject, key_id, bytes(secret))
     pipeline.query(VOUCH, (key_id, master_keys.wrap(_name(key_id), os.urandom(32))[1]))  # 3
     _opens_witness(key_id)
-    pipeline.once_committed(encryption.CACHE.prove, key_id, master_key)
+    pipeline.once_committed(subject_keys.CACHE.prove, key_id, master_key)
 
 
 def _opens_witness(key_id: str) -> bool:

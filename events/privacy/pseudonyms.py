@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from events import errors, store
-from events.privacy import encryption, key_witness, master_keys
+from events.privacy import key_witness, master_keys, subject_keys
 
 _PERSON: Final = b"pseudonyms"
 
@@ -38,7 +38,7 @@ class Pseudonyms:
 
 def of(subject: str) -> Pseudonyms | None:
     """The subject's pseudonyms; None when it has no key yet. Raises `Erased` or `MasterKeyMissing`."""
-    return _opened(subject, store.query(encryption.KEYS, ([subject],)))
+    return _opened(subject, store.query(subject_keys.KEYS, ([subject],)))
 
 
 def make(subject: str) -> Pseudonyms:
@@ -47,7 +47,7 @@ def make(subject: str) -> Pseudonyms:
     Raises `Erased`, `MasterKeyMissing` or `MasterKeyWrong`.
     """
     key_witness.prove()
-    found = _opened(subject, store.query(encryption.MAKE, encryption.offer([subject])))
+    found = _opened(subject, store.query(subject_keys.MAKE, subject_keys.offer([subject])))
     if found is None:
         raise AssertionError("unreachable: a key was offered")
     return found
@@ -58,5 +58,5 @@ def _opened(subject: str, rows: Sequence[Sequence[Any]]) -> Pseudonyms | None:
         if name == subject:
             if wrapped is None:
                 raise errors.Erased
-            return Pseudonyms(master_keys.unwrap(subject, key_id, bytes(wrapped))[: encryption.OWN])
+            return Pseudonyms(master_keys.unwrap(subject, key_id, bytes(wrapped))[: subject_keys.OWN])
     return None

@@ -24,23 +24,19 @@ import inspect
 import logging
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import psycopg
-from django.db import connection, transaction
+from django.db import transaction
 
-from events import errors, head, store, strict_json, types
+from events import errors, head, store, types
 from events.archive import reader as archives
 from events.db import pipeline
 from events.integrity.stored_rows import StoredRow
-from events.privacy import encryption
-from events.projections import Projection
-from events.rebuild import shadow_table
+from events.rebuild import read_tables, replay, shadow_table
+from events.rebuild.read_tables import ReadTable, RebuildProgress
 from events.subscriptions import checkpoints, parked
 from events.types import NewEvent
 
@@ -57,110 +53,7 @@ PATIENCE: Final = 60.0
 TAKEN_OVER: Final = "Another rebuild of {} took over, or an erasure ended this one: start it again."
 
 
-class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A read table that can be rebuilt: its name, the category of the events in it, and what keeps it."""
-
-    name: str
-    category: str
-    project: Projection
-
-
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a rebuild has come. Positions are of the log; `seconds_left` is None when there is nothing to go by.
-    `unreadable` events were left out because this release cannot read them.
-
-    phase  new, building, indexing, catching up, swapped, done; or none when the table was never rebuilt
-    """
-
-    name: str
-    phase: str
-    running: bool
-    position: int = 0
-    target: int = 0
-    events: int = 0
-    seconds_left: float | None = None
-    owner: str | None = None
-    started_at: datetime | None = None
-    updated_at: datetime | None = None
-    finished_at: datetime | None = None
-    error: str | None = None
-    resumed_at: datetime | None = None
-    unreadable: int = 0
-
-
-Report = Callable[[Progress], None]
-
-_tables: dict[str, ReadTable] = {}
-
-
-def register(table: ReadTable) -> None:
-    """Make a read table known; called from `AppConfig.ready()`. Registering it again does nothing."""
-    known = _tables.get(table.name)
-    if known is not None and known != table:
-        raise RuntimeError(f"two read tables are called {table.name!r}")
-    _tables[table.name] = table
-
-
-def tables() -> list[ReadTable]:
-    return [_tables[name] for name in sorted(_tables)]
-
-
-# -- seen from outside ----------------------------------------------------------------------------------------------
-
-ALIVE = "exists (select 1 from pg_stat_activity a where a.pid = r.pid and a.backend_start = r.backend_start)"
-
-PROGRESS = f"""
-select r.name, r.phase, {ALIVE} as running, r.position, r.target, r.events,
-       extract(epoch from r.updated_at - r.resumed_at) * (r.target - r.position)
-           / nullif(r.position - r.resumed_from, 0) as seconds_left,
-       case when {ALIVE} then r.owner end as owner, r.started_at, r.updated_at, r.finished_at, r.error,
-       r.resumed_at, r.unreadable
-  from events_rebuild r
-"""  # noqa: S608 - ALIVE is a constant
-
-
-def progress() -> list[Progress]:
-    """The latest rebuild of every read table."""
-    names = Progress.__struct_fields__
-    rows = {row[0]: Progress(**dict(zip(names, _plain(row), strict=True))) for row in store.query(PROGRESS)}
-    return [rows.get(table.name, Progress(name=table.name, phase="none", running=False)) for table in tables()]
-
-
-def _plain(row: Sequence[Any]) -> list[Any]:
-    left = row[6]
-    return [*row[:6], None if left is None else max(float(left), 0.0), *row[7:]]
-
-
-# -- stopped from outside --------------------------------------------------------------------------------------------
-
-CANCEL = """
-update events_rebuild
-   set fence = fence + 1, owner = null, pid = null, backend_start = null, error = 'cancelled',
-       updated_at = clock_timestamp()
- where name = %s and phase not in ('swapped', 'done') and error is distinct from 'cancelled' returning name
-"""
-
-INTERRUPT = """
-select pg_cancel_backend(r.pid) from events_rebuild r
-  join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start where r.name = %s
-"""
-
-CANCEL_ATTEMPTS: Final = 5
-CANCEL_LOCK_TIMEOUT: Final = "1s"
-
-
-def cancel(name: str) -> bool:
-    """Stop the rebuild of a table, whether its builder works or was killed: it finds its fence gone. What is built is
-    kept, and the next rebuild goes on from there. False when there is nothing to stop, or it is past the swap.
-    """
-    for _ in range(CANCEL_ATTEMPTS):
-        try:
-            with transaction.atomic():
-                store.execute(f"set local lock_timeout = '{CANCEL_LOCK_TIMEOUT}'")
-                return bool(store.query(CANCEL, (name,)))
-        except psycopg.errors.LockNotAvailable:
-            store.query(INTERRUPT, (name,))  # a long statement, an index for instance, is not worth waiting for
-    raise errors.RebuildRefused(f"The rebuild of {name} cannot be stopped just now; try again.")
+ReportProgress = Callable[[RebuildProgress], None]
 
 
 # -- the algorithm --------------------------------------------------------------------------------------------------
@@ -171,10 +64,10 @@ def rebuild(
     *,
     fresh: bool = False,
     take_over: bool = False,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
     batch: int = BATCH,
     patience: float = PATIENCE,
-) -> Progress:
+) -> RebuildProgress:
     """Rebuild a read table while everybody goes on reading and writing it; returns how it ended.
 
     fresh      start anew instead of going on where a builder that was killed had come to
@@ -184,9 +77,11 @@ def rebuild(
 
     Raises `RebuildRefused`; then the live table is untouched, and a later call goes on from there.
     """
-    if name not in _tables:
-        raise errors.RebuildRefused(f"No read table is called {name!r}. Known: {', '.join(sorted(_tables))}.")
-    builder = _Builder(_tables[name], report or (lambda _: None), batch)
+    if name not in read_tables._tables:
+        raise errors.RebuildRefused(
+            f"No read table is called {name!r}. Known: {', '.join(sorted(read_tables._tables))}."
+        )
+    builder = Builder(read_tables._tables[name], report or (lambda _: None), batch)
     builder.claim(take_over)  # 1
     try:
         builder.build(fresh, patience)
@@ -202,7 +97,7 @@ select %(name)s, 'new', %(owner)s, a.pid, a.backend_start from pg_stat_activity 
 on conflict (name) do update
    set owner = excluded.owner, pid = excluded.pid, backend_start = excluded.backend_start, fence = r.fence + 1,
        resumed_at = clock_timestamp(), resumed_from = r.position, error = null, finished_at = null
- where %(take_over)s or r.pid = pg_backend_pid() or not {ALIVE}
+ where %(take_over)s or r.pid = pg_backend_pid() or not {read_tables.ALIVE}
 returning fence, phase, position, recipe
 """  # noqa: S608
 
@@ -227,21 +122,12 @@ update events_rebuild
  where name = %(name)s and fence = %(fence)s
 """
 
-# The category is told in a way that no index knows: with a range of names PostgreSQL, which plans this once for all
-# positions, would look up every event of the category and sort them, for each page again.
-READ = f"""
-select position, stream, version, type, schema_version, data::text, event_id, {store.INSTANT}, {encryption.GENERATION}
-  from events_event
- where position > %s and position <= %s and events_here(%s) and split_part(stream, '-', 1) = %s
- order by position limit %s
-"""  # noqa: S608 - constants
 
-
-class _Builder:
+class Builder:
     """One rebuild of one table: what it knows between its steps."""
 
-    def __init__(self, table: ReadTable, report: Report, batch: int) -> None:
-        self.table, self.report, self.batch = table, report, batch
+    def __init__(self, table: ReadTable, report_progress: ReportProgress, batch: int) -> None:
+        self.table, self.report_progress, self.batch = table, report_progress, batch
         self.fence = self.position = 0
         self.phase, self.recipe = "new", ""
         self.loose = True  # while the copy has no unique index but its key, creations may be handled first
@@ -254,7 +140,7 @@ class _Builder:
         mine = {"name": self.table.name, "owner": checkpoints.owner_name(), "take_over": take_over}
         found = store.query(CLAIM, mine)
         if not found:
-            owner = next(one.owner for one in progress() if one.name == self.table.name)
+            owner = next(one.owner for one in read_tables.progress() if one.name == self.table.name)
             raise errors.RebuildRefused(f"{self.table.name} is being rebuilt by {owner}.")
         self.fence, self.phase, self.position, self.recipe = found[0]
 
@@ -319,14 +205,14 @@ class _Builder:
         """The next events of our category, typed (None: unreadable), with their positions; archived ones from files."""
         category = self.table.category
         try:
-            return replayed(category, self.position, upto, limit)
+            return replay.read(category, self.position, upto, limit)
         except psycopg.Error as error:
             gone = pipeline.translated(error)
             if not isinstance(gone, errors.Archived):
                 raise
         found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
-        past = _typed([_as_read(row) for row in found])
-        return past if len(past) == limit else past + replayed(category, gone.upto, upto, limit - len(past))
+        past = replay.from_archive(found)
+        return past if len(past) == limit else past + replay.read(category, gone.upto, upto, limit - len(past))
 
     def _is_ours(self, row: StoredRow) -> bool:
         return types.category_of(row.stream) == self.table.category
@@ -361,7 +247,7 @@ class _Builder:
         """A transaction under our fence that ends at this phase and position; raises `LeaseLost`."""
         with self.fenced(phase, position, events, target, unreadable):
             yield
-        self.report(self.seen())
+        self.report_progress(self.seen())
 
     @contextmanager
     def fenced(
@@ -403,7 +289,7 @@ class _Builder:
                         self.project(_readable(tail))
                         self.tables.swap(keys)
             if swapped:
-                self.report(self.seen())
+                self.report_progress(self.seen())
                 return True
         except (errors.EventsError, psycopg.Error) as error:
             if not _is_unique_violation(error) and not parked.is_temporary(error):
@@ -421,8 +307,8 @@ class _Builder:
             pass
         self.let_go()
 
-    def seen(self) -> Progress:
-        return next(one for one in progress() if one.name == self.table.name)
+    def seen(self) -> RebuildProgress:
+        return next(one for one in read_tables.progress() if one.name == self.table.name)
 
 
 def _readable(events: Sequence[tuple[int, NewEvent | None]]) -> list[NewEvent]:
@@ -433,66 +319,6 @@ def _unreadable(events: Sequence[tuple[int, NewEvent | None]]) -> int:
     return sum(event is None for _, event in events)
 
 
-def replayed(category: str, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent | None]]:
-    """Events of one kind of record in (`after`, `upto`], typed (None: unreadable), each with its position.
-
-    Where they are archived, the driver's error for that: it is translated by who wants to read on from the files.
-    """
-    connection.ensure_connection()
-    bounds = (after, upto, after, category, limit)
-    cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
-    return _typed(cursor.execute(READ, bounds, binary=True).fetchall())
-
-
-def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
-    """Rows of `READ` as what the projection got when the events were new, but upcast, each with its position.
-
-    None stands for an event that cannot be read; it is logged.
-    """
-    generation = rows[0][8] if rows else None
-    decryptor = encryption.Decryptor(store.generation() if generation is None else generation)
-    sealed = {row[0]: store.data_of(row[5]) for row in rows if encryption.MARK in row[5]}
-    for row in rows:
-        if data := sealed.get(row[0]):
-            decryptor.add(row[1], data)
-    if missing := decryptor.missing:
-        decryptor.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
-    return [(row[0], _new(row, sealed, decryptor)) for row in rows]
-
-
-def _new(
-    row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], decryptor: encryption.Decryptor
-) -> NewEvent | None:
-    """The quick way, of an event of today's version, decodes into its class at once; a long number is read as
-    everywhere else (`strict_json.stored`).
-    """
-    try:
-        known = types.event_type_of(row[3])
-        if row[7] is None:
-            raise errors.UnreadableEvent("no_instant", row[1], row[2], row[0])
-        if row[0] in encrypted:
-            sealed = encrypted[row[0]]
-            if sealed is None:
-                raise errors.UnreadableEvent("not_json", row[1], row[2], row[0])
-            decryptor.decrypt(row[1], row[6], row[3], sealed)
-            data = types.decode_event(row[3], row[4], sealed)
-        elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):
-            data = msgspec.json.decode(row[5], type=known.cls)
-            types.demand_fit(known, data)
-        else:
-            data = types.decode_event(row[3], row[4], strict_json.stored(row[5]))
-    except Exception as error:
-        log.warning("event %d of %s is left out, it cannot be read: %s", row[0], row[1], parked.describe(error))
-        return None
-    return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
-
-
-def _as_read(row: StoredRow) -> tuple[Any, ...]:
-    """An archived event as a row of `READ`."""
-    known = (row.position, row.stream, row.version, row.type, row.schema_version, row.data)
-    return (*known, uuid.UUID(row.event_id), archives.instant(row), None)
-
-
 def _is_later(event: NewEvent) -> bool:
     return event.version > 1
 
@@ -500,29 +326,3 @@ def _is_later(event: NewEvent) -> bool:
 def _is_unique_violation(error: BaseException) -> bool:
     cause = error if isinstance(error, psycopg.Error) else error.__cause__
     return isinstance(cause, psycopg.errors.UniqueViolation)
-
-
-# -- erasure --------------------------------------------------------------------------------------------------------
-
-STOP = """
-update events_rebuild
-   set phase = 'new', position = 0, recipe = '', fence = fence + 1, error = 'ended by an erasure; start it again'
- where phase not in ('done', 'swapped') and started_at < %s returning name
-"""
-
-DISCARD = "select events_discard_copies(%s)"
-
-
-def stop(before: datetime) -> int:
-    """End rebuilds that were begun before an erasure: what they have copied may be what was erased. Builders at work
-    find their fence gone.
-    """
-    return len(store.query(STOP, (before,)))
-
-
-def discard(before: datetime) -> int:
-    """Drop the copies of those rebuilds, and what a swap left; returns how many schemas went. Needs the owner's rights,
-    or the one of `events.db.grants`.
-    """
-    gone: int = store.query(DISCARD, (before,))[0][0]
-    return gone

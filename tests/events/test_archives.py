@@ -21,6 +21,7 @@ from backoffice.models import User
 from backoffice.sections.users.domain import UserUpdated
 from events import checks, commands, errors, head, snapshots, store
 from events.archive import reader as archives
+from events.archive import restore
 from events.archive import writer as archiving
 from events.integrity import export, proofs, seals, stored_rows
 from events.integrity import verify as verifying
@@ -268,7 +269,7 @@ def test_what_somebody_has_still_to_read_stays(log: None, statement: str, reason
     assert reason in str(archiving.needed(part, 0))
     assert archiving.archive_next(keep_days=0) is None
     with pytest.raises(errors.ArchiveRefused, match=reason):  # it came between the look and the lock
-        archiving._drop(part, archiving._record(part, archiving._write(part, archiving.nothing)), 0, 0)
+        archiving._drop(part, archiving._record(part, archiving._write(part, archiving.ignore_progress)), 0, 0)
     assert archiving.parts()[0] == part
     assert archives.gone() == []
 
@@ -310,11 +311,11 @@ def test_killed_in_any_phase_it_goes_on_where_it_was(log: None) -> None:
 
     for phase in ("write", "snapshot", "verify"):
         with pytest.raises(Killed):
-            archiving.archive_next(keep_days=0, told=killed_in(phase))
+            archiving.archive_next(keep_days=0, report_progress=killed_in(phase))
         assert everything() == before
         assert archives.gone() == []
     phases: list[str] = []
-    done = archiving.archive_next(keep_days=0, told=lambda what, *_: phases.append(what))
+    done = archiving.archive_next(keep_days=0, report_progress=lambda what, *_: phases.append(what))
     assert done is not None
     assert set(phases) == {"snapshot", "verify"}, "it was written, and is not written again"
     assert {path.name for path in done.path.parent.iterdir()} == {done.file, done.index.name}
@@ -323,7 +324,7 @@ def test_killed_in_any_phase_it_goes_on_where_it_was(log: None) -> None:
 
 def test_an_archive_that_is_not_what_the_seals_say_removes_nothing(log: None) -> None:
     part = archiving.parts()[0]
-    written = archiving._record(part, archiving._write(part, archiving.nothing))
+    written = archiving._record(part, archiving._write(part, archiving.ignore_progress))
     execute(
         "alter table events_event disable trigger append_only",
         """update events_event set data = '{"first_name": "Eve"}' where position = 3""",
@@ -339,9 +340,9 @@ def test_what_was_archived_can_be_put_back(log: None) -> None:
     before = everything()
     first, second = archive(), archive()
     with pytest.raises(errors.ArchiveRefused, match="the newest is the one that begins at 6"):
-        archiving.restore(1)
-    archiving.restore(6)
-    archiving.restore(1)
+        restore.restore(1)
+    restore.restore(6)
+    restore.restore(1)
     assert archives.gone() == []
     assert everything() == before
     for path in (first.path, second.path):

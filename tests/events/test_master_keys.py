@@ -22,7 +22,7 @@ from backoffice.celery import need_keys
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import checks, commands, errors, store
-from events.privacy import encryption, erasure, key_witness, master_keys
+from events.privacy import encryption, erasure, key_witness, master_keys, subject_keys
 from events.types import Command, new_id
 from tests import factories, live
 from tests.backoffice import api_client
@@ -44,7 +44,7 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[s
 def use(settings: Any, **keys: bytes) -> None:
     """As after a restart with these keys."""
     settings.PRIVACY_KEYS = keys
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
 
 
 def created(email: str | None = None) -> Command:
@@ -129,7 +129,7 @@ def test_two_processes_with_different_keys_under_one_new_id_do_not_both_write(se
 
 def test_a_witness_costs_a_command_nothing_once_it_was_seen() -> None:
     factories.user()
-    assert encryption.CACHE.is_proven("test", RIGHT)
+    assert subject_keys.CACHE.is_proven("test", RIGHT)
     asked = []
     real = key_witness.pipeline.query
     with pytest.MonkeyPatch.context() as patch:
@@ -160,7 +160,7 @@ def opened(keys: list[Any]) -> list[Any]:
     ]
     reading = store.Rows(rows)
     if missing := reading.decryptor.missing:
-        reading.decryptor.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+        reading.decryptor.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
     found: list[Any] = []
     for row, data in reading._rows:
         try:
@@ -193,7 +193,7 @@ def test_a_mark_that_nobody_here_made_is_an_error_of_its_event(spoiled: dict[str
     data[encryption.MARK] |= spoiled
     decryptor.add(stream, data)
     if missing := decryptor.missing:
-        decryptor.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+        decryptor.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
     with pytest.raises(errors.UnreadableEvent):
         decryptor.decrypt(stream, event_id, "user.created", data)
 
@@ -252,7 +252,7 @@ def test_processes_do_not_start_with_a_wrong_key(settings: Any) -> None:
     assert key_witness.complaint() is None
     use(settings, test=OTHER)
     for start in (lambda: call_command("run_subscriptions"), need_keys):
-        encryption.CACHE.clear()
+        subject_keys.CACHE.clear()
         with pytest.raises(SystemExit, match="'test' of PRIVACY_KEYS is not the one"):
             start()
 

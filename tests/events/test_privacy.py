@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from backoffice.sections.users.domain import CreateUser, UserUpdated
 from events import checks, commands, errors, store
-from events.privacy import encryption, erasure, key_tree, master_keys
+from events.privacy import encryption, erasure, key_tree, master_keys, subject_keys
 from events.types import Command, new_id
 
 
@@ -55,7 +55,7 @@ def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(se
     raw = store.query("select data::text, hash from events_event where stream = %s", (stream,))
 
     def read() -> str:
-        encryption.CACHE.clear()
+        subject_keys.CACHE.clear()
         name: str = store.read_stream(stream)[0].data["first_name"]
         return name
 
@@ -73,7 +73,7 @@ def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(se
     assert told() == set()
     assert store.query("select data::text, hash from events_event where stream = %s", (stream,)) == raw
     settings.PRIVACY_KEYS = {"new": b"x" * 32}
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     assert store.read_stream(stream)[0].unreadable == "no_key"
     settings.PRIVACY_KEYS = {"other": b"o" * 32}
     assert told() == {"events.E004"}
@@ -93,7 +93,7 @@ def test_a_key_that_was_rolled_back_is_never_written_under() -> None:
         with transaction.atomic():
             store.append(stream, [UserUpdated(first_name="Never")])
             transaction.set_rollback(True)
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     assert [event.data for event in store.read_stream(stream)] == [{"first_name": "Ada"}]
 
 
@@ -111,7 +111,7 @@ def test_a_key_that_is_there_although_its_record_is_new_is_looked_at_and_taken()
     key = new_id()
     subject = f"user-{key}"
     store.query(
-        encryption.MAKE, ([subject], master_keys.current(), [master_keys.wrap(subject, encryption.new_secret())[1]])
+        subject_keys.MAKE, ([subject], master_keys.current(), [master_keys.wrap(subject, subject_keys.new_secret())[1]])
     )
     data = CreateUser(email=f"{key}@example.org", first_name="Ada")
     commands.dispatch(Command(id=new_id(), key=str(key), data=data))
@@ -127,7 +127,7 @@ def test_a_text_moved_to_another_event_does_not_open() -> None:
     decryptor = encryption.Decryptor()
     data = orjson.loads(store.query("select data::text from events_event where stream = %s", (streams[0],))[0][0])
     decryptor.add(streams[0], data)
-    decryptor.learn(store.query(encryption.KEYS, (decryptor.missing or [streams[0]],)), store.once_committed)
+    decryptor.learn(store.query(subject_keys.KEYS, (decryptor.missing or [streams[0]],)), store.once_committed)
     with pytest.raises(errors.InvalidEvent, match="tampered"):
         decryptor.decrypt(streams[0], new_id(), event.type, dict(data))
     decryptor.decrypt(streams[0], event.event_id, event.type, data)

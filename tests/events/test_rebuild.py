@@ -29,6 +29,8 @@ from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, errors, head, signals, snapshots, store
 from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
+from events.rebuild.read_tables import RebuildProgress
 from events.types import new_id
 from tests import factories
 from tests.events import effects
@@ -110,7 +112,7 @@ def catalogue(table: str) -> dict[str, list[Any]]:
 
 def assert_true_to_the_log(table: str) -> None:
     """The read table is the fold of the log: row by row what `snapshots.state` says."""
-    category = rebuild._tables[table].category
+    category = read_tables._tables[table].category
     streams = [
         row[0]
         for row in store.query("select stream from events_stream where split_part(stream, '-', 1) = %s", (category,))
@@ -218,11 +220,13 @@ def test_a_projection_that_reaches_for_anything_else_fails_and_has_changed_nothi
         effect()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(rebuild._tables, "users", rebuild.ReadTable(name="users", category="user", project=greedy))
+        patch.setitem(
+            read_tables._tables, "users", read_tables.ReadTable(name="users", category="user", project=greedy)
+        )
         with pytest.raises(Exception, match="does not exist"):
             rebuild.rebuild("users")
     assert ({table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")) == before
-    assert "does not exist" in next(one for one in rebuild.progress() if one.name == "users").error
+    assert "does not exist" in next(one for one in read_tables.progress() if one.name == "users").error
 
 
 def test_views_on_the_table_follow_it() -> None:
@@ -283,7 +287,7 @@ def test_writers_at_work_during_the_whole_of_it_lose_nothing(table: str) -> None
 
     writers = [factories.Thread(lambda n=n: work(random.Random(100 * seed + n))) for n in range(3)]
 
-    def in_their_midst(now: rebuild.Progress) -> None:
+    def in_their_midst(now: RebuildProgress) -> None:
         assert wrote.acquire(timeout=30)  # a writer has been at it since the last step, and is again
 
     try:
@@ -317,7 +321,7 @@ def test_a_long_transaction_is_not_waited_for_and_keeps_nobody_waiting() -> None
     factories.update(person, first_name="Grace")  # a writer gets through
     release.set()
     reader.result()
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", report=seen.append)
     assert "building" not in {step.phase for step in seen if step.position == 0}
     assert oid("users") != old
@@ -350,7 +354,7 @@ def test_a_value_handed_over_inside_one_transaction_is_no_trouble() -> None:
     giver, taker = factories.user(email="x@example.org"), factories.user(email="t@example.org")
     handed: list[commands.Result] = []
 
-    def hand_over(now: rebuild.Progress) -> None:
+    def hand_over(now: RebuildProgress) -> None:
         if now.phase == "indexing" and now.position and not handed:
             handed.extend(
                 commands.dispatch_many(
@@ -386,7 +390,7 @@ def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: 
     class Interrupted(BaseException):
         pass
 
-    def interrupt(now: rebuild.Progress) -> None:
+    def interrupt(now: RebuildProgress) -> None:
         if now.phase == phase:
             raise Interrupted
 
@@ -396,7 +400,7 @@ def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: 
     if phase != "swapped":
         assert (oid("users"), catalogue("users")) == (old, was)
     factories.user(first_name="Later")
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", fresh=fresh, report=seen.append, batch=10)
     if phase == "building":
         assert (seen[0].events <= 10) == fresh
@@ -424,7 +428,7 @@ def test_a_rebuild_killed_in_the_middle_goes_on_where_it_was() -> None:
     assert said[-1].startswith("building")
     assert (rows("users"), oid("users")) == (before, old)
     assert following_backend_is_gone()
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=5, report=seen.append)
     assert seen[0].position > int(said[-1].split()[1])
     assert rows("users") == before
@@ -437,19 +441,19 @@ def following_backend_is_gone() -> bool:
         """select pg_terminate_backend(a.pid, 10000) from events_rebuild r
              join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start"""
     )
-    return not rebuild.progress()[-1].running
+    return not read_tables.progress()[-1].running
 
 
 def test_a_table_that_changed_its_shape_meanwhile_is_started_anew() -> None:
     history(random.Random(6), 20)
 
-    def interrupt(now: rebuild.Progress) -> None:
+    def interrupt(now: RebuildProgress) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
         rebuild.rebuild("users", report=interrupt, batch=5)
     store.execute("alter table users add column nickname text not null default 'none'")
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", report=seen.append, batch=5)
     assert seen[0].events <= 5
     assert {row[0] for row in store.query("select nickname from users")} == {"none"}
@@ -459,7 +463,7 @@ def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
     history(random.Random(7), 20)
     begun, go_on = threading.Event(), threading.Event()
 
-    def hang(now: rebuild.Progress) -> None:
+    def hang(now: RebuildProgress) -> None:
         begun.set()
         assert go_on.wait(60)
 
@@ -467,7 +471,7 @@ def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
     assert begun.wait(20)
     with pytest.raises(errors.RebuildRefused, match="is being rebuilt by"):
         rebuild.rebuild("users")
-    assert next(one for one in rebuild.progress() if one.name == "users").running
+    assert next(one for one in read_tables.progress() if one.name == "users").running
     rebuild.rebuild("users", take_over=True)
     swapped = oid("users")
     go_on.set()
@@ -488,8 +492,8 @@ def test_progress_names_every_read_table_and_how_far_it_is(monkeypatch: pytest.M
         store.append(f"setting-{new_id()}", [settings.SettingChanged(value=1)])
     empty = range(head_before + 2, head.safe())
     history(random.Random(8), 40)
-    assert {one.name: one.phase for one in rebuild.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
-    seen: list[rebuild.Progress] = []
+    assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=3, report=seen.append)
     building = [one for one in seen if one.phase == "building"]
     assert all(one.running and one.owner for one in building)
@@ -497,7 +501,7 @@ def test_progress_names_every_read_table_and_how_far_it_is(monkeypatch: pytest.M
     assert [one.position for one in building] == sorted({one.position for one in building})
     assert any(one.position in empty for one in building), "a stretch without a user"
     assert {one.target for one in building} == {head.safe()}, "and the goal is the head, not the stretch's end"
-    users_now = next(one for one in rebuild.progress() if one.name == "users")
+    users_now = next(one for one in read_tables.progress() if one.name == "users")
     assert (users_now.phase, users_now.running, users_now.owner) == ("done", False, None)
     assert users_now.finished_at is not None
     assert users_now.events == store.query("select count(*) from events_event where stream like 'user-%%'")[0][0]

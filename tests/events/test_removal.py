@@ -15,6 +15,7 @@ from django.db import DatabaseError, transaction
 from backoffice.models import User
 from events import context, errors, head, removal, snapshots, store
 from events.archive import reader as archives
+from events.archive import restore
 from events.archive import writer as archiving
 from events.integrity import seals, verify
 from events.rebuild import builder as rebuild
@@ -139,7 +140,7 @@ def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
     assert first.low <= secret < first.high
     with pytest.raises(errors.StreamNotFound, match="put back first"):
         removal.remove(secret, "a card number")
-    archiving.restore(first.low)
+    restore.restore(first.low)
     gone(secret)
     assert not first.path.exists()
     second = archiving.archive_next(keep_days=0)

@@ -21,7 +21,7 @@ from events import aggregate, commands, errors, head, snapshots, store, tasks, t
 from events.archive import reader as archives
 from events.archive import writer as archiving
 from events.integrity import seals
-from events.privacy import encryption, erasure
+from events.privacy import erasure, subject_keys
 from events.types import ERASED, new_id
 from tests import factories
 from tests.backoffice import api_client
@@ -80,7 +80,7 @@ def test_a_snapshot_of_any_personal_record_is_ciphertext_and_is_read_back(record
         (text,) = stored(stream)
         assert SECRET not in text
         assert loaded(stream) == snapshots.state(stream)
-        encryption.CACHE.clear()
+        subject_keys.CACHE.clear()
         assert loaded(stream)[1] > 0, "also by a process that has no key in memory"
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from backoffice.api import commands as command_view
 from backoffice.sections.forms import preconditions
 from events import aggregate, context, errors, projections, signals, store, strict_json, types
-from events.privacy import encryption, key_witness
+from events.privacy import encryption, key_witness, subject_keys
 
 BATCH: Final = 1000
 # An event as it is exported: its data and the personal part of it, each as large as the store takes, and the rest.
@@ -229,7 +229,7 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
         raise errors.Erased
     if missing := encryptor.missing:
         key_witness.prove()
-        encryptor.learn(store.query(encryption.MAKE, encryption.offer(missing)), lambda _act: None)
+        encryptor.learn(store.query(subject_keys.MAKE, subject_keys.offer(missing)), lambda _act: None)
     encryptor.finish()
 
 

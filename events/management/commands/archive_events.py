@@ -62,7 +62,7 @@ class Command(BaseCommand):
 
 def _archive(keep_days: int) -> archives.Archive | None:
     with Bar() as bar:
-        return archiving.archive_next(keep_days, told=bar.told)
+        return archiving.archive_next(keep_days, report_progress=bar.show)
 
 
 class Bar:
@@ -79,7 +79,7 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def told(self, what: str, done: int, total: int) -> None:
+    def show(self, what: str, done: int, total: int) -> None:
         if self._bar is None or self._phase != what:
             self.__exit__()
             self._phase, self._bar = what, tqdm(desc=what, total=total, unit_scale=True, disable=None)

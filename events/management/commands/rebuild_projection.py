@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from events import errors
 from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
+from events.rebuild.read_tables import RebuildProgress
 
 
 class Command(BaseCommand):
@@ -20,7 +22,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        known = ", ".join(table.name for table in rebuild.tables())
+        known = ", ".join(table.name for table in read_tables.tables())
         parser.add_argument("names", nargs="+", metavar="NAME", help=f"read tables: {known}")
         parser.add_argument(
             "--fresh", action="store_true", help="start anew, also where an interrupted rebuild is left"
@@ -71,7 +73,7 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def show(self, now: rebuild.Progress) -> None:
+    def show(self, now: RebuildProgress) -> None:
         if self._bar.disable:
             return
         if self._bar.total is None:  # the rate is of this run, also when it goes on from the middle

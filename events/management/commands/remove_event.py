@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events import errors, removal, types
-from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
 
 
 class Command(BaseCommand):
@@ -34,7 +34,7 @@ class Command(BaseCommand):
             raise CommandError(error.message) from None
         self.stdout.write(f"removed {removed.type}, {removed.stream} version {removed.version}")
         category = types.category_of(removed.stream)
-        for table in rebuild.tables():
+        for table in read_tables.tables():
             if table.category == category:
                 self.stdout.write(f"now rebuild what shows it: manage.py rebuild_projection {table.name}")
         self.stdout.write("backups, exports and archives made before still hold it")

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events import errors
 from events.archive import reader as archives
-from events.archive import writer as archiving
+from events.archive import restore
 from events.management.commands.archive_events import Bar
 
 
@@ -30,7 +30,7 @@ class Command(BaseCommand):
             return
         try:
             with Bar() as bar:
-                back = archiving.restore(options["low"], told=bar.told)
+                back = restore.restore(options["low"], report_progress=bar.show)
         except errors.EventsError as error:
             raise CommandError(error.message) from error
         self.stdout.write(f"positions {back.low} to {back.high - 1} are in the log again: {back.events:,} events")

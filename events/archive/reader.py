@@ -1,13 +1,14 @@
-"""Archived parts of the log: files of JSON lines that are read as if their events were still in it.
+"""Reads archived partitions of the log: files of JSON lines, read as if their events were still in the log.
 
 A file holds the positions of one partition, `low` <= p < `high`, in blocks of BLOCK positions. Each is a gzip member:
-`zcat` reads the whole, and one block can be read alone. Beside it lies an index of which streams are in which blocks.
+`zcat` reads the whole file, and one block can be read alone. An index file says which streams are in which blocks.
 
-    log-000000000001-000010000000.jsonl.gz   a line an event, as `seal_events --events` writes it (docs/integrity.md)
-    log-000000000001-000010000000.index      "FEARCH1\\n", blocks: u32, where each begins and the last ends: u64 …,
+    log-000000000001-000010000000.jsonl.gz   one event per line, as `seal_events --events` writes it (docs/integrity.md)
+    log-000000000001-000010000000.index      "FEARCH1\\n", blocks: u32, offset of each and of the end: u64 …,
                                              then sorted pairs: first 8 bytes of the MD5 of a stream's name, block: u32
 
-Archives are a prefix of the log: what is archived is older than all that is not. `archiving` writes and restores them.
+Archives are a prefix of the log: archived events are older than all others. `archive.writer` writes them,
+`archive.restore` restores them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PAIR: Final = struct.Struct(">8sI")
 
 
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `events_archive`: positions low <= p < high are in `file`; only there once `gone` is true."""
+    """A row of `events_archive`: positions low <= p < high are in `file`, and only there once `gone` is true."""
 
     low: int
     high: int
@@ -78,15 +79,15 @@ def every() -> list[Archive]:
 
 
 def gone() -> list[Archive]:
-    """Those whose positions are not in the log any more."""
+    """The archives whose positions are no longer in the log."""
     return [archive for archive in every() if archive.gone]
 
 
-# -- one file -------------------------------------------------------------------------------------------------------
+# -- one file ---------------------------------------------------------------------------------------------------------
 
 
 class Reader:
-    """Reads one archive. Raises `Archived` where a file is not there or not what it should be."""
+    """Reads one archive. Raises `Archived` when a file is missing or invalid."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -141,7 +142,7 @@ class Reader:
 
     def _blocks_of(self, stream: str) -> list[int]:
         wanted, low, high = name_hash(stream), 0, self._count
-        while low < high:  # the first pair that is not smaller
+        while low < high:  # binary search for the first pair that is not smaller
             middle = (low + high) // 2
             if self._pair(middle)[0] < wanted:
                 low = middle + 1
@@ -157,7 +158,7 @@ class Reader:
         return PAIR.unpack_from(self._index, self._pairs + number * PAIR.size)
 
     def check(self) -> str | None:
-        """What is wrong with the files, None when they are what was written."""
+        """A description of the damage; None when the files are as they were written."""
         for path, expected in (
             (self.archive.path, self.archive.sha256),
             (self.archive.index, self.archive.index_sha256),
@@ -172,20 +173,21 @@ _decode: Callable[[bytes], StoredRow] = msgspec.json.Decoder(StoredRow).decode
 
 
 def name_hash(stream: str) -> bytes:
+    """The hash of a stream's name in the index."""
     return hashlib.md5(stream.encode(), usedforsecurity=False).digest()[:8]
 
 
 @lru_cache(maxsize=16)
 def reader(archive: Archive) -> Reader:
-    """A reader that is kept, with its index mapped into memory: a file never changes under its name and hash."""
+    """A cached reader with its index mapped into memory; a file never changes under its name and hash."""
     return Reader(archive)
 
 
-# -- the log, archived parts and all --------------------------------------------------------------------------------
+# -- the whole log, archives included ---------------------------------------------------------------------------------
 
 
 def rows(after: int, upto: int) -> Iterator[list[StoredRow]]:
-    """`stored_rows.read` over all of the log: from files first, then from the database."""
+    """Like `stored_rows.read`, for the whole log: from files first, then from the database."""
     for archive in gone():
         if archive.high - 1 > after and archive.low <= upto:
             yield from reader(archive).rows(after, upto)
@@ -205,7 +207,7 @@ def proof(position: int) -> proofs.Proof:
 
 
 def in_order(after: int, upto: int, wanted: Callable[[StoredRow], bool], limit: int) -> list[StoredRow]:
-    """At most `limit` archived events in (after, upto] of those that are wanted."""
+    """At most `limit` archived events in (after, upto] for which `wanted` is true."""
     found = (
         row
         for archive in gone()
@@ -224,7 +226,7 @@ def read_all(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """`store.read_all` of what is archived; nothing of what is not."""
+    """Like `store.read_all`, for archived events only."""
 
     def wanted(row: StoredRow) -> bool:
         return (not types or row.type in types) and (not categories or category_of(row.stream) in categories)
@@ -238,7 +240,7 @@ def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent
 
 
 def instant(row: StoredRow) -> datetime | None:
-    """When the event was recorded; None for what `store.INSTANT` does not read either."""
+    """When the event was recorded; None outside the range that `store.INSTANT` reads."""
     try:
         moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
     except OverflowError:
@@ -247,7 +249,7 @@ def instant(row: StoredRow) -> datetime | None:
 
 
 def events_of(rows: Sequence[StoredRow]) -> list[RecordedEvent]:
-    """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
+    """Archived rows as events. They are stored encrypted, so erased data is unreadable here too."""
     generation = store.generation() if rows else 0
     return store.rows_to_events([_as_stored(row, generation) for row in rows])
 
@@ -273,5 +275,5 @@ def _as_stored(row: StoredRow, generation: int) -> tuple[Any, ...]:
 
 
 def as_past() -> store.Past:
-    """What `store` asks when events it should find are not in the log."""
+    """The functions by which `store` reads events that are not in the log any more."""
     return store.Past(read_all=read_all, read_stream=read_stream)

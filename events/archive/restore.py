@@ -20,7 +20,7 @@ from events.rebuild import shadow_table
 
 @types.event_type("log.restored")
 class LogRestored(types.Event, frozen=True):
-    """A part of the log was put back from its file."""
+    """A partition of the log was restored from its file."""
 
     low: int
     high: int
@@ -35,21 +35,21 @@ COLUMNS: Final = tuple(name for name in StoredRow.__struct_fields__)
 def restore(
     low: int, report_progress: ReportProgress = writer.ignore_progress, patience: float = writer.PATIENCE
 ) -> Archive:
-    """Put the newest archived part back into the log: `low` is its first position. The file stays.
+    """Restore the newest archived partition: `low` is its first position. The file stays.
 
-    Raises `ArchiveRefused` when it is not the newest, or its file is not what was written.
+    Raises `ArchiveRefused` when it is not the newest, or its file differs from what was written.
     """
     gone = archives.gone()
     found = next((archive for archive in gone if archive.low == low), None)
     if found is None or found is not gone[-1]:
         newest = f"the newest is the one that begins at {gone[-1].low}" if gone else "nothing is archived"
-        raise errors.ArchiveRefused(f"Archives are put back the newest first; {newest}.")
+        raise errors.ArchiveRefused(f"Archives are restored newest first; {newest}.")
     writer.verify_file(found, report_progress)
     table = f"events_event_p{low:012}"
     with transaction.atomic():
         store.execute("select events_partition_table(%s)", (table,))
         _fill(table, found, report_progress)
-        # With this check the rows need not be read again under the lock.
+        # With this constraint PostgreSQL need not scan the rows under the lock.
         bounds = f"check (position >= {found.low} and position < {found.high})"
         shadow_table.run(f"alter table {table} add constraint events_bounds {bounds}")
         store.execute(f"set local lock_timeout = '{int(patience * 1000)}ms'")
@@ -77,7 +77,7 @@ def _to_columns(row: StoredRow) -> tuple[Any, ...]:
 
 
 def _in_postgres(microseconds: int) -> str:
-    """A time that Python has no name for as PostgreSQL reads it: by the Julian day, of which 2440588 is 1970-01-01."""
+    """A time outside Python's calendar in PostgreSQL's Julian day notation; day 2440588 is 1970-01-01."""
     if microseconds in (stored_rows.NEVER, stored_rows.FOREVER):
         return "infinity" if microseconds > 0 else "-infinity"
     days, rest = divmod(microseconds, 86_400_000_000)

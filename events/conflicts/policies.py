@@ -116,7 +116,7 @@ def KeyedList(  # noqa: N802 - reads as a value in a table
     )
 
 
-# -- what shape the values really have -------------------------------------------------------------------------------
+# -- what shape the values really have --------------------------------------------------------------------------------
 
 _ID_CANDIDATES = ("id", "value", "key", "name")
 
@@ -167,7 +167,7 @@ _SCALARS = KeyedList(id="")
 _KEYED = {name: KeyedList(id=name, default=JSON) for name in _ID_CANDIDATES}
 
 
-# -- JSON form -------------------------------------------------------------------------------------------------------
+# -- JSON form --------------------------------------------------------------------------------------------------------
 
 _DEFAULTS: dict[str, Any] = {
     "compare": "exact", "id": "id", "ordered": True, "items": {}, "default": None, "groups": [], "unique": None,

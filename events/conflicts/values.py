@@ -18,7 +18,7 @@ import msgspec
 UNSET = msgspec.UNSET
 _encode = msgspec.json.Encoder().encode
 
-# -- sameness --------------------------------------------------------------------------------------------------------
+# -- sameness ---------------------------------------------------------------------------------------------------------
 
 
 def is_number(value: Any) -> bool:
@@ -118,7 +118,7 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-# -- paths -----------------------------------------------------------------------------------------------------------
+# -- paths ------------------------------------------------------------------------------------------------------------
 # "email", "settings.theme", "fields[q3].label": names and item ids, special characters escaped by a backslash.
 
 _NAME = re.compile(r"[\\.\[\]]")
@@ -176,7 +176,7 @@ def _walked(path: str) -> tuple[tuple[str, ...], int]:
     return tuple(found), position
 
 
-# -- what a merge or a comparison says -------------------------------------------------------------------------------
+# -- what a merge or a comparison says --------------------------------------------------------------------------------
 
 
 class FieldConflict(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from events.integrity.stored_rows import StoredRow
 
 STREAMS_KEPT: Final = 100_000  # last links in memory, when they can be looked up again
 
-# -- rows against their chains --------------------------------------------------------------------------------------
+# -- rows against their chains ----------------------------------------------------------------------------------------
 
 
 class Chains:
@@ -120,7 +120,7 @@ def missing(stream: str, first: int, last: int, after: int, before: int = END) -
     )
 
 
-# -- rows against their seal ----------------------------------------------------------------------------------------
+# -- rows against their seal ------------------------------------------------------------------------------------------
 
 
 class SealCheck:
@@ -171,7 +171,7 @@ class SealCheck:
         self._report.add(finding)
 
 
-# -- seals against each other ---------------------------------------------------------------------------------------
+# -- seals against each other -----------------------------------------------------------------------------------------
 
 
 def chained(found: Iterable[Seal], report: VerificationReport, where: str, whole: bool) -> Iterator[Seal]:
@@ -212,7 +212,7 @@ def outranked(stored: Iterator[Seal], kept: Iterable[Seal], report: Verification
     yield from chain([own] if own is not None else [], stored)
 
 
-# -- heads ----------------------------------------------------------------------------------------------------------
+# -- heads ------------------------------------------------------------------------------------------------------------
 
 HEADS = """
 select s.stream, s.version, s.hash, e.version, e.hash, e.position

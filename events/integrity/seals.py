@@ -121,7 +121,7 @@ class SealBuilder:
         return bytes(self._prints)
 
 
-# -- sealing --------------------------------------------------------------------------------------------------------
+# -- sealing ----------------------------------------------------------------------------------------------------------
 
 # A lock of the transaction: when a process dies, nothing is left behind and the next one continues after the last seal.
 TRY_LOCK = "select pg_try_advisory_xact_lock(hashtext('events_seal'))"
@@ -185,7 +185,7 @@ def _build(after: int, upto: int) -> SealBuilder:
     return built
 
 
-# -- reading --------------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
 SEALS = """
 select number, epoch::text, after, upto, count, (extract(epoch from sealed_at) * 1000000)::bigint, root, previous,

@@ -95,7 +95,7 @@ def verify_files(
     return report
 
 
-# -- one stream -----------------------------------------------------------------------------------------------------
+# -- one stream -------------------------------------------------------------------------------------------------------
 
 STREAM_ROWS = f"""
 select {stored_rows.COLUMNS} from events_event where stream = %s and version > %s order by version limit %s
@@ -148,7 +148,7 @@ def _check_print(report: VerificationReport, row: StoredRow, seal: Seal | None) 
         report.add(of_row(row, "seal", f"altered since seal {seal.number} was made"))
 
 
-# -- one pass over all rows -----------------------------------------------------------------------------------------
+# -- one pass over all rows -------------------------------------------------------------------------------------------
 
 
 def check(

@@ -1,20 +1,17 @@
-"""Personal data of events, encrypted under a key for each subject: without the key it is erased, nothing else changed.
+"""Encrypts the personal data of events under a key for each subject; dropping the key erases the data.
 
-An event type names its personal fields and whose they are (`types.event_type`). On the way into the log they and the
-reason given become one text in the event's data,
+An event type names its personal fields and their subject (`types.event_type`). When an event is stored, these fields
+and the reason become one encrypted text in its data,
 
     {"plan": "free", "$personal": {"of": "user-…", "fields": ["email"], "text": "<base64: nonce, ciphertext, tag>"}}
 
-("of" is left out where it is the event's own stream): AES-256-GCM, bound to the event's stream, id and type.
-Hashes and seals are over that, so they hold whatever becomes of the key. On the way out it is put back, or, without the
-key, what the type says stands for an erased value.
+("of" is omitted when it is the event's own stream): AES-256-GCM, bound to the event's stream, id and type. Hashes and
+seals cover the ciphertext, so they stay valid when the key is dropped. When an event is read, the fields are restored;
+without the key each becomes the marker that its type declares for an erased value.
 
-Keys are in `events_subject_key`, wrapped (`keyring`). An event in its subject's own stream is encrypted with the
-subject's key itself, one in another stream (a submission under its form's subject) with a leaf of the subject's tree
-(`keytree`): so a form has one key for a million submissions, and one of them can be erased all the same.
-
-This module asks no database. `Encryptor` and `Decryptor` say which subjects' keys they lack and are given them, all of a
-batch with one statement (`KEYS`), by `store` in a thread and by `realtime.log_reader` on an event loop.
+This module makes no queries. `Encryptor` and `Decryptor` name the subjects whose keys they lack; the caller fetches
+them, all of a batch with one statement (`subject_keys.KEYS`): `store` in a thread, `realtime.log_reader` on an event
+loop.
 """
 
 from __future__ import annotations
@@ -41,19 +38,19 @@ REASON: Final = "$reason"
 MAX_REASON: Final = 200
 
 
-# -- on the way in --------------------------------------------------------------------------------------------------
+# -- encrypting events ------------------------------------------------------------------------------------------------
 
 
 def check_reason(reason: str | None) -> None:
-    """Raises `InvalidEvent` for one that is too long, or that no text column takes."""
+    """Raises `InvalidEvent` for a reason that is too long or that no text column accepts."""
     if reason is not None:
         if len(reason) > MAX_REASON:
             raise errors.InvalidEvent(f"A reason has at most {MAX_REASON} characters.")
         strict_json.check(reason)
 
 
-class _Job(NamedTuple):
-    """An event to encrypt, as soon as there is a key."""
+class _Pending(NamedTuple):
+    """An event to encrypt once its key is known."""
 
     entry: JsonDict
     subject: str
@@ -65,14 +62,14 @@ class _Job(NamedTuple):
 class Encryptor(BatchKeys):
     """Encrypts the events of one append: `add` each, `learn` the keys of what is `missing`, then `finish`.
 
-    `reason` is afterwards what goes into the column for all of them: None where each event carries it itself.
+    Afterwards `reason` is the value for the events' column: None where each event carries its own, encrypted.
     """
 
     def __init__(self, reason: str | None) -> None:
         super().__init__()
         check_reason(reason)
         self.reason = reason
-        self._jobs: list[_Job] = []
+        self._jobs: list[_Pending] = []
         self._plain: list[JsonDict] = []
         self._alive: set[str] = set()
         self._born: set[str] = set()
@@ -81,7 +78,7 @@ class Encryptor(BatchKeys):
     def add(
         self, entry: JsonDict, known: EventType, event: Event, encode: Callable[[Any], bytes], *, born: bool
     ) -> None:
-        """Set the data (`d`) of an entry of the append functions, now or in `finish`. `born`: its stream is new."""
+        """Set the data (`d`) of an entry of the append functions, at once or in `finish`. `born`: its stream is new."""
         stream = entry["s"]
         if known.within is not None:
             self._alive.add(known.within.of(stream, event))
@@ -92,7 +89,7 @@ class Encryptor(BatchKeys):
             if personal:
                 names = list(personal)
                 subject = known.subject.of(stream, event)
-                self._jobs.append(_Job(entry, subject, open_, names, encode(personal)))
+                self._jobs.append(_Pending(entry, subject, open_, names, encode(personal)))
                 if subject not in self._born:
                     first = born and subject == stream and subject_keys.CACHE.is_first(subject)
                     (self._born if first else self._wanted).add(subject)
@@ -102,11 +99,11 @@ class Encryptor(BatchKeys):
 
     @property
     def makes_keys(self) -> bool:
-        """Does the append itself bring keys of new subjects?"""
+        """Does the append statement itself insert keys of new subjects?"""
         return bool(self._born)
 
     def finish(self) -> None:
-        """Encrypt; the subjects of new streams get their keys. Raises `Erased`, `MasterKeyMissing`."""
+        """Encrypt the events; create keys for the subjects of new streams. Raises `Erased`, `MasterKeyMissing`."""
         if not self._jobs:
             return
         if self._plain and self.reason:
@@ -128,8 +125,8 @@ class Encryptor(BatchKeys):
             job.entry["d"] = msgspec.Raw(data)
 
     def _key(self, subject: str) -> Key:
-        if subject in self._unopened:
-            raise self._unopened[subject]
+        if subject in self._failed:
+            raise self._failed[subject]
         if subject not in self._keys:
             self._new[subject] = subject_keys.new_secret()
             self._keys[subject] = Key(self._new[subject])
@@ -139,26 +136,26 @@ class Encryptor(BatchKeys):
         return key
 
     def with_hold(self, statement: str, parameters: Sequence[Any], *, one: bool) -> tuple[str, Sequence[Any]]:
-        """The append (`one`: of one event) with `events_hold` in its statement, where personal data is part of it."""
+        """The append statement with `events_hold` added where personal data is involved. `one`: a single event."""
         if not self._jobs and not self._alive:
             return statement, parameters
         used = {job.subject for job in self._jobs} - self._new.keys()
         wrapped = [master_keys.wrap(subject, secret)[1] for subject, secret in self._new.items()]
-        held = (list(used), list(self._new), master_keys.current(), wrapped, list(self._alive))
-        return (_HELD_ONE if one else _HELD).format(statement), (*parameters, *held)
+        hold = (list(used), list(self._new), master_keys.current(), wrapped, list(self._alive))
+        return (_WITH_HOLD_ONE if one else _WITH_HOLD).format(statement), (*parameters, *hold)
 
 
-# Held last: who expected another version is to be told that, and not of a key.
-_HELD_ONE: Final = "{} where events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) is not null"
-_HELD: Final = """
-with stored as materialized ({}), held as materialized (
+# The hold comes last, so that a wrong expected version is reported rather than an erased key.
+_WITH_HOLD_ONE: Final = "{} where events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) is not null"
+_WITH_HOLD: Final = """
+with stored as materialized ({}), hold as materialized (
     select events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) from (select count(*) from stored) s)
-select stored.* from stored, held
+select stored.* from stored, hold
 """
 
 
 def _split(known: EventType, event: Event) -> tuple[JsonDict, JsonDict]:
-    """What of an event is for everybody, and what is encrypted: path -> value. What was erased stays as it is."""
+    """An event's fields that stay in the clear, erased markers included, and those to encrypt (path -> value)."""
     open_: JsonDict = {}
     personal: JsonDict = {}
     markers, defaults = known.personal, known.defaults
@@ -176,7 +173,7 @@ def _split(known: EventType, event: Event) -> tuple[JsonDict, JsonDict]:
 
 
 def _move(path: str, open_: JsonDict, personal: JsonDict, marker: Any) -> None:
-    """A value inside an object (``command.data``) from one side to the other."""
+    """Move a value inside an object (``command.data``) to the personal fields."""
     name, _, inner = path.partition(".")
     outer = open_.get(name)
     if isinstance(outer, dict) and outer.get(inner) not in (None, marker):
@@ -189,18 +186,18 @@ def _bound_to(stream: str, event_id: uuid.UUID, name: str) -> bytes:
 
 
 def _encrypted(cipher: AESGCM, nonce: bytes, entry: JsonDict, personal: bytes) -> str:
-    sealed = cipher.encrypt(nonce, personal, _bound_to(entry["s"], entry["i"], entry["t"]))
-    return binascii.b2a_base64(nonce + sealed, newline=False).decode()
+    ciphertext = cipher.encrypt(nonce, personal, _bound_to(entry["s"], entry["i"], entry["t"]))
+    return binascii.b2a_base64(nonce + ciphertext, newline=False).decode()
 
 
-# -- on the way out -------------------------------------------------------------------------------------------------
+# -- decrypting events ------------------------------------------------------------------------------------------------
 
 
 class Decryptor(BatchKeys):
     """Decrypts stored data: `add` each, `learn` the keys of what is `missing`, then `decrypt` each.
 
-    `generation` is that of the statement that read the data. Without one, keys from memory may be of somebody erased
-    since: for deciders only, who see the erasure in the stream, and whose writes are held (`events_hold`).
+    `generation` is that of the statement that read the data. Without it, cached keys may belong to a subject erased
+    since: only for deciders, which see the erasure in the stream and whose writes `events_hold` checks.
     """
 
     def add(self, stream: str, data: JsonDict) -> None:
@@ -209,15 +206,15 @@ class Decryptor(BatchKeys):
             self._wanted.add(subject)
 
     def decrypt(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
-        """Put the personal fields back into `data`; returns the reason kept with them. Erased ones get their markers.
+        """Restore the personal fields in `data`, erased ones as markers; returns the reason encrypted with them.
 
         Raises an error of this event alone: `MasterKeyMissing`, `MasterKeyWrong`, or `UnreadableEvent` where the text
         was not encrypted for this event (`tampered`) or holds no JSON.
         """
         mark = data.pop(MARK, None)
         if mark is None:
-            told: str | None = data.pop(REASON, None)
-            return told
+            in_clear: str | None = data.pop(REASON, None)
+            return in_clear
         subject = _subject_in(mark, stream)
         if subject is None:
             raise _tampered(stream)
@@ -237,25 +234,24 @@ class Decryptor(BatchKeys):
 
 
 def _subject_in(mark: Any, stream: str) -> str | None:
-    """The subject whose key encrypted this mark; None where the mark does not have the shape that `Encryptor` writes."""
+    """The subject whose key encrypted this mark; None where it does not have the shape that `Encryptor` writes."""
     if not isinstance(mark, dict) or not isinstance(mark.get("text"), str) or not isinstance(mark.get("fields"), list):
         return None
     subject = mark.get("of", stream)
-    well_made = isinstance(subject, str) and all(isinstance(name, str) for name in mark["fields"])
-    return subject if well_made else None
+    is_valid = isinstance(subject, str) and all(isinstance(name, str) for name in mark["fields"])
+    return subject if is_valid else None
 
 
 def _decrypted(cipher: AESGCM, stream: str, event_id: uuid.UUID, name: str, text: str) -> JsonDict:
     try:
-        sealed = binascii.a2b_base64(text)
-        plain = cipher.decrypt(
-            sealed[: master_keys.NONCE], sealed[master_keys.NONCE :], _bound_to(stream, event_id, name)
-        )
-    except (InvalidTag, ValueError):  # ValueError: no base64, or too short
+        raw = binascii.a2b_base64(text)
+        nonce, ciphertext = raw[: master_keys.NONCE], raw[master_keys.NONCE :]
+        plain = cipher.decrypt(nonce, ciphertext, _bound_to(stream, event_id, name))
+    except (InvalidTag, ValueError):  # ValueError: not base64, or too short
         raise _tampered(stream) from None
     try:
         personal: JsonDict = strict_json.stored(plain)
-    except ValueError:  # an older release encrypted what no reader can read
+    except ValueError:  # an older release encrypted text that is no valid JSON
         raise errors.UnreadableEvent("not_json", stream) from None
     return personal
 
@@ -265,7 +261,7 @@ def _tampered(stream: str) -> errors.UnreadableEvent:
 
 
 def _erased(name: str, fields: Iterable[str], data: JsonDict) -> JsonDict:
-    """Markers for erased fields; also for those that an earlier release left in the clear beside them."""
+    """Markers for erased fields, and for nested fields that an earlier release left in the clear."""
     try:
         known = types.event_type_of(name)
     except errors.UnknownEventType:
@@ -280,14 +276,14 @@ def _holds(data: JsonDict, path: str) -> bool:
     return isinstance(outer, dict) and outer.get(inner) is not None
 
 
-# -- states ---------------------------------------------------------------------------------------------------------
+# -- snapshots --------------------------------------------------------------------------------------------------------
 
 
 class StateCipher(BatchKeys):
-    """Encrypts or decrypts one snapshot under its subject's key: `learn` what is `missing`, then `encrypt` or `decrypt`.
+    """Encrypts or decrypts one snapshot: `learn` the key if it is `missing`, then `encrypt` or `decrypt`.
 
-    A snapshot is a cache, so what cannot be opened, whatever the cause, is as good as not there; and without a key
-    there is nothing to be kept.
+    A snapshot is a cache, so one that cannot be decrypted, for any reason, counts as absent; and without a key none is
+    kept.
     """
 
     def __init__(self, subject: str, stream: str, generation: int | None = None) -> None:
@@ -296,23 +292,24 @@ class StateCipher(BatchKeys):
         self._wanted.add(subject)
 
     def encrypt(self, version: int, state_version: int, state: bytes) -> bytes | None:
-        """The state as JSON to store; None when its subject was erased, or its key does not open."""
+        """The encrypted state as JSON; None when its subject was erased or its key cannot be unwrapped."""
         cipher = self._usable()
         if cipher is None:
             return None
         nonce = os.urandom(master_keys.NONCE)
-        sealed = nonce + cipher.encrypt(nonce, state, self._bound_to(version, state_version))
-        text = binascii.b2a_base64(sealed, newline=False).decode()
+        encrypted = nonce + cipher.encrypt(nonce, state, self._bound_to(version, state_version))
+        text = binascii.b2a_base64(encrypted, newline=False).decode()
         return msgspec.json.encode({MARK: {"of": self._subject, "text": text}})
 
     def decrypt(self, version: int, state_version: int, text: str) -> bytes | None:
+        """The state; None when its subject was erased or the text is not that of this snapshot."""
         cipher = self._usable()
         if cipher is None:
             return None
         try:
-            sealed = binascii.a2b_base64(text)
-            nonce, rest = sealed[: master_keys.NONCE], sealed[master_keys.NONCE :]
-            return cipher.decrypt(nonce, rest, self._bound_to(version, state_version))
+            raw = binascii.a2b_base64(text)
+            nonce, ciphertext = raw[: master_keys.NONCE], raw[master_keys.NONCE :]
+            return cipher.decrypt(nonce, ciphertext, self._bound_to(version, state_version))
         except (InvalidTag, ValueError):
             return None
 

@@ -1,8 +1,8 @@
-"""Keyed ids and digests of personal data, under a key that goes with the subject's own.
+"""Keyed ids and digests of personal data, under a key derived from the subject's own.
 
 The same input gives the same id for as long as the subject's key exists: after a rotation of the master keys (the
-subject's key is only wrapped anew), of `SECRET_KEY`, and after a restore together with `events_subject_key`. Once the
-subject is erased, nobody can test whether a guess led to an id: not with the log, a dump or the master keys.
+subject's key is only rewrapped), of `SECRET_KEY`, and after a restore together with `events_subject_key`. Once the
+subject is erased, nobody can test a guess against an id, even with the log, a dump and the master keys.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def of(subject: str) -> Pseudonyms | None:
 
 
 def make(subject: str) -> Pseudonyms:
-    """The subject's pseudonyms; it gets its key where it has none.
+    """The subject's pseudonyms; creates its key where it has none.
 
     Raises `Erased`, `MasterKeyMissing` or `MasterKeyWrong`.
     """

@@ -21,21 +21,21 @@ from events.privacy import key_tree, master_keys
 
 OWN: Final = 32  # bytes of a subject's own key, before its tree
 
-# One row at least, for the generation; those of subjects that nobody knows have a null.
+# Returns at least one row, for the generation; without any known subject its other columns are null.
 KEYS: Final = """
 select s.generation, k.subject, k.key_id, k.secret
   from events_shredding s left join events_subject_key k on k.subject = any(%s)
 """
 
-# The same for who writes: those that have no key get the one offered.
+# The same for writers: subjects without a key get the one offered.
 MAKE: Final = "select * from events_keys(%s::text[], %s, %s::bytea[])"
 
-# For statements that read events: how many erasures their snapshot has seen.
+# For statements that read events: the number of erasures that their snapshot has seen.
 GENERATION: Final = "(select generation from events_shredding)"
 
 
 class Key:
-    """A subject's key: its own, and the tree for what is kept in other streams."""
+    """A subject's key: one for its own stream, and a tree of keys for its data in other streams."""
 
     __slots__ = ("names", "nodes", "own")
 
@@ -45,7 +45,7 @@ class Key:
         self.nodes = key_tree.unpack(secret[OWN:])
 
     def of(self, subject: str, stream: str) -> AESGCM | None:
-        """The cipher for events of a stream; None when that stream was erased alone."""
+        """The cipher for a stream; None when that stream was erased on its own."""
         if subject == stream:
             return self.own
         leaf = key_tree.leaf(self.nodes, key_tree.path(stream, self.names))
@@ -53,19 +53,20 @@ class Key:
 
 
 def new_secret() -> bytes:
+    """A random key of a subject, with a new tree."""
     return os.urandom(OWN) + key_tree.pack(key_tree.plant())
 
 
 def offer(subjects: Sequence[str]) -> tuple[Sequence[str], str, list[bytes]]:
-    """The parameters of `MAKE`: a key for each, in case it has none."""
+    """The parameters of `MAKE`: a new key for each subject, used where it has none."""
     return subjects, master_keys.current(), [master_keys.wrap(subject, new_secret())[1] for subject in subjects]
 
 
-# -- keys in memory -------------------------------------------------------------------------------------------------
+# -- keys in memory ---------------------------------------------------------------------------------------------------
 
 
 class Cache:
-    """Keys used lately, of one generation of erasures. Bounded, for all threads. What is erased is not remembered."""
+    """Recently used keys of one generation of erasures. Bounded, thread-safe; erased subjects are not cached."""
 
     def __init__(self, size: int = 10_000) -> None:
         self.size, self.generation = size, -1
@@ -78,8 +79,10 @@ class Cache:
         return len(self._keys)
 
     def get(self, subjects: Iterable[str], generation: int | None) -> dict[str, Key]:
-        """Those of the subjects that are known. With a generation: to a reader who has seen so many erasures; keys of
-        another one are let go, for somebody was erased since, or an erasure was rolled back.
+        """The cached keys of these subjects.
+
+        `generation` is the number of erasures that the reader's snapshot has seen. Keys of another generation are
+        dropped: a subject was erased since, or an erasure was rolled back.
         """
         found = {}
         with self._lock:
@@ -91,7 +94,7 @@ class Cache:
         return found
 
     def is_first(self, subject: str) -> bool:
-        """Is this the first attempt to give the subject of a new stream its key, unseen? The second one looks."""
+        """Is this the first attempt to make a key for the subject of a new stream? Later ones query for a key first."""
         with self._lock:
             if len(self._tried) >= self.size:
                 self._tried.clear()
@@ -100,14 +103,14 @@ class Cache:
             return first
 
     def is_proven(self, key_id: str, master_key: bytes) -> bool:
-        """Did this master key open what the database holds under its id? See `master_keys.prove`."""
+        """Did this master key open its witness in the database? See `key_witness.prove`."""
         return (key_id, master_key) in self._proven
 
     def prove(self, key_id: str, master_key: bytes) -> None:
         self._proven.add((key_id, master_key))
 
     def put(self, keys: Mapping[str, Key], generation: int) -> None:
-        """Remember keys that were read in this generation."""
+        """Cache keys that were read in this generation."""
         with self._lock:
             self._reach(generation)
             self._keys |= keys
@@ -129,44 +132,43 @@ CACHE: Final = Cache()
 
 
 class BatchKeys:
-    """The keys that one batch needs: from the cache, and from the rows of `KEYS` for those it lacks."""
+    """The keys that one batch needs: from the cache, else from the rows of `KEYS`."""
 
     def __init__(self, generation: int | None = None) -> None:
         self._generation = generation
         self._wanted: set[str] = set()
         self._keys: dict[str, Key | None] = {}
-        self._unopened: dict[str, errors.MasterKeyMissing] = {}
+        self._failed: dict[str, errors.MasterKeyMissing] = {}
 
     @property
     def missing(self) -> list[str]:
-        """Subjects to ask for with `KEYS`. What is wanted is settled by then."""
+        """Subjects to query with `KEYS`. Read it after all events were added."""
         if not self._wanted:
             return []
         self._keys |= CACHE.get(self._wanted - self._keys.keys(), self._generation)
-        return sorted(self._wanted - self._keys.keys() - self._unopened.keys())
+        return sorted(self._wanted - self._keys.keys() - self._failed.keys())
 
     def learn(self, rows: Sequence[Sequence[Any]], once_committed: Callable[[Callable[[], None]], Any]) -> None:
-        """Take the rows of `KEYS` or `MAKE` for all that is missing.
+        """Take the rows of `KEYS` or `MAKE` for all missing subjects.
 
-        A key that no master key opens fails only what needs it: the error is raised there.
-
-        They are remembered by what is given to `once_committed`: a key that was made in a transaction that is rolled
-        back was never there, and whoever wrote under it would write what nobody can read.
+        A key that no master key unwraps fails only the events that need it: the error is raised there. Keys are cached
+        by the function passed to `once_committed`: data written under a key whose transaction was rolled back could
+        never be read.
         """
-        living = {}
+        usable = {}
         for _, subject, key_id, wrapped in rows:
             if wrapped is not None:
                 try:
-                    living[subject] = Key(master_keys.unwrap(subject, key_id, bytes(wrapped)))
+                    usable[subject] = Key(master_keys.unwrap(subject, key_id, bytes(wrapped)))
                 except errors.MasterKeyMissing as error:
-                    self._unopened[subject] = error
-        once_committed(partial(CACHE.put, living, rows[0][0]))
+                    self._failed[subject] = error
+        once_committed(partial(CACHE.put, usable, rows[0][0]))
         known = (row[1] for row in rows if row[1] is not None)
-        self._keys |= {subject: living.get(subject) for subject in known if subject not in self._unopened}
+        self._keys |= {subject: usable.get(subject) for subject in known if subject not in self._failed}
 
     def _cipher(self, subject: str, stream: str) -> AESGCM | None:
-        """The cipher for a stream's data of this subject; None when it was erased. Raises `MasterKeyMissing`."""
-        if subject in self._unopened:
-            raise self._unopened[subject]
+        """The cipher for this subject's data in a stream; None when it was erased. Raises `MasterKeyMissing`."""
+        if subject in self._failed:
+            raise self._failed[subject]
         key = self._keys.get(subject)
         return key.of(subject, stream) if key is not None else None

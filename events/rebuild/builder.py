@@ -1,20 +1,20 @@
-"""Build a read table anew from the log, beside the one in use, and swap the two in an instant.
+"""Rebuilds a read table from the log beside the live one, then swaps the two in one short transaction.
 
-    1  claim    the table's row in `events_rebuild`: one builder at a time, every transaction of it under a fence
-    2  begin    an empty table like the live one in a schema of its own; or go on where a killed builder stopped
-    3  replay   the log up to the safe head, in batches; the position moves in the transaction that has the effect
-    4  finish   the copy: indexes, constraints, statistics; views on the table are copied beside it too
-    5  catch up with what was written meanwhile
-    6  swap     lock, replay the last few events, move both tables: one short transaction that would rather give up
-                than keep anybody waiting
-    7  tidy     check the foreign keys, drop the old table
+    1  claim     the table's row in `events_rebuild`: one builder at a time, each of its transactions under a fence
+    2  begin     create an empty table like the live one in its own schema; or continue where a killed builder stopped
+    3  replay    the log up to the safe head, in batches; the position moves in the transaction that has the effect
+    4  complete  the copy: indexes, constraints, statistics; views on the table are copied too
+    5  catch up  with events written meanwhile
+    6  swap      lock, replay the last events, move both tables: one short transaction with a short lock timeout, so
+                 that writers do not wait
+    7  clean up  validate the foreign keys, drop the old table
 
-The live table is neither written nor locked before step 6. The same projection functions do the work: they name their
-table, and `search_path` holds the new schema and nothing else. So a projection that touches any other table, or appends
-an event, fails instead of doing it: there are no side effects, because there is nothing within reach to have them on.
+The live table is neither written nor locked before step 6. The rebuild calls the same projection functions: they name
+their table, and `search_path` contains only the new schema. So a projection that uses any other table, or appends an
+event, fails: it can have no side effects.
 
-Why nothing is lost: a command projects before it appends and keeps its lock on the read table until it commits. Once
-step 6 holds the exclusive lock, every event whose projection the live table has seen is committed, and the others wait.
+Nothing is lost: a command projects before it appends and keeps its lock on the read table until it commits. Once step 6
+holds the exclusive lock, every event whose projection the live table has seen is committed, and the others wait.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from events.types import NewEvent
 log = logging.getLogger(__name__)
 
 BATCH: Final = 4_000
-STRETCH: Final = 1_000_000  # positions looked through in one statement: few may be of our category
+STRETCH: Final = 1_000_000  # positions scanned by one statement: few may be of the category
 NEAR: Final = 2_000  # positions behind the head at which a swap is worth trying
-MAX_TAIL: Final = 20_000  # events that writers may be kept waiting for
-LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: it is the rebuild that yields, never a writer
+MAX_TAIL: Final = 20_000  # events replayed while writers wait
+LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: the rebuild gives up, never a writer
 SWAP_PAUSE: Final = 0.5
 INDEX_MEMORY: Final = "256MB"
 PATIENCE: Final = 60.0
@@ -56,7 +56,7 @@ TAKEN_OVER: Final = "Another rebuild of {} took over, or an erasure ended this o
 ReportProgress = Callable[[RebuildProgress], None]
 
 
-# -- the algorithm --------------------------------------------------------------------------------------------------
+# -- the algorithm ----------------------------------------------------------------------------------------------------
 
 
 def rebuild(
@@ -68,14 +68,14 @@ def rebuild(
     batch: int = BATCH,
     patience: float = PATIENCE,
 ) -> RebuildProgress:
-    """Rebuild a read table while everybody goes on reading and writing it; returns how it ended.
+    """Rebuild a read table while it is read and written; returns its final progress.
 
-    fresh      start anew instead of going on where a builder that was killed had come to
-    take_over  also from a builder that is still connected (one that hangs): it finds its fence gone and stops
+    fresh      start from the beginning instead of continuing an interrupted rebuild
+    take_over  also from a builder that is still connected (one that hangs): its fence is outdated and it stops
     report     called after every batch and phase
-    patience   seconds to go on trying for the lock of the swap
+    patience   seconds during which the lock for the swap is tried
 
-    Raises `RebuildRefused`; then the live table is untouched, and a later call goes on from there.
+    Raises `RebuildRefused`; then the live table is untouched, and a later call continues.
     """
     if name not in read_tables._tables:
         raise errors.RebuildRefused(
@@ -86,7 +86,7 @@ def rebuild(
     try:
         builder.build(fresh, patience)
     except BaseException as error:
-        builder.let_go(error)
+        builder.release(error)
         raise
     return builder.seen()
 
@@ -115,7 +115,7 @@ update events_rebuild
  where name = %(name)s and fence = %(fence)s returning name
 """
 
-LET_GO = """
+RELEASE = """
 update events_rebuild
    set owner = null, pid = null, backend_start = null, error = %(error)s,
        finished_at = case when phase = 'done' then clock_timestamp() end
@@ -124,13 +124,13 @@ update events_rebuild
 
 
 class Builder:
-    """One rebuild of one table: what it knows between its steps."""
+    """One rebuild of one table: its state between the steps."""
 
     def __init__(self, table: ReadTable, report_progress: ReportProgress, batch: int) -> None:
         self.table, self.report_progress, self.batch = table, report_progress, batch
         self.fence = self.position = 0
         self.phase, self.recipe = "new", ""
-        self.loose = True  # while the copy has no unique index but its key, creations may be handled first
+        self.loose = True  # while the copy has no unique index except its key, creations may be projected first
         self.path: str = store.query("select current_setting('search_path')")[0][0]
         self.tables = shadow_table.Tables(table.name)
 
@@ -144,17 +144,17 @@ class Builder:
             raise errors.RebuildRefused(f"{self.table.name} is being rebuilt by {owner}.")
         self.fence, self.phase, self.position, self.recipe = found[0]
 
-    def let_go(self, error: BaseException | None = None) -> None:
-        """The next builder need not wait for our connection to end."""
-        told = parked.describe(error) if error else None
+    def release(self, error: BaseException | None = None) -> None:
+        """Release the claim, so that the next builder need not wait until this connection ends."""
+        description = parked.describe(error) if error else None
         try:
-            store.execute(LET_GO, {"name": self.table.name, "fence": self.fence, "error": told})
+            store.execute(RELEASE, {"name": self.table.name, "fence": self.fence, "error": description})
         except (errors.EventsError, psycopg.Error) as failure:
-            log.warning("rebuild of %s: cannot say that it ended (%s)", self.table.name, failure)
+            log.warning("rebuild of %s: cannot record that it ended (%s)", self.table.name, failure)
 
     def build(self, fresh: bool, patience: float) -> None:
         if self.phase != "swapped":
-            self.tables.refuse_what_would_be_lost()
+            self.tables.refuse_loss()
             self.begin(fresh)  # 2
             deadline = time.monotonic() + patience
             self.catch_up("building")  # 3
@@ -166,7 +166,7 @@ class Builder:
                         f"{self.table.name} could not be locked for the swap within {patience:g} s: a long transaction "
                         "is using it, or too much is being written. The new table is kept; try again."
                     )
-        self.tidy()  # 7
+        self.clean_up()  # 7
 
     # 2
 
@@ -182,7 +182,7 @@ class Builder:
         self.phase, self.position = "building", 0
 
     def _recipe(self) -> str:
-        """What the copy depends on: another epoch, shape, projection or event schema needs another copy."""
+        """Digest of everything the copy depends on: epoch, shape, projection and event schemas."""
         module = sys.modules[self.table.project.__module__]
         ours = [known for known in types.event_types() if known.name.startswith(f"{self.table.category}.")]
         schemas = [f"{known.name} {known.schema_version}" for known in ours]
@@ -192,7 +192,7 @@ class Builder:
     # 3 and 5
 
     def catch_up(self, phase: str) -> None:
-        """Replay until the head is near. Each batch is a transaction."""
+        """Replay until the head is at most `NEAR` positions away. Each batch is a transaction."""
         while True:
             upto = head.safe()
             while self.position < upto:
@@ -202,7 +202,7 @@ class Builder:
                 return
 
     def read(self, upto: int, limit: int) -> list[tuple[int, NewEvent | None]]:
-        """The next events of our category, typed (None: unreadable), with their positions; archived ones from files."""
+        """The next events of the category, typed (None: unreadable), with positions; archived ones from files."""
         category = self.table.category
         try:
             return replay.read(category, self.position, upto, limit)
@@ -210,32 +210,32 @@ class Builder:
             gone = pipeline.translated(error)
             if not isinstance(gone, errors.Archived):
                 raise
-        found = archives.in_order(self.position, min(upto, gone.upto), self._is_ours, limit)
+        found = archives.in_order(self.position, min(upto, gone.upto), self._is_of_category, limit)
         past = replay.from_archive(found)
         return past if len(past) == limit else past + replay.read(category, gone.upto, upto, limit - len(past))
 
-    def _is_ours(self, row: StoredRow) -> bool:
+    def _is_of_category(self, row: StoredRow) -> bool:
         return types.category_of(row.stream) == self.table.category
 
     def replay(self, events: Sequence[tuple[int, NewEvent | None]], near: int, target: int, phase: str) -> None:
-        """Project what was read up to `near`, on the way to `target`."""
+        """Project the events read up to `near`; `target` is the head for the progress."""
         reached = events[-1][0] if len(events) == self.batch else near
-        left_out = _unreadable(events)
+        skipped = _unreadable(events)
         try:
-            with self.step(phase, reached, len(events), target, left_out):
+            with self.step(phase, reached, len(events), target, skipped):
                 self.project(_readable(events))
         except (errors.EventsError, psycopg.Error) as error:
             if self.loose or not _is_unique_violation(error):
                 raise
-            # Events of one transaction may stand in the log in another order than their projections ran, so that a
-            # value is taken here before it is given up. What must hold in the end is checked when the index is built.
+            # Events of one transaction may be in the log in another order than their projections ran, so a unique value
+            # may be assigned here before it is released. Building the index checks the final state.
             self.loose = True
-            with self.step(phase, reached, len(events), target, left_out):
+            with self.step(phase, reached, len(events), target, skipped):
                 self.tables.drop_unique_indexes()
                 self.project(_readable(events))
 
     def project(self, events: list[NewEvent]) -> None:
-        """The projection, on the copy, in the transaction of the caller."""
+        """Run the projection on the copy, in the caller's transaction."""
         if self.loose:
             events.sort(key=_is_later)  # creations first, each stream still in order: many become one statement
         with self.tables.only_the_shadow(self.path):
@@ -253,7 +253,7 @@ class Builder:
     def fenced(
         self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0
     ) -> Iterator[None]:
-        """`step` without a word to anybody: whoever is told takes their time, and the caller may hold locks."""
+        """`step` without reporting progress: a callback may be slow, and the caller may hold locks."""
         now = {"phase": phase, "position": position, "events": events, "target": target, "unreadable": unreadable}
         with transaction.atomic():
             if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):
@@ -264,7 +264,7 @@ class Builder:
     # 4
 
     def complete(self) -> None:
-        """What is quicker to make when the rows are there; one transaction each, so that nothing is made twice."""
+        """Create what is faster with the rows present; one transaction each, so that nothing is done twice."""
         for statement in self.tables.missing():
             with self.step("indexing", self.position), self.tables.shadow_first(self.path):
                 store.execute(f"set local maintenance_work_mem = '{INDEX_MEMORY}'")
@@ -274,14 +274,14 @@ class Builder:
     # 6
 
     def swap(self) -> bool:
-        """Put the copy in place; False when it is not ready, or the lock is not to be had just now."""
+        """Swap the copy in; False when it is not complete or the lock is not available."""
         if self.loose or self.tables.missing():
             return False
         try:
             with transaction.atomic():
                 store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
                 keys = self.tables.lock()
-                upto = head.last()  # nobody else can have touched this table and not be committed
+                upto = head.last()  # everyone who wrote this table has committed
                 tail = self.read(upto, MAX_TAIL + 1)
                 swapped = len(tail) <= MAX_TAIL
                 if swapped:
@@ -294,18 +294,18 @@ class Builder:
         except (errors.EventsError, psycopg.Error) as error:
             if not _is_unique_violation(error) and not parked.is_temporary(error):
                 raise
-        time.sleep(SWAP_PAUSE)  # whoever queued behind us comes first
+        time.sleep(SWAP_PAUSE)  # lets sessions queued behind this one go first
         return False
 
     # 7
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         for statement in self.tables.leftovers():
             with self.step("swapped", self.position):
                 shadow_table.run(statement)
         with self.step("done", self.position):
             pass
-        self.let_go()
+        self.release()
 
     def seen(self) -> RebuildProgress:
         return next(one for one in read_tables.progress() if one.name == self.table.name)

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from events import errors, store
 
-# -- stopped from outside --------------------------------------------------------------------------------------------
+# -- by an operator ---------------------------------------------------------------------------------------------------
 
 CANCEL = """
 update events_rebuild
@@ -29,8 +29,10 @@ CANCEL_LOCK_TIMEOUT: Final = "1s"
 
 
 def cancel(name: str) -> bool:
-    """Stop the rebuild of a table, whether its builder works or was killed: it finds its fence gone. What is built is
-    kept, and the next rebuild goes on from there. False when there is nothing to stop, or it is past the swap.
+    """Cancel the rebuild of a table; a builder at work finds its fence outdated and stops.
+
+    The copy is kept, and the next rebuild continues it. Returns False when there is nothing to cancel or the swap is
+    done.
     """
     for _ in range(CANCEL_ATTEMPTS):
         try:
@@ -38,11 +40,11 @@ def cancel(name: str) -> bool:
                 store.execute(f"set local lock_timeout = '{CANCEL_LOCK_TIMEOUT}'")
                 return bool(store.query(CANCEL, (name,)))
         except psycopg.errors.LockNotAvailable:
-            store.query(INTERRUPT, (name,))  # a long statement, an index for instance, is not worth waiting for
-    raise errors.RebuildRefused(f"The rebuild of {name} cannot be stopped just now; try again.")
+            store.query(INTERRUPT, (name,))  # interrupts a long statement, such as an index build
+    raise errors.RebuildRefused(f"The rebuild of {name} cannot be stopped at the moment; try again.")
 
 
-# -- erasure --------------------------------------------------------------------------------------------------------
+# -- by an erasure-----------------------------------------------------------------------------------------------------
 
 STOP = """
 update events_rebuild
@@ -54,15 +56,17 @@ DISCARD = "select events_discard_copies(%s)"
 
 
 def stop(before: datetime) -> int:
-    """End rebuilds that were begun before an erasure: what they have copied may be what was erased. Builders at work
-    find their fence gone.
+    """End rebuilds that began before an erasure: their copies may contain erased data. Returns how many.
+
+    Builders at work find their fence outdated and stop.
     """
     return len(store.query(STOP, (before,)))
 
 
 def discard(before: datetime) -> int:
-    """Drop the copies of those rebuilds, and what a swap left; returns how many schemas went. Needs the owner's rights,
-    or the one of `events.db.grants`.
+    """Drop the copies of those rebuilds and the remains of a swap; returns how many schemas were dropped.
+
+    Needs the owner's rights, or the right from `events.db.grants`.
     """
     gone: int = store.query(DISCARD, (before,))[0][0]
     return gone

@@ -13,7 +13,7 @@ from events.projections import Projection
 
 
 class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A read table that can be rebuilt: its name, the category of the events in it, and what keeps it."""
+    """A read table that can be rebuilt: its name, the category of its events, and its projection."""
 
     name: str
     category: str
@@ -21,10 +21,11 @@ class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a rebuild has come. Positions are of the log; `seconds_left` is None when there is nothing to go by.
-    `unreadable` events were left out because this release cannot read them.
+    """Progress of a rebuild. Positions are of the log.
 
-    phase  new, building, indexing, catching up, swapped, done; or none when the table was never rebuilt
+    phase         new, building, indexing, catching up, swapped, done; or none when the table was never rebuilt
+    seconds_left  None when it cannot be estimated
+    unreadable    number of events skipped because this release cannot read them
     """
 
     name: str
@@ -47,7 +48,7 @@ _tables: dict[str, ReadTable] = {}
 
 
 def register(table: ReadTable) -> None:
-    """Make a read table known; called from `AppConfig.ready()`. Registering it again does nothing."""
+    """Register a read table; called from `AppConfig.ready()`. Registering it again does nothing."""
     known = _tables.get(table.name)
     if known is not None and known != table:
         raise RuntimeError(f"two read tables are called {table.name!r}")
@@ -55,10 +56,11 @@ def register(table: ReadTable) -> None:
 
 
 def tables() -> list[ReadTable]:
+    """All registered read tables, by name."""
     return [_tables[name] for name in sorted(_tables)]
 
 
-# -- seen from outside ----------------------------------------------------------------------------------------------
+# -- progress ---------------------------------------------------------------------------------------------------------
 
 ALIVE = "exists (select 1 from pg_stat_activity a where a.pid = r.pid and a.backend_start = r.backend_start)"
 

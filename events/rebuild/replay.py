@@ -20,8 +20,8 @@ from events.types import NewEvent
 
 log = logging.getLogger(__name__)
 
-# The category is told in a way that no index knows: with a range of names PostgreSQL, which plans this once for all
-# positions, would look up every event of the category and sort them, for each page again.
+# The condition on the category deliberately matches no index: with a range of names PostgreSQL, which plans this once
+# for all positions, would fetch and sort every event of the category for each page.
 READ = f"""
 select position, stream, version, type, schema_version, data::text, event_id, {store.INSTANT}, {subject_keys.GENERATION}
   from events_event
@@ -31,9 +31,9 @@ select position, stream, version, type, schema_version, data::text, event_id, {s
 
 
 def read(category: str, after: int, upto: int, limit: int) -> list[tuple[int, NewEvent | None]]:
-    """Events of one kind of record in (`after`, `upto`], typed (None: unreadable), each with its position.
+    """Events of one category in (`after`, `upto`], typed (None: unreadable), each with its position.
 
-    Where they are archived, the driver's error for that: it is translated by who wants to read on from the files.
+    Raises the driver's error where they are archived; the caller translates it and reads the files.
     """
     connection.ensure_connection()
     bounds = (after, upto, after, category, limit)
@@ -42,44 +42,46 @@ def read(category: str, after: int, upto: int, limit: int) -> list[tuple[int, Ne
 
 
 def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
-    """Rows of `READ` as what the projection got when the events were new, but upcast, each with its position.
+    """Rows of `READ` as projections receive new events, upcast, each with its position.
 
     None stands for an event that cannot be read; it is logged.
     """
     generation = rows[0][8] if rows else None
     decryptor = encryption.Decryptor(store.generation() if generation is None else generation)
-    sealed = {row[0]: store.data_of(row[5]) for row in rows if encryption.MARK in row[5]}
+    encrypted = {row[0]: store.data_of(row[5]) for row in rows if encryption.MARK in row[5]}
     for row in rows:
-        if data := sealed.get(row[0]):
+        if data := encrypted.get(row[0]):
             decryptor.add(row[1], data)
     if missing := decryptor.missing:
         decryptor.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
-    return [(row[0], _new(row, sealed, decryptor)) for row in rows]
+    return [(row[0], _new(row, encrypted, decryptor)) for row in rows]
 
 
 def _new(
     row: Sequence[Any], encrypted: Mapping[int, types.JsonDict | None], decryptor: encryption.Decryptor
 ) -> NewEvent | None:
-    """The quick way, of an event of today's version, decodes into its class at once; a long number is read as
-    everywhere else (`strict_json.stored`).
+    """One row as a new event; None, and a log entry, when it cannot be read.
+
+    The fast path decodes an event of the current schema version directly into its class; text with a long number takes
+    `strict_json.stored`, as everywhere else.
     """
     try:
         known = types.event_type_of(row[3])
         if row[7] is None:
             raise errors.UnreadableEvent("no_instant", row[1], row[2], row[0])
         if row[0] in encrypted:
-            sealed = encrypted[row[0]]
-            if sealed is None:
+            stored = encrypted[row[0]]
+            if stored is None:
                 raise errors.UnreadableEvent("not_json", row[1], row[2], row[0])
-            decryptor.decrypt(row[1], row[6], row[3], sealed)
-            data = types.decode_event(row[3], row[4], sealed)
+            decryptor.decrypt(row[1], row[6], row[3], stored)
+            data = types.decode_event(row[3], row[4], stored)
         elif row[4] == known.schema_version and not strict_json.has_long_number(row[5]):
             data = msgspec.json.decode(row[5], type=known.cls)
             types.demand_fit(known, data)
         else:
             data = types.decode_event(row[3], row[4], strict_json.stored(row[5]))
     except Exception as error:
-        log.warning("event %d of %s is left out, it cannot be read: %s", row[0], row[1], parked.describe(error))
+        log.warning("event %d of %s is skipped, it cannot be read: %s", row[0], row[1], parked.describe(error))
         return None
     return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
 

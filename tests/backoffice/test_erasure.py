@@ -463,7 +463,7 @@ def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_anot
         for subject in (f"user-{key}", f"form-{form}"):
             other.execute(erasure.WAIT, ([subject],))
             other.execute(erasure.SHRED, ([subject],))
-        other.execute(erasure.COUNT_UP)
+        other.execute(erasure.INCREMENT_GENERATION)
         assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde", "not before it is committed"
         other.commit()
         # a writer does not look first: it holds the subject, and is told

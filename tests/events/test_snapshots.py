@@ -146,7 +146,7 @@ def test_a_snapshot_written_while_somebody_erases_is_unreadable_afterwards(recor
     with another_process() as other:
         other.execute(erasure.WAIT, (subjects,))
         other.execute(erasure.SHRED, (subjects,))
-        other.execute(erasure.COUNT_UP)
+        other.execute(erasure.INCREMENT_GENERATION)
         other.commit()
     snapshots.save(aggregate.of_category(kind), stream, version, state)
     assert all(SECRET not in text for text in stored(stream))

@@ -1,4 +1,4 @@
-"""`manage.py remove_event POSITION --reason TEXT`: the one way out of the log."""
+"""`manage.py remove_event POSITION --reason TEXT`: the only way to remove the contents of an event."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from events.rebuild import read_tables
 
 class Command(BaseCommand):
     help = (
-        "Remove for ever what one event says, because the law demands it. Its place and its hash stay, and that it was "
-        "removed, by whom and why, is written down. Needs the owner's rights on the log. Erasing a person is not this: "
-        "see erase_user."
+        "Permanently remove the contents of one event, because the law requires it. Its position and its hash stay, "
+        "and the removal, who did it and why, is recorded. Needs the owner's rights on the log. To erase a person, "
+        "use erase_user."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("position", type=int)
         parser.add_argument("--reason", required=True)
-        parser.add_argument("--no-input", action="store_true", help="do not ask")
+        parser.add_argument("--no-input", action="store_true", help="do not ask for confirmation")
 
     def handle(self, *args: Any, **options: Any) -> None:
         position = options["position"]
-        if not options["no_input"] and input(f"Remove event {position} for ever? Type its position: ") != str(position):
+        if not options["no_input"] and input(
+            f"Remove event {position} permanently? Type its position to confirm: "
+        ) != str(position):
             raise CommandError("Nothing was removed.")
         try:
             removed = removal.remove(position, options["reason"])
@@ -36,5 +38,5 @@ class Command(BaseCommand):
         category = types.category_of(removed.stream)
         for table in read_tables.tables():
             if table.category == category:
-                self.stdout.write(f"now rebuild what shows it: manage.py rebuild_projection {table.name}")
-        self.stdout.write("backups, exports and archives made before still hold it")
+                self.stdout.write(f"now rebuild the table that shows it: manage.py rebuild_projection {table.name}")
+        self.stdout.write("backups, exports and archives made earlier still contain it")

@@ -20,8 +20,8 @@ from events.integrity.stored_rows import StoredRow
 
 class Command(BaseCommand):
     help = (
-        "Seal the log up to its head, so that later changes to it can be proved. Keep the hash that is printed, or an "
-        "export of the seals, where the administrators of this database cannot write. `verify_events` checks."
+        "Seal the log up to its head, so that later changes to it can be proved. Store the printed hash, or an export "
+        "of the seals, where the administrators of this database cannot write. `verify_events` checks them."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             "--events",
             type=Path,
             metavar="FILE",
-            help="write all sealed events as JSON lines, exactly as stored: they hold personal data",
+            help="write all sealed events as JSON lines, exactly as stored, personal data included",
         )
         parser.add_argument("--proof", type=int, metavar="POSITION", help="print the proof of one event as JSON")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -43,12 +43,12 @@ class Command(BaseCommand):
             return self._prove(options["proof"])
         last = seals.last()
         number, upto, link = last if last is not None else (0, 0, b"")
-        said: dict[str, Any] = {"made": made, "seals": number, "upto": upto, "hash": link.hex() or None}
+        shown: dict[str, Any] = {"made": made, "seals": number, "upto": upto, "hash": link.hex() or None}
         if options["export"]:
-            said["exported_seals"] = write(options["export"], seals.every_seal())
+            shown["exported_seals"] = write(options["export"], seals.every_seal())
         if options["events"]:
-            said["exported_events"] = write(options["events"], _events(upto))
-        self.stdout.write(json.dumps(said) if options["json"] else _text(said))
+            shown["exported_events"] = write(options["events"], _events(upto))
+        self.stdout.write(json.dumps(shown) if options["json"] else _text(shown))
         return None
 
     def _seal(self) -> int:
@@ -77,7 +77,7 @@ def _events(upto: int) -> Iterable[StoredRow]:
 
 
 def write(file: Path, records: Iterable[StoredRow | Seal]) -> int:
-    """Write lines to a file that appears under its name only when it is complete; returns how many."""
+    """Write records as lines to a file that gets its name once it is complete; returns how many."""
     count, partial = 0, file.with_name(f"part-{file.name}")
     try:
         with export.open_file(partial, "wb") as opened:
@@ -92,9 +92,14 @@ def write(file: Path, records: Iterable[StoredRow | Seal]) -> int:
     return count
 
 
-def _text(said: dict[str, Any]) -> str:
-    if not said["seals"]:
+def _text(shown: dict[str, Any]) -> str:
+    if not shown["seals"]:
         return "nothing to seal: the log is empty"
-    lines = [f"{said['made']} new seals; {said['seals']} in all, up to position {said['upto']}", f"hash {said['hash']}"]
-    lines += [f"{said[name]} {name.removeprefix('exported_')} written" for name in said if name.startswith("exported_")]
+    lines = [
+        f"{shown['made']} new seals; {shown['seals']} in all, up to position {shown['upto']}",
+        f"hash {shown['hash']}",
+    ]
+    lines += [
+        f"{shown[name]} {name.removeprefix('exported_')} written" for name in shown if name.startswith("exported_")
+    ]
     return "\n".join(lines)

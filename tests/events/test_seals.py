@@ -335,7 +335,7 @@ def test_older_seals_kept_elsewhere_are_accepted(kept: Path) -> None:
     assert (report.ok, report.seals, report.unsealed) == (True, 5, 1)
 
 
-# -- ranges and streams -------------------------------------------------------------------------------------------------
+# -- ranges and streams ---------------------------------------------------------------------------------------------
 
 
 @with_database

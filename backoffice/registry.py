@@ -16,7 +16,7 @@ from backoffice.sections.staff import sign_in
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import errors, extension
-from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
 
 AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
 
@@ -66,7 +66,7 @@ def fill() -> None:
         extension.project_inline(category, follow)
     extension.add_purgers(erasure.PURGERS)
     for table, category in READ_TABLES.items():
-        rebuild.register(rebuild.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
+        read_tables.register(read_tables.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
     for constraint, (field, message) in tables.CONSTRAINTS.items():
         extension.explain_constraint(constraint, partial(errors.Rejected, message, {field: message}))
     for constraint, refusal in preconditions.REFUSALS.items():

@@ -99,7 +99,7 @@ def slices(work: Callable[[], int]) -> dict[bool, float]:
 def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]:
     """`read_all` of READ events, each written both ways, keys known and unknown."""
     from events import head, store
-    from events.privacy import encryption
+    from events.privacy import subject_keys
 
     ranges = {}
     for sealed in (True, False):
@@ -112,7 +112,7 @@ def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]
     for _ in range(ROUNDS):
         for kind, found in rates.items():
             if kind == "cold":
-                encryption.CACHE.clear()
+                subject_keys.CACHE.clear()
             began = time.perf_counter()
             events = store.read_all(ranges[kind != "plain"], READ, upto=head.last(), categories=[category])
             found.append(len(events) / (time.perf_counter() - began))

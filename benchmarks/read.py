@@ -108,10 +108,10 @@ def recorded(_category: str, after: int, upto: int) -> int:
 
 def typed(category: str, after: int, upto: int) -> int:
     """What a rebuild replays: typed events, decrypted where they have personal fields."""
-    from events.rebuild import builder as rebuild
+    from events.rebuild import replay
 
     count = 0
-    while page := rebuild.replayed(category, after, upto, PAGE):
+    while page := replay.read(category, after, upto, PAGE):
         count, after = count + len(page), page[-1][0]
     return count
 

@@ -9,9 +9,10 @@ class EventsConfig(AppConfig):
     verbose_name = _("Event store")
 
     def ready(self) -> None:
-        # Importing these registers system checks, and the event types that every process must be able to read.
-        from events import checks, jobs, removal, store  # noqa: F401, PLC0415 - apps must be loaded first
-        from events.archive import reader, writer  # noqa: F401, PLC0415
+        # Modules that register checks or event types when they are imported; every process must be able to read them.
+        from events import checks, jobs, removal, store  # noqa: F401, PLC0415
+        from events.archive import reader as archives  # noqa: PLC0415
+        from events.archive import restore, writer  # noqa: F401, PLC0415
         from events.subscriptions import checkpoints, parked  # noqa: F401, PLC0415
 
-        store.use_past(reader.as_past())
+        store.use_past(archives.as_past())

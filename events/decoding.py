@@ -13,7 +13,7 @@ import msgspec
 
 from events import aggregate, errors, strict_json, types
 from events.db import pipeline
-from events.privacy import encryption
+from events.privacy import encryption, subject_keys
 from events.types import Event, RecordedEvent
 
 # Null for times outside Python's calendar (`infinity`, extreme years), which can only be inserted by hand. Drivers
@@ -21,24 +21,24 @@ from events.types import Event, RecordedEvent
 INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
 
 COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
-       correlation_id, causation_id, metadata::text, {encryption.GENERATION}"""
+       correlation_id, causation_id, metadata::text, {subject_keys.GENERATION}"""
 
 
 class EventRows:
-    """Converts rows of `COLUMNS` to events; the caller gives missing keys to `opener` in between.
+    """Converts rows of `COLUMNS` to events; the caller gives missing keys to `decryptor` in between.
 
     One unreadable row does not stop the others: it becomes an event with `unreadable` set, for all readers.
     """
 
     def __init__(self, rows: Sequence[Sequence[Any]]) -> None:
         self._rows = [(row, stored_data(row[5])) for row in rows]
-        self.opener = encryption.Opener(rows[0][13] if rows else None)
+        self.decryptor = encryption.Decryptor(rows[0][13] if rows else None)
         for row, data in self._rows:
             if data is not None:
-                self.opener.want(row[1], data)
+                self.decryptor.add(row[1], data)
 
     def events(self) -> list[RecordedEvent]:
-        return [_event(row, data, self.opener) for row, data in self._rows]
+        return [_event(row, data, self.decryptor) for row, data in self._rows]
 
 
 def stored_data(text: str) -> types.JsonDict | None:
@@ -52,29 +52,29 @@ def stored_data(text: str) -> types.JsonDict | None:
 
 def generation() -> int:
     """The number of erasures so far; it changes with each."""
-    found: int = pipeline.query(f"select {encryption.GENERATION}")[0][0]
+    found: int = pipeline.query(f"select {subject_keys.GENERATION}")[0][0]
     return found
 
 
 def events_of(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
     """Rows of `COLUMNS` as events, decrypted, their data upcast to the newest shape."""
     reading = EventRows(rows)
-    if missing := reading.opener.missing:
-        reading.opener.learn(pipeline.query(encryption.KEYS, (missing,)), pipeline.once_committed)
+    if missing := reading.decryptor.missing:
+        reading.decryptor.learn(pipeline.query(subject_keys.KEYS, (missing,)), pipeline.once_committed)
     return reading.events()
 
 
 def tail_events(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
     """Typed, decrypted events of one stream from the rows of `events_begin`: (type, schema version, data, id)."""
-    opener = encryption.Opener()
+    decryptor = encryption.Decryptor()
     for _, _, data, _ in tail:
         if not isinstance(data, dict):
             raise errors.UnreadableEvent("not_json", stream)
-        opener.want(stream, data)
-    if missing := opener.missing:
-        opener.learn(pipeline.query(encryption.KEYS, (missing,)), pipeline.once_committed)
+        decryptor.add(stream, data)
+    if missing := decryptor.missing:
+        decryptor.learn(pipeline.query(subject_keys.KEYS, (missing,)), pipeline.once_committed)
     for name, _, data, event_id in tail:
-        opener.open(stream, uuid.UUID(event_id), name, data)
+        decryptor.decrypt(stream, uuid.UUID(event_id), name, data)
     return [decode(stream, name, version, data) for name, version, data, _ in tail]
 
 
@@ -105,7 +105,7 @@ def parse_tail(tail: str, stream: str) -> list[Any]:
     return found
 
 
-def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.Opener) -> RecordedEvent:
+def _event(row: Sequence[Any], data: types.JsonDict | None, decryptor: encryption.Decryptor) -> RecordedEvent:
     """One row as an event.
 
     An event of an unregistered type is returned as stored, because reading history must not need all old code. In the
@@ -115,7 +115,7 @@ def _event(row: Sequence[Any], data: types.JsonDict | None, opener: encryption.O
     reason, why = None, None if data is not None else "not_json"
     try:
         if data is not None:
-            reason = opener.open(row[1], row[6], name, data)
+            reason = decryptor.decrypt(row[1], row[6], name, data)
             known = types.event_type_of(name)
             if known.schema_version != schema_version:
                 data, schema_version = types.upcast(name, schema_version, data), known.schema_version

@@ -18,7 +18,8 @@ from django.db import transaction
 from events import errors, store, types
 from events.integrity import verify
 from events.rebuild import builder as rebuild
-from events.rebuild.builder import Progress
+from events.rebuild import cancellation, read_tables
+from events.rebuild.read_tables import RebuildProgress
 from events.types import Event, RecordedEvent, event_type
 
 VERIFICATION: Final = types.stream_name("verification", "log")
@@ -110,9 +111,9 @@ def request_rebuild(table: str, *, fresh: bool = False, take_over: bool = False)
     return _request(stream_of(table), request, "events.tasks.rebuild", table)
 
 
-def progress_of(table: str) -> Progress:
+def progress_of(table: str) -> RebuildProgress:
     """The latest rebuild of a table. Raises `RebuildRefused` for an unknown table."""
-    found = next((one for one in rebuild.progress() if one.name == table), None)
+    found = next((one for one in read_tables.progress() if one.name == table), None)
     if found is None:
         raise errors.RebuildRefused(f"No read table is called {table!r}.")
     return found
@@ -122,7 +123,7 @@ def cancel_rebuild(table: str) -> None:
     """Cancel a waiting request, or stop the builder. Raises `RebuildRefused` when there is nothing to cancel."""
     progress_of(table)
     waits = (last := last_rebuild(table)) is not None and last.waits
-    if not rebuild.cancel(table) and not waits:
+    if not cancellation.cancel(table) and not waits:
         raise errors.RebuildRefused(f"No rebuild of {table} can be stopped now.")
     store.append(stream_of(table), [RebuildCancelled(table=table)])
 
@@ -132,12 +133,12 @@ def last_rebuild(table: str) -> JobRequest | None:
     event = _last(stream_of(table))
     if event is None:
         return None
-    begun = next((one.resumed_at for one in rebuild.progress() if one.name == table), None)
+    begun = next((one.resumed_at for one in read_tables.progress() if one.name == table), None)
     waits = event.type == "rebuild.requested" and (begun is None or begun < event.recorded_at)
     return JobRequest(event=event, waits=waits)
 
 
-def do_rebuild(table: str, version: int) -> Progress | None:
+def do_rebuild(table: str, version: int) -> RebuildProgress | None:
     """Run the request of that version, unless the stream has a later event; for the task."""
     event = _last(stream_of(table))
     if event is None or event.version != version or not isinstance(event.event, RebuildRequested):

@@ -18,8 +18,8 @@ from django.db import transaction
 
 from events import context, errors, store, types
 from events.archive import reader as archives
-from events.integrity import seals
-from events.integrity.seals import Row
+from events.integrity import stored_rows
+from events.integrity.stored_rows import StoredRow
 
 REMOVED: Final = "event.removed"
 RECORDED: Final = "log.removed"
@@ -85,8 +85,8 @@ def remove(position: int, reason: str) -> LogRemoved:
     return removal
 
 
-def _found(position: int) -> Row:
-    row = next((found for chunk in seals.rows(position - 1, position) for found in chunk), None)
+def _found(position: int) -> StoredRow:
+    row = next((found for chunk in stored_rows.read(position - 1, position) for found in chunk), None)
     if row is None:
         raise errors.StreamNotFound(f"Event {position} is not in the log; restore its archive first.")
     return row
@@ -116,12 +116,12 @@ def recorded_digests() -> dict[int, bytes]:
     return {at: bytes.fromhex(digest) for at, digest in found.items()} | archived
 
 
-def digests(rows: Iterable[Row]) -> dict[int, bytes]:
+def digests(rows: Iterable[StoredRow]) -> dict[int, bytes]:
     """The digests in those rows that record a removal, by position."""
     found = [msgspec.json.decode(row.data, type=LogRemoved) for row in rows if row.type == RECORDED]
     return {one.position: bytes.fromhex(one.digest) for one in found}
 
 
-def is_empty(row: Row) -> bool:
+def is_empty(row: StoredRow) -> bool:
     """True when a removed event has no content left."""
     return (row.data, row.metadata, row.reason, row.schema_version) == ("{}", "{}", None, 1)

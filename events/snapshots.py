@@ -19,11 +19,11 @@ from django.db import transaction
 
 from events import errors, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
-from events.privacy import encryption, key_witness
+from events.privacy import encryption, key_witness, subject_keys
 from events.types import RecordedEvent, category_of
 
 LOAD = f"""
-select version, state::text, {encryption.GENERATION} from events_snapshot
+select version, state::text, {subject_keys.GENERATION} from events_snapshot
  where stream = %(stream)s and state_version = %(state_version)s
    and version <= coalesce(%(version)s::bigint, 9223372036854775807)
  order by version desc limit 1
@@ -70,7 +70,7 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
 def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
     """A stored snapshot as a state; None when it does not fit the state of this release, or its subject was erased.
 
-    `generation` is that of the statement that read it; None for deciders only, as in `encryption.Opener`.
+    `generation` is that of the statement that read it; None for deciders only, as in `encryption.Decryptor`.
     """
     try:
         dumped = strict_json.stored(text)
@@ -84,14 +84,14 @@ def decode(aggregate: Aggregate, stream: str, version: int, text: str, generatio
 def _opened(
     aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
 ) -> types.JsonDict | None:
-    """A decrypted snapshot, or None. An unencrypted one is of an earlier release, and is not used (`seal_plain`)."""
+    """A decrypted snapshot, or None. An unencrypted one is of an earlier release, and is not used (`encrypt_plain`)."""
     mark = stored.get(encryption.MARK)
     if mark is None:
         return None
     cipher = encryption.StateCipher(mark["of"], stream, generation)
     if missing := cipher.missing:
-        cipher.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
-    plain = cipher.open(version, aggregate.state_version, mark["text"])
+        cipher.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
+    plain = cipher.decrypt(version, aggregate.state_version, mark["text"])
     return None if plain is None else strict_json.stored(plain)
 
 
@@ -112,7 +112,7 @@ def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> st
     cipher = encryption.StateCipher(subject, stream)
     if missing := cipher.missing:
         store.make_keys(cipher, missing)
-    sealed = cipher.seal(version, aggregate.state_version, dumped)
+    sealed = cipher.encrypt(version, aggregate.state_version, dumped)
     return None if sealed is None else sealed.decode()
 
 
@@ -181,7 +181,7 @@ def personal_categories() -> list[str]:
     return [aggregate.category for aggregate in all_aggregates() if aggregate.subject is not None]
 
 
-def seal_plain(limit: int) -> int:
+def encrypt_plain(limit: int) -> int:
     """Encrypt up to `limit` snapshots that an earlier release stored unencrypted; returns how many it found.
 
     Runs in the caller's transaction. Snapshots of erased subjects, and those that no longer fit, are deleted.

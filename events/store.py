@@ -19,7 +19,7 @@ from django.db import connection
 
 from events import context, decoding, errors, extension, notifications, strict_json, types
 from events.db import arrays, pipeline
-from events.privacy import encryption, key_witness
+from events.privacy import encryption, key_witness, subject_keys
 from events.types import Event, RecordedEvent
 
 ANY: Final = None
@@ -140,32 +140,32 @@ def append_pending(appends: Sequence[Append]) -> PendingAppend:
     Errors that the database finds are raised when it is sent, at the latest at the commit.
     """
     acting = context.current()
-    sealer = encryption.Sealer(acting.reason)
-    entries = [entry for wanted in appends for entry in _entries(wanted, sealer)]
+    encryptor = encryption.Encryptor(acting.reason)
+    entries = [entry for wanted in appends for entry in _entries(wanted, encryptor)]
     if not entries:
         raise errors.InvalidEvent("Nothing to append.")
     if len(entries) > MAX_BATCH:
         raise errors.InvalidEvent(f"At most {MAX_BATCH} events in one append, not {len(entries)}.")
     if len(appends) > 1 and len({wanted.stream for wanted in appends}) != len(appends):
         raise errors.InvalidEvent("A stream may occur only once in one append.")
-    if missing := sealer.missing:
+    if missing := encryptor.missing:
         if not connection.in_atomic_block:
             with pipeline.transaction():  # a key is stored with the event it encrypts, or not at all
                 return append_pending(appends)
-        make_keys(sealer, missing)
-    elif sealer.makes_keys:
+        make_keys(encryptor, missing)
+    elif encryptor.makes_keys:
         key_witness.prove()
-    sealer.finish()
-    statement = _statement(entries, len(appends), acting, sealer.reason)
-    pending = pipeline.defer(*sealer.holding(*statement, one=len(entries) == 1))
+    encryptor.finish()
+    statement = _statement(entries, len(appends), acting, encryptor.reason)
+    pending = pipeline.defer(*encryptor.with_hold(*statement, one=len(entries) == 1))
     _notify_once_committed(pending)
     return PendingAppend(appends, pending)
 
 
-def make_keys(keys: encryption.Sealer | encryption.StateCipher, missing: Sequence[str]) -> None:
+def make_keys(keys: encryption.Encryptor | encryption.StateCipher, missing: Sequence[str]) -> None:
     """Look up the keys of these subjects and create missing ones. Raises `MasterKeyWrong`."""
     key_witness.prove()
-    keys.learn(query(encryption.MAKE, encryption.offer(missing)), once_committed)
+    keys.learn(query(subject_keys.MAKE, subject_keys.offer(missing)), once_committed)
 
 
 def _notify_once_committed(pending: pipeline.PendingRows) -> None:
@@ -223,7 +223,7 @@ def _columns(entries: Sequence[types.JsonDict]) -> Sequence[arrays.Array]:
     )
 
 
-def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDict]:
+def _entries(wanted: Append, encryptor: encryption.Encryptor) -> Iterable[types.JsonDict]:
     """The checked events of one append, as input of the append functions."""
     _check_name(wanted.stream)
     ids = wanted.event_ids or [types.new_id() for _ in wanted.events]
@@ -231,7 +231,7 @@ def _entries(wanted: Append, sealer: encryption.Sealer) -> Iterable[types.JsonDi
         known = types.event_type_of(type(event))
         _demand_fit(known, event)
         entry = {"s": wanted.stream, "t": known.name, "v": known.schema_version, "i": event_id}
-        sealer.take(entry, known, event, encode, born=wanted.expected == NO_STREAM)
+        encryptor.add(entry, known, event, encode, born=wanted.expected == NO_STREAM)
         if number == 0 and wanted.expected is not None:
             entry["x"] = wanted.expected
         yield entry
@@ -281,7 +281,7 @@ def _strict(value: Any) -> bytes:
 
 def _stale_keys() -> errors.EventsError:
     """The cached keys are outdated: another process created a key, or an older backup was restored."""
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     return errors.StaleKeys()
 
 

@@ -69,7 +69,7 @@ def verify_log(version: int) -> None:
 @shared_task
 def snapshot() -> tuple[int, int]:
     """Take snapshots that are due by age and delete old ones; returns the number of each."""
-    _in_batches(snapshots.seal_plain)
+    _in_batches(snapshots.encrypt_plain)
     return snapshots.refresh(), snapshots.prune()
 
 

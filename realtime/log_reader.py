@@ -16,7 +16,7 @@ from psycopg import rows
 
 from events import decoding, head, store, types
 from events.db import driver_errors
-from events.privacy import encryption
+from events.privacy import subject_keys
 
 # Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
 POOL: Final = 6
@@ -87,9 +87,9 @@ class Log:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
             reading = decoding.EventRows(await cursor.fetchall())
-            if missing := reading.opener.missing:
-                await cursor.execute(encryption.KEYS, (missing,))
-                reading.opener.learn(await cursor.fetchall(), lambda act: act())  # autocommit
+            if missing := reading.decryptor.missing:
+                await cursor.execute(subject_keys.KEYS, (missing,))
+                reading.decryptor.learn(await cursor.fetchall(), lambda act: act())  # autocommit
             return reading.events()
 
         return await self.ask(ask)

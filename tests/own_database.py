@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import connection
 
-from events.privacy import encryption
+from events.privacy import subject_keys
 from tests import live
 
 
@@ -29,4 +29,4 @@ def _use(name: str) -> None:
     connection.close()
     connection.close_pool()
     connection.settings_dict["NAME"] = name
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()

@@ -1,13 +1,14 @@
-"""Archived parts of the log: files of JSON lines that are read as if their events were still in it.
+"""Reads archived partitions of the log: files of JSON lines, read as if their events were still in the log.
 
 A file holds the positions of one partition, `low` <= p < `high`, in blocks of BLOCK positions. Each is a gzip member:
-`zcat` reads the whole, and one block can be read alone. Beside it lies an index of which streams are in which blocks.
+`zcat` reads the whole file, and one block can be read alone. An index file says which streams are in which blocks.
 
-    log-000000000001-000010000000.jsonl.gz   a line an event, as `seal_events --events` writes it (docs/integrity.md)
-    log-000000000001-000010000000.index      "FEARCH1\\n", blocks: u32, where each begins and the last ends: u64 …,
+    log-000000000001-000010000000.jsonl.gz   one event per line, as `seal_events --events` writes it (docs/integrity.md)
+    log-000000000001-000010000000.index      "FEARCH1\\n", blocks: u32, offset of each and of the end: u64 …,
                                              then sorted pairs: first 8 bytes of the MD5 of a stream's name, block: u32
 
-Archives are a prefix of the log: what is archived is older than all that is not. `archiving` writes and restores them.
+Archives are a prefix of the log: archived events are older than all others. `archive.writer` writes them,
+`archive.restore` restores them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ import msgspec
 from django.conf import settings
 
 from events import decoding, errors, store
-from events.integrity import seals
-from events.integrity.seals import Row
+from events.integrity import proofs, stored_rows
+from events.integrity.stored_rows import StoredRow
 from events.types import EPOCH_START, RecordedEvent, category_of
 
 BLOCK: Final = 10_000  # positions
@@ -38,7 +39,7 @@ PAIR: Final = struct.Struct(">8sI")
 
 
 class Archive(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `events_archive`: positions low <= p < high are in `file`; only there once `gone` is true."""
+    """A row of `events_archive`: positions low <= p < high are in `file`, and only there once `gone` is true."""
 
     low: int
     high: int
@@ -78,15 +79,15 @@ def every() -> list[Archive]:
 
 
 def gone() -> list[Archive]:
-    """Those whose positions are not in the log any more."""
+    """The archives whose positions are no longer in the log."""
     return [archive for archive in every() if archive.gone]
 
 
-# -- one file -------------------------------------------------------------------------------------------------------
+# -- one file ---------------------------------------------------------------------------------------------------------
 
 
 class Reader:
-    """Reads one archive. Raises `Archived` where a file is not there or not what it should be."""
+    """Reads one archive. Raises `Archived` when a file is missing or invalid."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -110,7 +111,7 @@ class Reader:
         with path.open("rb") as opened:
             return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
-    def block(self, number: int) -> list[Row]:
+    def block(self, number: int) -> list[StoredRow]:
         """The events of one block, in the order of positions."""
         begin, end = self._offsets[number : number + 2]
         try:
@@ -123,7 +124,7 @@ class Reader:
                 f"{self.archive.file} was altered: block {number} cannot be read ({error})."
             ) from error
 
-    def rows(self, after: int, upto: int) -> Iterator[list[Row]]:
+    def rows(self, after: int, upto: int) -> Iterator[list[StoredRow]]:
         """Events with positions in (after, upto], a block at a time."""
         low = self.archive.low
         first, last = max(after + 1, low) - low, min(upto, self.archive.high - 1) - low
@@ -132,7 +133,7 @@ class Reader:
             if found:
                 yield found
 
-    def stream(self, stream: str, after: int, upto: int | None = None) -> Iterator[Row]:
+    def stream(self, stream: str, after: int, upto: int | None = None) -> Iterator[StoredRow]:
         """Events of one stream with versions in (after, upto], in order."""
         for number in self._blocks_of(stream):
             for row in self.block(number):
@@ -141,7 +142,7 @@ class Reader:
 
     def _blocks_of(self, stream: str) -> list[int]:
         wanted, low, high = name_hash(stream), 0, self._count
-        while low < high:  # the first pair that is not smaller
+        while low < high:  # binary search for the first pair that is not smaller
             middle = (low + high) // 2
             if self._pair(middle)[0] < wanted:
                 low = middle + 1
@@ -157,7 +158,7 @@ class Reader:
         return PAIR.unpack_from(self._index, self._pairs + number * PAIR.size)
 
     def check(self) -> str | None:
-        """What is wrong with the files, None when they are what was written."""
+        """A description of the damage; None when the files are as they were written."""
         for path, expected in (
             (self.archive.path, self.archive.sha256),
             (self.archive.index, self.archive.index_sha256),
@@ -168,34 +169,35 @@ class Reader:
         return None
 
 
-_decode: Callable[[bytes], Row] = msgspec.json.Decoder(Row).decode
+_decode: Callable[[bytes], StoredRow] = msgspec.json.Decoder(StoredRow).decode
 
 
 def name_hash(stream: str) -> bytes:
+    """The hash of a stream's name in the index."""
     return hashlib.md5(stream.encode(), usedforsecurity=False).digest()[:8]
 
 
 @lru_cache(maxsize=16)
 def reader(archive: Archive) -> Reader:
-    """A reader that is kept, with its index mapped into memory: a file never changes under its name and hash."""
+    """A cached reader with its index mapped into memory; a file never changes under its name and hash."""
     return Reader(archive)
 
 
-# -- the log, archived parts and all --------------------------------------------------------------------------------
+# -- the whole log, archives included ---------------------------------------------------------------------------------
 
 
-def rows(after: int, upto: int) -> Iterator[list[Row]]:
-    """`seals.rows` over all of the log: from files first, then from the database."""
+def rows(after: int, upto: int) -> Iterator[list[StoredRow]]:
+    """Like `stored_rows.read`, for the whole log: from files first, then from the database."""
     for archive in gone():
         if archive.high - 1 > after and archive.low <= upto:
             yield from reader(archive).rows(after, upto)
             after = max(after, archive.high - 1)
-    yield from seals.rows(after, upto)
+    yield from stored_rows.read(after, upto)
 
 
-def proof(position: int) -> seals.Proof:
-    """`seals.proof` of any event, archived or not."""
-    found = seals.proof(position, rows)
+def proof(position: int) -> proofs.Proof:
+    """`proofs.prove` of any event, archived or not."""
+    found = proofs.prove(position, rows)
     event = found.event
     if found.before is not None or event.version == 1:
         return found
@@ -204,8 +206,8 @@ def proof(position: int) -> seals.Proof:
     return msgspec.structs.replace(found, before=next((row.hash for row in before), None))
 
 
-def in_order(after: int, upto: int, wanted: Callable[[Row], bool], limit: int) -> list[Row]:
-    """At most `limit` archived events in (after, upto] of those that are wanted."""
+def in_order(after: int, upto: int, wanted: Callable[[StoredRow], bool], limit: int) -> list[StoredRow]:
+    """At most `limit` archived events in (after, upto] for which `wanted` is true."""
     found = (
         row
         for archive in gone()
@@ -224,9 +226,9 @@ def read_all(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """`store.read_all` of what is archived; nothing of what is not."""
+    """Like `store.read_all`, for archived events only."""
 
-    def wanted(row: Row) -> bool:
+    def wanted(row: StoredRow) -> bool:
         return (not types or row.type in types) and (not categories or category_of(row.stream) in categories)
 
     return events_of(in_order(after, upto, wanted, limit))
@@ -237,7 +239,7 @@ def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent
     return events_of([row for archive in gone() for row in reader(archive).stream(stream, after, upto)])
 
 
-def instant(row: Row) -> datetime | None:
+def instant(row: StoredRow) -> datetime | None:
     """When the event was recorded; None for what `decoding.INSTANT` does not read either."""
     try:
         moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
@@ -246,13 +248,13 @@ def instant(row: Row) -> datetime | None:
     return moment if 1 < moment.year < MAXYEAR else None
 
 
-def events_of(rows: Sequence[Row]) -> list[RecordedEvent]:
+def events_of(rows: Sequence[StoredRow]) -> list[RecordedEvent]:
     """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
     generation = decoding.generation() if rows else 0
     return decoding.events_of([_as_stored(row, generation) for row in rows])
 
 
-def _as_stored(row: Row, generation: int) -> tuple[Any, ...]:
+def _as_stored(row: StoredRow, generation: int) -> tuple[Any, ...]:
     """A row of `decoding.COLUMNS`."""
     return (
         row.position,
@@ -273,5 +275,5 @@ def _as_stored(row: Row, generation: int) -> tuple[Any, ...]:
 
 
 def as_past() -> store.Past:
-    """What `store` asks when events it should find are not in the log."""
+    """The functions by which `store` reads events that are not in the log any more."""
     return store.Past(read_all=read_all, read_stream=read_stream)

@@ -1,13 +1,13 @@
-"""Writing a closed part of the log to a file, and putting it back. `archives` reads what is archived.
+"""Archives a closed partition of the log as a file. `archive.reader` reads archives, `archive.restore` restores them.
 
-    1  choose    the oldest partition that is still in the log, if it is closed and nobody needs it there
-    2  write     its events and the index of its streams, under another name, to the disk; then rename
+    1  choose    the oldest partition still in the log, if it is closed and not needed there
+    2  write     its events and the index of its streams to temporary files, synced; then rename
     3  snapshot  every record with events in it, so that its state needs no file
     4  verify    the file, read again, against the chains and the seals
-    5  drop      in one short transaction: look again whether nobody needs it, detach, drop, write down
+    5  drop      in one short transaction: check again that it is not needed, detach, drop, append `log.archived`
 
-Killed at any step it starts over where it was: what is written is a function of the events, so writing it twice writes
-the same bytes, and until step 5, one transaction, the events are in the log.
+When the process is killed, the next run repeats the step: the file is a function of the events, so writing it twice
+writes the same bytes, and the events stay in the log until step 5, which is one transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -31,22 +30,21 @@ from django.db import connection, transaction
 from events import aggregate, errors, head, partitions, snapshots, store, types
 from events.archive import reader as archives
 from events.archive.reader import BLOCK, MAGIC, PAIR, Archive
-from events.integrity import seals, verify
-from events.integrity.seals import Row
+from events.integrity import export, stored_rows, verify
 from events.rebuild import shadow_table
 
 KEEP_DAYS: Final = 365
-LOCK_TIMEOUT: Final = "500ms"  # whoever reads or writes the log waits no longer than that for us
+LOCK_TIMEOUT: Final = "500ms"  # readers and writers of the log wait no longer than this
 LOCK_PAUSE: Final = 0.5
 PATIENCE: Final = 60.0
 STREAMS: Final = 500  # snapshots in one transaction
 
-Told = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 
 
 @types.event_type("log.archived")
 class LogArchived(types.Event, frozen=True):
-    """A part of the log was moved to a file: positions from `low` to before `high`."""
+    """A partition of the log was moved to a file: positions low <= p < high."""
 
     low: int
     high: int
@@ -55,24 +53,15 @@ class LogArchived(types.Event, frozen=True):
     events: int
 
 
-@types.event_type("log.restored")
-class LogRestored(types.Event, frozen=True):
-    """A part of the log was put back from its file."""
-
-    low: int
-    high: int
-    file: str
-
-
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition: its table (quoted where need be), and its positions low <= p < high."""
+    """A partition: its table (quoted if necessary), and its positions low <= p < high."""
 
     table: str
     low: int
     high: int
 
 
-# -- 1 choose -------------------------------------------------------------------------------------------------------
+# -- 1 choose ---------------------------------------------------------------------------------------------------------
 
 PARTS = f"select quote_ident(name), low, high from ({partitions.BOUNDS}) p order by low"  # noqa: S608 - a constant
 
@@ -96,12 +85,12 @@ select 'its last event is of ' || recorded_at::date from (
 
 
 def parts() -> list[Part]:
-    """The partitions in the log, the oldest first."""
+    """The partitions in the log, oldest first."""
     return [Part(table=table, low=low, high=high) for table, low, high in store.query(PARTS)]
 
 
 def due(keep_days: int = KEEP_DAYS) -> list[Part]:
-    """What can be archived, the oldest first."""
+    """The partitions that can be archived, oldest first."""
     found = []
     for part in parts():
         if needed(part, keep_days):
@@ -111,38 +100,41 @@ def due(keep_days: int = KEEP_DAYS) -> list[Part]:
 
 
 def needed(part: Part, keep_days: int = KEEP_DAYS) -> str | None:
-    """Why a part must stay in the log, None when it need not."""
+    """The reason why a partition must stay in the log; None when it can be archived."""
     if head.safe() < part.high:
         return "it is not closed yet"
     reasons = store.query(NEEDED, {"high": part.high}) or store.query(YOUNG, (part.high, keep_days))
     return reasons[0][0] if reasons else None
 
 
-# -- the whole ------------------------------------------------------------------------------------------------------
+# -- all steps --------------------------------------------------------------------------------------------------------
 
 
-def nothing(what: str, done: int, total: int) -> None:
-    """No progress to show."""
+def ignore_progress(phase: str, done: int, total: int) -> None:
+    """Ignore the progress."""
 
 
-def archive_next(keep_days: int = KEEP_DAYS, told: Told = nothing, patience: float = PATIENCE) -> Archive | None:
-    """Archive the oldest part that nobody needs in the log; None when there is none.
+def archive_next(
+    keep_days: int = KEEP_DAYS, report_progress: ReportProgress = ignore_progress, patience: float = PATIENCE
+) -> Archive | None:
+    """Archive the oldest partition, if it is not needed in the log; None when it is.
 
-    told  called with the phase, how much of it is done, and how much that is: positions, or streams
+    report_progress  called with the phase, the amount done and the total, in positions or streams
 
-    Raises `ArchiveRefused` when the file is not what the seals say, or the log cannot be locked for `patience` seconds.
+    Raises `ArchiveRefused` when the file does not match the seals, or the log cannot be locked within `patience`
+    seconds.
     """
     part = next(iter(parts()))  # 1
     if needed(part, keep_days):
         return None
-    written = _recorded(part) or _record(part, _write(part, told))  # 2
-    _snapshot(part, told)  # 3
-    _verify(written, told)  # 4
+    written = _recorded(part) or _record(part, _write(part, report_progress))  # 2
+    _snapshot(part, report_progress)  # 3
+    verify_file(written, report_progress)  # 4
     _drop(part, written, keep_days, patience)  # 5
     return msgspec.structs.replace(written, gone=True)
 
 
-# -- 2 write --------------------------------------------------------------------------------------------------------
+# -- 2 write ----------------------------------------------------------------------------------------------------------
 
 INDEX = """
 copy (select distinct left(md5(stream), 16) collate "C", (position - {low}) / {block} from {table} order by 1, 2)
@@ -158,7 +150,7 @@ returning low
 
 
 def _recorded(part: Part) -> Archive | None:
-    """What an earlier run has written, if that is still all there."""
+    """The archive that an earlier run wrote, if its files are intact."""
     found = next((archive for archive in archives.every() if archive.low == part.low), None)
     try:
         return found if found is not None and archives.Reader(found).check() is None else None
@@ -166,14 +158,14 @@ def _recorded(part: Part) -> Archive | None:
         return None
 
 
-def _write(part: Part, told: Told) -> Archive:
+def _write(part: Part, report_progress: ReportProgress) -> Archive:
     folder = Path(settings.ARCHIVE_DIR)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"log-{part.low:012}-{part.high - 1:012}"
-    with _whole(folder / f"{name}.jsonl.gz") as data:
-        offsets, events = _write_blocks(part, data, told)
+    with _complete_file(folder / f"{name}.jsonl.gz") as data:
+        offsets, events = _write_blocks(part, data, report_progress)
         size = data.tell()
-    with _whole(folder / f"{name}.index") as index:
+    with _complete_file(folder / f"{name}.index") as index:
         index.write(MAGIC + struct.pack(f">I{len(offsets)}Q", len(offsets) - 1, *offsets))
         for digest, block in _pairs(part):
             index.write(PAIR.pack(digest, block))
@@ -190,16 +182,18 @@ def _write(part: Part, told: Told) -> Archive:
     )
 
 
-def _write_blocks(part: Part, data: IO[bytes], told: Told) -> tuple[list[int], int]:
-    """The events, a gzip member for each block; returns where blocks begin and the last ends, and how many events."""
+def _write_blocks(part: Part, data: IO[bytes], report_progress: ReportProgress) -> tuple[list[int], int]:
+    """Write the events, a gzip member per block; returns the offsets of the blocks and the end, and the count."""
     offsets, events = [0], 0
     for low in range(part.low, part.high, BLOCK):
-        lines = [seals.line(row) for rows in seals.rows(low - 1, min(low + BLOCK, part.high) - 1) for row in rows]
-        if lines:  # no time in the header: the same events are the same bytes
+        lines = [
+            export.line(row) for rows in stored_rows.read(low - 1, min(low + BLOCK, part.high) - 1) for row in rows
+        ]
+        if lines:  # without a time in the header the same events give the same bytes
             data.write(gzip.compress(b"".join(lines), compresslevel=6, mtime=0))
         offsets.append(data.tell())
         events += len(lines)
-        told("write", min(low + BLOCK, part.high) - part.low, part.high - part.low)
+        report_progress("write", min(low + BLOCK, part.high) - part.low, part.high - part.low)
     return offsets, events
 
 
@@ -213,8 +207,8 @@ def _pairs(part: Part) -> Iterator[tuple[bytes, int]]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when it is complete and on the disk."""
+def _complete_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that gets its name only once it is complete and synced to disk."""
     partial = path.with_name(f"part-{os.getpid()}-{path.name}")
     try:
         with partial.open("wb") as opened:
@@ -227,7 +221,7 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The renames are on the disk when the folder is."""
+    """Sync the folder, which makes the renames durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -246,7 +240,7 @@ def _record(part: Part, written: Archive) -> Archive:
     return written
 
 
-# -- 3 snapshot -----------------------------------------------------------------------------------------------------
+# -- 3 snapshot -------------------------------------------------------------------------------------------------------
 
 STREAMS_OF = """
 select stream, max(version), count(*) over () from {table} where stream > %s collate "C"
@@ -256,49 +250,49 @@ select stream, max(version), count(*) over () from {table} where stream > %s col
 COVERED = "select max(version) from events_snapshot where stream = %s and state_version = %s"
 
 
-def _snapshot(part: Part, told: Told) -> None:
-    """Every record with events here gets a snapshot that spans them, where it has none; nobody waits for that."""
+def _snapshot(part: Part, report_progress: ReportProgress) -> None:
+    """Give every record with events in this partition a snapshot that covers them, unless it has one."""
     done, after = 0, ""
     statement = STREAMS_OF.format(table=part.table, limit=STREAMS)
     while found := store.query(statement, (after,)):
         after = found[-1][0]
         with transaction.atomic():
             for stream, version, _ in found:
-                _span(stream, version)
+                _cover(stream, version)
         total = done + found[0][2]
         done += len(found)
-        told("snapshot", done, total)
+        report_progress("snapshot", done, total)
 
 
-def _span(stream: str, version: int) -> None:
+def _cover(stream: str, version: int) -> None:
     try:
         record = aggregate.of_category(types.category_of(stream))
     except errors.StreamNotFound:
-        return  # no record: what people did to subscriptions, say
+        return  # not a record, but for example operator actions on a subscription
     covered = store.query(COVERED, (stream, record.state_version))[0][0]
     if (covered or 0) < version:
         now = snapshots.folded(stream)
-        if not now.unreadable:  # a snapshot would hide them; without one the state is folded from the file
+        if not now.unreadable:  # a snapshot would hide them; without it the state is folded from the file
             snapshots.save(record, stream, now.version, now.state)
 
 
-# -- 4 verify -------------------------------------------------------------------------------------------------------
+# -- 4 verify ---------------------------------------------------------------------------------------------------------
 
 
-def _verify(written: Archive, told: Told) -> None:
-    """The file against chains and seals, exactly as it will be read; the log's own rows are not asked."""
+def verify_file(written: Archive, report_progress: ReportProgress) -> None:
+    """Verify the file against chains and seals, read as it will be; without the rows of the log."""
 
     def progress(position: int) -> None:
-        told("verify", position - written.low + 1, written.high - written.low)
+        report_progress("verify", position - written.low + 1, written.high - written.low)
 
     wrong = archives.Reader(written).check()
     report = verify.verify_archive(written, progress=progress)
     if wrong or not report.ok or report.events != written.events:
-        said = wrong or (str(report.findings()[0]) if report.total else f"{report.events} of {written.events} events")
-        raise errors.ArchiveRefused(f"{written.file} is not what the log holds: {said}. Nothing was removed.")
+        reason = wrong or (str(report.findings()[0]) if report.total else f"{report.events} of {written.events} events")
+        raise errors.ArchiveRefused(f"{written.file} is not what the log holds: {reason}. Nothing was removed.")
 
 
-# -- 5 drop ---------------------------------------------------------------------------------------------------------
+# -- 5 drop -----------------------------------------------------------------------------------------------------------
 
 GONE = "update events_archive set gone_at = now() where low = %s and sha256 = %s and gone_at is null returning low"
 
@@ -310,11 +304,11 @@ def _drop(part: Part, written: Archive, keep_days: int, patience: float) -> None
             raise errors.ArchiveRefused(
                 f"The log could not be locked within {patience:g} s: a long transaction is using it. Try again."
             )
-        time.sleep(LOCK_PAUSE)  # whoever queued behind us comes first
+        time.sleep(LOCK_PAUSE)  # lets sessions queued behind this one go first
 
 
 def _dropped(part: Part, written: Archive, keep_days: int) -> bool:
-    """The transaction of step 5; False when the lock is not to be had just now."""
+    """The transaction of step 5; False when the lock is not available."""
     try:
         with transaction.atomic():
             store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
@@ -322,78 +316,21 @@ def _dropped(part: Part, written: Archive, keep_days: int) -> bool:
             if why := needed(part, keep_days):
                 raise errors.ArchiveRefused(f"Positions {part.low} to {part.high - 1} must stay: {why}.")
             if not store.query(GONE, (written.low, written.sha256)):
-                raise errors.ArchiveRefused(f"Somebody else has archived {written.file}.")
+                raise errors.ArchiveRefused(f"{written.file} was archived by another process.")
             shadow_table.run(f"alter table events_event detach partition {part.table}")
             shadow_table.run(f"drop table {part.table}")
-            _write_down(written)
+            _append_archived(written)
     except psycopg.errors.LockNotAvailable:
         return False
     return True
 
 
-def _write_down(written: Archive) -> None:
-    said = LogArchived(
+def _append_archived(written: Archive) -> None:
+    event = LogArchived(
         low=written.low,
         high=written.high,
         file=written.file,
         sha256=written.sha256.hex(),
         events=written.events,
     )
-    store.append(f"log-{written.low:012}", [said])
-
-
-# -- putting back ---------------------------------------------------------------------------------------------------
-
-BACK = "update events_archive set gone_at = null where low = %s and gone_at is not null returning low"
-
-COLUMNS: Final = tuple(name for name in Row.__struct_fields__)
-
-
-def restore(low: int, told: Told = nothing, patience: float = PATIENCE) -> Archive:
-    """Put the newest archived part back into the log: `low` is its first position. The file stays.
-
-    Raises `ArchiveRefused` when it is not the newest, or its file is not what was written.
-    """
-    gone = archives.gone()
-    found = next((archive for archive in gone if archive.low == low), None)
-    if found is None or found is not gone[-1]:
-        newest = f"the newest is the one that begins at {gone[-1].low}" if gone else "nothing is archived"
-        raise errors.ArchiveRefused(f"Archives are put back the newest first; {newest}.")
-    _verify(found, told)
-    table = f"events_event_p{low:012}"
-    with transaction.atomic():
-        store.execute("select events_partition_table(%s)", (table,))
-        _fill(table, found, told)
-        # With this check the rows need not be read again under the lock.
-        bounds = f"check (position >= {found.low} and position < {found.high})"
-        shadow_table.run(f"alter table {table} add constraint events_bounds {bounds}")
-        store.execute(f"set local lock_timeout = '{int(patience * 1000)}ms'")
-        store.execute("select events_partition_attach(%s, %s, %s)", (table, found.low, found.high))
-        shadow_table.run(f"alter table {table} drop constraint events_bounds")
-        store.query(BACK, (low,))
-        store.append(f"log-{low:012}", [LogRestored(low=low, high=found.high, file=found.file)])
-    return msgspec.structs.replace(found, gone=False)
-
-
-def _fill(table: str, archive: Archive, told: Told) -> None:
-    raw: Any = connection.connection
-    statement = f"copy {table} ({', '.join(COLUMNS)}) from stdin"
-    with raw.cursor().copy(statement) as copy:
-        for rows in archives.Reader(archive).rows(0, archive.high):
-            for row in rows:
-                copy.write_row(_stored(row))
-            told("restore", rows[-1].position - archive.low + 1, archive.high - archive.low)
-
-
-def _stored(row: Row) -> tuple[Any, ...]:
-    columns = list(msgspec.structs.astuple(row))
-    columns[COLUMNS.index("recorded_at")] = archives.instant(row) or _in_postgres(row.recorded_at)
-    return tuple(columns)
-
-
-def _in_postgres(microseconds: int) -> str:
-    """A time that Python has no name for as PostgreSQL reads it: by the Julian day, of which 2440588 is 1970-01-01."""
-    if microseconds in (seals.NEVER, seals.FOREVER):
-        return "infinity" if microseconds > 0 else "-infinity"
-    days, rest = divmod(microseconds, 86_400_000_000)
-    return f"J{2_440_588 + days} {timedelta(microseconds=rest)}+00"
+    store.append(f"log-{written.low:012}", [event])

@@ -1,13 +1,15 @@
-"""Three-way merge: what two people changed since a common base. Pure: msgspec and the standard library only.
+"""Three-way merge of the changes of two people since a common base. Pure: msgspec and the standard library only.
 
-    policies   how two changes of one field meet; declared as a table beside each record
+    policies   how two changes of one field merge; declared as a table beside each record
     merging    merge(base, theirs, mine, table) -> Merge
-    rules      what two harmless edits can break together
-    resolving  resolve(merge, choices): a person decides
-    changes    diff(before, after, table): what differs, for history and messages
-    sequences  order and lines         values, places   sameness, paths, records of what is said
+    rules      checks of the merged record, for edits that are valid only on their own
+    resolving  resolve(merge, choices): apply a person's decisions
+    changes    diff(before, after, table): differences, for history and messages
+    sequences  order and lines
+    values     equality, paths, and the records Change, Note, FieldConflict
+    paths      read and write a value by its path
 
-`backoffice/static/backoffice/merge.js` is the browser's twin, for previews; both are held to
+`backoffice/static/backoffice/merge.js` is the browser's twin, for previews; both must pass
 `tests/events/merge_vectors.json`.
 """
 

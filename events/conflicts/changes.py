@@ -1,4 +1,4 @@
-"""What differs between two versions of a record, field by field and item by item, by the same policies as the merge."""
+"""Differences between two versions of a record, by field and list item, with the policies of the merge."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from events.conflicts.values import UNSET, Change
 def diff(before: Mapping[str, Any], after: Mapping[str, Any], table: Mapping[str, Policy]) -> list[Change]:
     """Every difference between two full records, keyed lists item by item; for history pages and messages.
 
-    A list that breaks its policy (an id twice) is compared as one value: history shows what is stored, whatever it is.
+    A list that breaks its policy (a duplicate id) is compared as one value, so history can show any stored data.
     """
     return _objects(Policy(kind="object", items=table, default=policies.CONFLICT), before, after, "", strict=False)
 
 
 def between(policy: Policy, before: Any, after: Any, path: str, *, strict: bool = False) -> list[Change]:
-    """The differences between two values of one field. `strict` refuses a keyed list with an id twice, or without."""
+    """The differences between two values of one field. `strict` rejects keyed lists with duplicate or missing ids."""
     if values.same(before, after):
         return []
     shape = policies.concrete(policy, before, after)
@@ -41,15 +41,15 @@ def between(policy: Policy, before: Any, after: Any, path: str, *, strict: bool 
 
 
 def indexed(policy: Policy, items: Any, path: str) -> dict[str, Any]:
-    """The items of a keyed list by id. Raises `InvalidCommand` naming the list when an id is missing or there twice."""
+    """The items of a keyed list by id. Raises `InvalidCommand` naming the list when an id is missing or duplicate."""
     found: dict[str, Any] = {}
     name = policy.id
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         identity = item
         if name:
             identity = item.get(name) if isinstance(item, dict) else None
             if not values.is_id(identity):
-                raise errors.InvalidCommand(fields={path: f"Item {place + 1} has no {name!r}."})
+                raise errors.InvalidCommand(fields={path: f"Item {index + 1} has no {name!r}."})
         key = identity if type(identity) is str else values.key(identity)
         if key in found:
             raise errors.InvalidCommand(fields={path: f"The id {key!r} is there twice."})
@@ -58,7 +58,7 @@ def indexed(policy: Policy, items: Any, path: str) -> dict[str, Any]:
 
 
 def item_policy(policy: Policy) -> Policy:
-    """How the items of a keyed list merge: as objects; scalars as they are."""
+    """The policy of a keyed list's items: objects, or scalars compared as one value."""
     if not policy.id:
         return policies.CONFLICT
     return Policy(kind="object", items=policy.items, default=policy.default or policies.CONFLICT, groups=policy.groups)
@@ -84,7 +84,7 @@ def _lists(policy: Policy, before: Any, after: Any, path: str, *, strict: bool) 
         if not values.same(a, b):
             found += between(each, a, b, values.at_item(path, key), strict=strict)
     if policy.ordered:
-        was, now = ({key: place for place, key in enumerate(items)} for items in (old, new))
+        was, now = ({key: index for index, key in enumerate(items)} for items in (old, new))
         for key in sequences.moved(list(old), list(new)):
             found.append(Change(path=values.at_item(path, key), kind="moved", before=was[key], after=now[key]))
     return found
@@ -96,7 +96,7 @@ def names(*each: Iterable[str]) -> dict[str, None]:
 
 
 def _comparable(policy: Policy, value: Any) -> Any:
-    """A value in the form that its policy compares."""
+    """A value in the form in which its policy compares it."""
     if policy.compare == "instant":
         return values.instant(value)
     if policy.kind == "text":

@@ -1,8 +1,8 @@
-"""The three-way merge: what two people changed since a common base.
+"""The three-way merge of the changes of two people since a common base.
 
-The properties below hold for every policy whose meaning does not exclude them, and are tested as such:
+These properties are tested, and hold for every policy whose meaning does not exclude them:
 merge(b, x, b) = x; merge(b, b, x) = x; merge(b, x, x) = x (but counters add); swapping the sides swaps the conflicts;
-whatever either side changed is in the result or in a conflict; merging the result again changes nothing.
+every change of either side is in the result or in a conflict; merging the result again changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from events.conflicts.values import UNSET, Change, FieldConflict, Note
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What was merged, and by which rules; kept with the result so that choices can be applied to it."""
+    """The inputs of a merge, kept with the result so that choices can be applied to them."""
 
     base: Mapping[str, Any]
     theirs: Mapping[str, Any]
@@ -35,10 +35,10 @@ class Inputs:
 class Merge:
     """The outcome of a merge.
 
-    values     the full merged record; where there is a conflict, theirs stands
-    changed    the fields of `values` that differ from theirs: what is to be applied now
-    conflicts  what a person has to decide; empty = merged
-    notes      what came from whom
+    values     the full merged record, with theirs where there is a conflict
+    changed    the fields of `values` that differ from theirs: the update to apply
+    conflicts  decisions left to a person; empty = merged
+    notes      which side each change came from
     """
 
     values: dict[str, Any]
@@ -70,11 +70,11 @@ def merge(
 ) -> Merge:
     """Merge what `mine` changed since `base` into `theirs`.
 
-    1. A field that `mine` lacks was not touched (missing is not null).
-    2. Each field meets by its policy; fields of one group meet together.
-    3. The merged record has to pass the checks; what was wrong in theirs already is not held against mine.
+    1. A field missing in `mine` was not changed (missing is not null).
+    2. Each field merges by its policy; fields of one group merge together.
+    3. The merged record must pass the checks; failures that theirs already has are ignored.
 
-    Raises `errors.InvalidCommand` when a keyed list holds an id twice or an item without one.
+    Raises `errors.InvalidCommand` when a keyed list has a duplicate or missing id.
     """
     unique = (rules.Unique(name, policy.unique, policy.id) for name, policy in table.items() if policy.unique)
     inputs = Inputs(
@@ -97,12 +97,12 @@ def merge(
 
 
 def changed_fields(theirs: Mapping[str, Any], merged: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a merged or resolved record that differ from theirs: what is to be applied."""
+    """The fields of a merged or resolved record that differ from theirs: the update to apply."""
     return {name: value for name, value in merged.items() if not values.same(value, theirs.get(name, UNSET))}
 
 
 def failed(inputs: Inputs, merged: Mapping[str, Any]) -> list[FieldConflict]:
-    """What the checks find wrong in the merged record and not in theirs, with the three versions of each place."""
+    """The failed checks of the merged record that theirs passes, with the three versions of each value."""
     if not inputs.checks or values.same(merged, inputs.theirs):
         return []
     found = {(problem.path, problem.code): problem for check in inputs.checks for problem in check(merged)}
@@ -110,7 +110,7 @@ def failed(inputs: Inputs, merged: Mapping[str, Any]) -> list[FieldConflict]:
         return []
     accepted = {(problem.path, problem.code) for check in inputs.checks for problem in check(inputs.theirs)}
     indexes: paths.Indexes = {}
-    return [_with_sides(inputs, problem, indexes) for place, problem in found.items() if place not in accepted]
+    return [_with_sides(inputs, problem, indexes) for where, problem in found.items() if where not in accepted]
 
 
 def _with_sides(inputs: Inputs, problem: FieldConflict, indexes: paths.Indexes) -> FieldConflict:
@@ -131,7 +131,7 @@ Choice = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Walk:
-    """One pass over the three versions: decides each place, and collects conflicts and notes.
+    """One pass over the three versions: merges each value, and collects conflicts and notes.
 
     With `choices` (path -> decision) a conflict at that path is decided instead of collected.
     """
@@ -145,14 +145,14 @@ class Walk:
         return self.objects(inputs.record, inputs.base, inputs.theirs, inputs.mine, "")
 
     def value(self, policy: Policy, b: Any, t: Any, m: Any, path: str) -> Any:  # noqa: PLR0911 - one line a case
-        """One field. Untouched by one side: the other's. The same on both: that. Else by the policy and its shape."""
+        """Merge one field: the side that changed it wins; equal changes are taken; otherwise its policy decides."""
         if policy.kind == "server_only":
             return self.server_only(policy, b, t, m, path)
         if values.same(m, b):
             return self.take(t, changes.between(policy, b, t, path), "theirs")
         shape = policies.concrete(policy, b, t, m)
         if shape.kind in ("object", "keyed_list") and UNSET not in (t, m) and not values.same(t, b):
-            return self.both(shape, b, t, m, path)  # what is inside tells who touched what
+            return self.both(shape, b, t, m, path)  # the properties inside show which side changed them
         mine = changes.between(policy, b, m, path, strict=True)
         if not mine:
             return self.take(t, changes.between(policy, b, t, path), "theirs")
@@ -164,7 +164,7 @@ class Walk:
         return self.both(shape, b, t, m, path)
 
     def both(self, shape: Policy, b: Any, t: Any, m: Any, path: str) -> Any:  # noqa: PLR0911 - one line a policy
-        """One field that both sides changed, differently."""
+        """Merge one field that both sides changed differently."""
         if shape.kind == "last_write":
             return self.note(m, path, "mine", "overwrote")
         if t is UNSET or m is UNSET:
@@ -219,7 +219,7 @@ class Walk:
         return result
 
     def group(self, policy: Policy, group: Group, b: Any, t: Any, m: Any, path: str) -> dict[str, Any]:
-        """All fields of a group from one side, or a conflict about all of them."""
+        """Take all fields of a group from one side, or report one conflict about all of them."""
         base, theirs, mine = ({name: side.get(name, UNSET) for name in group} for side in (b, t, m))
 
         def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
@@ -247,7 +247,7 @@ class Walk:
 
     def keyed_list(self, policy: Policy, b: Any, t: Any, m: Any, path: str) -> list[Any]:
         base, theirs, mine = (changes.indexed(policy, side, path) for side in (b, t, m))
-        # Most items nobody touched: their texts tell, without a walk.
+        # Most items are unchanged: equal JSON texts show that without walking them.
         was, they_wrote, i_wrote = (
             {key: values.spelled(item) for key, item in side.items()} for side in (base, theirs, mine)
         )
@@ -288,10 +288,10 @@ class Walk:
                 self.note(None, values.at_item(path, key), origin, "moved")
         return order
 
-    # -- what is said
+    # -- conflicts and notes
 
     def decide(self, path: str, kind: str, b: Any, t: Any, m: Any, fields: tuple[str, ...] = ()) -> Any:
-        """A conflict: a person's choice if there is one, else theirs for now."""
+        """Report a conflict and return theirs; with a person's choice, return the chosen value instead."""
         choice = self.choices.get(path)
         if choice is None:
             self.conflicts.append(FieldConflict(path=path, kind=kind, base=b, theirs=t, mine=m, fields=fields))
@@ -309,7 +309,7 @@ class Walk:
 
 
 def _sets(base: Sequence[Any], theirs: Sequence[Any], mine: Sequence[Any]) -> list[Any]:
-    """Theirs without what I removed, then what I added."""
+    """Theirs without the elements that mine removed, then those that mine added."""
     known, their, my = ({values.element(item): item for item in side} for side in (base, theirs, mine))
     kept = [item for key, item in their.items() if key in my or key not in known]
     return kept + [item for key, item in my.items() if key not in known and key not in their]

@@ -1,7 +1,7 @@
-"""How two concurrent changes of one field meet: a small table of values, declared beside each record.
+"""How two concurrent changes of one field merge: a table of policies, declared beside each record.
 
-Every policy has a JSON form (`policies_to_json`, `policies_from_json`), so that the browser previews a merge by the
-same table that the server decides by.
+Every policy has a JSON form (`policies_to_json`, `policies_from_json`), so that the browser's preview and the
+server use the same table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = frozenset(
 
 
 class Group(tuple[str, ...]):
-    """Fields that only make sense together (an amount and its currency): they merge or conflict as one."""
+    """Fields that are only valid together (an amount and its currency): they merge or conflict as one."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class Group(tuple[str, ...]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How two concurrent changes of one field meet.
+    """How two concurrent changes of one field merge.
 
     kind         one of `KINDS`
     compare      ``exact``, or ``instant``: ISO 8601 times with an offset are equal when they name the same instant
@@ -44,7 +44,7 @@ class Policy:
     default      keyed list, object: policy of every other property; None is `CONFLICT` in a list, `JSON` in an object
     groups       keyed list, object: properties that merge or conflict together
     unique       keyed list: a property no two items may share after merging
-    transitions  state machine: state -> states it may be left for
+    transitions  state machine: state -> allowed next states
     """
 
     kind: str = "conflict"
@@ -69,29 +69,29 @@ class Policy:
 
 
 CONFLICT = Policy()
-"""Both changed it to different values: a person decides. The default."""
+"""Different values on both sides: a person decides. The default."""
 INSTANT = Policy(compare="instant")
-"""As `CONFLICT`, for times: written differently but the same instant is no change."""
+"""As `CONFLICT`, for times: another notation of the same instant is no change."""
 LAST_WRITE = Policy(kind="last_write")
 """The later writer wins. For cosmetics only: a colour, a collapsed panel."""
 COUNTER = Policy(kind="counter")
-"""Both differences are added, also when they are equal: two people who each counted one more make two more."""
+"""Both differences are added, also equal ones: two increments by one add two."""
 SET = Policy(kind="set")
-"""A list whose order and repetitions mean nothing: additions and removals of both sides hold."""
+"""A list without order or duplicates: the additions and removals of both sides are applied."""
 TEXT = Policy(kind="text")
-"""Long text, merged by lines; touching neighbouring lines is a conflict."""
+"""Long text, merged by lines; changes of adjacent lines are a conflict."""
 JSON = Policy(kind="json")
-"""Structure decides: maps by property, lists of strings or of things with an id item by item, all else as one value."""
+"""By structure: maps by property, lists of strings or of objects with an id by item, anything else as one value."""
 OBJECT = Policy(kind="object")
 """A map, merged property by property, deeply."""
 OPTIONS = Policy(kind="options")
 """Choices of a question: a list of scalars, of ``{value, label}``, or a map of settings."""
 SERVER_ONLY = Policy(kind="server_only")
-"""Never taken from an editor."""
+"""Set by the server only; a client's value is ignored."""
 
 
 def StateMachine(transitions: Mapping[str, Sequence[str]]) -> Policy:  # noqa: N802 - reads as a value in a table
-    """A status: after both moved, mine still applies when it may follow theirs; otherwise a person decides."""
+    """A status: when both changed it, mine applies if it may follow theirs; otherwise a person decides."""
     return Policy(kind="state_machine", transitions={state: tuple(to) for state, to in transitions.items()})
 
 
@@ -104,7 +104,7 @@ def KeyedList(  # noqa: N802 - reads as a value in a table
     groups: Iterable[Group] = (),
     unique: str | None = None,
 ) -> Policy:
-    """A list of items with a stable id: each item merges by itself, property by property, and a move is one change."""
+    """A list of items with a stable id: each item merges on its own, by property, and a move is one change."""
     return Policy(
         kind="keyed_list",
         id=id,
@@ -116,13 +116,13 @@ def KeyedList(  # noqa: N802 - reads as a value in a table
     )
 
 
-# -- what shape the values really have -------------------------------------------------------------------------------
+# -- the policy that fits the values ----------------------------------------------------------------------------------
 
 _ID_CANDIDATES = ("id", "value", "key", "name")
 
 
 def concrete(policy: Policy, *candidates: Any) -> Policy:
-    """The policy that fits these values: ``json`` and ``options`` by structure; a misfit is compared as one value."""
+    """The policy for these values: ``json`` and ``options`` by structure; values that do not fit as one value."""
     present = [value for value in candidates if value is not UNSET]
     match policy.kind:
         case "json" | "options":
@@ -146,7 +146,7 @@ def _by_structure(policy: Policy, present: Sequence[Any]) -> Policy:
     if not all(isinstance(value, list | tuple) for value in present):
         return CONFLICT
     scalars = str if policy.kind == "json" else (str, int, float)
-    # A list of numbers is often a tuple in disguise (a position, a range): only declared options merge one by one.
+    # A list of numbers is often a tuple (a position, a range), so only declared options merge item by item.
     if all(isinstance(item, scalars) and item is not True and item is not False for each in present for item in each):
         return _SCALARS if all(_distinct(map(values.key, each)) for each in present) else CONFLICT
     return next((_KEYED[name] for name in _ID_CANDIDATES if all(_keyed_by(name, each) for each in present)), CONFLICT)
@@ -167,7 +167,7 @@ _SCALARS = KeyedList(id="")
 _KEYED = {name: KeyedList(id=name, default=JSON) for name in _ID_CANDIDATES}
 
 
-# -- JSON form -------------------------------------------------------------------------------------------------------
+# -- JSON form --------------------------------------------------------------------------------------------------------
 
 _DEFAULTS: dict[str, Any] = {
     "compare": "exact", "id": "id", "ordered": True, "items": {}, "default": None, "groups": [], "unique": None,
@@ -176,7 +176,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def policy_to_json(policy: Policy) -> str | dict[str, Any]:
-    """The policy as a word, or as an object when it carries options."""
+    """The policy as a string, or as an object when it has options."""
     shown = {
         "compare": policy.compare,
         "id": policy.id,
@@ -192,7 +192,7 @@ def policy_to_json(policy: Policy) -> str | dict[str, Any]:
 
 
 def policy_from_json(data: str | Mapping[str, Any]) -> Policy:
-    """The inverse of `policy_to_json`; raises ValueError for a kind or an option it does not know."""
+    """The inverse of `policy_to_json`; raises ValueError for an unknown kind or option."""
     if isinstance(data, str):
         return Policy(kind=data)
     unknown = set(data) - {"kind", *_DEFAULTS}
@@ -207,14 +207,15 @@ def policy_from_json(data: str | Mapping[str, Any]) -> Policy:
 
 
 def policies_to_json(policies: Mapping[str, Policy]) -> dict[str, Any]:
-    """A whole table, for the browser."""
+    """A table of policies as JSON, for the browser."""
     return {name: policy_to_json(policy) for name, policy in policies.items()}
 
 
 def policies_from_json(data: Mapping[str, Any]) -> dict[str, Policy]:
-    """A whole table, as written in shared vectors."""
+    """A table of policies from JSON, as in the shared test vectors."""
     return {name: policy_from_json(policy) for name, policy in data.items()}
 
 
 def groups_from_json(data: Iterable[Iterable[str]]) -> tuple[Group, ...]:
+    """Groups from lists of field names."""
     return tuple(Group(*fields) for fields in data)

@@ -1,4 +1,4 @@
-"""A person decides: their choices applied to a merge, and the result checked again."""
+"""Applies a person's choices to a merge and checks the result again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def resolve(merge: Merge, choices: Mapping[str | Sequence[str], Any]) -> dict[st
     """The full record after a person's choices.
 
     choices  path (as text or as steps) of each conflict -> ``"theirs"``, ``"mine"`` or ``{"value": …}``. A conflict of
-             order takes a list of ids as value, a group a map of its fields. A failed check is mended where it is
-             reported or at one of its `also` places, as is one that only appears by the other choices.
+             order takes a list of ids as value, a group a map of its fields. A failed check is corrected at its own
+             path or at one of its `also` paths, also a check that fails only because of other choices.
 
-    1. Merge again, deciding conflicts by choice.  2. Mend failed checks by choice.  3. Check.
-    Raises `errors.InvalidCommand` whose `fields` name each path without choice, unknown, or still wrong.
+    1. Merge again with the choices.  2. Correct failed checks with the choices.  3. Check.
+    Raises `errors.InvalidCommand` whose `fields` name each path that has no choice, is unknown or is still invalid.
     """
     decided = _normal(merge, choices)
     walk = Walk(choices=decided)
@@ -29,7 +29,7 @@ def resolve(merge: Merge, choices: Mapping[str | Sequence[str], Any]) -> dict[st
     for problem in merging.failed(merge.inputs, merged):
         for path in (problem.path, *problem.also):
             if path in decided and path not in used:
-                merged = _mend(merge.inputs, merged, path, decided[path])
+                merged = _correct(merge.inputs, merged, path, decided[path])
                 used.add(path)
     _refuse((path, "There is no conflict here.") for path in decided if path not in used)
     _refuse((problem.path, _WRONG.get(problem.code, problem.code)) for problem in merging.failed(merge.inputs, merged))
@@ -50,7 +50,7 @@ def _refuse(problems: Iterable[tuple[str, str]]) -> None:
 
 
 def _normal(merge: Merge, choices: Mapping[str | Sequence[str], Any]) -> dict[str, dict[str, Any]]:
-    by_steps = {conflict.steps: conflict.path for conflict in _all_places(merge)}
+    by_steps = {conflict.steps: conflict.path for conflict in _all_paths(merge)}
     found: dict[str, dict[str, Any]] = {}
     for where, choice in choices.items():
         path = where if isinstance(where, str) else by_steps.get(tuple(where), ".".join(where))
@@ -63,14 +63,14 @@ def _normal(merge: Merge, choices: Mapping[str | Sequence[str], Any]) -> dict[st
     return found
 
 
-def _all_places(merge: Merge) -> list[FieldConflict]:
+def _all_paths(merge: Merge) -> list[FieldConflict]:
     also = [FieldConflict(path=path, kind="check") for conflict in merge.conflicts for path in conflict.also]
     return [*merge.conflicts, *also]
 
 
-def _mend(inputs: Inputs, merged: dict[str, Any], path: str, choice: Mapping[str, Any]) -> dict[str, Any]:
+def _correct(inputs: Inputs, merged: dict[str, Any], path: str, choice: Mapping[str, Any]) -> dict[str, Any]:
     where = values.steps(path)
     theirs, mine = (paths.lookup(inputs.record, version, where) for version in (inputs.theirs, inputs.mine))
     source = inputs.theirs if choice.get("take") == "theirs" else inputs.mine
-    mended: dict[str, Any] = paths.put(inputs.record, merged, where, paths.chosen(choice, theirs, mine), source)
-    return mended
+    corrected: dict[str, Any] = paths.put(inputs.record, merged, where, paths.chosen(choice, theirs, mine), source)
+    return corrected

@@ -1,7 +1,7 @@
-"""Rules over a merged record as a whole: what two harmless edits can break together.
+"""Rules for a merged record as a whole, which two edits can break although each is valid on its own.
 
-Each is a record (JSON form: `to_json`, `from_json`) that is called with the merged record and yields what is wrong.
-A domain adds its own as any function of the same shape, such as who may do what *now*.
+Each rule (JSON form: `to_json`, `from_json`) is called with the merged record and yields its violations. A domain may
+add any function with the same signature, such as a check of current permissions.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from events.conflicts import values
 from events.conflicts.values import FieldConflict
 
 Check = Callable[[Mapping[str, Any]], Iterable[FieldConflict]]
-"""The merged record -> what is wrong with it. The sides of a conflict may be left out: the merge fills them in."""
+"""The merged record -> its violations. The sides of a conflict may be omitted: the merge fills them in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """No two items of a list share a property (a name). Absent, null and empty are not shared."""
+    """No two items of a list have the same value of a property. Absent, null and empty values are allowed."""
 
     list: str
     property: str
@@ -41,8 +41,9 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What an item names exists: every string (or list of strings) under `key`, at any depth of the item, is an id of
-    the list. The place that names it is at fault; bringing the named item back mends it as well.
+    """Every string (or list of strings) under `key`, at any depth of an item, is an id of the list.
+
+    The violation is reported at the reference; restoring the item it names corrects it too.
     """
 
     list: str
@@ -63,7 +64,7 @@ class References:
                 yield FieldConflict(path=path, kind="check", code="dangling", fields=tuple(targets), also=also)
 
     def _named(self, value: Mapping[str, Any], names: tuple[str, ...]) -> Sequence[tuple[tuple[str, ...], str]]:
-        """Where in an item something is named, and what."""
+        """The references in an item: the path of each, and the id it names."""
         found: list[tuple[tuple[str, ...], str]] = []
         if not values.mentions(value, self.key):
             return found
@@ -74,7 +75,7 @@ class References:
             elif isinstance(inside, dict):
                 found += self._named(inside, (*names, name))
             elif isinstance(inside, list | tuple) and values.mentions(inside, self.key):
-                # Lists inside an item are reported as a whole: their elements need not have an id to be named by.
+                # A list inside an item is reported as a whole: its elements need not have an id for a path.
                 at = (*names, name)
                 for each in inside:
                     if isinstance(each, dict):
@@ -84,7 +85,7 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class Acyclic:
-    """Following `parent` from item to item never comes round: one conflict a circle, at its first item in the list."""
+    """The `parent` references contain no cycle: one conflict per cycle, at its first item in the list."""
 
     list: str
     parent: str = "parent"
@@ -96,20 +97,20 @@ class Acyclic:
         done: set[str] = set()
         for key in parents:
             trail: dict[str, None] = {}
-            here: str | None = key
-            while here is not None and here in parents and here not in done and here not in trail:
-                trail[here] = None
-                above = parents[here]
-                here = values.key(above) if values.is_id(above) else None
-            if here is not None and here in trail:
-                circle = [*trail][[*trail].index(here) :]
-                path, *also = (values.at_name(_at(self.list, item), self.parent) for item in circle)
-                yield FieldConflict(path=path, kind="check", code="cycle", fields=tuple(circle), also=tuple(also))
+            current: str | None = key
+            while current is not None and current in parents and current not in done and current not in trail:
+                trail[current] = None
+                above = parents[current]
+                current = values.key(above) if values.is_id(above) else None
+            if current is not None and current in trail:
+                cycle = [*trail][[*trail].index(current) :]
+                path, *also = (values.at_name(_at(self.list, item), self.parent) for item in cycle)
+                yield FieldConflict(path=path, kind="check", code="cycle", fields=tuple(cycle), also=tuple(also))
             done |= trail.keys()
 
 
 def _items(record: Mapping[str, Any], name: str, identity: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """The items of a list that have an id, with it."""
+    """The items of a list that have an id, as (id, item)."""
     items = record.get(name)
     each = (item for item in items if isinstance(item, dict)) if isinstance(items, list | tuple) else ()
     return [(values.key(item[identity]), item) for item in each if values.is_id(item.get(identity))]
@@ -125,12 +126,12 @@ _KINDS: dict[str, type[Unique] | type[References] | type[Acyclic]] = {
 
 
 def to_json(rule: Unique | References | Acyclic) -> dict[str, str]:
-    """The rule for the browser."""
+    """The rule as JSON, for the browser."""
     return {"kind": type(rule).__name__.lower(), **asdict(rule)}
 
 
 def from_json(data: Mapping[str, str]) -> Unique | References | Acyclic:
-    """The inverse of `to_json`; raises ValueError for a rule it does not know."""
+    """The inverse of `to_json`; raises ValueError for an unknown rule."""
     if data.get("kind") not in _KINDS:
         raise ValueError(f"unknown rule {data.get('kind')!r}; known: {', '.join(_KINDS)}")
     return _KINDS[data["kind"]](**{name: value for name, value in data.items() if name != "kind"})

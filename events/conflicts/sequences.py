@@ -1,6 +1,6 @@
-"""Order and lines: which items moved, how two orders merge, and diff3. Pure functions over lists of strings.
+"""Sequences: which items moved, how two orders merge, and diff3 by lines. Pure functions over lists of strings.
 
-Written so that the browser's twin gives the same answer to the last tie.
+Ties are broken as in the browser's implementation, so both give the same result.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-# How often the regions between matching lines are divided again. Each round costs one pass over the text; three or four
-# suffice for texts that people write. Without a limit, texts made for it would need a pass for every line.
+# How often the regions between matching lines are divided. Each round costs one pass over the text; three or four are
+# enough for text written by people. Without a limit, adversarial text would need a pass for every line.
 MAX_ROUNDS: Final = 32
 
 # -- increasing subsequences ------------------------------------------------------------------------------------------
@@ -41,8 +41,8 @@ def _longest_increasing(numbers: Sequence[int]) -> list[int]:
 
 def moved(before: Sequence[str], after: Sequence[str]) -> list[str]:
     """The fewest items that have to move to get from one order to the other, in the new order."""
-    here, there = set(before), set(after)
-    old, new = [item for item in before if item in there], [item for item in after if item in here]
+    in_before, in_after = set(before), set(after)
+    old, new = [item for item in before if item in in_after], [item for item in after if item in in_before]
     if old == new:
         return []
     start, end = 0, len(new)  # nothing moved outside of these
@@ -50,9 +50,9 @@ def moved(before: Sequence[str], after: Sequence[str]) -> list[str]:
         start += 1
     while old[end - 1] == new[end - 1]:
         end -= 1
-    place = {item: index for index, item in enumerate(old[start:end])}
+    position = {item: index for index, item in enumerate(old[start:end])}
     common = new[start:end]
-    stayed = {common[index] for index in _longest_increasing([place[item] for item in common])}
+    stayed = {common[index] for index in _longest_increasing([position[item] for item in common])}
     return [item for item in common if item not in stayed]
 
 
@@ -66,13 +66,13 @@ def merge_order(
     kept: Collection[str],
     preferred: Sequence[str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Merge two orders of the items in `kept`; returns the order and the items whose places contradict.
+    """Merge two orders of the items in `kept`; returns the order and the items whose moves contradict.
 
-    1. Items that all three have: each pair stands as either side reordered it (two sides that both reordered a pair
-       agree). So every "before" and "after" that a person changed holds, unless these form a circle: then the items
-       of the circle contradict, and stand as in `preferred` (theirs, if not given).
-    2. The others (inserted, or deleted on one side and kept): after the item they follow where they stand, or before
-       the one they precede where the other side moved the former. At one place theirs come first, then mine.
+    1. Items in all three versions: each pair is ordered as the side that reordered it has it (two sides that both
+       reordered a pair agree). So every change of "before" and "after" is kept, unless these form a cycle: then the
+       items of the cycle contradict, and are ordered as in `preferred` (theirs, if not given).
+    2. Other items (inserted, or deleted on one side and kept): after the item they follow in their own version, or
+       before the one they precede where the other side moved the former. At one anchor theirs come first, then mine.
     """
     in_theirs = set(theirs)
     shared = {item for item in base if item in kept and item in in_theirs}.intersection(mine)
@@ -101,34 +101,34 @@ def _merge_pairs(
 ) -> tuple[list[str], list[str]]:
     """Merge the orders of the same items pair by pair, in O(n log n).
 
-    A pair stands as both sides have it, else as the side that reordered it: the majority of theirs, mine and the
-    reverse of the base. Such decisions form a tournament. Its strongly connected components (the circles) follow from
+    A pair is ordered as both sides have it, else as the side that reordered it: the majority of theirs, mine and the
+    reverse of the base. Such decisions form a tournament. Its strongly connected components (cycles) follow from
 
-    1  a path through all items in which each precedes the next: every circle is a stretch of it
-    2  for each item the first place on the path that it precedes as well: where that is an earlier one, a circle
-       reaches back to there
+    1  a path through all items in which each precedes the next: every cycle is a contiguous part of it
+    2  for each item the first index on the path that it also precedes: where that is an earlier one, a cycle reaches
+       back to it
 
-    Items of a circle stand as in `preferred`; those it does not name follow, in the order of theirs.
+    Items of a cycle are ordered as in `preferred`; those it does not name follow, in the order of theirs.
     """
-    ranks = [{item: place for place, item in enumerate(order)} for order in (theirs, mine, base[::-1])]
+    ranks = [{item: rank for rank, item in enumerate(order)} for order in (theirs, mine, base[::-1])]
     path = _sorted_by_pairs(theirs, *ranks)
     reaches = _reaches(path, *ranks)
-    preferred_place = {item: place for place, item in enumerate(preferred)}
-    their_place = ranks[0]
+    preferred_rank = {item: rank for rank, item in enumerate(preferred)}
+    their_rank = ranks[0]
     order: list[str] = []
     contested: list[str] = []
-    circles: list[list[str]] = []
+    cycles: list[list[str]] = []
     end = len(path)
-    first = end  # the first place that anything behind here precedes
-    for place in range(len(path) - 1, -1, -1):
-        first = min(first, reaches[path[place]])
-        if first >= place:
-            circles.append(list(path[place:end]))
-            end = first = place
-    for circle in reversed(circles):
-        circle.sort(key=lambda item: (preferred_place.get(item, len(preferred_place)), their_place[item]))
-        order += circle
-        contested += circle if len(circle) > 1 else []
+    first = end  # the first index that any later item precedes
+    for index in range(len(path) - 1, -1, -1):
+        first = min(first, reaches[path[index]])
+        if first >= index:
+            cycles.append(list(path[index:end]))
+            end = first = index
+    for cycle in reversed(cycles):
+        cycle.sort(key=lambda item: (preferred_rank.get(item, len(preferred_rank)), their_rank[item]))
+        order += cycle
+        contested += cycle if len(cycle) > 1 else []
     return order, contested
 
 
@@ -136,8 +136,10 @@ Ranks = Mapping[str, int]
 
 
 def _sorted_by_pairs(items: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> list[str]:
-    """Merge sort where x precedes y when it does in two of three orders. That is not transitive, so `sorted` would not
-    do: here any two neighbours in the result were compared, or were neighbours before.
+    """Merge sort in which x precedes y if it does so in two of three orders.
+
+    That relation is not transitive, so `sorted` cannot be used: here any two adjacent items of the result were compared
+    or were adjacent before.
     """
     runs = [[item] for item in items]
     while len(runs) > 1:
@@ -161,11 +163,11 @@ def _merged_runs(left: Sequence[str], right: Sequence[str], a: Ranks, b: Ranks, 
 
 
 def _reaches(path: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> dict[str, int]:
-    """For each item the first place on the path of an item that it precedes in two of three orders."""
+    """For each item, the first index on the path of an item that it precedes in two of three orders."""
     first = dict.fromkeys(path, len(path))
-    place = {item: index for index, item in enumerate(path)}
+    on_path = {item: index for index, item in enumerate(path)}
     for one, other in ((a, b), (a, c), (b, c)):
-        # From the last of one order to its first; the tree knows the least place behind each place of the other order.
+        # From last to first of one order; the Fenwick tree has the least path index behind each rank of the other.
         tree = [len(path)] * (len(path) + 1)
         for item in sorted(path, key=one.__getitem__, reverse=True):
             index = len(path) - other[item]
@@ -175,19 +177,19 @@ def _reaches(path: Sequence[str], a: Ranks, b: Ranks, c: Ranks) -> dict[str, int
                 at -= at & -at
             first[item] = least
             while index <= len(path):
-                tree[index] = min(tree[index], place[item])
+                tree[index] = min(tree[index], on_path[item])
                 index += index & -index
     return first
 
 
 Anchor = tuple[str | None, bool]
-"""Where something is inserted: after this item (True) or before it; None is the beginning or the end."""
+"""An insertion point: after this item (True) or before it; None is the beginning or the end."""
 
 
 def _anchors(
     side: Sequence[str], kept: Collection[str], shared: Collection[str], moved_there: Collection[str]
 ) -> dict[Anchor, list[str]]:
-    """The items only one side has, by the place where they go."""
+    """The items that only one side has, by insertion point."""
     found: dict[Anchor, list[str]] = {}
     run: list[str] = []
     last: str | None = None
@@ -220,15 +222,15 @@ def _insert(order: Sequence[str], theirs: dict[Anchor, list[str]], mine: dict[An
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines of a text; browsers send CRLF, so that is the same as LF."""
+    """Lines of a text; CRLF counts as LF, because browsers send CRLF."""
     return text.replace("\r\n", "\n").split("\n")
 
 
 def matches(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of lines that stayed (patience diff): common ends, then lines that occur once on both sides, in order.
+    """Pairs of unchanged lines (patience diff): common ends, then lines that occur once on both sides, in order.
 
-    Lines that repeat, such as a closing tag, never anchor a match by themselves: that makes regions larger, so it
-    asks a person rather than merging what only looks alike. The same holds for what `MAX_ROUNDS` leaves undivided.
+    Repeated lines, such as a closing tag, never anchor a match on their own: regions become larger, so a person decides
+    instead of a merge by similarity. The same applies to regions that `MAX_ROUNDS` leaves undivided.
     """
     found: list[tuple[int, int]] = []
     todo = [(0, len(a), 0, len(b), MAX_ROUNDS)]
@@ -251,8 +253,8 @@ def _anchor_lines(
     a: Sequence[str], a_from: int, a_to: int, b: Sequence[str], b_from: int, b_to: int
 ) -> list[tuple[int, int]]:
     in_a, in_b = Counter(a[a_from:a_to]), Counter(b[b_from:b_to])
-    place = {b[j]: j for j in range(b_from, b_to)}
-    pairs = [(i, place[a[i]]) for i in range(a_from, a_to) if in_a[a[i]] == 1 and in_b[a[i]] == 1]
+    line_in_b = {b[j]: j for j in range(b_from, b_to)}
+    pairs = [(i, line_in_b[a[i]]) for i in range(a_from, a_to) if in_a[a[i]] == 1 and in_b[a[i]] == 1]
     return [pairs[index] for index in _longest_increasing([j for _, j in pairs])]
 
 
@@ -261,7 +263,7 @@ Region = tuple[str, list[str], list[str], list[str]]
 
 
 def regions(base: Sequence[str], theirs: Sequence[str], mine: Sequence[str]) -> list[Region]:
-    """diff3: the three texts cut into regions that nobody, one side, both alike, or both differently changed."""
+    """diff3: regions that neither side, one side, both equally, or both differently changed."""
     to_theirs, to_mine = dict(matches(base, theirs)), dict(matches(base, mine))
     found: list[Region] = []
     b = t = m = 0
@@ -288,7 +290,7 @@ def _region(base: list[str], theirs: list[str], mine: list[str]) -> Region:
 
 
 def merge_lines(base: str, theirs: str, mine: str) -> str | None:
-    """The merged text, or None when both changed the same or neighbouring lines."""
+    """The merged text; None when both sides changed the same or adjacent lines."""
     found = regions(split_lines(base), split_lines(theirs), split_lines(mine))
     if any(kind == "conflict" for kind, *_ in found):
         return None

@@ -1,6 +1,6 @@
-"""JSON values as the merge sees them: when two are the same, how they are named by a path, and what is said about them.
+"""JSON values in a merge: equality, paths, and the records of conflicts, notes and changes.
 
-Missing is not null: a field that is absent is `UNSET` here, and is left out of the JSON form.
+Missing is not null: an absent field is `UNSET` here, and omitted from the JSON form.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 UNSET = msgspec.UNSET
 _encode = msgspec.json.Encoder().encode
 
-# -- sameness --------------------------------------------------------------------------------------------------------
+# -- equality ---------------------------------------------------------------------------------------------------------
 
 
 def is_number(value: Any) -> bool:
@@ -26,7 +26,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value may identify an item: a string or a whole number."""
+    """Can the value identify an item? Strings and integers can."""
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -43,7 +43,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def spelled(value: Any) -> bytes | None:
-    """A value as JSON text; None for what JSON cannot spell. One text is one value, two texts may be one still."""
+    """A value as JSON text; None if JSON cannot represent it. Equal texts mean equal values, not conversely."""
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError):
@@ -51,13 +51,13 @@ def spelled(value: Any) -> bytes | None:
 
 
 def mentions(value: Any, name: str) -> bool:
-    """Whether some map inside the value may have this property: no only when none has."""
+    """May some map inside the value have this property? False only when none has."""
     text = spelled(value)
     return text is None or _encode(name) + b":" in text
 
 
 def _spelled_alike(a: Any, b: Any) -> bool:
-    """Whether two equal values (for Python: True is 1 there) are one JSON text: much faster than to walk both."""
+    """Do two values that Python compares equal (True == 1) have one JSON text? Much faster than walking both."""
     text = spelled(a)
     return text is not None and text == spelled(b)
 
@@ -76,7 +76,7 @@ _INSTANT = re.compile(
 
 
 def instant(value: Any) -> Any:
-    """A comparable form of a time that names an instant; anything else (no offset, no time, no such day) as it is."""
+    """A comparable form of a time with an offset; any other value (no offset, invalid date) unchanged."""
     if isinstance(value, datetime):
         value = value.isoformat()
     found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
@@ -93,14 +93,14 @@ def instant(value: Any) -> Any:
 
 
 def key(value: Any) -> str:
-    """One name for an id or an element of a set, the same for 1 and 1.0. Text stands for itself."""
+    """A string key for an id or an element of a set, the same for 1 and 1.0. Text is its own key."""
     if isinstance(value, str):
         return value
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def element(value: Any) -> str:
-    """As `key`, but text and number of the same spelling differ."""
+    """Like `key`, but the text "1" and the number 1 differ."""
     if isinstance(value, str):
         return encode_basestring(value)
     return json.dumps(_canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -118,7 +118,7 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-# -- paths -----------------------------------------------------------------------------------------------------------
+# -- paths ------------------------------------------------------------------------------------------------------------
 # "email", "settings.theme", "fields[q3].label": names and item ids, special characters escaped by a backslash.
 
 _NAME = re.compile(r"[\\.\[\]]")
@@ -151,19 +151,19 @@ def _escape_item(item: str) -> str:
 def steps(path: str) -> tuple[str, ...]:
     """A path as its names and ids: ``fields[q3].label`` is ``("fields", "q3", "label")``.
 
-    Never empty: what is no path (``[[[``) is one name that no record has.
+    Never empty: text that is no path (``[[[``) becomes one name that no record has.
     """
     return _walked(path)[0] or (path,)
 
 
 def is_path(path: str) -> bool:
-    """Can all of it be read as names and ids?"""
+    """Is the whole text a path of names and ids?"""
     found, reached = _walked(path)
     return bool(found) and reached == len(path)
 
 
 def _walked(path: str) -> tuple[tuple[str, ...], int]:
-    """The names and ids that the path begins with, and how far that goes."""
+    """The names and ids at the beginning of the path, and the length they take."""
     found: list[str] = []
     position = 0
     while position < len(path):
@@ -176,18 +176,18 @@ def _walked(path: str) -> tuple[tuple[str, ...], int]:
     return tuple(found), position
 
 
-# -- what a merge or a comparison says -------------------------------------------------------------------------------
+# -- conflicts, notes and changes -------------------------------------------------------------------------------------
 
 
 class FieldConflict(msgspec.Struct, frozen=True, kw_only=True):
-    """One place where a person has to decide. A value missing on a side is `UNSET`, and absent from the JSON form.
+    """A value about which a person must decide. A value missing on a side is `UNSET`, and absent from the JSON form.
 
-    path    where: ``email``, ``fields[q3].label``; of a group its parent and its fields joined by ``+``
+    path    ``email``, ``fields[q3].label``; of a group its parent and its fields joined by ``+``
     kind    both_changed | deleted_here (I deleted, they edited) | deleted_there | group | order |
             illegal_transition | check
-    fields  group: its fields; order: the ids whose places contradict
-    code    check: what is wrong (``duplicate``, ``dangling``, ``cycle``, or a domain's own word)
-    also    check: other places where a choice mends it as well
+    fields  group: its fields; order: the ids whose moves contradict
+    code    check: the violation (``duplicate``, ``dangling``, ``cycle``, or a domain's own code)
+    also    check: other paths at which a choice corrects it too
     """
 
     path: str
@@ -209,7 +209,7 @@ class FieldConflict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
-    """What a merge took from whom.
+    """One change that a merge took over, and from which side.
 
     origin  theirs | mine | both
     kind    changed | added | removed | moved | combined (a counter, a set, a text of both) |
@@ -227,7 +227,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One difference between two versions.
 
-    kind    added | removed | changed | moved (then before and after are places in the list, from 0)
+    kind    added | removed | changed | moved (then before and after are indexes in the list)
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Merkle trees as in RFC 6962 §2.1 (RFC 9162 §2.1): leaf and node hashes cannot be taken for each other.
+"""Merkle trees as in RFC 6962 §2.1 (RFC 9162 §2.1); leaf and node hashes use different prefixes.
 
     leaf = sha256(0x00 || entry)      node = sha256(0x01 || left || right)      root of nothing = sha256("")
 
@@ -21,7 +21,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """The root of any number of leaves, fed one by one: keeps only the roots of the perfect trees so far."""
+    """The root of leaves added one by one; keeps only the roots of the perfect trees so far."""
 
     def __init__(self, leaves: Sequence[bytes] = ()) -> None:
         self._peaks: list[bytes] = []
@@ -64,7 +64,7 @@ def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def climb(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes | None:
-    """The root that a leaf and its audit path lead to, None when they cannot belong to a tree of this size.
+    """The root that a leaf and its audit path lead to; None when a tree of this size has no such path.
 
     RFC 9162 §2.1.3.2.
     """
@@ -76,7 +76,7 @@ def climb(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> byte
             return None
         if index & 1 or index == last:
             node = node_hash(sibling, node)
-            while index and not index & 1:  # the last of an odd row goes up unpaired
+            while index and not index & 1:  # the last node of an odd level moves up unpaired
                 index, last = index >> 1, last >> 1
         else:
             node = node_hash(node, sibling)

@@ -19,7 +19,7 @@ def seal(_apps: Any, _schema_editor: Any) -> None:
     sealed = 1
     while sealed:
         with transaction.atomic():
-            sealed = snapshots.seal_plain(1_000)
+            sealed = snapshots.encrypt_plain(1_000)
 
 
 class Migration(migrations.Migration):

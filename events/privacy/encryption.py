@@ -1,30 +1,25 @@
-"""Personal data of events, encrypted under a key for each subject: without the key it is erased, nothing else changed.
+"""Encrypts the personal data of events under a key for each subject; dropping the key erases the data.
 
-An event type names its personal fields and whose they are (`types.event_type`). On the way into the log they and the
-reason given become one text in the event's data,
+An event type names its personal fields and their subject (`types.event_type`). When an event is stored, these fields
+and the reason become one encrypted text in its data,
 
     {"plan": "free", "$personal": {"of": "user-…", "fields": ["email"], "text": "<base64: nonce, ciphertext, tag>"}}
 
-("of" is left out where it is the event's own stream): AES-256-GCM, bound to the event's stream, id and type.
-Hashes and seals are over that, so they hold whatever becomes of the key. On the way out it is put back, or, without the
-key, what the type says stands for an erased value.
+("of" is omitted when it is the event's own stream): AES-256-GCM, bound to the event's stream, id and type. Hashes and
+seals cover the ciphertext, so they stay valid when the key is dropped. When an event is read, the fields are restored;
+without the key each becomes the marker that its type declares for an erased value.
 
-Keys are in `events_subject_key`, wrapped (`keyring`). An event in its subject's own stream is encrypted with the
-subject's key itself, one in another stream (a submission under its form's subject) with a leaf of the subject's tree
-(`keytree`): so a form has one key for a million submissions, and one of them can be erased all the same.
-
-This module asks no database. `Sealer` and `Opener` say which subjects' keys they lack and are given them, all of a
-batch with one statement (`KEYS`), by `store` in a thread and by `realtime.log_reader` on an event loop.
+This module makes no queries. `Encryptor` and `Decryptor` name the subjects whose keys they lack; the caller fetches
+them, all of a batch with one statement (`subject_keys.KEYS`): `store` in a thread, `realtime.log_reader` on an event
+loop.
 """
 
 from __future__ import annotations
 
 import binascii
 import os
-import threading
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -34,178 +29,28 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from events import errors, strict_json, types
-from events.privacy import key_tree, master_keys
+from events.privacy import master_keys, subject_keys
+from events.privacy.subject_keys import BatchKeys, Key
 from events.types import ERASED, Event, EventType, JsonDict
 
 MARK: Final = "$personal"
 REASON: Final = "$reason"
 MAX_REASON: Final = 200
-OWN: Final = 32  # bytes of a subject's own key, before its tree
-
-# One row at least, for the generation; those of subjects that nobody knows have a null.
-KEYS: Final = """
-select s.generation, k.subject, k.key_id, k.secret
-  from events_shredding s left join events_subject_key k on k.subject = any(%s)
-"""
-
-# The same for who writes: those that have no key get the one offered.
-MAKE: Final = "select * from events_keys(%s::text[], %s, %s::bytea[])"
-
-# For statements that read events: how many erasures their snapshot has seen.
-GENERATION: Final = "(select generation from events_shredding)"
 
 
-class Key:
-    """A subject's key: its own, and the tree for what is kept in other streams."""
-
-    __slots__ = ("names", "nodes", "own")
-
-    def __init__(self, secret: bytes) -> None:
-        self.names = secret[:OWN]
-        self.own = AESGCM(self.names)
-        self.nodes = key_tree.unpack(secret[OWN:])
-
-    def of(self, subject: str, stream: str) -> AESGCM | None:
-        """The cipher for events of a stream; None when that stream was erased alone."""
-        if subject == stream:
-            return self.own
-        leaf = key_tree.leaf(self.nodes, key_tree.path(stream, self.names))
-        return AESGCM(leaf) if leaf else None
-
-
-def new_secret() -> bytes:
-    return os.urandom(OWN) + key_tree.pack(key_tree.plant())
-
-
-def offer(subjects: Sequence[str]) -> tuple[Sequence[str], str, list[bytes]]:
-    """The parameters of `MAKE`: a key for each, in case it has none."""
-    return subjects, master_keys.current(), [master_keys.wrap(subject, new_secret())[1] for subject in subjects]
-
-
-# -- keys in memory -------------------------------------------------------------------------------------------------
-
-
-class Cache:
-    """Keys used lately, of one generation of erasures. Bounded, for all threads. What is erased is not remembered."""
-
-    def __init__(self, size: int = 10_000) -> None:
-        self.size, self.generation = size, -1
-        self._tried: set[str] = set()
-        self._proven: set[tuple[str, bytes]] = set()
-        self._keys: OrderedDict[str, Key] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def get(self, subjects: Iterable[str], generation: int | None) -> dict[str, Key]:
-        """Those of the subjects that are known. With a generation: to a reader who has seen so many erasures; keys of
-        another one are let go, for somebody was erased since, or an erasure was rolled back.
-        """
-        found = {}
-        with self._lock:
-            self._reach(generation)
-            for subject in subjects:
-                if subject in self._keys:
-                    self._keys.move_to_end(subject)
-                    found[subject] = self._keys[subject]
-        return found
-
-    def is_first(self, subject: str) -> bool:
-        """Is this the first attempt to give the subject of a new stream its key, unseen? The second one looks."""
-        with self._lock:
-            if len(self._tried) >= self.size:
-                self._tried.clear()
-            first = subject not in self._tried
-            self._tried.add(subject)
-            return first
-
-    def is_proven(self, key_id: str, master_key: bytes) -> bool:
-        """Did this master key open what the database holds under its id? See `master_keys.prove`."""
-        return (key_id, master_key) in self._proven
-
-    def prove(self, key_id: str, master_key: bytes) -> None:
-        self._proven.add((key_id, master_key))
-
-    def put(self, keys: Mapping[str, Key], generation: int) -> None:
-        """Remember keys that were read in this generation."""
-        with self._lock:
-            self._reach(generation)
-            self._keys |= keys
-            while len(self._keys) > self.size:
-                self._keys.popitem(last=False)
-
-    def _reach(self, generation: int | None) -> None:
-        if generation is not None and generation != self.generation:
-            self._keys.clear()
-            self.generation = generation
-
-    def clear(self) -> None:
-        with self._lock:
-            self._keys.clear()
-            self._proven = set()
-
-
-CACHE: Final = Cache()
-
-
-class _Keys:
-    """The keys that one batch needs: from the cache, and from the rows of `KEYS` for those it lacks."""
-
-    def __init__(self, generation: int | None = None) -> None:
-        self._generation = generation
-        self._wanted: set[str] = set()
-        self._keys: dict[str, Key | None] = {}
-        self._unopened: dict[str, errors.MasterKeyMissing] = {}
-
-    @property
-    def missing(self) -> list[str]:
-        """Subjects to ask for with `KEYS`. What is wanted is settled by then."""
-        if not self._wanted:
-            return []
-        self._keys |= CACHE.get(self._wanted - self._keys.keys(), self._generation)
-        return sorted(self._wanted - self._keys.keys() - self._unopened.keys())
-
-    def learn(self, rows: Sequence[Sequence[Any]], once_committed: Callable[[Callable[[], None]], Any]) -> None:
-        """Take the rows of `KEYS` or `MAKE` for all that is missing.
-
-        A key that no master key opens fails only what needs it: the error is raised there.
-
-        They are remembered by what is given to `once_committed`: a key that was made in a transaction that is rolled
-        back was never there, and whoever wrote under it would write what nobody can read.
-        """
-        living = {}
-        for _, subject, key_id, wrapped in rows:
-            if wrapped is not None:
-                try:
-                    living[subject] = Key(master_keys.unwrap(subject, key_id, bytes(wrapped)))
-                except errors.MasterKeyMissing as error:
-                    self._unopened[subject] = error
-        once_committed(partial(CACHE.put, living, rows[0][0]))
-        known = (row[1] for row in rows if row[1] is not None)
-        self._keys |= {subject: living.get(subject) for subject in known if subject not in self._unopened}
-
-    def _cipher(self, subject: str, stream: str) -> AESGCM | None:
-        """The cipher for a stream's data of this subject; None when it was erased. Raises `MasterKeyMissing`."""
-        if subject in self._unopened:
-            raise self._unopened[subject]
-        key = self._keys.get(subject)
-        return key.of(subject, stream) if key is not None else None
-
-
-# -- on the way in --------------------------------------------------------------------------------------------------
+# -- encrypting events ------------------------------------------------------------------------------------------------
 
 
 def check_reason(reason: str | None) -> None:
-    """Raises `InvalidEvent` for one that is too long, or that no text column takes."""
+    """Raises `InvalidEvent` for a reason that is too long or that no text column accepts."""
     if reason is not None:
         if len(reason) > MAX_REASON:
             raise errors.InvalidEvent(f"A reason has at most {MAX_REASON} characters.")
         strict_json.check(reason)
 
 
-class _Job(NamedTuple):
-    """An event to encrypt, as soon as there is a key."""
+class _Pending(NamedTuple):
+    """An event to encrypt once its key is known."""
 
     entry: JsonDict
     subject: str
@@ -214,26 +59,26 @@ class _Job(NamedTuple):
     personal: bytes
 
 
-class Sealer(_Keys):
-    """Encrypts the events of one append: `take` each, `learn` the keys of what is `missing`, then `finish`.
+class Encryptor(BatchKeys):
+    """Encrypts the events of one append: `add` each, `learn` the keys of what is `missing`, then `finish`.
 
-    `reason` is afterwards what goes into the column for all of them: None where each event carries it itself.
+    Afterwards `reason` is the value for the events' column: None where each event carries its own, encrypted.
     """
 
     def __init__(self, reason: str | None) -> None:
         super().__init__()
         check_reason(reason)
         self.reason = reason
-        self._jobs: list[_Job] = []
+        self._jobs: list[_Pending] = []
         self._plain: list[JsonDict] = []
         self._alive: set[str] = set()
         self._born: set[str] = set()
         self._new: dict[str, bytes] = {}
 
-    def take(
+    def add(
         self, entry: JsonDict, known: EventType, event: Event, encode: Callable[[Any], bytes], *, born: bool
     ) -> None:
-        """Set the data (`d`) of an entry of the append functions, now or in `finish`. `born`: its stream is new."""
+        """Set the data (`d`) of an entry of the append functions, at once or in `finish`. `born`: its stream is new."""
         stream = entry["s"]
         if known.within is not None:
             self._alive.add(known.within.of(stream, event))
@@ -244,9 +89,9 @@ class Sealer(_Keys):
             if personal:
                 names = list(personal)
                 subject = known.subject.of(stream, event)
-                self._jobs.append(_Job(entry, subject, open_, names, encode(personal)))
+                self._jobs.append(_Pending(entry, subject, open_, names, encode(personal)))
                 if subject not in self._born:
-                    first = born and subject == stream and CACHE.is_first(subject)
+                    first = born and subject == stream and subject_keys.CACHE.is_first(subject)
                     (self._born if first else self._wanted).add(subject)
                 return
         entry["d"] = msgspec.Raw(encode(event))
@@ -254,11 +99,11 @@ class Sealer(_Keys):
 
     @property
     def makes_keys(self) -> bool:
-        """Does the append itself bring keys of new subjects?"""
+        """Does the append statement itself insert keys of new subjects?"""
         return bool(self._born)
 
     def finish(self) -> None:
-        """Encrypt; the subjects of new streams get their keys. Raises `Erased`, `MasterKeyMissing`."""
+        """Encrypt the events; create keys for the subjects of new streams. Raises `Erased`, `MasterKeyMissing`."""
         if not self._jobs:
             return
         if self._plain and self.reason:
@@ -280,37 +125,37 @@ class Sealer(_Keys):
             job.entry["d"] = msgspec.Raw(data)
 
     def _key(self, subject: str) -> Key:
-        if subject in self._unopened:
-            raise self._unopened[subject]
+        if subject in self._failed:
+            raise self._failed[subject]
         if subject not in self._keys:
-            self._new[subject] = new_secret()
+            self._new[subject] = subject_keys.new_secret()
             self._keys[subject] = Key(self._new[subject])
         key = self._keys[subject]
         if key is None:
             raise errors.Erased
         return key
 
-    def holding(self, statement: str, parameters: Sequence[Any], *, one: bool) -> tuple[str, Sequence[Any]]:
-        """The append (`one`: of one event) with `events_hold` in its statement, where personal data is part of it."""
+    def with_hold(self, statement: str, parameters: Sequence[Any], *, one: bool) -> tuple[str, Sequence[Any]]:
+        """The append statement with `events_hold` added where personal data is involved. `one`: a single event."""
         if not self._jobs and not self._alive:
             return statement, parameters
         used = {job.subject for job in self._jobs} - self._new.keys()
         wrapped = [master_keys.wrap(subject, secret)[1] for subject, secret in self._new.items()]
-        held = (list(used), list(self._new), master_keys.current(), wrapped, list(self._alive))
-        return (_HELD_ONE if one else _HELD).format(statement), (*parameters, *held)
+        hold = (list(used), list(self._new), master_keys.current(), wrapped, list(self._alive))
+        return (_WITH_HOLD_ONE if one else _WITH_HOLD).format(statement), (*parameters, *hold)
 
 
-# Held last: who expected another version is to be told that, and not of a key.
-_HELD_ONE: Final = "{} where events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) is not null"
-_HELD: Final = """
-with stored as materialized ({}), held as materialized (
+# The hold comes last, so that a wrong expected version is reported rather than an erased key.
+_WITH_HOLD_ONE: Final = "{} where events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) is not null"
+_WITH_HOLD: Final = """
+with stored as materialized ({}), hold as materialized (
     select events_hold(%s::text[], %s::text[], %s, %s::bytea[], %s::text[]) from (select count(*) from stored) s)
-select stored.* from stored, held
+select stored.* from stored, hold
 """
 
 
 def _split(known: EventType, event: Event) -> tuple[JsonDict, JsonDict]:
-    """What of an event is for everybody, and what is encrypted: path -> value. What was erased stays as it is."""
+    """An event's fields that stay in the clear, erased markers included, and those to encrypt (path -> value)."""
     open_: JsonDict = {}
     personal: JsonDict = {}
     markers, defaults = known.personal, known.defaults
@@ -328,7 +173,7 @@ def _split(known: EventType, event: Event) -> tuple[JsonDict, JsonDict]:
 
 
 def _move(path: str, open_: JsonDict, personal: JsonDict, marker: Any) -> None:
-    """A value inside an object (``command.data``) from one side to the other."""
+    """Move a value inside an object (``command.data``) to the personal fields."""
     name, _, inner = path.partition(".")
     outer = open_.get(name)
     if isinstance(outer, dict) and outer.get(inner) not in (None, marker):
@@ -341,35 +186,35 @@ def _bound_to(stream: str, event_id: uuid.UUID, name: str) -> bytes:
 
 
 def _encrypted(cipher: AESGCM, nonce: bytes, entry: JsonDict, personal: bytes) -> str:
-    sealed = cipher.encrypt(nonce, personal, _bound_to(entry["s"], entry["i"], entry["t"]))
-    return binascii.b2a_base64(nonce + sealed, newline=False).decode()
+    ciphertext = cipher.encrypt(nonce, personal, _bound_to(entry["s"], entry["i"], entry["t"]))
+    return binascii.b2a_base64(nonce + ciphertext, newline=False).decode()
 
 
-# -- on the way out -------------------------------------------------------------------------------------------------
+# -- decrypting events ------------------------------------------------------------------------------------------------
 
 
-class Opener(_Keys):
-    """Decrypts stored data: `want` each, `learn` the keys of what is `missing`, then `open` each.
+class Decryptor(BatchKeys):
+    """Decrypts stored data: `add` each, `learn` the keys of what is `missing`, then `decrypt` each.
 
-    `generation` is that of the statement that read the data. Without one, keys from memory may be of somebody erased
-    since: for deciders only, who see the erasure in the stream, and whose writes are held (`events_hold`).
+    `generation` is that of the statement that read the data. Without it, cached keys may belong to a subject erased
+    since: only for deciders, which see the erasure in the stream and whose writes `events_hold` checks.
     """
 
-    def want(self, stream: str, data: JsonDict) -> None:
+    def add(self, stream: str, data: JsonDict) -> None:
         mark = data.get(MARK)
         if mark is not None and (subject := _subject_in(mark, stream)) is not None:
             self._wanted.add(subject)
 
-    def open(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
-        """Put the personal fields back into `data`; returns the reason kept with them. Erased ones get their markers.
+    def decrypt(self, stream: str, event_id: uuid.UUID, name: str, data: JsonDict) -> str | None:
+        """Restore the personal fields in `data`, erased ones as markers; returns the reason encrypted with them.
 
         Raises an error of this event alone: `MasterKeyMissing`, `MasterKeyWrong`, or `UnreadableEvent` where the text
         was not encrypted for this event (`tampered`) or holds no JSON.
         """
         mark = data.pop(MARK, None)
         if mark is None:
-            told: str | None = data.pop(REASON, None)
-            return told
+            in_clear: str | None = data.pop(REASON, None)
+            return in_clear
         subject = _subject_in(mark, stream)
         if subject is None:
             raise _tampered(stream)
@@ -389,25 +234,24 @@ class Opener(_Keys):
 
 
 def _subject_in(mark: Any, stream: str) -> str | None:
-    """The subject whose key encrypted this mark; None where the mark does not have the shape that `Sealer` writes."""
+    """The subject whose key encrypted this mark; None where it does not have the shape that `Encryptor` writes."""
     if not isinstance(mark, dict) or not isinstance(mark.get("text"), str) or not isinstance(mark.get("fields"), list):
         return None
     subject = mark.get("of", stream)
-    well_made = isinstance(subject, str) and all(isinstance(name, str) for name in mark["fields"])
-    return subject if well_made else None
+    is_valid = isinstance(subject, str) and all(isinstance(name, str) for name in mark["fields"])
+    return subject if is_valid else None
 
 
 def _decrypted(cipher: AESGCM, stream: str, event_id: uuid.UUID, name: str, text: str) -> JsonDict:
     try:
-        sealed = binascii.a2b_base64(text)
-        plain = cipher.decrypt(
-            sealed[: master_keys.NONCE], sealed[master_keys.NONCE :], _bound_to(stream, event_id, name)
-        )
-    except (InvalidTag, ValueError):  # ValueError: no base64, or too short
+        raw = binascii.a2b_base64(text)
+        nonce, ciphertext = raw[: master_keys.NONCE], raw[master_keys.NONCE :]
+        plain = cipher.decrypt(nonce, ciphertext, _bound_to(stream, event_id, name))
+    except (InvalidTag, ValueError):  # ValueError: not base64, or too short
         raise _tampered(stream) from None
     try:
         personal: JsonDict = strict_json.stored(plain)
-    except ValueError:  # an older release encrypted what no reader can read
+    except ValueError:  # an older release encrypted text that is no valid JSON
         raise errors.UnreadableEvent("not_json", stream) from None
     return personal
 
@@ -417,7 +261,7 @@ def _tampered(stream: str) -> errors.UnreadableEvent:
 
 
 def _erased(name: str, fields: Iterable[str], data: JsonDict) -> JsonDict:
-    """Markers for erased fields; also for those that an earlier release left in the clear beside them."""
+    """Markers for erased fields, and for nested fields that an earlier release left in the clear."""
     try:
         known = types.event_type_of(name)
     except errors.UnknownEventType:
@@ -432,14 +276,14 @@ def _holds(data: JsonDict, path: str) -> bool:
     return isinstance(outer, dict) and outer.get(inner) is not None
 
 
-# -- states ---------------------------------------------------------------------------------------------------------
+# -- snapshots --------------------------------------------------------------------------------------------------------
 
 
-class StateCipher(_Keys):
-    """Encrypts or decrypts one snapshot under its subject's key: `learn` what is `missing`, then `seal` or `open`.
+class StateCipher(BatchKeys):
+    """Encrypts or decrypts one snapshot: `learn` the key if it is `missing`, then `encrypt` or `decrypt`.
 
-    A snapshot is a cache, so what cannot be opened, whatever the cause, is as good as not there; and without a key
-    there is nothing to be kept.
+    A snapshot is a cache, so one that cannot be decrypted, for any reason, counts as absent; and without a key none is
+    kept.
     """
 
     def __init__(self, subject: str, stream: str, generation: int | None = None) -> None:
@@ -447,24 +291,25 @@ class StateCipher(_Keys):
         self._subject, self._stream = subject, stream
         self._wanted.add(subject)
 
-    def seal(self, version: int, state_version: int, state: bytes) -> bytes | None:
-        """The state as JSON to store; None when its subject was erased, or its key does not open."""
+    def encrypt(self, version: int, state_version: int, state: bytes) -> bytes | None:
+        """The encrypted state as JSON; None when its subject was erased or its key cannot be unwrapped."""
         cipher = self._usable()
         if cipher is None:
             return None
         nonce = os.urandom(master_keys.NONCE)
-        sealed = nonce + cipher.encrypt(nonce, state, self._bound_to(version, state_version))
-        text = binascii.b2a_base64(sealed, newline=False).decode()
+        encrypted = nonce + cipher.encrypt(nonce, state, self._bound_to(version, state_version))
+        text = binascii.b2a_base64(encrypted, newline=False).decode()
         return msgspec.json.encode({MARK: {"of": self._subject, "text": text}})
 
-    def open(self, version: int, state_version: int, text: str) -> bytes | None:
+    def decrypt(self, version: int, state_version: int, text: str) -> bytes | None:
+        """The state; None when its subject was erased or the text is not that of this snapshot."""
         cipher = self._usable()
         if cipher is None:
             return None
         try:
-            sealed = binascii.a2b_base64(text)
-            nonce, rest = sealed[: master_keys.NONCE], sealed[master_keys.NONCE :]
-            return cipher.decrypt(nonce, rest, self._bound_to(version, state_version))
+            raw = binascii.a2b_base64(text)
+            nonce, ciphertext = raw[: master_keys.NONCE], raw[master_keys.NONCE :]
+            return cipher.decrypt(nonce, ciphertext, self._bound_to(version, state_version))
         except (InvalidTag, ValueError):
             return None
 

@@ -1,13 +1,13 @@
-"""Taking a subject's data away: the key at once and for good, then whatever was readable of it elsewhere.
+"""Erasing a subject: drop its key, then purge the copies of its data that are readable elsewhere.
 
-    1  shred   in the transaction that records the erasure: wait for whoever is writing about the subject, drop its key,
-               leave a tombstone so that none is ever made again, and count the erasure up
-    2  purge   afterwards, step by step, each in a transaction of its own and harmless to repeat: snapshots, answers to
-               commands, texts of parked events; then the copies of higher layers (`extension.add_purgers`)
-    3  done    the tombstone says when
+    1  shred   in the transaction that records the erasure: wait for writers of this subject, drop its key, leave a
+               tombstone so that no new key is made, and increment the generation
+    2  purge   afterwards, in steps, each a transaction of its own that may be repeated: snapshots, answers to commands,
+               texts of parked events; then data of higher layers (`extension.add_purgers`)
+    3  done    the tombstone records when
 
-Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). A process
-that dies after it leaves its work in the table: `finish` finds it, whoever runs it next.
+Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). If the
+process dies after that, the tombstone stays without a time of purge, and the next `finish` continues.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from django.db import connection, transaction
 
 from events import answers, errors, extension, snapshots, store
 from events.extension import Purger
-from events.privacy import encryption, key_tree, key_witness, master_keys
-from events.rebuild import builder as rebuild
+from events.privacy import key_tree, key_witness, master_keys, subject_keys
+from events.rebuild import cancellation
 from events.types import ERASED
 
 BATCH: Final = 5_000  # rows changed in one transaction
 
 
-# -- 1 --------------------------------------------------------------------------------------------------------------
+# -- 1 shred ----------------------------------------------------------------------------------------------------------
 
-# Writers hold their subjects shared (`events_hold`); in the order of the slots, as they do.
+# Writers lock their subjects shared (`events_hold`); taken in the order of slots, as they do.
 WAIT: Final = """
 select pg_advisory_xact_lock(17780, slot)
   from (select distinct hashtext(s) & 255 as slot from unnest(%s::text[]) s order by 1) slots
@@ -44,18 +44,20 @@ on conflict (subject) do update set key_id = null, secret = null, erased_at = ex
 returning subject
 """
 
-COUNT_UP: Final = "update events_shredding set generation = nextval('events_shredding_seq') returning generation"
+INCREMENT_GENERATION: Final = (
+    "update events_shredding set generation = nextval('events_shredding_seq') returning generation"
+)
 
 
 def shred(subjects: Iterable[str]) -> list[str]:
-    """Step 1, in the caller's transaction: drop the keys of these subjects; returns those that had not been erased."""
+    """Step 1, in the caller's transaction: drop the keys of these subjects; returns those not erased before."""
     wanted = sorted(set(subjects))
     if not wanted:
         return []
     _wait_for_writers(wanted)
     gone = [row[0] for row in store.query(SHRED, (wanted,))]
     if gone:
-        _count_up()
+        _increment_generation()
     return gone
 
 
@@ -65,35 +67,35 @@ KEEP_TREE: Final = "update events_subject_key set key_id = %s, secret = %s where
 
 
 def shred_leaf(subject: str, stream: str) -> None:
-    """Step 1 for one stream that is kept under another subject's key: that stream's leaf is forgotten, no other."""
+    """Step 1 for one stream under another subject's key: only that stream's leaf is forgotten."""
     _wait_for_writers([subject])
     found = store.query(LOCK_TREE, (subject,))
     if not found or found[0][1] is None:
         return
     key_witness.prove()
     secret = master_keys.unwrap(subject, found[0][0], bytes(found[0][1]))
-    own, tree = secret[: encryption.OWN], secret[encryption.OWN :]
+    own, tree = secret[: subject_keys.OWN], secret[subject_keys.OWN :]
     nodes = key_tree.forget(key_tree.unpack(tree), key_tree.path(stream, own))
     wrapped = master_keys.wrap(subject, own + key_tree.pack(nodes))
     store.query(KEEP_TREE, (*wrapped, subject))
-    _count_up()
+    _increment_generation()
 
 
 def _wait_for_writers(subjects: Sequence[str]) -> None:
     if not connection.in_atomic_block:
-        raise RuntimeError("an erasure belongs into the transaction that records it")
+        raise RuntimeError("an erasure must run in the transaction that records it")
     store.query(WAIT, (list(subjects),))
 
 
-def _count_up() -> None:
-    """Every process lets its keys go with the first statement that sees this; ours need not wait for one."""
-    store.query(COUNT_UP)
-    store.once_committed(encryption.CACHE.clear)
+def _increment_generation() -> None:
+    """Increment the generation: every process drops its cached keys at its next statement, this one on commit."""
+    store.query(INCREMENT_GENERATION)
+    store.once_committed(subject_keys.CACHE.clear)
 
 
-# -- 2 --------------------------------------------------------------------------------------------------------------
+# -- 2 purge ----------------------------------------------------------------------------------------------------------
 
-# Their own, and those of other streams under their key (a form's submissions): no one can read them any more.
+# Of their own streams, and of other streams under their key (a form's submissions): unreadable by now.
 SNAPSHOTS: Final = """
 delete from events_snapshot where ctid = any(array(
     select ctid from events_snapshot
@@ -101,7 +103,7 @@ delete from events_snapshot where ctid = any(array(
 returning 1
 """
 
-# Their answers may quote (notes of a merge), their fingerprints are hashes of what was sent.
+# Answers may quote values (notes of a merge); fingerprints are hashes of the request.
 COMMANDS: Final = """
 delete from events_command where id = any(array(
     select id from events_command where subject = any(%(subjects)s) limit %(limit)s))
@@ -113,7 +115,7 @@ update events_parked set error = %(erased)s, traceback = null
  where stream = any(%(subjects)s) and error <> %(erased)s returning 1
 """
 
-# Errors that an operator reads may quote a value: the database names the one that was there twice.
+# Error texts may quote a value: the database names the duplicate one.
 NOTES: Final = (
     "update events_checkpoint set error = %s where error ilike any(%s) returning 1",
     "update events_rebuild set error = %s where error ilike any(%s) returning 1",
@@ -126,8 +128,8 @@ def _snapshots(subjects: Sequence[str], limit: int) -> int:
 
 
 def _plain_snapshots(_subjects: Sequence[str], limit: int) -> int:
-    """Whosever they are: nothing tells whose data one in the clear holds. None are left after the first erasure."""
-    return snapshots.seal_plain(limit)
+    """Encrypts those of all subjects, for a plain one does not name its subject; the first erasure leaves none."""
+    return snapshots.encrypt_plain(limit)
 
 
 def _commands(subjects: Sequence[str], limit: int) -> int:
@@ -144,7 +146,7 @@ def _parked(subjects: Sequence[str], _limit: int) -> int:
 
 
 def scrub(values: Iterable[str]) -> None:
-    """Blank the notes of errors that quote one of these values, whatever they are about; before the values are gone."""
+    """Blank stored error texts that quote one of these values. Call it before the values are purged."""
     quoted = [value.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") for value in values if len(value) > 3]
     if quoted:
         for statement in NOTES:
@@ -155,11 +157,11 @@ ERASED_AT: Final = "select max(erased_at) from events_subject_key where subject 
 
 
 def _rebuilds(subjects: Sequence[str], _limit: int) -> int:
-    return rebuild.stop(store.query(ERASED_AT, (list(subjects),))[0][0])
+    return cancellation.stop(store.query(ERASED_AT, (list(subjects),))[0][0])
 
 
 def _copies(subjects: Sequence[str], _limit: int) -> int:
-    return rebuild.discard(store.query(ERASED_AT, (list(subjects),))[0][0])
+    return cancellation.discard(store.query(ERASED_AT, (list(subjects),))[0][0])
 
 
 # Rebuilds first: none may put a table in place that was copied before. Their copies are dropped last, see `steps`.
@@ -177,7 +179,7 @@ extension.add_purgers(_STEPS)
 def steps() -> dict[str, Purger]:
     """All steps in order.
 
-    The last needs a privilege of its own (`events.db.grants`): without it, all others are done before it fails.
+    The last one needs a right of its own (`events.db.grants`): where it was not granted, all others are done by then.
     """
     return {**extension.purgers, "copies": _copies}
 
@@ -191,16 +193,16 @@ PURGED: Final = """
 update events_subject_key set purged_at = clock_timestamp() where subject = any(%s) and purged_at is null returning 1
 """
 
-Report: TypeAlias = Callable[[str, int], object]
+ReportStep: TypeAlias = Callable[[str, int], object]
 
 
 def finish(
-    only: Sequence[str] | None = None, report: Report = lambda _step, _rows: None, most: float = math.inf
+    only: Sequence[str] | None = None, report: ReportStep = lambda _step, _rows: None, most: float = math.inf
 ) -> int:
-    """Steps 2 and 3 for all subjects that wait for it, or for some of them; returns how many were finished.
+    """Steps 2 and 3 for all pending subjects, or `only` for some; returns how many were finished.
 
-    `report` is told each step's name and how many rows it changed; after `most` rows it stops. May be stopped anywhere
-    and run again, also by several at once.
+    `report` is called with each step's name and the number of rows it changed; after `most` rows the purge stops. It
+    may be interrupted anywhere and run again, also by several processes at once.
     """
     done, changed = 0, 0
     while subjects := _unpurged(only, 200):
@@ -228,11 +230,11 @@ IS_PURGING: Final = (
 
 
 def is_purging(subject: str) -> bool:
-    """Was it erased, and waits for steps 2 or 3?"""
+    """Was the subject erased, with steps 2 and 3 still to finish?"""
     return bool(store.query(IS_PURGING, (subject,)))
 
 
-# -- for the operator -----------------------------------------------------------------------------------------------
+# -- for the operator -------------------------------------------------------------------------------------------------
 
 STATUS: Final = """
 select count(*) filter (where secret is not null), count(*) filter (where erased_at is not null),
@@ -242,8 +244,8 @@ select count(*) filter (where secret is not null), count(*) filter (where erased
 """
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How many subjects have a key, were erased, and wait for their purge (the longest since `since`)."""
+class ErasureStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of subjects with a key, erased, and waiting for their purge (the oldest since `since`)."""
 
     keys: int
     erased: int
@@ -251,11 +253,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
 
 
-def status() -> Status:
-    return Status(**dict(zip(Status.__struct_fields__, store.query(STATUS)[0], strict=True)))
+def status() -> ErasureStatus:
+    return ErasureStatus(**dict(zip(ErasureStatus.__struct_fields__, store.query(STATUS)[0], strict=True)))
 
 
-# -- another master key ---------------------------------------------------------------------------------------------
+# -- rotating master keys ---------------------------------------------------------------------------------------------
 
 OUTDATED: Final = """
 select subject, key_id, secret from events_subject_key
@@ -271,41 +273,41 @@ LEFT: Final = "select count(*) from events_subject_key where key_id <> %s"
 
 
 def outdated() -> int:
-    """How many keys are still wrapped by another master key than the current one."""
+    """The number of keys that another master key than the current one still wraps."""
     left: int = store.query(LEFT, (master_keys.current(),))[0][0]
     return left
 
 
 def rotate(batch: int = 1_000, report: Callable[[int], object] = lambda _: None) -> int:
-    """Wrap every subject's key with the current master key; returns how many were. Each batch is a transaction.
+    """Rewrap every subject's key with the current master key; returns how many. Each batch is a transaction.
 
-    Nothing is encrypted anew: events stay as they are. Keys that cannot be opened are passed over; when all others are
-    wrapped, `MasterKeyMissing` or `MasterKeyWrong` says how many and why. `MasterKeyWrong` at once, before anything is
-    changed, where it is the current master key that is wrong.
+    Events stay as they are. Keys that cannot be unwrapped are skipped; when all others are done, `MasterKeyMissing` or
+    `MasterKeyWrong` says how many remain and why. Raises `MasterKeyWrong` before any change where the current master
+    key is wrong.
     """
-    changed, after, stuck = 0, "", list[errors.MasterKeyMissing]()
+    changed, after, failed = 0, "", list[errors.MasterKeyMissing]()
     key_witness.prove()
     while True:
         with transaction.atomic():
             rows: list[Any] = store.query(OUTDATED, (master_keys.current(), after, batch))
-            changed += _rewrap(rows, stuck)
+            changed += _rewrap(rows, failed)
         report(len(rows))
         if len(rows) < batch:
             break
         after = rows[-1][0]
-    if stuck:
-        left = f"{len(stuck)} keys of subjects stay as they are; {changed} were wrapped."
-        raise type(stuck[0])(f"{stuck[0].message} {left}")
+    if failed:
+        left = f"{len(failed)} keys of subjects stay as they are; {changed} were wrapped."
+        raise type(failed[0])(f"{failed[0].message} {left}")
     return changed
 
 
-def _rewrap(rows: Sequence[Any], stuck: list[errors.MasterKeyMissing]) -> int:
+def _rewrap(rows: Sequence[Any], failed: list[errors.MasterKeyMissing]) -> int:
     again = {}
     for subject, key_id, wrapped in rows:
         try:
             again[subject] = master_keys.wrap(subject, master_keys.unwrap(subject, key_id, bytes(wrapped)))[1]
         except errors.MasterKeyMissing as error:
-            stuck.append(error)
+            failed.append(error)
     if again:
         store.query(REWRAP, (master_keys.current(), list(again), list(again.values())))
     return len(again)

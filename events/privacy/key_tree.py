@@ -1,11 +1,11 @@
-"""One secret for any number of leaves, of which each can be forgotten alone. Pure.
+"""A tree of keys: one secret for any number of leaves, each of which can be forgotten alone. Pure.
 
 A tree of keys after Goldreich, Goldwasser and Micali ("How to construct random functions", JACM 1986), sixty-four
-branches wide: each node is the hash of its parent and its digit, so a leaf's key follows from the root, and nothing
-follows upwards or sideways. To forget a leaf, the root gives way to the siblings along the leaf's path: every other
-leaf is still derived as before, that one by nobody ever again (a *puncturable* pseudo-random function).
+branches wide: each node is the hash of its parent and its digit, so a leaf's key is derived from the root, and a node
+reveals neither its parent nor its siblings. To forget a leaf, the root is replaced by the siblings along the leaf's
+path: every other leaf can still be derived, that one never again (a *puncturable* pseudo-random function).
 
-Kept are 32 bytes while nothing was forgotten, and at most 504 nodes (19 kB) more for each leaf that was.
+The tree takes 32 bytes while nothing is forgotten, and at most 504 nodes (19 kB) more for each forgotten leaf.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 from hashlib import blake2b, blake2s
 from typing import Final, TypeAlias
 
-DEPTH: Final = 8  # digits of base64: 2**48 leaves. Where a name's is nobody can tell, so none is made to meet another's
+DEPTH: Final = 8  # digits of base64: 2**48 leaves. Paths are keyed hashes, so nobody can choose a name that collides
 NODE: Final = 32
 
 # Path of a node (base64, empty for the root) -> its secret.
@@ -26,14 +26,14 @@ _DIGITS: Final = {digit: bytes([digit]) for digit in _ALPHABET}
 
 
 def plant() -> Nodes:
-    """A new tree: nothing but its root."""
+    """A new tree, which is only a random root."""
     return {b"": os.urandom(NODE)}
 
 
 def path(name: str, secret: bytes) -> bytes:
-    """Where a name's leaf is. `secret` (at most 64 bytes) is the same for all names of a tree for ever."""
-    place = blake2b(name.encode(), digest_size=DEPTH * 6 // 8, key=secret, person=b"keytree").digest()
-    return binascii.b2a_base64(place, newline=False)
+    """The path of a name's leaf. `secret` (at most 64 bytes) never changes for the names of one tree."""
+    location = blake2b(name.encode(), digest_size=DEPTH * 6 // 8, key=secret, person=b"keytree").digest()
+    return binascii.b2a_base64(location, newline=False)
 
 
 def leaf(nodes: Nodes, at: bytes) -> bytes | None:
@@ -41,21 +41,21 @@ def leaf(nodes: Nodes, at: bytes) -> bytes | None:
     for length in range(DEPTH + 1):
         node = nodes.get(at[:length])
         if node is not None:
-            for digit in at[length:]:  # `_child`, without the call: this is done for each submission
+            for digit in at[length:]:  # `_child` inlined: this runs for each submission
                 node = blake2s(node + _DIGITS[digit]).digest()
             return node
     return None
 
 
 def forget(nodes: Nodes, at: bytes) -> Nodes:
-    """The tree without the leaf at this path; the same tree when it was forgotten before."""
+    """The tree without the leaf at this path; the same tree when it was forgotten already."""
     rest = dict(nodes)
     for length in range(DEPTH + 1):
         node = rest.pop(at[:length], None)
         if node is not None:
-            for place in range(length, DEPTH):
-                siblings = {at[:place] + digit: _child(node, digit) for digit in _DIGITS.values()}
-                node = siblings.pop(at[: place + 1])
+            for level in range(length, DEPTH):
+                siblings = {at[:level] + digit: _child(node, digit) for digit in _DIGITS.values()}
+                node = siblings.pop(at[: level + 1])
                 rest |= siblings
             return rest
     return nodes
@@ -71,6 +71,7 @@ def pack(nodes: Nodes) -> bytes:
 
 
 def unpack(packed: bytes) -> Nodes:
+    """The inverse of `pack`."""
     nodes: Nodes = {}
     start = 0
     while start < len(packed):

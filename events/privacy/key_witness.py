@@ -1,8 +1,8 @@
-"""Is each master key the one that was used under its id? Asked before a key is wrapped, by checks, and at every start.
+"""Checks that each master key is the one first used under its id: before wrapping, in checks, and at every start.
 
-A wrong key under the right id would go unnoticed otherwise: nothing is decrypted to write about somebody new, and what
-was written could never be read again. So each id has a *witness* in the database, a random text that its master key
-wrapped when it was first used. Ids that were used before there were witnesses are held against keys of subjects.
+A wrong key under the right id would go unnoticed otherwise: writing about a new subject decrypts nothing, and the data
+written could never be read. So each id has a *witness* in the database, a random text that its master key wrapped when
+it was first used. Ids older than witnesses are checked against keys of subjects.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from django.db import DatabaseError
 
 from events import errors
 from events.db import pipeline
-from events.privacy import encryption, master_keys
+from events.privacy import master_keys, subject_keys
 
 SAMPLE: Final = 20  # keys of subjects that are opened for each id
 
 Run: TypeAlias = Callable[[str], Sequence[Sequence[Any]]]
 
-# -- before a key is wrapped ----------------------------------------------------------------------------------------
+# -- before wrapping a key --------------------------------------------------------------------------------------------
 
 WITNESS: Final = "select witness from events_master_key where key_id = %s"
 
@@ -36,28 +36,27 @@ VOUCH: Final = "insert into events_master_key (key_id, witness) values (%s, %s) 
 
 
 def prove() -> None:
-    """Make sure that the current master key is the one of its id: 1 it opens the witness  2 where there is none yet, it
-    opens keys of subjects  3 and leaves a witness, unless somebody else just did.
+    """Check that the current master key is the one of its id. Raises `MasterKeyWrong`; then nothing may be written.
 
-    A process asks the database once, and again when it has let its keys go. Raises `MasterKeyWrong`; then nothing may
-    be written.
+    1 it unwraps the witness  2 without a witness, it unwraps keys of subjects  3 and inserts one, unless another
+    process just did. A process queries the database once, and again after its cache was cleared.
     """
     key_id = master_keys.current()
     master_key = settings.PRIVACY_KEYS[key_id]
-    if encryption.CACHE.is_proven(key_id, master_key):
+    if subject_keys.CACHE.is_proven(key_id, master_key):
         return
     if _opens_witness(key_id):  # 1
-        encryption.CACHE.prove(key_id, master_key)
+        subject_keys.CACHE.prove(key_id, master_key)
         return
     for subject, secret in pipeline.query(WRAPPED, (key_id, SAMPLE)):  # 2
         master_keys.unwrap(subject, key_id, bytes(secret))
     pipeline.query(VOUCH, (key_id, master_keys.wrap(_name(key_id), os.urandom(32))[1]))  # 3
     _opens_witness(key_id)
-    pipeline.once_committed(encryption.CACHE.prove, key_id, master_key)
+    pipeline.once_committed(subject_keys.CACHE.prove, key_id, master_key)
 
 
 def _opens_witness(key_id: str) -> bool:
-    """False when there is none. Raises `MasterKeyWrong`."""
+    """False when there is no witness. Raises `MasterKeyWrong`."""
     found = pipeline.query(WITNESS, (key_id,))
     if found:
         master_keys.unwrap(_name(key_id), key_id, bytes(found[0][0]))
@@ -68,9 +67,9 @@ def _name(key_id: str) -> str:
     return f"master key {key_id}"
 
 
-# -- for checks -----------------------------------------------------------------------------------------------------
+# -- for checks -------------------------------------------------------------------------------------------------------
 
-# Few ids, perhaps millions of keys: from one id to the next by the index, instead of reading all of it.
+# Few ids, perhaps millions of keys: a loose index scan steps from id to id.
 IN_USE: Final = f"""
 with recursive ids (key_id) as (
     (select key_id from events_subject_key where key_id is not null order by key_id limit 1)
@@ -88,8 +87,9 @@ State: TypeAlias = Literal["ok", "missing", "wrong"]
 
 
 class MasterKeyStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a master key that personal data is under does: ok, missing (not configured), or wrong: of the `tried` keys of
-    subjects, and the witness, not all were `opened`.
+    """The state of a master key in use: ok, missing (not configured) or wrong.
+
+    It is wrong when not all of the `tried` keys of subjects, and the witness, could be `opened`.
     """
 
     key_id: str
@@ -99,8 +99,9 @@ class MasterKeyStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def statuses(run: Run) -> list[MasterKeyStatus]:
-    """Each master key that wraps keys of subjects, by id, and the current one once it was used. `run` returns the rows
-    of a statement.
+    """The status of each master key that wraps keys of subjects, by id, and of the current one once it was used.
+
+    `run` executes a statement and returns its rows.
     """
     wrapped: dict[str, list[tuple[str, bytes]]] = {}
     for key_id, subject, secret in run(IN_USE):
@@ -126,12 +127,13 @@ def _opens(subject: str, key_id: str, wrapped: bytes) -> bool:
     return True
 
 
-# -- at the start of a process --------------------------------------------------------------------------------------
+# -- at the start of a process ----------------------------------------------------------------------------------------
 
 
 def complaint() -> str | None:
-    """Why this process must not start: the current master key is wrong, so nobody could read what it writes. None where
-    all is well, or the database cannot be asked: others find that.
+    """The reason why this process must not start: the current master key is wrong, its writes would be unreadable.
+
+    None where the key is right, or the database is not available, which other checks report.
     """
     try:
         prove()
@@ -143,6 +145,6 @@ def complaint() -> str | None:
 
 
 def refuse_wrong() -> None:
-    """End the process with `complaint`, if there is one."""
-    if said := complaint():
-        sys.exit(said)
+    """Exit with `complaint`, if there is one."""
+    if reason := complaint():
+        sys.exit(reason)

@@ -1,7 +1,7 @@
-"""The master keys, which wrap the keys of subjects. From the environment only: the database never sees one.
+"""The master keys, which wrap the keys of subjects. They are in the environment only, never in the database.
 
 `settings.PRIVACY_KEYS` maps ids to 32 bytes; the first wraps, all of them unwrap. To rotate: put a new one in front,
-run `manage.py rotate_keys`, and take the old one out when `manage.py check --database default` is silent.
+run `manage.py rotate_keys`, and remove the old one when `manage.py check --database default` reports nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WRONG: Final = (
 
 
 def parse(text: str) -> dict[str, bytes]:
-    """``id:base64,id:base64`` as keys; raises `ValueError` saying what is wrong, without the key."""
+    """Parse ``id:base64,id:base64``. Raises `ValueError` with the reason, without quoting the key."""
     keys: dict[str, bytes] = {}
     for number, part in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
         name, _, encoded = part.partition(":")
@@ -48,7 +48,7 @@ def parse(text: str) -> dict[str, bytes]:
 
 
 def derived(secret: str) -> dict[str, bytes]:
-    """The key of a development machine, so that nothing has to be configured there."""
+    """The key of a development machine, so that development needs no configuration."""
     return {DEVELOPMENT: hashlib.sha256(b"formease privacy " + secret.encode()).digest()}
 
 
@@ -58,39 +58,40 @@ def current() -> str:
 
 
 def wrap(subject: str, secret: bytes) -> tuple[str, bytes]:
-    """A subject's secret under the current key: the key's id, and nonce and ciphertext. Bound to the subject's name."""
+    """Wrap a subject's secret: returns the key's id, and nonce and ciphertext. Bound to the subject's name."""
     key_id, nonce = current(), os.urandom(NONCE)
     return key_id, nonce + _cipher(settings.PRIVACY_KEYS[key_id]).encrypt(nonce, secret, subject.encode())
 
 
 def unwrap(subject: str, key_id: str, wrapped: bytes) -> bytes:
-    """Raises `MasterKeyMissing` when the key is not configured, `MasterKeyWrong` when it does not open `wrapped`."""
+    """The secret that was wrapped. Raises `MasterKeyMissing` without the key, `MasterKeyWrong` when it does not fit."""
     key = settings.PRIVACY_KEYS.get(key_id)
     if key is None:
         raise errors.MasterKeyMissing(f"PRIVACY_KEYS lacks the key {key_id!r}, which personal data is encrypted with.")
     try:
         return _cipher(key).decrypt(wrapped[:NONCE], wrapped[NONCE:], subject.encode())
-    except (InvalidTag, ValueError):  # ValueError: the text is too short to be one
+    except (InvalidTag, ValueError):  # ValueError: too short
         derived_from = " Without PRIVACY_KEYS it follows from SECRET_KEY." if key_id == DEVELOPMENT else ""
         raise errors.MasterKeyWrong(WRONG.format(key_id) + derived_from) from None
 
 
-# -- keyed digests --------------------------------------------------------------------------------------------------
+# -- keyed digests ----------------------------------------------------------------------------------------------------
 
 TAG: Final = 4  # bytes that name the master key a digest was made with
 DIGEST: Final = TAG + 32
 
 
 def digest(data: bytes) -> bytes:
-    """A digest that cannot be computed without a master key: the key's tag, then a keyed BLAKE2b (RFC 7693). For `data`
-    that could be guessed, such as a hash of personal data.
+    """A digest that only a holder of the master key can compute: the key's tag, then a keyed BLAKE2b (RFC 7693).
+
+    For `data` that could be guessed, such as a hash of personal data.
     """
     name = current()
     return _tag(name) + _keyed(settings.PRIVACY_KEYS[name], data)
 
 
 def is_digest_of(stored: bytes, data: bytes) -> bool | None:
-    """Is `stored` the digest of this `data`? None where nobody can tell: its master key is not configured any more."""
+    """Is `stored` the digest of this `data`? None when unknown: its master key is not configured any more."""
     made_by = next((key for name, key in settings.PRIVACY_KEYS.items() if _tag(name) == stored[:TAG]), None)
     if made_by is None:
         return None
@@ -108,7 +109,7 @@ def _tag(name: str) -> bytes:
 
 @functools.lru_cache(maxsize=16)
 def _digest_key(key: bytes) -> bytes:
-    """A key of its own, so that no digest says anything about what AES-GCM makes with the master key."""
+    """A separate key, so that digests reveal nothing about AES-GCM output under the master key."""
     return hmac.digest(key, b"formease digest", "sha256")
 
 

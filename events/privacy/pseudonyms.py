@@ -1,8 +1,8 @@
-"""Keyed ids and digests of personal data, under a key that goes with the subject's own.
+"""Keyed ids and digests of personal data, under a key derived from the subject's own.
 
 The same input gives the same id for as long as the subject's key exists: after a rotation of the master keys (the
-subject's key is only wrapped anew), of `SECRET_KEY`, and after a restore together with `events_subject_key`. Once the
-subject is erased, nobody can test whether a guess led to an id: not with the log, a dump or the master keys.
+subject's key is only rewrapped), of `SECRET_KEY`, and after a restore together with `events_subject_key`. Once the
+subject is erased, nobody can test a guess against an id, even with the log, a dump and the master keys.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from events import errors, store
-from events.privacy import encryption, key_witness, master_keys
+from events.privacy import key_witness, master_keys, subject_keys
 
 _PERSON: Final = b"pseudonyms"
 
@@ -38,16 +38,16 @@ class Pseudonyms:
 
 def of(subject: str) -> Pseudonyms | None:
     """The subject's pseudonyms; None when it has no key yet. Raises `Erased` or `MasterKeyMissing`."""
-    return _opened(subject, store.query(encryption.KEYS, ([subject],)))
+    return _opened(subject, store.query(subject_keys.KEYS, ([subject],)))
 
 
 def make(subject: str) -> Pseudonyms:
-    """The subject's pseudonyms; it gets its key where it has none.
+    """The subject's pseudonyms; creates its key where it has none.
 
     Raises `Erased`, `MasterKeyMissing` or `MasterKeyWrong`.
     """
     key_witness.prove()
-    found = _opened(subject, store.query(encryption.MAKE, encryption.offer([subject])))
+    found = _opened(subject, store.query(subject_keys.MAKE, subject_keys.offer([subject])))
     if found is None:
         raise AssertionError("unreachable: a key was offered")
     return found
@@ -58,5 +58,5 @@ def _opened(subject: str, rows: Sequence[Sequence[Any]]) -> Pseudonyms | None:
         if name == subject:
             if wrapped is None:
                 raise errors.Erased
-            return Pseudonyms(master_keys.unwrap(subject, key_id, bytes(wrapped))[: encryption.OWN])
+            return Pseudonyms(master_keys.unwrap(subject, key_id, bytes(wrapped))[: subject_keys.OWN])
     return None

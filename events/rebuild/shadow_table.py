@@ -1,5 +1,6 @@
-"""The live read table and its copy in a schema of its own, as the database's catalogue sees them: what `rebuild` makes,
-moves and drops. Names of indexes, constraints and views are per schema, so the copy carries those of the original.
+"""The live read table and its copy in a schema of its own: created, swapped and dropped through the catalogue.
+
+Names of indexes, constraints and views are per schema, so the copy has the names of the original.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ select coalesce(string_agg(concat_ws(' ', a.attname, format_type(a.atttypid, a.a
  where a.attrelid = %s and a.attnum > 0 and not a.attisdropped
 """
 
-# What `create table … (like …)` and this module do not carry over. Each would be lost silently: refuse instead.
+# Objects that `create table … (like …)` and this module do not copy. They would be lost silently, so a rebuild refuses.
 LOST = """
 select 'the trigger ' || tgname from pg_trigger where tgrelid = %(oid)s and not tgisinternal
 union all select 'the policy ' || polname from pg_policy where polrelid = %(oid)s
@@ -40,7 +41,7 @@ union all select pg_describe_object(d.classid, d.objid, 0) from pg_depend d join
 union all select 'rights on the column ' || attname from pg_attribute where attrelid = %(oid)s and attacl is not null
 """
 
-# The key comes with the empty table, because updates look rows up by it; the rest is made when the rows are there.
+# The primary key is created with the empty table, because updates look up rows by it; the rest once rows are present.
 KEYS = """
 select format('alter table %%s add constraint %%I %%s', %(shadow)s::text, conname, pg_get_constraintdef(oid))
   from pg_constraint where conrelid = %(oid)s and contype = 'p'
@@ -108,7 +109,7 @@ select format('%%I.%%I', n.nspname, t.relname), format('%%I.%%I', fn.nspname, f.
  where k.contype = 'f' and %(oid)s in (k.conrelid, k.confrelid) order by 1, 3
 """
 
-# What lets `events_discard_copies` know a schema of ours from any other.
+# The comment by which `events_discard_copies` recognises a schema of a rebuild.
 MARK = "copy of a rebuild"
 
 OWNER = "select quote_ident(pg_get_userbyid(relowner)) from pg_class where oid = %s"
@@ -121,6 +122,8 @@ ForeignKey: TypeAlias = tuple[str, str, str, str, bool]
 
 
 class View(msgspec.Struct, frozen=True):
+    """A view on the live table; `text` is its definition after the name."""
+
     schema: str
     name: str
     oid: int
@@ -129,33 +132,35 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Tables:
-    """The live table, its copy in the schema `rebuild_<name>`, and where the old one goes."""
+    """The live table, its copy in the schema `rebuild_<name>`, and the schema for the old table."""
 
     def __init__(self, name: str) -> None:
         found = store.query(FIND, (name,))
         if not found:
             raise errors.RebuildRefused(f"There is no table {name}.")
         self.schema, self.table, self.oid = found[0]
-        self.name, self.space, self.attic = name, f"rebuild_{name}", f"rebuild_{name}_old"
-        self.live, self.shadow = f"{self.schema}.{self.table}", f"{self.space}.{self.table}"
+        self.name, self.shadow_schema, self.old_schema = name, f"rebuild_{name}", f"rebuild_{name}_old"
+        self.live, self.shadow = f"{self.schema}.{self.table}", f"{self.shadow_schema}.{self.table}"
         self.known = {"oid": self.oid, "live": self.live, "shadow": self.shadow}
 
-    def refuse_what_would_be_lost(self) -> None:
+    def refuse_loss(self) -> None:
+        """Raise `RebuildRefused` where the copy would lack an object of the original."""
         lost = [row[0] for row in store.query(LOST, self.known)]
         if lost:
             raise errors.RebuildRefused(f"A rebuild of {self.name} would lose {', '.join(lost)}.")
 
     def shape(self) -> str:
+        """The columns of the live table, as text for comparison."""
         shape: str = store.query(SHAPE, (self.oid,))[0][0]
         return shape
 
     def has_shadow(self) -> bool:
-        return bool(store.query(HAS_SHADOW, (self.shadow, self.space, MARK)))
+        return bool(store.query(HAS_SHADOW, (self.shadow, self.shadow_schema, MARK)))
 
     def make_shadow(self) -> None:
-        """An empty copy, of the live table's owner, whoever builds: with their rights an erasure drops it."""
+        """Create an empty copy, owned by the live table's owner, so that an erasure with their rights can drop it."""
         owner = store.query(OWNER, (self.oid,))[0][0]
-        for schema in (self.space, self.attic):
+        for schema in (self.shadow_schema, self.old_schema):
             run(f"drop schema if exists {schema} cascade")
             run(f"create schema {schema} authorization {owner}")
             run(f"comment on schema {schema} is '{MARK}'")
@@ -165,21 +170,21 @@ class Tables:
 
     @contextmanager
     def only_the_shadow(self, path: str) -> Iterator[None]:
-        """Inside, unqualified names mean the copy, and nothing else is there. An error ends the transaction anyway."""
-        store.query("select set_config('search_path', %s, true)", (self.space,))
+        """Unqualified names resolve to the copy only. On an error the transaction ends, and the setting with it."""
+        store.query("select set_config('search_path', %s, true)", (self.shadow_schema,))
         yield
         store.query("select set_config('search_path', %s, true)", (path,))
 
     @contextmanager
     def shadow_first(self, path: str) -> Iterator[None]:
-        """Inside, the copy hides the live table; everything else is in its place."""
-        store.query("select set_config('search_path', %s, true)", (f"{self.space}, {path}",))
+        """Unqualified names resolve to the copy first, then as usual."""
+        store.query("select set_config('search_path', %s, true)", (f"{self.shadow_schema}, {path}",))
         yield
 
-    # -- what is made when the rows are there
+    # -- completing the copy
 
     def missing(self) -> list[str]:
-        """Statements that make what the copy still lacks: constraints, indexes, statistics, views with theirs."""
+        """Statements that create what the copy still lacks: constraints, indexes, statistics, views with theirs."""
         made = [row[0] for query in (MISSING_CONSTRAINTS, MISSING_INDEXES) for row in store.query(query, self.known)]
         if made or store.query("select 1 from pg_class where oid = %s::regclass and reltuples < 0", (self.shadow,)):
             made.append(f"analyze {self.shadow}")
@@ -188,7 +193,7 @@ class Tables:
         return made
 
     def _missing_of_view(self, view: View) -> list[str]:
-        known = {"oid": view.oid, "live": f"{view.schema}.{view.name}", "shadow": f"{self.space}.{view.name}"}
+        known = {"oid": view.oid, "live": f"{view.schema}.{view.name}", "shadow": f"{self.shadow_schema}.{view.name}"}
         indexes = [row[0] for row in store.query(MISSING_INDEXES, known)]
         if store.query("select 1 where to_regclass(%s) is not null", (known["shadow"],)):
             return indexes
@@ -199,7 +204,7 @@ class Tables:
         return [View(*row) for row in store.query(VIEWS, {"oid": table})]
 
     def unique_indexes(self) -> list[str]:
-        """Statements that drop the copy's unique indexes, all but the key."""
+        """Statements that drop the copy's unique indexes, except the primary key."""
         return [row[0] for row in store.query(UNIQUE_INDEXES, self.known)]
 
     def drop_unique_indexes(self) -> None:
@@ -209,7 +214,7 @@ class Tables:
     # -- the swap
 
     def lock(self) -> list[ForeignKey]:
-        """Keep everybody off this table and those its foreign keys touch, in the order in which writers meet them."""
+        """Lock this table and those its foreign keys touch, in the order in which writers lock them."""
         keys: list[ForeignKey] = store.query(FOREIGN_KEYS, self.known)
         below = [key[0] for key in keys if key[0] != self.live]
         above = [key[1] for key in keys if key[1] != self.live]
@@ -218,29 +223,29 @@ class Tables:
         return store.query(FOREIGN_KEYS, self.known)
 
     def swap(self, keys: Sequence[ForeignKey]) -> None:
-        """The copy takes the live table's place, name, foreign keys and all. Those are checked later: nobody waits."""
+        """Move the copy to the live table's schema, with its foreign keys, which `leftovers` validates later."""
         for table, _, name, _, _ in keys:
             run(f"alter table {table} drop constraint {name}")
         for view in self.views(self.oid):
-            run(f"alter {view.kind} {view.schema}.{view.name} set schema {self.attic}")
-            run(f"alter {view.kind} {self.space}.{view.name} set schema {view.schema}")
-        run(f"alter table {self.live} set schema {self.attic}")
+            run(f"alter {view.kind} {view.schema}.{view.name} set schema {self.old_schema}")
+            run(f"alter {view.kind} {self.shadow_schema}.{view.name} set schema {view.schema}")
+        run(f"alter table {self.live} set schema {self.old_schema}")
         run(f"alter table {self.shadow} set schema {self.schema}")
         for table, _, name, definition, _ in keys:
             run(f"alter table {table} add constraint {name} {definition} not valid")
 
     def leftovers(self) -> list[str]:
-        """Statements that end a rebuild whose swap is done; none of them keeps a reader or writer waiting."""
-        self.oid = store.query(FIND, (self.live,))[0][2]  # another table has the name now
+        """Statements that end a rebuild after the swap; none of them blocks readers or writers."""
+        self.oid = store.query(FIND, (self.live,))[0][2]  # the name now refers to the new table
         keys: list[ForeignKey] = store.query(FOREIGN_KEYS, {"oid": self.oid})
         done = [f"alter table {table} validate constraint {name}" for table, _, name, _, valid in keys if not valid]
-        old = store.query(FIND, (f"{self.attic}.{self.table}",))
+        old = store.query(FIND, (f"{self.old_schema}.{self.table}",))
         if old:
             done += [f"drop {view.kind} {view.schema}.{view.name}" for view in reversed(self.views(old[0][2]))]
-            done.append(f"drop table {self.attic}.{self.table}")
-        return [*done, *(f"drop schema if exists {schema}" for schema in (self.attic, self.space))]
+            done.append(f"drop table {self.old_schema}.{self.table}")
+        return [*done, *(f"drop schema if exists {schema}" for schema in (self.old_schema, self.shadow_schema))]
 
 
 def run(statement: str) -> None:
-    """Run a statement that the database's own catalogue wrote."""
+    """Run a statement composed by the database's catalogue."""
     store.execute(statement.replace("%", "%%"))

@@ -33,7 +33,7 @@ from django.db import DatabaseError, close_old_connections, connection, transact
 from events import decoding, errors, head, notifications, store
 from events.archive import reader as archives
 from events.db import pipeline
-from events.integrity.seals import Row
+from events.integrity.stored_rows import StoredRow
 from events.subscriptions import checkpoints, parked
 from events.subscriptions.checkpoints import (
     LEASE_SECONDS,
@@ -111,7 +111,7 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
 
 
 def _read_archived(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:
-    def wanted(row: Row) -> bool:
+    def wanted(row: StoredRow) -> bool:
         mine = checkpoints.partition_of(row.stream, subscription.partitions) == lease.partition
         return mine and (not subscription.types or row.type in subscription.types)
 

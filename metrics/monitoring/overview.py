@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from events import errors, jobs, store
 from events.integrity import seals
-from events.rebuild import builder as rebuild
-from events.rebuild.builder import Progress
+from events.rebuild import read_tables as rebuild
+from events.rebuild.read_tables import RebuildProgress
 from events.subscriptions import parked
 from events.subscriptions import status as standing
 from events.subscriptions.status import SubscriptionStatus
@@ -82,7 +82,7 @@ class ReadTable:
     builder gave no sign for a minute) or interrupted. `rows` is the planner's estimate, `bytes` with indexes.
     """
 
-    progress: Progress
+    progress: RebuildProgress
     state: str
     rows: int
     bytes: int
@@ -106,12 +106,12 @@ def read_tables() -> list[ReadTable]:
     return [_read_table(one, *sizes.get(one.name, (0, 0))) for one in now]
 
 
-def _read_table(progress: Progress, rows: int, size: int) -> ReadTable:
+def _read_table(progress: RebuildProgress, rows: int, size: int) -> ReadTable:
     wish = jobs.last_rebuild(progress.name)
     return ReadTable(progress=progress, state=_state(progress, wish), rows=rows, bytes=size, wish=wish)
 
 
-def _state(progress: Progress, wish: jobs.JobRequest | None) -> str:
+def _state(progress: RebuildProgress, wish: jobs.JobRequest | None) -> str:
     if progress.running:
         quiet = (timezone.now() - progress.updated_at).total_seconds() if progress.updated_at else 0.0
         return "silent" if quiet > SILENT_SECONDS else "running"

@@ -26,8 +26,9 @@ from backoffice.sections.users import domain as users
 from events import commands, context, errors, extension, snapshots, store
 from events.db import grants
 from events.integrity import seals
-from events.privacy import encryption, erasure
+from events.privacy import encryption, erasure, subject_keys
 from events.rebuild import builder as rebuild
+from events.rebuild.read_tables import RebuildProgress
 from events.types import ERASED, new_id
 from tests import factories, services_plugin
 from tests.backoffice import api_client
@@ -70,7 +71,7 @@ def own_log(transactional_db: None, template: str) -> Iterator[None]:
     usual, name = connection.settings_dict["NAME"], f"{template}_one"
     administer(f'create database "{name}" template "{template}"')
     use(name)
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     yield
     use(usual)
     administer(f'drop database "{name}" with (force)')
@@ -95,7 +96,7 @@ def update(category: Any, key: Any, reason: str | None = None, base: int | None 
     return commands.dispatch(factories.command(data, key, base_version=base, reason=reason))
 
 
-def die(progress: rebuild.Progress) -> None:
+def die(progress: RebuildProgress) -> None:
     """As a builder that is killed when it has copied something."""
     if progress.position:
         raise KeyboardInterrupt
@@ -462,7 +463,7 @@ def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_anot
         for subject in (f"user-{key}", f"form-{form}"):
             other.execute(erasure.WAIT, ([subject],))
             other.execute(erasure.SHRED, ([subject],))
-        other.execute(erasure.COUNT_UP)
+        other.execute(erasure.INCREMENT_GENERATION)
         assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde", "not before it is committed"
         other.commit()
         # a writer does not look first: it holds the subject, and is told

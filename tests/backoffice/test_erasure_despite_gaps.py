@@ -18,7 +18,7 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, errors, snapshots, store
-from events.privacy import encryption, erasure
+from events.privacy import erasure, subject_keys
 from events.types import ERASED, new_id
 from tests import factories
 from tests.backoffice import api_client
@@ -40,7 +40,7 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[N
 def use(settings: Any, **keys: bytes) -> None:
     """As after a restart with these keys."""
     settings.PRIVACY_KEYS = keys
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
 
 
 def spoil(stream: str, kind: str, data: str = '{"title": ') -> None:

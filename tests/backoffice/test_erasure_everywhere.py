@@ -41,6 +41,7 @@ from events.archive import writer as archiving
 from events.integrity import seals
 from events.privacy import erasure
 from events.rebuild import builder as rebuild
+from events.rebuild.read_tables import RebuildProgress
 from events.subscriptions import runner as subscriptions
 from events.types import Command, new_id
 from tests import factories, services_plugin
@@ -375,7 +376,7 @@ class Life:
         return folder
 
 
-def _die(progress: rebuild.Progress) -> None:
+def _die(progress: RebuildProgress) -> None:
     """As a builder that is killed when it has copied something."""
     if progress.position:
         raise KeyboardInterrupt

@@ -21,7 +21,7 @@ from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, context, errors, store
 from events.models import StoredEvent
-from events.privacy import encryption, master_keys, pseudonyms
+from events.privacy import master_keys, pseudonyms, subject_keys
 from tests import factories
 from tests.backoffice import api_client
 
@@ -311,7 +311,7 @@ def test_ids_outlive_another_master_key_and_another_secret_key(importing: Import
     settings.PRIVACY_KEYS = {"next": bytes(range(32)), **settings.PRIVACY_KEYS}
     erasure.rotate()
     settings.PRIVACY_KEYS = {"next": settings.PRIVACY_KEYS["next"]}
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     assert master_keys.current() == "next"
     assert (importing(tally(*first(3)))["added"], importing(MAIL, form="By content")["added"]) == (0, 0)
 

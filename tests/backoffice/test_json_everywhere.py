@@ -21,7 +21,7 @@ from backoffice.sections.site_settings import domain as setting_domain
 from events import commands, errors, head, snapshots, store, strict_json, types
 from events.archive import reader as archives
 from events.integrity import verify
-from events.rebuild import builder as rebuild
+from events.rebuild import replay
 from realtime import encoding, frames, publish, topics
 from tests import factories
 from tests.backoffice import api_client
@@ -212,7 +212,7 @@ def exits(doors: Doors, key: str) -> list[tuple[str, Any]]:
     out = StringIO()
     call_command("export_events", str(Path(doors.folder) / "out.jsonl"), after=event.position - 1, stderr=out)
     exported = orjson.loads((Path(doors.folder) / "out.jsonl").read_bytes().splitlines()[0])
-    [(_, rebuilt), *_rest] = rebuild.replayed("setting", event.position - 1, head.safe(), 10)
+    [(_, rebuilt), *_rest] = replay.read("setting", event.position - 1, head.safe(), 10)
     archived = archives.events_of([row for rows in archives.rows(event.position - 1, event.position) for row in rows])
     state = snapshots.state(stream)[0]
     snapshots.save(snapshots.of_category("setting"), stream, 1, state)

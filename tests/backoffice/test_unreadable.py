@@ -22,6 +22,7 @@ from events import commands, errors, head, removal, snapshots, store
 from events.archive import reader as archives
 from events.integrity import verify
 from events.rebuild import builder as rebuild
+from events.rebuild import replay
 from events.subscriptions import parked as parking
 from events.subscriptions import runner as subscriptions
 from events.types import RecordedEvent, new_id
@@ -231,7 +232,7 @@ def test_a_socket_gets_it_as_a_frame_without_data(broken: Broken) -> None:
 
 
 def test_a_replay_has_nothing_in_its_place(broken: Broken) -> None:
-    found = rebuild.replayed(broken.category, broken.position - 1, head.safe(), 10)
+    found = replay.read(broken.category, broken.position - 1, head.safe(), 10)
     assert [(position, event is None) for position, event in found][:2] == [
         (broken.position, True),
         (broken.after, False),

@@ -17,9 +17,9 @@ from django.urls import reverse
 from backoffice.sections.users import domain as users
 from events import commands, head, search, snapshots, store
 from events.archive import reader as archives
-from events.archive import writer as archiving
-from events.integrity import seals, verify
-from events.rebuild import builder as rebuild
+from events.archive import restore
+from events.integrity import stored_rows, verify
+from events.rebuild import replay
 from events.subscriptions import parked as parking
 from events.subscriptions import status
 from events.types import new_id
@@ -123,7 +123,7 @@ def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]
 
 def test_a_rebuild_an_export_and_a_verification_name_it(broken: tuple[str, int, int], tmp_path: Path) -> None:
     stream, position, after = broken
-    assert [event is None for _, event in rebuild.replayed("user", position - 1, after, 10)] == [True, False]
+    assert [event is None for _, event in replay.read("user", position - 1, after, 10)] == [True, False]
     file = tmp_path / "events.jsonl"
     call_command("export_events", str(file), after=position - 1, stdout=StringIO(), stderr=StringIO())
     assert json.loads(file.read_bytes().splitlines()[0])["unreadable"] == "no_instant"
@@ -135,13 +135,13 @@ def test_a_rebuild_an_export_and_a_verification_name_it(broken: tuple[str, int, 
 
 def test_an_archive_keeps_its_time(broken: tuple[str, int, int]) -> None:
     _, position, _ = broken
-    (row,) = (row for rows in seals.rows(position - 1, position) for row in rows)
+    (row,) = (row for rows in stored_rows.read(position - 1, position) for row in rows)
     assert archives.events_of([row])[0].unreadable == "no_instant"
-    stored = archiving._stored(row)[archiving.COLUMNS.index("recorded_at")]
+    stored = restore._to_columns(row)[restore.COLUMNS.index("recorded_at")]
     same = "select recorded_at = %s::timestamptz, events_digest(stream, type, schema_version, data, event_id,"
     same += " recorded_at, actor, reason, correlation_id, causation_id, metadata) from events_event where position = %s"
     is_same, digest = store.query(same, (str(stored), position))[0]
-    if row.recorded_at == seals.FOREVER:
+    if row.recorded_at == stored_rows.FOREVER:
         is_same = True  # the last years that PostgreSQL has are kept as `infinity`
     assert is_same
     text = store.query("select recorded_at::text from events_event where position = %s", (position,))[0][0]

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 from events import migrations, sql
-from events.privacy import encryption
+from events.privacy import subject_keys
 
 SCHEMA = "tampered"
 
@@ -23,7 +23,7 @@ def own_log(size: int = 5, upto: int = 20) -> Iterator[None]:
     for name in sorted(module.name for module in pkgutil.iter_modules(migrations.__path__)):
         execute(*(sql.read(file) for file in getattr(migration(name), "FORWARD", ())))
     execute("update events_epoch set place = events_place()", f"select events_partition({upto}, {size})")
-    encryption.CACHE.clear()  # keys of the log before this one, whose streams have the same names
+    subject_keys.CACHE.clear()  # keys of the log before this one, whose streams have the same names
     yield
     connection.rollback()
     execute(f"drop schema {SCHEMA} cascade", "reset search_path")

@@ -1,4 +1,4 @@
-"""What is archived is out of the database and still read, by everybody, as if it were there."""
+"""Archived events are no longer in the database and are still read by every reader."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from backoffice.models import User
 from backoffice.sections.users.domain import UserUpdated
 from events import checks, commands, errors, head, snapshots, store
 from events.archive import reader as archives
+from events.archive import restore
 from events.archive import writer as archiving
-from events.integrity import seals
+from events.integrity import export, proofs, seals, stored_rows
 from events.integrity import verify as verifying
 from events.privacy import erasure
 from events.rebuild import builder as rebuild
@@ -68,24 +69,24 @@ def archive() -> archives.Archive:
 
 
 def everything() -> list[Any]:
-    """What readers are told, one way and another."""
+    """Results of every kind of read."""
     upto = 12
     instants = [event.recorded_at for event in store.read_all(0, upto=upto)]
-    said: list[Any] = [store.read_all(after, limit, upto=upto) for after in range(12) for limit in (1, 3, 100)]
-    said += [store.read_all(0, upto=upto, types=["user.updated"]), store.read_all(0, upto=upto, categories=["form"])]
+    results: list[Any] = [store.read_all(after, limit, upto=upto) for after in range(12) for limit in (1, 3, 100)]
+    results += [store.read_all(0, upto=upto, types=["user.updated"]), store.read_all(0, upto=upto, categories=["form"])]
     for name in (ADA, BOB, "user-nobody"):
-        said += [store.read_stream(name, after, limit) for after in range(8) for limit in (None, 1, 2)]
-        said += [store.read_stream(name, after, upto=version) for after in range(3) for version in range(7)]
-        said += [store.read_stream(name, at=at) for at in (*instants, instants[0] - timedelta(seconds=1))]
-        said += [snapshots.state(name, version) for version in (None, *range(1, 6))]
-        said += [snapshots.state(name, at=at) for at in instants]
-    said += [row for rows in archives.rows(0, upto) for row in rows]
-    return said + [archives.proof(position) for position in (1, 3, 6, 9)]
+        results += [store.read_stream(name, after, limit) for after in range(8) for limit in (None, 1, 2)]
+        results += [store.read_stream(name, after, upto=version) for after in range(3) for version in range(7)]
+        results += [store.read_stream(name, at=at) for at in (*instants, instants[0] - timedelta(seconds=1))]
+        results += [snapshots.state(name, version) for version in (None, *range(1, 6))]
+        results += [snapshots.state(name, at=at) for at in instants]
+    results += [row for rows in archives.rows(0, upto) for row in rows]
+    return results + [archives.proof(position) for position in (1, 3, 6, 9)]
 
 
-def test_what_is_archived_is_read_as_if_it_were_there(log: None) -> None:
+def test_archived_events_are_read_like_stored_ones(log: None) -> None:
     before = everything()
-    rows = [row for chunk in seals.rows(0, 5) for row in chunk]
+    rows = [row for chunk in stored_rows.read(0, 5) for row in chunk]
     first = archive()
     assert (first.low, first.high, first.events, first.gone) == (1, 6, 4, True)
     assert store.query("select min(position) from events_event") == [(6,)]
@@ -95,41 +96,41 @@ def test_what_is_archived_is_read_as_if_it_were_there(log: None) -> None:
     assert everything() == before
     execute("delete from events_snapshot")
     assert everything() == before
-    assert gzip.decompress(first.path.read_bytes()).splitlines(keepends=True) == [seals.line(row) for row in rows]
-    assert all(seals.check_proof(archives.proof(at), seals.seal_of(at)) for at in (1, 6, 7))  # type: ignore[arg-type]
+    assert gzip.decompress(first.path.read_bytes()).splitlines(keepends=True) == [export.line(row) for row in rows]
+    assert all(proofs.check(archives.proof(at), seals.seal_of(at)) for at in (1, 6, 7))  # type: ignore[arg-type]
 
 
-def test_who_is_erased_is_erased_in_the_archive_too_and_the_log_still_holds(log: None) -> None:
+def test_erased_subject_is_unreadable_in_the_archive_and_the_log_still_verifies(log: None) -> None:
     first = archive()
     written = first.path.read_bytes()
     assert store.read_stream(ADA, upto=1)[0].data == {"first_name": "N1"}
     with transaction.atomic():
         assert erasure.shred([ADA]) == [ADA]
-    archives.reader.cache_clear()  # as another process, which has nothing in memory
-    told = [event.data["first_name"] for event in store.read_stream(ADA)]
-    assert set(told) == {ERASED}, "archived or not"
+    archives.reader.cache_clear()  # like another process, with nothing in memory
+    names = [event.data["first_name"] for event in store.read_stream(ADA)]
+    assert set(names) == {ERASED}, "archived or not"
     assert {event.data["first_name"] for event in store.read_all(0, upto=12) if event.stream == BOB} >= {"N2"}
-    erasure.finish()  # the snapshot that stood for what was archived goes; the state is read from the file again
+    erasure.finish()  # deletes the snapshot over the archived events; the state is read from the file again
     assert snapshots.state(ADA)[0].first_name == ERASED
     assert verifying.verify().findings() == []
-    archive()  # what is written after the erasure is the ciphertext as well
+    archive()  # an archive written after the erasure contains the ciphertext too
     assert {event.data["first_name"] for event in store.read_stream(ADA)} == {ERASED}
     assert verifying.verify().findings() == []
     assert first.path.read_bytes() == written, "not a byte of the file was touched"
 
 
-def test_the_check_of_the_log_reads_archives(log: None) -> None:
+def test_verification_reads_archives(log: None) -> None:
     before = verifying.verify().to_dict()
     archive()
     after = verifying.verify()
     added = {"events": before["events"] + 1, "head": before["head"] + 1, "unsealed": before["unsealed"] + 1}
-    assert after.to_dict() == before | added  # that it was archived
+    assert after.to_dict() == before | added  # the event log.archived
     assert verifying.verify_stream(ADA).ok
     assert verifying.verify(6).ok
     assert verifying.verify(2, 8).ok
 
 
-def test_an_altered_archive_is_found_out_and_the_first_altered_row_is_named(log: None) -> None:
+def test_altered_archive_is_reported_with_its_first_altered_row(log: None) -> None:
     found = archive()
     lines = gzip.decompress(found.path.read_bytes()).splitlines(keepends=True)
     forged = [lines[0], lines[1].replace(b"system", b"nobody"), *lines[2:]]
@@ -149,7 +150,7 @@ def test_an_altered_archive_is_found_out_and_the_first_altered_row_is_named(log:
 
 
 def _rewrite(found: archives.Archive, members: list[bytes]) -> None:
-    """Forge a file with its index, by somebody who knows the format."""
+    """Forge a file together with its index."""
     offsets = [sum(map(len, members[:count])) for count in range(len(members) + 1)]
     index = bytearray(found.index.read_bytes())
     archives.struct.pack_into(f">{len(offsets)}Q", index, len(archives.MAGIC) + 4, *offsets)
@@ -158,7 +159,7 @@ def _rewrite(found: archives.Archive, members: list[bytes]) -> None:
     archives.reader.cache_clear()
 
 
-def test_a_file_that_is_not_here_is_asked_for(log: None) -> None:
+def test_missing_archive_file_is_named_in_the_error(log: None) -> None:
     found = archive()
     execute("delete from events_snapshot")
     found.path.unlink()
@@ -169,10 +170,10 @@ def test_a_file_that_is_not_here_is_asked_for(log: None) -> None:
     report = verifying.verify()
     assert [(one.position, one.check) for one in report.findings()] == [(1, "absent")]
     assert verifying.verify(archived=True).ok
-    assert len(store.read_all(5, upto=12)) == 6, "what is in the log needs no file"
+    assert len(store.read_all(5, upto=12)) == 6, "events in the log need no file"
 
 
-def test_a_record_goes_on_whose_past_is_archived(log: None) -> None:
+def test_record_with_archived_events_accepts_commands(log: None) -> None:
     key = factories.user(first_name="Ada")
     command = factories.command(factories.users.UpdateUser(first_name="Grace"), key)
     first = commands.dispatch(command)
@@ -207,7 +208,7 @@ def test_a_new_subscription_reads_through_archives(log: None, monkeypatch: pytes
         assert effects.out_of_order() == []
 
 
-def test_the_api_reads_files_but_does_not_search_them(log: None) -> None:
+def test_api_reads_archived_events_but_does_not_search_them(log: None) -> None:
     archive()
     manager = api_client.signed_in("manager")
     assert [event["position"] for event in manager.get("events/?limit=100").json()["items"]][:5] == [1, 2, 3, 5, 6]
@@ -218,7 +219,7 @@ def test_the_api_reads_files_but_does_not_search_them(log: None) -> None:
     assert manager.get("events/?type=user.deleted&after=5").status_code == 200
 
 
-def test_a_past_that_is_not_here_is_said_on_the_page(log: None) -> None:
+def test_page_explains_a_missing_archive_file(log: None) -> None:
     key = factories.user(first_name="Grace")
     factories.update(key, last_name="Hopper")
     while head.safe() <= 15:
@@ -229,14 +230,14 @@ def test_a_past_that_is_not_here_is_said_on_the_page(log: None) -> None:
     archives.reader.cache_clear()
     reader, page = Client(), reverse("admin:backoffice_user_record", args=[key])
     reader.force_login(api_client.staff("manager"))
-    assert reader.get(f"{page}change/").status_code == 200, "what it is now needs no file"
+    assert reader.get(f"{page}change/").status_code == 200, "the current state needs no file"
     for path in ("history/", "history/1/", "compare/?a=1&b=2"):
         answer = reader.get(f"{page}{path}", follow=True, headers={"Accept-Language": "fr"})
         assert answer.redirect_chain == [(f"{page}change/", 302)]
         assert "sont archivés dans log-0" in answer.content.decode()
 
 
-def test_a_socket_that_was_away_for_so_long_starts_over(log: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_with_an_archived_position_starts_over(log: None, monkeypatch: pytest.MonkeyPatch) -> None:
     archive()
     options = connection.settings_dict["OPTIONS"]
     monkeypatch.setitem(options, "options", f"{options['options']} -c search_path=tampered,public")
@@ -262,18 +263,18 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("statement", "reason"), REASONS)
-def test_what_somebody_has_still_to_read_stays(log: None, statement: str, reason: str) -> None:
+def test_partition_needed_by_a_reader_is_not_archived(log: None, statement: str, reason: str) -> None:
     execute(statement)
     part = archiving.parts()[0]
     assert reason in str(archiving.needed(part, 0))
     assert archiving.archive_next(keep_days=0) is None
-    with pytest.raises(errors.ArchiveRefused, match=reason):  # it came between the look and the lock
-        archiving._drop(part, archiving._record(part, archiving._write(part, archiving.nothing)), 0, 0)
+    with pytest.raises(errors.ArchiveRefused, match=reason):  # the reader appeared between the check and the lock
+        archiving._drop(part, archiving._record(part, archiving._write(part, archiving.ignore_progress)), 0, 0)
     assert archiving.parts()[0] == part
     assert archives.gone() == []
 
 
-def test_what_is_young_or_not_sealed_stays(log: None) -> None:
+def test_young_or_unsealed_partition_is_not_archived(log: None) -> None:
     part = archiving.parts()[0]
     assert f"its last event is of {datetime.now(UTC).date()}" in str(archiving.needed(part))
     for _ in range(4):
@@ -283,7 +284,7 @@ def test_what_is_young_or_not_sealed_stays(log: None) -> None:
     assert archiving.needed(archiving.parts()[3], 0) == "it is not closed yet"
 
 
-def test_a_long_reader_is_not_pushed_aside(log: None) -> None:
+def test_archiving_gives_up_while_a_reader_holds_a_lock(log: None) -> None:
     session = psycopg.connect(**connection.get_connection_params() | {"autocommit": False})
     with session:
         session.execute("set search_path = tampered, public")
@@ -295,35 +296,35 @@ def test_a_long_reader_is_not_pushed_aside(log: None) -> None:
 
 
 class Killed(BaseException):
-    """As if the process were killed: nothing of ours catches it."""
+    """Simulates a killed process: no code of the project catches it."""
 
 
-def test_killed_in_any_phase_it_goes_on_where_it_was(log: None) -> None:
+def test_archiving_killed_in_any_phase_continues(log: None) -> None:
     before = everything()
 
     def killed_in(phase: str) -> Callable[[str, int, int], None]:
-        def told(what: str, done: int, total: int) -> None:
-            if what == phase:
+        def report_progress(current: str, done: int, total: int) -> None:
+            if current == phase:
                 raise Killed
 
-        return told
+        return report_progress
 
     for phase in ("write", "snapshot", "verify"):
         with pytest.raises(Killed):
-            archiving.archive_next(keep_days=0, told=killed_in(phase))
+            archiving.archive_next(keep_days=0, report_progress=killed_in(phase))
         assert everything() == before
         assert archives.gone() == []
     phases: list[str] = []
-    done = archiving.archive_next(keep_days=0, told=lambda what, *_: phases.append(what))
+    done = archiving.archive_next(keep_days=0, report_progress=lambda what, *_: phases.append(what))
     assert done is not None
-    assert set(phases) == {"snapshot", "verify"}, "it was written, and is not written again"
+    assert set(phases) == {"snapshot", "verify"}, "the file is not written again"
     assert {path.name for path in done.path.parent.iterdir()} == {done.file, done.index.name}
     assert everything() == before
 
 
-def test_an_archive_that_is_not_what_the_seals_say_removes_nothing(log: None) -> None:
+def test_archive_that_contradicts_the_seals_removes_nothing(log: None) -> None:
     part = archiving.parts()[0]
-    written = archiving._record(part, archiving._write(part, archiving.nothing))
+    written = archiving._record(part, archiving._write(part, archiving.ignore_progress))
     execute(
         "alter table events_event disable trigger append_only",
         """update events_event set data = '{"first_name": "Eve"}' where position = 3""",
@@ -335,13 +336,13 @@ def test_an_archive_that_is_not_what_the_seals_say_removes_nothing(log: None) ->
     assert store.query("select count(*) from events_event where position <= 5") == [(4,)]
 
 
-def test_what_was_archived_can_be_put_back(log: None) -> None:
+def test_archived_partition_can_be_restored(log: None) -> None:
     before = everything()
     first, second = archive(), archive()
     with pytest.raises(errors.ArchiveRefused, match="the newest is the one that begins at 6"):
-        archiving.restore(1)
-    archiving.restore(6)
-    archiving.restore(1)
+        restore.restore(1)
+    restore.restore(6)
+    restore.restore(1)
     assert archives.gone() == []
     assert everything() == before
     for path in (first.path, second.path):
@@ -355,10 +356,10 @@ def test_what_was_archived_can_be_put_back(log: None) -> None:
     assert archive().sha256 == first.sha256, "the same events are the same bytes"
 
 
-def test_the_commands(log: None) -> None:
-    out, told = StringIO(), StringIO()
-    call_command("archive_events", keep_days=0, dry_run=True, stdout=out, stderr=told)
-    assert told.getvalue().splitlines() == [
+def test_archive_and_restore_commands_report_their_work(log: None) -> None:
+    out, err = StringIO(), StringIO()
+    call_command("archive_events", keep_days=0, dry_run=True, stdout=out, stderr=err)
+    assert err.getvalue().splitlines() == [
         "positions 1 to 5: can be archived",
         "positions 6 to 10: can be archived",
         "positions 11 to 15: stay, it is not closed yet",
@@ -367,7 +368,7 @@ def test_the_commands(log: None) -> None:
     call_command("restore_archive", stdout=out)
     assert "positions 1 to 5: 4 events in log-000000000001-000000000005.jsonl.gz" in out.getvalue()
     assert "6 to 10: 4 events, archived" in out.getvalue()
-    call_command("archive_events", keep_days=0, stdout=out, stderr=told)
+    call_command("archive_events", keep_days=0, stdout=out, stderr=err)
     with pytest.raises(CommandError, match="newest"):
         call_command("restore_archive", "1")
     call_command("restore_archive", "6", stdout=out)

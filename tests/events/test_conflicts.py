@@ -1,6 +1,6 @@
-"""The three-way merge: what always holds, and the contracts of its Python interface.
+"""Properties of the three-way merge, and its Python interface.
 
-Case by case behaviour is in `merge_vectors.json`, shared with the browser.
+The behaviour in single cases is in `merge_vectors.json`, shared with the browser.
 """
 
 from __future__ import annotations
@@ -67,21 +67,21 @@ def an_item(draw: st.DrawFn, key: str) -> dict[str, Any]:
 
 @st.composite
 def edited(draw: st.DrawFn, base: Mapping[str, Any], new: str) -> dict[str, Any]:
-    """A version of the record after a few edits: most of it stays, so that edits of two sides often do not meet."""
+    """A version of the record after a few edits; most of it stays, so edits of two sides often do not overlap."""
     record = copy.deepcopy(dict(base))
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS_OF_A_RECORD)), max_size=2, unique=True)):
         record[name] = draw(st.sampled_from(FIELDS_OF_A_RECORD[name]))
     items = record["fields"]
     for edit in draw(st.lists(st.sampled_from(["change", "remove", "move", "insert"]), max_size=4)):
-        place = draw(st.integers(0, len(items)))
+        index = draw(st.integers(0, len(items)))
         if edit == "insert":
             key = draw(st.sampled_from(new))
             if all(item["id"] != key for item in items):
-                items.insert(place, draw(an_item(key)))
-        elif place < len(items):
-            item = items.pop(place)
+                items.insert(index, draw(an_item(key)))
+        elif index < len(items):
+            item = items.pop(index)
             if edit == "change":
-                items.insert(place, {**item, **draw(an_item(item["id"]))})
+                items.insert(index, {**item, **draw(an_item(item["id"]))})
             elif edit == "move":
                 items.insert(draw(st.integers(0, len(items))), item)
     return record
@@ -102,11 +102,11 @@ def alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     return conflicts.diff(a, b, TABLE) == []
 
 
-# -- what always holds ------------------------------------------------------------------------------------------------
+# -- properties -------------------------------------------------------------------------------------------------------
 
 
 @given(edits())
-def test_what_only_they_changed_stands(sides: tuple[dict[str, Any], ...]) -> None:
+def test_change_of_theirs_only_is_kept(sides: tuple[dict[str, Any], ...]) -> None:
     base, changed, _ = sides
     merge = merged(base, changed, base)
     assert merge.ok
@@ -116,7 +116,7 @@ def test_what_only_they_changed_stands(sides: tuple[dict[str, Any], ...]) -> Non
 
 
 @given(edits())
-def test_what_only_i_changed_is_applied(sides: tuple[dict[str, Any], ...]) -> None:
+def test_change_of_mine_only_is_applied(sides: tuple[dict[str, Any], ...]) -> None:
     base, _, changed = sides
     merge = merged(base, base, changed)
     assert merge.ok
@@ -125,7 +125,7 @@ def test_what_only_i_changed_is_applied(sides: tuple[dict[str, Any], ...]) -> No
 
 
 @given(edits())
-def test_the_same_change_on_both_sides_is_no_conflict(sides: tuple[dict[str, Any], ...]) -> None:
+def test_same_change_on_both_sides_is_no_conflict(sides: tuple[dict[str, Any], ...]) -> None:
     base, changed, _ = sides
     merge = merged(base, changed, copy.deepcopy(changed))
     assert merge.ok
@@ -155,7 +155,7 @@ def test_swapping_the_sides_swaps_the_conflicts(sides: tuple[dict[str, Any], ...
 
 
 @given(edits())
-def test_swapping_the_sides_changes_nothing_but_the_order_of_what_both_inserted(
+def test_swapping_the_sides_changes_only_the_order_of_insertions(
     sides: tuple[dict[str, Any], ...],
 ) -> None:
     base, a, b = sides
@@ -165,13 +165,13 @@ def test_swapping_the_sides_changes_nothing_but_the_order_of_what_both_inserted(
 
 
 def covered(merge: conflicts.Merge, path: str) -> bool:
-    """Whether a conflict stands at this place, above it, below it, or at its group."""
-    place = values.steps(path)
+    """Is there a conflict at this path, above it, below it, or at its group?"""
+    steps = values.steps(path)
     for conflict in merge.conflicts:
-        there = conflict.steps
-        if place[: len(there)] == there or there[: len(place)] == place:
+        other = conflict.steps
+        if steps[: len(other)] == other or other[: len(steps)] == steps:
             return True
-        if conflict.kind == "group" and place[: len(there)] in [(*there[:-1], name) for name in conflict.fields]:
+        if conflict.kind == "group" and steps[: len(other)] in [(*other[:-1], name) for name in conflict.fields]:
             return True
     return False
 
@@ -181,7 +181,7 @@ def equal(found: Any, wanted: Any) -> bool:
 
 
 def holds(found: Any, wanted: Any) -> bool:
-    """Whether everything that was added is there, perhaps beside what the other side added at the same place."""
+    """Does the result contain everything that was added, possibly beside additions of the other side?"""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return all(name in found and holds(found[name], value) for name, value in wanted.items())
     if isinstance(wanted, list) and isinstance(found, list):
@@ -203,12 +203,14 @@ def in_result(merge: conflicts.Merge, change: conflicts.Change) -> bool:
 
 
 def line_moved_away(change: conflicts.Change, other: dict[str, Any]) -> bool:
-    """A text of which this side removed a line that the other side moved: to lines, a move is a removal here and an
-    addition there, so both removed it here, and the addition there stands."""
-    there = paths.lookup(RECORD, other, values.steps(change.path))
-    if not all(isinstance(text, str) for text in (change.before, change.after, there)):
+    """Did this side remove a line of a text that the other side moved?
+
+    For lines, a move is a removal and an addition, so both sides removed it, and the addition is kept.
+    """
+    other_text = paths.lookup(RECORD, other, values.steps(change.path))
+    if not all(isinstance(text, str) for text in (change.before, change.after, other_text)):
         return False
-    before, after, moved = (text.split("\n") for text in (change.before, change.after, there))
+    before, after, moved = (text.split("\n") for text in (change.before, change.after, other_text))
     shared = [line for line in before if line in moved]
     return set(before) - set(after) <= set(moved) and shared != [line for line in moved if line in before]
 
@@ -236,7 +238,7 @@ def test_merging_the_result_again_changes_nothing(sides: tuple[dict[str, Any], .
 
 
 @given(edits())
-def test_the_same_inputs_give_the_same_answer_and_stay_as_they_were(sides: tuple[dict[str, Any], ...]) -> None:
+def test_merge_is_deterministic_and_leaves_its_inputs_unchanged(sides: tuple[dict[str, Any], ...]) -> None:
     before = copy.deepcopy(sides)
     assert merged(*sides).to_dict() == merged(*copy.deepcopy(sides)).to_dict()
     assert sides == before
@@ -252,23 +254,21 @@ def test_every_conflict_can_be_resolved_either_way(sides: tuple[dict[str, Any], 
 
 
 @given(st.permutations("abcdef"), st.permutations("abcdef"))
-def test_each_pair_that_somebody_reordered_stands_reordered_unless_it_is_contested(
-    theirs: list[str], mine: list[str]
-) -> None:
+def test_reordered_pairs_stay_reordered_unless_contested(theirs: list[str], mine: list[str]) -> None:
     base = list("abcdef")
     order, _ = sequences.merge_order(base, theirs, mine, set(base))
     mirror, _ = sequences.merge_order(base, mine, theirs, set(base))
     assert sorted(order) == base
-    circles = order != mirror
+    contested = order != mirror
     for x in base:
         for y in base:
-            if x < y and not circles:
+            if x < y and not contested:
                 inverted = theirs.index(y) < theirs.index(x) or mine.index(y) < mine.index(x)
                 assert (order.index(y) < order.index(x)) == inverted
 
 
 @given(st.permutations("abcdef"), st.permutations("abcdef"))
-def test_orders_contradict_exactly_when_the_reordered_pairs_run_in_a_circle(theirs: list[str], mine: list[str]) -> None:
+def test_orders_contradict_exactly_when_reordered_pairs_form_a_cycle(theirs: list[str], mine: list[str]) -> None:
     base = list("abcdef")
 
     def precedes(x: str, y: str) -> bool:
@@ -276,22 +276,22 @@ def test_orders_contradict_exactly_when_the_reordered_pairs_run_in_a_circle(thei
             return theirs.index(x) < theirs.index(y)
         return not base.index(x) < base.index(y)
 
-    circle = any(
+    cycle = any(
         precedes(x, y) and precedes(y, z) and precedes(z, x)
         for x in base for y in base for z in base if len({x, y, z}) == 3
     )  # fmt: skip
-    assert bool(sequences.merge_order(base, theirs, mine, set(base))[1]) == circle
+    assert bool(sequences.merge_order(base, theirs, mine, set(base))[1]) == cycle
 
 
 @given(st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")))
-def test_regions_of_text_add_up_to_the_three_texts(base: list[str], theirs: list[str], mine: list[str]) -> None:
+def test_text_regions_add_up_to_the_three_texts(base: list[str], theirs: list[str], mine: list[str]) -> None:
     found = sequences.regions(base, theirs, mine)
-    for place, text in enumerate((base, theirs, mine), start=1):
-        assert [line for region in found for line in region[place]] == text
+    for index, text in enumerate((base, theirs, mine), start=1):
+        assert [line for region in found for line in region[index]] == text
 
 
 @given(st.text("ab.[]\\", min_size=1), st.text("ab.[]\\"), st.text("ab.[]\\"))
-def test_a_path_is_read_back_as_it_was_written(name: str, item: str, inner: str) -> None:
+def test_path_is_parsed_as_it_was_written(name: str, item: str, inner: str) -> None:
     path = values.at_name(values.at_item(values.at_name("", name), item), inner)
     assert values.steps(path) == (name, item, inner)
 
@@ -299,13 +299,13 @@ def test_a_path_is_read_back_as_it_was_written(name: str, item: str, inner: str)
 # -- the Python interface ---------------------------------------------------------------------------------------------
 
 
-def test_an_unset_field_of_mine_was_not_touched() -> None:
+def test_unset_field_of_mine_counts_as_unchanged() -> None:
     merge = conflicts.merge({"a": 1}, {"a": 2}, {"a": conflicts.UNSET}, {})
     assert merge.ok
     assert merge.values == {"a": 2}
 
 
-def test_a_merge_travels_as_json_and_missing_sides_stay_missing() -> None:
+def test_missing_sides_stay_missing_in_json() -> None:
     merge = conflicts.merge({}, {"a": None}, {"a": 1}, {})
     (conflict,) = msgspec.json.decode(msgspec.json.encode(merge.to_dict()))["conflicts"]
     assert conflict == {"path": "a", "kind": "both_changed", "theirs": None, "mine": 1}
@@ -319,7 +319,7 @@ def test_choices_may_be_given_by_steps() -> None:
     assert conflicts.resolve(merge, {("fields", "q", "label"): "mine"}) == mine
 
 
-def test_a_domain_may_check_the_merged_record_by_a_function_of_its_own() -> None:
+def test_domain_may_check_the_merged_record_with_its_own_function() -> None:
     def together(record: Mapping[str, Any]) -> Iterable[conflicts.FieldConflict]:
         if record["min"] > record["max"]:
             yield conflicts.FieldConflict(path="max", kind="check", code="range")
@@ -333,7 +333,7 @@ def test_a_domain_may_check_the_merged_record_by_a_function_of_its_own() -> None
     assert list(caught.value.fields) == ["max"]
 
 
-def test_a_list_that_holds_an_id_twice_is_refused_by_name() -> None:
+def test_list_with_a_duplicate_id_is_rejected_by_name() -> None:
     with pytest.raises(errors.InvalidCommand) as caught:
         merged({"fields": []}, {"fields": []}, {"fields": [{"id": "a"}, {"id": "a"}]})
     assert caught.value.fields == {"fields": "The id 'a' is there twice."}
@@ -349,7 +349,7 @@ def test_a_list_that_holds_an_id_twice_is_refused_by_name() -> None:
     ],
     ids=lambda policy: policy.kind,
 )  # fmt: skip
-def test_a_table_of_policies_survives_the_way_to_the_browser_and_back(policy: Policy) -> None:
+def test_policies_survive_a_round_trip_through_json(policy: Policy) -> None:
     sent = json.loads(json.dumps(conflicts.policies_to_json({"field": policy})))
     assert conflicts.policies_to_json(conflicts.policies_from_json(sent)) == sent
     received = conflicts.policies_from_json(sent)["field"]
@@ -357,7 +357,7 @@ def test_a_table_of_policies_survives_the_way_to_the_browser_and_back(policy: Po
 
 
 @pytest.mark.parametrize("bad", ["lww", {"kind": "conflict", "compare": "fuzzy"}, {"kind": "set", "order": True}])
-def test_a_policy_nobody_knows_is_refused_where_it_is_declared(bad: Any) -> None:
+def test_unknown_policy_is_rejected(bad: Any) -> None:
     with pytest.raises(ValueError, match="unknown"):
         conflicts.policies_from_json({"field": bad})
 
@@ -365,5 +365,5 @@ def test_a_policy_nobody_knows_is_refused_where_it_is_declared(bad: Any) -> None
 @pytest.mark.parametrize(
     "rule", [conflicts.Unique("fields", "name"), conflicts.References("fields", "if"), conflicts.Acyclic("fields")]
 )
-def test_a_rule_survives_the_way_to_the_browser_and_back(rule: Any) -> None:
+def test_rule_survives_a_round_trip_through_json(rule: Any) -> None:
     assert rules.from_json(json.loads(json.dumps(rules.to_json(rule)))) == rule

@@ -12,6 +12,8 @@ from events import context, errors, jobs, store, tasks, types
 from events.db import grants
 from events.integrity import seals
 from events.rebuild import builder as rebuild
+from events.rebuild import cancellation, read_tables
+from events.rebuild.read_tables import RebuildProgress
 from metrics.monitoring import overview
 from tests import factories, live
 from tests.factories import Thread
@@ -70,7 +72,7 @@ def test_a_request_waits_for_a_worker_and_can_be_cancelled(own_database: None) -
     jobs.cancel_rebuild("users")
     assert state("users") == "idle"
     assert jobs.do_rebuild("users", wish.version) is None
-    assert rebuild.progress()[-1].phase == "none"
+    assert read_tables.progress()[-1].phase == "none"
     with pytest.raises(errors.RebuildRefused):
         jobs.cancel_rebuild("users")
     with pytest.raises(errors.RebuildRefused):
@@ -93,7 +95,7 @@ def test_one_that_runs_is_not_disturbed_but_stops_when_told_and_goes_on_from_the
         factories.user()
     built, told = threading.Event(), threading.Event()
 
-    def pause(now: rebuild.Progress) -> None:
+    def pause(now: RebuildProgress) -> None:
         if now.events == 20:
             built.set()
             told.wait(30)
@@ -117,16 +119,16 @@ def test_one_that_runs_is_not_disturbed_but_stops_when_told_and_goes_on_from_the
 
 def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
     factories.user()
-    monkeypatch.setattr(rebuild, "CANCEL_LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(cancellation, "CANCEL_LOCK_TIMEOUT", "50ms")
     inside = threading.Event()
-    real = rebuild._Builder.project
+    real = rebuild.Builder.project
 
-    def slow(self: rebuild._Builder, events: list) -> None:
+    def slow(self: rebuild.Builder, events: list) -> None:
         inside.set()
         store.query("select pg_sleep(60)")
         real(self, events)
 
-    monkeypatch.setattr(rebuild._Builder, "project", slow)
+    monkeypatch.setattr(rebuild.Builder, "project", slow)
     builder = Thread(lambda: rebuild.rebuild("users"))
     until(inside)
     while not store.query(

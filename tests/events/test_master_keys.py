@@ -1,4 +1,4 @@
-"""A wrong or missing master key: noticed before anything is written, at every start, by checks and by the doctor."""
+"""A wrong or missing master key is detected before any write, at every start, by checks and by the doctor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from backoffice.celery import need_keys
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import checks, commands, decoding, errors, store
-from events.privacy import encryption, erasure, key_witness, master_keys
+from events.privacy import encryption, erasure, key_witness, master_keys, subject_keys
 from events.types import Command, new_id
 from tests import factories, live
 from tests.backoffice import api_client
@@ -35,16 +35,16 @@ RIGHT, OTHER = bytes(range(32)), bytes(range(32, 64))
 
 @pytest.fixture(autouse=True)
 def database(transactional_db: None, template: str, settings: Any) -> Iterator[str]:
-    """A database and a master key of this test's own."""
+    """A database and a master key for this test only."""
     settings.PRIVACY_KEYS = {"test": RIGHT}
     with own_database(template) as name:
         yield name
 
 
 def use(settings: Any, **keys: bytes) -> None:
-    """As after a restart with these keys."""
+    """Behave as after a restart with these keys."""
     settings.PRIVACY_KEYS = keys
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
 
 
 def created(email: str | None = None) -> Command:
@@ -60,7 +60,7 @@ def head() -> int:
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_written_under_a_wrong_key_and_all_is_well_with_the_right_one_back(settings: Any) -> None:
+def test_wrong_key_prevents_writes_until_the_right_one_is_back(settings: Any) -> None:
     key, form = factories.user(first_name="Ada"), factories.form()
     before = head()
     use(settings, test=OTHER)
@@ -83,7 +83,7 @@ def test_nothing_is_written_under_a_wrong_key_and_all_is_well_with_the_right_one
         assert commands.dispatch(command).status == "applied"
 
 
-def test_the_api_answers_503_and_says_what_to_do(settings: Any) -> None:
+def test_api_returns_503_with_advice(settings: Any) -> None:
     factories.user()
     use(settings, test=OTHER)
     caller = api_client.signed_in("admin")
@@ -92,7 +92,7 @@ def test_the_api_answers_503_and_says_what_to_do(settings: Any) -> None:
     assert "a new key needs an id of its own" in problem["detail"]
 
 
-def test_a_key_used_before_there_were_witnesses_is_held_against_keys_of_subjects(settings: Any) -> None:
+def test_key_without_witness_is_checked_against_keys_of_subjects(settings: Any) -> None:
     factories.user()
     store.execute("delete from events_master_key")
     use(settings, test=OTHER)
@@ -104,8 +104,8 @@ def test_a_key_used_before_there_were_witnesses_is_held_against_keys_of_subjects
     assert store.query("select key_id from events_master_key") == [("test",)]
 
 
-def test_two_processes_with_different_keys_under_one_new_id_do_not_both_write(settings: Any) -> None:
-    """The first use of an id, at once: the second waits for the first one's witness, and does not open it."""
+def test_two_processes_with_different_keys_under_one_new_id_cannot_both_write(settings: Any) -> None:
+    """Concurrent first use of an id: the second process waits for the witness of the first and cannot open it."""
     known = {"host", "port", "user", "password", "dbname"}
     parameters = {k: v for k, v in connection.get_connection_params().items() if k in known}
     with psycopg.connect(**parameters) as other:
@@ -127,18 +127,18 @@ def test_two_processes_with_different_keys_under_one_new_id_do_not_both_write(se
     assert head() == 0
 
 
-def test_a_witness_costs_a_command_nothing_once_it_was_seen() -> None:
+def test_proven_witness_costs_a_command_no_query() -> None:
     factories.user()
-    assert encryption.CACHE.is_proven("test", RIGHT)
-    asked = []
+    assert subject_keys.CACHE.is_proven("test", RIGHT)
+    queries = []
     real = key_witness.pipeline.query
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_witness.pipeline, "query", lambda *given: asked.append(given) or real(*given))
+        patch.setattr(key_witness.pipeline, "query", lambda *given: queries.append(given) or real(*given))
         commands.dispatch(created())
-    assert asked == []
+    assert queries == []
 
 
-def test_a_leaf_is_not_forgotten_under_a_wrong_key(settings: Any) -> None:
+def test_wrong_key_prevents_forgetting_a_leaf(settings: Any) -> None:
     form = factories.form()
     answer = factories.submission(form, q="x")
     use(settings, test=OTHER)
@@ -152,29 +152,29 @@ def test_a_leaf_is_not_forgotten_under_a_wrong_key(settings: Any) -> None:
 
 
 def opened(keys: list[Any]) -> list[Any]:
-    """The first names in these streams' first events, or why each cannot be read; as one batch."""
+    """The first names in these streams' first events, or the error of each; as one batch."""
     rows = [
         row
         for key in keys
         for row in store.query(f"select {decoding.COLUMNS} from events_event where stream = %s", (f"user-{key}",))
     ]
     reading = decoding.EventRows(rows)
-    if missing := reading.opener.missing:
-        reading.opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+    if missing := reading.decryptor.missing:
+        reading.decryptor.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
     found: list[Any] = []
     for row, data in reading._rows:
         try:
-            reading.opener.open(row[1], row[6], row[3], data)
+            reading.decryptor.decrypt(row[1], row[6], row[3], data)
             found.append(data["first_name"])
         except errors.Undecryptable as error:
             found.append(error.code)
     return found
 
 
-SPOILED = ({"text": "AAAA"}, {"text": "no base64"}, {"text": 7}, {"fields": "x"}, {"fields": [7]}, {"of": 7})
+INVALID_MARKS = ({"text": "AAAA"}, {"text": "no base64"}, {"text": 7}, {"fields": "x"}, {"fields": [7]}, {"of": 7})
 
 
-def test_an_event_that_cannot_be_decrypted_fails_alone_and_not_the_batch(settings: Any) -> None:
+def test_undecryptable_event_fails_alone_within_its_batch(settings: Any) -> None:
     first = factories.user(first_name="Ada")
     use(settings, second=OTHER, test=RIGHT)
     second = factories.user(first_name="Grace")
@@ -185,23 +185,23 @@ def test_an_event_that_cannot_be_decrypted_fails_alone_and_not_the_batch(setting
     assert opened([first, second]) == ["master_key_wrong", "Grace"]
 
 
-@pytest.mark.parametrize("spoiled", SPOILED, ids=str)
-def test_a_mark_that_nobody_here_made_is_an_error_of_its_event(spoiled: dict[str, Any]) -> None:
-    stream, opener = f"user-{factories.user(first_name='Ada')}", encryption.Opener()
+@pytest.mark.parametrize("invalid", INVALID_MARKS, ids=str)
+def test_invalid_mark_is_an_error_of_its_event(invalid: dict[str, Any]) -> None:
+    stream, decryptor = f"user-{factories.user(first_name='Ada')}", encryption.Decryptor()
     raw, event_id = store.query("select data::text, event_id from events_event where stream = %s", (stream,))[0]
     data = json.loads(raw)
-    data[encryption.MARK] |= spoiled
-    opener.want(stream, data)
-    if missing := opener.missing:
-        opener.learn(store.query(encryption.KEYS, (missing,)), store.once_committed)
+    data[encryption.MARK] |= invalid
+    decryptor.add(stream, data)
+    if missing := decryptor.missing:
+        decryptor.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
     with pytest.raises(errors.UnreadableEvent):
-        opener.open(stream, event_id, "user.created", data)
+        decryptor.decrypt(stream, event_id, "user.created", data)
 
 
 # -- checks, doctor, start --------------------------------------------------------------------------------------------
 
 
-def told() -> dict[str | None, str]:
+def check_messages() -> dict[str | None, str]:
     with connection.cursor() as cursor:
         return {message.id: message.msg for message in checks._master_keys(cursor)}
 
@@ -214,29 +214,29 @@ def doctor() -> dict[str, str]:
     return found
 
 
-def test_checks_and_the_doctor_open_a_text_of_each_key(settings: Any) -> None:
-    assert told() == {}
+def test_checks_and_doctor_test_each_master_key(settings: Any) -> None:
+    assert check_messages() == {}
     assert doctor()["text"] == "none used yet"
     factories.user()
-    assert told() == {}
+    assert check_messages() == {}
     assert doctor()["state"] == "ok"
     use(settings, test=OTHER)
-    assert told().keys() == {"events.E007"}
+    assert check_messages().keys() == {"events.E007"}
     assert doctor()["state"] == "wrong"
     assert "writing is refused" in doctor()["text"]
     use(settings, other=OTHER)
-    assert told().keys() == {"events.E004"}
+    assert check_messages().keys() == {"events.E004"}
     assert doctor()["state"] == "wrong"
     use(settings, other=OTHER, test=RIGHT)
-    assert told().keys() == {"events.W004"}
+    assert check_messages().keys() == {"events.W004"}
     assert doctor()["state"] == "note"
     call_command("rotate_keys")
-    assert told() == {}
+    assert check_messages() == {}
     assert doctor()["state"] == "ok"
 
 
-def test_keys_that_were_written_under_another_key_of_the_same_id_are_found(settings: Any) -> None:
-    """As an earlier release let happen: some open with one key, some with the other."""
+def test_keys_wrapped_by_another_key_of_the_same_id_are_reported(settings: Any) -> None:
+    """An earlier release allowed this: some keys unwrap with one master key, some with the other."""
     factories.user()
     use(settings, test=OTHER)
     with pytest.MonkeyPatch.context() as patch:
@@ -244,7 +244,7 @@ def test_keys_that_were_written_under_another_key_of_the_same_id_are_found(setti
         factories.user()
     for master_key in (RIGHT, OTHER):
         use(settings, test=master_key)
-        assert told().keys() == {"events.E007"}
+        assert check_messages().keys() == {"events.E007"}
 
 
 def test_processes_do_not_start_with_a_wrong_key(settings: Any) -> None:
@@ -252,12 +252,12 @@ def test_processes_do_not_start_with_a_wrong_key(settings: Any) -> None:
     assert key_witness.complaint() is None
     use(settings, test=OTHER)
     for start in (lambda: call_command("run_subscriptions"), need_keys):
-        encryption.CACHE.clear()
+        subject_keys.CACHE.clear()
         with pytest.raises(SystemExit, match="'test' of PRIVACY_KEYS is not the one"):
             start()
 
 
-def test_the_server_does_not_start_with_a_wrong_key(database: str) -> None:
+def test_server_does_not_start_with_a_wrong_key(database: str) -> None:
     factories.user()
     key = f"test:{base64.b64encode(OTHER).decode()}"
     environ = os.environ | {"DATABASE_URL": live.database_url(database), "PRIVACY_KEYS": key}
@@ -280,7 +280,7 @@ def wrapped_by() -> dict[str, int]:
     return dict(store.query("select key_id, count(*) from events_subject_key group by key_id"))
 
 
-def test_rotating_to_a_wrong_key_changes_nothing(settings: Any) -> None:
+def test_rotation_to_a_wrong_key_changes_nothing(settings: Any) -> None:
     factories.user()
     use(settings, new=b"n" * 32, test=RIGHT)
     factories.user()
@@ -290,7 +290,7 @@ def test_rotating_to_a_wrong_key_changes_nothing(settings: Any) -> None:
     assert wrapped_by() == {"test": 1, "new": 1}
 
 
-def test_rotating_passes_over_what_does_not_open_and_goes_on_when_the_key_is_added(settings: Any) -> None:
+def test_rotation_skips_keys_it_cannot_unwrap_and_continues_later(settings: Any) -> None:
     users_of = {}
     for name, master_key in (("first", b"1" * 32), ("second", b"2" * 32), ("third", b"3" * 32)):
         use(settings, **{name: master_key})
@@ -308,34 +308,36 @@ def test_rotating_passes_over_what_does_not_open_and_goes_on_when_the_key_is_add
     assert erasure.rotate() == 0
 
 
-def test_keys_under_an_id_that_is_looked_for_by_the_index() -> None:
-    """One sample of each id, however many keys there are."""
+def test_status_tests_a_sample_of_keys_per_master_key() -> None:
+    """A bounded sample per id, found by the index, for any number of keys."""
     for _ in range(30):
         factories.user()
     (found,) = key_witness.statuses(store.query)
     assert (found.state, found.tried, found.opened) == ("ok", key_witness.SAMPLE + 1, key_witness.SAMPLE + 1)
 
 
-def test_pages_refuse_to_write_and_never_answer_500(settings: Any) -> None:
+def test_pages_reject_writes_and_never_return_500(settings: Any) -> None:
     key = factories.user(first_name="Ada")
     client = Client(raise_request_exception=False)
     client.force_login(api_client.staff("admin"))
     page = reverse("admin:backoffice_user_change", args=[key])
     form = client.get(page).context["form"]
-    asked = {field.name: field.value() for field in form if field.value() not in (None, False)} | {"first_name": "Eve"}
+    submitted = {field.name: field.value() for field in form if field.value() not in (None, False)} | {
+        "first_name": "Eve"
+    }
     before = head()
     use(settings, test=OTHER)
     answers = {
-        "save": client.post(page, asked),
+        "save": client.post(page, submitted),
         "record": client.get(page),
         "history": client.get(reverse("admin:backoffice_user_history", args=[key])),
-        "add": client.post(reverse("admin:backoffice_user_add"), asked | {"email": "eve@example.org"}),
+        "add": client.post(reverse("admin:backoffice_user_add"), submitted | {"email": "eve@example.org"}),
         "list": client.get(reverse("admin:backoffice_user_changelist")),
     }
     statuses = {name: answer.status_code for name, answer in answers.items()}
     assert statuses["add"] == 503
     assert "the master key “test” is not the one" in answers["add"].content.decode()
-    assert statuses["save"] in (422, 503), "what is there cannot be read, so nothing is decided about it"
+    assert statuses["save"] in (422, 503), "the current state cannot be read, so nothing can be decided"
     assert head() == before, "nothing is written"
     assert statuses["list"] == 200, "read tables need no key"
     assert {statuses["record"], statuses["history"]} <= {200, 503}

@@ -1,4 +1,4 @@
-"""The cost of merging and comparing grows about linearly with lists and texts, and the result stays as it was."""
+"""The cost of merging and comparing grows about linearly with lists and texts, with unchanged results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLE = {"fields": KeyedList(item_policies={"options": OPTIONS, "help": TEXT}), 
 def slow_merge_pairs(
     base: Sequence[str], theirs: Sequence[str], mine: Sequence[str], preferred: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The definition: each pair decided by itself, items by the number of their predecessors."""
+    """The definition: each pair is decided separately, items ordered by the number of their predecessors."""
 
     def precedes(x: str, y: str) -> bool:
         t, m = theirs.index(x) < theirs.index(y), mine.index(x) < mine.index(y)
@@ -29,16 +29,16 @@ def slow_merge_pairs(
     score = {item: sum(precedes(x, item) for x in theirs if x != item) for item in theirs}
     order: list[str] = []
     contested: list[str] = []
-    circle: list[str] = []
+    cycle: list[str] = []
     total = 0
     for count, item in enumerate(sorted(theirs, key=lambda item: score[item]), start=1):
-        circle.append(item)
+        cycle.append(item)
         total += score[item]
         if total == count * (count - 1) // 2:
-            circle.sort(key=preferred.index)
-            order += circle
-            contested += circle if len(circle) > 1 else []
-            circle = []
+            cycle.sort(key=preferred.index)
+            order += cycle
+            contested += cycle if len(cycle) > 1 else []
+            cycle = []
     return order, contested
 
 
@@ -50,7 +50,7 @@ def a_few_moves(items: list[str], rng: random.Random) -> list[str]:
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 24), st.booleans())
-def test_orders_merge_as_pair_by_pair(rng: random.Random, size: int, calm: bool) -> None:
+def test_orders_merge_like_the_pairwise_definition(rng: random.Random, size: int, calm: bool) -> None:
     base = [f"item {number}" for number in range(size)]
     theirs, mine, preferred = (
         a_few_moves(base, rng) if calm else rng.sample(base, size) for _ in ("theirs", "mine", "preferred")
@@ -60,14 +60,14 @@ def test_orders_merge_as_pair_by_pair(rng: random.Random, size: int, calm: bool)
         assert sequences._merge_pairs(base, theirs, mine, wanted) == expected
 
 
-def test_items_of_a_circle_that_a_choice_leaves_out_follow_in_their_order() -> None:
+def test_cycle_items_missing_from_a_choice_follow_in_their_order() -> None:
     base, theirs, mine = list("bac"), list("abc"), list("bca")
     assert sequences._merge_pairs(base, theirs, mine, theirs)[1] == list("abc")
     assert sequences._merge_pairs(base, theirs, mine, ["c"])[0] == list("cab")
 
 
 @pytest.mark.parametrize("value", ["abc", 7, [{"a": 1}], [["a"]], ["a", {}]])
-def test_a_chosen_order_that_is_no_list_of_the_ids_is_refused(value: Any) -> None:
+def test_chosen_order_that_is_no_list_of_ids_is_rejected(value: Any) -> None:
     sides = [{"list": list(order)} for order in ("bac", "abc", "bca")]
     merge = conflicts.merge(*sides, {"list": KeyedList(id="")})
     assert [conflict.kind for conflict in merge.conflicts] == ["order"]

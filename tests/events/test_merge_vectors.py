@@ -1,4 +1,4 @@
-"""The merge engine against the vectors it shares with the browser's twin, and against real edits of real forms."""
+"""The merge engine against the vectors shared with the browser's implementation, and against real edits of forms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def merged(case: dict[str, Any]) -> conflicts.Merge:
 
 
 @vectors("merge")
-def test_merge(case: dict[str, Any]) -> None:
+def test_merge_gives_the_expected_result(case: dict[str, Any]) -> None:
     expected = case["expected"]
     if "error" in expected:
         with pytest.raises(errors.InvalidCommand) as caught:
@@ -55,13 +55,13 @@ def test_merge(case: dict[str, Any]) -> None:
 
 
 @vectors("diff")
-def test_diff(case: dict[str, Any]) -> None:
+def test_diff_gives_the_expected_changes(case: dict[str, Any]) -> None:
     found = conflicts.diff(case["before"], case["after"], conflicts.policies_from_json(case["policies"]))
     assert [change.to_dict() for change in found] == case["expected"]
 
 
 @vectors("resolve")
-def test_resolve(case: dict[str, Any]) -> None:
+def test_resolve_gives_the_expected_record(case: dict[str, Any]) -> None:
     expected, merge = case["expected"], merged(case)
     if "error" in expected:
         with pytest.raises(errors.InvalidCommand) as caught:
@@ -90,7 +90,7 @@ def real_merge(pair: dict[str, Any]) -> conflicts.Merge:
     return conflicts.merge(base, theirs, mine, FIELDS)
 
 
-def test_real_edits_that_do_not_overlap_reach_the_form_their_authors_ended_up_with(
+def test_real_edits_without_overlap_merge_to_the_final_form(
     real_edits: list[dict[str, Any]],
 ) -> None:
     reached = [real_merge(pair) for pair in real_edits if not pair["overlaps"]]
@@ -100,14 +100,14 @@ def test_real_edits_that_do_not_overlap_reach_the_form_their_authors_ended_up_wi
         assert merge.values == {"fields": pair["final"]}
 
 
-def test_real_edits_that_overlap_ask_about_exactly_the_overlaps(real_edits: list[dict[str, Any]]) -> None:
+def test_real_edits_with_overlap_conflict_exactly_there(real_edits: list[dict[str, Any]]) -> None:
     for pair in real_edits:
         expected = {("fields", field, name) for field, names in pair["overlaps"] for name in names}
         assert {conflict.steps for conflict in real_merge(pair).conflicts} == expected
         assert all(conflict.kind == "both_changed" for conflict in real_merge(pair).conflicts)
 
 
-def test_a_resolved_real_edit_keeps_everything_that_did_not_overlap(real_edits: list[dict[str, Any]]) -> None:
+def test_resolved_real_edit_keeps_changes_without_overlap(real_edits: list[dict[str, Any]]) -> None:
     for pair in real_edits:
         merge = real_merge(pair)
         resolved = conflicts.resolve(merge, {conflict.path: "mine" for conflict in merge.conflicts})

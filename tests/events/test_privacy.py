@@ -1,4 +1,4 @@
-"""Keys: the tree of which single leaves are forgotten, the master keys around them, and their rotation."""
+"""Keys: the tree with leaves that can be forgotten, master keys, and their rotation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.db import connection, transaction
 
 from backoffice.sections.users.domain import CreateUser, UserUpdated
 from events import checks, commands, errors, store
-from events.privacy import encryption, erasure, key_tree, master_keys
+from events.privacy import encryption, erasure, key_tree, master_keys, subject_keys
 from events.types import Command, new_id
 
 
-def test_a_forgotten_leaf_is_gone_for_good_and_every_other_leaf_is_as_before() -> None:
+def test_forgotten_leaf_is_gone_and_other_leaves_are_unchanged() -> None:
     names = [f"submission-{number}" for number in range(60)]
     nodes, secret = key_tree.plant(), b"s" * 32
     at = {name: key_tree.path(name, secret) for name in names}
@@ -24,12 +24,12 @@ def test_a_forgotten_leaf_is_gone_for_good_and_every_other_leaf_is_as_before() -
     assert len(set(before.values())) == len(names)
     for gone in names[:5]:
         nodes = key_tree.unpack(key_tree.pack(key_tree.forget(nodes, at[gone])))
-    assert b"" not in nodes, "the root, from which all follows, is not kept"
+    assert b"" not in nodes, "the root, from which every leaf can be derived, is not kept"
     after = {name: key_tree.leaf(nodes, at[name]) for name in names}
     assert after == before | dict.fromkeys(names[:5])
     assert key_tree.forget(nodes, at[names[0]]) == nodes
     assert len(nodes) <= 5 * 63 * key_tree.DEPTH
-    assert key_tree.path(names[0], b"t" * 32) != at[names[0]], "whoever lacks the secret cannot tell who is beside whom"
+    assert key_tree.path(names[0], b"t" * 32) != at[names[0]], "without the secret a path cannot be computed"
 
 
 def encoded(byte: bytes) -> str:
@@ -37,52 +37,52 @@ def encoded(byte: bytes) -> str:
 
 
 @pytest.mark.parametrize("text", ["a", "a:", "a:AAAA", f"a b:{encoded(b'x')}", f"a:{encoded(b'x')},a:{encoded(b'y')}"])
-def test_master_keys_that_are_none_are_refused_without_being_repeated(text: str) -> None:
+def test_invalid_master_keys_are_rejected_without_quoting_them(text: str) -> None:
     with pytest.raises(ValueError, match=r"key \d is not|two keys") as refused:
         master_keys.parse(text)
     assert encoded(b"x") not in str(refused.value)
 
 
-def test_master_keys_are_read_in_their_order() -> None:
+def test_master_keys_keep_their_order() -> None:
     assert list(master_keys.parse(f"2027:{encoded(b'y')}, 2026:{encoded(b'x')}")) == ["2027", "2026"]
 
 
 @pytest.mark.django_db
-def test_a_master_key_is_rotated_and_what_it_wrapped_is_read_with_the_new_one(settings: Any) -> None:
+def test_rotated_keys_are_read_with_the_new_master_key(settings: Any) -> None:
     stream, old, new = f"user-{new_id()}", {"old": b"o" * 32}, {"new": b"n" * 32}
     settings.PRIVACY_KEYS = old | settings.PRIVACY_KEYS
     store.append(stream, [UserUpdated(first_name="Ada")])
     raw = store.query("select data::text, hash from events_event where stream = %s", (stream,))
 
     def read() -> str:
-        encryption.CACHE.clear()
+        subject_keys.CACHE.clear()
         name: str = store.read_stream(stream)[0].data["first_name"]
         return name
 
-    def told() -> set[str | None]:
+    def check_ids() -> set[str | None]:
         with connection.cursor() as cursor:
             return {message.id for message in checks._master_keys(cursor)}
 
     settings.PRIVACY_KEYS = new | settings.PRIVACY_KEYS
     assert read() == "Ada"
-    assert told() == {"events.W004"}
+    assert check_ids() == {"events.W004"}
     call_command("rotate_keys")
     assert erasure.outdated() == 0
     settings.PRIVACY_KEYS = new
     assert read() == "Ada"
-    assert told() == set()
+    assert check_ids() == set()
     assert store.query("select data::text, hash from events_event where stream = %s", (stream,)) == raw
     settings.PRIVACY_KEYS = {"new": b"x" * 32}
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     assert store.read_stream(stream)[0].unreadable == "no_key"
     settings.PRIVACY_KEYS = {"other": b"o" * 32}
-    assert told() == {"events.E004"}
+    assert check_ids() == {"events.E004"}
     with pytest.raises(CommandError, match="lacks the key 'new'"):
         call_command("rotate_keys")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_key_that_was_rolled_back_is_never_written_under() -> None:
+def test_rolled_back_key_is_never_used() -> None:
     stream = f"user-{new_id()}"
     with transaction.atomic():
         store.append(stream, [UserUpdated(first_name="Never")])
@@ -93,12 +93,12 @@ def test_a_key_that_was_rolled_back_is_never_written_under() -> None:
         with transaction.atomic():
             store.append(stream, [UserUpdated(first_name="Never")])
             transaction.set_rollback(True)
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     assert [event.data for event in store.read_stream(stream)] == [{"first_name": "Ada"}]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_append_that_is_refused_leaves_no_key_behind() -> None:
+def test_rejected_append_leaves_no_key() -> None:
     stream = f"user-{new_id()}"
     with pytest.raises(errors.WrongExpectedVersion):
         store.append(stream, [UserUpdated(first_name="Ada")], store.EXISTS)
@@ -106,12 +106,12 @@ def test_an_append_that_is_refused_leaves_no_key_behind() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_key_that_is_there_although_its_record_is_new_is_looked_at_and_taken() -> None:
-    """A backup of the keys was restored, say, that is newer than that of the log."""
+def test_existing_key_of_a_new_record_is_used() -> None:
+    """For example after restoring a backup of the keys that is newer than that of the log."""
     key = new_id()
     subject = f"user-{key}"
     store.query(
-        encryption.MAKE, ([subject], master_keys.current(), [master_keys.wrap(subject, encryption.new_secret())[1]])
+        subject_keys.MAKE, ([subject], master_keys.current(), [master_keys.wrap(subject, subject_keys.new_secret())[1]])
     )
     data = CreateUser(email=f"{key}@example.org", first_name="Ada")
     commands.dispatch(Command(id=new_id(), key=str(key), data=data))
@@ -119,16 +119,16 @@ def test_a_key_that_is_there_although_its_record_is_new_is_looked_at_and_taken()
 
 
 @pytest.mark.django_db
-def test_a_text_moved_to_another_event_does_not_open() -> None:
+def test_ciphertext_moved_to_another_event_is_rejected() -> None:
     streams = [f"user-{new_id()}" for _ in range(2)]
     for stream in streams:
         store.append(stream, [UserUpdated(first_name="Ada")])
     event = store.read_stream(streams[0])[0]
-    opener = encryption.Opener()
+    decryptor = encryption.Decryptor()
     data = orjson.loads(store.query("select data::text from events_event where stream = %s", (streams[0],))[0][0])
-    opener.want(streams[0], data)
-    opener.learn(store.query(encryption.KEYS, (opener.missing or [streams[0]],)), store.once_committed)
+    decryptor.add(streams[0], data)
+    decryptor.learn(store.query(subject_keys.KEYS, (decryptor.missing or [streams[0]],)), store.once_committed)
     with pytest.raises(errors.InvalidEvent, match="tampered"):
-        opener.open(streams[0], new_id(), event.type, dict(data))
-    opener.open(streams[0], event.event_id, event.type, data)
+        decryptor.decrypt(streams[0], new_id(), event.type, dict(data))
+    decryptor.decrypt(streams[0], event.event_id, event.type, data)
     assert data == {"first_name": "Ada"}

@@ -1,4 +1,4 @@
-"""Ids and digests that can be made again only with the subject's key."""
+"""Ids and digests that can be recomputed only with the subject's key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def subject() -> str:
     return f"user-{factories.user()}"
 
 
-def test_the_same_text_has_the_same_id_for_one_subject_only() -> None:
+def test_same_text_has_the_same_id_for_one_subject_only() -> None:
     one, other = subject(), subject()
     first, again, elsewhere = pseudonyms.make(one), pseudonyms.of(one), pseudonyms.make(other)
     assert again is not None
@@ -28,12 +28,12 @@ def test_the_same_text_has_the_same_id_for_one_subject_only() -> None:
     assert len({first.id("a"), first.id("b"), elsewhere.id("a")}) == 3
 
 
-def test_ids_are_version_8_of_the_rfc() -> None:
+def test_ids_are_uuid_version_8() -> None:
     made = pseudonyms.make(subject()).id("x")
     assert (made.version, made.variant) == (8, uuid.RFC_4122)
 
 
-def test_a_subject_without_a_key_has_no_pseudonyms_until_it_is_given_one() -> None:
+def test_subject_without_a_key_has_no_pseudonyms() -> None:
     nobody = f"user-{new_id()}"
     assert pseudonyms.of(nobody) is None
     made = pseudonyms.make(nobody)
@@ -42,13 +42,13 @@ def test_a_subject_without_a_key_has_no_pseudonyms_until_it_is_given_one() -> No
     assert made.id("x") == again.id("x")
 
 
-def test_two_who_make_a_key_at_once_get_the_same() -> None:
+def test_concurrent_calls_make_the_same_key() -> None:
     nobody = f"user-{new_id()}"
     threads = [factories.Thread(lambda: pseudonyms.make(nobody).id("x")) for _ in range(4)]
     assert len({thread.result() for thread in threads}) == 1
 
 
-def test_an_erased_subject_has_none_for_ever() -> None:
+def test_erased_subject_never_has_pseudonyms_again() -> None:
     gone = subject()
     pseudonyms.make(gone)
     with transaction.atomic():

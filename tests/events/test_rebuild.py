@@ -1,6 +1,6 @@
-"""Rebuilding a read table beside the live one: the same rows, the same catalogue, nothing lost, whatever happens."""
+"""Rebuilding a read table beside the live one keeps rows and catalogue, and loses nothing."""
 
-# ruff: noqa: B023 - the wishes of `history` are made in the round that makes them up
+# ruff: noqa: B023 - `history` calls each action in the iteration that creates it
 from __future__ import annotations
 
 import contextlib
@@ -29,6 +29,8 @@ from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, errors, head, notifications, snapshots, store
 from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
+from events.rebuild.read_tables import RebuildProgress
 from events.types import new_id
 from tests import factories
 from tests.events import effects
@@ -38,8 +40,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 TABLES = ("users", "forms", "submissions", "settings")
 
 
-# -- a log of its own -----------------------------------------------------------------------------------------------
-# Elsewhere tests share one log and empty the read tables in between. Here a table must be what its log says.
+# -- an isolated log --------------------------------------------------------------------------------------------------
+# Other tests share one log and empty the read tables in between. Here a table must correspond to its log.
 
 
 def history(rng: random.Random, count: int = 60) -> None:
@@ -48,7 +50,7 @@ def history(rng: random.Random, count: int = 60) -> None:
     papers = [factories.form(rng.choice(people), fields=[{"id": "a", "type": "text"}]) for _ in range(3)]
     for number in range(count):
         person, paper, name = rng.choice(people), rng.choice(papers), f"limits.n{rng.randint(1, 4)}"
-        wish = rng.choice(
+        action = rng.choice(
             [
                 lambda: people.append(factories.user(plan=rng.choice(["free", "premium"]))),
                 lambda: factories.update(person, first_name=f"Ann {number}", plan=rng.choice(["free", "enterprise"])),
@@ -67,11 +69,11 @@ def history(rng: random.Random, count: int = 60) -> None:
         with contextlib.suppress(
             errors.Rejected, errors.StreamNotFound, errors.Conflict
         ):  # a deleted user cannot be changed
-            wish()
+            action()
 
 
 def stale(person: Any, **fields: Any) -> None:
-    """An edit of the first version: merged, or filed in the inbox."""
+    """An edit based on the first version: merged, or filed in the inbox."""
     command = factories.command(users.UpdateUser(**fields), person, base_version=1)
     try:
         commands.dispatch(command)
@@ -108,9 +110,9 @@ def catalogue(table: str) -> dict[str, list[Any]]:
     return {name: store.query(query, (table,)) for name, query in CATALOGUE.items()}
 
 
-def assert_true_to_the_log(table: str) -> None:
-    """The read table is the fold of the log: row by row what `snapshots.state` says."""
-    category = rebuild._tables[table].category
+def assert_matches_the_log(table: str) -> None:
+    """Check that each row of the read table equals the state folded from the log."""
+    category = read_tables._tables[table].category
     streams = [
         row[0]
         for row in store.query("select stream from events_stream where split_part(stream, '-', 1) = %s", (category,))
@@ -136,15 +138,15 @@ def same(field: str, stored: Any, folded: Any) -> None:
     assert stored == folded, field
 
 
-def nothing_left_behind() -> bool:
+def no_schema_left() -> bool:
     return not store.query("select 1 from pg_namespace where nspname like 'rebuild%%'")
 
 
-# -- what it makes --------------------------------------------------------------------------------------------------
+# -- the result ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch", [1, 7, 4000])
-def test_every_table_comes_out_as_it_was_down_to_the_catalogue(batch: int) -> None:
+def test_rebuild_reproduces_rows_and_catalogue_of_every_table(batch: int) -> None:
     history(random.Random(batch))
     factories.update(person := factories.user(), first_name="Theirs")
     stale(person, first_name="Mine")
@@ -157,11 +159,11 @@ def test_every_table_comes_out_as_it_was_down_to_the_catalogue(batch: int) -> No
         assert (rows(table), catalogue(table)) == before[:2]
         assert oid(table) != before[2]
     for table in TABLES:
-        assert_true_to_the_log(table)
-    assert nothing_left_behind()
+        assert_matches_the_log(table)
+    assert no_schema_left()
 
 
-def test_a_damaged_table_is_mended() -> None:
+def test_rebuild_repairs_a_damaged_table() -> None:
     person = factories.user(first_name="Ada")
     factories.update(person, last_name="Lovelace")
     other = factories.user()
@@ -172,8 +174,8 @@ def test_a_damaged_table_is_mended() -> None:
     assert rows("users") == before
 
 
-def test_events_of_an_old_schema_are_brought_to_the_newest_shape() -> None:
-    """Whatever reads the log upcasts; the rebuild as well."""
+def test_rebuild_upcasts_events_of_an_old_schema() -> None:
+    """Every reader of the log upcasts, and so does the rebuild."""
     person = factories.user()
     known = users.UserUpdated
     from events import types
@@ -208,7 +210,7 @@ def test_a_rebuild_does_nothing_but_rebuild(monkeypatch: pytest.MonkeyPatch) -> 
         lambda: User.objects.filter(first_name="Ada").update(first_name="Eve") and store.query("select 1 from staff"),
     ],
 )
-def test_a_projection_that_reaches_for_anything_else_fails_and_has_changed_nothing(effect: Any) -> None:
+def test_projection_that_uses_another_table_fails_without_effect(effect: Any) -> None:
     factories.form(factories.user(first_name="Ada"))
     before = {table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")
 
@@ -217,14 +219,16 @@ def test_a_projection_that_reaches_for_anything_else_fails_and_has_changed_nothi
         effect()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(rebuild._tables, "users", rebuild.ReadTable(name="users", category="user", project=greedy))
+        patch.setitem(
+            read_tables._tables, "users", read_tables.ReadTable(name="users", category="user", project=greedy)
+        )
         with pytest.raises(Exception, match="does not exist"):
             rebuild.rebuild("users")
     assert ({table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")) == before
-    assert "does not exist" in next(one for one in rebuild.progress() if one.name == "users").error
+    assert "does not exist" in next(one for one in read_tables.progress() if one.name == "users").error
 
 
-def test_views_on_the_table_follow_it() -> None:
+def test_views_on_the_table_follow_the_swap() -> None:
     history(random.Random(1), 20)
     store.execute("create view living as select * from users where deleted_at is null")
     store.execute("create materialized view by_plan as select plan, count(*) as n from living group by plan")
@@ -237,10 +241,10 @@ def test_views_on_the_table_follow_it() -> None:
     store.execute("refresh materialized view concurrently by_plan")
     assert rows("by_plan") != before[1]
     assert rows("living") == rows("users where deleted_at is null")
-    assert nothing_left_behind()
+    assert no_schema_left()
 
 
-def test_what_a_copy_would_not_have_is_a_reason_to_refuse() -> None:
+def test_rebuild_refuses_objects_it_cannot_copy() -> None:
     store.execute(
         "create trigger noisy after insert on users for each row execute function suppress_redundant_updates_trigger()"
     )
@@ -250,7 +254,7 @@ def test_what_a_copy_would_not_have_is_a_reason_to_refuse() -> None:
         rebuild.rebuild("staff")
 
 
-def test_foreign_keys_hold_afterwards() -> None:
+def test_foreign_keys_are_enforced_after_a_rebuild() -> None:
     paper = factories.form()
     for table in ("users", "submissions", "forms"):
         rebuild.rebuild(table)
@@ -263,11 +267,11 @@ def test_foreign_keys_hold_afterwards() -> None:
         factories.user(email=User.objects.values_list("email", flat=True)[0])
 
 
-# -- while everybody works ------------------------------------------------------------------------------------------
+# -- concurrent use -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_writers_at_work_during_the_whole_of_it_lose_nothing(table: str) -> None:
+def test_concurrent_writers_lose_nothing(table: str) -> None:
     seed = TABLES.index(table)
     history(random.Random(seed), 30)
     stop, wrote = threading.Event(), threading.Semaphore(0)
@@ -282,61 +286,61 @@ def test_writers_at_work_during_the_whole_of_it_lose_nothing(table: str) -> None
 
     writers = [factories.Thread(lambda n=n: work(random.Random(100 * seed + n))) for n in range(3)]
 
-    def in_their_midst(now: rebuild.Progress) -> None:
-        assert wrote.acquire(timeout=30)  # a writer has been at it since the last step, and is again
+    def between_writes(now: RebuildProgress) -> None:
+        assert wrote.acquire(timeout=30)  # a writer has written since the last step
 
     try:
         assert wrote.acquire(timeout=30)
-        done = rebuild.rebuild(table, batch=40, report=in_their_midst, patience=60)
+        done = rebuild.rebuild(table, batch=40, report=between_writes, patience=60)
         assert wrote.acquire(timeout=30)
     finally:
         stop.set()
     assert sum(writer.result() for writer in writers) > 3
     assert done.phase == "done"
     for each in TABLES:
-        assert_true_to_the_log(each)
-    assert nothing_left_behind()
+        assert_matches_the_log(each)
+    assert no_schema_left()
 
 
-def test_a_long_transaction_is_not_waited_for_and_keeps_nobody_waiting() -> None:
+def test_swap_gives_up_behind_a_long_transaction() -> None:
     person = factories.user()
-    before, old, held, release = rows("users"), oid("users"), threading.Event(), threading.Event()
+    before, old, locked, release = rows("users"), oid("users"), threading.Event(), threading.Event()
 
     def long() -> None:
         with transaction.atomic():
             store.query("select 1 from users")
-            held.set()
+            locked.set()
             assert release.wait(60)
 
     reader = factories.Thread(long)
-    assert held.wait(20)
+    assert locked.wait(20)
     with pytest.raises(errors.RebuildRefused, match="could not be locked"):
         rebuild.rebuild("users", patience=0)
     assert (rows("users"), oid("users")) == (before, old)
-    factories.update(person, first_name="Grace")  # a writer gets through
+    factories.update(person, first_name="Grace")  # a writer is not blocked
     release.set()
     reader.result()
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", report=seen.append)
     assert "building" not in {step.phase for step in seen if step.position == 0}
     assert oid("users") != old
     assert User.objects.get(pk=person).first_name == "Grace"
-    assert_true_to_the_log("users")
+    assert_matches_the_log("users")
 
 
-def test_an_append_that_is_still_open_elsewhere_holds_no_swap_back() -> None:
-    """The head stands still while somebody's append to another stream is open; the swap reads on behind it."""
+def test_open_append_to_another_stream_does_not_delay_the_swap() -> None:
+    """The head stops at an open append to another stream; the swap reads beyond it."""
     person = factories.user()
-    held, release = threading.Event(), threading.Event()
+    locked, release = threading.Event(), threading.Event()
 
     def long() -> None:
         with transaction.atomic():
             store.append("setting-slow", [settings.SettingChanged(value=1)])
-            held.set()
+            locked.set()
             assert release.wait(60)
 
     writer = factories.Thread(long)
-    assert held.wait(20)
+    assert locked.wait(20)
     factories.update(person, first_name="Behind")
     rebuild.rebuild("users")
     assert User.objects.get(pk=person).first_name == "Behind"
@@ -344,12 +348,12 @@ def test_an_append_that_is_still_open_elsewhere_holds_no_swap_back() -> None:
     writer.result()
 
 
-def test_a_value_handed_over_inside_one_transaction_is_no_trouble() -> None:
-    """In the log, one who takes an address may stand before the one who gave it up."""
+def test_unique_value_handed_over_in_one_transaction_is_rebuilt() -> None:
+    """In the log, the event that takes an address may come before the one that releases it."""
     giver, taker = factories.user(email="x@example.org"), factories.user(email="t@example.org")
     handed: list[commands.Result] = []
 
-    def hand_over(now: rebuild.Progress) -> None:
+    def hand_over(now: RebuildProgress) -> None:
         if now.phase == "indexing" and now.position and not handed:
             handed.extend(
                 commands.dispatch_many(
@@ -370,22 +374,22 @@ def test_a_value_handed_over_inside_one_transaction_is_no_trouble() -> None:
         (f"user-{giver}",),
     ]
     assert catalogue("users") == before
-    assert_true_to_the_log("users")
+    assert_matches_the_log("users")
 
 
-# -- when it is interrupted -----------------------------------------------------------------------------------------
+# -- interruption ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("phase", ["building", "indexing", "swapped"])
 @pytest.mark.parametrize("fresh", [False, True])
-def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: bool) -> None:
+def test_interrupted_rebuild_continues_or_starts_over(phase: str, fresh: bool) -> None:
     history(random.Random(3), 40)
     before, old, was = rows("users"), oid("users"), catalogue("users")
 
     class Interrupted(BaseException):
         pass
 
-    def interrupt(now: rebuild.Progress) -> None:
+    def interrupt(now: RebuildProgress) -> None:
         if now.phase == phase:
             raise Interrupted
 
@@ -395,13 +399,13 @@ def test_an_interrupted_rebuild_is_continued_or_started_anew(phase: str, fresh: 
     if phase != "swapped":
         assert (oid("users"), catalogue("users")) == (old, was)
     factories.user(first_name="Later")
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", fresh=fresh, report=seen.append, batch=10)
     if phase == "building":
         assert (seen[0].events <= 10) == fresh
     assert catalogue("users") == was
-    assert_true_to_the_log("users")
-    assert nothing_left_behind()
+    assert_matches_the_log("users")
+    assert no_schema_left()
 
 
 KILLED = """
@@ -413,52 +417,52 @@ builder.rebuild("users", batch=5, report=lambda now: print(now.phase, now.positi
 
 
 @pytest.mark.services
-def test_a_rebuild_killed_in_the_middle_goes_on_where_it_was() -> None:
+def test_killed_rebuild_continues_where_it_stopped() -> None:
     history(random.Random(5), 80)
     before, old = rows("users"), oid("users")
     process = effects.start_process(KILLED)
-    said = [process.stdout.readline() for _ in range(4)]
+    output = [process.stdout.readline() for _ in range(4)]
     process.kill()
     process.communicate()
-    assert said[-1].startswith("building")
+    assert output[-1].startswith("building")
     assert (rows("users"), oid("users")) == (before, old)
-    assert following_backend_is_gone()
-    seen: list[rebuild.Progress] = []
+    assert backend_is_terminated()
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=5, report=seen.append)
-    assert seen[0].position > int(said[-1].split()[1])
+    assert seen[0].position > int(output[-1].split()[1])
     assert rows("users") == before
-    assert_true_to_the_log("users")
+    assert_matches_the_log("users")
 
 
-def following_backend_is_gone() -> bool:
-    """PostgreSQL notices a dead client when it next writes to it; end the session as its own clean-up would."""
+def backend_is_terminated() -> bool:
+    """Terminate the session of the dead client, which PostgreSQL notices only at its next write to it."""
     store.query(
         """select pg_terminate_backend(a.pid, 10000) from events_rebuild r
              join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start"""
     )
-    return not rebuild.progress()[-1].running
+    return not read_tables.progress()[-1].running
 
 
-def test_a_table_that_changed_its_shape_meanwhile_is_started_anew() -> None:
+def test_rebuild_starts_over_after_a_schema_change() -> None:
     history(random.Random(6), 20)
 
-    def interrupt(now: rebuild.Progress) -> None:
+    def interrupt(now: RebuildProgress) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
         rebuild.rebuild("users", report=interrupt, batch=5)
     store.execute("alter table users add column nickname text not null default 'none'")
-    seen: list[rebuild.Progress] = []
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", report=seen.append, batch=5)
     assert seen[0].events <= 5
     assert {row[0] for row in store.query("select nickname from users")} == {"none"}
 
 
-def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
+def test_only_one_builder_runs_and_a_hanging_one_can_be_replaced() -> None:
     history(random.Random(7), 20)
     begun, go_on = threading.Event(), threading.Event()
 
-    def hang(now: rebuild.Progress) -> None:
+    def hang(now: RebuildProgress) -> None:
         begun.set()
         assert go_on.wait(60)
 
@@ -466,49 +470,49 @@ def test_one_builder_at_a_time_and_one_that_hangs_can_be_relieved() -> None:
     assert begun.wait(20)
     with pytest.raises(errors.RebuildRefused, match="is being rebuilt by"):
         rebuild.rebuild("users")
-    assert next(one for one in rebuild.progress() if one.name == "users").running
+    assert next(one for one in read_tables.progress() if one.name == "users").running
     rebuild.rebuild("users", take_over=True)
     swapped = oid("users")
     go_on.set()
     with pytest.raises(errors.LeaseLost):
         first.result()
     assert oid("users") == swapped
-    assert_true_to_the_log("users")
+    assert_matches_the_log("users")
 
 
 # -- for the operator -----------------------------------------------------------------------------------------------
 
 
-def test_progress_names_every_read_table_and_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a stretch of the log holds nothing of the category: it is passed, and counted."""
+def test_progress_lists_every_read_table_and_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also over a range of the log without events of the category: the position moves past it."""
     monkeypatch.setattr(rebuild, "STRETCH", 2)
     head_before = head.safe()
     for _ in range(6):
         store.append(f"setting-{new_id()}", [settings.SettingChanged(value=1)])
     empty = range(head_before + 2, head.safe())
     history(random.Random(8), 40)
-    assert {one.name: one.phase for one in rebuild.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
-    seen: list[rebuild.Progress] = []
+    assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
+    seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=3, report=seen.append)
     building = [one for one in seen if one.phase == "building"]
     assert all(one.running and one.owner for one in building)
     assert all(one.seconds_left is not None and one.target >= one.position for one in building)
     assert [one.position for one in building] == sorted({one.position for one in building})
     assert any(one.position in empty for one in building), "a stretch without a user"
-    assert {one.target for one in building} == {head.safe()}, "and the goal is the head, not the stretch's end"
-    users_now = next(one for one in rebuild.progress() if one.name == "users")
+    assert {one.target for one in building} == {head.safe()}, "and the target is the head, not the end of the range"
+    users_now = next(one for one in read_tables.progress() if one.name == "users")
     assert (users_now.phase, users_now.running, users_now.owner) == ("done", False, None)
     assert users_now.finished_at is not None
     assert users_now.events == store.query("select count(*) from events_event where stream like 'user-%%'")[0][0]
 
 
-def test_the_command_says_what_it_did_in_words_or_json() -> None:
+def test_command_reports_as_text_or_json() -> None:
     factories.form()
-    spoken, written = io.StringIO(), io.StringIO()
-    call_command("rebuild_projection", "users", "forms", stdout=spoken)
-    assert spoken.getvalue().startswith("users: rebuilt from 1 events")
-    call_command("rebuild_projection", "users", "forms", "--json", stdout=written)
-    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    text, lines_of_json = io.StringIO(), io.StringIO()
+    call_command("rebuild_projection", "users", "forms", stdout=text)
+    assert text.getvalue().startswith("users: rebuilt from 1 events")
+    call_command("rebuild_projection", "users", "forms", "--json", stdout=lines_of_json)
+    lines = [json.loads(line) for line in lines_of_json.getvalue().splitlines()]
     assert [(line["name"], line["phase"], line["events"]) for line in lines] == [
         ("users", "done", 1),
         ("forms", "done", 1),
@@ -517,7 +521,7 @@ def test_the_command_says_what_it_did_in_words_or_json() -> None:
         call_command("rebuild_projection", "nothing")
 
 
-def test_on_a_terminal_the_command_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_shows_a_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     history(random.Random(9), 10)
     outer, inner = os.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -525,7 +529,7 @@ def test_on_a_terminal_the_command_shows_a_bar(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "stderr", terminal)
         call_command("rebuild_projection", "users", stdout=io.StringIO())
     shown = ""
-    with contextlib.suppress(OSError):  # EIO: the other end is closed, and all of it was read
+    with contextlib.suppress(OSError):  # EIO: the other end is closed and everything was read
         while read := os.read(outer, 65536):
             shown += read.decode()
     os.close(outer)

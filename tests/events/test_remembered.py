@@ -13,7 +13,7 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import answers, commands, errors, store, tasks
-from events.privacy import encryption
+from events.privacy import subject_keys
 from events.types import Command, new_id
 from tests import factories
 from tests.events.isolated_log import migration
@@ -157,6 +157,6 @@ def test_a_form_made_and_changed_in_one_batch_is_remembered_under_its_own_subjec
     commands.dispatch_many([made, changed])
     found = store.query("select subject from events_command where id = any(%s)", ([made.id, changed.id],))
     assert found == [(f"form-{key}",)] * 2
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
     commands.dispatch(factories.command(users.EraseUser(), owner, reason="asked"))
     assert remembered(made, changed) == []

@@ -1,4 +1,4 @@
-"""The one way out of the log is written down, and there is no other."""
+"""Removing an event is recorded, and the only way to change one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.db import DatabaseError, transaction
 from backoffice.models import User
 from events import context, errors, head, removal, snapshots, store
 from events.archive import reader as archives
+from events.archive import restore
 from events.archive import writer as archiving
 from events.integrity import seals, verify
 from events.rebuild import builder as rebuild
@@ -33,7 +34,7 @@ def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]
 
 @pytest.fixture
 def secret(log: None) -> int:
-    """The position of an event that should never have been stored; more of its record came after it."""
+    """The position of an event that should never have been stored, followed by another of its record."""
     key = factories.user(first_name="Ada")
     position = factories.update(key, first_name="4111 1111 1111 1111").position
     factories.update(key, last_name="Lovelace")
@@ -42,14 +43,14 @@ def secret(log: None) -> int:
     return position
 
 
-def gone(secret: int) -> removal.LogRemoved:
+def removed_event(secret: int) -> removal.LogRemoved:
     with context.acting(actor="staff:7"):
         return removal.remove(secret, "a card number")
 
 
-def test_the_content_is_removed_and_the_position_stays(secret: int) -> None:
+def test_removal_deletes_the_contents_and_keeps_the_position(secret: int) -> None:
     before = store.read_all(0, 100, upto=head.safe())
-    removed = gone(secret)
+    removed = removed_event(secret)
     after = store.read_all(0, 100, upto=head.safe())
     assert b"4111 1111" not in json.dumps([event.to_wire() for event in after]).encode()
     assert [(e.position, e.stream, e.version, e.event_id) for e in before] == [
@@ -68,8 +69,8 @@ def test_the_content_is_removed_and_the_position_stays(secret: int) -> None:
     assert store.query("select count(*) from events_snapshot") == [(0,)]
 
 
-def test_states_and_read_tables_pass_it_over(secret: int) -> None:
-    removed = gone(secret)
+def test_states_and_read_tables_skip_a_removed_event(secret: int) -> None:
+    removed = removed_event(secret)
     state, version = snapshots.state(removed.stream)
     assert (state.first_name, state.last_name, version) == ("Ada", "Lovelace", 3)
     rebuild.rebuild("users", fresh=True)
@@ -78,8 +79,8 @@ def test_states_and_read_tables_pass_it_over(secret: int) -> None:
     assert factories.update(row.pk, first_name="Grace").version == 4
 
 
-def test_files_that_were_exported_after_it_still_verify(secret: int, tmp_path: Path) -> None:
-    gone(secret)
+def test_files_exported_after_a_removal_pass_verification(secret: int, tmp_path: Path) -> None:
+    removed_event(secret)
     kept, events = tmp_path / "seals.jsonl", tmp_path / "events.jsonl"
     call_command("seal_events", export=kept, events=events, stdout=StringIO())
     assert "4111 1111" not in events.read_text()
@@ -95,19 +96,19 @@ FORGED = [
 
 
 @pytest.mark.parametrize("statement", FORGED)
-def test_there_is_no_other_way(secret: int, statement: str) -> None:
+def test_other_changes_of_an_event_are_rejected(secret: int, statement: str) -> None:
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
         execute(statement.format(secret))
 
 
-def test_the_record_of_another_removal_permits_no_change(secret: int) -> None:
+def test_removal_record_with_a_wrong_digest_is_rejected(secret: int) -> None:
     with pytest.raises(errors.AppendOnly), transaction.atomic():
         one = removal.LogRemoved(position=secret, stream="user-x", version=1, type="user.updated", digest="00")
         store.append(f"removal-{secret}", [one])
         store.execute(removal.EMPTY, (secret,))
 
 
-def test_an_event_that_was_emptied_by_force_is_found_out(secret: int) -> None:
+def test_event_emptied_without_a_removal_record_is_reported(secret: int) -> None:
     execute(
         "alter table events_event disable trigger append_only",
         f"update events_event set type = 'event.removed', data = '{{}}' where position = {secret}",
@@ -115,12 +116,12 @@ def test_an_event_that_was_emptied_by_force_is_found_out(secret: int) -> None:
     )
     found = verify.verify().findings()
     assert [(one.position, one.message) for one in found] == [
-        (secret, "emptied, but its removal was not written down"),
+        (secret, "emptied, but its removal is not recorded"),
     ]
 
 
-def test_a_removed_event_goes_nowhere_twice(secret: int) -> None:
-    gone(secret)
+def test_removed_event_cannot_be_removed_again(secret: int) -> None:
+    removed_event(secret)
     for position in (secret, head.safe()):
         with pytest.raises(errors.AppendOnly, match="stays"):
             removal.remove(position, "again")
@@ -130,7 +131,7 @@ def test_a_removed_event_goes_nowhere_twice(secret: int) -> None:
         removal.remove(1, "  ")
 
 
-def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
+def test_archive_with_a_removed_event_is_written_again(secret: int) -> None:
     while head.safe() < 6:
         factories.user()
     seals.seal()
@@ -139,8 +140,8 @@ def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
     assert first.low <= secret < first.high
     with pytest.raises(errors.StreamNotFound, match="restore its archive first"):
         removal.remove(secret, "a card number")
-    archiving.restore(first.low)
-    gone(secret)
+    restore.restore(first.low)
+    removed_event(secret)
     assert not first.path.exists()
     second = archiving.archive_next(keep_days=0)
     assert second is not None
@@ -149,7 +150,7 @@ def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
     assert (report.ok, report.removed) == (True, 1)
 
 
-def test_the_command_asks_and_says_what_is_left_to_do(secret: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_asks_for_confirmation_and_lists_remaining_work(secret: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda _: "no")
     with pytest.raises(CommandError, match="Nothing was removed"):
         call_command("remove_event", str(secret), reason="a card number")

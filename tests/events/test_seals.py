@@ -1,4 +1,4 @@
-"""Tampering with the log: whoever could switch off every guard is still found out, and the row is named."""
+"""Tampering with the log is detected, and the row named, even when every trigger was disabled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from backoffice.sections.site_settings.domain import SettingChanged
 from events import context, errors, head, sql, store, tasks
-from events.integrity import merkle, seals, verify
+from events.integrity import checks, export, merkle, proofs, seals, stored_rows, verify
+from events.integrity.report import VerificationReport
 from events.integrity.seals import Seal
 from events.types import new_id
 from tests.events.isolated_log import execute, migration, own_log
@@ -37,7 +38,7 @@ LATER = [ADA, CLEO]  # at 11 and 12, not sealed
 SIZE = 4  # seals: (0, 4], (4, 8], (8, 10]
 
 
-# -- a log of its own -----------------------------------------------------------------------------------------------
+# -- an isolated log --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def log(empty: None) -> None:
 
 @contextmanager
 def unguarded() -> Iterator[Callable[..., None]]:
-    """Every trigger of the log off, as the owner of the tables can have it."""
+    """Disable every trigger of the log, as the owner of the tables can."""
     tables = [
         name
         for (name,) in store.query(
@@ -84,10 +85,10 @@ def tamper(*statements: str) -> None:
         run(*statements)
 
 
-Place = tuple[int | None, str | None, int | None, str]
+Location = tuple[int | None, str | None, int | None, str]
 
 
-def places(report: verify.Report) -> list[Place]:
+def locations(report: VerificationReport) -> list[Location]:
     return [(found.position, found.stream, found.version, found.check) for found in report.findings()]
 
 
@@ -111,11 +112,11 @@ values ({position}, '{stream}', {version}, 'user.updated', '{{}}', gen_random_uu
 """
 
 
-# -- what is found --------------------------------------------------------------------------------------------------
+# -- detection -----------------------------------------------------------------------------------------------------
 
 
 @with_database
-def test_an_untouched_log_is_found_untouched(log: None) -> None:
+def test_untouched_log_passes_verification(log: None) -> None:
     report = verify.verify()
     assert report.findings() == []
     assert (report.ok, report.events, report.streams, report.seals) == (True, 11, 3, 3)
@@ -141,7 +142,7 @@ def test_an_untouched_log_is_found_untouched(log: None) -> None:
     ],
 )
 @pytest.mark.parametrize(("position", "row"), [(3, (ADA, 2)), (11, (ADA, 5))], ids=["sealed", "not sealed"])
-def test_a_changed_column_is_found_in_its_row(log: None, change: str, position: int, row: tuple[str, int]) -> None:
+def test_changed_column_is_reported_with_its_row(log: None, change: str, position: int, row: tuple[str, int]) -> None:
     tamper(f"update events_event set {change} where position = {position}")
     first = verify.verify().findings()[0]
     assert (first.position, first.stream, first.version, first.check) == (position, *row, "chain")
@@ -218,7 +219,7 @@ def test_a_changed_column_is_found_in_its_row(log: None, change: str, position: 
             [INSERT.format(partition=6, position=7, stream="user-eve", version=1),
              "insert into events_stream values ('user-eve', 1, '')", RELINK.format(stream="user-eve")],
             [(7, "user-eve", 1, "seal")],
-            id="a well made stream inserted where something was rolled back",
+            id="a valid stream inserted at a rolled back position",
         ),
         pytest.param(
             [INSERT.format(partition=6, position=7, stream=BOB, version=4)],
@@ -228,7 +229,7 @@ def test_a_changed_column_is_found_in_its_row(log: None, change: str, position: 
         pytest.param(
             [INSERT.format(partition=16, position=18, stream=BOB, version=4), RELINK.format(stream=BOB)],
             [(18, BOB, 4, "head")],
-            id="a well made event inserted beyond the last position drawn",
+            id="a valid event inserted beyond the last position drawn",
         ),
         pytest.param(
             [INSERT.format(partition=16, position=18, stream=BOB, version=4)],
@@ -262,21 +263,23 @@ def test_a_changed_column_is_found_in_its_row(log: None, change: str, position: 
         ),
     ],
 )  # fmt: skip
-def test_tampering_is_named(log: None, statements: list[str], expected: list[Place]) -> None:
+def test_each_tampering_is_reported_with_position_and_check(
+    log: None, statements: list[str], expected: list[Location]
+) -> None:
     tamper(*statements)
-    found = places(verify.verify())
+    found = locations(verify.verify())
     assert found[0] == expected[0]
     assert set(found) == set(expected)
-    with pytest.MonkeyPatch.context() as patch:  # so little in memory that every link must be looked up again
-        patch.setattr(seals, "CHUNK", 1)
-        patch.setattr(verify, "STREAMS_KEPT", 0)
-        assert places(verify.verify())[0] == expected[0]
+    with pytest.MonkeyPatch.context() as patch:  # with so little memory that every link must be looked up again
+        patch.setattr(stored_rows, "CHUNK", 1)
+        patch.setattr(checks, "STREAMS_KEPT", 0)
+        assert locations(verify.verify())[0] == expected[0]
 
 
 @with_database
-def test_a_log_is_checked_with_next_to_nothing_in_memory(log: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seals, "CHUNK", 1)
-    monkeypatch.setattr(verify, "STREAMS_KEPT", 0)
+def test_verification_works_with_minimal_memory(log: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored_rows, "CHUNK", 1)
+    monkeypatch.setattr(checks, "STREAMS_KEPT", 0)
     assert verify.verify().to_dict() | {"findings": []} == {
         "ok": True, "events": 11, "head": 12, "seals": 3, "sealed_upto": 10, "unsealed": 2, "unlinked": 0,
         "removed": 0, "seals_in_part": 0, "absent": [], "total": 0,
@@ -289,9 +292,9 @@ def test_a_log_is_checked_with_next_to_nothing_in_memory(log: None, monkeypatch:
 
 @pytest.fixture
 def kept(log: None, tmp_path: Path) -> Path:
-    """The seals, where whoever owns the database cannot write."""
+    """An export of the seals, where the owner of the database cannot write."""
     file = tmp_path / "seals.jsonl"
-    call_command("seal_events", export=file, json=True, stdout=StringIO())  # which seals the last two as well
+    call_command("seal_events", export=file, json=True, stdout=StringIO())  # also seals the last two
     return file
 
 
@@ -299,20 +302,20 @@ FORGET_SEALS = "delete from events_seal"
 
 
 @with_database
-def test_a_rewritten_stream_under_rewritten_seals_is_found_with_seals_kept_elsewhere(kept: Path) -> None:
+def test_seals_kept_elsewhere_reveal_a_rewritten_stream_under_rewritten_seals(kept: Path) -> None:
     tamper(*REWRITE_ADA, FORGET_SEALS)
     seals.seal(SIZE)
-    assert verify.verify().ok  # everything here fits together again
-    found = places(verify.verify(kept=kept))
+    assert verify.verify().ok  # the database is consistent again
+    found = locations(verify.verify(kept=kept))
     assert found[0] == (1, ADA, 1, "seal")
-    assert {place for place in found if place[1]} == {
+    assert {location for location in found if location[1]} == {
         (p, ADA, v, "seal") for p, v in ((1, 1), (3, 2), (6, 3), (9, 4), (11, 5))
     }
     assert (1, None, None, "seals") in found
 
 
 @with_database
-def test_seals_that_are_gone_from_the_database_are_missed(kept: Path) -> None:
+def test_seals_deleted_from_the_database_are_reported(kept: Path) -> None:
     tamper("delete from events_seal where number > 2")
     assert verify.verify().ok
     report = verify.verify(kept=kept)
@@ -323,7 +326,7 @@ def test_seals_that_are_gone_from_the_database_are_missed(kept: Path) -> None:
 
 
 @with_database
-def test_seals_kept_elsewhere_may_be_older_than_the_log(kept: Path) -> None:
+def test_older_seals_kept_elsewhere_are_accepted(kept: Path) -> None:
     for stream in (ADA, BOB):
         write(stream)
     seals.seal(SIZE)
@@ -332,7 +335,7 @@ def test_seals_kept_elsewhere_may_be_older_than_the_log(kept: Path) -> None:
     assert (report.ok, report.seals, report.unsealed) == (True, 5, 1)
 
 
-# -- a part of it ---------------------------------------------------------------------------------------------------
+# -- ranges and streams ---------------------------------------------------------------------------------------------
 
 
 @with_database
@@ -340,41 +343,43 @@ def test_seals_kept_elsewhere_may_be_older_than_the_log(kept: Path) -> None:
     ("after", "upto", "ok"),
     [(0, 5, True), (5, 6, False), (6, 12, False), (9, None, True), (4, 8, False), (9, 10, True)],
 )
-def test_a_range_is_checked_alone(log: None, after: int, upto: int | None, ok: bool) -> None:
-    tamper("update events_event set hash = sha256(hash) where position = 6")  # so that 9, the next version, is off too
+def test_range_is_verified_on_its_own(log: None, after: int, upto: int | None, ok: bool) -> None:
+    tamper(
+        "update events_event set hash = sha256(hash) where position = 6"
+    )  # so that 9, the next version, does not fit either
     report = verify.verify(after, upto)
     assert report.ok == ok, report.findings()
 
 
 @with_database
-def test_one_stream_is_checked_alone(log: None) -> None:
+def test_one_stream_is_verified_on_its_own(log: None) -> None:
     tamper("update events_event set actor = 'staff:2' where position = 5")
-    assert places(verify.verify_stream(BOB)) == [(5, BOB, 2, "chain")]
+    assert locations(verify.verify_stream(BOB)) == [(5, BOB, 2, "chain")]
     report = verify.verify_stream(ADA)
     assert (report.ok, report.events, report.unsealed) == (True, 5, 1)
     tamper(*REWRITE_ADA)
-    assert places(verify.verify_stream(ADA))[0] == (1, ADA, 1, "seal")
+    assert locations(verify.verify_stream(ADA))[0] == (1, ADA, 1, "seal")
     with pytest.raises(errors.StreamNotFound):
         verify.verify_stream("user-nobody")
 
 
 @with_database
-def test_a_stream_whose_last_event_is_gone_is_checked_alone(log: None) -> None:
+def test_verify_stream_reports_a_stream_without_events(log: None) -> None:
     tamper("delete from events_event where stream = 'user-cleo'")
-    assert places(verify.verify_stream(CLEO)) == [(None, CLEO, 1, "version")]
+    assert locations(verify.verify_stream(CLEO)) == [(None, CLEO, 1, "version")]
 
 
 @with_database
-def test_positions_that_no_partition_holds_are_told_from_deleted_rows(log: None) -> None:
+def test_positions_without_partition_are_reported_as_absent(log: None) -> None:
     execute("alter table events_event detach partition events_event_p000000000001")
     report = verify.verify()
     assert report.absent == [(1, 5)]
-    assert places(report) == [(1, None, None, "absent")]
+    assert locations(report) == [(1, None, None, "absent")]
     report = verify.verify(archived=True)
     assert (report.ok, report.events, report.unlinked) == (True, 6, 3)
     assert (report.seals, report.partial) == (1, 2)
     tamper("delete from events_event where position = 9")
-    assert places(verify.verify(archived=True)) == [(9, ADA, 4, "version")]
+    assert locations(verify.verify(archived=True)) == [(9, ADA, 4, "version")]
 
 
 # -- sealing --------------------------------------------------------------------------------------------------------
@@ -398,7 +403,7 @@ def every() -> list[Seal]:
 
 
 @with_database
-def test_seals_lie_end_to_end_over_the_log(log: None) -> None:
+def test_seals_cover_the_log_without_gaps(log: None) -> None:
     assert [(seal.number, seal.after, seal.upto, seal.count) for seal in every()] == [
         (1, 0, 4, 4),
         (2, 4, 8, 3),
@@ -411,7 +416,7 @@ def test_seals_lie_end_to_end_over_the_log(log: None) -> None:
 
 
 @with_database
-def test_a_seal_waits_for_an_append_that_is_still_open(log: None, other: psycopg.Connection) -> None:
+def test_seal_excludes_an_uncommitted_append(log: None, other: psycopg.Connection) -> None:
     other.execute(
         """select events_append_one('user-slow', null, 'user.updated', 1::smallint, '{}', %s, 'x', null, null, null,
            '{}')""",
@@ -419,7 +424,7 @@ def test_a_seal_waits_for_an_append_that_is_still_open(log: None, other: psycopg
     )
     write(ADA)
     assert seals.seal() == 1
-    assert every()[-1].upto == 12  # the slow one has 13, Ada 14
+    assert every()[-1].upto == 12  # the open append has 13, Ada's 14
     other.commit()
     assert seals.seal() == 1
     assert (every()[-1].upto, every()[-1].count) == (14, 2)
@@ -427,7 +432,7 @@ def test_a_seal_waits_for_an_append_that_is_still_open(log: None, other: psycopg
 
 
 @with_database
-def test_only_one_sealer_is_at_work(log: None, other: psycopg.Connection) -> None:
+def test_only_one_process_seals_at_a_time(log: None, other: psycopg.Connection) -> None:
     assert other.execute(seals.TRY_LOCK).fetchone() == (True,)
     assert seals.seal() == 0
     other.rollback()
@@ -435,7 +440,7 @@ def test_only_one_sealer_is_at_work(log: None, other: psycopg.Connection) -> Non
 
 
 @with_database
-def test_a_sealer_that_died_is_succeeded(log: None) -> None:
+def test_sealing_continues_after_a_crash(log: None) -> None:
     for _ in range(3):
         write(BOB)
 
@@ -443,14 +448,14 @@ def test_a_sealer_that_died_is_succeeded(log: None) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        seals.seal(2, told=die)
+        seals.seal(2, on_seal=die)
     assert seals.seal(2) == 2
     assert [seal.upto for seal in every()] == [4, 8, 10, 12, 14, 15]
     assert verify.verify().ok
 
 
 @with_database
-def test_nothing_but_rolled_back_positions_is_sealed_only_when_the_range_is_full(empty: None) -> None:
+def test_range_of_rolled_back_positions_is_sealed_once_it_is_full(empty: None) -> None:
     for _ in range(3):
         write(None)
     write(ADA)
@@ -466,7 +471,7 @@ def test_nothing_but_rolled_back_positions_is_sealed_only_when_the_range_is_full
 
 
 @with_database
-def test_an_empty_log_is_in_order(empty: None) -> None:
+def test_empty_log_passes_verification(empty: None) -> None:
     assert seals.seal() == 0
     assert verify.verify().ok
     assert seals.last() is None
@@ -485,13 +490,13 @@ def test_an_empty_log_is_in_order(empty: None) -> None:
              from events_seal where number = 3""",
     ],
 )
-def test_seals_are_append_only_and_must_follow(log: None, statement: str) -> None:
+def test_seals_are_append_only_and_chained(log: None, statement: str) -> None:
     with pytest.raises(DatabaseError, match=r"append-only|does not follow"), transaction.atomic():
         execute("set local session_replication_role = replica", statement)
 
 
 @with_database
-def test_the_migration_can_be_taken_back(empty: None) -> None:
+def test_seal_migration_is_reversible(empty: None) -> None:
     execute(*filter(str.strip, migration("0002_seals").BACKWARD.split(";")))
     assert store.query("select to_regclass('tampered.events_seal')")[0][0] is None
     execute(*(sql.read(name) for name in migration("0002_seals").FORWARD))
@@ -510,7 +515,7 @@ def files(kept: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
-    with seals.open_file(file, "rb") as opened:
+    with export.open_file(file, "rb") as opened:
         return [json.loads(line) for line in opened]
 
 
@@ -523,7 +528,7 @@ def rewritten(file: Path, change: Callable[[list[dict[str, Any]]], Any]) -> Path
 
 
 @with_database
-def test_files_alone_are_found_untouched(files: tuple[Path, Path]) -> None:
+def test_exported_files_pass_verification_without_a_database(files: tuple[Path, Path]) -> None:
     connection.close()
     report = verify.verify_files(*files)
     assert (report.ok, report.events, report.seals, report.unsealed) == (True, 11, 4, 0)
@@ -542,27 +547,27 @@ def test_files_alone_are_found_untouched(files: tuple[Path, Path]) -> None:
     ],
     ids=["data", "reason", "removed", "the last removed", "inserted", "two swapped"],
 )
-def test_a_changed_file_is_found_without_a_database(
-    files: tuple[Path, Path], change: Callable[[list[dict[str, Any]]], Any], first: Place
+def test_changed_file_is_reported_without_a_database(
+    files: tuple[Path, Path], change: Callable[[list[dict[str, Any]]], Any], first: Location
 ) -> None:
     events, kept = files
     report = verify.verify_files(rewritten(events, change), kept)
-    assert places(report)[0] == first
+    assert locations(report)[0] == first
 
 
 @with_database
-def test_a_root_that_is_not_that_of_the_rows_is_found_though_all_prints_fit(files: tuple[Path, Path]) -> None:
+def test_wrong_root_is_reported_although_all_prints_fit(files: tuple[Path, Path]) -> None:
     events, kept = files
-    *others, last = seals.read_lines(kept, Seal)
+    *others, last = export.read_lines(kept, Seal)
     wrong = msgspec.structs.replace(last, root=sha(last.root))
     wrong = msgspec.structs.replace(wrong, hash=wrong.computed_hash())
-    kept.write_bytes(b"".join(map(seals.line, [*others, wrong])))
+    kept.write_bytes(b"".join(map(export.line, [*others, wrong])))
     report = verify.verify_files(events, kept)
     assert [found.message for found in report.findings()] == ["the 2 events do not have the root of seal 4"]
 
 
 @with_database
-def test_a_line_that_is_no_event_is_named(files: tuple[Path, Path]) -> None:
+def test_invalid_line_is_reported_with_its_number(files: tuple[Path, Path]) -> None:
     events, kept = files
     with pytest.raises(errors.InvalidEvent, match="line 3"):
         verify.verify_files(rewritten(events, lambda lines: lines[2].pop("hash")), kept)
@@ -570,7 +575,7 @@ def test_a_line_that_is_no_event_is_named(files: tuple[Path, Path]) -> None:
 
 @with_database
 def test_another_program_can_check_the_files_by_the_documentation_alone(files: tuple[Path, Path]) -> None:
-    """docs/integrity.md, read as literally as can be: nothing of ours is called."""
+    """Follows docs/integrity.md literally, without any code of this project."""
     events, kept = (lines_of(file) for file in files)
     before: dict[str, bytes] = {}
     leaves: dict[int, bytes] = {}
@@ -589,8 +594,8 @@ def test_another_program_can_check_the_files_by_the_documentation_alone(files: t
         link = sha(before[e["stream"]] + digest) if e["stream"] in before else digest
         assert link == base64.b64decode(e["hash"])
         before[e["stream"]] = link
-        place, version = struct.pack(">q", e["position"]), struct.pack(">q", e["version"])
-        leaves[e["position"]] = sha(b"\0" + place + e["stream"].encode() + version + link)
+        position, version = struct.pack(">q", e["position"]), struct.pack(">q", e["version"])
+        leaves[e["position"]] = sha(b"\0" + position + e["stream"].encode() + version + link)
     previous = bytes(32)
     for s in kept:
         root = merkle_root([leaves[p] for p in sorted(leaves) if s["after"] < p <= s["upto"]])
@@ -606,7 +611,7 @@ def sha(data: bytes) -> bytes:
 
 
 def merkle_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962 §2.1, as it is written there."""
+    """RFC 6962 §2.1, literally."""
     if len(leaves) < 2:
         return leaves[0] if leaves else sha(b"")
     k = reduce(lambda k, _: k * 2 if k * 2 < len(leaves) else k, range(64), 1)
@@ -617,7 +622,7 @@ def merkle_root(leaves: list[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("sizes", [range(1, 66), range(66, 131)], ids=["1-65", "66-130"])
-def test_every_leaf_of_every_tree_can_be_proved_and_no_other(sizes: range) -> None:
+def test_audit_paths_prove_exactly_their_own_leaf(sizes: range) -> None:
     for size in sizes:
         leaves = [merkle.leaf_hash(str(number).encode()) for number in range(size)]
         root = merkle.Tree(leaves).root()
@@ -634,7 +639,7 @@ def test_every_leaf_of_every_tree_can_be_proved_and_no_other(sizes: range) -> No
                 assert merkle.climb(leaves[index], index, size, altered) != root
 
 
-def test_there_is_no_path_to_a_leaf_that_is_not_there() -> None:
+def test_path_of_a_missing_leaf_raises_index_error() -> None:
     leaves = [bytes([number]) * 32 for number in range(3)]
     for index in (-1, 3):
         with pytest.raises(IndexError):
@@ -645,9 +650,9 @@ def test_there_is_no_path_to_a_leaf_that_is_not_there() -> None:
 @with_database
 def test_one_event_is_proved_without_the_others(log: None) -> None:
     for position in (1, 2, 3, 4, 5, 6, 8, 9, 10):
-        proved = msgspec.json.decode(seals.line(seals.proof(position)), type=seals.Proof)
+        proved = msgspec.json.decode(export.line(proofs.prove(position)), type=proofs.Proof)
         sealed = next(seal for seal in every() if seal.number == proved.seal)
-        assert seals.check_proof(proved, sealed)
+        assert proofs.check(proved, sealed)
         event, change = proved.event, msgspec.structs.replace
         for lie in (
             change(proved, event=change(event, data="{}")),
@@ -659,35 +664,35 @@ def test_one_event_is_proved_without_the_others(log: None) -> None:
             change(proved, path=[*proved.path, sha(b"")]),
             change(proved, seal=proved.seal + 1),
         ):
-            assert not seals.check_proof(lie, sealed)
-        assert not seals.check_proof(proved, change(sealed, root=sha(b"")))
+            assert not proofs.check(lie, sealed)
+        assert not proofs.check(proved, change(sealed, root=sha(b"")))
 
 
 @with_database
-def test_what_cannot_be_proved_is_said(log: None) -> None:
+def test_unsealed_or_missing_event_cannot_be_proved(log: None) -> None:
     with pytest.raises(errors.InvalidEvent, match="not sealed"):
-        seals.proof(11)
+        proofs.prove(11)
     with pytest.raises(errors.InvalidEvent, match="no event"):
-        seals.proof(7)
+        proofs.prove(7)
 
 
 @given(st.sets(st.integers(1, 60)))
-def test_a_seal_knows_the_rank_of_each_of_its_positions(positions: set[int]) -> None:
-    built = seals.Builder()
+def test_seal_returns_the_rank_of_each_position(positions: set[int]) -> None:
+    built = seals.SealBuilder()
     for position in sorted(positions):
-        built.add(position, seals.leaf(position, "user-x", 1, b""))
+        built.add(position, stored_rows.leaf(position, "user-x", 1, b""))
     sealed = Seal(1, "", 0, 60, len(positions), 0, b"", b"", built.positions, built.prints)
     assert list(sealed.every_position()) == sorted(positions)
     for position in range(62):
         rank = sealed.rank(position)
         assert rank == (sorted(positions).index(position) if position in positions else None)
         if rank is not None:
-            assert sealed.print_at(rank) == seals.leaf(position, "user-x", 1, b"")[: seals.PRINT]
+            assert sealed.print_at(rank) == stored_rows.leaf(position, "user-x", 1, b"")[: seals.PRINT]
 
 
 @with_database
-def test_python_and_the_database_digest_alike(empty: None) -> None:
-    """Whatever the texts: signs of several bytes, none at all, digits and colons beside the lengths."""
+def test_python_and_database_compute_the_same_digest(empty: None) -> None:
+    """For any text: characters of several bytes, empty text, digits and colons next to the lengths."""
     odd = ["", "é", "𝄞:1", "1:2", "-", "a\nb\\"]
     for number, text in enumerate(odd):
         with context.acting(actor=f"staff:{text}", reason=text or None, causation_id=new_id()):
@@ -700,40 +705,40 @@ def test_python_and_the_database_digest_alike(empty: None) -> None:
 
 
 def run(name: str, *arguments: Any) -> str:
-    said = StringIO()
-    call_command(name, *map(str, arguments), stdout=said)
-    return said.getvalue()
+    output = StringIO()
+    call_command(name, *map(str, arguments), stdout=output)
+    return output.getvalue()
 
 
 @with_database
-def test_the_command_says_that_all_is_well_and_what_it_could_not_see(log: None) -> None:
-    said = run("verify_events")
-    assert said.startswith("OK: ")
-    assert "2 events are not sealed" in said
+def test_command_reports_success_and_unsealed_events(log: None) -> None:
+    output = run("verify_events")
+    assert output.startswith("OK: ")
+    assert "2 events are not sealed" in output
     assert json.loads(run("verify_events", "--json"))["ok"] is True
     assert run("verify_events", "--stream", ADA).startswith("OK: ")
     assert run("verify_events", "--from", 5, "--to", 8).startswith("OK: ")
 
 
 @with_database
-def test_the_command_names_the_first_row_in_one_line_and_fails(log: None) -> None:
+def test_command_fails_and_names_the_first_altered_row(log: None) -> None:
     tamper("update events_event set actor = 'staff:2' where position in (3, 8, 11)")
-    said = StringIO()
+    output = StringIO()
     with pytest.raises(SystemExit) as ended:
-        call_command("verify_events", stdout=said)
+        call_command("verify_events", stdout=output)
     assert ended.value.code == 1
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert lines[0].startswith("FAILED: position 3, user-ada version 2, chain: altered")
     assert lines[1] == "and 2 more:"
-    said = StringIO()
+    output = StringIO()
     with pytest.raises(SystemExit):
-        call_command("verify_events", "--json", stdout=said)
-    found = json.loads(said.getvalue())
+        call_command("verify_events", "--json", stdout=output)
+    found = json.loads(output.getvalue())
     assert (found["ok"], found["total"], [f["position"] for f in found["findings"]]) == (False, 3, [3, 8, 11])
 
 
 @with_database
-def test_the_commands_hand_out_and_check_files_and_proofs(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_commands_export_and_check_files_and_proofs(files: tuple[Path, Path], tmp_path: Path) -> None:
     events, kept = files
     assert run("verify_events", "--events", events, "--seals", kept).startswith("OK: ")
     assert run("verify_events", "--seals", kept).startswith("OK: ")
@@ -757,14 +762,14 @@ def test_the_commands_hand_out_and_check_files_and_proofs(files: tuple[Path, Pat
         ["--seals", "/nowhere/seals.jsonl"],
     ],
 )
-def test_the_command_refuses_what_makes_no_sense(log: None, arguments: list[Any]) -> None:
+def test_command_rejects_invalid_option_combinations(log: None, arguments: list[Any]) -> None:
     with pytest.raises(CommandError):
         run("verify_events", *arguments)
 
 
 @with_database
-def test_sealing_prints_the_hash_to_keep(log: None) -> None:
-    said = json.loads(run("seal_events", "--json"))
-    assert (said["made"], said["seals"], said["upto"]) == (1, 4, 12)
-    assert said["hash"] == every()[-1].hash.hex()
-    assert said["hash"] in run("seal_events")
+def test_seal_events_prints_the_last_hash(log: None) -> None:
+    output = json.loads(run("seal_events", "--json"))
+    assert (output["made"], output["seals"], output["upto"]) == (1, 4, 12)
+    assert output["hash"] == every()[-1].hash.hex()
+    assert output["hash"] in run("seal_events")

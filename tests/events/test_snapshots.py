@@ -1,4 +1,4 @@
-"""Snapshots hold no personal data in the clear: what the key opens today is unreadable once the key is gone."""
+"""Snapshots contain no personal data in the clear, and are unreadable once the key is dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from events import aggregate, commands, errors, head, snapshots, store, tasks, t
 from events.archive import reader as archives
 from events.archive import writer as archiving
 from events.integrity import seals
-from events.privacy import encryption, erasure
+from events.privacy import erasure, subject_keys
 from events.types import ERASED, new_id
 from tests import factories
 from tests.backoffice import api_client
@@ -34,7 +34,7 @@ SECRET = "Zoelinde-Quimper"
 
 @pytest.fixture
 def records() -> dict[str, str]:
-    """The stream of one record of each kind; what is personal of it holds SECRET."""
+    """The stream of one record of each kind; its personal fields contain SECRET."""
     user = factories.user(first_name=SECRET)
     form = factories.form(user, title=SECRET)
     answer = factories.submission(form, q=SECRET)
@@ -65,7 +65,7 @@ def loaded(stream: str) -> tuple[Any, int]:
 
 
 def keep_in_the_clear(stream: str) -> None:
-    """As the release before did."""
+    """Store a plain snapshot, as the previous release did."""
     record = aggregate.of_category(types.category_of(stream))
     state, version = snapshots.state(stream)
     text = msgspec.json.encode(record.dump(state)).decode()
@@ -73,18 +73,18 @@ def keep_in_the_clear(stream: str) -> None:
     store.execute(snapshots.SAVE, (stream, version, record.state_version - 1, text))
 
 
-def test_a_snapshot_of_any_personal_record_is_ciphertext_and_is_read_back(records: dict[str, str]) -> None:
+def test_personal_snapshot_is_encrypted_and_readable(records: dict[str, str]) -> None:
     assert set(records) == set(snapshots.personal_categories())
     for stream in records.values():
         assert SECRET in repr(taken(stream)[0])
         (text,) = stored(stream)
         assert SECRET not in text
         assert loaded(stream) == snapshots.state(stream)
-        encryption.CACHE.clear()
-        assert loaded(stream)[1] > 0, "also by a process that has no key in memory"
+        subject_keys.CACHE.clear()
+        assert loaded(stream)[1] > 0, "also readable by a process without the key in memory"
 
 
-def test_a_snapshot_of_another_version_or_stream_does_not_open(records: dict[str, str]) -> None:
+def test_snapshot_moved_to_another_version_is_ignored(records: dict[str, str]) -> None:
     stream = records["user"]
     version = taken(stream)[1]
     store.execute("update events_snapshot set version = %s where stream = %s", (version - 1, stream))
@@ -92,7 +92,7 @@ def test_a_snapshot_of_another_version_or_stream_does_not_open(records: dict[str
     assert snapshots.state(stream)[0].first_name == SECRET, "it is folded again"
 
 
-def test_a_record_with_personal_events_must_name_the_subject_of_its_state() -> None:
+def test_aggregate_with_personal_events_must_declare_a_subject() -> None:
     nobody = aggregate.Aggregate(
         category="user",
         state=users.User,
@@ -109,7 +109,7 @@ def test_a_record_with_personal_events_must_name_the_subject_of_its_state() -> N
         aggregate._by_category["user"] = known
 
 
-def test_an_erasure_takes_the_snapshots_of_every_dependent_stream(records: dict[str, str]) -> None:
+def test_erasure_deletes_snapshots_of_every_dependent_stream(records: dict[str, str]) -> None:
     for stream in records.values():
         taken(stream)
     key = types.key_of(records["user"])
@@ -118,10 +118,10 @@ def test_an_erasure_takes_the_snapshots_of_every_dependent_stream(records: dict[
         assert stored(stream) == []
         assert SECRET not in repr(snapshots.state(stream)[0])
         taken(stream)
-        assert stored(stream) == [], "and none is kept afterwards"
+        assert stored(stream) == [], "no snapshot is stored afterwards"
 
 
-def test_one_erased_submission_takes_its_own_snapshot_and_no_other(records: dict[str, str]) -> None:
+def test_erasing_a_submission_deletes_only_its_own_snapshot(records: dict[str, str]) -> None:
     gone = records["submission"]
     form = uuid.UUID(types.key_of(records["form"]))
     kept = f"submission-{factories.submission(form, q='kept')}"
@@ -138,15 +138,15 @@ def another_process() -> psycopg.Connection[Any]:
 
 
 @pytest.mark.parametrize("kind", ["user", "form", "submission", "conflict"])
-def test_a_snapshot_written_while_somebody_erases_is_unreadable_afterwards(records: dict[str, str], kind: str) -> None:
-    """The writer has folded the state, has the key in memory, and writes when the erasure and its purge are over."""
+def test_snapshot_written_during_an_erasure_is_unreadable(records: dict[str, str], kind: str) -> None:
+    """The writer has the state and the key in memory, and writes after the erasure and its purge."""
     stream = records[kind]
     subjects = [records["user"], records["form"]]
     state, version = snapshots.state(stream)
     with another_process() as other:
         other.execute(erasure.WAIT, (subjects,))
         other.execute(erasure.SHRED, (subjects,))
-        other.execute(erasure.COUNT_UP)
+        other.execute(erasure.INCREMENT_GENERATION)
         other.commit()
     snapshots.save(aggregate.of_category(kind), stream, version, state)
     assert all(SECRET not in text for text in stored(stream))
@@ -154,7 +154,7 @@ def test_a_snapshot_written_while_somebody_erases_is_unreadable_afterwards(recor
     assert SECRET not in repr(snapshots.state(stream)[0])
 
 
-def test_snapshots_of_an_earlier_release_are_not_read_but_encrypted_in_place(records: dict[str, str]) -> None:
+def test_plain_snapshots_are_ignored_and_encrypted_in_place(records: dict[str, str]) -> None:
     for stream in records.values():
         keep_in_the_clear(stream)
         assert loaded(stream) == (None, 0)
@@ -166,7 +166,7 @@ def test_snapshots_of_an_earlier_release_are_not_read_but_encrypted_in_place(rec
         assert loaded(stream) == snapshots.state(stream)
 
 
-def test_the_migration_encrypts_what_is_there(records: dict[str, str]) -> None:
+def test_migration_encrypts_existing_snapshots(records: dict[str, str]) -> None:
     for stream in records.values():
         keep_in_the_clear(stream)
     migration("0013_sealed_snapshots").seal(None, None)
@@ -175,7 +175,7 @@ def test_the_migration_encrypts_what_is_there(records: dict[str, str]) -> None:
 
 
 def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, str]) -> None:
-    """Also those of who was erased before the upgrade, and of what does not fit any more."""
+    """Also those of subjects erased before the upgrade, and those that no longer fit."""
     erased_before = f"user-{factories.user(first_name=SECRET)}"
     keep_in_the_clear(erased_before)
     with transaction.atomic():
@@ -188,15 +188,15 @@ def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, 
     commands.dispatch(factories.command(users.EraseUser(), other, reason="asked"))
     assert stored(erased_before) == stored(f"user-{other}") == []
     assert store.query("select 1 from events_snapshot where state::text like %s", (f"%{SECRET}%",)) == []
-    assert loaded(records["form"])[0].title == SECRET, "those of the living are only encrypted"
+    assert loaded(records["form"])[0].title == SECRET, "snapshots of other subjects are encrypted"
 
 
-def test_settings_have_no_subject_and_stay_as_they_are() -> None:
+def test_snapshots_of_settings_stay_in_the_clear() -> None:
     record = aggregate.of_category("setting")
     snapshots.save(record, "setting-x", 1, record.initial())
     assert snapshots.load(record, "setting-x") == (record.initial(), 1)
     with transaction.atomic():
-        assert snapshots.seal_plain(100) == 0
+        assert snapshots.encrypt_plain(100) == 0
 
 
 # -- archived --------------------------------------------------------------------------------------------------------
@@ -212,13 +212,13 @@ def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]
     archives.reader.cache_clear()
 
 
-def test_an_archived_and_erased_record_is_erased_whatever_snapshot_remains(log: None) -> None:
+def test_erased_data_is_unreadable_in_archives_and_their_snapshots(log: None) -> None:
     form, when = new_id(), store.query("select now()")[0][0]
     answers = [f"submission-{new_id()}" for _ in range(4)]
     store.append(f"form-{form}", [forms.FormUpdated(title=SECRET)])
     for stream in answers:
-        told = submissions.SubmissionReceived(form_id=form, answers={"q": SECRET}, created_at=when)
-        store.append(stream, [told])
+        received = submissions.SubmissionReceived(form_id=form, answers={"q": SECRET}, created_at=when)
+        store.append(stream, [received])
     for _ in range(8):
         store.append("setting-filler", [submissions.SubmissionErased(form_id=form, erased_at=when)])
     assert head.last() == 13

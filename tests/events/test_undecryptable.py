@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from events import store
-from events.privacy import encryption
+from events.privacy import subject_keys
 from events.subscriptions import parked as parking
 from tests import factories
 from tests.backoffice import api_client
@@ -29,7 +29,7 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[N
 
 def use(settings: Any, keys: dict[str, bytes]) -> None:
     settings.PRIVACY_KEYS = keys
-    encryption.CACHE.clear()
+    subject_keys.CACHE.clear()
 
 
 @pytest.mark.parametrize("left", [SECOND, SECOND | {"first": b"x" * 32}], ids=["missing", "wrong"])

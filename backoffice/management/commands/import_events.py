@@ -20,7 +20,7 @@ from tqdm import tqdm
 from backoffice.api import commands as command_view
 from backoffice.sections.forms import preconditions
 from events import aggregate, context, errors, projections, store, strict_json, types
-from events.privacy import encryption, key_witness
+from events.privacy import encryption, key_witness, subject_keys
 
 BATCH: Final = 1000
 # An event as it is exported: its data and the personal part of it, each as large as the store takes, and the rest.
@@ -217,20 +217,20 @@ def _try(batch: Sequence[Line]) -> None:
 
 def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     """Refuse events that the append would refuse: sizes, reasons, erased subjects. Keys made here are rolled back."""
-    sealer = encryption.Sealer(reason)
+    encryptor = encryption.Encryptor(reason)
     needed = set()
     for line in lines:
         known = types.event_type_of(line.record.event)
         entry: types.JsonDict = {"s": line.record.stream, "t": known.name, "i": line.record.event_id}
-        sealer.take(entry, known, line.event, store.encode, born=False)
+        encryptor.add(entry, known, line.event, store.encode, born=False)
         if known.within is not None:
             needed.add(known.within.of(line.record.stream, line.event))
     if needed and store.query(ERASED, (sorted(needed),)):
         raise errors.Erased
-    if missing := sealer.missing:
+    if missing := encryptor.missing:
         key_witness.prove()
-        sealer.learn(store.query(encryption.MAKE, encryption.offer(missing)), lambda _act: None)
-    sealer.finish()
+        encryptor.learn(store.query(subject_keys.MAKE, subject_keys.offer(missing)), lambda _act: None)
+    encryptor.finish()
 
 
 def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""`manage.py archive_events`: move closed, old parts of the log to compressed files."""
+"""`manage.py archive_events`: move closed, old partitions of the log to compressed files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from events.integrity import seals
 
 class Command(BaseCommand):
     help = (
-        "Move closed parts of the log to compressed files in ARCHIVE_DIR, the oldest first, each verified against the "
-        "seals before it is removed from the database. What is archived is still read; restore_archive puts it back. "
-        "Interrupted, it goes on where it was. What a subscription or a rebuild has still to read stays."
+        "Move closed partitions of the log to compressed files in ARCHIVE_DIR, oldest first; each file is verified "
+        "against the seals before its events are removed from the database. Archived events can still be read; "
+        "restore_archive restores them. An interrupted run continues. Partitions that a subscription or a rebuild "
+        "still needs stay."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,46 +28,46 @@ class Command(BaseCommand):
             type=int,
             default=archiving.KEEP_DAYS,
             metavar="DAYS",
-            help="leave parts with younger events in the log (default: %(default)s)",
+            help="keep partitions with younger events in the log (default: %(default)s)",
         )
-        parser.add_argument("--dry-run", action="store_true", help="only say what would be archived")
-        parser.add_argument("--json", action="store_true", help="print one JSON object a part instead of text")
+        parser.add_argument("--dry-run", action="store_true", help="only show what would be archived")
+        parser.add_argument("--json", action="store_true", help="print one JSON object per partition instead of text")
 
     def handle(self, *args: Any, **options: Any) -> None:
         seals.seal()
         keep = options["keep_days"]
         if options["dry_run"]:
-            return self._foresee(keep)
+            return self._explain(keep)
         done = 0
         try:
             while (archived := _archive(keep)) is not None:
                 done += 1
-                said = {"low": archived.low, "high": archived.high, "file": archived.file, "events": archived.events}
-                said |= {"bytes": archived.bytes, "sha256": archived.sha256.hex()}
-                self.stdout.write(json.dumps(said) if options["json"] else _text(said))
+                shown = {"low": archived.low, "high": archived.high, "file": archived.file, "events": archived.events}
+                shown |= {"bytes": archived.bytes, "sha256": archived.sha256.hex()}
+                self.stdout.write(json.dumps(shown) if options["json"] else _text(shown))
         except errors.EventsError as error:
             raise CommandError(error.message) from error
         if not done:
-            self._foresee(keep)
+            self._explain(keep)
         return None
 
-    def _foresee(self, keep_days: int) -> None:
+    def _explain(self, keep_days: int) -> None:
         for part in archiving.parts():
-            why = archiving.needed(part, keep_days)
+            reason = archiving.needed(part, keep_days)
             self.stderr.write(
-                f"positions {part.low} to {part.high - 1}: {f'stay, {why}' if why else 'can be archived'}"
+                f"positions {part.low} to {part.high - 1}: {f'stay, {reason}' if reason else 'can be archived'}"
             )
-            if why:
+            if reason:
                 break
 
 
 def _archive(keep_days: int) -> archives.Archive | None:
     with Bar() as bar:
-        return archiving.archive_next(keep_days, told=bar.told)
+        return archiving.archive_next(keep_days, report_progress=bar.show)
 
 
 class Bar:
-    """A progress bar for each phase; on a terminal only."""
+    """A progress bar for each phase, on a terminal only."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -79,16 +80,16 @@ class Bar:
         if self._bar is not None:
             self._bar.close()
 
-    def told(self, what: str, done: int, total: int) -> None:
-        if self._bar is None or self._phase != what:
+    def show(self, phase: str, done: int, total: int) -> None:
+        if self._bar is None or self._phase != phase:
             self.__exit__()
-            self._phase, self._bar = what, tqdm(desc=what, total=total, unit_scale=True, disable=None)
+            self._phase, self._bar = phase, tqdm(desc=phase, total=total, unit_scale=True, disable=None)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
 
 
-def _text(said: dict[str, Any]) -> str:
+def _text(shown: dict[str, Any]) -> str:
     return (
-        f"positions {said['low']} to {said['high'] - 1}: {said['events']:,} events in {said['file']}, "
-        f"{said['bytes']:,} bytes\nsha256 {said['sha256']}"
+        f"positions {shown['low']} to {shown['high'] - 1}: {shown['events']:,} events in {shown['file']}, "
+        f"{shown['bytes']:,} bytes\nsha256 {shown['sha256']}"
     )

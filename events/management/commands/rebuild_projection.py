@@ -1,4 +1,4 @@
-"""`manage.py rebuild_projection NAME`: rebuilds read tables from the log during normal operation."""
+"""`manage.py rebuild_projection NAME …`: rebuild read tables from the log while they are in use."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from tqdm import tqdm
 
 from events import errors
 from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
+from events.rebuild.read_tables import RebuildProgress
 
 
 class Command(BaseCommand):
     help = (
-        "Build read tables from the event log, beside the live ones, and swap them in one short transaction. Readers "
-        "and writers continue. An interrupted rebuild resumes."
+        "Rebuild read tables from the event log beside the live ones, and swap them in one short transaction. Reading "
+        "and writing continue meanwhile. An interrupted rebuild continues where it stopped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        known = ", ".join(table.name for table in rebuild.tables())
+        known = ", ".join(table.name for table in read_tables.tables())
         parser.add_argument("names", nargs="+", metavar="NAME", help=f"read tables: {known}")
         parser.add_argument(
-            "--fresh", action="store_true", help="start over instead of resuming an interrupted rebuild"
+            "--fresh", action="store_true", help="start from the beginning, discarding an interrupted rebuild"
         )
-        parser.add_argument("--take-over", action="store_true", help="replace a builder that hangs")
+        parser.add_argument("--take-over", action="store_true", help="take over from a builder that hangs")
         parser.add_argument("--json", action="store_true", help="print one line of JSON per table instead of progress")
         parser.add_argument(
             "--patience",
@@ -51,14 +53,14 @@ class Command(BaseCommand):
             if options["json"]:
                 self.stdout.write(msgspec.json.encode(done).decode())
             else:
-                left_out = f", without {done.unreadable:,} unreadable ones" if done.unreadable else ""
+                skipped = f", without {done.unreadable:,} that cannot be read" if done.unreadable else ""
                 self.stdout.write(
-                    f"{name}: rebuilt from {done.events:,} events{left_out}, up to position {done.position:,}"
+                    f"{name}: rebuilt from {done.events:,} events{skipped}, up to position {done.position:,}"
                 )
 
 
 class Bar:
-    """The positions of the log as a progress bar, with the phase and the time left; on a terminal only."""
+    """A progress bar over the positions of the log, with phase and remaining time; on a terminal only."""
 
     def __init__(self, name: str, *, silent: bool) -> None:
         self._bar: tqdm[Any] = tqdm(
@@ -71,10 +73,10 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def show(self, now: rebuild.Progress) -> None:
+    def show(self, now: RebuildProgress) -> None:
         if self._bar.disable:
             return
-        if self._bar.total is None:  # the rate is that of this run, also when it resumes
+        if self._bar.total is None:  # the rate is that of this run, also when it continues an earlier one
             self._bar.initial = self._bar.n = self._bar.last_print_n = now.position
         self._bar.total = max(now.target, now.position)
         self._bar.set_postfix_str(f"{now.phase}, {now.events:,} events", refresh=False)

@@ -1,4 +1,4 @@
-"""`manage.py remove_event POSITION --reason TEXT`: removes the content of one event."""
+"""`manage.py remove_event POSITION --reason TEXT`: the only way to remove the contents of an event."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events import errors, removal, types
-from events.rebuild import builder as rebuild
+from events.rebuild import read_tables
 
 
 class Command(BaseCommand):
     help = (
-        "Remove the content of one event for ever, where the law demands it. Its position and its hash stay; the removal "
-        "is recorded with actor and reason. Needs the owner's privileges on the log. To erase a person use erase_user "
-        "instead."
+        "Permanently remove the contents of one event, because the law requires it. Its position and its hash stay, "
+        "and the removal, who did it and why, is recorded. Needs the owner's rights on the log. To erase a person, "
+        "use erase_user."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,7 +24,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         position = options["position"]
-        if not options["no_input"] and input(f"Remove event {position} for ever? Type its position: ") != str(position):
+        if not options["no_input"] and input(
+            f"Remove event {position} permanently? Type its position to confirm: "
+        ) != str(position):
             raise CommandError("Nothing was removed.")
         try:
             removed = removal.remove(position, options["reason"])
@@ -34,7 +36,7 @@ class Command(BaseCommand):
             raise CommandError(error.message) from None
         self.stdout.write(f"removed {removed.type}, {removed.stream} version {removed.version}")
         category = types.category_of(removed.stream)
-        for table in rebuild.tables():
+        for table in read_tables.tables():
             if table.category == category:
                 self.stdout.write(f"now rebuild the table that shows it: manage.py rebuild_projection {table.name}")
-        self.stdout.write("earlier backups, exports and archives still contain it")
+        self.stdout.write("backups, exports and archives made earlier still contain it")

@@ -1,4 +1,4 @@
-"""`manage.py restore_archive LOW`: put an archived part of the log back into the database."""
+"""`manage.py restore_archive LOW`: restore an archived partition of the log into the database."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events import errors
 from events.archive import reader as archives
-from events.archive import writer as archiving
+from events.archive import restore
 from events.management.commands.archive_events import Bar
 
 
 class Command(BaseCommand):
     help = (
-        "Put an archived part of the log back into the database, verified first; the newest comes first. Needed before "
-        "a disk of archives is given up, or for work that would read files for too long. Without LOW: what is archived."
+        "Verify an archived partition of the log and restore it into the database; only the newest one can be "
+        "restored. Needed before a disk of archives is removed, or for work that would read files for too long. "
+        "Without LOW: list the archives."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,7 +31,9 @@ class Command(BaseCommand):
             return
         try:
             with Bar() as bar:
-                back = archiving.restore(options["low"], told=bar.told)
+                restored = restore.restore(options["low"], report_progress=bar.show)
         except errors.EventsError as error:
             raise CommandError(error.message) from error
-        self.stdout.write(f"positions {back.low} to {back.high - 1} are in the log again: {back.events:,} events")
+        self.stdout.write(
+            f"positions {restored.low} to {restored.high - 1} are in the log again: {restored.events:,} events"
+        )

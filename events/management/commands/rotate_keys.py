@@ -1,4 +1,4 @@
-"""`manage.py rotate_keys`: wrap every subject's key with the first of PRIVACY_KEYS."""
+"""`manage.py rotate_keys`: rewrap every subject's key with the first of PRIVACY_KEYS."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from events.privacy import erasure, master_keys
 
 class Command(BaseCommand):
     help = (
-        "After a new master key was put in front of PRIVACY_KEYS: wrap all keys with it, so that the old one can be "
-        "taken out. Events stay as they are. May be interrupted and run again; nobody need stop working."
+        "Run it after a new master key was put first in PRIVACY_KEYS: it rewraps all keys, so that the old one can be "
+        "removed. Events stay as they are. It may be interrupted and run again, while the application is in use."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

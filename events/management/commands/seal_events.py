@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from events import errors, head
 from events.archive import reader as archives
-from events.integrity import seals
-from events.integrity.seals import Row, Seal
+from events.integrity import export, seals
+from events.integrity.seals import Seal
+from events.integrity.stored_rows import StoredRow
 
 
 class Command(BaseCommand):
     help = (
-        "Seal the log up to its head, so that later changes to it can be proved. Keep the hash that is printed, or an "
-        "export of the seals, where the administrators of this database cannot write. `verify_events` checks."
+        "Seal the log up to its head, so that later changes to it can be proved. Store the printed hash, or an export "
+        "of the seals, where the administrators of this database cannot write. `verify_events` checks them."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -31,7 +32,7 @@ class Command(BaseCommand):
             "--events",
             type=Path,
             metavar="FILE",
-            help="write all sealed events as JSON lines, exactly as stored: they hold personal data",
+            help="write all sealed events as JSON lines, exactly as stored, personal data included",
         )
         parser.add_argument("--proof", type=int, metavar="POSITION", help="print the proof of one event as JSON")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
@@ -42,12 +43,12 @@ class Command(BaseCommand):
             return self._prove(options["proof"])
         last = seals.last()
         number, upto, link = last if last is not None else (0, 0, b"")
-        said: dict[str, Any] = {"made": made, "seals": number, "upto": upto, "hash": link.hex() or None}
+        shown: dict[str, Any] = {"made": made, "seals": number, "upto": upto, "hash": link.hex() or None}
         if options["export"]:
-            said["exported_seals"] = write(options["export"], seals.every_seal())
+            shown["exported_seals"] = write(options["export"], seals.every_seal())
         if options["events"]:
-            said["exported_events"] = write(options["events"], _events(upto))
-        self.stdout.write(json.dumps(said) if options["json"] else _text(said))
+            shown["exported_events"] = write(options["events"], _events(upto))
+        self.stdout.write(json.dumps(shown) if options["json"] else _text(shown))
         return None
 
     def _seal(self) -> int:
@@ -55,10 +56,10 @@ class Command(BaseCommand):
         done = last[1] if last is not None else 0
         with tqdm(desc="seal", unit=" positions", total=head.safe() - done, disable=None) as bar:
 
-            def told(made: Seal) -> None:
+            def show(made: Seal) -> None:
                 bar.update(made.upto - made.after)
 
-            return seals.seal(told=told)
+            return seals.seal(on_seal=show)
 
     def _prove(self, position: int) -> None:
         try:
@@ -68,20 +69,20 @@ class Command(BaseCommand):
         self.stdout.write(msgspec.json.encode(proved).decode())
 
 
-def _events(upto: int) -> Iterable[Row]:
+def _events(upto: int) -> Iterable[StoredRow]:
     with tqdm(desc="export", unit=" events", disable=None) as bar:
         for chunk in archives.rows(0, upto):
             yield from chunk
             bar.update(len(chunk))
 
 
-def write(file: Path, records: Iterable[Row | Seal]) -> int:
-    """Write lines to a file that appears under its name only when it is complete; returns how many."""
+def write(file: Path, records: Iterable[StoredRow | Seal]) -> int:
+    """Write records as lines to a file that gets its name once it is complete; returns how many."""
     count, partial = 0, file.with_name(f"part-{file.name}")
     try:
-        with seals.open_file(partial, "wb") as opened:
+        with export.open_file(partial, "wb") as opened:
             for record in records:
-                opened.write(seals.line(record))
+                opened.write(export.line(record))
                 count += 1
         partial.replace(file)
     except OSError as error:
@@ -91,9 +92,14 @@ def write(file: Path, records: Iterable[Row | Seal]) -> int:
     return count
 
 
-def _text(said: dict[str, Any]) -> str:
-    if not said["seals"]:
+def _text(shown: dict[str, Any]) -> str:
+    if not shown["seals"]:
         return "nothing to seal: the log is empty"
-    lines = [f"{said['made']} new seals; {said['seals']} in all, up to position {said['upto']}", f"hash {said['hash']}"]
-    lines += [f"{said[name]} {name.removeprefix('exported_')} written" for name in said if name.startswith("exported_")]
+    lines = [
+        f"{shown['made']} new seals; {shown['seals']} in all, up to position {shown['upto']}",
+        f"hash {shown['hash']}",
+    ]
+    lines += [
+        f"{shown[name]} {name.removeprefix('exported_')} written" for name in shown if name.startswith("exported_")
+    ]
     return "\n".join(lines)

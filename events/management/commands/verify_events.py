@@ -1,4 +1,4 @@
-"""`manage.py verify_events`: is the log what was written, and can all of it be read? Exit code 1 when not."""
+"""`manage.py verify_events`: check that the log is unchanged and readable. Exit code 1 when it is not."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
 from events import errors, head
-from events.integrity import seals, verify
-from events.integrity.seals import Proof, Seal
+from events.integrity import export, proofs, verify
+from events.integrity.proofs import Proof
+from events.integrity.report import END, VerificationReport
+from events.integrity.seals import Seal
 
 SHOWN = 20
 
 
 class Command(BaseCommand):
     help = (
-        "Read every event again and say whether it is what was written: hashes of rows, chains of streams, seals of "
-        "ranges. Names the first row that was altered, removed or inserted. With --seals, seals kept elsewhere outrank "
-        "those in the database; with --events and --seals, files are checked and no database is asked."
+        "Read every event and verify that it is unchanged: hashes of rows, chains of streams, seals of ranges. Names "
+        "the first row that was altered, removed or inserted. With --seals, seals kept elsewhere take precedence over "
+        "those in the database; with --events and --seals, files are checked without a database."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--events", type=Path, metavar="FILE", help="events that `seal_events --events` wrote")
         parser.add_argument("--proof", type=Path, metavar="FILE", help="check the proof of one event (with --seals)")
         parser.add_argument(
-            "--archived", action="store_true", help="positions that no partition holds are away on purpose"
+            "--archived", action="store_true", help="positions that no partition holds were archived on purpose"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -52,17 +54,17 @@ class Command(BaseCommand):
         return None
 
     def _proof(self, file: Path, kept: Path, as_json: bool) -> None:
-        """Is this event in the seals of that file?"""
-        proved = next(seals.read_lines(file, Proof), None)
+        """Check the proof of one event against the seals of a file."""
+        proved = next(export.read_lines(file, Proof), None)
         if proved is None:
             raise CommandError(f"{file} holds no proof.")
-        against = next((seal for seal in seals.read_lines(kept, Seal) if seal.number == proved.seal), None)
+        against = next((seal for seal in export.read_lines(kept, Seal) if seal.number == proved.seal), None)
         if against is None:
             raise CommandError(f"{kept} holds no seal {proved.seal}.")
-        ok, event = seals.check_proof(proved, against), proved.event
+        ok, event = proofs.check(proved, against), proved.event
         where = f"position {event.position}, {event.stream} version {event.version}"
-        said = f"{'OK' if ok else 'FAILED'}: {where} is {'' if ok else 'not '}in seal {proved.seal}"
-        self.stdout.write(json.dumps({"ok": ok, "seal": proved.seal, "position": event.position}) if as_json else said)
+        line = f"{'OK' if ok else 'FAILED'}: {where} is {'' if ok else 'not '}in seal {proved.seal}"
+        self.stdout.write(json.dumps({"ok": ok, "seal": proved.seal, "position": event.position}) if as_json else line)
         if not ok:
             sys.exit(1)
 
@@ -74,18 +76,18 @@ def _check_options(options: dict[str, Any]) -> None:
         raise CommandError("--proof needs --seals.")
     ranged = options["first"] != 1 or options["last"] is not None
     if options["stream"] and (options["seals"] or options["events"] or ranged):
-        raise CommandError("--stream goes with neither files nor ranges.")
+        raise CommandError("--stream cannot be combined with files or ranges.")
     if options["first"] < 1 or (options["last"] is not None and options["last"] < options["first"]):
-        raise CommandError("--from and --to are positions, from 1, in this order.")
+        raise CommandError("--from and --to are positions from 1, and --from is not after --to.")
 
 
-def _report(options: dict[str, Any]) -> verify.Report:
+def _report(options: dict[str, Any]) -> VerificationReport:
     if options["stream"]:
         return verify.verify_stream(options["stream"])
     after, upto = options["first"] - 1, options["last"]
     reached, total = after, None
     if not options["events"]:
-        total = max(0, min(upto or verify.END, head.safe()) - after)
+        total = max(0, min(upto or END, head.safe()) - after)
     with tqdm(desc="verify", unit=" positions", total=total, disable=None) as bar:
 
         def progress(position: int) -> None:
@@ -98,11 +100,11 @@ def _report(options: dict[str, Any]) -> verify.Report:
         return verify.verify(after, upto, kept=options["seals"], archived=options["archived"], progress=progress)
 
 
-# -- what a person reads ----------------------------------------------------------------------------------------------
+# -- text output ------------------------------------------------------------------------------------------------------
 
 
-def text(report: verify.Report, options: dict[str, Any]) -> str:
-    """One line that says it, then what the check could not see."""
+def text(report: VerificationReport, options: dict[str, Any]) -> str:
+    """The result in one line, then the limits of the check."""
     found = report.findings()
     if found:
         lines = [f"FAILED: {found[0]}"]
@@ -116,22 +118,26 @@ def text(report: verify.Report, options: dict[str, Any]) -> str:
     if report.unreadable:
         lines.append(f"UNREADABLE: {report.unreadable} events cannot be read by this release:")
         lines += [f"  {event}" for event in report.unread[:SHOWN]]
-    return "\n".join([*lines, *_seen(report, options)])
+    return "\n".join([*lines, *_limits(report, options)])
 
 
-def _seen(report: verify.Report, options: dict[str, Any]) -> list[str]:
-    sealed = "each row held against the print in its seal" if options["stream"] else f"{report.seals} seals built again"
+def _limits(report: VerificationReport, options: dict[str, Any]) -> list[str]:
+    sealed = "each row compared with the print in its seal" if options["stream"] else f"{report.seals} seals rebuilt"
     lines = [f"{report.events} events read; {sealed}, up to position {report.sealed_upto}"]
     if report.unsealed:
         lines.append(
-            f"{report.unsealed} events are not sealed: they are covered by their streams' chains only, in which the "
-            "last events of a stream could have been removed or rewritten together with its head"
+            f"{report.unsealed} events are not sealed: only their streams' chains cover them, and a chain does not "
+            "show that the last events of a stream were removed or rewritten together with its head"
         )
     if report.partial:
-        lines.append(f"{report.partial} seals only in part, row by row: not all of their positions are here")
+        lines.append(
+            f"{report.partial} seals were checked in part, row by row: not all of their positions are available"
+        )
     if report.removed:
-        lines.append(f"{report.removed} events were removed, and that is written down: see the streams removal-…")
+        lines.append(f"{report.removed} events were removed, and the removal is recorded: see the streams removal-…")
     if report.unlinked:
-        lines.append(f"{report.unlinked} streams begin in a part that is not here: their first event here is unlinked")
+        lines.append(
+            f"{report.unlinked} streams begin in a part that is not available: their first event checked is unlinked"
+        )
     lines += [f"positions {low} to {high} are not in the database: check their archive" for low, high in report.absent]
     return lines

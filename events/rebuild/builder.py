@@ -230,7 +230,8 @@ update events_rebuild
 # The category is told in a way that no index knows: with a range of names PostgreSQL, which plans this once for all
 # positions, would look up every event of the category and sort them, for each page again.
 READ = f"""
-select position, stream, version, type, schema_version, data::text, event_id, {decoding.INSTANT}, {encryption.GENERATION}
+select position, stream, version, type, schema_version, data::text, event_id, {decoding.INSTANT},
+       {encryption.GENERATION}
   from events_event
  where position > %s and position <= %s and events_here(%s) and split_part(stream, '-', 1) = %s
  order by position limit %s

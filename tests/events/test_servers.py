@@ -159,7 +159,7 @@ def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints
 def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: embedded.Postgres) -> None:
     append()
     epoch, upto = head.epoch(), head.safe()
-    servers.let_go()
+    servers.disconnect()
     server.stop()
     standby = embedded.Postgres(
         server.folder.with_name(f"{server.folder.name}-standby"),

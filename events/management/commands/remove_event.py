@@ -12,9 +12,9 @@ from events.rebuild import builder as rebuild
 
 class Command(BaseCommand):
     help = (
-        "Remove the content of one event for ever, where the law demands it. Its position and its hash stay; the removal "
-        "is recorded with actor and reason. Needs the owner's privileges on the log. To erase a person use erase_user "
-        "instead."
+        "Remove the content of one event for ever, where the law demands it. Its position and its hash stay; the "
+        "removal is recorded with actor and reason. Needs the owner's privileges on the log. To erase a person use "
+        "erase_user instead."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""Nothing at or below the head can still appear; whoever holds it back is named."""
+"""No event can still appear at or below the head; sessions that hold it back are named."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
 
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_a_reader_that_only_goes_to_the_head_misses_nothing_under_fire() -> None:
-    """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read when all is quiet."""
+    """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read after all writers have ended."""
     start, done = head.safe(), threading.Event()
 
     def write(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Long work that is asked for: once, by somebody, done by a real worker, stopped by whoever may."""
+"""Jobs: requested once by a known actor, run by a real worker, cancelled by a person with the right."""
 
 from __future__ import annotations
 

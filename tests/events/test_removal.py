@@ -1,4 +1,4 @@
-"""The one way out of the log is written down, and there is no other."""
+"""Removal of an event is recorded, and the database refuses every other change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots hold no personal data in the clear: what the key opens today is unreadable once the key is gone."""
+"""Snapshots encrypt personal data: they are unreadable once the subject's key is deleted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRET = "Zoelinde-Quimper"
 
 @pytest.fixture
 def records() -> dict[str, str]:
-    """The stream of one record of each kind; what is personal of it holds SECRET."""
+    """The stream of one record of each kind; its personal fields contain SECRET."""
     user = factories.user(first_name=SECRET)
     form = factories.form(user, title=SECRET)
     answer = factories.submission(form, q=SECRET)
@@ -65,7 +65,7 @@ def loaded(stream: str) -> tuple[Any, int]:
 
 
 def keep_in_the_clear(stream: str) -> None:
-    """As the release before did."""
+    """Store snapshots as the previous release did."""
     record = aggregate.of_category(types.category_of(stream))
     state, version = snapshots.state(stream)
     text = msgspec.json.encode(record.dump(state)).decode()
@@ -175,7 +175,7 @@ def test_the_migration_encrypts_what_is_there(records: dict[str, str]) -> None:
 
 
 def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, str]) -> None:
-    """Also those of who was erased before the upgrade, and of what does not fit any more."""
+    """Also snapshots of subjects erased before the upgrade, and snapshots that no longer fit."""
     erased_before = f"user-{factories.user(first_name=SECRET)}"
     keep_in_the_clear(erased_before)
     with transaction.atomic():

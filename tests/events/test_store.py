@@ -1,4 +1,4 @@
-"""Appending and reading: what is promised to a writer and to a reader."""
+"""The guarantees of appending and reading."""
 
 from __future__ import annotations
 

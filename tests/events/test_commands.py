@@ -165,7 +165,7 @@ def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_a
     assert (row.plan, row.first_name, row.version) == ("premium", "Ada", 2)
 
 
-def test_deleting_what_somebody_changed_meanwhile_asks() -> None:
+def test_deleting_a_record_that_changed_meanwhile_is_a_conflict() -> None:
     key = factories.user()
     factories.update(key, first_name="Ada")
     with pytest.raises(errors.Conflict) as caught:

@@ -411,7 +411,7 @@ def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> N
     assert own not in {shown.stream for shown in parked.parked(wanted.name)}
 
 
-def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_let_go_meanwhile(effects: str) -> None:
+def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_unparked_meanwhile(effects: str) -> None:
     """The runner has seen the stream parked and is busy with others; the person unparks it; the runner looks again."""
     wanted, _, name = parked_stream(1)
     busy, let_go = threading.Event(), threading.Event()

@@ -88,7 +88,7 @@ def test_a_transaction_in_which_nothing_is_said_says_nothing(trips: list[int]) -
     assert not connection.in_atomic_block
 
 
-def test_order_is_kept_whoever_speaks() -> None:
+def test_statements_of_store_and_orm_keep_their_order() -> None:
     with pipeline.transaction():
         pipeline.execute(INSERT, (1, "kept"))
         with connection.cursor() as cursor:
@@ -203,7 +203,7 @@ def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(connection.connection.events_pipeline.prepared) <= 3
 
 
-def test_waiting_holds_up_nobody_else_of_the_process(other: psycopg.Connection[Any]) -> None:
+def test_waiting_blocks_no_other_thread(other: psycopg.Connection[Any]) -> None:
     """The other thread must run while this one waits for a lock that the other thread holds."""
     other.execute("select pg_advisory_lock(4711)")
 

@@ -57,7 +57,7 @@ def test_one_erased_submission_takes_its_own_answer_and_no_other() -> None:
     assert remembered(*asked) == [asked[0].id, asked[2].id]
 
 
-def test_notes_of_a_merge_go_with_the_person_also_when_their_events_are_archived() -> None:
+def test_notes_of_a_merge_are_erased_with_their_subject_also_when_its_events_are_archived() -> None:
     """Without any event: the row itself names the subject."""
     owner = factories.user()
     factories.update(owner, last_name="Zoe")

@@ -119,7 +119,7 @@ def test_an_event_that_was_emptied_by_force_is_found_out(secret: int) -> None:
     ]
 
 
-def test_a_removed_event_goes_nowhere_twice(secret: int) -> None:
+def test_a_removed_event_cannot_be_removed_again(secret: int) -> None:
     gone(secret)
     for position in (secret, head.safe()):
         with pytest.raises(errors.AppendOnly, match="cannot be removed"):
@@ -130,7 +130,7 @@ def test_a_removed_event_goes_nowhere_twice(secret: int) -> None:
         removal.remove(1, "  ")
 
 
-def test_an_archive_that_holds_it_is_written_anew(secret: int) -> None:
+def test_an_archive_that_holds_it_is_rewritten(secret: int) -> None:
     while head.safe() < 6:
         factories.user()
     seals.seal()

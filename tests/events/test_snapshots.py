@@ -138,7 +138,7 @@ def another_process() -> psycopg.Connection[Any]:
 
 
 @pytest.mark.parametrize("kind", ["user", "form", "submission", "conflict"])
-def test_a_snapshot_written_while_somebody_erases_is_unreadable_afterwards(records: dict[str, str], kind: str) -> None:
+def test_a_snapshot_written_during_an_erasure_is_unreadable_afterwards(records: dict[str, str], kind: str) -> None:
     """The writer has folded the state, has the key in memory, and writes when the erasure and its purge are over."""
     stream = records[kind]
     subjects = [records["user"], records["form"]]

@@ -423,7 +423,7 @@ def test_status_shows_registered_subscriptions_that_have_not_begun() -> None:
     assert next(one for one in status.checkpoint_statuses() if one.name == "relay").lag == head.safe()
 
 
-def test_running_a_subscription_that_nobody_declared_is_refused() -> None:
+def test_running_an_undeclared_subscription_is_refused() -> None:
     with pytest.raises(CommandError, match="No subscription is called nobody"):
         call_command("run_subscriptions", "nobody")
 

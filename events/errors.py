@@ -1,7 +1,7 @@
-"""Every way the event store says no. One root; the docstring is the message a person reads by default.
+"""All errors of the event store. One root; the docstring is the default message for people, and is translated.
 
-`code` is stable and travels to the API (`application/problem+json`); `status` is the HTTP status it maps to, kept here
-so that a new error cannot be forgotten by the layer above.
+`code` is stable and part of the API (`application/problem+json`); `status` is the HTTP status, defined here so that
+no error lacks one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EventsError(Exception):
         return str(self)
 
 
-# -- what the caller sent ---------------------------------------------------------------------------------------------
+# -- invalid input ---------------------------------------------------------------------------------------------------
 
 
 class InvalidEvent(EventsError):
@@ -137,7 +137,7 @@ class IdempotencyKeyReused(EventsError):
     status = 422
 
 
-# -- what somebody else did meanwhile ---------------------------------------------------------------------------------
+# -- concurrent changes ----------------------------------------------------------------------------------------------
 
 
 class WrongExpectedVersion(EventsError):
@@ -147,8 +147,8 @@ class WrongExpectedVersion(EventsError):
     status = 409
 
     def __init__(self, stream: str, expected: int | str, actual: int | None) -> None:
-        """`actual` is None where it was not looked up: a stream that was to be new is there already."""
-        found = "there already" if actual is None else f"at version {actual}"
+        """`actual` is None where it was not looked up: a stream that should be new already exists."""
+        found = "already there" if actual is None else f"at version {actual}"
         super().__init__(f"Stream {stream} is {found}, expected {expected}.")
         self.stream, self.expected, self.actual = stream, expected, actual
 
@@ -173,7 +173,7 @@ class Conflict(EventsError):
         conflicts: Sequence[Mapping[str, Any]] = (),
         conflict_id: str | None = None,
     ) -> None:
-        """`conflicts` says more of each of the `fields`; `conflict_id` where the change waits for a person."""
+        """`conflicts` has details of the `fields`; `conflict_id` is set when the change waits for a person."""
         super().__init__()
         self.stream, self.base_version, self.version = stream, base_version, version
         self.base, self.theirs, self.mine, self.fields = dict(base), dict(theirs), dict(mine), list(fields)
@@ -246,7 +246,7 @@ class Undecryptable(EventsError):
 
     code = "undecryptable"
     status = 503
-    why = "no_key"  # why an event that holds it is unreadable
+    why = "no_key"  # the code in `types.UNREADABLE` for events that hold it
 
 
 class MasterKeyMissing(Undecryptable):

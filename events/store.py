@@ -2,8 +2,8 @@
 
 Order in one paragraph (docs/event-store.md has the proof): an append locks its stream's row, publishes a *floor* (a
 shared advisory lock keyed by the sequence's present value) and only then draws positions. Readers go no further than
-the lowest published floor (`head.safe`), so no event can appear later at or below a position they have read. Only writers of
-the same stream wait for each other.
+the lowest published floor (`head.safe`), so no event can appear later at or below a position they have read. Only
+writers of the same stream wait for each other.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ begin
         with locked as (
             insert into events_stream as s (stream, version, hash)
                 select e.stream, 1, events_digest(e.stream, e.type, e.schema_version::smallint, e.data, e.event_id,
-                                                  now(), p_actor, p_reason, p_correlation_id, p_causation_id, p_metadata)
+                                                  now(), p_actor, p_reason, p_correlation_id, p_causation_id,
+                                                  p_metadata)
                   from unnest(p_streams, p_types, p_schema_versions, p_data, p_event_ids)
                        as e(stream, type, schema_version, data, event_id)
                  order by e.stream collate "C"

@@ -26,4 +26,4 @@ alter sequence events_position_seq owned by events_event.position;
 create index events_event_correlation on events_event (correlation_id) where correlation_id is not null;
 create index events_event_recorded on events_event using brin (recorded_at) with (pages_per_range = 32);
 
-comment on table events_event is 'Append-only log of everything that happened; written by events_append() only';
+comment on table events_event is 'Append-only log of everything that happened; written by the functions events_append_*';

@@ -1,4 +1,4 @@
-"""Subscriptions whose effect is a table of their own, followed in this process or in one that can be killed."""
+"""Subscriptions whose effect is rows in a table, run in this process or in one that can be killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.live import PROJECT
 
 @contextlib.contextmanager
 def effects() -> Iterator[str]:
-    """A table that a handler writes: its effect. `n` tells the order in which it had them."""
+    """A table that handlers write; `n` gives the order of their effects."""
     with connection.cursor() as cursor:
         cursor.execute(
             "create table effects (n bigint generated always as identity, position bigint, stream text, who text)"
@@ -33,7 +33,7 @@ def effects() -> Iterator[str]:
 
 
 def grow(count: int = 1, streams: Sequence[str] = ()) -> int:
-    """Append events, to the streams in turn or each to one of its own; returns the last position."""
+    """Append events, to the streams in turn or each to a new stream; returns the last position."""
     names = [streams[number % len(streams)] if streams else f"user-{new_id()}" for number in range(count)]
     return [store.append(name, [UserUpdated(first_name="Ada")]).position for name in names][-1]
 
@@ -49,7 +49,7 @@ def writes(who: str = "a") -> Callable[[Sequence[RecordedEvent]], None]:
 
 
 def fails_on(bad: Callable[[RecordedEvent], bool], who: str = "a") -> Callable[[Sequence[RecordedEvent]], None]:
-    """Has its effect, and then fails when one of the events is bad."""
+    """A handler that writes, and then fails when one of the events is bad."""
 
     def handle(events: Sequence[RecordedEvent]) -> None:
         write(events, who)
@@ -61,7 +61,7 @@ def fails_on(bad: Callable[[RecordedEvent], bool], who: str = "a") -> Callable[[
 
 
 def subscription(**fields) -> Subscription:
-    """One that starts at the head of now."""
+    """A subscription that starts at the current head."""
     return Subscription(
         **{"name": f"test-{new_id()}", "handle": writes(), "start": head.safe(), "poll": 0.05, **fields}
     )
@@ -76,7 +76,7 @@ def catch_up(wanted: Subscription, owner: str = "a", partition: int = 0) -> subs
 
 
 def effect(who: str | None = None) -> list[int]:
-    """The positions whose effect there is, as often as there is one."""
+    """The positions of all effects, repeated for repeated effects."""
     return [
         row[0]
         for row in store.query("select position from effects where %s::text is null or who = %s order by 1", (who, who))
@@ -89,7 +89,7 @@ def stored(after: int, upto: int | None = None) -> list[int]:
 
 
 def out_of_order() -> list[str]:
-    """Streams of which a later event had its effect before an earlier one."""
+    """Streams in which a later event had its effect before an earlier one."""
     return [
         row[0]
         for row in store.query(
@@ -113,7 +113,7 @@ call_command("run_subscriptions", sys.argv[1], "--lease", "0.5")
 
 
 def register_loud(name: str, start: int, partitions: int) -> None:
-    """Says where it is after each effect and before its commit: whoever reads that can kill it in between."""
+    """Register a subscription that prints its position between effect and commit, so that a test can kill it there."""
 
     def handle(events: Sequence[RecordedEvent]) -> None:
         write(events, name)

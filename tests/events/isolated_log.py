@@ -1,4 +1,4 @@
-"""A log in a schema of its own, with small partitions: what is done to it is committed, then all of it is dropped."""
+"""A log in a schema of its own, with small partitions; tests commit changes to it, then it is dropped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = "tampered"
 
 @contextmanager
 def own_log(size: int = 5, upto: int = 20) -> Iterator[None]:
-    """The event store as all its migrations make it, found first in the search path."""
+    """The event store after all its migrations, first in the search path."""
     execute(f"create schema {SCHEMA}", f"set search_path = {SCHEMA}, public")
     for name in sorted(module.name for module in pkgutil.iter_modules(migrations.__path__)):
         execute(*(sql.read(file) for file in getattr(migration(name), "FORWARD", ())))

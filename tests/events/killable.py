@@ -1,4 +1,4 @@
-"""Writers and runners to be killed: forked by one process that did the importing, on a server that is killed too."""
+"""Writers and runners that tests kill, forked by one process with all imports done, on a server that is killed too."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ AWAY = (errors.StoreUnavailable, psycopg.OperationalError, DatabaseError)
 EFFECTS = "create table effects (n bigint generated always as identity, position bigint, stream text, version bigint)"
 
 
-class Nursery:
-    """Makes victims, in this process's name: they die with it."""
+class Forker:
+    """A process that forks writers and runners; they end with this process."""
 
     def __init__(self, url: str) -> None:
         self._process = subprocess.Popen(
@@ -43,8 +43,8 @@ class Nursery:
             text=True,
         )
 
-    def born(self, kind: str, argument: object) -> int:
-        """Fork one; returns its process id."""
+    def fork(self, kind: str, argument: object) -> int:
+        """Fork one process; returns its id."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{kind} {argument}\n")
@@ -57,7 +57,7 @@ class Nursery:
 
 
 def serve() -> None:
-    """The nursery's loop: a line says what to fork. It has no thread and no connection that a child could spoil."""
+    """The forker's loop: each input line is a request. It has no thread and no connection that a child could break."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     me = os.getpid()
     for line in sys.stdin:
@@ -69,7 +69,7 @@ def serve() -> None:
 
 
 def write(path: str) -> None:
-    """Append for ever, to a few streams of its own; each event that is acknowledged is a line of the file."""
+    """Append to a few streams of its own until killed; writes the id of each acknowledged event to the file."""
     dice, mine = random.Random(path), [f"user-{new_id()}" for _ in range(4)]
     acknowledged = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     while True:
@@ -87,7 +87,7 @@ def roll_back(name: str) -> None:
 
 
 def persist(work: object) -> None:
-    """Until it is done. That it was done before the connection broke is told by the event's id."""
+    """Repeat `work` until it succeeds. A duplicate event id means that it succeeded before the connection broke."""
     while True:
         try:
             work()  # type: ignore[operator]
@@ -113,5 +113,5 @@ def run(name: str) -> None:
 
 
 def lines(folder: Path) -> list[str]:
-    """The ids of all events that were acknowledged to somebody."""
+    """The ids of all acknowledged events."""
     return [line for path in folder.glob("writer-*") for line in path.read_text().split("\n")[:-1]]

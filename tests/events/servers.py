@@ -1,4 +1,4 @@
-"""Other servers than the suite's: to crash, to copy, to restore into, and of another version."""
+"""Servers besides the suite's own: to crash, to copy, to restore into, and of another version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def other_programs() -> Path | None:
 
 @contextlib.contextmanager
 def server(name: str, programs: Path | None = None, **settings: str) -> Iterator[embedded.Postgres]:
-    """A server beside the suite's; a crash loses what a crash would lose, though no disk is waited for."""
+    """A server besides the suite's own; a crash loses unflushed data as on a disk, although no disk is used."""
     folder = Path(os.environ["DATA_DIR"]) / name
     folder.mkdir()
     postgres = embedded.Postgres(
@@ -45,31 +45,31 @@ def server(name: str, programs: Path | None = None, **settings: str) -> Iterator
 
 @contextlib.contextmanager
 def used(postgres: embedded.Postgres, database: str = embedded.DATABASE) -> Iterator[None]:
-    """For a while, whatever this process asks the database it asks that one."""
+    """Use that server for all database access of this process inside the block."""
     settings = connection.settings_dict
     kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD")}
     sockets = parse_qs(urlsplit(postgres.url()).query)["host"][0]
-    let_go()
+    disconnect()
     settings.update(NAME=database, HOST=sockets, USER=embedded.SUPERUSER, PORT="", PASSWORD="")
     try:
         yield
     finally:
-        let_go()
+        disconnect()
         settings.update(kept)
 
 
-def let_go() -> None:
+def disconnect() -> None:
     connection.close()
     connection.close_pool()
 
 
 def migrate() -> None:
-    """The event store and nothing else."""
+    """Run the migrations of the event store only."""
     call_command("migrate", "events", verbosity=0)
 
 
 def crash(postgres: embedded.Postgres) -> None:
     """Kill it and start it again."""
     postgres.kill()
-    let_go()
+    disconnect()
     postgres.start()

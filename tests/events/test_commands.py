@@ -1,4 +1,4 @@
-"""Dispatch: one way in, all or nothing, the same answer every time."""
+"""Dispatch: one entry point, all or nothing, the same answer for a repeated command."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_a
     assert (row.plan, row.first_name, row.version) == ("premium", "Ada", 2)
 
 
-def test_deleting_what_somebody_changed_meanwhile_asks() -> None:
+def test_deleting_a_record_that_changed_meanwhile_is_a_conflict() -> None:
     key = factories.user()
     factories.update(key, first_name="Ada")
     with pytest.raises(errors.Conflict) as caught:
@@ -226,7 +226,7 @@ def test_readers_are_notified_after_the_commit_only(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_deadlock_is_tried_again() -> None:
-    """The victim of a real deadlock gets its answer all the same."""
+    """The victim of a real deadlock still gets its answer."""
     key, other = factories.user(), factories.user()
     held, met = threading.Event(), threading.Event()
 
@@ -377,7 +377,7 @@ def test_the_state_at_an_instant_is_what_was_known_then() -> None:
 
 
 def test_a_long_tail_gets_a_snapshot_by_age() -> None:
-    """Records changed seldom never reach the number: their tails are folded daily, and one of another shape anew."""
+    """Rarely changed records never reach the number of events: they get snapshots by age or by state version."""
     with own_log(size=100, upto=100):
         key, short = factories.user(), factories.user()
 
@@ -418,7 +418,7 @@ def test_the_read_table_equals_the_fold_of_the_events() -> None:
 
 
 def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection is cut under a command; the next one works again."""
+    """The connection breaks during a command; the next command works again."""
     key = factories.user()
     pid = store.query("select pg_backend_pid()")[0][0]
     killer = psycopg.connect(

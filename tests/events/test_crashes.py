@@ -32,15 +32,15 @@ def server(transactional_db: None) -> Iterator[embedded.Postgres]:
 
 
 @pytest.fixture
-def nursery(server: embedded.Postgres) -> Iterator[killable.Nursery]:
-    made = killable.Nursery(server.url())
+def forker(server: embedded.Postgres) -> Iterator[killable.Forker]:
+    made = killable.Forker(server.url())
     yield made
     made.close()
 
 
 @pytest.mark.timeout(7200 if LONG else 120)
 def test_every_acknowledged_event_has_its_effect_once_and_in_order(
-    server: embedded.Postgres, nursery: killable.Nursery, tmp_path: Path
+    server: embedded.Postgres, forker: killable.Forker, tmp_path: Path
 ) -> None:
     dice = random.Random(os.environ.get("SEED", "7"))
     rounds = [dice.choice(ROUNDS) for _ in range(200)] if LONG else ROUNDS
@@ -49,7 +49,7 @@ def test_every_acknowledged_event_has_its_effect_once_and_in_order(
     def born(kind: str) -> int:
         nonlocal written
         written += kind == "writer"
-        return nursery.born(kind, "effects" if kind == "runner" else tmp_path / f"writer-{written}")
+        return forker.fork(kind, "effects" if kind == "runner" else tmp_path / f"writer-{written}")
 
     living = {kind: [born(kind), born(kind)] for kind in ("writer", "runner")}
     for victim in rounds:

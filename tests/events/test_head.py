@@ -1,4 +1,4 @@
-"""Nothing at or below the head can still appear; whoever holds it back is named."""
+"""No event can still appear at or below the head; sessions that hold it back are named."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def append_through(session: psycopg.Connection, name: str) -> int:
     return row[0]
 
 
-def test_with_nobody_writing_the_head_is_the_end_of_the_log() -> None:
+def test_without_writers_the_head_is_the_end_of_the_log() -> None:
     placed = store.append(stream(), [event()])
     assert head.safe() == head.last() == placed.position
 
@@ -81,7 +81,7 @@ def test_a_position_that_is_rolled_back_is_passed_over(other: psycopg.Connection
     assert [e.position for e in store.read_all(before, upto=head.safe())] == [late]
 
 
-def test_a_transaction_that_wrote_something_else_holds_nobody_back(other: psycopg.Connection) -> None:
+def test_a_transaction_that_wrote_other_tables_holds_no_reader_back(other: psycopg.Connection) -> None:
     other.execute("create temp table scratch (n int)")
     other.execute("insert into scratch values (1)")
     placed = store.append(stream(), [event()])
@@ -187,8 +187,8 @@ def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
 
 
 @pytest.mark.timeout(3600 if LONG else 120)
-def test_a_reader_that_only_goes_to_the_head_misses_nothing_under_fire() -> None:
-    """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read when all is quiet."""
+def test_a_reader_that_stops_at_the_head_misses_nothing_under_load() -> None:
+    """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read at the end."""
     start, done = head.safe(), threading.Event()
 
     def write(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Long work that is asked for: once, by somebody, done by a real worker, stopped by whoever may."""
+"""Jobs: requested once by a known actor, run by a real worker, cancelled by a person with the right."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_only_the_latest_request_counts_and_a_task_delivered_twice_runs_it_once(
     assert state("users") == "idle"
 
 
-def test_one_that_runs_is_not_disturbed_but_stops_when_told_and_goes_on_from_there() -> None:
+def test_a_running_rebuild_is_not_disturbed_stops_on_request_and_resumes() -> None:
     for _ in range(30):
         factories.user()
     built, told = threading.Event(), threading.Event()

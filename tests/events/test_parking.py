@@ -1,4 +1,4 @@
-"""Poison events: only their stream is put aside, nothing is done twice, and a person decides what becomes of it."""
+"""Poison events: only their stream is parked, no effect is repeated, and a person replays or skips them."""
 
 from __future__ import annotations
 
@@ -384,8 +384,8 @@ def test_a_skip_needs_a_reason_and_something_to_skip(effects: str) -> None:
 
 
 def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> None:
-    """Replays race a live runner while the stream keeps growing: each event once, in order, nothing left waiting for
-    good."""
+    """Replays race a live runner while the stream keeps growing: each event once, in order, none left
+    waiting forever."""
     start, stop = head.safe(), threading.Event()
     rng, broken = random.Random(9), threading.Event()
     handler = fails_on(lambda event: broken.is_set() and event.stream == name)
@@ -411,7 +411,7 @@ def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> N
     assert own not in {shown.stream for shown in parked.parked(wanted.name)}
 
 
-def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_let_go_meanwhile(effects: str) -> None:
+def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_unparked_meanwhile(effects: str) -> None:
     """The runner has seen the stream parked and is busy with others; the person unparks it; the runner looks again."""
     wanted, _, name = parked_stream(1)
     busy, let_go = threading.Event(), threading.Event()

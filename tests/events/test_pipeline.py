@@ -1,4 +1,4 @@
-"""Statements travel together, in order, and every way of failing ends as if nothing had been said."""
+"""The pipeline: statements are sent together, in order, and after any failure none of them has an effect."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(django_db_setup: None, transactional_db: None) -> Iterator[None]:
 
 @pytest.fixture
 def other() -> Iterator[psycopg.Connection[Any]]:
-    """Somebody else's eyes: what is not committed is not seen."""
+    """Another session, which sees only committed rows."""
     known = {"host", "port", "user", "password", "dbname"}
     where = {name: value for name, value in connection.get_connection_params().items() if name in known}
     with psycopg.connect(**where, autocommit=True) as looking:
@@ -42,7 +42,7 @@ def other() -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many statements each round trip carried."""
+    """The number of statements in each round trip."""
     carried: list[int] = []
     travel = pipeline.Pipeline._run
 
@@ -88,7 +88,7 @@ def test_a_transaction_in_which_nothing_is_said_says_nothing(trips: list[int]) -
     assert not connection.in_atomic_block
 
 
-def test_order_is_kept_whoever_speaks() -> None:
+def test_statements_of_store_and_orm_keep_their_order() -> None:
     with pipeline.transaction():
         pipeline.execute(INSERT, (1, "kept"))
         with connection.cursor() as cursor:
@@ -203,8 +203,8 @@ def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(connection.connection.events_pipeline.prepared) <= 3
 
 
-def test_waiting_holds_up_nobody_else_of_the_process(other: psycopg.Connection[Any]) -> None:
-    """The other thread has to run while this one waits for a lock that only the other thread will let go."""
+def test_waiting_blocks_no_other_thread(other: psycopg.Connection[Any]) -> None:
+    """The other thread must run while this one waits for a lock that the other thread holds."""
     other.execute("select pg_advisory_lock(4711)")
 
     def let_go() -> None:

@@ -1,4 +1,4 @@
-"""Remembered answers to commands: found by an erasure however they came in, and of no use to somebody who guesses."""
+"""Remembered answers: an erasure finds them whatever the entry point, and they confirm no guess of the data."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_one_erased_submission_takes_its_own_answer_and_no_other() -> None:
     assert remembered(*asked) == [asked[0].id, asked[2].id]
 
 
-def test_notes_of_a_merge_go_with_the_person_also_when_their_events_are_archived() -> None:
-    """No event is asked: the row itself says whose it is."""
+def test_notes_of_a_merge_are_erased_with_their_subject_also_when_its_events_are_archived() -> None:
+    """Without any event: the row itself names the subject."""
     owner = factories.user()
     factories.update(owner, last_name="Zoe")
     merged = factories.command(users.UpdateUser(first_name="Zoelinde"), owner, base_version=1)
@@ -108,7 +108,7 @@ update events_command set stream = null, subject = null, fingerprint = %s, resul
 
 
 def as_earlier_release(command: Command) -> None:
-    """The row as releases before this one wrote it."""
+    """Store the row as earlier releases did."""
     plain = answers.fingerprint(command)
     answer = orjson.loads(store.query("select result::text from events_command where id = %s", (command.id,))[0][0])
     answer |= {"fingerprint": plain.hex(), "merged": [{"path": "first_name", "value": "Zoelinde"}]}

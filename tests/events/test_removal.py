@@ -123,7 +123,7 @@ def test_event_emptied_without_a_removal_record_is_reported(secret: int) -> None
 def test_removed_event_cannot_be_removed_again(secret: int) -> None:
     removed_event(secret)
     for position in (secret, head.safe()):
-        with pytest.raises(errors.AppendOnly, match="stays"):
+        with pytest.raises(errors.AppendOnly, match="cannot be removed"):
             removal.remove(position, "again")
     with pytest.raises(errors.StreamNotFound):
         removal.remove(10_000, "a card number")
@@ -158,5 +158,5 @@ def test_command_asks_for_confirmation_and_lists_remaining_work(secret: int, mon
     call_command("remove_event", str(secret), reason="a card number", no_input=True, stdout=out)
     assert "removed user.updated" in out.getvalue()
     assert "rebuild_projection users" in out.getvalue()
-    with pytest.raises(CommandError, match="stays"):
+    with pytest.raises(CommandError, match="cannot be removed"):
         call_command("remove_event", str(secret), reason="again", no_input=True)

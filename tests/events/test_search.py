@@ -1,4 +1,4 @@
-"""Finding events: what comes is what a look at every row would give, and nobody looks at every row."""
+"""Searching events returns the same as a scan of every row, without such a scan."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def story(transactional_db: None) -> tuple[int, list[RecordedEvent]]:
 
 
 def asked_of(rng: random.Random, events: list[RecordedEvent]) -> tuple[Query, Any]:
-    """A question, and the same as a function of one event."""
+    """A query, and the same conditions as a function of one event."""
     one = rng.choice(events)
     moment, later = sorted(rng.choice(events).recorded_at for _ in range(2))
     conditions: dict[str, tuple[Any, Any]] = {
@@ -92,7 +92,7 @@ def test_every_question_is_answered_as_a_look_at_every_event_would(
 
 
 def test_an_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: None) -> None:
-    """It is recorded when its transaction began, but stands after events that were recorded later."""
+    """Its recorded time is the start of its transaction, but its position follows events recorded later."""
     name = f"user-{new_id()}"
     with transaction.atomic():
         (began,) = store.query("select now()")[0]
@@ -107,7 +107,7 @@ def test_an_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: N
 
 @pytest.mark.django_db
 def test_no_question_reads_the_whole_log_and_each_is_planned_for_its_values() -> None:
-    """In one transaction, so that the rows are gone afterwards; the head is then what is asked up to."""
+    """In one transaction, which removes the rows afterwards; the upper bound of the search replaces the head."""
     with connection.cursor() as cursor:
         cursor.execute(FILL.replace("%%", "%"))
         cursor.execute(SUMMARIZE)

@@ -56,7 +56,7 @@ def append() -> int:
 
 
 SMOKE = [
-    test_head.test_with_nobody_writing_the_head_is_the_end_of_the_log,
+    test_head.test_without_writers_the_head_is_the_end_of_the_log,
     test_store.test_several_streams_are_appended_to_together_or_not_at_all,
     test_store.test_the_hash_chain_is_the_same_whichever_way_events_were_stored,
     test_store.test_the_digest_does_not_depend_on_the_sessions_time_zone,
@@ -159,7 +159,7 @@ def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints
 def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: embedded.Postgres) -> None:
     append()
     epoch, upto = head.epoch(), head.safe()
-    servers.let_go()
+    servers.disconnect()
     server.stop()
     standby = embedded.Postgres(
         server.folder.with_name(f"{server.folder.name}-standby"),

@@ -1,4 +1,4 @@
-"""Appending and reading: what is promised to a writer and to a reader."""
+"""The guarantees of appending and reading."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_the_digest_does_not_depend_on_the_sessions_time_zone() -> None:
         assert store.query(digest, (name,)) == here
 
 
-def test_an_event_of_a_type_nobody_knows_any_more_can_still_be_read() -> None:
+def test_an_event_of_an_unregistered_type_can_still_be_read() -> None:
     name = stream()
     store.query(
         """select o_version from events_append_one(%s, null, 'dragon.slain', 3::smallint, '{"head": 7}', %s,

@@ -1,4 +1,4 @@
-"""Following the log: each effect once, one runner each, nothing lost when one of them dies."""
+"""Subscriptions: each effect once, one active runner each, no event lost when a runner dies."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_subscription_either_handles_or_publishes(wrong: dict[str, Any]) -> No
 
 
 def test_a_step_waits_for_the_disk_only_if_its_handler_appends(effects: str) -> None:
-    """What a crash takes back of effect and checkpoint is done again; an event that was seen must not go away."""
+    """A crash undoes effect and checkpoint together, and both are repeated; a visible event must not disappear."""
     seen: list[str] = []
 
     def handle(batch: Sequence[RecordedEvent]) -> None:
@@ -178,7 +178,7 @@ def test_a_runner_that_was_paused_past_its_lease_cannot_overwrite_its_successor(
 
 
 def test_a_runner_that_hangs_in_its_handler_blocks_no_takeover(effects: str) -> None:
-    """It has its effect, and hangs before its transaction ends; the heir does not wait for that."""
+    """It hangs after its effect, before its transaction ends; the successor does not wait for that."""
     inside, go_on = threading.Event(), threading.Event()
 
     def hangs(batch: Sequence[RecordedEvent]) -> None:
@@ -335,7 +335,7 @@ def test_waiting_covers_every_partition_also_those_not_yet_run(effects: str) -> 
 
 
 def test_an_effect_is_visible_after_waiting_for_it(effects: str) -> None:
-    """`wait_for` is a promise about the effect, not about the checkpoint alone."""
+    """`wait_for` guarantees the effect, not only the checkpoint."""
     stop, rng = threading.Event(), random.Random(4)
     wanted = subscription(batch=5)
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
@@ -423,7 +423,7 @@ def test_status_shows_registered_subscriptions_that_have_not_begun() -> None:
     assert next(one for one in status.checkpoint_statuses() if one.name == "relay").lag == head.safe()
 
 
-def test_running_a_subscription_that_nobody_declared_is_refused() -> None:
+def test_running_an_undeclared_subscription_is_refused() -> None:
     with pytest.raises(CommandError, match="No subscription is called nobody"):
         call_command("run_subscriptions", "nobody")
 

@@ -12,8 +12,9 @@ from events.subscriptions import checkpoints
 
 class Command(BaseCommand):
     help = (
-        "Set a subscription to another position of the log; later events have their effect again. Needed when a restored "
-        "log ends before the subscription's position (`run_subscriptions` reports that and stops). The rewind is recorded."
+        "Set a subscription to another position of the log; later events have their effect again. Needed when a "
+        "restored log ends before the subscription's position (`run_subscriptions` reports that and stops). It is "
+        "recorded in the log."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -75,16 +75,16 @@ def decode(aggregate: Aggregate, stream: str, version: int, text: str, generatio
     try:
         dumped = strict_json.stored(text)
         if aggregate.subject is not None:
-            dumped = _opened(aggregate, stream, version, dumped, generation)
+            dumped = _decrypted(aggregate, stream, version, dumped, generation)
         return None if dumped is None else aggregate.load(dumped)
     except (ValueError, msgspec.ValidationError):
         return None
 
 
-def _opened(
+def _decrypted(
     aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
 ) -> types.JsonDict | None:
-    """A decrypted snapshot, or None. An unencrypted one is of an earlier release, and is not used (`encrypt_plain`)."""
+    """The state of an encrypted snapshot; None for a plain one, which does not name its subject (`encrypt_plain`)."""
     mark = stored.get(encryption.MARK)
     if mark is None:
         return None
@@ -112,8 +112,8 @@ def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> st
     cipher = encryption.StateCipher(subject, stream)
     if missing := cipher.missing:
         store.make_keys(cipher, missing)
-    sealed = cipher.encrypt(version, aggregate.state_version, dumped)
-    return None if sealed is None else sealed.decode()
+    encrypted = cipher.encrypt(version, aggregate.state_version, dumped)
+    return None if encrypted is None else encrypted.decode()
 
 
 def due(aggregate: Aggregate, before: int, after: int) -> bool:

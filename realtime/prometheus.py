@@ -1,4 +1,4 @@
-"""What operators watch: the Prometheus figures of the sockets of this process. Shown at `/metrics`."""
+"""The Prometheus metrics of the sockets of this process, exposed at `/metrics`."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class Recent:
 
 
 def closed(code: int) -> None:
-    """Count a close; codes a client made up share one label."""
+    """Count a close; unknown codes, which a client may invent, share one label."""
     CLOSES.labels(str(code) if code in _KNOWN_CODES else "other").inc()
 
 
 def total(counter: Counter) -> int:
-    """What a counter of this process has come to, over all its labels."""
+    """The value of a counter of this process, over all its labels."""
     return sum(by_label(counter).values())
 
 
 def by_label(counter: Counter) -> dict[str, int]:
-    """The same by label; a counter without labels is one line."""
+    """The value by label; a counter without labels has one entry."""
     samples = [sample for family in counter.collect() for sample in family.samples]
     counts = [sample for sample in samples if sample.name.endswith("_total")]
     return {" ".join(sample.labels.values()): int(sample.value) for sample in counts}

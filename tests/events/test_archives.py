@@ -242,7 +242,7 @@ def test_a_socket_that_was_away_for_so_long_starts_over(log: None, monkeypatch: 
     monkeypatch.setitem(options, "options", f"{options['options']} -c search_path=tampered,public")
 
     async def read() -> None:
-        reader = realtime_log.Log()
+        reader = realtime_log.LogReader()
         await reader.open()
         try:
             assert [event.position for event in await reader.read(5, 12, 2)] == [6, 7]

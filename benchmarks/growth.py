@@ -129,8 +129,8 @@ def main() -> int:
                 size = cursor.fetchone()[0] / 2**30
             for name, rate in rates.items():
                 ratio = round(rate / rates["raw insert"], 2)
-                said = {"events": upto, "case": name, "calls/s": round(rate), "of raw": ratio}
-                rows.append(said | {"GiB": round(size, 1), "filled in s": round(filled)})
+                row = {"events": upto, "case": name, "calls/s": round(rate), "of raw": ratio}
+                rows.append(row | {"GiB": round(size, 1), "filled in s": round(filled)})
             harness.table(f"With {upto:,} events (fsync on, 1 writer, 300-byte payloads)", rows[-len(rates) :])
             harness.save("growth", {"rows": rows})
     return 0

@@ -149,8 +149,8 @@ def imports() -> dict[bool, float]:
 
 def row(case: str, rates: dict[bool, float]) -> dict[str, Any]:
     ratio = round(rates[True] / rates[False], 3)
-    told = {"case": case, "encrypted/s": round(rates[True]), "plain/s": round(rates[False]), "ratio": ratio}
-    return told | ({"goal": GOALS[case]} if case in GOALS else {})
+    row = {"case": case, "encrypted/s": round(rates[True]), "plain/s": round(rates[False]), "ratio": ratio}
+    return row | ({"goal": GOALS[case]} if case in GOALS else {})
 
 
 def main() -> int:

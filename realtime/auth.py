@@ -81,11 +81,11 @@ class Revocation(NamedTuple):
         return self.session is None or self.session == identity.session
 
 
-# Filled by higher floors in ready(): a token's identity, or None when this authenticator does not know it.
+# Filled by higher layers in ready(): a token's identity, or None when this authenticator does not know the token.
 # Called in a thread; may query. The first that answers wins.
 TOKEN_AUTHENTICATORS: Final[list[Callable[[str], Identity | None]]] = []
 
-# Filled by higher floors in ready(): event type -> what it revokes (None: nothing, look at the data).
+# Filled by higher layers in ready(): event type -> its revocation; the function returns None when it revokes nothing.
 REVOCATIONS: Final[dict[str, Callable[[types.RecordedEvent], Revocation | None]]] = {}
 
 THREADS: Final = 2

@@ -1,7 +1,7 @@
 """Reports of each web process about its sockets, so that the operator's page can show all processes.
 
 Every two seconds a process writes its `ProcessReport` to Valkey, with a lifetime of ten seconds. Nothing depends on it:
-without Valkey a process still knows its own report (`hub.report`), and a missing report means that the process has
+without Valkey a process still knows its own report (`local_hub.report`). A missing report means that the process has
 ended, hangs, or cannot reach Valkey.
 """
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from realtime import admission, asgi, auth, frames, prometheus, ready_frames, sockets
+from realtime import admission, asgi, auth, frames, local_hub, prometheus, ready_frames, sockets
 from realtime import hub as hubs
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Refused(Exception):
 async def application(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
     """The ASGI application of `/ws/admin/`."""
     await receive()  # websocket.connect
-    hub = await hubs.current()
+    hub = await local_hub.current()
     try:
         identity, since, address = await _admit(hub, scope)
     except Refused as refusal:

@@ -11,9 +11,7 @@ import asyncio
 import logging
 import random
 import uuid
-import weakref
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from events import types
 from realtime import (
@@ -405,47 +403,3 @@ async def _restarted(work: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             logger.exception("%s failed and starts again", getattr(work, "__qualname__", work))
         await asyncio.sleep(1.0)
-
-
-# -- one hub per process --------------------------------------------------------------------------------------------
-
-# By event loop, of which a server process has one; tests run several servers in a process.
-_hubs: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Hub]] = weakref.WeakKeyDictionary()
-
-
-async def current() -> Hub:
-    """This process's hub, started on the running loop by the first socket (Daphne has no lifespan)."""
-    await start()
-    return _hubs[asyncio.get_running_loop()]
-
-
-async def start() -> None:
-    """Start the hub on the running loop, for servers with a lifespan; `current` does it otherwise."""
-    loop = asyncio.get_running_loop()
-    if loop not in _hubs:
-        hub = _hubs[loop] = Hub()
-        await hub.start()
-
-
-async def stop() -> None:
-    """Stop this process's hub, if it was started."""
-    hub = _hubs.pop(asyncio.get_running_loop(), None)
-    if hub is not None:
-        await hub.stop()
-
-
-async def drain() -> None:
-    """Close this process's sockets in small groups, before a stop."""
-    hub = _hubs.get(asyncio.get_running_loop())
-    if hub is not None:
-        await hub.drain()
-
-
-def status() -> cluster.HubStatus | None:
-    """The state of this process's hub, from any thread; None when it was not started."""
-    return next((hub.status() for hub in list(_hubs.values())), None)
-
-
-def report() -> cluster.ProcessReport | None:
-    """The latest report of this process, from any thread; None when it has no hub."""
-    return next((hub.reporter.latest for hub in list(_hubs.values())), None)

@@ -12,7 +12,7 @@ SOCKETS = Gauge("realtime_sockets", "Open sockets", multiprocess_mode="livesum")
 BEHIND = Gauge("realtime_sockets_behind", "Sockets catching up or out of credit", multiprocess_mode="livesum")
 POSITION = Gauge("realtime_position", "Position up to which this process has delivered", multiprocess_mode="livemax")
 DEGRADED = Gauge(
-    "realtime_degraded", "1 while the store is polled because the relay is not heard", multiprocess_mode="livemax"
+    "realtime_degraded", "1 while the store is polled because the relay is silent", multiprocess_mode="livemax"
 )
 EVENTS = Counter("realtime_events_total", "Events that reached this process", ["source"])
 DELIVERIES = Counter("realtime_deliveries_total", "Event frames handed to the server")
@@ -24,7 +24,7 @@ LAG = Histogram(
 FILLS = Counter("realtime_fills_total", "Reads of the store to close a gap", ["reason"])
 CREDIT_WAITS = Counter("realtime_credit_waits_total", "Times a socket fell behind its reader")
 DROPS = Counter("realtime_drops_total", "Values and presence not kept because a queue was full", ["queue"])
-RESETS = Counter("realtime_resets_total", "Clients told to reload", ["reason"])
+RESETS = Counter("realtime_resets_total", "Topics reset, which their clients reload", ["reason"])
 CLOSES = Counter("realtime_closes_total", "Closed sockets", ["code"])
 REFUSALS = Counter("realtime_refusals_total", "Handshakes refused", ["reason"])
 BAD_FRAMES = Counter("realtime_bad_frames_total", "Frames of clients that were not understood", ["code"])

@@ -25,7 +25,7 @@ MAX_MESSAGE: Final = 512 * 1024
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
-    """Every event in (previous, last], in order. `previous` None: the sender cannot say what came before."""
+    """Every event in (previous, last], in order. `previous` None: unknown."""
 
     epoch: str
     previous: int | None

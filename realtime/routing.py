@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from realtime import asgi, consumers, hub
+from realtime import asgi, consumers, local_hub
 
 PATH: Final = "/ws/admin/"
 
@@ -24,9 +24,9 @@ async def lifespan_application(_scope: asgi.Scope, receive: asgi.Receive, send: 
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            await hub.start()
+            await local_hub.start()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
-            await hub.stop()
+            await local_hub.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return

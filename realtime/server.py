@@ -111,11 +111,11 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()  # accept no new connections
         if not self.force_exit:
-            from realtime import hub  # noqa: PLC0415 - only the application sets Django up
+            from realtime import local_hub  # noqa: PLC0415 - only the application sets Django up
 
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    await hub.drain()
+                    await local_hub.drain()
             except TimeoutError:
                 uvicorn.config.logger.warning("not all sockets could be closed within %g s", DRAIN_SECONDS)
         await super().shutdown(sockets)

@@ -131,11 +131,11 @@ async def inject_faults(stack: Stack, clients: ClientSet, plan: Plan, rng: rando
     for index, name in enumerate(names):
         if index in due:
             revoking.append(asyncio.create_task(revoke_rights(clients, due[index])))
-        line = {"at": round(time.monotonic() - began, 1), "fault": name, "revoked meanwhile": due.get(index, "")}
+        fault = {"at": round(time.monotonic() - began, 1), "fault": name, "revoked meanwhile": due.get(index, "")}
         started = time.time()
         await FAULTS[name](stack, clients, rng, rng.uniform(*plan.outage))
         await asyncio.sleep(rng.uniform(*plan.rest))
-        timeline.append(line | {"from": started, "to": time.time()})
+        timeline.append(fault | {"from": started, "to": time.time()})
     await asyncio.gather(*revoking)
     return timeline
 
@@ -175,7 +175,7 @@ async def evaluate(
     assert clients.non_reader is not None
     waiting = await clients.non_reader.end(15.0)
     wrong = [fault for watcher in clients.watchers for fault in oracle.check(watcher)]
-    wrong += [f"presence: {line}" for line in presence_errors(clients)] + oracle.durable(results)
+    wrong += [f"presence: {error}" for error in presence_errors(clients)] + oracle.durable(results)
     if clients.non_reader.code is None:
         wrong.append("the client that never reads is still connected")
     if (await stack.do(in_thread, stamp)).epoch != start.epoch:
@@ -203,10 +203,10 @@ def metrics_of(
         if seen.position in recorded
     )
     lags = sorted(lag for _, lag in arrivals)
-    for line in timeline:
-        during = [lag for at, lag in arrivals if line["from"] <= at < line["to"]]
-        line["longest lag s"] = round(max(during, default=0.0), 2)
-        line["lasted s"] = round(line.pop("to") - line.pop("from"), 1)
+    for fault in timeline:
+        during = [lag for at, lag in arrivals if fault["from"] <= at < fault["to"]]
+        fault["longest lag s"] = round(max(during, default=0.0), 2)
+        fault["lasted s"] = round(fault.pop("to") - fault.pop("from"), 1)
     closings = [
         one.ended_at - oracle.taken[one.person.id].recorded_at.timestamp()
         for one in clients.watchers
@@ -243,10 +243,10 @@ def main() -> int:
     harness.table("Faults", result["timeline"])
     harness.table(
         "Results",
-        [{"figure": name, "value": value} for name, value in result.items() if not isinstance(value, list)],
+        [{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)],
     )
-    for line in result["violations"]:
-        print(f"VIOLATION {line}")
+    for violation in result["violations"]:
+        print(f"VIOLATION {violation}")
     harness.save("chaos", result)
     print(f"\n{len(result['violations'])} violations")
     return 1 if result["violations"] else 0

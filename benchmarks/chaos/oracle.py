@@ -36,8 +36,8 @@ class Oracle:
     def check(self, watcher: Watcher) -> list[str]:
         """The errors in a client's log; empty when it is correct."""
         wrong = [f"{name}: {fault}" for name in watcher.names for fault in self._check_topic(watcher, name)]
-        strange = {name for seen in watcher.seen for name in seen.topics} - set(watcher.names)
-        wrong += [f"{name}: never asked for" for name in strange]
+        unrequested = {name for seen in watcher.seen for name in seen.topics} - set(watcher.names)
+        wrong += [f"{name}: never subscribed" for name in unrequested]
         wrong += [f"reset: {reason}" for reason in watcher.resets if reason not in {"too_old", "forbidden"}]
         if isinstance(watcher.ended, client.Missed):
             wrong.append(f"the chain broke: {watcher.ended}")

@@ -57,7 +57,7 @@ async def measure(
         harness.table("Fan-out: 400-byte events to every socket", rows)
     if path:
         results["path"] = await scenarios.whole_path(session, path, origin)
-        figures = [{"figure": name, "value": value} for name, value in results["path"].items()]
+        figures = [{"metric": name, "value": value} for name, value in results["path"].items()]
         harness.table("The whole path: store, relay, Valkey, sockets", figures)
     results["goals"] = fan_out_goals(rows) + path_goals(results["path"])
     if results["goals"]:
@@ -96,10 +96,10 @@ def path_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
     return [goal(name, figures[name], *GOALS[name]) for name in GOALS if name in figures]
 
 
-def goal(figure: str, value: float, wanted: float, less: bool) -> dict[str, Any]:
+def goal(metric: str, value: float, wanted: float, less: bool) -> dict[str, Any]:
     met = value <= wanted if less else value >= wanted
     return {
-        "figure": figure,
+        "metric": metric,
         "value": value,
         "goal": f"{'<=' if less else '>='} {wanted:g}",
         "met": "yes" if met else "NO",

@@ -139,7 +139,7 @@ async def start_hub() -> Any:
 
     from events import types
     from realtime import hub as hubs
-    from realtime import log_reader
+    from realtime import local_hub, log_reader
     from realtime import publish as bus
 
     class StaticLog(log_reader.LogReader):
@@ -147,7 +147,7 @@ async def start_hub() -> Any:
             return log_reader.Head("load", own.position, own.position)
 
     own = hubs.Hub(reader=StaticLog())
-    hubs._hubs[asyncio.get_running_loop()] = own
+    local_hub._hubs[asyncio.get_running_loop()] = own
     await own.start()
 
     def publish() -> None:

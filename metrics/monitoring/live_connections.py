@@ -19,7 +19,7 @@ from events import head
 from events.subscriptions import runner as subscriptions
 from events.subscriptions.runner import Status
 from metrics.monitoring import operator_action
-from realtime import cluster, frames, hub, relay
+from realtime import cluster, frames, local_hub, relay
 
 # A process that has not reported for this long may hang (it reports every two seconds).
 SILENT: Final = 3 * cluster.REPORT_SECONDS
@@ -103,7 +103,7 @@ def known() -> tuple[list[cluster.ProcessReport], bool]:
     try:
         return cluster.reports(), True
     except cluster.Unreachable:
-        own = hub.report()
+        own = local_hub.report()
         return ([own] if own else []), False
 
 
@@ -113,7 +113,7 @@ def known() -> tuple[list[cluster.ProcessReport], bool]:
 def row(report: cluster.ProcessReport, safe: int) -> Row:
     late = max(0, safe - report.position)
     word, look = _state(report, late)
-    own = hub.report()
+    own = local_hub.report()
     started = datetime.fromtimestamp(report.started_at, UTC)
     return Row(report, word, look, started, late, own is not None and own.process == report.process)
 

@@ -30,8 +30,7 @@ from backoffice.sections.users.domain import UserUpdated
 from events import head, store
 from events.subscriptions import runner as subscriptions
 from events.types import Event, new_id
-from realtime import client, frames, relay, server
-from realtime import hub as hubs
+from realtime import client, frames, local_hub, relay, server
 
 __all__ = ["Closed", "ws"]
 
@@ -83,7 +82,7 @@ class Server:
         serving = asyncio.create_task(self._server.serve())
         while not self._server.started:
             await asyncio.sleep(0.005)
-        self.hub = await hubs.current()
+        self.hub = await local_hub.current()
         self._started.set()
         await serving
 

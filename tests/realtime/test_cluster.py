@@ -7,7 +7,7 @@ import pytest
 from django.test import override_settings
 
 from devtools import embedded
-from realtime import cluster, frames, hub, publish
+from realtime import cluster, frames, local_hub, publish
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, run_scenario
 
@@ -45,7 +45,7 @@ def test_process_without_valkey_knows_only_its_own_report(server: Server) -> Non
     nowhere = f"redis://127.0.0.1:{embedded.free_port()}/0"
     with override_settings(REDIS_URL=nowhere), pytest.raises(cluster.Unreachable):
         cluster.reports()
-    own = hub.report()
+    own = local_hub.report()
     assert own is not None
     assert own.process == server.hub.process
 

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # The lags shown to operators: those of the last minute, at most so many.
 LAG_SECONDS: Final = 60.0
 LAGS: Final = 2_000
-# A beacon overtakes no batch, but the relay may still be reading the events that it covers.
+# A beacon overtakes no batch, but the relay may still have to publish events below the head that it names.
 BEACON_GRACE: Final = 0.2
 # The longest pause between two attempts to read an unavailable store.
 STORE_PAUSE: Final = 5.0

@@ -51,13 +51,13 @@ bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append 
 	@$(PY) -m benchmarks $(BENCH)
 
 load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
-	@$(PY) -m benchmarks.load.__main__ $(LOAD)
+	@$(PY) -m benchmarks.load $(LOAD)
 
 LONG_TESTS := $(addprefix tests/events/test_,interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py) \
 	$(addprefix tests/backoffice/test_,api_fuzz.py api_schemathesis.py json_everywhere.py imports_dialect.py imports_rows.py)
 
 chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log; CHAOS=--quick: in short
-	@$(PY) -m benchmarks.chaos.__main__ $(CHAOS)
+	@$(PY) -m benchmarks.chaos $(CHAOS)
 	@test -n "$(CHAOS)" || LONG=1 $(PY) -m pytest -n 0 $(LONG_TESTS)
 
 lint: $(VENV)/.dev ## style, formatting, system checks (missing migrations: a test, for it needs a database)

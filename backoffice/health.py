@@ -21,7 +21,7 @@ from django.views.decorators.http import require_safe
 
 from events import valkey as valkey_clients
 from events.subscriptions import parked
-from realtime import hub
+from realtime import local_hub
 
 DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
 APPLIED = "SELECT app, name FROM django_migrations"
@@ -89,7 +89,7 @@ def database_and_log() -> tuple[str, str]:
 def live() -> str:
     """How the hub of this process does: `ok`, `idle` (nobody has connected yet), `polling` (no relay or no Valkey, so
     the log is read instead), `draining` (on its way out: send nobody here) or `behind`."""
-    status = hub.status()
+    status = local_hub.status()
     if status is None:
         return "idle"
     if status.draining:

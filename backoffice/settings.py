@@ -109,16 +109,6 @@ CACHES = {
         "OPTIONS": {"SOCKET_TIMEOUT": 2, "SOCKET_CONNECT_TIMEOUT": 2},
     }
 }
-# redis-py 8 times a blocking read out after 5 s and would kill every idle consumer (research: channels_redis#422).
-CHANNEL_LAYERS = {
-    "default": {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {
-            "hosts": [{"address": REDIS_URL, "socket_timeout": None, "socket_keepalive": True}],
-            "prefix": f"{REDIS_PREFIX}:asgi",
-        },
-    }
-}
 
 CELERY_BROKER_URL = "redis+socket" + REDIS_URL.removeprefix("unix") if REDIS_URL.startswith("unix") else REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True

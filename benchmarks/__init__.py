@@ -1,1 +1,1 @@
-"""What `make bench`, `make load` and `make chaos` run. Each figure stands beside its reference from the same run."""
+"""The benchmarks behind `make bench`, `make load` and `make chaos`. Each result has a reference from the same run."""

@@ -1,5 +1,7 @@
-"""`python -m benchmarks [NAME …] [--option …]`: run benchmarks by name, each in its own process, with these options;
-without names, all quick ones."""
+"""Runs benchmarks by name, each in its own process: `python -m benchmarks [NAME …] [--option …]`.
+
+Without names it runs all quick ones. Every benchmark gets the same options.
+"""
 
 from __future__ import annotations
 

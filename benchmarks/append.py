@@ -1,12 +1,12 @@
 """Appends and commands a second, beside a raw `INSERT` through psycopg in the same run. fsync on.
 
-Writers are processes on distinct streams. Cases take turns in short slices, so that a machine that slows down slows all
-of them; the figure is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
-A command claims its id, loads, decides, writes its read table, appends and remembers its answer: it sets a new setting.
-`personal` is the same with each payload encrypted, as answers of the public are, under a key of its form's; that
-command receives such answers.
+Writers are processes on distinct streams. Cases alternate in short slices, so that a machine that slows down slows all
+of them. The result is the median of the slices, the ratio that of the medians. Payloads have about 300 bytes of JSON.
+A command locks its stream, loads, decides, writes its read table, appends and stores its answer: it sets a new setting.
+`personal` is the same with each payload encrypted under the key of its form, as submissions are; its command receives
+submissions.
 
-pyeventsourcing stands in the table with its own recorder; message-db does where `--message-db` names the folder
+The table includes pyeventsourcing with its own recorder, and message-db where `--message-db` names the folder
 `database` of a checkout of it, whose tables and functions are then installed.
 """
 
@@ -41,7 +41,7 @@ insert into bench_raw (stream, version, type, data, event_id, actor)
 select e->>'s', 1, e->>'t', e->'d', (e->>'i')::uuid, 'system' from jsonb_array_elements(%s::jsonb) e returning position
 """
 BATCH = 100
-FORM = uuid.UUID(int=7)  # one form: its key is made once, as in life
+FORM = uuid.UUID(int=7)  # one form: its key is created once, as in production
 
 
 def raw_connection() -> Any:
@@ -159,7 +159,7 @@ def pyeventsourcing(batch: int) -> Callable[[], int]:
 
 
 def install_message_db(folder: Path) -> None:
-    """Its tables, types, functions and indexes; its role and extension are not needed for that."""
+    """Install its tables, types, functions and indexes; its role and extension are not needed."""
     with raw_connection() as connection:
         connection.execute("set check_function_bodies = off")
         for part in ("schema", "tables", "types", "functions", "indexes"):
@@ -238,15 +238,15 @@ GOALS |= {(name, writers): 0.90 for name in CASES if name.startswith("append x10
 
 
 def writer(barrier: Any, slices: list[str], seconds: float, results: Any) -> None:
-    """One process: the same slices as all others, in step with them."""
+    """One writer process: runs the same slices as all others, synchronised with them."""
     import django
 
     django.setup()
-    with raw_connection() as one_at_a_time:  # some make tables of their own
-        one_at_a_time.execute("select pg_advisory_lock(1)")
+    with raw_connection() as lock:  # one process at a time, because some cases create tables
+        lock.execute("select pg_advisory_lock(1)")
         work = {name: CASES[name]() for name in dict.fromkeys(slices)}
     for name in slices:
-        work[name]()  # prepared and warm
+        work[name]()  # prepares statements and warms caches
     for number, name in enumerate(slices):
         barrier.wait()
         done, until = 0, time.perf_counter() + seconds
@@ -257,7 +257,7 @@ def writer(barrier: Any, slices: list[str], seconds: float, results: Any) -> Non
 
 
 def measure(writers: int, cases: list[str], seconds: float, rounds: int) -> dict[str, float]:
-    """Median events/s of each case with so many writers."""
+    """Median events/s of each case with that number of writers."""
     slices = cases * rounds
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(writers), context.Queue()

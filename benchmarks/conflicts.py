@@ -1,7 +1,7 @@
-"""What noticing a conflict costs: a save without one beside the plain command, and an offline queue of a hundred edits.
+"""The cost of detecting conflicts: a save without one beside the plain command, and a queue of 100 offline edits.
 
-The save is what the admin does (a base version, the inbox behind it); the plain command has neither. Both take turns in
-short slices on the same users, fsync on; the figure is the median of the slices, the ratio that of the medians.
+The save is what the admin does (a base version, the inbox behind it); the plain command has neither. Both alternate in
+short slices on the same users, fsync on. The result is the median of the slices, the ratio that of the medians.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def users(count: int) -> list[uuid.UUID]:
 
 
 def saves(slices: int, size: int) -> dict[str, list[float]]:
-    """Milliseconds a save, by way of saving, one figure a slice. Every save is of a user of its own: nothing waits."""
+    """Milliseconds per save and kind of save, one value per slice. Each saves a user of its own, so none waits."""
     from backoffice.sections.conflicts import inbox
     from backoffice.sections.users.domain import UpdateUser
     from events import commands
@@ -60,8 +60,10 @@ def saves(slices: int, size: int) -> dict[str, list[float]]:
 
 
 def syncs(times: int) -> dict[str, list[float]]:
-    """Seconds for a request with a hundred queued edits: of a hundred records, and of ten records in chains of ten that
-    somebody else changed meanwhile."""
+    """Seconds for a request with a hundred queued edits.
+
+    The edits are of a hundred records, or of ten records in chains of ten that another person changed meanwhile.
+    """
     from django.test import Client
 
     from backoffice import models

@@ -1,7 +1,7 @@
-"""Does a log that grows stay quick? Appends, reads and the head at each size, beside a raw `INSERT` of the same run.
+"""The speed of a growing log: appends, reads and the head at each size, beside a raw `INSERT` of the same run.
 
-The log is filled with honest events, each with a stream of its own, chained and indexed as if it had been appended, a
-set-based statement for each SLICE. The raw table stays small: a ratio that falls with the size is what growth costs.
+The log is filled with valid events, each with a stream of its own, chained and indexed as if it had been appended, by a
+set-based statement for each SLICE. The raw table stays small: a ratio that falls with the size is the cost of growth.
 `python -m benchmarks growth --rows 1000000 50000000` needs about 1 kB of disk an event.
 """
 
@@ -45,11 +45,11 @@ insert into events_stream (stream, version, hash) select stream, 1, hash from st
 """
 
 
-_filled: list[range] = []  # positions in between are of what was measured at the size before
+_filled: list[range] = []  # positions between them belong to the measurements at smaller sizes
 
 
 def fill(upto: int) -> float:
-    """Bring the log to so many events; returns the seconds it took."""
+    """Fill the log up to that number of events; returns the seconds it took."""
     from django.db import connection
     from tqdm import tqdm
 
@@ -61,7 +61,7 @@ def fill(upto: int) -> float:
         cursor.execute("select events_partition(%s)", [upto + 20_000_000])
         for first in tqdm(range(low, upto + 1, SLICE), desc=f"fill to {upto:,}", unit_scale=SLICE, disable=None):
             last = min(first + SLICE - 1, upto)
-            cursor.execute("select setval('events_position_seq', %s)", [last])  # forward only, and nobody else is here
+            cursor.execute("select setval('events_position_seq', %s)", [last])  # there is no other writer
             cursor.execute(FILL.format(low=first, high=last))
         for table in ("events_event", "events_stream"):
             cursor.execute(f"vacuum (analyze) {table}")
@@ -70,11 +70,11 @@ def fill(upto: int) -> float:
 
 
 def old_stream() -> Callable[[], str]:
-    """Names of streams all over the log, at random."""
+    """Returns a function that gives random stream names from the whole log."""
     from events import store
 
-    dice = random.Random(1)
-    places = [dice.choice(part) for part in dice.choices(_filled, [len(part) for part in _filled], k=200_000)]
+    rng = random.Random(1)
+    places = [rng.choice(part) for part in rng.choices(_filled, [len(part) for part in _filled], k=200_000)]
     names = store.query("select 'submission-' || bench_id(n) from unnest(%s::bigint[]) n", (places,))
     return iter([name for (name,) in names]).__next__
 
@@ -94,7 +94,7 @@ def cases() -> dict[str, Callable[[], Any]]:
 
 
 def measure(seconds: float, rounds: int) -> dict[str, float]:
-    """Median calls/s of each case; cases take turns, so that a machine that slows down slows all of them."""
+    """Median calls/s of each case; cases alternate, so that a machine that slows down slows all of them."""
     rates: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, work in cases().items():
@@ -129,8 +129,8 @@ def main() -> int:
                 size = cursor.fetchone()[0] / 2**30
             for name, rate in rates.items():
                 ratio = round(rate / rates["raw insert"], 2)
-                said = {"events": upto, "case": name, "calls/s": round(rate), "of raw": ratio}
-                rows.append(said | {"GiB": round(size, 1), "filled in s": round(filled)})
+                row = {"events": upto, "case": name, "calls/s": round(rate), "of raw": ratio}
+                rows.append(row | {"GiB": round(size, 1), "filled in s": round(filled)})
             harness.table(f"With {upto:,} events (fsync on, 1 writer, 300-byte payloads)", rows[-len(rates) :])
             harness.save("growth", {"rows": rows})
     return 0

@@ -1,4 +1,4 @@
-"""What the benchmarks share: services of their own (durable, as in production), tables, results as JSON."""
+"""Shared by the benchmarks: temporary services (durable, as in production), tables, results as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @contextlib.contextmanager
 def services() -> Iterator[None]:
-    """A migrated database and a Valkey of this run alone, with fsync on; those of the caller when Django is set up."""
+    """A migrated database with fsync on and a Valkey for this run alone; no new ones when Django is already set up."""
     import django
     from django.apps import apps
 
@@ -45,7 +45,7 @@ def services() -> Iterator[None]:
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows under their keys, numbers to the right."""
+    """Print rows as a table with their keys as headings, numbers aligned right."""
     print(f"\n{title}")
     names = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_cell(row.get(name)) for name in names] for row in rows]
@@ -65,7 +65,7 @@ def _cell(value: Any) -> str:
 
 
 def save(name: str, result: dict[str, Any]) -> None:
-    """Write `results/<name>.json` with what machine and when."""
+    """Write `results/<name>.json` with the machine and the time."""
     RESULTS.mkdir(exist_ok=True)
     about = {
         "benchmark": name,

@@ -1,9 +1,9 @@
-"""How many submissions a second an import writes, with its events and inline projections, fsync on.
+"""Submissions per second of an import, with its events and inline projections, fsync on.
 
-One made-up export of 20,000 rows and 20 columns (select-all, grid, times, text) is read and imported. Beside
-it, in the same run and database: `COPY` of the same submissions into a bare copy of the read table, and into one with
-the read table's indexes, a thousand rows to a transaction as the import does. On another machine the rates differ,
-their ratio hardly does.
+A generated export of 20,000 rows and 20 columns (select-all, grid, times, text) is read and imported. References in the
+same run and database: `COPY` of the same submissions into a plain copy of the read table, and into one with the read
+table's indexes, a thousand rows per transaction as in the import. On another machine the rates differ, but hardly their
+ratio.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WORDS = (
 
 
 def export(rows: int) -> bytes:
-    """An export as a survey tool writes it; the same every time."""
+    """A generated export in the format of a survey tool; the same in every run."""
     pick = random.Random(7)
     out = io.StringIO()
     write = csv.writer(out).writerow
@@ -80,7 +80,7 @@ COPY = "copy {table} (id, form_id, answers, started_at, completion_time, created
 
 
 def copied(table: str, including: str, records: list[tuple[Any, ...]]) -> float:
-    """Seconds to COPY the submissions into a table like `submissions`, a thousand to a transaction."""
+    """Seconds to COPY the submissions into a table like `submissions`, a thousand per transaction."""
     from django.db import connection, transaction
 
     with connection.cursor() as cursor:
@@ -96,7 +96,7 @@ def copied(table: str, including: str, records: list[tuple[Any, ...]]) -> float:
 
 
 def measure() -> list[dict[str, Any]]:
-    """One row a case: name, submissions/s, and the rate as a part of the bare COPY."""
+    """One row per case: name, submissions/s, and the rate relative to the plain COPY."""
     from django.utils import timezone
 
     from backoffice.sections.imports import rows, run

@@ -1,8 +1,8 @@
-"""From the call of `append` to the event in a subscription's hands, at half the maximal rate. fsync on.
+"""Latency from the call of `append` to the handler of a subscription, at half the maximal rate. fsync on.
 
-One writer, one runner of a subscription, each a process of its own; both read the machine's one monotonic clock.
-Phases of a few seconds take turns: as it is, and with an unrelated transaction that has written and stays open. The
-figure is over all events of a kind of phase; what an outsider's transaction costs is the ratio of the two.
+One writer and one subscription runner, each a process of its own; both read the machine's monotonic clock. Phases of a
+few seconds alternate: undisturbed, and with an unrelated transaction that has written and stays open. The result covers
+all events of a kind of phase; the cost of the unrelated transaction is the ratio of the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PHASES = ("alone", "beside an open transaction")
 
 
 def runner(stop: Any, ready: Any, seen: Any) -> None:
-    """Follow the log, and say when each position was handled."""
+    """Follow the log and report when each position was handled."""
     import django
 
     django.setup()
@@ -45,7 +45,7 @@ def runner(stop: Any, ready: Any, seen: Any) -> None:
 
 
 def appended(seconds: float, pause: float) -> dict[int, float]:
-    """Append for so long, one event every `pause` seconds; when each position's append was called."""
+    """Append one event every `pause` seconds; returns the time of each position's call."""
     from events import store
     from events.types import new_id
 
@@ -62,7 +62,7 @@ def appended(seconds: float, pause: float) -> dict[int, float]:
 
 
 def outsider() -> Any:
-    """A transaction that has written elsewhere and stays open."""
+    """An unrelated transaction that has written and stays open."""
     connection = append.raw_connection()
     connection.autocommit = False
     connection.execute("create temporary table of_no_interest (id int)")
@@ -88,7 +88,7 @@ def main() -> int:
         process = context.Process(target=runner, args=(stop, ready, seen))
         process.start()
         ready.wait()
-        appended(1.0, 0.01)  # warm
+        appended(1.0, 0.01)  # warm-up
         fastest = len(appended(options.seconds, 0)) / options.seconds
         called: dict[str, dict[int, float]] = {phase: {} for phase in PHASES}
         for _ in range(options.rounds):

@@ -1,7 +1,7 @@
-"""What a page of a long list costs, beside Django's own paginator on the same table: OFFSET, and a count of everything.
+"""The cost of a page of a long list, beside Django's paginator on the same table (OFFSET and a count of all rows).
 
-Both take turns on a million users whose sign-ups are spread over three years; figures are medians. The reference reads
-the same rows, so that the difference is how they are found.
+Both alternate on a million users whose sign-ups are spread over three years; results are medians. The reference reads
+the same rows, so that only the way of finding them differs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import harness
 
-BUDGET_DEPTH = 3.0  # the deepest page, in first pages
+BUDGET_DEPTH = 3.0  # the deepest page, as a multiple of the first
 PLANS = "(array['free', 'free', 'free', 'premium', 'enterprise'])[1 + n %% 5]"
 FILL = f"""
 insert into users (id, email, first_name, last_name, plan, role, created_at, version, updated_at)
@@ -34,7 +34,7 @@ def fill(rows: int) -> None:
 
 
 def cursor_at(share: float, filters: dict[str, str]) -> str | None:
-    """The cursor of a page with this share of the rows before it, from the list of those that come after them."""
+    """The cursor of the page that has this share of the rows before it."""
     from backoffice import listing, models
 
     rows = models.User.objects.filter(**filters).order_by("-created_at", "-id")

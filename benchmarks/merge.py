@@ -1,7 +1,7 @@
-"""How long a three-way merge takes: two people edit one form of 200 fields.
+"""The time of a three-way merge: two people edit one form of 200 fields.
 
-Each figure is the median CPU time of repeated runs, beside a deep copy of the same form in the same run: on another or
-a busier machine the milliseconds differ, their ratio hardly does.
+Each result is the median CPU time of repeated runs, beside a deep copy of the same form in the same run. On another or
+busier machine the milliseconds differ, but hardly their ratio.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHECKS = (conflicts.References("fields", "if"), conflicts.Acyclic("fields"))
 
 
 def form() -> dict[str, Any]:
-    """A form as the product stores it."""
+    """A form in the format that the product stores."""
     fields = [
         {
             "id": f"q{number:03}",
@@ -45,7 +45,7 @@ def form() -> dict[str, Any]:
 
 
 def touched(base: dict[str, Any], start: int) -> dict[str, Any]:
-    """What a person does in one sitting: ten fields reworded, one moved, one added."""
+    """A typical edit: ten fields reworded, one moved, one added."""
     record: dict[str, Any] = copy.deepcopy(base)
     fields = record["fields"]
     for place in range(start, FIELDS, FIELDS // 10):
@@ -81,7 +81,7 @@ def median_ms(run: Callable[[], object], times: int = 30) -> float:
 
 
 def measure() -> list[dict[str, Any]]:
-    """One row a case: name, milliseconds, times a deep copy of the form."""
+    """One row per case: name, milliseconds, and the multiple of a deep copy of the form."""
     base = form()
     small = copy.deepcopy(base)
     small["fields"][7]["label"] = "Mine"

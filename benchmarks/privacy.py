@@ -1,7 +1,7 @@
-"""What encryption costs: appends, commands, reads, an import with personal fields, beside the same without. fsync on.
+"""The cost of encryption: appends, commands, reads and an import, with and without personal fields. fsync on.
 
-The same event types are registered twice, with and without their personal fields, and take turns in short slices of one
-process; a figure is the median of its slices, a ratio that of two medians.
+The same event types are registered twice, with and without their personal fields, and alternate in short slices of one
+process. A result is the median of its slices, a ratio that of two medians.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ GOALS = {"import": 0.90, "command: submission": 0.92, "command: user": 0.92}
 
 @contextmanager
 def plainly(plain: bool) -> Any:
-    """Inside, nothing is personal: the types as they would be without `personal` and `subject`."""
+    """Within this context no field is personal: event types have neither `personal` nor `subject`."""
     import msgspec
 
     from events import types
@@ -43,7 +43,7 @@ def plainly(plain: bool) -> Any:
 
 
 def works() -> dict[str, Callable[[], int]]:
-    """name -> one piece of work; returns how many events it was."""
+    """Cases by name; each runs one unit of work and returns its number of events."""
     from backoffice.sections.forms.domain import CreateForm
     from backoffice.sections.submissions.domain import ReceiveSubmission, SubmissionReceived
     from backoffice.sections.users.domain import CreateUser, UpdateUser
@@ -127,7 +127,7 @@ def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]
 
 
 def imports() -> dict[bool, float]:
-    """Submissions/s of an import, written."""
+    """Submissions written per second by an import."""
     from backoffice.sections.imports import rows, run
     from backoffice.sections.users import domain as users
     from events import commands, types
@@ -149,8 +149,8 @@ def imports() -> dict[bool, float]:
 
 def row(case: str, rates: dict[bool, float]) -> dict[str, Any]:
     ratio = round(rates[True] / rates[False], 3)
-    told = {"case": case, "encrypted/s": round(rates[True]), "plain/s": round(rates[False]), "ratio": ratio}
-    return told | ({"goal": GOALS[case]} if case in GOALS else {})
+    row = {"case": case, "encrypted/s": round(rates[True]), "plain/s": round(rates[False]), "ratio": ratio}
+    return row | ({"goal": GOALS[case]} if case in GOALS else {})
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
-"""Reading the log, beside what PostgreSQL and psycopg can do with the same rows in the same run.
+"""Events read per second, beside PostgreSQL and psycopg alone with the same rows in the same run.
 
-First users with edits, as the application writes them: personal fields encrypted, three events of four. Then as many
-events without personal fields. Cases take turns; the figure is the median. `--rebuild` also rebuilds the users table.
+First users with edits, as the application writes them: three of four events have encrypted personal fields. Then as
+many events without personal fields. Cases alternate; the result is the median. `--rebuild` also rebuilds the users
+table.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from benchmarks import append, harness
 
 PAGE = 4_000
-EDITS = 3  # of each user
+EDITS = 3  # per user
 EVENTS = """
 select position, stream, version, type, schema_version, data::text, event_id, recorded_at from events_event
  where position > %s and position <= %s order by position
@@ -24,7 +25,7 @@ select position, stream, version, type, schema_version, data::text, event_id, re
 
 
 def fill(count: int) -> None:
-    """So many events: users that are created and edited, a thousand events an append."""
+    """Append that number of events: users that are created and edited, a thousand events per append."""
     from tqdm import tqdm
 
     from backoffice.sections.users import domain as users
@@ -56,7 +57,7 @@ def fill(count: int) -> None:
 
 
 def fill_plain(count: int) -> None:
-    """So many events that are nobody's, a stream each."""
+    """Append that number of events without personal data, one stream each."""
     from events import store
     from events.types import new_id
 
@@ -97,7 +98,7 @@ def copy_and_orjson(_category: str, after: int, upto: int) -> int:
 
 
 def recorded(_category: str, after: int, upto: int) -> int:
-    """`store.read_all`: what subscriptions and the API read."""
+    """`store.read_all`, which subscriptions and the API use."""
     from events import store
 
     count = 0
@@ -107,7 +108,7 @@ def recorded(_category: str, after: int, upto: int) -> int:
 
 
 def typed(category: str, after: int, upto: int) -> int:
-    """What a rebuild replays: typed events, decrypted where they have personal fields."""
+    """The typed events that a rebuild replays, with personal fields decrypted."""
     from events.rebuild import replay
 
     count = 0

@@ -1,4 +1,4 @@
-"""Who may connect and how fast anybody may talk: token buckets and counts, all in this process's memory."""
+"""Admission control: limits on connections, handshakes and frames, all in this process's memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADDRESSES: Final = 10_000
 
 
 class Bucket:
-    """`rate` a second, at most `burst` at once."""
+    """A token bucket: `rate` tokens a second, at most `burst` at once."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
@@ -21,7 +21,7 @@ class Bucket:
         self._rate, self._burst, self._tokens, self._at = rate, burst, burst, now
 
     def take(self, now: float) -> bool:
-        """One token, if there is one."""
+        """Take one token. Returns False when there is none."""
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         if self._tokens < 1.0:
@@ -30,8 +30,8 @@ class Bucket:
         return True
 
 
-class Doorkeeper:
-    """Counts handshakes and connections of this process."""
+class AdmissionControl:
+    """Counts the handshakes and connections of this process against their limits."""
 
     def __init__(self, limits: conf.Limits) -> None:
         self._limits = limits
@@ -42,7 +42,7 @@ class Doorkeeper:
         self.handshakes = asyncio.Semaphore(limits.handshakes_at_once)
 
     def refuses(self, address: str, now: float) -> str | None:
-        """Why a handshake from this address is refused; None when it may go on."""
+        """The reason to refuse a handshake from this address; None when it may proceed."""
         if self.open >= self._limits.connections:
             return "too many connections"
         if self.by_address[address] >= self._limits.connections_per_address:
@@ -57,14 +57,17 @@ class Doorkeeper:
         return None if bucket.take(now) else "too many handshakes"
 
     def refuses_person(self, person: str) -> bool:
+        """Whether the person has reached the number of connections allowed."""
         return self.by_person[person] >= self._limits.connections_per_person
 
     def enter(self, address: str, person: str) -> None:
+        """Count a connection that was accepted."""
         self.open += 1
         self.by_address[address] += 1
         self.by_person[person] += 1
 
     def leave(self, address: str, person: str) -> None:
+        """Stop counting a connection that has ended."""
         self.open -= 1
         for counter, key in ((self.by_address, address), (self.by_person, person)):
             counter[key] -= 1

@@ -1,6 +1,6 @@
-"""What may be said on the socket, as AsyncAPI 3, made from the frames themselves: served at `/asyncapi.json`.
+"""The AsyncAPI 3 description of the socket, generated from the frames and served at `/asyncapi.json`.
 
-`manage.py asyncapi > docs/asyncapi.json` makes the copy in the documentation anew.
+`manage.py asyncapi > docs/asyncapi.json` updates the copy in the documentation.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ VERSION: Final = "1.0.0"
 CHANNEL: Final = "admin"
 
 DESCRIPTION: Final = """\
-Committed events as they happen, values of the moment, and who is here. Subprotocol `formease.admin.v1`, one JSON object
-per text frame, told apart by `type`; unknown fields are to be ignored.
+Committed events as they happen, ephemeral values, and presence. Subprotocol `formease.admin.v1`, one JSON object per
+text frame, distinguished by `type`; clients must ignore unknown fields.
 
 For each granted topic a client that keeps its `{epoch, position}` receives every event exactly once, in order, across
-reconnects and restarts, or it receives `reset`. Browsers come with a session cookie and an exact `Origin`, programs
-with `Authorization: Bearer fe_<key>.<secret>`. A client returns credit with `ack` and answers `ping` with `pong`.
-Close codes 4000-4499 mean come back, 4500-4999 mean stop.
+reconnects and restarts, or it receives `reset`. Browsers authenticate with a session cookie and an exact `Origin`,
+programs with `Authorization: Bearer fe_<key>.<secret>`. A client returns credit with `ack` and answers `ping` with
+`pong`. Close codes 4000-4499 mean reconnect, 4500-4999 mean stop.
 """
 
 CLOSE_CODES: Final = {
     frames.GOING_AWAY: "the server restarts",
-    frames.TRY_LATER: "the database cannot be asked just now",
+    frames.TRY_LATER: "the database is unavailable",
     frames.TOO_BIG: "a frame was too big",
-    frames.INTERNAL: "something went wrong here",
-    frames.SLOW: "events were not read or acknowledged, or a ping not answered",
+    frames.INTERNAL: "internal error",
+    frames.SLOW: "events were not read or acknowledged, or a ping was not answered",
     frames.TOO_MANY: "too many connections, handshakes or frames",
-    frames.RECONNECT: "come back",
-    frames.PROTOCOL: "only text frames are spoken here",
-    frames.VERSION: "the subprotocol is not known",
+    frames.RECONNECT: "reconnect",
+    frames.PROTOCOL: "only text frames are allowed",
+    frames.VERSION: "unknown subprotocol",
     frames.FORBIDDEN: "not allowed",
-    frames.REVOKED: "not signed in, or not any more",
+    frames.REVOKED: "not signed in, or no longer",
 }
 
 _EPOCH, _MOMENT = "7d3c1f6e-9d0b-4c56-8f5e-0d6a5b1c2e3f", "2026-01-31T09:30:00.000Z"
@@ -83,7 +83,7 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
 
 
 def document() -> bytes:
-    """The description as JSON, the same to the byte for the same frames and topics."""
+    """The description as JSON, byte for byte the same for the same frames and topics."""
     return orjson.dumps(described(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
@@ -98,7 +98,7 @@ def described() -> dict[str, Any]:
             "site": {
                 "host": "{host}",
                 "protocol": "wss",
-                "variables": {"host": {"default": "localhost:8000", "description": "where the backoffice runs"}},
+                "variables": {"host": {"default": "localhost:8000", "description": "host of the backoffice"}},
                 "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("session", "apiKey")],
             }
         },
@@ -111,8 +111,8 @@ def described() -> dict[str, Any]:
             }
         },
         "operations": {
-            "fromClient": _operation("receive", "What a client may say.", frames.CLIENT_FRAMES),
-            "toClient": _operation("send", "What a client is told.", frames.SERVER_FRAMES),
+            "fromClient": _operation("receive", "Frames from a client.", frames.CLIENT_FRAMES),
+            "toClient": _operation("send", "Frames to a client.", frames.SERVER_FRAMES),
         },
         "components": {
             "messages": {kind.__name__: _message(kind) for kind in kinds},

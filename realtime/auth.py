@@ -1,7 +1,7 @@
-"""Who is behind a socket: exact Origin, session cookie or bearer token; and which events take that away again.
+"""Authenticates sockets: exact Origin, session cookie or bearer token; and which events revoke an identity.
 
-The database is asked at the handshake and at rechecks only: for sessions on the hub's own pool (`logins`), for tokens
-in two threads of this module. A slow query elsewhere cannot hold up handshakes, and delivery never waits for either.
+The database is queried at the handshake and at rechecks only: for sessions on the hub's own pool (`session_reader`),
+for tokens in two threads of this module. A slow query elsewhere cannot delay handshakes; delivery waits for neither.
 """
 
 from __future__ import annotations
@@ -38,10 +38,14 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A proven identity. `principal` is what the topics' functions get; `again` proves it anew (None: not any more),
-    in a thread unless it is a coroutine function. `session` is a `session_digest`, or what names the key of a program.
-    `ends_at` is when it ends by itself, as far as that is known. `rows` are what it was read from: when one of them
-    changes or goes, it is proven anew. Without any, it is proven anew every `Limits.look_every`.
+    """An authenticated person or program.
+
+    principal  the argument of the topics' functions
+    session    a `session_digest`, or the name of a program's key
+    ends_at    when it expires by itself, where that is known
+    rows       the rows it was read from: it is checked again when one of them changes or is deleted. An identity
+               without rows is checked every `Limits.look_every`
+    again      authenticates it again (None: no longer valid), in a thread unless it is a coroutine function
     """
 
     principal: Any
@@ -54,15 +58,14 @@ class Identity:
     again: Callable[[], Identity | None] | Callable[[], Awaitable[Identity | None]]
 
 
-# All sessions of a person, but none of the programs that hold a key of theirs.
+# All sessions of a person, but no program that uses a key of that person.
 ANY_SESSION: Final = "*"
 
 
 class Revocation(NamedTuple):
-    """What an event takes away, and from whom: every socket of the person, those of one session or key, or of
-    `ANY_SESSION`.
+    """A revocation by an event, for all sockets of a person, those of one session or key, or `ANY_SESSION`.
 
-    ``close`` ends the sockets; ``recheck`` asks who they are again and trims what they may no longer follow.
+    ``close`` ends the sockets; ``recheck`` reads their identity again and removes topics they may no longer follow.
     `session` is as in `Identity`, never the session key itself.
     """
 
@@ -78,11 +81,11 @@ class Revocation(NamedTuple):
         return self.session is None or self.session == identity.session
 
 
-# Filled by higher floors in ready(): a token's identity, or None when this authenticator does not know it.
+# Filled by higher layers in ready(): a token's identity, or None when this authenticator does not know the token.
 # Called in a thread; may query. The first that answers wins.
 TOKEN_AUTHENTICATORS: Final[list[Callable[[str], Identity | None]]] = []
 
-# Filled by higher floors in ready(): event type -> what it revokes (None: nothing, look at the data).
+# Filled by higher layers in ready(): event type -> its revocation; the function returns None when it revokes nothing.
 REVOCATIONS: Final[dict[str, Callable[[types.RecordedEvent], Revocation | None]]] = {}
 
 THREADS: Final = 2
@@ -151,7 +154,7 @@ def serialised(origin: str) -> str | None:
 
 
 def bearer_token(headers: Headers) -> str | None:
-    """The token of an `Authorization: Bearer` header, which may be empty; None when there is no such header."""
+    """The token of an `Authorization: Bearer` header, possibly empty; None when there is no such header."""
     scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
@@ -162,10 +165,10 @@ def session_key(headers: Headers) -> str | None:
     return jar.get(settings.SESSION_COOKIE_NAME) or None
 
 
-async def identify(headers: Headers, reader: log_reader.Log) -> Identity | None:
-    """The identity behind a handshake; raises `Unavailable` when the database cannot be asked.
+async def identify(headers: Headers, reader: log_reader.LogReader) -> Identity | None:
+    """The identity behind a handshake, or None. Raises `Unavailable` when the database cannot be reached.
 
-    A bearer token that is wrong is nobody: the cookie beside it is not looked at.
+    A request with a wrong bearer token has no identity, even with a valid cookie beside it.
     """
     token = bearer_token(headers)
     if token is not None:
@@ -175,18 +178,18 @@ async def identify(headers: Headers, reader: log_reader.Log) -> Identity | None:
 
 
 async def identify_again(identity: Identity) -> Identity | None:
-    """The same identity as it stands now; None when it is no longer valid."""
+    """The same identity as it is now; None when it is no longer valid."""
     if inspect.iscoroutinefunction(identity.again):
         found: Identity | None = await identity.again()
         return found
     return await _in_thread(cast("Callable[[], Identity | None]", identity.again))
 
 
-async def identify_session(key: str, reader: log_reader.Log) -> Identity | None:
-    """The signed-in person of a session: read by hand where that is the same, else by Django."""
+async def identify_session(key: str, reader: log_reader.LogReader) -> Identity | None:
+    """The signed-in person of a session, read by `session_reader` where that is equivalent, else by Django."""
     if not session_reader.usable():
         return await _in_thread(lambda: identity_of_session(key))
-    found = await session_reader.of_session(key, reader)
+    found = await session_reader.read_session(key, reader)
     if found is None:
         return None
     again = functools.partial(identify_session, key, reader)
@@ -202,7 +205,7 @@ def identity_of_token(token: str) -> Identity | None:
 
 
 def identity_of_session(key: str) -> Identity | None:
-    """The signed-in person of a session, checked as `django.contrib.auth.get_user` does, but never writing to it."""
+    """The signed-in person of a session, checked as in `django.contrib.auth.get_user`, but without writing to it."""
     session = import_module(settings.SESSION_ENGINE).SessionStore(key)
     try:
         path, pk = session[auth.BACKEND_SESSION_KEY], session[auth.SESSION_KEY]
@@ -233,12 +236,12 @@ def _identity_of(
 
 
 async def disconnect() -> None:
-    """Close the database connections of our threads; they open again when asked."""
-    together = threading.Barrier(THREADS)
+    """Close the database connections of this module's threads; the next query opens them again."""
+    barrier = threading.Barrier(THREADS)
 
     def close() -> None:
         with contextlib.suppress(threading.BrokenBarrierError):
-            together.wait(timeout=5.0)  # one call for each thread, not two for one
+            barrier.wait(timeout=5.0)  # so that each thread runs one call, and none runs two
         connection.close()
 
     loop = asyncio.get_running_loop()
@@ -246,11 +249,11 @@ async def disconnect() -> None:
 
 
 async def _in_thread(ask: Callable[[], Identity | None]) -> Identity | None:
-    return await asyncio.get_running_loop().run_in_executor(_threads, _asked, ask)
+    return await asyncio.get_running_loop().run_in_executor(_threads, _with_retry, ask)
 
 
-def _asked(ask: Callable[[], Identity | None]) -> Identity | None:
-    """Ask on this thread's own connection, which stays open; once more on a fresh one when it was stale."""
+def _with_retry(ask: Callable[[], Identity | None]) -> Identity | None:
+    """Query on this thread's own connection, which stays open; retry on a new one when it was stale."""
     for last in (False, True):
         try:
             return ask()

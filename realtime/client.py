@@ -1,4 +1,4 @@
-"""A client for programs and tests: the same protocol and the same resume as the browser's, on asyncio and `websockets`.
+"""A Python client with the same protocol and resume as the browser's, on asyncio and `websockets`.
 
     async with client.Client("wss://admin.example.com/ws/admin/", token="fe_….…") as live:
         await live.follow("users", "form:1b2c…")
@@ -6,8 +6,8 @@
             if isinstance(frame, frames.EventFrame):
                 print(frame.position, frame.event, frame.data)
 
-It reconnects for ever with full-jitter back-off, resumes from where it stood, acknowledges as it goes, and checks on
-every frame that nothing was missed. `Reset` and `Ephemeral` frames come through the same iterator.
+It reconnects without limit, with full-jitter back-off, resumes from its positions, acknowledges as it reads, and checks
+on every frame that none was missed. `Reset` and `Ephemeral` frames come from the same iterator.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from realtime import frames
 
 Item: TypeAlias = frames.EventFrame | frames.Ephemeral | frames.Reset | frames.PresenceFrame | frames.Subscribed
 
-# Connected this long, and the next failure is a first one again.
-STABLE: Final = 30.0
-# Frames that may wait for a slow consumer of the iterator before we stop reading the socket.
-WAITING: Final = 256
+# After this many seconds connected, the back-off starts again at its minimum.
+STABLE_SECONDS: Final = 30.0
+# Frames that may queue for a slow consumer of the iterator before the client stops reading the socket.
+MAX_QUEUED: Final = 256
 
 
 class Stopped(Exception):
-    """The server said that coming back is pointless (close code 4500-4999) or refused the handshake."""
+    """The server closed with a code that forbids reconnecting (4500-4999), or refused the handshake."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}")
@@ -43,14 +43,14 @@ class Stopped(Exception):
 
 
 class Missed(Exception):
-    """A frame's `previous` is not the frame before it: something was lost on the way."""
+    """A frame's `previous` is not the position of the frame before it: one was lost."""
 
 
 class Client:
-    """One resumable connection. `state` is for people: connecting, live, reconnecting, stopped.
+    """One resumable connection. `state` is connecting, live, reconnecting or stopped.
 
-    `epoch` and `positions` say what the loop over this client has finished with: saved, and given back to a later
-    process, they make that one go on where this one ended.
+    `epoch` and `positions` cover the items that the loop over this client has finished. Save them and pass them to a
+    later client, and it resumes where this one ended.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Client:
             self._headers["Cookie"] = cookie
         self._origin = Origin(origin) if origin else None
         self._acknowledge = acknowledge
-        self._wanted: dict[str, int | None] = dict(self.positions)  # what we stand at, read or still queued
+        self._wanted: dict[str, int | None] = dict(self.positions)  # positions received, including items still queued
         self._following: set[str] = set()  # confirmed on this connection
         self._connection: ws.ClientConnection | None = None
-        self._items: asyncio.Queue[Item | Exception] = asyncio.Queue(WAITING)
+        self._items: asyncio.Queue[Item | Exception] = asyncio.Queue(MAX_QUEUED)
         self._running: asyncio.Task[None] | None = None
         self._requests = 0
         self._previous = 0
@@ -98,7 +98,7 @@ class Client:
             await asyncio.gather(self._running, return_exceptions=True)
 
     async def follow(self, *names: str, since: frames.Since | None = None) -> None:
-        """Follow more topics: from `since`, else from where `positions` has them, else from now."""
+        """Follow more topics, from `since`, else from their `positions`, else from now."""
         for name in names:
             if since is not None:
                 self._wanted[name], self.epoch = since.position, since.epoch
@@ -107,7 +107,7 @@ class Client:
         await self._ask(names)
 
     async def __aiter__(self) -> AsyncIterator[Item]:
-        """What comes for all topics, for ever; raises `Stopped` or `Missed`."""
+        """The items of all topics, without end. Raises `Stopped` or `Missed`."""
         while True:
             item = await self._items.get()
             if isinstance(item, Exception):
@@ -123,20 +123,20 @@ class Client:
                 self.positions.pop(name, None)
 
     async def send(self, frame: msgspec.Struct) -> None:
-        """Send a frame of our own, such as presence; lost when there is no connection."""
+        """Send a frame such as presence; dropped when there is no connection."""
         if self._connection is not None:
             with contextlib.suppress(ConnectionClosed):
                 await self._connection.send(frames.encode(frame))
 
     def drop(self) -> None:
-        """Cut the connection, as a bad network would. The client comes back by itself."""
+        """Cut the connection, as a network failure would. The client reconnects by itself."""
         if self._connection is not None:
             self._connection.transport.abort()
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Connect, read until the end, wait, again."""
+        """Connect, read until the connection ends, pause, repeat."""
         attempt, loop = 0, asyncio.get_running_loop()
         while True:
             started = loop.time()
@@ -149,11 +149,11 @@ class Client:
             except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
                 pass
             self._connection, self.state = None, "reconnecting"
-            attempt = 0 if loop.time() - started > STABLE else attempt + 1
+            attempt = 0 if loop.time() - started > STABLE_SECONDS else attempt + 1
             await asyncio.sleep(self._pause(attempt))
 
     def _pause(self, attempt: int) -> float:
-        """Full jitter, within what the server asked for; seconds."""
+        """Seconds until the next attempt: the server's `retry_ms`, or full jitter within its limits."""
         if self.goodbye is not None and self.goodbye.retry_ms is not None:
             return self.goodbye.retry_ms / 1000
         low, high = (500, 20_000) if self.welcome is None else _retry(self.welcome)
@@ -189,8 +189,8 @@ class Client:
         self._previous = self._unacked_frames = self._unacked_bytes = 0
         self._following.clear()
         while True:
-            patience = None if self.welcome is None else self.welcome.heartbeat_ms / 1000 * 1.5 + 5
-            async with asyncio.timeout(patience):  # the watchdog: a silent server is a dead one
+            silence = None if self.welcome is None else self.welcome.heartbeat_ms / 1000 * 1.5 + 5
+            async with asyncio.timeout(silence):  # a server that sends no ping in time is gone
                 text = await connection.recv()
             frame = frames.decode_server(text)
             if isinstance(frame, frames.Welcome):
@@ -198,7 +198,7 @@ class Client:
             elif isinstance(frame, frames.EventFrame):
                 await self._received(connection, frame, len(text))
             else:
-                await self._told(connection, frame)
+                await self._handle(connection, frame)
 
     async def _welcomed(self, connection: ws.ClientConnection, frame: frames.Welcome) -> None:
         self.welcome, self._connection, self.state = frame, connection, "live"
@@ -223,7 +223,7 @@ class Client:
             if self._acknowledge:
                 await connection.send(frames.encode(frames.Ack(position=position)))
 
-    async def _told(self, connection: ws.ClientConnection, frame: frames.ServerFrame) -> None:
+    async def _handle(self, connection: ws.ClientConnection, frame: frames.ServerFrame) -> None:
         match frame:
             case frames.Subscribed():
                 assert self.welcome is not None
@@ -247,20 +247,20 @@ class Client:
                 await self._items.put(frame)
 
     def _complete(self, position: int) -> None:
-        """Everything followed is complete up to `position`, even when nothing happened."""
+        """Record that every followed topic is complete up to `position`, even without events."""
         for name in self._following & self._wanted.keys():
             self._wanted[name] = max(position, self._wanted[name] or 0)
             if self._items.empty():
                 self.positions[name] = max(position, self.positions.get(name, 0))
 
     async def _ask(self, names: Iterable[str]) -> None:
-        """Subscribe, one frame per position we stand at."""
+        """Subscribe, with one frame per starting position."""
         if self._connection is None:
             return
-        standing: dict[int | None, list[str]] = {}
+        by_position: dict[int | None, list[str]] = {}
         for name in names:
-            standing.setdefault(self._wanted.get(name), []).append(name)
-        for position, group in standing.items():
+            by_position.setdefault(self._wanted.get(name), []).append(name)
+        for position, group in by_position.items():
             self._requests += 1
             since = None
             if position is not None and self.epoch is not None:

@@ -1,8 +1,8 @@
-"""What each web process says about its sockets, so that any of them can show all: the page of operators reads it.
+"""Reports of each web process about its sockets, so that the operator's page can show all processes.
 
-Every two seconds a process writes its `Report` to Valkey, to be forgotten after ten. Nothing depends on it: without
-Valkey a process can still report about itself (`of_this_process`), and a report that is missing is a process that is
-gone, hangs, or cannot reach Valkey.
+Every two seconds a process writes its `ProcessReport` to Valkey, with a lifetime of ten seconds. Nothing depends on it:
+without Valkey a process still knows its own report (`local_hub.report`). A missing report means that the process has
+ended, hangs, or cannot reach Valkey.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from realtime import prometheus, publish
 
 logger = logging.getLogger(__name__)
 
-EVERY: Final = 2.0
-FORGET: Final = 10
-# How long a process that says nothing stays in the index of those to ask for.
-INDEXED: Final = 60
-# Reports read at most: far more web processes than anybody runs.
-MANY: Final = 500
-PATIENCE: Final = 2.0
+REPORT_SECONDS: Final = 2.0
+REPORT_TTL: Final = 10
+# Seconds a silent process stays in the index of reports.
+INDEX_TTL: Final = 60
+# Reports read at most; far more than the web processes of any installation.
+MAX_REPORTS: Final = 500
+VALKEY_TIMEOUT: Final = 2.0
 
 _started_at: Final = time.time()
 
 
 class Unreachable(Exception):
-    """Valkey cannot be asked: other processes are not known."""
+    """Valkey cannot be reached, so other processes are not known."""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """How this process's hub is doing, for `/readyz` and the admin. `ready`: may take sockets."""
+class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of this process's hub, for `/readyz` and the admin. `ready`: it accepts sockets."""
 
     ready: bool
     draining: bool
@@ -58,7 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     """One process. Instants are Unix seconds, memory bytes, lags seconds over the last minute; counts since start.
 
     `closes` is by close code; `cpu` the share of one core and `delivered` the frames a second since the last report.
@@ -103,31 +103,31 @@ def report_key(process: str) -> str:
 
 
 class Reporter:
-    """Reports about one hub: its name, how it is doing, the delays of the last minute's events."""
+    """Writes the reports of one hub, from its name, its status and the lags of the last minute."""
 
-    def __init__(self, process: str, status: Callable[[], Status], lags: Callable[[], Sequence[float]]) -> None:
+    def __init__(self, process: str, status: Callable[[], HubStatus], lags: Callable[[], Sequence[float]]) -> None:
         self._process, self._status, self._lags = process, status, lags
         self._seen = (time.monotonic(), time.process_time(), prometheus.total(prometheus.DELIVERIES))
-        self.latest: Report | None = None
+        self.latest: ProcessReport | None = None
 
     async def run(self) -> None:
-        """Report until cancelled; each round has its own patience, and a round that fails costs only itself."""
+        """Write a report at intervals until cancelled; each has its own timeout, and a failed one affects no other."""
         client = valkey.async_client("background")
         async with client:
             try:
                 while True:
                     self.latest = self.report()
-                    await self._tell(client, self.latest)
-                    await asyncio.sleep(EVERY)
+                    await self._publish(client, self.latest)
+                    await asyncio.sleep(REPORT_SECONDS)
             finally:
-                await self._withdraw(client)
+                await self._remove(client)
 
-    def report(self) -> Report:
+    def report(self) -> ProcessReport:
         now, cpu, deliveries = time.monotonic(), time.process_time(), prometheus.total(prometheus.DELIVERIES)
         before, cpu_before, deliveries_before = self._seen
         self._seen, elapsed = (now, cpu, deliveries), max(now - before, 0.001)
         status, lags = self._status(), self._lags()
-        return Report(
+        return ProcessReport(
             process=self._process,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -158,31 +158,31 @@ class Reporter:
             closes=prometheus.by_label(prometheus.CLOSES),
         )
 
-    async def _tell(self, client: aioredis.Redis, report: Report) -> None:
+    async def _publish(self, client: aioredis.Redis, report: ProcessReport) -> None:
         try:
-            async with asyncio.timeout(PATIENCE), client.pipeline(transaction=False) as pipe:
-                pipe.set(report_key(report.process), msgspec.msgpack.encode(report), ex=FORGET)
+            async with asyncio.timeout(VALKEY_TIMEOUT), client.pipeline(transaction=False) as pipe:
+                pipe.set(report_key(report.process), msgspec.msgpack.encode(report), ex=REPORT_TTL)
                 pipe.zadd(index_key(), {report.process: report.at})
-                pipe.zremrangebyscore(index_key(), "-inf", report.at - INDEXED)
-                pipe.expire(index_key(), INDEXED)
+                pipe.zremrangebyscore(index_key(), "-inf", report.at - INDEX_TTL)
+                pipe.expire(index_key(), INDEX_TTL)
                 await pipe.execute()
         except (redis.RedisError, OSError) as error:
-            logger.debug("no report to Valkey: %s", error)
+            logger.debug("the report could not be written to Valkey: %s", error)
 
-    async def _withdraw(self, client: aioredis.Redis) -> None:
-        """A process that ends in order is not shown any more."""
+    async def _remove(self, client: aioredis.Redis) -> None:
+        """Remove the report of a process that stops normally."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(VALKEY_TIMEOUT):
                 await client.delete(report_key(self._process))
                 await client.zrem(index_key(), self._process)
         except (redis.RedisError, OSError) as error:
-            logger.debug("no farewell to Valkey: %s", error)
+            logger.debug("the report could not be removed from Valkey: %s", error)
 
 
-def reports() -> list[Report]:
-    """All processes that reported lately, by host and process id. Blocking; raises `Unreachable`."""
+def reports() -> list[ProcessReport]:
+    """The reports of all processes, ordered by host and process id. Blocking; raises `Unreachable`."""
     try:
-        names: Sequence[Any] = publish.client().zrange(index_key(), 0, MANY - 1, desc=True)
+        names: Sequence[Any] = publish.client().zrange(index_key(), 0, MAX_REPORTS - 1, desc=True)
         raw: Sequence[Any] = publish.client().mget([report_key(name.decode()) for name in names]) if names else []
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
@@ -190,10 +190,10 @@ def reports() -> list[Report]:
     return sorted(found, key=lambda report: (report.host, report.pid, report.process))
 
 
-def _decoded(raw: bytes) -> Report | None:
-    """A process of another release may say more or less than we know: it is left out rather than guessed at."""
+def _decoded(raw: bytes) -> ProcessReport | None:
+    """Decode a report. Returns None for one of another release, whose fields may differ."""
     try:
-        return msgspec.msgpack.decode(raw, type=Report)
+        return msgspec.msgpack.decode(raw, type=ProcessReport)
     except msgspec.DecodeError:
         return None
 

@@ -1,4 +1,4 @@
-"""Every number of this package in one place. `settings.REALTIME = {"heartbeat_ms": 15_000, …}` overrides."""
+"""All limits and intervals of this package. `settings.REALTIME = {"heartbeat_ms": 15_000, …}` overrides them."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from django.conf import settings
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Bounds and intervals. Seconds unless the name says otherwise."""
+    """Limits and intervals, in seconds unless the name has another unit."""
 
-    # credit: what may be on its way to one socket before its reader must acknowledge
+    # credit: frames in transit to one socket before its client must acknowledge
     window_frames: int = 512
     window_bytes: int = 256 * 1024
     ack_frames: int = 64
     ack_bytes: int = 64 * 1024
     slow_after: float = 10.0
 
-    # memory of the hub, and how far back a client may resume
+    # memory of the hub, and the distance from which a client may resume
     ring_events: int = 4096
     ring_bytes: int = 16 * 1024 * 1024
-    catch_up_events: int = 5000  # further behind the head, or more events read: reset
+    catch_up_events: int = 5000  # further behind the head, or after more events read: reset
     page: int = 500
     catch_up_readers: int = 4
 
-    # what a client may send
+    # limits on a client's frames
     frame_bytes: int = 64 * 1024
     frames_per_second: float = 20.0
     frames_burst: float = 60.0
     topics: int = 200
-    presence_topics: int = 100  # all tabs of a browser share a connection
+    presence_topics: int = 100  # all tabs of a browser share one connection
 
-    # who may connect
+    # connections
     connections: int = 4000
     connections_per_person: int = 20
     connections_per_address: int = 200
     handshakes_per_minute: float = 240.0
     handshakes_at_once: int = 64
     recheck_every: float = 300.0
-    look_every: float = 0.5  # at the rows behind all sockets, in one statement
+    look_every: float = 0.5  # checks the rows behind all sockets, in one statement
 
-    # heart
+    # heartbeat
     heartbeat_ms: int = 20_000
     tick: float = 0.25
     beacon_silence: float = 3.0
@@ -56,7 +56,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ephemeral_batch: int = 10
     ephemeral_bytes: int = 64 * 1024
 
-    # leaving
+    # draining
     drain_share: float = 0.05
     drain_pause: float = 0.25
     retry_min_ms: int = 500
@@ -64,6 +64,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def limits() -> Limits:
-    """The limits in force; an unknown name in the setting raises `ValidationError` naming it."""
+    """The limits in force. Raises `msgspec.ValidationError` for an unknown name in the setting."""
     given: dict[str, Any] = getattr(settings, "REALTIME", {})
     return msgspec.convert(given, Limits)

@@ -1,4 +1,4 @@
-"""Values of the moment: the latest wins, sent by time and in batches of ten, never at the price of an event."""
+"""Ephemeral values: the latest per key wins; they are sent in batches, and never delay an event."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from itertools import islice
 
 from realtime import conf, frames, prometheus, publish, sockets
 
-# Different values one slow or hidden socket may have waiting.
-MAX_WAITING = 200
+# Pending values of one slow or hidden socket.
+MAX_PENDING = 200
 
 
-class Values:
-    """Collects values per (topic, key) and hands them to the sockets on the topic when it is time."""
+class EphemeralValues:
+    """Collects values per (topic, key) and sends them to the topic's sockets at the next tick."""
 
-    def __init__(self, limits: conf.Limits, members: Callable[[str], Iterable[sockets.Socket]]) -> None:
-        self._limits, self._members = limits, members
+    def __init__(self, limits: conf.Limits, followers: Callable[[str], Iterable[sockets.Socket]]) -> None:
+        self._limits, self._followers = limits, followers
         self._collected: dict[str, dict[str, publish.Value]] = {}
-        self._waiting: dict[sockets.Socket, float] = {}
+        self._due_at: dict[sockets.Socket, float] = {}
 
     def put(self, value: publish.Value) -> None:
-        """Keep the newest per key; ten different ones are sent without waiting for the clock."""
+        """Keep the newest value per key; a full batch is sent without waiting for the tick."""
         collected = self._collected.setdefault(value.topic, {})
         if collected.pop(value.key, None) is not None:
             prometheus.VALUES.labels("replaced").inc()
@@ -29,58 +29,58 @@ class Values:
             self._flush(value.topic)
 
     def tick(self, now: float) -> None:
-        """Send what was collected, and what waited for a reader that has room again."""
+        """Send the collected values, and the pending ones of sockets that can take them again."""
         for topic in list(self._collected):
             self._flush(topic)
-        for socket, due in list(self._waiting.items()):
-            if not socket.open or not socket.values:
-                del self._waiting[socket]
+        for socket, due in list(self._due_at.items()):
+            if not socket.open or not socket.pending_values:
+                del self._due_at[socket]
             elif now >= due and self._ready(socket):
-                del self._waiting[socket]
-                waiting, socket.values = list(socket.values.values()), {}
-                still = [value for value in waiting if _may_see(socket, value)]
-                self._send(socket, encode(still, self._limits.ephemeral_batch))
+                del self._due_at[socket]
+                pending, socket.pending_values = list(socket.pending_values.values()), {}
+                allowed = [value for value in pending if _may_see(socket, value)]
+                self._send(socket, encode(allowed, self._limits.ephemeral_batch))
 
-    def show_now(self, socket: sockets.Socket) -> None:
-        """The page is visible again: what waited is due at the next tick."""
-        if socket in self._waiting:
-            self._waiting[socket] = 0.0
+    def page_shown(self, socket: sockets.Socket) -> None:
+        """The page is visible again: send its pending values at the next tick."""
+        if socket in self._due_at:
+            self._due_at[socket] = 0.0
 
     def _flush(self, topic: str) -> None:
         values = list(self._collected.pop(topic).values())
         texts = encode(values, self._limits.ephemeral_batch)
         excluded = {value.exclude for value in values if value.exclude}
-        for socket in list(self._members(topic)):
-            mine = values
+        for socket in list(self._followers(topic)):
+            visible = values
             if socket.id in excluded or socket.grants[topic].topic.may_see_value is not None:
-                mine = [value for value in values if value.exclude != socket.id and _may_see(socket, value)]
-                mine = values if len(mine) == len(values) else mine
+                visible = [value for value in values if value.exclude != socket.id and _may_see(socket, value)]
+                visible = values if len(visible) == len(values) else visible
             if socket.hidden or not self._ready(socket):
-                self._keep(socket, mine)
+                self._keep(socket, visible)
             else:
-                self._send(socket, texts if mine is values else encode(mine, self._limits.ephemeral_batch))
+                self._send(socket, texts if visible is values else encode(visible, self._limits.ephemeral_batch))
 
     def _ready(self, socket: sockets.Socket) -> bool:
-        return socket.room and socket.unanswered < self._limits.ephemeral_bytes
+        return socket.can_send and socket.unanswered_bytes < self._limits.ephemeral_bytes
 
     def _keep(self, socket: sockets.Socket, values: list[publish.Value]) -> None:
         for value in values:
             key = (value.topic, value.key)
-            if key in socket.values or len(socket.values) < MAX_WAITING:
-                socket.values[key] = value
+            if key in socket.pending_values or len(socket.pending_values) < MAX_PENDING:
+                socket.pending_values[key] = value
             else:
                 prometheus.DROPS.labels("values").inc()
-        self._waiting.setdefault(socket, socket.now() + (self._limits.ephemeral_hidden if socket.hidden else 0.0))
+        self._due_at.setdefault(socket, socket.now() + (self._limits.ephemeral_hidden if socket.hidden else 0.0))
 
     def _send(self, socket: sockets.Socket, texts: list[str]) -> None:
         for text in texts:
-            socket.unanswered += len(text)
-            socket.tell_text(text)
+            socket.unanswered_bytes += len(text)
+            socket.send_text(text)
         prometheus.VALUES.labels("sent").inc(len(texts))
 
 
 def _may_see(socket: sockets.Socket, value: publish.Value) -> bool:
-    """Does the socket follow the value's topic, and may it see this one? Both may have changed while it waited."""
+    """Whether the socket still follows the topic and may see the value; both may have changed while it was pending."""
     grant = socket.grants.get(value.topic)
     if grant is None:
         return False
@@ -89,7 +89,7 @@ def _may_see(socket: sockets.Socket, value: publish.Value) -> bool:
 
 
 def encode(values: Iterable[publish.Value], batch: int) -> list[str]:
-    """Frames of at most `batch` values of one topic each; a value alone travels under its own name."""
+    """Encode frames of at most `batch` values of one topic each; a single value keeps its own event name."""
     by_topic: dict[str, list[publish.Value]] = {}
     for value in values:
         by_topic.setdefault(value.topic, []).append(value)

@@ -1,8 +1,8 @@
-"""The frames of the subprotocol `formease.admin.v1`: one JSON object per text frame, told apart by `type`.
+"""The frames of the subprotocol `formease.admin.v1`: one JSON object per text frame, distinguished by `type`.
 
 These structs are the specification: incoming frames are decoded by them, outgoing frames are encoded from them, and
-`/asyncapi.json` is generated from them. Only `event` is put together by hand (see `Fan` in `hub`): its body is encoded
-once for all sockets and the short `previous` spliced in; the tests decode every one with `EventFrame`.
+`/asyncapi.json` is generated from them. Only `event` frames are assembled by `encoding.EncodedEvent`: the body is
+encoded once for all sockets and the short `previous` is inserted. The tests decode all of them with `EventFrame`.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ PresenceState: TypeAlias = Literal["viewing", "editing", "idle"]
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
-    """Base of all frames. Unknown fields are ignored, so both sides may grow."""
+    """Base of all frames. Unknown fields are ignored, so that either side may add fields."""
 
 
 # -- client to server -----------------------------------------------------------------------------------------------
 
 
 class Since(msgspec.Struct, frozen=True):
-    """Where a client stands: it has everything up to `position` of the history called `epoch`."""
+    """A client's position: it has every event up to `position` of the history named `epoch`."""
 
     epoch: str
     position: Position
 
 
 class Subscribe(_Frame, frozen=True, tag="subscribe"):
-    """Ask for topics, from now or from where the client stands."""
+    """Subscribe to topics, from now or from the client's position."""
 
     id: RequestId
     topics: Annotated[list[TopicName], msgspec.Meta(min_length=1, max_length=MAX_NAMES)]
@@ -57,7 +57,7 @@ class Subscribe(_Frame, frozen=True, tag="subscribe"):
 
 
 class Unsubscribe(_Frame, frozen=True, tag="unsubscribe"):
-    """Want no more of these topics."""
+    """Unsubscribe from these topics."""
 
     id: RequestId
     topics: Annotated[list[TopicName], msgspec.Meta(max_length=MAX_NAMES)]
@@ -76,7 +76,7 @@ class Pong(_Frame, frozen=True, tag="pong"):
 
 
 class SetPresence(_Frame, frozen=True, tag="presence"):
-    """What this connection is doing on a topic it has subscribed to. `idle` after a while; `gone` leaves the page."""
+    """The state of this connection on a topic it follows. `idle`: no input for a while; `gone`: left the page."""
 
     topic: TopicName
     state: Literal["viewing", "editing", "idle", "gone"]
@@ -119,10 +119,10 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class Welcome(_Frame, frozen=True, tag="welcome"):
-    """First frame: the history's name, where this server stands, and the rules.
+    """First frame: the history's name, this server's position, and the limits.
 
-    `session` names the session or key behind the connection, without giving it away. A page whose session it is not
-    must not go on: somebody else has signed in in this browser.
+    `session` is a digest of the session, or the name of the key, behind the connection. A page of another session must
+    stop: another person has signed in in this browser.
     """
 
     connection_id: str
@@ -180,7 +180,7 @@ class EventFrame(_Frame, frozen=True, tag="event"):
 
 
 class Ephemeral(_Frame, frozen=True, tag="ephemeral"):
-    """A value of the moment: the latest wins, nothing is replayed."""
+    """An ephemeral value: the latest wins, nothing is replayed."""
 
     topic: str
     event: str
@@ -189,7 +189,7 @@ class Ephemeral(_Frame, frozen=True, tag="ephemeral"):
 
 
 class PresentPerson(msgspec.Struct, frozen=True):
-    """One person on a topic, all their tabs taken together: the busiest state wins. `since` is when they came, UTC."""
+    """One person on a topic, with all tabs combined: the busiest state wins. `since` is the arrival, in UTC."""
 
     id: str
     name: str
@@ -200,7 +200,7 @@ class PresentPerson(msgspec.Struct, frozen=True):
 
 
 class PresenceFrame(_Frame, frozen=True, tag="presence"):
-    """Who is here: everybody in `full`, or who `joined` (or changed) and the ids of those who `left`."""
+    """Who is present: everyone in `full`, or who `joined` (or changed) and the ids of those who `left`."""
 
     topic: str
     full: list[PresentPerson] | None = None
@@ -211,7 +211,7 @@ class PresenceFrame(_Frame, frozen=True, tag="presence"):
 class Reset(_Frame, frozen=True, tag="reset"):
     """These topics are no longer followed: reload them, then subscribe from `position` of `epoch`.
 
-    With reason `forbidden` there is nothing to reload: the topic is lost, forget what was shown of it.
+    With reason `forbidden` the right is lost: do not reload, and remove the topic's data from the page.
     """
 
     topics: list[str]
@@ -236,7 +236,7 @@ class Goodbye(_Frame, frozen=True, tag="goodbye"):
 
 
 class Error(_Frame, frozen=True, tag="error"):
-    """A request was not understood or not allowed; the connection stays."""
+    """A request was invalid or not allowed; the connection stays open."""
 
     code: str
     detail: str
@@ -267,20 +267,20 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def decode_client(text: str | bytes) -> ClientFrame:
-    """A frame off the wire; raises `msgspec.ValidationError` (wrong shape) or `msgspec.DecodeError` (not JSON)."""
+    """Decode a client's frame. Raises `msgspec.ValidationError` (wrong shape) or `msgspec.DecodeError` (not JSON)."""
     try:
         frame: ClientFrame = _client_decoder.decode(text)
-    except RecursionError:  # msgspec's, of a field that no frame has
+    except RecursionError:  # raised by msgspec while it skips an unknown field
         raise msgspec.DecodeError("JSON is nested too deeply") from None
     return frame
 
 
 def decode_server(text: str | bytes) -> ServerFrame:
-    """The client's side of the same check."""
+    """Decode a server's frame, for clients; raises as `decode_client`."""
     frame: ServerFrame = _server_decoder.decode(text)
     return frame
 
 
 def encode(frame: msgspec.Struct) -> str:
-    """The frame as one line of JSON."""
+    """The frame as JSON text."""
     return _encoder.encode(frame).decode()

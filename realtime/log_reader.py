@@ -1,7 +1,7 @@
-"""The hub's own way to the store: a small async pool and a few statements, no ORM, no thread.
+"""Reads the event store on the event loop: a small async pool and a few statements, without ORM or threads.
 
 The safe head is read as `events.head` describes it: separate statements in autocommit, in that order. Every error of
-the driver or the pool comes out as `Unavailable`, so callers have one thing to wait out.
+the driver or the pool is raised as `Unavailable`, so callers handle one exception.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from events import decoding, head, store, types
 from events.db import driver_errors
 from events.privacy import subject_keys
 
-# Catching up may take four (`catch_up_readers`); the follower and the handshakes must not wait for them.
+# Catching up uses up to four (`catch_up_readers`); the follower and the handshakes must not wait for it.
 POOL: Final = 6
 TIMEOUT: Final = 5.0
 
@@ -34,18 +34,18 @@ class Unavailable(Exception):
 
 
 class Archived(Exception):
-    """What was asked for is in a file by now: too old for a socket."""
+    """The events are in an archive file by now, too old for a socket."""
 
 
 class Head(NamedTuple):
-    """What the log says of itself: its history's name, the last position drawn, and up to where it is complete."""
+    """The name of the log's history, the last position assigned, and the position up to which it is complete."""
 
     epoch: str
     last: int
     safe: int
 
 
-class Log:
+class LogReader:
     """Reads the event store from the event loop. `open` never fails; reads raise `Unavailable`."""
 
     def __init__(self) -> None:
@@ -71,19 +71,19 @@ class Log:
             self._pool = None
 
     async def head(self) -> Head:
-        """Where the log stands. Nothing at or below `safe` can still appear."""
+        """The head of the log. No event at or below `safe` can still appear."""
 
-        async def ask(connection: Connection) -> Head:
+        async def read(connection: Connection) -> Head:
             (epoch,) = await _one(connection, head.EPOCH_SQL)
             last, safe = await _one(connection, head.HEAD_SQL)
             return Head(str(epoch), last, safe)
 
-        return await self.ask(ask)
+        return await self.query(read)
 
     async def read(self, after: int, upto: int, limit: int) -> list[types.RecordedEvent]:
         """Events in (after, upto] in position order, at most `limit`. Raises `Archived` where they begin in a file."""
 
-        async def ask(connection: Connection) -> list[types.RecordedEvent]:
+        async def read(connection: Connection) -> list[types.RecordedEvent]:
             cursor = connection.cursor(row_factory=rows.tuple_row)
             await cursor.execute(store.READ_ALL_SQL, {"after": after, "upto": upto, "limit": limit})
             reading = decoding.EventRows(await cursor.fetchall())
@@ -92,30 +92,32 @@ class Log:
                 reading.decryptor.learn(await cursor.fetchall(), lambda act: act())  # autocommit
             return reading.events()
 
-        return await self.ask(ask)
+        return await self.query(read)
 
-    async def ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
-        """The answer to a question that only reads, on a connection in autocommit; once more when the connection had
-        ended without anybody noticing. Asking each one first whether it is alive would cost a round trip every time.
+    async def query(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run a function that only reads, on a pooled connection in autocommit.
+
+        It runs a second time when the connection had ended unnoticed: checking each connection first would cost a
+        round trip every time.
         """
         try:
             try:
-                return await self._ask(question)
+                return await self._run(work)
             except psycopg.OperationalError as error:
                 if self._pool is None or isinstance(error, NO_CONNECTION) or not driver_errors.is_session_end(error):
                     raise
-            await self._pool.check()  # where one has ended, others have
-            return await self._ask(question)
+            await self._pool.check()  # where one connection has ended, others have too
+            return await self._run(work)
         except FAILURES as error:
             if isinstance(error, psycopg.Error) and error.diag.constraint_name == "events_archived":
                 raise Archived(error.diag.message_primary) from error
             raise Unavailable(str(error) or type(error).__name__) from error
 
-    async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         if self._pool is None:
             raise Unavailable("the pool is closed")
         async with self._pool.connection(timeout=TIMEOUT) as connection:
-            return await question(connection)
+            return await work(connection)
 
 
 async def _one(connection: Connection, sql: Any) -> Sequence[Any]:
@@ -125,7 +127,7 @@ async def _one(connection: Connection, sql: Any) -> Sequence[Any]:
 
 
 def _connection_parameters() -> dict[str, Any]:
-    """Django's database settings as libpq understands them: autocommit, and a peer that died is noticed."""
+    """Django's database settings as libpq parameters, with autocommit and TCP keepalives."""
     # connect_timeout is libpq's; keepalives end a half-open connection within about 15 s
     ours = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
     given = connections["default"].get_connection_params()

@@ -1,8 +1,9 @@
-"""Who is on which page: soft state, told by each process about its own sockets and forgotten when it stops telling.
+"""Presence: who is on which page. Each process publishes it for its own sockets, under a lease.
 
-Each process is the only writer of its own part. It says what changed (numbered), renews its lease every few seconds,
-and answers `Question` with everything. A hub that missed a number asks; a process not heard for the length of the lease
-is forgotten whole, so a crash leaves no ghosts. Nothing is kept in Valkey or in the log.
+Each process is the only writer of its own entries. It publishes numbered changes, renews its lease every few seconds,
+and answers a `PresenceRequest` with a snapshot. A hub that missed a number requests snapshots; a process that was
+silent for the length of the lease is removed, so a crash leaves no stale entries. Nothing is stored in Valkey or in
+the log.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ import msgspec
 
 from realtime import conf, frames, publish
 
-# What a person with several tabs is doing: the busiest of them.
+# The state of a person with several tabs is that of the busiest one.
 _BUSIEST: Final = {"editing": 0, "viewing": 1, "idle": 2}
 
 People = dict[str, frames.PresentPerson]
 
 
-class _Part:
-    """What one other process has told."""
+class _RemotePresence:
+    """The entries of one other process, as last received."""
 
-    __slots__ = ("heard_at", "number", "topics")
+    __slots__ = ("number", "received_at", "topics")
 
     def __init__(self) -> None:
-        self.heard_at = 0.0
+        self.received_at = 0.0
         self.number = -1
         self.topics: dict[str, list[publish.Present]] = {}
 
 
-class Board:
-    """Presence as this process sees it. `send` tells the other processes, `show` the sockets on a topic."""
+class PresenceTracker:
+    """Presence as this process sees it. `send` publishes to the other processes, `show` to the sockets on a topic."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Board:
         self._own: dict[str, dict[str, publish.Present]] = {}
         self._topics_of: dict[str, set[str]] = {}
         self._leaving: dict[tuple[str, str], float] = {}
-        self._others: dict[str, _Part] = {}
+        self._others: dict[str, _RemotePresence] = {}
         self._shown: dict[str, People] = {}
         self._changed: set[str] = set()
         self._own_changed: set[str] = set()
@@ -57,8 +58,8 @@ class Board:
 
     # -- our own sockets ---------------------------------------------------------------------------------------------
 
-    def enter(self, connection: str, person: str, name: str, wanted: frames.SetPresence) -> bool:
-        """A socket says what it is doing on a topic; `gone` leaves at once. False where it is on too many topics."""
+    def set_state(self, connection: str, person: str, name: str, wanted: frames.SetPresence) -> bool:
+        """Record the state of a socket on a topic; `gone` removes it. Returns False when it is on too many topics."""
         if wanted.state == "gone":
             self._remove(wanted.topic, connection)
             return True
@@ -66,9 +67,9 @@ class Board:
         if wanted.topic not in on and len(on) >= self._limits.presence_topics:
             return False
         on.add(wanted.topic)
-        here = self._own.setdefault(wanted.topic, {})
-        since = here[connection].since if connection in here else _now()
-        here[connection] = publish.Present(
+        entries = self._own.setdefault(wanted.topic, {})
+        since = entries[connection].since if connection in entries else _now()
+        entries[connection] = publish.Present(
             connection=connection, person=person, name=name, state=wanted.state, field=wanted.field, since=since
         )
         self._leaving.pop((wanted.topic, connection), None)
@@ -76,7 +77,7 @@ class Board:
         return True
 
     def leave(self, connection: str, topics: Iterable[str] | None = None) -> None:
-        """A socket closed or dropped topics: it stays shown for a moment, a reload comes right back."""
+        """A socket closed or dropped topics: keep its entries for a grace period, because a reload returns at once."""
         until = self._clock() + self._limits.presence_grace
         for topic in list(self._topics_of.get(connection, ())) if topics is None else topics:
             if connection in self._own.get(topic, {}):
@@ -87,74 +88,74 @@ class Board:
         on.discard(topic)
         if not on:
             self._topics_of.pop(connection, None)
-        here = self._own.get(topic, {})
-        if here.pop(connection, None) is not None:
+        entries = self._own.get(topic, {})
+        if entries.pop(connection, None) is not None:
             self._own_changed.add(topic)
-        if not here:
+        if not entries:
             self._own.pop(topic, None)
         self._leaving.pop((topic, connection), None)
 
     # -- other processes ---------------------------------------------------------------------------------------------
 
-    def hear(self, message: publish.Presence | publish.Alive | publish.Question) -> None:
-        """Take what another process says (our own words come back to us too, and are not news)."""
+    def receive(self, message: publish.Presence | publish.PresenceLease | publish.PresenceRequest) -> None:
+        """Handle a message of another process. Our own messages come back to us too and are ignored."""
         if message.process == self._process:
             return
-        if isinstance(message, publish.Question):
-            self._say_everything()
+        if isinstance(message, publish.PresenceRequest):
+            self._send_snapshot()
             return
-        part = self._others.setdefault(message.process, _Part())
-        part.heard_at = self._clock()
-        if isinstance(message, publish.Alive):
-            if message.number != part.number:
-                self.ask()
-        elif message.full or message.number == part.number + 1:
-            self._merge(part, message)
-        elif message.number > part.number:
-            self.ask()
+        remote = self._others.setdefault(message.process, _RemotePresence())
+        remote.received_at = self._clock()
+        if isinstance(message, publish.PresenceLease):
+            if message.number != remote.number:
+                self.request_snapshots()
+        elif message.full or message.number == remote.number + 1:
+            self._merge(remote, message)
+        elif message.number > remote.number:
+            self.request_snapshots()
 
-    def _merge(self, part: _Part, message: publish.Presence) -> None:
+    def _merge(self, remote: _RemotePresence, message: publish.Presence) -> None:
         if message.full:
-            self._changed |= part.topics.keys()
-            part.topics.clear()
+            self._changed |= remote.topics.keys()
+            remote.topics.clear()
         for topic, present in message.topics.items():
-            part.topics[topic] = present
+            remote.topics[topic] = present
             if not present:
-                del part.topics[topic]
-        part.number = message.number
+                del remote.topics[topic]
+        remote.number = message.number
         self._changed |= message.topics.keys()
 
-    def ask(self) -> None:
-        """Ask everybody for everything, once a second at most."""
+    def request_snapshots(self) -> None:
+        """Ask all processes for a snapshot, once a second at most."""
         if self._clock() - self._asked_at >= 1.0:
             self._asked_at = self._clock()
-            self._send(publish.Question(process=self._process))
+            self._send(publish.PresenceRequest(process=self._process))
 
-    def _say_everything(self) -> None:
-        topics = {topic: list(here.values()) for topic, here in self._own.items()}
+    def _send_snapshot(self) -> None:
+        topics = {topic: list(entries.values()) for topic, entries in self._own.items()}
         self._send(publish.Presence(process=self._process, number=self._number, topics=topics, full=True))
 
-    # -- time --------------------------------------------------------------------------------------------------------
+    # -- clock -------------------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Let go who left, renew our lease, forget silent processes, show what changed."""
+        """Remove who left, renew our lease, remove silent processes, show the changes."""
         now = self._clock()
         for (topic, connection), until in list(self._leaving.items()):
             if until <= now:
                 self._remove(topic, connection)
-        for process, part in list(self._others.items()):
-            if now - part.heard_at > self._limits.presence_lease:
-                self._changed |= part.topics.keys()
+        for process, remote in list(self._others.items()):
+            if now - remote.received_at > self._limits.presence_lease:
+                self._changed |= remote.topics.keys()
                 del self._others[process]
-        self._say_changes()
+        self._send_changes()
         if now - self._renewed_at >= self._limits.presence_renew:
             self._renewed_at = now
-            self._send(publish.Alive(process=self._process, number=self._number))
+            self._send(publish.PresenceLease(process=self._process, number=self._number))
         for topic in self._changed:
             self._show_changes(topic)
         self._changed.clear()
 
-    def _say_changes(self) -> None:
+    def _send_changes(self) -> None:
         if not self._own_changed:
             return
         self._number += 1
@@ -174,21 +175,21 @@ class Board:
         if joined or left:
             self._show(frames.PresenceFrame(topic=topic, joined=joined, left=left))
 
-    # -- the view ----------------------------------------------------------------------------------------------------
+    # -- views -------------------------------------------------------------------------------------------------------
 
-    def full(self, topic: str) -> frames.PresenceFrame:
-        """Everybody on the topic as last shown, for a socket that has just arrived."""
+    def snapshot(self, topic: str) -> frames.PresenceFrame:
+        """Everyone on the topic as last shown, for a socket that has just subscribed."""
         return frames.PresenceFrame(topic=topic, full=list(self._shown.get(topic, {}).values()))
 
-    def here(self) -> dict[str, list[frames.PresentPerson]]:
-        """Everybody on every topic, for the page of operators."""
+    def everyone(self) -> dict[str, list[frames.PresentPerson]]:
+        """Everyone on every topic, for the operator's page."""
         return {topic: list(people.values()) for topic, people in self._shown.items()}
 
     def _merged(self, topic: str) -> People:
-        """All tabs of all processes as people, first come first: the same order for every viewer."""
+        """All tabs of all processes merged to people, in order of arrival: the same order for every viewer."""
         tabs = list(self._own.get(topic, {}).values())
-        for part in self._others.values():
-            tabs += part.topics.get(topic, ())
+        for remote in self._others.values():
+            tabs += remote.topics.get(topic, ())
         people: dict[str, list[publish.Present]] = {}
         for tab in tabs:
             people.setdefault(tab.person, []).append(tab)

@@ -1,4 +1,4 @@
-"""What operators watch: the Prometheus figures of the sockets of this process. Shown at `/metrics`."""
+"""The Prometheus metrics of the sockets of this process, exposed at `/metrics`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOCKETS = Gauge("realtime_sockets", "Open sockets", multiprocess_mode="livesum")
 BEHIND = Gauge("realtime_sockets_behind", "Sockets catching up or out of credit", multiprocess_mode="livesum")
 POSITION = Gauge("realtime_position", "Position up to which this process has delivered", multiprocess_mode="livemax")
 DEGRADED = Gauge(
-    "realtime_degraded", "1 while the store is polled because the relay is not heard", multiprocess_mode="livemax"
+    "realtime_degraded", "1 while the store is polled because the relay is silent", multiprocess_mode="livemax"
 )
 EVENTS = Counter("realtime_events_total", "Events that reached this process", ["source"])
 DELIVERIES = Counter("realtime_deliveries_total", "Event frames handed to the server")
@@ -24,7 +24,7 @@ LAG = Histogram(
 FILLS = Counter("realtime_fills_total", "Reads of the store to close a gap", ["reason"])
 CREDIT_WAITS = Counter("realtime_credit_waits_total", "Times a socket fell behind its reader")
 DROPS = Counter("realtime_drops_total", "Values and presence not kept because a queue was full", ["queue"])
-RESETS = Counter("realtime_resets_total", "Clients told to reload", ["reason"])
+RESETS = Counter("realtime_resets_total", "Topics reset, which their clients reload", ["reason"])
 CLOSES = Counter("realtime_closes_total", "Closed sockets", ["code"])
 REFUSALS = Counter("realtime_refusals_total", "Handshakes refused", ["reason"])
 BAD_FRAMES = Counter("realtime_bad_frames_total", "Frames of clients that were not understood", ["code"])
@@ -52,17 +52,17 @@ class Recent:
 
 
 def closed(code: int) -> None:
-    """Count a close; codes a client made up share one label."""
+    """Count a close; unknown codes, which a client may invent, share one label."""
     CLOSES.labels(str(code) if code in _KNOWN_CODES else "other").inc()
 
 
 def total(counter: Counter) -> int:
-    """What a counter of this process has come to, over all its labels."""
+    """The value of a counter of this process, over all its labels."""
     return sum(by_label(counter).values())
 
 
 def by_label(counter: Counter) -> dict[str, int]:
-    """The same by label; a counter without labels is one line."""
+    """The value by label; a counter without labels has one entry."""
     samples = [sample for family in counter.collect() for sample in family.samples]
     counts = [sample for sample in samples if sample.name.endswith("_total")]
     return {" ".join(sample.labels.values()): int(sample.value) for sample in counts}

@@ -1,9 +1,9 @@
-"""The address a request came from, when proxies stand in between: ASGI middleware for HTTP and sockets alike.
+"""ASGI middleware that sets the client's address behind proxies, for HTTP and sockets alike.
 
-`X-Forwarded-For` grows to the right: each proxy appends the address that it saw. Everything left of what our own
-proxies wrote is the client's to invent, so with n trusted proxies the n-th address from the right is the client's. (A
-server's own option that believes the leftmost one believes the client, and one that skips trusted networks believes a
-client inside such a network.)
+`X-Forwarded-For` grows to the right: each proxy appends the address that it saw. A client can forge everything left of
+the entries of our own proxies, so with n trusted proxies the n-th address from the right is the client's. (A server
+option that takes the leftmost address trusts the client, and one that skips trusted networks trusts any client inside
+such a network.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ClientAddress:
 
 
 def client_address(headers: Iterable[tuple[bytes, bytes]], proxies: int) -> str | None:
-    """The `proxies`-th address from the right; None where there are fewer, or it is no address."""
+    """The `proxies`-th address from the right; None where there are fewer, or it is not an address."""
     value = b",".join(value for name, value in headers if name == HEADER)
     hops = value.decode("latin-1").split(",")
     if len(hops) < proxies:

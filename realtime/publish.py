@@ -1,7 +1,7 @@
-"""The only sender between processes: what travels over Valkey to every hub, and the blocking client that sends it.
+"""The messages between processes, which Valkey carries to every hub, and the blocking client that publishes them.
 
-Nothing here is the truth. A message that is lost costs latency (the hub notices and reads the store), never an event:
-so `send` swallows a Valkey that is away and says so by its result.
+No message is authoritative. A lost one costs latency (the hub notices and reads the store), never an event. So `send`
+does not raise while Valkey is away, but returns False.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from events import types, valkey
 
 logger = logging.getLogger(__name__)
 
-# Valkey cuts a subscriber off at 32 MB of backlog; larger batches are announced and read from the store.
+# Valkey disconnects a subscriber with a backlog of 32 MB, so larger batches are announced and read from the store.
 MAX_MESSAGE: Final = 512 * 1024
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
-    """Every event in (previous, last], in order. `previous` None: the sender cannot say what came before."""
+    """Every event in (previous, last], in order. `previous` None: unknown."""
 
     epoch: str
     previous: int | None
@@ -51,7 +51,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, tag="value"):
 
 
 class Present(msgspec.Struct, frozen=True, kw_only=True):
-    """One connection's presence on one topic, as its process tells the others."""
+    """One connection's presence on one topic, as its process publishes it."""
 
     connection: str
     person: str
@@ -62,9 +62,9 @@ class Present(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True, tag="presence"):
-    """Who one process has on these topics; an empty list means nobody any more.
+    """The presence of one process on these topics; an empty list means that nobody is left.
 
-    `number` counts these messages up; with `full` they are all the topics it has anybody on.
+    `number` counts these messages. With `full` the message is a snapshot: topics it does not name are empty.
     """
 
     process: str
@@ -73,24 +73,24 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True, tag="presence"):
     full: bool = False
 
 
-class Alive(msgspec.Struct, frozen=True, kw_only=True, tag="alive"):
-    """A process renews its presence lease; a hub that missed one of its messages up to `number` asks again."""
+class PresenceLease(msgspec.Struct, frozen=True, kw_only=True, tag="alive"):
+    """A process renews its lease; a hub that missed one of its messages up to `number` requests a snapshot."""
 
     process: str
     number: int
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
-    """A hub has just joined or missed something: everybody says again who they have."""
+class PresenceRequest(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
+    """A hub has just subscribed or missed a message: every process answers with a snapshot."""
 
     process: str
 
 
-Message: TypeAlias = Batch | Beacon | Value | Presence | Alive | Question
+Message: TypeAlias = Batch | Beacon | Value | Presence | PresenceLease | PresenceRequest
 
 
 def channel() -> str:
-    """The one pub/sub channel of this floor, so that what one sender says stays in order."""
+    """The one pub/sub channel of this layer, so that the messages of each sender stay in order."""
     return f"{settings.REDIS_PREFIX}:realtime:bus"
 
 
@@ -103,18 +103,18 @@ def encode(message: Message) -> bytes:
 
 
 def decode(raw: bytes) -> Message:
-    """Raises `msgspec.ValidationError` for what no release of ours has sent."""
+    """Decode a message. Raises `msgspec.DecodeError` for one that no release has sent."""
     message: Message = _decoder.decode(raw)
     return message
 
 
 def client() -> redis.Redis:
-    """This process's blocking client. Short timeouts: a half-open Valkey must not hold up the relay or a request."""
+    """This process's blocking client. Short timeouts: a half-open Valkey must not block the relay or a request."""
     return valkey.shared_client("bus")
 
 
 def send(message: Message) -> bool:
-    """Tell every hub; False when Valkey could not be reached."""
+    """Publish to every hub. Returns False when Valkey could not be reached."""
     return send_raw(encode(message))
 
 
@@ -131,7 +131,7 @@ def send_raw(raw: bytes) -> bool:
 def ephemeral(
     topic: str, event: str, data: dict[str, Any], *, key: str | None = None, exclude: str | None = None
 ) -> bool:
-    """Show a value of the moment to everybody on `topic`: latest wins per `key` (the event's name when not given)."""
+    """Publish an ephemeral value on `topic`; the latest per `key` wins (by default the event's name)."""
     timestamp = timezone.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return send(Value(topic=topic, event=event, key=key or event, data=data, timestamp=timestamp, exclude=exclude))
 
@@ -141,7 +141,7 @@ def batches(
 ) -> list[bytes]:
     """Events as encoded messages of at most `limit` bytes, chained by `previous`.
 
-    An event too large for one message leaves a hole in the chain, which a hub fills from the store.
+    An event too large for one message leaves a gap in the chain, which a hub fills from the store.
     """
     raw = encode(Batch(epoch=epoch, previous=previous, last=events[-1].position, events=list(events)))
     if len(raw) <= limit:

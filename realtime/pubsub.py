@@ -1,8 +1,8 @@
-"""The hub's ear and mouth on Valkey: one subscription per process, and a small outbox for presence.
+"""The hub's connections to Valkey: one subscription per process, and a small outbox for presence.
 
-Valkey may be away, half-open, or have quietly forgotten us; redis-py's own health check never looks at the answer. So
-silence is the only judge: the hub expects a beacon each second and calls `reconnect` when it does not come. A
-subscriber must never time out while idle: redis-py 8 reads with a 5 s timeout unless told `socket_timeout=None`.
+Valkey may be away, half-open, or have dropped the subscription unnoticed; redis-py's health check never reads the
+answer. So only silence counts: the hub expects a beacon each second and calls `reconnect` when none arrives. An idle
+subscriber must never time out: redis-py 8 reads with a timeout of 5 s unless given `socket_timeout=None`.
 """
 
 from __future__ import annotations
@@ -22,36 +22,44 @@ from realtime import prometheus, publish
 
 logger = logging.getLogger(__name__)
 
-OUTBOX: Final = 1000
+OUTBOX_SIZE: Final = 1000
+# Seconds between two attempts to connect.
 RETRY_MIN, RETRY_MAX = 0.1, 3.0
 
 
 class Bus:
-    """Runs until cancelled. `hear` gets every message, `rang` every bell, `joined` each confirmed subscription."""
+    """Sends and receives until cancelled.
+
+    `on_message` gets every message of a hub or relay, `on_notification` is called for each notification of a commit,
+    `on_subscribed` for each confirmed subscription.
+    """
 
     def __init__(
-        self, hear: Callable[[publish.Message], None], rang: Callable[[], None], joined: Callable[[], None]
+        self,
+        on_message: Callable[[publish.Message], None],
+        on_notification: Callable[[], None],
+        on_subscribed: Callable[[], None],
     ) -> None:
-        self._hear, self._rang, self._joined = hear, rang, joined
-        self._outbox: asyncio.Queue[publish.Message] = asyncio.Queue(OUTBOX)
+        self._on_message, self._on_notification, self._on_subscribed = on_message, on_notification, on_subscribed
+        self._outbox: asyncio.Queue[publish.Message] = asyncio.Queue(OUTBOX_SIZE)
         self._listening: asyncio.Task[None] | None = None
         self.up = False
 
     async def run(self) -> None:
-        """Listen and send, each healing itself."""
+        """Receive and send; each reconnects by itself."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_listening())
             group.create_task(self._keep_sending())
 
     def send(self, message: publish.Message) -> None:
-        """Tell every hub, this one included; dropped while Valkey is away (all that goes here is repeated)."""
+        """Send to every hub, this one included. Dropped while Valkey is away: its senders repeat their messages."""
         try:
             self._outbox.put_nowait(message)
         except asyncio.QueueFull:
             prometheus.DROPS.labels("outbox").inc()
 
     def reconnect(self) -> None:
-        """Drop the connection and subscribe afresh: nothing was heard for too long."""
+        """Drop the connection and subscribe again, after a silence that was too long."""
         if self._listening is not None:
             self._listening.cancel()
 
@@ -62,18 +70,20 @@ class Bus:
             try:
                 await asyncio.wait([self._listening])
             finally:
-                while not self._listening.done():  # let it close its connection
+                while not self._listening.done():  # it still has to close its connection
                     self._listening.cancel()
                     await asyncio.wait([self._listening], timeout=1.0)
-            heard, self.up = self.up, False
+            was_up, self.up = self.up, False
             if not self._listening.cancelled():
                 logger.warning("Valkey is away, polling the store: %s", self._listening.exception())
-            pause = RETRY_MIN if heard else min(pause * 2, RETRY_MAX)
+            pause = RETRY_MIN if was_up else min(pause * 2, RETRY_MAX)
             await asyncio.sleep(pause)
 
     async def _listen(self) -> None:
-        """A connection made and authenticated by redis-py; its way of listening takes longer than all else an event
-        goes through here.
+        """Subscribe, and parse what arrives with hiredis until the connection ends.
+
+        redis-py opens and authenticates the connection, but its own way of receiving takes longer than everything
+        else that happens to an event in this process. Why and how: docs/adr/0015-redis-sockets.md.
         """
         client = valkey.async_client("background", socket_timeout=None, socket_keepalive=True)
         async with client:
@@ -90,29 +100,29 @@ class Bus:
                 await connection.disconnect()
 
     def _take(self, message: Any) -> None:
-        """One of Valkey's messages: what it is, the channel, and the payload or a count."""
+        """Handle one message of Valkey: its kind, the channel, and the payload or a count."""
         if isinstance(message, Exception):
             raise message
         kind, channel, payload = message
         if kind == b"subscribe":
             if channel == publish.channel().encode():
                 self.up = True
-                self._joined()
+                self._on_subscribed()
         elif channel == publish.channel().encode():
             try:
                 decoded = publish.decode(payload)
             except msgspec.DecodeError as error:
                 logger.error("a message on the bus is not one of ours: %s", error)
                 return
-            self._hear(decoded)
+            self._on_message(decoded)
         else:
-            self._rang()
+            self._on_notification()
 
     async def _keep_sending(self) -> None:
         client = valkey.async_client("background")
-        me = asyncio.current_task()
+        task = asyncio.current_task()
         async with client:
-            while me is not None and not me.cancelling():  # an error of the driver's may hide that we are to end
+            while task is not None and not task.cancelling():  # an error of the driver may hide the cancellation
                 message = await self._outbox.get()
                 with contextlib.suppress(RedisError, OSError):
                     await client.publish(publish.channel(), publish.encode(message))

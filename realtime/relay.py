@@ -1,9 +1,9 @@
-"""From the log to the hubs: one subscription, active in one process at a time, that publishes what was committed.
+"""The relay: a subscription, active in one process at a time, that publishes committed events to the hubs.
 
-Delivery is the hubs' own business: whatever does not arrive, they read from the store. So the relay never waits for a
-Valkey that is away, and claims only what it can prove: its batch is all there is after the position it was read from.
-That stays true when another runner has taken over meanwhile, so two for a moment do no harm. Nothing is asked of the
-database between reading and publishing: each question would be a delay of everybody's.
+It does not guarantee delivery: hubs read from the store whatever does not arrive. So the relay never waits for a Valkey
+that is away, and a batch claims only that it holds all events after the position it was read from. The claim stays true
+when another runner has taken over meanwhile, so two active relays for a moment do no harm. No query runs between
+reading and publishing, because each would delay every event.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ NAME: Final = "relay"
 
 
 def publish_batch(lease: checkpoints.Lease, events: Sequence[types.RecordedEvent]) -> None:
-    """Publish the next events. Runs before the checkpoint moves, so a crash publishes again rather than never."""
+    """Publish the next events. It runs before the checkpoint moves, so a crash repeats events and loses none."""
     for raw in publish.batches(lease.epoch, lease.position, events):
         if not publish.send_raw(raw):
-            break  # Valkey is away: the hubs notice the silence or the gap, and read the store
+            break  # Valkey is away: hubs notice the silence or the gap and read the store
 
 
 def beacon(position: int) -> None:
-    """We are alive, and the log is readable up to here."""
+    """Publish that the relay is alive and that the log is readable up to `position`."""
     publish.send(publish.Beacon(epoch=head.epoch(), head=position))
 
 

@@ -1,15 +1,15 @@
-"""Where the sockets come in, and the hub's life where the server tells about its own."""
+"""The ASGI applications for the WebSocket path and for the server's lifespan."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from realtime import consumers, hub, sockets
+from realtime import asgi, consumers, local_hub
 
 PATH: Final = "/ws/admin/"
 
 
-async def websocket_application(scope: consumers.Scope, receive: consumers.Receive, send: sockets.AsgiSend) -> None:
+async def websocket_application(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
     """Plain ASGI for `/ws/admin/`; any other path is refused before the handshake (the client sees 403)."""
     root = str(scope.get("root_path", "")).rstrip("/")
     if str(scope["path"]).removeprefix(root) == PATH:
@@ -19,14 +19,14 @@ async def websocket_application(scope: consumers.Scope, receive: consumers.Recei
         await send({"type": "websocket.close", "code": 1008})
 
 
-async def lifespan_application(_scope: consumers.Scope, receive: consumers.Receive, send: sockets.AsgiSend) -> None:
-    """Start the hub with the server and stop it with it; where there is no lifespan, the first socket starts it."""
+async def lifespan_application(_scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+    """Start and stop the hub together with the server; without a lifespan the first socket starts the hub."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
-            await hub.start()
+            await local_hub.start()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
-            await hub.stop()
+            await local_hub.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -1,9 +1,9 @@
-"""uvicorn as the sockets want it: `python -m realtime.server backoffice.asgi:application --port 8000`.
+"""uvicorn configured for sockets: `python -m realtime.server backoffice.asgi:application --port 8000`.
 
-Why not plain `uvicorn`: on SIGTERM it closes every socket at once, and all clients come back in the same second. Here
-the sockets are sent away in small groups first, each told when to come back. The rest are measured defaults:
-websockets-sansio (real back-pressure, fastest), no permessage-deflate (twice the CPU, three times the memory), frames
-limited before they are read, garbage collection frozen after start-up.
+Plain `uvicorn` closes every socket at once on SIGTERM, and all clients reconnect in the same second. This server first
+closes the sockets in small groups and gives each client a time to reconnect. The other settings are measured:
+websockets-sansio (real back-pressure, fastest), no permessage-deflate (twice the CPU, three times the memory), a frame
+size limit that applies before a frame is read, garbage collection frozen after start-up.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from realtime import ready_frames
 
-# From SIGTERM to the end; sockets get most of it, requests under way the rest.
+# Seconds to drain the sockets after SIGTERM, and then seconds for requests in progress.
 DRAIN_SECONDS = 20.0
 REQUEST_SECONDS = 8
-# Thousands of sockets are long-lived objects: looked at less often, they cost half.
-GARBAGE = (10_000, 20, 50)
+# Thousands of sockets are long-lived objects: with rarer collections they cost half.
+GC_THRESHOLDS = (10_000, 20, 50)
 
 
-class Line:
-    """Writes a frame past the transport's buffer: the way through it takes longer than all else we do for a frame.
+class FrameWriter:
+    """Writes a frame directly to the socket's file descriptor, bypassing the transport of asyncio or uvloop.
 
-    Only where nothing is buffered, so nothing is overtaken. What the kernel does not take at once goes the usual way,
-    and so does everything under TLS. A transport that closes says so before it lets go of its file.
+    The way through the transport takes longer than everything else done for a frame. Frames bypass it only while its
+    buffer is empty, so the order is kept. The part that the kernel does not accept goes through the transport, and so
+    does everything under TLS. `is_closing()` is true before the transport releases its descriptor, so a reused one is
+    never written to. See docs/adr/0016-frames-past-the-transport.md.
     """
 
     __slots__ = ("file", "transport", "writable")
@@ -48,18 +50,18 @@ class Line:
         if transport.is_closing():
             return False
         if self.file < 0 or transport.get_write_buffer_size():
-            return self._write_behind(frame)
+            return self._write_buffered(frame)
         try:
             taken = os.write(self.file, frame)
         except BlockingIOError:
             taken = 0
-        except OSError:  # the client is gone; the transport finds out in its own time
-            return self._write_behind(frame)
+        except OSError:  # the client is gone; the transport notices by itself
+            return self._write_buffered(frame)
         if taken < len(frame):
             transport.write(frame[taken:])
         return True
 
-    def _write_behind(self, frame: bytes) -> bool:
+    def _write_buffered(self, frame: bytes) -> bool:
         if not self.writable.is_set():
             return False
         self.transport.write(frame)
@@ -70,11 +72,12 @@ BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length:
 
 
 class Protocol(WebSocketsSansIOProtocol):
-    """uvicorn's sockets, which also take a ready frame as it is (`realtime.ready_frames`)."""
+    """uvicorn's WebSocket protocol with the extension that writes ready frames (`realtime.ready_frames`)."""
 
     def data_received(self, data: bytes) -> None:
-        """A handshake that cannot be read (a header too long, or too many) is answered, and the connection closed:
-        uvicorn would keep it, unanswered, for as long as the client likes, and stumble over it when it stops.
+        """Answer an unreadable handshake (too many headers, or too long ones) with 400 and close the connection.
+
+        uvicorn would keep it open without an answer for as long as the client likes, and raise when it stops.
         """
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.close_sent:
@@ -83,43 +86,43 @@ class Protocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     async def run_asgi(self) -> None:
-        if not self.conn.extensions:  # a frame made for everybody is compressed for nobody
-            line = Line(self.transport, self.writable, plain=self.scheme == "ws")
-            self.scope["extensions"][ready_frames.EXTENSION] = {"write": line.write}
+        if not self.conn.extensions:  # a frame shared by all sockets cannot be compressed for one
+            writer = FrameWriter(self.transport, self.writable, plain=self.scheme == "ws")
+            self.scope["extensions"][ready_frames.EXTENSION] = {"write": writer.write}
         await super().run_asgi()
 
 
 class Server(uvicorn.Server):
-    """A server that drains its sockets before it closes them. `refused` says why it did not begin to serve."""
+    """A server that drains its sockets before it closes them. `startup_error` is why it did not start to serve."""
 
-    refused: str | None = None
+    startup_error: str | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.refused = await asyncio.to_thread(_complaint)
-        if self.refused:
+        self.startup_error = await asyncio.to_thread(_key_mismatch)
+        if self.startup_error:
             self.should_exit = True
             return
         await super().startup(sockets)
         gc.collect()
-        gc.freeze()  # what is here now stays: the collector need not look at it again
-        gc.set_threshold(*GARBAGE)
+        gc.freeze()  # objects that exist now stay for good, so the collector need not visit them again
+        gc.set_threshold(*GC_THRESHOLDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
-            server.close()  # nobody new
+            server.close()  # accept no new connections
         if not self.force_exit:
-            from realtime import hub  # noqa: PLC0415 - only the application sets Django up
+            from realtime import local_hub  # noqa: PLC0415 - only the application sets Django up
 
             try:
                 async with asyncio.timeout(DRAIN_SECONDS):
-                    await hub.drain()
+                    await local_hub.drain()
             except TimeoutError:
-                uvicorn.config.logger.warning("not all sockets could be sent away in %g s", DRAIN_SECONDS)
+                uvicorn.config.logger.warning("not all sockets could be closed within %g s", DRAIN_SECONDS)
         await super().shutdown(sockets)
 
 
-def _complaint() -> str | None:
-    """A wrong master key; asked on a connection that is given back."""
+def _key_mismatch() -> str | None:
+    """The error text for a wrong master key, or None. Its database connection is closed again."""
     from django.db import connections  # noqa: PLC0415 - only the application sets Django up
 
     from events.privacy import key_witness  # noqa: PLC0415
@@ -131,7 +134,7 @@ def _complaint() -> str | None:
 
 
 def configure(app: str, **options: Any) -> uvicorn.Config:
-    """The configuration; `options` are uvicorn's."""
+    """The uvicorn configuration; `options` override it."""
     given: dict[str, Any] = {
         "ws": Protocol,
         "ws_per_message_deflate": False,
@@ -140,14 +143,14 @@ def configure(app: str, **options: Any) -> uvicorn.Config:
         "ws_ping_timeout": 30.0,
         "timeout_graceful_shutdown": REQUEST_SECONDS,
         "access_log": False,
-        "proxy_headers": False,  # realtime.proxies knows how many proxies to believe
+        "proxy_headers": False,  # realtime.proxies knows how many proxies are trusted
     }
     return uvicorn.Config(app, **(given | options))
 
 
 def _port(text: str) -> int:
-    """For argparse, which also checks a default that is a text, such as that of the environment."""
-    if not text.isdecimal() or not 0 <= int(text) < 65536:  # 0: a free one
+    """Parse a port for argparse, which also parses a string default such as that of the environment."""
+    if not text.isdecimal() or not 0 <= int(text) < 65536:  # 0: any free port
         raise argparse.ArgumentTypeError(f"{text!r} is not a port number (PORT=1-65535)")
     return int(text)
 
@@ -164,8 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     server = Server(configure(**options))
     server.run()
-    if server.refused:
-        sys.exit(server.refused)
+    if server.startup_error:
+        sys.exit(server.startup_error)
 
 
 if __name__ == "__main__":

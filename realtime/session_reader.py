@@ -1,8 +1,9 @@
-"""The person behind a session cookie, read on the event loop: one or two statements on the hub's pool, no ORM.
+"""Reads the login of a session cookie on the event loop: one or two statements on the hub's pool, no ORM.
 
-What is verified is what `django.contrib.auth.get_user` verifies, by Django's own code: the session's signature and its
-end, the backend, whether the login may come in, and the hash of its password under this key or one being rotated out.
-Only reading is by hand, and only where nothing was changed about it (`usable`); elsewhere `auth` asks Django itself.
+It verifies the same as `django.contrib.auth.get_user`, with Django's own code: the session's signature and expiry, the
+backend, whether the login is active, and the hash of its password under the current secret key or a fallback key. Only
+the reading is reimplemented, and only where sessions and logins are read in Django's standard way (`usable`); elsewhere
+`auth` asks Django itself.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from django.utils.crypto import constant_time_compare
 
 from realtime import log_reader, versions
 
-# Sessions whose owner is remembered.
-REMEMBERED: Final = 10_000
+# Sessions whose owner is cached.
+MAX_OWNERS: Final = 10_000
 
 
 def usable() -> bool:
-    """Sessions are in the database and logins in one plain table, found by their key and nothing else."""
+    """Whether sessions are in the database and logins in one plain table, found by primary key alone."""
     return _usable(settings.SESSION_ENGINE, settings.AUTH_USER_MODEL, tuple(settings.AUTHENTICATION_BACKENDS))
 
 
@@ -45,20 +46,20 @@ def _usable(engine: str, _model: str, _backends: tuple[str, ...]) -> bool:
     )
 
 
-class Found(NamedTuple):
-    """The login of a session, when the session ends, and the two rows that say so, as they were when read."""
+class SessionLogin(NamedTuple):
+    """The login of a session, when the session ends, and the versions of the two rows they were read from."""
 
     login: Any
     ends_at: datetime
     rows: tuple[versions.Row, versions.Row]
 
 
-async def of_session(key: str, reader: log_reader.Log) -> Found | None:
-    """The login of a session, or None. Raises `log.Unavailable`."""
+async def read_session(key: str, reader: log_reader.LogReader) -> SessionLogin | None:
+    """The login of a session, or None. Raises `log_reader.Unavailable`."""
     store = db.SessionStore(key)
     if store.session_key is None or "\0" in key:
         return None
-    found = await reader.ask(functools.partial(_read, store))
+    found = await reader.query(functools.partial(_read, store))
     if found is None:
         return None
     path, session_hash, row, ends_at, (session_version, login_version) = found
@@ -71,16 +72,16 @@ async def of_session(key: str, reader: log_reader.Log) -> Found | None:
         versions.Row(sessions(), key, session_version),
         versions.Row(staff(), str(login.pk), login_version),
     )
-    return Found(login, ends_at, rows)
+    return SessionLogin(login, ends_at, rows)
 
 
 async def _read(
     store: db.SessionStore, connected: log_reader.Connection
 ) -> tuple[str, str, tuple[Any, ...], datetime, tuple[str, str]] | None:
-    """The backend and the hash that a session claims, the row of the login it names, when the session ends, and the
-    versions of both rows.
+    """The session's backend, its hash, the row of its login, its expiry, and the versions of both rows.
 
-    Whose session it was last time is asked for along with it: when all come back at once, half the statements.
+    The login that owned the session last time is read in the same statement, which halves the statements when all
+    clients reconnect at once.
     """
     expected = _owners.get(store.session_key)
     kept = await (await connected.execute(_session_sql(), (expected, store.session_key, timezone.now()))).fetchone()
@@ -97,8 +98,8 @@ async def _read(
     return path, session_hash, tuple(row), ends_at, (session_version, login_version)
 
 
-class _Owners:
-    """Session key -> the key of the login that it claimed. A hint: what the session says now is what counts."""
+class _SessionOwners:
+    """Session key -> key of its login when last read. Only a hint: the session as read now decides."""
 
     def __init__(self) -> None:
         self._known: dict[str | None, Any] = {}
@@ -107,16 +108,16 @@ class _Owners:
         return self._known.get(key)
 
     def put(self, key: str | None, owner: Any) -> None:
-        if len(self._known) >= REMEMBERED:
+        if len(self._known) >= MAX_OWNERS:
             del self._known[next(iter(self._known))]
         self._known[key] = owner
 
 
-_owners = _Owners()
+_owners = _SessionOwners()
 
 
 def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:
-    """Who a session says it is, by which backend, with which hash."""
+    """The key of the session's login, its backend and its hash; None where they are missing or malformed."""
     try:
         pk, path = session[auth.SESSION_KEY], session[auth.BACKEND_SESSION_KEY]
         pk = auth.get_user_model()._meta.pk.to_python(pk)
@@ -126,14 +127,14 @@ def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:
 
 
 def hash_is_current(login: Any, session_hash: str) -> bool:
-    """Does the session still carry the hash of this password (or of a key being rotated out)?"""
+    """Whether the session has the hash of the current password, under the secret key or a fallback key."""
     hashes = [login.get_session_auth_hash(), *login.get_session_auth_fallback_hash()]
     return any(constant_time_compare(session_hash, known) for known in hashes)
 
 
 @functools.cache
 def _session_sql() -> bytes:
-    """The session, its end, the key and the columns of an expected login; both with the version of their row."""
+    """Selects the session, its expiry and the columns of the expected login, with the versions of both rows."""
     table, key, columns = _login()
     return (
         f"select s.session_data, s.expire_date, s.xmin::text, l.{key}, l.xmin::text, {columns} "  # noqa: S608
@@ -164,7 +165,7 @@ def staff() -> versions.Source:
 
 
 def _login() -> tuple[str, str, str]:
-    """The login's table, its key, and every column: what Django's query would ask for."""
+    """The login's table, its key, and every column, as in Django's own query."""
     meta: Any = auth.get_user_model()._meta
     quote = connection.ops.quote_name
     columns = ", ".join(f"l.{quote(field.column)}" for field in meta.concrete_fields)

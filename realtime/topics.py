@@ -1,7 +1,7 @@
-"""Topics: the named feeds a socket may follow, who may follow them, and what of an event each of them may see.
+"""Topics: the named feeds a socket may follow, who may follow them, and which view of an event a principal gets.
 
-A higher floor registers one `Topic` per feed in `AppConfig.ready()`. From the event's category follow its topic names
-(the list, and the record it is about); from the person follow the permission and the projection key. An event is
+A higher layer registers one `Topic` per feed in `AppConfig.ready()`. The event's category determines its topic names
+(the list, and the record it is about); the principal determines the permission and the projection key. An event is
 projected and encoded once per (event, projection key), never per socket.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from events import types
 
-# The person or program behind a socket, as `realtime.auth` found them; this floor never looks inside.
+# The person or program behind a socket, as `realtime.auth` found them; opaque to this layer.
 Principal: TypeAlias = Any
 Projection: TypeAlias = Callable[[types.RecordedEvent, str], types.JsonDict | None]
 
@@ -28,16 +28,16 @@ def _one_projection(_principal: Principal) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One feed. All functions are pure and quick: they run on the event loop and must not query.
+    """One feed. All functions are pure and fast: they run on the event loop and must not query.
 
-    name                  ``users``; every event of `categories` is on it
-    categories            event categories it carries; none for a feed of ephemeral values only
-    record_topic          ``user:{key}``: the feed of one record, beside the list; None when there is none
-    may_subscribe         may this principal follow the list (and, unless the next is given, its records)
-    may_subscribe_record  may this principal follow the record with this key
-    projection_key        principals with the same key see the same; asked again whenever permissions changed
-    project               the wire form of an event for a key, hidden fields left out; None hides the event
-    may_see_value         may this principal see the ephemeral value of this key; None: every follower sees all of them
+    name                  ``users``; carries every event of `categories`
+    categories            its event categories; empty for a feed of ephemeral values only
+    record_topic          ``user:{key}``: the feed of a single record; None when there is none
+    may_subscribe         whether a principal may follow the list (and its records, unless the next is given)
+    may_subscribe_record  whether a principal may follow the record with this key
+    projection_key        principals with the same key get the same view; asked again when permissions change
+    project               the JSON form of an event for a key, without hidden fields; None hides the event
+    may_see_value         whether a principal may see the ephemeral value of this key; None: all followers may
     """
 
     name: str
@@ -53,7 +53,7 @@ class Topic:
         return self.record_topic.format(key=key) if self.record_topic else None
 
     def allows(self, principal: Principal, key: str | None) -> bool:
-        """May the principal follow the list (`key` None) or one record?"""
+        """Whether the principal may follow the list (`key` None) or one record."""
         if key is not None and self.may_subscribe_record is not None:
             return self.may_subscribe_record(principal, key)
         return self.may_subscribe(principal)
@@ -65,7 +65,7 @@ _by_category: dict[str, tuple[Topic, ...]] = {}
 
 
 def register(topic: Topic) -> Topic:
-    """Add a feed; two of one name refuse to start."""
+    """Add a feed. Raises `RuntimeError` for a name that is already registered."""
     if topic.name in _by_name:
         raise RuntimeError(f"topic {topic.name!r} is registered twice")
     if topic.record_topic is not None:
@@ -80,7 +80,7 @@ def register(topic: Topic) -> Topic:
 
 
 def unregister(name: str) -> None:
-    """Take a feed out again (a test that adds its own)."""
+    """Remove a feed again, for tests that add their own."""
     topic = _by_name.pop(name)
     if topic.record_topic is not None:
         del _by_prefix[topic.record_topic.removesuffix("{key}")]
@@ -98,7 +98,7 @@ def find(name: str) -> tuple[Topic, str | None] | None:
 
 
 def of_event(event: types.RecordedEvent) -> list[tuple[str, Topic]]:
-    """Every topic name this event is on, lists before records."""
+    """The topic names that carry this event, lists before records."""
     found: list[tuple[str, Topic]] = []
     for topic in _by_category.get(event.category, ()):
         found.append((topic.name, topic))
@@ -108,7 +108,7 @@ def of_event(event: types.RecordedEvent) -> list[tuple[str, Topic]]:
 
 
 def names() -> list[str]:
-    """All feeds, for the documentation: ``users``, ``user:{key}``, …"""
+    """The names of all feeds, for the documentation: ``users``, ``user:{key}``, …"""
     found = []
     for topic in _by_name.values():
         found += [topic.name, topic.record_topic] if topic.record_topic else [topic.name]

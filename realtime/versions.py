@@ -1,8 +1,8 @@
-"""Which of the rows that identities were read from have changed since: one statement for all sockets of a process.
+"""Finds the rows behind identities that have changed since they were read, with one statement for all sockets.
 
-A row's version is its `xmin`, the transaction that wrote it: any change gives it another one, by
-every way (a page, `manage.py`, SQL by hand), and a row that is gone has none. So nobody has to announce a change for
-it to be noticed, and nothing that could lose an announcement takes part in it. See docs/adr/0012-rows-are-watched.md.
+A row's version is its `xmin`, the transaction that wrote it: every change gives it a new one, whether it comes from a
+page, `manage.py` or SQL by hand, and a deleted row has none. So no change needs to be announced, and no announcement
+can be lost. See docs/adr/0012-rows-are-watched.md.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Row(NamedTuple):
     version: str
 
 
-async def changed(rows: Iterable[Row], reader: log_reader.Log) -> set[Row]:
-    """Those of the rows that are not as they were. Raises `log.Unavailable`."""
+async def changed(rows: Iterable[Row], reader: log_reader.LogReader) -> set[Row]:
+    """The rows whose version has changed or that are gone. Raises `log_reader.Unavailable`."""
     grouped: dict[Source, list[Row]] = {}
     for row in set(rows):
         grouped.setdefault(row.source, []).append(row)
@@ -42,16 +42,16 @@ async def changed(rows: Iterable[Row], reader: log_reader.Log) -> set[Row]:
         given += [[row.key for row in some], [row.version for row in some]]
     statement: Any = _statement(tuple(grouped))
 
-    async def ask(connected: log_reader.Connection) -> list[tuple[int, str, str]]:
+    async def read(connected: log_reader.Connection) -> list[tuple[int, str, str]]:
         return await (await connected.execute(statement, given)).fetchall()
 
     sources = list(grouped)
-    return {Row(sources[number], key, version) for number, key, version in await reader.ask(ask)}
+    return {Row(sources[number], key, version) for number, key, version in await reader.query(read)}
 
 
 @functools.lru_cache(maxsize=64)
 def _statement(sources: tuple[Source, ...]) -> str:
-    """One look at each table, by its key. Names come from models, values are parameters."""
+    """One primary-key lookup per row in each table. Names come from models, values are parameters."""
     return " union all ".join(
         f"select {number}, w.key, w.version from unnest(%s::text[], %s::text[]) w(key, version) "  # noqa: S608
         f"left join {source.table} r on r.{source.key} = w.key::{source.type} "

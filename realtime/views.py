@@ -1,4 +1,4 @@
-"""Two plain pages for programs: the description of the socket, and the figures of this process."""
+"""Two endpoints for programs: the description of the socket, and the metrics of this process."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from prometheus_client import exposition, multiprocess
 
 from realtime import asyncapi, auth, prometheus, topics
 
-# With one of these the request came through a proxy, so the address of its peer says nothing of who asks.
+# A request with one of these came through a proxy, so its peer address is not the client's.
 FORWARDED: Final = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
-# Whoever may follow this feed may see the figures.
+# The right to follow this feed is the right to read the metrics.
 FEED: Final = "system"
 
 
 @require_safe
 def asyncapi_json(_request: HttpRequest) -> HttpResponse:
-    """What may be said on the socket. It holds no secret: anybody may read it."""
+    """The AsyncAPI description; it contains no secret and is public."""
     answer = HttpResponse(asyncapi.document(), content_type="application/json")
     answer["Cache-Control"] = "public, max-age=300"
     answer["Access-Control-Allow-Origin"] = "*"
@@ -34,12 +34,13 @@ def asyncapi_json(_request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """The figures in Prometheus' own format, for staff with `system.view`, API keys with the scope `system:read`, and
-    machines of `METRICS_ALLOWED_NETWORKS` (by default this one) that ask without a proxy.
+    """The metrics in the Prometheus format.
 
-    One process answers for itself; with `PROMETHEUS_MULTIPROC_DIR` set (and emptied at the start), for all sharing it.
+    Allowed for staff with `system.view`, API keys with the scope `system:read`, and machines of
+    `METRICS_ALLOWED_NETWORKS` (by default this one) whose request came through no proxy. A process answers for itself;
+    with `PROMETHEUS_MULTIPROC_DIR` set (and emptied at the start), for all processes that share the directory.
     """
-    if not (_from_nearby(request) or _may_look(request)):
+    if not (_from_allowed_network(request) or _is_allowed(request)):
         return HttpResponse("Not allowed.\n", status=403, content_type="text/plain; charset=utf-8")
     encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
     return HttpResponse(encode(_registry()), content_type=content_type)
@@ -56,30 +57,30 @@ def _registry() -> prometheus_client.CollectorRegistry:
 
 
 def _forget_dead_processes(folder: Path) -> None:
-    """The gauges of a process go with it, also of one that was killed; its counters stay part of the sums."""
+    """Remove the gauges of processes that ended or were killed; their counters stay part of the sums."""
     for pid in {int(path.stem.rpartition("_")[2]) for path in folder.glob("gauge_live*_*.db")}:
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
         except PermissionError:
-            continue  # it lives, as another user
+            continue  # it is alive, under another user
 
 
-def _from_nearby(request: HttpRequest) -> bool:
+def _from_allowed_network(request: HttpRequest) -> bool:
     if any(name in request.headers for name in FORWARDED):
         return False
     try:
         address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:  # as a socket for both families gives it
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:  # as a dual-stack socket reports IPv4
         address = address.ipv4_mapped
     networks = getattr(settings, "METRICS_ALLOWED_NETWORKS", ("127.0.0.0/8", "::1/128"))
     return any(address in ipaddress.ip_network(network) for network in networks)
 
 
-def _may_look(request: HttpRequest) -> bool:
+def _is_allowed(request: HttpRequest) -> bool:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         identity = auth.identity_of_token(token.strip())

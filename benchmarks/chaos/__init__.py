@@ -1,1 +1,1 @@
-"""The parts of the fault test (`benchmarks/chaos/__main__.py`): the stage, its faults, the cast, the writers, the oracle."""
+"""The chaos test (`python -m benchmarks.chaos`): the stack, its faults, the clients, the writers, the oracle."""

@@ -1,16 +1,16 @@
-"""Break everything, then count: `make chaos` (about two minutes; `python -m benchmarks.chaos.__main__ --quick --seed 7`: 25 s).
+"""Inject every fault, then compare: `make chaos` (two minutes; `python -m benchmarks.chaos --quick --seed 7`: 25 s).
 
 Two web processes, two runners of the subscriptions, PostgreSQL and Valkey, all of this run alone, are killed, paused,
-cut off and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some thirty
-clients keep a log each. Then every log is held against the store:
+disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some thirty
+clients keep a log each. Then every log is compared with the store:
 
-    exact       for each topic granted at the end: what was received is what the store holds, in its order, each once
-    shown       every event as the role may see it, hidden fields left out
-    revoked     nothing from after the event that took the right away; the socket was closed for good
-    presence    every client that may look sees the same people, and they are those who are there
-    durable     every command that was acknowledged is in the log, with its effect once
+    exact       for each topic granted at the end: the received events are the stored ones, in order, each once
+    shown       every event as the role may see it, without hidden fields
+    revoked     no event at or after the one that removed the right; the socket was closed for good
+    presence    every client that may see it sees the same people, and exactly those who are present
+    durable     every acknowledged command is in the log, with its effect once
 
-Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients come back by themselves.
+Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
 from benchmarks import harness  # noqa: E402
-from benchmarks.chaos.clients import REVOCATIONS, Cast, engage, revoke  # noqa: E402
+from benchmarks.chaos.clients import REVOCATIONS, ClientSet, create_clients, revoke  # noqa: E402
 from benchmarks.chaos.faults import FAULTS  # noqa: E402
-from benchmarks.chaos.oracle import Oracle, presence_wrong  # noqa: E402
-from benchmarks.chaos.stack import READY_SECONDS, Stage  # noqa: E402
-from benchmarks.chaos.writers import Writer, persistently, stock  # noqa: E402
+from benchmarks.chaos.oracle import Oracle, presence_errors  # noqa: E402
+from benchmarks.chaos.stack import READY_SECONDS, Stack  # noqa: E402
+from benchmarks.chaos.writers import Writer, create_records, retry_until_answered  # noqa: E402
 from realtime import frames  # noqa: E402
 
 CATCH_UP_SECONDS = 45.0
 ONLINE_SECONDS = 15.0
-PRESENCE_SECONDS = 30.0  # a lease, a moment of grace, and a reconnect
+PRESENCE_SECONDS = 30.0  # a lease, the grace period, and a reconnect
 
 
 @dataclasses.dataclass
 class Plan:
-    """How long, how fast, how often."""
+    """Rounds of all faults, seconds of an outage and of the rest after it, and commands a second of each writer."""
 
     rounds: int
     outage: tuple[float, float]
@@ -54,8 +54,10 @@ class Plan:
     rate: float
 
     def faults(self, rng: random.Random) -> list[str]:
-        """Every fault once a round, in an order of the seed; what needs a process to start again comes early, so that
-        presence has its lease's time to settle."""
+        """Every fault once a round, in a seeded order.
+
+        In a single round the killed web process comes first, so that its presence lease ends before the comparison.
+        """
         order = []
         for _ in range(self.rounds):
             names = list(FAULTS)
@@ -69,7 +71,7 @@ FULL = Plan(rounds=2, outage=(1.0, 4.0), rest=(0.5, 2.5), rate=30.0)
 
 
 async def until(met: Callable[[], bool], seconds: float) -> float:
-    """Look again and again; the seconds it took, or `inf`."""
+    """Poll a condition; returns the seconds it took, or `inf` after the timeout."""
     started = time.monotonic()
     while not met():
         if time.monotonic() - started > seconds:
@@ -79,26 +81,26 @@ async def until(met: Callable[[], bool], seconds: float) -> float:
 
 
 async def play(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
-    """1 stage and cast  2 everybody live  3 faults and revocations under load  4 the dust settles  5 judgement."""
+    """1 stack and clients  2 all live  3 faults and revocations under load  4 wait until settled  5 compare."""
     rng = random.Random(seed)
-    stage = Stage(folder)
+    stack = Stack(folder)
     try:
-        await stage.open()
-        users, made = await stage.do(in_thread, functools.partial(stock, rng))
-        cast = await stage.do(in_thread, functools.partial(engage, stage, rng, users))
-        start = await stage.do(in_thread, stamp)
-        async with watching(cast, start):
-            await until(lambda: all(len(one.people) >= 1 for one in cast.witnesses), READY_SECONDS)
+        await stack.open()
+        users, made = await stack.do(in_thread, functools.partial(create_records, rng))
+        clients = await stack.do(in_thread, functools.partial(create_clients, stack, rng, users))
+        start = await stack.do(in_thread, stamp)
+        async with watching(clients, start):
+            await until(lambda: all(len(one.people) >= 1 for one in clients.watchers), READY_SECONDS)
             writers = [Writer(rng.randrange(2**32), plan.rate, users, made) for _ in range(2)]
             for writer in writers:
                 writer.start()
-            story = await break_things(stage, cast, plan, rng)
+            timeline = await inject_faults(stack, clients, plan, rng)
             for writer in writers:
                 await asyncio.to_thread(writer.end)
             results = [result for writer in writers for result in writer.acknowledged]
-            return await judged(stage, cast, start, story, results)
+            return await evaluate(stack, clients, start, timeline, results)
     finally:
-        await stage.close()
+        await stack.close()
 
 
 def stamp() -> frames.Since:
@@ -108,10 +110,10 @@ def stamp() -> frames.Since:
 
 
 @contextlib.asynccontextmanager
-async def watching(cast: Cast, start: frames.Since) -> AsyncIterator[None]:
-    watches = [asyncio.create_task(witness.watch(start)) for witness in cast.witnesses]
-    assert cast.mute is not None
-    await cast.mute.connect(start)
+async def watching(clients: ClientSet, start: frames.Since) -> AsyncIterator[None]:
+    watches = [asyncio.create_task(watcher.watch(start)) for watcher in clients.watchers]
+    assert clients.non_reader is not None
+    await clients.non_reader.connect(start)
     try:
         yield
     finally:
@@ -120,27 +122,27 @@ async def watching(cast: Cast, start: frames.Since) -> AsyncIterator[None]:
         await asyncio.gather(*watches, return_exceptions=True)
 
 
-async def break_things(stage: Stage, cast: Cast, plan: Plan, rng: random.Random) -> list[dict[str, Any]]:
-    story: list[dict[str, Any]] = []
+async def inject_faults(stack: Stack, clients: ClientSet, plan: Plan, rng: random.Random) -> list[dict[str, Any]]:
+    timeline: list[dict[str, Any]] = []
     began = time.monotonic()
     names = plan.faults(rng)
     due = dict(zip(sorted(rng.sample(range(len(names)), len(REVOCATIONS))), REVOCATIONS, strict=True))
     revoking: list[asyncio.Task[None]] = []
     for index, name in enumerate(names):
         if index in due:
-            revoking.append(asyncio.create_task(take_away(cast, due[index])))
-        line = {"at": round(time.monotonic() - began, 1), "fault": name, "revoked meanwhile": due.get(index, "")}
+            revoking.append(asyncio.create_task(revoke_rights(clients, due[index])))
+        fault = {"at": round(time.monotonic() - began, 1), "fault": name, "revoked meanwhile": due.get(index, "")}
         started = time.time()
-        await FAULTS[name](stage, cast, rng, rng.uniform(*plan.outage))
+        await FAULTS[name](stack, clients, rng, rng.uniform(*plan.outage))
         await asyncio.sleep(rng.uniform(*plan.rest))
-        story.append(line | {"from": started, "to": time.time()})
+        timeline.append(fault | {"from": started, "to": time.time()})
     await asyncio.gather(*revoking)
-    return story
+    return timeline
 
 
-async def take_away(cast: Cast, what: str) -> None:
-    """From somebody who is live, if that may be: only then is there a socket to close."""
-    tabs = cast.victims[what]
+async def revoke_rights(clients: ClientSet, what: str) -> None:
+    """Revoke rights of a live client where possible: only then there is a socket to close."""
+    tabs = clients.to_revoke[what]
     await until(lambda: any(tab.state == "live" for tab in tabs), ONLINE_SECONDS)
     tabs[0].person.revoked = True
     for tab in tabs:
@@ -149,49 +151,51 @@ async def take_away(cast: Cast, what: str) -> None:
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """However often the database goes away meanwhile; the thread's own connection is given back."""
+    """Run database work in this thread, repeated while the database is away, and close the thread's connection."""
     from django.db import connection
 
     try:
-        return persistently(work)
+        return retry_until_answered(work)
     finally:
         connection.close()
 
 
-async def judged(
-    stage: Stage, cast: Cast, start: frames.Since, story: list[dict[str, Any]], results: list[Any]
+async def evaluate(
+    stack: Stack, clients: ClientSet, start: frames.Since, timeline: list[dict[str, Any]], results: list[Any]
 ) -> dict[str, Any]:
-    for witness in cast.witnesses:  # the slow hurry now, the silent speaks
-        witness.dawdle = 0.0
-        if not witness._acknowledge:
-            witness._acknowledge = True
-            witness.drop()
-    oracle = await stage.do(in_thread, lambda: Oracle(start.position))
-    settled = await until(lambda: all(oracle.caught_up(one) for one in cast.live), CATCH_UP_SECONDS)
-    converged = await until(lambda: not presence_wrong(cast), PRESENCE_SECONDS)
-    await until(lambda: all(one.ended for one in cast.witnesses if oracle.closed(one)), 10.0)
-    assert cast.mute is not None
-    waiting = await cast.mute.end(15.0)
-    wrong = [fault for witness in cast.witnesses for fault in oracle.judge(witness)]
-    wrong += [f"presence: {line}" for line in presence_wrong(cast)] + oracle.durable(results)
-    if cast.mute.code is None:
+    for watcher in clients.watchers:  # slow clients stop waiting, the silent one acknowledges
+        watcher.delay = 0.0
+        if not watcher._acknowledge:
+            watcher._acknowledge = True
+            watcher.drop()
+    oracle = await stack.do(in_thread, lambda: Oracle(start.position))
+    settled = await until(lambda: all(oracle.caught_up(one) for one in clients.live), CATCH_UP_SECONDS)
+    converged = await until(lambda: not presence_errors(clients), PRESENCE_SECONDS)
+    await until(lambda: all(one.ended for one in clients.watchers if oracle.closed(one)), 10.0)
+    assert clients.non_reader is not None
+    waiting = await clients.non_reader.end(15.0)
+    wrong = [fault for watcher in clients.watchers for fault in oracle.check(watcher)]
+    wrong += [f"presence: {error}" for error in presence_errors(clients)] + oracle.durable(results)
+    if clients.non_reader.code is None:
         wrong.append("the client that never reads is still connected")
-    if (await stage.do(in_thread, stamp)).epoch != start.epoch:
+    if (await stack.do(in_thread, stamp)).epoch != start.epoch:
         wrong.append("the epoch changed")
     if wrong:
-        wrong += [f"{name}.log: {stage.log_of(name)}" for name in stage.processes]
-    return figures_of(oracle, cast, story, results) | {
+        wrong += [f"{name}.log: {stack.log_of(name)}" for name in stack.processes]
+    return metrics_of(oracle, clients, timeline, results) | {
         "caught_up_after_s": settled,
         "presence_after_s": converged,
-        "mute_frames_waiting": waiting,
+        "non_reader_frames_waiting": waiting,
         "violations": wrong,
     }
 
 
-def figures_of(oracle: Oracle, cast: Cast, story: list[dict[str, Any]], results: list[Any]) -> dict[str, Any]:
-    """What the story amounted to; lags are those of clients that read."""
+def metrics_of(
+    oracle: Oracle, clients: ClientSet, timeline: list[dict[str, Any]], results: list[Any]
+) -> dict[str, Any]:
+    """The metrics of the run; lags are those of clients that read at full speed."""
     recorded = {event.position: event.recorded_at.timestamp() for event in oracle.events}
-    readers = [one for one in cast.witnesses if one.name not in {w.name for w in cast.witnesses[:4]}]
+    readers = [one for one in clients.watchers if one.name not in {w.name for w in clients.watchers[:4]}]
     arrivals = sorted(
         (recorded[seen.position], seen.at - recorded[seen.position])
         for one in readers
@@ -199,26 +203,26 @@ def figures_of(oracle: Oracle, cast: Cast, story: list[dict[str, Any]], results:
         if seen.position in recorded
     )
     lags = sorted(lag for _, lag in arrivals)
-    for line in story:
-        during = [lag for at, lag in arrivals if line["from"] <= at < line["to"]]
-        line["longest lag s"] = round(max(during, default=0.0), 2)
-        line["lasted s"] = round(line.pop("to") - line.pop("from"), 1)
+    for fault in timeline:
+        during = [lag for at, lag in arrivals if fault["from"] <= at < fault["to"]]
+        fault["longest lag s"] = round(max(during, default=0.0), 2)
+        fault["lasted s"] = round(fault.pop("to") - fault.pop("from"), 1)
     closings = [
         one.ended_at - oracle.taken[one.person.id].recorded_at.timestamp()
-        for one in cast.witnesses
+        for one in clients.watchers
         if one.ended and one.connected_when_revoked
     ]
     return {
-        "story": story,
-        "clients": len(cast.witnesses) + 1,
+        "timeline": timeline,
+        "clients": len(clients.watchers) + 1,
         "commands": len(results),
         "events": len(oracle.events),
-        "received": sum(len(one.seen) for one in cast.witnesses),
-        "connections": sum(one.connected for one in cast.witnesses),
-        "resets": sum(reason == "too_old" for one in cast.witnesses for reason in one.resets),
+        "received": sum(len(one.seen) for one in clients.watchers),
+        "connections": sum(one.connected for one in clients.watchers),
+        "resets": sum(reason == "too_old" for one in clients.watchers for reason in one.resets),
         "lag_p50_ms": round(1000 * lags[len(lags) // 2], 1) if lags else None,
         "lag_p99_ms": round(1000 * lags[int(len(lags) * 0.99)], 1) if lags else None,
-        "sockets_live_when_revoked": sum(one.connected_when_revoked for one in cast.witnesses),
+        "sockets_live_when_revoked": sum(one.connected_when_revoked for one in clients.watchers),
         "closed_for_good": len(closings),
         "slowest_revocation_s": round(max(closings, default=0.0), 2),
     }
@@ -227,7 +231,7 @@ def figures_of(oracle: Oracle, cast: Cast, story: list[dict[str, Any]], results:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every fault once, briefly (about 25 s)")
-    parser.add_argument("--seed", type=int, help="the plan to play; random when not given, and printed")
+    parser.add_argument("--seed", type=int, help="seed of the plan; random when not given, and printed")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     started = time.monotonic()
@@ -236,13 +240,13 @@ def main() -> int:
         Path(name).chmod(0o711)
         result = asyncio.run(play(seed, QUICK if options.quick else FULL, Path(name)))
     result = {"seed": seed, "seconds": round(time.monotonic() - started, 1)} | result
-    harness.table("what was broken", result["story"])
+    harness.table("Faults", result["timeline"])
     harness.table(
-        "what came of it",
-        [{"figure": name, "value": value} for name, value in result.items() if not isinstance(value, list)],
+        "Results",
+        [{"metric": name, "value": value} for name, value in result.items() if not isinstance(value, list)],
     )
-    for line in result["violations"]:
-        print(f"VIOLATION {line}")
+    for violation in result["violations"]:
+        print(f"VIOLATION {violation}")
     harness.save("chaos", result)
     print(f"\n{len(result['violations'])} violations")
     return 1 if result["violations"] else 0

@@ -1,4 +1,4 @@
-"""Who watches: clients that keep a log, one that never reads, and how rights are taken away from some."""
+"""The clients of the chaos test: those that keep a log, one that never reads, and the revocation of rights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from websockets.asyncio import client as ws
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Origin, Subprotocol
 
-from benchmarks.chaos.stack import Stage
+from benchmarks.chaos.stack import Stack
 from realtime import client, frames
 
-HERE = ("users", "forms")  # the topics people are present on
+PRESENCE_TOPICS = ("users", "forms")  # the topics with presence
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -31,15 +31,15 @@ class Seen(msgspec.Struct, frozen=True):
     at: float
 
 
-def content_of(wire: dict[str, Any]) -> int:
-    """What an event says, as a number: its position, name, place and data."""
-    told = [wire[name] for name in ("position", "event", "stream", "version", "data")]
-    return hash(msgspec.json.encode(told, order="deterministic"))
+def content_of(event: dict[str, Any]) -> int:
+    """A hash of an event's position, name, stream, version and data."""
+    fields = [event[name] for name in ("position", "event", "stream", "version", "data")]
+    return hash(msgspec.json.encode(fields, order="deterministic"))
 
 
 @dataclasses.dataclass
 class Person:
-    """A login, or a program with a key. `principal` is what topics ask about; `after` what it became."""
+    """A login, or a program with a key. `principal` is the argument of topics; `after` the one after a revocation."""
 
     id: str
     principal: Any
@@ -47,8 +47,8 @@ class Person:
     revoked: bool = False
 
 
-class Witness(client.Client):
-    """A client that comes back to either web process, and its log."""
+class Watcher(client.Client):
+    """A client that reconnects to either web process, with a log of what it received."""
 
     def __init__(self, name: str, person: Person, urls: list[str], names: list[str], **options: Any) -> None:
         self._urls = itertools.cycle(random.sample(urls, len(urls)))
@@ -59,9 +59,9 @@ class Witness(client.Client):
         self.resets: list[str] = []
         self.lost: set[str] = set()
         self.people: dict[str, dict[str, frames.PresentPerson]] = {}
-        self.state_here: Literal["viewing", "editing", "idle"] = "viewing"
-        self.field_here: str | None = None
-        self.dawdle = 0.0  # seconds over each event
+        self.presence_state: Literal["viewing", "editing", "idle"] = "viewing"
+        self.presence_field: str | None = None
+        self.delay = 0.0  # seconds per event
         self.ended: Exception | None = None
         self.ended_at = 0.0
         self.connected_when_revoked = False
@@ -73,7 +73,7 @@ class Witness(client.Client):
 
     @url.setter
     def url(self, _url: str) -> None:
-        """The next one for each attempt."""
+        """Ignored: each attempt uses the next URL."""
 
     async def watch(self, start: frames.Since) -> None:
         self.start = start
@@ -81,31 +81,31 @@ class Witness(client.Client):
             await self.follow(*self.names, since=start)
             try:
                 async for item in self:
-                    await self._note(item)
+                    await self._record(item)
             except (client.Stopped, client.Missed) as end:
                 self.ended, self.ended_at = end, time.time()
 
-    async def _note(self, item: client.Item) -> None:
+    async def _record(self, item: client.Item) -> None:
         match item:
             case frames.EventFrame():
                 self.seen.append(
                     Seen(item.position, tuple(item.topics), content_of(msgspec.structs.asdict(item)), time.time())
                 )
-                if self.dawdle:
-                    await asyncio.sleep(self.dawdle)
+                if self.delay:
+                    await asyncio.sleep(self.delay)
             case frames.Subscribed():
-                await self._settle(item)
+                await self._subscribed(item)
             case frames.PresenceFrame():
-                self._look(item)
+                self._apply_presence(item)
             case frames.Reset():
                 await self._reset(item)
 
-    async def _settle(self, item: frames.Subscribed) -> None:
-        for topic in set(item.topics) & set(HERE):
+    async def _subscribed(self, item: frames.Subscribed) -> None:
+        for topic in set(item.topics) & set(PRESENCE_TOPICS):
             self.people[topic] = {}  # the full list follows
-            await self.send(frames.SetPresence(topic=topic, state=self.state_here, field=self.field_here))
+            await self.send(frames.SetPresence(topic=topic, state=self.presence_state, field=self.presence_field))
 
-    def _look(self, item: frames.PresenceFrame) -> None:
+    def _apply_presence(self, item: frames.PresenceFrame) -> None:
         here = self.people.setdefault(item.topic, {})
         if item.full is not None:
             here.clear()
@@ -130,8 +130,8 @@ class Witness(client.Client):
         return self.seen[-1].position if self.seen else 0
 
 
-class Mute:
-    """Asks for everything and never reads a byte."""
+class NonReader:
+    """A client that subscribes and then never reads a byte."""
 
     def __init__(self, url: str, headers: dict[str, str], origin: str) -> None:
         self.url, self.headers, self.origin = url, headers, origin
@@ -152,7 +152,7 @@ class Mute:
         )
 
     async def end(self, seconds: float) -> int:
-        """How many frames were waiting; sets `code` when the server ended it."""
+        """Read the frames that were waiting and return their number. Sets `code` when the server closed the socket."""
         count = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -166,35 +166,36 @@ class Mute:
         return count
 
 
-class Cast:
-    """Everybody who watches, made before the plan begins."""
+class ClientSet:
+    """All clients, created before the plan starts."""
 
     def __init__(self) -> None:
-        self.witnesses: list[Witness] = []
-        self.victims: dict[str, list[Witness]] = {}
-        self.mute: Mute | None = None
+        self.watchers: list[Watcher] = []
+        self.to_revoke: dict[str, list[Watcher]] = {}
+        self.non_reader: NonReader | None = None
 
     @property
-    def live(self) -> list[Witness]:
-        return [witness for witness in self.witnesses if not witness.ended]
+    def live(self) -> list[Watcher]:
+        return [watcher for watcher in self.watchers if not watcher.ended]
 
 
-def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
-    """Staff of every role, some with several tabs; two programs; two slow readers, one that never acknowledges, one
-    that never reads; and those who will lose something.
+def create_clients(stack: Stack, rng: random.Random, users: Sequence[str]) -> ClientSet:
+    """Create staff of every role, some with several tabs, two programs, and the clients whose rights will be revoked.
+
+    Two of them read slowly, one never acknowledges, and one never reads.
     """
     from backoffice import topics as product
     from backoffice.api import keys
     from backoffice.models import Staff
 
-    cast = Cast()
+    clients = ClientSet()
     lists = ["users", "forms", "submissions", "settings", "conflicts", "alerts"]
 
-    def some() -> list[str]:
+    def random_topics() -> list[str]:
         chosen = rng.sample(lists, rng.randint(2, len(lists)))
         return list(dict.fromkeys(["users", *chosen, f"user:{rng.choice(users)}"]))
 
-    def tabs(name: str, role: str, number: int, names: list[str] | None = None) -> list[Witness]:
+    def tabs(name: str, role: str, number: int, names: list[str] | None = None) -> list[Watcher]:
         staff = Staff.objects.create_user(
             username=name, role=role, is_staff=True, is_superuser=role == "admin", password=None
         )
@@ -202,18 +203,20 @@ def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
         found = []
         for tab in range(number):
             cookie = f"sessionid={session_of(staff)}"
-            one = Witness(f"{name}/{tab}", person, stage.urls, names or some(), cookie=cookie, origin=stage.origin)
-            one.state_here = rng.choice(["viewing", "editing", "idle"])
-            one.field_here = "email" if one.state_here == "editing" else None
+            one = Watcher(
+                f"{name}/{tab}", person, stack.urls, names or random_topics(), cookie=cookie, origin=stack.origin
+            )
+            one.presence_state = rng.choice(["viewing", "editing", "idle"])
+            one.presence_field = "email" if one.presence_state == "editing" else None
             found.append(one)
-        cast.witnesses += found
+        clients.watchers += found
         return found
 
     for role, number in (("admin", 3), ("manager", 3), ("manager", 2), ("agent", 3), ("viewer", 2), ("dpo", 2)):
         tabs(f"{role}-{number}", role, number)
-    for one in cast.witnesses[:2]:
-        one.dawdle = 0.015
-    cast.witnesses[3]._acknowledge = False
+    for one in clients.watchers[:2]:
+        one.delay = 0.015
+    clients.watchers[3]._acknowledge = False
     for index in range(2):
         owner = Staff.objects.create_user(username=f"owner-{index}", role="manager", is_staff=True)
         scopes = [["*"], ["users:read", "events:read"]][index]
@@ -221,23 +224,23 @@ def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
         identity = product.by_api_key(token)
         assert identity is not None
         person = Person(str(owner.pk), identity.principal)
-        cast.witnesses.append(Witness(f"program-{index}", person, stage.urls, some(), token=token))
+        clients.watchers.append(Watcher(f"program-{index}", person, stack.urls, random_topics(), token=token))
     everything = ["users", "forms", "submissions", "settings", f"user:{users[0]}"]
     for what in REVOCATIONS:
         if what != "key revoked":
-            cast.victims[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
+            clients.to_revoke[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
     owner = Staff.objects.create_user(username="key-revoked", role="manager", is_staff=True)
     _, token = keys.create(name="a program that ends", owner=owner, scopes=["*"])
     identity = product.by_api_key(token)
     assert identity is not None
     person = Person(str(owner.pk), identity.principal)
-    cast.victims["key revoked"] = [
-        Witness(f"key-revoked/{number}", person, stage.urls, everything, token=token) for number in range(2)
+    clients.to_revoke["key revoked"] = [
+        Watcher(f"key-revoked/{number}", person, stack.urls, everything, token=token) for number in range(2)
     ]
-    cast.witnesses += cast.victims["key revoked"]
-    staff = Staff.objects.create_user(username="mute", role="admin", is_staff=True, is_superuser=True)
-    cast.mute = Mute(stage.urls[0], {"Cookie": f"sessionid={session_of(staff)}"}, stage.origin)
-    return cast
+    clients.watchers += clients.to_revoke["key revoked"]
+    staff = Staff.objects.create_user(username="non_reader", role="admin", is_staff=True, is_superuser=True)
+    clients.non_reader = NonReader(stack.urls[0], {"Cookie": f"sessionid={session_of(staff)}"}, stack.origin)
+    return clients
 
 
 def session_of(staff: Any) -> str:
@@ -253,13 +256,13 @@ def session_of(staff: Any) -> str:
     return str(session.session_key)
 
 
-# -- rights that are taken away -------------------------------------------------------------------------------------
+# -- revocations -----------------------------------------------------------------------------------------------------
 
 REVOCATIONS = ("signed out", "sessions revoked", "deactivated", "password changed", "role narrowed", "key revoked")
 
 
-def revoke(what: str, tabs: Sequence[Witness]) -> None:
-    """As the product does it: the change and its event in one transaction."""
+def revoke(what: str, tabs: Sequence[Watcher]) -> None:
+    """Revoke as the product does: the change and its event in one transaction."""
     from django.contrib import auth as logins
     from django.contrib.sessions.models import Session
     from django.db import transaction

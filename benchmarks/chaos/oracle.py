@@ -1,4 +1,4 @@
-"""The store's word against each log."""
+"""Compares each client's log with the store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.chaos.clients import HERE, Cast, Witness, content_of
+from benchmarks.chaos.clients import PRESENCE_TOPICS, ClientSet, Watcher, content_of
 from events.types import RecordedEvent
 from realtime import client, frames
 
 
 class Oracle:
-    """The store's word against each log."""
+    """The expected events of each client, computed from the store."""
 
     def __init__(self, start: int) -> None:
         from events import head, store
@@ -33,32 +33,32 @@ class Oracle:
             for name, _topic in topics.of_event(event):
                 self._by_topic.setdefault(name, []).append(event)
 
-    def judge(self, witness: Witness) -> list[str]:
-        """What is wrong with a client's log; nothing, it is to be hoped."""
-        wrong = [f"{name}: {fault}" for name in witness.names for fault in self._judge_topic(witness, name)]
-        strange = {name for seen in witness.seen for name in seen.topics} - set(witness.names)
-        wrong += [f"{name}: never asked for" for name in strange]
-        wrong += [f"reset: {reason}" for reason in witness.resets if reason not in {"too_old", "forbidden"}]
-        if isinstance(witness.ended, client.Missed):
-            wrong.append(f"the chain broke: {witness.ended}")
-        elif self.closed(witness) != (witness.ended is not None):
-            wrong.append(f"ended with {witness.ended}" if witness.ended else "was not closed for good")
-        elif isinstance(witness.ended, client.Stopped) and witness.ended.code != frames.REVOKED:
-            wrong.append(f"ended with {witness.ended}")
-        return [f"{witness.name}: {fault}" for fault in wrong]
+    def check(self, watcher: Watcher) -> list[str]:
+        """The errors in a client's log; empty when it is correct."""
+        wrong = [f"{name}: {fault}" for name in watcher.names for fault in self._check_topic(watcher, name)]
+        unrequested = {name for seen in watcher.seen for name in seen.topics} - set(watcher.names)
+        wrong += [f"{name}: never subscribed" for name in unrequested]
+        wrong += [f"reset: {reason}" for reason in watcher.resets if reason not in {"too_old", "forbidden"}]
+        if isinstance(watcher.ended, client.Missed):
+            wrong.append(f"the chain broke: {watcher.ended}")
+        elif self.closed(watcher) != (watcher.ended is not None):
+            wrong.append(f"ended with {watcher.ended}" if watcher.ended else "was not closed for good")
+        elif isinstance(watcher.ended, client.Stopped) and watcher.ended.code != frames.REVOKED:
+            wrong.append(f"ended with {watcher.ended}")
+        return [f"{watcher.name}: {fault}" for fault in wrong]
 
-    def closed(self, witness: Witness) -> bool:
-        """Was this client to be sent away for good?"""
-        return witness.person.revoked and witness.person.after is not None and self._gone(witness)
+    def closed(self, watcher: Watcher) -> bool:
+        """Whether this client should have been closed for good."""
+        return watcher.person.revoked and watcher.person.after is not None and self._ends(watcher)
 
-    def _gone(self, witness: Witness) -> bool:
-        what = witness.name.rsplit("/", 1)
+    def _ends(self, watcher: Watcher) -> bool:
+        what = watcher.name.rsplit("/", 1)
         ended = {"sessions-revoked", "deactivated", "password-changed", "key-revoked"}
         return what[0] in ended or what == ["signed-out", "0"]
 
-    def _judge_topic(self, witness: Witness, name: str) -> Iterator[str]:
-        got = [seen for seen in witness.seen if name in seen.topics]
-        due, complete = self.due(witness, name)
+    def _check_topic(self, watcher: Watcher, name: str) -> Iterator[str]:
+        got = [seen for seen in watcher.seen if name in seen.topics]
+        due, complete = self.due(watcher, name)
         positions = [seen.position for seen in got]
         if any(later <= earlier for earlier, later in itertools.pairwise(positions)):
             yield "not strictly ascending"
@@ -73,20 +73,20 @@ class Oracle:
                 yield f"{seen.position} was shown with other content than the role may see"
                 return
 
-    def due(self, witness: Witness, name: str) -> tuple[dict[int, set[int]], bool]:
+    def due(self, watcher: Watcher, name: str) -> tuple[dict[int, set[int]], bool]:
         """Positions owed on a topic with the contents that are right for them; and whether all must be there.
 
         A right that was taken away owes nothing from its event on, and nothing for sure before it (the client may
         have been away); a narrowed view shows earlier events either way, later ones only narrowed.
         """
-        person = witness.person
+        person = watcher.person
         taken = self.taken.get(person.id) if person.revoked else None
-        if taken is not None and not self._gone(witness) and person.after.role == person.principal.role:
+        if taken is not None and not self._ends(watcher) and person.after.role == person.principal.role:
             taken = None  # another tab of theirs
-        after = None if taken is not None and self._gone(witness) else person.after
+        after = None if taken is not None and self._ends(watcher) else person.after
         due: dict[int, set[int]] = {}
         for event in self._by_topic.get(name, ()):
-            if any(low < event.position <= high for low, high in witness.gaps.get(name, ())):
+            if any(low < event.position <= high for low, high in watcher.gaps.get(name, ())):
                 continue
             before, later = self._content(event, name, person.principal), None
             if taken is not None:
@@ -115,21 +115,21 @@ class Oracle:
         key = (event.position, found[0].name, view)
         if key not in self._contents:
             shown = found[0].project(event, view)
-            # over the wire and back: what a client has is JSON
+            # encoded and decoded, because clients receive JSON
             self._contents[key] = None if shown is None else content_of(msgspec.json.decode(msgspec.json.encode(shown)))
         return self._contents[key]
 
-    def caught_up(self, witness: Witness) -> bool:
-        """Has the last event owed on each topic arrived? (Cheap: the exact look comes after.)"""
-        latest = {name: seen.position for seen in witness.seen for name in seen.topics}
-        for name in witness.names:
-            due, complete = self.due(witness, name)
+    def caught_up(self, watcher: Watcher) -> bool:
+        """Whether the last expected event of each topic has arrived. A cheap check before the exact one."""
+        latest = {name: seen.position for seen in watcher.seen for name in seen.topics}
+        for name in watcher.names:
+            due, complete = self.due(watcher, name)
             if complete and due and latest.get(name, 0) < max(due):
                 return False
         return True
 
     def durable(self, results: Sequence[Any]) -> list[str]:
-        """Acknowledged means stored, and once."""
+        """Errors where an acknowledged command is not stored exactly once."""
         stored = {event.position: event for event in self.events}
         wrong, claimed = [], set()
         for result in results:
@@ -147,22 +147,22 @@ class Oracle:
 _BUSIEST = {"editing": 0, "viewing": 1, "idle": 2}
 
 
-def people_there(cast: Cast, topic: str) -> dict[str, tuple[str, int]]:
-    """Who is on a topic, by what the live clients have said: state of the busiest tab, number of tabs."""
+def people_present(clients: ClientSet, topic: str) -> dict[str, tuple[str, int]]:
+    """The people on a topic, from the states the live clients sent: state of the busiest tab, number of tabs."""
     there: dict[str, list[str]] = {}
-    for witness in cast.live:
-        if topic in witness.people:
-            there.setdefault(witness.person.id, []).append(witness.state_here)
+    for watcher in clients.live:
+        if topic in watcher.people:
+            there.setdefault(watcher.person.id, []).append(watcher.presence_state)
     return {person: (min(states, key=_BUSIEST.__getitem__), len(states)) for person, states in there.items()}
 
 
-def presence_wrong(cast: Cast) -> list[str]:
+def presence_errors(clients: ClientSet) -> list[str]:
     wrong = []
-    for topic in HERE:
-        there = people_there(cast, topic)
-        for witness in cast.live:
-            if topic in witness.people:
-                sees = {key: (one.state, one.tabs) for key, one in witness.people[topic].items()}
+    for topic in PRESENCE_TOPICS:
+        there = people_present(clients, topic)
+        for watcher in clients.live:
+            if topic in watcher.people:
+                sees = {key: (one.state, one.tabs) for key, one in watcher.people[topic].items()}
                 if sees != there:
-                    wrong.append(f"{witness.name} sees {sees} on {topic}, there are {there}")
+                    wrong.append(f"{watcher.name} sees {sees} on {topic}, there are {there}")
     return wrong

@@ -1,4 +1,4 @@
-"""What can be broken: two web processes, two runners of the subscriptions, PostgreSQL, Valkey, and a wire to it."""
+"""The stack of the chaos test: two web processes, two subscription runners, PostgreSQL, Valkey and a proxy to it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 60.0
 
 
-class Wire:
-    """A line to Valkey that can go deaf: connections stay open, and nothing comes out of them any more, ever."""
+class TcpProxy:
+    """A TCP proxy to Valkey. While `silent`, its connections stay open but never deliver another byte."""
 
     def __init__(self, target: int) -> None:
-        self.target, self.port, self.deaf = target, 0, False
+        self.target, self.port, self.silent = target, 0, False
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -55,15 +55,16 @@ class Wire:
         lost = False
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
-                lost = lost or self.deaf
+                lost = lost or self.silent
                 if not lost:
                     sink.write(data)
         sink.close()
 
 
-class Stage:
-    """What can be broken. Processes are handled by one thread that lives to the end: they die with their parent, and
-    on Linux that is the thread that started them.
+class Stack:
+    """The processes and services. One thread starts all processes and lives until the end.
+
+    Processes are bound to the life of their parent, which on Linux is the thread that started them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,17 +74,17 @@ class Stage:
         self.urls = [f"ws://127.0.0.1:{port}/ws/admin/" for port in self.ports.values()]
         self.origin = f"http://127.0.0.1:{self.ports['web1']}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._hands = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self._executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     async def do(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     async def open(self) -> None:
         """Services, schema, processes; Django is set up for this process too."""
         await self.do(self.postgres.start)
         await self.do(self.valkey.start)
-        self.wire = Wire(self.valkey.port)
-        await self.wire.open()
+        self.proxy = TcpProxy(self.valkey.port)
+        await self.proxy.open()
         os.environ |= {
             "DATABASE_URL": self.postgres.url(),
             "REDIS_URL": self.valkey.url(),
@@ -103,17 +104,17 @@ class Stage:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        await self.wire.close()
+        await self.proxy.close()
         await self.do(self.valkey.stop)
         await self.do(self.postgres.stop)
-        self._hands.shutdown()
+        self._executor.shutdown()
 
     def spawn(self, name: str) -> None:
         environment = dict(os.environ)
-        if name == "web2":  # this one hears Valkey through a line that can go deaf
+        if name == "web2":  # it reaches Valkey through the proxy
             parts = urlsplit(environment["REDIS_URL"])
             environment["REDIS_URL"] = parts._replace(
-                netloc=f"{parts.netloc.rsplit(':', 1)[0]}:{self.wire.port}"
+                netloc=f"{parts.netloc.rsplit(':', 1)[0]}:{self.proxy.port}"
             ).geturl()
         program = ["manage.py", "run_subscriptions", "--lease", "3"]
         if name in self.ports:
@@ -151,7 +152,7 @@ class Stage:
         self.valkey.process.send_signal(number)
 
     def start_postgres(self) -> None:
-        """Backends of the killed one may hold its memory for a moment longer."""
+        """Retry the start, because backends of the killed server may keep its shared memory for a moment."""
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The load: commands, dispatched until they are acknowledged, whatever happens to the database."""
+"""The load of the chaos test: commands, dispatched until they are acknowledged."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from uuid import UUID
 from benchmarks.chaos.stack import READY_SECONDS
 
 
-def persistently(work: Callable[[], Any], stop: Callable[[], bool] = lambda: False) -> Any:
-    """Until the database has answered; every command carries its id, so asking twice is asking once."""
+def retry_until_answered(work: Callable[[], Any], stop: Callable[[], bool] = lambda: False) -> Any:
+    """Repeat work until the database answers. Commands carry an id, so a repeated one takes effect once."""
     import psycopg
     import psycopg_pool
     from django.db import Error, connection
@@ -32,7 +32,7 @@ def persistently(work: Callable[[], Any], stop: Callable[[], bool] = lambda: Fal
 
 
 class Writer(threading.Thread):
-    """Dispatches commands as a busy site would: mostly one by one, now and then a transaction with many."""
+    """Dispatches commands like a busy site: mostly single ones, sometimes a transaction with many."""
 
     def __init__(self, seed: int, rate: float, users: Sequence[UUID], forms: Sequence[UUID]) -> None:
         super().__init__(daemon=True)
@@ -51,10 +51,10 @@ class Writer(threading.Thread):
             while not self._ending.wait(self.rng.expovariate(1 / self.pause)):
                 if self.rng.random() < 0.02:
                     many = [self.command() for _ in range(self.rng.randint(10, 60))]
-                    self.acknowledged += persistently(functools.partial(commands.dispatch_many, many))
+                    self.acknowledged += retry_until_answered(functools.partial(commands.dispatch_many, many))
                 else:
                     one = self.command()
-                    self.acknowledged.append(persistently(functools.partial(commands.dispatch, one)))
+                    self.acknowledged.append(retry_until_answered(functools.partial(commands.dispatch, one)))
         except BaseException as error:
             self.error = error
         finally:
@@ -97,8 +97,8 @@ class Writer(threading.Thread):
         return Command(id=new_id(), key=str(key), data=data)
 
 
-def stock(rng: random.Random) -> tuple[list[UUID], list[UUID]]:
-    """Users and forms to write about."""
+def create_records(rng: random.Random) -> tuple[list[UUID], list[UUID]]:
+    """Create the users and forms that commands refer to."""
     from backoffice.sections.forms import domain as forms
     from backoffice.sections.users import domain as users
     from events import commands

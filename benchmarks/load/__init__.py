@@ -1,1 +1,1 @@
-"""The parts of the load test (`benchmarks/load/__main__.py`): the contenders, the crowd of clients, what is measured."""
+"""The load test (`python -m benchmarks.load`): the servers compared, the clients, and the measurements."""

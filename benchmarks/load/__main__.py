@@ -1,9 +1,8 @@
-"""How many deliveries, how fast, at what price: `make load` (about five minutes; `python -m benchmarks.load.__main__ --quick`).
+"""Delivery rate, latency and CPU cost: `make load` (about five minutes; `python -m benchmarks.load --quick`).
 
 The server runs as a process of its own on the first core, the clients here on the second; everything on 127.0.0.1, on
-throw-away services. Each part runs its reference beside it: only ratios within one run mean anything. Where the
-clients' core is the bottleneck, the rates of the quick contenders come close to each other; what the server's core was
-charged does not.
+temporary services. Each part also measures a reference: only ratios within one run are meaningful. Where the clients'
+core is the bottleneck, the rates of fast servers converge, but the CPU time of the server's core does not.
 
 1  fan-out      400-byte events to 200, 1,000 and 2,000 sockets, 4 in flight: our hub (topics, `previous` and credit
                 on), bare `websockets.broadcast`, and the stock Channels consumer on both Redis layers; with `--only
@@ -33,7 +32,7 @@ SIZES: Final = (200, 1000, 2000)
 
 OF_BARE: Final = "commit to frame p50, of bare"
 
-# Figure of the whole path -> its goal, and whether less is better. The 10 ms, and the 20 µs of CPU, are of a machine on
+# Result of the whole path -> its goal, and whether less is better. The 10 ms, and the 20 µs of CPU, are of a machine on
 # which a bare broadcast to 1,000 sockets took 7, and 13: a slower one is measured by that.
 GOALS: Final = {
     "commit to frame p50 ms": (10.0, True),
@@ -58,7 +57,7 @@ async def measure(
         harness.table("Fan-out: 400-byte events to every socket", rows)
     if path:
         results["path"] = await scenarios.whole_path(session, path, origin)
-        figures = [{"figure": name, "value": value} for name, value in results["path"].items()]
+        figures = [{"metric": name, "value": value} for name, value in results["path"].items()]
         harness.table("The whole path: store, relay, Valkey, sockets", figures)
     results["goals"] = fan_out_goals(rows) + path_goals(results["path"])
     if results["goals"]:
@@ -67,8 +66,8 @@ async def measure(
 
 
 def compare(rows: list[dict[str, Any]]) -> None:
-    """Beside each rate and price, what it is of the bare broadcast to as many sockets."""
-    bare = {row["sockets"]: row for row in rows if row["who"] == "bare"}
+    """Add to each row its rate and CPU cost relative to the bare broadcast with as many sockets."""
+    bare = {row["sockets"]: row for row in rows if row["server"] == "bare"}
     for row in rows:
         if reference := bare.get(row["sockets"]):
             row["of bare"] = round(row["deliveries/s"] / reference["deliveries/s"], 2)
@@ -76,7 +75,7 @@ def compare(rows: list[dict[str, Any]]) -> None:
 
 
 def fan_out_goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    ours = {row["sockets"]: row for row in rows if row["who"] == "hub"}
+    ours = {row["sockets"]: row for row in rows if row["server"] == "hub"}
     found = []
     if row := ours.get(1000):
         if "of bare" in row:
@@ -97,10 +96,10 @@ def path_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
     return [goal(name, figures[name], *GOALS[name]) for name in GOALS if name in figures]
 
 
-def goal(figure: str, value: float, wanted: float, less: bool) -> dict[str, Any]:
+def goal(metric: str, value: float, wanted: float, less: bool) -> dict[str, Any]:
     met = value <= wanted if less else value >= wanted
     return {
-        "figure": figure,
+        "metric": metric,
         "value": value,
         "goal": f"{'<=' if less else '>='} {wanted:g}",
         "met": "yes" if met else "NO",
@@ -108,7 +107,7 @@ def goal(figure: str, value: float, wanted: float, less: bool) -> dict[str, Any]
 
 
 def sign_in() -> tuple[str, str]:
-    """A session of somebody who may see everything, and an origin that is allowed."""
+    """A session of an administrator, and an allowed origin."""
     from django.conf import settings
     from django.contrib.sessions.backends.db import SessionStore
 

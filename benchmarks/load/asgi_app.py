@@ -1,6 +1,6 @@
-"""Our hub under any ASGI server: its own command loads `application`, a thread here holds the control line.
+"""Our hub under any ASGI server, whose command loads `application`; a thread here serves the control port.
 
-Meant for a server with one process and one event loop; `CONTROL_PORT` names the line's port.
+Only for servers with one process and one event loop; `CONTROL_PORT` is the control port.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from benchmarks.load import servers
 
 
-class Anywhere:
-    """The application; the hub starts with the first connection, on the loop that the server made."""
+class AnyServerApplication:
+    """The application; the first connection starts the hub, on the server's event loop."""
 
     def __init__(self) -> None:
         servers.prepare()
@@ -24,27 +24,27 @@ class Anywhere:
         self._application = routing.websocket_application
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started: asyncio.Task[Any] | None = None
-        line = socket.create_server(("127.0.0.1", int(os.environ["CONTROL_PORT"])))
-        threading.Thread(target=self._obey, args=(line,), daemon=True).start()
+        control = socket.create_server(("127.0.0.1", int(os.environ["CONTROL_PORT"])))
+        threading.Thread(target=self._handle_commands, args=(control,), daemon=True).start()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket":
-            return  # uvicorn and granian ask about a life span, and do without
+            return  # uvicorn and granian work without a lifespan
         if self._started is None:
             self._loop = asyncio.get_running_loop()
-            self._started = self._loop.create_task(servers.own_hub())
+            self._started = self._loop.create_task(servers.start_hub())
         self._publish = await asyncio.shield(self._started)
         await self._application(scope, receive, send)
 
-    def _obey(self, line: socket.socket) -> None:
+    def _handle_commands(self, control: socket.socket) -> None:
         while True:
-            connection, _ = line.accept()
+            connection, _ = control.accept()
             with connection:
-                while order := connection.recv(1):
-                    if order == b"c":
+                while command := connection.recv(1):
+                    if command == b"c":
                         connection.sendall(servers.usage())
                     elif self._loop is not None:
                         self._loop.call_soon_threadsafe(self._publish)
 
 
-application = Anywhere()
+application = AnyServerApplication()

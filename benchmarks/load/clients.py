@@ -1,4 +1,4 @@
-"""Clients that cost next to nothing, so that the server is what is measured; and the line to a contender."""
+"""Clients that cost almost nothing, so that the run measures the server; and the control connection to it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE = 90.0
+TIMEOUT = 90.0
 ATTEMPTS = 8
 CORES = sorted(os.sched_getaffinity(0))
 
 
 APPLICATION = "benchmarks.load.asgi_app:application"
-# Other servers, started as they would be.
+# Other servers, each started by its own command.
 SERVERS = {
     "hub-uvicorn": [
         "uvicorn", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--port", "{port}",
@@ -37,14 +37,14 @@ SERVERS = {
 
 
 class Refused(Exception):
-    """The server said goodbye to a handshake; it may go better later."""
+    """The server refused a handshake with `goodbye`; a later attempt may succeed."""
 
 
 class Reader(asyncio.Protocol):
-    """A WebSocket client that does as little as possible: counts event frames, acknowledges, notes when."""
+    """A minimal WebSocket client: counts event frames, acknowledges, records arrival times."""
 
-    def __init__(self, swarm: Swarm, headers: str, subscribe: bytes | None) -> None:
-        self.swarm, self.headers, self.subscribe = swarm, headers, subscribe
+    def __init__(self, pool: ClientPool, headers: str, subscribe: bytes | None) -> None:
+        self.pool, self.headers, self.subscribe = pool, headers, subscribe
         self.buffer = b""
         self.upgraded = False
         self.count = 0
@@ -58,11 +58,11 @@ class Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         arrived = time.perf_counter()
-        if self.swarm.unread is None:
+        if self.pool.unread is None:
             self.read(data, arrived)
         else:
-            self.swarm.unread.append((self, data, arrived))
-            self.swarm.stirred.set()
+            self.pool.unread.append((self, data, arrived))
+            self.pool.data_arrived.set()
 
     def read(self, data: bytes, arrived: float) -> None:
         buffer = self.buffer + data if self.buffer else data
@@ -92,17 +92,17 @@ class Reader(asyncio.Protocol):
 
     def frame(self, opcode: int, payload: bytes, arrived: float) -> None:
         if opcode == 8:
-            self.gone()
-        elif opcode == 9:  # the server's keepalive: who does not answer is cut off after a minute
+            self.mark_closed()
+        elif opcode == 9:  # the server's keepalive, which ends silent connections after a minute
             self.send(payload, opcode=10)
         elif payload.startswith(b'{"type":"goodbye"') and not self.ready.done():
             self.ready.set_exception(Refused(payload.decode()))
         elif payload.startswith((b'{"type":"event"', b'{"type": "event"')):
             self.count += 1
-            self.swarm.note(self.count, arrived)
+            self.pool.record(self.count, arrived)
             if self.subscribe is not None and self.count % 64 == 0:
                 self.send(b'{"type":"ack","position":%d}' % position_of(payload))
-            if self.subscribe is not None and self.swarm.keep_positions:
+            if self.subscribe is not None and self.pool.keep_positions:
                 self.position = position_of(payload)
         elif payload.startswith(b'{"type":"welcome"') and self.subscribe is not None:
             self.send(self.subscribe)
@@ -112,15 +112,15 @@ class Reader(asyncio.Protocol):
             self.send(payload.replace(b"ping", b"pong", 1))
 
     def send(self, payload: bytes, opcode: int = 1) -> None:
-        """Masked with zeros, which is a mask like any other."""
+        """Send a frame masked with zeros, which is a valid mask."""
         size = len(payload)
         head = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
         self.transport.write(bytes([0x80 | opcode]) + head + b"\0\0\0\0" + payload)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.gone()
+        self.mark_closed()
 
-    def gone(self) -> None:
+    def mark_closed(self) -> None:
         if not self.closed.done():
             self.closed.set_result(time.perf_counter())
 
@@ -130,8 +130,8 @@ def position_of(payload: bytes) -> int:
     return int(payload[start : payload.index(b",", start)])
 
 
-class Swarm:
-    """Many readers, and when each message arrived at each of them."""
+class ClientPool:
+    """Many readers, and the time at which each message arrived at each of them."""
 
     def __init__(self, port: int, extra: str, subscribe: bytes | None) -> None:
         self.port, self.extra, self.subscribe = port, extra, subscribe
@@ -143,11 +143,11 @@ class Swarm:
         self.retries = 0
         self.keep_positions = False
         self.unread: list[tuple[Reader, bytes, float]] | None = None
-        self.stirred = asyncio.Event()
+        self.data_arrived = asyncio.Event()
         self.wanted: tuple[int, asyncio.Future[None]] | None = None
 
-    def note(self, number: int, arrived: float) -> None:
-        """One reader has its frame of this number, since `arrived`."""
+    def record(self, number: int, arrived: float) -> None:
+        """A reader received its frame of this number at `arrived`."""
         self.total += 1
         if self.base < number <= self.base + len(self.sent):
             self.latencies.append(arrived - self.sent[number - self.base - 1])
@@ -156,9 +156,10 @@ class Swarm:
             wanted[1].set_result(None)
 
     @contextlib.contextmanager
-    def reading_later(self) -> Iterator[None]:
-        """Only note when data arrives, and read it after a `burst`: the thousandth client would else be charged with
-        what the others take to read, here, on the one core that all of them share.
+    def deferred_reading(self) -> Iterator[None]:
+        """Within this context record only arrival times, and parse after a `burst`.
+
+        All clients share one core: otherwise the time to parse for the others would count for the last client.
         """
         self.unread = []
         yield
@@ -166,32 +167,33 @@ class Swarm:
         self.unread = None
 
     async def burst(self, until: float) -> None:
-        """Take what arrives until then. From its first byte on we do not sleep: to wake us between two frames is an
-        interrupt of another core, for which the server's would be charged.
+        """Receive until the time `until`, without sleeping after the first byte.
+
+        Waking a sleeping process between two frames costs an interrupt that is charged to the server's core.
         """
-        self.stirred.clear()
+        self.data_arrived.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(until - time.perf_counter()):
-                await self.stirred.wait()
+                await self.data_arrived.wait()
         while time.perf_counter() < until:
             await asyncio.sleep(0)
         self.read()
 
     def read(self) -> None:
-        """Read what has arrived."""
+        """Parse the data that has arrived."""
         unread, self.unread = self.unread or [], []
         for reader, data, arrived in unread:
             reader.read(data, arrived)
 
     async def until(self, total: int) -> None:
-        """Until that many frames have arrived in all."""
+        """Wait until that many frames have arrived in total."""
         if self.total < total:
             done = asyncio.get_running_loop().create_future()
             self.wanted = (total, done)
-            await asyncio.wait_for(done, PATIENCE)
+            await asyncio.wait_for(done, TIMEOUT)
 
     async def connect(self, number: int, at_once: int = 50) -> float:
-        """Connect that many; returns the seconds it took."""
+        """Connect that many readers; returns the seconds it took."""
         gate, started = asyncio.Semaphore(at_once), time.perf_counter()
 
         async def one() -> Reader:
@@ -204,7 +206,7 @@ class Swarm:
                     if attempt == ATTEMPTS:
                         raise
                 self.retries += 1
-                await asyncio.sleep(random.uniform(0, min(30.0, 0.5 * 2**attempt)))  # as clients do
+                await asyncio.sleep(random.uniform(0, min(30.0, 0.5 * 2**attempt)))  # as real clients do
                 attempt += 1
 
         self.readers += await asyncio.gather(*(one() for _ in range(number)))
@@ -214,7 +216,7 @@ class Swarm:
         _, reader = await asyncio.get_running_loop().create_connection(
             lambda: Reader(self, handshake(self.port, self.extra), self.subscribe), "127.0.0.1", self.port
         )
-        await asyncio.wait_for(reader.ready, PATIENCE)
+        await asyncio.wait_for(reader.ready, TIMEOUT)
         return reader
 
     def close(self) -> None:
@@ -236,10 +238,10 @@ PROTOCOL = "Sec-WebSocket-Protocol: formease.admin.v1\r\n"
 
 
 @contextlib.asynccontextmanager
-async def contender(kind: str) -> AsyncIterator[tuple[int, Any]]:
-    """A server process on the first core, and its control line."""
+async def server_process(kind: str) -> AsyncIterator[tuple[int, Any]]:
+    """Run a server process on the first core; yields its port and its control connection."""
     port, control = free_port(), free_port()
-    ours = ["benchmarks.load.__main__", "--serve", kind, "--port", "{port}", "--control", str(control)]
+    ours = ["benchmarks.load", "--serve", kind, "--port", "{port}", "--control", str(control)]
     process = subprocess.Popen(
         [sys.executable, "-m", *(part.format(port=port) for part in SERVERS.get(kind, ours))],
         cwd=PROJECT,
@@ -247,12 +249,12 @@ async def contender(kind: str) -> AsyncIterator[tuple[int, Any]]:
     )
     os.sched_setaffinity(process.pid, {CORES[0]})
     try:
-        line = await connected(control, process)
+        connection = await connected(control, process)
         with contextlib.suppress(OSError):
             await connected(port, process)
-        yield port, line
+        yield port, connection
     finally:
-        process.terminate()  # granian has a child to take along
+        process.terminate()  # granian also has to stop its child process
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(process.wait, 2)
         process.kill()
@@ -270,8 +272,8 @@ async def connected(port: int, process: subprocess.Popen[bytes]) -> Any:
     raise RuntimeError("the server did not start")
 
 
-async def usage(line: Any) -> dict[str, float]:
-    reader, writer = line
+async def usage(control: Any) -> dict[str, float]:
+    reader, writer = control
     writer.write(b"c")
     answer: dict[str, float] = json.loads(await reader.readline())
     return answer

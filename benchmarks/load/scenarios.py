@@ -1,4 +1,4 @@
-"""What is measured, one function each."""
+"""The measurements, one function each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from benchmarks.load.clients import PATIENCE, PROJECT, PROTOCOL, SUBSCRIBE, Swarm, contender, quantile, usage
+from benchmarks.load.clients import PROJECT, PROTOCOL, SUBSCRIBE, TIMEOUT, ClientPool, quantile, server_process, usage
 from benchmarks.load.servers import FILLER
 
 IN_FLIGHT = 4
@@ -21,55 +21,57 @@ T = TypeVar("T")
 
 async def fan_out(kind: str, sockets: int, seconds: float) -> dict[str, Any]:
     ours = kind.startswith("hub")
-    async with contender(kind) as (port, line):
-        before = await usage(line)
-        swarm = Swarm(port, PROTOCOL + "Authorization: Bearer load\r\n" if ours else "", SUBSCRIBE if ours else None)
-        await swarm.connect(sockets)
-        settled = await usage(line)
-        await run_messages(swarm, line, sockets, 10)
-        swarm.latencies.clear()
-        swarm.base, swarm.sent = swarm.base + len(swarm.sent), []
-        start_cpu, started, total = (await usage(line))["cpu"], time.perf_counter(), swarm.total
+    async with server_process(kind) as (port, control):
+        before = await usage(control)
+        pool = ClientPool(
+            port, PROTOCOL + "Authorization: Bearer load\r\n" if ours else "", SUBSCRIBE if ours else None
+        )
+        await pool.connect(sockets)
+        settled = await usage(control)
+        await run_messages(pool, control, sockets, 10)
+        pool.latencies.clear()
+        pool.base, pool.sent = pool.base + len(pool.sent), []
+        start_cpu, started, total = (await usage(control))["cpu"], time.perf_counter(), pool.total
         while time.perf_counter() - started < seconds:
-            await run_messages(swarm, line, sockets, 10)
+            await run_messages(pool, control, sockets, 10)
         elapsed = time.perf_counter() - started
-        delivered = swarm.total - total
-        cpu = (await usage(line))["cpu"] - start_cpu
-        swarm.close()
+        delivered = pool.total - total
+        cpu = (await usage(control))["cpu"] - start_cpu
+        pool.close()
     return {
-        "who": kind,
+        "server": kind,
         "sockets": sockets,
         "deliveries/s": round(delivered / elapsed),
-        "p50 ms": round(quantile(swarm.latencies, 0.5) * 1000, 1),
-        "p99 ms": round(quantile(swarm.latencies, 0.99) * 1000, 1),
+        "p50 ms": round(quantile(pool.latencies, 0.5) * 1000, 1),
+        "p99 ms": round(quantile(pool.latencies, 0.99) * 1000, 1),
         "CPU µs": round(cpu / delivered * 1e6, 1),
         "KiB/socket": round((settled["rss"] - before["rss"]) / sockets / 1024, 1),
     }
 
 
-async def run_messages(swarm: Swarm, line: Any, sockets: int, number: int) -> None:
+async def run_messages(pool: ClientPool, control: Any, sockets: int, number: int) -> None:
     """Publish, never more than `IN_FLIGHT` messages ahead of the slowest socket (counted in all)."""
-    done_before = swarm.total // sockets
+    done_before = pool.total // sockets
     for index in range(number):
-        await swarm.until((done_before + index + 1 - IN_FLIGHT) * sockets)
-        swarm.sent.append(time.perf_counter())
-        line[1].write(b"p")
-    await swarm.until((done_before + number) * sockets)
+        await pool.until((done_before + index + 1 - IN_FLIGHT) * sockets)
+        pool.sent.append(time.perf_counter())
+        control[1].write(b"p")
+    await pool.until((done_before + number) * sockets)
 
 
 async def reference(sockets: int) -> dict[str, Any]:
-    """What a bare broadcast does at the same pace, without store, relay, Valkey, sessions and rights."""
-    async with contender("bare") as (port, line):
-        swarm = Swarm(port, "", None)
-        await warm_up(swarm)
-        rate = round(sockets / await swarm.connect(sockets))
+    """A bare broadcast at the same rate, without store, relay, Valkey, sessions and permissions."""
+    async with server_process("bare") as (port, control):
+        pool = ClientPool(port, "", None)
+        await warm_up(pool)
+        rate = round(sockets / await pool.connect(sockets))
 
         async def publish() -> float:
-            line[1].write(b"p")
+            control[1].write(b"p")
             return time.perf_counter()
 
-        found = await latency(swarm, sockets, publish)
-        swarm.close()
+        found = await latency(pool, sockets, publish)
+        pool.close()
     return {"bare: handshakes/s": rate, **{f"bare: {name}": value for name, value in found.items()}}
 
 
@@ -79,66 +81,66 @@ async def whole_path(session: str, sockets: int, origin: str) -> dict[str, Any]:
     extra = PROTOCOL + f"Origin: {origin}\r\nCookie: sessionid={session}\r\n"
     relay = subprocess.Popen([sys.executable, "manage.py", "run_subscriptions"], cwd=PROJECT)
     try:
-        async with contender("app") as (port, _line):
-            swarm = Swarm(port, extra, SUBSCRIBE)
-            await warm_up(swarm)
-            figures["handshakes/s"] = round(sockets / await swarm.connect(sockets))
+        async with server_process("app") as (port, _control):
+            pool = ClientPool(port, extra, SUBSCRIBE)
+            await warm_up(pool)
+            figures["handshakes/s"] = round(sockets / await pool.connect(sockets))
             await asyncio.sleep(2.0)  # the relay's first lease
-            figures |= await latency(swarm, sockets, partial(append, 1))
-            figures |= await storm(swarm, sockets)
-            figures |= await revocation(swarm)
-            swarm.close()
+            figures |= await latency(pool, sockets, partial(append, 1))
+            figures |= await storm(pool, sockets)
+            figures |= await revocation(pool)
+            pool.close()
     finally:
         relay.terminate()
         relay.wait()
     return figures
 
 
-async def warm_up(swarm: Swarm) -> None:
-    """The first connections wait for imports and pools, once in the life of a process."""
-    await swarm.connect(50)
-    swarm.close()
+async def warm_up(pool: ClientPool) -> None:
+    """Connect once before the measurement: the first connections of a process wait for imports and pools."""
+    await pool.connect(50)
+    pool.close()
 
 
-async def latency(swarm: Swarm, sockets: int, publish: Callable[[], Awaitable[float]]) -> dict[str, Any]:
-    """20 events a second; `publish` returns when one was committed."""
-    swarm.latencies.clear()
-    swarm.base, swarm.sent = max(reader.count for reader in swarm.readers), []
-    start = swarm.total
-    with swarm.reading_later():
+async def latency(pool: ClientPool, sockets: int, publish: Callable[[], Awaitable[float]]) -> dict[str, Any]:
+    """Latency at 20 events a second; `publish` returns the time at which one was committed."""
+    pool.latencies.clear()
+    pool.base, pool.sent = max(reader.count for reader in pool.readers), []
+    start = pool.total
+    with pool.deferred_reading():
         for _ in range(100):
             at = await publish()
-            swarm.sent.append(at)
-            await swarm.burst(until=at + 0.04)
+            pool.sent.append(at)
+            await pool.burst(until=at + 0.04)
             await asyncio.sleep(max(0.0, at + 0.05 - time.perf_counter()))
-    await swarm.until(start + 100 * sockets)
+    await pool.until(start + 100 * sockets)
     return {
-        "commit to frame p50 ms": round(quantile(swarm.latencies, 0.5) * 1000, 1),
-        "commit to frame p99 ms": round(quantile(swarm.latencies, 0.99) * 1000, 1),
+        "commit to frame p50 ms": round(quantile(pool.latencies, 0.5) * 1000, 1),
+        "commit to frame p99 ms": round(quantile(pool.latencies, 0.99) * 1000, 1),
     }
 
 
-async def storm(swarm: Swarm, sockets: int) -> dict[str, Any]:
+async def storm(pool: ClientPool, sockets: int) -> dict[str, Any]:
     epoch, position = await database(stamp)
-    swarm.close()
+    pool.close()
     await append(100)
-    swarm.subscribe = json.dumps(
+    pool.subscribe = json.dumps(
         {"type": "subscribe", "id": 1, "topics": ["users"], "since": {"epoch": epoch, "position": position}}
     ).encode()
-    before, swarm.retries = swarm.total, 0
+    before, pool.retries = pool.total, 0
     started = time.perf_counter()
-    await swarm.connect(sockets, at_once=sockets)
-    await swarm.until(before + 100 * sockets)
+    await pool.connect(sockets, at_once=sockets)
+    await pool.until(before + 100 * sockets)
     return {
         "storm: all live again s": round(time.perf_counter() - started, 2),
-        "storm: handshakes tried again": swarm.retries,
-        "storm: events lost": sum(100 - reader.count for reader in swarm.readers),
+        "storm: handshakes tried again": pool.retries,
+        "storm: events lost": sum(100 - reader.count for reader in pool.readers),
     }
 
 
-async def revocation(swarm: Swarm) -> dict[str, Any]:
+async def revocation(pool: ClientPool) -> dict[str, Any]:
     at = await database(revoke)
-    closed = await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in swarm.readers)), PATIENCE)
+    closed = await asyncio.wait_for(asyncio.gather(*(reader.closed for reader in pool.readers)), TIMEOUT)
     took = [when - at for when in closed]
     return {
         "revoked to closed p50 ms": round(statistics.median(took) * 1000),

@@ -1,6 +1,6 @@
-"""Who is compared: our hub, our whole application, and what others would use. Each runs as a process of its own.
+"""The servers compared: our hub, our whole application, and alternatives. Each runs as a process of its own.
 
-bare             `websockets.broadcast` to everybody who is connected: no topics, no positions, no credit
+bare             `websockets.broadcast` to every connection: no topics, no positions, no credit
 hub              our sockets and hub, fed with batches as the relay sends them; topics, `previous` and credit on
 hub-uvicorn      the same under plain uvicorn, granian and Daphne, each started by its own command
 hub-granian
@@ -23,24 +23,24 @@ FILLER = "x" * 60  # brings the whole frame to about 400 bytes
 
 
 async def serve(kind: str, port: int, control: int) -> None:
-    """One contender, with a control line: `p` publishes one event, `c` tells CPU seconds and memory."""
+    """Run one server with a control port: `p` publishes one event, `c` returns CPU seconds and memory."""
     publish, server = await {"bare": bare, "hub": hub, "app": app}.get(kind, channels)(kind, port)
 
-    async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while order := await reader.read(1):
-            if order == b"p":
+    async def handle_commands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(1):
+            if command == b"p":
                 result = publish()
                 if asyncio.iscoroutine(result):
                     await result
             else:
                 writer.write(usage())
 
-    await asyncio.start_server(obey, "127.0.0.1", control)
+    await asyncio.start_server(handle_commands, "127.0.0.1", control)
     await server
 
 
 def usage() -> bytes:
-    """What this process was charged so far: a line of JSON."""
+    """CPU seconds and memory of this process, as a line of JSON."""
     return json.dumps({"cpu": time.process_time(), "rss": resident()}).encode() + b"\n"
 
 
@@ -48,8 +48,8 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def wire(number: int) -> str:
-    """What the others send: as long as our event frame."""
+def payload(number: int) -> str:
+    """The message of the reference servers, as long as our event frame."""
     return json.dumps({"type": "event", "number": number, "filler": "x" * 355})
 
 
@@ -65,7 +65,7 @@ async def bare(_kind: str, port: int) -> tuple[Any, Any]:
         await connection.wait_closed()
 
     server = await listen(stay, "127.0.0.1", port, compression=None, ping_interval=None)
-    return lambda: broadcast(connected, wire(next(number))), server.serve_forever()
+    return lambda: broadcast(connected, payload(next(number))), server.serve_forever()
 
 
 def uvicorn_server(application: Any, port: int) -> Any:
@@ -105,7 +105,7 @@ async def channels(kind: str, port: int) -> tuple[Any, Any]:
     number = iter(range(10**9))
 
     def publish() -> Any:
-        return layer.group_send("load", {"type": "load.event", "text": wire(next(number))})
+        return layer.group_send("load", {"type": "load.event", "text": payload(next(number))})
 
     return publish, uvicorn_server(Consumer.as_asgi(), port)
 
@@ -115,39 +115,39 @@ async def hub(_kind: str, port: int) -> tuple[Any, Any]:
     prepare()
     from realtime import routing
 
-    return await own_hub(), uvicorn_server(routing.websocket_application, port)
+    return await start_hub(), uvicorn_server(routing.websocket_application, port)
 
 
 def prepare() -> None:
-    """Django as the hub needs it; who connects is known by a token, so nothing is queried."""
+    """Set up Django for the hub. Clients authenticate by a token that needs no query."""
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "backoffice.settings")
     django.setup()
     from django.test import override_settings
 
-    override_settings(REALTIME=roomy()).enable()
+    override_settings(REALTIME=raised_limits()).enable()
     from realtime import auth
 
-    who: auth.Identity = auth.Identity(principal=Everything(), person="1", name="load", again=lambda: who)
+    who: auth.Identity = auth.Identity(principal=AdminPrincipal(), person="1", name="load", again=lambda: who)
     auth.TOKEN_AUTHENTICATORS.append(lambda _token: who)
 
 
-async def own_hub() -> Any:
-    """The hub of this loop, fed with batches as the relay sends them; what publishes one event is returned."""
+async def start_hub() -> Any:
+    """Start this loop's hub, fed with batches like those of the relay; returns a function that publishes one event."""
     from django.utils import timezone
 
     from events import types
     from realtime import hub as hubs
-    from realtime import log_reader
+    from realtime import local_hub, log_reader
     from realtime import publish as bus
 
-    class Still(log_reader.Log):
+    class StaticLog(log_reader.LogReader):
         async def head(self) -> log_reader.Head:
             return log_reader.Head("load", own.position, own.position)
 
-    own = hubs.Hub(reader=Still())
-    hubs._hubs[asyncio.get_running_loop()] = own
+    own = hubs.Hub(reader=StaticLog())
+    local_hub._hubs[asyncio.get_running_loop()] = own
     await own.start()
 
     def publish() -> None:
@@ -172,8 +172,8 @@ async def own_hub() -> Any:
     return publish
 
 
-class Everything:
-    """Somebody who may follow everything."""
+class AdminPrincipal:
+    """A principal that may follow every topic."""
 
     is_active = is_staff = is_superuser = True
     role = "admin"
@@ -186,12 +186,12 @@ async def app(_kind: str, port: int) -> tuple[Any, Any]:
     django.setup()
     from django.test import override_settings
 
-    override_settings(REALTIME=roomy()).enable()
+    override_settings(REALTIME=raised_limits()).enable()
     return (lambda: None), uvicorn_server("backoffice.asgi:application", port)
 
 
-def roomy() -> dict[str, Any]:
-    """All clients of a load test come from one address and are one person."""
+def raised_limits() -> dict[str, Any]:
+    """Limits for a load test, whose clients share one address and one person."""
     many = 10_000
     return {
         "connections_per_person": many,

@@ -19,10 +19,10 @@ from events import head
 from events.subscriptions import status
 from events.subscriptions.status import CheckpointStatus
 from metrics.monitoring import operator_action
-from realtime import cluster, frames, hub, relay
+from realtime import cluster, frames, local_hub, relay
 
 # A process that has not reported for this long may hang (it reports every two seconds).
-SILENT: Final = 3 * cluster.EVERY
+SILENT: Final = 3 * cluster.REPORT_SECONDS
 # Positions behind the head that are worth a word: a busy second.
 BEHIND: Final = 500
 
@@ -50,7 +50,7 @@ CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
 class Row:
     """A process with a word for how it does (`look`: good, warn, bad) and how far it is behind the head."""
 
-    report: cluster.Report
+    report: cluster.ProcessReport
     word: str
     look: str
     started: datetime
@@ -98,27 +98,27 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
     return operator_action.drawn(site, request, "sockets", context)
 
 
-def known() -> tuple[list[cluster.Report], bool]:
+def known() -> tuple[list[cluster.ProcessReport], bool]:
     """The reports of all processes and True; without Valkey that of the process that answers, and False."""
     try:
         return cluster.reports(), True
     except cluster.Unreachable:
-        own = hub.report()
+        own = local_hub.report()
         return ([own] if own else []), False
 
 
 # -- what is shown --------------------------------------------------------------------------------------------------
 
 
-def row(report: cluster.Report, safe: int) -> Row:
+def row(report: cluster.ProcessReport, safe: int) -> Row:
     late = max(0, safe - report.position)
     word, look = _state(report, late)
-    own = hub.report()
+    own = local_hub.report()
     started = datetime.fromtimestamp(report.started_at, UTC)
     return Row(report, word, look, started, late, own is not None and own.process == report.process)
 
 
-def _state(report: cluster.Report, late: int) -> tuple[str, str]:
+def _state(report: cluster.ProcessReport, late: int) -> tuple[str, str]:
     """The worst first."""
     worries = (
         (time.time() - report.at > SILENT, _("says nothing"), "bad"),
@@ -131,7 +131,7 @@ def _state(report: cluster.Report, late: int) -> tuple[str, str]:
     return next(((word, look) for so, word, look in worries if so), (_("live"), "good"))
 
 
-def totals(reports: Sequence[cluster.Report]) -> Totals:
+def totals(reports: Sequence[cluster.ProcessReport]) -> Totals:
     def slowest(lags: list[float | None]) -> float | None:
         return max((lag for lag in lags if lag is not None), default=None)
 
@@ -144,7 +144,7 @@ def totals(reports: Sequence[cluster.Report]) -> Totals:
     )
 
 
-def closes(reports: Sequence[cluster.Report]) -> list[Close]:
+def closes(reports: Sequence[cluster.ProcessReport]) -> list[Close]:
     """Why sockets ended, since the processes started; the most frequent first."""
     together: Counter[str] = Counter()
     for report in reports:
@@ -156,7 +156,7 @@ def closes(reports: Sequence[cluster.Report]) -> list[Close]:
     return found
 
 
-def counts(reports: Sequence[cluster.Report]) -> list[tuple[str, str, int]]:
+def counts(reports: Sequence[cluster.ProcessReport]) -> list[tuple[str, str, int]]:
     """What else was counted since the processes started: a name, what it means, how many."""
     told = (
         (_("Fills"), _("gaps that were read from the log"), "fills"),

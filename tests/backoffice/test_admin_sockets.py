@@ -20,7 +20,7 @@ from tests.backoffice import api_client
 
 pytestmark = pytest.mark.django_db
 
-REPORT = cluster.Report(
+REPORT = cluster.ProcessReport(
     process="one",
     host="web-1",
     pid=4711,
@@ -52,7 +52,7 @@ REPORT = cluster.Report(
 )
 
 
-def say(*reports: cluster.Report) -> None:
+def say(*reports: cluster.ProcessReport) -> None:
     """As those processes would have said it just now, at the head of a log that other tests have written to."""
     for report in reports:
         now = msgspec.structs.replace(report, at=report.at or time.time(), position=head.safe())
@@ -67,7 +67,7 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     async def nothing(*_: object) -> None:
         pass
 
-    monkeypatch.setattr(cluster.Reporter, "_tell", nothing)
+    monkeypatch.setattr(cluster.Reporter, "_publish", nothing)
     publish.client().delete(cluster.index_key())
     yield
     publish.client().delete(cluster.index_key())

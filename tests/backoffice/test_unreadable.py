@@ -298,17 +298,16 @@ def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
 
 
 def test_revoking_by_an_unreadable_event_closes_all_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    from realtime import auth
-    from realtime import revocation as guard
+    from realtime import auth, revocation
 
     taken: list[Any] = []
 
     class Socket:
         identity = auth.Identity(principal=None, person="7", name="", session="key:abc", again=lambda: None)
 
-    monkeypatch.setattr(guard.Guard, "_take", lambda _self, _socket, revocation: taken.append(revocation))
-    watching = object.__new__(guard.Guard)
-    watching._remembered, watching._people = guard.deque(maxlen=9), {"7": {Socket()}}  # type: ignore[dict-item]
+    monkeypatch.setattr(revocation.Revoker, "_take", lambda _self, _socket, revoked: taken.append(revoked))
+    watching = object.__new__(revocation.Revoker)
+    watching._remembered, watching._sockets_by_person = revocation.deque(maxlen=9), {"7": {Socket()}}  # type: ignore[dict-item]
     position = insert("staff-7", "staff.key_revoked", 99, '{"key": "abc"}')
     events: Sequence[RecordedEvent] = store.read_all(position - 1, upto=position)
     watching.revoke(events[0])

@@ -23,7 +23,7 @@ from events.rebuild import replay
 from events.subscriptions import parked as parking
 from events.subscriptions import status
 from events.types import new_id
-from realtime.log_reader import Log
+from realtime.log_reader import LogReader
 from tests import factories
 from tests.backoffice import api_client
 from tests.events import effects
@@ -99,7 +99,7 @@ def test_the_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
     _, position, after = broken
 
     async def read() -> list[tuple[int, str | None]]:
-        log = Log()
+        log = LogReader()
         await log.open()
         try:
             return [(event.position, event.unreadable) for event in await log.read(position - 1, after, 10)]

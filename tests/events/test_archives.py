@@ -243,7 +243,7 @@ def test_socket_with_an_archived_position_starts_over(log: None, monkeypatch: py
     monkeypatch.setitem(options, "options", f"{options['options']} -c search_path=tampered,public")
 
     async def read() -> None:
-        reader = realtime_log.Log()
+        reader = realtime_log.LogReader()
         await reader.open()
         try:
             assert [event.position for event in await reader.read(5, 12, 2)] == [6, 7]

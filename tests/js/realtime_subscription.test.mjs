@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { parse } from "../../realtime/static/realtime/index.js";
 import { busiest } from "../../realtime/static/realtime/presence.js";
-import { Book, Wire } from "../../realtime/static/realtime/subscription.js";
+import { HandlerTable, TopicTable } from "../../realtime/static/realtime/subscription.js";
 import { fullJitter } from "../../realtime/static/realtime/timer.js";
 
 const EPOCH = "e1";
@@ -19,14 +19,14 @@ function recorder() {
   return { seen, onEvent: (frame) => seen.push(frame.position) };
 }
 
-test("a welcome subscribes again from where each topic stands", () => {
-  const wire = new Wire();
-  wire.want(["users"], at(10));
-  wire.want(["forms"], null);
-  wire.take(welcome);
-  wire.take(subscribed(12));
-  wire.take(event(15));
-  const { send } = wire.take(welcome);
+test("welcome subscribes again from each topic's position", () => {
+  const table = new TopicTable();
+  table.want(["users"], at(10));
+  table.want(["forms"], null);
+  table.take(welcome);
+  table.take(subscribed(12));
+  table.take(event(15));
+  const { send } = table.take(welcome);
   assert.deepEqual(
     send.map(({ topics, since }) => [topics, since?.position]),
     [
@@ -36,34 +36,34 @@ test("a welcome subscribes again from where each topic stands", () => {
   );
 });
 
-test("a ping moves what is followed, never what still has to catch up", () => {
-  const wire = new Wire();
-  wire.want(["users"], at(10));
-  wire.take(welcome);
-  wire.take({ type: "ping", n: 1, position: 50 });
-  assert.equal(wire.take(welcome).send[0].since.position, 10);
-  wire.take(subscribed(20));
-  wire.take({ type: "ping", n: 2, position: 60 });
-  assert.equal(wire.take(welcome).send[0].since.position, 60);
+test("ping advances live topics and no topic that still catches up", () => {
+  const table = new TopicTable();
+  table.want(["users"], at(10));
+  table.take(welcome);
+  table.take({ type: "ping", n: 1, position: 50 });
+  assert.equal(table.take(welcome).send[0].since.position, 10);
+  table.take(subscribed(20));
+  table.take({ type: "ping", n: 2, position: 60 });
+  assert.equal(table.take(welcome).send[0].since.position, 60);
 });
 
-test("a tab that asks for an older position gets everything after it, in order, and others see nothing twice", () => {
-  const wire = new Wire();
-  const [early, late] = [new Book(), new Book()];
+test("tab with an older position gets every later event and other tabs get none twice", () => {
+  const table = new TopicTable();
+  const [early, late] = [new HandlerTable(), new HandlerTable()];
   const [first, second] = [recorder(), recorder()];
   const show = (frame) => {
-    const { send, show: told } = wire.take(frame);
-    if (told) for (const book of [early, late]) book.take(structuredClone(told));
+    const { send, show: shownFrame } = table.take(frame);
+    if (shownFrame) for (const handlers of [early, late]) handlers.take(structuredClone(shownFrame));
     return send;
   };
   early.add(["users"], first, at(100));
-  wire.want(["users"], at(100));
+  table.want(["users"], at(100));
   show(welcome);
   show(subscribed(100));
   show(event(101));
   late.add(["users"], second, at(98));
-  assert.equal(wire.want(["users"], at(98))[0].since.position, 98);
-  show(event(102)); // still of the first subscription: the replay brings it again
+  assert.equal(table.want(["users"], at(98))[0].since.position, 98);
+  show(event(102)); // of the first subscription: the replay repeats it
   for (const position of [99, 100, 101, 102]) show(replayed(position));
   show(subscribed(102));
   show(event(103));
@@ -71,67 +71,67 @@ test("a tab that asks for an older position gets everything after it, in order, 
   assert.deepEqual(second.seen, [99, 100, 101, 102, 103]);
 });
 
-test("a second wish waits until the first request for the topic is answered", () => {
-  const wire = new Wire();
-  wire.take(welcome);
-  assert.equal(wire.want(["users"], at(50)).length, 1);
-  assert.equal(wire.want(["users"], at(20)).length, 0);
-  const { send } = wire.take(subscribed(60));
+test("second request for a topic waits for the answer to the first", () => {
+  const table = new TopicTable();
+  table.take(welcome);
+  assert.equal(table.want(["users"], at(50)).length, 1);
+  assert.equal(table.want(["users"], at(20)).length, 0);
+  const { send } = table.take(subscribed(60));
   assert.deepEqual(send.map((frame) => frame.since), [at(20)]);
 });
 
-test("a topic dropped while it catches up is let go when it has arrived", () => {
-  const wire = new Wire();
-  wire.take(welcome);
-  wire.want(["users"], at(50));
-  assert.deepEqual(wire.drop(["users"]), []);
-  assert.equal(wire.take(subscribed(60)).send[0].type, "unsubscribe");
+test("topic dropped while it catches up is unsubscribed after its answer", () => {
+  const table = new TopicTable();
+  table.take(welcome);
+  table.want(["users"], at(50));
+  assert.deepEqual(table.drop(["users"]), []);
+  assert.equal(table.take(subscribed(60)).send[0].type, "unsubscribe");
 });
 
-test("two handlers of one tab have their own positions", () => {
-  const book = new Book();
+test("handlers of one tab have separate positions", () => {
+  const handlers = new HandlerTable();
   const [first, second] = [recorder(), recorder()];
-  book.add(["users"], first, at(10));
-  book.add(["users"], second, at(12));
-  for (const position of [11, 12, 13]) book.take(shown(replayed(position), position - 1));
+  handlers.add(["users"], first, at(10));
+  handlers.add(["users"], second, at(12));
+  for (const position of [11, 12, 13]) handlers.take(shown(replayed(position), position - 1));
   assert.deepEqual(first.seen, [11, 12, 13]);
   assert.deepEqual(second.seen, [13]);
-  assert.deepEqual(book.wants(), [[["users"], at(13)]]);
+  assert.deepEqual(handlers.requests(), [[["users"], at(13)]]);
 });
 
-test("a handler that begins now is not shown what others have replayed", () => {
-  const book = new Book();
+test("handler that starts now gets no event replayed for others", () => {
+  const handlers = new HandlerTable();
   const now = recorder();
-  book.add(["users"], now, null);
-  book.take(shown(replayed(5), 4));
-  book.take(shown(subscribed(6, { epoch: EPOCH }), 5));
-  book.take(shown(event(7), 6));
+  handlers.add(["users"], now, null);
+  handlers.take(shown(replayed(5), 4));
+  handlers.take(shown(subscribed(6, { epoch: EPOCH }), 5));
+  handlers.take(shown(event(7), 6));
   assert.deepEqual(now.seen, [7]);
 });
 
-test("a reset forgets the topic before the handler hears of it, so that it can subscribe again", () => {
-  const book = new Book();
+test("reset removes the topic before it calls the handler so that it may subscribe again", () => {
+  const handlers = new HandlerTable();
   const wanted = [];
   const handler = {
     onReset: ({ epoch, position }) => {
-      assert.deepEqual(book.wants(), []);
-      book.add(["users"], handler, { epoch, position });
-      wanted.push(...book.wants());
+      assert.deepEqual(handlers.requests(), []);
+      handlers.add(["users"], handler, { epoch, position });
+      wanted.push(...handlers.requests());
     },
   };
-  book.add(["users"], handler, at(10));
-  book.take({ type: "reset", topics: ["users"], reason: "epoch", epoch: "e2", position: 3 });
+  handlers.add(["users"], handler, at(10));
+  handlers.take({ type: "reset", topics: ["users"], reason: "epoch", epoch: "e2", position: 3 });
   assert.deepEqual(wanted, [[["users"], { epoch: "e2", position: 3 }]]);
 });
 
-test("any interleaving of wishes and events shows every handler each event after its position once, in order", () => {
+test("any interleaving of requests and events delivers each later event once and in order", () => {
   for (let seed = 1; seed <= 300; seed++) interleave(seed);
 });
 
-/** A server with one topic, and tabs that come with positions of their own while events happen. */
+/** A server with one topic, and tabs that subscribe at positions of their own while events happen. */
 function interleave(seed) {
   const random = generator(seed);
-  const wire = new Wire();
+  const table = new TopicTable();
   const tabs = [];
   const toServer = [];
   const toClient = [];
@@ -148,29 +148,29 @@ function interleave(seed) {
     live = true;
   };
   const receive = (frame) => {
-    const { send: answers, show } = wire.take(frame);
+    const { send: answers, show } = table.take(frame);
     welcomed ||= frame.type === "welcome";
     send(answers);
-    if (show) for (const tab of tabs) tab.book.take(structuredClone(show));
+    if (show) for (const tab of tabs) tab.handlers.take(structuredClone(show));
   };
   toClient.push(welcome);
   for (let step = 0; step < 60 || toServer.length || toClient.length; step++) {
-    const dice = random();
-    if (step < 60 && dice < 0.25) {
+    const chance = random();
+    if (step < 60 && chance < 0.25) {
       head++;
       if (live) toClient.push(event(head));
-    } else if (step < 60 && dice < 0.35 && tabs.length < 5) {
-      const tab = { book: new Book(), since: Math.floor(random() * head), ...recorder() };
-      tab.book.add(["users"], tab, at(tab.since));
+    } else if (step < 60 && chance < 0.35 && tabs.length < 5) {
+      const tab = { handlers: new HandlerTable(), since: Math.floor(random() * head), ...recorder() };
+      tab.handlers.add(["users"], tab, at(tab.since));
       tabs.push(tab);
-      send(wire.want(["users"], at(tab.since)));
-      for (const frame of wire.told(["users"])) tab.book.take(frame);
-    } else if (step < 60 && dice < 0.4) {
-      toServer.length = toClient.length = 0; // the connection breaks, and everything on its way with it
+      send(table.want(["users"], at(tab.since)));
+      for (const frame of table.current(["users"])) tab.handlers.take(frame);
+    } else if (step < 60 && chance < 0.4) {
+      toServer.length = toClient.length = 0; // the connection breaks and loses all frames in transit
       live = welcomed = false;
-      wire.lost();
+      table.lost();
       toClient.push(welcome);
-    } else if (dice < 0.7 && toServer.length) handle(toServer.shift());
+    } else if (chance < 0.7 && toServer.length) handle(toServer.shift());
     else if (toClient.length) receive(toClient.shift());
   }
   for (const { since, seen } of tabs) {
@@ -187,20 +187,20 @@ function generator(seed) {
   };
 }
 
-test("full jitter stays below the doubled bound and below the longest wait", () => {
+test("full jitter stays below the doubled bound and the maximum", () => {
   assert.equal(fullJitter(0, 500, 20_000, () => 0.5), 250);
   assert.equal(fullJitter(3, 500, 20_000, () => 1), 4000);
   assert.equal(fullJitter(40, 500, 20_000, () => 1), 20_000);
   assert.equal(fullJitter(40, 500, 20_000, () => 0), 0);
 });
 
-test("the busiest tab speaks for the browser", () => {
+test("busiest tab determines the presence of the browser", () => {
   const tabs = [{ state: "idle" }, { state: "editing", field: "email" }, { state: "viewing" }];
   assert.deepEqual(busiest(tabs), { state: "editing", field: "email" });
   assert.equal(busiest([]), null);
 });
 
-test("a page's stamp is read back, and nonsense is no stamp", () => {
+test("log position of a page is parsed and anything else is null", () => {
   assert.deepEqual(parse("0190-ab:42"), { epoch: "0190-ab", position: 42 });
   assert.equal(parse("42"), null);
   assert.equal(parse("e:x"), null);

@@ -1,7 +1,7 @@
-"""Real sockets on a real server in this process, so that tests can also reach the hub behind them.
+"""Real sockets on a real server in this process, so that tests can also reach its hub.
 
-The server runs in a thread with an event loop of its own; tests are coroutines run by `play`. They wait for events
-(frames, positions, states), never for time.
+The server runs in a thread with an event loop of its own; tests are coroutines run by `run_scenario`. They wait for
+events (frames, positions, states), never for time.
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ from backoffice.sections.users.domain import UserUpdated
 from events import head, store
 from events.subscriptions import runner as subscriptions
 from events.types import Event, new_id
-from realtime import client, frames, relay, server
-from realtime import hub as hubs
+from realtime import client, frames, local_hub, relay, server
 
 __all__ = ["Closed", "ws"]
 
 T = TypeVar("T")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
-def play(scene: Coroutine[Any, Any, T]) -> T:
-    """Run a test's coroutine; a scene that waits for what never comes fails by name."""
+def run_scenario(scenario: Coroutine[Any, Any, T]) -> T:
+    """Run a test's coroutine with a timeout, so that one that hangs fails instead of blocking the run."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(PATIENCE * 2):
-            return await scene
+        async with asyncio.timeout(TIMEOUT * 2):
+            return await scenario
 
     return asyncio.run(bounded())
 
 
 class Server:
-    """uvicorn in a thread. `hub` is its hub; `call` runs a function on its loop. Keywords change `realtime.conf`."""
+    """uvicorn in a thread. `hub` is its hub; `call` runs a function on its loop. Keywords override `realtime.conf`."""
 
     def __init__(self, port: int = 0, **limits: Any) -> None:
         self._limits = limits
@@ -65,13 +64,13 @@ class Server:
     def __enter__(self) -> Server:
         with override_settings(REALTIME=self._limits):
             self._thread.start()
-            assert self._started.wait(PATIENCE)
+            assert self._started.wait(TIMEOUT)
         self.call_async(self.hub.wait_ready)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         assert not self._thread.is_alive(), "\n".join(map(str, asyncio.all_tasks(self.loop)))
 
     def _run(self) -> None:
@@ -83,7 +82,7 @@ class Server:
         serving = asyncio.create_task(self._server.serve())
         while not self._server.started:
             await asyncio.sleep(0.005)
-        self.hub = await hubs.current()
+        self.hub = await local_hub.current()
         self._started.set()
         await serving
 
@@ -110,14 +109,14 @@ class Server:
             return await function(*arguments)
 
         assert self.loop is not None
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(TIMEOUT)
 
     async def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`call` for scenes, which must not block their own loop."""
+        """`call` for scenarios, which must not block their own loop."""
         return await asyncio.to_thread(self.call, function, *arguments)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Until something holds on the hub's side."""
+        """Wait until a condition holds on the hub's loop."""
         while not await self.on_loop(condition):
             await asyncio.sleep(0.01)
 
@@ -128,7 +127,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def raw(self, session: str | None, **options: Any) -> AsyncIterator[ws.ClientConnection]:
-        """A bare connection, for what our own client would never do."""
+        """A plain connection, for behaviour that our own client does not have."""
         headers = {"Cookie": cookie(session)} if session else {}
         given: dict[str, Any] = {
             "origin": self.origin,
@@ -159,17 +158,17 @@ class Relay:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
 
 
 class Writer:
-    """Appends to the store from a thread of its own: a scene's loop must not touch Django's connection."""
+    """Appends to the store from a thread of its own: a scenario's loop must not touch Django's connection."""
 
     def __init__(self) -> None:
         self._thread = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     def close(self) -> None:
-        self._thread.submit(lambda: connection.close()).result(PATIENCE)  # noqa: PLW0108 - the thread's own
+        self._thread.submit(lambda: connection.close()).result(TIMEOUT)  # noqa: PLW0108 - the thread's own
         self._thread.shutdown()
 
     async def do(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -188,13 +187,13 @@ class Writer:
         return frames.Since(epoch, position)
 
     async def log(self, since: int, category: str = "user") -> list[int]:
-        """What the store says: positions of a category after `since`."""
+        """The stored positions of a category after `since`."""
         found = await self.do(lambda: store.read_all(since, 100_000, upto=head.safe(), categories=[category]))
         return [event.position for event in found]
 
 
 def environment() -> dict[str, str]:
-    """The test process's services, for a process of its own."""
+    """Environment variables that give a subprocess the services of the test process."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     return os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "backoffice.settings", "DEBUG": "1"}
 
@@ -204,7 +203,7 @@ def new_user() -> str:
 
 
 def sign_in(role: str = "admin", name: str | None = None) -> tuple[Staff, str]:
-    """A member of staff and the key of a session of theirs."""
+    """A member of staff and the key of a new session."""
     staff, _ = Staff.objects.get_or_create(
         username=name or role, defaults={"role": role, "is_staff": True, "is_superuser": role == "admin"}
     )
@@ -249,7 +248,7 @@ async def events_until(items: AsyncIterator[Any], position: int) -> list[frames.
 
 
 async def receive(connection_: ws.ClientConnection, kind: type[T]) -> T:
-    """The next frame of a kind on a bare connection."""
+    """The next frame of a kind on a plain connection."""
     while True:
         frame = frames.decode_server(await connection_.recv())
         if isinstance(frame, kind):

@@ -1,4 +1,4 @@
-"""The description of the socket is made from the frames and the topics, and is complete."""
+"""The AsyncAPI description is generated from the frames and topics, and is complete."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def references(part: Any) -> list[str]:
     return [one for value in part for one in references(value)] if isinstance(part, list) else []
 
 
-def test_every_frame_is_described_and_nothing_else(described: dict[str, Any]) -> None:
+def test_description_has_every_frame_and_nothing_else(described: dict[str, Any]) -> None:
     ways = {"receive": frames.CLIENT_FRAMES, "send": frames.SERVER_FRAMES}
     for action, kinds in ways.items():
         operation = next(one for one in described["operations"].values() if one["action"] == action)
@@ -48,14 +48,14 @@ def test_every_frame_is_described_and_nothing_else(described: dict[str, Any]) ->
             assert payload["description"]
 
 
-def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
+def test_every_reference_in_the_description_resolves(described: dict[str, Any]) -> None:
     found = references(described)
     assert found
     for reference in found:
         assert resolve(described, reference) is not None
 
 
-def test_it_has_the_structure_of_asyncapi_3(described: dict[str, Any]) -> None:
+def test_description_has_the_structure_of_asyncapi_3(described: dict[str, Any]) -> None:
     assert described["asyncapi"] == "3.0.0"
     assert {"title", "version"} <= described["info"].keys()
     (name,) = described["channels"]
@@ -72,7 +72,7 @@ def test_it_has_the_structure_of_asyncapi_3(described: dict[str, Any]) -> None:
         assert {"host", "protocol"} <= server.keys()
 
 
-def test_an_example_of_each_frame_is_one_that_both_sides_accept(described: dict[str, Any]) -> None:
+def test_each_example_frame_is_accepted_by_client_and_server(described: dict[str, Any]) -> None:
     for message in described["components"]["messages"].values():
         (example,) = message["examples"]
         decode = frames.decode_client if message["x-direction"] == "to server" else frames.decode_server
@@ -87,12 +87,12 @@ def test_topics_and_close_codes_are_listed(described: dict[str, Any]) -> None:
     assert described["x-close-codes"]["4408"]["reconnect"] is True
 
 
-def test_the_copy_in_the_documentation_is_in_step() -> None:
+def test_documented_copy_of_the_description_is_current() -> None:
     """`manage.py asyncapi > docs/asyncapi.json` makes it anew."""
     assert COPY.read_bytes() == asyncapi.document()
 
 
-def test_it_is_served_to_anybody() -> None:
+def test_description_is_public() -> None:
     answer = views.asyncapi_json(RequestFactory().get("/asyncapi.json"))
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"

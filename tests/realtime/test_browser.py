@@ -1,4 +1,4 @@
-"""The browser's client in a real browser, against real processes: two tabs, one socket, and a web process that dies."""
+"""The JavaScript client in a real browser against real processes: two tabs, one socket, a killed web process."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ commands.dispatch(Command(id=new_id(), key=str(new_id()), data=data))
 """
 
 
-def test_the_example_in_the_documentation_does_what_it_says(stack: live.Stack, new_page: Callable[..., Any]) -> None:
-    """As it is written there, but for the import, which a page's own script cannot have here."""
-    told = DOCS.read_text().split("## In a page of your own")[1]
-    html, script = (told.split(f"```{language}\n")[1].split("```")[0] for language in ("html", "js"))
+def test_example_in_the_documentation_works(stack: live.Stack, new_page: Callable[..., Any]) -> None:
+    """The documented code unchanged, except for the import, which is dynamic here."""
+    example = DOCS.read_text().split("## In a page of your own")[1]
+    html, script = (example.split(f"```{language}\n")[1].split("```")[0] for language in ("html", "js"))
     head = stack.query(
         "select epoch::text, coalesce(pg_sequence_last_value('events_position_seq'), 0) from events_epoch"
     )

@@ -1,4 +1,4 @@
-"""Back-pressure: a reader that does not read costs a bounded amount of memory, and nobody else anything."""
+"""Back-pressure: a client that does not read costs a bounded amount of memory and no other client anything."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from realtime import frames
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
+from tests.realtime.harness import Server, Writer, run_scenario
 
 WINDOW = {"window_frames": 8, "ack_frames": 2, "retry_min_ms": 5, "retry_max_ms": 40}
 
 
-def test_a_client_that_never_acknowledges_is_sent_no_more_than_its_window(writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_client_that_never_acknowledges_is_sent_no_more_than_its_window(writer: Writer, session: str) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as silent:
             await harness.receive(silent, frames.Welcome)
             await silent.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
@@ -30,11 +30,11 @@ def test_a_client_that_never_acknowledges_is_sent_no_more_than_its_window(writer
             assert seen == positions[:16]
 
     with Server(**WINDOW) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_client_that_acknowledges_late_still_gets_everything_once(writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_client_that_acknowledges_late_still_gets_everything_once(writer: Writer, session: str) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
         async with server.client(session) as live:
             await live.follow("users", since=stamp)
@@ -45,14 +45,14 @@ def test_a_client_that_acknowledges_late_still_gets_everything_once(writer: Writ
             assert live.connected == 1
 
     with Server(**WINDOW) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
 @pytest.mark.parametrize("acknowledges", [False, True])
-def test_a_reader_that_stays_slow_is_told_goodbye_and_resumes_later(
+def test_reader_that_stays_slow_receives_goodbye_and_resumes_later(
     writer: Writer, session: str, acknowledges: bool
 ) -> None:
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
         async with server.client(session, acknowledge=acknowledges) as slow:
             await slow.follow("users", since=stamp)
@@ -64,51 +64,51 @@ def test_a_reader_that_stays_slow_is_told_goodbye_and_resumes_later(
             assert (slow.connected > 1) is not acknowledges
 
     with Server(**WINDOW, slow_after=0.2, tick=0.05) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_client_that_does_not_read_its_socket_neither_stalls_others_nor_grows(writer: Writer, session: str) -> None:
+def test_client_that_does_not_read_neither_delays_others_nor_grows_memory(writer: Writer, session: str) -> None:
     """Its window is far larger than the kernel's buffers: the server's own back-pressure has to hold."""
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
-        async with server.raw(session, max_queue=1) as deaf, server.client(session) as live:
-            await harness.receive(deaf, frames.Welcome)
-            await deaf.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
-            await harness.receive(deaf, frames.Subscribed)
-            deaf.transport.pause_reading()
+        async with server.raw(session, max_queue=1) as unread, server.client(session) as live:
+            await harness.receive(unread, frames.Welcome)
+            await unread.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
+            await harness.receive(unread, frames.Subscribed)
+            unread.transport.pause_reading()
             await live.follow("users", since=stamp)
             items = aiter(live)
             for _ in range(24):
                 position = await writer.rename(harness.new_user(), "x" * 400_000)
                 assert (await harness.events_until(items, position))[-1].position == position
             stuck = next(socket for socket in server.hub.sockets.values() if socket.id != live.welcome.connection_id)
-            assert stuck.stuck
-            assert sum(packet.size for packet in stuck.unacked) < 16_000_000
+            assert stuck.send_pending
+            assert sum(frame.size for frame in stuck.unacked) < 16_000_000
             assert not stuck.live
-            deaf.transport.resume_reading()
-            stuck_at = [packet.position for packet in stuck.unacked][-1]
-            while (await harness.receive(deaf, frames.EventFrame)).position < stuck_at:
+            unread.transport.resume_reading()
+            stuck_at = [frame.position for frame in stuck.unacked][-1]
+            while (await harness.receive(unread, frames.EventFrame)).position < stuck_at:
                 pass
-            deaf.transport.abort()  # a closing handshake would wait for the rest to be read
+            unread.transport.abort()  # a closing handshake would wait until the rest is read
 
     with Server(window_bytes=1 << 30, ack_bytes=1 << 20, window_frames=10**6, slow_after=60.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_control_frames_a_client_never_reads_are_bounded(server: Server, session: str) -> None:
-    async def scene() -> None:
-        async with server.raw(session, max_queue=None) as rude:
-            await harness.receive(rude, frames.Welcome)
+def test_control_frames_that_a_client_never_reads_are_bounded(server: Server, session: str) -> None:
+    async def scenario() -> None:
+        async with server.raw(session, max_queue=None) as client:
+            await harness.receive(client, frames.Welcome)
             with pytest.raises(harness.Closed) as closed:
                 for number in range(200):
-                    await rude.send(frames.encode(frames.Unsubscribe(id=number, topics=[])))
+                    await client.send(frames.encode(frames.Unsubscribe(id=number, topics=[])))
                     await asyncio.sleep(0)
                 while True:
-                    await rude.recv()
+                    await client.recv()
             assert closed.value.rcvd.code == frames.TOO_MANY
 
-    play(scene())
+    run_scenario(scenario())
 
 
 # -- falling too far behind ----------------------------------------------------------------------------------------
@@ -121,10 +121,10 @@ async def _next_frame(connection: harness.ws.ClientConnection) -> frames.EventFr
             return frame
 
 
-def test_a_socket_too_far_behind_the_head_is_reset_as_soon_as_it_has_credit(writer: Writer, session: str) -> None:
-    """Its credit ends inside a page of the store each time: it must not trickle."""
+def test_socket_too_far_behind_the_head_is_reset_as_soon_as_it_has_credit(writer: Writer, session: str) -> None:
+    """Its credit ends within a page of the store each time: it must not stay behind for good."""
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as slow:
             await harness.receive(slow, frames.Welcome)
             await slow.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
@@ -147,13 +147,13 @@ def test_a_socket_too_far_behind_the_head_is_reset_as_soon_as_it_has_credit(writ
             assert (event.position, event.previous) == (later, seen[-1])
 
     with Server(**WINDOW, ring_events=4, catch_up_events=20) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_socket_that_keeps_its_distance_but_never_reaches_the_ring_is_reset(writer: Writer, session: str) -> None:
-    """Others write as fast as it reads: near the head, but from the store for ever."""
+def test_socket_that_stays_near_the_head_but_never_reaches_the_ring_is_reset(writer: Writer, session: str) -> None:
+    """Others write as fast as it reads: it stays near the head, but always reads the store."""
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as slow:
             await harness.receive(slow, frames.Welcome)
             await slow.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
@@ -179,11 +179,11 @@ def test_a_socket_that_keeps_its_distance_but_never_reaches_the_ring_is_reset(wr
             assert seen == positions[: len(seen)]
 
     with Server(**(WINDOW | {"window_frames": 4}), ring_events=2, catch_up_events=14) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
 def test_slow_readers_of_a_burst_see_each_event_once_in_order_or_a_reset(writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
         last: list[int] = []
 
@@ -212,7 +212,7 @@ def test_slow_readers_of_a_burst_see_each_event_once_in_order_or_a_reset(writer:
             for _ in range(60):
                 position = await writer.rename(harness.new_user())
             last.append(position)
-            await writer.rename(harness.new_user())  # for those that had the last one before they knew
+            await writer.rename(harness.new_user())  # for clients that read the last one before it was recorded
 
     with Server(**WINDOW, ring_events=4, page=6, catch_up_events=12) as server:
-        play(scene(server))
+        run_scenario(scenario(server))

@@ -1,4 +1,4 @@
-"""From the store to the client: each granted topic's events, all of them, once, in order."""
+"""Delivery from the store to the client: every event of each granted topic, once and in order."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from events import store
 from events.types import RecordedEvent
 from realtime import frames, publish
 from tests.realtime import harness
-from tests.realtime.harness import Relay, Server, Writer, play
+from tests.realtime.harness import Relay, Server, Writer, run_scenario
 
 
-def test_an_event_reaches_a_subscriber_through_the_relay(
+def test_event_reaches_a_subscriber_through_the_relay(
     server: Server, relay: Relay, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
@@ -26,11 +26,11 @@ def test_an_event_reaches_a_subscriber_through_the_relay(
             assert (event.position, event.stream, event.event) == (position, stream, "user.updated")
             assert (event.topics, event.data, event.replayed) == (["users"], {"first_name": "Grace"}, False)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_an_event_reaches_a_subscriber_although_no_relay_runs(server: Server, writer: Writer, session: str) -> None:
-    async def scene() -> None:
+def test_event_reaches_a_subscriber_without_a_relay(server: Server, writer: Writer, session: str) -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
@@ -38,13 +38,13 @@ def test_an_event_reaches_a_subscriber_although_no_relay_runs(server: Server, wr
             position = await writer.rename(harness.new_user())
             assert (await harness.next_of(items, frames.EventFrame)).position == position
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_what_happened_between_the_page_and_the_subscription_is_replayed(
+def test_events_between_the_page_and_the_subscription_are_replayed(
     server: Server, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
         missed = [await writer.rename(harness.new_user()) for _ in range(3)]
         await server.until(lambda: server.hub.position >= missed[-1])
@@ -54,13 +54,13 @@ def test_what_happened_between_the_page_and_the_subscription_is_replayed(
             assert [event.position for event in seen] == missed
             assert all(event.replayed for event in seen)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_record_topic_brings_only_its_record_and_one_frame_names_all_topics(
+def test_record_topic_carries_only_its_record_and_one_frame_names_all_topics(
     server: Server, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         stream, other = harness.new_user(), harness.new_user()
         record = "user:" + stream.removeprefix("user-")
         async with server.client(session) as narrow, server.client(session) as wide:
@@ -74,15 +74,15 @@ def test_a_record_topic_brings_only_its_record_and_one_frame_names_all_topics(
             assert [event.topics for event in await harness.events_until(few, last)] == [[record]]
             assert [event.topics for event in await harness.events_until(many, last)] == [["users"], ["users", record]]
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_client_that_is_cut_off_again_and_again_sees_what_the_store_says(
+def test_client_that_is_disconnected_repeatedly_receives_exactly_the_stored_events(
     server: Server, relay: Relay, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
-        dice = random.Random(4)
+        rng = random.Random(4)
         async with server.client(session) as live:
             await live.follow("users", since=stamp)
             seen: list[int] = []
@@ -91,20 +91,20 @@ def test_a_client_that_is_cut_off_again_and_again_sees_what_the_store_says(
                 seen.extend(event.position for event in await harness.events_until(aiter(live), last))
 
             for _ in range(6):
-                positions = [await writer.rename(harness.new_user()) for _ in range(dice.randrange(1, 20))]
+                positions = [await writer.rename(harness.new_user()) for _ in range(rng.randrange(1, 20))]
                 live.drop()
-                positions += [await writer.rename(harness.new_user()) for _ in range(dice.randrange(1, 20))]
+                positions += [await writer.rename(harness.new_user()) for _ in range(rng.randrange(1, 20))]
                 await read(positions[-1])
             assert seen == await writer.log(stamp.position)
             assert live.connected > 1
 
-    play(scene())
+    run_scenario(scenario())
 
 
 def test_many_writers_and_subscribers_converge_on_the_store(
     server: Server, relay: Relay, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
         clients = [server.client(session) for _ in range(5)]
         seen: list[list[int]] = [[] for _ in clients]
@@ -124,21 +124,21 @@ def test_many_writers_and_subscribers_converge_on_the_store(
 
         readers = [asyncio.create_task(follow(index)) for index in range(len(clients))]
         await asyncio.gather(*(write(one) for one in writers))
-        truth = await writer.log(stamp.position)
-        while any(len(one) < len(truth) for one in seen):
+        stored = await writer.log(stamp.position)
+        while any(len(one) < len(stored) for one in seen):
             await asyncio.sleep(0.01)
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
         for one in writers:
             one.close()
-        assert all(one == truth for one in seen)
+        assert all(one == stored for one in seen)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_an_older_epoch_is_reset_and_the_request_still_answered(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_subscription_of_another_epoch_is_reset_and_still_answered(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users", since=frames.Since("another-history", 5))
             items = aiter(live)
@@ -148,22 +148,22 @@ def test_an_older_epoch_is_reset_and_the_request_still_answered(server: Server, 
             assert reset.epoch == live.welcome.epoch
             assert (await harness.next_of(items, frames.Subscribed)).topics == []
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_position_that_was_never_drawn_is_reset(server: Server, writer: Writer, session: str) -> None:
-    async def scene() -> None:
+def test_position_that_was_never_assigned_is_reset(server: Server, writer: Writer, session: str) -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
         async with server.client(session) as live:
             await live.follow("users", since=frames.Since(stamp.epoch, stamp.position + 10**9))
             reset = await harness.next_of(aiter(live), frames.Reset)
             assert (reset.reason, reset.topics) == ("rewound", ["users"])
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_client_too_far_behind_is_told_to_reload(writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_client_too_far_behind_receives_a_reset(writer: Writer, session: str) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
         for _ in range(30):
             await writer.rename(harness.new_user())
@@ -177,11 +177,11 @@ def test_a_client_too_far_behind_is_told_to_reload(writer: Writer, session: str)
             assert (await harness.next_of(aiter(live), frames.EventFrame)).position == position
 
     with Server(ring_events=4, page=5, catch_up_events=10) as small:
-        play(scene(small))
+        run_scenario(scenario(small))
 
 
-def test_catching_up_reads_the_store_where_the_ring_has_forgotten(writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_catching_up_reads_the_store_below_the_ring(writer: Writer, session: str) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
         missed = [await writer.rename(harness.new_user()) for _ in range(50)]
         await server.until(lambda: server.hub.position >= missed[-1])
@@ -191,11 +191,11 @@ def test_catching_up_reads_the_store_where_the_ring_has_forgotten(writer: Writer
             assert [event.position for event in seen] == missed
 
     with Server(ring_events=4, page=7) as small:
-        play(scene(small))
+        run_scenario(scenario(small))
 
 
-def test_a_fresh_process_serves_recent_resumes_from_its_ring(server: Server, writer: Writer, session: str) -> None:
-    async def scene() -> None:
+def test_new_process_serves_recent_resumes_from_its_ring(server: Server, writer: Writer, session: str) -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
         missed = [await writer.rename(harness.new_user()) for _ in range(3)]
         with Server() as fresh:
@@ -204,57 +204,57 @@ def test_a_fresh_process_serves_recent_resumes_from_its_ring(server: Server, wri
                 await live.follow("users", since=stamp)
                 assert [e.position for e in await harness.events_until(aiter(live), missed[-1])] == missed
 
-    play(scene())
+    run_scenario(scenario())
 
 
-# -- whatever the bus does ------------------------------------------------------------------------------------------
+# -- faults of the bus ----------------------------------------------------------------------------------------------
 
 
 def test_lost_repeated_and_reordered_messages_change_nothing(server: Server, writer: Writer, session: str) -> None:
-    """The relay's batches, mistreated on their way into the hub; the beacon comes last, as it always does."""
+    """Batches of the relay with faults on their way to the hub; the beacon arrives last, as always."""
 
-    async def scene(seed: int) -> None:
-        dice = random.Random(seed)
+    async def scenario(seed: int) -> None:
+        rng = random.Random(seed)
         stamp = await writer.head()
         async with server.client(session) as live:
             await live.follow("users", since=stamp)
             last, batches = stamp.position, []
             for _ in range(12):
                 before = last
-                for _ in range(dice.randrange(1, 4)):
+                for _ in range(rng.randrange(1, 4)):
                     last = await writer.rename(harness.new_user())
                 batches.append((before, await recorded(writer, before, last)))
-            for raw in mistreated(batches, stamp.epoch, dice):
+            for raw in with_faults(batches, stamp.epoch, rng):
                 await server.on_loop(server.hub.receive, publish.decode(raw))
             await server.on_loop(server.hub.receive, publish.Beacon(epoch=stamp.epoch, head=last))
             seen = await harness.events_until(aiter(live), last)
             assert [event.position for event in seen] == await writer.log(stamp.position)
 
     for seed in range(6):
-        play(scene(seed))
+        run_scenario(scenario(seed))
 
 
 async def recorded(writer: Writer, after: int, upto: int) -> list[RecordedEvent]:
     return await writer.do(lambda: store.read_all(after, 1000, upto=upto))
 
 
-def mistreated(batches: list[tuple[int, list[RecordedEvent]]], epoch: str, dice: random.Random) -> list[bytes]:
-    """Some lost, some twice, some overlapping, some with nothing said about what came before, all shuffled a little."""
+def with_faults(batches: list[tuple[int, list[RecordedEvent]]], epoch: str, rng: random.Random) -> list[bytes]:
+    """Some lost, repeated, overlapping or without `previous`, and all slightly reordered."""
     messages: list[tuple[float, bytes]] = []
     for index, (previous, events) in enumerate(batches):
-        if dice.random() < 0.25:
+        if rng.random() < 0.25:
             continue
-        for _ in range(dice.choice((1, 1, 2))):
-            known = None if dice.random() < 0.1 else previous
+        for _ in range(rng.choice((1, 1, 2))):
+            known = None if rng.random() < 0.1 else previous
             raw = publish.encode(publish.Batch(epoch=epoch, previous=known, last=events[-1].position, events=events))
-            messages.append((index + dice.random() * 3, raw))
+            messages.append((index + rng.random() * 3, raw))
     return [raw for _, raw in sorted(messages)]
 
 
-def test_a_batch_too_large_for_the_bus_is_read_from_the_store(
+def test_batch_too_large_for_the_bus_is_read_from_the_store(
     server: Server, relay: Relay, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
@@ -264,11 +264,11 @@ def test_a_batch_too_large_for_the_bus_is_read_from_the_store(
             assert event.position == position
             assert len(event.data["first_name"]) == publish.MAX_MESSAGE + 1
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_messages_of_a_batch_are_chained_without_a_hole(writer: Writer) -> None:
-    async def scene() -> None:
+def test_messages_of_a_batch_are_chained_without_a_gap(writer: Writer) -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
         for index in range(20):
             last = await writer.rename(harness.new_user(), "x" * index * 50)
@@ -285,16 +285,16 @@ def test_messages_of_a_batch_are_chained_without_a_hole(writer: Writer) -> None:
             positions += [event.position for event in batch.events]
         assert positions == [event.position for event in events]
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_subscriptions_at_any_moment_of_a_stream_of_events_miss_nothing(
+def test_subscriptions_at_any_moment_of_a_stream_miss_no_event(
     server: Server, relay: Relay, writer: Writer, session: str
 ) -> None:
     """Seeded interleavings of subscribe, unsubscribe and publish on one connection."""
 
-    async def scene(seed: int) -> None:
-        dice = random.Random(seed)
+    async def scenario(seed: int) -> None:
+        rng = random.Random(seed)
         stamp = await writer.head()
         streams = [harness.new_user() for _ in range(3)]
         names = ["user:" + stream.removeprefix("user-") for stream in streams]
@@ -303,12 +303,12 @@ def test_subscriptions_at_any_moment_of_a_stream_of_events_miss_nothing(
         async with server.client(session) as live:
             wanted = set()
             for _ in range(40):
-                index = dice.randrange(3)
-                if dice.random() < 0.15:
+                index = rng.randrange(3)
+                if rng.random() < 0.15:
                     await live.follow(names[index], since=stamp)
-                    got[names[index]].clear()  # asked for again from the stamp: it all comes again
+                    got[names[index]].clear()  # subscribed again from the stamp: all events are repeated
                     wanted.add(names[index])
-                elif dice.random() < 0.1:
+                elif rng.random() < 0.1:
                     live.drop()
                 else:
                     expected[names[index]].append(await writer.rename(streams[index]))
@@ -319,10 +319,10 @@ def test_subscriptions_at_any_moment_of_a_stream_of_events_miss_nothing(
             while any(got[name][-1:] != expected[name][-1:] for name in names):
                 event = await harness.next_of(items, frames.EventFrame)
                 for name in event.topics:
-                    if event.position in got[name]:  # the stretch before the last `follow` of this topic
+                    if event.position in got[name]:  # received before the last `follow` of this topic
                         got[name] = [p for p in got[name] if p < event.position]
                     got[name].append(event.position)
         assert got == expected
 
     for seed in range(4):
-        play(scene(seed))
+        run_scenario(scenario(seed))

@@ -1,4 +1,4 @@
-"""Values of the moment: the latest wins, ten at a time, never at the price of an event."""
+"""Ephemeral values: the latest wins, at most ten in a frame, and none delays an event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from backoffice import topics
 from realtime import frames, publish
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
+from tests.realtime.harness import Server, Writer, run_scenario
 
 
 def value(key: str, number: int, exclude: str | None = None, topic: str = "dashboard") -> publish.Value:
@@ -32,8 +32,8 @@ async def put(server: Server, *values: publish.Value) -> None:
     await server.on_loop(all_in_one_turn)
 
 
-def test_a_value_alone_travels_under_its_own_name_and_the_latest_wins(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_single_value_keeps_its_event_name_and_the_latest_wins(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("dashboard")
             items = aiter(live)
@@ -42,11 +42,11 @@ def test_a_value_alone_travels_under_its_own_name_and_the_latest_wins(server: Se
             frame = await harness.next_of(items, frames.Ephemeral)
             assert (frame.event, frame.data) == ("dashboard.widget.update", {"widget": "users", "value": 2})
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_several_values_are_one_batch_and_ten_do_not_wait_for_the_clock(session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_several_values_are_one_batch_and_ten_are_sent_without_waiting_for_the_tick(session: str) -> None:
+    async def scenario(server: Server) -> None:
         async with server.client(session) as live:
             await live.follow("dashboard")
             items = aiter(live)
@@ -55,16 +55,16 @@ def test_several_values_are_one_batch_and_ten_do_not_wait_for_the_clock(session:
             frame = await harness.next_of(items, frames.Ephemeral)
             assert frame.event == "dashboard.batch.update"
             assert [update["key"] for update in frame.data["updates"]] == [f"w{number}" for number in range(10)]
-            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            await server.on_loop(server.hub.tick, server.hub._loop.time())
             rest = await harness.next_of(items, frames.Ephemeral)
             assert [update["key"] for update in rest.data["updates"]] == ["w10", "w11", "w12"]
 
-    with Server(tick=3600.0) as server:  # the clock never comes by itself
-        play(scene(server))
+    with Server(tick=3600.0) as server:  # no tick by itself
+        run_scenario(scenario(server))
 
 
-def test_the_sender_is_left_out(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_sender_does_not_receive_its_own_value(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.client(session) as sender, server.client(session) as other:
             for live in (sender, other):
                 await live.follow("dashboard")
@@ -74,13 +74,13 @@ def test_the_sender_is_left_out(server: Server, session: str) -> None:
             assert [update["key"] for update in frame.data["updates"]] == ["mine", "all"]
             assert (await harness.next_of(aiter(sender), frames.Ephemeral)).data["widget"] == "all"
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_socket_out_of_credit_gets_the_events_it_waits_for_and_then_only_the_latest_value(
+def test_socket_out_of_credit_gets_its_events_first_and_then_only_the_latest_value(
     writer: Writer, session: str
 ) -> None:
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as slow:
             await slow.send(frames.encode(frames.Subscribe(id=1, topics=["users", "dashboard"])))
             await harness.receive(slow, frames.Subscribed)
@@ -95,11 +95,11 @@ def test_a_socket_out_of_credit_gets_the_events_it_waits_for_and_then_only_the_l
             assert (await harness.receive(slow, frames.Ephemeral)).data["value"] == 49
 
     with Server(window_frames=4, ack_frames=2) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_hidden_page_waits_and_sees_the_latest_when_it_is_shown_again(session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_hidden_page_gets_only_the_latest_value_when_it_becomes_visible(session: str) -> None:
+    async def scenario(server: Server) -> None:
         async with server.client(session) as live:
             await live.follow("dashboard")
             items = aiter(live)
@@ -109,18 +109,18 @@ def test_a_hidden_page_waits_and_sees_the_latest_when_it_is_shown_again(session:
             await server.until(lambda: socket.hidden)
             for number in range(5):
                 await put(server, value("users", number))
-            await server.until(lambda: bool(socket.values))
+            await server.until(lambda: bool(socket.pending_values))
             await put(server, value("users", 99))
-            await server.until(lambda: any(kept.data["value"] == 99 for kept in socket.values.values()))
+            await server.until(lambda: any(kept.data["value"] == 99 for kept in socket.pending_values.values()))
             await live.send(frames.Visibility(hidden=False))
             assert (await harness.next_of(items, frames.Ephemeral)).data["value"] == 99
 
     with Server(ephemeral_hidden=3600.0, tick=0.02) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_value_published_by_another_process_arrives(server: Server, writer: Writer, session: str) -> None:
-    async def scene() -> None:
+def test_value_published_by_another_process_arrives(server: Server, writer: Writer, session: str) -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("system")
             items = aiter(live)
@@ -130,13 +130,13 @@ def test_a_value_published_by_another_process_arrives(server: Server, writer: Wr
             frame = await harness.next_of(items, frames.Ephemeral)
             assert (frame.topic, frame.event, frame.data) == ("system", "system.metrics", {"cpu": 12})
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_each_value_on_the_dashboard_is_for_those_who_have_its_widgets_right(
+def test_dashboard_value_reaches_only_staff_with_the_right_of_its_widget(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All staff follow the dashboard; alone, in a batch and after a wait they get what is theirs and nothing else."""
+    """All staff follow the dashboard; single, batched and pending values reach only those with the right."""
     monkeypatch.setitem(topics.WIDGETS, "users", ("view", "user", "users:read"))
     monkeypatch.setitem(topics.WIDGETS, "settings", ("view", "setting", "settings:read"))
     expected = {
@@ -153,7 +153,7 @@ def test_each_value_on_the_dashboard_is_for_those_who_have_its_widgets_right(
             keys |= {one["data"]["widget"] for one in frame.data.get("updates", [{"data": frame.data}])}
         return keys
 
-    async def scene() -> None:
+    async def scenario() -> None:
         for role, session in sessions.items():
             for hidden in (False, True):
                 async with server.client(session) as live:
@@ -163,18 +163,18 @@ def test_each_value_on_the_dashboard_is_for_those_who_have_its_widgets_right(
                     (socket,) = await server.on_loop(lambda: list(server.hub.sockets.values()))
                     await server.on_loop(setattr, socket, "hidden", hidden)
                     await put(server, *(value(key, 1) for key in ("undeclared", "settings:a", "users")))
-                    await server.until(lambda socket=socket, hidden=hidden: bool(socket.values) or not hidden)
+                    await server.until(lambda socket=socket, hidden=hidden: bool(socket.pending_values) or not hidden)
                     await server.on_loop(setattr, socket, "hidden", False)
-                    await server.on_loop(server.hub.values.show_now, socket)
+                    await server.on_loop(server.hub.ephemeral.page_shown, socket)
                     await put(server, value("undeclared", 2), value("settings:a", 2), value("users", 2))
                     assert await seen(live, items, len(expected[role])) == expected[role]
                 await server.until(lambda: not server.hub.sockets)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_value_that_waited_is_not_shown_when_its_topic_was_lost_meanwhile(session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_pending_value_is_dropped_when_its_topic_was_lost_meanwhile(session: str) -> None:
+    async def scenario(server: Server) -> None:
         async with server.client(session) as live:
             await live.follow("dashboard", "users")
             items = aiter(live)
@@ -182,16 +182,16 @@ def test_a_value_that_waited_is_not_shown_when_its_topic_was_lost_meanwhile(sess
             (socket,) = await server.on_loop(lambda: list(server.hub.sockets.values()))
             await server.on_loop(setattr, socket, "hidden", True)
             await put(server, value("users", 1))
-            await server.on_loop(server.hub.pulse, server.hub._loop.time())
-            assert socket.values
-            await server.on_loop(server.hub._reset, socket, {"dashboard"}, "forbidden")
-            await server.on_loop(server.hub.values.show_now, socket)
-            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            await server.on_loop(server.hub.tick, server.hub._loop.time())
+            assert socket.pending_values
+            await server.on_loop(server.hub.catch_up.reset, socket, {"dashboard"}, "forbidden")
+            await server.on_loop(server.hub.ephemeral.page_shown, socket)
+            await server.on_loop(server.hub.tick, server.hub._loop.time())
             await put(server, value("one", 1, topic="users"))
             await server.on_loop(setattr, socket, "hidden", False)
-            await server.on_loop(server.hub.values.show_now, socket)
-            await server.on_loop(server.hub.pulse, server.hub._loop.time())
+            await server.on_loop(server.hub.ephemeral.page_shown, socket)
+            await server.on_loop(server.hub.tick, server.hub._loop.time())
             assert (await harness.next_of(items, frames.Ephemeral)).topic == "users"
 
     with Server(tick=3600.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))

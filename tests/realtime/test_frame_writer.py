@@ -1,4 +1,4 @@
-"""Frames written past the transport: every byte once and in order, whatever the kernel takes, and never under TLS."""
+"""Frames that bypass the transport: every byte once and in order, and never under TLS."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-def play(scene: Coroutine[Any, Any, None], loop: str) -> None:
+def run_scenario(scenario: Coroutine[Any, Any, None], loop: str) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(60):
-            await scene
+            await scenario
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(bounded())
 
 
 class Side(asyncio.Protocol):
-    """The server's side of one connection, with its line."""
+    """The server's side of one connection, with its frame writer."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -47,7 +47,7 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-        self.line = server.Line(transport, self.writable, plain=True)
+        self.writer = server.FrameWriter(transport, self.writable, plain=True)
         self.made.set_result(None)
 
     def pause_writing(self) -> None:
@@ -78,55 +78,55 @@ def frame(number: int) -> bytes:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_what_the_kernel_does_not_take_waits_in_the_transport_and_nothing_overtakes_it(loop: str) -> None:
-    async def scene() -> None:
+def test_bytes_that_the_kernel_does_not_accept_wait_in_the_transport_in_order(loop: str) -> None:
+    async def scenario() -> None:
         async with connected() as (side, reader, _):
             written = 0
-            while side.line.write(frame(written)):  # until the client's silence reaches us
+            while side.writer.write(frame(written)):  # until the buffers are full
                 written += 1
             assert side.transport.get_write_buffer_size() > 0
-            assert not side.line.write(frame(written)), "nothing is written while sends would wait"
+            assert not side.writer.write(frame(written)), "nothing is written while sends would wait"
             expected = b"".join(frame(number) for number in range(written))
             assert await reader.readexactly(len(expected)) == expected
             await side.writable.wait()
-            assert side.line.write(b"next")
+            assert side.writer.write(b"next")
             assert await reader.readexactly(4) == b"next"
 
-    play(scene(), loop)
+    run_scenario(scenario(), loop)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_frames_stay_behind_what_was_sent_the_usual_way(loop: str) -> None:
-    async def scene() -> None:
+def test_frames_stay_behind_bytes_written_through_the_transport(loop: str) -> None:
+    async def scenario() -> None:
         async with connected() as (side, reader, _):
             for number in range(200):
                 side.transport.write(b"a%07d" % number)
-                assert side.line.write(b"b%07d" % number)
+                assert side.writer.write(b"b%07d" % number)
             assert await reader.readexactly(3200) == b"".join(b"a%07db%07d" % (n, n) for n in range(200))
 
-    play(scene(), loop)
+    run_scenario(scenario(), loop)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_closing_line_writes_nothing_and_a_lost_one_raises_nothing(loop: str) -> None:
-    async def scene() -> None:
+def test_writer_of_a_closing_transport_writes_nothing_and_of_a_lost_one_raises_nothing(loop: str) -> None:
+    async def scenario() -> None:
         async with connected() as (side, reader, _):
             side.transport.close()
-            assert not side.line.write(b"late")
+            assert not side.writer.write(b"late")
             assert await reader.read() == b""
-            assert not side.line.write(b"later")
+            assert not side.writer.write(b"later")
         async with connected() as (side, _, writer):
             writer.transport.abort()
-            while not side.lost.done():  # the client has gone: the transport says so, we never do
-                side.line.write(frame(0))
+            while not side.lost.done():  # the client is gone: only the transport reports it
+                side.writer.write(frame(0))
                 await asyncio.sleep(0)
-            assert not side.line.write(b"late")
+            assert not side.writer.write(b"late")
 
-    play(scene(), loop)
+    run_scenario(scenario(), loop)
 
 
 def certificate(folder: Path) -> Path:
-    """For 127.0.0.1, by itself, for an hour."""
+    """A self-signed certificate for 127.0.0.1, valid for an hour."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
     made = (
@@ -148,16 +148,16 @@ def certificate(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_under_tls_frames_are_encrypted_like_everything_else(loop: str, tmp_path: Path) -> None:
+def test_frames_under_tls_are_encrypted_by_the_transport(loop: str, tmp_path: Path) -> None:
     async def application(scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "websocket.accept"})
         write = ready_frames.writer(scope)
         assert write is not None
         for number in range(3):
             assert write(ready_frames.text_frame(f"ready {number}"))
-            await send({"type": "websocket.send", "text": f"usual {number}"})
+            await send({"type": "websocket.send", "text": f"sent {number}"})
 
-    async def scene() -> None:
+    async def scenario() -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate(tmp_path))
         config = server.configure(application, log_config=None, lifespan="off")
@@ -169,7 +169,7 @@ def test_under_tls_frames_are_encrypted_like_everything_else(loop: str, tmp_path
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         host, port = listening.sockets[0].getsockname()
         async with listening, ws.connect(f"wss://{host}:{port}/", ssl=trusting) as client:
-            said = [await client.recv() for _ in range(6)]
-        assert said == [f"{kind} {number}" for number in range(3) for kind in ("ready", "usual")]
+            received = [await client.recv() for _ in range(6)]
+        assert received == [f"{kind} {number}" for number in range(3) for kind in ("ready", "sent")]
 
-    play(scene(), loop)
+    run_scenario(scenario(), loop)

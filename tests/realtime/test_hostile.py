@@ -1,4 +1,4 @@
-"""Attacks that worked elsewhere: sockets after a failed sign-in, paths and headers read in two ways."""
+"""Attacks known from other products: sockets after a failed sign-in, ambiguous paths and headers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from backoffice.api import keys
 from realtime import frames
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
+from tests.realtime.harness import Server, Writer, run_scenario
 from tests.realtime.test_safety import goodbye
 
-# -- sockets (a token that fails must not fall back to the cookie; nothing is shown before or after) ----------------
+# -- sockets (a wrong token must not fall back to the cookie; no event before or after) -----------------------------
 
 
 @pytest.mark.parametrize("token", ["", " ", "fe_nobody.knows", "fe_", "\xff"])
-def test_a_wrong_token_beside_a_good_cookie_opens_nothing(server: Server, session: str, token: str) -> None:
+def test_wrong_token_beside_a_valid_cookie_opens_no_socket(server: Server, session: str, token: str) -> None:
     headers = {"Cookie": harness.cookie(session), "Authorization": f"Bearer {token}"}
 
-    async def scene() -> None:
+    async def scenario() -> None:
         said, code = await goodbye(server, None, additional_headers=headers)
         assert (said.code, code) == (frames.REVOKED, frames.REVOKED)
 
-    play(scene())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_a_wrong_token_beside_a_good_cookie_opens_nothing(server: Server, sessio
     ],
     ids=["objects", "unknown field", "beside a wrong value", "of an unknown type"],
 )
-def test_a_frame_nested_too_deeply_is_told_and_the_socket_stays(
+def test_frame_nested_too_deeply_gets_an_error_and_the_socket_stays_open(
     server: Server, session: str, frame: str, code: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connected:
             await harness.receive(connected, frames.Welcome)
             await connected.send(frame)
@@ -53,22 +53,22 @@ def test_a_frame_nested_too_deeply_is_told_and_the_socket_stays(
             await connected.send(frames.encode(frames.Subscribe(id=1, topics=["users"])))
             assert (await harness.receive(connected, frames.Subscribed)).topics == ["users"]
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_what_is_asked_at_once_or_after_a_revocation_gets_no_event(server: Server, writer: Writer) -> None:
+def test_subscription_before_the_welcome_or_after_a_revocation_gets_no_event(server: Server, writer: Writer) -> None:
     staff, _ = harness.sign_in("manager")
     key, token = keys.create(name="a program", owner=staff, scopes=["users:read"])
     authorization = {"Authorization": f"Bearer {token}"}
     subscribe = frames.encode(frames.Subscribe(id=1, topics=["users", "settings"]))
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(None, origin=None, additional_headers=authorization) as connected:
-            await connected.send(subscribe)  # before the welcome was read
+            await connected.send(subscribe)  # before the welcome is read
             kinds = [type(frames.decode_server(await connected.recv())).__name__ for _ in range(2)]
             assert kinds == ["Welcome", "Subscribed"]
             await writer.do(keys.revoke, key)
-            with contextlib.suppress(harness.Closed):  # it may be closed by now
+            with contextlib.suppress(harness.Closed):  # it may already be closed
                 await connected.send(subscribe)
             await writer.rename(harness.new_user())
             seen = []
@@ -79,14 +79,14 @@ def test_what_is_asked_at_once_or_after_a_revocation_gets_no_event(server: Serve
             assert not [frame for frame in seen if isinstance(frame, frames.EventFrame)]
         assert (await goodbye(server, None, origin=None, additional_headers=authorization))[1] == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
 # -- raw requests ---------------------------------------------------------------------------------------------------
 
 
 async def ask(server: Server, path: str, *headers: bytes, host: str = "127.0.0.1") -> tuple[int, bytes]:
-    """Status and body of a request, its path and headers sent byte for byte."""
+    """Status and body of a request whose path and headers are sent byte for byte."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     lines = [f"GET {path} HTTP/1.1".encode(), f"Host: {host}".encode(), b"Connection: close", *headers]
     writer.write(b"\r\n".join([*lines, b"", b""]))
@@ -116,10 +116,10 @@ async def shake_hands(server: Server, session: str, *headers: bytes) -> int:
     return status
 
 
-def test_headers_that_say_two_things_open_no_socket(server: Server, session: str) -> None:
+def test_contradictory_headers_open_no_socket(server: Server, session: str) -> None:
     good = f"Origin: {server.origin}".encode()
 
-    async def scene() -> None:
+    async def scenario() -> None:
         assert await shake_hands(server, session, good) == 101
         for headers in (
             [good, b"Origin: https://evil.example"],
@@ -131,25 +131,25 @@ def test_headers_that_say_two_things_open_no_socket(server: Server, session: str
         ):
             assert await shake_hands(server, session, *headers) in (400, 403), headers
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_headers_too_large_are_refused_and_the_server_goes_on(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_headers_too_large_are_refused_and_the_server_keeps_running(server: Server, session: str) -> None:
+    async def scenario() -> None:
         for headers in ([b"X-Large: " + b"a" * 1_000_000], [b"X-Many: a"] * 10_000):
             try:
                 status = await shake_hands(server, session, *headers)
             except (asyncio.IncompleteReadError, ConnectionError):
-                status = 400  # cut off before it was read to the end
+                status = 400  # disconnected before the answer was complete
             assert status in (400, 403, 431)
-            await server.until(lambda: not server._server.server_state.connections)  # nothing is left of it
+            await server.until(lambda: not server._server.server_state.connections)  # nothing of it remains
         assert await shake_hands(server, session, f"Origin: {server.origin}".encode()) == 101
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_frame_of_64_megabytes_ends_the_connection_before_it_is_read(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_frame_of_64_megabytes_ends_the_connection_before_it_is_read(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connected:
             await harness.receive(connected, frames.Welcome)
             with pytest.raises(harness.Closed) as closed:
@@ -158,17 +158,17 @@ def test_a_frame_of_64_megabytes_ends_the_connection_before_it_is_read(server: S
                     await connected.recv()
             assert closed.value.rcvd is None or closed.value.rcvd.code == frames.TOO_BIG
 
-    play(scene())
+    run_scenario(scenario())
 
 
-# -- paths (guard and router must read the same path) ---------------------------------------------------------------
+# -- paths (checks and router must read the same path) --------------------------------------------------------------
 
 PUBLIC = {"/livez", "/readyz", "/asyncapi.json", "/jsi18n/", "/admin/login/", "/admin/worker.js", "/admin/jsi18n/"}
 PUBLIC |= {"/admin/offline/", "/admin/offline/person/", "/admin/logout/"}
 
 
 def routes(patterns: Any = None, prefix: str = "/") -> Iterator[str]:
-    """Every address that takes no parameter."""
+    """Every URL path without parameters."""
     for pattern in get_resolver().url_patterns if patterns is None else patterns:
         route = prefix + str(pattern.pattern)
         if "<" in route or "(" in route:
@@ -197,13 +197,13 @@ def variants(path: str) -> list[str]:
     ]
 
 
-def test_no_spelling_of_an_address_opens_what_the_address_does_not(server: Server) -> None:
-    """Nobody signed in, through a proxy: neither pages nor API nor figures."""
+def test_no_spelling_of_a_path_opens_a_page_that_the_path_itself_does_not(server: Server) -> None:
+    """Anonymous and through a proxy: neither pages nor API nor metrics."""
     found = sorted(set(routes()))
     assert {"/metrics", "/admin/", "/api/v1/users/"} <= set(found)
     proxied = b"X-Forwarded-For: 203.0.113.9"
 
-    async def scene() -> None:
+    async def scenario() -> None:
         for path in found:
             clean, _ = await ask(server, path, proxied)
             public = clean == 200
@@ -213,25 +213,25 @@ def test_no_spelling_of_an_address_opens_what_the_address_does_not(server: Serve
                 assert status < 500, (other, status)
                 assert status != 200 or public, (other, status, body[:80])
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_dot_behind_the_host_changes_nothing(server: Server) -> None:
-    async def scene() -> None:
+def test_trailing_dot_of_the_host_changes_no_response(server: Server) -> None:
+    async def scenario() -> None:
         for path in ("/metrics", "/admin/", "/api/v1/users/"):
             assert (await ask(server, path, b"Via: x", host="127.0.0.1."))[0] in (302, 400, 401, 403)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_path_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_path_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="django.request"):
         Client().get("/nowhere%0d%0aCRITICAL root: all is lost")
     assert any("nowhere" in record.getMessage() for record in caplog.records)
     assert not [record for record in caplog.records if "\n" in record.getMessage() or "\r" in record.getMessage()]
 
 
-def test_an_address_that_is_none_cannot_write_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_address_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
     fields = {"username": "agent\r\nCRITICAL", "password": "wrong"}
     Client().post("/admin/login/", fields, REMOTE_ADDR="127.0.0.1\r\nCRITICAL root: all is lost")
     assert not [record for record in caplog.records if "\n" in record.getMessage()]

@@ -1,4 +1,4 @@
-"""The figures for Prometheus: what is there, and for whom."""
+"""The Prometheus metrics: their content, and who may read them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from backoffice import access
 from backoffice.api import keys
 from realtime import frames, prometheus, views
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
+from tests.realtime.harness import Server, Writer, run_scenario
 
 ELSEWHERE = "203.0.113.9"
 
 
-def look(user: Any = None, address: str = ELSEWHERE, **headers: str) -> Any:
+def get_metrics(user: Any = None, address: str = ELSEWHERE, **headers: str) -> Any:
     request = RequestFactory().get("/metrics", REMOTE_ADDR=address, headers=headers)
     request.user = user or AnonymousUser()
     return views.metrics(request)
@@ -35,8 +35,8 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1"])
-def test_this_machine_may_look(address: str) -> None:
-    assert look(address=address).status_code == 200
+def test_this_machine_may_read_the_metrics(address: str) -> None:
+    assert get_metrics(address=address).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -50,10 +50,10 @@ def test_this_machine_may_look(address: str) -> None:
         (ELSEWHERE, {"Authorization": "Bearer fe_nobody.knows"}),
     ],
 )
-def test_nobody_in_particular_may_not_even_through_a_proxy_on_this_machine(
+def test_anonymous_request_through_a_proxy_on_this_machine_is_refused(
     db: None, address: str, headers: dict[str, str]
 ) -> None:
-    assert look(address=address, **headers).status_code == 403
+    assert get_metrics(address=address, **headers).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -68,52 +68,52 @@ def test_nobody_in_particular_may_not_even_through_a_proxy_on_this_machine(
         ([], "127.0.0.1", 403),
     ],
 )
-def test_the_networks_that_may_look_are_configured(
+def test_allowed_networks_are_conmetricd(
     db: None, settings: Any, networks: list[str], address: str, status: int
 ) -> None:
     settings.METRICS_ALLOWED_NETWORKS = networks
-    assert look(address=address).status_code == status
-    assert look(address=address, **{"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+    assert get_metrics(address=address).status_code == status
+    assert get_metrics(address=address, **{"X-Forwarded-For": "127.0.0.1"}).status_code == 403
 
 
 @pytest.mark.parametrize("role", ["admin", "manager", "agent", "viewer", "dpo"])
-def test_staff_may_who_may_see_the_running_system(db: None, role: str) -> None:
+def test_only_staff_with_the_system_right_may_read_the_metrics(db: None, role: str) -> None:
     staff, _ = harness.sign_in(role)
-    assert look(staff).status_code == (200 if access.may(staff, "view", "system") else 403)
+    assert get_metrics(staff).status_code == (200 if access.may(staff, "view", "system") else 403)
     staff.is_active = False
-    assert look(staff).status_code == 403
+    assert get_metrics(staff).status_code == 403
 
 
-def test_a_key_needs_the_scope_for_the_system(db: None) -> None:
+def test_api_key_needs_the_system_scope_to_read_the_metrics(db: None) -> None:
     staff, _ = harness.sign_in("manager")
     agent, _ = harness.sign_in("agent")
     _, token = keys.create(name="prometheus", owner=agent, scopes=["system:read"])
-    assert look(Authorization=f"Bearer {token}").status_code == 403, "its owner may not see the system"
+    assert get_metrics(Authorization=f"Bearer {token}").status_code == 403, "its owner may not see the system"
     for scopes, status in ((["system:read"], 200), (["events:read"], 403), (["users:read"], 403)):
         _, token = keys.create(name="prometheus", owner=staff, scopes=scopes)
-        assert look(Authorization=f"Bearer {token}").status_code == status
-    # a key that says too little is not helped by the session beside it
-    assert look(staff, Authorization=f"Bearer {token}").status_code == 403
+        assert get_metrics(Authorization=f"Bearer {token}").status_code == status
+    # a session beside a key without the scope does not help
+    assert get_metrics(staff, Authorization=f"Bearer {token}").status_code == 403
 
 
-def test_every_figure_is_there_and_a_delivery_is_counted(server: Server, writer: Writer, session: str) -> None:
-    async def scene() -> None:
+def test_every_metric_is_exposed_and_a_delivery_is_counted(server: Server, writer: Writer, session: str) -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
             await harness.next_of(items, frames.Subscribed)
-            before = samples(look(address="127.0.0.1").content.decode())
+            before = samples(get_metrics(address="127.0.0.1").content.decode())
             position = await writer.rename(harness.new_user())
             await harness.events_until(items, position)
-            after = samples(look(address="127.0.0.1").content.decode())
+            after = samples(get_metrics(address="127.0.0.1").content.decode())
             grown = after["realtime_deliveries_total",] - before["realtime_deliveries_total",]
             assert grown >= 1
 
-    play(scene())
-    told = look(address="127.0.0.1").content.decode()
-    for figure in vars(prometheus).values():
-        if isinstance(figure, Counter | Gauge | Histogram):
-            assert f"# HELP {figure.describe()[0].name}" in told
+    run_scenario(scenario())
+    text = get_metrics(address="127.0.0.1").content.decode()
+    for metric in vars(prometheus).values():
+        if isinstance(metric, Counter | Gauge | Histogram):
+            assert f"# HELP {metric.describe()[0].name}" in text
 
 
 LIVES = """
@@ -129,10 +129,10 @@ sys.stdin.read()
 """
 
 
-def test_several_processes_are_summed_and_dead_ones_keep_only_their_counters(
+def test_metrics_of_processes_are_summed_and_dead_ones_keep_only_their_counters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each process writes its own files; the one that is asked adds them up."""
+    """Each process writes its own files; the process that answers sums them."""
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     started = [
         subprocess.Popen(
@@ -143,7 +143,7 @@ def test_several_processes_are_summed_and_dead_ones_keep_only_their_counters(
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
 
     def shown(*names: str) -> list[float | None]:
-        found = samples(look(address="127.0.0.1").content.decode())
+        found = samples(get_metrics(address="127.0.0.1").content.decode())
         return [found.get((f"realtime_{name}",)) for name in names]
 
     gauges = ("sockets", "sockets_behind", "position", "degraded")
@@ -161,13 +161,13 @@ def test_several_processes_are_summed_and_dead_ones_keep_only_their_counters(
 
 
 def observed() -> float:
-    return samples(look(address="127.0.0.1").content.decode())["realtime_lag_seconds_count",]
+    return samples(get_metrics(address="127.0.0.1").content.decode())["realtime_lag_seconds_count",]
 
 
 def test_events_from_before_the_process_followed_the_log_have_no_lag(server: Server, writer: Writer) -> None:
-    """Both servers count into the figures of this process."""
+    """Both servers count into the metrics of this process."""
 
-    async def scene() -> None:
+    async def scenario() -> None:
         user = harness.new_user()
         old = [await writer.rename(user) for _ in range(5)]
         await server.until(lambda: server.hub.position >= old[-1])
@@ -183,10 +183,10 @@ def test_events_from_before_the_process_followed_the_log_have_no_lag(server: Ser
             assert observed() == before + 2
             assert len(await fresh.on_loop(fresh.hub.follower.lags)) == 1
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_lags_are_those_of_a_time_window() -> None:
+def test_lags_are_limited_to_the_time_window() -> None:
     recent = prometheus.Recent(60, size=3)
     for now, lag in ((0, 1280.0), (10, 1.0), (50, 2.0)):
         recent.add(now, lag)

@@ -1,4 +1,4 @@
-"""The oracle of the fault test sees what it is there to see: a log that is not what the store says."""
+"""The oracle of the chaos test detects every log that differs from the store."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.realtime import harness
 Log = list[clients.Seen]
 
 
-def a_log(watcher: clients.Witness, upto: int | None = None) -> Log:
-    """What a faultless client would have."""
+def a_log(watcher: clients.Watcher, upto: int | None = None) -> Log:
+    """The log of a client that received everything correctly."""
     view = topics.find("users")
     assert view is not None
     key = view[0].projection_key(watcher.person.principal)
@@ -29,25 +29,25 @@ def a_log(watcher: clients.Witness, upto: int | None = None) -> Log:
 
 
 @pytest.fixture
-def witness(transactional_db: None) -> clients.Witness:
-    """A client of a viewer, from whom e-mail addresses are hidden, and ten events, after those of earlier tests."""
+def watcher(transactional_db: None) -> clients.Watcher:
+    """A client with the role viewer, which hides e-mail addresses, and ten events after those of earlier tests."""
     start = frames.Since(head.epoch(), head.safe())
     staff, _ = harness.sign_in("viewer")
     for number in range(10):
         update = UserUpdated(first_name=str(number), email=f"{number}@example.org")
         store.append(harness.new_user(), [update])
-    witness = clients.Witness("viewer/0", clients.Person(str(staff.pk), staff), ["ws://nowhere"], ["users"])
-    witness.start = start
-    return witness
+    watcher = clients.Watcher("viewer/0", clients.Person(str(staff.pk), staff), ["ws://nowhere"], ["users"])
+    watcher.start = start
+    return watcher
 
 
-def judged(witness: clients.Witness, log: Log) -> list[str]:
-    witness.seen = log
-    return oracle.Oracle(witness.start.position).judge(witness)
+def evaluate(watcher: clients.Watcher, log: Log) -> list[str]:
+    watcher.seen = log
+    return oracle.Oracle(watcher.start.position).check(watcher)
 
 
-def test_a_faultless_log_is_found_faultless(witness: clients.Witness) -> None:
-    assert judged(witness, a_log(witness)) == []
+def test_correct_log_passes(watcher: clients.Watcher) -> None:
+    assert evaluate(watcher, a_log(watcher)) == []
 
 
 SPOILED: dict[str, Callable[[Log], Log]] = {
@@ -66,45 +66,45 @@ SPOILED: dict[str, Callable[[Log], Log]] = {
 
 
 @pytest.mark.parametrize("what", SPOILED)
-def test_a_spoiled_log_is_not(witness: clients.Witness, what: str) -> None:
-    assert judged(witness, SPOILED[what](a_log(witness)))
+def test_corrupted_log_is_detected(watcher: clients.Watcher, what: str) -> None:
+    assert evaluate(watcher, SPOILED[what](a_log(watcher)))
 
 
-def test_a_hidden_field_that_was_shown_is_seen(witness: clients.Witness) -> None:
+def test_exposed_hidden_field_is_detected(watcher: clients.Watcher) -> None:
     told = [
         clients.Seen(event.position, ("users",), clients.content_of(event.to_wire()), 0.0)
-        for event in store.read_all(witness.start.position, 1_000_000, upto=head.safe(), categories=["user"])
+        for event in store.read_all(watcher.start.position, 1_000_000, upto=head.safe(), categories=["user"])
     ]
-    assert any("other content" in line for line in judged(witness, told))
+    assert any("other content" in line for line in evaluate(watcher, told))
 
 
-def test_what_came_after_a_revocation_is_seen_and_a_log_that_ends_before_it_is_fine(witness: clients.Witness) -> None:
-    before = a_log(witness)
-    witness.name, witness.person.revoked, witness.person.after = "deactivated/0", True, witness.person.principal
-    store.append(f"staff-{witness.person.id}", [StaffDeactivated()])
+def test_event_after_a_revocation_is_detected_and_a_log_that_ends_before_it_passes(watcher: clients.Watcher) -> None:
+    before = a_log(watcher)
+    watcher.name, watcher.person.revoked, watcher.person.after = "deactivated/0", True, watcher.person.principal
+    store.append(f"staff-{watcher.person.id}", [StaffDeactivated()])
     store.append(harness.new_user(), [UserUpdated(first_name="later")])
-    assert any("not closed" in line for line in judged(witness, before))
-    witness.ended = client.Stopped(frames.REVOKED, "session revoked")
-    assert judged(witness, before) == []
-    assert judged(witness, before[:5]) == []  # it may have been away
-    assert judged(witness, a_log(witness))
+    assert any("not closed" in line for line in evaluate(watcher, before))
+    watcher.ended = client.Stopped(frames.REVOKED, "session revoked")
+    assert evaluate(watcher, before) == []
+    assert evaluate(watcher, before[:5]) == []  # it may have been disconnected
+    assert evaluate(watcher, a_log(watcher))
 
 
-def test_a_broken_chain_and_a_reset_without_cause_are_seen(witness: clients.Witness) -> None:
-    witness.resets = ["rewound"]
-    assert judged(witness, a_log(witness))
-    witness.resets = []
-    witness.ended = client.Missed("a gap")
-    assert judged(witness, a_log(witness))
+def test_broken_chain_and_unjustified_reset_are_detected(watcher: clients.Watcher) -> None:
+    watcher.resets = ["rewound"]
+    assert evaluate(watcher, a_log(watcher))
+    watcher.resets = []
+    watcher.ended = client.Missed("a gap")
+    assert evaluate(watcher, a_log(watcher))
 
 
-def test_presence_that_differs_is_seen(witness: clients.Witness) -> None:
-    scene = clients.Cast()
-    scene.witnesses.append(witness)
-    me = frames.PresentPerson(id=witness.person.id, name="viewer", state="viewing", since="")
-    witness.people["users"] = {witness.person.id: me}
-    assert oracle.presence_wrong(scene) == []
-    witness.people["users"]["ghost"] = me
-    assert oracle.presence_wrong(scene)
-    witness.people["users"].clear()
-    assert oracle.presence_wrong(scene)
+def test_different_presence_is_detected(watcher: clients.Watcher) -> None:
+    scenario = clients.ClientSet()
+    scenario.watchers.append(watcher)
+    me = frames.PresentPerson(id=watcher.person.id, name="viewer", state="viewing", since="")
+    watcher.people["users"] = {watcher.person.id: me}
+    assert oracle.presence_errors(scenario) == []
+    watcher.people["users"]["ghost"] = me
+    assert oracle.presence_errors(scenario)
+    watcher.people["users"].clear()
+    assert oracle.presence_errors(scenario)

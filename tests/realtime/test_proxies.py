@@ -1,4 +1,4 @@
-"""Whose address counts when proxies stand in between."""
+"""The client's address behind proxies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from realtime import proxies
-from tests.realtime.harness import play
+from tests.realtime.harness import run_scenario
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from tests.realtime.harness import play
     ],
 )
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_the_address_is_what_the_outermost_trusted_proxy_saw(
+def test_client_address_is_the_one_that_the_outermost_trusted_proxy_saw(
     kind: str, forwarded: list[str], trusted: int, expected: str
 ) -> None:
     seen: list[Any] = []
@@ -39,6 +39,6 @@ def test_the_address_is_what_the_outermost_trusted_proxy_saw(
 
     headers = [(b"host", b"a"), *((b"x-forwarded-for", value.encode()) for value in forwarded)]
     scope = {"type": kind, "client": ("10.0.0.2", 1234), "headers": headers}
-    play(proxies.ClientAddress(application, trusted)(scope, None, None))
+    run_scenario(proxies.ClientAddress(application, trusted)(scope, None, None))
     assert seen == [expected]
     assert scope["client"] == ("10.0.0.2", 1234), "the server's own scope stays as it is"

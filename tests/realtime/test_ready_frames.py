@@ -1,4 +1,4 @@
-"""Frames that are made once: the very bytes a WebSocket library makes, in order with everything else."""
+"""Ready frames: the same bytes as those of a WebSocket library, in order with all other frames."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from websockets.frames import Frame, Opcode
 
 from realtime import auth, conf, frames, ready_frames, sockets
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
+from tests.realtime.harness import Server, Writer, run_scenario
 
 SOMEBODY = auth.Identity(principal=None, person="1", name="Ada", again=lambda: None)
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 200_000])
-def test_a_ready_frame_is_what_the_library_would_have_made(size: int) -> None:
+def test_ready_frame_equals_the_frame_of_the_websockets_library(size: int) -> None:
     text = ("é" + "x" * size)[:size]
     assert ready_frames.text_frame(text) == Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
-def test_our_server_takes_ready_frames_and_any_other_server_does_not(
+def test_our_server_writes_ready_frames_and_other_servers_do_not_offer_it(
     server: Server, writer: Writer, session: str
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
@@ -35,58 +35,60 @@ def test_our_server_takes_ready_frames_and_any_other_server_does_not(
             event = await harness.next_of(items, frames.EventFrame)
             assert (event.position, event.data) == (position, {"first_name": "é" * 40_000})
 
-    play(scene())
+    run_scenario(scenario())
     assert ready_frames.writer({"type": "websocket"}) is None
     assert ready_frames.writer({"extensions": {"websocket.http.response": {}}}) is None
 
 
-class Line:
-    """The far side of a socket: suspends sends while it is `full`, as a server does whose client does not read."""
+class FakeServer:
+    """The ASGI server of a socket: suspends sends until `reading` is set, as for a client that does not read."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
-        self.room = asyncio.Event()
+        self.reading = asyncio.Event()
 
     async def send(self, message: Any) -> None:
-        await self.room.wait()
+        await self.reading.wait()
         self.texts.append(message.get("text", message["type"]))
 
     def write(self, frame: bytes) -> bool:
-        """Our server's shortcut, which is closed while sends wait."""
-        if self.room.is_set():
+        """The write function of the extension, which refuses while sends are suspended."""
+        if self.reading.is_set():
             self.texts.append(frame[2:].decode())
-        return self.room.is_set()
+        return self.reading.is_set()
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_an_event_never_overtakes_an_answer_that_still_waits_for_its_reader(quick: bool) -> None:
-    async def scene() -> None:
-        line = Line()
-        socket = sockets.Socket("1", SOMEBODY, "", line.send, conf.Limits(), line.write if quick else None)
-        socket.tell_text("answer")
-        assert not socket.push(sockets.Packet(1, "event"))  # no room for another one
-        assert socket.stuck
-        line.room.set()
-        await socket.wait_for_room()
-        assert socket.push(sockets.Packet(2, "next"))
-        assert line.texts == ["answer", "event", "next"]
+@pytest.mark.parametrize("ready", [True, False])
+def test_event_never_overtakes_an_answer_whose_send_is_suspended(ready: bool) -> None:
+    async def scenario() -> None:
+        server = FakeServer()
+        socket = sockets.Socket("1", SOMEBODY, "", server.send, conf.Limits(), server.write if ready else None)
+        socket.send_text("answer")
+        assert not socket.send_event(ready_frames.EncodedFrame(1, "event"))  # no further event for now
+        assert socket.send_pending
+        server.reading.set()
+        await socket.wait_until_sendable()
+        assert socket.send_event(ready_frames.EncodedFrame(2, "next"))
+        assert server.texts == ["answer", "event", "next"]
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_send_that_fails_ends_the_socket_and_only_a_lost_client_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
-    async def scene(error: Exception) -> bool:
+def test_failed_send_closes_the_socket_and_is_logged_unless_the_client_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(error: Exception) -> bool:
         async def send(_message: Any) -> None:
             raise error
 
         socket = sockets.Socket("1", SOMEBODY, "", send, conf.Limits())
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as socket.listening:
-                socket.tell_text("anything")
-                await asyncio.Event().wait()  # the client says nothing more
+            async with asyncio.timeout(None) as socket.receive_timeout:
+                socket.send_text("anything")
+                await asyncio.Event().wait()  # the client sends nothing more
         return socket.open
 
-    assert play(scene(ConnectionResetError())) is False
+    assert run_scenario(scenario(ConnectionResetError())) is False
     assert not caplog.records
-    assert play(scene(RuntimeError("a server's bug"))) is False
+    assert run_scenario(scenario(RuntimeError("a server's bug"))) is False
     assert "a send failed" in caplog.text

@@ -1,6 +1,6 @@
-"""A socket ends with its session, its login and its key, however these end: nobody has to announce it.
+"""A socket ends with its session, login or key, however these end, without any event.
 
-No relay runs here and the recheck by the clock is an hour away, so nothing but the look at the rows can notice.
+No relay runs here and the recheck interval is an hour, so only the check of the rows can notice.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from backoffice import models
 from backoffice.api import keys
 from realtime import auth, client, conf, frames, log_reader, versions
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
-from tests.realtime.test_safety import farewell
+from tests.realtime.harness import Server, Writer, run_scenario
+from tests.realtime.test_safety import close_code
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +66,16 @@ ENDS: dict[str, Callable[[str], object]] = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_a_socket_ends_with_its_session(server: Server, writer: Writer, how: str) -> None:
+def test_socket_ends_with_its_session(server: Server, writer: Writer, how: str) -> None:
     _, session = harness.sign_in("agent")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connected:
             await harness.receive(connected, frames.Welcome)
             await writer.do(ENDS[how], session)
-            assert await farewell(connected) == frames.REVOKED
+            assert await close_code(connected) == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
 KEY_ENDS: dict[str, str] = {
@@ -87,11 +87,11 @@ KEY_ENDS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("how", KEY_ENDS)
-def test_a_socket_ends_with_its_key(server: Server, writer: Writer, how: str) -> None:
+def test_socket_ends_with_its_key(server: Server, writer: Writer, how: str) -> None:
     staff, _ = harness.sign_in("manager")
     _, token = keys.create(name="a program", owner=staff, scopes=["users:read"])
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with client.Client(server.url, token=token) as live:
             await live.follow("users")
             items = aiter(live)
@@ -101,13 +101,13 @@ def test_a_socket_ends_with_its_key(server: Server, writer: Writer, how: str) ->
                 await harness.next_of(items, frames.EventFrame)
             assert stopped.value.code == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_role_changed_by_sql_takes_its_topics_away(server: Server, writer: Writer) -> None:
+def test_role_changed_by_sql_takes_its_topics_away(server: Server, writer: Writer) -> None:
     _, session = harness.sign_in("manager")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users", "settings")
             items = aiter(live)
@@ -116,39 +116,39 @@ def test_a_role_changed_by_sql_takes_its_topics_away(server: Server, writer: Wri
             reset = await harness.next_of(items, frames.Reset)
             assert (reset.topics, reset.reason) == (["settings"], "forbidden")
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_other_peoples_sockets_stay(server: Server, writer: Writer) -> None:
+def test_sockets_of_other_people_stay_open(server: Server, writer: Writer) -> None:
     (_, gone), (_, stays) = harness.sign_in("agent"), harness.sign_in("manager")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(gone) as first, server.client(stays) as second:
             await harness.receive(first, frames.Welcome)
             await second.follow("users")
             items = aiter(second)
             await harness.next_of(items, frames.Subscribed)
             await writer.do(execute, "delete from django_session where session_key = %s", gone)
-            assert await farewell(first) == frames.REVOKED
+            assert await close_code(first) == frames.REVOKED
             position = await writer.rename(harness.new_user())
             assert (await harness.next_of(items, frames.EventFrame)).position == position
             assert second.connected == 1
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_all_sockets_of_a_process_cost_one_statement_a_look(transactional_db: None) -> None:
-    """However many they are; and where there are none, the database is not asked."""
+def test_check_of_all_sockets_of_a_process_costs_one_statement(transactional_db: None) -> None:
+    """For any number of sockets; without sockets there is no query."""
     asked: list[int] = []
 
-    class Counting(log_reader.Log):
-        async def ask(self, question: Any) -> Any:
+    class Counting(log_reader.LogReader):
+        async def query(self, work: Any) -> Any:
             asked.append(1)
-            return await super().ask(question)
+            return await super().query(work)
 
     found = [harness.sign_in("agent")[1] for _ in range(50)]
 
-    async def scene() -> set[versions.Row]:
+    async def scenario() -> set[versions.Row]:
         reader = Counting()
         await reader.open()
         try:
@@ -165,7 +165,7 @@ def test_all_sockets_of_a_process_cost_one_statement_a_look(transactional_db: No
         finally:
             await reader.close()
 
-    changed = play(scene())
+    changed = run_scenario(scenario())
     assert [row.key for row in changed] == [found[0]]
     assert len(asked) == 2
 
@@ -177,22 +177,22 @@ def _delete(key: str) -> None:
         connection.close()
 
 
-def test_where_there_are_no_rows_to_watch_each_socket_is_checked_as_often(
+def test_socket_without_rows_to_watch_is_checked_at_the_same_interval(
     server: Server, writer: Writer, settings: Any
 ) -> None:
-    """Sessions kept elsewhere than in the database."""
+    """Sessions are stored outside the database."""
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     _, session = harness.sign_in("agent")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connected:
             await harness.receive(connected, frames.Welcome)
             await writer.do(execute, "update staff set is_active = false")
-            assert await farewell(connected) == frames.REVOKED
+            assert await close_code(connected) == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_the_limit_keeps_the_promise_of_a_second(transactional_db: None) -> None:
+def test_default_intervals_end_a_socket_within_a_second(transactional_db: None) -> None:
     assert conf.Limits().look_every + conf.Limits().tick < 1.0

@@ -1,4 +1,4 @@
-"""Who may connect, what they may see, and how it ends when that changes."""
+"""Authentication and permissions of sockets, and how a socket ends when they change."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from backoffice.sections.staff.domain import (
 )
 from backoffice.sections.users.domain import UserUpdated
 from events import types
-from realtime import auth, client, conf, frames, log_reader, session_reader, sockets, topics
+from realtime import auth, client, conf, frames, grants, log_reader, session_reader, sockets, topics
 from tests import costs
 from tests.realtime import harness
-from tests.realtime.harness import Server, Writer, play
+from tests.realtime.harness import Server, Writer, run_scenario
 
 
 async def goodbye(server: Server, session: str | None, **options: Any) -> tuple[frames.Goodbye, int]:
-    """The farewell of a handshake that is refused inside the socket."""
+    """The `goodbye` and the close code of a handshake that is refused inside the socket."""
     async with server.raw(session, **options) as connection:
         said = await harness.receive(connection, frames.Goodbye)
         with pytest.raises(harness.Closed) as closed:
@@ -52,16 +52,14 @@ async def goodbye(server: Server, session: str | None, **options: Any) -> tuple[
 @pytest.mark.parametrize(
     "origin", [None, "null", "http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.1.evil"]
 )
-def test_a_cookie_from_anywhere_but_the_exact_origin_is_refused(
-    server: Server, session: str, origin: str | None
-) -> None:
-    async def scene() -> None:
+def test_cookie_from_any_other_origin_is_refused(server: Server, session: str, origin: str | None) -> None:
+    async def scenario() -> None:
         with pytest.raises(InvalidStatus) as refused:
             async with server.raw(session, origin=origin):
                 pass
         assert refused.value.response.status_code == 403
 
-    play(scene())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize(
@@ -100,24 +98,24 @@ def test_origins_are_compared_by_scheme_host_and_port(
     assert auth.origin_allowed(headers, "http") is allowed
 
 
-def test_nobody_signed_in_is_told_so_inside_the_socket_and_not_to_come_back(server: Server) -> None:
-    async def scene() -> None:
+def test_anonymous_client_receives_goodbye_inside_the_socket_and_must_not_reconnect(server: Server) -> None:
+    async def scenario() -> None:
         said, code = await goodbye(server, None)
         assert (said.code, said.retry_ms, code) == (frames.REVOKED, None, frames.REVOKED)
         assert (await goodbye(server, "no-such-session"))[1] == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"password": "!another"}])
-def test_a_session_that_django_would_not_accept_opens_no_socket(server: Server, change: dict[str, Any]) -> None:
+def test_session_that_django_would_not_accept_opens_no_socket(server: Server, change: dict[str, Any]) -> None:
     staff, session = harness.sign_in()
     Staff.objects.filter(pk=staff.pk).update(**change)
 
-    async def scene() -> None:
+    async def scenario() -> None:
         assert (await goodbye(server, session))[1] == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
 def change_row(stored: SessionStore, **values: Any) -> None:
@@ -135,8 +133,8 @@ def put(stored: SessionStore, **values: Any) -> None:
     stored.save()
 
 
-# What may be the matter with a session; it is changed in place.
-MATTERS: dict[str, Callable[[SessionStore, Staff], object]] = {
+# What may be the change with a session; it is changed in place.
+SESSION_CHANGES: dict[str, Callable[[SessionStore, Staff], object]] = {
     "nothing": lambda _stored, _staff: None,
     "expired": lambda stored, _: change_row(stored, expire_date=timezone.now() - timedelta(seconds=1)),
     "tampered with": lambda stored, _: change_row(stored, session_data=stored.encode({"x": 1})[:-1] + "!"),
@@ -150,96 +148,94 @@ MATTERS: dict[str, Callable[[SessionStore, Staff], object]] = {
     "by a backend not installed": lambda stored, _: put(stored, **{BACKEND_SESSION_KEY: "a.b.Backend"}),
     "of nobody": lambda stored, _: stored.flush(),
 }
-SOUND = {"nothing", "under a key being rotated out"}
+VALID_AFTER = {"nothing", "under a key being rotated out"}
 
 
-def read_quickly(key: str) -> auth.Identity | None:
-    async def scene() -> auth.Identity | None:
-        reader = log_reader.Log()
+def read_session(key: str) -> auth.Identity | None:
+    async def scenario() -> auth.Identity | None:
+        reader = log_reader.LogReader()
         await reader.open()
         try:
             return await auth.identify_session(key, reader)
         finally:
             await reader.close()
 
-    return play(scene())
+    return run_scenario(scenario())
 
 
-@pytest.mark.parametrize("matter", MATTERS)
-def test_the_quick_look_at_a_session_finds_what_django_finds(
-    transactional_db: None, settings: Any, matter: str
-) -> None:
+@pytest.mark.parametrize("change", SESSION_CHANGES)
+def test_session_reader_accepts_the_same_sessions_as_django(transactional_db: None, settings: Any, change: str) -> None:
     settings.SECRET_KEY_FALLBACKS = ["the old key"]
     staff, key = harness.sign_in()
     stored = SessionStore(key)
-    assert stored[SESSION_KEY]  # read now, under the key in force
-    assert read_quickly(key) is not None  # whose it was is remembered from here on
-    MATTERS[matter](stored, staff)
+    assert stored[SESSION_KEY]  # loaded now, under the current secret key
+    assert read_session(key) is not None  # its owner is cached from here on
+    SESSION_CHANGES[change](stored, staff)
     assert session_reader.usable()
-    quick = read_quickly(key)
+    quick = read_session(key)
     request = HttpRequest()
     request.session = SessionStore(key)
-    assert (quick is not None) is get_user(request).is_authenticated is (matter in SOUND)
+    assert (quick is not None) is get_user(request).is_authenticated is (change in VALID_AFTER)
     if quick is not None:
         assert quick.principal == staff
         assert quick.session == auth.session_digest(key)
 
 
-def test_a_session_that_changed_hands_is_its_new_owners(transactional_db: None) -> None:
+def test_session_with_a_new_owner_identifies_the_new_owner(transactional_db: None) -> None:
     _, key = harness.sign_in("agent")
     other, theirs = harness.sign_in("manager")
-    assert read_quickly(key) is not None
+    assert read_session(key) is not None
     put(SessionStore(key), **{name: SessionStore(theirs)[name] for name in (SESSION_KEY, HASH_SESSION_KEY)})
-    quick = read_quickly(key)
+    quick = read_session(key)
     assert quick is not None
     assert quick.principal == other
 
 
-def test_a_session_of_no_number_is_nobody(transactional_db: None) -> None:
+def test_session_with_a_malformed_login_key_is_refused(transactional_db: None) -> None:
     """Django's own `get_user` fails on it."""
     _, key = harness.sign_in()
     put(SessionStore(key), **{SESSION_KEY: "1' or true --"})
-    assert read_quickly(key) is None
+    assert read_session(key) is None
 
 
 @pytest.mark.parametrize("key", ["short", "no-such-session-at-all", "a zero in the key \0 is no text"])
-def test_what_is_no_session_key_is_nobody(transactional_db: None, key: str) -> None:
-    assert read_quickly(key) is None
+def test_malformed_session_key_is_refused(transactional_db: None, key: str) -> None:
+    assert read_session(key) is None
 
 
-def test_sessions_kept_elsewhere_are_left_to_django(
+def test_sessions_outside_the_database_are_read_by_django(
     server: Server, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     _, session = harness.sign_in()
-    monkeypatch.setattr(session_reader, "of_session", None)
+    monkeypatch.setattr(session_reader, "read_session", None)
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connection:
             assert (await harness.receive(connection, frames.Welcome)).user.name == "admin"
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_an_unknown_version_is_told_to_stop(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_unknown_subprotocol_is_closed_for_good(server: Server, session: str) -> None:
+    async def scenario() -> None:
         said, code = await goodbye(server, session, subprotocols=["formease.admin.v9"])
         assert (said.code, code, said.retry_ms) == (frames.VERSION, frames.VERSION, None)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_another_path_is_not_a_socket(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_other_path_is_refused(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with harness.ws.connect(server.url.replace("admin", "other"), origin=server.origin):
             pass
 
     with pytest.raises(InvalidStatus):
-        play(scene())
+        run_scenario(scenario())
 
 
-def test_a_bearer_token_needs_no_origin(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bearer_token_needs_no_origin(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     staff, _ = harness.sign_in("viewer")
 
     def known(token: str) -> auth.Identity | None:
@@ -249,7 +245,7 @@ def test_a_bearer_token_needs_no_origin(server: Server, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(auth, "TOKEN_AUTHENTICATORS", [lambda _token: None, known])
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with client.Client(server.url, token="fe_key.secret") as live:
             await live.follow("users", "settings")
             answer = await harness.next_of(aiter(live), frames.Subscribed)
@@ -260,11 +256,11 @@ def test_a_bearer_token_needs_no_origin(server: Server, monkeypatch: pytest.Monk
                 await anext(aiter(live))
             assert stopped.value.code == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_person_has_a_limited_number_of_connections(session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_person_has_a_limited_number_of_connections(session: str) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as first, server.raw(session) as second:
             await harness.receive(first, frames.Welcome)
             await harness.receive(second, frames.Welcome)
@@ -274,11 +270,11 @@ def test_a_person_has_a_limited_number_of_connections(session: str) -> None:
             await harness.receive(third, frames.Welcome)
 
     with Server(connections_per_person=2) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
 def test_handshakes_of_one_address_are_limited(session: str) -> None:
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         for _ in range(3):
             async with server.raw(session) as connection:
                 await harness.receive(connection, frames.Welcome)
@@ -287,10 +283,10 @@ def test_handshakes_of_one_address_are_limited(session: str) -> None:
         assert said.retry_ms
 
     with Server(handshakes_per_minute=3.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-# -- frames in ------------------------------------------------------------------------------------------------------
+# -- client frames --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -306,10 +302,10 @@ def test_handshakes_of_one_address_are_limited(session: str) -> None:
         ("[]", "invalid_frame", None),
     ],
 )
-def test_a_frame_that_is_wrong_gets_an_error_and_the_connection_stays(
+def test_invalid_frame_gets_an_error_and_the_connection_stays_open(
     server: Server, session: str, text: str, code: str, request_id: Any
 ) -> None:
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connection:
             await connection.send(text)
             error = await harness.receive(connection, frames.Error)
@@ -317,20 +313,20 @@ def test_a_frame_that_is_wrong_gets_an_error_and_the_connection_stays(
             await connection.send('{"type":"subscribe","id":1,"topics":["users"],"new_field":true}')
             await harness.receive(connection, frames.Subscribed)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_frame_that_is_too_big_ends_the_connection(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_frame_that_is_too_big_ends_the_connection(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connection:
             await connection.send('{"type":"pong","n":1,"x":"' + "é" * 40_000 + '"}')
             assert (await harness.receive(connection, frames.Goodbye)).code == frames.TOO_BIG
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_client_that_talks_too_much_is_sent_away_for_a_while(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_client_that_sends_too_many_frames_is_closed_and_may_reconnect(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connection:
             for _ in range(200):
                 await connection.send('{"type":"visibility","hidden":true}')
@@ -338,13 +334,13 @@ def test_a_client_that_talks_too_much_is_sent_away_for_a_while(server: Server, s
             assert said.code == frames.TOO_MANY
             assert said.retry_ms
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_topics_that_are_unknown_forbidden_or_too_many_are_denied_one_by_one(server: Server) -> None:
+def test_unknown_forbidden_and_excess_topics_are_denied_individually(server: Server) -> None:
     _, session = harness.sign_in("agent")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.raw(session) as connection:
             records = [f"user:{number}" for number in range(205)]
             wanted = ["users", "settings", "nonsense", "user:", *records]
@@ -355,7 +351,7 @@ def test_topics_that_are_unknown_forbidden_or_too_many_are_denied_one_by_one(ser
             assert [denied[f"user:{number}"] for number in range(199, 205)] == ["limit"] * 6
             assert len(answer.topics) == 200
 
-    play(scene())
+    run_scenario(scenario())
 
 
 # -- what is shown --------------------------------------------------------------------------------------------------
@@ -374,7 +370,7 @@ def test_each_role_sees_only_its_fields_and_each_view_is_encoded_once(
     monkeypatch.setitem(users.__dict__, "project", counting)
     sessions = {role: harness.sign_in(role)[1] for role in ("admin", "viewer")}
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with (
             server.client(sessions["admin"]) as first,
             server.client(sessions["admin"]) as second,
@@ -391,10 +387,10 @@ def test_each_role_sees_only_its_fields_and_each_view_is_encoded_once(
             assert seen == [full, full, {"first_name": "Ada"}]
             assert sorted(role for at, role in projected if at == position) == ["admin", "viewer"]
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_an_event_whose_projection_fails_is_hidden_and_the_next_one_shown(
+def test_event_whose_projection_fails_is_hidden_and_the_next_one_shown(
     server: Server, writer: Writer, session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = topics.find("users")[0]
@@ -407,7 +403,7 @@ def test_an_event_whose_projection_fails_is_hidden_and_the_next_one_shown(
 
     monkeypatch.setitem(users.__dict__, "project", fragile)
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
@@ -416,10 +412,10 @@ def test_an_event_whose_projection_fails_is_hidden_and_the_next_one_shown(
             position = await writer.rename(harness.new_user())
             assert (await harness.next_of(items, frames.EventFrame)).position == position
 
-    play(scene())
+    run_scenario(scenario())
 
 
-# -- taking it away -------------------------------------------------------------------------------------------------
+# -- revocation ------------------------------------------------------------------------------------------------------
 
 
 async def staff_event(writer: Writer, staff: Staff, event: types.Event) -> int:
@@ -427,9 +423,7 @@ async def staff_event(writer: Writer, staff: Staff, event: types.Event) -> int:
 
 
 @pytest.mark.parametrize("kind", ["revoked", "logged out", "deactivated"])
-def test_a_revocation_closes_the_live_socket_and_nothing_comes_after_it(
-    server: Server, writer: Writer, kind: str
-) -> None:
+def test_revocation_closes_the_live_socket_and_no_event_follows(server: Server, writer: Writer, kind: str) -> None:
     staff, session = harness.sign_in("agent")
     event = {
         "revoked": StaffSessionRevoked(),
@@ -438,10 +432,10 @@ def test_a_revocation_closes_the_live_socket_and_nothing_comes_after_it(
     }[kind]
     _, other = harness.sign_in("manager")
 
-    async def scene() -> None:
-        async with server.client(session) as live, server.client(other) as bystander:
-            items, others = aiter(live), aiter(bystander)
-            for one, reader in ((live, items), (bystander, others)):
+    async def scenario() -> None:
+        async with server.client(session) as live, server.client(other) as other_client:
+            items, others = aiter(live), aiter(other_client)
+            for one, reader in ((live, items), (other_client, others)):
                 await one.follow("users")
                 await harness.next_of(reader, frames.Subscribed)
             last = await writer.rename(harness.new_user())
@@ -453,14 +447,14 @@ def test_a_revocation_closes_the_live_socket_and_nothing_comes_after_it(
             assert stopped.value.code == frames.REVOKED
             assert (await harness.events_until(others, after))[-1].position == after
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_revoked_session_leaves_the_persons_other_sessions_open(server: Server, writer: Writer) -> None:
+def test_revoked_session_leaves_the_persons_other_sessions_open(server: Server, writer: Writer) -> None:
     staff, first = harness.sign_in("agent")
     _, second = harness.sign_in("agent")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(first) as gone, server.client(second) as stays:
             items = aiter(stays)
             for live in (gone, stays):
@@ -473,14 +467,14 @@ def test_a_revoked_session_leaves_the_persons_other_sessions_open(server: Server
             position = await writer.rename(harness.new_user())
             assert (await harness.next_of(items, frames.EventFrame)).position == position
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_revoked_key_loses_its_sockets_and_nobody_elses_are_touched(server: Server, writer: Writer) -> None:
+def test_revoked_key_closes_its_own_sockets_only(server: Server, writer: Writer) -> None:
     staff, session = harness.sign_in("manager")
     (key, token), (_, other) = (keys.create(name=name, owner=staff, scopes=["users:read"]) for name in "ab")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with (
             client.Client(server.url, token=token) as revoked,
             client.Client(server.url, token=other) as program,
@@ -498,7 +492,7 @@ def test_a_revoked_key_loses_its_sockets_and_nobody_elses_are_touched(server: Se
             assert stopped.value.code == frames.REVOKED
             for reader in items[1:]:
                 assert (await harness.next_of(reader, frames.EventFrame)).position == position
-            await staff_event(writer, staff, StaffSessionRevoked())  # a key is no session
+            await staff_event(writer, staff, StaffSessionRevoked())  # it ends sessions, not keys
             position = await writer.rename(harness.new_user())
             assert (await harness.next_of(items[1], frames.EventFrame)).position == position
             with pytest.raises(client.Stopped):
@@ -508,13 +502,13 @@ def test_a_revoked_key_loses_its_sockets_and_nobody_elses_are_touched(server: Se
             with pytest.raises(client.Stopped):
                 await harness.next_of(items[1], frames.EventFrame)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_lost_role_takes_its_topics_away_and_narrows_the_view_of_the_rest(server: Server, writer: Writer) -> None:
+def test_reduced_role_removes_topics_and_narrows_the_view_of_the_others(server: Server, writer: Writer) -> None:
     staff, session = harness.sign_in("manager")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users", "settings")
             items = aiter(live)
@@ -528,13 +522,13 @@ def test_a_lost_role_takes_its_topics_away_and_narrows_the_view_of_the_rest(serv
             assert (event.position, event.data) == (position, {"first_name": "Ada"})
             assert live.connected == 1
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_password_changed_elsewhere_closes_the_sockets_of_the_old_one(server: Server, writer: Writer) -> None:
+def test_password_changed_elsewhere_closes_the_sockets_of_the_old_one(server: Server, writer: Writer) -> None:
     staff, session = harness.sign_in("agent")
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with server.client(session) as live:
             await live.follow("users")
             items = aiter(live)
@@ -545,18 +539,18 @@ def test_a_password_changed_elsewhere_closes_the_sockets_of_the_old_one(server: 
                 await harness.next_of(items, frames.EventFrame)
             assert stopped.value.code == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_revocation_during_the_handshake_is_not_missed(
+def test_revocation_during_the_handshake_is_not_missed(
     server: Server, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The person is read, then deactivated and heard of by the hub, and only then does the socket join."""
+    """The identity is read, the person deactivated, the event handled by the hub, and only then the socket joins."""
     staff, session = harness.sign_in("agent")
     identify = auth.identify
 
-    async def scene() -> None:
-        async def slow(headers: auth.Headers, reader: log_reader.Log) -> auth.Identity | None:
+    async def scenario() -> None:
+        async def slow(headers: auth.Headers, reader: log_reader.LogReader) -> auth.Identity | None:
             identity = await identify(headers, reader)
             position = await staff_event(writer, staff, StaffDeactivated())
             while server.hub.position < position:
@@ -567,45 +561,47 @@ def test_a_revocation_during_the_handshake_is_not_missed(
         async with server.raw(session) as connection:
             assert (await harness.receive(connection, frames.Goodbye)).code == frames.REVOKED
 
-    play(scene())
+    run_scenario(scenario())
 
 
-async def farewell(connection: Any) -> int:
-    """Stay until the server ends it; the code it gave."""
+async def close_code(connection: Any) -> int:
+    """Answer pings until the server closes; returns the code of its `goodbye`."""
     while True:
         frame = frames.decode_server(await connection.recv())
         if isinstance(frame, frames.Ping):
-            with contextlib.suppress(harness.Closed):  # the goodbye may be here, unread
+            with contextlib.suppress(harness.Closed):  # the goodbye may have arrived, unread
                 await connection.send(frames.encode(frames.Pong(n=frame.n)))
         elif isinstance(frame, frames.Goodbye):
             return frame.code
 
 
-def test_a_session_that_ended_quietly_is_noticed_by_the_regular_recheck(writer: Writer) -> None:
+def test_session_that_ended_without_an_event_is_noticed_by_the_regular_recheck(writer: Writer) -> None:
     staff, session = harness.sign_in("agent")
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as connection:
             await harness.receive(connection, frames.Welcome)
             await writer.do(lambda: Staff.objects.filter(pk=staff.pk).update(is_active=False))
-            assert await farewell(connection) == frames.REVOKED
+            assert await close_code(connection) == frames.REVOKED
 
     with Server(heartbeat_ms=100, tick=0.02, recheck_every=0.1) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_role_that_changed_quietly_narrows_what_is_followed_live(writer: Writer) -> None:
-    """Also behind somebody who may see all of it: neighbours share what is encoded."""
+def test_role_that_changed_without_an_event_narrows_live_topics(writer: Writer) -> None:
+    """Also after a socket with the full view: consecutive sockets share encoded frames."""
     (_, other), (staff, session) = harness.sign_in("manager"), harness.sign_in("manager", "bea")
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.client(other) as first, server.client(session) as second:
             items = []
             for live in (first, second):
                 items.append(aiter(live))
                 await live.follow("users")
                 await harness.next_of(items[-1], frames.Subscribed)
-            (socket,) = await server.on_loop(lambda: list(server.hub.people[str(staff.pk)]))  # whoever came first
+            (socket,) = await server.on_loop(
+                lambda: list(server.hub.sockets_by_person[str(staff.pk)])
+            )  # in either order
             await writer.do(lambda: Staff.objects.filter(pk=staff.pk).update(role="viewer"))
             await server.until(lambda: socket.grants["users"].projection_key == "viewer")
             assert socket.live == {"users"}, "it never had to catch up"
@@ -614,91 +610,89 @@ def test_a_role_that_changed_quietly_narrows_what_is_followed_live(writer: Write
             assert seen == [{"first_name": "Ada", "email": "ada@example.org"}, {"first_name": "Ada"}]
 
     with Server(tick=0.02, recheck_every=0.1, look_every=3600.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_socket_ends_when_its_session_does(writer: Writer) -> None:
+def test_socket_ends_when_its_session_does(writer: Writer) -> None:
     staff, session = harness.sign_in("agent")
     kept = Session.objects.filter(pk=session)
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as connection:
             await harness.receive(connection, frames.Welcome)
             await writer.do(lambda: kept.update(expire_date=timezone.now() + timedelta(seconds=0.5)))
-            await writer.append(f"staff-{staff.pk}", StaffPasswordChanged())  # so that it is read again
-            assert await farewell(connection) == frames.REVOKED
+            await writer.append(f"staff-{staff.pk}", StaffPasswordChanged())  # triggers a recheck
+            assert await close_code(connection) == frames.REVOKED
 
     with Server(tick=0.02, recheck_every=3600.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_session_that_ended_is_noticed_also_by_a_slow_database(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each look takes longer than the pause between two: they must not make each other begin anew."""
+def test_ended_session_is_noticed_also_with_a_slow_database(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each recheck takes longer than the interval between two: a new one must not restart a running one."""
     _, session = harness.sign_in("agent")
-    asked = auth.identify_again
+    identify_again = auth.identify_again
 
-    async def slowly(identity: auth.Identity) -> auth.Identity | None:
+    async def slow_identify(identity: auth.Identity) -> auth.Identity | None:
         await asyncio.sleep(0.2)
-        return await asked(identity)
+        return await identify_again(identity)
 
-    monkeypatch.setattr(auth, "identify_again", slowly)
+    monkeypatch.setattr(auth, "identify_again", slow_identify)
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as connection:
             await harness.receive(connection, frames.Welcome)
             await writer.do(lambda: Session.objects.filter(pk=session).update(expire_date=timezone.now()))
             (socket,) = await server.on_loop(lambda: list(server.hub.sockets.values()))
             ended = dataclasses.replace(socket.identity, ends_at=timezone.now())
             await server.on_loop(setattr, socket, "identity", ended)
-            await server.on_loop(socket.check_later)
-            assert await farewell(connection) == frames.REVOKED
+            await server.on_loop(socket.schedule_recheck)
+            assert await close_code(connection) == frames.REVOKED
 
     with Server(tick=0.02, recheck_every=3600.0, slow_after=3600.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_who_this_is_is_looked_at_again_when_the_session_or_key_ends(transactional_db: None) -> None:
+def test_identity_is_rechecked_when_the_session_or_key_expires(transactional_db: None) -> None:
     staff, session = harness.sign_in("agent")
     soon = timezone.now() + timedelta(seconds=60)
     Session.objects.filter(pk=session).update(expire_date=soon)
     _, token = keys.create(name="a program", owner=staff, scopes=["users:read"], expires_at=soon)
 
-    read = read_quickly(session)
+    read = read_session(session)
 
     async def unused(_message: Any) -> None:
         raise AssertionError("nothing is sent")
 
-    async def scene() -> None:
-        by_key = await auth.identify({b"authorization": f"Bearer {token}".encode()}, log_reader.Log())
+    async def scenario() -> None:
+        by_key = await auth.identify({b"authorization": f"Bearer {token}".encode()}, log_reader.LogReader())
         await auth.disconnect()
         for identity in (read, by_key):
             assert identity is not None
             assert identity.ends_at == soon
             socket = sockets.Socket("a", identity, "127.0.0.1", unused, conf.Limits())
-            assert socket.now() < socket.check_at <= socket.now() + 60
+            assert socket.now() < socket.recheck_at <= socket.now() + 60
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_sorting_out_topics_costs_in_proportion_to_their_number(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_deciding_about_topics_costs_linear_time(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.raw(session) as socket:
             await harness.receive(socket, frames.Welcome)
             (mine,) = server.hub.sockets.values()
 
             def cost(size: int) -> int:
                 names = [f"user:{number}" for number in range(size)]
-                return costs.operations(lambda: server.hub._grants(mine, names))
+                return costs.operations(lambda: grants.decide_all(mine, names, 200))
 
             await server.on_loop(costs.assert_about_linear, cost, 200)
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_frame_with_too_many_topics_is_refused(server: Server, session: str) -> None:
-    async def scene() -> None:
+def test_frame_with_too_many_topics_is_refused(server: Server, session: str) -> None:
+    async def scenario() -> None:
         async with server.raw(session) as socket:
             await harness.receive(socket, frames.Welcome)
             names = [f"user:{number}" for number in range(frames.MAX_NAMES + 1)]
@@ -706,4 +700,4 @@ def test_a_frame_with_too_many_topics_is_refused(server: Server, session: str) -
             error = await harness.receive(socket, frames.Error)
             assert (error.code, error.id) == ("invalid_frame", 1)
 
-    play(scene())
+    run_scenario(scenario())

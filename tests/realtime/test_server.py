@@ -1,4 +1,4 @@
-"""Deploys and faults, with processes and services that really stop."""
+"""Deployments and faults, with real processes and services that are stopped."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from redis.exceptions import RedisError
 from devtools import embedded
 from realtime import frames, log_reader, publish, pubsub
 from tests.realtime import harness
-from tests.realtime.harness import Relay, Server, Writer, play
+from tests.realtime.harness import Relay, Server, Writer, run_scenario
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def test_a_drained_process_says_goodbye_in_groups_and_takes_nobody_new(writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_drained_process_closes_sockets_in_groups_and_accepts_no_new_ones(writer: Writer, session: str) -> None:
+    async def scenario(server: Server) -> None:
         async with server.raw(session) as one, server.raw(session) as two:
             for connected in (one, two):
                 await harness.receive(connected, frames.Welcome)
@@ -45,15 +45,15 @@ def test_a_drained_process_says_goodbye_in_groups_and_takes_nobody_new(writer: W
                 assert (await harness.receive(late, frames.Goodbye)).code == frames.GOING_AWAY
 
     with Server(drain_share=0.5, drain_pause=0.01) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one(
+def test_sigterm_stops_the_server_and_a_client_continues_with_its_successor(
     server: Server, writer: Writer, session: str, tmp_path: Path
 ) -> None:
-    """A client in the middle of a stream of events is handed from one process to its successor."""
+    """A client reads a stream of events while its process is replaced by a successor."""
 
-    async def scene() -> None:
+    async def scenario() -> None:
         stamp = await writer.head()
         port = embedded.free_port()
         first = await start(port)
@@ -66,7 +66,7 @@ def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one
             seen = await harness.events_until(items, before)
             first.send_signal(signal.SIGTERM)
             during = [await writer.rename(harness.new_user()) for _ in range(3)]
-            assert await asyncio.to_thread(first.wait, harness.PATIENCE) in {0, -signal.SIGTERM}
+            assert await asyncio.to_thread(first.wait, harness.TIMEOUT) in {0, -signal.SIGTERM}
             assert live.goodbye is None or live.goodbye.code == frames.GOING_AWAY
             second = await start(port)
             try:
@@ -95,12 +95,12 @@ def test_sigterm_ends_the_server_in_order_and_a_client_goes_on_with_the_next_one
                 stream.close()
                 return process
 
-    play(scene())
+    run_scenario(scenario())
 
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Any:
-    """A Valkey of this test's own, to be stopped and started."""
+    """A Valkey for this test alone, which it may stop and start."""
     own = embedded.Valkey(tmp_path, durable=False)
     own.start()
     with override_settings(REDIS_URL=own.url()):
@@ -108,8 +108,8 @@ def valkey(tmp_path: Path) -> Any:
     own.stop()
 
 
-def test_a_restart_of_valkey_costs_nothing_but_time(valkey: Any, writer: Writer, session: str) -> None:
-    async def scene(server: Server) -> None:
+def test_restart_of_valkey_loses_no_event(valkey: Any, writer: Writer, session: str) -> None:
+    async def scenario(server: Server) -> None:
         stamp = await writer.head()
         async with server.client(session) as live:
             await live.follow("users", since=stamp)
@@ -128,13 +128,13 @@ def test_a_restart_of_valkey_costs_nothing_but_time(valkey: Any, writer: Writer,
             assert live.connected == 1
 
     with Server() as server, Relay():
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_a_hub_that_valkey_has_cut_off_subscribes_again(valkey: Any, writer: Writer, session: str) -> None:
+def test_hub_disconnected_by_valkey_subscribes_again(valkey: Any, writer: Writer, session: str) -> None:
     """`CLIENT KILL TYPE pubsub`: what Valkey does to a subscriber whose buffer overflows."""
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         with redis.Redis.from_url(valkey.url()) as administrator:
             async with server.client(session) as live:
                 await live.follow("users")
@@ -147,30 +147,30 @@ def test_a_hub_that_valkey_has_cut_off_subscribes_again(valkey: Any, writer: Wri
                 await server.until(lambda: server.hub.bus.up)
 
     with Server() as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
-def test_sessions_that_the_database_ended_are_opened_again_before_anybody_notices(transactional_db: None) -> None:
-    """`pg_terminate_backend`, a restart, a proxy's idle time-out: all connections of the pool are gone at once."""
+def test_database_connections_ended_by_the_server_are_replaced_without_an_error(transactional_db: None) -> None:
+    """`pg_terminate_backend`, as a restart or an idle timeout of a proxy: all pooled connections end at once."""
 
-    async def scene() -> None:
-        reader = log_reader.Log()
+    async def scenario() -> None:
+        reader = log_reader.LogReader()
         await reader.open()
         try:
-            meeting = asyncio.Barrier(3)
+            barrier = asyncio.Barrier(3)
 
-            async def who(connected: log_reader.Connection) -> int:
-                async with meeting:  # each on a connection of its own
+            async def backend_together(connected: log_reader.Connection) -> int:
+                async with barrier:  # each on its own connection
                     row = await (await connected.execute("select pg_backend_pid()")).fetchone()
                 return row[0]
 
-            async def me(connected: log_reader.Connection) -> int:
+            async def backend(connected: log_reader.Connection) -> int:
                 return (await (await connected.execute("select pg_backend_pid()")).fetchone())[0]
 
-            before = set(await asyncio.gather(*(reader.ask(who) for _ in range(3))))
+            before = set(await asyncio.gather(*(reader.query(backend_together) for _ in range(3))))
             assert len(before) == 3
             await asyncio.to_thread(end_sessions, before)
-            after = await asyncio.gather(*(reader.ask(me) for _ in range(3)))
+            after = await asyncio.gather(*(reader.query(backend) for _ in range(3)))
             assert not before & set(after)
             assert await reader.read(0, 0, 1) == []
         finally:
@@ -182,17 +182,17 @@ def test_sessions_that_the_database_ended_are_opened_again_before_anybody_notice
             assert all(row[0] for row in cursor.fetchall())
         connection.close()
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_a_database_that_is_away_is_said_to_be_so(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_database_raises_unavailable(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_reader, "TIMEOUT", 0.2)
     monkeypatch.setattr(log_reader, "_connection_parameters", lambda: {"host": "/no/such/folder"})
 
-    async def scene() -> None:
-        reader = log_reader.Log()
+    async def scenario() -> None:
+        reader = log_reader.LogReader()
         with pytest.raises(log_reader.Unavailable):
-            await reader.head()  # not open yet
+            await reader.head()  # before `open`
         await reader.open()
         try:
             with pytest.raises(log_reader.Unavailable):
@@ -200,27 +200,29 @@ def test_a_database_that_is_away_is_said_to_be_so(transactional_db: None, monkey
         finally:
             await reader.close()
 
-    play(scene())
+    run_scenario(scenario())
 
 
-def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(
+def test_idle_subscription_outlives_every_timeout_of_the_redis_client(
     valkey: Any, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """redis-py gives up reading after `socket_timeout` unless told otherwise: 5 s by default, half a second here. A
-    reader that did not say "never" is cut off meanwhile; ours is not even replaced by the library behind our back.
-    Connections are named after their loop: the hub of another server of this process may come by."""
+    """redis-py stops reading after `socket_timeout`: 5 s by default, half a second here.
+
+    A reader without `socket_timeout=None` is disconnected meanwhile; ours stays, and is not replaced by the library.
+    Connections are named after their event loop, because the hub of another server in this process may connect too.
+    """
     client_of = redis.asyncio.Redis.from_url
 
     def named(loop: asyncio.AbstractEventLoop | None) -> str:
         return f"loop-{id(loop)}"
 
-    def impatient(url: str, **options: Any) -> redis.asyncio.Redis:
+    def with_short_timeout(url: str, **options: Any) -> redis.asyncio.Redis:
         given = {"socket_timeout": 0.5, "client_name": named(asyncio.get_running_loop())}
         return client_of(url, **(given | options))
 
-    monkeypatch.setattr(redis.asyncio.Redis, "from_url", impatient)
+    monkeypatch.setattr(redis.asyncio.Redis, "from_url", with_short_timeout)
 
-    async def scene(server: Server) -> None:
+    async def scenario(server: Server) -> None:
         await server.until(lambda: server.hub.bus.up)
         async with redis.asyncio.Redis.from_url(valkey.url(), retry=Retry(NoBackoff(), 0)) as other:
             ours = await readers(other, server)
@@ -235,12 +237,12 @@ def test_an_idle_subscription_outlives_every_timeout_of_the_redis_client(
         return {client["id"] for client in listening if client["name"] == named(server.loop)}
 
     with Server(beacon_silence=60.0, presence_renew=3600.0) as server:
-        play(scene(server))
+        run_scenario(scenario(server))
 
 
 @pytest.mark.parametrize("sending", [True, False])
-def test_the_bus_ends_although_its_driver_hides_the_wish(sending: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error in the moment of the end: what is raised then is the error, or a second attempt is made."""
+def test_bus_stops_although_its_driver_hides_the_cancellation(sending: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error at the moment of the cancellation: the driver raises that error instead, or tries again."""
     entered = asyncio.Event()
 
     async def publishing(*_: Any) -> None:
@@ -259,7 +261,7 @@ def test_the_bus_ends_although_its_driver_hides_the_wish(sending: bool, monkeypa
             await publishing()
         return await asyncio.Event().wait()
 
-    async def scene() -> None:
+    async def scenario() -> None:
         own = pubsub.Bus(lambda _message: None, lambda: None, lambda: None)
         running = asyncio.create_task(own.run())
         own.send(publish.Beacon(epoch="e", head=1))
@@ -272,4 +274,4 @@ def test_the_bus_ends_although_its_driver_hides_the_wish(sending: bool, monkeypa
         monkeypatch.setattr(redis.asyncio.Redis, "publish", publishing)
     else:
         monkeypatch.setattr(redis.asyncio.ConnectionPool, "get_connection", subscribing)
-    play(scene())
+    run_scenario(scenario())

@@ -1,4 +1,4 @@
-"""The same application under every server it is said to run under, each as a process of its own."""
+"""The application under every supported server, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from backoffice.sections.users.domain import UserUpdated
 from devtools import embedded
 from realtime import client, conf, frames
 from tests.realtime import harness
-from tests.realtime.harness import Writer, play
+from tests.realtime.harness import Writer, run_scenario
 
 PROJECT = Path(__file__).resolve().parents[2]
 APPLICATION = "backoffice.asgi:application"
 
-# How each is started on a port. The last is how `make run` and production do it.
+# The command line of each. `make run` and production use the last.
 SERVERS = {
     "daphne": ["daphne", "--bind", "127.0.0.1", "--port", "{port}", APPLICATION],
     "granian": ["granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", "{port}", APPLICATION],
@@ -36,7 +36,7 @@ SERVERS = {
 
 @contextlib.asynccontextmanager
 async def serving(name: str) -> AsyncIterator[str]:
-    """The address of its sockets, once it takes connections."""
+    """The URL of its sockets, once it accepts connections."""
     port = embedded.free_port()
     process = subprocess.Popen(
         embedded.bound([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
@@ -70,14 +70,14 @@ def bare(url: str, session: str | None, **options: Any) -> Any:
 
 @pytest.mark.services
 @pytest.mark.parametrize("name", SERVERS)
-def test_the_same_application_serves_the_same_sockets(name: str, writer: Writer) -> None:
+def test_every_server_passes_the_same_socket_checks(name: str, writer: Writer) -> None:
     """Refusals, exactly-once delivery, credit towards a client that never acknowledges, and a revocation."""
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed: it is part of the extra `test`")
     staff, session = harness.sign_in("agent")
     window = conf.limits().window_frames
 
-    async def scene() -> None:
+    async def scenario() -> None:
         async with serving(name) as url:
             await refuses(url, session)
             stamp = await writer.head()
@@ -92,9 +92,9 @@ def test_the_same_application_serves_the_same_sockets(name: str, writer: Writer)
                 last = await writer.append(harness.new_user(), *burst)
                 seen = [event.position for event in await harness.events_until(items, last)]
                 assert seen == await writer.log(stamp.position)
-                held = [(await harness.receive(silent, frames.EventFrame)).position for _ in range(window)]
-                assert held == seen[:window]
-                await silent.send(frames.encode(frames.Ack(position=held[-1])))
+                received = [(await harness.receive(silent, frames.EventFrame)).position for _ in range(window)]
+                assert received == seen[:window]
+                await silent.send(frames.encode(frames.Ack(position=received[-1])))
                 assert (await harness.receive(silent, frames.EventFrame)).position == seen[window]
                 await writer.append(f"staff-{staff.pk}", StaffSessionRevoked())
                 with pytest.raises(client.Stopped) as stopped:
@@ -105,11 +105,11 @@ def test_the_same_application_serves_the_same_sockets(name: str, writer: Writer)
                 assert closed.value.rcvd.code == frames.REVOKED
             assert live.connected == 1
 
-    play(scene())
+    run_scenario(scenario())
 
 
 async def refuses(url: str, session: str) -> None:
-    """A foreign page before the handshake is over; nobody signed in, in words inside the socket."""
+    """A foreign origin is refused with 403, an anonymous client with `goodbye` inside the socket."""
     with pytest.raises(InvalidStatus) as refused:
         async with bare(url, session, origin="http://evil.example"):
             pass

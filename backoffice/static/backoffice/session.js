@@ -1,6 +1,6 @@
 /** Covers the page when its session has ended: nothing of it stays on the screen. */
 import { REVOKED } from "../realtime/connection.js";
-import { Alarm, fullJitter } from "../realtime/timer.js";
+import { Timer, fullJitter } from "../realtime/timer.js";
 import { connection } from "./live.js";
 import { whoIsThere } from "./offline/shell.js";
 
@@ -22,7 +22,7 @@ class Guard {
   #attempts = 0;
   #enteredAt = -Infinity;
   #over = false; // another person is signed in: this page is gone for good
-  #alarm = new Alarm(() => this.look());
+  #alarm = new Timer(() => this.look());
 
   constructor({ person, session, personUrl, loginUrl }, line, cover) {
     Object.assign(this, { person: Number(person), session, personUrl, loginUrl, line, cover });

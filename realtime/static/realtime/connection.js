@@ -1,19 +1,19 @@
-import { Alarm, fullJitter } from "./timer.js";
+import { Timer, fullJitter } from "./timer.js";
 
 export const SUBPROTOCOL = "formease.admin.v1";
-const STABLE_MS = 30_000; // connected this long, and the next failure is a first one again
+const STABLE_MS = 30_000; // after this long connected, the back-off starts again at its minimum
 const HANDSHAKE_MS = 15_000;
 const BROKEN_CHAIN = 4400;
 export const REVOKED = 4505;
 
 /**
- * One socket that heals itself. It knows the frames that keep it alive (ping, credit, goodbye) and the chain of
- * `previous`; everything else goes to `onFrame`. What is followed, and from where, is the business of `onFrame`'s owner,
- * who subscribes again on every `welcome`.
+ * A socket that reconnects by itself. It handles the frames that keep it alive (ping, credit, goodbye) and checks the
+ * chain of `previous`; every frame but `goodbye` also goes to `onFrame`. The owner of `onFrame` knows what is followed
+ * and from where, and subscribes again on every `welcome`.
  *
- * States: connecting, live, reconnecting, stopped (the server said that coming back is pointless; `reason` and `code`
- * tell why). A connection belongs to one session, `session` or that of its first `welcome`: a cookie may be somebody
- * else's by the time it comes back, and then it stops as if it had been revoked, before anything is asked for.
+ * States: connecting, live, reconnecting, stopped (the server closed with a code that forbids reconnecting; see
+ * `reason` and `code`). A connection belongs to one session, `session` or that of its first `welcome`. By the time it
+ * reconnects the cookie may be another person's; then it stops as if it had been revoked, before it subscribes.
  */
 export class Connection {
   #socket = null;
@@ -36,8 +36,8 @@ export class Connection {
     this.onFrame = onFrame;
     this.onState = onState;
     this.environment = environment;
-    this.#retry = new Alarm(() => this.#open(), environment);
-    this.#watchdog = new Alarm(() => this.#giveUp(), environment);
+    this.#retry = new Timer(() => this.#open(), environment);
+    this.#watchdog = new Timer(() => this.#silent(), environment);
   }
 
   start() {
@@ -50,19 +50,19 @@ export class Connection {
     this.#drop(1000);
   }
 
-  get standing() {
+  get status() {
     return { state: this.state, reason: this.reason, code: this.code };
   }
 
-  /** Send a frame; false when there is no live connection (its effect is restored on the next welcome). */
+  /** Send a frame; returns false without a live connection (the next `welcome` restores its effect). */
   send(frame) {
     if (this.state !== "live") return false;
     this.#socket.send(JSON.stringify(frame));
     return true;
   }
 
-  /** The network or the reader is back: try within a second instead of waiting out the back-off. */
-  hurry() {
+  /** The network is back or the page is visible: retry within a second instead of after the back-off. */
+  retrySoon() {
     if (this.#retry.pending) this.#retry.set(this.environment.Math.random() * 1000);
   }
 
@@ -99,7 +99,7 @@ export class Connection {
         return;
       case "event":
         if (frame.previous !== this.#previous) {
-          this.#closed(BROKEN_CHAIN); // something was lost on the way: come back and resume
+          this.#closed(BROKEN_CHAIN); // a frame was lost: reconnect and resume
           return;
         }
         this.#previous = frame.position;
@@ -119,8 +119,8 @@ export class Connection {
     }
   }
 
-  #giveUp() {
-    this.#closed(1006); // nothing heard for too long: a half-open connection never says so itself
+  #silent() {
+    this.#closed(1006); // no frame for too long: a half-open connection fires no event
   }
 
   #closed(code) {

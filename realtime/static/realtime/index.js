@@ -1,11 +1,11 @@
 import { Presence } from "./presence.js";
-import { Line } from "./shared.js";
-import { Book } from "./subscription.js";
+import { TabClient } from "./shared.js";
+import { HandlerTable } from "./subscription.js";
 
 /**
  * Live events of a FormEase backoffice. See docs/realtime.md for an example outside the admin.
  *
- *   const live = connect({ url: "/ws/admin/", session });  // tabs of one session share a socket; without it, none do
+ *   const live = connect({ url: "/ws/admin/", session });  // tabs of one session share a socket
  *   live.subscribe(["users"], { since: "<epoch>:<position>", onEvent, onReset, onEphemeral });
  *   live.onState((state, reason, code) => …);   // connecting, live, reconnecting, stopped
  *   live.presence("user:1b2c…").set("viewing");
@@ -15,9 +15,9 @@ export function connect(options = {}) {
 }
 
 class Live {
-  #book = new Book();
-  #line;
-  #newLine;
+  #handlers = new HandlerTable();
+  #tab;
+  #newTab;
   #listeners = new Set();
   #presences = new Map();
   #storage;
@@ -31,8 +31,8 @@ class Live {
     this.code = null;
     this.#key = `realtime:${address.href}`;
     this.#storage = storageOf(environment);
-    this.#newLine = (of) =>
-      new Line({
+    this.#newTab = (of) =>
+      new TabClient({
         url: address.href,
         session: of,
         shared,
@@ -40,14 +40,14 @@ class Live {
         onFrame: (frame) => this.#take(frame),
         onJoin: () => this.#askAgain(environment),
       });
-    this.#line = this.#newLine(session);
-    this.#line.start();
+    this.#tab = this.#newTab(session);
+    this.#tab.start();
     this.#watch(environment);
   }
 
   /**
-   * Follow topics. `since` is what the page was stamped with ({epoch, position} or "epoch:position"); `resume: true`
-   * goes on where the last page of this tab stood; otherwise from now. Handlers: onEvent(event), onReset({reason,
+   * Follow topics. `since` is the log position of the page ({epoch, position} or "epoch:position"); `resume: true`
+   * resumes where the last page of this tab ended; otherwise from now. Handlers: onEvent(event), onReset({reason,
    * epoch, position, topics}) - reload, then `restart` -, onEphemeral(value), onSubscribed(), onDenied({topic, code}).
    */
   subscribe(topics, { since = null, resume = false, ...handler } = {}) {
@@ -67,43 +67,43 @@ class Live {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Who is on a topic this page follows, and a way to say what this page does there. */
+  /** The people on a topic, which this page then follows, and a way to publish this page's state there. */
   presence(topic) {
     if (!this.#presences.has(topic)) {
-      const presence = new Presence(topic, (wish) => this.#line.wish({ type: "presence", ...wish }));
+      const presence = new Presence(topic, (state) => this.#tab.request({ type: "presence", ...state }));
       this.#presences.set(topic, presence);
       this.#follow([topic], { onPresence: (frame) => presence.take(frame) }, null);
     }
     return this.#presences.get(topic);
   }
 
-  /** The same person goes on in another session: what is followed is followed there, from where it stood. */
+  /** The same person continues in another session: follow the same topics there, from their positions. */
   enter(session) {
-    this.#line.stop();
-    this.#line = this.#newLine(session);
+    this.#tab.stop();
+    this.#tab = this.#newTab(session);
     this.#become("connecting", null, null);
-    this.#line.start();
+    this.#tab.start();
   }
 
   stop() {
     this.#save();
-    this.#line.stop();
+    this.#tab.stop();
     this.#become("stopped", "closed", null);
   }
 
   #follow(topics, handler, since) {
-    this.#book.add(topics, handler, since);
-    this.#line.wish({ type: "want", topics, since });
+    this.#handlers.add(topics, handler, since);
+    this.#tab.request({ type: "want", topics, since });
   }
 
   #unfollow(topics, handler) {
-    const unwanted = this.#book.remove(topics, handler);
-    if (unwanted.length) this.#line.wish({ type: "drop", topics: unwanted });
+    const unwanted = this.#handlers.remove(topics, handler);
+    if (unwanted.length) this.#tab.request({ type: "drop", topics: unwanted });
   }
 
   #take(frame) {
     if (frame.type === "state") this.#become(frame.state, frame.reason, frame.code ?? null);
-    else this.#book.take(frame);
+    else this.#handlers.take(frame);
   }
 
   #become(state, reason, code) {
@@ -115,33 +115,33 @@ class Live {
   }
 
   #askAgain(environment) {
-    for (const [topics, since] of this.#book.wants()) this.#line.wish({ type: "want", topics, since });
-    for (const presence of this.#presences.values()) presence.again();
-    this.#line.wish({ type: "hidden", hidden: environment.document?.visibilityState === "hidden" });
+    for (const [topics, since] of this.#handlers.requests()) this.#tab.request({ type: "want", topics, since });
+    for (const presence of this.#presences.values()) presence.resend();
+    this.#tab.request({ type: "hidden", hidden: environment.document?.visibilityState === "hidden" });
   }
 
   #watch(environment) {
     const { document } = environment;
-    environment.addEventListener?.("online", () => this.#line.wish({ type: "hurry" }));
+    environment.addEventListener?.("online", () => this.#tab.request({ type: "hurry" }));
     document?.addEventListener("visibilitychange", () => {
       const hidden = document.visibilityState === "hidden";
-      this.#line.wish({ type: "hidden", hidden });
-      if (!hidden) this.#line.wish({ type: "hurry" });
+      this.#tab.request({ type: "hidden", hidden });
+      if (!hidden) this.#tab.request({ type: "hurry" });
       else this.#save();
     });
     environment.addEventListener?.("pagehide", () => this.stop());
     environment.addEventListener?.("pageshow", (event) => {
       if (!event.persisted) return;
       this.#become("connecting", null, null);
-      this.#line.start();
+      this.#tab.start();
     });
   }
 
   #save() {
-    this.#storage?.setItem(this.#key, JSON.stringify(this.#book.standing()));
+    this.#storage?.setItem(this.#key, JSON.stringify(this.#handlers.positions()));
   }
 
-  /** The lowest place where the last page of this tab stood on these topics; null when it is not known for all. */
+  /** The oldest position of the last page of this tab on these topics; null when one of them is unknown. */
   #stored(topics) {
     const { epoch, positions } = JSON.parse(this.#storage?.getItem(this.#key) ?? '{"positions":{}}');
     const known = topics.map((name) => positions[name] ?? null);

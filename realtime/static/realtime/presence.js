@@ -1,8 +1,8 @@
-import { gather } from "./subscription.js";
+import { applyPresence } from "./subscription.js";
 
 const BUSIEST = ["editing", "viewing", "idle"];
 
-/** What one browser does on a topic, all its tabs taken together: the busiest of them. Null when none is there. */
+/** The presence of one browser on a topic: that of its busiest tab. Null when no tab is present. */
 export function busiest(tabs) {
   for (const state of BUSIEST) {
     const found = [...tabs].find((tab) => tab.state === state);
@@ -11,16 +11,16 @@ export function busiest(tabs) {
   return null;
 }
 
-/** Who is on a topic, in the same order for every viewer, and what this page does there. */
+/** The people on a topic, in the same order for every viewer, and the presence of this page. */
 export class Presence {
   #people = new Map();
   #listeners = new Set();
-  #say;
+  #send;
   #last = null;
 
-  constructor(topic, say) {
+  constructor(topic, send) {
     this.topic = topic;
-    this.#say = say;
+    this.#send = send;
   }
 
   get people() {
@@ -28,15 +28,15 @@ export class Presence {
     return [...this.#people.values()].sort(order);
   }
 
-  /** viewing, editing (with the field, if one), idle, or gone. */
+  /** Publish this page's state: viewing, editing (with the field, where known), idle, or gone. */
   set(state, field = null) {
     this.#last = { topic: this.topic, state, field };
-    this.#say(this.#last);
+    this.#send(this.#last);
   }
 
-  /** A new other end of the line has not heard it. */
-  again() {
-    if (this.#last) this.#say(this.#last);
+  /** Publish the state again, to a leader that does not know it. */
+  resend() {
+    if (this.#last) this.#send(this.#last);
   }
 
   onChange(listener) {
@@ -46,19 +46,19 @@ export class Presence {
   }
 
   take(frame) {
-    gather(this.#people, frame);
-    this.#tell();
+    applyPresence(this.#people, frame);
+    this.#notify();
   }
 
-  /** Everybody is unknown again: who is here will be told after `subscribed`. */
+  /** Forget everyone; the full list arrives again after `subscribed`. */
   clear() {
     if (this.#people.size) {
       this.#people.clear();
-      this.#tell();
+      this.#notify();
     }
   }
 
-  #tell() {
+  #notify() {
     for (const listener of this.#listeners) listener(this.people);
   }
 }

@@ -1,30 +1,30 @@
 import { Connection } from "./connection.js";
 import { busiest } from "./presence.js";
-import { Wire } from "./subscription.js";
-import { Alarm } from "./timer.js";
+import { TopicTable } from "./subscription.js";
+import { Timer } from "./timer.js";
 
 const LEADER_SILENT_MS = 45_000;
 
 /**
- * The end of the line in the tab that holds the socket: one connection for the wishes of many tabs. `tell(frame, tab)`
- * hands a frame to every tab, or to one.
+ * The leader of a session's tabs: it owns the only connection and handles the requests of all tabs.
+ * `deliver(frame, tab)` delivers a frame to one tab, or to all tabs when `tab` is undefined.
  */
-export class Trunk {
-  #wire = new Wire();
+export class TabLeader {
+  #topics = new TopicTable();
   #tabs = new Map(); // id -> { topics: Set, presence: Map(topic -> {state, field}), hidden }
-  #said = new Map(); // topic -> what we last said there
+  #sent = new Map(); // topic -> presence last sent for this browser
   #hidden = false;
 
-  constructor({ url, session, tell, environment }) {
-    this.tell = tell;
+  constructor({ url, session, deliver, environment }) {
+    this.deliver = deliver;
     this.connection = new Connection({
       url,
       session,
       environment,
       onFrame: (frame) => this.#take(frame),
       onState: (state, reason, code) => {
-        if (state !== "live") this.#wire.lost();
-        tell({ type: "state", state, reason, code });
+        if (state !== "live") this.#topics.lost();
+        deliver({ type: "state", state, reason, code });
       },
     });
   }
@@ -37,99 +37,99 @@ export class Trunk {
     this.connection.stop();
   }
 
-  /** A tab wants something. */
-  hear(tab, wish) {
+  /** Handle a request of a tab. */
+  handle(tab, request) {
     const known = this.#tabs.get(tab) ?? { topics: new Set(), presence: new Map(), hidden: false };
     this.#tabs.set(tab, known);
-    switch (wish.type) {
+    switch (request.type) {
       case "join":
-        this.tell({ type: "state", ...this.connection.standing }, tab);
+        this.deliver({ type: "state", ...this.connection.status }, tab);
         break;
       case "want":
-        for (const name of wish.topics) known.topics.add(name);
-        this.#send(this.#wire.want(wish.topics, wish.since));
-        for (const frame of this.#wire.told(wish.topics)) this.tell(frame, tab);
+        for (const name of request.topics) known.topics.add(name);
+        this.#send(this.#topics.want(request.topics, request.since));
+        for (const frame of this.#topics.current(request.topics)) this.deliver(frame, tab);
         break;
       case "drop":
-        for (const name of wish.topics) known.topics.delete(name);
-        this.#release(wish.topics);
+        for (const name of request.topics) known.topics.delete(name);
+        this.#release(request.topics);
         break;
       case "presence":
-        known.presence.set(wish.topic, wish);
-        if (wish.state === "gone") known.presence.delete(wish.topic);
-        this.#sayPresence(wish.topic);
+        known.presence.set(request.topic, request);
+        if (request.state === "gone") known.presence.delete(request.topic);
+        this.#sendPresence(request.topic);
         break;
       case "hidden":
-        known.hidden = wish.hidden;
-        this.#sayHidden();
+        known.hidden = request.hidden;
+        this.#sendHidden();
         break;
       case "hurry":
-        this.connection.hurry();
+        this.connection.retrySoon();
         break;
     }
   }
 
-  /** A tab is gone, with everything it wanted. */
-  forget(tab) {
+  /** A tab has closed: drop its topics and its presence. */
+  removeTab(tab) {
     const known = this.#tabs.get(tab);
     if (known === undefined) return;
     this.#tabs.delete(tab);
     this.#release([...known.topics]);
-    for (const topic of known.presence.keys()) this.#sayPresence(topic);
-    this.#sayHidden();
+    for (const topic of known.presence.keys()) this.#sendPresence(topic);
+    this.#sendHidden();
   }
 
   #take(frame) {
-    const { send, show } = this.#wire.take(frame);
+    const { send, show } = this.#topics.take(frame);
     if (frame.type === "welcome") {
-      this.#said.clear();
+      this.#sent.clear();
       this.#hidden = false;
-      this.#sayHidden();
+      this.#sendHidden();
     }
     this.#send(send);
-    if (show !== null) this.tell(show);
-    if (frame.type === "subscribed") for (const topic of frame.topics) this.#sayPresence(topic);
+    if (show !== null) this.deliver(show);
+    if (frame.type === "subscribed") for (const topic of frame.topics) this.#sendPresence(topic);
   }
 
   #release(names) {
     const wanted = new Set([...this.#tabs.values()].flatMap((tab) => [...tab.topics]));
-    this.#send(this.#wire.drop(names.filter((name) => !wanted.has(name))));
+    this.#send(this.#topics.drop(names.filter((name) => !wanted.has(name))));
   }
 
-  #sayPresence(topic) {
-    const here = [...this.#tabs.values()].map((tab) => tab.presence.get(topic)).filter(Boolean);
-    const { state, field } = busiest(here) ?? { state: "gone", field: null };
-    const said = this.#said.get(topic) ?? { state: "gone", field: null };
-    if (said.state === state && said.field === field) return;
-    if (this.connection.send({ type: "presence", topic, state, field })) this.#said.set(topic, { state, field });
+  #sendPresence(topic) {
+    const present = [...this.#tabs.values()].map((tab) => tab.presence.get(topic)).filter(Boolean);
+    const { state, field } = busiest(present) ?? { state: "gone", field: null };
+    const sent = this.#sent.get(topic) ?? { state: "gone", field: null };
+    if (sent.state === state && sent.field === field) return;
+    if (this.connection.send({ type: "presence", topic, state, field })) this.#sent.set(topic, { state, field });
   }
 
-  #sayHidden() {
+  #sendHidden() {
     const hidden = this.#tabs.size > 0 && [...this.#tabs.values()].every((tab) => tab.hidden);
     if (hidden !== this.#hidden && this.connection.send({ type: "visibility", hidden })) this.#hidden = hidden;
   }
 
   #send(frames) {
-    for (const frame of frames) this.connection.send(frame); // not live: `welcome` asks for all of it again
+    for (const frame of frames) this.connection.send(frame); // dropped while not live; `welcome` subscribes again
   }
 }
 
 /**
- * A tab's end of the line. With Web Locks and BroadcastChannel the tabs of a session elect one that holds the socket;
- * without them, or when that tab falls silent, a tab has a socket of its own. So has a tab that does not know its
- * session: the tabs of a browser may be of different people, one after the other.
+ * A tab's access to the session's connection. With Web Locks and BroadcastChannel the tabs of a session elect a leader
+ * that owns the socket. Without them, or when the leader is silent, a tab opens a socket of its own. So does a tab that
+ * does not know its session, because different people may use the tabs of a browser one after the other.
  *
- * `onFrame` gets every frame; `onJoin` is called whenever there is a new other end: ask for everything again.
+ * `onFrame` gets every frame. `onJoin` is called for each new leader, which needs all requests again.
  */
-export class Line {
+export class TabClient {
   #id;
   #url;
   #session;
   #name; // of the lock and the channel
   #environment;
-  #trunk = null;
+  #tabLeader = null;
   #channel = null;
-  #leader = null; // the id of the tab that holds the socket
+  #leaderId = null; // the tab that owns the socket
   #release = null;
   #stopped = false;
   #silence;
@@ -142,7 +142,7 @@ export class Line {
     this.#environment = environment;
     this.onFrame = onFrame;
     this.onJoin = onJoin;
-    this.#silence = new Alarm(() => this.#standAlone(), environment);
+    this.#silence = new Timer(() => this.#standAlone(), environment);
     this.shared = shared && session !== null && Boolean(environment.navigator?.locks && environment.BroadcastChannel);
   }
 
@@ -153,7 +153,7 @@ export class Line {
       return;
     }
     this.#channel = new this.#environment.BroadcastChannel(this.#name);
-    this.#channel.onmessage = (message) => this.#hear(message.data);
+    this.#channel.onmessage = (message) => this.#receive(message.data);
     this.#hold(`realtime-tab:${this.#id}`);
     this.#hold(this.#name, () => this.#lead());
     this.#post({ to: "leader", wish: { type: "join" } });
@@ -163,21 +163,21 @@ export class Line {
   stop() {
     this.#stopped = true;
     this.#silence.clear();
-    if (!this.#trunk) this.#post({ to: "leader", gone: true });
-    this.#trunk?.stop();
-    this.#trunk = null;
+    if (!this.#tabLeader) this.#post({ to: "leader", gone: true });
+    this.#tabLeader?.stop();
+    this.#tabLeader = null;
     this.#release?.();
     this.#channel?.close();
     this.#channel = null;
   }
 
-  /** Ask for something; it reaches the socket, here or in another tab. */
-  wish(wish) {
-    if (this.#trunk) this.#trunk.hear(this.#id, wish);
-    else this.#post({ to: "leader", wish });
+  /** Send a request to the leader, in this tab or in another one. */
+  request(request) {
+    if (this.#tabLeader) this.#tabLeader.handle(this.#id, request);
+    else this.#post({ to: "leader", wish: request }); // tabs of older releases read `wish`
   }
 
-  /** Hold a lock until we stop (or the tab dies, however it dies). */
+  /** Hold a lock until `stop` is called or the tab ends, even by a crash. */
   #hold(name, then = () => {}) {
     const controller = new this.#environment.AbortController();
     const before = this.#release;
@@ -201,54 +201,55 @@ export class Line {
   #lead() {
     if (this.#stopped) return;
     this.#silence.clear();
-    this.#leader = this.#id;
-    if (this.#trunk === null) this.#openTrunk();
+    this.#leaderId = this.#id;
+    if (this.#tabLeader === null) this.#openConnection();
     if (this.shared) this.#post({ to: "tabs", leader: true });
   }
 
-  /** The tab that holds the socket does not speak: have our own, and keep waiting in line for the lock. */
+  /** The leader is silent: open a socket of our own, and keep waiting for the lock. */
   #standAlone() {
-    if (this.#stopped || this.#trunk) return;
-    this.#openTrunk();
+    if (this.#stopped || this.#tabLeader) return;
+    this.#openConnection();
   }
 
-  #openTrunk() {
-    const tell = (frame, tab) => {
+  #openConnection() {
+    const deliver = (frame, tab) => {
       if (tab === undefined || tab === this.#id) this.onFrame(frame);
-      if (tab !== this.#id && this.#leader === this.#id) this.#post({ to: tab ?? "tabs", frame });
+      if (tab !== this.#id && this.#leaderId === this.#id) this.#post({ to: tab ?? "tabs", frame });
     };
-    this.#trunk = new Trunk({ url: this.#url, session: this.#session, tell, environment: this.#environment });
-    this.#trunk.start();
-    this.#trunk.hear(this.#id, { type: "join" });
+    const environment = this.#environment;
+    this.#tabLeader = new TabLeader({ url: this.#url, session: this.#session, deliver, environment });
+    this.#tabLeader.start();
+    this.#tabLeader.handle(this.#id, { type: "join" });
     this.onJoin();
   }
 
-  #hear(message) {
-    if (message.to === "leader" && this.#leader === this.#id) {
-      if (message.gone) this.#trunk.forget(message.from);
+  #receive(message) {
+    if (message.to === "leader" && this.#leaderId === this.#id) {
+      if (message.gone) this.#tabLeader.removeTab(message.from);
       else {
         if (message.wish.type === "join") this.#welcome(message.from);
-        this.#trunk.hear(message.from, message.wish);
+        this.#tabLeader.handle(message.from, message.wish);
       }
-    } else if ((message.to === "tabs" || message.to === this.#id) && this.#leader !== this.#id && !this.#trunk) {
+    } else if ((message.to === "tabs" || message.to === this.#id) && this.#leaderId !== this.#id && !this.#tabLeader) {
       this.#silence.set(LEADER_SILENT_MS);
       if (message.leader) {
-        const news = this.#leader !== message.from;
-        this.#leader = message.from;
-        if (news) {
+        const isNew = this.#leaderId !== message.from;
+        this.#leaderId = message.from;
+        if (isNew) {
           this.#post({ to: "leader", wish: { type: "join" } });
           this.onJoin();
         }
-      } else if (this.#leader === message.from) {
+      } else if (this.#leaderId === message.from) {
         this.onFrame(message.frame);
       }
     }
   }
 
-  /** A tab has come to us; its lock tells when it dies without a word. */
+  /** Acknowledge a tab that joined. Its lock becomes free when it ends, even by a crash. */
   #welcome(tab) {
     this.#post({ to: tab, leader: true });
-    this.#environment.navigator.locks.request(`realtime-tab:${tab}`, () => this.#trunk?.forget(tab));
+    this.#environment.navigator.locks.request(`realtime-tab:${tab}`, () => this.#tabLeader?.removeTab(tab));
   }
 
   #post(message) {

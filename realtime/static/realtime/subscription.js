@@ -1,18 +1,18 @@
-/** What is followed, and up to where it is complete. No input or output in here: frames in, frames out. */
+/** Which topics are followed, and up to which position they are complete. Pure: frames in, frames out. */
 
 /**
- * The socket's side: one entry per topic on the wire, for however many tabs.
+ * The leader's side: one entry per topic followed on the connection, for any number of tabs.
  *
- * A topic has at most one request under way. Until its `subscribed` is here only replayed events count: what else
- * arrives was sent before the server saw the request, and is part of the replay. Frames for the tabs say what they
- * come right `after` on each topic: who stands before that has missed something, and waits for a replay of its own.
+ * A topic has at most one pending subscription. Until its `subscribed` arrives only replayed events count: other events
+ * were sent before the server saw the request, and are part of the replay. A frame for the tabs carries `after`, the
+ * position it directly follows on each topic: a handler at an older position has missed events and waits for a replay.
  */
-export class Wire {
+export class TopicTable {
   #topics = new Map(); // name -> { since, following, next, unwanted, people }
   #requests = 0;
   #epoch = null;
 
-  /** Frames to send so that `names` come from `since` ({epoch, position}, or null for "from now"). */
+  /** Returns the frames to send to follow `names` from `since` ({epoch, position}, or null for "from now"). */
   want(names, since) {
     const missing = names.filter((name) => {
       const known = this.#topics.get(name);
@@ -33,18 +33,18 @@ export class Wire {
     return this.#subscribe(missing);
   }
 
-  /** Frames to send when nobody wants these topics any more. */
+  /** Returns the frames to send once no tab follows these topics any more. */
   drop(names) {
     const done = names.filter((name) => {
       const known = this.#topics.get(name);
-      if (known) known.unwanted = true; // under way: let it arrive first
+      if (known) known.unwanted = true; // pending: wait for its answer first
       return known?.following && this.#topics.delete(name);
     });
     return done.length ? [{ type: "unsubscribe", id: ++this.#requests, topics: done }] : [];
   }
 
-  /** What a tab that asks late must be told about topics that are already followed. */
-  told(names) {
+  /** Returns the frames that bring a new follower up to date on topics that are already followed. */
+  current(names) {
     const frames = [];
     for (const name of names) {
       const known = this.#topics.get(name);
@@ -58,7 +58,7 @@ export class Wire {
     return frames;
   }
 
-  /** Note what a frame says: { send: frames to answer with, show: the frame for the tabs or null }. */
+  /** Apply a frame; returns { send: frames to answer with, show: the frame for the tabs or null }. */
   take(frame) {
     switch (frame.type) {
       case "welcome":
@@ -67,7 +67,7 @@ export class Wire {
         return { send: [], show: this.#event(frame) };
       case "subscribed":
         return this.#subscribed(frame);
-      case "ping": { // only what is confirmed on this connection: the rest may still have to catch up
+      case "ping": { // for topics confirmed on this connection only: the others may still have to catch up
         const topics = [...this.#topics.keys()].filter((name) => this.#topics.get(name).following);
         return { send: [], show: { ...frame, topics, after: this.#reach(topics, frame.position) } };
       }
@@ -76,13 +76,13 @@ export class Wire {
         for (const name of frame.topics) this.#topics.delete(name);
         break;
       case "presence":
-        gather(this.#topics.get(frame.topic)?.people, frame);
+        applyPresence(this.#topics.get(frame.topic)?.people, frame);
         break;
     }
     return { send: [], show: frame };
   }
 
-  /** The connection is gone, and with it every stretch: the next ones begin where the topics stand now. */
+  /** The connection is lost, with all pending subscriptions; the next ones start at the current positions. */
   lost() {
     for (const [name, known] of this.#topics) {
       if (known.unwanted) this.#topics.delete(name);
@@ -128,7 +128,7 @@ export class Wire {
     return { send, show: { ...frame, after, epoch: this.#epoch } };
   }
 
-  /** Topics are complete up to `position` now; returns what they were complete up to before. */
+  /** Topics are complete up to `position`; returns the positions up to which they were complete before. */
   #reach(names, position) {
     const after = {};
     for (const name of names) {
@@ -140,7 +140,7 @@ export class Wire {
     return after;
   }
 
-  /** One subscribe frame for each place where topics stand. */
+  /** One subscribe frame for each distinct starting position. */
   #subscribe(names) {
     const groups = new Map();
     for (const name of names) {
@@ -153,14 +153,14 @@ export class Wire {
   }
 }
 
-/** Does somebody at `since` need more than a topic that stands at `known` will still bring? */
+/** Whether a follower at `since` needs older events than a topic at `known` will deliver. */
 function isOlder(since, known) {
   if (since === null) return false;
   return known === null || known.epoch !== since.epoch || since.position < known.position;
 }
 
-/** A tab's side: for each topic its handlers, and for each handler the position up to which it has seen everything. */
-export class Book {
+/** A tab's side: the handlers of each topic, and for each the position up to which it has seen every event. */
+export class HandlerTable {
   #topics = new Map(); // name -> Map(handler -> position or null)
   #epoch = null;
 
@@ -173,7 +173,7 @@ export class Book {
     if (since) this.#epoch = since.epoch;
   }
 
-  /** Returns the topics nobody in this tab wants any more. */
+  /** Returns the topics that no handler of this tab follows any more. */
   remove(names, handler) {
     return names.filter((name) => {
       const handlers = this.#topics.get(name);
@@ -182,21 +182,21 @@ export class Book {
     });
   }
 
-  /** What to ask a new other end for: [names, since] of each topic, from its furthest handler back. */
-  wants() {
+  /** What a new leader must be asked for: [names, since] of each topic, from its oldest handler position. */
+  requests() {
     return [...this.#topics].map(([name, handlers]) => {
-      const position = standing(handlers);
+      const position = oldestPosition(handlers);
       return [[name], position === null || this.#epoch === null ? null : { epoch: this.#epoch, position }];
     });
   }
 
-  /** Where this tab stands, for its next page. */
-  standing() {
-    const positions = Object.fromEntries([...this.#topics].map(([name, handlers]) => [name, standing(handlers)]));
+  /** The positions of this tab, from which its next page may resume. */
+  positions() {
+    const positions = Object.fromEntries([...this.#topics].map(([name, handlers]) => [name, oldestPosition(handlers)]));
     return { epoch: this.#epoch, positions };
   }
 
-  /** Hand a frame to whoever waits for it. What a handler has already seen is not shown to it again. */
+  /** Pass a frame to the handlers of its topics; none gets an event twice. */
   take(frame) {
     switch (frame.type) {
       case "welcome":
@@ -240,7 +240,7 @@ export class Book {
     for (const handler of fresh) handler.onEvent?.(frame);
   }
 
-  /** The topic is complete up to the frame's position, for those who missed nothing before it or begin now. */
+  /** The topic is complete up to the frame's position, for handlers that missed nothing before it or start now. */
   #complete(name, frame) {
     const handlers = this.#topics.get(name) ?? new Map();
     for (const [handler, seen] of handlers) {
@@ -248,7 +248,7 @@ export class Book {
     }
   }
 
-  /** These topics are not followed any more: forget them first, so that a handler may subscribe again. */
+  /** These topics are no longer followed. Remove them first, so that a handler may subscribe again. */
   #lose(names, method, frame) {
     const handlers = this.#handlers(names);
     for (const name of names) this.#topics.delete(name);
@@ -259,20 +259,20 @@ export class Book {
     for (const handler of this.#handlers(names)) handler[method]?.(frame);
   }
 
-  /** Each handler once, however many of its topics are meant. */
+  /** The handlers of these topics, each once. */
   #handlers(names) {
     return new Set(names.flatMap((name) => [...(this.#topics.get(name)?.keys() ?? [])]));
   }
 }
 
-/** The position from which every handler of a topic is served; null is "from now". */
-function standing(handlers) {
+/** The position from which all handlers of a topic are served; null is "from now". */
+function oldestPosition(handlers) {
   const positions = [...handlers.values()].filter((position) => position !== null);
   return positions.length ? Math.min(...positions) : null;
 }
 
 /** Apply a presence frame to a map of people by id. */
-export function gather(people, frame) {
+export function applyPresence(people, frame) {
   if (people === undefined) return;
   if (frame.full) people.clear();
   for (const person of frame.full ?? frame.joined ?? []) people.set(person.id, person);

@@ -1,18 +1,18 @@
-/** Waiting, with the clock and the dice handed in, so that tests need neither time nor luck. */
+/** Timers with an injected clock and random source, so that tests depend on neither. */
 
-/** Full jitter: anything between nothing and the doubled bound, so that a thousand clients do not come back as one. */
+/** Full jitter: uniform between 0 and the doubled bound, so that many clients do not reconnect at the same time. */
 export function fullJitter(attempt, min, max, random = Math.random) {
   return random() * Math.min(max, min * 2 ** Math.min(attempt, 16));
 }
 
-/** One alarm that can be set again and again; only the last setting rings. */
-export class Alarm {
-  #ring;
+/** A timer that can be set repeatedly; only the last setting fires. */
+export class Timer {
+  #callback;
   #timers;
   #id = null;
 
-  constructor(ring, timers = globalThis) {
-    this.#ring = ring;
+  constructor(callback, timers = globalThis) {
+    this.#callback = callback;
     this.#timers = timers;
   }
 
@@ -20,7 +20,7 @@ export class Alarm {
     this.clear();
     this.#id = this.#timers.setTimeout(() => {
       this.#id = null;
-      this.#ring();
+      this.#callback();
     }, ms);
   }
 

@@ -1,4 +1,4 @@
-import { Alarm, fullJitter } from "../../realtime/timer.js";
+import { Timer, fullJitter } from "../../realtime/timer.js";
 import { toast } from "../toasts.js";
 import { _, ngettext } from "../words.js";
 import { unsettled, waiting } from "./edits.js";
@@ -29,7 +29,7 @@ function build(urls) {
   const network = new Network({
     person,
     ask: async () => (await whoIsThere(urls.personUrl)).person,
-    alarm: new Alarm(() => network.ask()),
+    alarm: new Timer(() => network.ask()),
     pause: fullJitter,
   });
   const flusher = new Flusher({
@@ -37,7 +37,7 @@ function build(urls) {
     network,
     client: clientId(),
     send: (body) => sync(urls.syncUrl, body),
-    alarm: new Alarm(() => flusher.poke()),
+    alarm: new Timer(() => flusher.poke()),
     pause: fullJitter,
     locks: navigator.locks ?? { request: (_name, work) => work() },
   });

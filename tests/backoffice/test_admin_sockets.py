@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from devtools import embedded
+from devtools import processes
 from events import head
 from events.subscriptions import runner as subscriptions
 from metrics.monitoring import live_connections
@@ -120,7 +120,7 @@ def test_it_names_who_holds_the_relays_lease() -> None:
 
 
 def test_without_valkey_it_says_so_and_still_answers(settings: Any) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}/0"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}/0"
     answer = look("admin")
     assert answer.status_code == 200
     assert "Valkey does not answer" in answer.content.decode()

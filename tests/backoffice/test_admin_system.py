@@ -275,7 +275,7 @@ def test_each_way_to_hold_the_head_has_its_words() -> None:
 
 
 def test_a_page_that_would_take_too_long_says_so(other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_action, "PATIENCE", 0.2)
+    monkeypatch.setattr(operator_action, "STATEMENT_SECONDS", 0.2)
     client = signed_in("manager")
     other.execute("lock table events_checkpoint in access exclusive mode")
     slow = client.get(at("subscriptions"))

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 
 from backoffice import health
-from devtools import embedded
+from devtools import processes
 from events import store
 from metrics.management.commands import doctor
 
@@ -61,7 +61,7 @@ def test_the_embedded_server_writes_no_values_into_its_log_and_the_doctor_notice
 
 @pytest.mark.django_db
 def test_the_doctor_says_what_to_do_without_valkey(settings: Any) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     assert "REDIS_URL" in findings()["valkey"]["text"]
 
 
@@ -100,13 +100,13 @@ def test_code_newer_than_its_database_is_not_ready(client: Client, monkeypatch: 
 
 @pytest.mark.django_db
 def test_without_valkey_we_are_ready_and_say_degraded(client: Client, settings: Any) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
 
 
 def test_without_a_database_we_are_alive_and_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = {"host": "127.0.0.1", "port": embedded.free_port(), "connect_timeout": 2}
+    nowhere = {"host": "127.0.0.1", "port": processes.free_port(), "connect_timeout": 2}
     monkeypatch.setattr(health, "parameters", lambda: nowhere)
     assert client.get("/livez").status_code == 200
     answer = client.get("/readyz")

@@ -17,7 +17,7 @@ from django.test import Client, RequestFactory
 from django.urls import path
 
 from backoffice import error_pages, urls
-from devtools import embedded
+from devtools import processes
 from tests import factories, live
 from tests.backoffice import api_client
 
@@ -214,7 +214,7 @@ print(json.dumps([[one.status_code, one["Retry-After"], one["Content-Type"], one
 def test_without_a_database_the_answer_is_503_and_needs_neither_session_nor_database() -> None:
     environment = {
         **live.os.environ,
-        "DATABASE_URL": f"postgres://me@127.0.0.1:{embedded.free_port()}/nowhere",
+        "DATABASE_URL": f"postgres://me@127.0.0.1:{processes.free_port()}/nowhere",
         "DEBUG": "0",
         "SECRET_KEY": "k" * 40,
         "PRIVACY_KEYS": "2026:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",

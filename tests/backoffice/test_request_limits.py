@@ -18,7 +18,7 @@ import pytest
 from django.conf import settings
 
 from backoffice import request_limits
-from devtools import embedded
+from devtools import processes
 from tests.realtime import harness
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -133,11 +133,11 @@ def server(request: pytest.FixtureRequest, django_db_setup: None, django_db_bloc
     name = request.param
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed: it is part of the extra `test`")
-    port = embedded.free_port()
+    port = processes.free_port()
     with django_db_blocker.unblock():
         environment = harness.environment()
     process = subprocess.Popen(
-        embedded.bound([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
+        processes.child_command([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
         cwd=PROJECT,
         env=environment,
         stdout=subprocess.DEVNULL,

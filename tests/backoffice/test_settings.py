@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from devtools import embedded
+from devtools import processes
 from tests import live
 
 SETTINGS = live.PROJECT / "backoffice" / "settings.py"
@@ -155,7 +155,7 @@ def test_start_ends_before_anything_runs(
     done = subprocess.run(
         [sys.executable, "manage.py", "up", *options],
         cwd=live.PROJECT,
-        env=clean | {"DATA_DIR": str(tmp_path / "data"), "PORT": str(embedded.free_port())} | variables,
+        env=clean | {"DATA_DIR": str(tmp_path / "data"), "PORT": str(processes.free_port())} | variables,
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from devtools import embedded
+from devtools import processes
 from events import notifications
 
 
@@ -47,7 +47,7 @@ def test_whoever_listens_hears_every_ring_in_order(settings: Any) -> None:
 def test_without_valkey_a_ring_is_nothing_and_the_next_ones_do_not_even_try(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     for position in range(5):
         notifications.ring(position)
     assert [record.name for record in caplog.records] == ["events.notifications"]
@@ -97,7 +97,7 @@ def test_a_ring_that_failed_or_is_still_to_come_speaks_for_nobody(
     )  # of before the machine was started
     notifications.ring(1)
     assert hasattr(notifications._local, "socket")
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     notifications._hang_up()
     notifications._MOMENT.pack_into(notifications._share(), 0, -3600.0)
     notifications.ring(2)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from django.test import override_settings
 
-from devtools import embedded
+from devtools import processes
 from realtime import cluster, frames, hub, publish
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, play
@@ -42,7 +42,7 @@ def test_every_process_is_reported_and_one_that_ends_in_order_is_not(
 
 
 def test_without_valkey_a_process_knows_only_itself(server: Server) -> None:
-    nowhere = f"redis://127.0.0.1:{embedded.free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{processes.free_port()}/0"
     with override_settings(REDIS_URL=nowhere), pytest.raises(cluster.Unreachable):
         cluster.reports()
     own = hub.report()

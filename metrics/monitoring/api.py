@@ -145,8 +145,8 @@ class Replay(views.View):
         "Replay",
         "Replays",
         NAME,
-        description="Handles the events in order, each in its own transaction, until one fails. The time is limited: the "
-        "answer lists the events that are left for the next call.",
+        description="Handles the events in order, each in its own transaction, until one fails. The time is "
+        "limited: the answer lists the events that are left for the next call.",
     )
 
     def post(self, request: Request, name: str) -> Response:
@@ -177,8 +177,8 @@ class Skip(views.View):
         "Skip",
         "ParkedStreams",
         NAME,
-        description="The subscription will never handle the event; the event stays in the log. The events behind it stay "
-        "parked: replay them. Answers with the rest of the stream.",
+        description="The subscription will never handle the event; the event stays in the log. The events behind it "
+        "stay parked: replay them. Answers with the rest of the stream.",
     )
 
     def post(self, request: Request, name: str) -> Response:

@@ -9,7 +9,7 @@ from typing import Final
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from backoffice.web import timeline
 from events import head, store, types
@@ -26,7 +26,7 @@ HELD_SECONDS: Final = 2.0  # for which a session may hold the head before the pa
 
 # State -> its label, and the style of its badge.
 STATES: Final[Mapping[str, tuple[Promise, str]]] = {
-    "running": (gettext_lazy("Running"), "good"),
+    "running": (pgettext_lazy("subscription", "Running"), "good"),
     "late": (gettext_lazy("Behind"), "warn"),
     "failing": (gettext_lazy("Failing"), "bad"),
     "stopped": (gettext_lazy("Stopped"), "bad"),

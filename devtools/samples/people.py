@@ -193,8 +193,10 @@ _STRIDE: Final = 7_368_787  # a prime: neighbours differ, and all pairs occur be
 
 
 def person(number: int, seed: int = 0) -> Person:
-    """The person with this number. Addresses are unique for ever: name and domain run through all combinations once,
-    then again with a number in the address. Another seed has its mark there, so that two worlds fit one database.
+    """The person with this number.
+
+    E-mail addresses are unique: all combinations of name and domain occur once, then again with a number. Another seed
+    is part of the address, so that the records of two seeds fit into one database.
     """
     combinations = len(_EVERYBODY) * len(DOMAINS)
     turn, place = divmod(number, combinations)
@@ -204,7 +206,7 @@ def person(number: int, seed: int = 0) -> Person:
     return Person(first.shown, last.shown, f"{first.latin}.{last.latin}{mark}@{DOMAINS[domain]}")
 
 
-def somebody(draw: int, *, french: bool = False) -> Person:
+def respondent(draw: int, *, french: bool = False) -> Person:
     """A respondent of a form: not unique, and usually French-speaking on a French form."""
     pairs = _FRENCH_SPEAKING if french and draw % 10 else _EVERYBODY
     first, last = pairs[draw * _STRIDE % len(pairs)]

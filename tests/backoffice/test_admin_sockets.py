@@ -1,4 +1,4 @@
-"""The page of live connections: what every process says, who may look, and what it says without Valkey."""
+"""The page of live connections: process reports, permissions, and the page without Valkey."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ REPORT = cluster.Report(
 )
 
 
-def say(*reports: cluster.Report) -> None:
-    """As those processes would have said it just now, at the head of a log that other tests have written to."""
+def store_reports(*reports: cluster.Report) -> None:
+    """Store reports of these processes as of now, at the head of a log that other tests have written to."""
     for report in reports:
         now = msgspec.structs.replace(report, at=report.at or time.time(), position=head.safe())
         publish.client().set(cluster.report_key(report.process), msgspec.msgpack.encode(now), ex=10)
@@ -61,8 +61,8 @@ def say(*reports: cluster.Report) -> None:
 
 
 @pytest.fixture(autouse=True)
-def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody else reports: the process of these tests may hold the server of others."""
+def no_other_reports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Disables other reports: this process may run the server of other tests."""
 
     async def nothing(*_: object) -> None:
         pass
@@ -79,8 +79,10 @@ def look(role: str, fragment: bool = False) -> Any:
     return client.get(reverse("admin:system_sockets"), {"fragment": "1"} if fragment else {})
 
 
-def test_it_shows_every_process_and_all_of_them_together() -> None:
-    say(REPORT, msgspec.structs.replace(REPORT, process="two", pid=4712, sockets=800, lag_p99=1.5, closes={"1006": 1}))
+def test_page_shows_every_process_and_the_totals() -> None:
+    store_reports(
+        REPORT, msgspec.structs.replace(REPORT, process="two", pid=4712, sockets=800, lag_p99=1.5, closes={"1006": 1})
+    )
     answer = look("admin")
     text = answer.content.decode()
     for words in ("2,000", "process 4711", "process 4712", "2 processes, all of them live.", "10,000", "1.5 s", "42%"):

@@ -1,4 +1,4 @@
-"""Keeping it running through the API: the same as on the pages, by the same rights, and by the scopes of a key."""
+"""The operator API: the data and actions of the pages, by the same rights and by the scopes of a key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stream(mailer: Mailer) -> str:  # noqa: F811
     return mailer.park(2)
 
 
-def deeds(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
+def actions(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         ("replay", f"system/subscriptions/{name}/replay/", {"streams": [stream]}),
         ("skip", f"system/subscriptions/{name}/skip/", {"stream": stream, "position": 1, "reason": "x"}),
@@ -54,13 +54,13 @@ def test_role_decides_about_reads_and_actions(
         else:
             assert problem(response, 403, "forbidden")["missing"] == "system.view"
     before = parked.parked(name), store.version_of("rebuild-users"), store.version_of(jobs.VERIFICATION)
-    for action, path, body in deeds(name, stream):
+    for action, path, body in actions(name, stream):
         response = caller.post(path, body)
         if access.role_may(role, action, "system"):
             assert response.status_code in {200, 404}, response.content  # 404: nothing parked at position 1
         else:
             assert problem(response, 403, "forbidden")["missing"] == f"system.{action}"
-    if not any(access.role_may(role, action, "system") for action, _, _ in deeds(name, stream)):
+    if not any(access.role_may(role, action, "system") for action, _, _ in actions(name, stream)):
         after = parked.parked(name), store.version_of("rebuild-users"), store.version_of(jobs.VERIFICATION)
         assert after == before
 
@@ -70,7 +70,7 @@ def test_key_needs_the_scope_and_its_owner_the_right(mailer: Mailer, stream: str
     for path in READS:
         assert program("system:read").get(path.format(name=name)).status_code == 200
         problem(program("events:read", "users:*").get(path.format(name=name)), 403, "missing_scope")
-    for _, path, body in deeds(name, stream):
+    for _, path, body in actions(name, stream):
         problem(program("system:read", role="admin").post(path, body), 403, "missing_scope")
         problem(program("*", role="viewer").post(path, body), 403, "forbidden")
     mended = program("system:write")

@@ -1,4 +1,4 @@
-"""Who asked for a task is who its events name: the context follows it through a real broker to a real worker."""
+"""A task acts for the person who requested it: the context passes through a real broker to a real worker."""
 
 from __future__ import annotations
 

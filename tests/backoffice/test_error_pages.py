@@ -1,4 +1,4 @@
-"""Pages for requests that fail: in the product's design, in both languages, with a way back, whatever is down."""
+"""Error pages: in the product's design, in both languages, with a link back, without any service."""
 
 from __future__ import annotations
 

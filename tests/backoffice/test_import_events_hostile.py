@@ -1,4 +1,4 @@
-"""Lines that no command of ours would have written are refused before the first write, or are shown as unreadable."""
+"""Lines that no command would have created are refused before the first write, or shown as unreadable."""
 
 from __future__ import annotations
 

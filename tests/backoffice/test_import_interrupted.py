@@ -1,4 +1,4 @@
-"""An import that is killed, interrupted or cut off in the middle goes on where it stopped when it is run again."""
+"""An import that was killed, interrupted or disconnected continues where it stopped when it is run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stack that other tests stand on: what it promises them."""
+"""The guarantees of the live stack that other tests use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request bodies above the limit are refused by every server, on every path, before anything is stored or signed in."""
+"""Every server refuses a body above the limit, on every path, before anything is stored or authenticated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The made-up world: the same every time, whole, believable, and written once."""
+"""The sample data: reproducible, consistent, realistic, and written once."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_smallest_data_set_is_consistent() -> None:
             assert draft.create.created_at <= UNTIL
 
 
-# -- believable -------------------------------------------------------------------------------------------------------
+# -- realistic --------------------------------------------------------------------------------------------------------
 
 
 def test_every_address_is_in_a_reserved_domain() -> None:
@@ -257,7 +257,7 @@ def test_second_run_adds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert "200 submissions" in capsys.readouterr().out
     seed()
     assert (counts(), head.last()) == (before, last)
-    assert "there already" in capsys.readouterr().out
+    assert "nothing to add" in capsys.readouterr().out
 
 
 @pytest.mark.django_db

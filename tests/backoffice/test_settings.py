@@ -100,10 +100,10 @@ def test_malformed_value_ends_with_one_line_that_names_the_variable(
 ) -> None:
     with pytest.raises(SystemExit) as end:
         read(monkeypatch, tmp_path, **{**rest, name: value})
-    said = str(end.value.code)
-    assert re.match(rf"configuration: {name}\b", said)
-    assert len(said.splitlines()) == 1
-    assert "hunter2" not in said  # no secret is shown
+    message = str(end.value.code)
+    assert re.match(rf"configuration: {name}\b", message)
+    assert len(message.splitlines()) == 1
+    assert "hunter2" not in message  # no secret is shown
 
 
 def test_every_variable_has_malformed_values_in_the_table() -> None:
@@ -123,7 +123,7 @@ def test_every_variable_has_malformed_values_in_the_table() -> None:
         PRODUCTION | {"REDIS_URL": "rediss://valkey", "DATABASE_URL": "postgres://[::1]:5432/n?sslmode=verify-full"},
         PRODUCTION | {"ALLOWED_HOSTS": ".example.org, [::1],*", "ALLOWED_ORIGINS": "https://a.example.org:8443"},
         {"LOG_LEVEL": "warning", "OFFLINE": "off", "PORT": " 9000 ", "API_RATE_PER_MINUTE": "0"},
-        # Empty is unset: a line of .env that somebody has not filled in.
+        # Empty is unset, like a line of .env that was not filled in.
         dict.fromkeys([name for name in MALFORMED if name != "DATA_DIR"], ""),
     ],
 )
@@ -160,9 +160,9 @@ def test_start_with_invalid_configuration_ends_before_anything_runs(
         text=True,
         check=False,
     )
-    said = [said for said in (done.stdout + done.stderr).splitlines() if said]
-    assert (done.returncode, len(said)) == (status, 1), said
-    assert said[0].startswith(line)
+    output = [text for text in (done.stdout + done.stderr).splitlines() if text]
+    assert (done.returncode, len(output)) == (status, 1), output
+    assert output[0].startswith(line)
     assert not (tmp_path / "data" / "postgres").exists()
 
 

@@ -147,7 +147,7 @@ def guess(data: bytes) -> str:
             best = rival
     many = sum(1 for char in best.text if not char.isascii()) > _FEW
     if many and best.mean > (_TOLERATED_EAST if best.encoding in _EASTERN else _TOLERATED):
-        raise Undecided("the encoding cannot be told from the letters; name it with --encoding")
+        raise Undecided("the letters do not determine the encoding; set it with --encoding")
     rivals = [g.encoding for g in guesses if g.bits - best.bits < _MARGIN and g.text != best.text]
     if many and rivals:
         names = ", ".join([best.encoding, *rivals[:3]])

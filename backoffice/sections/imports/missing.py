@@ -3,7 +3,7 @@
 * In a column whose other cells are all numbers or all dates, a marker is missing; but beside blanks and a scale of few
   numbers it is one more choice ("1 … 5, N/A").
 * In any other column it is missing when the file writes it in at least two columns and none of those has a blank cell
-  as well: then it stands for the blank. Otherwise somebody chose or typed it, and it stays an answer.
+  as well: then it replaces the blank. Otherwise a person chose or typed it, and it stays an answer.
 * "NA" among two-letter codes is Namibia. "No answer", "None", "Unknown" are answers always.
 """
 

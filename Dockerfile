@@ -1,4 +1,4 @@
-# The product in production: no embedded databases, no root, static files collected.
+# The production image: no embedded databases, no root, collected static files.
 FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /venv
@@ -6,8 +6,8 @@ COPY requirements/base.txt /tmp/
 RUN /venv/bin/pip install --require-hashes --only-binary :all: -r /tmp/base.txt
 COPY . /app
 WORKDIR /app
-# Settings insist on a secret, hosts and a database; collecting files uses none of them. The secrets are drawn anew in
-# each build and are in no layer.
+# The settings require secrets, hosts and a database, which collectstatic does not use. Each build generates new
+# secrets; no layer contains them.
 RUN SECRET_KEY=$(head -c 48 /dev/urandom | base64 -w0) DEBUG=0 ALLOWED_HOSTS=build \
     PRIVACY_KEYS=build:$(head -c 32 /dev/urandom | base64 -w0) \
     DATABASE_URL=postgres://build/build /venv/bin/python manage.py collectstatic --noinput

@@ -1,4 +1,4 @@
-# What a person types here. Needs Python 3.11 or newer and make; everything else is installed into .venv.
+# The commands of this project. Needs Python 3.11 or newer and make; everything else is installed into .venv.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -8,14 +8,14 @@ PYTEST ?=
 CHAOS ?=
 LOAD ?=
 
-# Containers like to forbid compiled modules; here each of many processes would compile all of Django for itself.
+# Containers often disable compiled modules; then each of many processes would compile all of Django.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The first Python that is new enough; PYTHON=/path/to/python overrules.
+# The first Python that is new enough; PYTHON=/path/to/python overrides this.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-# uv is many times faster than pip; where it is not to be had, pip installs the same files by the same hashes.
+# uv is many times faster than pip; without it, pip installs the same files with the same hashes.
 define install
 	@echo "installing $(1)"
 	@uv=$$(command -v uv || echo $(VENV)/bin/uv); \
@@ -34,7 +34,7 @@ help: ## this list
 run: $(VENV)/.local ## start everything and print the address and the logins (PORT=8000)
 	@$(MANAGE) up
 
-demo: $(VENV)/.local ## the same, with pretend editors and incoming submissions
+demo: $(VENV)/.local ## the same, with simulated editors and incoming submissions
 	@$(MANAGE) up --demo
 
 test: $(VENV)/.dev ## the whole suite; PYTEST="-k live -x" passes arguments on
@@ -53,14 +53,16 @@ bench: $(VENV)/.dev ## the benchmarks, each beside its reference; BENCH="append 
 load: $(VENV)/.dev ## the load test; LOAD=--quick is its short form
 	@$(PY) -m benchmarks.load $(LOAD)
 
-LONG_TESTS := $(addprefix tests/events/test_,interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py) \
-	$(addprefix tests/backoffice/test_,api_fuzz.py api_schemathesis.py json_everywhere.py imports_dialect.py imports_rows.py)
+LONG_TESTS := $(addprefix tests/events/test_, \
+		interleavings.py model.py crashes.py head.py conflicts.py search.py seals.py) \
+	$(addprefix tests/backoffice/test_, \
+		api_fuzz.py api_schemathesis.py json_everywhere.py imports_dialect.py imports_rows.py)
 
 chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try to break the log; CHAOS=--quick: in short
 	@$(PY) -m benchmarks.chaos $(CHAOS)
 	@test -n "$(CHAOS)" || LONG=1 $(PY) -m pytest -n 0 $(LONG_TESTS)
 
-lint: $(VENV)/.dev ## style, formatting, system checks (missing migrations: a test, for it needs a database)
+lint: $(VENV)/.dev ## style, formatting, system checks (a test finds missing migrations, because that needs a database)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(MANAGE) check --fail-level WARNING
@@ -68,7 +70,7 @@ lint: $(VENV)/.dev ## style, formatting, system checks (missing migrations: a te
 types: $(VENV)/.dev ## mypy
 	@$(PY) -m mypy
 
-fmt: $(VENV)/.dev ## put style and formatting right
+fmt: $(VENV)/.dev ## fix style and formatting
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
@@ -80,7 +82,7 @@ messages: $(VENV)/.dev ## collect and compile the translations (needs GNU gettex
 		--ignore '.venv/*' --ignore '.local/*' || exit 1; done
 	@$(MANAGE) compilemessages --locale fr --ignore '.venv/*'
 
-# One resolution for everybody, Linux and macOS, 3.11 and newer; the smaller sets are parts of the largest.
+# One resolution for Linux and macOS, Python 3.11 and newer; the smaller sets are subsets of the largest.
 COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-build \
 	--no-emit-index-url --no-annotate --no-header $(LOCK)
 
@@ -94,11 +96,12 @@ lock: $(VENV)/.made ## compile requirements/*.txt from pyproject.toml; LOCK=--up
 reset: $(VENV)/.local ## delete the embedded databases and the sample logins
 	@$(MANAGE) up --reset
 
-# -- the environment: made once, filled again when a lock file changes ------------------------------------------------
+# -- the environment: created once, updated when a lock file changes --------------------------------------------------
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or set PYTHON to its path"; exit 1; }
-	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || uv venv --quiet --seed --clear $(VENV) \
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
+		|| uv venv --quiet --seed --clear $(VENV) \
 		|| { echo "no virtual environment: install Python's venv module (Debian: apt install python3-venv)"; exit 1; }
 	@$(PY) -c "import pathlib, site; pathlib.Path(site.getsitepackages()[0], 'backoffice.pth').write_text('$(CURDIR)')"
 	@touch $@

@@ -1,4 +1,4 @@
-"""HTTP by Django, sockets by `realtime`. The same application runs under uvicorn, Daphne and granian."""
+"""The ASGI application: Django serves HTTP, `realtime` the sockets; it runs under uvicorn, Daphne and granian."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Celery application. Tasks are thin; the context of whoever asked follows them in their headers."""
+"""The Celery application; the headers of a task carry the context of the person or program that requested it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ _open: dict[str, Any] = {}
 
 
 @signals.worker_init.connect
-def need_keys(**_: Any) -> None:
-    """A worker with a wrong master key ends at once, and says why."""
+def check_keys(**_: Any) -> None:
+    """Ends a worker with a wrong master key at once, with the reason."""
     try:
         key_witness.refuse_wrong()
     finally:
         database: Any = connections["default"]
         database.close()
-        database.close_pool()  # before it forks: a pool's threads stay behind
+        database.close_pool()  # before the fork, which would not copy the threads of the pool
 
 
 @signals.before_task_publish.connect
 def carry_context(headers: dict[str, Any], **_: Any) -> None:
-    """A task remembers who asked for it."""
+    """Adds the current context to the headers of the task."""
     headers.update(context.current().headers())
 
 
 @signals.task_prerun.connect
 def enter_context(task_id: str, task: Any, **_: Any) -> None:
+    """Runs the task in the context of its headers, or as itself when nobody requested it."""
     carried = context.from_headers({"formease_context": getattr(task.request, "formease_context", "") or ""})
     acting = context.acting(carried or context.Context(actor=f"task:{task.name}"))
     acting.__enter__()

@@ -1,4 +1,4 @@
-"""Django's page for a server error in development, without a database connection left behind."""
+"""Django's error page in development, without leaking database connections."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from django.views import debug
 
 
 class ExceptionReporter(debug.ExceptionReporter):
-    """Gives back the connections that showing the error opened.
+    """Closes the connections that rendering the error opened.
 
-    Under ASGI the page is made in a thread of its own, which no request ends: a variable that runs a query when it is
-    shown (a queryset) would keep a connection of the pool for ever.
+    Under ASGI the page is rendered in a separate thread, to which no request ends. A variable that runs a query when
+    it is displayed (a queryset) would keep a connection of the pool for ever.
     """
 
     def get_traceback_data(self) -> Any:
         try:
             return super().get_traceback_data()
         finally:
-            _give_back()
+            _close_connections()
 
 
-def _give_back() -> None:
+def _close_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()

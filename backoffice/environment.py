@@ -1,5 +1,7 @@
-"""Readers of environment variables. Each checks one kind of value and raises ValueError with the end of a sentence
-that begins with the variable's name: `PORT='70000' is not a whole number from 1 to 65535`.
+"""Readers of environment variables, one for each kind of value.
+
+A reader raises ValueError with the end of a sentence that begins with the variable: `PORT='70000' is not a whole
+number from 1 to 65535`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from psycopg import conninfo
 
 T = TypeVar("T")
 
-# Values that no message may show.
+# Variables whose values no message may show.
 SECRETS: Final = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PRIVACY_KEYS"}
 SWITCHES: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
@@ -32,7 +34,7 @@ BACKEND_OPTIONS: Final = {"assume_role", "isolation_level", "pool", "server_side
 
 
 def stop(message: str) -> NoReturn:
-    """Say what is wrong with the configuration and end."""
+    """End the process with an error about the configuration."""
     sys.exit(f"configuration: {message}")
 
 
@@ -46,7 +48,7 @@ def read(name: str, cast: Callable[..., T], default: Any) -> T:
 
 
 def text(name: str, default: str) -> str:
-    """The value without space around it."""
+    """The value without surrounding white space."""
     value = os.environ.get(name, "").strip() or default
     try:
         value.encode()
@@ -68,7 +70,7 @@ def matching(pattern: str, meaning: str) -> Callable[..., str]:
 
 
 def switch(name: str, *, default: bool) -> bool:
-    """A yes or no: 1 or 0, true or false, yes or no, on or off."""
+    """A boolean: 1 or 0, true or false, yes or no, on or off."""
     value = text(name, "1" if default else "0").lower()
     if value not in SWITCHES:
         raise ValueError("is neither 1 nor 0")
@@ -104,7 +106,7 @@ def hosts(name: str, default: list[str]) -> list[str]:
     found = words(name, default)
     for host in found:
         if not re.fullmatch(r"\*|\.?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]", host, re.IGNORECASE):
-            raise ValueError(f"holds {host!r}, which is not a host such as admin.example.org (no scheme, no port)")
+            raise ValueError(f"contains {host!r}, which is not a host such as admin.example.org (no scheme, no port)")
     return found
 
 
@@ -115,22 +117,22 @@ def networks(name: str, default: list[str]) -> list[str]:
         try:
             ipaddress.ip_network(network)
         except ValueError:
-            raise ValueError(f"holds {network!r}, which is not a network such as 10.0.0.0/8 or 192.0.2.7") from None
+            raise ValueError(f"contains {network!r}, which is not a network such as 10.0.0.0/8 or 192.0.2.7") from None
     return found
 
 
 def origins(name: str, default: list[str]) -> list[str]:
-    """Origins: scheme, host and, where it is not the scheme's own, port."""
+    """Origins: scheme, host and, unless it is the default of the scheme, port."""
     found = words(name, default)
     for origin in found:
         if not re.fullmatch(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?", origin, re.IGNORECASE):
-            raise ValueError(f"holds {origin!r}, which is not an origin such as https://admin.example.org")
+            raise ValueError(f"contains {origin!r}, which is not an origin such as https://admin.example.org")
         _check_port(urlsplit(origin))
     return found
 
 
 def folder(name: str, default: Path | None) -> Path | None:
-    """A folder; it need not exist yet, but nothing else may have its name."""
+    """A folder, which need not exist yet; a file of this name is an error."""
     value = text(name, str(default or ""))
     if not value:
         return None
@@ -181,7 +183,7 @@ def valkey_address(name: str, default: str) -> str:
     if not re.fullmatch(r"/?[0-9]*", parts.path):
         raise ValueError("must end with the number of a database: redis://host:6379/0")
     if parts.query:
-        import redis  # noqa: PLC0415 - slow to import, and hardly anybody sets options
+        import redis  # noqa: PLC0415 - slow to import, and few installations set options
 
         try:
             redis.ConnectionPool.from_url(value).make_connection()

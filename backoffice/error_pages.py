@@ -1,6 +1,6 @@
-"""Pages for requests that fail: 400, 403, 404, 413, 500 and 503, in the product's design, with a way back.
+"""Pages for failed requests (400, 403, 404, 413, 500 and 503), in the product's design and with a link back.
 
-They need no session, no database and no context processor, because any of those may be what failed. Below `/api/` the
+They need no session, database or context processor, because any of those may have failed. Below `/api/` the
 same failures are problems (RFC 9457) instead of pages. Each template `<status>.html` can be rendered without a context.
 """
 
@@ -41,7 +41,7 @@ CODES: Final = {
 }
 TOO_LARGE: Final = (RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent)
 RETRY_SECONDS: Final = 5
-# Shown where even the template cannot be rendered, such as with static files that were not collected.
+# The page when even the template cannot be rendered, for example because static files were not collected.
 BARE: Final = '<!DOCTYPE html><title>{status} {phrase}</title><h1>{phrase}</h1><p><a href="/admin/">FormEase</a></p>'
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ log = logging.getLogger(__name__)
 def page(
     request: HttpRequest, status: int, template: str | None = None, *, text: str = "", code: str = ""
 ) -> HttpResponse:
-    """The answer to a request that failed; it never raises.
+    """The answer to a failed request; never raises.
 
-    `text` says more than the page does by itself; it and `code` replace those of the status in a problem.
+    `text` adds details to the page. In a problem, `text` and `code` replace those of the status.
     """
     if request.path_info.startswith(API):
         return _problem(status, code or CODES[status], text)
@@ -82,28 +82,28 @@ def _problem(status: int, code: str, text: str) -> HttpResponse:
 
 
 def _back(request: HttpRequest) -> str:
-    """The page that the person came from, if it is one of ours and not this one."""
+    """The referring page, if it belongs to this site and is not this page."""
     try:
         referrer, host = request.headers.get("Referer", ""), request.get_host()
         ours = url_has_allowed_host_and_scheme(referrer, {host}, require_https=request.is_secure())
         return referrer if ours and referrer != request.build_absolute_uri() else ""
-    except SuspiciousOperation:  # the host is not one of ours
+    except SuspiciousOperation:  # the host is not in ALLOWED_HOSTS
         return ""
 
 
 def _here(request: HttpRequest) -> str:
-    """The address to try again; a form cannot be sent again by a link."""
+    """The URL for another try; empty for a form, which a link cannot send again."""
     return request.get_full_path() if request.method == "GET" else ""
 
 
-# -- what Django calls ----------------------------------------------------------------------------------------------
+# -- handlers of Django -----------------------------------------------------------------------------------------------
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return page(request, 413 if isinstance(exception, TOO_LARGE) else 400)
 
 
-def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django names it
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001 - Django passes it by name
     return page(request, 403)
 
 
@@ -112,7 +112,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """503 when the database cannot be reached: that passes, and a browser or proxy may come back."""
+    """503 while the database is unreachable, because a later request may succeed; otherwise 500."""
     return page(request, 503 if isinstance(sys.exc_info()[1], problems.UNAVAILABLE) else 500)
 
 
@@ -122,9 +122,9 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noq
 
 
 class ErrorPageMiddleware:
-    """Shows what the store says when it cannot serve a page (503), and under DEBUG=1 the same pages as without it.
+    """Answers 503 with the message of an unavailable store, and shows our error pages also with DEBUG=1.
 
-    Faults keep Django's page with the traceback under DEBUG=1.
+    With DEBUG=1 other exceptions keep Django's page with the traceback.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -142,5 +142,5 @@ class ErrorPageMiddleware:
         if isinstance(exception, Http404):
             return not_found(request)
         if isinstance(exception, TOO_LARGE):
-            request._mark_post_parse_error()  # type: ignore[attr-defined] # as Django does: POST cannot be read again
+            request._mark_post_parse_error()  # type: ignore[attr-defined] # as Django does, because POST cannot be read again
         return bad_request(request, exception) if isinstance(exception, SuspiciousOperation | BadRequest) else None

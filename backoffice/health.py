@@ -1,7 +1,7 @@
-"""What an orchestrator asks: is the process alive, may it be sent people.
+"""The health probes of an orchestrator: `/livez` (the process is alive) and `/readyz` (it may receive requests).
 
-PostgreSQL makes it true, Valkey makes it fast: without the first we are not ready, without the second only slower.
-The answers name states, never addresses or errors: anybody may read them.
+Without PostgreSQL the process is not ready; without Valkey it is only slower. The answers contain states, never
+addresses or errors, because anybody may read them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from events import valkey as valkey_clients
 from events.subscriptions import parked
 from realtime import local_hub
 
-DATABASE_SECONDS = 2  # also the smallest connection time-out libpq keeps exactly
+DATABASE_SECONDS = 2  # also the shortest connection timeout that libpq observes exactly
 APPLIED = "SELECT app, name FROM django_migrations"
 UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parked.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
 
@@ -31,8 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class ProbeMiddleware:
-    """Answers the two probes before anything else looks at the request: who probes does so by an address of the
-    container, which is no host of this site (ALLOWED_HOSTS), without TLS, and wants no session read."""
+    """Answers the two probes before any other middleware.
+
+    An orchestrator uses the address of the container, which is not in ALLOWED_HOSTS, without TLS and without a session.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -45,15 +47,17 @@ class ProbeMiddleware:
 @never_cache
 @require_safe
 def livez(_request: HttpRequest) -> JsonResponse:
-    """200 as long as this process answers at all."""
+    """200 whenever this process can answer."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and is migrated, else 503. Without Valkey, or with events that cannot be read, the
-    status is `degraded` and still 200."""
+    """200 when the database answers and is migrated, else 503.
+
+    Without Valkey, or with parked events that cannot be read, `status` is `degraded` and the answer still 200.
+    """
     found, log_state = database_and_log()
     checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live()}
     ready = checks["database"] == "ok" and checks["live"] != "draining"
@@ -70,7 +74,7 @@ def database() -> str:
 def database_and_log() -> tuple[str, str]:
     """The database: `ok`, `migrations pending` or `unreachable`; the log: `ok`, `unreadable events` or `unknown`.
 
-    Over a connection of its own: a pool that others have emptied is a busy site, not a missing database.
+    Uses its own connection: an exhausted pool means a busy site, not a missing database.
     """
     try:
         with psycopg.connect(**parameters(), autocommit=True) as connection:
@@ -87,8 +91,11 @@ def database_and_log() -> tuple[str, str]:
 
 
 def live() -> str:
-    """How the hub of this process does: `ok`, `idle` (nobody has connected yet), `polling` (no relay or no Valkey, so
-    the log is read instead), `draining` (on its way out: send nobody here) or `behind`."""
+    """The state of this process's hub.
+
+    `ok`, `idle` (no client has connected yet), `polling` (without relay or Valkey it reads the log), `draining` (it is
+    shutting down and must receive no more clients) or `behind`.
+    """
     status = local_hub.status()
     if status is None:
         return "idle"
@@ -114,12 +121,12 @@ def valkey() -> str:
 
 @functools.cache
 def wanted_migrations() -> frozenset[tuple[str, str]]:
-    """What this version of the code needs, read from the files once."""
+    """The migrations that this version of the code needs, read from the files once."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
 def parameters() -> dict[str, Any]:
-    """How to reach the database without the pool: for probes, with short time limits."""
+    """Connection parameters without the pool and with short timeouts, for probes."""
     given = connections[DEFAULT_DB_ALIAS].get_connection_params()
     known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
     return {name: given[name] for name in known if name in given} | {

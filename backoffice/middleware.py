@@ -1,4 +1,4 @@
-"""Small layers around every request: static files, who acts (for the event store), and what a page may load (CSP)."""
+"""Middleware: static files, malformed addresses, the context of the event store, caching, content security policy."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from events import context, strict_json
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
-class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # it has no types
-    """WhiteNoise, with each file as one piece: under ASGI Django takes a stream into memory too, and warns of it."""
+class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # WhiteNoise has no types
+    """WhiteNoise without streaming: under ASGI Django would read the stream into memory anyway, with a warning."""
 
     @staticmethod
     def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
@@ -37,9 +37,9 @@ FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-d
 
 
 class AddressMiddleware:
-    """Refuses addresses with U+0000 (404 in the path, 400 in the query) and forms in another encoding than UTF-8 (400).
+    """Refuses URLs with U+0000 (404 in the path, 400 in the query) and forms in another encoding than UTF-8 (400).
 
-    PostgreSQL stores no U+0000. Some encodings that Python knows decode to half a surrogate pair, or to no text at all.
+    PostgreSQL cannot store U+0000. Some encodings of Python decode to half a surrogate pair, or to no text at all.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -66,11 +66,11 @@ def _is_utf8(name: str) -> bool:
 
 
 class ContextMiddleware:
-    """Opens the event store's context for the request: actor, address, browser, correlation id.
+    """Opens the event store's context for the request: actor, IP address, browser, correlation id.
 
-    The correlation id is always new, and sent back as `X-Request-ID`: a client that could choose it could join its
-    events to somebody else's request. A UUID that a client or a proxy sends as `X-Request-ID` is kept beside its events
-    as `client_request_id`, which nothing is joined by. (Other text could be about people.)
+    The correlation id is always new and returned as `X-Request-ID`: a client that could choose it could attach its
+    events to another person's request. A UUID that a client or a proxy sends as `X-Request-ID` is stored with the
+    events as `client_request_id`, which correlates nothing. Other text is dropped, because it could be personal data.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -100,9 +100,9 @@ def _request_id(request: HttpRequest) -> str | None:
 
 
 class NoStoreMiddleware:
-    """Sends `no-store` with every answer that does not say itself how it may be cached: most are about people.
+    """Adds `no-store` to every answer without a `Cache-Control` of its own: most contain personal data.
 
-    Static files never come here. The service worker keeps record pages in its own cache, whatever this header says.
+    Static files do not pass this middleware. The service worker stores record pages in its own cache regardless.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -115,7 +115,7 @@ class NoStoreMiddleware:
 
 
 class ContentSecurityPolicyMiddleware:
-    """Sends `settings.SECURE_CSP` as a header, under the name and shape that Django 6 uses."""
+    """Sends `settings.SECURE_CSP` as a header; name and format are those of Django 6."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response

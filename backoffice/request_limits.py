@@ -1,8 +1,8 @@
 """The size limit of request bodies, enforced before Django sees the request.
 
 Django reads the whole body of a request into a temporary file before the first middleware runs, so a limit inside
-Django comes too late: anybody could fill the disk through any path. This ASGI layer is the outermost one. It applies to
-every path and asks for no session, key or database. Browsers get the page for 413.
+Django comes too late: any client could fill the disk through any path. This ASGI layer is the outermost one, applies to
+every path, and needs no session, key or database. Browsers get the page for 413.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Limit:
 
 
 def _announced(scope: Scope) -> int:
-    """The length in the request's headers; 0 where it is absent or not a number, since the bytes are counted anyway."""
+    """The `Content-Length`; 0 when it is absent or no number, because the bytes are counted anyway."""
     for name, value in scope.get("headers", ()):
         if bytes(name).lower() == b"content-length":
             digits = bytes(value).strip()
@@ -104,7 +104,7 @@ def _answer(scope: Scope, max_bytes: int) -> Any:
 
 
 def _as_page(request: ASGIRequest, text: str) -> Any:
-    """The answer of `errorpages`, with the headers of all pages."""
+    """The page of `error_pages`, with the headers that all pages have."""
     page = ContentSecurityPolicyMiddleware(lambda asked: error_pages.page(asked, 413, text=text))
     response: Any = XFrameOptionsMiddleware(page)(request)
     return SecurityMiddleware(page).process_response(request, response)

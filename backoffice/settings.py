@@ -1,6 +1,7 @@
-"""All configuration, from the environment only. What is missing or malformed stops the process with one clear line.
+"""All configuration, read from the environment only.
 
-In development `manage.py up` writes DATA_DIR/services.env, so that other commands find the services it started.
+A missing or malformed variable ends the process with one line that names it. In development `manage.py up` writes
+DATA_DIR/services.env, so that other commands find the services that it started.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from events.privacy import master_keys
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DEVELOPMENT_SECRET = "development-only-secret-not-for-production"  # noqa: S105 - refused when DEBUG is off
-# Secrets that were in the Dockerfile of earlier releases: everybody knows them.
+# Secrets that were in the Dockerfile of earlier releases, and so are public.
 PUBLISHED_SECRETS = {"only-for-this-build-step-never-used-again"}
 
 env = environ.Env()
 
-# An empty variable counts as unset, for `manage.py up` as well.
+# An empty variable counts as unset, also for `manage.py up`.
 for address in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY"):
     if not os.environ.get(address, "unset").strip():
         del os.environ[address]
@@ -34,10 +35,10 @@ DEBUG = read("DEBUG", environment.switch, True)
 DATA_DIR = read("DATA_DIR", environment.folder, BASE_DIR / ".local") or BASE_DIR / ".local"
 ARCHIVE_DIR = read("ARCHIVE_DIR", environment.folder, DATA_DIR / "archive") or DATA_DIR / "archive"
 PORT = read("PORT", environment.whole(1, 65535), 8000)
-# prometheus_client opens files there when it is imported, and ends with a traceback where it cannot.
+# prometheus_client opens files in this folder on import, and fails with a traceback when it cannot.
 metrics_dir = read("PROMETHEUS_MULTIPROC_DIR", environment.folder, None)
 if metrics_dir is not None and not (metrics_dir.is_dir() and os.access(metrics_dir, os.W_OK)):
-    stop(f"PROMETHEUS_MULTIPROC_DIR={str(metrics_dir)!r} is not a folder that can be written to")
+    stop(f"PROMETHEUS_MULTIPROC_DIR={str(metrics_dir)!r} is not a writable folder")
 
 if DEBUG and "DATABASE_URL" not in os.environ and (DATA_DIR / "services.env").is_file():
     environ.Env.read_env(DATA_DIR / "services.env")
@@ -48,7 +49,8 @@ if not DEBUG and (not SECRET_KEY or SECRET_KEY == DEVELOPMENT_SECRET or len(SECR
 if SECRET_KEY in PUBLISHED_SECRETS:
     stop("SECRET_KEY is a published example: set one of your own (openssl rand -base64 48)")
 
-# The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/privacy/master_keys.py.
+# The master keys of personal data, "<id>:<32 bytes in base64>", the current one first; see
+# events/privacy/master_keys.py.
 try:
     PRIVACY_KEYS = master_keys.parse(read("PRIVACY_KEYS", environment.text, ""))
 except ValueError as error:
@@ -58,7 +60,7 @@ if not PRIVACY_KEYS and not DEBUG:
 if not PRIVACY_KEYS:
     PRIVACY_KEYS = master_keys.derived(SECRET_KEY)
 if not DEBUG and master_keys.derived(DEVELOPMENT_SECRET)["development"] in PRIVACY_KEYS.values():
-    stop("PRIVACY_KEYS holds the development key, which everybody knows")
+    stop("PRIVACY_KEYS contains the development key, which is public")
 for name, key in PRIVACY_KEYS.items():
     if len(set(key)) == 1 or key in {master_keys.derived(known)["development"] for known in PUBLISHED_SECRETS}:
         stop(f"PRIVACY_KEYS: {name!r} is a published example: set one of your own (head -c 32 /dev/urandom | base64)")
@@ -88,17 +90,17 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "application_name": os.environ.get("SERVICE_NAME", "backoffice"),
         "connect_timeout": 5,
-        # Poolers drop these options: `grant_application` sets them for the role as well, `doctor` looks.
+        # Poolers drop these options: `grant_application` sets them for the role too, and `doctor` checks them.
         "options": session.OPTIONS,
     }
 )
 DATABASE_POOL = read("DATABASE_POOL", environment.whole(1, 1000), 10)
-if DATABASE_URL:  # without one, the first attempt says so at once; a pool would go on trying
+if DATABASE_URL:  # without one, a connection fails at once, while a pool would keep retrying
     pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10}
     DATABASES["default"]["OPTIONS"]["pool"] = pool
 
 REDIS_URL = read("REDIS_URL", environment.valkey_address, "redis://localhost:6379/0")
-# Everything this installation puts into Valkey begins with it: several may share one server.
+# The prefix of all keys and channels in Valkey, so that several installations can share one server.
 REDIS_PREFIX = read("REDIS_PREFIX", environment.matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits and _ . : -"), "fe")
 
 CACHES = {
@@ -116,8 +118,8 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 15 * 60
 CELERY_TASK_DEFAULT_QUEUE = f"{REDIS_PREFIX}-tasks"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# A task that is not acknowledged for so long is delivered again: longer than any task may take (`time_limit`), or it
-# would run twice.
+# Celery redelivers a task that is not acknowledged within the visibility timeout. It is longer than the time limit of
+# every task (`time_limit`); otherwise a long task would run twice.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:", "visibility_timeout": 13 * 3600}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
@@ -133,7 +135,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 # -- Django ---------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
-    # Daphne is the server of `runserver`; importing it costs every other process a third of its start.
+    # Daphne serves only `runserver`; importing it would take a third of the start of every other process.
     *(["daphne"] if "runserver" in sys.argv else []),
     *(["devtools"] if DEBUG else []),
     "metrics",
@@ -226,9 +228,9 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG
 
-# -- safety ---------------------------------------------------------------------------------------------------------
+# -- security ---------------------------------------------------------------------------------------------------------
 
-# Named as in Django 6, so that the next LTS takes them over and our middleware can go.
+# Named as in Django 6: with the next LTS our middleware can be removed.
 SECURE_CSP = {
     "default-src": ["'self'"],
     "script-src": ["'self'"],
@@ -247,7 +249,7 @@ CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "backoffice.error_pages.csrf_failure"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
-# Read in development too, where they are not used, so that a mistake shows there.
+# Also read in development, where they are not used, so that errors appear early.
 ssl_redirect = read("SECURE_SSL_REDIRECT", environment.switch, True)
 hsts_seconds = read("SECURE_HSTS_SECONDS", environment.whole(0, 10 * 31_536_000), 31_536_000)
 if not DEBUG:
@@ -262,10 +264,10 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000
 
 # -- API ------------------------------------------------------------------------------------------------------------
 
-# Networks whose machines may read /metrics without signing in, as long as no proxy stands in between.
+# Networks whose machines may read /metrics without signing in, unless the request came through a proxy.
 METRICS_ALLOWED_NETWORKS = read("METRICS_ALLOWED_NETWORKS", environment.networks, ["127.0.0.0/8", "::1/128"])
-# Proxies in front of the application, each of which appends to X-Forwarded-For: the client's address is the one that
-# the outermost of them saw. 0: the header is not looked at.
+# The number of proxies in front of the application. Each appends to X-Forwarded-For; the client's address is the one
+# that the outermost proxy appended. 0: the header is ignored.
 TRUSTED_PROXIES = read("TRUSTED_PROXIES", environment.whole(0, 9), 0)
 
 REST_FRAMEWORK = {
@@ -280,9 +282,9 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "backoffice.api.problems.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
-# Calls a minute for each person or key, as many at once; 0 = no limit.
+# API calls a minute for each person or key, and the size of a burst; 0: no limit.
 API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", environment.whole(0, 1_000_000), 1200)
-# Commands a minute that arrive in batches and queues, where one call carries many; 0 = no limit.
+# Commands a minute in batches and queues, where one call contains many; 0: no limit.
 API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", environment.whole(0, 10_000_000), 12_000)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
@@ -293,9 +295,9 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["backoffice.api.openapi.add_components"],
 }
 
-# -- without a network ------------------------------------------------------------------------------------------------
+# -- offline ----------------------------------------------------------------------------------------------------------
 
-# Off: browsers unregister the service worker, and no more edits are queued. Those that wait are still sent.
+# Off: browsers unregister the service worker and queue no more edits; edits that are queued are still sent.
 OFFLINE = read("OFFLINE", environment.switch, True)
 
 # -- logs -----------------------------------------------------------------------------------------------------------

@@ -25,12 +25,13 @@ def services() -> Iterator[None]:
     if apps.ready:
         yield
         return
-    from devtools import embedded
+    from devtools.postgres import Postgres
+    from devtools.valkey import Valkey
 
     with tempfile.TemporaryDirectory(prefix="formease-bench-") as name, contextlib.ExitStack() as stack:
         Path(name).chmod(0o711)
         os.environ |= {"DATA_DIR": name, "DJANGO_SETTINGS_MODULE": "backoffice.settings"}
-        for variable, service in (("DATABASE_URL", embedded.Postgres), ("REDIS_URL", embedded.Valkey)):
+        for variable, service in (("DATABASE_URL", Postgres), ("REDIS_URL", Valkey)):
             started = service(Path(name))
             stack.callback(started.stop)
             started.start()

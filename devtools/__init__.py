@@ -1,1 +1,1 @@
-"""Tools for development: embedded services, the supervisor behind `make run`, sample data. Installed with DEBUG=1."""
+"""Development tools: embedded services, the supervisor of `make run`, sample data; an installed app with DEBUG=1."""

@@ -1,7 +1,8 @@
-"""A small process manager: children with prefixed logs, restarts with back-off, an orderly end.
+"""A small process manager: children with prefixed logs, restarts with exponential back-off, and a graceful shutdown.
 
-`Supervisor.run` is one loop: each child has a keeper that starts it, reads its output and starts it again when it dies.
-A child that keeps dying young ends everything: a broken installation should say so, not spin.
+`Supervisor.run` creates one task for each child, which starts it, reads its output and restarts it when it ends. A
+child that fails repeatedly right after its start ends everything: a broken installation must fail visibly instead of
+restarting for ever.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TextIO
 
-from devtools import embedded
+from devtools import processes, services
 
-YOUNG_SECONDS = 15.0  # a child that lived shorter died young
-DEATHS_ALLOWED = 5  # young deaths in a row before all of it stops
-FIRST_PAUSE = 0.5  # seconds; doubled at each young death
+EARLY_EXIT_SECONDS = 15.0  # a child that ran for less exited early
+MAX_EARLY_EXITS = 5  # early exits in a row after which everything stops
+FIRST_PAUSE = 0.5  # seconds; doubled at each early exit
 LAST_LINES_SECONDS = 2.0
 GROUP_END_SECONDS = 0.3
-ECHO_SECONDS = 1.0  # a second Ctrl-C that comes sooner is the same one, passed on by a wrapper
+REPEAT_SECONDS = 1.0  # a second SIGINT that arrives sooner is the same Ctrl-C, forwarded by a wrapper
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)
 
 
 @dataclass
 class Child:
-    """A program to keep running. `rank`: lower ones are stopped first; `grace`: seconds between SIGTERM and SIGKILL;
-    `late`: nobody waits for it, so it leaves the processor to the others until all is ready."""
+    """A program to keep running.
+
+    rank   children with a lower rank are stopped first
+    grace  seconds between SIGTERM and SIGKILL
+    late   start it only when everything else is ready, to leave the processor to the others
+    """
 
     name: str
     program: list[str]
@@ -40,8 +45,8 @@ class Child:
     env: dict[str, str] = field(default_factory=dict)
 
 
-class Voice:
-    """Lines for a person, each with the name of who speaks. Colours only on a terminal that wants them."""
+class ConsoleLog:
+    """Writes log lines prefixed with the name of their process; coloured on a terminal unless NO_COLOR is set."""
 
     def __init__(self, out: TextIO, width: int = 13) -> None:
         self.out = out
@@ -49,26 +54,26 @@ class Voice:
         self.coloured = out.isatty() and not os.environ.get("NO_COLOR")
         self._colours: dict[str, int] = {}
 
-    def say(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
         label = f"{name:<{self.width}}│"
         if self.coloured:
             colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
             label = f"\033[{colour}m{label}\033[0m"
-        with contextlib.suppress(BrokenPipeError, OSError):  # a closed terminal must not keep us from stopping
+        with contextlib.suppress(BrokenPipeError, OSError):  # a closed terminal must not prevent the shutdown
             self.out.write(f"{label} {text}\n")
             self.out.flush()
 
 
 class Supervisor:
-    """Keeps services (already started) and children running until told to stop. `failed` says why it gave up."""
+    """Keeps started services and children running until `stop`; `failed` holds the reason when it gave up."""
 
-    def __init__(self, voice: Voice, env: dict[str, str], folder: Path) -> None:
-        self.voice = voice
-        self.env = env  # of every child; may grow until it is started
-        self.folder = folder  # where every child runs
+    def __init__(self, log: ConsoleLog, env: dict[str, str], folder: Path) -> None:
+        self.log = log
+        self.env = env  # of every child; may be extended until the child starts
+        self.folder = folder  # working directory of every child
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
-        self.hurry = asyncio.Event()  # a second Ctrl-C: no more grace
+        self.kill_now = asyncio.Event()  # set by a second Ctrl-C: skip the grace periods
         self._interrupted_at: float | None = None  # loop time of the first Ctrl-C
         self.failed = ""
         self.started: Callable[[Child, int], None] = lambda _child, _pid: None
@@ -77,17 +82,17 @@ class Supervisor:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     async def run(
-        self, children: Sequence[Child], services: Sequence[embedded.Service], ready: Awaitable[None]
+        self, children: Sequence[Child], services: Sequence[services.Service], ready: Awaitable[None]
     ) -> None:
-        """1 keep everything running and watch for `ready`  2 wait for a signal or a give-up  3 stop by rank.
+        """1 keep everything running and wait for `ready`  2 wait for a signal or a failure  3 stop children by rank.
 
-        The services are left running: they were started before us and go after us.
+        The services stay up: the caller started them and stops them afterwards.
         """
         keepers = [asyncio.create_task(self._keep(child)) for child in children]
         watches = [asyncio.create_task(self._keep_service(service)) for service in services]
         watches.append(asyncio.create_task(self._watch(ready)))
         await self.stopping.wait()
-        self.ready.set()  # whoever still waits for it sees that all is over
+        self.ready.set()  # releases the tasks that still wait for it
         for rank in sorted({child.rank for child in children}):
             await asyncio.gather(*(self._end(child) for child in children if child.rank == rank))
         for watch in watches:
@@ -100,8 +105,8 @@ class Supervisor:
         self.ready.set()
 
     async def once(self, child: Child) -> bool:
-        """Run a program that is meant to end, such as the migrations. True when it ended well."""
-        running = asyncio.create_task(self._live(child))
+        """Run a program that ends by itself, such as the migrations; True when its exit code is 0."""
+        running = asyncio.create_task(self._run_child(child))
         stopping = asyncio.create_task(self.stopping.wait())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
@@ -109,82 +114,88 @@ class Supervisor:
         stopping.cancel()
         return await running == 0
 
-    def obey_signals(self) -> None:
+    def install_signal_handlers(self) -> None:
         """SIGINT, SIGTERM and SIGHUP stop everything; only a second Ctrl-C (SIGINT) stops it at once."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup means it
+            if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 loop.add_signal_handler(signum, self.stop, signum)
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
-        """Begin an orderly end. Repeated SIGTERMs change nothing: one that is sent to the process group arrives
-        twice, because make passes its own on to us. SIGKILL ends without grace."""
+        """Begin a graceful shutdown.
+
+        A repeated SIGTERM changes nothing: one that is sent to the process group arrives twice, because make
+        forwards its own. SIGKILL ends without grace.
+        """
         if not self.stopping.is_set():
-            self.voice.say("up", "stopping")
+            self.log.write("up", "stopping")
         self.stopping.set()
         if signum != signal.SIGINT:
             return
         now = asyncio.get_running_loop().time()
         if self._interrupted_at is None:
             self._interrupted_at = now
-        elif now - self._interrupted_at >= ECHO_SECONDS:
-            self.hurry.set()
+        elif now - self._interrupted_at >= REPEAT_SECONDS:
+            self.kill_now.set()
 
-    def give_up(self, why: str) -> None:
-        self.failed = self.failed or why
+    def give_up(self, reason: str) -> None:
+        self.failed = self.failed or reason
         self.stopping.set()
 
     # -- one child ------------------------------------------------------------------------------------------------
 
     async def _keep(self, child: Child) -> None:
-        """Start it, wait for its end, start it again: after 0.5, 1, 2, 4 … seconds while it dies young."""
+        """Start the child, wait for its end and restart it, after 0.5, 1, 2, 4 … seconds while it exits early."""
         if child.late:
             await self.ready.wait()
-        await self._keep_going(child.name, lambda: self._live(child))
+        await self._restart_for_ever(child.name, lambda: self._run_child(child))
 
-    async def _keep_service(self, service: embedded.Service) -> None:
-        """The same for a service, which was started before. It is started again from this thread on purpose: Linux
-        sends the parent's-death signal when the *thread* that started a child ends."""
+    async def _keep_service(self, service: services.Service) -> None:
+        """The same for a service, which is running already.
 
-        async def live() -> int:
+        It is restarted from this thread on purpose: Linux sends the parent-death signal when the *thread* that
+        started a child ends.
+        """
+
+        async def run() -> int:
             if not service.running:
                 try:
                     service.start()
-                    self.voice.say(service.name, "started again")
-                except embedded.EmbeddedError as error:
-                    self.voice.say(service.name, str(error))
+                    self.log.write(service.name, "restarted")
+                except services.EmbeddedError as error:
+                    self.log.write(service.name, str(error))
                     return 1
             process = service.process
             return await asyncio.to_thread(process.wait) if process else 0
 
-        await self._keep_going(service.name, live)
+        await self._restart_for_ever(service.name, run)
 
-    async def _keep_going(self, name: str, live: Callable[[], Awaitable[int]]) -> None:
-        loop, deaths = asyncio.get_running_loop(), 0
+    async def _restart_for_ever(self, name: str, run: Callable[[], Awaitable[int]]) -> None:
+        loop, exits = asyncio.get_running_loop(), 0
         while not self.stopping.is_set():
             started = loop.time()
-            code = await live()
+            code = await run()
             if self.stopping.is_set():
                 break
-            deaths = deaths + 1 if loop.time() - started < YOUNG_SECONDS else 1
-            if deaths >= DEATHS_ALLOWED:
-                self.give_up(f"{name} {describe(code)}, {deaths} times in a row")
+            exits = exits + 1 if loop.time() - started < EARLY_EXIT_SECONDS else 1
+            if exits >= MAX_EARLY_EXITS:
+                self.give_up(f"{name} {describe(code)}, {exits} times in a row")
                 break
-            pause = FIRST_PAUSE * 2 ** (deaths - 1)
-            self.voice.say(name, f"{describe(code)}; starting it again in {pause:g} s")
+            pause = FIRST_PAUSE * 2 ** (exits - 1)
+            self.log.write(name, f"{describe(code)}; restarting it in {pause:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), pause)
 
-    async def _live(self, child: Child) -> int:
-        """One life: start, pass its output on line by line, see it end, and its own children with it."""
+    async def _run_child(self, child: Child) -> int:
+        """Start the child, forward its output by line, wait for its end and kill its process group; its exit code."""
         reading, writing = os.pipe()
-        # A pipe of our own: asyncio's would keep `wait` waiting while a grandchild holds it open.
+        # A pipe of our own: with asyncio's, `wait` would not return while a grandchild holds it open.
         with os.fdopen(reading, "rb", 0) as output:
-            with os.fdopen(writing, "wb", 0) as their_end:
+            with os.fdopen(writing, "wb", 0) as child_end:
                 process = await asyncio.create_subprocess_exec(
-                    *embedded.bound(child.program),
+                    *processes.child_command(child.program),
                     stdin=asyncio.subprocess.DEVNULL,
-                    stdout=their_end,
+                    stdout=child_end,
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,
                     cwd=self.folder,
@@ -192,18 +203,18 @@ class Supervisor:
                 )
             self._running[child.name] = process
             self.started(child, process.pid)
-            if self.stopping.is_set():  # all is over since we began to start it
+            if self.stopping.is_set():  # the shutdown began while we were starting it
                 kill_group(process.pid)
-            listening = asyncio.create_task(self._listen(child.name, output))
+            forwarding = asyncio.create_task(self._forward_output(child.name, output))
             code = await process.wait()
             self._running.pop(child.name, None)
             kill_group(process.pid)
             await group_end(process.pid)
-            with contextlib.suppress(TimeoutError):  # what left the group may hold the pipe; its lines are not ours
-                await asyncio.wait_for(listening, LAST_LINES_SECONDS)
+            with contextlib.suppress(TimeoutError):  # a process that left the group may hold the pipe open
+                await asyncio.wait_for(forwarding, LAST_LINES_SECONDS)
             return code
 
-    async def _listen(self, name: str, output: IO[bytes]) -> None:
+    async def _forward_output(self, name: str, output: IO[bytes]) -> None:
         stream = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stream), output
@@ -213,37 +224,39 @@ class Supervisor:
             while chunk := await stream.read(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    self.voice.say(name, line.decode(errors="replace").rstrip())
+                    self.log.write(name, line.decode(errors="replace").rstrip())
         finally:
             transport.close()
         if rest:
-            self.voice.say(name, rest.decode(errors="replace").rstrip())
+            self.log.write(name, rest.decode(errors="replace").rstrip())
 
     async def _end(self, child: Child) -> None:
-        """SIGTERM, then SIGKILL to its whole group after its grace, or at once when we are in a hurry."""
+        """Send SIGTERM, then SIGKILL to the whole group after its grace period, or at once after a second Ctrl-C."""
         process = self._running.get(child.name)
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        ended, hurry = asyncio.create_task(process.wait()), asyncio.create_task(self.hurry.wait())
-        await asyncio.wait({ended, hurry}, timeout=child.grace, return_when=asyncio.FIRST_COMPLETED)
+        ended, kill_now = asyncio.create_task(process.wait()), asyncio.create_task(self.kill_now.wait())
+        await asyncio.wait({ended, kill_now}, timeout=child.grace, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            self.voice.say(child.name, "did not stop in time: killed")
+            self.log.write(child.name, "did not stop in time: killed")
             kill_group(process.pid)
         await ended
-        hurry.cancel()
+        kill_now.cancel()
 
 
 def kill_group(leader: int) -> None:
-    """What a child left behind: each child leads a process group of its own."""
+    """Kill the processes that a child left; each child leads a process group of its own."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 
 
 async def group_end(leader: int) -> None:
-    """Return when nobody is left in the group that was killed, or after a moment: where the container's first process
-    does not collect the dead, they stay."""
+    """Wait until the killed group is empty, for at most GROUP_END_SECONDS.
+
+    In a container whose first process does not reap zombies, the group never becomes empty.
+    """
     deadline = asyncio.get_running_loop().time() + GROUP_END_SECONDS
     while asyncio.get_running_loop().time() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""Fixtures for everybody: the live stack, the browser, its pages. The services are in `services_plugin`."""
+"""Fixtures for all tests: the live stack, the browser and its pages. `services_plugin` starts the services."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from tests import live, services_plugin
 from tests import own_database as own_databases
 from tests.events.interleaving import LONG
 
-# How long an example takes is the machine's business, and no measure of the code. Every turn tries a few; `make chaos`
-# tries many.
+# The time of an example depends on the machine, so there is no deadline. The suite tries a few; `make chaos` many.
 hypothesis_settings.register_profile(
     "suite", max_examples=2_000 if LONG else 40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -39,8 +38,9 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    # The last of these is heard: Playwright's list, as far as it matters here; the two pages Chromium keeps ready in
-    # each window for suggestions under an address bar, which cost more than the page under test; and a spare process.
+    # Chromium obeys only the last --disable-features, so this repeats the relevant part of Playwright's list and adds
+    # the two pages that Chromium preloads in each window for address-bar suggestions, which cost more than the page
+    # under test, and a spare process.
     (
         "--disable-features=AimEnabled,AvoidUnnecessaryBeforeUnloadCheckSync,DestroyProfileOnBrowserClose,"
         "HttpsFirstBalancedModeAutoEnable,HttpsUpgrades,LensOverlay,MediaRouter,NetworkTimeServiceQuerying,"
@@ -52,10 +52,10 @@ CHROMIUM_OPTIONS = [
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes seconds goes first: last, it would keep one core waiting for the other.
+    """Run slow tests first: at the end, one worker would wait for another.
 
-    Each worker is given an equal piece of the list, and takes from the end of another's when it is done. So one begins
-    with what needs a browser, another with what starts services; all go on with the thousands of quick ones.
+    Each worker gets an equal part of the list and steals from the end of another's part when it is done. One begins
+    with the browser tests, another with those that start services; all continue with the thousands of quick ones.
     """
     kinds: dict[str, list[pytest.Item]] = {"browser": [], "services": [], "": []}
     for item in items:
@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Modules and collected tests stay to the end: looking for garbage among them was an eighth of a worker's time."""
+    """Freeze modules and collected tests, which live to the end: scanning them took an eighth of a worker's time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -75,28 +75,33 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
-    """A test that its time limit cut off in the middle of a query leaves a line that fails every test after it; one
-    that asked for a page in French leaves its language."""
+    """Reset the language and close connections that are still in a query.
+
+    A test that its time limit interrupted in a query leaves a connection on which every later test would fail.
+    """
     translation.deactivate()
-    for line in connections.all(initialized_only=True):
-        if line.connection is not None and line.connection.info.transaction_status == TransactionStatus.ACTIVE:
-            line.connection.close()
+    for wrapper in connections.all(initialized_only=True):
+        used = wrapper.connection
+        if used is not None and used.info.transaction_status == TransactionStatus.ACTIVE:
+            used.close()
 
 
-# What the migrations fill, and no test changes.
+# Tables that the migrations fill and no test changes.
 KEPT = {"django_content_type", "auth_permission"}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_flush() -> Iterator[None]:
-    """After a test with real commits Django truncates every table, then signals `post_migrate`, which fills two of them
-    again. Emptying those tables alone that are not empty costs a hundredth of that."""
+    """Truncate only the tables that are not empty after a test with real commits.
+
+    Django truncates every table and sends `post_migrate`, which refills two of them; this costs a hundredth of that.
+    """
 
     def empty(self: Any) -> None:
         for name in self._databases_names(include_mirrors=False):
-            line = connections[name]
-            with line.cursor() as cursor:
-                known = sorted(set(line.introspection.django_table_names(only_existing=True)) - KEPT)
+            wrapper = connections[name]
+            with wrapper.cursor() as cursor:
+                known = sorted(set(wrapper.introspection.django_table_names(only_existing=True)) - KEPT)
                 cursor.execute(" union all ".join(f"(select '{table}' from {table} limit 1)" for table in known))
                 if full := [table for (table,) in cursor.fetchall()]:
                     cursor.execute(f"truncate {', '.join(full)} cascade")
@@ -109,13 +114,13 @@ def _quick_flush() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def template(django_db_setup: None) -> str:
-    """The name of a database as the migrations leave it, to copy: migrating another one afresh would take seconds."""
+    """The name of a migrated, empty database to copy; migrating a new one would take seconds."""
     return connection.settings_dict["NAME"] + live.TEMPLATE
 
 
 @pytest.fixture
 def own_database(transactional_db: None, template: str) -> Iterator[None]:
-    """A database of the test's own: rebuilds read the whole log, and other tests leave events in theirs."""
+    """A private database: rebuilds read the whole log, and other tests leave events in the shared one."""
     with own_databases.own_database(template):
         yield
 
@@ -138,7 +143,7 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 
 @pytest.fixture(scope="session")
 def session_stack(template: str) -> Iterator[live.Stack]:
-    """One live stack for this process; use `stack`, which mends what a test broke."""
+    """One live stack for this process; tests use `stack`, which restarts what a test stopped."""
     stack = live.Stack(services_plugin.worker(), template)
     try:
         stack.start()
@@ -151,7 +156,7 @@ def session_stack(template: str) -> Iterator[live.Stack]:
 def stack(session_stack: live.Stack) -> Iterator[live.Stack]:
     """Web and subscriptions as real processes, with a login for each role (`live.ROLES`, `live.PASSWORD`)."""
     yield session_stack
-    session_stack.heal()
+    session_stack.restart_stopped()
 
 
 def chromium() -> str | None:
@@ -162,17 +167,20 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A real Chromium. Playwright keeps an event loop running in this thread for as long as it lives; between browser
-    tests it is hidden, because Django's ORM and `asyncio.run` refuse to work below a running loop."""
+    """A real Chromium.
+
+    Playwright keeps an event loop running in this thread. Between browser tests the loop is hidden, because Django's
+    ORM and `asyncio.run` refuse to work under a running loop.
+    """
     path = chromium()
     if path is None:
-        said = "no Chromium found: install it, or set CHROMIUM to its path"
+        message = "no Chromium found: install it, or set CHROMIUM to its path"
         if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(said)
-        pytest.skip(said)
+            pytest.fail(message)
+        pytest.skip(message)
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=20_000)  # a busy machine is no failure; what never comes is still found
+    expect.set_options(timeout=20_000)  # generous, because a busy machine is not a failure
     driver = sync_playwright().start()
     launched = driver.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
     loop = asyncio._get_running_loop()
@@ -186,25 +194,27 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., Any]]:
-    """Pages, each in a browser context of its own (= another person). Options are those of `browser.new_context`:
-    `color_scheme="dark"`, `viewport={...}`, `locale="fr"`, `reduced_motion="no-preference"`, `storage_state=…`,
-    `service_workers="allow"`. `role="agent"` signs in and opens `at` (nothing when it is empty: for tests that begin
-    elsewhere). A script error or a break of the content security policy fails the test."""
-    asyncio._set_running_loop(browser.event_loop)
-    contexts, troubles = [], []
+    """Returns a function that opens a page in its own browser context, like another person's browser.
 
-    def note(message: Any) -> None:
+    Options are those of `browser.new_context`: `color_scheme="dark"`, `viewport={...}`, `locale="fr"`,
+    `reduced_motion="no-preference"`, `storage_state=…`, `service_workers="allow"`. `role="agent"` signs in and opens
+    `at` (no page when it is empty). A script error or a violation of the content security policy fails the test.
+    """
+    asyncio._set_running_loop(browser.event_loop)
+    contexts, problems = [], []
+
+    def record_violation(message: Any) -> None:
         if message.type == "error" and "Content Security Policy" in message.text:
-            troubles.append(message.text)
+            problems.append(message.text)
 
     def make(role: str | None = None, at: str = "/admin/", **options: Any) -> Any:
-        options.setdefault("service_workers", "block")  # it would fetch the whole shell for each context
-        options.setdefault("reduced_motion", "reduce")  # a dot that breathes is drawn sixty times a second
+        options.setdefault("service_workers", "block")  # it would download the whole shell for each context
+        options.setdefault("reduced_motion", "reduce")  # an animated dot is drawn sixty times a second
         context = browser.new_context(base_url=session_stack.url, **options)
         contexts.append(context)
         page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", note)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", record_violation)
         if role:
             given = {
                 settings.SESSION_COOKIE_NAME: session_stack.session(role),
@@ -221,17 +231,17 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
             context.close()
     finally:
         asyncio._set_running_loop(None)
-    assert not troubles, "\n".join(troubles)
+    assert not problems, "\n".join(problems)
 
 
 @pytest.fixture
 def page(new_page: Callable[..., Any]) -> Any:
-    """One page, nobody signed in."""
+    """One page without a session."""
     return new_page()
 
 
 def sign_in(page: Any, role: str) -> None:
-    """As a person does."""
+    """Sign in on the login page."""
     page.goto("/admin/login/")
     page.fill("input[name=username]", role)
     page.fill("input[name=password]", live.PASSWORD)

@@ -1,4 +1,4 @@
-"""The product as processes of its own, for tests that need real sockets, real restarts and a real browser."""
+"""The product as separate processes, for tests that need real sockets, real restarts and a real browser."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from psycopg import sql
 
 from backoffice import celery_app
 from backoffice.models import Staff
-from devtools import embedded
+from devtools import processes
+from devtools.valkey import Valkey
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROLES = ("admin", "manager", "agent", "viewer", "dpo")
@@ -48,7 +49,7 @@ ADD_SESSION = (
 
 
 def copy_database(template: str, name: str) -> None:
-    """Make a database as another one is. Nobody may be using the other one."""
+    """Copy the database `template`, to which nobody may be connected."""
     drop_database(name)
     command = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with _maintenance() as connection:
@@ -65,35 +66,35 @@ def _maintenance() -> psycopg.Connection[tuple[Any, ...]]:
 
 
 def database_url(name: str) -> str:
-    """The address of another database of the server that the tests use."""
+    """The URL of another database on the server that the tests use."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{name}").geturl()
 
 
 @contextlib.contextmanager
 def worker_thread() -> Iterator[None]:
-    """A Celery worker in a thread of this process, which leaves logging and standard output as they are.
+    """A Celery worker in a thread of this process that leaves logging and standard output unchanged.
 
-    Celery sets up both unless somebody listens to `setup_logging`, and has Django set up logging once more; either
-    takes the handlers of `caplog` off the root logger, for the rest of the run.
+    Celery configures both unless `setup_logging` has a receiver, and makes Django configure logging again. Either
+    would remove the handlers of `caplog` from the root logger for the rest of the run.
     """
 
-    def leave_alone(**_: Any) -> None:
-        """The listener has set up logging."""
+    def receive(**_: Any) -> None:
+        """The presence of a receiver disables Celery's own configuration."""
 
-    signals.setup_logging.connect(leave_alone)
+    signals.setup_logging.connect(receive)
     worker = start_worker(celery_app, pool="solo", perform_ping_check=False, shutdown_timeout=30)
     try:
         with override_settings(LOGGING_CONFIG=None), worker:
             yield
     finally:
-        signals.setup_logging.disconnect(leave_alone)
+        signals.setup_logging.disconnect(receive)
 
 
 class Stack:
-    """Web and subscriptions on a database (and a Valkey) of their own.
+    """Web and subscriptions with their own database (and Valkey).
 
-    `url` is the site's address, `env` what its processes see. Tests reach the database with `query`, never with the
-    ORM: that one belongs to the test process and its own database.
+    `url` is the site's address, `env` the environment of its processes. Tests use `query` for its database, never the
+    ORM, which is connected to the test process's own database.
     """
 
     def __init__(self, name: str, template: str) -> None:
@@ -101,20 +102,20 @@ class Stack:
         self.folder = Path(os.environ["DATA_DIR"]) / "live"
         self.folder.mkdir(exist_ok=True)
         self.database_url = database_url(self.database)
-        self.valkey: embedded.Valkey | None = None
-        self.port = embedded.free_port()
+        self.valkey: Valkey | None = None
+        self.port = processes.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env: dict[str, str] = {}
         self.staff: dict[str, Staff] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    # -- the whole ------------------------------------------------------------------------------------------------
+    # -- life cycle --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         copy_database(self.template, self.database)
         redis_url = os.environ["REDIS_URL"]
         if "FORMEASE_TEST_VALKEY" in os.environ:
-            self.valkey = embedded.Valkey(self.folder, durable=False)
+            self.valkey = Valkey(self.folder, durable=False)
             self.valkey.start()
             redis_url = self.valkey.url()
         self.env = os.environ | {
@@ -131,10 +132,10 @@ class Stack:
         for role in ROLES:
             ((number,),) = self.query(ADD_STAFF, role, password, role, role == "admin")
             self.staff[role] = Staff(id=number, password=password)
-        self.heal()
+        self.restart_stopped()
 
-    def heal(self) -> None:
-        """Start whatever a test stopped."""
+    def restart_stopped(self) -> None:
+        """Start the processes that a test stopped."""
         if self.valkey and not self.valkey.running:
             self.valkey.start()
         if not self.running("web"):
@@ -153,9 +154,9 @@ class Stack:
     # -- its processes --------------------------------------------------------------------------------------------
 
     def start_web(self) -> None:
-        """On the same port as before, so that open pages come back to it; returns when /readyz says 200."""
+        """Start it on the same port as before, so that open pages reconnect; returns when /readyz answers 200."""
         self._spawn("web", ["-m", "realtime.server", "--host", "127.0.0.1", "--port", str(self.port)])
-        if not embedded.wait_until(lambda: not self.running("web") or self.is_ready(), READY_SECONDS) or not (
+        if not processes.wait_until(lambda: not self.running("web") or self.is_ready(), READY_SECONDS) or not (
             self.running("web")
         ):
             raise RuntimeError(f"the web process did not get ready:\n{self.log('web')}")
@@ -170,12 +171,12 @@ class Stack:
         self.kill_process("web")
 
     def kill_process(self, name: str) -> None:
-        """As if the power went."""
+        """Kill the process, as a power cut would."""
         self._processes[name].kill()
         self._processes[name].wait()
 
     def stop_process(self, name: str) -> None:
-        """As in a deploy: SIGTERM, and time to say good-bye."""
+        """Stop the process as a deploy does: SIGTERM, then SIGKILL after STOP_SECONDS."""
         process = self._processes.pop(name, None)
         if process is None:
             return
@@ -196,7 +197,7 @@ class Stack:
     def _spawn(self, name: str, program: Sequence[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                embedded.bound([sys.executable, *program], orphan_signal=signal.SIGKILL),
+                processes.child_command([sys.executable, *program], orphan_signal=signal.SIGKILL),
                 cwd=PROJECT,
                 env=self.env | {"SERVICE_NAME": name},
                 stdin=subprocess.DEVNULL,
@@ -213,7 +214,7 @@ class Stack:
     # -- its data -------------------------------------------------------------------------------------------------
 
     def manage(self, *arguments: str, stdin: str = "") -> str:
-        """Run a `manage.py` command against this stack; its output, or an error that shows it."""
+        """Run a `manage.py` command against this stack; returns its output. Raises RuntimeError."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=PROJECT,
@@ -228,13 +229,13 @@ class Stack:
         return done.stdout
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows of one SQL statement (committed), for what a test sets up or counts behind the product's back."""
+        """Rows of one committed SQL statement, for setup and counts that bypass the product."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
 
     def session(self, role: str) -> str:
-        """The key of a new session of the role's login: signing in by hand costs two pages and a slow hash."""
+        """The key of a new session of the role's login; signing in on the page would cost two pages and a slow hash."""
         person, session = self.staff[role], SessionStore()
         key = get_random_string(32)
         data = {

@@ -1,4 +1,4 @@
-"""A database of a test's own, as the migrations leave one: for what looks at all of it, or spoils it."""
+"""A private migrated database for a test that reads or damages all of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import live
 
 @contextmanager
 def own_database(template: str) -> Iterator[str]:
-    """For a while, whatever this process asks the database it asks a copy of `template`; yields its name."""
+    """Connect this process to a copy of `template` until the block ends; yields the name of the copy."""
     usual = connection.settings_dict["NAME"]
     name = f"{usual}_own"
     live.copy_database(template, name)

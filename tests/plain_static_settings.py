@@ -1,4 +1,4 @@
-"""The project's settings in production, with static files as they are: nothing has collected them."""
+"""The project's production settings with plain static files, because none were collected."""
 
 from backoffice.settings import *  # noqa: F403
 

@@ -1,9 +1,9 @@
-"""The suite's own PostgreSQL and Valkey, ready before Django reads its settings.
+"""A pytest plugin that starts the suite's PostgreSQL and Valkey before Django reads its settings.
 
-pytest-django reads them while it loads the initial conftests, so this is a plugin of its own (`-p` in pyproject.toml).
-The first process starts one throw-away PostgreSQL, on a memory disk where there is one; every xdist worker gets its own
-database there (pytest-django adds the suffix) and its own Valkey: channels are not divided by database number.
-With DATABASE_URL or REDIS_URL already set, those are used instead, shared by the workers through REDIS_PREFIX.
+pytest-django reads them while it loads the initial conftests, so this is a separate plugin (`-p` in pyproject.toml).
+The first process starts one temporary PostgreSQL, on a memory disk if there is one. Every xdist worker gets its own
+database there (pytest-django adds the suffix) and its own Valkey, because database numbers do not separate channels.
+If DATABASE_URL or REDIS_URL is set already, the workers share those, separated by REDIS_PREFIX.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from pathlib import Path
 
 import pytest
 
-from devtools import embedded
+from devtools import services
+from devtools.postgres import Postgres
+from devtools.valkey import Valkey
 
-FOLDER = "FORMEASE_TEST_FOLDER"  # how workers find the first process's folder
-ROOM_NEEDED = 2**30  # bytes on the memory disk; containers often have 64 MB there
+FOLDER = "FORMEASE_TEST_FOLDER"  # tells workers the folder of the first process
+SPACE_NEEDED = 2**30  # bytes on the memory disk; containers often have only 64 MB there
 PREFIX = "formease-test-"
 
 _open = contextlib.ExitStack()
 atexit.register(_open.close)  # pytest_unconfigure is not called where Django cannot be set up
 
-# Containers like to forbid compiled modules; here dozens of processes would compile all of Django, each for itself.
+# Containers often disable compiled modules; then each of dozens of processes would compile all of Django.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -44,7 +46,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         return
     try:
         _start()
-    except embedded.EmbeddedError as error:
+    except services.EmbeddedError as error:
         _open.close()
         pytest.exit(f"tests need PostgreSQL and Valkey: {error}", returncode=3)
 
@@ -55,44 +57,44 @@ def pytest_unconfigure() -> None:
 
 
 def _start() -> None:
-    """1 a folder  2 PostgreSQL, unless there is one  3 a Valkey for this process, unless there is one."""
+    """1 create a folder  2 start PostgreSQL unless one is given  3 start this process's Valkey unless one is given."""
     if FOLDER not in os.environ:
-        os.environ[FOLDER] = str(_open.enter_context(throw_away_folder()))
+        os.environ[FOLDER] = str(_open.enter_context(temporary_folder()))
     folder = Path(os.environ[FOLDER]) / worker()
     folder.mkdir(exist_ok=True)
     os.environ["DATA_DIR"] = str(folder)
     os.environ["REDIS_PREFIX"] = f"test-{worker()}"
     if "DATABASE_URL" not in os.environ:
-        postgres = embedded.Postgres(folder, durable=False)
+        postgres = Postgres(folder, durable=False)
         _open.callback(postgres.stop)
         postgres.start()
         os.environ["DATABASE_URL"] = postgres.url()
     if "REDIS_URL" not in os.environ or "FORMEASE_TEST_VALKEY" in os.environ:
-        valkey = embedded.Valkey(folder, durable=False)
+        valkey = Valkey(folder, durable=False)
         _open.callback(valkey.stop)
         valkey.start()
         os.environ |= {"REDIS_URL": valkey.url(), "FORMEASE_TEST_VALKEY": "own"}
 
 
 @contextlib.contextmanager
-def throw_away_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     memory = Path("/dev/shm")
-    fits = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > ROOM_NEEDED
+    fits = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > SPACE_NEEDED
     parent = memory if fits else Path(tempfile.gettempdir())
-    sweep(parent)
+    remove_leftovers(parent)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     folder.chmod(0o711)  # PostgreSQL may run as another user and must pass
     try:
-        with embedded.hold(folder):
+        with services.lock_folder(folder):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(parent: Path) -> None:
-    """Remove what killed runs left: folders of ours whose lock nobody holds."""
+def remove_leftovers(parent: Path) -> None:
+    """Remove the folders that killed runs left: those of ours whose lock is free."""
     for left in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(embedded.EmbeddedError, OSError):
+        with contextlib.suppress(services.EmbeddedError, OSError):
             if left.stat().st_uid == os.getuid() and (left / "lock").exists():
-                with embedded.hold(left):
+                with services.lock_folder(left):
                     shutil.rmtree(left, ignore_errors=True)

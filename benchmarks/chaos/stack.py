@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from devtools import embedded
+from devtools import processes, services
+from devtools.postgres import Postgres
+from devtools.valkey import Valkey
 
 PROJECT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 60.0
@@ -69,8 +71,8 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.postgres, self.valkey = embedded.Postgres(folder), embedded.Valkey(folder)
-        self.ports = {name: embedded.free_port() for name in ("web1", "web2")}
+        self.postgres, self.valkey = Postgres(folder), Valkey(folder)
+        self.ports = {name: processes.free_port() for name in ("web1", "web2")}
         self.urls = [f"ws://127.0.0.1:{port}/ws/admin/" for port in self.ports.values()]
         self.origin = f"http://127.0.0.1:{self.ports['web1']}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -121,7 +123,7 @@ class Stack:
             program = ["-m", "realtime.server", "--port", str(self.ports[name]), "--log-level", "warning"]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                embedded.bound([sys.executable, *program], orphan_signal=signal.SIGKILL),
+                processes.child_command([sys.executable, *program], orphan_signal=signal.SIGKILL),
                 cwd=PROJECT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -137,7 +139,7 @@ class Stack:
             return False
 
         for name, port in self.ports.items():
-            if not embedded.wait_until(functools.partial(answers, port), READY_SECONDS):
+            if not processes.wait_until(functools.partial(answers, port), READY_SECONDS):
                 raise RuntimeError(f"{name} did not start:\n{self.log_of(name)}")
 
     def log_of(self, name: str) -> str:
@@ -157,7 +159,7 @@ class Stack:
         while True:
             try:
                 return self.postgres.start()
-            except embedded.EmbeddedError:
+            except services.EmbeddedError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)

@@ -1,14 +1,11 @@
-"""Made-up data that looks like a real installation: for a first run, screenshots, load tests and the demo.
+"""Generated data that looks like a real installation, for a first run, screenshots, load tests and the demo.
 
 people      names of many countries, addresses at reserved domains only (RFC 2606)
-rhythm      when things happen: growth, weekdays, hours
+rhythm      the distribution of times: growth, weekdays, hours
 catalogue   form templates in English and French
-prose       free texts put together from fragments
+prose       free texts composed of fragments
 answers     a field -> a plausible answer
-generate    the whole world, each record a pure function of (seed, number)
-load        the world through `commands.dispatch_many`, again and again without adding anything twice
-logins      one staff login a role
-editors     two pretend people who edit the same records
-visits      their presence, over real sockets
-traffic     submissions and editors, until told to stop
+generate    all records, each a pure function of (seed, number)
+load        writes them through `commands.dispatch_many`; a second run adds nothing
+logins      one staff login per role
 """

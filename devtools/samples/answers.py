@@ -1,4 +1,4 @@
-"""A form's fields -> the answers of one person on one day. Works for any form of ours, imported ones too.
+"""Answers of one person to the fields of any form, imported ones included.
 
 What a field asks is read from its id, else from its type. One mood runs through all answers of a person: who gives one
 star does not write a hymn.
@@ -18,11 +18,11 @@ from devtools.samples import people, prose
 
 JsonDict = dict[str, Any]
 
-ANSWERED: Final = 0.72  # of the questions that may be left out
+ANSWERED: Final = 0.72  # share of the optional questions
 
 
 class Respondent(msgspec.Struct, frozen=True):
-    """Who answers: `mood` from 0 (angry) to 1 (delighted); `now` is when they do."""
+    """A respondent: `mood` from 0 (angry) to 1 (delighted), and the time of the answers."""
 
     who: people.Person
     mood: float
@@ -35,14 +35,16 @@ class Respondent(msgspec.Struct, frozen=True):
 
 
 def respondent(rng: Random, now: datetime, *, french: bool = False) -> Respondent:
-    """Somebody. Moods are skewed: most people who answer at all are content, a few are very angry."""
+    """A random respondent; moods are skewed: most are content, a few are very angry."""
     mood = rng.betavariate(5, 2) if rng.random() < 0.85 else rng.betavariate(1.2, 5)
-    return Respondent(people.somebody(rng.getrandbits(32), french=french), mood, now, rng)
+    return Respondent(people.respondent(rng.getrandbits(32), french=french), mood, now, rng)
 
 
 def fill_in(fields: Sequence[Any], person: Respondent) -> JsonDict:
-    """Answers to the fields that are shown: all that are required, and most of the others. Types that we do not know
-    (headings, say) are left out."""
+    """Answers to the visible fields: all required ones and most of the others.
+
+    Fields of unknown types, such as headings, get no answer.
+    """
     given: JsonDict = {}
     for field in fields:
         answer = ANSWERS.get(field.get("type", ""))
@@ -56,7 +58,7 @@ def fill_in(fields: Sequence[Any], person: Respondent) -> JsonDict:
 
 
 def is_shown(field: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Is this field's condition met by what was answered before it?"""
+    """Whether the earlier answers meet the condition of this field."""
     condition = field.get("if")
     return not condition or given.get(condition.get("field")) == condition.get("is")
 
@@ -86,7 +88,7 @@ def _email(_field: JsonDict, person: Respondent) -> str:
 
 
 def _phone(field: JsonDict, person: Respondent) -> str:
-    """From ranges that France, the United Kingdom and North America keep for fiction."""
+    """A telephone number from ranges reserved for fiction in France, the United Kingdom and North America."""
     number = person.rng.randint(0, 99)
     if field["id"] == "telephone":
         return f"+33 1 99 00 12 {number:02}"
@@ -99,7 +101,7 @@ def _url(_field: JsonDict, person: Respondent) -> str:
 
 
 def _integer(field: JsonDict, person: Respondent) -> int:
-    """Small numbers far more often than large ones, but for ages."""
+    """Small numbers far more often than large ones, except for ages."""
     low, high = int(field.get("min", 0)), int(field.get("max", 100))
     if field["id"] == "age":
         return min(high, max(low, round(person.rng.gauss(43, 15))))
@@ -118,7 +120,7 @@ def _boolean(field: JsonDict, person: Respondent) -> bool:
 
 
 def _rating(field: JsonDict, person: Respondent) -> int:
-    """The mood on the field's scale, give or take. Pain, and how bad a bug is, run the other way."""
+    """The mood on the field's scale, with noise; reversed for pain and for the severity of a bug."""
     low, high = int(field.get("min", 1)), int(field.get("max", 5))
     mood = 1 - person.mood if field["id"] in ("douleur", "severity_rating") else person.mood
     return round(min(high, max(low, low + (high - low) * (mood * 1.1 + person.rng.gauss(0, 0.09)))))
@@ -149,7 +151,7 @@ def _single_choice(field: JsonDict, person: Respondent) -> Any:
 
 
 def _multiple_choice(field: JsonDict, person: Respondent) -> list[Any] | None:
-    """Each option by its own popularity, at least one; "none of it" stands alone."""
+    """Each option with its own probability, at least one; "none of these" excludes the others."""
     options = field.get("options") or []
     if not options:
         return None
@@ -163,7 +165,7 @@ def _multiple_choice(field: JsonDict, person: Respondent) -> list[Any] | None:
 
 
 def _weights(field: JsonDict, count: int) -> list[float]:
-    """How popular each option is, the same for everybody: told by the field and where the option stands."""
+    """The popularity of each option, the same for all people: a function of the field and the option's index."""
     noise = hashlib.blake2b(f"{field['id']}:{field.get('label')}".encode(), digest_size=16).digest()
     return [
         (0.25 + noise[number % 16] / 400) * (0.3 if number >= 3 and number == count - 1 else 1)
@@ -181,7 +183,7 @@ def _matrix(field: JsonDict, person: Respondent) -> JsonDict | None:
 
 
 def _ranking(field: JsonDict, person: Respondent) -> JsonDict:
-    """Every rank once; what stands first in the form is a little more liked."""
+    """Every rank once; the first options of the form are a little more popular."""
     rows = [row["id"] for row in field.get("rows", ())]
     order = sorted(rows, key=lambda row: rows.index(row) * 0.3 + person.rng.random())
     return {row: order.index(row) + 1 for row in rows}

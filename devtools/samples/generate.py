@@ -1,4 +1,4 @@
-"""The whole made-up world. Each record is a pure function of the seed and its number, so that any part of it can be
+"""All generated records. Each record is a pure function of the seed and its number, so that any part of it can be
 made again, in any order, in bounded memory: a million users need no more of it than ten.
 
 A record is a `Draft`: the command that creates it and the steps staff took later, each with who and why. All ids are
@@ -28,11 +28,11 @@ HISTORY: Final = timedelta(days=270)
 
 PLANS: Final = {"free": 68, "premium": 25, "enterprise": 7}
 ROLES: Final = {"member": 80, "owner": 16, "partner": 4}
-GONE: Final = 0.02  # of users and forms: deleted in the end, and so without anything of their own
+GONE: Final = 0.02  # share of users and forms that are deleted in the end, and so own nothing
 
 
 class Step(NamedTuple):
-    """What a member of staff did to a record later on."""
+    """A later change of a record by a member of staff."""
 
     role: str
     reason: str
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A record to be: `name` tells it apart for ever, `key` is its id."""
+    """A record to create: `name` identifies it permanently, `key` is its id."""
 
     name: str
     key: str
@@ -59,7 +59,7 @@ def key_of(name: str) -> str:
 
 
 class World:
-    """So many users, forms and submissions, in the nine months before `until`."""
+    """Numbers of users, forms and submissions in the nine months before `until`."""
 
     def __init__(self, users: int, forms: int, submissions: int, *, until: datetime, seed: int = 0) -> None:
         self.sizes = {"user": users, "form": forms if users else 0, "submission": submissions if users and forms else 0}
@@ -70,7 +70,7 @@ class World:
             "form": Rhythm(start + timedelta(days=2), until, growth=4),
             "submission": Rhythm(start + timedelta(days=8), until, growth=6),
         }
-        # Most submissions are for few forms: keep those at hand, and never more than so many.
+        # Most submissions are for few forms, so a bounded cache of forms is enough.
         self.form = lru_cache(maxsize=4096)(self._form)
         self.template = lru_cache(maxsize=65_536)(self._template)
         self._appeal = lru_cache(maxsize=65_536)(self._weigh)
@@ -79,11 +79,11 @@ class World:
         return f"{self.seed}/{kind}/{number}"
 
     def key(self, kind: str, number: int) -> str:
-        """The id of a record, without making the record."""
+        """The id of a record, without creating the record."""
         return key_of(self.name(kind, number))
 
     def draft(self, kind: str, number: int) -> Draft:
-        """Record `number` of a kind; the smaller the number, the older."""
+        """Record `number` of a kind; smaller numbers are older."""
         makers: dict[str, Callable[[int], Draft]]
         makers = {"user": self.user, "form": self.form, "submission": self.submission}
         return makers[kind](number)
@@ -110,7 +110,7 @@ class World:
         return Draft(name, key_of(name), create, steps)
 
     def _last_login(self, created: datetime, rng: Random) -> datetime | None:
-        """Most were here within days; some not for months, some never."""
+        """The last sign-in: for most within days, for some months ago, for some never."""
         if rng.random() < 0.07:
             return None
         days = rng.expovariate(1 / 4) if rng.random() < 0.6 else rng.uniform(7, 200)
@@ -139,12 +139,12 @@ class World:
         return Draft(name, key_of(name), create, steps)
 
     def _template(self, number: int) -> catalogue.Template:
-        """Form `number` was made from this one."""
+        """The template from which form `number` is created."""
         weights = [template.weight for template in catalogue.TEMPLATES]
         return self._rng("template", number).choices(catalogue.TEMPLATES, weights)[0]
 
     def _owner(self, number: int, rng: Random) -> Draft:
-        """Somebody who had signed up by then: of a few drawn, the keenest, so that few people make most forms."""
+        """A user who had signed up by then: the most active of a few, so that few users create most forms."""
         moment = self._times["form"].at(number / self.sizes["form"])
         known = self._known_by("user", moment)
         drawn = [each for each in (rng.randrange(known) for _ in range(3)) if not self._is_gone("user", each)]
@@ -173,7 +173,7 @@ class World:
         return Draft(name, key_of(name), create, steps)
 
     def _answered_form(self, moment: datetime, rng: Random) -> int:
-        """Which form is answered at this moment: a few are far more popular, and most are busiest when they are new."""
+        """The form answered at this moment: a few are far more popular, and most get their answers when new."""
         known = self._known_by("form", moment)
         drawn = [int(rng.random() * known) for _ in range(5)]
         pulls = [self._pull(each, moment) for each in drawn]
@@ -185,42 +185,42 @@ class World:
         return fame * (0.06 + math.exp(-max(0.0, days) / 35))
 
     def _weigh(self, form: int) -> tuple[datetime, float]:
-        """About when a form appeared, and how popular it is; one that was deleted in the end is not."""
+        """When a form appeared, approximately, and its popularity; 0 for a form that is deleted in the end."""
         born = self._times["form"].at(form / self.sizes["form"])
         return born, 0.0 if self._is_gone("form", form) else (1.02 - self._noise("fame", form)) ** -0.9
 
     # -- time and chance ---------------------------------------------------------------------------------------------
 
     def _rng(self, kind: str, number: int) -> Random:
-        return Random(f"{self.seed}/{kind}/{number}")  # noqa: S311 - made-up data
+        return Random(f"{self.seed}/{kind}/{number}")  # noqa: S311 - generated data
 
     def _noise(self, kind: str, number: int) -> float:
-        """A number in [0, 1) that belongs to a record: what `Random` would give, at a fraction of its cost."""
+        """A number in [0, 1) for a record, like one of `Random`, at a fraction of its cost."""
         value = (number + len(kind) * 0x9E3779B97F4A7C15 + self.seed * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
             value = ((value ^ value >> shift) * factor) & 0xFFFFFFFFFFFFFFFF
         return (value ^ value >> 31) / 2**64
 
     def _is_gone(self, kind: str, number: int) -> bool:
-        """Number 0 always stays, so that there is somebody to fall back on."""
+        """Whether a record is deleted in the end; number 0 never is, as a fallback for owners."""
         return number > 0 and self._noise(f"gone {kind}", number) < GONE
 
     def _time(self, kind: str, number: int, rng: Random) -> datetime:
         return self._times[kind].at((number + rng.random()) / self.sizes[kind]).replace(microsecond=0)
 
     def _known_by(self, kind: str, moment: datetime) -> int:
-        """How many records of a kind are older than `moment`; never none."""
+        """The number of records of a kind that are older than `moment`; at least 1."""
         return max(1, int(self._times[kind].share(moment) * self.sizes[kind]))
 
     def _after(self, earlier: datetime, gap: timedelta, moment: datetime) -> datetime:
         return min(max(moment, earlier + gap), self.until)
 
 
-# -- what becomes of users --------------------------------------------------------------------------------------------
+# -- histories of users -----------------------------------------------------------------------------------------------
 
 
 def _lived(final: CreateUser, rng: Random) -> tuple[CreateUser, tuple[Step, ...]]:
-    """How the user began, and the steps that lead to `final`."""
+    """The first version of the user, and the steps that lead to `final`."""
     began: dict[str, Any] = {}
     steps: list[Step] = []
     if final.plan != "free" and rng.random() < 0.5:
@@ -251,7 +251,7 @@ def _closed(rng: Random) -> tuple[Step, ...]:
     return closed, Step("dpo", "Changed their mind within the period", RestoreUser())
 
 
-# -- what becomes of forms --------------------------------------------------------------------------------------------
+# -- histories of forms -----------------------------------------------------------------------------------------------
 
 
 def _title(template: catalogue.Template, created: datetime, rng: Random) -> str:
@@ -263,14 +263,14 @@ def _title(template: catalogue.Template, created: datetime, rng: Random) -> str:
 
 
 def _chosen_fields(template: catalogue.Template, rng: Random) -> list[dict[str, Any]]:
-    """The template's fields as this owner took them over: all required ones, and most of the others."""
+    """The template's fields as this owner adopted them: all required ones and most of the others."""
     kept = [field for field in template.fields if field["required"] or rng.random() < 0.88]
     ids = {field["id"] for field in kept}
     return [dict(field) for field in kept if "if" not in field or field["if"]["field"] in ids]
 
 
 def _edited(final: CreateForm, rng: Random) -> tuple[CreateForm, tuple[Step, ...]]:
-    """How the form began, and the steps that lead to `final`."""
+    """The first version of the form, and the steps that lead to `final`."""
     began: dict[str, Any] = {}
     steps: list[Step] = []
     if rng.random() < 0.14:
@@ -289,7 +289,7 @@ def _edited(final: CreateForm, rng: Random) -> tuple[CreateForm, tuple[Step, ...
 
 
 def fields_in_the_end(form: Draft) -> list[dict[str, Any]]:
-    """The form's fields after all its steps: what people answered."""
+    """The form's fields after all its steps, which are those that people answered."""
     fields: list[dict[str, Any]] = form.create.fields  # type: ignore[attr-defined]
     for step in form.steps:
         if isinstance(step.data, UpdateForm) and isinstance(step.data.fields, list):
@@ -298,7 +298,7 @@ def fields_in_the_end(form: Draft) -> list[dict[str, Any]]:
 
 
 def _duration(template: catalogue.Template, rng: Random) -> float | None:
-    """Seconds from opening the form to sending it, log-normal; now and then nobody knows."""
+    """Seconds from opening the form to sending it: log-normal, sometimes unknown."""
     if rng.random() < 0.06:
         return None
     return round(min(3000.0, rng.lognormvariate(math.log(template.minutes * 60), 0.55)), 1)
@@ -331,7 +331,7 @@ _SETTINGS: Final[dict[str, tuple[Any, ...]]] = {
 
 
 def settings() -> Iterator[Draft]:
-    """Some settings; the first value of each creates it, another one was decided later."""
+    """Sample settings; the first value of each creates it, a second one is a later change."""
     for key, (first, *later) in _SETTINGS.items():
         steps = tuple(Step("admin", "Decided in the monthly review", SetSetting(value=value)) for value in later)
         yield Draft(f"setting/{key}", key, SetSetting(value=first), steps)

@@ -1,4 +1,4 @@
-"""The made-up world into the database, through the same commands as everything else.
+"""Writes the generated records into the database, through the same commands as the product.
 
 A record and its whole history are one transaction: a record that is there is there completely. So running again adds
 nothing, an interrupted run goes on where it stopped, and what people changed since is never touched, however long ago
@@ -29,21 +29,21 @@ Progress = Callable[[int], object]
 
 
 def until(seed: int) -> datetime:
-    """The end of the made-up past: now, or when the first run with this seed began, so that another makes the same."""
+    """The end of the generated past: now, or the start of the first run with this seed, so that runs agree."""
     first = store.read_stream(types.stream_name("user", generate.key_of(f"{seed}/user/0")), limit=1)
     moment = first[0].recorded_at if first else datetime.now(UTC)
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def settings(staff: Mapping[str, Staff]) -> int:
-    """The sample settings that are not set yet; returns how many events that took."""
+    """Create the sample settings that are missing; returns the number of events."""
     drafts = list(generate.settings())
     known = _known(Setting, [draft.key for draft in drafts])
     return _write([draft for draft in drafts if draft.key not in known], staff)
 
 
 def records(world: World, kind: str, staff: Mapping[str, Staff], progress: Progress) -> Counter[str]:
-    """All records of a kind. `progress` is told of each chunk's size. Returns how many records and events are new."""
+    """Create all records of a kind, calling `progress` with the size of each chunk; counts new records and events."""
     made: Counter[str] = Counter()
     for first in range(0, world.sizes[kind], CHUNK):
         chunk = range(first, min(first + CHUNK, world.sizes[kind]))
@@ -56,16 +56,20 @@ def records(world: World, kind: str, staff: Mapping[str, Staff], progress: Progr
 
 
 def _known(table: type[models.Model], keys: Iterable[str]) -> set[str]:
-    """Those of the keys that have a record, deleted ones too."""
+    """The keys that have a record, deleted ones included."""
     return {str(key) for key in table._default_manager.filter(pk__in=list(keys)).values_list("pk", flat=True)}
 
 
 def _write(drafts: Sequence[Draft], staff: Mapping[str, Staff]) -> int:
-    """The drafts and their steps in one transaction; first steps of all before second ones, since each person and each
-    reason is a context of its own. Returns the number of events.
+    """Write the drafts and their steps in one transaction; returns the number of events.
+
+    The first steps of all drafts come before the second ones, because each person and reason needs its own context.
     """
     events = 0
-    with transaction.atomic(), preconditions.waived("archived"):  # forms got their answers before they were archived
+    with (
+        transaction.atomic(),
+        preconditions.waived("archived"),
+    ):  # forms received their answers before they were archived
         with context.acting(**SOURCE):
             events += _dispatch([draft.command(0) for draft in drafts])
         for number in range(1, max((len(draft.steps) for draft in drafts), default=0) + 1):

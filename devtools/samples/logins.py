@@ -1,4 +1,4 @@
-"""One staff login a role, for a first look. Only in development."""
+"""One staff login per role, for development only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES: Final = {
 
 
 def password(folder: Path) -> str:
-    """DEMO_PASSWORD, else the one kept in `folder`, else a new one, kept where only we can read it."""
+    """DEMO_PASSWORD, else the password stored in `folder`, else a new one, stored in a private file there."""
     given = os.environ.get("DEMO_PASSWORD", "").strip()
     if given:
         return given
@@ -39,9 +39,9 @@ def password(folder: Path) -> str:
 
 
 def ensure(secret: str) -> dict[str, Staff]:
-    """The five logins, by role. One that is there is left alone, but for a password that is another one now."""
+    """The five logins by role; existing ones are kept, and only a changed password is updated."""
     staff = {role: _found_or_made(role) for role in NAMES}
-    # Hashing is slow on purpose. They share the password, so they may share its hash.
+    # Hashing is slow on purpose; one password for all logins needs only one hash.
     hashes = {person.password for person in staff.values()}
     good = {known for known in hashes if known and check_password(secret, known)} or {make_password(secret)}
     for person in staff.values():

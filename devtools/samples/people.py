@@ -1,11 +1,11 @@
-"""Believable people: names of many countries, each with an e-mail address that nobody can own."""
+"""Realistic people: names of many countries, each with an e-mail address that nobody can own."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Final, NamedTuple
 
-# Names as people write them; where that is not Latin (or has letters that do not decompose), "name=latin".
+# Names as people write them; "name=latin" for other scripts and for letters that do not decompose.
 CULTURES: Final[dict[str, tuple[str, str]]] = {
     "fr": (
         (
@@ -143,7 +143,7 @@ CULTURES: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 
-# All below names that RFC 2606 keeps for ever: no mail can reach anybody.
+# Domains that RFC 2606 reserves, so that mail reaches nobody.
 DOMAINS: Final = (
     "example.org", "example.com", "example.net", "atelier-nord.example", "lumen.example.org", "bluefern.example",
     "harbour.example.com", "cedar-clinic.example", "openfield.example.org", "maison-verte.example", "quill.example.net",
@@ -171,13 +171,13 @@ def _names(words: str) -> list[_Name]:
 
 
 def _latin(name: str) -> str:
-    """The name in letters an address may have: "O'Connor" -> "oconnor", "Bergström" -> "bergstrom"."""
+    """The name in the letters of an e-mail address: "O'Connor" -> "oconnor", "Bergström" -> "bergstrom"."""
     plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
     return "".join(char for char in plain if char.isalnum() or char == "-")
 
 
 def _pairs(*cultures: str) -> list[tuple[_Name, _Name]]:
-    """First and last names of the same culture; what reads the same in Latin letters only once."""
+    """First and last names of the same culture, without duplicates in Latin letters."""
     pairs = {
         (first.latin, last.latin): (first, last)
         for culture in cultures
@@ -189,12 +189,14 @@ def _pairs(*cultures: str) -> list[tuple[_Name, _Name]]:
 
 _EVERYBODY: Final = _pairs(*CULTURES)
 _FRENCH_SPEAKING: Final = _pairs("fr", "maghreb", "west_africa", "pt")
-_STRIDE: Final = 7_368_787  # a prime, so that neighbours have nothing in common and no pair returns before its turn
+_STRIDE: Final = 7_368_787  # a prime: neighbours differ, and all pairs occur before one repeats
 
 
 def person(number: int, seed: int = 0) -> Person:
-    """The person with this number. Addresses are unique for ever: name and domain run through all combinations once,
-    then again with a number in the address. Another seed has its mark there, so that two worlds fit one database.
+    """The person with this number.
+
+    E-mail addresses are unique: all combinations of name and domain occur once, then again with a number. Another seed
+    is part of the address, so that the records of two seeds fit into one database.
     """
     combinations = len(_EVERYBODY) * len(DOMAINS)
     turn, place = divmod(number, combinations)
@@ -204,8 +206,8 @@ def person(number: int, seed: int = 0) -> Person:
     return Person(first.shown, last.shown, f"{first.latin}.{last.latin}{mark}@{DOMAINS[domain]}")
 
 
-def somebody(draw: int, *, french: bool = False) -> Person:
-    """Anybody: who fills in a form. Not unique, and most often French-speaking on a French form."""
+def respondent(draw: int, *, french: bool = False) -> Person:
+    """A respondent of a form: not unique, and usually French-speaking on a French form."""
     pairs = _FRENCH_SPEAKING if french and draw % 10 else _EVERYBODY
     first, last = pairs[draw * _STRIDE % len(pairs)]
     return Person(first.shown, last.shown, f"{first.latin}.{last.latin}@{DOMAINS[draw * 31 % len(DOMAINS)]}")

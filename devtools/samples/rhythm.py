@@ -1,4 +1,4 @@
-"""When things happen: growth over months, weekdays against weekends, office hours against nights.
+"""The distribution of times: growth over months, weekdays against weekends, office hours against nights.
 
 Times come out in order without being sorted or kept: number `i` of `n` is where the accumulated weight reaches `i / n`.
 """
@@ -20,7 +20,7 @@ HOUR: Final = timedelta(hours=1)
 
 
 class Rhythm:
-    """Weight of each hour from `start` to `end`; by the end there is `growth` times as much as in the beginning."""
+    """The weight of each hour from `start` to `end`; the activity grows by the factor `growth`."""
 
     def __init__(self, start: datetime, end: datetime, growth: float = 1.0) -> None:
         self.start, self.end = start, end
@@ -34,7 +34,7 @@ class Rhythm:
         self._sums: list[float] = [0.0, *accumulate(weights)]
 
     def at(self, share: float) -> datetime:
-        """When this share (0 to 1) of everything has happened."""
+        """The moment by which this share (0 to 1) of all activity has happened."""
         wanted = min(max(share, 0.0), 1.0) * self._sums[-1]
         hour = min(bisect_right(self._sums, wanted) - 1, len(self._sums) - 2)
         within = (wanted - self._sums[hour]) / (self._sums[hour + 1] - self._sums[hour])
@@ -42,7 +42,7 @@ class Rhythm:
         return moment
 
     def share(self, moment: datetime) -> float:
-        """How much of everything has happened by then: the inverse of `at`."""
+        """The share of all activity up to a moment: the inverse of `at`."""
         hours: float = (min(max(moment, self.start), self.end) - self.start) / self._length
         hour = min(int(hours), len(self._sums) - 2)
         within = self._sums[hour + 1] - self._sums[hour]

@@ -1,4 +1,4 @@
-"""Keeping it running: subscriptions and their parked streams, the head of the log, rebuilds. What the pages can do."""
+"""The API of the operator pages: subscriptions and their parked streams, the head of the log, rebuilds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from events.db import timeouts
 from events.subscriptions import checkpoints, parked
 from metrics.monitoring import overview
 
-PATIENCE: Final = 5.0  # seconds a statement of a read may take
+STATEMENT_SECONDS: Final = 5.0  # that a statement of a read may take
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 READS: Final = (400, 401, 403, 404, 429, 503)
@@ -41,7 +41,7 @@ def _read(name: str, summary: str, shape: str, *parameters: openapi.Schema) -> d
     return {"GET": operation}
 
 
-def _act(
+def _action(
     name: str, summary: str, body: str, shape: str, *parameters: openapi.Schema, description: str = ""
 ) -> dict[str, openapi.Operation]:
     operation = openapi.Operation(
@@ -59,7 +59,7 @@ def _act(
 
 
 def _error(request: Request, error: str | None) -> str | None:
-    """Errors quote data: not for callers from whom something is hidden."""
+    """The error, or None for a caller from whom any field is hidden: errors quote data."""
     return error if access.may_read_errors(request.user) else None
 
 
@@ -67,14 +67,14 @@ def _error(request: Request, error: str | None) -> str | None:
 
 
 class Subscriptions(views.View):
-    """Every checkpoint."""
+    """All checkpoints."""
 
-    operations = _read("list_subscriptions", "Where every subscription stands", "Checkpoints")
+    operations = _read("list_subscriptions", "State of every subscription", "Checkpoints")
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
         views.only(request, ())
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_SECONDS):
             found, safe = overview.moving(), head.safe()
         return Response({"items": [_checkpoint(request, one) for one in found], "head": safe})
 
@@ -100,15 +100,19 @@ def _checkpoint(request: Request, one: overview.Moving) -> dict[str, Any]:
 
 
 class ParkedStreams(views.View):
-    """The streams that one subscription has put aside."""
+    """The parked streams of one subscription."""
 
     operations = _read(
         "list_parked_streams",
-        "Streams that were put aside",
+        "List parked streams",
         "ParkedStreams",
         NAME,
-        openapi.query("after", "Only those whose first event stands after this position.", {"type": "integer"}),
-        openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}),
+        openapi.query("after", "Only streams whose first parked event is after this position.", {"type": "integer"}),
+        openapi.query(
+            "limit",
+            "Maximum number of streams.",
+            {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT},
+        ),
     )
 
     def get(self, request: Request, name: str) -> Response:
@@ -117,7 +121,7 @@ class ParkedStreams(views.View):
         checkpoints.find(name)
         limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
         after = views.integer(request, "after", 0)
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_SECONDS):
             found = parked.parked(name, limit=limit + 1, after=after)
         return Response({"items": [_parked(request, one) for one in found[:limit]], "more": len(found) > limit})
 
@@ -133,16 +137,16 @@ def _parked(request: Request, one: parked.Parked) -> dict[str, Any]:
 
 
 class Replay(views.View):
-    """Handling parked events again."""
+    """Replays parked streams."""
 
-    operations = _act(
+    operations = _action(
         "replay_parked_streams",
-        "Handle parked events again",
+        "Replay parked events",
         "Replay",
         "Replays",
         NAME,
-        description="In order, each event in a transaction of its own, until one fails. Bounded in time: what is left "
-        "is told, and waits for the next call.",
+        description="Handles the events in order, each in its own transaction, until one fails. The time is "
+        "limited: the answer lists the events that are left for the next call.",
     )
 
     def post(self, request: Request, name: str) -> Response:
@@ -159,22 +163,22 @@ class Replay(views.View):
 
 
 def _replayed(request: Request, stream: str, outcome: parked.Outcome) -> dict[str, Any]:
-    """That it failed is told to everybody; on what, only to who may read it."""
+    """One result; every caller sees that it failed, but the error only with the right to read errors."""
     error = outcome.error and (_error(request, outcome.error) or "failed")
     return {"stream": stream, "handled": outcome.handled, "left": outcome.left, "error": error}
 
 
 class Skip(views.View):
-    """Giving one parked event up."""
+    """Skips one parked event."""
 
-    operations = _act(
+    operations = _action(
         "skip_parked_event",
-        "Give a parked event up",
+        "Skip a parked event",
         "Skip",
         "ParkedStreams",
         NAME,
-        description="The subscription will never have its effect; the event stays in the log. What waits behind it "
-        "still waits: replay it. Answers with what is left of the stream.",
+        description="The subscription will never handle the event; the event stays in the log. The events behind it "
+        "stay parked: replay them. Answers with the rest of the stream.",
     )
 
     def post(self, request: Request, name: str) -> Response:
@@ -190,21 +194,21 @@ class Skip(views.View):
 
 
 class Head(views.View):
-    """The head of the log, and who holds it back."""
+    """The head of the log and the sessions that hold it."""
 
-    operations = _read("read_head", "How far the log can be read, and who holds it back", "LogHead")
+    operations = _read("read_head", "Head of the log and the sessions that hold it", "LogHead")
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
         views.only(request, ())
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_SECONDS):
             return Response(_head())
 
 
 class Verify(views.View):
-    """Having the whole log checked."""
+    """Requests a check of the whole log."""
 
-    operations = _act("verify_log", "Have a worker check the whole log", "Because", "LogHead")
+    operations = _action("verify_log", "Have a worker check the whole log", "Because", "LogHead")
 
     def post(self, request: Request) -> Response:
         permissions.require_system(request, "verify")
@@ -217,7 +221,7 @@ class Verify(views.View):
 
 def _head() -> dict[str, Any]:
     safe, found = head.safe(), partitions.capacity()
-    result, asked = jobs.last_verification()
+    result, requested = jobs.last_verification()
     return {
         "epoch": head.epoch(),
         "head": safe,
@@ -226,8 +230,8 @@ def _head() -> dict[str, Any]:
         "partitions": [_partition(one) for one in found.partitions],
         "room": found.headroom,
         "seal": msgspec.structs.asdict(overview.sealed(safe)),
-        "verification": {"at": result.recorded_at, "actor": result.actor, **_told(result.data)} if result else None,
-        "checking": asked.recorded_at if asked else None,
+        "verification": {"at": result.recorded_at, "actor": result.actor, **_result(result.data)} if result else None,
+        "checking": requested.recorded_at if requested else None,
     }
 
 
@@ -240,7 +244,7 @@ def _partition(one: partitions.Partition) -> dict[str, Any]:
     return {name: getattr(one, name) for name in ("name", "first", "last", "drawn", "bytes")}
 
 
-def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+def _result(data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in ("ok", "events", "head", "sealed_upto", "total", "findings")}
 
 
@@ -248,32 +252,32 @@ def _told(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Rebuilds(views.View):
-    """Every read table."""
+    """All read tables."""
 
     operations = _read("list_rebuilds", "Read tables and their rebuilds", "Rebuilds")
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
         views.only(request, ())
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_SECONDS):
             return Response({"items": [_rebuild(request, one) for one in overview.read_tables()]})
 
 
 class _RebuildAction(views.View):
-    """Something done to the rebuild of one table."""
+    """Base of the actions on the rebuild of one table."""
 
     def _answer(self, request: Request, table: str) -> Response:
         return Response(next(_rebuild(request, one) for one in overview.read_tables() if one.name == table))
 
 
 class Rebuild(_RebuildAction):
-    operations = _act(
+    operations = _action(
         "rebuild_table",
         "Have a worker rebuild a read table",
         "RebuildWish",
         "Rebuild",
         TABLE,
-        description="The table in use stays as it is until the new one is complete. 409 while one is being built.",
+        description="The current table stays in use until the new one is complete. 409 while a rebuild is running.",
     )
 
     def post(self, request: Request, table: str) -> Response:
@@ -287,7 +291,9 @@ class Rebuild(_RebuildAction):
 
 
 class CancelRebuild(_RebuildAction):
-    operations = _act("cancel_rebuild", "Stop a rebuild; what is built is kept", "Because", "Rebuild", TABLE)
+    operations = _action(
+        "cancel_rebuild", "Stop a rebuild and keep the part that is built", "Because", "Rebuild", TABLE
+    )
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
@@ -300,14 +306,14 @@ class CancelRebuild(_RebuildAction):
 
 
 def _rebuild(request: Request, one: overview.ReadTable) -> dict[str, Any]:
-    now = one.progress
+    progress = one.progress
     names = ("phase", "position", "target", "events", "unreadable", "seconds_left", "owner")
     moments = ("started_at", "updated_at", "finished_at")
     return {
         "table": one.name,
         "state": one.state,
-        **{name: getattr(now, name) for name in (*names, *moments)},
-        "error": _error(request, now.error),
+        **{name: getattr(progress, name) for name in (*names, *moments)},
+        "error": _error(request, progress.error),
         "rows": one.rows,
         "bytes": one.bytes,
     }

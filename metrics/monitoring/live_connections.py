@@ -1,4 +1,4 @@
-"""Live connections: what every web process says of its sockets, the relay that feeds them, and what is the matter."""
+"""Operator page for live connections: the sockets of every web process, the relay, and their problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -19,14 +18,15 @@ from events import head
 from events.subscriptions import status
 from events.subscriptions.status import CheckpointStatus
 from metrics.monitoring import operator_action
+from metrics.monitoring.operator_action import OperatorPages, Route
 from realtime import cluster, frames, local_hub, relay
 
 # A process that has not reported for this long may hang (it reports every two seconds).
 SILENT: Final = 3 * cluster.REPORT_SECONDS
-# Positions behind the head that are worth a word: a busy second.
+# Positions behind the head from which a process counts as behind: more than a busy second appends.
 BEHIND: Final = 500
 
-# Close codes in words, and whether the number of them is a worry.
+# Close code -> its label, and whether it indicates a problem.
 CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     "1000": (gettext_lazy("closed by the client"), False),
     "1001": (gettext_lazy("page left"), False),
@@ -37,7 +37,7 @@ CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     str(frames.GOING_AWAY): (gettext_lazy("server restarted"), False),
     str(frames.TRY_LATER): (gettext_lazy("database did not answer"), True),
     str(frames.RECONNECT): (gettext_lazy("asked to reconnect"), False),
-    str(frames.SLOW): (gettext_lazy("reader too slow"), True),
+    str(frames.SLOW): (gettext_lazy("client too slow"), True),
     str(frames.TOO_MANY): (gettext_lazy("too many"), True),
     str(frames.PROTOCOL): (gettext_lazy("broke the protocol"), True),
     str(frames.VERSION): (gettext_lazy("unknown version"), True),
@@ -47,8 +47,8 @@ CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A process with a word for how it does (`look`: good, warn, bad) and how far it is behind the head."""
+class ProcessRow:
+    """A web process for display: its state (`look`: good, warn, bad) and how far it is behind the head."""
 
     report: cluster.ProcessReport
     word: str
@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """All processes together; the lag is that of the slowest."""
+    """The sums over all processes; the lag is that of the slowest."""
 
     sockets: int
     behind: int
@@ -70,36 +70,42 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Close:
+class CloseRow:
+    """A close code and how often it occurred."""
+
     code: str
     word: str | Promise
     worry: bool
     number: int
 
 
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    reports, together = known()
-    safe = head.safe()
-    rows = [row(report, safe) for report in reports]
-    runner = next((one for one in status.checkpoint_statuses() if one.name == relay.NAME), None)
-    context: dict[str, Any] = {
-        "title": _("Live connections"),
-        "together": together,
-        "rows": rows,
-        "totals": totals(reports),
-        "closes": closes(reports),
-        "counts": counts(reports),
-        "head": safe,
-        "relay": runner,
-        "relay_runs_on": _place(runner),
-        "well": together and bool(rows) and all(one.look == "good" for one in rows),
-    }
-    return operator_action.drawn(site, request, "sockets", context)
+class LiveConnectionPages(OperatorPages):
+    def routes(self) -> Sequence[Route]:
+        return (Route("sockets/", "sockets", self.index),)
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        reports, complete = known()
+        safe = head.safe()
+        rows = [row(report, safe) for report in reports]
+        runner = next((one for one in status.checkpoint_statuses() if one.name == relay.NAME), None)
+        context: dict[str, Any] = {
+            "title": _("Live connections"),
+            "together": complete,
+            "rows": rows,
+            "totals": totals(reports),
+            "closes": closes(reports),
+            "counts": counts(reports),
+            "head": safe,
+            "relay": runner,
+            "relay_runs_on": _runner_process(runner),
+            "well": complete and bool(rows) and all(one.look == "good" for one in rows),
+        }
+        return self.render(request, "sockets", context)
 
 
 def known() -> tuple[list[cluster.ProcessReport], bool]:
-    """The reports of all processes and True; without Valkey that of the process that answers, and False."""
+    """The reports of all processes and True; without Valkey only that of this process, and False."""
     try:
         return cluster.reports(), True
     except cluster.Unreachable:
@@ -107,28 +113,28 @@ def known() -> tuple[list[cluster.ProcessReport], bool]:
         return ([own] if own else []), False
 
 
-# -- what is shown --------------------------------------------------------------------------------------------------
+# -- display --------------------------------------------------------------------------------------------------------
 
 
-def row(report: cluster.ProcessReport, safe: int) -> Row:
+def row(report: cluster.ProcessReport, safe: int) -> ProcessRow:
     late = max(0, safe - report.position)
     word, look = _state(report, late)
     own = local_hub.report()
     started = datetime.fromtimestamp(report.started_at, UTC)
-    return Row(report, word, look, started, late, own is not None and own.process == report.process)
+    return ProcessRow(report, word, look, started, late, own is not None and own.process == report.process)
 
 
 def _state(report: cluster.ProcessReport, late: int) -> tuple[str, str]:
-    """The worst first."""
-    worries = (
-        (time.time() - report.at > SILENT, _("says nothing"), "bad"),
-        (report.draining, _("sends its sockets away"), "warn"),
+    """The label and the style of the most serious problem."""
+    problems = (
+        (time.time() - report.at > SILENT, _("does not report"), "bad"),
+        (report.draining, _("closing its sockets"), "warn"),
         (not report.store, _("cannot read the log"), "bad"),
-        (not report.valkey, _("does not hear Valkey: polls"), "warn"),
-        (not report.relay, _("does not hear the relay: polls"), "warn"),
+        (not report.valkey, _("no connection to Valkey: polling"), "warn"),
+        (not report.relay, _("nothing from the relay: polling"), "warn"),
         (late > BEHIND, _("behind the log"), "warn"),
     )
-    return next(((word, look) for so, word, look in worries if so), (_("live"), "good"))
+    return next(((word, look) for present, word, look in problems if present), (_("live"), "good"))
 
 
 def totals(reports: Sequence[cluster.ProcessReport]) -> Totals:
@@ -144,33 +150,33 @@ def totals(reports: Sequence[cluster.ProcessReport]) -> Totals:
     )
 
 
-def closes(reports: Sequence[cluster.ProcessReport]) -> list[Close]:
-    """Why sockets ended, since the processes started; the most frequent first."""
+def closes(reports: Sequence[cluster.ProcessReport]) -> list[CloseRow]:
+    """Close codes since the processes started, the most frequent first."""
     together: Counter[str] = Counter()
     for report in reports:
         together.update(report.closes)
     found = []
     for code, number in together.most_common():
-        word, worry = CODES.get(code, (gettext_lazy("a code of the client's own"), False))
-        found.append(Close(code, word, worry, number))
+        word, worry = CODES.get(code, (gettext_lazy("a code defined by the client"), False))
+        found.append(CloseRow(code, word, worry, number))
     return found
 
 
 def counts(reports: Sequence[cluster.ProcessReport]) -> list[tuple[str, str, int]]:
-    """What else was counted since the processes started: a name, what it means, how many."""
-    told = (
-        (_("Fills"), _("gaps that were read from the log"), "fills"),
-        (_("Credit waits"), _("times a reader was slower than the log"), "credit_waits"),
-        (_("Drops"), _("values of the moment that were not kept"), "drops"),
-        (_("Resets"), _("clients told to load again"), "resets"),
+    """The other counters since the processes started: name, explanation, value."""
+    counters = (
+        (_("Fills"), _("gaps filled from the log"), "fills"),
+        (_("Credit waits"), _("times a client was slower than the log"), "credit_waits"),
+        (_("Drops"), _("ephemeral values dropped"), "drops"),
+        (_("Resets"), _("clients asked to reload"), "resets"),
         (_("Refusals"), _("handshakes refused"), "refusals"),
         (_("Revocations"), _("sockets closed or checked again by an event"), "revocations"),
     )
-    return [(name, what, sum(getattr(report, field) for report in reports)) for name, what, field in told]
+    return [(name, what, sum(getattr(report, field) for report in reports)) for name, what, field in counters]
 
 
-def _place(runner: CheckpointStatus | None) -> tuple[str, str] | None:
-    """The host and process id of whoever holds the relay's lease."""
+def _runner_process(runner: CheckpointStatus | None) -> tuple[str, str] | None:
+    """The host and the process id of the relay's runner; None without a lease."""
     if runner is None or not runner.owner:
         return None
     host, pid, _rest = runner.owner.rsplit(":", 2)

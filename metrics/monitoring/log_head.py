@@ -1,4 +1,4 @@
-"""The log: how far it can be read and who holds it back, how large it is, how far it is sealed and checked."""
+"""Operator page for the log head: the sessions that hold it, the size of the log, its seals and the last check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -18,13 +17,14 @@ from backoffice.web import actors
 from events import errors, head, jobs, partitions
 from events.head import Holder
 from metrics.monitoring import operator_action, overview
+from metrics.monitoring.operator_action import OperatorPages, Route
 
-WIDTH: Final = 100.0
+WIDTH: Final = 100.0  # of the bar, in percent
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """What a session that holds the head does, in words for who is no database administrator, and what helps."""
+    """A session that holds the head: its activity and the remedy, in words that need no database knowledge."""
 
     holder: Holder
     does: str
@@ -33,26 +33,26 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The end of the log as a bar, in hundredths of its width: readable up to `head`, held from there on."""
+    """The end of the log as a bar, in percent of its width: readable up to `head`, held after it."""
 
     head: float
     held: float
     marks: Sequence[float]
 
 
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    safe, last, holders = head.safe(), head.last(), head.blame()
-    result, asked = jobs.last_verification()
-    return operator_action.drawn(
-        site,
-        request,
-        "head",
-        {
+class LogHeadPages(OperatorPages):
+    def routes(self) -> Sequence[Route]:
+        return Route("head/", "head", self.index), Route("head/verify/", "verify", self.verify)
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        safe, last, holders = head.safe(), head.last(), head.blame()
+        result, requested = jobs.last_verification()
+        context = {
             "title": _("Log head"),
             "head": safe,
             "last": last,
-            "held": last - safe if holders else 0,  # without a holder they were rolled back
+            "held": last - safe if holders else 0,  # without a holder the positions were rolled back
             "holders": [sentence(holder) for holder in holders],
             "picture": picture(safe, last if holders else safe, holders),
             "layout": partitions.capacity(),
@@ -60,30 +60,30 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
             "sealed": overview.sealed(safe),
             "verified": result,
             "verified_by": actors.author(result) if result else None,
-            "asked": asked,
-            "asked_by": actors.author(asked) if asked else None,
-        },
-    )
+            "asked": requested,
+            "asked_by": actors.author(requested) if requested else None,
+        }
+        return self.render(request, "head", context)
+
+    @operator_action.action("verify")
+    def verify(self, request: HttpRequest) -> HttpResponse:
+        """Request a check of the whole log by a worker."""
+        try:
+            jobs.request_verification()
+        except errors.EventsError as error:
+            messages.error(request, error_messages.in_one_line(error))
+        else:
+            messages.success(request, _("A worker will check the log; the result will appear here."))
+        return HttpResponseRedirect(reverse("admin:system_head"))
 
 
-@operator_action.deed("verify")
-def verify(request: HttpRequest) -> HttpResponse:
-    """Have the whole log read again and checked."""
-    try:
-        jobs.request_verification()
-    except errors.EventsError as error:
-        messages.error(request, error_messages.in_one_line(error))
-    else:
-        messages.success(request, _("The log will be checked; the result appears here."))
-    return HttpResponseRedirect(reverse("admin:system_head"))
-
-
-# -- what is shown --------------------------------------------------------------------------------------------------
+# -- display --------------------------------------------------------------------------------------------------------
 
 
 def sentence(holder: Holder) -> Sentence:
+    """What this session does and how to release the head."""
     if holder.gid is not None or holder.pid is None:
-        does = _("A prepared transaction: no program is connected to it, it waits to be committed or rolled back.")
+        does = _("A prepared transaction: no program is connected to it; it waits to be committed or rolled back.")
         helps = _("Find out who prepared it, then run: ROLLBACK PREPARED '%(gid)s'") % {"gid": holder.gid or "…"}
         return Sentence(holder, does, helps)
     end = _("End it: SELECT pg_terminate_backend(%(pid)d)") % {"pid": holder.pid}
@@ -94,18 +94,20 @@ def sentence(holder: Holder) -> Sentence:
             "Waits for the sessions %(list)s, which have locked what it needs.",
             len(holder.waits_for),
         )
-        return Sentence(holder, does % {"list": listed}, _("Look at the session it waits for first."))
+        return Sentence(holder, does % {"list": listed}, _("First look at the session that it waits for."))
     if holder.state is None:
-        does = _("The database does not tell this login what it does.")
-        return Sentence(holder, does, _("Grant it pg_read_all_stats."))
+        does = _("This login may not see the activity of other sessions.")
+        return Sentence(holder, does, _("Grant pg_read_all_stats to the login of this application."))
     if holder.state.startswith("idle"):
-        does = _("Has stored events and does nothing: its program is busy with something else, or hangs.")
+        does = _("Idle in a transaction that has stored events: its program is busy with something else, or hangs.")
         return Sentence(holder, does, _("Sessions of this application are ended after 60 seconds.") + " " + end)
-    return Sentence(holder, _("Is storing events just now."), _("Usually over in a moment.") + " " + end)
+    return Sentence(
+        holder, _("Storing events at this moment."), _("This usually takes less than a second.") + " " + end
+    )
 
 
 def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:
-    """The held part takes at most three quarters, so that there is always something before it."""
+    """The bar; the held part takes at most three quarters, so that a readable part is always visible."""
     held = last - safe
     span = max(round(held / 0.75), 100)
     start = last - span

@@ -1,4 +1,4 @@
-"""The running system as its operators see it: what pages and API both show and do, asked in one place."""
+"""The state of the running system: the queries and limits that operator pages and API share."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from events.subscriptions import status as standing
 from events.subscriptions.status import SubscriptionStatus
 from metrics.monitoring import throughput
 
-REPLAY_SECONDS: Final = 10.0  # that one request may spend on parked events; what is left waits for the next
-SILENT_SECONDS: Final = 60.0  # without a sign of a builder, from which it may hang
+REPLAY_SECONDS: Final = 10.0  # that one request may spend on parked events; the next request continues
+SILENT_SECONDS: Final = 60.0  # without progress after which a builder may hang
 
 
 # -- subscriptions --------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ SILENT_SECONDS: Final = 60.0  # without a sign of a builder, from which it may h
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """A checkpoint and its pace, in positions a second; None while it was not seen for long enough."""
+    """A checkpoint and its throughput in positions a second; None until it was observed for long enough."""
 
     standing: SubscriptionStatus
     pace: float | None
@@ -41,7 +41,7 @@ def moving(subscription: str | None = None) -> list[Moving]:
 
 
 def parked_streams(subscription: str) -> list[str]:
-    """Everything that a subscription has put aside, in the order in which it failed."""
+    """The parked streams of a subscription, in the order in which they failed."""
     return [each.stream for each in parked.parked(subscription)]
 
 
@@ -49,7 +49,7 @@ def parked_streams(subscription: str) -> list[str]:
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """The last seal (number 0: none yet), and how many events there are after it; `many`: more than were counted."""
+    """The last seal (number 0: none yet) and the number of events after it; `many`: there are more than `unsealed`."""
 
     number: int
     upto: int
@@ -70,7 +70,7 @@ def sealed(head: int) -> Sealed:
 
 
 class UnknownTable(errors.EventsError):
-    """There is no such read table."""
+    """This read table does not exist."""
 
     code = "not_found"
     status = 404
@@ -78,8 +78,12 @@ class UnknownTable(errors.EventsError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadTable:
-    """A read table. `state`: idle (never rebuilt, or done), waits (a wish no worker has begun), running, silent (its
-    builder gave no sign for a minute) or interrupted. `rows` is the planner's estimate, `bytes` with indexes.
+    """A read table.
+
+    state  idle (never rebuilt, or done), waits (no worker has started the request), running, silent (no progress for
+           `SILENT_SECONDS`) or interrupted
+    rows   the planner's estimate
+    bytes  including indexes
     """
 
     progress: RebuildProgress
@@ -101,9 +105,9 @@ select name, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)
 
 def read_tables() -> list[ReadTable]:
     """Every read table that can be rebuilt, by name."""
-    now = rebuild.progress()
-    sizes = {row[0]: row[1:] for row in store.query(SIZES, ([one.name for one in now],))}
-    return [_read_table(one, *sizes.get(one.name, (0, 0))) for one in now]
+    found = rebuild.progress()
+    sizes = {row[0]: row[1:] for row in store.query(SIZES, ([one.name for one in found],))}
+    return [_read_table(one, *sizes.get(one.name, (0, 0))) for one in found]
 
 
 def _read_table(progress: RebuildProgress, rows: int, size: int) -> ReadTable:
@@ -121,6 +125,6 @@ def _state(progress: RebuildProgress, wish: jobs.JobRequest | None) -> str:
 
 
 def known(table: str) -> None:
-    """Raises `UnknownTable`."""
+    """Raises `UnknownTable` unless this read table exists."""
     if all(table != one.name for one in rebuild.tables()):
         raise UnknownTable

@@ -1,14 +1,13 @@
-"""Read tables and their rebuilding: what there is, a worker at work, what to do with one that was interrupted."""
+"""Operator page for the rebuilds of read tables: their progress; start, stop, continue and take over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -19,22 +18,23 @@ from backoffice import error_messages
 from backoffice.web import actors
 from events import errors, jobs
 from metrics.monitoring import operator_action, overview
+from metrics.monitoring.operator_action import OperatorPages, Route
 from metrics.monitoring.overview import ReadTable
 
 PHASES: Final[Mapping[str, Promise]] = {
-    "new": gettext_lazy("Beginning"),
+    "new": gettext_lazy("Starting"),
     "building": gettext_lazy("Reading the log"),
-    "indexing": gettext_lazy("Making indexes"),
+    "indexing": gettext_lazy("Creating indexes"),
     "catching up": gettext_lazy("Catching up"),
-    "swapped": gettext_lazy("Tidying up"),
+    "swapped": gettext_lazy("Cleaning up"),
     "done": gettext_lazy("Done"),
     "none": gettext_lazy("Never rebuilt"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A read table in words."""
+class TableRow:
+    """A read table for display."""
 
     table: ReadTable
     who: actors.Actor | None
@@ -45,7 +45,7 @@ class Shown:
 
     @property
     def done(self) -> int:
-        """Hundredths of the way through the log."""
+        """Percent of the log that has been read."""
         now = self.table.progress
         return round(min(1.0, now.position / now.target) * 100) if now.target else 0
 
@@ -54,32 +54,38 @@ class Shown:
         return self.table.progress.error == "cancelled"
 
 
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    tables = [_shown(table) for table in overview.read_tables()]
-    return operator_action.drawn(site, request, "rebuilds", {"title": _("Rebuilds"), "tables": tables})
+class RebuildPages(OperatorPages):
+    def routes(self) -> Sequence[Route]:
+        return (
+            Route("rebuilds/", "rebuilds", self.index),
+            Route("rebuilds/<str:table>/start/", "rebuild", self.start),
+            Route("rebuilds/<str:table>/cancel/", "cancel", self.cancel),
+        )
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        tables = [_row(table) for table in overview.read_tables()]
+        return self.render(request, "rebuilds", {"title": _("Rebuilds"), "tables": tables})
+
+    @operator_action.action("rebuild")
+    def start(self, request: HttpRequest, table: str) -> HttpResponse:
+        """Request a rebuild by a worker: ``fresh`` from the beginning, ``take_over`` from a builder that hangs."""
+        how = request.POST.get("how", "")
+        start = partial(jobs.request_rebuild, fresh=how == "fresh", take_over=how == "take_over")
+        return _attempt(request, table, start, _("A worker will rebuild %(table)s."))
+
+    @operator_action.action("rebuild")
+    def cancel(self, request: HttpRequest, table: str) -> HttpResponse:
+        """Stop a rebuild; the part that is built is kept."""
+        return _attempt(request, table, jobs.cancel_rebuild, _("The rebuild of %(table)s was stopped."))
 
 
-def _shown(table: ReadTable) -> Shown:
-    return Shown(table, actors.author(table.wish.event) if table.wish else None)
+def _row(table: ReadTable) -> TableRow:
+    return TableRow(table, actors.author(table.wish.event) if table.wish else None)
 
 
-@operator_action.deed("rebuild")
-def start(request: HttpRequest, table: str) -> HttpResponse:
-    """Have a worker rebuild a table: ``fresh`` anew, ``take_over`` from a builder that hangs."""
-    how = request.POST.get("how", "")
-    said = _("A worker will rebuild %(table)s.")
-    ask = partial(jobs.request_rebuild, fresh=how == "fresh", take_over=how == "take_over")
-    return _tried(request, table, ask, said)
-
-
-@operator_action.deed("rebuild")
-def cancel(request: HttpRequest, table: str) -> HttpResponse:
-    """Stop a rebuild; what is built so far is kept."""
-    return _tried(request, table, jobs.cancel_rebuild, _("The rebuild of %(table)s was stopped."))
-
-
-def _tried(request: HttpRequest, table: str, act: Callable[[str], object], said: str) -> HttpResponse:
+def _attempt(request: HttpRequest, table: str, act: Callable[[str], object], success: str) -> HttpResponse:
+    """Calls `act` with the table and reports the result as a message; 404 for an unknown table."""
     try:
         overview.known(table)
         act(table)
@@ -88,5 +94,5 @@ def _tried(request: HttpRequest, table: str, act: Callable[[str], object], said:
     except errors.EventsError as error:
         messages.error(request, error_messages.in_one_line(error))
     else:
-        messages.success(request, said % {"table": table})
+        messages.success(request, success % {"table": table})
     return HttpResponseRedirect(reverse("admin:system_rebuilds"))

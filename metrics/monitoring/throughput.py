@@ -1,6 +1,6 @@
-"""How fast subscriptions move: positions a second, from what pages and calls saw during the last minute.
+"""The throughput of subscriptions: positions a second, from the observations of pages and calls in the last minute.
 
-What was seen is kept in Valkey, for all processes. While Valkey is away no pace is known, and nothing else is missing.
+Valkey keeps the observations for all processes. Without Valkey only the throughput is unknown.
 """
 
 from __future__ import annotations
@@ -18,25 +18,28 @@ log = logging.getLogger(__name__)
 
 KEY: Final = "subscriptions:pace"
 SPAN: Final = 60.0
-EVERY: Final = 1.0  # seconds between two notes
+EVERY: Final = 1.0  # seconds between two stored observations
 
-Note = tuple[float, dict[str, int]]
+Observation = tuple[float, dict[str, int]]
 
 
 def observed(positions: Mapping[str, int]) -> dict[str, float]:
-    """Checkpoint -> positions a second; those that were not seen long enough to tell are left out."""
+    """Checkpoint -> positions a second; without those that have not been observed for long enough."""
     now = time.time()
     try:
-        notes: list[Note] = [note for note in cache.get(KEY) or [] if now - SPAN <= note[0] <= now]
-        if not notes or now - notes[-1][0] >= EVERY:
-            cache.set(KEY, [*notes, (now, dict(positions))], timeout=2 * SPAN)
+        seen: list[Observation] = [one for one in cache.get(KEY) or [] if now - SPAN <= one[0] <= now]
+        if not seen or now - seen[-1][0] >= EVERY:
+            cache.set(KEY, [*seen, (now, dict(positions))], timeout=2 * SPAN)
     except (ConnectionInterrupted, redis.RedisError, OSError) as error:
-        log.warning("the pace of subscriptions is not known: %s", error)
+        log.warning("the throughput of subscriptions is unknown: %s", error)
         return {}
-    return {name: pace for name, reached in positions.items() if (pace := _pace(name, reached, now, notes)) is not None}
+    return {name: pace for name, reached in positions.items() if (pace := _pace(name, reached, now, seen)) is not None}
 
 
-def _pace(name: str, reached: int, now: float, notes: list[Note]) -> float | None:
-    """Since the oldest note that knows it; None when that is this moment, or it stood further ahead (a new history)."""
-    moment, before = next(((at, seen[name]) for at, seen in notes if name in seen), (now, reached))
-    return (reached - before) / (now - moment) if now - moment >= EVERY and reached >= before else None
+def _pace(name: str, reached: int, now: float, seen: list[Observation]) -> float | None:
+    """Positions a second since the oldest observation of this checkpoint.
+
+    None when that is less than `EVERY` seconds ago, or when it was further ahead (the log was restored).
+    """
+    first, before = next(((at, positions[name]) for at, positions in seen if name in positions), (now, reached))
+    return (reached - before) / (now - first) if now - first >= EVERY and reached >= before else None

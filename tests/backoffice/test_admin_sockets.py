@@ -1,4 +1,4 @@
-"""The page of live connections: what every process says, who may look, and what it says without Valkey."""
+"""The page of live connections: process reports, permissions, and the page without Valkey."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from devtools import embedded
+from devtools import processes
 from events import head
 from events.subscriptions import runner as subscriptions
 from metrics.monitoring import live_connections
@@ -52,8 +52,8 @@ REPORT = cluster.ProcessReport(
 )
 
 
-def say(*reports: cluster.ProcessReport) -> None:
-    """As those processes would have said it just now, at the head of a log that other tests have written to."""
+def store_reports(*reports: cluster.ProcessReport) -> None:
+    """Store reports of these processes as of now, at the head of a log that other tests have written to."""
     for report in reports:
         now = msgspec.structs.replace(report, at=report.at or time.time(), position=head.safe())
         publish.client().set(cluster.report_key(report.process), msgspec.msgpack.encode(now), ex=10)
@@ -61,8 +61,8 @@ def say(*reports: cluster.ProcessReport) -> None:
 
 
 @pytest.fixture(autouse=True)
-def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody else reports: the process of these tests may hold the server of others."""
+def no_other_reports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Disables other reports: this process may run the server of other tests."""
 
     async def nothing(*_: object) -> None:
         pass
@@ -79,8 +79,10 @@ def look(role: str, fragment: bool = False) -> Any:
     return client.get(reverse("admin:system_sockets"), {"fragment": "1"} if fragment else {})
 
 
-def test_it_shows_every_process_and_all_of_them_together() -> None:
-    say(REPORT, msgspec.structs.replace(REPORT, process="two", pid=4712, sockets=800, lag_p99=1.5, closes={"1006": 1}))
+def test_page_shows_every_process_and_the_totals() -> None:
+    store_reports(
+        REPORT, msgspec.structs.replace(REPORT, process="two", pid=4712, sockets=800, lag_p99=1.5, closes={"1006": 1})
+    )
     answer = look("admin")
     text = answer.content.decode()
     for words in ("2,000", "process 4711", "process 4712", "2 processes, all of them live.", "10,000", "1.5 s", "42%"):
@@ -94,24 +96,24 @@ def test_it_shows_every_process_and_all_of_them_together() -> None:
     ("change", "word", "look_"),
     [
         ({}, "live", "good"),
-        ({"valkey": False}, "does not hear Valkey: polls", "warn"),
-        ({"relay": False}, "does not hear the relay: polls", "warn"),
+        ({"valkey": False}, "no connection to Valkey: polling", "warn"),
+        ({"relay": False}, "nothing from the relay: polling", "warn"),
         ({"store": False}, "cannot read the log", "bad"),
-        ({"draining": True, "relay": False}, "sends its sockets away", "warn"),
-        ({"at": time.time() - 60, "draining": True}, "says nothing", "bad"),
+        ({"draining": True, "relay": False}, "closing its sockets", "warn"),
+        ({"at": time.time() - 60, "draining": True}, "does not report", "bad"),
     ],
 )
-def test_a_process_is_told_by_what_is_worst_about_it(change: dict[str, Any], word: str, look_: str) -> None:
+def test_process_shows_its_most_serious_problem(change: dict[str, Any], word: str, look_: str) -> None:
     row = live_connections.row(msgspec.structs.replace(REPORT, **({"at": time.time()} | change)), safe=0)
     assert (row.word, row.look) == (word, look_)
 
 
-def test_a_process_behind_the_head_is_told_so() -> None:
+def test_process_behind_the_head_is_marked() -> None:
     row = live_connections.row(msgspec.structs.replace(REPORT, at=time.time()), safe=live_connections.BEHIND + 1)
     assert (row.word, row.late) == ("behind the log", live_connections.BEHIND + 1)
 
 
-def test_it_names_who_holds_the_relays_lease() -> None:
+def test_page_names_the_runner_of_the_relay() -> None:
     assert "run by nobody" in look("admin", fragment=True).content.decode()
     subscriptions.acquire(relay.SUBSCRIPTION, "web-9:77:abcdef01")
     text = look("admin", fragment=True).content.decode()
@@ -119,14 +121,14 @@ def test_it_names_who_holds_the_relays_lease() -> None:
     assert "run by nobody" not in text
 
 
-def test_without_valkey_it_says_so_and_still_answers(settings: Any) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}/0"
+def test_page_without_valkey_says_so(settings: Any) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}/0"
     answer = look("admin")
     assert answer.status_code == 200
     assert "Valkey does not answer" in answer.content.decode()
 
 
-def test_nobody_looks_without_the_right() -> None:
+def test_page_requires_the_right_to_view() -> None:
     assert {role: look(role).status_code for role in ("admin", "manager", "dpo", "agent", "viewer")} == {
         "admin": 200,
         "manager": 200,

@@ -1,4 +1,4 @@
-"""The pages of who keeps it running: what they tell, what can be done on them, and by whom."""
+"""The operator pages: content, actions and permissions."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def signed_in(role: str) -> Client:
 
 
 class Mailer:
-    """A subscription that cannot handle some streams until the cause is mended."""
+    """A subscription that fails on the streams in `bad`."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
-        self.wanted = Subscription(
+        self.subscription = Subscription(
             name=f"mailer-{uuid.uuid4().hex[:8]}", handle=self.handle, start=head.safe(), poll=0.05
         )
 
@@ -50,21 +50,21 @@ class Mailer:
                 raise ValueError(f"no mail to {event.stream}")
 
     def park(self, events: int = 1) -> str:
-        """Have one more stream parked, with so many events."""
+        """Park one more stream with this number of events."""
         stream = f"user-{factories.user(email=f'{new_id()}@hidden.example.org')}"
         for _ in range(events - 1):
             store.append(stream, [UserUpdated(last_name="L")])
         self.bad.add(stream)
-        effects.catch_up(self.wanted)
+        effects.catch_up(self.subscription)
         return stream
 
 
 @pytest.fixture
 def mailer() -> Iterator[Mailer]:
     made = Mailer()
-    subscriptions.register(made.wanted)
+    subscriptions.register(made.subscription)
     yield made
-    del checkpoints._registered[made.wanted.name]
+    del checkpoints._registered[made.subscription.name]
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def at(name: str, *args: Any) -> str:
 
 
 def parked_at(mailer: Mailer, stream: str) -> str:
-    return f"{at('parked', mailer.wanted.name)}?stream={stream}"
+    return f"{at('parked', mailer.subscription.name)}?stream={stream}"
 
 
 def text_of(response: Any) -> str:
@@ -90,12 +90,12 @@ def text_of(response: Any) -> str:
     return str(response.content.decode())
 
 
-# -- who may --------------------------------------------------------------------------------------------------------
+# -- permissions ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, mailer: Mailer) -> None:
-    stream, name, client = mailer.park(2), mailer.wanted.name, signed_in(role)
+def test_role_decides_about_every_page_and_action(role: str, mailer: Mailer) -> None:
+    stream, name, client = mailer.park(2), mailer.subscription.name, signed_in(role)
     pages = [at("subscriptions"), at("subscription", name), parked_at(mailer, stream), at("head"), at("rebuilds")]
     wanted = 200 if access.role_may(role, "view", "system") else 403
     assert [client.get(page).status_code for page in pages] == [wanted] * len(pages)
@@ -104,14 +104,14 @@ def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, 
     ] * len(pages)
     (before,) = parked.parked(name)
     verified, asked = store.version_of(jobs.VERIFICATION), store.version_of("rebuild-users")
-    deeds = [
+    actions = [
         ("replay", at("replay", name), {"stream": stream}),
         ("skip", at("skip", name), {"stream": stream, "position": before.position, "reason": "x"}),
         ("verify", at("verify"), {}),
         ("rebuild", at("rebuild", "users"), {}),
         ("rebuild", at("cancel", "users"), {}),
     ]
-    for action, address, form in deeds:
+    for action, address, form in actions:
         may = access.role_may(role, action, "system")
         assert client.post(address, form).status_code == (302 if may else 403), address
         assert client.get(address).status_code == (405 if may else 403), address
@@ -125,19 +125,17 @@ def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, 
     assert ("admin:system_head" in shown) == access.role_may(role, "view", "system")
 
 
-def test_nobody_comes_in_without_signing_in() -> None:
+def test_anonymous_visitor_is_sent_to_the_sign_in_page() -> None:
     for page in ("subscriptions", "head", "rebuilds"):
         assert "/login/" in Client().get(at(page))["Location"]
 
 
-def test_errors_quote_data_and_are_not_for_those_from_whom_something_is_hidden(
-    mailer: Mailer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_are_hidden_from_a_role_with_hidden_fields(mailer: Mailer, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = mailer.park()
     store.query(
-        "update events_checkpoint set error = 'no mail to all' where name = %s returning 1", (mailer.wanted.name,)
+        "update events_checkpoint set error = 'no mail to all' where name = %s returning 1", (mailer.subscription.name,)
     )
-    pages = [at("subscriptions"), at("subscription", mailer.wanted.name), parked_at(mailer, stream)]
+    pages = [at("subscriptions"), at("subscription", mailer.subscription.name), parked_at(mailer, stream)]
     manager = signed_in("manager")
     assert all("no mail to" in text_of(manager.get(page)) for page in pages)
     assert "hidden.example.org" in text_of(manager.get(pages[-1]))
@@ -152,27 +150,27 @@ def test_errors_quote_data_and_are_not_for_those_from_whom_something_is_hidden(
 # -- subscriptions --------------------------------------------------------------------------------------------------
 
 
-def test_a_subscription_is_told_with_what_it_has_left_since_when_and_who_runs_it(mailer: Mailer) -> None:
-    subscriptions.acquire(mailer.wanted, "elsewhere:77:abc")
+def test_subscription_page_shows_backlog_age_and_runner(mailer: Mailer) -> None:
+    subscriptions.acquire(mailer.subscription, "elsewhere:77:abc")
     effects.grow(3)
     client = signed_in("manager")
     page = client.get(at("subscriptions"))
-    row = next(row for row in page.context["rows"] if row.standing.subscription == mailer.wanted.name)
+    row = next(row for row in page.context["rows"] if row.standing.subscription == mailer.subscription.name)
     assert (row.standing.behind, row.standing.state, row.host, row.pid) == (3, "running", "elsewhere", "77")
     assert row.standing.seconds is not None
     assert "run by process 77 on elsewhere" in text_of(page)
-    subscriptions.release(mailer.wanted, "elsewhere:77:abc")
-    effects.catch_up(mailer.wanted)
+    subscriptions.release(mailer.subscription, "elsewhere:77:abc")
+    effects.catch_up(mailer.subscription)
     fresh = client.get(at("subscriptions"), {"fragment": "1"})
-    row = next(row for row in fresh.context["rows"] if row.standing.subscription == mailer.wanted.name)
+    row = next(row for row in fresh.context["rows"] if row.standing.subscription == mailer.subscription.name)
     assert (row.standing.behind, row.standing.seconds) == (0, None)
     assert fresh["X-As-Of"]
     assert "<html" not in text_of(fresh)
-    assert f'data-part="{mailer.wanted.name}"' in text_of(fresh)
+    assert f'data-part="{mailer.subscription.name}"' in text_of(fresh)
 
 
-def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(mailer: Mailer) -> None:
-    stream, name = mailer.park(3), mailer.wanted.name
+def test_parked_stream_is_replayed_after_the_cause_is_fixed(mailer: Mailer) -> None:
+    stream, name = mailer.park(3), mailer.subscription.name
     person = api_client.staff("manager")
     client = Client()
     client.force_login(person)
@@ -183,60 +181,64 @@ def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(m
     assert "1 stream failed again." in text_of(again)
     assert parked.parked(name)[0].attempts == 2
     mailer.bad.clear()
-    done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
-    assert "1 stream flows again." in text_of(done)
+    done = client.post(at("replay", name), {"stream": stream, "reason": "Address corrected"}, follow=True)
+    assert "1 stream was replayed." in text_of(done)
     assert parked.parked(name) == []
-    deeds = store.read_stream(f"subscription-{name}")
-    assert {(deed.type, deed.actor, deed.reason) for deed in deeds} == {
-        ("subscription.replayed", f"staff:{person.pk}", "Address mended")
+    actions = store.read_stream(f"subscription-{name}")
+    assert {(deed.type, deed.actor, deed.reason) for deed in actions} == {
+        ("subscription.replayed", f"staff:{person.pk}", "Address corrected")
     }
-    assert "Address mended" in text_of(client.get(at("subscription", name)))
+    assert "Address corrected" in text_of(client.get(at("subscription", name)))
     assert client.get(parked_at(mailer, stream))["Location"] == at("subscription", name)
 
 
-def test_an_event_is_given_up_only_with_a_reason_and_the_rest_waits(mailer: Mailer) -> None:
-    stream, name, admin = mailer.park(2), mailer.wanted.name, signed_in("admin")
+def test_event_is_skipped_only_with_a_reason_and_the_rest_stays_parked(mailer: Mailer) -> None:
+    stream, name, admin = mailer.park(2), mailer.subscription.name, signed_in("admin")
     position = parked.parked(name)[0].position
     form = {"stream": stream, "position": position}
     refused = admin.post(at("skip", name), form | {"reason": " "}, follow=True)
-    assert "Say why this event is given up." in text_of(refused)
+    assert "Enter a reason for skipping this event." in text_of(refused)
     assert parked.parked(name)[0].position == position
     done = text_of(admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True))
-    assert f"Event {position} is given up" in done
+    assert f"Event {position} was skipped" in done
     assert "Nothing stands in the way any more" in done
     twice = admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True)
-    assert "Somebody else was quicker" in text_of(twice)
-    (deed,) = store.read_stream(f"subscription-{name}")
-    assert (deed.type, deed.reason) == ("subscription.skipped", "A test account")
+    assert "This event is no longer parked" in text_of(twice)
+    (skipped,) = store.read_stream(f"subscription-{name}")
+    assert (skipped.type, skipped.reason) == ("subscription.skipped", "A test account")
 
 
-def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: Mailer) -> None:
-    streams, name, client = [mailer.park() for _ in range(3)], mailer.wanted.name, signed_in("manager")
+def test_replay_of_several_streams_reports_each_outcome(mailer: Mailer) -> None:
+    streams, name, client = [mailer.park() for _ in range(3)], mailer.subscription.name, signed_in("manager")
     assert "Choose a stream first." in text_of(client.post(at("replay", name), follow=True))
     mailer.bad = {streams[0]}
     chosen = client.post(at("replay", name), {"stream": streams[1:2], "which": "chosen"}, follow=True)
-    assert "1 stream flows again." in text_of(chosen)
+    assert "1 stream was replayed." in text_of(chosen)
     every = text_of(client.post(at("replay", name), {"which": "all"}, follow=True))
-    assert "1 stream flows again." in every
+    assert "1 stream was replayed." in every
     assert "1 stream failed again." in every
     assert [one.stream for one in parked.parked(name)] == streams[:1]
 
 
-def test_what_no_release_knows_is_shown_and_cannot_be_replayed(mailer: Mailer) -> None:
+def test_subscription_of_another_release_is_shown_and_cannot_be_replayed(mailer: Mailer) -> None:
     admin = signed_in("admin")
     store.query("insert into events_parked (subscription, stream, position) values ('gone', 'user-1', 1) returning 1")
     store.query("insert into events_checkpoint (name, epoch) select 'gone', epoch from events_epoch returning 1")
     assert "No subscription of this release has this name" in text_of(admin.get(at("subscription", "gone")))
     for address in (at("replay", "gone"), at("skip", "gone")):
         assert admin.post(address, {"stream": "user-1", "position": "1", "reason": "x"}).status_code == 404
-    for address in (at("subscription", "never"), f"{at('parked', 'never')}?stream=x", at("parked", mailer.wanted.name)):
+    for address in (
+        at("subscription", "never"),
+        f"{at('parked', 'never')}?stream=x",
+        at("parked", mailer.subscription.name),
+    ):
         assert admin.get(address).status_code == 404
 
 
 # -- the head -------------------------------------------------------------------------------------------------------
 
 
-def test_who_holds_the_head_is_told_in_words_and_without_the_values_they_wrote(other: psycopg.Connection) -> None:
+def test_head_page_describes_the_holder_without_the_values_it_wrote(other: psycopg.Connection) -> None:
     client = signed_in("manager")
     assert "Everything that was written can be read" in text_of(client.get(at("head")))
     other.execute(
@@ -246,7 +248,7 @@ def test_who_holds_the_head_is_told_in_words_and_without_the_values_they_wrote(o
     page = client.get(at("head"))
     shown = text_of(page)
     assert "nightly import" in shown
-    assert "Has stored events and does nothing" in shown
+    assert "Idle in a transaction that has stored events" in shown
     assert "1 position is given out and cannot be read yet" in shown
     assert "events_append_one(…" in shown
     assert "secret" not in shown
@@ -257,9 +259,9 @@ def test_who_holds_the_head_is_told_in_words_and_without_the_values_they_wrote(o
     assert client.get(at("head")).context["held"] == 0
 
 
-def test_each_way_to_hold_the_head_has_its_words() -> None:
+def test_each_way_to_hold_the_head_has_its_own_description() -> None:
     known = {"floor": 1, "user": "u", "address": None, "since": None, "query": None, "seconds": 3.0}
-    said = [
+    sentences = [
         log_head.sentence(head.Holder(**known, pid=pid, application="a", state=state, gid=gid, waits_for=waits))
         for pid, state, gid, waits in [
             (None, None, "import-1", []),
@@ -269,13 +271,15 @@ def test_each_way_to_hold_the_head_has_its_words() -> None:
             (7, "active", None, []),
         ]
     ]
-    assert len({one.does for one in said}) == len(said)
-    assert "ROLLBACK PREPARED 'import-1'" in said[0].helps
-    assert "8, 9" in said[1].does
+    assert len({one.does for one in sentences}) == len(sentences)
+    assert "ROLLBACK PREPARED 'import-1'" in sentences[0].helps
+    assert "8, 9" in sentences[1].does
 
 
-def test_a_page_that_would_take_too_long_says_so(other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operator_action, "PATIENCE", 0.2)
+def test_page_whose_query_takes_too_long_answers_503(
+    other: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator_action, "STATEMENT_SECONDS", 0.2)
     client = signed_in("manager")
     other.execute("lock table events_checkpoint in access exclusive mode")
     slow = client.get(at("subscriptions"))
@@ -288,7 +292,7 @@ def test_a_page_that_would_take_too_long_says_so(other: psycopg.Connection, monk
 # -- rebuilds -------------------------------------------------------------------------------------------------------
 
 
-def test_a_rebuild_is_asked_for_and_taken_back_on_the_page() -> None:
+def test_rebuild_is_requested_and_cancelled_on_the_page() -> None:
     admin = signed_in("admin")
     asked = text_of(admin.post(at("rebuild", "users"), {"how": "fresh"}, follow=True))
     assert "A worker will rebuild users." in asked
@@ -301,7 +305,7 @@ def test_a_rebuild_is_asked_for_and_taken_back_on_the_page() -> None:
     assert (wish.type, wish.data["fresh"]) == ("rebuild.requested", True)
 
 
-def test_an_interrupted_rebuild_and_one_that_gives_no_sign_are_told_apart() -> None:
+def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:
     admin = signed_in("admin")
     store.query(
         """insert into events_rebuild (name, phase, position, target, pid, backend_start, updated_at)
@@ -349,7 +353,7 @@ def test_an_event_tells_what_it_changed_and_leads_on(story: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("address", ["list", "event", "first", "request"])
-def test_hidden_fields_are_in_no_part_of_the_log(
+def test_hidden_fields_appear_nowhere_in_the_event_browser(
     story: dict[str, Any], address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dpo, event = signed_in("dpo"), story["updated"]
@@ -366,7 +370,7 @@ def test_hidden_fields_are_in_no_part_of_the_log(
     assert "Augusta" in seen or address in {"first", "request"}
 
 
-def test_all_that_a_request_caused_is_a_tree() -> None:
+def test_event_page_shows_the_effects_of_its_request_as_a_tree() -> None:
     queue = [
         {
             "seq": number,
@@ -387,7 +391,7 @@ def test_all_that_a_request_caused_is_a_tree() -> None:
     assert "Everything this request caused" in text_of(page)
 
 
-def test_the_live_feed_is_held_against_the_filters_and_days_are_whole(story: dict[str, Any]) -> None:
+def test_live_feed_applies_the_filters_and_the_last_day_is_included(story: dict[str, Any]) -> None:
     manager, event = signed_in("manager"), story["updated"]
     day = f"{event.recorded_at:%Y-%m-%d}"
     page = manager.get(reverse(LOG), {"type": "user.*", "since": day, "until": day, "stream": event.stream})
@@ -399,11 +403,11 @@ def test_the_live_feed_is_held_against_the_filters_and_days_are_whole(story: dic
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_every_page_is_drawn_in_both_languages(language: str, mailer: Mailer, story: dict[str, Any]) -> None:
+def test_every_page_renders_in_both_languages(language: str, mailer: Mailer, story: dict[str, Any]) -> None:
     client, stream = signed_in("admin"), mailer.park(2)
     client.cookies["django_language"] = language
     event = reverse("admin:events_storedevent_change", args=[story["updated"].position])
-    pages = [at("subscriptions"), at("subscription", mailer.wanted.name), parked_at(mailer, stream), at("head")]
+    pages = [at("subscriptions"), at("subscription", mailer.subscription.name), parked_at(mailer, stream), at("head")]
     for page in [*pages, at("rebuilds"), event, reverse(LOG)]:
         shown = text_of(client.get(page))
         assert f'<html lang="{language}"' in shown

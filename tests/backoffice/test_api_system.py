@@ -1,4 +1,4 @@
-"""Keeping it running through the API: the same as on the pages, by the same rights, and by the scopes of a key."""
+"""The operator API: the data and actions of the pages, by the same rights and by the scopes of a key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stream(mailer: Mailer) -> str:  # noqa: F811
     return mailer.park(2)
 
 
-def deeds(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
+def actions(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [
         ("replay", f"system/subscriptions/{name}/replay/", {"streams": [stream]}),
         ("skip", f"system/subscriptions/{name}/skip/", {"stream": stream, "position": 1, "reason": "x"}),
@@ -41,12 +41,12 @@ def deeds(name: str, stream: str) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_reading_and_doing_are_for_those_whose_role_allows_it(
+def test_role_decides_about_reads_and_actions(
     role: str,
     mailer: Mailer,  # noqa: F811
     stream: str,
 ) -> None:
-    caller, name = api_client.signed_in(role), mailer.wanted.name
+    caller, name = api_client.signed_in(role), mailer.subscription.name
     for path in READS:
         response = caller.get(path.format(name=name))
         if access.role_may(role, "view", "system"):
@@ -54,23 +54,23 @@ def test_reading_and_doing_are_for_those_whose_role_allows_it(
         else:
             assert problem(response, 403, "forbidden")["missing"] == "system.view"
     before = parked.parked(name), store.version_of("rebuild-users"), store.version_of(jobs.VERIFICATION)
-    for action, path, body in deeds(name, stream):
+    for action, path, body in actions(name, stream):
         response = caller.post(path, body)
         if access.role_may(role, action, "system"):
             assert response.status_code in {200, 404}, response.content  # 404: nothing parked at position 1
         else:
             assert problem(response, 403, "forbidden")["missing"] == f"system.{action}"
-    if not any(access.role_may(role, action, "system") for action, _, _ in deeds(name, stream)):
+    if not any(access.role_may(role, action, "system") for action, _, _ in actions(name, stream)):
         after = parked.parked(name), store.version_of("rebuild-users"), store.version_of(jobs.VERIFICATION)
         assert after == before
 
 
-def test_a_key_needs_the_scope_and_its_owner_the_right(mailer: Mailer, stream: str) -> None:  # noqa: F811
-    name = mailer.wanted.name
+def test_key_needs_the_scope_and_its_owner_the_right(mailer: Mailer, stream: str) -> None:  # noqa: F811
+    name = mailer.subscription.name
     for path in READS:
         assert program("system:read").get(path.format(name=name)).status_code == 200
         problem(program("events:read", "users:*").get(path.format(name=name)), 403, "missing_scope")
-    for _, path, body in deeds(name, stream):
+    for _, path, body in actions(name, stream):
         problem(program("system:read", role="admin").post(path, body), 403, "missing_scope")
         problem(program("*", role="viewer").post(path, body), 403, "forbidden")
     mended = program("system:write")
@@ -80,8 +80,8 @@ def test_a_key_needs_the_scope_and_its_owner_the_right(mailer: Mailer, stream: s
     assert {event.actor.partition(":")[0] for event in store.read_stream(f"subscription-{name}")} == {"key"}
 
 
-def test_what_is_read_has_the_shape_that_is_described(mailer: Mailer, stream: str) -> None:  # noqa: F811
-    caller, name = api_client.signed_in("admin"), mailer.wanted.name
+def test_answers_have_the_documented_shape(mailer: Mailer, stream: str) -> None:  # noqa: F811
+    caller, name = api_client.signed_in("admin"), mailer.subscription.name
     effects.grow(2)
     shaped = {
         "system/subscriptions/": shapes.Checkpoints,
@@ -102,12 +102,12 @@ def test_what_is_read_has_the_shape_that_is_described(mailer: Mailer, stream: st
     problem(caller.get("system/head/?deep=1"), 400, "unknown_parameter")
 
 
-def test_errors_are_not_for_callers_from_whom_something_is_hidden(
+def test_errors_are_hidden_from_a_caller_with_hidden_fields(
     mailer: Mailer,  # noqa: F811
     stream: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    name, manager = mailer.wanted.name, api_client.signed_in("manager")
+    name, manager = mailer.subscription.name, api_client.signed_in("manager")
     monkeypatch.setattr(access, "HIDDEN", {"manager": {"submission": frozenset({"answers"})}})
     for response in (
         manager.get(f"system/subscriptions/{name}/parked/"),
@@ -118,8 +118,8 @@ def test_errors_are_not_for_callers_from_whom_something_is_hidden(
     assert parked.parked(name)[0].attempts == 2
 
 
-def test_giving_up_needs_a_reason_and_happens_once(mailer: Mailer, stream: str) -> None:  # noqa: F811
-    name, admin = mailer.wanted.name, api_client.signed_in("admin")
+def test_skip_needs_a_reason_and_happens_once(mailer: Mailer, stream: str) -> None:  # noqa: F811
+    name, admin = mailer.subscription.name, api_client.signed_in("admin")
     path, position = f"system/subscriptions/{name}/skip/", parked.parked(name)[0].position
     body = {"stream": stream, "position": position}
     for reason in ({}, {"reason": ""}, {"reason": "x" * 201}):
@@ -130,7 +130,7 @@ def test_giving_up_needs_a_reason_and_happens_once(mailer: Mailer, stream: str) 
     problem(admin.post(f"system/subscriptions/{name}/replay/", {"streams": ["user-1"]}), 404, "not_parked")
 
 
-def test_a_rebuild_is_asked_for_and_taken_back() -> None:
+def test_rebuild_is_requested_and_cancelled() -> None:
     admin = api_client.signed_in("admin")
     asked = admin.post("system/rebuilds/users/start/", {"fresh": True, "reason": "moved columns"}).json()
     assert (asked["table"], asked["state"]) == ("users", "waits")
@@ -145,7 +145,7 @@ def test_a_rebuild_is_asked_for_and_taken_back() -> None:
 # -- reading what was written ---------------------------------------------------------------------------------------
 
 
-def test_consistent_reads_show_what_was_just_written_everywhere() -> None:
+def test_consistent_reads_show_the_last_write() -> None:
     """Every read table is kept in the command's own transaction, so no read has anything to wait for."""
     manager, key = api_client.signed_in("manager"), new_id()
     sent = manager.command("user.create", key, {"email": api_client.email(), "first_name": "Ada"}).json()
@@ -169,7 +169,7 @@ def fed() -> Iterator[subscriptions.Subscription]:
     del checkpoints._registered[wanted.name]
 
 
-def test_a_read_that_a_subscription_feeds_waits_until_it_has_come_so_far(
+def test_read_of_a_subscription_waits_for_its_position(
     fed: subscriptions.Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = api_client.signed_in("manager")
@@ -186,7 +186,7 @@ def test_a_read_that_a_subscription_feeds_waits_until_it_has_come_so_far(
     assert progress.position(fed) >= reached == head.newest()
 
 
-def test_what_took_too_long_is_a_problem_with_a_time_to_come_back() -> None:
+def test_read_that_takes_too_long_is_a_problem_with_retry_after() -> None:
     found = problems.described(errors.TookTooLong())
     assert found is not None
     assert (found.status_code, found.problem, found.headers["Retry-After"]) == (503, "took_too_long", "5")

@@ -1,4 +1,4 @@
-"""Who asked for a task is who its events name: the context follows it through a real broker to a real worker."""
+"""A task acts for the person who requested it: the context passes through a real broker to a real worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def worker() -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_worker_in_a_thread_leaves_logging_and_output_alone() -> None:
+def test_worker_in_a_thread_keeps_logging_and_output_unchanged() -> None:
     def state() -> tuple[object, ...]:
         root = logging.getLogger()
         return root.level, list(root.handlers), logging.getLogger("celery").propagate, sys.stdout, sys.stderr
@@ -48,7 +48,7 @@ def test_worker_in_a_thread_leaves_logging_and_output_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
-def test_a_task_acts_as_whoever_asked_for_it(worker: None) -> None:
+def test_task_acts_as_the_person_who_requested_it(worker: None) -> None:
     stream = f"user-{new_id()}"
     with context.acting(actor="staff:7", reason="asked on the phone") as asked:
         append.delay(stream)
@@ -58,7 +58,7 @@ def test_a_task_acts_as_whoever_asked_for_it(worker: None) -> None:
     assert context.current().actor == context.SYSTEM
 
 
-def test_room_is_made_and_old_answers_are_forgotten() -> None:
+def test_tasks_create_partitions_and_delete_old_answers() -> None:
     assert tasks.make_room() >= 0
     store.query(
         """insert into events_command (id, fingerprint, result, created_at)
@@ -69,7 +69,7 @@ def test_room_is_made_and_old_answers_are_forgotten() -> None:
     assert tasks.forget_commands() == 0
 
 
-def test_no_task_is_delivered_again_while_it_still_may_run() -> None:
+def test_visibility_timeout_exceeds_every_time_limit() -> None:
     longest = max(task.time_limit or celery_app.conf.task_time_limit for task in celery_app.tasks.values() if task.name)
     assert longest >= tasks.LONG_SECONDS
     assert celery_app.conf.broker_transport_options["visibility_timeout"] > longest

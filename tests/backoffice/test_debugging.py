@@ -31,7 +31,7 @@ def sessions() -> int:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.urls(__name__)
-def test_a_server_error_in_debug_mode_gives_its_connection_back(settings: Any) -> None:
+def test_server_error_in_debug_mode_closes_its_connection(settings: Any) -> None:
     settings.DEBUG = True
 
     async def ask() -> int:

@@ -1,4 +1,4 @@
-"""Demo traffic: editors who merge and collide, people who fill in forms, and an end when it is asked for."""
+"""Demo traffic: simulated editors that merge and conflict, submissions, and the end on a signal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ import pytest
 from django.db import connection
 
 from backoffice.models import Conflict, Submission, User
-from devtools.samples import catalogue, editors, traffic, visits
+from devtools.demo import editors, traffic, visits
+from devtools.samples import catalogue
 from events import errors, store, types
 from tests import factories, live
 
 PEOPLE = {"Ada": "staff:1", "Grace": "staff:2"}
 
 
-def desk(seed: int = 1) -> tuple[list[editors.Editor], list[str]]:
-    said: list[str] = []
-    return editors.pair(PEOPLE, Random(seed), said.append, visits.Visits()), said
+def pair(seed: int = 1) -> tuple[list[editors.Editor], list[str]]:
+    logged: list[str] = []
+    return editors.pair(PEOPLE, Random(seed), logged.append, visits.Visits()), logged
 
 
 def records(number: int = 3) -> None:
@@ -35,9 +36,9 @@ def records(number: int = 3) -> None:
 
 
 @pytest.mark.django_db
-def test_the_first_meeting_is_at_the_same_field_and_the_second_beside_it() -> None:
+def test_editors_meet_first_in_the_same_field_and_then_in_different_ones() -> None:
     records()
-    (ada, grace), _said = desk()
+    (ada, grace), _logged = pair()
     meetings = []
     while len(meetings) < 2:
         ada.step()
@@ -50,17 +51,17 @@ def test_the_first_meeting_is_at_the_same_field_and_the_second_beside_it() -> No
 
 
 @pytest.mark.django_db
-def test_two_values_for_one_field_collide_and_two_fields_merge() -> None:
+def test_changes_of_one_field_conflict_and_of_two_fields_merge() -> None:
     key = factories.user(first_name="Léa")
-    (ada, grace), said = desk()
+    (ada, grace), logged = pair()
     ada.open = editors.Edit("user", str(key), "Léa", 1, "plan", "premium")
     grace.open = editors.Edit("user", str(key), "Léa", 1, "plan", "enterprise")
     ada.step()
     grace.step()
     grace.open = editors.Edit("user", str(key), "Léa", 1, "role", "owner")
     grace.step()
-    assert said[1].startswith("Grace: conflict in plan of Léa")
-    assert said[2] == "Grace: role of Léa: merged, v3"
+    assert logged[1].startswith("Grace: conflict in plan of Léa")
+    assert logged[2] == "Grace: role of Léa: merged, v3"
     user = User.objects.get(pk=key)
     assert (user.plan, user.role) == ("premium", "owner")
     history = store.read_stream(types.stream_name("user", key), after=1)
@@ -69,9 +70,9 @@ def test_two_values_for_one_field_collide_and_two_fields_merge() -> None:
 
 
 @pytest.mark.django_db
-def test_conflict_is_filed_where_people_resolve_it() -> None:
+def test_conflict_is_filed_in_the_inbox() -> None:
     key = factories.user(first_name="Léa")
-    (ada, grace), _said = desk()
+    (ada, grace), _logged = pair()
     ada.open = editors.Edit("user", str(key), "Léa", 1, "plan", "premium")
     grace.open = editors.Edit("user", str(key), "Léa", 1, "plan", "enterprise")
     ada.step()
@@ -84,16 +85,16 @@ def test_conflict_is_filed_where_people_resolve_it() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_first_meeting_ends_in_a_conflict(seed: int) -> None:
     records()
-    (ada, grace), _said = desk(seed)
+    (ada, grace), _logged = pair(seed)
     for editor in (ada, grace, ada, grace):
         editor.step()
     assert Conflict.objects.count() == 1
 
 
 @pytest.mark.django_db
-def test_plan_and_role_are_not_changed_without_a_reason() -> None:
+def test_change_of_plan_or_role_has_a_reason() -> None:
     key = factories.user(first_name="Léa")
-    (ada, _grace), _said = desk()
+    (ada, _grace), _logged = pair()
     for version, plan in enumerate(["premium", "enterprise", "free"] * 5, start=1):
         ada.open = editors.Edit("user", str(key), "Léa", version, "plan", plan)
         ada.step()
@@ -103,18 +104,18 @@ def test_plan_and_role_are_not_changed_without_a_reason() -> None:
 
 
 @pytest.mark.django_db
-def test_submissions_answer_the_forms_there_are() -> None:
+def test_submissions_answer_the_existing_forms() -> None:
     records(1)
-    said: list[str] = []
-    arriving = traffic.Submissions(1000, Random(2), said.append)
+    logged: list[str] = []
+    submissions = traffic.Submissions(1000, Random(2), logged.append)
     for _ in range(20):
-        assert arriving() > 0
+        assert submissions() > 0
     assert Submission.objects.filter(form__title="A form").count() == 20
     assert all("full_name" in submission.answers for submission in Submission.objects.all())
 
 
-def test_what_goes_wrong_is_one_line_and_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+def test_error_is_logged_in_one_line_and_the_loop_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
     stop = threading.Event()
     turns = 0
 
@@ -126,9 +127,9 @@ def test_what_goes_wrong_is_one_line_and_the_loop_goes_on(monkeypatch: pytest.Mo
         stop.set()
         return 0
 
-    traffic.run([fails_once], stop, said.append)
+    traffic.run([fails_once], stop, logged.append)
     assert turns == 2
-    assert said == [f"StoreUnavailable: {errors.StoreUnavailable()}; again in 1 s"]
+    assert logged == [f"StoreUnavailable: {errors.StoreUnavailable()}; retry in 1 s"]
 
 
 # -- as a process -----------------------------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def process() -> Iterator[Any]:
 
 @pytest.mark.services
 @pytest.mark.django_db(transaction=True)
-def test_it_runs_until_it_is_told_to_stop(process: Any) -> None:
+def test_command_runs_until_sigterm(process: Any) -> None:
     records()
     running = process("--rate", "200")
     assert running.stdout.readline().startswith("Ada and Grace are editing")
@@ -171,14 +172,14 @@ def test_it_runs_until_it_is_told_to_stop(process: Any) -> None:
 
 @pytest.mark.services
 @pytest.mark.django_db(transaction=True)
-def test_ctrl_c_ends_it_even_while_the_database_keeps_it_waiting(process: Any) -> None:
+def test_ctrl_c_ends_the_command_while_it_waits_for_the_database(process: Any) -> None:
     records()
     running = process("--rate", "500")
     assert running.stdout.readline().startswith("Ada and Grace are editing")
     with connection.cursor() as cursor:
         cursor.execute("begin; lock table submissions in access exclusive mode")
         try:
-            waits_for_lock(cursor)
+            wait_for_blocked_query(cursor)
             running.send_signal(signal.SIGINT)
             rest, _ = running.communicate(timeout=10)
         finally:
@@ -187,8 +188,8 @@ def test_ctrl_c_ends_it_even_while_the_database_keeps_it_waiting(process: Any) -
     assert running.returncode == 0
 
 
-def waits_for_lock(cursor: Any) -> None:
-    """Returns once somebody waits for our lock; the test's own timeout ends it otherwise."""
+def wait_for_blocked_query(cursor: Any) -> None:
+    """Returns once another session waits for our lock; otherwise the test's timeout ends it."""
     while True:
         cursor.execute(
             "select count(*) from pg_locks where not granted and relation = 'submissions'::regclass"
@@ -201,16 +202,16 @@ def waits_for_lock(cursor: Any) -> None:
 
 @pytest.mark.services
 @pytest.mark.django_db(transaction=True)
-def test_with_nothing_to_edit_it_says_what_to_do(process: Any) -> None:
+def test_command_without_records_names_seed_demo(process: Any) -> None:
     running = process()
-    said, _ = running.communicate(timeout=30)
+    logged, _ = running.communicate(timeout=30)
     assert running.returncode == 1
-    assert "seed_demo" in said
+    assert "seed_demo" in logged
 
 
 @pytest.mark.browser
 @pytest.mark.services
-def test_presence_and_conflicts_are_seen_in_the_browser(stack: live.Stack, new_page: Any) -> None:
+def test_browser_shows_presence_and_conflicts_of_the_editors(stack: live.Stack, new_page: Any) -> None:
     stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "20", "--submissions", "50")
     forms = new_page("agent", at="/admin/backoffice/form/")

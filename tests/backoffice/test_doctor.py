@@ -1,4 +1,4 @@
-"""The doctor and the two probes, against the suite's own services."""
+"""The command `doctor` and the two health probes, against the suite's own services."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 
 from backoffice import health
-from devtools import embedded
+from devtools import processes
 from events import store
 from metrics.management.commands import doctor
 
@@ -27,7 +27,7 @@ def findings() -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.django_db
-def test_the_doctor_finds_what_works_and_what_does_not() -> None:
+def test_doctor_reports_the_state_of_each_subject() -> None:
     found = findings()
     assert found["python"]["state"] == found["migrations"]["state"] == found["valkey"]["state"] == "ok"
     assert found["postgres"]["state"] == "wrong"
@@ -35,17 +35,17 @@ def test_the_doctor_finds_what_works_and_what_does_not() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_doctor_finds_snapshots_that_an_earlier_release_kept_in_the_clear() -> None:
+def test_doctor_reports_plain_snapshots_of_an_earlier_release() -> None:
     assert findings()["snapshots"]["state"] == "ok"
     kept = "insert into events_snapshot (stream, version, state_version, state) values ('user-x', 1, 1, %s::jsonb)"
     store.execute(kept, ('{"email": "a@example.org"}',))
     found = findings()["snapshots"]
-    assert (found["state"], found["text"][:26]) == ("wrong", "1 hold personal data in th")
+    assert (found["state"], found["text"][:26]) == ("wrong", "1 contain personal data in")
     store.execute("delete from events_snapshot where stream = 'user-x'")
 
 
 @pytest.mark.django_db
-def test_the_embedded_server_writes_no_values_into_its_log_and_the_doctor_notices_where_one_may() -> None:
+def test_embedded_server_logs_no_values_and_doctor_reports_a_server_that_does() -> None:
     assert findings()["server log"]["state"] == "ok"
     name = connection.settings_dict["NAME"]
     try:
@@ -60,12 +60,12 @@ def test_the_embedded_server_writes_no_values_into_its_log_and_the_doctor_notice
 
 
 @pytest.mark.django_db
-def test_the_doctor_says_what_to_do_without_valkey(settings: Any) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+def test_doctor_names_redis_url_without_valkey(settings: Any) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     assert "REDIS_URL" in findings()["valkey"]["text"]
 
 
-def test_the_doctor_says_when_session_settings_do_not_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_missing_session_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.session().state == "ok"
     monkeypatch.setattr(doctor, "_options", lambda: "")  # a pooler between us and PostgreSQL
     found = doctor.session()
@@ -74,7 +74,7 @@ def test_the_doctor_says_when_session_settings_do_not_arrive(monkeypatch: pytest
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_doctor_says_when_an_erasure_is_not_finished() -> None:
+def test_doctor_reports_an_unfinished_erasure() -> None:
     assert findings()["erasures"]["state"] == "ok"
     erased = "insert into events_subject_key (subject, erased_at) values (%s, now() - %s::interval)"
     store.execute(erased, ("user-just-now", "1 minute"))
@@ -85,13 +85,13 @@ def test_the_doctor_says_when_an_erasure_is_not_finished() -> None:
 
 
 @pytest.mark.django_db
-def test_ready_means_that_the_database_answers_and_is_migrated(client: Client) -> None:
+def test_readyz_answers_200_with_a_migrated_database(client: Client) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
 
 
 @pytest.mark.django_db
-def test_code_newer_than_its_database_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readyz_answers_503_with_pending_migrations(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "wanted_migrations", lambda: frozenset({("backoffice", "9999_from_tomorrow")}))
     answer = client.get("/readyz")
     assert answer.status_code == 503
@@ -99,14 +99,14 @@ def test_code_newer_than_its_database_is_not_ready(client: Client, monkeypatch: 
 
 
 @pytest.mark.django_db
-def test_without_valkey_we_are_ready_and_say_degraded(client: Client, settings: Any) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+def test_readyz_answers_degraded_without_valkey(client: Client, settings: Any) -> None:
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
 
 
-def test_without_a_database_we_are_alive_and_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = {"host": "127.0.0.1", "port": embedded.free_port(), "connect_timeout": 2}
+def test_livez_answers_200_and_readyz_503_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {"host": "127.0.0.1", "port": processes.free_port(), "connect_timeout": 2}
     monkeypatch.setattr(health, "parameters", lambda: nowhere)
     assert client.get("/livez").status_code == 200
     answer = client.get("/readyz")
@@ -121,15 +121,13 @@ def test_without_a_database_we_are_alive_and_not_ready(client: Client, monkeypat
 
 
 @pytest.mark.django_db
-def test_a_probe_by_an_address_that_is_no_host_of_the_site_is_answered(client: Client, settings: Any) -> None:
+def test_probe_answers_under_any_host_name(client: Client, settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["admin.example.org"]
     assert client.get("/readyz", headers={"host": "10.1.2.3:8000"}).status_code == 200
     assert client.get("/admin/login/", headers={"host": "10.1.2.3:8000"}).status_code == 400
 
 
-def test_the_doctor_finds_the_browser_that_the_browser_tests_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_doctor_finds_the_browser_of_the_browser_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Debian's package of the headless shell is enough."""
     monkeypatch.delenv("CHROMIUM", raising=False)
     shell = tmp_path / "chromium-headless-shell"

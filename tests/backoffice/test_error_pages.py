@@ -1,4 +1,4 @@
-"""Pages for requests that fail: in the product's design, in both languages, with a way back, whatever is down."""
+"""Error pages: in the product's design, in both languages, with a link back, without any service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.test import Client, RequestFactory
 from django.urls import path
 
 from backoffice import error_pages, urls
-from devtools import embedded
+from devtools import processes
 from tests import factories, live
 from tests.backoffice import api_client
 
@@ -71,7 +71,7 @@ def shown(response: Any, status: int, heading: str = "") -> str:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("addresses", ["backoffice.urls", "tests.backoffice.api_client"])
-def test_page_needs_no_context_and_no_addresses(settings: Any, name: str, addresses: str) -> None:
+def test_page_renders_without_context_and_urls(settings: Any, name: str, addresses: str) -> None:
     """Django's own handlers render them too, under whatever addresses there are."""
     api_client.urlpatterns = []  # type: ignore[attr-defined]
     settings.ROOT_URLCONF = addresses
@@ -96,13 +96,13 @@ def test_missing_record_gets_the_404_page(settings: Any, debug: bool) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("address", ["/nowhere/", "/admin/nowhere/"])
-def test_unknown_address_gets_the_404_page(address: str) -> None:
+def test_unknown_url_gets_the_404_page(address: str) -> None:
     shown(api_client.signed_in("viewer").client.get(address), 404)
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("debug", [False, True])
-def test_form_without_its_token_gets_a_page_that_says_what_to_do(settings: Any, debug: bool) -> None:
+def test_form_without_csrf_token_gets_a_page_with_a_remedy(settings: Any, debug: bool) -> None:
     settings.DEBUG = debug
     client = Client(enforce_csrf_checks=True)
     text = shown(client.post("/admin/login/", {"username": "a"}), 403, "This form has expired")
@@ -111,7 +111,7 @@ def test_form_without_its_token_gets_a_page_that_says_what_to_do(settings: Any, 
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize(("address", "status"), [("/admin/%00/", 404), ("/admin/?q=%00", 400)])
-def test_address_with_nul_gets_a_page(settings: Any, db: None, debug: bool, address: str, status: int) -> None:
+def test_url_with_nul_gets_an_error_page(settings: Any, db: None, debug: bool, address: str, status: int) -> None:
     settings.DEBUG = debug
     shown(Client().get(address), status)
 
@@ -139,13 +139,13 @@ def test_unknown_host_gets_the_400_page(settings: Any, db: None) -> None:
     shown(Client().get("/admin/", headers={"Host": "evil.example", "Referer": "http://evil.example/"}), 400)
 
 
-def test_fault_gets_the_500_page(own_urls: None, db: None) -> None:
+def test_exception_gets_the_500_page(own_urls: None, db: None) -> None:
     text = shown(Client(raise_request_exception=False).get("/broken/?q=1"), 500)
     assert 'href="/broken/?q=1"' in text  # try again
     assert "a fault" not in text
 
 
-def test_form_that_failed_is_not_offered_again_as_a_link(own_urls: None, db: None) -> None:
+def test_failed_form_is_not_offered_as_a_link(own_urls: None, db: None) -> None:
     text = shown(
         Client(raise_request_exception=False).post("/broken/", headers={"Referer": "http://testserver/x/"}), 500
     )
@@ -170,7 +170,7 @@ def test_failure_below_the_api_is_a_problem(own_urls: None, db: None) -> None:
         ("", False),
     ],
 )
-def test_way_back_leads_to_the_page_before_if_it_is_ours(referrer: str, back: bool) -> None:
+def test_back_link_leads_only_to_pages_of_this_site(referrer: str, back: bool) -> None:
     request = RequestFactory().get("/here/", headers={"Referer": referrer})
     text = error_pages.page(request, 404).content.decode()
     assert ("Back to the previous page" in text) is back
@@ -185,7 +185,7 @@ def test_page_is_in_the_language_of_the_request(language: str) -> None:
     assert f'<html lang="{language}">' in response.content.decode()
 
 
-def test_fault_of_the_page_itself_still_gets_an_answer(settings: Any) -> None:
+def test_exception_in_the_error_page_still_gets_an_answer(settings: Any) -> None:
     settings.STORAGES = settings.STORAGES | {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}
     }
@@ -211,10 +211,10 @@ print(json.dumps([[one.status_code, one["Retry-After"], one["Content-Type"], one
 
 
 @pytest.mark.services
-def test_without_a_database_the_answer_is_503_and_needs_neither_session_nor_database() -> None:
+def test_request_without_a_database_gets_503() -> None:
     environment = {
         **live.os.environ,
-        "DATABASE_URL": f"postgres://me@127.0.0.1:{embedded.free_port()}/nowhere",
+        "DATABASE_URL": f"postgres://me@127.0.0.1:{processes.free_port()}/nowhere",
         "DEBUG": "0",
         "SECRET_KEY": "k" * 40,
         "PRIVACY_KEYS": "2026:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
@@ -236,7 +236,7 @@ def test_without_a_database_the_answer_is_503_and_needs_neither_session_nor_data
 
 @pytest.mark.browser
 @pytest.mark.services
-def test_pages_look_like_the_product(stack: live.Stack, new_page: Callable[..., Any]) -> None:
+def test_error_pages_have_the_design_of_the_product(stack: live.Stack, new_page: Callable[..., Any]) -> None:
     page = new_page("viewer", at="")
     answer = page.goto("/admin/backoffice/user/add/")
     assert answer.status == 403

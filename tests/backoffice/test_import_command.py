@@ -137,7 +137,7 @@ def test_a_dry_run_shows_the_form_and_writes_nothing(export: Any) -> None:
     assert StoredEvent.objects.count() == before
 
 
-def test_json_says_all_of_it(export: Any) -> None:
+def test_json_report_is_complete(export: Any) -> None:
     said = summary(export())
     assert (said["added"], said["already_there"], said["rows"], said["respondent"]) == (4, 0, 4, "A")
     assert said["form"]["id"] == str(the_form().pk)
@@ -155,7 +155,7 @@ def test_importing_again_adds_nothing(export: Any) -> None:
     assert StoredEvent.objects.count() == events
 
 
-def test_a_renamed_reordered_and_extended_export_adds_only_what_is_new(export: Any) -> None:
+def test_renamed_reordered_and_extended_export_adds_only_new_rows(export: Any) -> None:
     importing(export())
     more = "15,5/16/18 4:01,5/16/18 4:05,Green,21\n"
     said = summary(export(LINES[2], more, *LINES[:2], LINES[3], name="other.csv"))
@@ -198,7 +198,7 @@ def test_an_interrupted_import_is_finished_by_running_it_again(export: Any, monk
     assert (said["added"], said["already_there"], received()) == (2, 2, 4)
 
 
-def test_a_deleted_submission_is_not_brought_back(export: Any) -> None:
+def test_deleted_submission_is_not_restored(export: Any) -> None:
     importing(export())
     gone = models.Submission.objects.first()
     assert gone is not None
@@ -215,7 +215,7 @@ def test_two_forms_of_one_file_do_not_share_submissions(export: Any) -> None:
 # ── a form that is there already ──
 
 
-def test_what_staff_edited_stays(export: Any) -> None:
+def test_changes_by_staff_are_kept(export: Any) -> None:
     importing(export())
     fields = the_form().fields
     fields[0] |= {"label": "Favourite colour", "help": "of all"}
@@ -224,7 +224,7 @@ def test_what_staff_edited_stays(export: Any) -> None:
     assert the_form().fields == fields
 
 
-def test_questions_that_are_wholly_new_are_added_to_the_form(export: Any) -> None:
+def test_new_questions_are_added_to_the_form(export: Any) -> None:
     importing(export())
     header = HEADER.replace("\n", ",City\n")
     lines = [line.replace("\n", ",\n") for line in LINES]
@@ -258,7 +258,7 @@ def test_a_deleted_form_refuses_the_import(export: Any) -> None:
         ("15,,,R\0d,1\n", "line 6"),
     ],
 )
-def test_a_bad_last_line_means_that_nothing_is_written(export: Any, line: str, place: str) -> None:
+def test_invalid_last_line_prevents_every_write(export: Any, line: str, place: str) -> None:
     before = StoredEvent.objects.count()
     with pytest.raises(CommandError, match=rf"^export\.csv: {place}"):
         importing(export(*LINES, line))
@@ -342,7 +342,7 @@ class TestRefusedValues:
         assert events_now() == before
 
 
-def test_an_unknown_owner_is_named_and_not_made(export: Any) -> None:
+def test_unknown_owner_is_named_and_not_created(export: Any) -> None:
     with pytest.raises(CommandError, match=r"nobody@example\.org"):
         importing(export(), owner="nobody@example.org")
     assert models.User.objects.count() == 1
@@ -355,7 +355,7 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("title", ["  ", "x" * 301])
-def test_a_title_that_no_form_may_have_is_refused(export: Any, title: str) -> None:
+def test_invalid_title_is_refused(export: Any, title: str) -> None:
     with pytest.raises(CommandError, match="title"):
         importing(export(), form=title)
 

@@ -1,4 +1,4 @@
-"""Lines that no command of ours would have written are refused before the first write, or are shown as unreadable."""
+"""Lines that no command would have created are refused before the first write, or shown as unreadable."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_such_a_time_from_an_older_release_is_unreadable(time: str) -> None:
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_the_store_takes_no_such_time(time: str) -> None:
+def test_store_refuses_such_a_time(time: str) -> None:
     moment = datetime.fromisoformat(time)
     with pytest.raises(errors.InvalidEvent, match="year"):
         store.append(f"user-{new_id()}", [users.UserUpdated(last_login=moment, first_name="a")])
@@ -134,7 +134,7 @@ def test_a_conflict_is_imported_whatever_its_id_begins_with(tmp_path: Path, firs
     assert api_client.signed_in("admin").get(f"streams/conflict-{key}/").status_code == 200
 
 
-def test_what_a_projection_stumbles_over_is_told_by_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_projection_error_is_reported_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(_: Any) -> None:
         raise KeyError("type")
 

@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 
 from backoffice import models
 from backoffice.sections.forms import domain as forms
-from backoffice.sections.imports import rows, run
+from backoffice.sections.imports import destinations, rows
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, context, errors, store
@@ -180,7 +180,7 @@ def restarted(year: int, season: str) -> str:
     return f"id,submitdate,startlanguage,Q1\n{lines}"
 
 
-def test_ids_that_start_anew_are_reported_by_line_and_nothing_is_overwritten(importing: Importer) -> None:
+def test_reused_ids_are_reported_by_line_and_overwrite_nothing(importing: Importer) -> None:
     importing(restarted(2023, "spring"))
     said = importing(restarted(2024, "autumn"))
     assert (said["added"], said["already_there"], said["corrected"]) == (0, 6, 0)
@@ -250,7 +250,7 @@ def test_options_in_one_cell_are_split_where_the_form_has_several(importing: Imp
     ]
 
 
-def test_what_does_not_fit_the_forms_type_is_kept_as_text_and_named_by_line(importing: Importer) -> None:
+def test_cell_that_does_not_fit_the_forms_type_is_kept_as_text_and_reported(importing: Importer) -> None:
     importing("id,Age\n1,30\n2,41\n3,52\n")
     said = importing("id,Age\n4,33\n5,unknown\n")
     assert "line 3" in warned(said, "“Age” is integer in the form")
@@ -264,7 +264,7 @@ def guesses(form_id: uuid.UUID, owner: uuid.UUID, title: str, email: str) -> set
     """Ids as they would be without a key: plain hashes of what somebody may guess, in the spaces a reader knows."""
     texts = [f"form\x1f{owner}\x1f{title}", f"respondent\x1f{email}", f"content\x1femail\x1e1\x1e{email}", email]
     texts += [f"submission\x1f{text}\x1f1" for text in texts]
-    spaces = [form_id, run.NAMESPACE, owner, uuid.UUID(int=0)]
+    spaces = [form_id, destinations.NAMESPACE, owner, uuid.UUID(int=0)]
     return {
         uuid.UUID(bytes=sha1(space.bytes + text.encode()).digest()[:16], version=5)
         for space in spaces
@@ -290,7 +290,7 @@ def test_no_id_of_an_import_can_be_made_from_a_guess(importing: Importer, owner:
     assert not ids_in_log() & {old, uuid.uuid5(old, "receive")}
 
 
-def test_the_key_of_the_ids_is_gone_with_the_owner(importing: Importer, owner: uuid.UUID) -> None:
+def test_key_of_the_ids_is_erased_with_the_owner(importing: Importer, owner: uuid.UUID) -> None:
     importing(MAIL)
     form = models.Form.objects.get()
     assert pseudonyms.of(f"form-{form.pk}") is not None
@@ -302,7 +302,7 @@ def test_the_key_of_the_ids_is_gone_with_the_owner(importing: Importer, owner: u
             pseudonyms.make(subject)
 
 
-def test_ids_outlive_another_master_key_and_another_secret_key(importing: Importer, settings: Any) -> None:
+def test_ids_survive_a_change_of_the_master_key_and_the_secret_key(importing: Importer, settings: Any) -> None:
     from events.privacy import erasure
 
     importing(tally(*first(3)))
@@ -412,7 +412,7 @@ def test_corrected_answers_are_erased_with_the_submission(importing: Importer) -
 def old_import(owner: uuid.UUID, title: str, text: str, names: list[str]) -> None:
     """Rows as a release before keyed ids wrote them: version 5 ids of identities, no mark on the identifying field."""
     plan = rows.plan(text.encode())
-    form_id = uuid.uuid5(run.NAMESPACE, f"form\x1f{owner}\x1f{title}")
+    form_id = uuid.uuid5(destinations.NAMESPACE, f"form\x1f{owner}\x1f{title}")
     fields = [{name: value for name, value in made.field.items() if name != rows.IDENTITY} for made in plan.fields]
     with context.acting(actor="command:import_submissions"):
         commands.dispatch(factories.command(forms.CreateForm(user_id=owner, title=title, fields=fields), form_id))
@@ -421,7 +421,7 @@ def old_import(owner: uuid.UUID, title: str, text: str, names: list[str]) -> Non
             commands.dispatch(factories.command(data, uuid.uuid5(form_id, name)))
 
 
-def test_an_import_of_before_is_recognised_by_its_ids(importing: Importer, owner: uuid.UUID) -> None:
+def test_import_of_an_older_release_is_recognised_by_its_ids(importing: Importer, owner: uuid.UUID) -> None:
     text = tally(*first(12))
     old_import(owner, "Survey", text, [f"respondent\x1fr{n:02}" for n in range(12, 0, -1)])
     again = [(n, n - 13, f"second {n - 13}") for n in (16, 15, 14)]
@@ -431,7 +431,7 @@ def test_an_import_of_before_is_recognised_by_its_ids(importing: Importer, owner
     assert models.Form.objects.count() == 1
 
 
-def test_an_import_of_before_is_recognised_by_its_content(importing: Importer, owner: uuid.UUID) -> None:
+def test_import_of_an_older_release_is_recognised_by_its_content(importing: Importer, owner: uuid.UUID) -> None:
     names = [
         f"content\x1fallergy\x1e1\x1e{a}\x1femail\x1e1\x1e{m}@example.org"
         for m, a in (("anna", "nuts"), ("bert", "none"))
@@ -442,7 +442,7 @@ def test_an_import_of_before_is_recognised_by_its_content(importing: Importer, o
     assert importing(MAIL + "cy@example.org,none\n")["added"] == 0
 
 
-def test_an_erased_submission_of_before_is_not_restored(importing: Importer, owner: uuid.UUID) -> None:
+def test_erased_submission_of_an_older_release_is_not_restored(importing: Importer, owner: uuid.UUID) -> None:
     names = [
         f"content\x1fallergy\x1e1\x1e{a}\x1femail\x1e1\x1e{m}@example.org"
         for m, a in (("anna", "nuts"), ("bert", "none"))
@@ -454,9 +454,7 @@ def test_an_erased_submission_of_before_is_not_restored(importing: Importer, own
     assert (said["added"], said["erased"]) == (0, 1)
 
 
-def test_an_import_that_came_with_the_log_of_another_installation_is_recognised(
-    importing: Importer, owner: uuid.UUID
-) -> None:
+def test_import_in_the_log_of_another_installation_is_recognised(importing: Importer, owner: uuid.UUID) -> None:
     """Its keys are others: nothing can be derived, so the form is found by its title and rows by their answers."""
     plan = rows.plan(MAIL.encode())
     form_id = uuid.uuid4()
@@ -469,7 +467,7 @@ def test_an_import_that_came_with_the_log_of_another_installation_is_recognised(
     assert (said["added"], said["already_there"], models.Form.objects.count()) == (1, 2, 1)
 
 
-def test_erased_persons_of_a_log_from_elsewhere_are_warned_of(
+def test_erased_people_in_the_log_of_another_installation_cause_a_warning(
     importing: Importer, owner: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     importing(MAIL)
@@ -479,7 +477,7 @@ def test_erased_persons_of_a_log_from_elsewhere_are_warned_of(
     assert "cannot be recognised" in warned(importing(MAIL, "--dry-run"), "erased before")
 
 
-def test_pages_show_a_correction_and_offer_no_way_back(importing: Importer) -> None:
+def test_pages_show_a_correction_without_a_restore_button(importing: Importer) -> None:
     """Only the source corrects a submission: its older versions are shown, but not restored by staff."""
     importing("id,Q1\n1,before\n2,x\n")
     importing("id,Q1\n1,after\n2,x\n", "--update")

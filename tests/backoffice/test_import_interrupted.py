@@ -1,4 +1,4 @@
-"""An import that is killed, interrupted or cut off in the middle goes on where it stopped when it is run again."""
+"""An import that was killed, interrupted or disconnected continues where it stopped when it is run again."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_killed_import_is_finished_by_running_it_again(started: Started) -> No
     assert_complete(started.path, there=1 + 3 * run.CHUNK)
 
 
-def test_ctrl_c_ends_an_import_after_the_chunks_that_are_under_way(started: Started) -> None:
+def test_ctrl_c_ends_an_import_after_its_running_chunks(started: Started) -> None:
     running = started.start(run.CHUNK + 500, 2 * run.CHUNK + 500)
     started.wait(blocked=2, written=1 + run.CHUNK)
     running.send_signal(signal.SIGINT)
@@ -149,7 +149,7 @@ def test_ctrl_c_ends_an_import_after_the_chunks_that_are_under_way(started: Star
     assert_complete(started.path, there=1 + 3 * run.CHUNK)
 
 
-def test_a_database_that_goes_away_ends_an_import_with_what_to_do(started: Started) -> None:
+def test_import_that_loses_its_database_ends_with_a_remedy(started: Started) -> None:
     running = started.start(run.CHUNK + 500)
     [waiting] = started.wait(blocked=1, written=1 + 3 * run.CHUNK)
     started.observer.execute("select pg_terminate_backend(%s)", (waiting,))

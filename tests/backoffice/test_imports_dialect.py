@@ -46,13 +46,13 @@ def refusal(data: str | bytes, encoding: str | None = None) -> dialect.Refused:
         ("mac_roman", "mac_roman"),
     ],
 )
-def test_the_encoding_is_found_out(encoding: str, found: str) -> None:
+def test_encoding_is_detected(encoding: str, found: str) -> None:
     sheet = dialect.read(FRENCH.encode(encoding))
     assert sheet.encoding == found
     assert sheet.records == [line.split(";") for line in FRENCH.splitlines()]
 
 
-def test_a_guess_is_called_one() -> None:
+def test_guessed_encoding_is_reported_as_a_guess() -> None:
     assert dialect.read(FRENCH.encode("cp1252")).guessed
     assert not dialect.read(FRENCH.encode()).guessed
     assert not dialect.read(FRENCH.encode("cp1252"), "cp1252").guessed
@@ -62,7 +62,7 @@ def test_typographic_quotes_and_the_euro_sign_of_windows_are_read() -> None:
     assert records("Prix,Avis\n5 €,l’été “beau”\n".encode("cp1252"))[1] == ["5 €", "l’été “beau”"]
 
 
-def test_a_named_encoding_overrules() -> None:
+def test_given_encoding_overrides_detection() -> None:
     assert records("имя,x\nЖанна,1\n".encode("cp1251"), "cp1251")[1] == ["Жанна", "1"]
 
 
@@ -88,7 +88,7 @@ def test_every_line_end_counts_lines(end: str) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_the_delimiter_is_found_out_among_others_in_the_text(delimiter: str) -> None:
+def test_delimiter_is_detected_among_others_in_the_text(delimiter: str) -> None:
     rows = [["Name", "Well, then; what | now?"], ["a", "yes, no; maybe"], ["b", "x|y"], ["c", "1,5"]]
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter).writerows(rows)
@@ -100,7 +100,7 @@ def test_decimal_commas_do_not_hide_semicolons() -> None:
     assert records("poids;taille\n1,5;2,5\n3,5;4,5\n")[1] == ["1,5", "2,5"]
 
 
-def test_the_delimiter_line_of_excel_is_obeyed_and_counted() -> None:
+def test_delimiter_line_of_excel_is_obeyed_and_counted() -> None:
     sheet = dialect.read(b"sep=;\na;b\n1;2,5\n")
     assert (sheet.records, sheet.lines) == ([["a", "b"], ["1", "2,5"]], [2, 3])
 
@@ -117,7 +117,7 @@ def test_quotes_escaped_by_backslash_are_read() -> None:
     assert records('a,b\n1,"He said \\"hi\\", twice"\n')[1] == ["1", 'He said "hi", twice']
 
 
-def test_inches_are_no_quotes() -> None:
+def test_inch_marks_are_not_quotes() -> None:
     assert records("a,b\n1,5'8\"\n")[1] == ["1", "5'8\""]
 
 
@@ -148,9 +148,7 @@ def test_an_empty_file_is_refused(data: bytes) -> None:
     st.sampled_from(["\n", "\r\n"]),
     st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
 )
-def test_what_a_csv_writer_writes_is_what_is_read(
-    table: list[list[str]], delimiter: str, end: str, encoding: str
-) -> None:
+def test_reader_inverts_the_csv_writer(table: list[list[str]], delimiter: str, end: str, encoding: str) -> None:
     table = [["one", "two", "three"], *table]
     out = io.StringIO()
     csv.writer(out, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows(table)
@@ -303,7 +301,7 @@ def test_any_bytes_have_a_code_page_that_reads_them_or_none(data: bytes) -> None
         dialect.read(data + b"\xe9", encoding)
 
 
-def test_the_code_page_is_looked_for_in_a_part_of_the_file() -> None:
+def test_code_page_is_detected_from_a_part_of_the_file() -> None:
     line = "Анна;Москва\n".encode("cp1251")
     sample = charsets._sample(line * 1_000_000)
     assert len(sample) < charsets.SAMPLE + len(line)
@@ -409,7 +407,7 @@ def test_headers_that_begin_like_other_files_are_headers(text: str) -> None:
         ("Report, 2024-03-01,,", "Name,Age,City,Why\nAnn,3,Rome,a\nBob,4,Oslo,b\n"),
     ],
 )
-def test_title_lines_above_the_header_are_skipped_and_said(above: str, below: str) -> None:
+def test_title_lines_above_the_header_are_skipped_and_reported(above: str, below: str) -> None:
     read = rows.plan(f"{above}\n{below}".encode())
     assert read.rows[0].answers["name"] == "Ann"
     assert read.rows[0].line == len(above.splitlines()) + 2

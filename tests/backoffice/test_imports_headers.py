@@ -29,17 +29,17 @@ def refusal(text: str) -> dialect.Refused:
     return caught.value
 
 
-def test_two_header_rows_are_told_by_blank_ids_and_blank_headers() -> None:
+def test_two_header_rows_are_recognised_by_blank_ids_and_headers() -> None:
     read = plan(TWO_ROWS)
     assert (read.header_rows, len(read.rows), read.rows[0].line) == (2, 3, 3)
     assert labels(TWO_ROWS) == ["Seen it?", "Which ones?", "Age"]
 
 
-def test_two_header_rows_are_told_without_any_blank_header() -> None:
+def test_two_header_rows_are_recognised_without_a_blank_header() -> None:
     assert plan("RespondentID,Sex,Age\n,Response,Open-Ended Response\n1,f,33\n2,m,44\n").header_rows == 2
 
 
-def test_two_header_rows_are_told_without_an_id() -> None:
+def test_two_header_rows_are_recognised_without_an_id() -> None:
     text = TWO_ROWS.replace("RespondentID,", "").replace("\n,Resp", "\nResp")
     text = "\n".join(line.split(",", 1)[1] if line[:2] in ("11", "12", "13") else line for line in text.splitlines())
     assert (plan(text).header_rows, labels(text)) == (2, ["Seen it?", "Which ones?", "Age"])
@@ -103,11 +103,11 @@ def test_blank_cells_beyond_the_header_are_dropped() -> None:
     assert [row.answers for row in plan("a,b\n1,x\n2,y,,\n").rows] == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
 
 
-def test_a_short_row_is_padded_where_others_leave_a_blank_too() -> None:
+def test_short_row_is_padded_when_others_have_a_blank_there() -> None:
     assert plan("a,b,c\n1,x,\n2,y\n3,z,q\n").rows[1].answers == {"a": 2, "b": "y"}
 
 
-def test_a_short_row_is_refused_where_nobody_leaves_a_blank() -> None:
+def test_short_row_is_refused_when_no_other_row_has_a_blank_there() -> None:
     said = refusal("a,b,c\n1,x,p\n2,y\n3,z,q\n")
     assert (said.line, said.column, said.header) == (3, 3, "c")
 
@@ -121,7 +121,7 @@ def test_a_short_row_whose_cells_moved_to_the_left_is_refused() -> None:
     assert (said.line, said.column) == (4, 2)
 
 
-def test_blank_rows_are_skipped_and_said() -> None:
+def test_blank_rows_are_skipped_and_reported() -> None:
     read = plan("a,b\n1,x\n,\n\n2,y\n,\n")
     assert ([row.line for row in read.rows], read.blank_rows) == ([2, 5], 2)
     assert any("blank" in warning for warning in read.warnings)
@@ -143,7 +143,7 @@ def test_an_id_with_few_values_is_a_question() -> None:
     assert labels(text) == ["ID", "a"]
 
 
-def test_a_title_line_above_the_header_is_skipped_and_said() -> None:
+def test_title_line_above_the_header_is_skipped_and_reported() -> None:
     read = plan("My survey,,\n,,\nName,Age,City\nAnn,33,Rome\nBob,44,Oslo\n")
     assert read.rows[0].answers == {"name": "Ann", "age": 33, "city": "Rome"}
     assert (read.rows[0].line, any("My survey" in warning for warning in read.warnings)) == (4, True)

@@ -86,13 +86,13 @@ def test_month_first_is_proven_by_one_cell() -> None:
     assert answers("Born,b", "01/02/2003,x", "02/13/2003,y")[0]["born"] == "2003-01-02"
 
 
-def test_unprovable_dates_are_month_first_and_said_so() -> None:
+def test_ambiguous_dates_are_month_first_and_reported() -> None:
     read = plan("Born,b", "01/02/2003,x", "03/04/2005,y")
     assert read.rows[0].answers["born"] == "2003-01-02"
     assert any("month/day" in warning for warning in read.warnings)
 
 
-def test_unprovable_dates_beside_semicolons_are_day_first() -> None:
+def test_ambiguous_dates_beside_semicolons_are_day_first() -> None:
     assert answers("Born;b", "01/02/2003;x", "03/04/2005;y")[0]["born"] == "2003-02-01"
 
 
@@ -168,7 +168,7 @@ def test_options_behind_a_colon_are_one_select_all_question(on: str, off: str) -
     assert [row["own"] for row in got] == [["Car"], ["Bike"], ["Car", "Bike"]]
 
 
-def test_boxes_that_are_blank_beside_others_that_say_no_keep_the_difference() -> None:
+def test_blank_box_beside_a_no_stays_different() -> None:
     read = plan("Own: Car,Own: Bike,n", "Yes,,1", "No,Yes,2", "No,No,3", "Yes,Yes,4")
     assert read.fields[0].field["type"] == "matrix"
     assert read.rows[0].answers["own"] == {"car": "Yes"}
@@ -188,7 +188,7 @@ def test_columns_that_share_a_scale_are_a_matrix() -> None:
     assert read.rows[0].answers == {"how_good": {"food": "Good", "service": "Bad"}}
 
 
-def test_places_given_to_each_of_k_columns_are_a_ranking() -> None:
+def test_ranks_of_each_of_k_columns_are_a_ranking() -> None:
     read = plan("RespondentID,Rank,,", ",A,B,C", "1,1,2,3", "2,3,2,1", "3,2,1,3", "4,1,,")
     assert (read.fields[0].field["type"], read.fields[0].field["options"]) == ("ranking", [1, 2, 3])
     assert read.rows[3].answers["rank"] == {"a": 1}

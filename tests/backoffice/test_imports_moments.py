@@ -117,7 +117,7 @@ def test_an_unknown_abbreviation_keeps_the_text_with_a_note_that_names_the_colum
     assert any("column A" in warning and "QQT" in warning for warning in read.warnings)
 
 
-def test_a_time_column_that_holds_no_times_is_said() -> None:
+def test_time_column_without_times_is_reported() -> None:
     read = plan("Submitted at,a", "yesterday,x", "last week,y")
     assert any("column A" in warning and "yesterday" in warning for warning in read.warnings)
 
@@ -130,7 +130,7 @@ def test_a_time_column_that_holds_no_times_is_said() -> None:
     ["1980-01-01 00:00:00", "1970-01-01 00:00:00", "1/1/1970 0:00", "1899-12-30 00:00:00", "0000-00-00 00:00:00",
      "12/30/1899 00:00", "0001-01-01T00:00:00", "[not completed]"],
 )  # fmt: skip
-def test_a_filler_is_no_submission_time_and_said(filler: str) -> None:
+def test_filler_is_no_submission_time_and_is_reported(filler: str) -> None:
     read = plan("id,submitdate,Q1", f"1,{filler},a", f"2,{filler},b", "3,,c")
     assert created(read) == [None, None, None]
     assert any("column B" in warning and "no time" in warning for warning in read.warnings)
@@ -157,7 +157,7 @@ def test_a_birth_date_on_new_year_is_an_answer() -> None:
 
 @pytest.mark.parametrize("header", ["Ora trimiterii", "Sent", "Időbélyeg", "הוגש ב", "Χρονική σήμανση", "x", ""])
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_the_submission_time_is_known_by_its_content(header: str, newest_first: bool) -> None:
+def test_submission_time_is_recognised_by_its_content(header: str, newest_first: bool) -> None:
     moments = sorted(days(), reverse=newest_first)
     read = plan(f"{header},Name,n", *(f"{moment},p{n},{n}" for n, moment in enumerate(moments)))
     assert created(read)[0] == moments[0].replace(" ", "T") + "+00:00"
@@ -170,7 +170,7 @@ def test_the_submission_time_is_known_by_its_content(header: str, newest_first: 
      "Hora de finalización", "Carimbo de data/hora", "타임스탬프", "提交时间", "Zaman damgası", "Heure de fin",
      "intake_timestamp", "Survey Timestamp"],
 )  # fmt: skip
-def test_the_submission_time_is_known_by_its_name_in_any_language(header: str) -> None:
+def test_submission_time_is_recognised_by_its_name_in_any_language(header: str) -> None:
     read = plan(f"Q,{header},n,m,o,p,r", "x,2024-03-01 10:00:00,1,2,3,4,5", "y,2024-02-01 10:00:00,1,2,3,4,5")
     assert created(read)[0] == "2024-03-01T10:00:00+00:00"
 
@@ -180,7 +180,7 @@ def test_the_last_columns_may_hold_the_time_too() -> None:
     assert created(plan("Name,City,Envoyée", *lines))[0] == "2024-03-01T15:04:01+00:00"
 
 
-def test_start_and_end_are_known_by_their_content() -> None:
+def test_start_and_end_are_recognised_by_their_content() -> None:
     pairs = [(f"2024-03-{n:02} 10:00:00", f"2024-03-{n:02} 10:0{n}:30") for n in range(1, 9)]
     read = plan("ID,Начало,Конец,Вопрос", *(f"{n},{a},{b},x{n}" for n, (a, b) in enumerate(pairs)))
     assert [row.completion_time for row in read.rows][:2] == [90, 150]
@@ -225,7 +225,7 @@ def test_a_project_in_the_past_is_no_start_of_the_submission_either() -> None:
     assert [row.started_at for row in read.rows] == [None] * 5
 
 
-def test_no_submission_time_is_said() -> None:
+def test_missing_submission_time_is_reported() -> None:
     said = plan("Name,Age", "Ann,3", "Bob,4").warnings
     assert any("no column says when" in warning for warning in said)
     assert not any(

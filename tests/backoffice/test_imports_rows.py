@@ -73,7 +73,7 @@ def test_a_zone_in_the_cell_counts() -> None:
 
 
 @pytest.mark.parametrize("header", ["Horodateur", "Timestamp", "Date Submitted", "Submit Date (UTC)", "EndDate"])
-def test_submission_times_are_known_by_many_names(header: str) -> None:
+def test_submission_time_is_recognised_by_many_names(header: str) -> None:
     read = plan(f"{header},a\n2024-01-31 10:00:00,x\n")
     assert read.rows[0].created_at == datetime(2024, 1, 31, 10, tzinfo=ZoneInfo("UTC"))
     assert [made.field["id"] for made in read.fields] == ["a"]
@@ -194,7 +194,7 @@ def test_no_cell_of_a_real_export_is_lost(name: str) -> None:
     assert len(rows.plan(data).rows) == SAMPLES[name]
 
 
-def test_the_real_exports_have_the_fields_a_person_would_give_them() -> None:
+def test_real_exports_get_the_fields_that_a_person_would_choose() -> None:
     types = {
         name: Counter(made.field["type"] for made in rows.plan(sample(name)).fields if not made.field.get("hidden"))
         for name in SAMPLES
@@ -232,13 +232,13 @@ def test_no_cell_of_any_table_is_lost(data: st.DataObject, width: int, height: i
     assert_nothing_lost(raw)
 
 
-def test_a_row_larger_than_the_store_takes_is_refused_before_anything_is_written() -> None:
+def test_row_above_the_size_limit_is_refused_before_any_write() -> None:
     with pytest.raises(dialect.Refused) as caught:
         plan(f"a,b\nx,y\nz,{'w' * 1_100_000}\n")
     assert caught.value.line == 3
 
 
-def test_what_reads_a_file_knows_neither_django_nor_the_database() -> None:
+def test_reader_imports_neither_django_nor_the_database() -> None:
     for path in (ROOT / "backoffice" / "sections" / "imports").glob("*.py"):
         if path.name in ("run.py", "identity.py", "suppressions.py"):  # these ask the database what is there
             continue
@@ -256,7 +256,7 @@ def test_what_reads_a_file_knows_neither_django_nor_the_database() -> None:
         assert "run" not in {name.rpartition(".")[2] for name in ours}, path
 
 
-def test_the_collector_is_left_as_it_was_found_however_reading_ends() -> None:
+def test_garbage_collector_is_restored_however_reading_ends() -> None:
     def collector() -> tuple[bool, int]:
         return gc.isenabled(), gc.get_freeze_count()
 
@@ -277,7 +277,7 @@ def test_the_collector_is_left_as_it_was_found_however_reading_ends() -> None:
     assert collector() == before
 
 
-def test_what_chunks_leave_behind_goes_while_the_rest_of_the_file_waits() -> None:
+def test_garbage_of_a_chunk_is_freed_before_the_next() -> None:
     class Cycle:
         def __init__(self) -> None:
             self.me = self

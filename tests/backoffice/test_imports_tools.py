@@ -110,7 +110,7 @@ def test_kobo_labels_in_groups_are_one_question(group: str) -> None:
     assert f"{group}Name" in asked(read)
 
 
-def test_a_joined_column_that_says_more_than_its_boxes_stays_beside_them() -> None:
+def test_joined_column_with_more_answers_than_its_boxes_is_kept() -> None:
     read = plan(
         "Which days?,Which days? (Mon),Which days? (Tue),n",
         '"Mon, my own",true,false,1',
@@ -130,7 +130,7 @@ def test_tally_joins_and_ticks_the_same_answers_once() -> None:
     assert shape(read, "Which days?") == ("multiple_choice", ["Mon", "Tue"], [])
 
 
-def test_odk_options_joined_by_spaces_are_told_apart() -> None:
+def test_odk_options_joined_by_spaces_are_split() -> None:
     lines = [f"{crops},u-{n}" for n, crops in enumerate(["maize beans", "maize", "beans", "cassava beans", "cassava"])]
     assert shape(plan("crops,meta-instanceID", *lines), "crops")[0] == "multiple_choice"
     assert shape(plan("crops,n", *lines), "crops")[0] == "text"  # nothing says that it is from ODK
@@ -191,7 +191,7 @@ def test_typeform_options_without_their_question_are_one_question() -> None:
     ("tool", "mark"),
     [("Google Forms", ", "), ("Qualtrics, Airtable", ","), ("Nextcloud Forms", "; "), ("Jotform", "\n"), ("Zoho", ";")],
 )
-def test_options_joined_in_one_cell_are_told_apart(tool: str, mark: str) -> None:
+def test_options_joined_in_one_cell_are_split(tool: str, mark: str) -> None:
     chosen = [["Car"], ["Bike"], ["Car", "Bike"], ["Bike"], ["Car"], ["Car", "Bike", "Bus"], ["Bus"], ["Bike"]]
     read = written([["Which?", "n"], *([mark.join(cells), str(n)] for n, cells in enumerate(chosen))])
     assert shape(read, "Which?") == ("multiple_choice", ["Car", "Bike", "Bus"], []), tool
@@ -204,7 +204,7 @@ def test_qualtrics_options_may_hold_commas() -> None:
     assert shape(read, "Which?") == ("multiple_choice", ["Yes, often", "No"], [])
 
 
-def test_codes_joined_in_one_cell_are_told_apart_and_decimals_are_not() -> None:
+def test_codes_joined_in_one_cell_are_split_and_decimals_are_not() -> None:
     cells = ["1", "2", "1,2", "5", "1,2,5", "2,5", "5"]
     read = written([["Which?", "n"], *([cell, str(n)] for n, cell in enumerate(cells))])
     assert answers(read, "which") == [cell.split(",") for cell in cells]
@@ -421,7 +421,7 @@ def test_each_column_is_in_one_field_whatever_the_headers(heads: list[str], data
 # ── cost ──
 
 
-def test_the_cost_of_grouping_grows_with_the_columns_and_not_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cost_of_grouping_is_linear_in_the_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [0]
     shaped = groups._shaped
 
@@ -439,7 +439,7 @@ def test_the_cost_of_grouping_grows_with_the_columns_and_not_with_their_square(m
     assert looked_at[1] <= 2.5 * looked_at[0]
 
 
-def test_each_reader_looks_once_at_each_header(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_reader_reads_each_header_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = [0]
 
     def counted(notation: notations.Notation) -> notations.Notation:
@@ -538,7 +538,7 @@ def test_collected_texts_are_kept_as_they_were_typed(name: str) -> None:
     assert {key: answers(read, key) for key in HELD[name]} == HELD[name]
 
 
-def test_every_collected_export_is_read_or_refused_in_words() -> None:
+def test_every_collected_export_is_read_or_refused_with_a_reason() -> None:
     if not CASES.is_dir():
         pytest.skip(f"no collected exports at {CASES} (SHARED_DATA names another place)")
     for path in sorted(CASES.iterdir()):

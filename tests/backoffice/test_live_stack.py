@@ -1,4 +1,4 @@
-"""The stack that other tests stand on: what it promises them."""
+"""The guarantees of the live stack that other tests use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def readyz(stack: live.Stack) -> dict[str, Any]:
         return dict(json.load(answer))
 
 
-def test_a_killed_web_process_comes_back_on_the_same_address(stack: live.Stack) -> None:
+def test_killed_web_process_restarts_on_the_same_address(stack: live.Stack) -> None:
     before = stack.url
     stack.kill_web()
     assert not stack.is_ready()
@@ -29,7 +29,7 @@ def test_a_killed_web_process_comes_back_on_the_same_address(stack: live.Stack) 
     assert readyz(stack)["status"] == "ok"
 
 
-def test_without_valkey_the_site_is_degraded_but_ready(stack: live.Stack) -> None:
+def test_site_without_valkey_is_degraded_but_ready(stack: live.Stack) -> None:
     if stack.valkey is None:
         pytest.skip("REDIS_URL names a server that is not ours to stop")
     stack.valkey.kill()
@@ -38,12 +38,12 @@ def test_without_valkey_the_site_is_degraded_but_ready(stack: live.Stack) -> Non
     assert said["checks"] | {"live": ""} == {"database": "ok", "valkey": "unreachable", "log": "ok", "live": ""}
 
 
-def test_there_is_a_login_for_each_role(stack: live.Stack) -> None:
+def test_stack_has_a_login_for_each_role(stack: live.Stack) -> None:
     assert {role for (role,) in stack.query("SELECT role FROM staff")} == set(live.ROLES)
 
 
 @pytest.mark.browser
-def test_a_person_signs_in_in_a_real_browser(new_page: Callable[..., Any]) -> None:
+def test_person_signs_in_with_a_real_browser(new_page: Callable[..., Any]) -> None:
     page = new_page()
     sign_in(page, "agent")
     assert page.get_by_text("agent").count() > 0

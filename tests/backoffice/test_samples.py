@@ -1,4 +1,4 @@
-"""The made-up world: the same every time, whole, believable, and written once."""
+"""The sample data: reproducible, consistent, realistic, and written once."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def everything(made: World) -> list[generate.Draft]:
 # -- the same every time ----------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_makes_the_same_world_and_another_seed_another_one() -> None:
+def test_seed_determines_all_records() -> None:
     assert everything(world()) == everything(world())
     assert {draft.key for draft in everything(world())}.isdisjoint(draft.key for draft in everything(world(seed=1)))
 
 
-def test_a_record_can_be_made_alone_and_out_of_order() -> None:
+def test_record_can_be_generated_alone_and_out_of_order() -> None:
     later, alone = world(), world()
     list(drafts(later, "form"))
     assert later.submission(700) == alone.submission(700)
 
 
-def test_ids_of_records_and_commands_are_all_different() -> None:
+def test_ids_of_records_and_commands_are_unique() -> None:
     made = everything(world())
     ids = [draft.command(number).id for draft in made for number in range(len(draft.steps) + 1)]
     assert len(set(ids)) == len(ids)
@@ -63,7 +63,7 @@ def test_ids_of_records_and_commands_are_all_different() -> None:
 # -- whole ------------------------------------------------------------------------------------------------------------
 
 
-def test_everything_belongs_to_something_older_that_was_not_deleted() -> None:
+def test_record_belongs_to_an_older_record_that_is_not_deleted() -> None:
     made = world()
     users = {draft.key: draft for draft in drafts(made, "user")}
     owned = {draft.key: draft for draft in drafts(made, "form")}
@@ -77,16 +77,16 @@ def test_everything_belongs_to_something_older_that_was_not_deleted() -> None:
         assert not any(isinstance(step.data, forms.DeleteForm) for step in form.steps)
 
 
-def test_even_the_smallest_world_is_whole() -> None:
+def test_smallest_data_set_is_consistent() -> None:
     for sizes in ((1, 1, 1), (2, 5, 3), (1, 0, 5), (0, 3, 3)):
         for draft in everything(world(*sizes)):
             assert draft.create.created_at <= UNTIL
 
 
-# -- believable -------------------------------------------------------------------------------------------------------
+# -- realistic --------------------------------------------------------------------------------------------------------
 
 
-def test_no_address_belongs_to_a_domain_of_the_real_world() -> None:
+def test_every_address_is_in_a_reserved_domain() -> None:
     text = b"\n".join(msgspec.json.encode((draft.create, draft.steps)) for draft in everything(world())).decode()
     text += msgspec.json.encode([draft.create for draft in generate.settings()]).decode()
     found = re.findall(r"[^\s@\"<]+@[^\s\"<>]+", text)
@@ -96,7 +96,7 @@ def test_no_address_belongs_to_a_domain_of_the_real_world() -> None:
     assert links <= set(people.DOMAINS)
 
 
-def test_addresses_never_repeat_beyond_all_combinations_of_names_and_domains() -> None:
+def test_addresses_stay_unique_beyond_all_combinations_of_names_and_domains() -> None:
     combinations = len(people._EVERYBODY) * len(people.DOMAINS)
     numbers = [*range(20_000), *range(combinations - 500, combinations + 500)]
     addresses = {people.person(number).email for number in numbers}
@@ -125,7 +125,7 @@ def test_a_share_of_time_and_its_moment_are_inverse() -> None:
         assert rhythm.share(rhythm.at(share)) == pytest.approx(share, abs=1e-6)
 
 
-def test_completion_times_are_log_normal_and_now_and_then_unknown() -> None:
+def test_completion_times_are_log_normal_and_sometimes_unknown() -> None:
     made = [draft.create for draft in drafts(world(submissions=2000), "submission")]
     known = sorted(each.completion_time for each in made if each.completion_time is not None)
     assert 0.02 < 1 - len(known) / len(made) < 0.12
@@ -134,7 +134,7 @@ def test_completion_times_are_log_normal_and_now_and_then_unknown() -> None:
     assert 60 < median < mean < 3 * median
 
 
-def test_a_title_names_the_season_the_form_was_made_in() -> None:
+def test_title_names_the_season_in_which_the_form_was_created() -> None:
     months = {"winter": {12, 1, 2}, "hiver": {12, 1, 2}, "summer": {6, 7, 8}, "été": {6, 7, 8}}
     months |= {"spring": {3, 4, 5}, "printemps": {3, 4, 5}, "autumn": {9, 10, 11}, "automne": {9, 10, 11}}
     named = [
@@ -146,7 +146,7 @@ def test_a_title_names_the_season_the_form_was_made_in() -> None:
     assert [pair for pair in named if pair[1] not in months[pair[0]]] == []
 
 
-def test_a_few_forms_get_most_of_the_answers() -> None:
+def test_few_forms_get_most_of_the_answers() -> None:
     popular = Counter(str(draft.create.form_id) for draft in drafts(world(submissions=3000), "submission"))
     top = sum(number for _, number in popular.most_common(26))
     assert top > 0.4 * 3000
@@ -165,7 +165,7 @@ def test_stars_and_words_of_one_person_agree() -> None:
 # -- forms and their answers ------------------------------------------------------------------------------------------
 
 
-def test_every_template_is_a_form_that_the_domain_accepts() -> None:
+def test_domain_accepts_every_template() -> None:
     languages = Counter(template.language for template in catalogue.TEMPLATES)
     assert languages["en"] >= 5
     assert languages["fr"] >= 4
@@ -250,18 +250,18 @@ def _quick_hashes(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.django_db
-def test_a_second_run_adds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_second_run_adds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     seed()
     before, last = counts(), head.last()
     assert before[:3] == [30, 68, 200]
     assert "200 submissions" in capsys.readouterr().out
     seed()
     assert (counts(), head.last()) == (before, last)
-    assert "there already" in capsys.readouterr().out
+    assert "nothing to add" in capsys.readouterr().out
 
 
 @pytest.mark.django_db
-def test_an_interrupted_run_is_completed_and_what_people_changed_is_left_alone() -> None:
+def test_next_run_completes_an_interrupted_one_and_keeps_changes_by_people() -> None:
     staff = logins.ensure("secret")
     made = World(30, 68, 200, until=load.until(0))
     load.records(made, "user", staff, lambda _: None)
@@ -276,7 +276,7 @@ def test_an_interrupted_run_is_completed_and_what_people_changed_is_left_alone()
 
 
 @pytest.mark.django_db
-def test_histories_say_who_changed_what_and_why() -> None:
+def test_history_has_author_change_and_reason() -> None:
     seed(users=80, submissions=0)
     changed = User.objects.filter(version__gt=1)
     assert changed.count() >= 5
@@ -289,7 +289,7 @@ def test_histories_say_who_changed_what_and_why() -> None:
 
 
 @pytest.mark.django_db
-def test_the_past_is_in_the_data_and_never_after_now() -> None:
+def test_every_time_is_in_the_past() -> None:
     seed()
     now = datetime.now(UTC)
     assert User.objects.filter(created_at__lt=now - timedelta(days=150)).exists()
@@ -300,7 +300,7 @@ def test_the_past_is_in_the_data_and_never_after_now() -> None:
 
 
 @pytest.mark.django_db
-def test_there_is_one_login_a_role_and_its_password_is_kept_in_a_private_file(settings: Any) -> None:
+def test_each_role_has_a_login_and_the_password_is_in_a_private_file(settings: Any) -> None:
     seed(users=0, submissions=0)
     kept = settings.DATA_DIR / logins.PASSWORD_FILE
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
@@ -311,7 +311,7 @@ def test_there_is_one_login_a_role_and_its_password_is_kept_in_a_private_file(se
 
 
 @pytest.mark.django_db
-def test_a_password_is_only_written_again_when_it_changed(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+def test_password_is_updated_only_when_it_changed(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setenv("DEMO_PASSWORD", "first")
     seed(users=0, submissions=0)
     hashes = set(Staff.objects.values_list("password", flat=True))
@@ -325,7 +325,7 @@ def test_a_password_is_only_written_again_when_it_changed(monkeypatch: pytest.Mo
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("command", ["seed_demo", "demo_traffic"])
-def test_nothing_made_up_enters_production(settings: Any, command: str) -> None:
+def test_command_is_refused_in_production(settings: Any, command: str) -> None:
     settings.DEBUG = False
     before = counts()
     with pytest.raises(CommandError, match="DEBUG=0"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from devtools import embedded
+from devtools import processes
 from tests import live
 
 SETTINGS = live.PROJECT / "backoffice" / "settings.py"
@@ -100,10 +100,10 @@ def test_malformed_value_ends_with_one_line_that_names_the_variable(
 ) -> None:
     with pytest.raises(SystemExit) as end:
         read(monkeypatch, tmp_path, **{**rest, name: value})
-    said = str(end.value.code)
-    assert re.match(rf"configuration: {name}\b", said)
-    assert len(said.splitlines()) == 1
-    assert "hunter2" not in said  # no secret is shown
+    message = str(end.value.code)
+    assert re.match(rf"configuration: {name}\b", message)
+    assert len(message.splitlines()) == 1
+    assert "hunter2" not in message  # no secret is shown
 
 
 def test_every_variable_has_malformed_values_in_the_table() -> None:
@@ -123,15 +123,15 @@ def test_every_variable_has_malformed_values_in_the_table() -> None:
         PRODUCTION | {"REDIS_URL": "rediss://valkey", "DATABASE_URL": "postgres://[::1]:5432/n?sslmode=verify-full"},
         PRODUCTION | {"ALLOWED_HOSTS": ".example.org, [::1],*", "ALLOWED_ORIGINS": "https://a.example.org:8443"},
         {"LOG_LEVEL": "warning", "OFFLINE": "off", "PORT": " 9000 ", "API_RATE_PER_MINUTE": "0"},
-        # Empty is unset: a line of .env that somebody has not filled in.
+        # Empty is unset, like a line of .env that was not filled in.
         dict.fromkeys([name for name in MALFORMED if name != "DATA_DIR"], ""),
     ],
 )
-def test_what_is_right_is_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str]) -> None:
+def test_valid_values_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str]) -> None:
     assert read(monkeypatch, tmp_path, **variables)["DATABASES"]
 
 
-def test_secret_that_looks_like_a_reference_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_that_looks_like_a_reference_is_not_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secret = "$" + "k" * 40
     assert read(monkeypatch, tmp_path, **PRODUCTION | {"SECRET_KEY": secret})["SECRET_KEY"] == secret
 
@@ -143,26 +143,26 @@ def test_secret_that_looks_like_a_reference_is_taken_as_it_is(monkeypatch: pytes
         ([], {"DATABASE_URL": "foo"}, 1, "configuration: DATABASE_URL must be an address such as postgres://"),
         ([], {"LOG_LEVEL": "LOUD"}, 1, "configuration: LOG_LEVEL='LOUD' is not one of DEBUG, INFO, WARNING"),
         ([], {"DATABASE_POOL": "-1"}, 1, "configuration: DATABASE_POOL='-1' is not a whole number from 1 to 1000"),
-        ([], {"POSTGRES_BIN": "/nowhere"}, 1, "CommandError: /nowhere holds no program postgres: set POSTGRES_BIN"),
+        ([], {"POSTGRES_BIN": "/nowhere"}, 1, "CommandError: /nowhere contains no program postgres: set POSTGRES_BIN"),
         (["--host", "192.0.2.1"], {}, 1, "CommandError: 192.0.2.1 is not an address of this machine"),
         (["--host", "no host"], {}, 1, "CommandError: no host is not a host name or an address"),
     ],
 )
-def test_start_ends_before_anything_runs(
+def test_start_with_invalid_configuration_ends_before_anything_runs(
     tmp_path: Path, options: list[str], variables: dict[str, str], status: int, line: str
 ) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in MALFORMED}
     done = subprocess.run(
         [sys.executable, "manage.py", "up", *options],
         cwd=live.PROJECT,
-        env=clean | {"DATA_DIR": str(tmp_path / "data"), "PORT": str(embedded.free_port())} | variables,
+        env=clean | {"DATA_DIR": str(tmp_path / "data"), "PORT": str(processes.free_port())} | variables,
         capture_output=True,
         text=True,
         check=False,
     )
-    said = [said for said in (done.stdout + done.stderr).splitlines() if said]
-    assert (done.returncode, len(said)) == (status, 1), said
-    assert said[0].startswith(line)
+    output = [text for text in (done.stdout + done.stderr).splitlines() if text]
+    assert (done.returncode, len(output)) == (status, 1), output
+    assert output[0].startswith(line)
     assert not (tmp_path / "data" / "postgres").exists()
 
 

@@ -1,4 +1,4 @@
-"""The process manager, with small children that do as they are told."""
+"""The process manager, with small scripted child processes."""
 
 from __future__ import annotations
 
@@ -12,207 +12,208 @@ from pathlib import Path
 
 import pytest
 
-from devtools import supervisor as processes
+from devtools import supervisor
 
 READY = "print('ready', flush=True)"
 STAY = f"{READY}; import time; time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {STAY}"
 
 
-class Room:
-    """A supervisor whose words can be waited for."""
+class Scenario:
+    """A supervisor whose log lines a test can wait for."""
 
     def __init__(self, folder: Path) -> None:
         self.out = io.StringIO()
-        self.heard = asyncio.Event()
-        voice = processes.Voice(self.out)
-        say = voice.say
+        self.written = asyncio.Event()
+        log = supervisor.ConsoleLog(self.out)
+        write = log.write
 
-        def say_and_tell(name: str, text: str) -> None:
-            say(name, text)
-            self.heard.set()
+        def write_and_notify(name: str, text: str) -> None:
+            write(name, text)
+            self.written.set()
 
-        voice.say = say_and_tell  # type: ignore[method-assign]
-        self.supervisor = processes.Supervisor(voice, dict(os.environ), folder)
+        log.write = write_and_notify  # type: ignore[method-assign]
+        self.supervisor = supervisor.Supervisor(log, dict(os.environ), folder)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.out.getvalue()
 
     async def wait_for(self, words: str, times: int = 1) -> None:
-        while self.said.count(words) < times:
-            self.heard.clear()
-            await self.heard.wait()
+        while self.output.count(words) < times:
+            self.written.clear()
+            await self.written.wait()
 
 
-def child(name: str, script: str, **options: object) -> processes.Child:
-    return processes.Child(name, [sys.executable, "-c", script], **options)  # type: ignore[arg-type]
+def child(name: str, script: str, **options: object) -> supervisor.Child:
+    return supervisor.Child(name, [sys.executable, "-c", script], **options)  # type: ignore[arg-type]
 
 
-def play(folder: Path, scene: Callable[[Room], Awaitable[None]], *children: processes.Child) -> Room:
-    """Run the children while `scene` happens; whatever happens, the end is orderly."""
+def run(folder: Path, steps: Callable[[Scenario], Awaitable[None]], *children: supervisor.Child) -> Scenario:
+    """Run the children while `steps` runs, until the supervisor has stopped."""
 
-    async def whole() -> Room:
-        room = Room(folder)
-        running = asyncio.create_task(room.supervisor.run(children, [], asyncio.sleep(0)))
-        await asyncio.wait_for(asyncio.gather(scene(room), running), 60)
-        return room
+    async def main() -> Scenario:
+        scenario = Scenario(folder)
+        running = asyncio.create_task(scenario.supervisor.run(children, [], asyncio.sleep(0)))
+        await asyncio.wait_for(asyncio.gather(steps(scenario), running), 60)
+        return scenario
 
-    return asyncio.run(whole())
+    return asyncio.run(main())
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
 
 
-def test_each_line_says_who_spoke(tmp_path: Path) -> None:
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready")
-        room.supervisor.stop()
+def test_log_line_begins_with_the_name_of_its_process(tmp_path: Path) -> None:
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready")
+        scenario.supervisor.stop()
 
-    room = play(tmp_path, scene, child("web", f"print('one\\ntwo'); {STAY}"))
-    assert "web          │ one\nweb          │ two\nweb          │ ready\n" in room.said
+    scenario = run(tmp_path, steps, child("web", f"print('one\\ntwo'); {STAY}"))
+    assert "web          │ one\nweb          │ two\nweb          │ ready\n" in scenario.output
 
 
-def test_colours_are_only_for_a_terminal_that_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_terminal_without_no_color_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert not processes.Voice(io.StringIO()).coloured
-    assert processes.Voice(Terminal()).coloured
+    assert not supervisor.ConsoleLog(io.StringIO()).coloured
+    assert supervisor.ConsoleLog(Terminal()).coloured
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not processes.Voice(Terminal()).coloured
+    assert not supervisor.ConsoleLog(Terminal()).coloured
 
 
-def test_a_line_of_any_length_passes(tmp_path: Path) -> None:
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready")
-        room.supervisor.stop()
+def test_supervisor_forwards_a_line_of_any_length(tmp_path: Path) -> None:
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready")
+        scenario.supervisor.stop()
 
-    room = play(tmp_path, scene, child("web", f"print('x' * 1_000_000); {STAY}"))
-    assert "x" * 1_000_000 in room.said
+    scenario = run(tmp_path, steps, child("web", f"print('x' * 1_000_000); {STAY}"))
+    assert "x" * 1_000_000 in scenario.output
 
 
-def test_a_child_that_dies_is_started_again_and_said_so(tmp_path: Path) -> None:
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready", times=2)
-        room.supervisor.stop()
+def test_child_that_ends_is_restarted_and_reported(tmp_path: Path) -> None:
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready", times=2)
+        scenario.supervisor.stop()
 
     once = f"import os, sys; known = os.path.exists('died'); open('died', 'w'); {READY}; known or sys.exit(3); {STAY}"
-    room = play(tmp_path, scene, child("web", once))
-    assert "ended with exit code 3; starting it again in 0.01 s" in room.said
-    assert room.supervisor.failed == ""
+    scenario = run(tmp_path, steps, child("web", once))
+    assert "ended with exit code 3; restarting it in 0.01 s" in scenario.output
+    assert scenario.supervisor.failed == ""
 
 
-def test_a_child_that_keeps_dying_young_ends_everything(tmp_path: Path) -> None:
-    async def scene(room: Room) -> None:
-        await room.supervisor.stopping.wait()
+def test_child_that_keeps_exiting_early_stops_everything(tmp_path: Path) -> None:
+    async def steps(scenario: Scenario) -> None:
+        await scenario.supervisor.stopping.wait()
 
-    room = play(tmp_path, scene, child("web", "import sys; sys.exit(7)"), child("worker", STAY))
-    assert room.supervisor.failed == "web ended with exit code 7, 5 times in a row"
+    scenario = run(tmp_path, steps, child("web", "import sys; sys.exit(7)"), child("worker", STAY))
+    assert scenario.supervisor.failed == "web ended with exit code 7, 5 times in a row"
 
 
-def test_children_are_stopped_in_the_order_of_their_ranks(tmp_path: Path) -> None:
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready", times=3)
-        room.supervisor.stop()
+def test_children_are_stopped_in_order_of_rank(tmp_path: Path) -> None:
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready", times=3)
+        scenario.supervisor.stop()
 
-    def polite(name: str, rank: int) -> processes.Child:
+    def polite(name: str, rank: int) -> supervisor.Child:
         script = f"import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye'), sys.exit())); {STAY}"
         return child(name, script, rank=rank)
 
-    room = play(tmp_path, scene, polite("last", 2), polite("first", 0), polite("middle", 1))
-    goodbyes = [line.split()[0] for line in room.said.splitlines() if line.endswith("bye")]
+    scenario = run(tmp_path, steps, polite("last", 2), polite("first", 0), polite("middle", 1))
+    goodbyes = [line.split()[0] for line in scenario.output.splitlines() if line.endswith("bye")]
     assert goodbyes == ["first", "middle", "last"]
 
 
-def test_a_child_that_will_not_stop_is_killed_after_its_grace(tmp_path: Path) -> None:
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready")
-        room.supervisor.stop()
+def test_child_that_ignores_sigterm_is_killed_after_its_grace_period(tmp_path: Path) -> None:
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready")
+        scenario.supervisor.stop()
 
-    room = play(tmp_path, scene, child("web", STUBBORN, grace=0.1))
-    assert "did not stop in time: killed" in room.said
+    scenario = run(tmp_path, steps, child("web", STUBBORN, grace=0.1))
+    assert "did not stop in time: killed" in scenario.output
 
 
-def test_second_ctrl_c_ends_the_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "ECHO_SECONDS", 0.0)
+def test_second_ctrl_c_ends_the_grace_period(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "REPEAT_SECONDS", 0.0)
 
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready")
-        room.supervisor.stop(signal.SIGINT)
-        room.supervisor.stop(signal.SIGINT)
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready")
+        scenario.supervisor.stop(signal.SIGINT)
+        scenario.supervisor.stop(signal.SIGINT)
 
-    room = play(tmp_path, scene, child("web", STUBBORN, grace=3600))
-    assert "did not stop in time: killed" in room.said
+    scenario = run(tmp_path, steps, child("web", STUBBORN, grace=3600))
+    assert "did not stop in time: killed" in scenario.output
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_repeated_signal_of_a_wrapper_leaves_the_grace(
+def test_repeated_signal_of_a_wrapper_keeps_the_grace_period(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int
 ) -> None:
-    """`make` passes SIGTERM on, so one to the process group arrives twice; some wrappers pass Ctrl-C on."""
-    monkeypatch.setattr(processes, "ECHO_SECONDS", 3600.0)
+    """`make` forwards SIGTERM, so one to the process group arrives twice; some wrappers forward Ctrl-C."""
+    monkeypatch.setattr(supervisor, "REPEAT_SECONDS", 3600.0)
 
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready")
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready")
         for _ in range(3):
-            room.supervisor.stop(signum)
-        await room.wait_for("asked to end")
+            scenario.supervisor.stop(signum)
+        await scenario.wait_for("terminating")
         for _ in range(3):
-            room.supervisor.stop(signum)
+            scenario.supervisor.stop(signum)
         os.mkfifo(tmp_path / "go")
         await asyncio.to_thread((tmp_path / "go").write_text, "now")
 
-    # Asked to end, it waits for what only comes after the repeated signal.
+    # After SIGTERM the child waits for a file that is written only after the repeated signal.
     waits = "import pathlib, sys, time; go = pathlib.Path('go')"
-    ends = "(print('asked to end', flush=True), [time.sleep(0.01) for _ in iter(go.exists, True)], go.read_text(), "
+    ends = "(print('terminating', flush=True), [time.sleep(0.01) for _ in iter(go.exists, True)], go.read_text(), "
     script = (
         f"import signal; {waits}; signal.signal(signal.SIGTERM, lambda *_: {ends} print('bye'), sys.exit())); {STAY}"
     )
-    room = play(tmp_path, scene, child("web", script, grace=3600))
-    assert "│ bye" in room.said
-    assert "killed" not in room.said
-    assert room.said.count("stopping") == 1
+    scenario = run(tmp_path, steps, child("web", script, grace=3600))
+    assert "│ bye" in scenario.output
+    assert "killed" not in scenario.output
+    assert scenario.output.count("stopping") == 1
 
 
-def test_what_a_child_started_goes_with_it(tmp_path: Path) -> None:
-    """The grandchild holds the pipe of its lines open: the run could not end while it lives."""
+def test_processes_of_a_child_end_with_it(tmp_path: Path) -> None:
+    """The grandchild holds the output pipe open, so the run could not end while it lives."""
 
-    async def scene(room: Room) -> None:
-        await room.wait_for("ready")
-        room.supervisor.stop()
+    async def steps(scenario: Scenario) -> None:
+        await scenario.wait_for("ready")
+        scenario.supervisor.stop()
 
-    play(tmp_path, scene, child("web", f"import subprocess, sys; subprocess.Popen(['sleep', '600']); {STAY}"))
+    run(tmp_path, steps, child("web", f"import subprocess, sys; subprocess.Popen(['sleep', '600']); {STAY}"))
 
 
-def test_a_late_child_waits_until_all_is_ready(tmp_path: Path) -> None:
-    async def whole() -> str:
-        room, ready = Room(tmp_path), asyncio.Event()
+def test_late_child_starts_when_everything_is_ready(tmp_path: Path) -> None:
+    async def main() -> str:
+        scenario, ready = Scenario(tmp_path), asyncio.Event()
         children = [child("web", STAY), child("beat", STAY, late=True)]
 
         async def is_ready() -> None:
             await ready.wait()
-            room.supervisor.voice.say("up", "all is ready")
+            scenario.supervisor.log.write("up", "everything is ready")
 
-        running = asyncio.create_task(room.supervisor.run(children, [], is_ready()))
-        await room.wait_for("web          │ ready")
+        running = asyncio.create_task(scenario.supervisor.run(children, [], is_ready()))
+        await scenario.wait_for("web          │ ready")
         ready.set()
-        await room.wait_for("beat         │ ready")
-        room.supervisor.stop()
+        await scenario.wait_for("beat         │ ready")
+        scenario.supervisor.stop()
         await running
-        return room.said
+        return scenario.output
 
-    said = asyncio.run(whole())
-    assert said.index("web ") < said.index("all is ready") < said.index("beat ")
+    said = asyncio.run(main())
+    assert said.index("web ") < said.index("everything is ready") < said.index("beat ")
 
 
-def test_a_step_that_fails_is_known_to_have_failed(tmp_path: Path) -> None:
+def test_once_returns_whether_the_program_succeeded(tmp_path: Path) -> None:
     async def both() -> tuple[bool, bool]:
-        supervisor = Room(tmp_path).supervisor
-        return await supervisor.once(child("good", "")), await supervisor.once(child("bad", "import sys; sys.exit(1)"))
+        good, bad = child("good", ""), child("bad", "import sys; sys.exit(1)")
+        ours = Scenario(tmp_path).supervisor
+        return await ours.once(good), await ours.once(bad)
 
     assert asyncio.run(both()) == (True, False)

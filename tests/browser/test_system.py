@@ -42,7 +42,7 @@ def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_
     stack.kill_web()
     expect(fresh).to_have_attribute("data-state", "stale")
     expect(fresh).to_contain_text("not fresh")
-    stack.heal()
+    stack.restart_stopped()
     expect(fresh).to_have_attribute("data-state", "live", timeout=30_000)
 
 

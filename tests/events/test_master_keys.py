@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.celery import need_keys
+from backoffice.celery import check_keys
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import checks, commands, decoding, errors, store
@@ -251,7 +251,7 @@ def test_processes_do_not_start_with_a_wrong_key(settings: Any) -> None:
     factories.user()
     assert key_witness.complaint() is None
     use(settings, test=OTHER)
-    for start in (lambda: call_command("run_subscriptions"), need_keys):
+    for start in (lambda: call_command("run_subscriptions"), check_keys):
         subject_keys.CACHE.clear()
         with pytest.raises(SystemExit, match="'test' of PRIVACY_KEYS is not the one"):
             start()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from devtools import embedded
+from devtools import processes
 from events import notifications
 
 
@@ -47,7 +47,7 @@ def test_a_listener_gets_every_notification_in_order(settings: Any) -> None:
 def test_without_valkey_a_notification_fails_silently_and_the_next_ones_are_skipped(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     for position in range(5):
         notifications.notify(position)
     assert [record.name for record in caplog.records] == ["events.notifications"]
@@ -95,7 +95,7 @@ def test_a_failed_or_future_notification_covers_no_commit(settings: Any, monkeyp
     )  # of before the machine was started
     notifications.notify(1)
     assert hasattr(notifications._local, "socket")
-    settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}"
+    settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
     notifications._disconnect()
     notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
     notifications.notify(2)

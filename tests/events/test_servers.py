@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from backoffice.sections.users.domain import UserUpdated
-from devtools import embedded
+from devtools.postgres import Postgres
 from events import checks, errors, head, store
 from events.integrity import seals, verify
 from events.subscriptions import checkpoints
@@ -26,7 +26,7 @@ LAZY = {"wal_writer_delay": "10s", "max_prepared_transactions": "5", "autovacuum
 
 
 @pytest.fixture(scope="module", params=["own", "other"])
-def running(request: pytest.FixtureRequest) -> Iterator[embedded.Postgres]:
+def running(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """A server with an empty log: of the suite's version, and of another where this machine has one."""
     programs = servers.other_programs() if request.param == "other" else None
     if request.param == "other" and programs is None:
@@ -36,7 +36,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[embedded.Postgres]:
 
 
 @pytest.fixture
-def server(running: embedded.Postgres, transactional_db: None) -> Iterator[embedded.Postgres]:
+def server(running: Postgres, transactional_db: None) -> Iterator[Postgres]:
     if not running.running:
         running.start()
     with servers.used(running):
@@ -45,7 +45,7 @@ def server(running: embedded.Postgres, transactional_db: None) -> Iterator[embed
 
 
 @pytest.fixture
-def other(server: embedded.Postgres) -> Iterator[psycopg.Connection]:
+def other(server: Postgres) -> Iterator[psycopg.Connection]:
     with psycopg.connect(server.url()) as session:
         yield session
         session.rollback()
@@ -70,7 +70,7 @@ SMOKE_OF_TWO = [
 ]
 
 
-def test_the_order_holds_on_each_version(server: embedded.Postgres) -> None:
+def test_the_order_holds_on_each_version(server: Postgres) -> None:
     for check in SMOKE:
         check()
     for check in SMOKE_OF_TWO:
@@ -81,7 +81,7 @@ def test_the_order_holds_on_each_version(server: embedded.Postgres) -> None:
     assert verify.verify().ok
 
 
-def test_positions_that_a_crash_takes_back_had_never_been_passed(server: embedded.Postgres) -> None:
+def test_positions_that_a_crash_takes_back_had_never_been_passed(server: Postgres) -> None:
     """The sequence writes its step ahead, 32 at a time, but nobody waits for that to be on disk unless they commit."""
     for _ in range(3):  # the server may write by itself just in that moment
         while store.query("select log_cnt from events_position_seq")[0][0]:
@@ -101,7 +101,7 @@ def test_positions_that_a_crash_takes_back_had_never_been_passed(server: embedde
     assert head.safe() == lost
 
 
-def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: embedded.Postgres) -> None:
+def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: Postgres) -> None:
     with psycopg.connect(server.url()) as session:
         session.execute("begin")
         prepared = test_head.append_through(session, f"user-{new_id()}")
@@ -116,7 +116,7 @@ def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: embe
     assert [event.position for event in store.read_all(prepared - 1, upto=late)] == [prepared, late]
 
 
-def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: embedded.Postgres, tmp_path: Path) -> None:
+def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: Postgres, tmp_path: Path) -> None:
     effects.grow(3)
     epoch, end = head.epoch(), append()
     wanted, ahead = effects.subscription(name="restored"), effects.subscription(name="ahead")
@@ -124,7 +124,7 @@ def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: embedded.Po
         checkpoints.ensure(one)
     program, dump = server.program, tmp_path / "dump"
     run(program.with_name("pg_dump"), "--format=custom", f"--file={dump}", server.url())
-    server.make_database("restored")
+    server.create_database("restored")
     try:
         run(program.with_name("pg_restore"), "--exit-on-error", f"--dbname={server.url('restored')}", str(dump))
         with servers.used(server, "restored"):
@@ -156,12 +156,12 @@ def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints
     )
 
 
-def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: embedded.Postgres) -> None:
+def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: Postgres) -> None:
     append()
     epoch, upto = head.epoch(), head.safe()
     servers.disconnect()
     server.stop()
-    standby = embedded.Postgres(
+    standby = Postgres(
         server.folder.with_name(f"{server.folder.name}-standby"),
         durable=False,
         programs=server.program.parent,

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from django.test import override_settings
 
-from devtools import embedded
+from devtools import processes
 from realtime import cluster, frames, local_hub, publish
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, run_scenario
@@ -42,7 +42,7 @@ def test_every_running_process_is_reported_and_a_stopped_one_is_not(
 
 
 def test_process_without_valkey_knows_only_its_own_report(server: Server) -> None:
-    nowhere = f"redis://127.0.0.1:{embedded.free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{processes.free_port()}/0"
     with override_settings(REDIS_URL=nowhere), pytest.raises(cluster.Unreachable):
         cluster.reports()
     own = local_hub.report()

@@ -18,7 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from devtools import embedded
+from devtools import processes
+from devtools.valkey import Valkey
 from realtime import frames, log_reader, publish, pubsub
 from tests.realtime import harness
 from tests.realtime.harness import Relay, Server, Writer, run_scenario
@@ -55,7 +56,7 @@ def test_sigterm_stops_the_server_and_a_client_continues_with_its_successor(
 
     async def scenario() -> None:
         stamp = await writer.head()
-        port = embedded.free_port()
+        port = processes.free_port()
         first = await start(port)
         async with server.client(session) as live:
             live.url = f"ws://127.0.0.1:{port}/ws/admin/"
@@ -78,7 +79,7 @@ def test_sigterm_stops_the_server_and_a_client_continues_with_its_successor(
 
     async def start(port: int) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            embedded.bound(
+            processes.child_command(
                 [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
                 orphan_signal=signal.SIGKILL,
             ),
@@ -101,7 +102,7 @@ def test_sigterm_stops_the_server_and_a_client_continues_with_its_successor(
 @pytest.fixture
 def valkey(tmp_path: Path) -> Any:
     """A Valkey for this test alone, which it may stop and start."""
-    own = embedded.Valkey(tmp_path, durable=False)
+    own = Valkey(tmp_path, durable=False)
     own.start()
     with override_settings(REDIS_URL=own.url()):
         yield own

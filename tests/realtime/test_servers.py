@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from backoffice.sections.staff.domain import StaffSessionRevoked
 from backoffice.sections.users.domain import UserUpdated
-from devtools import embedded
+from devtools import processes
 from realtime import client, conf, frames
 from tests.realtime import harness
 from tests.realtime.harness import Writer, run_scenario
@@ -37,9 +37,9 @@ SERVERS = {
 @contextlib.asynccontextmanager
 async def serving(name: str) -> AsyncIterator[str]:
     """The URL of its sockets, once it accepts connections."""
-    port = embedded.free_port()
+    port = processes.free_port()
     process = subprocess.Popen(
-        embedded.bound([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
+        processes.child_command([sys.executable, "-m", *(part.format(port=port) for part in SERVERS[name])]),
         cwd=PROJECT,
         env=harness.environment(),
         stdout=subprocess.DEVNULL,

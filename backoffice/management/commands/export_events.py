@@ -1,4 +1,4 @@
-"""`manage.py export_events [FILE.jsonl]`: the log, or a part of it, as one JSON object a line."""
+"""`manage.py export_events [FILE.jsonl]`: writes the log, or a part of it, as JSON lines."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ BATCH: Final = 1000
 
 class Command(BaseCommand):
     help = (
-        "Write events as JSON lines, in global order, up to the head of now. They hold personal data in the clear: "
-        "keep the file as safe as the database. `import_events` reads it."
+        "Write events as JSON lines, in global order, up to the current head. They contain personal data in plain "
+        "text: protect the file like the database. `import_events` reads it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", nargs="?", type=Path, help="where to (default: standard output)")
+        parser.add_argument("file", nargs="?", type=Path, help="target; default: standard output")
         parser.add_argument("--after", type=int, default=0, metavar="POSITION", help="only events after this position")
-        parser.add_argument("--type", action="append", help="only this kind, such as user.created; may be repeated")
+        parser.add_argument("--type", action="append", help="only this type, such as user.created; may be repeated")
         parser.add_argument("--json", action="store_true", help="print a summary as one JSON object (needs FILE)")
 
     def handle(self, *args: Any, file: Path | None, after: int, type: list[str] | None, **options: Any) -> None:
@@ -36,13 +36,13 @@ class Command(BaseCommand):
         if unknown := sorted(set(type or ()) - known):
             raise CommandError(f"There is no event type {unknown[0]!r}; known: {', '.join(sorted(known))}.")
         if options["json"] and file is None:
-            raise CommandError("--json needs a FILE, since standard output carries the events.")
+            raise CommandError("--json needs a FILE, because the events go to standard output.")
         with _target(file) as target:
             upto = head.safe()
             count = _write(target, after, upto, type)
-        said = {"events": count, "head": upto, "file": str(file) if file else None}
+        summary = {"events": count, "head": upto, "file": str(file) if file else None}
         if options["json"]:
-            self.stdout.write(json.dumps(said))
+            self.stdout.write(json.dumps(summary))
         else:
             self.stderr.write(f"{count} events, up to position {upto}")
 

@@ -1,4 +1,4 @@
-"""`manage.py import_events FILE.jsonl`: events that `export_events` wrote, into this log and its read tables."""
+"""`manage.py import_events FILE.jsonl`: imports the events of a file that `export_events` wrote."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from events import aggregate, context, errors, projections, store, strict_json, 
 from events.privacy import encryption, key_witness, subject_keys
 
 BATCH: Final = 1000
-# An event as it is exported: its data and the personal part of it, each as large as the store takes, and the rest.
+# An exported event: its data and the personal part of it, each up to the limit of the store, and the rest.
 MAX_LINE: Final = 4 * store.MAX_EVENT_BYTES
 DEPTH: Final = strict_json.MAX_STORED_DEPTH + 2
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """What a line must hold to be an event again; where and when it was stored is decided anew."""
+    """The content of a line; position and time of storage are assigned anew."""
 
     stream: str
     version: int
@@ -45,7 +45,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: str | None = None
 
     def context(self) -> context.Context:
-        """Who did it then, and why: kept with the event, though it is stored now."""
+        """The original actor and reason, which are kept although the event is stored now."""
         return context.Context(
             actor=self.actor,
             actor_name=self.metadata.get("actor_name"),
@@ -85,11 +85,11 @@ class Command(BaseCommand):
             raise CommandError(f"{file}: {error.strerror}") from None
         except (errors.EventsError, DatabaseError, psycopg.Error) as error:
             raise CommandError(f"{file}: {str(error).strip()}. {NOTHING}") from None
-        said = {"file": str(file), "events": total, "added": added, "already_there": total - fresh}
-        said["left_out"] = left_out
-        said |= {"dry_run": options["dry_run"], "to_add": fresh} if options["dry_run"] else {"dry_run": False}
+        summary = {"file": str(file), "events": total, "added": added, "already_there": total - fresh}
+        summary["left_out"] = left_out
+        summary |= {"dry_run": options["dry_run"], "to_add": fresh} if options["dry_run"] else {"dry_run": False}
         if options["json"]:
-            self.stdout.write(json.dumps(said))
+            self.stdout.write(json.dumps(summary))
             return
         done = f"0 added, {fresh} to add" if options["dry_run"] else f"{added} added"
         self.stdout.write(f"{file}: {total} events, {done}, {total - fresh} were there already")
@@ -104,19 +104,18 @@ class Command(BaseCommand):
 
 
 def check(file: Path) -> tuple[int, int, int]:
-    """Read every line, follow every stream, and apply it all in a transaction that is rolled back.
+    """Read every line, check every stream, and project everything in a transaction that is rolled back.
 
-    Returns how many events of records there are, how many of them are new, and how many other events were left out.
-    `CommandError` lists the lines that are wrong, and
-    then nothing was written. Nothing is appended here, so readers of the log are not held up; writers of the same
-    records may wait until it is done.
+    Returns the numbers of events of records, of new ones among them, and of other events, which are left out. Raises
+    `CommandError` with the invalid lines; then nothing was written. Nothing is appended here, so readers of the log are
+    not delayed; writers of the same records may wait until the check ends.
     """
     checking = Checking()
     lines = read(file, checking)
     with tqdm(desc="check", unit=" events", disable=None) as bar, transaction.atomic():
         while batch := list(islice(lines, BATCH)):
             checking.follow(batch)
-            if not checking.problems:  # a wrong line makes others wrong: those are not told apart
+            if not checking.problems:  # an invalid line makes later ones invalid too, so those are not checked
                 checking.apply(batch)
             bar.update(len(batch))
         transaction.set_rollback(True)
@@ -133,7 +132,7 @@ HEADS: Final = "select stream, version from events_stream where stream = any(%s)
 
 
 class Problems:
-    """Lines that are wrong: the first of them, and how many there are."""
+    """The first invalid lines, and their total number."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -195,7 +194,7 @@ class Checking:
                 _try(batch)
         except (psycopg.Error, DatabaseError):
             raise
-        except Exception as error:  # a projection meets what no command of ours would have written
+        except Exception as error:  # a projection may fail on an event that no command would have created
             number, reason = _culprit(batch, error)
             self.problems.add(f"line {number}: {reason}")
 

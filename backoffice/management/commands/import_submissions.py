@@ -1,4 +1,4 @@
-"""`manage.py import_submissions FILE.csv --form TITLE --owner EMAIL`: a survey export as a form and its submissions."""
+"""`manage.py import_submissions FILE.csv --form TITLE --owner EMAIL`: imports a survey export."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from django.utils import timezone
 from tqdm import tqdm
 
 from backoffice.sections.imports import dialect, rows, run
+from backoffice.sections.imports.destinations import Destination, ImportRejected
 from backoffice.sections.imports.headers import Column
 from events import errors
 
 _ABOUT = """\
 Import a CSV export of any survey tool: one form with typed fields inferred from the answers, one submission per row.
 
-The whole file is read and checked before the first write, in a dry run too: what cannot be read or stored is refused
-with line and column, and then nothing is written. Run it again, also after an interruption or with more rows, and only
-what is missing is added.
+The whole file is read and checked before the first write, in a dry run too. A value that cannot be read or stored is
+reported with line and column, and nothing is written. Another run, after an interruption or with more rows, adds only
+the missing rows.
 
 Rows are recognised by the submission's own id, else by the respondent's, else by their content; a form keeps the column
-that its first import used. What is there or was deleted stays as it is. Rows that are there with other content are
-reported with their lines, and corrected with --update. Rows of submissions that were erased are not imported again.
+that its first import used. Existing and deleted submissions are kept. Rows of existing submissions with other
+content are reported with their lines, and corrected with --update. Rows of erased submissions are not imported again.
 
-Encoding, delimiter, header rows and the order of day and month are found out. UTF-8 is tried first, then the code pages
-of all scripts; --encoding decides. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in files
-with semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
+Encoding, delimiter, header rows and the order of day and month are detected. UTF-8 is tried first, then the code pages
+of all scripts; --encoding overrides this. Dates such as 4/5/2024 that fit both orders are month/day, or day/month in
+files with semicolons, unless another column decides. Times without a zone are in the TIME_ZONE of the settings.
 
-If the form is there already, staff's edits to it are kept and answers are read under its fields' types. Questions that
-it never had are added at its end; when a field was removed from it, or answers have another shape than its field, the
-import is refused and names the fields.
+If the form exists, changes by staff are kept and answers are read under its fields' types. New questions are added at
+its end. If staff removed a field, or answers have another shape than its field, the import is refused and names the
+fields.
 """
 
 
@@ -49,14 +50,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", type=Path, help="the export")
-        parser.add_argument("--form", required=True, metavar="TITLE", help="title of the form to make or to add to")
-        parser.add_argument("--owner", required=True, metavar="EMAIL", help="the user whose form it is")
+        parser.add_argument("--form", required=True, metavar="TITLE", help="title of the form to create or extend")
+        parser.add_argument("--owner", required=True, metavar="EMAIL", help="e-mail address of the form's owner")
         parser.add_argument("--encoding", help="such as utf-8, cp1252, latin-1, utf-16")
         parser.add_argument("--update", action="store_true", help="correct submissions whose row has other content now")
         parser.add_argument("--archived", action="store_true", help="import into the form even if it is archived")
-        parser.add_argument(
-            "--dry-run", action="store_true", help="check it and show what would be made; write nothing"
-        )
+        parser.add_argument("--dry-run", action="store_true", help="check the file and show the form; write nothing")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
     def handle(self, *, file: Path, form: str, owner: str, encoding: str | None, **options: Any) -> None:
@@ -64,14 +63,14 @@ class Command(BaseCommand):
         try:
             found = run.destination(plan, form, owner, update=options["update"], archived=options["archived"])
             added = 0 if options["dry_run"] else _write(plan, found, file, archived=options["archived"])
-        except (run.ImportRejected, errors.EventsError, DatabaseError, psycopg.Error, ValueError) as error:
+        except (ImportRejected, errors.EventsError, DatabaseError, psycopg.Error, ValueError) as error:
             raise CommandError(f"{file.name}: {error}") from None
         if options["json"]:
             self.stdout.write(json.dumps(_summary(plan, found, added, options["dry_run"]), ensure_ascii=False))
         else:
-            self._tell(plan, found, added, dry_run=options["dry_run"])
+            self._report(plan, found, added, dry_run=options["dry_run"])
 
-    def _tell(self, plan: rows.Plan, found: run.Destination, added: int, *, dry_run: bool) -> None:
+    def _report(self, plan: rows.Plan, found: Destination, added: int, *, dry_run: bool) -> None:
         if dry_run:
             for line in _table(plan):
                 self.stdout.write(line)
@@ -79,11 +78,11 @@ class Command(BaseCommand):
             self.stderr.write(f"note: {warning}", self.style.WARNING)
         total, there, corrected = len(plan.rows), found.known, len(found.changed)
         if dry_run:
-            made = "add to" if found.version else "make"
-            self.stdout.write(f"Would {made} the form “{found.title}” with {len(plan.fields)} fields.")
-            said = f"Would add {len(found.fresh)} of {total} submissions; {there} are there already."
+            verb = "extend" if found.version else "create"
+            self.stdout.write(f"Would {verb} the form “{found.title}” with {len(plan.fields)} fields.")
+            text = f"Would add {len(found.fresh)} of {total} submissions; {there} are there already."
             also = f" Would correct {corrected} of them." if corrected else ""
-            self.stdout.write(f"{said}{also} Nothing was written.")
+            self.stdout.write(f"{text}{also} Nothing was written.")
         else:
             also = f", {corrected} of them corrected" if corrected else ""
             self.stdout.write(
@@ -100,9 +99,9 @@ def _read(file: Path, encoding: str | None) -> rows.Plan:
         raise CommandError(f"{file.name}: {error}") from None
 
 
-def _write(plan: rows.Plan, found: run.Destination, file: Path, *, archived: bool) -> int:
+def _write(plan: rows.Plan, found: Destination, file: Path, *, archived: bool) -> int:
     total = len(found.fresh) + len(found.changed)
-    quiet = None if total else True  # None: unless on a terminal
+    quiet = None if total else True  # None: shown only on a terminal
     bar = tqdm(total=total, unit=" submissions", desc=file.name, disable=quiet)
     written = 0
 
@@ -121,14 +120,14 @@ def _write(plan: rows.Plan, found: run.Destination, file: Path, *, archived: boo
         raise CommandError(_stopped(file, str(error).strip(), written, total)) from None
 
 
-def _stopped(file: Path, why: str, written: int, total: int) -> str:
+def _stopped(file: Path, reason: str, written: int, total: int) -> str:
     return (
-        f"{file.name}: {why}. At least {written} of {total} submissions were written and stay; run the same command "
+        f"{file.name}: {reason}. At least {written} of {total} submissions were written and stay; run the same command "
         "again to write the others."
     )
 
 
-def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool) -> dict[str, Any]:
+def _summary(plan: rows.Plan, found: Destination, added: int, dry_run: bool) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "form": {"id": str(found.form_id), "title": found.title, "exists": found.version > 0},
@@ -149,12 +148,12 @@ def _summary(plan: rows.Plan, found: run.Destination, added: int, dry_run: bool)
 
 
 def _times(plan: rows.Plan) -> dict[str, Column | None]:
-    """The columns of times, by what they give: `finished_at` ends the completion time, `created_at` is the upload."""
+    """The columns of times: `finished_at` ends the completion time, `created_at` is the upload."""
     return {"started_at": plan.times.start, "finished_at": plan.times.finished, "created_at": plan.times.end}
 
 
 def _table(plan: rows.Plan) -> list[str]:
-    """What a dry run shows of the form: columns, type, label and options of each field."""
+    """The lines of a dry run: columns, type, label and options of each field."""
     named = {"\t": "tab"}.get(plan.delimiter, plan.delimiter)
     lines = [f"{plan.encoding}, delimiter {named}, {plan.header_rows} header row(s), {len(plan.rows)} rows"]
     for made in plan.fields:

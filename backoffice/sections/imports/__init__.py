@@ -1,1 +1,1 @@
-"""Exports of survey tools -> forms and submissions: `rows.plan` reads (pure), `run.carry_out` writes."""
+"""Imports exports of survey tools as forms and submissions: `rows.plan` reads (pure), `run.carry_out` writes."""

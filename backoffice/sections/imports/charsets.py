@@ -1,4 +1,4 @@
-"""Which old code page bytes were written in: the one whose language explains the bytes with the fewest bits. Pure.
+"""Detects the legacy code page of bytes: the one whose language encodes the text in the fewest bits. Pure.
 
 Each language is its letters in the order of their frequency; each code page lists the languages written in it. The cost
 of a text is the sum over its non-ASCII characters of -log2(probability): frequent letters are cheap, letters that the
@@ -18,9 +18,9 @@ from functools import lru_cache
 
 SAMPLE = 65_536
 _ALIEN = 12.0  # bits of a character that the language does not have
-_TOLERATED = 8.0  # mean bits beyond which nothing was explained
+_TOLERATED = 8.0  # mean bits above which no language fits
 _TOLERATED_EAST = 10.5  # these write two bytes a character
-_MARGIN = 4.0  # bits by which the best must beat others
+_MARGIN = 4.0  # bits by which the best must win
 _FEW = 4  # characters: too few to refuse Western text for
 
 _LATIN = {
@@ -86,7 +86,7 @@ _WEST = (
     "french", "german", "spanish", "portuguese", "italian", "catalan", "swedish", "danish", "dutch", "estonian",
     "icelandic",
 )  # fmt: skip
-# Code page -> its languages and the bits that it must win by: the rarer, the more.
+# Code page -> its languages, and the bits by which it must win: more for rarer ones.
 _PAGES: tuple[tuple[str, tuple[str, ...], float], ...] = (
     ("cp1252", _WEST, 0),
     ("mac_roman", ("french", "german", "spanish", "portuguese", "italian", "swedish", "danish"), 3),
@@ -123,7 +123,7 @@ _UNSEEN = 14.0
 
 
 class Undecided(Exception):
-    """No code page explains the bytes, or several do; the message says which."""
+    """No code page fits the bytes, or several do; the message names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def guess(data: bytes) -> str:
             best = rival
     many = sum(1 for char in best.text if not char.isascii()) > _FEW
     if many and best.mean > (_TOLERATED_EAST if best.encoding in _EASTERN else _TOLERATED):
-        raise Undecided("the encoding cannot be told from the letters; name it with --encoding")
+        raise Undecided("the letters do not determine the encoding; set it with --encoding")
     rivals = [g.encoding for g in guesses if g.bits - best.bits < _MARGIN and g.text != best.text]
     if many and rivals:
         names = ", ".join([best.encoding, *rivals[:3]])
@@ -180,7 +180,7 @@ def _guesses(sample: bytes) -> Iterator[Guess]:
 
 
 def _contexts(text: str) -> Counter[tuple[str, str, str]]:
-    """Each character beyond ASCII between its neighbours, with how often it stands there."""
+    """The count of each non-ASCII character with its two neighbours."""
     padded = f" {text} "
     return Counter(
         (padded[at - 1], padded[at], padded[at + 1])
@@ -220,7 +220,7 @@ def _east_cost(_before: str, char: str, _after: str, language: str) -> float:
 
 @lru_cache(maxsize=65_536)
 def _in_first_level(char: str, language: str) -> bool:
-    """Whether the national standard puts the character into its part for daily use."""
+    """Whether the national standard has the character in its level for everyday use."""
     encoding, (first, last) = _FIRST_LEVELS[language]
     try:
         lead = char.encode(encoding)[0]

@@ -1,4 +1,4 @@
-"""Dates and times as exports write them. The order of day and month is decided over whole columns. Pure."""
+"""Dates and times in exports; whole columns decide the order of day and month. Pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _SHAPES = tuple(
     )
 )
 _LONGEST = 120
-# Year, and day and month in either order: zero points of clocks and databases, written where no time is known.
+# Year, and day and month in either order: the epochs of clocks and databases, written for unknown times.
 _FILLERS = {
     (0, frozenset((0,))), (1, frozenset((1,))), (1601, frozenset((1,))), (1753, frozenset((1,))),
     (1899, frozenset((12, 30))), (1899, frozenset((12, 31))), (1900, frozenset((1,))), (1900, frozenset((0, 1))),
@@ -63,7 +63,7 @@ _FILLERS = {
 DAY_FIRST, MONTH_FIRST = "dmy", "mdy"
 
 
-@lru_cache(maxsize=65_536)  # a column's cells are looked at for type, order and value
+@lru_cache(maxsize=65_536)  # cells are parsed for type, order and value
 def _match(cell: str) -> dict[str, str | None] | None:
     parts = _parts(cell)
     return parts if parts and (parts["zone"] is None or zones.find(parts["zone"])) else None
@@ -85,7 +85,7 @@ def zone_of(cell: str) -> str:
 
 
 def is_filler(cell: str) -> bool:
-    """Whether the cell is the zero point of some clock (1970-01-01, 1980-01-01, 0000-00-00) instead of a time."""
+    """Whether the cell is the epoch of some clock (1970-01-01, 1980-01-01, 0000-00-00) instead of a time."""
     parts = _parts(cell)
     if parts is None or "name" in parts:
         return False
@@ -95,18 +95,18 @@ def is_filler(cell: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a column writes its moments. `timed`: with a time of day."""
+    """The format of a column's times; `timed`: with a time of day."""
 
     order: str
     timed: bool
     ambiguous: bool
 
     def value(self, cell: str, zone: tzinfo) -> datetime | date:
-        """A date, or an aware datetime: a moment without a zone is taken in `zone`. Raises `ValueError`."""
+        """A date, or an aware datetime: a time without a zone is in `zone`. Raises `ValueError`."""
         return _value(cell, self.order, zone)
 
 
-@lru_cache(maxsize=65_536)  # once to see whether all cells are real dates, once to use them
+@lru_cache(maxsize=65_536)  # once to check that all cells are real dates, once to convert them
 def _value(cell: str, order: str, zone: tzinfo) -> datetime | date:
     parts = _match(cell)
     if parts is None:
@@ -118,7 +118,7 @@ def _value(cell: str, order: str, zone: tzinfo) -> datetime | date:
 def study(cells: Collection[str], default: str, zone: tzinfo = UTC) -> Style | None:
     """The one style in which all cells are dates, or all are moments; None for anything else.
 
-    `default` is the order where every cell could be read both ways.
+    `default` is the order if every cell is ambiguous.
     """
     if not all_dates(cells):
         return None
@@ -141,7 +141,7 @@ def study(cells: Collection[str], default: str, zone: tzinfo = UTC) -> Style | N
 
 
 def order_of(matches: Iterable[dict[str, str | None]]) -> str | None:
-    """Day or month first, where the cells prove it: no month is above 12; AM/PM and dots tell the custom."""
+    """Day or month first, if the cells prove it: no month is above 12; AM/PM and dots indicate the usual order."""
     order, custom = None, None
     for parts in matches:
         if int(parts["first"] or 0) > 12:

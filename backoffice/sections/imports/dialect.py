@@ -1,7 +1,7 @@
-"""Bytes -> records: which encoding, which delimiter, which lines. Pure; knows nothing of questions or answers.
+"""Splits bytes into records: encoding, delimiter, lines. Pure; knows nothing of questions or answers.
 
-Everything that cannot be read without guessing at the data is a `Refused` with line and column. What is guessed (an old
-encoding, a delimiter) is decided by evidence over the file and can be overruled by the caller.
+Data that cannot be read without guessing raises `Refused` with line and column. A legacy encoding and the delimiter are
+detected from the whole file; the caller can override the encoding.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from backoffice.sections.imports import charsets, filetypes, titles
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark is a prefix of it
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose byte-order mark is a prefix
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_DELIMITERS = "\t;|,"  # on equal evidence the rarer one in prose wins
+_DELIMITERS = "\t;|,"  # with equal evidence, the one that is rarer in prose wins
 _SAMPLE = 262_144
 _CELL_LIMIT = 16 * 1024 * 1024
 _ENDS = re.compile(r"\r\n|\r|\n")
@@ -260,7 +260,7 @@ def _parse(text: str, delimiter: str, skip_space: bool) -> tuple[list[int], list
 
 
 def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -> Refused:
-    """Find the quote that the parser stumbled over, walking the record that begins on `line`."""
+    """Find the quote at which the parser failed, in the record that begins on `line`."""
     start = 0
     for _, end in zip(range(line - 1), _ENDS.finditer(text), strict=False):
         start = end.end()

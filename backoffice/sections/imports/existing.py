@@ -1,7 +1,7 @@
-"""A plan for a form that is there already: answers are read under the form's own types, not under guessed ones. Pure.
+"""Adapts a plan to an existing form: answers are read under the form's types instead of inferred ones. Pure.
 
-The type that a column seems to have moves with the rows an export happens to hold. A cell that does not fit the form's
-type is kept as text, so that nothing is lost, and its line is reported.
+The inferred type of a column depends on the rows of the export. A cell that does not fit the form's type is kept as
+text, so that nothing is lost, and its line is reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TRUTHS = {"true": True, "false": False, "vrai": True, "faux": False}
 
 
 def adopt(plan: rows.Plan, fields: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Read the answers of single columns anew where the form's field has another type; returns warnings."""
+    """Convert the answers of single columns again if the form's field has another type; returns warnings."""
     have = {field["id"]: field for field in fields}
     warnings = []
     for made in plan.fields:
@@ -60,7 +60,7 @@ def _or_text(read: Reader, cell: str) -> tuple[Any, bool]:
 
 
 def _reader(ours: Mapping[str, Any], column: Column, context: infer.Context) -> Reader | None:
-    """How a cell becomes a value of the form's type; raises `ValueError` or `KeyError` for cells that do not fit."""
+    """A function from cells to values of the form's type; it raises `ValueError` or `KeyError` for other cells."""
     kind, cells = ours["type"], [cell for cell in column.values if cell not in column.missing]
     if kind in TEXTS:
         return str
@@ -102,7 +102,7 @@ def _moment(cells: Sequence[str], context: infer.Context, column: Column) -> Rea
 
 
 def _several(options: Sequence[Any], separators: Sequence[str]) -> Reader:
-    """Options in one cell: as many of them known to the form as any separator gives."""
+    """A reader of several options in one cell, with the separator that gives the most known options."""
     known = set(map(str, options))
 
     def read(cell: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Recognises files that are no CSV by their first bytes, and says how to get a CSV file instead. Pure."""
+"""Recognises other file formats by their first bytes, and explains how to get a CSV file. Pure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _MARKS = (
 
 
 def other_than_csv(data: bytes) -> str | None:
-    """One sentence on what the file is and how to get CSV; None when it may be CSV."""
+    """One sentence that names the format and how to get CSV; None if the file may be CSV."""
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zipped(data)
     for magic, name, advice in _MAGIC:

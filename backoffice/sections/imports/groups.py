@@ -1,14 +1,14 @@
-"""Columns -> questions: which neighbours are one select-all question, one grid, one ranking. Pure.
+"""Groups columns into questions: neighbours that are one select-all question, one grid or one ranking. Pure.
 
 Neighbours belong together by their headers (see `notations`) *and* by their cells:
 
-* select-all: each column holds one text at most besides one word for "not selected";
+* select-all: each column has at most one text besides one word for "not selected";
 * ranking: whole numbers 1…k over k columns, no number twice in a row; or the options themselves, first to last;
 * grid: the columns share one short scale.
 
-Without the second half of the evidence each column stays a question of its own; a notation that only columns of one
-question have (`sure`) needs less of it. A group is only made where each of its cells can be told again from the answer:
-a row in which some boxes are blank and some say "No" makes it a grid instead.
+Without the evidence of the cells each column stays a separate question; a notation that only columns of one question
+have (`sure`) needs less of it. A group is formed only if each of its cells can be derived from the answer: a row in
+which some boxes are blank and some say "No" makes it a grid instead.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FREE = re.compile(
 )
 _SCALE = 15
 _PLACE = re.compile(r"\D*?(\d{1,2})\.?\D*")
-_RETRIED = 40  # columns: from a longer run that makes no question, its later columns are not tried again
+_RETRIED = 40  # columns; the later columns of a longer run that forms no question are not tried again
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Question:
     """One question and its columns. `kind`: single, multiple, ranking, order, grid.
 
     multiple: `on` is each column's text for a ticked box, `off` the group's word for an empty one (or ""); `joined` is
-    a further column that repeats in one cell what the boxes say. order: column k holds the option that came k-th.
+    an additional column that repeats the ticked options in one cell. order: column k holds the option at rank k.
     """
 
     kind: str
@@ -65,10 +65,10 @@ class Question:
 
 
 def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
-    """The questions in file order; columns with a role are none and stay out."""
+    """The questions in file order, without the columns that have a role."""
     at = 0
     stems = notations.Stems()
-    hopeless: dict[int, int] = {}  # notation -> the column up to which its run makes no question
+    hopeless: dict[int, int] = {}  # notation -> the column up to which its run forms no question
     while at < len(columns):
         run = _joined(columns, at, delimiter, hopeless) or _run_at(columns, at, delimiter, stems, hopeless)
         yield from run
@@ -76,7 +76,7 @@ def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
 
 
 def _joined(columns: Sequence[Column], at: int, delimiter: str, hopeless: dict[int, int]) -> list[Question]:
-    """A column that joins the options, and the tick boxes behind it: one question where they say the same."""
+    """A column that joins the options and the tick boxes after it, as one question if they agree."""
     run = notations.beneath(columns, at) if at >= hopeless.get(-1, 0) else None
     if run and len(run.columns) > _RETRIED:
         hopeless[-1] = at + len(run.columns)
@@ -95,7 +95,7 @@ def _single_box(run: Run | None) -> list[Question]:
 
 
 def _agrees(joined: Column, question: Question) -> bool:
-    """Whether the cell joins exactly the options that the row ticks, in whichever order and with whichever mark."""
+    """Whether the cell joins exactly the options that the row ticks, in any order and with any separator."""
     rows = [
         [option for option, on, cell in zip(question.options, question.on, cells, strict=True) if cell and cell == on]
         for cells in _rows(question.columns)
@@ -149,7 +149,7 @@ def _shaped(run: Run, delimiter: str) -> list[Question]:
 
 
 def _choices(run: Run) -> Iterator[list[int]]:
-    """Which columns may be the question: all, those that are no free text, those that are certainly tick boxes."""
+    """Candidate sets of columns: all, those without free text, those that are certainly tick boxes."""
     each = list(enumerate(zip(run.columns, run.options, strict=True)))
     ticks = {i for i, (column, option) in each if _is_tick_box(column, option, i + 1)}
     free = {i for i, (column, option) in each if _FREE.search(option) and (i not in ticks or not column.values)}
@@ -251,13 +251,13 @@ def _ranking(run: Run, columns: list[Column], options: list[str]) -> Question | 
 
 
 def _reach_all(ranked: list[list[str]], width: int) -> bool:
-    """Some row ranks every column, or all rows rank their first few without a gap."""
+    """Whether some row ranks every column, or all rows rank their first few without a gap."""
     gapless = all({int(cell) for cell in row} == set(range(1, len(row) + 1)) for row in ranked)
     return any(len(row) == width for row in ranked) or (gapless and len(ranked) > 2)
 
 
 def _order(run: Run, columns: list[Column], options: list[str]) -> Question | None:
-    """LimeSurvey ranks by column: the first holds the option that came first. No option comes twice in a row."""
+    """Ranking by column, as in LimeSurvey: the first holds the first option, and no option occurs twice in a row."""
     places = [found[1] if (found := _PLACE.fullmatch(option)) else "" for option in options]
     if not run.notation.sure or places != [str(n) for n in range(1, len(columns) + 1)]:
         return None
@@ -316,7 +316,7 @@ def _row_labels(columns: list[Column], options: list[str]) -> list[str]:
 
 
 def _unlike(labels: list[str]) -> list[str]:
-    """The labels with a number behind those that were there before."""
+    """The labels, with a number after each repeated one."""
     seen: Counter[str] = Counter()
     taken: set[str] = set()
     result: list[str] = []

@@ -1,4 +1,4 @@
-"""Records -> columns: how many header rows, which question each column belongs to, which columns are not questions.
+"""Turns records into columns: the header rows, the question of each column, and the columns that are no questions.
 
 Header rows are decided by evidence, not by the tool's name. `_HEADINGS` lists the notations, each a small reader:
 
@@ -40,7 +40,7 @@ def plain(text: str) -> str:
     return "".join(char for char in decomposed if char.isalnum())
 
 
-# Header (lower case, letters and digits only) -> what the column says about the submission. Order is priority.
+# Header (lower case, letters and digits only) -> the role of the column. The order is the priority.
 _ROLE_NAMES = {
     "respondent": (
         "respondentid", "responseid", "submissionid", "entryid", "responseuuid", "uuid", "instanceid", "metainstanceid",
@@ -72,7 +72,7 @@ _ROLE_NAMES = {
 }  # fmt: skip
 ROLES = {plain(name): (role, rank) for role, names in _ROLE_NAMES.items() for rank, name in enumerate(names)}
 _END_NAMES = _ROLE_NAMES["end"]
-# "end" names three things: when it was submitted, when the respondent finished, and when the record last changed.
+# "end" has three meanings: when it was submitted, when the respondent finished, and when the record last changed.
 SUBMITTED = frozenset(map(plain, _END_NAMES[: _END_NAMES.index("completedat")]))
 FINISHED = frozenset(map(plain, _END_NAMES[_END_NAMES.index("completedat") : _END_NAMES.index("recordeddate")]))
 # A date without a time of day says when it was submitted only under these names; "Start date" may be a question.
@@ -108,7 +108,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """The question with its option, or the column's place when nobody named it."""
+        """The question with its option, or the column's letter when it has no name."""
         if self.option and self.option.lower() not in _RESPONSE:
             return f"{self.question} – {self.option}" if self.question else self.option
         return self.question or f"Column {self.letter}"
@@ -125,7 +125,7 @@ class Table:
 
 
 def read(sheet: dialect.Sheet) -> Table:
-    """Square the sheet and name its columns. Raises `Refused`."""
+    """Make the table rectangular and name its columns. Raises `Refused`."""
     filled = [(line, cells) for line, cells in zip(sheet.lines, map(_clean, sheet.records), strict=True) if any(cells)]
     if not filled:
         raise dialect.Refused("the file holds no text, only delimiters")
@@ -185,7 +185,7 @@ def _title(cell: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """One notation of headers: over how many rows, how it is recognised, and how its rows name the columns."""
+    """One notation of headers: its number of rows, how it is recognised, and how it names the columns."""
 
     name: str
     rows: int
@@ -235,14 +235,14 @@ def _options_below(records: list[list[str]]) -> bool:
 
 
 def _options_in_body(second: _Second) -> bool:
-    """Nobody's id to go by: option texts stand in the cells below them, over several blank headers."""
+    """Option texts under several blank headers that recur in the cells below them; used without an id column."""
     below = [i for i in second.continued if any(second.cells[i] == row[i] for row in second.body if i < len(row))]
     many = len(second.continued) >= 2
     return many and (len(below) == len(second.continued) or _words_over_types(second))
 
 
 def _texts_below(records: list[list[str]]) -> bool:
-    """Names over question texts, as statistics programs write them."""
+    """Variable names over question texts, as statistics programs write them."""
     second = _second(records)
     named = second.answers_about or all(second.heads)
     return not second.continued and named and _words_over_types(second)
@@ -316,7 +316,7 @@ _HEADINGS = (
 
 
 def _with_row_names(heads: list[list[str]], rows: list[list[str]]) -> list[list[str]]:
-    """R writes no header over its row names: every row is one cell longer and begins with a name of its own."""
+    """Add the header that R omits above its row names: every row is one cell longer and begins with a unique name."""
     width = len(heads[0])
     one_more = len(heads) == 1 and all(len(row) == width + 1 for row in rows) and any(row[-1] for row in rows)
     if one_more and len(rows) > 1 and len({row[0] for row in rows}) == len(rows):
@@ -325,7 +325,7 @@ def _with_row_names(heads: list[list[str]], rows: list[list[str]]) -> list[list[
 
 
 def _give_role(column: Column, *, first: bool) -> None:
-    """Mark what is about the submission, not of it: its id, its times, where it came from, its place in the file."""
+    """Mark columns with data about the submission: its id, times, source and row number."""
     key = plain(column.name or column.header)
     answers = [cell for cell in column.cells if cell]
     if (key in ROLES or column.header == "#") and not (column.group is not None and column.option):

@@ -1,16 +1,16 @@
-"""Which rows of a plan are in the form already, which of them with other content, and which are new.
+"""Matches the rows of a plan with the submissions of a form: known rows, changed rows and new rows.
 
-A submission's id is a keyed digest of its row's identity (`events.privacy.pseudonyms`, under the form's key): the same row gets
-the same id from every export, and once the submission's owner is erased nobody can test a guess. An identity is a name,
-shared by rows of one respondent or of equal content, and a number that counts them. Numbers follow the order of some
-export, which the next one may turn around, so rows of one name are matched by content first:
+A submission's id is a keyed digest of its row's identity (`events.privacy.pseudonyms`, under the form's key). The same
+row gets the same id from every export, and once the form's owner is erased nobody can test a guess. An identity is a
+name, shared by rows of one respondent or of equal content, and a number that counts them. Numbers follow the order of
+one export, which the next one may reverse, so rows of one name are matched by content first:
 
-    1  a row equal to a stored submission of its name is that one
+    1  a row that equals a stored submission of its name is that submission
     2  of the rest, a row and a stored submission of the same name are the same, with other content
-    3  a row that is left is new; a number that is taken is never given again
+    3  every other row is new; a used number is never assigned again
 
-Without ids, the name is the whole content. A question that the form got later is then no part of the name of rows that
-were stored before it: they are looked for by the questions that the form had at each time (`generations`).
+Without ids, the name is the whole content. A question that was added later is then no part of the name of rows that
+were stored before: those are searched by the questions that the form had at each time (`generations`).
 
 Forms of releases before ids were keyed, and forms that came with `import_events` from another installation, have ids
 that cannot be derived here. Their submissions are found by the answers they hold, erased ones by their old ids.
@@ -42,7 +42,7 @@ OLD_VERSION: Final = 5  # of the ids of forms that were imported before ids were
 
 @dataclass(slots=True)
 class Stored:
-    """A submission that is there. `answers` is None once it is erased."""
+    """A stored submission; `answers` is None once it is erased."""
 
     id: uuid.UUID
     version: int
@@ -55,7 +55,7 @@ class Stored:
 class Matches:
     """The rows of a plan, divided by how they relate to the form's submissions.
 
-    `unrecognisable`: how many erased submissions came from elsewhere, so that no row can be held against them.
+    `unrecognisable`: the number of erased submissions from another installation, with which no row can be compared.
     """
 
     fresh: list[tuple[rows.Identity, rows.Row]] = field(default_factory=list)
@@ -75,10 +75,10 @@ def id_of(key: Pseudonyms, identity: rows.Identity) -> uuid.UUID:
 
 
 def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bool) -> tuple[Column | None, str | None]:
-    """The column that identifies rows of a form, and where the file lacks it the label of the form's field.
+    """The column that identifies rows of a form, or the label of its field when the file lacks it.
 
-    The form says which: by the mark that its first import left on a field. Before ids were keyed there was no mark, but
-    each id was kept in a field of its own.
+    The first import of a form marks the field. Before ids were keyed there was no mark, but each id was kept in its own
+    field.
     """
     single = {made.field["id"]: made.columns[0] for made in plan.fields if len(made.columns) == 1}
     for made in fields:
@@ -94,9 +94,9 @@ def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bo
 
 
 def generations(plan: rows.Plan, asked: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
-    """The file's columns as far as the form asked for them, for each set of questions that it ever had.
+    """The file's columns that the form had, for each set of questions that it ever had, newest first.
 
-    Columns that are no question (times) were always there. Newest first; all columns come before, and not here.
+    Columns that are no question (times) belong to every set. The set of all columns is not included.
     """
     late = [{made.field["id"] for made in plan.fields} - have for have in reversed(asked)]
     seen: list[set[str]] = [set()]
@@ -113,7 +113,7 @@ def generations(plan: rows.Plan, asked: Sequence[AbstractSet[str]]) -> Iterator[
 
 
 class Matcher:
-    """Holds a plan against the submissions of one form. Reads in batches; keeps the answers of none that is equal."""
+    """Compares a plan with the submissions of one form, in batches; keeps no answers of equal ones."""
 
     def __init__(self, plan: rows.Plan, form_id: uuid.UUID, key: Pseudonyms, by: Column | None) -> None:
         self.plan, self.form_id, self.key, self.by = plan, form_id, key, by
@@ -150,7 +150,7 @@ class Matcher:
         self.matches.fresh.append(((name, self._next[name]), row))
 
     def _match(self, names: Sequence[str], which: Iterable[int]) -> list[int]:
-        """Settle the rows that are there under these names; returns the others, in the order of the file."""
+        """Match the rows of these names with stored submissions; returns the other rows in file order."""
         groups: dict[str, list[int]] = {}
         for at in which:
             groups.setdefault(names[at], []).append(at)
@@ -162,7 +162,7 @@ class Matcher:
         return sorted(left)
 
     def _settle(self, name: str, members: Sequence[int], stored: Sequence[Stored]) -> list[int]:
-        """One name: equal answers first, then pairs with others; returns rows that are left."""
+        """Match the rows of one name: equal answers first, then pairs; returns the rows that are left."""
         spare = {one.id: one for one in stored if one.id not in self._claimed}
         rest: list[int] = []
         if len(members) == len(spare) == 1:
@@ -193,7 +193,7 @@ class Matcher:
             self.matches.changed.append((stored, row))
 
     def _content(self, answers: Mapping[str, Any] | None) -> str:
-        """The answers to what the file asks, to be compared. Of an erased submission: none."""
+        """The answers to the file's questions, for comparison; None for an erased submission."""
         return _plain({name: answers[name] for name in self.fields if name in answers}) if answers else ""
 
     def _stored(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Stored]]:
@@ -251,7 +251,7 @@ def _read(ids: Iterable[uuid.UUID]) -> list[Stored]:
 
 
 def merged(stored: Stored, row: rows.Row, fields: Iterable[str]) -> dict[str, Any]:
-    """The stored answers with those of the row; questions that the file does not have stay as they are."""
+    """The stored answers updated with those of the row; answers to questions that the file lacks are kept."""
     answers = dict(stored.answers or {})
     for name in fields:
         if name not in row.answers:
@@ -266,12 +266,12 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """Accents composed: before text was normalised, it was stored as it came."""
+    """The text with composed accents; before text was normalised, it was stored unchanged."""
     return rows.nfc(msgspec.json.encode(value, order="deterministic").decode())
 
 
 def changed_times(stored: Stored, row: rows.Row) -> dict[str, Any]:
-    """The times that the row gives and the submission has otherwise."""
+    """The times of the row that differ from those of the submission."""
     given = {"started_at": row.started_at, "completion_time": row.completion_time, "created_at": row.created_at}
     return {name: value for name, value in given.items() if value is not None and value != stored.times[name]}
 
@@ -282,7 +282,7 @@ SCAN = "select id, answers::text from submissions where form_id = %s and id > %s
 
 
 class _Old:
-    """Submissions whose ids cannot be derived: those of before ids were keyed, and of another installation."""
+    """Submissions whose ids cannot be derived: of releases before keyed ids, or of another installation."""
 
     def __init__(self, plan: rows.Plan, form_id: uuid.UUID, by: Column | None) -> None:
         named = [made.field["id"] for made in plan.fields if by is not None and made.columns == [by]]
@@ -309,7 +309,7 @@ class _Old:
         return _plain(answers)
 
     def is_erased(self, at: int) -> bool:
-        """Was the submission of this row's respondent, or of this content, erased?"""
+        """Whether the submission of this row's respondent, or of this content, was erased."""
         return self._old[at][0] in self._erased
 
     def named(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[uuid.UUID]]:

@@ -1,8 +1,8 @@
-"""Questions -> form fields: type, options, stable id, and how each cell becomes an answer. Pure.
+"""Turns questions into form fields: type, options, stable id, and the conversion of cells to answers. Pure.
 
-A type is given only when every answer of the column fits it; one answer that does not makes the column text, so that
-nothing is lost. Field types: text, long_text, integer, number, boolean, date, datetime, email, url, phone, rating,
-single_choice, multiple_choice (a list of options), matrix (`{row id: value}`) and ranking (`{row id: rank}`).
+A column gets a type only if every answer fits it; one answer that does not makes it text, so that nothing is lost.
+Field types: text, long_text, integer, number, boolean, date, datetime, email, url, phone, rating, single_choice,
+multiple_choice (a list of options), matrix (`{row id: value}`) and ranking (`{row id: rank}`).
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ _SCALES = {3, 4, 5, 6, 7, 10}
 
 @dataclass(slots=True)
 class Context:
-    """Properties of the whole file: its delimiter, the order of day and month (and whether a column proves it), the
-    zone of moments that name none, and whether the options chosen in one cell may be joined with spaces."""
+    """Properties of the whole file.
+
+    The delimiter, the order of day and month (and whether a column proves it), the zone of times without one, and
+    whether the options in one cell may be joined with spaces.
+    """
 
     delimiter: str
     order: str
@@ -161,7 +164,7 @@ def _joined(column: Column, texts: list[str], context: Context) -> Reading | Non
 
 
 def _are_ascending(cells: list[list[str]]) -> bool:
-    """Whether the codes of each cell ascend, and some cell has three: then they are no decimals and no thousands."""
+    """Whether the codes of each cell ascend and some cell has three, so that they are no decimals or thousands."""
     numbered = [[int(code) for code in codes] for codes in cells]
     return any(len(codes) > 2 for codes in cells) and all(codes == sorted(set(codes)) for codes in numbered)
 
@@ -222,7 +225,7 @@ def _choice(column: Column, texts: list[str], _context: Context) -> Reading | No
     return None
 
 
-# ── options in the order a person expects ────────────────────────────────────────────────────────────────────────────
+# ── options in natural order ─────────────────────────────────────────────────────────────────────────────────────────
 
 _AMOUNT = re.compile(r"\d[\d, ]*\d|\d")
 _UNDER = re.compile(r"[<≤]|under|below|less than|fewer than|up to|moins de|unter|jusqu", re.IGNORECASE)
@@ -231,7 +234,7 @@ _STARTS = re.compile(r"[\s$€£~]*\d|" + _UNDER.pattern + "|" + _OVER.pattern, 
 
 
 def natural(options: list[str]) -> list[str]:
-    """Ranges and amounts by their numbers ("18-29", "30-44", "> 60"), all others behind in order of first use."""
+    """Ranges and amounts by their numbers ("18-29", "30-44", "> 60"), then all others in order of first use."""
     ranked = [option for option in options if _STARTS.match(option) and _AMOUNT.search(option)]
     if len(ranked) < 2 or len(ranked) < 0.6 * len(options):
         return options
@@ -248,7 +251,7 @@ def _rank(option: str) -> tuple[int, ...]:
 
 
 def slug(label: str) -> str:
-    """An id made of the label: ASCII words, at most 60 characters; a short hash where it has no Latin letters."""
+    """An id from the label: ASCII words, at most 60 characters; a short hash for a label without Latin letters."""
     ascii_only = unicodedata.normalize("NFKD", label.lower()).encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "_", ascii_only).strip("_")
     if len(words) > 60:
@@ -259,7 +262,7 @@ def slug(label: str) -> str:
 
 
 class Ids:
-    """Hands out ids, each once: `age`, `age_2`, …"""
+    """Makes ids unique: `age`, `age_2`, …"""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -319,7 +322,7 @@ def _multiple(made: dict[str, Any], question: groups.Question, _context: Context
 
 
 def _order_of(made: dict[str, Any], question: groups.Question, _context: Context) -> FieldPlan:
-    """A ranking whose column k holds the option that came k-th: one row an option, its place the value."""
+    """A ranking whose column k holds the option at rank k: one row per option, with its rank as the value."""
     ids = Ids()
     made |= {"type": "ranking", "options": list(range(1, len(question.columns) + 1))}
     made["rows"] = [{"id": ids.of(label), "label": label} for label in question.options]
@@ -332,7 +335,7 @@ def _order_of(made: dict[str, Any], question: groups.Question, _context: Context
 
 
 def _rows_of(made: dict[str, Any], question: groups.Question, _context: Context) -> FieldPlan:
-    """Grids and rankings: one row a column, and the scale they share."""
+    """Grids and rankings: one row per column, and their common scale."""
     ids, scale = Ids(), list(dict.fromkeys(text for column in question.columns for text in column.values))
     style = question.numbers
     made |= {"type": "ranking" if question.kind == "ranking" else "matrix", "options": _scale(question, scale, style)}
@@ -348,7 +351,7 @@ def _rows_of(made: dict[str, Any], question: groups.Question, _context: Context)
 
 
 def _by_row(key: str, columns: list[Column], answer: Callable[[tuple[str, ...]], Any]) -> Callable[[Answers], None]:
-    """Fill in one answer made of several cells; the same cells are worked out once."""
+    """Fill in one answer from several cells; equal cells are converted once."""
     known: dict[tuple[str, ...], Any] = {}
 
     def fill(rows: Answers) -> None:

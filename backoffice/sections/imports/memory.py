@@ -1,4 +1,4 @@
-"""An import and Python's collector of cycles: it goes through every row again and again, and there are no cycles."""
+"""Keeps the garbage collector from scanning the rows of an import again and again; they form no cycles."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """While rows are made, hundreds of thousands of objects that are all kept: looking among them for garbage takes a
-    third of the time, and finds none.
+    """Disables the collector while rows are created.
+
+    Scanning hundreds of thousands of objects, all of them in use, would take a third of the time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -23,10 +24,10 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def set_aside() -> Iterator[Callable[[], object]]:
-    """While rows are written: what is there by now is looked at no more. What comes and goes with each chunk is when
-    the function is called that this gives, so that memory does not grow with the file.
+    """Freezes existing objects so that the collector skips them while rows are written.
 
-    Where somebody froze what is there already, such as a server after its start, it is left like that.
+    Call the yielded function after each chunk: it collects the chunk's garbage, so that memory does not grow with the
+    file. Objects that were frozen before, for example by a server after its start, stay frozen.
     """
     ours = not gc.get_freeze_count()
     if ours:

@@ -1,9 +1,9 @@
-"""Which columns say when a submission was started, finished and submitted, and each row's moments. Pure.
+"""Finds the columns with the times at which submissions were started, finished and submitted. Pure.
 
 1. By name, in any of the languages of `headers.ROLES`; cells that are no time (1980-01-01, "[not completed]") are
    ignored with a note.
 2. By content: a column near the edge of the table whose every cell is a full date and time, in ascending or descending
-   order or with seconds that nobody would type. A column headed by a question stays one.
+   order or with seconds that no person would type. A column headed by a question stays a question.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _QUESTION = re.compile(
 
 @dataclass(slots=True)
 class Times:
-    """When submissions began and ended: the columns, and each row's moment where it could be read.
+    """The columns of the start and end of submissions, and each row's times where they could be read.
 
-    `end` gives the submission's date; `finished` is set where another column says when the respondent finished.
+    `end` is the submission's date; `finished` is set if another column holds the time at which the respondent finished.
     """
 
     start: Column | None = None
@@ -63,7 +63,7 @@ class _Timed:
 
 
 def day_order(columns: Sequence[Column], delimiter: str, zone: tzinfo) -> tuple[str, bool]:
-    """The order of day and month that some column proves; without proof, the custom that goes with the delimiter.
+    """The order of day and month that some column proves, or the usual one for the delimiter.
 
     A column proves it by a day above 12, or by times that ascend in one order only.
     """
@@ -87,11 +87,11 @@ def _ascending_order(column: Column, zone: tzinfo) -> str | None:
     return orders[0] if len(orders) == 1 else None
 
 
-# ── the choice ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── choice ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def choose(table: headers.Table, context: infer.Context, warnings: list[str]) -> Times:
-    """Choose the columns of times; columns that hold no moments, and questions about times, are questions."""
+    """Choose the columns of times; columns without times and questions about times stay questions."""
     claimed = [column for column in table.columns if column.role in ("start", "end")]
     for column in claimed:
         _ignore_fillers(column, warnings)
@@ -129,7 +129,7 @@ class _Choice:
         return self.finished_by_name if self.submitted else None
 
     def take_named(self, timed: _Timed) -> None:
-        """Columns come in the order of their names: those of the submission first, to compare the others with."""
+        """Take columns by name, those of the submission first, because the others are compared with them."""
         if _says_submitted(timed.column):
             self.submitted = self.submitted or timed
         elif timed.column.role == "start":
@@ -140,7 +140,7 @@ class _Choice:
             self.changed = self.changed or timed
 
     def _take_if_it_fits(self, slot: str, timed: _Timed) -> None:
-        """Start and End may also be asked about: they lie after the submission, or are round, behind a question."""
+        """Take it unless it may be a question: after the submission, or with round times behind a question."""
         before = self._before.get(id(timed.column))
         behind_question = before is not None and not before.role
         apart = self.submitted and not _same_day(timed, self.submitted)
@@ -151,7 +151,7 @@ class _Choice:
             setattr(self, slot, timed)
 
     def take(self, timed: _Timed) -> None:
-        """A column known by its content: the submission's time, or the start before it."""
+        """Take a column by its content: the time of the submission, or the start before it."""
         if self.end is None and (self.start is None or _precedes(self.start, timed)):
             self.submitted = timed
             timed.column.role = "end"
@@ -180,7 +180,7 @@ def _ignore_fillers(column: Column, warnings: list[str]) -> None:
 
 
 def _claim(column: Column, context: infer.Context, warnings: list[str]) -> _Timed | None:
-    """The moments of a column whose name says that it has some; it is a question if it has none."""
+    """The times of a column whose name announces times; a column without any is a question."""
     style = _style(column, context)
     if style is not None:
         return _Timed(column, style, _read(column, style, column.zone or context.zone))
@@ -201,7 +201,7 @@ def _say_unread(column: Column, warnings: list[str]) -> None:
 
 
 def _style(column: Column, context: infer.Context) -> dates.Style | None:
-    """How the column writes moments, if nine of ten of its cells are some (days, under names that ask for no more)."""
+    """The format of the column's times, if nine of ten cells are times (or days, under names that allow days)."""
     readable = Counter({cell: n for cell, n in column.values.items() if dates.all_dates([cell])})
     if not readable or readable.total() < 0.9 * column.values.total():
         return None
@@ -216,7 +216,7 @@ def _style(column: Column, context: infer.Context) -> dates.Style | None:
 
 
 def _by_content(table: headers.Table, context: infer.Context) -> list[_Timed]:
-    """Columns without a role that hold the times at which something happened by itself, in file order."""
+    """Columns without a role that hold automatic timestamps, in file order."""
     plain = [column for column in table.columns if not column.role]
     at_edge = {id(column) for column in (*plain[:_EDGE], *plain[-_EDGE:])}
     first = {id(column) for column in plain[:1]}
@@ -239,7 +239,7 @@ def _timed(column: Column, context: infer.Context) -> _Timed | None:
 
 
 def _automatic(timed: _Timed, *, first: bool) -> bool:
-    """Whether a clock wrote these times: they follow each other, or have seconds; round ones only in first place."""
+    """Whether a clock wrote these times: they ascend or descend, or have seconds; round ones only at first."""
     known = timed.known
     seconds = {(moment.second, moment.microsecond) for moment in known}
     if len(known) < 3:
@@ -250,7 +250,7 @@ def _automatic(timed: _Timed, *, first: bool) -> bool:
 
 
 def _in_order(known: Sequence[datetime]) -> bool:
-    """Nine of ten neighbours ascend, or nine of ten descend."""
+    """Whether nine of ten neighbours ascend, or nine of ten descend."""
     pairs = list(pairwise(known))
     up = sum(1 for before, after in pairs if before <= after)
     down = sum(1 for before, after in pairs if before >= after)
@@ -258,12 +258,12 @@ def _in_order(known: Sequence[datetime]) -> bool:
 
 
 def _round(timed: _Timed) -> bool:
-    """Every time is on a five-minute mark, as people write them."""
+    """Whether every time is a multiple of five minutes, as people write them."""
     return all(m.minute % 5 == 0 and m.second == 0 and m.microsecond == 0 for m in timed.known)
 
 
 def _precedes(first: _Timed, then: _Timed) -> bool:
-    """Nineteen of twenty rows have `first` no more than a day after `then` (zones may be missing)."""
+    """Whether in nineteen of twenty rows `first` is at most a day after `then` (zones may be missing)."""
     pairs = [(a, b) for a, b in zip(first.moments, then.moments, strict=True) if a and b]
     return 20 * sum(1 for a, b in pairs if (a - b).total_seconds() <= 86_400) >= 19 * len(pairs)
 

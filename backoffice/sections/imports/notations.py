@@ -1,7 +1,7 @@
-"""How survey tools write one question over several columns: a small reader for each notation, behind one table. Pure.
+"""Readers for the notations in which survey tools write one question over several columns, in one table. Pure.
 
-A reader takes a column and gives its `Stem`: what the columns of one question share, the question, and this column's
-answer option (or row of a matrix). Neighbours with the same stem are a run; `groups` decides by the cells what it is.
+A reader returns the `Stem` of a column: the common part of the headers, the question, and the column's answer option
+(or row of a matrix). Neighbours with the same stem are a run; `groups` decides its kind by the cells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backoffice.sections.imports.headers import Column
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """`key` is equal for all columns of a question. An empty `option` means that only the cells can name it."""
+    """The header of a column, analysed: `key` is equal for all columns of a question; cells name an empty `option`."""
 
     key: object
     label: str
@@ -25,7 +25,7 @@ class Stem:
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """`sure`: only columns of one question are headed like this."""
+    """A reader; `sure`: only columns of one question have such headers."""
 
     tools: str
     read: Callable[[Column], Stem | None]

@@ -1,4 +1,4 @@
-"""Numbers as exports write them: decimal point or comma, thousands apart or not. One style per column. Pure."""
+"""Numbers in exports: decimal point or comma, with or without group separators; one style per column. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ONE_GROUP = re.compile(r"-?[1-9]\d{0,2},\d{3}")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a column writes its numbers; `whole` when none has decimals."""
+    """The number format of a column; `whole` if no number has decimals."""
 
     decimal: str
     group: str
@@ -32,7 +32,7 @@ class Style:
         return int(self.plain(cell)) if self.whole else float(self.plain(cell))
 
     def plain(self, cell: str) -> str:
-        """The number with a decimal point and nothing between its thousands."""
+        """The number with a decimal point and without group separators."""
         for mark in (" ", "\u00a0", "\u202f") if self.group == " " else (self.group,):
             cell = cell.replace(mark, "") if mark else cell
         return cell.replace(",", ".") if self.decimal == "," else cell
@@ -41,8 +41,8 @@ class Style:
 def study(cells: Collection[str], delimiter: str) -> Style | None:
     """The one style in which all cells are numbers that a double holds exactly as written, or None.
 
-    "1,234" alone is ambiguous: thousands in a comma-delimited file, decimals where the delimiter is another (such files
-    come from where the comma is the decimal sign), unless other cells decide.
+    "1,234" alone is ambiguous: thousands in a comma-delimited file, decimals in others (which come from countries with
+    a decimal comma), unless other cells decide.
     """
     if not cells or any(_LEADING_ZERO.match(cell) for cell in cells):
         return None  # postal codes, phone numbers, codes: not quantities

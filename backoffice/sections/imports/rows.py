@@ -1,4 +1,4 @@
-"""Bytes -> `Plan`: the whole import decided before anything is written. Pure: no Django, no database.
+"""Turns bytes into a `Plan`: the whole import, decided before any write. Pure: no Django, no database.
 
 No cell is lost: each non-blank cell is an answer, or the time that a submission was started or created; a time that
 cannot be read is kept as text in a hidden field. Cells lose surrounding white space; line breaks within become LF.
@@ -40,13 +40,13 @@ _OLD_ORDER = (
 MAX_ROW_BYTES = 1_000_000  # the store takes events of 1 MiB
 
 
-# The property of a form's field whose column tells the rows of this form apart, in every export.
+# The property of the form's field whose column identifies the rows of this form in every export.
 IDENTITY = "identity"
 
 
 @dataclass(slots=True)
 class Row:
-    """One submission. `identity` is its own, wherever the row stands in whichever export (see `identities`)."""
+    """One submission; `identity` does not depend on the position of the row in an export (see `identities`)."""
 
     line: int
     identity: Identity
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(slots=True)
 class Plan:
-    """What an import will do: the form's fields and one row per submission, with all that is worth saying about it."""
+    """The plan of an import: the form's fields, one row per submission, and the notes about them."""
 
     encoding: str
     delimiter: str
@@ -77,7 +77,7 @@ class Plan:
 
 @memory.uncollected()
 def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
-    """Read an export. Raises `dialect.Refused` with line and column. `zone` is that of moments that name none."""
+    """Read an export. Raises `dialect.Refused` with line and column. `zone` applies to times without one."""
     sheet = dialect.read(data, encoding)
     table = headers.read(sheet)
     gone = missing.mark(table.columns, sheet.delimiter)
@@ -141,7 +141,7 @@ def _place(column: Column, order: Sequence[str]) -> int:
 
 
 def _fields(columns: Sequence[Column], times: moments.Times, context: infer.Context) -> list[infer.FieldPlan]:
-    """Questions first, in the file's order; what is only about the submission last, hidden."""
+    """The questions in the file's order, then hidden fields with data about the submission."""
     ids = infer.Ids()
     asked = [column for column in columns if not column.role]
     made = [infer.field_of(question, ids, context) for question in groups.questions(asked, context.delimiter)]
@@ -157,7 +157,7 @@ def _about(column: Column) -> groups.Question:
 
 
 def _every_column_once(columns: Sequence[Column], fields: Sequence[infer.FieldPlan], times: moments.Times) -> None:
-    """The promise that no column is lost, checked on every import."""
+    """Checks on every import that no column is lost."""
     used = Counter(column.index for made in fields for column in made.columns)
     used.update(c.index for c in (times.start, times.end) if c is not None and c not in times.unread)
     wrong = [column.label for column in columns if used[column.index] != 1]
@@ -188,7 +188,7 @@ def _rows(
 
 
 def _refuse_huge(table: headers.Table, rows: Sequence[Row]) -> None:
-    """Refuse now what the event store would refuse in the middle of the import."""
+    """Refuse rows that the event store would refuse in the middle of the import."""
     longest = sum(max(map(len, column.values), default=0) for column in table.columns)
     if longest * 12 < MAX_ROW_BYTES:  # JSON writes 6 bytes for a character at most; as much again for field ids
         return
@@ -249,7 +249,7 @@ def identities(columns: Sequence[Column], by: Column | None) -> list[Identity]:
 
 
 def old_identities(columns: Sequence[Column]) -> list[Identity]:
-    """The same as before ids were keyed: the respondent's id first. An ordinal of 1 was not written."""
+    """The identities of releases before keyed ids: the respondent's id first, and no ordinal of 1."""
     claimed = [column for column in columns if column.role == "respondent"]
     return identities(columns, min(claimed, key=lambda column: _place(column, _OLD_ORDER), default=None))
 
@@ -264,7 +264,7 @@ def _counted(names: Iterable[str]) -> list[Identity]:
 
 
 def nfc(text: str) -> str:
-    """Letters with their accents composed, as all but macOS write them."""
+    """The text in composed form (NFC), which all systems but macOS write."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

@@ -1,9 +1,9 @@
 """Suppressions keep an erased submission from being imported again with the next export of its form.
 
-When a submission to an imported form is erased, keyed digests of what identified it stay behind: e-mail addresses,
-telephone numbers, ids, and, where it holds text, all its answers together. The key goes with the form's
-(`events.privacy.pseudonyms`), so a digest discloses nothing to a holder of the log, the table or a dump, and nothing at all
-once the form's owner is erased.
+When a submission to an imported form is erased, keyed digests of its identifying values are kept: e-mail addresses,
+telephone numbers, ids, and, if it contains text, all its answers together. The key is derived from the form's
+(`events.privacy.pseudonyms`), so a digest discloses nothing to a holder of the log, the table or a dump, and nothing
+to anybody once the form's owner is erased.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from events import snapshots, store
 from events.privacy import pseudonyms
 from events.types import stream_name
 
-# Who imports: the actor of the first event of every imported form.
+# The actor of imports, and so of the first event of every imported form.
 ACTOR: Final = "command:import_submissions"
 # Sets of questions that erased submissions had answered; each costs a digest of every row.
 MAX_SHAPES: Final = 100
@@ -41,8 +41,9 @@ Fields = Mapping[str, Mapping[str, Any]]
 
 
 def remember(form_id: Any, stream: str) -> None:
-    """Before a submission is erased: note what identifies it. Only for forms that an import made, and only of what can
-    be read: an erasure waits for no event that cannot.
+    """Store the digests of a submission before it is erased, for forms that an import created.
+
+    Uses only readable events: an erasure does not wait for unreadable ones.
     """
     subject = stream_name("form", form_id)
     first = store.read_stream(subject, limit=1)
@@ -93,7 +94,7 @@ def _together(answers: Mapping[str, Any], shape: Sequence[str]) -> str:
 
 @dataclass(slots=True)
 class Suppressed:
-    """The suppressions of a form, to hold rows against."""
+    """The suppressions of a form, for comparison with rows."""
 
     key: pseudonyms.Pseudonyms
     fields: Fields
@@ -101,7 +102,7 @@ class Suppressed:
     shapes: list[tuple[str, ...]] = field(default_factory=list)
 
     def holds(self, answers: Mapping[str, Any]) -> bool:
-        """Do these answers point at somebody whose submission was erased, or repeat it with others added?"""
+        """Whether these answers identify a person whose submission was erased, or contain all its answers."""
         if any(self.key.digest(text) in self.digests for text in _identifying(answers, self.fields)):
             return True
         return any(
@@ -112,7 +113,7 @@ class Suppressed:
 
 
 def of(form_id: Any, key: pseudonyms.Pseudonyms, fields: Sequence[Mapping[str, Any]]) -> Suppressed | None:
-    """The suppressions of a form; None where there are none."""
+    """The suppressions of a form; None if it has none."""
     found = store.query(READ, (form_id,))
     if not found:
         return None
@@ -121,5 +122,5 @@ def of(form_id: Any, key: pseudonyms.Pseudonyms, fields: Sequence[Mapping[str, A
 
 
 def forget(form_ids: Sequence[str], limit: int) -> int:
-    """Drop the suppressions of erased forms: their key is gone, they say nothing any more."""
+    """Delete the suppressions of erased forms, which are useless without the key."""
     return len(store.query(FORGET, {"forms": list(form_ids), "limit": limit}))

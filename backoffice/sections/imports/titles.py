@@ -1,4 +1,4 @@
-"""Lines above the header: a title, the date of the export, the name of the survey. Pure."""
+"""Recognises lines above the header: a title, the date of the export, the name of the survey. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BELOW = 1_000
 
 
 def count(records: Sequence[Sequence[str]]) -> int:
-    """How many title lines stand above the header.
+    """The number of title lines above the header.
 
     A title line is narrower than the rows below it, or has one filled cell. The first line that is as wide as the rows
     and filled throughout is the header, if it is words and no answer.
@@ -33,7 +33,7 @@ def count(records: Sequence[Sequence[str]]) -> int:
 
 
 def _blank_before(records: Sequence[Sequence[str]], at: int) -> int:
-    """How many blank records stand among the first `at` filled ones."""
+    """The number of blank records among the first `at` filled ones."""
     filled = blank = 0
     for record in records:
         if any(map(str.strip, record)):

@@ -82,7 +82,7 @@ _LONG = dict(_long_names())
 
 @lru_cache(maxsize=1024)
 def find(text: str) -> tzinfo | None:
-    """The zone that the text names, or None. With two names (`+01:00[Europe/Paris]`) the offset counts."""
+    """The zone named by the text, or None; of two names (`+01:00[Europe/Paris]`) the offset counts."""
     text = text.strip()
     if offset := _OFFSET.fullmatch(text):
         return _offset(offset)

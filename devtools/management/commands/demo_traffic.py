@@ -1,4 +1,4 @@
-"""`manage.py demo_traffic` (part of `make demo`): submissions and two pretend editors, until SIGTERM or Ctrl-C."""
+"""`manage.py demo_traffic` (part of `make demo`): submissions and two simulated editors, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,71 +15,73 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from backoffice.models import Form, Staff, User
-from devtools.samples import editors, traffic, visits
+from devtools.demo import editors, traffic, visits
 
-GRACE: Final = 0.6  # seconds to end by ourselves before we are interrupted
-PEOPLE: Final = {"Ada": "admin", "Grace": "manager"}  # pretend editor -> the login whose name that is
+GRACE: Final = 0.6  # seconds for the loop to end before it is interrupted
+PEOPLE: Final = {"Ada": "admin", "Grace": "manager"}  # simulated editor -> the login with this first name
 
 
 class Command(BaseCommand):
-    help = "Traffic to watch: submissions come in, and two pretend editors change records, at times the same one."
+    help = "Create demo traffic: incoming submissions and two simulated editors who sometimes edit the same record."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--rate", type=per_second, default=2.0, help="submissions a second on average; default: 2")
-        parser.add_argument("--seed", type=int, help="the same choices every time")
+        parser.add_argument("--seed", type=int, help="repeat the same random choices")
         parser.add_argument("--no-presence", action="store_true", help="do not show the editors on the pages they edit")
 
     def handle(self, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("demo traffic changes real records: refused when DEBUG=0")
+            raise CommandError("demo traffic changes real records: refused with DEBUG=0")
         stop = threading.Event()
-        obey_signals(stop)
+        install_signal_handlers(stop)
         with contextlib.suppress(traffic.Stop):
             self.run(stop, options["rate"], Random(options["seed"]), presence=not options["no_presence"])  # noqa: S311
         signal.setitimer(signal.ITIMER_REAL, 0)
-        self.say("stopped")
+        self.log("stopped")
 
     def run(self, stop: threading.Event, rate: float, rng: Random, *, presence: bool) -> None:
         if not User.objects.exists() or not Form.objects.exists():
-            raise CommandError("nothing to edit yet: run manage.py seed_demo first")
+            raise CommandError("there is nothing to edit: run manage.py seed_demo first")
         logins = Staff.objects.in_bulk(PEOPLE.values(), field_name="username")
         staff = {name: logins[login] for name, login in PEOPLE.items() if login in logins}
         actors = {name: f"staff:{staff[name].pk}" if name in staff else "command:demo_traffic" for name in PEOPLE}
         url = f"ws://127.0.0.1:{settings.PORT}/ws/admin/"
         seen: contextlib.AbstractContextManager[visits.Visits] = (
-            visits.LiveVisits(url, staff, self.say) if presence else contextlib.nullcontext(visits.Visits())
+            visits.LiveVisits(url, staff, self.log) if presence else contextlib.nullcontext(visits.Visits())
         )
         with seen as visit:
-            pair = editors.pair(actors, rng, self.say, visit)
-            submissions = traffic.Submissions(rate, rng, self.say)
-            self.say(f"{' and '.join(PEOPLE)} are editing, about {rate:g} submissions a second come in")
-            traffic.run([submissions, *(editor.step for editor in pair)], stop, self.say)
+            pair = editors.pair(actors, rng, self.log, visit)
+            submissions = traffic.Submissions(rate, rng, self.log)
+            self.log(f"{' and '.join(PEOPLE)} are editing, about {rate:g} submissions a second come in")
+            traffic.run([submissions, *(editor.step for editor in pair)], stop, self.log)
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
 
 
-def obey_signals(stop: threading.Event) -> None:
-    """SIGTERM and Ctrl-C end the loop at its next turn. Should that be stuck (the database does not answer), it is
-    interrupted soon after, and if not even that helps, left: we are gone within a second.
+def install_signal_handlers(stop: threading.Event) -> None:
+    """Install handlers so that SIGTERM and Ctrl-C end the process within a second.
+
+    The loop ends at its next turn. If it is stuck (the database does not answer), it is interrupted after GRACE, and
+    if that does not help either, the process exits.
     """
     interrupted = threading.Event()
 
-    def ask(_signum: int, _frame: FrameType | None) -> None:
+    def request_stop(_signum: int, _frame: FrameType | None) -> None:
         stop.set()
         signal.setitimer(signal.ITIMER_REAL, GRACE)
 
     def interrupt(_signum: int, _frame: FrameType | None) -> None:
         if interrupted.is_set():
-            os._exit(0)  # the database rolls back what we leave
+            os._exit(0)  # the database rolls back the open transaction
         interrupted.set()
         signal.setitimer(signal.ITIMER_REAL, GRACE / 2)
         raise traffic.Stop
 
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
     signal.signal(signal.SIGALRM, interrupt)
 
 

@@ -1,4 +1,4 @@
-"""`manage.py seed_demo`: made-up users, forms, submissions and settings, and a staff login for each role."""
+"""`manage.py seed_demo`: generated users, forms, submissions and settings, and a staff login for each role."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FORMS_PER_USER = 2.25
 
 
 class Command(BaseCommand):
-    help = "Fill the database with believable sample data and one staff login a role. Running it again adds nothing."
+    help = "Fill the database with realistic sample data and one staff login per role. Running it again adds nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--users", type=count, default=400, metavar="N")
-        parser.add_argument("--forms", type=count, metavar="N", help=f"default: {FORMS_PER_USER} for each user")
+        parser.add_argument("--forms", type=count, metavar="N", help=f"default: {FORMS_PER_USER} per user")
         parser.add_argument("--submissions", type=count, default=12_000, metavar="N")
-        parser.add_argument("--seed", type=count, default=0, metavar="S", help="another number, another world")
+        parser.add_argument("--seed", type=count, default=0, metavar="S", help="seed of the random choices; default: 0")
 
     def handle(self, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("sample data and its logins are for development: refused when DEBUG=0")
+            raise CommandError("sample data and its logins are for development: refused with DEBUG=0")
         users, forms = options["users"], options["forms"]
         forms = round(users * FORMS_PER_USER) if forms is None else forms
         started = time.monotonic()
@@ -53,7 +53,7 @@ class Command(BaseCommand):
 
     def report(self, made: Counter[str], seconds: float) -> None:
         if not made["event"]:
-            self.stdout.write("sample data: everything was there already")
+            self.stdout.write("sample data: nothing to add")
             return
         parts = ", ".join(f"{made[kind]:,} {kind}s" for kind in ("user", "form", "submission"))
         self.stdout.write(f"sample data: {parts} in {made['event']:,} events, {seconds:.1f} s")

@@ -1,4 +1,4 @@
-"""`manage.py up` (= `make run`): the whole product on one machine, until Ctrl-C."""
+"""`manage.py up` (`make run`): runs the whole product on one machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from backoffice import health
-from devtools import embedded, supervisor
+from devtools import processes, services, supervisor
+from devtools.postgres import Postgres
+from devtools.valkey import Valkey
 
 SERVICES_FILE = "services.env"
 CHILDREN_FILE = "children"
 READY_SECONDS = 60.0
-LEFTOVER_SECONDS = 10.0  # what a killed run's children may need to end
-# Celery warns whoever is root, in six lines; on a machine of one's own that is nobody's mistake.
+LEFTOVER_SECONDS = 10.0  # allowed for the children of a killed run to end
+# Celery prints a six-line warning for root; on a developer's own machine that is not a mistake.
 AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
 LOGINS = ("admin", "manager", "agent", "viewer", "dpo")
 
@@ -41,7 +43,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--port", type=port_number, default=settings.PORT, help="default: PORT, or 8000")
         parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--demo", action="store_true", help="also run pretend editors and incoming submissions")
+        parser.add_argument("--demo", action="store_true", help="also run simulated editors and incoming submissions")
         parser.add_argument("--reset", action="store_true", help="delete the embedded databases and secrets, then end")
         parser.add_argument("--prepare", action="store_true", help=SUPPRESS)  # step 3, in a process of its own
         parser.add_argument("--new-password", action="store_true", help=SUPPRESS)
@@ -50,11 +52,11 @@ class Command(BaseCommand):
         if options["prepare"]:
             return prepare(new_password=options["new_password"])
         try:
-            with embedded.hold(settings.DATA_DIR):
+            with services.lock_folder(settings.DATA_DIR):
                 if options["reset"]:
                     return reset(settings.DATA_DIR)
                 failed = asyncio.run(Up(options["host"], options["port"], demo=options["demo"]).run())
-        except embedded.EmbeddedError as error:
+        except services.EmbeddedError as error:
             raise CommandError(str(error)) from None
         if failed:
             raise CommandError(failed)
@@ -62,7 +64,7 @@ class Command(BaseCommand):
 
 
 class Up:
-    """One run. What it starts, it stops."""
+    """One run of the product; stops everything that it starts."""
 
     def __init__(self, host: str, port: int, *, demo: bool) -> None:
         self.host, self.port, self.demo = host, port, demo
@@ -71,22 +73,22 @@ class Up:
         self.was_killed = self.services_file.exists()
         self.env = own_environment(self.services_file) | {"PORT": str(port), "DATA_DIR": str(self.folder)}
         self.started = time.monotonic()
-        self.voice = supervisor.Voice(sys.stdout)
-        self.supervisor = supervisor.Supervisor(self.voice, self.env, settings.BASE_DIR)
-        self.supervisor.started = self.note_child
-        self.services: list[embedded.Service] = []
+        self.log = supervisor.ConsoleLog(sys.stdout)
+        self.supervisor = supervisor.Supervisor(self.log, self.env, settings.BASE_DIR)
+        self.supervisor.started = self.record_child
+        self.services: list[services.Service] = []
         self.new_password = False
 
     async def run(self) -> str:
-        """1 nothing is left of a killed run, the port is free (the folder is already ours)  2 PostgreSQL and Valkey
-        3 migrations, first-run data  4 web, worker, beat, subscriptions  5 ready: the address and the logins
-        6 all of it stopped, in reverse.
+        """1 end leftovers of a killed run, check the port (the folder is locked already)  2 start PostgreSQL and Valkey
+        3 migrate, seed a first run  4 start web, worker, beat, subscriptions  5 when ready, print address and logins
+        6 stop everything in reverse order.
 
-        Returns why it failed; empty when it was asked to stop.
+        Returns the reason of a failure; empty after a regular stop.
         """
         self.end_leftovers()
-        self.need_port()
-        self.supervisor.obey_signals()
+        self.require_port()
+        self.supervisor.install_signal_handlers()
         try:
             self.start_services()
             self.write_services_file()
@@ -101,24 +103,27 @@ class Up:
     # -- 1 --------------------------------------------------------------------------------------------------------
 
     def end_leftovers(self) -> None:
-        """The children of a run that was killed end by themselves on Linux, but a worker that looks for its Valkey may
-        take its time, and elsewhere they would stay: with the port, and with addresses of services that are gone."""
-        noted = self.folder / CHILDREN_FILE
-        for line in noted.read_text().splitlines() if noted.exists() else []:
+        """End the children of a run that was killed.
+
+        On Linux they end by themselves, but a worker that is reconnecting to Valkey may take a while. On other
+        systems they would keep running, with the port and with addresses of services that no longer exist.
+        """
+        record = self.folder / CHILDREN_FILE
+        for line in record.read_text().splitlines() if record.exists() else []:
             pid, _, program = line.partition(" ")
-            if program and program in embedded.command_line(int(pid)):
-                embedded.clear_away(int(pid), (signal.SIGTERM, signal.SIGKILL), LEFTOVER_SECONDS)
-        noted.unlink(missing_ok=True)
+            if program and program in processes.command_line(int(pid)):
+                processes.end_leftover(int(pid), (signal.SIGTERM, signal.SIGKILL), LEFTOVER_SECONDS)
+        record.unlink(missing_ok=True)
 
-    def note_child(self, child: supervisor.Child, pid: int) -> None:
-        with (self.folder / CHILDREN_FILE).open("a") as noted:
-            noted.write(f"{pid} {' '.join(child.program)}\n")
+    def record_child(self, child: supervisor.Child, pid: int) -> None:
+        with (self.folder / CHILDREN_FILE).open("a") as record:
+            record.write(f"{pid} {' '.join(child.program)}\n")
 
-    def need_port(self) -> None:
-        """Before anything starts; a run that was killed a moment ago may still be letting go of it."""
-        if embedded.wait_until(self.port_is_free, LEFTOVER_SECONDS if self.was_killed else 0):
+    def require_port(self) -> None:
+        """Raises `EmbeddedError` when the port is taken; a run that was killed a moment ago may still hold it."""
+        if processes.wait_until(self.port_is_free, LEFTOVER_SECONDS if self.was_killed else 0):
             return
-        raise embedded.EmbeddedError(f"port {self.port} is in use: stop what uses it, or set PORT to another one")
+        raise services.EmbeddedError(f"port {self.port} is in use: stop what uses it, or set PORT to another one")
 
     def port_is_free(self) -> bool:
         with socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET) as probe:
@@ -126,12 +131,12 @@ class Up:
             try:
                 probe.bind((self.host, self.port))
             except socket.gaierror:
-                raise embedded.EmbeddedError(f"{self.host} is not a host name or an address") from None
+                raise services.EmbeddedError(f"{self.host} is not a host name or an address") from None
             except PermissionError:
-                raise embedded.EmbeddedError(f"port {self.port} is not for ordinary users: set PORT") from None
+                raise services.EmbeddedError(f"port {self.port} requires root: set PORT to 1024 or more") from None
             except OSError as error:
                 if error.errno == errno.EADDRNOTAVAIL:
-                    raise embedded.EmbeddedError(f"{self.host} is not an address of this machine") from None
+                    raise services.EmbeddedError(f"{self.host} is not an address of this machine") from None
                 return False
         return True
 
@@ -139,27 +144,27 @@ class Up:
 
     def start_services(self) -> None:
         if "DATABASE_URL" not in self.env:
-            postgres = embedded.Postgres(self.folder)
+            postgres = Postgres(self.folder)
             self.start_service(postgres)
             self.env["DATABASE_URL"] = postgres.url()
-            self.voice.say("postgres", f"PostgreSQL {postgres.version} in {postgres.cluster}")
+            self.log.write("postgres", f"PostgreSQL {postgres.version} in {postgres.cluster}")
         if "REDIS_URL" not in self.env:
-            for old in self.folder.glob("bell-*"):  # of the Valkey before this one (events.notifications)
+            for old in self.folder.glob("bell-*"):  # tokens of an earlier Valkey (events/notifications.py)
                 old.unlink()
-            valkey = embedded.Valkey(self.folder)
+            valkey = Valkey(self.folder)
             self.start_service(valkey)
             self.env["REDIS_URL"] = valkey.url()
-            self.voice.say("valkey", f"Valkey {valkey.version} on 127.0.0.1:{valkey.port}")
+            self.log.write("valkey", f"Valkey {valkey.version} on 127.0.0.1:{valkey.port}")
         if "SECRET_KEY" not in self.env:
-            self.env["SECRET_KEY"] = self.keep("secret-key", lambda: secrets.token_urlsafe(48))
+            self.env["SECRET_KEY"] = self.kept_secret("secret-key", lambda: secrets.token_urlsafe(48))
         if settings.DEBUG:
             given, kept = self.env.get("DEMO_PASSWORD"), self.folder / "demo-password"
             self.new_password = bool(given and kept.exists() and kept.read_text().strip() != given)
             if self.new_password:
                 kept.unlink()
-            self.env["DEMO_PASSWORD"] = self.keep("demo-password", lambda: given or secrets.token_urlsafe(9))
+            self.env["DEMO_PASSWORD"] = self.kept_secret("demo-password", lambda: given or secrets.token_urlsafe(9))
 
-    def start_service(self, service: embedded.Service) -> None:
+    def start_service(self, service: services.Service) -> None:
         self.services.append(service)
         service.start()
 
@@ -169,32 +174,32 @@ class Up:
         for service in reversed(self.services):
             service.stop()
         if self.services:
-            self.voice.say("up", "stopped")
+            self.log.write("up", "stopped")
 
-    def keep(self, name: str, make: Any) -> str:
-        """A secret that is made once and kept where only we can read it."""
+    def kept_secret(self, name: str, make: Any) -> str:
+        """A secret that is created once and stored in a file that only its owner can read."""
         path = self.folder / name
         if not path.exists():
             write_private(path, make())
         return path.read_text().strip()
 
     def write_services_file(self) -> None:
-        """For the other commands of this project while we run: see settings.py."""
-        told = {name: self.env[name] for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")}
-        told |= {"UP_PID": str(os.getpid()), "UP_PORT": str(self.port)}
-        write_private(self.services_file, "".join(f"{name}={value}\n" for name, value in told.items()))
+        """Write the addresses that settings.py reads, for other commands of this project while we run."""
+        values = {name: self.env[name] for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY")}
+        values |= {"UP_PID": str(os.getpid()), "UP_PORT": str(self.port)}
+        write_private(self.services_file, "".join(f"{name}={value}\n" for name, value in values.items()))
 
     # -- 3 --------------------------------------------------------------------------------------------------------
 
     def is_prepared(self) -> bool:
-        """Asked with one query, because a Django process for it would cost seconds at every start."""
+        """Whether the database is migrated and has data; two queries, because a Django process would take seconds."""
         if self.new_password:
             return False
         try:
             with psycopg.connect(self.env["DATABASE_URL"], connect_timeout=5) as connection:
                 applied = set(connection.execute(health.APPLIED).fetchall())
                 used = connection.execute("SELECT 1 FROM users LIMIT 1").fetchone() is not None
-        except psycopg.Error:  # nothing there yet, or trouble that the preparation will describe
+        except psycopg.Error:  # no database yet, or an error that the preparation will report
             return False
         return health.wanted_migrations() <= applied and (used or not settings.DEBUG)
 
@@ -205,7 +210,7 @@ class Up:
     # -- 4 --------------------------------------------------------------------------------------------------------
 
     def children(self) -> list[supervisor.Child]:
-        """What runs beside the services. Stopped by rank: people first, then what makes work, then what does it."""
+        """The processes besides the services, stopped by rank: web first, then beat, then the workers."""
         web = ["-m", "realtime.server", "--host", self.host, "--port", str(self.port), "--log-level", "warning"]
         celery = ["-m", "celery", "-A", "backoffice", "--quiet"]
         children = [
@@ -223,16 +228,16 @@ class Up:
     # -- 5 --------------------------------------------------------------------------------------------------------
 
     async def announce(self) -> None:
-        """The address and the logins, once /readyz says so."""
+        """Print the address and the logins once /readyz answers 200."""
         while not await self.is_ready():
             if time.monotonic() - self.started > READY_SECONDS:
-                self.voice.say("up", f"/readyz has not said 200 after {READY_SECONDS:.0f} s; still waiting")
+                self.log.write("up", f"/readyz has not answered 200 after {READY_SECONDS:.0f} s; still waiting")
                 self.started = time.monotonic()
             await asyncio.sleep(0.1)
-        self.voice.say("up", f"ready after {time.monotonic() - self.started:.1f} s: {self.address}/admin/")
+        self.log.write("up", f"ready after {time.monotonic() - self.started:.1f} s: {self.address}/admin/")
         if settings.DEBUG:
-            self.voice.say("up", f"sign in as {', '.join(LOGINS)}; password: {self.env['DEMO_PASSWORD']}")
-        self.voice.say("up", f"Ctrl-C stops everything; data is kept in {self.folder}")
+            self.log.write("up", f"sign in as {', '.join(LOGINS)}; password: {self.env['DEMO_PASSWORD']}")
+        self.log.write("up", f"Ctrl-C stops everything; data is kept in {self.folder}")
 
     @property
     def address(self) -> str:
@@ -240,7 +245,7 @@ class Up:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def is_ready(self) -> bool:
-        """One request by hand: no client library for one status line."""
+        """Whether /readyz answers 200; a hand-written request, because one status line needs no client library."""
         host = self.address.removeprefix("http://").rsplit(":", 1)[0].strip("[]")
         try:
             reader, writer = await asyncio.open_connection(host, self.port)
@@ -263,7 +268,7 @@ def port_number(text: str) -> int:
 
 
 def own_environment(services_file: Path) -> dict[str, str]:
-    """Our environment without what settings.py took from the file of an earlier run that was killed."""
+    """Our environment without the values that settings.py read from the file of an earlier run that was killed."""
     env = dict(os.environ)
     if services_file.exists():
         for line in services_file.read_text().splitlines():
@@ -280,18 +285,18 @@ def write_private(path: Path, text: str) -> None:
 
 
 def reset(folder: Path) -> None:
-    """Delete what we made here, and nothing else: DATA_DIR may be anybody's folder."""
+    """Delete only the files that we created: DATA_DIR may be a folder with other contents."""
     for name in ("postgres", "postgres.new", "valkey", "run"):
         shutil.rmtree(folder / name, ignore_errors=True)
     secrets_files = ("secret-key", "demo-password")
     for pattern in ("*.log", SERVICES_FILE, CHILDREN_FILE, *secrets_files, "celerybeat-schedule*", "bell-*"):
         for path in folder.glob(pattern):
             path.unlink()
-    sys.stdout.write(f"{folder} is empty: the next start begins afresh\n")
+    sys.stdout.write(f"{folder} is reset: the next start creates a new database\n")
 
 
 def prepare(*, new_password: bool) -> None:
-    """Step 3, in a process whose settings know the database: migrate; on a first run in development, sample data."""
+    """Step 3, in a process whose settings contain the database: migrate; on a first run in development, seed."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:

@@ -1,4 +1,4 @@
-"""`manage.py doctor`: what this installation needs, and whether it has it. Exit code 1 when something is wrong."""
+"""`manage.py doctor`: checks the requirements of this installation; exit code 1 when something is wrong."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
 
 OLDEST_POSTGRES = 15
-LATE = timedelta(hours=1)
+ERASURE_OVERDUE = timedelta(hours=1)
 LOG_SETTINGS = ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error", "log_statement")
-# Does each of these settings, in this order, let PostgreSQL's log quote values that people sent?
+# Whether each of LOG_SETTINGS, in this order, lets PostgreSQL's log quote values that users sent.
 LOGGED = """
 select current_setting('log_error_verbosity') <> 'terse',
        current_setting('log_min_error_statement') not in ('log', 'fatal', 'panic'),
@@ -49,7 +49,7 @@ MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: `state` is ok, note (works, but you may want to know) or wrong."""
+    """One line of the report; `state` is ok, note (works, but worth knowing) or wrong."""
 
     subject: str
     state: str
@@ -57,11 +57,11 @@ class Finding:
 
 
 class Command(BaseCommand):
-    help = "Look at Python, the disk, PostgreSQL, Valkey and Chromium, and say what is wrong."
+    help = "Check Python, the disk, PostgreSQL, Valkey and Chromium, and report what is wrong."
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="for a script")
+        parser.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     def handle(self, **options: Any) -> None:
         findings = [probe() for probe in PROBES]
@@ -96,19 +96,19 @@ def embedded_wheels() -> Finding:
 
 
 def postgres() -> Finding:
-    """Reachable, new enough, durable, migrated."""
+    """PostgreSQL is reachable, new enough and durable."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             number = connection.info.server_version
             fsync = connection.execute("SELECT current_setting('fsync')").fetchone()
     except psycopg.Error as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return Finding("postgres", "wrong", f"no database ({said}): run `make run`, or set DATABASE_URL")
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Finding("postgres", "wrong", f"no database ({reason}): run `make run`, or set DATABASE_URL")
     version = f"PostgreSQL {number // 10000}.{number % 10000}"
     if number // 10000 < OLDEST_POSTGRES:
         return Finding("postgres", "wrong", f"{version}; {OLDEST_POSTGRES} or newer is needed")
     if fsync != ("on",):
-        return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose what was saved")
+        return Finding("postgres", "wrong", f"{version} runs with fsync off: a power cut would lose committed data")
     return Finding("postgres", "ok", version)
 
 
@@ -118,63 +118,65 @@ def migrations() -> Finding:
 
 
 def erasures() -> Finding:
-    """A purge runs right after the erasure and is tried again each minute: one that still waits keeps failing."""
+    """No erasure is overdue: a purge is retried each minute, so one that still waits keeps failing."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(erasure.STATUS).fetchone()
     except psycopg.Error:
-        return Finding("erasures", "note", "not known: the database cannot be asked")
+        return Finding("erasures", "note", "unknown: the database does not answer")
     assert row is not None
     _, erased, waiting, since = row
     if not waiting:
-        return Finding("erasures", "ok", f"{erased} records erased, nothing left of them to clear")
-    late = timezone.now() - since > LATE
+        return Finding("erasures", "ok", f"{erased} records erased; all their copies are cleared")
+    late = timezone.now() - since > ERASURE_OVERDUE
     text = f"{waiting} erased records wait for their copies to be cleared, since {since:%Y-%m-%d %H:%M}"
-    return Finding("erasures", "wrong" if late else "note", f"{text}; the log of the worker says why" if late else text)
+    return Finding("erasures", "wrong" if late else "note", f"{text}; see the log of the worker" if late else text)
 
 
 def keys() -> Finding:
-    """Each master key opens what was encrypted under its id."""
+    """Each master key decrypts what was encrypted under its id."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             found = key_witness.statuses(lambda statement: connection.execute(statement).fetchall())
     except psycopg.Error:
-        return Finding("keys", "note", "not known: the database cannot be asked")
+        return Finding("keys", "note", "unknown: the database does not answer")
     for key in found:
         if key.state == "missing":
-            text = f"PRIVACY_KEYS lacks {key.key_id!r}: personal data under it cannot be read. Put it back, at the end"
+            text = f"PRIVACY_KEYS lacks {key.key_id!r}: personal data under it cannot be read. Add it at the end"
             return Finding("keys", "wrong", text)
         if key.state == "wrong":
-            opened = f"{key.opened} of {key.tried} texts under it open"
-            text = f"{key.key_id!r} of PRIVACY_KEYS is another key than the one in use under this id ({opened}):"
-            return Finding("keys", "wrong", f"{text} writing is refused. Put the right one back")
+            decrypted = f"it decrypts {key.opened} of {key.tried} samples"
+            text = f"{key.key_id!r} of PRIVACY_KEYS is not the key that was used under this id ({decrypted}):"
+            return Finding("keys", "wrong", f"{text} writes are refused. Put the right key back")
     older = [repr(key.key_id) for key in found if key.key_id != master_keys.current()]
     if older:
-        return Finding("keys", "note", f"some personal data is still under {', '.join(older)}: run rotate_keys")
-    return Finding("keys", "ok", f"{master_keys.current()!r} opens what it encrypted" if found else "none used yet")
+        return Finding(
+            "keys", "note", f"some personal data is still encrypted under {', '.join(older)}: run rotate_keys"
+        )
+    return Finding("keys", "ok", f"{master_keys.current()!r} decrypts what it encrypted" if found else "none used yet")
 
 
 def plain_snapshots() -> Finding:
-    """An earlier release kept states in the clear; they are encrypted by `migrate`, each night and by each erasure."""
+    """No snapshot is plain: `migrate`, each night and each erasure encrypt those of earlier releases."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)).fetchone()
     except psycopg.Error:
-        return Finding("snapshots", "note", "not known: the database cannot be asked")
+        return Finding("snapshots", "note", "unknown: the database does not answer")
     count = row[0] if row else 0
     if not count:
-        return Finding("snapshots", "ok", "none holds personal data in the clear")
-    text = f"{count} hold personal data in the clear, written by an earlier release: stop its processes, then run"
+        return Finding("snapshots", "ok", "none contains personal data in plain text")
+    text = f"{count} contain personal data in plain text, written by an earlier release: stop its processes, then run"
     return Finding("snapshots", "wrong", f"{text} the task events.tasks.snapshot")
 
 
 def postgres_log() -> Finding:
-    """PostgreSQL must not quote values that people sent when it logs an error."""
+    """PostgreSQL does not quote values that users sent when it logs an error."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(LOGGED).fetchone()
     except psycopg.Error:
-        return Finding("server log", "note", "not known: the database cannot be asked")
+        return Finding("server log", "note", "unknown: the database does not answer")
     assert row is not None
     if quoting := [name for name, quotes in zip(LOG_SETTINGS, row, strict=True) if quotes]:
         text = f"PostgreSQL's log may quote personal data ({', '.join(quoting)}): see docs/privacy.md"
@@ -183,12 +185,12 @@ def postgres_log() -> Finding:
 
 
 def events() -> Finding:
-    """Events that subscriptions parked because this release cannot read them."""
+    """No event is parked because this release cannot read it."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             found = connection.execute(UNREADABLE).fetchall()
     except psycopg.Error:
-        return Finding("events", "note", "not known: the database cannot be asked")
+        return Finding("events", "note", "unknown: the database does not answer")
     if not found:
         return Finding("events", "ok", "none is parked as unreadable; `verify_events` reads them all")
     some = ", ".join(f"{position} ({stream})" for position, stream in found[:SHOWN])
@@ -197,35 +199,35 @@ def events() -> Finding:
 
 
 def session() -> Finding:
-    """The settings that end hung sessions reach the server: poolers drop what a connection asks for when it starts."""
+    """The settings that end hung sessions reach the server; poolers drop start-up options."""
     try:
         with psycopg.connect(**health.parameters() | {"options": _options()}) as connection:
             rows = connection.execute(SETTINGS, (list(sessions.SETTINGS),)).fetchall()
     except psycopg.Error:
-        return Finding("session", "note", "not known: the database cannot be asked")
+        return Finding("session", "note", "unknown: the database does not answer")
     found = dict(rows)
     wrong = [f"{name} is {found.get(name)}" for name, value in sessions.SETTINGS.items() if found.get(name) != value]
     if wrong:
-        text = f"{', '.join(wrong)}: a hung writer would hold the log back; see grant_application"
+        text = f"{', '.join(wrong)}: a hung writer would hold the head; see grant_application"
         return Finding("session", "wrong", text)
     return Finding("session", "ok", ", ".join(f"{name} {value}" for name, value in sessions.SETTINGS.items()))
 
 
 def _options() -> str:
     """The start-up options of the application's own connections."""
-    asked: str = connections[DEFAULT_DB_ALIAS].get_connection_params().get("options", "")
-    return asked
+    options: str = connections[DEFAULT_DB_ALIAS].get_connection_params().get("options", "")
+    return options
 
 
 def valkey() -> Finding:
-    """Reachable, and told never to evict: the task queue lives there."""
+    """Valkey is reachable and never evicts keys: it holds the task queue."""
     try:
         with valkey_clients.client("background") as client:
-            told = client.info()
+            info = client.info()
     except redis.RedisError:
-        return Finding("valkey", "wrong", "does not answer: the site is slow and tasks wait; see REDIS_URL")
-    version = told.get("valkey_version") or told.get("redis_version")
-    policy = told.get("maxmemory_policy")
+        return Finding("valkey", "wrong", "does not answer: the site is slower and tasks wait; see REDIS_URL")
+    version = info.get("valkey_version") or info.get("redis_version")
+    policy = info.get("maxmemory_policy")
     if policy != "noeviction":
         return Finding("valkey", "wrong", f"{version} may evict tasks ({policy}): set maxmemory-policy noeviction")
     return Finding("valkey", "ok", f"{version}, {policy}")
@@ -234,14 +236,14 @@ def valkey() -> Finding:
 def running() -> Finding:
     try:
         with (settings.DATA_DIR / "services.env").open() as file:
-            told = dict(line.strip().split("=", 1) for line in file)
-        os.kill(int(told["UP_PID"]), 0)
+            values = dict(line.strip().split("=", 1) for line in file)
+        os.kill(int(values["UP_PID"]), 0)
     except (OSError, KeyError, ValueError):
         return Finding("up", "note", f"`make run` is not running on {settings.DATA_DIR}")
-    return Finding("up", "ok", f"`make run` is process {told['UP_PID']} on port {told['UP_PORT']}")
+    return Finding("up", "ok", f"`make run` is process {values['UP_PID']} on port {values['UP_PORT']}")
 
 
-# In the order of preference. The headless shell needs about half the processor time.
+# In order of preference; the headless shell needs about half the processor time.
 CHROMIUM_NAMES: Final = (
     "chromium-headless-shell",
     "/usr/bin/chromium",
@@ -252,7 +254,7 @@ CHROMIUM_NAMES: Final = (
 
 
 def chromium_path() -> str | None:
-    """The browser that the browser tests use; None where there is none."""
+    """The browser of the browser tests; None when none is installed."""
     named = os.environ.get("CHROMIUM")
     return next((path for name in ([named] if named else CHROMIUM_NAMES) if (path := shutil.which(name))), None)
 

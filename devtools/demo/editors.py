@@ -1,5 +1,7 @@
-"""Two pretend people at their desks: each opens a record, thinks, and saves what they changed against the version they
-opened. Now and then one opens what the other has open, and then they merge or collide, by the same rules as everybody.
+"""Two simulated editors.
+
+Each opens a record, waits, and saves a change against the version it opened. Now and then one opens the record that
+the other has open, and their changes merge or conflict by the same rules as everybody's.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ from backoffice.sections.conflicts import inbox
 from backoffice.sections.forms.domain import UpdateForm
 from backoffice.sections.users.domain import REASONS as REASONS_FOR_USERS
 from backoffice.sections.users.domain import UpdateUser
-from devtools.samples import visits
+from devtools.demo import visits
 from events import commands, context, errors, types
 
 JsonDict = dict[str, Any]
 
-NEWEST: Final = 8  # records they work on: what stands at the top of the lists
+NEWEST: Final = 8  # the newest records, at the top of the lists, are the ones they edit
 TABLES: Final[Mapping[str, type[models.Model]]] = {"user": User, "form": Form}
 COMMANDS: Final[Mapping[str, type[types.CommandData]]] = {"user": UpdateUser, "form": UpdateForm}
 REASONS: Final = (
@@ -46,7 +48,7 @@ DESCRIPTIONS: Final = (
 MARKS: Final = ("", " (new)", " – second round", " – please share")
 
 
-# -- what they change: field -> the values it could have instead ------------------------------------------------------
+# -- changes: field -> other values it could have ---------------------------------------------------------------------
 
 
 def _first_names(user: Any) -> list[str]:
@@ -62,7 +64,7 @@ def _titles(form: Any) -> list[str]:
 
 
 def _questions(form: Any) -> list[list[JsonDict]]:
-    """The form with the help of one of its first three questions written anew."""
+    """The form's questions with another help text for one of the first three."""
     return [
         [{**question, "help": text} if place == number else question for place, question in enumerate(form.fields)]
         for number in range(min(3, len(form.fields)))
@@ -78,7 +80,7 @@ CHANGES: Final[Mapping[str, Mapping[str, Callable[[Any], list[Any]]]]] = {
 
 @dataclass(frozen=True)
 class Edit:
-    """A record somebody has open, and what they are about to save."""
+    """A record that an editor has open, and the change it is about to save."""
 
     kind: str
     key: str
@@ -94,12 +96,12 @@ class Edit:
 
 @dataclass
 class Editor:
-    """`step` does the next thing and says how many seconds the person needs before the one after."""
+    """A simulated editor; `step` performs its next action and returns the seconds until the one after."""
 
     name: str
     actor: str
     rng: Random
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     visit: visits.Visits = field(default_factory=visits.Visits)
     partner: Editor | None = None
     open: Edit | None = None
@@ -119,7 +121,7 @@ class Editor:
     # -- open ---------------------------------------------------------------------------------------------------------
 
     def _meet(self) -> Edit | None:
-        """Every other time, join the partner at the record they have open; first at the same field, then beside it."""
+        """Every other time, open the partner's record: first to edit the same field, then another one."""
         theirs = self.partner.open if self.partner else None
         if theirs is None or self.alone < 1:
             self.alone += 1
@@ -141,12 +143,12 @@ class Editor:
         return self._edit(kind, self.rng.choice(records), self.rng.choice(list(CHANGES[kind])))
 
     def _edit(self, kind: str, record: Any, name: str, theirs: Edit | None = None) -> Edit:
-        """An edit of this field; one that clashes with theirs, where theirs is of the same field."""
+        """An edit of this field; it conflicts with `theirs` when that is of the same field."""
         current = getattr(record, name)
-        wanted = [value for value in CHANGES[kind][name](record) if value != current]
+        candidates = [value for value in CHANGES[kind][name](record) if value != current]
         if theirs is not None and theirs.field == name:
-            wanted = [value for value in wanted if _clash(value, theirs.value)]
-        value = self.rng.choice(wanted) if wanted else current
+            candidates = [value for value in candidates if _conflicts(value, theirs.value)]
+        value = self.rng.choice(candidates) if candidates else current
         return Edit(kind, str(record.pk), str(record), record.version, name, value)
 
     # -- save ---------------------------------------------------------------------------------------------------------
@@ -166,23 +168,23 @@ class Editor:
             try:
                 result = commands.dispatch(command)
             except errors.Conflict as conflict:
-                inbox.file(command, conflict)  # where people find it, as they find each other's
+                inbox.file(command, conflict)  # as for a conflict between real people
                 fields = ", ".join(conflict.fields)
                 opened, now = conflict.base_version, conflict.version
-                self.say(f"{self.name}: conflict in {fields} of {edit.label}: opened v{opened}, it is v{now} now")
+                self.log(f"{self.name}: conflict in {fields} of {edit.label}: opened v{opened}, it is v{now} now")
             else:
-                self.say(f"{self.name}: {edit.field} of {edit.label}: {result.status}, v{result.version}")
+                self.log(f"{self.name}: {edit.field} of {edit.label}: {result.status}, v{result.version}")
 
 
-def _clash(mine: Any, theirs: Any) -> bool:
-    """Two values of one field that cannot be merged; questions can, unless both changed the same one."""
+def _conflicts(mine: Any, theirs: Any) -> bool:
+    """Whether two values of one field cannot be merged; questions can, unless both changed the same one."""
     if isinstance(mine, list) and isinstance(theirs, list):
         return sum(bool(one != other) for one, other in zip(mine, theirs, strict=True)) == 1
     return bool(mine != theirs)
 
 
-def pair(people: Mapping[str, str], rng: Random, say: Callable[[str], None], visit: visits.Visits) -> list[Editor]:
-    """Two editors who know of each other: name -> actor."""
-    first, second = (Editor(name, actor, rng, say, visit) for name, actor in people.items())
+def pair(people: Mapping[str, str], rng: Random, log: Callable[[str], None], visit: visits.Visits) -> list[Editor]:
+    """Two editors that are each other's partner. `people`: name -> actor."""
+    first, second = (Editor(name, actor, rng, log, visit) for name, actor in people.items())
     second.partner, second.alone = first, 1  # so that they meet in the first minute
     return [first, second]

@@ -1,7 +1,7 @@
-"""Something to watch: a stream of submissions and two editors, until told to stop.
+"""The loop of the demo traffic: a stream of submissions and two editors, until `stop` is set.
 
-One loop, a few sources; each does one thing and says when it wants its next turn. What goes wrong (the database away, a
-record deleted under somebody's hands) is one line and a pause, and then it goes on.
+Each source performs one action and returns the seconds until its next turn. An error (no database, a record deleted
+during an edit) is logged in one line, and the source tries again after a pause.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ from backoffice.sections.submissions.domain import ReceiveSubmission
 from devtools.samples import answers
 from events import commands, context, errors, types
 
-FORMS: Final = 60  # the newest ones get all the answers
-LOOK_AGAIN: Final = 100  # submissions, then see which forms there are now
-TELL_EVERY: Final = 10.0  # seconds
-LONGEST_PAUSE: Final = 8.0  # seconds between two attempts when nothing works
+FORMS: Final = 60  # only the newest ones get answers
+REFRESH_AFTER: Final = 100  # submissions, then read the list of forms again
+REPORT_SECONDS: Final = 10.0
+MAX_PAUSE: Final = 8.0  # seconds between two attempts of a failing source
 
 Source = Callable[[], float]
 
 
 class Stop(KeyboardInterrupt):
-    """Raised by a signal handler in whatever we were waiting for. A `KeyboardInterrupt`, because psycopg then cancels
-    the query that is under way; after anything else the roll-back would wait for it.
+    """Raised by a signal handler to interrupt any wait.
+
+    A `KeyboardInterrupt`, because psycopg then cancels the running query; after any other exception the rollback would
+    wait for it.
     """
 
 
-def run(sources: Sequence[Source], stop: threading.Event, say: Callable[[str], None]) -> None:
-    """Give each source its turns until `stop` is set."""
+def run(sources: Sequence[Source], stop: threading.Event, log: Callable[[str], None]) -> None:
+    """Call each source when it is due, until `stop` is set."""
     order = count()
     turns = [(time.monotonic(), next(order), source, 0) for source in sources]
     while turns:
@@ -49,8 +51,8 @@ def run(sources: Sequence[Source], stop: threading.Event, say: Callable[[str], N
             pause, failures = source(), 0
         except (errors.EventsError, DatabaseError, InterfaceError) as error:
             failures += 1
-            pause = min(LONGEST_PAUSE, 0.5 * 2**failures)
-            say(f"{_one_line(error)}; again in {pause:g} s")
+            pause = min(MAX_PAUSE, 0.5 * 2**failures)
+            log(f"{_one_line(error)}; retry in {pause:g} s")
             connection.close()
         heapq.heappush(turns, (time.monotonic() + pause, next(order), source, failures))
 
@@ -60,17 +62,17 @@ def _one_line(error: Exception) -> str:
 
 
 class Submissions:
-    """People who fill in forms, `rate` a second on average: for a while few, then many at once."""
+    """Simulated respondents: `rate` submissions a second on average, in quiet phases and bursts."""
 
-    def __init__(self, rate: float, rng: Random, say: Callable[[str], None]) -> None:
-        self.rate, self.rng, self.say = rate, rng, say
-        self.sent = self._told = 0
+    def __init__(self, rate: float, rng: Random, log: Callable[[str], None]) -> None:
+        self.rate, self.rng, self.log = rate, rng, log
+        self.sent = self._reported = 0
         self._forms: list[Any] = []
-        self._tell_at = time.monotonic() + TELL_EVERY
-        self._turns_at, self._pace = 0.0, 1.0
+        self._report_at = time.monotonic() + REPORT_SECONDS
+        self._phase_ends, self._factor = 0.0, 1.0
 
     def __call__(self) -> float:
-        if self.sent % LOOK_AGAIN == 0 or not self._forms:
+        if self.sent % REFRESH_AFTER == 0 or not self._forms:
             newest = Form.objects.filter(deleted_at=None, archived=False, user__deleted_at=None).order_by(
                 "-created_at", "-pk"
             )
@@ -79,11 +81,11 @@ class Submissions:
             raise errors.StreamNotFound("There is no form to fill in.")
         # The newest form is answered most.
         self.receive(self._forms[int(len(self._forms) * self.rng.random() ** 2)])
-        self._tell()
-        return self.rng.expovariate(self.rate * self._tempo())
+        self._report()
+        return self.rng.expovariate(self.rate * self._rate_factor())
 
     def receive(self, form: Any) -> commands.Result:
-        """One submission to this form."""
+        """Create one submission to this form."""
         now = timezone.now()
         french = any(field.get("id") in ("nom_complet", "commentaire") for field in form.fields)
         seconds = None if self.rng.random() < 0.06 else round(min(1800, self.rng.lognormvariate(4.8, 0.6)), 1)
@@ -98,16 +100,16 @@ class Submissions:
         self.sent += 1
         return result
 
-    def _tempo(self) -> float:
-        """Calm for some seconds, then a burst; on average 1."""
+    def _rate_factor(self) -> float:
+        """The factor of the current phase: 0.5 for some seconds, then a burst of 2.5; 1 on average."""
         now = time.monotonic()
-        if now >= self._turns_at:
-            self._pace = 2.5 if self._pace < 1 else 0.5
-            self._turns_at = now + (self.rng.uniform(2, 4) if self._pace > 1 else self.rng.uniform(6, 12))
-        return self._pace
+        if now >= self._phase_ends:
+            self._factor = 2.5 if self._factor < 1 else 0.5
+            self._phase_ends = now + (self.rng.uniform(2, 4) if self._factor > 1 else self.rng.uniform(6, 12))
+        return self._factor
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         now = time.monotonic()
-        if now >= self._tell_at:
-            self.say(f"{self.sent - self._told} submissions in {now - self._tell_at + TELL_EVERY:.0f} s")
-            self._told, self._tell_at = self.sent, now + TELL_EVERY
+        if now >= self._report_at:
+            self.log(f"{self.sent - self._reported} submissions in {now - self._report_at + REPORT_SECONDS:.0f} s")
+            self._reported, self._report_at = self.sent, now + REPORT_SECONDS

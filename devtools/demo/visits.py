@@ -1,6 +1,6 @@
-"""Presence of the pretend editors, as browsers would show it: a session each, a socket each, `editing` on what is open.
+"""Presence of the simulated editors, as their browsers would send it: a session and a socket each.
 
-The sockets live in a thread of their own. Without a web process they keep trying quietly; the editing goes on anyway.
+The sockets run in a separate thread. Without a web process they keep reconnecting silently; the editors continue.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from realtime import client, frames
 
 
 class Visits:
-    """Nobody's presence: what editors have when there is no socket to say it on."""
+    """No presence: used when there is no socket."""
 
     def enter(self, name: str, kind: str, key: str, field: str) -> None:
         """`name` begins to edit `field` of a record."""
 
     def leave(self, name: str) -> None:
-        """`name` is done with the record they entered last."""
+        """`name` leaves the record entered last."""
 
 
 class LiveVisits(Visits):
-    """Presence over the socket at `url`; a context manager. `people`: name -> the login they use."""
+    """A context manager for presence over the socket at `url`. `people`: editor name -> its login."""
 
-    def __init__(self, url: str, people: Mapping[str, Staff], say: Callable[[str], None]) -> None:
-        self._url, self._people, self._say = url, people, say
+    def __init__(self, url: str, people: Mapping[str, Staff], log: Callable[[str], None]) -> None:
+        self._url, self._people, self._log = url, people, log
         self._sessions: dict[str, Any] = {}
         self._clients: dict[str, client.Client] = {}
-        self._at: dict[str, dict[str, frames.SetPresence]] = {}  # name -> topic -> what they do there
+        self._at: dict[str, dict[str, frames.SetPresence]] = {}  # name -> topic -> presence
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="visits", daemon=True)
         self._listening: list[asyncio.Task[None]] = []
@@ -52,13 +52,13 @@ class LiveVisits(Visits):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Hang up. The sessions are left to expire when the database cannot be reached any more."""
+        """Close the sockets; the sessions expire by themselves, because the database may be unreachable now."""
         with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(timeout=0.5)
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(timeout=0.5)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def enter(self, name: str, kind: str, key: str, field: str) -> None:
-        """On the record's own page, and at its row in the list, as a browser says it (`record.js`)."""
+        """Send presence for the record's page and for its row in the list, as a browser does (`record.js`)."""
         places = [
             frames.SetPresence(topic=f"{kind}:{key}", state="editing", field=field),
             frames.SetPresence(topic=f"{kind}s.here", state="editing", field=key),
@@ -74,7 +74,7 @@ class LiveVisits(Visits):
         self._listening = [self._loop.create_task(self._follow(name)) for name in self._clients]
 
     async def _follow(self, name: str) -> None:
-        """Read what comes, as a page would; say where we are once a topic is followed, after a reconnect too."""
+        """Read the frames as a page would; send presence once a topic is followed, also after a reconnect."""
         live = self._clients[name]
         try:
             async with live:
@@ -84,7 +84,7 @@ class LiveVisits(Visits):
                             if topic in item.topics:
                                 await live.send(here)
         except (client.Stopped, client.Missed) as end:
-            self._say(f"{name}: no presence any more: {end}")
+            self._log(f"{name}: presence ended: {end}")
 
     def _enter(self, name: str, places: list[frames.SetPresence]) -> None:
         self._at[name] = {place.topic: place for place in places}
@@ -99,17 +99,17 @@ class LiveVisits(Visits):
 
     def _do(self, what: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(what)
-        self._doing.add(task)  # the loop alone keeps no task alive
+        self._doing.add(task)  # the event loop keeps only weak references to tasks
         task.add_done_callback(self._doing.discard)
 
-    async def _hang_up(self) -> None:
+    async def _close(self) -> None:
         for task in self._listening:
             task.cancel()
         await asyncio.gather(*self._listening, return_exceptions=True)
 
 
 def _signed_in(person: Staff) -> Any:
-    """A new session of this person, as `auth.login` would make it; it ends within a day, with the demo."""
+    """A new session of this person, as `auth.login` creates it; it expires after a day."""
     session = import_module(settings.SESSION_ENGINE).SessionStore()
     session[auth.SESSION_KEY] = str(person.pk)
     session[auth.BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]

@@ -1,0 +1,1 @@
+"""Demo traffic: two simulated editors, incoming submissions and the page visits that show the editors' presence."""

@@ -183,9 +183,8 @@ def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
     """Staff of every role, some with several tabs; two programs; two slow readers, one that never acknowledges, one
     that never reads; and those who will lose something.
     """
-    from backoffice import topics as product
-    from backoffice.api import keys
     from backoffice.models import Staff
+    from backoffice.sections.staff import keys, sockets
 
     cast = Cast()
     lists = ["users", "forms", "submissions", "settings", "conflicts", "alerts"]
@@ -218,7 +217,7 @@ def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
         owner = Staff.objects.create_user(username=f"owner-{index}", role="manager", is_staff=True)
         scopes = [["*"], ["users:read", "events:read"]][index]
         _, token = keys.create(name=f"program {index}", owner=owner, scopes=scopes)
-        identity = product.by_api_key(token)
+        identity = sockets.by_api_key(token)
         assert identity is not None
         person = Person(str(owner.pk), identity.principal)
         cast.witnesses.append(Witness(f"program-{index}", person, stage.urls, some(), token=token))
@@ -228,7 +227,7 @@ def engage(stage: Stage, rng: random.Random, users: Sequence[str]) -> Cast:
             cast.victims[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
     owner = Staff.objects.create_user(username="key-revoked", role="manager", is_staff=True)
     _, token = keys.create(name="a program that ends", owner=owner, scopes=["*"])
-    identity = product.by_api_key(token)
+    identity = sockets.by_api_key(token)
     assert identity is not None
     person = Person(str(owner.pk), identity.principal)
     cast.victims["key revoked"] = [
@@ -264,9 +263,8 @@ def revoke(what: str, tabs: Sequence[Witness]) -> None:
     from django.contrib.sessions.models import Session
     from django.db import transaction
 
-    from backoffice.api import keys
     from backoffice.models import ApiKey, Staff
-    from backoffice.sections.staff import domain
+    from backoffice.sections.staff import domain, keys
     from events import store
     from realtime import auth
 

@@ -16,10 +16,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from backoffice import access, error_messages
-from backoffice.sections.event_log import event_browser
-from backoffice.web import timeline
-from backoffice.web.resources import RESOURCES
+from backoffice import access, error_messages, section
+from backoffice.web import event_rows, timeline
 from events import context, errors, head, store, types
 from events.privacy import encryption
 from events.subscriptions import checkpoints
@@ -272,7 +270,7 @@ def _declared(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """What `log.names_of` asks of an event."""
+    """What `event_rows.names_of` asks of an event."""
 
     stream: str
 
@@ -287,13 +285,14 @@ class _Named:
 
 def asides(found: Sequence[Parked], staff: Any) -> list[Aside]:
     """Parked streams as this person may see them."""
-    names = event_browser.names_of([_Named(one.stream) for one in found if _may_view(one.stream, staff)], staff)
+    names = event_rows.names_of([_Named(one.stream) for one in found if _may_view(one.stream, staff)], staff)
     readable = access.may_read_errors(staff)
     shown = []
     for one in found:
-        resource = RESOURCES.get(types.category_of(one.stream))
-        kind = resource.singular if resource else types.category_of(one.stream)
-        shown.append(Aside(one, names.get(one.stream, ""), kind, one.error if readable else None))
+        category = types.category_of(one.stream)
+        kind = section.find(category)
+        word = kind.singular if kind else category
+        shown.append(Aside(one, names.get(one.stream, ""), word, one.error if readable else None))
     return shown
 
 
@@ -301,12 +300,12 @@ def _may_view(stream: str, staff: Any) -> bool:
     return access.may(staff, "view", types.category_of(stream))
 
 
-def _event(one: Parked, staff: Any) -> event_browser.Shown | None:
+def _event(one: Parked, staff: Any) -> event_rows.Shown | None:
     """The event in the way, as the event browser shows it to this person."""
     if not access.may(staff, "view", "event"):
         return None
     found = store.read_all(one.position - 1, 1, upto=one.position)
-    return event_browser.all_shown(found, staff)[0] if found else None
+    return event_rows.all_shown(found, staff)[0] if found else None
 
 
 @dataclass(frozen=True, slots=True)

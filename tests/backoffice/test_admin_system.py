@@ -121,7 +121,9 @@ def test_every_page_and_every_deed_is_for_those_whose_role_allows_it(role: str, 
     assert after.waiting == (0 if "skip" in done else 1)
     assert store.version_of(jobs.VERIFICATION) == verified + access.role_may(role, "verify", "system")
     assert store.version_of("rebuild-users") == asked + 2 * access.role_may(role, "rebuild", "system")
-    shown = {door["door"].url_name for group in client.get("/admin/").context["doors"] for door in group["doors"]}
+    shown = {
+        entry["item"].url_name for group in client.get("/admin/").context["navigation"] for entry in group["entries"]
+    }
     assert ("admin:system_head" in shown) == access.role_may(role, "view", "system")
 
 
@@ -141,7 +143,7 @@ def test_errors_quote_data_and_are_not_for_those_from_whom_something_is_hidden(
     manager = signed_in("manager")
     assert all("no mail to" in text_of(manager.get(page)) for page in pages)
     assert "hidden.example.org" in text_of(manager.get(pages[-1]))
-    monkeypatch.setattr(access, "HIDDEN", {"manager": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "manager", "user", "email")
     for page in pages:
         seen = text_of(manager.get(page))
         assert "no mail to" not in seen
@@ -360,7 +362,7 @@ def test_hidden_fields_are_in_no_part_of_the_log(
         "request": reverse(LOG) + f"?correlation={event.correlation_id}",
     }[address]
     assert "hidden.example.org" in text_of(dpo.get(where))
-    monkeypatch.setattr(access, "HIDDEN", {"dpo": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "dpo", "user", "email")
     seen = text_of(dpo.get(where))
     assert "hidden.example.org" not in seen
     assert "Augusta" in seen or address in {"first", "request"}

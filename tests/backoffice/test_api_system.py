@@ -108,7 +108,7 @@ def test_errors_are_not_for_callers_from_whom_something_is_hidden(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name, manager = mailer.wanted.name, api_client.signed_in("manager")
-    monkeypatch.setattr(access, "HIDDEN", {"manager": {"submission": frozenset({"answers"})}})
+    factories.hide(monkeypatch, "manager", "submission", "answers")
     for response in (
         manager.get(f"system/subscriptions/{name}/parked/"),
         manager.post(f"system/subscriptions/{name}/replay/", {"streams": [stream]}),

@@ -23,10 +23,9 @@ from typing import Any, TypeAlias
 import msgspec
 from django.db import connection
 
-from backoffice import bounds, values
+from backoffice import bounds, preconditions, values
 from backoffice.models import Form, User
 from backoffice.sections.forms import domain as forms
-from backoffice.sections.forms import preconditions
 from backoffice.sections.imports import existing, identity, memory, rows, suppressions
 from backoffice.sections.imports.headers import Column
 from backoffice.sections.submissions import domain as submissions

@@ -2,8 +2,8 @@
 
 When a submission to an imported form is erased, keyed digests of what identified it stay behind: e-mail addresses,
 telephone numbers, ids, and, where it holds text, all its answers together. The key goes with the form's
-(`events.privacy.pseudonyms`), so a digest discloses nothing to a holder of the log, the table or a dump, and nothing at all
-once the form's owner is erased.
+(`events.privacy.pseudonyms`), so a digest discloses nothing to a holder of the log, the table or a dump, and nothing at
+all once the form's owner is erased.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from backoffice import values
+from backoffice import models, values
 from backoffice.sections.imports import rows
 from backoffice.sections.submissions import domain as submissions
 from events import snapshots, store
 from events.privacy import pseudonyms
-from events.types import stream_name
+from events.types import NewEvent, category_of, key_of, stream_name
 
 # Who imports: the actor of the first event of every imported form.
 ACTOR: Final = "command:import_submissions"
@@ -123,3 +123,18 @@ def of(form_id: Any, key: pseudonyms.Pseudonyms, fields: Sequence[Mapping[str, A
 def forget(form_ids: Sequence[str], limit: int) -> int:
     """Drop the suppressions of erased forms: their key is gone, they say nothing any more."""
     return len(store.query(FORGET, {"forms": list(form_ids), "limit": limit}))
+
+
+# -- hooks ----------------------------------------------------------------------------------------------------------
+
+
+def note_erasures(events: Sequence[NewEvent]) -> None:
+    """With `submission.erased`, while its answers can be read: what keeps the next import from restoring it."""
+    for event in events:
+        if isinstance(event.data, submissions.SubmissionErased):
+            remember(event.data.form_id or models.Submission.form_of(event.key), event.stream)
+
+
+def purge(subjects: Sequence[str], limit: int) -> int:
+    """Drop those of erased forms (`events.privacy.erasure.Purger`)."""
+    return forget([key_of(one) for one in subjects if category_of(one) == "form"], limit)

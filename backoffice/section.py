@@ -327,6 +327,8 @@ class Section:
     purgers: Mapping[str, Purger] = field(default_factory=dict)
     inbox: Inbox | None = None
 
+    tasks: tuple[Any, ...] = ()  # Celery's, which it knows by their names; the schedule is in the settings
+
     extends: tuple[Any, ...] = ()
     ready: Callable[[], None] | None = None  # called once, after everything else is in place
 

@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from backoffice import tasks
+from backoffice.sections.staff import tasks
 from backoffice.models import SignInBudget, SignInFailure, Staff
 from backoffice.sections.staff import passwords
 from backoffice.sections.staff import sign_in as signin

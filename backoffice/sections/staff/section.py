@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, models
 from backoffice.section import NavItem, Section
-from backoffice.sections.staff import sign_in, sockets
+from backoffice.sections.staff import sign_in, sockets, tasks
 from backoffice.sections.staff.api_keys import ApiKeyAdmin
 from backoffice.sections.staff.pages import StaffAdmin
 
@@ -39,5 +39,6 @@ SECTION = Section(
     ),
     admins={models.Staff: StaffAdmin, models.ApiKey: ApiKeyAdmin},
     revocations=sockets.REVOCATIONS,
+    tasks=(tasks.tell_failed_sign_ins,),
     ready=_ready,
 )

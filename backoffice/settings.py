@@ -48,7 +48,8 @@ if not DEBUG and (not SECRET_KEY or SECRET_KEY == DEVELOPMENT_SECRET or len(SECR
 if SECRET_KEY in PUBLISHED_SECRETS:
     stop("SECRET_KEY is a published example: set one of your own (openssl rand -base64 48)")
 
-# The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see events/privacy/master_keys.py.
+# The master keys of personal data, "<id>:<32 bytes in base64>", the one in use first: see
+# events/privacy/master_keys.py.
 try:
     PRIVACY_KEYS = master_keys.parse(read("PRIVACY_KEYS", environment.text, ""))
 except ValueError as error:

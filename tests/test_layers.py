@@ -126,11 +126,7 @@ def test_embedded_services_are_for_development_only(module: str) -> None:
 
 def test_no_import_runs_in_a_cycle() -> None:
     graph = {
-        module: {
-            known
-            for name in imports(path)
-            if (known := name if name in ALL else name.rpartition(".")[0]) in ALL
-        }
+        module: {known for name in imports(path) if (known := name if name in ALL else name.rpartition(".")[0]) in ALL}
         for module, path in ALL.items()
     }
     done: set[str] = set()

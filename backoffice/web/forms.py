@@ -1,4 +1,4 @@
-"""The base of the forms of records: they turn input into the data of a command, and the domain decides what is right."""
+"""The base of the forms of records: they turn input into the data of a command; the domain decides what is right."""
 
 from __future__ import annotations
 

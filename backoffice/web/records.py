@@ -113,7 +113,7 @@ class EditAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
 
     def live(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The current record as JSON, for a page that is open: the values of its inputs, and changes since `?since=`."""
+        """The current record as JSON, for open pages: the values of its inputs, and changes since `?since=`."""
         self.demand(request)
         kind, stamp, row = self.kind, log_position.now(), self.found(key)
         stream = self.stream(row.pk)

@@ -1,9 +1,9 @@
 """Which rows of a plan are in the form already, which of them with other content, and which are new.
 
-A submission's id is a keyed digest of its row's identity (`events.privacy.pseudonyms`, under the form's key): the same row gets
-the same id from every export, and once the submission's owner is erased nobody can test a guess. An identity is a name,
-shared by rows of one respondent or of equal content, and a number that counts them. Numbers follow the order of some
-export, which the next one may turn around, so rows of one name are matched by content first:
+A submission's id is a keyed digest of its row's identity (`events.privacy.pseudonyms`, under the form's key): the same
+row gets the same id from every export, and once the submission's owner is erased nobody can test a guess. An identity
+is a name, shared by rows of one respondent or of equal content, and a number that counts them. Numbers follow the order
+of some export, which the next one may turn around, so rows of one name are matched by content first:
 
     1  a row equal to a stored submission of its name is that one
     2  of the rest, a row and a stored submission of the same name are the same, with other content

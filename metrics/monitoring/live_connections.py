@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -75,27 +74,6 @@ class Close:
     word: str | Promise
     worry: bool
     number: int
-
-
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    reports, together = known()
-    safe = head.safe()
-    rows = [row(report, safe) for report in reports]
-    runner = next((status for status in subscriptions.status() if status.name == relay.NAME), None)
-    context: dict[str, Any] = {
-        "title": _("Live connections"),
-        "together": together,
-        "rows": rows,
-        "totals": totals(reports),
-        "closes": closes(reports),
-        "counts": counts(reports),
-        "head": safe,
-        "relay": runner,
-        "relay_runs_on": _place(runner),
-        "well": together and bool(rows) and all(one.look == "good" for one in rows),
-    }
-    return operator_action.drawn(site, request, "sockets", context)
 
 
 def known() -> tuple[list[cluster.Report], bool]:
@@ -175,3 +153,30 @@ def _place(runner: Status | None) -> tuple[str, str] | None:
         return None
     host, pid, _rest = runner.owner.rsplit(":", 2)
     return host, pid
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+class LiveConnectionPages(operator_action.Pages):
+    """Every web process and its sockets."""
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        reports, together = known()
+        safe = head.safe()
+        rows = [row(report, safe) for report in reports]
+        runner = next((status for status in subscriptions.status() if status.name == relay.NAME), None)
+        context: dict[str, Any] = {
+            "title": _("Live connections"),
+            "together": together,
+            "rows": rows,
+            "totals": totals(reports),
+            "closes": closes(reports),
+            "counts": counts(reports),
+            "head": safe,
+            "relay": runner,
+            "relay_runs_on": _place(runner),
+            "well": together and bool(rows) and all(one.look == "good" for one in rows),
+        }
+        return self.drawn(request, "sockets", context)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -38,44 +37,6 @@ class Picture:
     head: float
     held: float
     marks: Sequence[float]
-
-
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    safe, last, holders = head.safe(), head.last(), head.blame()
-    result, asked = jobs.last_verification()
-    return operator_action.drawn(
-        site,
-        request,
-        "head",
-        {
-            "title": _("Log head"),
-            "head": safe,
-            "last": last,
-            "held": last - safe if holders else 0,  # without a holder they were rolled back
-            "holders": [sentence(holder) for holder in holders],
-            "picture": picture(safe, last if holders else safe, holders),
-            "layout": partitions.layout(),
-            "epoch": head.epoch(),
-            "sealed": overview.sealed(safe),
-            "verified": result,
-            "verified_by": actors.author(result) if result else None,
-            "asked": asked,
-            "asked_by": actors.author(asked) if asked else None,
-        },
-    )
-
-
-@operator_action.deed("verify")
-def verify(request: HttpRequest) -> HttpResponse:
-    """Have the whole log read again and checked."""
-    try:
-        jobs.request_verification()
-    except errors.EventsError as error:
-        messages.error(request, error_messages.in_one_line(error))
-    else:
-        messages.success(request, _("The log will be checked; the result appears here."))
-    return HttpResponseRedirect(reverse("admin:system_head"))
 
 
 # -- what is shown --------------------------------------------------------------------------------------------------
@@ -115,3 +76,45 @@ def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:
 
     marks = sorted({place(holder.floor) for holder in holders if holder.floor < last})
     return Picture(place(safe), round(WIDTH - place(safe), 2), marks)
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+class LogHeadPages(operator_action.Pages):
+    """How far the log can be read, and checking all of it."""
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        safe, last, holders = head.safe(), head.last(), head.blame()
+        result, asked = jobs.last_verification()
+        return self.drawn(
+            request,
+            "head",
+            {
+                "title": _("Log head"),
+                "head": safe,
+                "last": last,
+                "held": last - safe if holders else 0,  # without a holder they were rolled back
+                "holders": [sentence(holder) for holder in holders],
+                "picture": picture(safe, last if holders else safe, holders),
+                "layout": partitions.layout(),
+                "epoch": head.epoch(),
+                "sealed": overview.sealed(safe),
+                "verified": result,
+                "verified_by": actors.author(result) if result else None,
+                "asked": asked,
+                "asked_by": actors.author(asked) if asked else None,
+            },
+        )
+
+    @operator_action.deed("verify")
+    def verify(self, request: HttpRequest) -> HttpResponse:
+        """Have the whole log read again and checked."""
+        try:
+            jobs.request_verification()
+        except errors.EventsError as error:
+            messages.error(request, error_messages.in_one_line(error))
+        else:
+            messages.success(request, _("The log will be checked; the result appears here."))
+        return HttpResponseRedirect(reverse("admin:system_head"))

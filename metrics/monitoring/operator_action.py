@@ -25,8 +25,6 @@ PATIENCE: Final = 5.0  # seconds a statement of a page may take
 POLL_MS: Final = 2_000
 ACTIONS: Final = ("view", "replay", "skip", "rebuild", "verify")
 
-View = Callable[..., HttpResponse]
-
 
 def demand(request: HttpRequest, action: str) -> None:
     """Refuse whoever may not do this to the running system."""
@@ -34,56 +32,69 @@ def demand(request: HttpRequest, action: str) -> None:
         raise PermissionDenied
 
 
-def page(view: View) -> View:
+class Pages:
+    """Pages of one kind, which hold the site that they belong to."""
+
+    def __init__(self, site: AdminSite) -> None:
+        self.site = site
+
+    def slow(self, request: HttpRequest) -> HttpResponse:
+        context = self.site.each_context(request) | {"title": _("The database is busy")}
+        return TemplateResponse(request, "admin/backoffice/system/slow.html", context, status=503)
+
+    def drawn(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+        """A page with a part that changes: ``<name>.html`` around ``<name>_part.html``."""
+        as_of = timezone.localtime()
+        shared = {
+            "as_of": as_of,
+            "poll_ms": POLL_MS,
+            "may": {action: access.may(request.user, action, "system") for action in ACTIONS},
+            "may_see_events": access.may(request.user, "view", "event"),
+            "may_read_errors": access.may_read_errors(request.user),
+        }
+        if request.GET.get("fragment"):
+            response = TemplateResponse(request, f"admin/backoffice/system/{name}_part.html", shared | context)
+            response["Cache-Control"] = "no-store"
+            response["X-As-Of"] = f"{as_of:%H:%M:%S}"
+            return response
+        whole = {
+            **self.site.each_context(request),
+            **shared,
+            **context,
+            "part": f"admin/backoffice/system/{name}_part.html",
+        }
+        return TemplateResponse(request, f"admin/backoffice/system/{name}.html", whole)
+
+
+Method = Callable[..., HttpResponse]
+
+
+def page(view: Method) -> Method:
     """A page for who may look. What takes longer than `PATIENCE` is told instead of waited for."""
 
     @wraps(view)
-    def guarded(site: AdminSite, request: HttpRequest, **args: Any) -> HttpResponse:
+    def guarded(self: Pages, request: HttpRequest, **args: Any) -> HttpResponse:
         demand(request, "view")
         try:
             with timeouts.at_most(PATIENCE):
-                return view(site, request, **args)
+                return view(self, request, **args)
         except errors.TookTooLong:
-            return slow(site, request)
+            return self.slow(request)
 
     return guarded
 
 
-def deed(action: str) -> Callable[[View], View]:
-    """Something that who may do `action` has done by a form; the view gets the request and what the address names."""
+def deed(action: str) -> Callable[[Method], Method]:
+    """Something that who may do `action` has done by a form."""
 
-    def guard(view: View) -> View:
+    def guard(view: Method) -> Method:
         @wraps(view)
-        def guarded(_site: AdminSite, request: HttpRequest, **args: Any) -> HttpResponse:
+        def guarded(self: Pages, request: HttpRequest, **args: Any) -> HttpResponse:
             demand(request, action)
             if request.method != "POST":
                 return HttpResponseNotAllowed(["POST"])
-            return view(request, **args)
+            return view(self, request, **args)
 
         return guarded
 
     return guard
-
-
-def slow(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    context = site.each_context(request) | {"title": _("The database is busy")}
-    return TemplateResponse(request, "admin/backoffice/system/slow.html", context, status=503)
-
-
-def drawn(site: AdminSite, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-    """A page with a part that changes: ``<name>.html`` around ``<name>_part.html``."""
-    as_of = timezone.localtime()
-    shared = {
-        "as_of": as_of,
-        "poll_ms": POLL_MS,
-        "may": {action: access.may(request.user, action, "system") for action in ACTIONS},
-        "may_see_events": access.may(request.user, "view", "event"),
-        "may_read_errors": access.may_read_errors(request.user),
-    }
-    if request.GET.get("fragment"):
-        response = TemplateResponse(request, f"admin/backoffice/system/{name}_part.html", shared | context)
-        response["Cache-Control"] = "no-store"
-        response["X-As-Of"] = f"{as_of:%H:%M:%S}"
-        return response
-    whole = {**site.each_context(request), **shared, **context, "part": f"admin/backoffice/system/{name}_part.html"}
-    return TemplateResponse(request, f"admin/backoffice/system/{name}.html", whole)

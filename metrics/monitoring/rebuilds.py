@@ -8,7 +8,6 @@ from functools import partial
 from typing import Final
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -54,29 +53,8 @@ class Shown:
         return self.table.progress.error == "cancelled"
 
 
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    tables = [_shown(table) for table in overview.read_tables()]
-    return operator_action.drawn(site, request, "rebuilds", {"title": _("Rebuilds"), "tables": tables})
-
-
 def _shown(table: ReadTable) -> Shown:
     return Shown(table, actors.author(table.wish.event) if table.wish else None)
-
-
-@operator_action.deed("rebuild")
-def start(request: HttpRequest, table: str) -> HttpResponse:
-    """Have a worker rebuild a table: ``fresh`` anew, ``take_over`` from a builder that hangs."""
-    how = request.POST.get("how", "")
-    said = _("A worker will rebuild %(table)s.")
-    ask = partial(jobs.request_rebuild, fresh=how == "fresh", take_over=how == "take_over")
-    return _tried(request, table, ask, said)
-
-
-@operator_action.deed("rebuild")
-def cancel(request: HttpRequest, table: str) -> HttpResponse:
-    """Stop a rebuild; what is built so far is kept."""
-    return _tried(request, table, jobs.cancel_rebuild, _("The rebuild of %(table)s was stopped."))
 
 
 def _tried(request: HttpRequest, table: str, act: Callable[[str], object], said: str) -> HttpResponse:
@@ -90,3 +68,28 @@ def _tried(request: HttpRequest, table: str, act: Callable[[str], object], said:
     else:
         messages.success(request, said % {"table": table})
     return HttpResponseRedirect(reverse("admin:system_rebuilds"))
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+class RebuildPages(operator_action.Pages):
+    """Read tables, and starting or cancelling a rebuild."""
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        tables = [_shown(table) for table in overview.read_tables()]
+        return self.drawn(request, "rebuilds", {"title": _("Rebuilds"), "tables": tables})
+
+    @operator_action.deed("rebuild")
+    def start(self, request: HttpRequest, table: str) -> HttpResponse:
+        """Have a worker rebuild a table: ``fresh`` anew, ``take_over`` from a builder that hangs."""
+        how = request.POST.get("how", "")
+        said = _("A worker will rebuild %(table)s.")
+        ask = partial(jobs.request_rebuild, fresh=how == "fresh", take_over=how == "take_over")
+        return _tried(request, table, ask, said)
+
+    @operator_action.deed("rebuild")
+    def cancel(self, request: HttpRequest, table: str) -> HttpResponse:
+        """Stop a rebuild; what is built so far is kept."""
+        return _tried(request, table, jobs.cancel_rebuild, _("The rebuild of %(table)s was stopped."))

@@ -8,7 +8,6 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.contrib.admin import AdminSite
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -93,120 +92,12 @@ class Aside:
     error: str | None
 
 
-# -- pages ----------------------------------------------------------------------------------------------------------
-
-
-@operator_action.page
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    """Every subscription, and each of its partitions."""
-    found = rows()
-    return operator_action.drawn(
-        site,
-        request,
-        "subscriptions",
-        {
-            "title": _("Subscriptions"),
-            "rows": found,
-            "head": found[0].standing.status.head if found else head.safe(),
-            "held": _held(),
-            "well": all(row.standing.state == "running" for row in found),
-            "parked": sum(row.standing.status.parked for row in found),
-        },
-    )
-
-
-@operator_action.page
-def one(site: AdminSite, request: HttpRequest, name: str) -> HttpResponse:
-    """One subscription: its checkpoints, its parked streams, and what people did about those."""
-    found = rows(name)
-    if not found:
-        raise Http404
-    after = request.GET.get("after", "")
-    wanted = int(after) if after.isdecimal() and len(after) < 19 else 0
-    aside = parking.parked(name, limit=PAGE + 1, after=wanted)
-    audit = types.stream_name("subscription", name)
-    done = store.read_stream(audit, max(0, store.version_of(audit) - TRAIL))
-    return operator_action.drawn(
-        site,
-        request,
-        "subscription",
-        {
-            "title": name,
-            "name": name,
-            "rows": found,
-            "declared": found[0].standing.declared,
-            "held": _held(),
-            "aside": asides(aside[:PAGE], request.user),
-            "after": aside[PAGE - 1].position if len(aside) > PAGE else None,
-            "is_first": not wanted,
-            "total": sum(row.standing.status.parked for row in found),
-            "done": [_deed(event) for event in reversed(done)],
-            "replayable": found[0].standing.declared is not None,
-        },
-    )
-
-
-@operator_action.page
-def parked(site: AdminSite, request: HttpRequest, name: str) -> HttpResponse:
-    """One parked stream (`?stream=`): the event in the way, why, and what waits behind it."""
-    stream = request.GET.get("stream", "").replace("\0", "")
-    found = parking.parked(name, stream)
-    if not found:
-        return _flows(request, name, stream)
-    aside = asides(found, request.user)[0]
-    waiting = parking.waiting(name, stream, PAGE + 1)
-    context = {
-        **site.each_context(request),
-        "title": _("Parked stream"),
-        "name": name,
-        "aside": aside,
-        "parked": aside.parked,
-        "readable": access.may_read_errors(request.user),
-        "event": _event(aside.parked, request.user),
-        "waiting": waiting[1:PAGE],
-        "more": len(waiting) > PAGE,
-        "may": {action: access.may(request.user, action, "system") for action in operator_action.ACTIONS},
-        "may_see_events": access.may(request.user, "view", "event"),
-        "replayable": _declared(name),
-        "max_reason": encryption.MAX_REASON,
-    }
-    return TemplateResponse(request, "admin/backoffice/system/parked.html", context)
-
-
 def _flows(request: HttpRequest, name: str, stream: str) -> HttpResponse:
     """The page of a stream that is not parked (any more) leads to its subscription."""
     if not _declared(name) or not stream:
         raise Http404
     messages.info(request, _("Nothing of %(stream)s is parked any more.") % {"stream": stream})
     return HttpResponseRedirect(reverse("admin:system_subscription", args=[name]))
-
-
-# -- what people do -------------------------------------------------------------------------------------------------
-
-
-@operator_action.deed("replay")
-def replay(request: HttpRequest, name: str) -> HttpResponse:
-    """Handle parked events again: of the streams that were chosen, or of ``all``."""
-    back = reverse("admin:system_subscription", args=[name])
-    if not _declared(name):
-        raise Http404
-    chosen = request.POST.getlist("stream")
-    every = request.POST.get("which") == "all"
-    streams = overview.parked_streams(name) if every else chosen
-    if not streams:
-        messages.warning(request, _("Choose a stream first."))
-        return HttpResponseRedirect(back)
-    with context.acting(reason=_reason(request) or None):
-        try:
-            outcomes = parking.replay_each(name, streams, seconds=overview.REPLAY_SECONDS)
-        except errors.EventsError as error:
-            messages.error(request, error_messages.in_one_line(error))
-            return HttpResponseRedirect(back)
-    _tell_of(request, streams, outcomes)
-    (only, *others) = streams
-    if others or only not in outcomes or not outcomes[only].left:
-        return HttpResponseRedirect(back)
-    return HttpResponseRedirect(_parked_url(name, only))
 
 
 def _tell_of(request: HttpRequest, streams: Sequence[str], outcomes: Mapping[str, parking.Outcome]) -> None:
@@ -223,25 +114,6 @@ def _tell_of(request: HttpRequest, streams: Sequence[str], outcomes: Mapping[str
     if rest:
         said = ngettext("%(n)d stream is left: replay again.", "%(n)d streams are left: replay again.", rest)
         messages.warning(request, said % {"n": rest})
-
-
-@operator_action.deed("skip")
-def skip(request: HttpRequest, name: str) -> HttpResponse:
-    """Give one event up, with a reason."""
-    stream, position = request.POST.get("stream", "").replace("\0", ""), request.POST.get("position", "")
-    if not _declared(name) or not position.isdecimal() or len(position) > 18:
-        raise Http404
-    try:
-        parking.skip(name, stream, int(position), _reason(request))
-    except errors.InvalidCommand:
-        messages.error(request, _("Say why this event is given up."))
-        return HttpResponseRedirect(_parked_url(name, stream))
-    except errors.NotParked:
-        messages.info(request, _("Somebody else was quicker: this event is not parked any more."))
-    else:
-        said = _("Event %(position)s is given up. What waits behind it still waits: replay it.")
-        messages.success(request, said % {"position": position})
-    return HttpResponseRedirect(_parked_url(name, stream))
 
 
 def _reason(request: HttpRequest) -> str:
@@ -320,3 +192,124 @@ class Deed:
 
 def _deed(event: RecordedEvent) -> Deed:
     return Deed(event, timeline.entry(event, []), str(event.data.get("stream", "")), int(event.data.get("position", 0)))
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+class SubscriptionPages(operator_action.Pages):
+    """Every subscription, one of them, its parked streams, and replaying or skipping those."""
+
+    @operator_action.page
+    def index(self, request: HttpRequest) -> HttpResponse:
+        """Every subscription, and each of its partitions."""
+        found = rows()
+        return self.drawn(
+            request,
+            "subscriptions",
+            {
+                "title": _("Subscriptions"),
+                "rows": found,
+                "head": found[0].standing.status.head if found else head.safe(),
+                "held": _held(),
+                "well": all(row.standing.state == "running" for row in found),
+                "parked": sum(row.standing.status.parked for row in found),
+            },
+        )
+
+    @operator_action.page
+    def one(self, request: HttpRequest, name: str) -> HttpResponse:
+        """One subscription: its checkpoints, its parked streams, and what people did about those."""
+        found = rows(name)
+        if not found:
+            raise Http404
+        after = request.GET.get("after", "")
+        wanted = int(after) if after.isdecimal() and len(after) < 19 else 0
+        aside = parking.parked(name, limit=PAGE + 1, after=wanted)
+        audit = types.stream_name("subscription", name)
+        done = store.read_stream(audit, max(0, store.version_of(audit) - TRAIL))
+        return self.drawn(
+            request,
+            "subscription",
+            {
+                "title": name,
+                "name": name,
+                "rows": found,
+                "declared": found[0].standing.declared,
+                "held": _held(),
+                "aside": asides(aside[:PAGE], request.user),
+                "after": aside[PAGE - 1].position if len(aside) > PAGE else None,
+                "is_first": not wanted,
+                "total": sum(row.standing.status.parked for row in found),
+                "done": [_deed(event) for event in reversed(done)],
+                "replayable": found[0].standing.declared is not None,
+            },
+        )
+
+    @operator_action.page
+    def parked(self, request: HttpRequest, name: str) -> HttpResponse:
+        """One parked stream (`?stream=`): the event in the way, why, and what waits behind it."""
+        stream = request.GET.get("stream", "").replace("\0", "")
+        found = parking.parked(name, stream)
+        if not found:
+            return _flows(request, name, stream)
+        aside = asides(found, request.user)[0]
+        waiting = parking.waiting(name, stream, PAGE + 1)
+        context = {
+            **self.site.each_context(request),
+            "title": _("Parked stream"),
+            "name": name,
+            "aside": aside,
+            "parked": aside.parked,
+            "readable": access.may_read_errors(request.user),
+            "event": _event(aside.parked, request.user),
+            "waiting": waiting[1:PAGE],
+            "more": len(waiting) > PAGE,
+            "may": {action: access.may(request.user, action, "system") for action in operator_action.ACTIONS},
+            "may_see_events": access.may(request.user, "view", "event"),
+            "replayable": _declared(name),
+            "max_reason": encryption.MAX_REASON,
+        }
+        return TemplateResponse(request, "admin/backoffice/system/parked.html", context)
+
+    @operator_action.deed("replay")
+    def replay(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Handle parked events again: of the streams that were chosen, or of ``all``."""
+        back = reverse("admin:system_subscription", args=[name])
+        if not _declared(name):
+            raise Http404
+        chosen = request.POST.getlist("stream")
+        every = request.POST.get("which") == "all"
+        streams = overview.parked_streams(name) if every else chosen
+        if not streams:
+            messages.warning(request, _("Choose a stream first."))
+            return HttpResponseRedirect(back)
+        with context.acting(reason=_reason(request) or None):
+            try:
+                outcomes = parking.replay_each(name, streams, seconds=overview.REPLAY_SECONDS)
+            except errors.EventsError as error:
+                messages.error(request, error_messages.in_one_line(error))
+                return HttpResponseRedirect(back)
+        _tell_of(request, streams, outcomes)
+        (only, *others) = streams
+        if others or only not in outcomes or not outcomes[only].left:
+            return HttpResponseRedirect(back)
+        return HttpResponseRedirect(_parked_url(name, only))
+
+    @operator_action.deed("skip")
+    def skip(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Give one event up, with a reason."""
+        stream, position = request.POST.get("stream", "").replace("\0", ""), request.POST.get("position", "")
+        if not _declared(name) or not position.isdecimal() or len(position) > 18:
+            raise Http404
+        try:
+            parking.skip(name, stream, int(position), _reason(request))
+        except errors.InvalidCommand:
+            messages.error(request, _("Say why this event is given up."))
+            return HttpResponseRedirect(_parked_url(name, stream))
+        except errors.NotParked:
+            messages.info(request, _("Somebody else was quicker: this event is not parked any more."))
+        else:
+            said = _("Event %(position)s is given up. What waits behind it still waits: replay it.")
+            messages.success(request, said % {"position": position})
+        return HttpResponseRedirect(_parked_url(name, stream))

@@ -106,11 +106,13 @@ class Inbox:
     file    (command, conflict, source) -> the conflict's id; the same one for the same command
     review  (command, seen, base_version, source) -> files a change that is too old, as the `errors.Conflict` to raise
     recall  (command) raises the `errors.Conflict` that this command was answered with before
+    page    the name of the address of a conflict's page
     """
 
     file: Callable[[Command, errors.Conflict, Any], str]
     review: Callable[[Command, Any, int, Any], errors.Conflict]
     recall: Callable[[Command], None]
+    page: str
 
 
 def plain_title(row: Any, _staff: Any) -> str:

@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, error_messages
+from backoffice import access, error_messages, section
 from backoffice import commands as entry_point
 from backoffice.section import Kind
 from backoffice.web import actors, diffs, forms, log_position, offline, sidebar
@@ -71,7 +71,11 @@ class EditAdmin(KindAdmin):
         try:
             result = send(request, self.kind.update or "", str(row.pk), changed, form, version)
         except errors.Conflict as conflict:
-            return _go_on(request, reverse("admin:backoffice_conflict_change", args=[conflict.conflict_id]))
+            inbox = section.inbox()
+            if inbox is None:
+                _explain(form, conflict)
+                return self._record_page(request, row, stamp, form, version, status=conflict.status)
+            return _go_on(request, reverse(inbox.page, args=[conflict.conflict_id]))
         except errors.EventsError as error:
             _explain(form, error)
             return self._record_page(request, row, stamp, form, version, status=error.status)

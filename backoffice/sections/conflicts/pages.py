@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.contrib import admin, messages
@@ -14,30 +12,16 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadReque
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from backoffice import access, error_messages, listing, models, section
 from backoffice.section import Kind
-from backoffice.sections.conflicts import domain, inbox
-from backoffice.web import actors, diffs, event_rows, log_position, records, timeline
-from events import conflicts, errors, store, strict_json, types
-from events.conflicts import FieldConflict, sequences, values
+from backoffice.sections.conflicts import decisions, domain, inbox, trail
+from backoffice.web import actors, diffs, event_rows, log_position, records
+from events import errors, store, types
+from events.conflicts import values
 
 MAX_ROWS: Final = 200
-LONG: Final = 80
-
-NOTES: Final = {
-    "both_changed": gettext_lazy("Changed on both sides."),
-    "deleted_here": gettext_lazy("Removed on one side, changed on the other."),
-    "deleted_there": gettext_lazy("Changed on one side, removed on the other."),
-    "order": gettext_lazy("Both sides moved the same questions, to places that contradict."),
-    "group": gettext_lazy("These belong together, and were changed on both sides."),
-    "illegal_transition": gettext_lazy("From what they made of it, this step is not possible."),
-    "duplicate": gettext_lazy("Together, two of them have the same name."),
-    "dangling": gettext_lazy("Together, this names a question that is not there any more."),
-    "cycle": gettext_lazy("Together, these questions would contain each other."),
-    "whole": gettext_lazy("The record changed since this was asked for. Shall it be done all the same?"),
-}
 
 
 def waiting(staff: Any) -> int:
@@ -120,212 +104,6 @@ def _record_name(stream: str, staff: Any) -> str:
         return stream
 
 
-# -- one conflict: what is shown ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """One thing to decide. `there` are the sides that have a value, `entry` is how one is typed (text, long, choice,
-    yes_no, json, none), `choice` what is chosen so far, `typed` what stands in the input; `regions` are the lines of a
-    long text, side by side."""
-
-    number: int
-    path: str
-    label: str
-    note: Any
-    base: str
-    theirs: str
-    mine: str
-    there: frozenset[str]
-    entry: str
-    raw: Mapping[str, str]
-    options: Sequence[tuple[str, Any]]
-    locked: bool
-    choice: str
-    typed: str
-    complaint: str = ""
-    who: str = ""
-    when: Any = None
-    why: str | None = None
-    regions: Sequence[sequences.Region] = ()
-
-
-@dataclass
-class Answers:
-    """What a person has chosen and typed so far, from the form; `complaints` about what was typed."""
-
-    choices: dict[str, str] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    typed: dict[str, str] = field(default_factory=dict)
-    complaints: dict[str, str] = field(default_factory=dict)
-    reason: str | None = None
-
-    def chosen(self) -> dict[str, Any]:
-        usable = {name: choice for name, choice in self.choices.items() if choice != "value" or name in self.values}
-        return inbox.as_choices(usable, {name: self.values[name] for name in usable if usable[name] == "value"})
-
-
-def _entry(kind: Kind, place: FieldConflict) -> str:
-    """How a value of this place is typed."""
-    if place.path == inbox.WHOLE:
-        return "none"
-    known = [side for side in (place.base, place.theirs, place.mine) if side is not conflicts.UNSET]
-    if known and all(isinstance(value, bool) for value in known):
-        return "yes_no"
-    if not all(isinstance(value, str) for value in known) or place.kind in ("order", "group"):
-        return "json"
-    if kind.choice_label(place.path, known[0]) is not None:
-        return "choice"
-    return "long" if any("\n" in value or len(value) > LONG for value in known) else "text"
-
-
-def _options(kind: Kind, path: str, entry: str) -> Sequence[tuple[str, Any]]:
-    if entry == "yes_no":
-        return [("true", _("yes")), ("false", _("no"))]
-    known = {each.name: each for each in kind.model._meta.get_fields()}.get(path)
-    return list(getattr(known, "choices", None) or ()) if entry == "choice" else ()
-
-
-def _raw(entry: str, value: Any) -> str:
-    """A value as its input holds it."""
-    if value is conflicts.UNSET:
-        return ""
-    if entry in ("text", "long", "choice"):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False, indent=2)
-
-
-def _parsed(entry: str, typed: str) -> Any:
-    """The typed text as a value. Raises `errors.InvalidJson`."""
-    if entry in ("text", "long", "choice"):
-        return typed.replace("\r\n", "\n")
-    return strict_json.loads(typed)
-
-
-def _shown(kind: Kind, place: FieldConflict, value: Any, labels: Mapping[str, str]) -> str:
-    if value is conflicts.UNSET:
-        return ""
-    if place.kind == "order":
-        wanted = set(place.fields) or set(value)
-        return "\n".join(f"{number}. {labels.get(key, key)}" for number, key in enumerate(value, 1) if key in wanted)
-    if isinstance(value, dict) and {"id", "type"} <= value.keys():
-        told = {name: each for name, each in value.items() if name != "id"}
-        return "\n".join(f"{name}: {diffs.shown(kind, name, each, whole=True)}" for name, each in told.items())
-    return diffs.shown(kind, values.steps(place.path)[-1], value, whole=True)
-
-
-def _places(now: inbox.Situation, answers: Answers, staff: Any, complaints: Mapping[str, str]) -> list[Place]:
-    """What this person sees of what is to be decided, with their choices so far."""
-    category = types.category_of(now.filed.stream)
-    kind, role = section.kind(category), access.role_of(staff)
-    between = store.read_stream(now.filed.stream, now.filed.base_version, upto=now.version)
-    latest = {name: event for event in between for name in event.data}  # who changed each field last
-    locked = access.read_only_fields(staff, category)
-    labels = diffs.item_labels(kind, now.mine, now.theirs, now.base)
-    names = diffs.item_labels(kind, now.theirs, now.mine)
-    found: list[Place] = []
-    for place in now.open_places:
-        if access.role_sees(role, category, place.path):
-            head = values.steps(place.path)[0]
-            author = latest.get(head) or (between[-1] if between else None)
-            label = diffs.label_of(kind, values.steps(place.path), names) if place.path != inbox.WHOLE else _whole(now)
-            found.append(_place(kind, place, answers, complaints, author, len(found), head in locked, label, labels))
-    return found
-
-
-def _place(
-    kind: Kind,
-    place: FieldConflict,
-    answers: Answers,
-    complaints: Mapping[str, str],
-    author: types.RecordedEvent | None,
-    number: int,
-    locked: bool,
-    label: str,
-    labels: Mapping[str, str],
-) -> Place:
-    entry = _entry(kind, place)
-    sides = {"base": place.base, "theirs": place.theirs, "mine": place.mine}
-    shown = {name: _shown(kind, place, value, labels) for name, value in sides.items()}
-    raw = {name: _raw(entry, value) for name, value in sides.items()}
-    lines = [sequences.split_lines(raw[side]) for side in ("base", "theirs", "mine")] if entry == "long" else []
-    return Place(
-        number=number,
-        path=place.path,
-        label=label,
-        note=NOTES.get(place.code or place.kind, NOTES["both_changed"]),
-        base=shown["base"],
-        theirs=shown["theirs"],
-        mine=shown["mine"],
-        there=frozenset(side for side, value in sides.items() if value is not conflicts.UNSET),
-        entry=entry,
-        raw=raw,
-        options=_options(kind, place.path, entry),
-        locked=locked,
-        choice=answers.choices.get(place.path, ""),
-        typed=answers.typed.get(place.path, raw["mine"] or raw["theirs"]),
-        complaint=complaints.get(place.path, "") or complaints.get(values.steps(place.path)[0], ""),
-        who=actors.author(author).name if author else "",
-        when=author.recorded_at if author else None,
-        why=author.reason if author else None,
-        regions=sequences.regions(*lines) if lines else (),
-    )
-
-
-def _whole(now: inbox.Situation) -> str:
-    words = {"delete": _("Delete the record"), "remove": _("Remove the setting"), "create": _("Add the record")}
-    kind: str = now.filed.command["type"]
-    return words.get(kind.partition(".")[2], kind)
-
-
-# -- one conflict: the page -----------------------------------------------------------------------------------------
-
-
-def _answers(request: HttpRequest, now: inbox.Situation) -> Answers:
-    """The form, by path: numbers on the page may mean other places by now."""
-    found = Answers(reason=request.POST.get("reason", "").strip() or None)
-    kind = section.kind(types.category_of(now.filed.stream))
-    places = {place.path: place for place in now.open_places}
-    for name, where in request.POST.items():
-        number = name.removeprefix("path-")
-        if number == name or where not in places:
-            continue
-        entry = _entry(kind, places[where])
-        choice, typed = request.POST.get(f"choice-{number}", ""), request.POST.get(f"value-{number}", "")
-        found.typed[where] = typed
-        if choice in ("theirs", "mine", "value"):
-            found.choices[where] = choice
-        if choice == "value":
-            try:
-                found.values[where] = _parsed(entry, typed)
-            except errors.InvalidJson as error:
-                found.complaints[where] = error_messages.said(error.message)
-    return found
-
-
-def _preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, Any]:
-    """What would change on the record, what is wrong with it, how much is left to decide."""
-    category = types.category_of(now.filed.stream)
-    undecided = [place.path for place in now.open_places if place.path not in answers.choices]
-    found: dict[str, Any] = {"left": len(undecided), "lines": [], "wrong": [], "ready": False}
-    if undecided:
-        return found
-    try:
-        if answers.complaints:
-            raise errors.InvalidCommand(fields=answers.complaints)
-        after = now.previewed(answers.chosen())
-        found |= {"lines": diffs.lines(category, now.theirs, after, staff), "ready": True}
-        found["gone"] = bool(after.get("deleted_at")) and not now.theirs.get("deleted_at")
-    except errors.EventsError as error:
-        complaints = getattr(error, "fields", {}) or {"": error.message}
-        kind = section.kind(category)
-        names = diffs.item_labels(kind, now.theirs, now.mine)
-        for where, message in complaints.items():
-            label = diffs.label_of(kind, values.steps(where), names) if where else ""
-            found["wrong"].append((label, error_messages.said(message)))
-    return found
-
-
 def _judged_at(row: models.Conflict) -> int:
     """The record's version that a settled conflict was decided on."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
@@ -336,46 +114,6 @@ def _judged_at(row: models.Conflict) -> int:
 
 def _exists(kind: Kind, row: models.Conflict) -> bool:
     return kind.model._default_manager.filter(pk=row.key).exists()
-
-
-# -- what was done about it -----------------------------------------------------------------------------------------
-
-VERBS: Final = {
-    "filed": (gettext_lazy("could not save this"), "merge"),
-    "assigned": (gettext_lazy("assigned it"), "staff"),
-    "commented": (gettext_lazy("wrote"), "edit"),
-    "resolved": (gettext_lazy("settled it"), "check"),
-    "dismissed": (gettext_lazy("put it away"), "close"),
-    "reopened": (gettext_lazy("took it out again"), "restore"),
-}
-CHOICES: Final = {
-    "theirs": gettext_lazy("theirs"),
-    "mine": gettext_lazy("the author's"),
-    "value": gettext_lazy("typed"),
-}
-
-
-def _trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
-    """Who did what about it, newest first, as this person may see it."""
-    events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
-    names = dict(models.Staff.objects.values_list("pk", "username"))
-    found = []
-    for event in reversed(events):
-        data = access.redact(staff, domain.CATEGORY, event.data)
-        word = event.type.partition(".")[2]
-        verb, icon = VERBS.get(word) or timeline.verb_of(event.type)
-        text = data.get("text", "")
-        if word == "assigned":
-            text = names.get(data.get("assignee") or 0) or _("nobody")
-        if word == "resolved" and not event.unreadable:
-            text = ", ".join(_chosen(section.kind(row.category), where, how) for where, how in data["choices"].items())
-        found.append({"event": event, "actor": actors.author(event), "verb": verb, "icon": icon, "text": text})
-    return found
-
-
-def _chosen(kind: Kind, where: str, how: str) -> str:
-    label = "" if where == inbox.WHOLE else diffs.label_of(kind, values.steps(where), {})
-    return f"{label} {CHOICES[how]}".strip()
 
 
 # -- pages ----------------------------------------------------------------------------------------------------------
@@ -509,14 +247,14 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             if request.method == "POST":
                 raise PermissionDenied
-            return self._conflict_page(request, row, Answers())
+            return self._conflict_page(request, row, decisions.Answers())
         now = inbox.situation(key)
-        answers = _answers(request, now)
+        answers = decisions.answers_of(request, now)
         if "preview" in request.POST:
             return self._conflict_page(request, row, answers, previewing=True)
         return self._settle(request, row, answers)
 
-    def _settle(self, request: HttpRequest, row: models.Conflict, answers: Answers) -> HttpResponse:
+    def _settle(self, request: HttpRequest, row: models.Conflict, answers: decisions.Answers) -> HttpResponse:
         """1 what was typed can be read  2 the choices and the change, in one transaction."""
         seen = request.POST.get("version", "")
         try:
@@ -545,14 +283,14 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             raise PermissionDenied
         now = inbox.situation(key)
-        context = {"preview": _preview(now, _answers(request, now), request.user)}
+        context = {"preview": decisions.preview(now, decisions.answers_of(request, now), request.user)}
         return TemplateResponse(request, "admin/backoffice/conflict_preview.html", context)
 
     def _conflict_page(
         self,
         request: HttpRequest,
         row: models.Conflict,
-        answers: Answers,
+        answers: decisions.Answers,
         *,
         error: errors.EventsError | None = None,
         previewing: bool = False,
@@ -563,7 +301,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         now = inbox.situation(row.pk, None if is_open else _judged_at(row))
         kind = section.kind(row.category)
         complaints = dict(getattr(error, "fields", {}))
-        places = _places(now, answers, staff, complaints)
+        places = decisions.places(now, answers, staff, complaints)
         hidden = len(now.open_places) - len(places)
         # What belongs to no place of the page is said on top of it.
         shown_at = {place.path for place in places} | {values.steps(place.path)[0] for place in places} | {"reason"}
@@ -586,13 +324,13 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "assignable": inbox.assignable(row.command_type) if inbox.may_settle(staff, row.command_type) else [],
             "their_lines": diffs.lines(row.category, now.base, now.theirs, staff) if now.base else [],
             "my_lines": diffs.lines(row.category, now.theirs, now.merge.values, staff) if now.is_edit else [],
-            "preview": _preview(now, answers, staff) if is_open else None,
+            "preview": decisions.preview(now, answers, staff) if is_open else None,
             "previewing": previewing,
             "reason": answers.reason if request.method == "POST" else now.filed.command.get("reason"),
             "reason_complaint": complaints.get("reason", ""),
             "error": error,
             "on_top": on_top,
-            "trail": _trail(row, staff),
+            "trail": trail.trail(row, staff),
             "topic": kind.topic_of(row.key),
             "stamp": stamp,
             "opts": self.model._meta,

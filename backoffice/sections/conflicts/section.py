@@ -60,6 +60,11 @@ SECTION = Section(
     ),
     aggregates=(domain.AGGREGATE,),
     read_tables=(ReadTable(name="conflicts", category=domain.CATEGORY, project=projection.conflicts),),
-    inbox=Inbox(file=inbox.file, review=inbox.review, recall=inbox.recall),
+    inbox=Inbox(
+        file=inbox.file,
+        review=inbox.review,
+        recall=inbox.recall,
+        page="admin:backoffice_conflict_change",
+    ),
     ready=_ready,
 )

@@ -67,7 +67,7 @@ fmt: $(VENV)/.dev ## put style and formatting right
 
 messages: $(VENV)/.dev ## collect and compile the translations (needs GNU gettext)
 	@for domain in django djangojs; do $(MANAGE) makemessages --domain $$domain --locale fr --no-location --no-obsolete \
-		--ignore '.venv/*' --ignore '.local/*' || exit 1; done
+		--ignore '.venv/*' --ignore '.local/*' --ignore 'tests/*' || exit 1; done
 	@$(MANAGE) compilemessages --locale fr --ignore '.venv/*'
 
 # One resolution for everybody, Linux and macOS, 3.11 and newer; the smaller sets are parts of the largest.

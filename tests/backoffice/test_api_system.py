@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backoffice import access
-from backoffice.api import problems, resources, shapes, views
+from backoffice.api import problems, records, shapes, views
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, head, jobs, store
 from events.subscriptions import checkpoints, parked
@@ -173,7 +173,7 @@ def test_a_read_that_a_subscription_feeds_waits_until_it_has_come_so_far(
     fed: subscriptions.Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = api_client.signed_in("manager")
-    monkeypatch.setattr(resources.UserList, "fed_by", (fed.name,))
+    monkeypatch.setattr(records.RecordList, "fed_by", (fed.name,))
     subscriptions.acquire(fed, "a")
     reached = store.append(f"user-{factories.user()}", [UserUpdated(plan="premium")]).position
     assert manager.get("users/").status_code == 200  # nobody waits who did not ask to

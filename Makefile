@@ -79,7 +79,7 @@ hooks: $(VENV)/.dev ## install the git hooks: ruff and mypy at each commit, make
 
 messages: $(VENV)/.dev ## collect and compile the translations (needs GNU gettext)
 	@for domain in django djangojs; do $(MANAGE) makemessages --domain $$domain --locale fr --no-location --no-obsolete \
-		--ignore '.venv/*' --ignore '.local/*' || exit 1; done
+		--ignore '.venv/*' --ignore '.local/*' --ignore 'tests/*' || exit 1; done
 	@$(MANAGE) compilemessages --locale fr --ignore '.venv/*'
 
 # One resolution for Linux and macOS, Python 3.11 and newer; the smaller sets are subsets of the largest.

@@ -1,57 +1,15 @@
-"""Who may do what: one table of roles, asked wherever data leaves or a command comes in. Admin, API, history, export
-and socket all call here and nowhere else.
+"""Who may do what: the engine over the rights that sections declare. Asked wherever data leaves or a command comes in:
+admin, API, history, export and socket all call here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from backoffice import section
 from events import types
 from events.conflicts import values
-
-CATEGORIES: Final = ("user", "form", "submission", "setting")
-
-# role -> category -> actions. `admin` and superusers may everything and are not listed. `system` is the running of it:
-# view, replay (parked events), skip, rebuild (read tables), verify (the log).
-ROLES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
-    "manager": {
-        "user": frozenset({"view", "create", "update", "delete", "restore"}),
-        "form": frozenset({"view", "create", "update", "delete", "restore"}),
-        "submission": frozenset({"view", "receive", "delete"}),
-        "setting": frozenset({"view"}),
-        "event": frozenset({"view"}),
-        "system": frozenset({"view", "replay"}),
-    },
-    "agent": {
-        "user": frozenset({"view", "update"}),
-        "form": frozenset({"view", "create", "update"}),
-        "submission": frozenset({"view"}),
-    },
-    "viewer": {
-        "user": frozenset({"view"}),
-        "form": frozenset({"view"}),
-        "submission": frozenset({"view"}),
-    },
-    "dpo": {
-        "user": frozenset({"view", "delete", "restore", "erase", "export"}),
-        "form": frozenset({"view"}),
-        "submission": frozenset({"view", "delete", "erase"}),
-        "setting": frozenset({"view"}),
-        "event": frozenset({"view"}),
-        "system": frozenset({"view", "verify"}),
-    },
-}
-
-# Fields a role never sees, in no page, history, export or frame.
-HIDDEN: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
-    "viewer": {"user": frozenset({"email"}), "submission": frozenset({"answers"})},
-}
-
-# Fields a role sees but may not change.
-READ_ONLY: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
-    "agent": {"user": frozenset({"plan", "role"})},
-}
 
 
 def role_of(staff: Any) -> str | None:
@@ -64,12 +22,26 @@ def role_of(staff: Any) -> str | None:
 def role_may(role: str | None, action: str, category: str) -> bool:
     if role == "admin":
         return True
-    return action in ROLES.get(role or "", {}).get(category, frozenset())
+    return action in section.rights(category).get(role or "", frozenset())
 
 
 def may(staff: Any, action: str, category: str) -> bool:
     """May this person do `action` (view, create, update, delete, restore, set …) to records of `category`?"""
     return role_may(role_of(staff), action, category)
+
+
+def sees(category: str, staff: Any) -> bool:
+    """May this person view `category`?"""
+    return may(staff, "view", category)
+
+
+def is_admin(staff: Any) -> bool:
+    return role_of(staff) == "admin"
+
+
+def settles(staff: Any) -> bool:
+    """Does this person settle conflicts of any kind? Those whose edits can conflict do."""
+    return any(may(staff, action, kind.category) for kind in section.kinds() for action in ("update", "set"))
 
 
 def may_command(staff: Any, command: types.Command) -> str | None:
@@ -88,7 +60,8 @@ def projection_key(staff: Any) -> str:
 
 
 def role_hidden_fields(role: str | None, category: str) -> frozenset[str]:
-    return HIDDEN.get(role or "", {}).get(category, frozenset())
+    kind = section.find(category)
+    return kind.hidden.get(role or "", frozenset()) if kind else frozenset()
 
 
 def hidden_fields(staff: Any, category: str) -> frozenset[str]:
@@ -96,12 +69,14 @@ def hidden_fields(staff: Any, category: str) -> frozenset[str]:
 
 
 def read_only_fields(staff: Any, category: str) -> frozenset[str]:
-    return READ_ONLY.get(role_of(staff) or "", {}).get(category, frozenset())
+    kind = section.find(category)
+    return kind.read_only.get(role_of(staff) or "", frozenset()) if kind else frozenset()
 
 
 def may_read_errors(staff: Any) -> bool:
     """Errors and tracebacks quote whatever they failed on: for those from whom nothing at all is hidden."""
-    return not HIDDEN.get(role_of(staff) or "") and all(may(staff, "view", category) for category in CATEGORIES)
+    role = role_of(staff)
+    return all(role_may(role, "view", kind.category) and not kind.hidden.get(role or "") for kind in section.kinds())
 
 
 def redact(staff: Any, category: str, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +85,9 @@ def redact(staff: Any, category: str, data: Mapping[str, Any]) -> dict[str, Any]
 
 
 def role_redact(role: str | None, category: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    if category == "conflict":
-        return _redact_conflict(role, data)
+    redact_category = section.redaction(category)
+    if redact_category:
+        return redact_category(role, data)
     hidden = role_hidden_fields(role, category)
     return {name: value for name, value in data.items() if name not in hidden}
 
@@ -121,7 +97,7 @@ def role_sees(role: str | None, category: str, path: str) -> bool:
     return role_hidden_fields(role, category).isdisjoint(values.steps(path)[0].split("+"))
 
 
-def _redact_conflict(role: str | None, data: Mapping[str, Any]) -> dict[str, Any]:
+def redact_conflict(role: str | None, data: Mapping[str, Any]) -> dict[str, Any]:
     """An event of a conflict is about a record: of that, only what the role sees. Nothing at all of a kind of record
     that it may not view; and no comments where something is hidden, for people quote.
     """
@@ -139,3 +115,10 @@ def _redact_conflict(role: str | None, data: Mapping[str, Any]) -> dict[str, Any
     if "command" in shown:
         shown["command"] = {**shown["command"], "data": role_redact(role, about, shown["command"].get("data", {}))}
     return shown
+
+
+def scopes_allow(scopes: Iterable[str], wanted: str) -> bool:
+    """Do the scopes of an API key include `wanted` (``users:read``)? A key that may write may read."""
+    resource, _colon, action = wanted.partition(":")
+    granted = {"*", wanted, f"{resource}:*"} | ({f"{resource}:write"} if action == "read" else set())
+    return not granted.isdisjoint(scopes)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from importlib import import_module
-
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 from django.utils.translation import gettext_lazy as _
@@ -18,9 +16,12 @@ class BackofficeConfig(AppConfig):
 
 
 class BackofficeAdminConfig(AdminConfig):
-    default_site = "backoffice.site.BackofficeSite"
+    default_site = "backoffice.sections.staff.site.StaffSite"
 
     def ready(self) -> None:
         super().ready()
-        # Not from the package itself: making the site imports it, and rooms would be put into a site half made.
-        import_module("backoffice.web.registration")
+        from django.contrib import admin  # noqa: PLC0415 - the site is made when it is first asked for
+
+        from backoffice import registry  # noqa: PLC0415 - models must be loaded first
+
+        registry.register_pages(admin.site)

@@ -1,8 +1,8 @@
 """Lists, a page at a time: filters, search, sorting, and a signed cursor instead of a page number.
 
 A page is found by comparing whole rows, `(created_at, id) < (x, y)`, so that page 10,000 costs what page 1 costs, ties
-do not repeat or vanish, and a record that arrives meanwhile moves nothing. One visible table, `SPECS`, says what each
-list can be asked; a name that is not in it is an error that says which. The admin and the API both read here.
+do not repeat or vanish, and a record that arrives meanwhile moves nothing. Each kind of record declares what its list
+can be asked; a name that is not declared is an error that says which. The admin and the API both read here.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from django.core import signing
 from django.db.models import BooleanField, F, Func, Model, Q, QuerySet, TextField, Value
 from django.db.models.functions import Upper
-from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from backoffice import models, values
+from backoffice import values
 from backoffice.text import Composed
 from events import errors
 
@@ -28,7 +27,6 @@ LIMIT: Final = 25
 MAX_LIMIT: Final = 100
 MAX_SEARCH: Final = 200
 COUNT_CAP: Final = 10_000
-ACTIVE_DAYS: Final = 30
 
 # -- what a list refuses --------------------------------------------------------------------------------------------
 
@@ -73,7 +71,7 @@ class InvalidCursor(PageError):
 Filter = Callable[[str], Q]
 
 
-def _choice(column: str, choices: type[Any]) -> Filter:
+def choice(column: str, choices: type[Any]) -> Filter:
     def parse(value: str) -> Q:
         if value not in choices.values:
             raise ValueError(f"one of {', '.join(choices.values)}")
@@ -82,29 +80,23 @@ def _choice(column: str, choices: type[Any]) -> Filter:
     return parse
 
 
-def _boolean(value: str) -> bool:
+def boolean(value: str) -> bool:
     known = {"true": True, "1": True, "false": False, "0": False}
     if value.lower() not in known:
         raise ValueError("true or false")
     return known[value.lower()]
 
 
-def _flag(column: str) -> Filter:
-    return lambda value: Q(**{column: _boolean(value)})
-
-
-def _active(value: str) -> Q:
-    """Signed in during the last 30 days."""
-    since = Q(last_login__gte=timezone.now() - timedelta(days=ACTIVE_DAYS))
-    return since if _boolean(value) else ~since | Q(last_login=None)
+def flag(column: str) -> Filter:
+    return lambda value: Q(**{column: boolean(value)})
 
 
 def _deleted(value: str) -> Q:
     """`false` shows living records (as does leaving it out), `true` deleted ones, `any` both."""
-    return Q() if value == "any" else Q(deleted_at__isnull=not _boolean(value))
+    return Q() if value == "any" else Q(deleted_at__isnull=not boolean(value))
 
 
-def _uuid(column: str) -> Filter:
+def by_uuid(column: str) -> Filter:
     def parse(value: str) -> Q:
         try:
             return Q(**{column: uuid.UUID(value)})
@@ -154,68 +146,16 @@ class Spec:
     category: str = ""
 
 
-_CREATED = Sort("created_at", parse=datetime.fromisoformat)
-_CREATED_FILTERS: Final[Mapping[str, Filter]] = {
+CREATED: Final = Sort("created_at", parse=datetime.fromisoformat)
+CREATED_FILTERS: Final[Mapping[str, Filter]] = {
     "created_after": _instant("created_at__gte"),
     "created_before": _instant("created_at__lt"),
     "deleted": _deleted,
 }
-_LIVING: Final = {"deleted": "false"}
+LIVING: Final = {"deleted": "false"}
 
-SPECS: Final[Mapping[str, Spec]] = {
-    spec.name: spec
-    for spec in (
-        Spec(
-            name="users",
-            category="user",
-            model=models.User,
-            sorts={
-                "created_at": _CREATED,
-                "email": Sort("email"),
-                "last_login": Sort("last_login", nullable=True, parse=datetime.fromisoformat),
-            },
-            default_sort="-created_at",
-            filters={
-                "plan": _choice("plan", models.User.Plan),
-                "role": _choice("role", models.User.Role),
-                "active": _active,
-                **_CREATED_FILTERS,
-            },
-            defaults=_LIVING,
-            search=("email", "first_name", "last_name"),
-        ),
-        Spec(
-            name="forms",
-            category="form",
-            model=models.Form,
-            sorts={"created_at": _CREATED, "title": Sort("title")},
-            default_sort="-created_at",
-            filters={"archived": _flag("archived"), "user": _uuid("user_id"), **_CREATED_FILTERS},
-            defaults=_LIVING,
-            search=("title",),
-            related=("user",),
-        ),
-        Spec(
-            name="submissions",
-            category="submission",
-            model=models.Submission,
-            sorts={"created_at": _CREATED},
-            default_sort="-created_at",
-            filters={"form": _uuid("form_id"), **_CREATED_FILTERS},
-            defaults=_LIVING,
-            search=("form__title",),
-            related=("form",),
-        ),
-        Spec(
-            name="settings",
-            category="setting",
-            model=models.Setting,
-            sorts={"key": Sort("key")},
-            default_sort="key",
-            search=("key",),
-        ),
-    )
-}
+# name -> what the list of this kind of record can be asked. Filled from the declarations in `ready()`.
+SPECS: Final[dict[str, Spec]] = {}
 
 
 # -- a page ---------------------------------------------------------------------------------------------------------

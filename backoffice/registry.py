@@ -1,76 +1,57 @@
-"""What the floors below learn from this one, in one place: records, projections, topics."""
+"""Hands the declarations of the sections to the layers below, each into the table it keeps."""
 
 from __future__ import annotations
 
-from functools import partial
+from django.contrib.admin import AdminSite
 
-from backoffice import projections as tables
-from backoffice import topics
-from backoffice.sections.conflicts import domain as conflicts
-from backoffice.sections.conflicts import inbox
-from backoffice.sections.forms import domain as forms
-from backoffice.sections.forms import preconditions
-from backoffice.sections.privacy import erasure
-from backoffice.sections.site_settings import domain as settings
-from backoffice.sections.staff import sign_in
-from backoffice.sections.submissions import domain as submissions
-from backoffice.sections.users import domain as users
-from events import errors, extension
+from backoffice import listing, section, topics
+from events import extension
 from events.rebuild import read_tables
-
-AGGREGATES = (users.AGGREGATE, forms.AGGREGATE, submissions.AGGREGATE, settings.AGGREGATE, conflicts.AGGREGATE)
-
-# category -> what keeps its read table, inside the transaction that writes the events
-PROJECTIONS = {
-    "user": tables.users,
-    "form": tables.forms,
-    "submission": tables.submissions,
-    "setting": tables.settings,
-    "conflict": tables.conflicts,
-}
-
-# category -> what other records must be like: before the read tables, and not when they are rebuilt
-PRECONDITIONS = {
-    "user": preconditions.users,
-    "form": preconditions.forms,
-    "submission": preconditions.submissions,
-}
-
-# category -> what is cleared up while the read tables still hold what an erasure takes, and not when they are rebuilt
-BEFORE_ERASURES = {"user": erasure.notes}
-
-# category -> what goes with the event that erases one: after the read tables, and not when they are rebuilt
-ERASURES = {"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions}
-
-# read table -> category: what `rebuild_projection` can build anew
-READ_TABLES = {
-    "users": "user",
-    "forms": "form",
-    "submissions": "submission",
-    "settings": "setting",
-    "conflicts": "conflict",
-}
+from realtime import auth
+from realtime import topics as live
 
 
 def fill() -> None:
-    """Called once from `ready()`; calling it again changes nothing."""
-    for record in AGGREGATES:
+    """Called once from `ready()`; calling it again changes nothing.
+
+    The order of an event's projections is: what other records must be like, the read table, what follows.
+    """
+    section.load()
+    found, kinds = section.sections(), section.kinds()
+    tables = [*(kind.read_table for kind in kinds), *(table for one in found for table in one.read_tables)]
+    for record in [*(kind.aggregate for kind in kinds), *(record for one in found for record in one.aggregates)]:
         extension.register_aggregate(record)
-    for category, demand in PRECONDITIONS.items():
-        extension.project_inline(category, demand)
-    for category, clear in BEFORE_ERASURES.items():
-        extension.project_inline(category, clear)
-    for category, project in PROJECTIONS.items():
-        extension.project_inline(category, project)
-    for category, follow in ERASURES.items():
-        extension.project_inline(category, follow)
-    extension.add_purgers(erasure.PURGERS)
-    for table, category in READ_TABLES.items():
-        read_tables.register(read_tables.ReadTable(name=table, category=category, project=PROJECTIONS[category]))
-    for constraint, (field, message) in tables.CONSTRAINTS.items():
-        extension.explain_constraint(constraint, partial(errors.Rejected, message, {field: message}))
-    for constraint, refusal in preconditions.REFUSALS.items():
-        extension.explain_constraint(constraint, refusal)
-    extension.recall_before_merge(inbox.recall)
-    topics.fill()
-    sign_in.listen()
+    inline = [
+        *(hook for one in found for hook in one.before.items()),
+        *((table.category, table.project) for table in tables),
+        *(hook for one in found for hook in one.after.items()),
+    ]
+    for category, projection in inline:
+        extension.project_inline(category, projection)
+    for table in tables:
+        read_tables.register(table)
+    for kind in kinds:
+        listing.SPECS[kind.name] = kind.spec
+    feeds = [feed for kind in kinds for feed in topics.of_kind(kind)] + [feed for one in found for feed in one.topics]
+    for feed in feeds:
+        if live.find(feed.name) is None:
+            live.register(feed)
+    for one in found:
+        for constraint, refusal in one.constraints.items():
+            extension.explain_constraint(constraint, refusal)
+        extension.add_purgers(one.purgers)
+        topics.WIDGETS.update(one.widgets)
+        auth.REVOCATIONS.update(one.revocations)
+        if one.ready:
+            one.ready()
+
+
+def register_pages(site: AdminSite) -> None:
+    """Give every kind of record its pages, and every other model of a section the pages it declares."""
+    from backoffice.web.record_admin import RecordAdmin  # noqa: PLC0415 - it needs the apps to be ready
+
+    for one in section.sections():
+        for kind in one.kinds:
+            site.register(kind.model, RecordAdmin, kind=kind)
+        for model, pages in one.admins.items():
+            site.register(model, pages)

@@ -132,6 +132,22 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "tell of failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
 }
 
+# -- the product ----------------------------------------------------------------------------------------------------
+
+# What the product consists of, in the order of the navigation: modules with a `SECTION` (see `backoffice/section.py`).
+SECTIONS = [
+    "backoffice.sections.conflicts.section",
+    "backoffice.sections.users.section",
+    "backoffice.sections.forms.section",
+    "backoffice.sections.submissions.section",
+    "backoffice.sections.site_settings.section",
+    "backoffice.sections.staff.section",
+    "backoffice.sections.privacy.section",
+    "backoffice.sections.imports.section",
+    "backoffice.sections.event_log.section",
+    "metrics.section",
+]
+
 # -- Django ---------------------------------------------------------------------------------------------------------
 
 INSTALLED_APPS = [
@@ -272,8 +288,8 @@ TRUSTED_PROXIES = read("TRUSTED_PROXIES", environment.whole(0, 9), 0)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "backoffice.api.authentication.ApiKeyAuthentication",
-        "backoffice.api.authentication.SessionAuthentication",
+        "backoffice.sections.staff.authentication.ApiKeyAuthentication",
+        "backoffice.sections.staff.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["backoffice.api.permissions.StaffOnly"],
     "DEFAULT_RENDERER_CLASSES": ["backoffice.api.renderers.JSONRenderer"],

@@ -34,7 +34,7 @@ def users(count: int) -> list[uuid.UUID]:
 
 def saves(slices: int, size: int) -> dict[str, list[float]]:
     """Milliseconds per save and kind of save, one value per slice. Each saves a user of its own, so none waits."""
-    from backoffice.sections.conflicts import inbox
+    from backoffice import commands as entry_point
     from backoffice.sections.users.domain import UpdateUser
     from events import commands
     from events.types import Command, new_id
@@ -44,7 +44,7 @@ def saves(slices: int, size: int) -> dict[str, list[float]]:
 
     def based(key: uuid.UUID) -> None:
         command = Command(id=new_id(), key=str(key), data=UpdateUser(last_name="Based"), base_version=1)
-        inbox.dispatch(command, None)
+        entry_point.dispatch(command, None)
 
     ways: dict[str, Callable[[uuid.UUID], None]] = {"plain command": plain, "save through the inbox": based}
     found: dict[str, list[float]] = {name: [] for name in ways}

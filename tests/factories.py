@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.db import connection
 
+from backoffice import section
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
@@ -66,3 +69,9 @@ class Thread(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, role: str, category: str, *names: str) -> None:
+    """Have a role not see some fields of a kind of record."""
+    kind = dataclasses.replace(section.kind(category), hidden={role: frozenset(names)})
+    monkeypatch.setitem(section._kinds, category, kind)

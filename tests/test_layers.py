@@ -39,7 +39,7 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 @functools.cache
 def imports(path: Path) -> tuple[str, ...]:
-    """The names that a file imports, those under `TYPE_CHECKING` included."""
+    """The names that a file imports, those in functions and under `TYPE_CHECKING` included."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -47,22 +47,6 @@ def imports(path: Path) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names += (f"{node.module}.{alias.name}" for alias in node.names)
     return tuple(names)
-
-
-@functools.cache
-def imports_at_run_time(path: Path) -> tuple[str, ...]:
-    """The same without what only a type checker reads."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    guarded = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    skipped = {ast.unparse(child) for node in guarded for child in node.body}
-    kept = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) and ast.unparse(n) not in skipped]
-    allowed = set()
-    for node in kept:
-        if isinstance(node, ast.Import):
-            allowed |= {alias.name for alias in node.names}
-        elif node.module and not node.level:
-            allowed |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return tuple(sorted(allowed))
 
 
 def within(name: str, package: str) -> bool:
@@ -73,7 +57,24 @@ def first_party(path: Path) -> list[str]:
     return [name for name in imports(path) if name.partition(".")[0] in PACKAGES]
 
 
+SECTIONS = "backoffice.sections"
+
+
+def section_of(name: str) -> str | None:
+    """The section that a module belongs to."""
+    return name.removeprefix(f"{SECTIONS}.").partition(".")[0] if name.startswith(f"{SECTIONS}.") else None
+
+
 ALL = dict(modules())
+# `models.py` gathers the models of all sections for Django; a command may use any of them.
+SHELL = sorted(
+    name
+    for name in ALL
+    if within(name, "backoffice")
+    and not within(name, SECTIONS)
+    and not within(name, "backoffice.management")
+    and name != "backoffice.models"
+)
 DOMAINS = sorted(name for name in ALL if within(name, "backoffice.sections") and name.endswith(".domain"))
 
 
@@ -82,6 +83,19 @@ def test_imports_only_go_down(module: str) -> None:
     allowed = MAY_IMPORT[module.partition(".")[0]]
     up = [name for name in first_party(ALL[module]) if name.partition(".")[0] not in allowed]
     assert not up, f"{module} imports {', '.join(up)} from a layer above"
+
+
+@pytest.mark.parametrize("module", SHELL)
+def test_the_shell_imports_no_section(module: str) -> None:
+    sections = [name for name in first_party(ALL[module]) if within(name, "backoffice.sections")]
+    assert not sections, f"{module} imports {', '.join(sections)}: have the section declare it in its section.py"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in ALL if section_of(name) or within(name, "metrics")))
+def test_a_section_imports_another_one_only_through_its_domain(module: str) -> None:
+    others = [name for name in first_party(ALL[module]) if section_of(name) not in {None, section_of(module)}]
+    inner = [name for name in others if not within(name, f"{SECTIONS}.{section_of(name)}.domain")]
+    assert not inner, f"{module} imports {', '.join(inner)}"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in ALL if any(within(name, pure) for pure in PURE)))
@@ -112,11 +126,7 @@ def test_embedded_services_are_for_development_only(module: str) -> None:
 
 def test_no_import_runs_in_a_cycle() -> None:
     graph = {
-        module: {
-            known
-            for name in imports_at_run_time(path)
-            if (known := name if name in ALL else name.rpartition(".")[0]) in ALL
-        }
+        module: {known for name in imports(path) if (known := name if name in ALL else name.rpartition(".")[0]) in ALL}
         for module, path in ALL.items()
     }
     done: set[str] = set()

@@ -5,22 +5,17 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access
+from backoffice import access, section
+from backoffice import commands as entry_point
 from backoffice.api import openapi, permissions, problems, shapes, views
-from backoffice.sections.conflicts import inbox
-from backoffice.sections.privacy import erasure
-from backoffice.sections.site_settings import domain as setting_domain
 from events import commands, errors, types
 from events.types import Command
-
-# Records whose key is a UUID, kept in its canonical spelling: another spelling would be another stream.
-UUID_KEYED: Final = frozenset({"user", "form", "submission", "conflict"})
 
 PATH_START = re.compile(r"[.\[]")
 
@@ -83,42 +78,30 @@ def command_of(
     """
     known = types.command_type_of(type)
     category, _, action = type.partition(".")
-    if category not in permissions.RESOURCES:  # records of our own, which have addresses of their own
+    kind = section.find(category)
+    if kind is None:  # records of our own, which have addresses of their own
         raise errors.UnknownCommand(f"No command {type!r} is sent this way.")
-    for scope in scopes or [f"{permissions.RESOURCES[category]}:write"]:
+    for scope in scopes or [f"{kind.name}:write"]:
         permissions.require_scope(request, scope)
     if not access.may(request.user, action, category):
         raise problems.forbidden(type)
     command = Command(
         id=id,
-        key=checked_key(category, key),
+        key=kind.key(key),
         data=shapes.checked(known.cls, data),
         base_version=base_version,
         reason=reason,
     )
     if missing := access.may_command(request.user, command):
         raise problems.forbidden(missing)
-    erasure.demand_reason(command)
+    entry_point.demand_reason(command)
     return command
-
-
-def checked_key(category: str, key: str) -> str:
-    """The record's key as its stream spells it. Raises `InvalidCommand` about the field ``key``."""
-    if category in UUID_KEYED:
-        try:
-            return str(uuid.UUID(key))
-        except ValueError:
-            raise errors.InvalidCommand(fields={"key": "The key of this record must be a UUID."}) from None
-    if not setting_domain.KEY.fullmatch(key):
-        message = "Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter."
-        raise errors.InvalidCommand(fields={"key": message})
-    return key
 
 
 def send(request: Request, command: Command, *, derived: bool = False) -> commands.Result:
     """Dispatch; a conflict is filed in the inbox, and told without what the caller may not see. `derived`: the client
     did not choose the id."""
-    return inbox.dispatch(command, request.user, derived=derived)
+    return entry_point.dispatch(command, request.user, derived=derived)
 
 
 def _visible(request: Request, category: str, path: str) -> bool:

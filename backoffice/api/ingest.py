@@ -22,22 +22,15 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from backoffice import section
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, parsing, permissions, problems, shapes, throttling, views
+from backoffice.api import openapi, parsing, problems, shapes, throttling, views
 from events import commands, errors, strict_json, types
 from events.privacy import encryption
 from events.types import Command
 
 SCOPE: Final = "ingest:write"
 
-# Commands for which `ingest:write` is enough. Others (erasing people, settings) need the scope of the record as well.
-ROUTINE: Final = frozenset(
-    {
-        *("user.create", "user.update", "user.delete", "user.restore"),
-        *("form.create", "form.update", "form.delete", "form.restore"),
-        *("submission.receive", "submission.delete"),
-    }
-)
 PREFIX: Final = "formease."
 NAMESPACE: Final = uuid.UUID("6b1f5c1e-59a8-5d0c-9a55-0f2f4a1de9c4")
 MAX_BATCH: Final = 1000
@@ -45,26 +38,6 @@ MAX_BATCH: Final = 1000
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
 JSON: Final = "application/json"
-
-# What happened at FormEase -> what to do here. A command's own name (`formease.user.create`) is understood as well.
-MEANINGS: Final[Mapping[str, str]] = {
-    "user.created": "user.create",
-    "user.updated": "user.update",
-    "user.deleted": "user.delete",
-    "user.restored": "user.restore",
-    "user.erased": "user.erase",
-    "form.created": "form.create",
-    "form.updated": "form.update",
-    "form.deleted": "form.delete",
-    "form.restored": "form.restore",
-    "form.erased": "form.erase",
-    "submission.received": "submission.receive",
-    "submission.corrected": "submission.correct",
-    "submission.deleted": "submission.delete",
-    "submission.erased": "submission.erase",
-    "setting.changed": "setting.set",
-    "setting.removed": "setting.remove",
-}
 
 
 class Ingest(views.View):
@@ -179,7 +152,7 @@ def command_of(request: Request, event: shapes.CloudEvent) -> Command:
     name = event.type.removeprefix(PREFIX)
     if name == event.type:
         raise errors.UnknownCommand(f"Event types here begin with {PREFIX!r}, unlike {event.type!r}.")
-    kind = MEANINGS.get(name, name)
+    kind = meanings().get(name, name)
     return command_view.command_of(
         request,
         id=command_id(event.source, event.id),
@@ -188,13 +161,28 @@ def command_of(request: Request, event: shapes.CloudEvent) -> Command:
         data=_dated(kind, event),
         base_version=None if event.baseversion is msgspec.UNSET else event.baseversion,
         reason=_reason(event),
-        scopes=[SCOPE] if kind in ROUTINE else [SCOPE, _scope_of(kind)],
+        scopes=[SCOPE] if _is_routine(kind) else [SCOPE, _scope_of(kind)],
     )
 
 
-def _scope_of(kind: str) -> str:
+def meanings() -> dict[str, str]:
+    """What happened at FormEase -> the command it stands for, as the kinds of record declare it.
+
+    A command's own name (`formease.user.create`) is understood as well.
+    """
+    return {event: command for kind in section.kinds() for event, command in kind.ingested.items()}
+
+
+def _is_routine(command: str) -> bool:
+    """Is the scope `ingest:write` enough? Others (erasing people, settings) need the scope of the record as well."""
+    kind = section.find(command.partition(".")[0])
+    return kind is not None and command in kind.routine
+
+
+def _scope_of(command: str) -> str:
     """The scope for writing the record that a command is about."""
-    return f"{permissions.RESOURCES.get(types.category_of(kind.replace('.', '-')), '*')}:write"
+    kind = section.find(command.partition(".")[0])
+    return f"{kind.name if kind else '*'}:write"
 
 
 def _reason(event: shapes.CloudEvent) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from drf_spectacular.openapi import AutoSchema
 
+from backoffice import section
 from events import types
 
 JSON: Final = "application/json"
@@ -133,14 +134,18 @@ def add_components(result: Schema, **_: Any) -> Schema:
 
 @functools.cache
 def _schemas() -> Schema:
-    from backoffice.api import permissions, shapes  # noqa: PLC0415 - only the schema needs them
+    from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
 
     described = [
         value for value in vars(shapes).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)
     ]
     bases = {"Shape", "Envelope"}
     wanted = [value for value in described if value.__module__ == shapes.__name__ and value.__name__ not in bases]
-    known = [kind for kind in types.command_types() if kind.name.partition(".")[0] in permissions.RESOURCES]
+    for record in section.kinds():
+        if record.shape is not None:
+            item = record.item_shape or record.shape
+            wanted += [record.shape, item, shapes.page_of(item, record.shape.__name__)]
+    known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]
     return components | _commands(known, envelope)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from backoffice import access, models
-from backoffice.api import keys, problems
-
-# category -> the name of its records in addresses and scopes
-RESOURCES: Final = {"user": "users", "form": "forms", "submission": "submissions", "setting": "settings"}
+from backoffice import access, models, section
+from backoffice.api import problems
 
 
 class StaffOnly(BasePermission):
@@ -26,7 +23,7 @@ class StaffOnly(BasePermission):
 def require_scope(request: Request, *scopes: str) -> None:
     """Raises 403 naming the scope when the caller is a key that has none of `scopes`."""
     key = request.auth
-    if not isinstance(key, models.ApiKey) or any(keys.allows(key.scopes, scope) for scope in scopes):
+    if not isinstance(key, models.ApiKey) or any(access.scopes_allow(key.scopes, scope) for scope in scopes):
         return
     detail = f"This API key lacks the scope {scopes[0]}."
     raise problems.forbidden(scopes[0], "missing_scope", detail)
@@ -34,7 +31,7 @@ def require_scope(request: Request, *scopes: str) -> None:
 
 def require_view(request: Request, category: str) -> None:
     """May the caller read records of this category?"""
-    require_scope(request, f"{RESOURCES[category]}:read")
+    require_scope(request, f"{section.kind(category).name}:read")
     if not access.may(request.user, "view", category):
         raise problems.forbidden(f"{category}.view")
 
@@ -55,9 +52,10 @@ def require_system(request: Request, action: str) -> None:
 
 def require_stream(request: Request, category: str) -> None:
     """May the caller read streams of this category? A category without records of its own is part of the log."""
-    if category not in RESOURCES:
+    kind = section.find(category)
+    if kind is None:
         require_events(request)
         return
-    require_scope(request, f"{RESOURCES[category]}:read", "events:read")
+    require_scope(request, f"{kind.name}:read", "events:read")
     if not access.may(request.user, "view", category):
         raise problems.forbidden(f"{category}.view")

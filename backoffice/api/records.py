@@ -1,4 +1,4 @@
-"""Reading users, forms, submissions and settings, in lists and one by one, and changing one that was read.
+"""Reading records of every kind, in lists and one by one, and changing one that was read.
 
 A row is fetched with the caller's columns only: what a role may not see never leaves the database.
 """
@@ -11,88 +11,29 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from django.db import connection
 from django.db.models import Model
 from django.http import Http404
+from django.urls import path
+from django.urls.resolvers import URLPattern
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access, listing, models
+from backoffice import access, listing
 from backoffice.api import commands as command_view
-from backoffice.api import permissions, problems, views
+from backoffice.api import openapi, permissions, problems, views
+from backoffice.api.streams import CONSISTENT
+from backoffice.section import Kind
 from events import errors, store, types
 
 ETAG = re.compile(r'(?:W/)?"v([0-9]{1,18})"')
 LIST_PARAMETERS: Final = ("search", "sort", "limit", "cursor", "consistent")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Resource:
-    """One kind of record as the API shows it. `update` and `delete` are the commands that PATCH and DELETE send."""
-
-    name: str
-    category: str
-    model: type[Model]
-    shape: str
-    columns: tuple[str, ...]
-    delete: str
-    update: str | None = None
-    key: str = "id"
-
-    @property
-    def spec(self) -> listing.Spec:
-        return dataclasses.replace(listing.SPECS[self.name], related=())
-
-    def visible(self, request: Request) -> tuple[str, ...]:
-        hidden = access.hidden_fields(request.user, self.category)
-        return tuple(column for column in self.columns if column not in hidden)
-
-
-USERS = Resource(
-    name="users",
-    category="user",
-    model=models.User,
-    shape="User",
-    columns=(
-        *("id", "version", "email", "first_name", "last_name", "plan", "role"),
-        *("last_login", "created_at", "updated_at", "deleted_at", "erased_at"),
-    ),
-    update="user.update",
-    delete="user.delete",
-)
-FORMS = Resource(
-    name="forms",
-    category="form",
-    model=models.Form,
-    shape="Form",
-    columns=(
-        *("id", "version", "user_id", "title", "description", "fields", "archived"),
-        *("created_at", "updated_at", "deleted_at", "erased_at"),
-    ),
-    update="form.update",
-    delete="form.delete",
-)
-SUBMISSIONS = Resource(
-    name="submissions",
-    category="submission",
-    model=models.Submission,
-    shape="Submission",
-    columns=(
-        *("id", "version", "form_id", "answers", "started_at", "completion_time"),
-        *("created_at", "updated_at", "deleted_at"),
-    ),
-    delete="submission.delete",
-)
-SETTINGS = Resource(
-    name="settings",
-    category="setting",
-    model=models.Setting,
-    shape="Setting",
-    columns=("key", "version", "value", "updated_at"),
-    update="setting.set",
-    delete="setting.remove",
-    key="key",
-)
+def visible(kind: Kind, request: Request) -> tuple[str, ...]:
+    """The fields of its shape that this caller may see."""
+    assert kind.shape is not None
+    hidden = access.hidden_fields(request.user, kind.category)
+    return tuple(name for name in kind.shape.__struct_fields__ if name not in hidden)
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------
@@ -101,28 +42,28 @@ SETTINGS = Resource(
 class RecordList(views.View):
     """A list, a page at a time."""
 
-    resource: ClassVar[Resource]
+    kind: ClassVar[Kind]
 
     def get(self, request: Request) -> Response:
-        resource = self.resource
-        permissions.require_view(request, resource.category)
-        page = _page(request, resource)
-        items = [row(item, resource.visible(request)) for item in page.items]
-        if resource is USERS:
-            add_counts(items)
+        kind = self.kind
+        permissions.require_view(request, kind.category)
+        page = _page(request, kind)
+        items = [row(item, visible(kind, request)) for item in page.items]
+        if kind.add_to_items:
+            kind.add_to_items(items)
         return Response({"items": items, "page_info": page_info(page)})
 
 
-def _page(request: Request, resource: Resource) -> listing.Page:
+def _page(request: Request, kind: Kind) -> listing.Page:
     """The page asked for; an unknown filter or sort is named, with those that are known to this caller."""
-    spec, asked = resource.spec, request.query_params
-    hidden = access.hidden_fields(request.user, resource.category)
+    spec, asked = dataclasses.replace(kind.spec, related=()), request.query_params
+    hidden = access.hidden_fields(request.user, kind.category)
     filters = [name for name in spec.filters if name not in hidden]
     sorts = [name for name in spec.sorts if name not in hidden]
     views.only(request, [*LIST_PARAMETERS, *filters])
     sort = asked.get("sort") or spec.default_sort
     if sort.removeprefix("-") not in sorts:
-        detail = f"{resource.name} cannot be sorted by {sort!r}; known: {', '.join(sorts)}."
+        detail = f"{kind.name} cannot be sorted by {sort!r}; known: {', '.join(sorts)}."
         raise problems.malformed(detail, listing.UnknownSort.code, parameter="sort", allowed=sorts)
     return listing.page(
         spec,
@@ -132,7 +73,7 @@ def _page(request: Request, resource: Resource) -> listing.Page:
         filters={name: asked[name] for name in filters if asked.get(name, "") != ""},
         search=asked.get("search", ""),
         hidden=hidden,
-        queryset=resource.model._default_manager.only(*resource.visible(request)),
+        queryset=kind.model._default_manager.only(*visible(kind, request)),
     )
 
 
@@ -151,38 +92,19 @@ def page_info(page: listing.Page) -> dict[str, Any]:
     }
 
 
-COUNTS = """
-select f.user_id, count(*), sum(answered.number)::bigint, sum(answered.recent)::bigint
-  from forms f cross join lateral (
-       select count(*) as number, count(*) filter (where s.created_at >= now() - interval '30 days') as recent
-         from submissions s where s.form_id = f.id and s.deleted_at is null) answered
- where f.user_id = any(%s) and f.deleted_at is null group by f.user_id
-"""
-
-
-def add_counts(users: Sequence[dict[str, Any]]) -> None:
-    """Forms and submissions of the users on one page: one statement for all of them."""
-    with connection.cursor() as cursor:
-        cursor.execute(COUNTS, [[user["id"] for user in users]])
-        found = {owner: counts for owner, *counts in cursor.fetchall()}
-    for user in users:
-        names = ("form_count", "submission_count", "recent_submissions")
-        user |= dict(zip(names, found.get(user["id"], (0, 0, 0)), strict=True))
-
-
 # -- one record -----------------------------------------------------------------------------------------------------
 
 
-class Record(views.View):
+class ReadableRecord(views.View):
     """One record, with its version as ETag."""
 
-    resource: ClassVar[Resource]
+    kind: ClassVar[Kind]
 
     def get(self, request: Request, key: str) -> Response:
-        permissions.require_view(request, self.resource.category)
+        permissions.require_view(request, self.kind.category)
         views.only(request, ("consistent",))
-        columns = self.resource.visible(request)
-        found = self.resource.model._default_manager.only(*columns).filter(pk=self._key(key)).first()
+        columns = visible(self.kind, request)
+        found = self.kind.model._default_manager.only(*columns).filter(pk=self._key(key)).first()
         if found is None:
             raise Http404
         shown = row(found, columns)
@@ -191,12 +113,9 @@ class Record(views.View):
             return Response(status=304, headers=headers)
         return Response(shown, headers=headers)
 
-    def delete(self, request: Request, key: str) -> Response:
-        return self._write(request, key, self.resource.delete, {})
-
     def _key(self, key: str) -> str:
         try:
-            return command_view.checked_key(self.resource.category, key)
+            return self.kind.key(key)
         except errors.InvalidCommand:
             raise Http404 from None
 
@@ -211,7 +130,7 @@ class Record(views.View):
             data=data,
             reason=views.reason(request),
         )
-        stream = types.stream_name(self.resource.category, asked.key)
+        stream = types.stream_name(self.kind.category, asked.key)
         base = _if_match(request, stream)
         try:
             result = command_view.send(request, _based(asked, base))
@@ -220,12 +139,19 @@ class Record(views.View):
         return Response(command_view.shown(request, result), headers={"ETag": etag(result.version)})
 
 
+class Record(ReadableRecord):
+    """One record that can also be deleted."""
+
+    def delete(self, request: Request, key: str) -> Response:
+        return self._write(request, key, self.kind.delete or "", {})
+
+
 class EditableRecord(Record):
     """One record that can also be changed field by field."""
 
     def patch(self, request: Request, key: str) -> Response:
-        assert self.resource.update is not None
-        return self._write(request, key, self.resource.update, command_view.as_object(request.data))
+        assert self.kind.update is not None
+        return self._write(request, key, self.kind.update, command_view.as_object(request.data))
 
 
 def etag(version: int) -> str:
@@ -279,3 +205,102 @@ def _stale(conflict: errors.Conflict) -> problems.Problem:
 def _precondition_failed(current: int, **extra: Any) -> problems.Problem:
     detail = f"The record is at version {current} and your change cannot be merged into it."
     return problems.Problem(412, "precondition_failed", detail, headers={"ETag": etag(current)}, **extra)
+
+
+# -- addresses and their description ----------------------------------------------------------------------------------
+
+FILTER_HELP: Final = {
+    "deleted": "`false` (as without it): living records; `true`: deleted ones; `any`: both.",
+}
+COMMON: Final = (400, 401, 403, 429)
+REASON: Final = openapi.query("reason", "Why: required for some fields.", {"type": "string", "maxLength": 200})
+WRITES: Final = (400, 401, 403, 404, 412, 413, 415, 422, 428, 429)
+
+IF_MATCH = openapi.header("If-Match", "The ETag of the version that was read; `*` for whatever it is.", required=True)
+IF_NONE_MATCH = openapi.header("If-None-Match", "The ETag already held: 304 when it is still the version.")
+IDEMPOTENCY = openapi.header(
+    "Idempotency-Key",
+    "A UUID: the same request again returns the first answer.",
+    schema={"type": "string", "format": "uuid"},
+)
+
+
+def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
+    assert kind.shape is not None
+    spec = kind.spec
+    sorts = [f"{sign}{name}" for name in spec.sorts for sign in ("", "-")]
+    limit = {"type": "integer", "minimum": 1, "maximum": listing.MAX_LIMIT, "default": listing.LIMIT}
+    parameters = [
+        *(
+            openapi.query(name, {**FILTER_HELP, **kind.filter_help}.get(name, ""), {"type": "string"})
+            for name in spec.filters
+        ),
+        openapi.query("search", f"Words to be found in {', '.join(spec.search)}, or an id.", {"type": "string"}),
+        openapi.query("sort", "", {"type": "string", "enum": sorts, "default": spec.default_sort}),
+        openapi.query("limit", "How many.", limit),
+        openapi.query("cursor", "`next_cursor` or `previous_cursor` of a page of the same sort.", {"type": "string"}),
+        CONSISTENT,
+    ]
+    operation = openapi.Operation(
+        id=f"list_{kind.name}",
+        summary=f"A page of {kind.name}",
+        tag=kind.name,
+        parameters=tuple(parameters),
+        response=openapi.ref(f"{kind.shape.__name__}Page"),
+        errors=COMMON,
+        scope=f"{kind.name}:read",
+    )
+    return {"GET": operation}
+
+
+def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
+    assert kind.shape is not None
+    key = openapi.in_path("key", kind.key_help)
+    found = {
+        "GET": openapi.Operation(
+            id=f"read_{kind.category}",
+            summary=f"One {kind.category}",
+            tag=kind.name,
+            parameters=(key, IF_NONE_MATCH, CONSISTENT),
+            response=openapi.ref(kind.shape.__name__),
+            errors=(304, *COMMON, 404),
+            scope=f"{kind.name}:read",
+            etag=True,
+        ),
+    }
+    if kind.delete:
+        found["DELETE"] = _write(kind, key, "delete", f"Delete a {kind.category}")
+    if kind.update:
+        body = types.command_type_of(kind.update).cls.__name__
+        found["PATCH"] = _write(kind, key, "update", f"Change fields of a {kind.category}", body)
+    return found
+
+
+def _write(kind: Kind, key: openapi.Schema, verb: str, summary: str, body: str | None = None) -> openapi.Operation:
+    return openapi.Operation(
+        id=f"{verb}_{kind.category}",
+        summary=summary,
+        description="What others changed meanwhile is merged; 412 with the present ETag when it cannot be.",
+        tag=kind.name,
+        parameters=(key, IF_MATCH, IDEMPOTENCY, REASON),
+        request={openapi.JSON: openapi.ref(body)} if body else None,
+        response=openapi.ref("Applied"),
+        errors=WRITES,
+        scope=f"{kind.name}:write",
+        etag=True,
+        merges=True,
+    )
+
+
+def urls_of(kind: Kind) -> list[URLPattern]:
+    """The addresses of a kind of record: its list and each record. None for a kind that has no shape."""
+    if kind.shape is None:
+        return []
+    name = kind.shape.__name__
+    record = EditableRecord if kind.update else Record if kind.delete else ReadableRecord
+    many: Any = type(f"{name}List", (RecordList,), {"kind": kind, "operations": _list_operations(kind)})
+    one: Any = type(f"{name}Record", (record,), {"kind": kind, "operations": _record_operations(kind)})
+    return [
+        path(f"{kind.name}/", many.as_view(), name=f"api-{kind.name}"),
+        path(f"{kind.name}/<str:key>/", one.as_view(), name=f"api-{kind.category}"),
+    ]

@@ -26,71 +26,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of the shapes below."""
 
 
-# -- records --------------------------------------------------------------------------------------------------------
-
-
-class User(Shape, frozen=True, kw_only=True):
-    """A FormEase customer."""
-
-    id: UUID
-    version: int
-    email: str | UnsetType = UNSET
-    first_name: str
-    last_name: str
-    plan: values.Plan
-    role: values.Role
-    last_login: datetime | None
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
-    erased_at: datetime | None
-
-
-class UserItem(User, frozen=True, kw_only=True):
-    """A user in a list, with what they have: living forms, their living submissions, those of the last 30 days."""
-
-    form_count: int
-    submission_count: int
-    recent_submissions: int
-
-
-class Form(Shape, frozen=True, kw_only=True):
-    """A form; `fields` is a list of `{id, type, label, help, required, options, page, …}`."""
-
-    id: UUID
-    version: int
-    user_id: UUID
-    title: str
-    description: str
-    fields: list[JsonDict]
-    archived: bool
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
-    erased_at: datetime | None
-
-
-class Submission(Shape, frozen=True, kw_only=True):
-    """What somebody answered: `answers` maps field ids to values, `completion_time` is in seconds."""
-
-    id: UUID
-    version: int
-    form_id: UUID
-    answers: JsonDict | UnsetType = UNSET
-    started_at: datetime | None
-    completion_time: float | None
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
-
-
-class Setting(Shape, frozen=True, kw_only=True):
-    """A system setting: any JSON value under a name."""
-
-    key: str
-    version: int
-    value: Any
-    updated_at: datetime
+# -- people ---------------------------------------------------------------------------------------------------------
 
 
 class Person(Shape, frozen=True, kw_only=True):
@@ -120,24 +56,11 @@ class PageInfo(Shape, frozen=True, kw_only=True):
     total_is_exact: bool
 
 
-class UserPage(Shape, frozen=True, kw_only=True):
-    items: list[UserItem]
-    page_info: PageInfo
-
-
-class FormPage(Shape, frozen=True, kw_only=True):
-    items: list[Form]
-    page_info: PageInfo
-
-
-class SubmissionPage(Shape, frozen=True, kw_only=True):
-    items: list[Submission]
-    page_info: PageInfo
-
-
-class SettingPage(Shape, frozen=True, kw_only=True):
-    items: list[Setting]
-    page_info: PageInfo
+@functools.cache
+def page_of(item: type[msgspec.Struct], name: str) -> type[msgspec.Struct]:
+    """The shape of a page of a list, called ``<name>Page``."""
+    fields: list[Any] = [("items", list[item]), ("page_info", PageInfo)]  # type: ignore[valid-type]
+    return msgspec.defstruct(f"{name}Page", fields, bases=(Shape,), module=__name__, frozen=True, kw_only=True)
 
 
 # -- events ---------------------------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access
-from backoffice.api import commands as command_view
+from backoffice import access, section
 from backoffice.api import openapi, permissions, problems, views
 from events import aggregate, errors, head, snapshots, store, types
 
@@ -155,10 +154,11 @@ def readable(request: Request, stream: str) -> str:
         raise Http404
     category, key = types.category_of(stream), types.key_of(stream)
     permissions.require_stream(request, category)
-    if category not in permissions.RESOURCES:
+    kind = section.find(category)
+    if kind is None:
         return stream
     try:
-        return types.stream_name(category, command_view.checked_key(category, key))
+        return types.stream_name(category, kind.key(key))
     except errors.InvalidCommand:
         raise Http404 from None
 

@@ -19,10 +19,9 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from backoffice import commands as entry_point
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, problems, shapes, throttling, views
-from backoffice.sections.conflicts import domain as conflict_domain
-from backoffice.sections.conflicts import inbox
 from events import aggregate, commands, conflicts, errors, reconcile, snapshots, types
 from events.types import Command
 
@@ -139,7 +138,7 @@ class Flush:
 
     def _understood(self, given: Mapping[str, Any]) -> tuple[shapes.Mutation, Command]:
         mutation = shapes.checked(shapes.Mutation, given)
-        inbox.demand_chosen(mutation.id)
+        entry_point.demand_chosen(mutation.id)
         command = command_view.command_of(
             self.request,
             id=mutation.id,
@@ -210,14 +209,10 @@ class Flush:
         queued_at = None if age is None else (self.received_at - age).isoformat()
         source = {"client_id": self.client_id, "seq": seq, "queued_at": queued_at}
         if age is not None and age > TOO_OLD:
-            if known := commands.recalled(command):
-                return known
-            inbox.recall(command)
-            key = inbox.review(command, seen=seen, base_version=trunk, source=source)
-            filed = inbox.filed(conflict_domain.id_for(command.id))
-            assert filed is not None
-            raise inbox.redacted(self.request.user, inbox.as_error(filed, key))
-        return inbox.dispatch(command, self.request.user, seen=seen, base_version=trunk, source=source)
+            return entry_point.dispatch_overdue(
+                command, self.request.user, seen=seen, base_version=trunk, source=source
+            )
+        return entry_point.dispatch(command, self.request.user, seen=seen, base_version=trunk, source=source)
 
 
 def _named(given: Mapping[str, Any]) -> str:

@@ -229,3 +229,12 @@ def querystring_without(context: dict[str, Any], *names: str) -> str:
     for name in (*names, "cursor"):
         query.pop(name, None)
     return str(query.urlencode())
+
+
+@register.simple_tag
+def cell(item: Any, column: Any) -> Any:
+    """What a column shows of a row, for lists without a template of their own."""
+    if choice := getattr(item, f"get_{column.value}_display", None):
+        return choice()
+    value = getattr(item, column.value, None) if column.value else None
+    return ago(value) if value is None or isinstance(value, datetime) else value

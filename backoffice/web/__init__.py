@@ -1,1 +1,1 @@
-"""The admin pages. `rooms` registers them; `apps` opens it once the site stands."""
+"""Generic pages over a kind of record: list, record, history, forms, differences."""

@@ -1,14 +1,12 @@
-"""Who somebody is, in words: actors of events, owners of forms."""
+"""Actors of events, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from django.utils.translation import gettext as _
 
-from backoffice import access, models
 from events.types import RecordedEvent
 
 
@@ -41,14 +39,3 @@ def author(event: RecordedEvent) -> Actor:
 def authors(events: Iterable[RecordedEvent]) -> list[Actor]:
     """Everybody who wrote one of these, each once, in order."""
     return list({found.ref: found for found in map(author, events)}.values())
-
-
-def user_label(user: models.User | None, staff: Any) -> str:
-    """A customer as this person may see them: the name, else the address if it is not hidden from them."""
-    if user is None:
-        return _("Unknown user")
-    if user.erased_at:
-        return _("Erased user")
-    if full := user.get_full_name():
-        return full
-    return _("Unnamed user") if "email" in access.hidden_fields(staff, "user") else user.email

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any, Final
+from datetime import date
+from typing import Final
 
-from django.db import connection
-from django.utils import timezone
-
-DAYS: Final = 30
-WIDTH, HEIGHT = 600, 96
-
-PER_DAY = """
-select (created_at at time zone 'UTC')::date as day, count(*)
-  from submissions
- where form_id = %s and created_at >= %s and deleted_at is null
- group by day
-"""
+WIDTH: Final = 600
+HEIGHT: Final = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +30,6 @@ class Chart:
     total: int
     width: int = WIDTH
     height: int = HEIGHT
-
-
-def submissions_per_day(form_id: Any, days: int = DAYS) -> list[tuple[date, int]]:
-    """Submissions of each of the last days, today included, days without any too."""
-    today = timezone.now().date()
-    first = today - timedelta(days=days - 1)
-    with connection.cursor() as cursor:
-        cursor.execute(PER_DAY, [form_id, first])
-        found = dict(cursor.fetchall())
-    return [(day, found.get(day, 0)) for day in (first + timedelta(days=n) for n in range(days))]
 
 
 def daily(values: Sequence[tuple[date, int]]) -> Chart:

@@ -12,18 +12,14 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from backoffice import access
-from backoffice.sections.submissions import domain as submissions
+from backoffice import access, section
+from backoffice.section import Kind
 from backoffice.web import text_diff
-from backoffice.web.resources import RESOURCES, Resource
-from events import aggregate, conflicts
+from events import conflicts
 from events.conflicts import values
 from events.types import ERASED
 
-# Of a beginning not told again: when, and whose, stand beside it.
-_BESIDE: Final = frozenset({"created_at", "user_id", "form_id"})
 WORDS_FROM: Final = 40  # texts from this length on are compared word by word
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
@@ -42,38 +38,35 @@ class Line:
 
 def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], staff: Any) -> list[Line]:
     """What changed between two states as this person may see it."""
-    resource = RESOURCES[category]
+    kind = section.kind(category)
     old, new = (access.redact(staff, category, _unset(side)) for side in (before, after))
-    table = {"fields": conflicts.JSON, "answers": conflicts.JSON, **aggregate.of_category(category).policies}
-    found = conflicts.diff(old, new, table)
-    labels, budget = question_labels(new, old), text_diff.Budget()
-    return [_line(resource, change, labels, budget) for change in found]
+    found = conflicts.diff(old, new, {**kind.compared, **kind.aggregate.policies})
+    labels, budget = item_labels(kind, new, old), text_diff.Budget()
+    return [_line(kind, change, labels, budget) for change in found]
 
 
 def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]:
-    """What a record began with: every field that was given."""
-    resource = RESOURCES[category]
+    """What a record began with: every field that was given. When it was made, and whose it is, stand beside it."""
+    kind = section.kind(category)
     seen = access.redact(staff, category, _unset(state))
+    beside = {"created_at", *kind.references}
     given = {
-        name: value for name, value in seen.items() if value not in (None, "", [], {}, False) and name not in _BESIDE
+        name: value for name, value in seen.items() if value not in (None, "", [], {}, False) and name not in beside
     }
-    return [
-        Line(label=resource.label(name), kind="added", after=shown(resource, name, value))
-        for name, value in given.items()
-    ]
+    return [Line(label=kind.label(name), kind="added", after=shown(kind, name, value)) for name, value in given.items()]
 
 
 def _unset(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not conflicts.UNSET}
 
 
-def _line(resource: Resource, change: conflicts.Change, labels: Mapping[str, str], budget: text_diff.Budget) -> Line:
+def _line(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budget: text_diff.Budget) -> Line:
     path = values.steps(change.path)
-    label = label_of(resource, path, labels)
+    label = label_of(kind, path, labels)
     if change.kind == "moved":
         return Line(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
-    before = None if change.before is conflicts.UNSET else shown(resource, path[-1], change.before, whole=True)
-    after = None if change.after is conflicts.UNSET else shown(resource, path[-1], change.after, whole=True)
+    before = None if change.before is conflicts.UNSET else shown(kind, path[-1], change.before, whole=True)
+    after = None if change.after is conflicts.UNSET else shown(kind, path[-1], change.after, whole=True)
     long = isinstance(change.before, str) and isinstance(change.after, str) and len(before or "") >= WORDS_FROM
     return Line(
         label=label,
@@ -85,44 +78,46 @@ def _line(resource: Resource, change: conflicts.Change, labels: Mapping[str, str
     )
 
 
-def question_labels(*states: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of questions by id, as the first of these states has them."""
+def item_labels(kind: Kind, *states: Mapping[str, Any]) -> dict[str, str]:
+    """The labels of list items (such as a form's questions) by id, as the first of these states has them."""
     found: dict[str, str] = {}
     for state in states:
-        for item in state.get("fields") or ():
+        for item in (item for name in kind.items for item in state.get(name) or ()):
             if isinstance(item, dict) and isinstance(item.get("id"), str):
                 found.setdefault(item["id"], str(item.get("label") or item["id"]))
     return found
 
 
-def label_of(resource: Resource, path: tuple[str, ...], labels: Mapping[str, str]) -> str:
-    """``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `question_labels`."""
-    if path[0] != "fields" or len(path) == 1:
-        return " › ".join([resource.label(path[0]), *path[1:]])
-    question = _("Question “%(label)s”") % {"label": labels.get(path[1], path[1])}
-    return " › ".join([question, *(step.replace("_", " ") for step in path[2:])])
+def label_of(kind: Kind, path: tuple[str, ...], labels: Mapping[str, str]) -> str:
+    """``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `item_labels`."""
+    if path[0] not in kind.items or len(path) == 1:
+        return " › ".join([kind.label(path[0]), *path[1:]])
+    item = str(kind.items[path[0]]) % {"label": labels.get(path[1], path[1])}
+    return " › ".join([item, *(step.replace("_", " ") for step in path[2:])])
 
 
-def shown(resource: Resource | None, name: str, value: Any, *, whole: bool = False) -> str:
+def shown(kind: Kind | None, name: str, value: Any, *, whole: bool = False) -> str:
     """A value of a record in words."""
-    if value in (None, "", ERASED, submissions.NO_ANSWERS):
+    if value in (None, "", ERASED):
         return _("empty") if value in (None, "") else _("erased")
+    if kind and (text := _by_kind(kind, name, value, whole)) is not None:
+        return text
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    if resource and isinstance(value, str) and (label := resource.choice_label(name, value)):
-        return label
-    if isinstance(value, str) and _INSTANT.fullmatch(value) and (moment := parse_datetime(value)):
-        return date_format(timezone.localtime(moment), "DATETIME_FORMAT")
-    if isinstance(value, list | dict):
-        return _structure(name, value, whole=whole)
-    return str(value)
+    if isinstance(value, str):
+        moment = parse_datetime(value) if _INSTANT.fullmatch(value) else None
+        return date_format(timezone.localtime(moment), "DATETIME_FORMAT") if moment else value
+    return _structure(value) if isinstance(value, list | dict) else str(value)
 
 
-def _structure(name: str, value: Any, *, whole: bool) -> str:
-    if name == "fields" and not whole:
-        return ngettext("%(n)d question", "%(n)d questions", len(value)) % {"n": len(value)}
-    if name == "answers":
-        return ngettext("%(n)d answer", "%(n)d answers", len(value)) % {"n": len(value)}
+def _by_kind(kind: Kind, name: str, value: Any, whole: bool) -> str | None:
+    """The value as its kind declares it: by a format of its own, or the label of a choice."""
+    if name in kind.formats:
+        return kind.formats[name](value, whole)
+    return kind.choice_label(name, value) if isinstance(value, str) else None
+
+
+def _structure(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
         return ", ".join(map(str, value)) or _("empty")
     return json.dumps(value, ensure_ascii=False, indent=2)

@@ -1,16 +1,15 @@
-"""Forms of the record pages. They turn what was typed into the data of a command; the domain decides what is right."""
+"""The base of the forms of records: they turn input into the data of a command; the domain decides what is right."""
 
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, error_messages, models, values
+from backoffice import access, error_messages
 from events import aggregate, errors, strict_json, types
 from events.privacy import encryption
 
@@ -127,105 +126,3 @@ class RecordForm(forms.Form):
             self.add_error(name if name in self.fields else None, message)
         if not complaints:
             self.add_error(None, fallback)
-
-
-class UserForm(RecordForm):
-    category = "user"
-
-    first_name = forms.CharField(label=_("First name"), required=False, max_length=150)
-    last_name = forms.CharField(label=_("Last name"), required=False, max_length=150)
-    email = forms.CharField(
-        label=_("Email"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "off", "spellcheck": "false"})
-    )
-    plan = forms.ChoiceField(label=_("Plan"), choices=models.User.Plan.choices, initial="free")
-    role = forms.ChoiceField(label=_("Role"), choices=models.User.Role.choices, initial="member")
-
-    def clean_email(self) -> str:
-        """The address as the domain compares it, so that other capitals are no change."""
-        try:
-            return values.normal_email(self.cleaned_data["email"])
-        except ValueError as error:
-            raise forms.ValidationError(error_messages.said(str(error))) from error
-
-
-class FieldsInput(forms.Textarea):
-    """A form's questions: JSON, which the page's editor takes over where there is JavaScript."""
-
-    def __init__(self) -> None:
-        attrs = {"rows": 14, "spellcheck": "false", "class": "code", "data-fields-editor": "", "data-kind": "json"}
-        super().__init__(attrs=attrs)
-
-
-class FormForm(RecordForm):
-    category = "form"
-
-    title = forms.CharField(label=_("Title"), max_length=300)
-    description = Text(label=_("Description"), required=False, widget=forms.Textarea(attrs={"rows": 3}))
-    archived = forms.BooleanField(
-        label=_("Archived"), required=False, help_text=_("Put aside: no longer offered to the public.")
-    )
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.fields["fields"] = JsonInput(
-            label=_("Questions"),
-            required=False,
-            kind=list,
-            complaint=_("The questions must be a list."),
-            widget=FieldsInput(),
-        )
-        self.names.append("fields")
-
-
-class NewFormForm(FormForm):
-    user_id = forms.CharField(
-        label=_("Owner"),
-        help_text=_("Email address or id of the user the form belongs to."),
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
-    )
-    field_order = ("user_id", "title", "description")
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.names.remove("archived")
-        del self.fields["archived"]
-
-    def clean_user_id(self) -> str:
-        """The owner by id, or by address where this person may see addresses."""
-        typed = self.cleaned_data["user_id"].strip()
-        try:
-            found = models.User.objects.filter(pk=uuid.UUID(typed), deleted_at=None)
-        except ValueError:
-            seen = "email" not in access.hidden_fields(self.staff, "user")
-            found = models.User.living_with(typed) if seen else models.User.objects.none()
-        owner = found.first()
-        if owner is None:
-            raise forms.ValidationError(_("There is no such user."))
-        return str(owner.pk)
-
-
-class SettingForm(RecordForm):
-    category = "setting"
-
-    value = JsonInput(
-        label=_("Value"),
-        required=False,
-        widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "code", "data-kind": "json"}),
-        help_text=_('Any JSON: true, 42, "text", [1, 2], {"key": "value"}.'),
-    )
-
-    def changed(self) -> dict[str, Any]:
-        """JSON tells 1 from true and from 1.0; Python does not."""
-        found = super().changed()
-        if not found and self.base is not None and "value" in self.cleaned_data:
-            value = self.cleaned_data["value"]
-            if json.dumps(value, sort_keys=True) != json.dumps(self.base.get("value"), sort_keys=True):
-                return {"value": value}
-        return found
-
-
-class NewSettingForm(SettingForm):
-    key = forms.CharField(
-        label=_("Name"), max_length=100, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
-    )
-    field_order = ("key", "value")

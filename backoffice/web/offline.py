@@ -7,9 +7,10 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django.conf import settings
+from django.contrib.admin import AdminSite
 from django.contrib.staticfiles import finders
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import get_template
@@ -18,12 +19,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import ensure_csrf_cookie
 
-from backoffice import access
-from backoffice.web import resources
+from backoffice import access, section
 from realtime import auth
-
-if TYPE_CHECKING:
-    from backoffice.site import BackofficeSite
 
 WORKER: Final = "backoffice/offline/worker.js"
 RETIRED: Final = "backoffice/offline/retired.js"
@@ -74,7 +71,7 @@ def _manifest() -> dict[str, Any]:
     templates = [Path(str(get_template(name).origin)).read_bytes() for name in PAGES]  # type: ignore[attr-defined]
     seal = json.dumps(parts).encode() + _source(WORKER).encode() + b"".join(templates)
     root = reverse("admin:index")
-    kinds = "|".join(resource.category for resource in resources.RESOURCES.values() if resource.offline)
+    kinds = "|".join(kind.category for kind in section.kinds() if kind.offline)
     return {
         "version": hashlib.sha256(seal).hexdigest()[:16],
         "parts": parts,
@@ -108,17 +105,23 @@ def _source(name: str) -> str:
 # -- pages ----------------------------------------------------------------------------------------------------------
 
 
-def page(site: BackofficeSite, request: HttpRequest) -> HttpResponse:
+class Page:
     """The edits that wait in this browser, filled in by script. `?shell=1` is the same page without anybody's name in
     it: the worker keeps that one, and shows it wherever it has nothing else.
     """
-    signed_in = "shell" not in request.GET and access.role_of(request.user) is not None
-    context = {**site.each_context(request), "has_permission": signed_in, "title": _("Edits made without a network")}
-    response = TemplateResponse(request, "admin/backoffice/offline.html", context)
-    response["Cache-Control"] = "no-store"
-    if signed_in:
-        sign(request, response)
-    return response
+
+    def __init__(self, site: AdminSite) -> None:
+        self.site = site
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        signed_in = "shell" not in request.GET and access.role_of(request.user) is not None
+        title = _("Edits made without a network")
+        context = {**self.site.each_context(request), "has_permission": signed_in, "title": title}
+        response = TemplateResponse(request, "admin/backoffice/offline.html", context)
+        response["Cache-Control"] = "no-store"
+        if signed_in:
+            sign(request, response)
+        return response
 
 
 @ensure_csrf_cookie

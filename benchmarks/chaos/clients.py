@@ -184,9 +184,8 @@ def create_clients(stack: Stack, rng: random.Random, users: Sequence[str]) -> Cl
 
     Two of them read slowly, one never acknowledges, and one never reads.
     """
-    from backoffice import topics as product
-    from backoffice.api import keys
     from backoffice.models import Staff
+    from backoffice.sections.staff import keys, sockets
 
     clients = ClientSet()
     lists = ["users", "forms", "submissions", "settings", "conflicts", "alerts"]
@@ -221,7 +220,7 @@ def create_clients(stack: Stack, rng: random.Random, users: Sequence[str]) -> Cl
         owner = Staff.objects.create_user(username=f"owner-{index}", role="manager", is_staff=True)
         scopes = [["*"], ["users:read", "events:read"]][index]
         _, token = keys.create(name=f"program {index}", owner=owner, scopes=scopes)
-        identity = product.by_api_key(token)
+        identity = sockets.by_api_key(token)
         assert identity is not None
         person = Person(str(owner.pk), identity.principal)
         clients.watchers.append(Watcher(f"program-{index}", person, stack.urls, random_topics(), token=token))
@@ -231,7 +230,7 @@ def create_clients(stack: Stack, rng: random.Random, users: Sequence[str]) -> Cl
             clients.to_revoke[what] = tabs(what.replace(" ", "-"), "manager", 2, everything)
     owner = Staff.objects.create_user(username="key-revoked", role="manager", is_staff=True)
     _, token = keys.create(name="a program that ends", owner=owner, scopes=["*"])
-    identity = product.by_api_key(token)
+    identity = sockets.by_api_key(token)
     assert identity is not None
     person = Person(str(owner.pk), identity.principal)
     clients.to_revoke["key revoked"] = [
@@ -267,9 +266,8 @@ def revoke(what: str, tabs: Sequence[Watcher]) -> None:
     from django.contrib.sessions.models import Session
     from django.db import transaction
 
-    from backoffice.api import keys
     from backoffice.models import ApiKey, Staff
-    from backoffice.sections.staff import domain
+    from backoffice.sections.staff import domain, keys
     from events import store
     from realtime import auth
 

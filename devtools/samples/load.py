@@ -14,8 +14,8 @@ from typing import Final
 
 from django.db import models, transaction
 
+from backoffice import preconditions
 from backoffice.models import Form, Setting, Staff, Submission, User
-from backoffice.sections.forms import preconditions
 from devtools.samples import generate
 from devtools.samples.generate import Draft, World
 from events import commands, context, store, types

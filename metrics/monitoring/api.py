@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from django.urls import path
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -317,3 +318,16 @@ def _rebuild(request: Request, one: overview.ReadTable) -> dict[str, Any]:
         "rows": one.rows,
         "bytes": one.bytes,
     }
+
+
+urlpatterns = [
+    path("system/subscriptions/", Subscriptions.as_view(), name="api-subscriptions"),
+    path("system/subscriptions/<str:name>/parked/", ParkedStreams.as_view(), name="api-parked"),
+    path("system/subscriptions/<str:name>/replay/", Replay.as_view(), name="api-replay"),
+    path("system/subscriptions/<str:name>/skip/", Skip.as_view(), name="api-skip"),
+    path("system/head/", Head.as_view(), name="api-head"),
+    path("system/head/verify/", Verify.as_view(), name="api-verify"),
+    path("system/rebuilds/", Rebuilds.as_view(), name="api-rebuilds"),
+    path("system/rebuilds/<str:table>/start/", Rebuild.as_view(), name="api-rebuild"),
+    path("system/rebuilds/<str:table>/cancel/", CancelRebuild.as_view(), name="api-cancel-rebuild"),
+]

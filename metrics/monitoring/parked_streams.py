@@ -14,9 +14,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from backoffice import access, error_messages
-from backoffice.sections.event_log import event_browser
-from backoffice.web.resources import RESOURCES
+from backoffice import access, error_messages, section
+from backoffice.web import event_rows
 from events import context, errors, store, types
 from events.privacy import encryption
 from events.subscriptions import checkpoints
@@ -155,7 +154,7 @@ def is_declared(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """The attributes of an event that `event_browser.names_of` reads."""
+    """The attributes of an event that `event_rows.names_of` reads."""
 
     stream: str
 
@@ -170,11 +169,11 @@ class _Named:
 
 def parked_rows(found: Sequence[Parked], staff: Any) -> list[ParkedRow]:
     """Parked streams for display to this person, without names and errors that they may not see."""
-    names = event_browser.names_of([_Named(one.stream) for one in found if _may_view(one.stream, staff)], staff)
+    names = event_rows.names_of([_Named(one.stream) for one in found if _may_view(one.stream, staff)], staff)
     readable = access.may_read_errors(staff)
     rows = []
     for one in found:
-        resource = RESOURCES.get(types.category_of(one.stream))
+        resource = section.find(types.category_of(one.stream))
         kind = resource.singular if resource else types.category_of(one.stream)
         rows.append(ParkedRow(one, names.get(one.stream, ""), kind, one.error if readable else None))
     return rows
@@ -184,9 +183,9 @@ def _may_view(stream: str, staff: Any) -> bool:
     return access.may(staff, "view", types.category_of(stream))
 
 
-def _failed_event(one: Parked, staff: Any) -> event_browser.Shown | None:
+def _failed_event(one: Parked, staff: Any) -> event_rows.Shown | None:
     """The event that failed, as the event browser shows it to this person; None if they may not see events."""
     if not access.may(staff, "view", "event"):
         return None
     found = store.read_all(one.position - 1, 1, upto=one.position)
-    return event_browser.all_shown(found, staff)[0] if found else None
+    return event_rows.all_shown(found, staff)[0] if found else None

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from django.test import Client
 
-from backoffice.api import keys
 from backoffice.models import ApiKey, Staff
+from backoffice.sections.staff import keys
 
 BASE = "/api/v1/"
 ROLES = ("admin", "manager", "agent", "viewer", "dpo")

@@ -8,6 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from backoffice import commands as entry_point
 from backoffice import models
 from backoffice.sections.conflicts import domain, inbox
 from backoffice.sections.forms import domain as forms
@@ -37,7 +38,7 @@ def filed(person: models.Staff, mine: dict[str, Any], theirs: dict[str, Any], **
     factories.update(key, **theirs)
     command = factories.command(users.UpdateUser(**mine), key, base_version=1, reason="asked")
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, person)
+        entry_point.dispatch(command, person)
     return key, domain.id_for(command.id)
 
 
@@ -157,7 +158,7 @@ def test_questions_are_settled_one_by_one(manager: models.Staff) -> None:
     commands.dispatch(factories.command(forms.UpdateForm(fields=fields("A theirs", "B theirs")), key))
     command = factories.command(forms.UpdateForm(fields=fields("A mine", "B")[:1]), key, base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, manager)
+        entry_point.dispatch(command, manager)
     client, found = signed_in(manager), domain.id_for(command.id)
     page = client.get(url("change", found))
     assert [place.path for place in page.context["places"]] == ["fields[a].label", "fields[b]"]
@@ -278,7 +279,7 @@ def test_a_conflict_about_what_one_may_not_view_is_not_there(manager: models.Sta
         commands.dispatch(factories.command(settings.SetSetting(value=value), "a.b"))
     command = factories.command(settings.SetSetting(value=3), "a.b", base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, api_client.staff("admin"))
+        entry_point.dispatch(command, api_client.staff("admin"))
     agent = signed_in(api_client.staff("agent"))
     for name in ("change", "preview", "act"):
         assert agent.post(url(name, domain.id_for(command.id)), {"do": "dismiss"}).status_code == 404

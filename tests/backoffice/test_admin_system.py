@@ -121,7 +121,9 @@ def test_role_decides_about_every_page_and_action(role: str, mailer: Mailer) -> 
     assert after.waiting == (0 if "skip" in done else 1)
     assert store.version_of(jobs.VERIFICATION) == verified + access.role_may(role, "verify", "system")
     assert store.version_of("rebuild-users") == asked + 2 * access.role_may(role, "rebuild", "system")
-    shown = {door["door"].url_name for group in client.get("/admin/").context["doors"] for door in group["doors"]}
+    shown = {
+        entry["item"].url_name for group in client.get("/admin/").context["navigation"] for entry in group["entries"]
+    }
     assert ("admin:system_head" in shown) == access.role_may(role, "view", "system")
 
 
@@ -139,7 +141,7 @@ def test_errors_are_hidden_from_a_role_with_hidden_fields(mailer: Mailer, monkey
     manager = signed_in("manager")
     assert all("no mail to" in text_of(manager.get(page)) for page in pages)
     assert "hidden.example.org" in text_of(manager.get(pages[-1]))
-    monkeypatch.setattr(access, "HIDDEN", {"manager": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "manager", "user", "email")
     for page in pages:
         seen = text_of(manager.get(page))
         assert "no mail to" not in seen
@@ -364,7 +366,7 @@ def test_hidden_fields_appear_nowhere_in_the_event_browser(
         "request": reverse(LOG) + f"?correlation={event.correlation_id}",
     }[address]
     assert "hidden.example.org" in text_of(dpo.get(where))
-    monkeypatch.setattr(access, "HIDDEN", {"dpo": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "dpo", "user", "email")
     seen = text_of(dpo.get(where))
     assert "hidden.example.org" not in seen
     assert "Augusta" in seen or address in {"first", "request"}

@@ -10,10 +10,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from backoffice import access
-from backoffice.api import keys, permissions
+from backoffice import access, section
+from backoffice import commands as entry_point
 from backoffice.models import ApiKey, User
-from backoffice.sections.conflicts import inbox
+from backoffice.sections.staff import keys
 from events import errors, store, types
 from tests import factories
 from tests.backoffice import api_client
@@ -21,7 +21,7 @@ from tests.backoffice.api_client import problem
 
 pytestmark = pytest.mark.django_db
 
-RESOURCES = permissions.RESOURCES
+RESOURCES = {kind.category: kind.name for kind in section.kinds()}
 SECRET = "hidden-away"
 
 
@@ -126,7 +126,7 @@ def test_hidden_fields_are_in_no_answer_at_all(records: dict[str, Any]) -> None:
 
 
 def test_the_log_is_redacted_for_whoever_may_read_it(records: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "HIDDEN", {"dpo": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "dpo", "user", "email")
     dpo = api_client.signed_in("dpo")
     shown = dpo.get(f"streams/user-{records['user']}/").json()["items"][0]["data"]
     assert shown["first_name"] == "Ada"
@@ -134,7 +134,7 @@ def test_the_log_is_redacted_for_whoever_may_read_it(records: dict[str, Any], mo
 
 
 def test_a_conflict_tells_nothing_about_hidden_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "HIDDEN", {"agent": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "agent", "user", "email")
     key = factories.user(email="first@example.org", first_name="Ada")
     factories.update(key, email="second@example.org", first_name="Augusta")
     agent = api_client.signed_in("agent")
@@ -148,14 +148,14 @@ def test_a_conflict_tells_nothing_about_hidden_fields(monkeypatch: pytest.Monkey
 
 
 def test_hidden_paths_are_left_out_of_a_conflict_and_of_a_merge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "HIDDEN", {"agent": {"form": frozenset({"fields"})}})
+    factories.hide(monkeypatch, "agent", "form", "fields")
 
     sides = {"title": "A", "fields": []}
     conflict = errors.Conflict(
         stream="form-1", base_version=1, version=2, base=sides, theirs=sides, mine=sides,
         fields=["fields[a].label", "title", "fields"],
     )  # fmt: skip
-    shown = inbox.redacted(api_client.staff("agent"), conflict)
+    shown = entry_point.redacted(api_client.staff("agent"), conflict)
     assert (shown.fields, shown.mine) == (["title"], {"title": "A"})
 
 
@@ -165,7 +165,7 @@ def test_a_merge_names_no_hidden_field(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = api_client.signed_in("manager")
     open_answer = manager.command("user.update", key, {"first_name": "Augusta"}, base_version=1).json()
     assert "email" in [note["path"] for note in open_answer["merged"]]
-    monkeypatch.setattr(access, "HIDDEN", {"agent": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "agent", "user", "email")
     answer = api_client.signed_in("agent").command("user.update", key, {"last_name": "King"}, base_version=1).json()
     assert answer["status"] == "merged"
     assert "email" not in [note["path"] for note in answer["merged"]]
@@ -277,7 +277,7 @@ def test_a_key_acts_under_its_own_name() -> None:
     ],
 )
 def test_scopes_bound_a_key(scopes: list[str], wanted: str, granted: bool) -> None:
-    assert keys.allows(scopes, wanted) is granted
+    assert access.scopes_allow(scopes, wanted) is granted
 
 
 @pytest.mark.parametrize(

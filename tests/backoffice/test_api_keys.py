@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
-from backoffice.api import keys
 from backoffice.models import ApiKey
+from backoffice.sections.staff import keys
 from events import store
 from tests.backoffice import api_client
 

@@ -13,8 +13,8 @@ import pytest
 import redis
 from django.db import connection
 
-from backoffice import access, listing
-from backoffice.api import records, shapes, throttling
+from backoffice import listing, section
+from backoffice.api import shapes, throttling
 from backoffice.models import Form, Staff, User
 from events import store
 from tests import factories
@@ -39,18 +39,12 @@ def one_of_each() -> None:
 
 
 @pytest.mark.parametrize("role", ["admin", "viewer"])
-@pytest.mark.parametrize(
-    ("path", "page", "item"),
-    [
-        ("users/", shapes.UserPage, shapes.User),
-        ("forms/", shapes.FormPage, shapes.Form),
-        ("submissions/", shapes.SubmissionPage, shapes.Submission),
-        ("settings/", shapes.SettingPage, shapes.Setting),
-    ],
-)
-def test_answers_have_exactly_the_shape_that_is_described(
-    one_of_each: None, role: str, path: str, page: Any, item: Any
-) -> None:
+@pytest.mark.parametrize("name", ["users", "forms", "submissions", "settings"])
+def test_answers_have_exactly_the_shape_that_is_described(one_of_each: None, role: str, name: str) -> None:
+    (kind,) = (kind for kind in section.kinds() if kind.name == name)
+    assert kind.shape is not None
+    path, item = f"{name}/", kind.shape
+    page: Any = shapes.page_of(kind.item_shape or item, item.__name__)
     if (role, path) == ("viewer", "settings/"):
         role = "dpo"
     caller = api_client.signed_in(role)
@@ -62,10 +56,10 @@ def test_answers_have_exactly_the_shape_that_is_described(
 
 
 def test_what_a_role_may_not_see_is_described_as_possibly_missing() -> None:
-    shape = {"user": shapes.User, "form": shapes.Form, "submission": shapes.Submission, "setting": shapes.Setting}
-    for hidden in access.HIDDEN.values():
-        for category, names in hidden.items():
-            optional = {field.name for field in msgspec.structs.fields(shape[category]) if not field.required}
+    for kind in section.kinds():
+        assert kind.shape is not None
+        optional = {field.name for field in msgspec.structs.fields(kind.shape) if not field.required}
+        for names in kind.hidden.values():
             assert names <= optional
 
 
@@ -352,9 +346,10 @@ def test_forms_settings_and_submissions_change_the_same_way() -> None:
 
 
 def test_resources_show_only_columns_their_tables_have() -> None:
-    for resource in (records.USERS, records.FORMS, records.SUBMISSIONS, records.SETTINGS):
-        known = {field.attname for field in resource.model._meta.concrete_fields}
-        assert set(resource.columns) == known - {"mailbox"}  # how we compare addresses is nobody's business
+    for kind in section.kinds():
+        known = {field.attname for field in kind.model._meta.concrete_fields}
+        assert kind.shape is not None
+        assert set(kind.shape.__struct_fields__) == known - {"mailbox"}  # how we compare addresses is nobody's business
 
 
 # -- how often ------------------------------------------------------------------------------------------------------

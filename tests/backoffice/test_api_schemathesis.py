@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode, openapi
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 from tests import factories, live
 from tests.backoffice import api_client
 from tests.events.interleaving import LONG
@@ -46,7 +46,7 @@ MISSING: Final = {"malformed", "unsupported_media_type", "invalid_event"}
 @pytest.fixture
 def token(settings: Any) -> str:
     settings.API_RATE_PER_MINUTE = 0
-    _, token = keys.create(name="schemathesis", owner=api_client.staff("admin"), scopes=keys.SCOPES)
+    _, token = keys.create(name="schemathesis", owner=api_client.staff("admin"), scopes=keys.all_scopes())
     return token
 
 

@@ -173,10 +173,9 @@ def test_nothing_appears_below_a_head_that_was_given_out(manager: api_client.Cal
 
 @pytest.mark.django_db(transaction=True)
 def test_the_log_is_redacted_too(manager: api_client.Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-    from backoffice import access
 
     start, key = head.safe(), factories.user(email="hidden@example.org")
-    monkeypatch.setattr(access, "HIDDEN", {"manager": {"user": frozenset({"email"})}})
+    factories.hide(monkeypatch, "manager", "user", "email")
     response = manager.get(f"events/?after={start}")
     assert [event["stream"] for event in response.json()["items"]] == [f"user-{key}"]
     assert b"hidden@example.org" not in response.content

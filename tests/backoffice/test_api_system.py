@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backoffice import access
-from backoffice.api import problems, resources, shapes, views
+from backoffice.api import problems, records, shapes, views
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, head, jobs, store
 from events.subscriptions import checkpoints, parked, progress
@@ -108,7 +108,7 @@ def test_errors_are_hidden_from_a_caller_with_hidden_fields(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name, manager = mailer.subscription.name, api_client.signed_in("manager")
-    monkeypatch.setattr(access, "HIDDEN", {"manager": {"submission": frozenset({"answers"})}})
+    factories.hide(monkeypatch, "manager", "submission", "answers")
     for response in (
         manager.get(f"system/subscriptions/{name}/parked/"),
         manager.post(f"system/subscriptions/{name}/replay/", {"streams": [stream]}),
@@ -173,7 +173,7 @@ def test_read_of_a_subscription_waits_for_its_position(
     fed: subscriptions.Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = api_client.signed_in("manager")
-    monkeypatch.setattr(resources.UserList, "fed_by", (fed.name,))
+    monkeypatch.setattr(records.RecordList, "fed_by", (fed.name,))
     subscriptions.acquire(fed, "a")
     reached = store.append(f"user-{factories.user()}", [UserUpdated(plan="premium")]).position
     assert manager.get("users/").status_code == 200  # nobody waits who did not ask to

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from backoffice.api import keys
 from backoffice.management.commands import import_events
 from backoffice.models import ApiKey, Form, Submission, User
 from backoffice.sections.staff import domain as staff
-from backoffice.sections.staff import recording
+from backoffice.sections.staff import keys, recording
 from backoffice.sections.users import domain as users
 from events import commands, context, head, notifications, store
 from tests import factories

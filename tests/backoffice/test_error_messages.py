@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.utils import translation
 
-from backoffice import error_messages, projections
+from backoffice import error_messages, section
 from events import errors
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -37,7 +37,7 @@ def texts(node: ast.AST) -> list[str]:
     return [text for child in ast.iter_child_nodes(node) for text in texts(child)]
 
 
-SENTENCES = [*sentences(), *(message for _, message in projections.CONSTRAINTS.values())]
+SENTENCES = [*sentences(), *(refusal().message for one in section.sections() for refusal in one.constraints.values())]
 
 
 @pytest.mark.parametrize("text", sorted(set(SENTENCES)))

@@ -12,7 +12,8 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.converters import IntConverter
 
-from backoffice.sections.conflicts import domain, inbox
+from backoffice import commands as entry_point
+from backoffice.sections.conflicts import domain
 from backoffice.sections.users import domain as users
 from events import commands, errors
 from tests import factories
@@ -129,7 +130,7 @@ def test_a_malformed_path_of_a_conflict_is_refused(path: str) -> None:
     factories.update(key, first_name="Grace")
     command = factories.command(users.UpdateUser(first_name="Linus"), key, base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, staff)
+        entry_point.dispatch(command, staff)
     found = domain.id_for(command.id)
     caller = api_client.Caller(staff, raises=False)
     answer = caller.post(f"conflicts/{found}/resolve/", {"choices": {path: "mine"}})
@@ -146,7 +147,7 @@ def test_an_assignee_that_is_no_number_is_refused() -> None:
     factories.update(key, first_name="Grace")
     command = factories.command(users.UpdateUser(first_name="Linus"), key, base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, staff)
+        entry_point.dispatch(command, staff)
     client = api_client.Caller(staff, raises=False).client
     address = f"/admin/backoffice/conflict/{domain.id_for(command.id)}/act/"
     assert client.post(address, {"do": "assign", "assignee": "9" * 5000}).status_code == 302

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from backoffice import access, models, topics
+from backoffice import access, models
+from backoffice import commands as entry_point
 from backoffice.sections.conflicts import domain, inbox
+from backoffice.sections.conflicts.section import show
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.site_settings import domain as settings
 from backoffice.sections.users import domain as users
 from events import commands, errors, snapshots, store, types
+from realtime import topics
 from tests import factories
 from tests.backoffice import api_client
 
@@ -28,7 +31,7 @@ def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
     """A change of a user based on version 1 that somebody was faster with; returns the command, filed."""
     command = factories.command(users.UpdateUser(**fields), key, base_version=1, reason="mine")
     with pytest.raises(errors.Conflict) as caught:
-        inbox.dispatch(command, staff)
+        entry_point.dispatch(command, staff)
     assert caught.value.conflict_id == str(domain.id_for(command.id))
     return command
 
@@ -67,14 +70,14 @@ def test_the_same_command_again_is_the_same_conflict_whatever_happened_since(man
     factories.update(key, last_name="Base")  # now it would merge
     for _again in range(2):
         with pytest.raises(errors.Conflict) as caught:
-            inbox.dispatch(command, manager)
+            entry_point.dispatch(command, manager)
         assert caught.value.conflict_id == str(domain.id_for(command.id))
         assert caught.value.theirs["last_name"] == "Theirs"
     assert models.Conflict.objects.count() == 1
     assert state(key)["last_name"] == "Base"
     inbox.resolve(domain.id_for(command.id), manager, {})
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, manager)
+        entry_point.dispatch(command, manager)
     assert store.version_of(f"conflict-{domain.id_for(command.id)}") == 2
 
 
@@ -84,7 +87,7 @@ def test_another_command_under_a_filed_id_is_refused(manager: models.Staff) -> N
     command = stale(manager, key, last_name="Mine")
     other = factories.command(users.UpdateUser(last_name="Other"), key, base_version=1, id=command.id)
     with pytest.raises(errors.IdempotencyKeyReused):
-        inbox.dispatch(other, manager)
+        entry_point.dispatch(other, manager)
     assert models.Conflict.objects.count() == 1
 
 
@@ -96,7 +99,7 @@ def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: mo
     commands.dispatch(factories.command(forms.UpdateForm(fields=fields("theirs")), key))
     command = factories.command(forms.UpdateForm(fields=fields("mine")), key, base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, manager)
+        entry_point.dispatch(command, manager)
     now = inbox.situation(domain.id_for(command.id))
     assert len(now.open_places) == 400
     inbox.resolve(now.id, manager, {place.path: "mine" for place in now.open_places})
@@ -189,7 +192,7 @@ def test_a_removed_setting_can_be_set_all_the_same(manager: models.Staff) -> Non
     commands.dispatch(factories.command(settings.SetSetting(value=2), "a.b"))
     command = factories.command(settings.SetSetting(value=3), "a.b", base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, admin)
+        entry_point.dispatch(command, admin)
     inbox.resolve(domain.id_for(command.id), admin, {"value": "mine"})
     assert state("a.b", "setting") == {"value": 3}
 
@@ -200,7 +203,7 @@ def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, de
     factories.update(key, last_name="Theirs")
     command = factories.command(users.DeleteUser(), key, base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, manager)
+        entry_point.dispatch(command, manager)
     inbox.resolve(domain.id_for(command.id), manager, {inbox.WHOLE: choice})
     assert (state(key)["deleted_at"] is not None) is deleted
 
@@ -231,7 +234,7 @@ def test_a_conflicting_command_sent_from_everywhere_at_once_is_filed_once(transa
     factories.update(key, last_name="Theirs")
     command = factories.command(users.UpdateUser(last_name="Mine"), key, base_version=1)
     found = set()
-    for racer in [factories.Thread(lambda: inbox.dispatch(command, staff)) for _ in range(4)]:
+    for racer in [factories.Thread(lambda: entry_point.dispatch(command, staff)) for _ in range(4)]:
         with pytest.raises(errors.Conflict) as caught:
             racer.result()
         found.add(caught.value.conflict_id)
@@ -321,14 +324,16 @@ def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(
     for event in store.read_stream(f"conflict-{found}"):
         shown = types.to_builtins(access.role_redact(role, "conflict", event.data))
         assert ("secret" in str(shown)) is not hides
-        assert "secret" not in str(topics.show_conflict(event, role))
+        assert "secret" not in str(show(event, role))
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
 def test_the_inbox_is_followed_live_by_those_who_settle(role: str, db: None) -> None:
     person = api_client.staff(role)
-    (topic,) = (each for each in topics.TOPICS if each.name == "conflicts")
-    assert topic.may_subscribe(person) is inbox.settles(person) is (role in {"admin", "manager", "agent"})
+    found = topics.find("conflicts")
+    assert found is not None
+    topic, _key = found
+    assert topic.may_subscribe(person) is access.settles(person) is (role in {"admin", "manager", "agent"})
 
 
 def test_a_conflict_about_a_record_one_may_not_view_shows_nothing(manager: models.Staff) -> None:
@@ -337,10 +342,10 @@ def test_a_conflict_about_a_record_one_may_not_view_shows_nothing(manager: model
     commands.dispatch(factories.command(settings.SetSetting(value="b"), "x.y"))
     command = factories.command(settings.SetSetting(value="c"), "x.y", base_version=1, reason="hush")
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(command, admin)
+        entry_point.dispatch(command, admin)
     for event in store.read_stream(f"conflict-{domain.id_for(command.id)}"):
         assert access.role_redact("agent", "conflict", event.data) == {}
-        told = topics.show_conflict(event, "agent")
+        told = show(event, "agent")
         assert told["data"] == {}
         assert "hush" not in str(told)
     assert not inbox.visible(api_client.staff("agent")).exists()

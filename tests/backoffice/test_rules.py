@@ -16,11 +16,9 @@ from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 
-from backoffice import models
+from backoffice import models, preconditions
 from backoffice.api import ingest
 from backoffice.sections.forms import domain as forms
-from backoffice.sections.forms import preconditions
-from backoffice.sections.privacy import erasure
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, context, errors, projections, store, types
@@ -601,4 +599,4 @@ def test_formset_fields_create_nothing(manager: api_client.Caller) -> None:
     browser.post(reverse("admin:backoffice_user_changelist"), formset)
     browser.post(reverse("admin:backoffice_user_change", args=[key]), formset)
     assert models.User.objects.count() == before + 1
-    assert erasure.is_erased(models.User.objects.get(pk=key)) is False
+    assert models.User.objects.get(pk=key).is_erased is False

@@ -16,9 +16,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from backoffice import tasks
 from backoffice.models import SignInBudget, SignInFailure, Staff
-from backoffice.sections.staff import passwords
+from backoffice.sections.staff import passwords, tasks
 from backoffice.sections.staff import sign_in as signin
 from events import store
 from realtime import auth

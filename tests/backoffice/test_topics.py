@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backoffice import models, topics
-from backoffice.api import keys
+from backoffice import access, models, topics
+from backoffice.sections.staff import keys, sockets
 from realtime import topics as registry
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +27,7 @@ def may(who: object, name: str) -> bool:
 
 def test_a_key_follows_what_its_scopes_and_its_owner_allow() -> None:
     _key, token = holder("agent", "users:read")
-    identity = topics.by_api_key(token)
+    identity = sockets.by_api_key(token)
     assert identity is not None
     assert may(identity.principal, "users")
     assert not may(identity.principal, "forms"), "the owner may, the key may not"
@@ -36,7 +36,7 @@ def test_a_key_follows_what_its_scopes_and_its_owner_allow() -> None:
 
 def test_no_scope_gives_a_key_more_than_its_owner_has() -> None:
     _key, token = holder("viewer", "*")
-    identity = topics.by_api_key(token)
+    identity = sockets.by_api_key(token)
     assert identity is not None
     assert may(identity.principal, "users")
     assert not may(identity.principal, "settings")
@@ -44,15 +44,15 @@ def test_no_scope_gives_a_key_more_than_its_owner_has() -> None:
 
 def test_a_key_that_was_revoked_or_whose_owner_left_opens_nothing_any_more() -> None:
     key, token = holder("agent", "users:read")
-    identity = topics.by_api_key(token)
+    identity = sockets.by_api_key(token)
     assert identity is not None
     models.Staff.objects.filter(pk=key.owner_id).update(is_active=False)
     assert identity.again() is None
-    assert topics.by_api_key("fe_nonsense.nonsense") is None
+    assert sockets.by_api_key("fe_nonsense.nonsense") is None
 
 
 def test_a_role_that_does_not_see_a_field_is_not_sent_it() -> None:
-    assert topics.access.role_hidden_fields("viewer", "user") == {"email"}
+    assert access.role_hidden_fields("viewer", "user") == {"email"}
     found = registry.find("users")
     assert found is not None
     assert found[0].projection_key(staff("viewer")) != found[0].projection_key(staff("manager"))
@@ -62,7 +62,7 @@ def test_a_role_that_does_not_see_a_field_is_not_sent_it() -> None:
 def test_the_dashboard_is_open_to_staff_and_the_system_to_those_who_may_see_it(role: str) -> None:
     person = staff(role)
     assert may(person, "dashboard")
-    assert may(person, "system") is topics.access.may(person, "view", "system")
+    assert may(person, "system") is access.may(person, "view", "system")
     person.is_active = False
     assert not may(person, "dashboard")
     assert not may(person, "system")
@@ -82,7 +82,7 @@ def test_the_dashboard_is_open_to_staff_and_the_system_to_those_who_may_see_it(r
 def test_a_key_follows_the_system_with_its_scope_and_its_owners_right(
     role: str, scopes: list[str], allowed: bool
 ) -> None:
-    identity = topics.by_api_key(holder(role, *scopes)[1])
+    identity = sockets.by_api_key(holder(role, *scopes)[1])
     assert identity is not None
     assert may(identity.principal, "system") is allowed
 

@@ -20,13 +20,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from backoffice import projections
 from backoffice.models import User
 from backoffice.sections.conflicts import inbox
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.site_settings import domain as settings
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
+from backoffice.sections.users import projection
 from events import commands, errors, head, notifications, snapshots, store
 from events.rebuild import builder as rebuild
 from events.rebuild import read_tables
@@ -215,7 +215,7 @@ def test_projection_that_uses_another_table_fails_without_effect(effect: Any) ->
     before = {table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")
 
     def greedy(events: Any) -> None:
-        projections.users(events)
+        projection.users(events)
         effect()
 
     with pytest.MonkeyPatch.context() as patch:

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
+from backoffice import commands as entry_point
 from backoffice.sections.conflicts import domain as conflict_domain
-from backoffice.sections.conflicts import inbox
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
@@ -42,7 +42,7 @@ def records() -> dict[str, str]:
     boss = api_client.staff("admin")
     clash = factories.command(users.UpdateUser(last_name=SECRET), user, base_version=1)
     with pytest.raises(errors.Conflict):
-        inbox.dispatch(clash, boss)
+        entry_point.dispatch(clash, boss)
     conflict = conflict_domain.id_for(clash.id)
     return {"user": f"user-{user}", "form": f"form-{form}", "submission": f"submission-{answer}"} | {
         "conflict": f"conflict-{conflict}"

@@ -12,7 +12,7 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 from realtime import frames
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, run_scenario

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from backoffice import access
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 from realtime import frames, prometheus, views
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, run_scenario

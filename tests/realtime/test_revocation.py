@@ -17,7 +17,7 @@ from django.db import connection
 from django.http import HttpRequest
 
 from backoffice import models
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 from realtime import auth, client, conf, frames, log_reader, versions
 from tests.realtime import harness
 from tests.realtime.harness import Server, Writer, run_scenario

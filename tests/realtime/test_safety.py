@@ -20,8 +20,8 @@ from django.utils import timezone
 from websockets.exceptions import InvalidStatus
 
 from backoffice import topics as product
-from backoffice.api import keys
 from backoffice.models import Staff
+from backoffice.sections.staff import keys
 from backoffice.sections.staff.domain import (
     StaffDeactivated,
     StaffLoggedOut,

@@ -11,13 +11,13 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from backoffice import access, models
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 
 
 class Command(BaseCommand):
     help = (
         "Make an API key. It may do what its owner may, within its scopes. The token is shown once and kept nowhere. "
-        f"Scopes: {', '.join(keys.SCOPES)}."
+        f"Scopes: {', '.join(keys.all_scopes())}."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

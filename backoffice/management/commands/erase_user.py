@@ -10,6 +10,7 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 from tqdm import tqdm
 
+from backoffice import commands as entry_point
 from backoffice import models
 from backoffice.sections.privacy import erasure
 from backoffice.sections.users import domain as users
@@ -46,7 +47,7 @@ class Command(BaseCommand):
     def _erase(self, user: models.User, reason: str) -> None:
         command = types.Command(id=types.new_id(), key=str(user.pk), data=users.EraseUser(), reason=reason)
         try:
-            erasure.demand_reason(command)
+            entry_point.demand_reason(command)
             with context.acting(actor="command:erase_user"):
                 commands.dispatch(command)
             with tqdm(desc="purge", unit=" rows", disable=None) as bar:

@@ -17,8 +17,7 @@ from django.core.management.base import CommandParser
 from django.db import DatabaseError, transaction
 from tqdm import tqdm
 
-from backoffice.api import commands as command_view
-from backoffice.sections.forms import preconditions
+from backoffice import preconditions, section
 from events import aggregate, context, errors, projections, store, strict_json, types
 from events.privacy import encryption, key_witness, subject_keys
 
@@ -266,13 +265,18 @@ def parsed(number: int, text: bytes) -> Line | None:
         if record.unreadable:
             raise errors.InvalidEvent(f"{record.event} could not be read where it was exported ({record.unreadable})")
         aggregate.of_category(category)
-        if record.event.partition(".")[0] != category or command_view.checked_key(category, key) != key:
+        if record.event.partition(".")[0] != category or _checked_key(category, key) != key:
             raise errors.InvalidEvent(f"{record.event} does not belong into a stream called {record.stream!r}")
         event = types.decode_event(record.event, record.schema_version, record.data)
     except (ValueError, msgspec.ValidationError, errors.EventsError) as error:
         said = getattr(error, "fields", None) or error
         raise _wrong(number, str(said)) from None
     return Line(number, record, event)
+
+
+def _checked_key(category: str, key: str) -> str:
+    kind = section.find(category)
+    return kind.key(key) if kind else section.uuid_key(key)
 
 
 def _is_of_installation(event: str) -> bool:

@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandError
 from django.core.management.base import CommandParser
 
 from backoffice import models
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 
 
 class Command(BaseCommand):

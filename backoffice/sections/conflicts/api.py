@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.http import Http404
+from django.urls import path
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access, listing, models
+from backoffice import access, listing, models, section
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, permissions, problems, records, shapes, views
 from backoffice.sections.conflicts import domain, inbox
@@ -86,12 +87,12 @@ def readable(request: Request) -> list[str]:
     found = []
     for category in inbox.categories(request.user):
         try:
-            permissions.require_scope(request, f"{permissions.RESOURCES[category]}:read")
+            permissions.require_scope(request, f"{section.kind(category).name}:read")
         except problems.Problem:
             continue
         found.append(category)
     if not found:
-        permissions.require_scope(request, *(f"{name}:read" for name in permissions.RESOURCES.values()))
+        permissions.require_scope(request, *(f"{kind.name}:read" for kind in section.kinds()))
         raise problems.forbidden("conflict.view")
     return found
 
@@ -211,7 +212,7 @@ class _Action(views.View):
     def post(self, request: Request, key: str) -> Response:
         row = found(request, key)
         views.only(request, ())
-        permissions.require_scope(request, f"{permissions.RESOURCES[row.category]}:write")
+        permissions.require_scope(request, f"{section.kind(row.category).name}:write")
         answer = self.act(request, row, command_view.as_object(request.data))
         return Response(answer)
 
@@ -233,10 +234,10 @@ class Resolve(_Action):
 
     def act(self, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
         asked = shapes.checked(shapes.Resolution, body)
-        for path in {**asked.choices, **asked.values}:
-            if path != inbox.WHOLE and not values.is_path(path):
-                raise problems.malformed(f"{path[:100]!r} is not a path such as fields[q3].label.")
-        hidden = [path for path in {**asked.choices, **asked.values} if not self._sees(request, row, path)]
+        for where in {**asked.choices, **asked.values}:
+            if where != inbox.WHOLE and not values.is_path(where):
+                raise problems.malformed(f"{where[:100]!r} is not a path such as fields[q3].label.")
+        hidden = [where for where in {**asked.choices, **asked.values} if not self._sees(request, row, where)]
         if hidden:
             raise problems.forbidden(f"{row.category}.{hidden[0]}")
         settled = self._settled(request, row, asked)
@@ -291,3 +292,14 @@ class Reopen(_Action):
     shape = shapes.Because
     operations = _operation("reopen", "Take it out again", "Because")
     act = _simple(lambda _asked, _: domain.ReopenConflict())
+
+
+urlpatterns = [
+    path("conflicts/", ConflictList.as_view(), name="api-conflicts"),
+    path("conflicts/<str:key>/", Conflict.as_view(), name="api-conflict"),
+    path("conflicts/<str:key>/resolve/", Resolve.as_view(), name="api-conflict-resolve"),
+    path("conflicts/<str:key>/assign/", Assign.as_view(), name="api-conflict-assign"),
+    path("conflicts/<str:key>/comment/", Comment.as_view(), name="api-conflict-comment"),
+    path("conflicts/<str:key>/dismiss/", Dismiss.as_view(), name="api-conflict-dismiss"),
+    path("conflicts/<str:key>/reopen/", Reopen.as_view(), name="api-conflict-reopen"),
+]

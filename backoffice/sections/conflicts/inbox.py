@@ -1,10 +1,8 @@
-"""The conflict inbox: every way in for a person's write, and what becomes of the writes that could not be merged.
+"""The conflict inbox: the changes that could not be merged, and how a person settles one.
 
-`dispatch` is `commands.dispatch` for whoever has an inbox: a conflict is filed (in a transaction of its own, after the
-command's was rolled back) and raised with its `conflict_id`. The first answer stands: the same command again is the
-same conflict, whatever has happened to the record or to the conflict since.
+`backoffice.commands.dispatch` files them here, in a transaction of its own after the command's was rolled back.
 
-To settle one is to merge again, against the record of *now*, with a person's choices: the change and the event that
+To settle one is to merge again, against the current record, with a person's choices: the change and the event that
 says so are one transaction.
 """
 
@@ -20,15 +18,12 @@ import msgspec
 from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 
-from backoffice import access, listing, models
+from backoffice import access, listing, models, section
 from backoffice.sections.conflicts import domain
 from events import aggregate, answers, commands, conflicts, context, errors, reconcile, snapshots, store, types
 from events.aggregate import Aggregate, Decision
 from events.conflicts import FieldConflict
 from events.types import Command, CommandData
-
-# The version of the UUIDs that are derived from other data.
-DERIVED_VERSION: Final = 5
 
 # The place of a choice about a change as a whole: a deletion is carried out or not.
 WHOLE: Final = "*"
@@ -36,7 +31,7 @@ WHOLE: Final = "*"
 SPEC: Final = listing.Spec(
     name="conflicts",
     model=models.Conflict,
-    sorts={"created_at": listing.SPECS["users"].sorts["created_at"]},
+    sorts={"created_at": listing.CREATED},
     default_sort="-created_at",
 )
 
@@ -59,45 +54,10 @@ class Forbidden(errors.EventsError):
         self.missing = missing
 
 
-# -- the way in -----------------------------------------------------------------------------------------------------
+# -- filing --------------------------------------------------------------------------------------------------------
 
 
-def dispatch(
-    command: Command,
-    staff: Any,
-    *,
-    seen: Any = None,
-    base_version: int | None = None,
-    source: Any = None,
-    derived: bool = False,
-) -> commands.Result:
-    """Carry out a command for somebody; what cannot be merged is filed and raised as this person may see it.
-
-    Raises what `commands.dispatch` raises; a `Conflict` carries its `conflict_id`. `seen`, `base_version` and `source`
-    are for changes that were queued offline: what their author saw, the version below it, and where they come from.
-    `derived`: the command's id was not chosen by the client but derived from other data by us.
-    """
-    if not derived:
-        demand_chosen(command.id)
-    try:
-        return commands.dispatch(command, seen)
-    except errors.Conflict as conflict:
-        if conflict.conflict_id is None:
-            if base_version is not None:
-                conflict.base_version = base_version
-            conflict.conflict_id = file(command, conflict, source=source)
-        raise redacted(staff, conflict) from conflict
-
-
-def demand_chosen(command_id: uuid.UUID) -> None:
-    """Refuse an id of version 5 from a client: those are what we derive from data that others know as well (events of
-    `ingest/`, rows of imports). A client that chose one could block the event or the row. Raises `ReservedId`.
-    """
-    if command_id.version == DERIVED_VERSION:
-        raise errors.ReservedId
-
-
-def file(command: Command, conflict: errors.Conflict, *, source: Any = None) -> str:
+def file(command: Command, conflict: errors.Conflict, source: Any = None) -> str:
     """Put a change into the inbox; returns the conflict's id, the same one for the same command."""
     key = domain.id_for(command.id)
     acting = context.current()
@@ -127,8 +87,8 @@ def file(command: Command, conflict: errors.Conflict, *, source: Any = None) -> 
     return str(key)
 
 
-def review(command: Command, *, seen: Any, base_version: int, source: Any) -> str:
-    """File a change that could be applied but is too old to be applied unseen; returns the conflict's id."""
+def review(command: Command, seen: Any, base_version: int, source: Any) -> errors.Conflict:
+    """File a change that could be applied but is too old to be applied unseen; returns what it was filed as."""
     record = aggregate.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
     state, version = snapshots.state(stream)
@@ -147,7 +107,11 @@ def review(command: Command, *, seen: Any, base_version: int, source: Any) -> st
         mine=mine,
         fields=[],
     )
-    return file(command, conflict, source=source)
+    file(command, conflict, source)
+    key = domain.id_for(command.id)
+    found = filed(key)
+    assert found is not None
+    return as_error(found, str(key))
 
 
 def recall(command: Command) -> None:
@@ -184,29 +148,12 @@ def as_error(found: domain.ConflictFiled, conflict_id: str) -> errors.Conflict:
     )
 
 
-def redacted(staff: Any, conflict: errors.Conflict) -> errors.Conflict:
-    """A conflict without what this person may not see."""
-    names = ("stream", "base", "theirs", "mine", "fields", "conflicts")
-    shown = access.redact(staff, domain.CATEGORY, {name: getattr(conflict, name) for name in names})
-    return type(conflict)(
-        stream=conflict.stream,
-        base_version=conflict.base_version,
-        version=conflict.version,
-        base=shown.get("base", {}),
-        theirs=shown.get("theirs", {}),
-        mine=shown.get("mine", {}),
-        fields=shown.get("fields", []),
-        conflicts=shown.get("conflicts", []),
-        conflict_id=conflict.conflict_id,
-    )
-
-
 # -- the list -------------------------------------------------------------------------------------------------------
 
 
 def categories(staff: Any) -> list[str]:
     """The kinds of record whose conflicts this person sees: those they may view."""
-    return [category for category in access.CATEGORIES if access.may(staff, "view", category)]
+    return [kind.category for kind in section.kinds() if access.may(staff, "view", kind.category)]
 
 
 def visible(staff: Any, only: Sequence[str] | None = None) -> QuerySet[models.Conflict]:
@@ -229,11 +176,6 @@ def team(staff: Any) -> Q:
 
 # Whose conflicts a list shows -> which they are.
 WHOSE: Final[Mapping[str, Callable[[Any], Q]]] = {"everybody": lambda _staff: Q(), "team": team, "mine": mine}
-
-
-def settles(staff: Any) -> bool:
-    """Does this person settle conflicts of any kind?"""
-    return any(access.may(staff, action, category) for category in access.CATEGORIES for action in ("update", "set"))
 
 
 def count_open(staff: Any) -> dict[str, int]:

@@ -16,7 +16,7 @@ from itertools import islice
 import msgspec
 from django.db import connection
 
-from backoffice.sections.forms import preconditions
+from backoffice import preconditions
 from backoffice.sections.imports import checks, content, destinations, identity, memory, rows, suppressions
 from backoffice.sections.imports.destinations import Destination, form_id_of
 from backoffice.sections.submissions import domain as submissions

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from backoffice import values
+from backoffice import models, values
 from backoffice.sections.imports import rows
 from backoffice.sections.submissions import domain as submissions
 from events import snapshots, store
 from events.privacy import pseudonyms
-from events.types import stream_name
+from events.types import NewEvent, category_of, key_of, stream_name
 
 # The actor of imports, and so of the first event of every imported form.
 ACTOR: Final = "command:import_submissions"
@@ -124,3 +124,18 @@ def of(form_id: Any, key: pseudonyms.Pseudonyms, fields: Sequence[Mapping[str, A
 def forget(form_ids: Sequence[str], limit: int) -> int:
     """Delete the suppressions of erased forms, which are useless without the key."""
     return len(store.query(FORGET, {"forms": list(form_ids), "limit": limit}))
+
+
+# -- hooks ----------------------------------------------------------------------------------------------------------
+
+
+def note_erasures(events: Sequence[NewEvent]) -> None:
+    """With `submission.erased`, while its answers can be read: what keeps the next import from restoring it."""
+    for event in events:
+        if isinstance(event.data, submissions.SubmissionErased):
+            remember(event.data.form_id or models.Submission.form_of(event.key), event.stream)
+
+
+def purge(subjects: Sequence[str], limit: int) -> int:
+    """Drop those of erased forms (`events.extension.Purger`)."""
+    return forget([key_of(one) for one in subjects if category_of(one) == "form"], limit)

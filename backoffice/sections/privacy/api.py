@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.http import Http404
 from django.http.response import HttpResponseBase
+from django.urls import path
 from rest_framework.request import Request
 
-from backoffice import access, models, streaming
-from backoffice.api import commands as command_view
+from backoffice import access, models, section, streaming
 from backoffice.api import openapi, permissions, problems, views
 from backoffice.sections.privacy import export as held
 from events import context, errors
@@ -44,7 +44,7 @@ class Export(views.View):
         views.only(request, ("reason",))
         reason = views.reason(request)
         try:
-            user = models.User.objects.filter(pk=command_view.checked_key("user", key)).first()
+            user = models.User.objects.filter(pk=section.uuid_key(key)).first()
         except errors.InvalidCommand:
             user = None
         if user is None:
@@ -52,3 +52,6 @@ class Export(views.View):
         with context.acting(reason=reason):
             pieces = held.export(user, "api")
         return streaming.download(request._request, pieces, f"user-{user.pk}.json")
+
+
+urlpatterns = [path("users/<str:key>/export/", Export.as_view(), name="api-user-export")]

@@ -21,11 +21,9 @@ import msgspec
 from backoffice import models
 from backoffice.sections.conflicts import domain as conflicts
 from backoffice.sections.forms import domain as form_domain
-from backoffice.sections.imports import suppressions
 from backoffice.sections.submissions import domain as submission_domain
 from backoffice.sections.users import domain as user_domain
-from events import commands, context, errors, store, types
-from events.extension import Purger
+from events import commands, context, extension, store, types
 from events.privacy import erasure
 from events.types import ERASED, Command, NewEvent
 
@@ -76,16 +74,6 @@ def holdings(row: models.User | models.Submission) -> Holdings:
     )
 
 
-def is_erased(row: Any) -> bool:
-    return bool(getattr(row, "erased_at", None) or getattr(row, "is_erased", False))
-
-
-def demand_reason(command: Command) -> None:
-    """An erasure needs a reason, which is recorded. Raises `ReasonRequired`."""
-    if command.type.endswith(".erase") and not (command.reason or "").strip():
-        raise errors.ReasonRequired("Enter a reason: it stays readable after the erasure.")
-
-
 # -- in the transaction of the event --------------------------------------------------------------------------------
 
 
@@ -117,18 +105,14 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """Erases with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any.
-
-    First it notes the suppressions that keep the next import from restoring it, while the answers can be read.
-    """
+    """Erases with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any."""
     gone = _of(events, submission_domain.SubmissionErased)
     if not gone:
         return
     _put_away(gone)
     for event in events:
         if isinstance(event.data, submission_domain.SubmissionErased):
-            form_id = event.data.form_id or _form_of(event.key)
-            suppressions.remember(form_id, event.stream)
+            form_id = event.data.form_id or models.Submission.form_of(event.key)
             erasure.shred_leaf(types.stream_name("form", form_id), event.stream)
     erasure.shred(gone)
     _purge_after_commit()
@@ -136,16 +120,6 @@ def submissions(events: Sequence[NewEvent]) -> None:
 
 def _of(events: Iterable[NewEvent], kind: type[types.Event]) -> list[str]:
     return [event.stream for event in events if isinstance(event.data, kind)]
-
-
-def _form_of(key: str) -> Any:
-    """The form of a submission whose own events do not tell; raises `UnreadableEvent` where its row does not either:
-    nobody would know under whose key the answers are.
-    """
-    found = models.Submission.objects.filter(pk=key).values_list("form_id", flat=True).first()
-    if found is None:
-        raise errors.UnreadableEvent("not_json", types.stream_name("submission", key))
-    return found
 
 
 def _values_of(streams: Sequence[str]) -> set[str]:
@@ -231,12 +205,7 @@ def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
     return len(store.query(statement, _asked(subjects, limit)))
 
 
-def _forget_suppressions(subjects: Sequence[str], limit: int) -> int:
-    return suppressions.forget([types.key_of(one) for one in subjects if types.category_of(one) == "form"], limit)
-
-
-PURGERS: Final[dict[str, Purger]] = {
-    "import suppressions": _forget_suppressions,
+PURGERS: Final[dict[str, extension.Purger]] = {
     "answers of submissions": partial(_purge, ANSWERS),
     "reasons of conflicts": partial(_purge, REASONS),
     "parked submissions": partial(_purge, PARKED_SUBMISSIONS),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -17,11 +18,9 @@ from backoffice import error_messages, streaming
 from backoffice.sections.privacy import erasure
 from backoffice.sections.privacy import export as held
 from backoffice.web import forms as inputs
-from backoffice.web import records, sidebar
+from backoffice.web import records
+from backoffice.web.kind_admin import RecordPages, Route
 from events import errors
-
-if TYPE_CHECKING:
-    from backoffice.web.record_admin import RecordAdmin
 
 
 class EraseForm(inputs.RecordForm):
@@ -43,49 +42,53 @@ class EraseForm(inputs.RecordForm):
         return [self["reason"], self["meant"]]
 
 
-def erase(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
-    """Asks, with everything that will go in view; then it is a command like any other."""
-    if not room.allows(request, room.resource.erase):
-        raise PermissionDenied
-    row = room.found(key)
-    if erasure.is_erased(row):
-        messages.info(request, _("This was erased before."))
-        return HttpResponseRedirect(reverse(room.resource.url("change"), args=[row.pk]))
-    form = EraseForm(request.POST or None, staff=request.user)
-    if request.method != "POST":
-        return _page(room, request, row, form)
-    if not form.is_valid():
-        return _page(room, request, row, form, status=422)
-    try:
-        records.send(request, room.resource.erase or "", str(row.pk), {}, form, None)
-    except errors.EventsError as error:
-        form.complain({}, error_messages.in_one_line(error))
-        return _page(room, request, row, form, status=error.status)
-    messages.success(request, _("%(kind)s was erased.") % {"kind": room.resource.singular})
-    return HttpResponseRedirect(reverse(room.resource.url("change"), args=[row.pk]))
+class PrivacyPages(RecordPages):
+    """Erasing a record, and exporting everything held about a user."""
 
+    def routes(self) -> Sequence[Route]:
+        return (
+            ("<str:key>/erase/", "erase", self.erase),
+            ("<str:key>/export/", "export", self.export),
+        )
 
-def _page(room: RecordAdmin, request: HttpRequest, row: Any, form: EraseForm, status: int = 200) -> HttpResponse:
-    name = sidebar.name_of(room.resource, row, request.user)
-    context = {
-        **room.admin_site.each_context(request),
-        "title": _("Erase %(name)s for ever?") % {"name": name},
-        "name": name,
-        "resource": room.resource,
-        "room": room,
-        "row": row,
-        "form": form,
-        "goes": erasure.holdings(row),
-        "opts": room.model._meta,
-    }
-    return TemplateResponse(request, "admin/backoffice/erase.html", context, status=status)
+    def erase(self, request: HttpRequest, key: str) -> HttpResponse:
+        """Asks, with everything that will go in view; then it is a command like any other."""
+        if not self.admin.allows(request, self.kind.erase):
+            raise PermissionDenied
+        row = self.admin.found(key)
+        if row.is_erased:
+            messages.info(request, _("This was erased before."))
+            return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
+        form = EraseForm(request.POST or None, staff=request.user)
+        if request.method != "POST":
+            return self._question(request, row, form)
+        if not form.is_valid():
+            return self._question(request, row, form, status=422)
+        try:
+            records.send(request, self.kind.erase or "", str(row.pk), {}, form, None)
+        except errors.EventsError as error:
+            form.complain({}, error_messages.in_one_line(error))
+            return self._question(request, row, form, status=error.status)
+        messages.success(request, _("%(kind)s was erased.") % {"kind": self.kind.singular})
+        return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
 
+    def _question(self, request: HttpRequest, row: Any, form: EraseForm, status: int = 200) -> HttpResponse:
+        name = self.kind.title(row, request.user)
+        context = {
+            **self.admin.page_context(request),
+            "title": _("Erase %(name)s for ever?") % {"name": name},
+            "name": name,
+            "row": row,
+            "form": form,
+            "goes": erasure.holdings(row),
+        }
+        return TemplateResponse(request, "admin/backoffice/erase.html", context, status=status)
 
-def export(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponseBase:
-    """Everything held about a user as one file (POST: that it was handed out is recorded)."""
-    if not room.allows(request, room.resource.export):
-        raise PermissionDenied
-    if request.method != "POST":
-        return HttpResponseNotAllowed(["POST"])
-    row = room.found(key)
-    return streaming.download(request, held.export(row, "admin"), f"user-{row.pk}.json")
+    def export(self, request: HttpRequest, key: str) -> HttpResponseBase:
+        """Everything held about a user as one file (POST: that it was handed out is recorded)."""
+        if not self.admin.allows(request, self.kind.export):
+            raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        row = self.admin.found(key)
+        return streaming.download(request, held.export(row, "admin"), f"user-{row.pk}.json")

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from backoffice import access, models
-from backoffice.api import keys
+from backoffice.sections.staff import keys
 
 
 class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

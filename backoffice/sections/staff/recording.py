@@ -6,7 +6,8 @@ commits. It leaves out the events appended here, which `tell` notes in the trans
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
 
 from django.db import transaction
 
@@ -14,8 +15,19 @@ from backoffice.sections.staff import domain
 from events import store, types
 from events.types import Event
 
-if TYPE_CHECKING:
-    from backoffice import models
+
+class Login(Protocol):
+    """The fields of `models.Staff` that are recorded."""
+
+    pk: Any
+    username: Any
+    role: Any
+    is_superuser: Any
+    is_active: Any
+    is_staff: Any
+
+    def save(self, *, update_fields: Iterable[str]) -> None: ...
+
 
 # Ends with the transaction, and is taken back with the savepoint. The trigger reads it.
 NOTE: Final = """
@@ -23,18 +35,18 @@ select set_config('backoffice.staff_told', coalesce(current_setting('backoffice.
 """
 
 
-def stream(login: models.Staff) -> str:
+def stream(login: Login) -> str:
     return types.stream_name(domain.CATEGORY, str(login.pk))
 
 
-def tell(login: models.Staff, *events: Event) -> None:
+def tell(login: Login, *events: Event) -> None:
     """Append events about a login; call it in the transaction of the change."""
     if events:
         _note(login, *(types.event_type_of(type(event)).name for event in events))
         store.append(stream(login), list(events), store.ANY)
 
 
-def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
+def changes(before: Login | None, after: Login) -> list[Event]:
     """The changes of a login, as events. (`models.Staff.save` records a new password.)"""
     if before is None:
         return [domain.StaffCreated(username=after.username, role=after.role, is_superuser=after.is_superuser)]
@@ -49,12 +61,12 @@ def changes(before: models.Staff | None, after: models.Staff) -> list[Event]:
     return found
 
 
-def save_rehashed(login: models.Staff) -> None:
+def save_rehashed(login: Login) -> None:
     """Save a hash of the same password with today's work factor: nobody changed a password, so nothing is recorded."""
     with transaction.atomic():
         _note(login, "staff.password_changed")
         login.save(update_fields=["password"])
 
 
-def _note(login: models.Staff, *names: str) -> None:
+def _note(login: Login, *names: str) -> None:
     store.execute(NOTE, ("".join(f" {login.pk}:{name} " for name in names),))

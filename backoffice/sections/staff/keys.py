@@ -14,23 +14,13 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare, get_random_string, salted_hmac
 from django.utils.translation import gettext as _
 
-from backoffice import models
+from backoffice import models, section
 from backoffice.sections.staff import domain
 from events import store, types
 
 SALT: Final = "backoffice.api.keys"
 ALPHABET: Final = "abcdefghijkmnopqrstuvwxyz23456789"
 USED_EVERY: Final = timedelta(minutes=1)
-
-RESOURCES: Final = ("users", "forms", "submissions", "settings")
-SCOPES: Final = (
-    "*",
-    *(f"{resource}:{action}" for resource in RESOURCES for action in ("read", "write", "*")),
-    "users:export",
-    "events:read",
-    "ingest:write",
-    *(f"system:{action}" for action in ("read", "write", "*")),
-)
 
 
 class KeyRefused(Exception):
@@ -41,6 +31,19 @@ class KeyRefused(Exception):
         self.code = code
 
 
+def all_scopes() -> tuple[str, ...]:
+    """Everything that a key can be given."""
+    kinds = section.kinds()
+    return (
+        "*",
+        *(f"{kind.name}:{action}" for kind in kinds for action in ("read", "write", "*")),
+        *(f"{kind.name}:export" for kind in kinds if kind.export),
+        "events:read",
+        "ingest:write",
+        *(f"system:{action}" for action in ("read", "write", "*")),
+    )
+
+
 def create(
     *, name: str, owner: models.Staff, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> tuple[models.ApiKey, str]:
@@ -49,10 +52,11 @@ def create(
     Raises `ValueError` naming an unknown scope.
     """
     wanted = sorted(set(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
+    known = all_scopes()
+    unknown = [scope for scope in wanted if scope not in known]
     if unknown or not wanted:
         named = ", ".join(unknown) or "none"
-        raise ValueError(f"unknown scope: {named} (known: {', '.join(SCOPES)})")
+        raise ValueError(f"unknown scope: {named} (known: {', '.join(known)})")
     prefix, secret = get_random_string(12, ALPHABET), secrets.token_urlsafe(32)
     with transaction.atomic():
         key = models.ApiKey.objects.create(
@@ -118,10 +122,3 @@ def _mark_used(key: models.ApiKey) -> None:
     if key.last_used_at is None or key.last_used_at < now - USED_EVERY:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - USED_EVERY)
         models.ApiKey.objects.filter(stale, pk=key.pk).update(last_used_at=now)
-
-
-def allows(scopes: Iterable[str], wanted: str) -> bool:
-    """Do these scopes include `wanted` (``users:read``)? Who may write may read."""
-    resource, _colon, action = wanted.partition(":")
-    granted = {"*", wanted, f"{resource}:*"} | ({f"{resource}:write"} if action == "read" else set())
-    return not granted.isdisjoint(scopes)

@@ -8,7 +8,8 @@ from rest_framework import authentication, exceptions
 from rest_framework.request import Request
 
 from backoffice import models
-from backoffice.api import keys, problems
+from backoffice.api import problems
+from backoffice.sections.staff import keys
 
 CHALLENGE: Final = 'Bearer realm="FormEase backoffice"'
 

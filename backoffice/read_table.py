@@ -1,0 +1,100 @@
+"""Tools of read tables: the columns they share, and set-based statements that write events into them.
+
+A projection runs inside the transaction that writes the events, and a rebuild calls the same function. It takes the
+events of one category in stream order; a batch is one statement for each kind of event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from backoffice import values
+from events import store
+from events.types import NewEvent
+
+
+class Record(models.Model):
+    """Base of read tables: the stream version a row shows, and when that version was recorded."""
+
+    version = models.BigIntegerField(_("version"))
+    updated_at = models.DateTimeField(_("updated at"))
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_erased(self) -> bool:
+        """Are its personal data gone?"""
+        return getattr(self, "erased_at", None) is not None
+
+
+def runs(events: Sequence[NewEvent]) -> Iterable[tuple[type, list[NewEvent]]]:
+    """The events in order, cut where the kind changes, so that each run can be one statement."""
+    return ((kind, list(batch)) for kind, batch in groupby(events, key=lambda event: type(event.data)))
+
+
+def last_of_each(events: Sequence[NewEvent]) -> list[NewEvent]:
+    return list({event.stream: event for event in events}.values())
+
+
+def _nothing_more(_data: Any) -> dict[str, Any]:
+    return {}
+
+
+def rows(events: Sequence[NewEvent], key: str = "id", more: Callable[[Any], dict[str, Any]] = _nothing_more) -> str:
+    """The events as one JSON array of rows: what `jsonb_to_recordset` expands. `more` derives columns from an event."""
+    found = []
+    for event in events:
+        row: dict[str, Any] = {name: getattr(event.data, name) for name in event.data.__struct_fields__}
+        row |= {key: event.key, "version": event.version, "updated_at": event.recorded_at, **more(event.data)}
+        found.append(row)
+    return msgspec.json.encode(found).decode()
+
+
+def update_all(
+    table: str,
+    events: Sequence[NewEvent],
+    unique: Sequence[str] = (),
+    more: Callable[[Any], dict[str, Any]] = _nothing_more,
+) -> None:
+    """Set what each event changed, all records with the same changed columns in one statement.
+
+    What is changed more than once is folded to what it is in the end. Not so `unique` columns: two records may pass a
+    value on, and a statement checks each row as it is written; those go one by one, in order.
+    """
+    if len(events) == 1:
+        update(table, events[0], values.given(events[0].data) | more(events[0].data))
+        return
+    together: dict[str, dict[str, Any]] = {}
+    for event in events:
+        row = values.given(event.data) | more(event.data)
+        for name in [name for name in unique if name in row]:
+            store.execute(f"update {table} set {name} = %s where id = %s", [row.pop(name), event.key])  # noqa: S608
+        now = {"id": event.key, "version": event.version, "updated_at": event.recorded_at}
+        together.setdefault(event.key, {}).update(row | now)
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in together.values():
+        alike.setdefault(tuple(sorted(row)), []).append(row)
+    for columns, batch in alike.items():
+        settings = ", ".join(f"{name} = row.{name}" for name in columns if name != "id")
+        statement = f"""update {table} set {settings} from jsonb_populate_recordset(null::{table}, %s::jsonb) row
+                         where {table}.id = row.id"""  # noqa: S608
+        store.execute(statement, [msgspec.json.encode(batch).decode()])
+
+
+def update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
+    """Set what changed. Column names come from our own event classes, never from outside."""
+    row = {name: _parameter(value) for name, value in changes.items()}
+    row |= {"version": event.version, "updated_at": event.recorded_at}
+    columns = ", ".join(f"{name} = %s" for name in row)
+    store.execute(f"update {table} set {columns} where id = %s", [*row.values(), event.key])  # noqa: S608
+
+
+def _parameter(value: Any) -> Any:
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value

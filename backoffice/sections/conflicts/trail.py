@@ -1,0 +1,52 @@
+"""What was done about a conflict, by whom."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from backoffice import access, models, section
+from backoffice.section import Kind
+from backoffice.sections.conflicts import domain, inbox
+from backoffice.web import actors, diffs, timeline
+from events import store, types
+from events.conflicts import values
+
+VERBS: Final = {
+    "filed": (gettext_lazy("could not save this"), "merge"),
+    "assigned": (gettext_lazy("assigned it"), "staff"),
+    "commented": (gettext_lazy("wrote"), "edit"),
+    "resolved": (gettext_lazy("settled it"), "check"),
+    "dismissed": (gettext_lazy("put it away"), "close"),
+    "reopened": (gettext_lazy("took it out again"), "restore"),
+}
+CHOICES: Final = {
+    "theirs": gettext_lazy("theirs"),
+    "mine": gettext_lazy("the author's"),
+    "value": gettext_lazy("typed"),
+}
+
+
+def trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
+    """Who did what about it, newest first, as this person may see it."""
+    events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
+    names = dict(models.Staff.objects.values_list("pk", "username"))
+    found = []
+    for event in reversed(events):
+        data = access.redact(staff, domain.CATEGORY, event.data)
+        word = event.type.partition(".")[2]
+        verb, icon = VERBS.get(word) or timeline.verb_of(event.type)
+        text = data.get("text", "")
+        if word == "assigned":
+            text = names.get(data.get("assignee") or 0) or _("nobody")
+        if word == "resolved" and not event.unreadable:
+            text = ", ".join(_chosen(section.kind(row.category), where, how) for where, how in data["choices"].items())
+        found.append({"event": event, "actor": actors.author(event), "verb": verb, "icon": icon, "text": text})
+    return found
+
+
+def _chosen(kind: Kind, where: str, how: str) -> str:
+    label = "" if where == inbox.WHOLE else diffs.label_of(kind, values.steps(where), {})
+    return f"{label} {CHOICES[how]}".strip()

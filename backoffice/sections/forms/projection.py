@@ -1,0 +1,52 @@
+"""Events of forms into their read table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from backoffice import preconditions, read_table
+from backoffice.sections.forms import domain
+from events import store
+from events.db import arrays
+from events.types import NewEvent
+
+INSERT_FORMS = """
+insert into forms (id, user_id, title, description, fields, archived, created_at, version, updated_at)
+select id, user_id, title, description, fields, false, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, user_id uuid, title text, description text, fields jsonb,
+       created_at timestamptz, version bigint, updated_at timestamptz)
+"""
+
+OWNER_LIVING = "select backoffice_owner_living(%s::uuid[])"
+
+
+def forms(events: Sequence[NewEvent]) -> None:
+    """Keeps `forms`."""
+    for kind, batch in read_table.runs(events):
+        if kind is domain.FormCreated:
+            store.execute(INSERT_FORMS, [read_table.rows(batch)])
+        elif kind is domain.FormUpdated:
+            read_table.update_all("forms", batch)
+        else:
+            for event in batch:
+                read_table.update("forms", event, _form_changes(event.data))
+
+
+def _form_changes(event: object) -> dict[str, Any]:
+    match event:
+        case domain.FormDeleted():
+            return {"deleted_at": event.deleted_at}
+        case domain.FormRestored():
+            return {"deleted_at": None}
+        case domain.FormErased():
+            return domain.PERSONAL | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
+        case _:
+            return {}
+
+
+def demand_living_owner(events: Sequence[NewEvent]) -> None:
+    """New forms belong to users who are not deleted."""
+    owners = {event.data.user_id for event in events if isinstance(event.data, domain.FormCreated)}
+    if owners and not preconditions.is_waived("all"):
+        store.execute(OWNER_LIVING, [arrays.Uuids(owners)])

@@ -1,0 +1,111 @@
+"""Forms that users made."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.utils.translation import gettext_lazy as _
+
+from backoffice import access, listing, models
+from backoffice.listing import Sort
+from backoffice.section import DELETED_CHOICE, Choice, Column, Kind, Narrowing, NavItem, Section
+from backoffice.sections.forms import domain, forms, pages, projection, shapes
+from events import errors
+
+FORM = Kind(
+    category="form",
+    name="forms",
+    model=models.Form,
+    aggregate=domain.AGGREGATE,
+    projection=projection.forms,
+    # in words
+    icon="forms",
+    singular=_("Form"),
+    add_label=_("New form"),
+    empty=_("Forms appear here as soon as a user makes one."),
+    searchable=_("Search by title"),
+    labels={"user_id": _("owner"), "fields": _("questions")},
+    # who may do what
+    rights={
+        "manager": frozenset({"view", "create", "update", "delete", "restore"}),
+        "agent": frozenset({"view", "create", "update"}),
+        "viewer": frozenset({"view"}),
+        "dpo": frozenset({"view"}),
+    },
+    # commands
+    create="form.create",
+    update="form.update",
+    delete="form.delete",
+    restore="form.restore",
+    # the list
+    columns=(
+        Column(label=_("Form"), sort="title"),
+        Column(label=_("Owner"), wide=True),
+        Column(label=_("Fields"), number=True, wide=True),
+        Column(label=_("Changed"), wide=True),
+        Column(label=_("Created"), sort="-created_at"),
+    ),
+    sorts={"created_at": listing.CREATED, "title": Sort("title")},
+    filters={"archived": listing.flag("archived"), "user": listing.by_uuid("user_id"), **listing.CREATED_FILTERS},
+    filter_defaults=listing.LIVING,
+    search=("title",),
+    related=("user",),
+    heavy=("description", "fields"),
+    choices=(
+        Choice(
+            name="archived",
+            label=_("Archived"),
+            values=(("", _("Archived or not")), ("false", _("In use")), ("true", _("Archived"))),
+        ),
+        DELETED_CHOICE,
+    ),
+    narrowings={"user": Narrowing(category="user", label=_("Owner: %(name)s"))},
+    row_context=pages.row_context,
+    on_overview=True,
+    # the record's page
+    form=forms.FormForm,
+    add_form=forms.NewFormForm,
+    prefilled=("user_id",),
+    facts=("title", "description", "archived", "fields"),
+    panels=pages.panels,
+    offline=True,
+    # fields
+    references=("user_id",),
+    personal=tuple(domain.PERSONAL),
+    formats={"fields": pages.format_questions},
+    items={"fields": _("Question “%(label)s”")},
+    # live
+    record_topic="form",
+    # API
+    shape=shapes.Form,
+    ingested={
+        "form.created": "form.create",
+        "form.updated": "form.update",
+        "form.deleted": "form.delete",
+        "form.restored": "form.restore",
+        "form.erased": "form.erase",
+    },
+    routine=frozenset({"form.create", "form.update", "form.delete", "form.restore"}),
+)
+
+_NO_USER = "There is no such user."
+
+SECTION = Section(
+    name="forms",
+    kinds=(FORM,),
+    navigation=(
+        NavItem(
+            label=_("Forms"),
+            url_name="admin:backoffice_form_changelist",
+            icon="forms",
+            group="records",
+            visible=partial(access.sees, "form"),
+            key="f",
+        ),
+    ),
+    before={"form": projection.demand_living_owner},
+    constraints={
+        "forms_user_id_exists": lambda: errors.Rejected(_NO_USER, {"user_id": _NO_USER}),
+        "forms_owner_living": domain.OwnerDeleted,
+    },
+)

@@ -1,0 +1,24 @@
+"""What imports keep of erased submissions."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class ImportSuppression(models.Model):
+    """A keyed digest of what identified an erased submission: `imports.suppressions` says of what, and who can test it.
+
+    fields  the answers that the digest is about, where it is about several; empty: about one value
+    """
+
+    form_id = models.UUIDField()
+    digest = models.BinaryField()
+    fields = models.JSONField(default=list)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "import_suppressions"
+        constraints = [models.UniqueConstraint(fields=["form_id", "digest"], name="import_suppressions_once")]
+
+    def __str__(self) -> str:
+        return str(self.form_id)

@@ -1,0 +1,12 @@
+"""Importing submissions from files: a command, and what it remembers of erased ones."""
+
+from __future__ import annotations
+
+from backoffice.section import Section
+from backoffice.sections.imports import suppressions
+
+SECTION = Section(
+    name="imports",
+    before={"submission": suppressions.note_erasures},
+    purgers={"import suppressions": suppressions.purge},
+)

@@ -1,0 +1,16 @@
+"""Privacy: erasing people, and exporting everything held about one."""
+
+from __future__ import annotations
+
+from backoffice.section import Section
+from backoffice.sections.privacy import erasure
+from backoffice.sections.privacy.pages import PrivacyPages
+
+SECTION = Section(
+    name="privacy",
+    record_pages=(PrivacyPages,),
+    api_urls="backoffice.sections.privacy.api",
+    before={"user": erasure.notes},
+    after={"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions},
+    purgers=erasure.PURGERS,
+)

@@ -1,0 +1,50 @@
+"""Events of submissions into their read table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from backoffice import preconditions, read_table
+from backoffice.sections.submissions import domain
+from events import store
+from events.db import arrays
+from events.types import NewEvent
+
+INSERT_SUBMISSIONS = """
+insert into submissions (id, form_id, answers, started_at, completion_time, created_at, version, updated_at)
+select id, form_id, answers, started_at, completion_time, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, form_id uuid, answers jsonb, started_at timestamptz,
+       completion_time double precision, created_at timestamptz, version bigint, updated_at timestamptz)
+"""
+
+FORM_OPEN = "select backoffice_form_open(%s::uuid[], %s::boolean)"
+
+
+def submissions(events: Sequence[NewEvent]) -> None:
+    """Keeps `submissions`."""
+    for kind, batch in read_table.runs(events):
+        if kind is domain.SubmissionReceived:
+            store.execute(INSERT_SUBMISSIONS, [read_table.rows(batch)])
+        elif kind is domain.SubmissionCorrected:
+            read_table.update_all("submissions", batch)
+        else:
+            for event in batch:
+                read_table.update("submissions", event, _submission_changes(event))
+
+
+def _submission_changes(event: NewEvent) -> dict[str, Any]:
+    match event.data:
+        case domain.SubmissionDeleted():
+            return {"deleted_at": event.recorded_at}
+        case domain.SubmissionErased():
+            return {"answers": domain.NO_ANSWERS}
+        case _:
+            return {}
+
+
+def demand_open_form(events: Sequence[NewEvent]) -> None:
+    """New submissions belong to forms that take some."""
+    wanted = {event.data.form_id for event in events if isinstance(event.data, domain.SubmissionReceived)}
+    if wanted and not preconditions.is_waived("all"):
+        store.execute(FORM_OPEN, [arrays.Uuids(wanted), preconditions.is_waived("archived")])

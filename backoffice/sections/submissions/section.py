@@ -1,0 +1,99 @@
+"""Submissions: what people answered to forms."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django.utils.translation import gettext_lazy as _
+
+from backoffice import access, listing, models
+from backoffice.section import DELETED_CHOICE, Column, Kind, Narrowing, NavItem, Section
+from backoffice.sections.submissions import domain, pages, projection, shapes
+from backoffice.templatetags import display
+from events import conflicts, errors
+
+SUBMISSION = Kind(
+    category="submission",
+    name="submissions",
+    model=models.Submission,
+    aggregate=domain.AGGREGATE,
+    projection=projection.submissions,
+    # in words
+    icon="submissions",
+    singular=_("Submission"),
+    empty=_("Submissions appear here as they come in."),
+    searchable=_("Search by form title or id"),
+    labels={"form_id": _("form")},
+    title=pages.title,
+    # who may do what
+    rights={
+        "manager": frozenset({"view", "receive", "delete"}),
+        "agent": frozenset({"view"}),
+        "viewer": frozenset({"view"}),
+        "dpo": frozenset({"view", "delete", "erase"}),
+    },
+    hidden={"viewer": frozenset({"answers"})},
+    # commands
+    delete="submission.delete",
+    erase="submission.erase",
+    # the list
+    columns=(
+        Column(label=_("Submission")),
+        Column(label=_("Answers"), number=True, field="answers", wide=True),
+        Column(label=_("Time taken"), number=True, wide=True),
+        Column(label=_("Received"), sort="-created_at"),
+    ),
+    filters={"form": listing.by_uuid("form_id"), **listing.CREATED_FILTERS},
+    filter_defaults=listing.LIVING,
+    search=("form__title",),
+    related=("form",),
+    heavy=("answers", "form__description", "form__fields"),
+    choices=(DELETED_CHOICE,),
+    narrowings={"form": Narrowing(category="form", label=_("Form: %(title)s"))},
+    row_context=pages.row_context,
+    on_overview=True,
+    found_by_id_only=True,  # by words they are found through their form
+    # the record's page
+    panels=pages.panels,
+    # fields
+    references=("form_id",),
+    automatic=("started_at",),
+    formats={"answers": pages.format_answers},
+    summaries={"completion_time": display.seconds},
+    compared={"answers": conflicts.JSON},
+    # live
+    follows=("form",),
+    show=pages.show,
+    # API
+    shape=shapes.Submission,
+    ingested={
+        "submission.received": "submission.receive",
+        "submission.corrected": "submission.correct",
+        "submission.deleted": "submission.delete",
+        "submission.erased": "submission.erase",
+    },
+    routine=frozenset({"submission.receive", "submission.delete"}),
+)
+
+_NO_FORM = "There is no such form."
+
+SECTION = Section(
+    name="submissions",
+    kinds=(SUBMISSION,),
+    navigation=(
+        NavItem(
+            label=_("Submissions"),
+            url_name="admin:backoffice_submission_changelist",
+            icon="submissions",
+            group="records",
+            visible=partial(access.sees, "submission"),
+            key="s",
+        ),
+    ),
+    before={"submission": projection.demand_open_form},
+    constraints={
+        "submissions_form_id_exists": lambda: errors.Rejected(_NO_FORM, {"form_id": _NO_FORM}),
+        "submissions_form_living": domain.FormDeleted,
+        "submissions_form_open": domain.FormArchived,
+    },
+)

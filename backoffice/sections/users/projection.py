@@ -1,0 +1,71 @@
+"""Events of users into their read table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from backoffice import preconditions, read_table, values
+from backoffice.sections.users import domain
+from events import store
+from events.types import ERASED, NewEvent
+
+INSERT_USERS = """
+insert into users (id, email, mailbox, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
+select id, email, mailbox, first_name, last_name, plan, role, last_login, created_at, version, updated_at
+  from jsonb_to_recordset(%s::jsonb) as row(id uuid, email text, mailbox text, first_name text, last_name text,
+       plan text, role text, last_login timestamptz, created_at timestamptz, version bigint, updated_at timestamptz)
+"""
+
+MAILBOX_FREE = "select backoffice_mailbox_free(%s::text[], %s::uuid[])"
+
+
+def users(events: Sequence[NewEvent]) -> None:
+    """Keeps `users`."""
+    for kind, batch in read_table.runs(events):
+        if kind is domain.UserCreated:
+            store.execute(INSERT_USERS, [read_table.rows(batch, more=_mailbox)])
+        elif kind is domain.UserUpdated:
+            read_table.update_all("users", batch, unique=("email",), more=_mailbox)
+        else:
+            for event in batch:
+                read_table.update("users", event, _user_changes(event.data))
+
+
+def _mailbox(event: Any) -> dict[str, Any]:
+    """The normal form of an address that an older release stored in another one; null where they are the same."""
+    if not isinstance(event.email, str):
+        return {}
+    mailbox = values.mailbox(event.email)
+    return {"mailbox": None if mailbox == event.email else mailbox}
+
+
+def _user_changes(event: object) -> dict[str, Any]:
+    match event:
+        case domain.UserDeleted():
+            return {"deleted_at": event.deleted_at}
+        case domain.UserRestored():
+            return {"deleted_at": None}
+        case domain.UserErased():
+            gone = {"email": ERASED, "mailbox": None, "first_name": "", "last_name": "", "last_login": None}
+            return gone | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
+        case _:
+            return {}
+
+
+def demand_free_mailbox(events: Sequence[NewEvent]) -> None:
+    """Nobody else has the mailbox of a new, changed or restored user."""
+    if preconditions.is_waived("all"):
+        return
+    wanted: list[tuple[str | None, str]] = []
+    for event in events:
+        match event.data:
+            case domain.UserCreated(email=email):
+                wanted.append((email, event.key))
+            case domain.UserUpdated(email=str() as email):
+                wanted.append((email, event.key))
+            case domain.UserRestored():
+                wanted.append((None, event.key))
+    if wanted:
+        emails, keys = zip(*wanted, strict=True)
+        store.execute(MAILBOX_FREE, [list(emails), list(keys)])

@@ -1,0 +1,133 @@
+"""Users: FormEase customers."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from backoffice import access, listing, models
+from backoffice.listing import Sort
+from backoffice.section import DELETED_CHOICE, Choice, Column, Kind, NavItem, Section
+from backoffice.sections.users import domain, forms, pages, projection, shapes
+from events import errors
+
+ACTIVE_DAYS = 30
+
+
+def _active(value: str) -> Q:
+    """Signed in during the last 30 days."""
+    since = Q(last_login__gte=timezone.now() - timedelta(days=ACTIVE_DAYS))
+    return since if listing.boolean(value) else ~since | Q(last_login=None)
+
+
+USER = Kind(
+    category="user",
+    name="users",
+    model=models.User,
+    aggregate=domain.AGGREGATE,
+    projection=projection.users,
+    # in words
+    icon="users",
+    singular=_("User"),
+    add_label=_("New user"),
+    empty=_("Users appear here as soon as somebody signs up."),
+    searchable=_("Search by name or email"),
+    title=pages.title,
+    # who may do what
+    rights={
+        "manager": frozenset({"view", "create", "update", "delete", "restore"}),
+        "agent": frozenset({"view", "update"}),
+        "viewer": frozenset({"view"}),
+        "dpo": frozenset({"view", "delete", "restore", "erase", "export"}),
+    },
+    hidden={"viewer": frozenset({"email"})},
+    read_only={"agent": frozenset({"plan", "role"})},
+    # commands
+    create="user.create",
+    update="user.update",
+    delete="user.delete",
+    restore="user.restore",
+    erase="user.erase",
+    export="user.export",
+    # the list
+    columns=(
+        Column(label=_("User"), sort="email", field="email"),
+        Column(label=_("Plan")),
+        Column(label=_("Role"), wide=True),
+        Column(label=_("Last login"), sort="-last_login", wide=True),
+        Column(label=_("Created"), sort="-created_at"),
+    ),
+    sorts={
+        "created_at": listing.CREATED,
+        "email": Sort("email"),
+        "last_login": Sort("last_login", nullable=True, parse=datetime.fromisoformat),
+    },
+    filters={
+        "plan": listing.choice("plan", models.User.Plan),
+        "role": listing.choice("role", models.User.Role),
+        "active": _active,
+        **listing.CREATED_FILTERS,
+    },
+    filter_defaults=listing.LIVING,
+    search=("email", "first_name", "last_name"),
+    choices=(
+        Choice(name="plan", label=_("Plan"), values=(("", _("All plans")), *models.User.Plan.choices)),
+        Choice(name="role", label=_("Role"), values=(("", _("All roles")), *models.User.Role.choices)),
+        Choice(
+            name="active",
+            label=_("Activity"),
+            values=(("", _("Any activity")), ("true", _("Active in 30 days")), ("false", _("Not active"))),
+        ),
+        DELETED_CHOICE,
+    ),
+    on_overview=True,
+    # the record's page
+    form=forms.UserForm,
+    add_form=forms.UserForm,
+    panels=pages.panels,
+    offline=True,
+    # fields
+    automatic=("last_login",),
+    personal=domain.PERSONAL,
+    # live
+    record_topic="user",
+    # API
+    shape=shapes.User,
+    item_shape=shapes.UserItem,
+    add_to_items=shapes.add_counts,
+    filter_help={"active": "Signed in during the last 30 days."},
+    ingested={
+        "user.created": "user.create",
+        "user.updated": "user.update",
+        "user.deleted": "user.delete",
+        "user.restored": "user.restore",
+        "user.erased": "user.erase",
+    },
+    routine=frozenset({"user.create", "user.update", "user.delete", "user.restore"}),
+)
+
+_TAKEN = "Another user has this email address."
+
+SECTION = Section(
+    name="users",
+    kinds=(USER,),
+    navigation=(
+        NavItem(
+            label=_("Users"),
+            url_name="admin:backoffice_user_changelist",
+            icon="users",
+            group="records",
+            visible=partial(access.sees, "user"),
+            key="u",
+        ),
+    ),
+    before={"user": projection.demand_free_mailbox},
+    constraints={
+        "users_email_once": lambda: errors.Rejected(_TAKEN, {"email": _TAKEN}),
+        "users_mailbox_once": lambda: errors.Rejected(_TAKEN, {"email": _TAKEN}),
+    },
+)

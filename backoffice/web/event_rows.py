@@ -1,0 +1,128 @@
+"""Events as rows: what each did, to which record, by whom, and its data as a person may see it."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.urls import reverse
+
+from backoffice import access, section
+from backoffice.section import Kind
+from backoffice.web import actors, diffs, timeline
+from events import head, search
+from events.types import RecordedEvent
+
+
+class AboutRecord(Protocol):
+    """An event, or whatever else names a record."""
+
+    @property
+    def stream(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """An event as a row: what it did, to which record, by whom, its data as this person may see it."""
+
+    event: RecordedEvent
+    actor: actors.Actor
+    verb: Any
+    icon: str
+    kind: Any
+    link: str | None
+    record: str | None
+    data: dict[str, Any]
+    name: str
+    brief: str
+
+
+def topics_of(staff: Any) -> list[str]:
+    """The live feeds of records that this person may follow."""
+    return [kind.topic for kind in section.kinds() if access.may(staff, "view", kind.category)]
+
+
+def latest(staff: Any, limit: int) -> list[Shown]:
+    """The newest events about records this person may see, for the overview."""
+    categories = tuple(kind.category for kind in section.kinds() if access.may(staff, "view", kind.category))
+    found = search.find(search.Query(categories=categories), upto=head.safe(), limit=limit)
+    return all_shown(found.events, staff)
+
+
+def all_shown(events: Sequence[RecordedEvent], staff: Any) -> list[Shown]:
+    """Events as this person may see them, with the names of the records they are about, looked up together."""
+    names = names_of(events, staff)
+    return [_shown(event, staff, names.get(event.stream, "")) for event in events]
+
+
+def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
+    kind = section.find(event.category)
+    data = access.redact(staff, event.category, event.data)
+    verb, icon = timeline.verb_of(event.type)
+    link = record = None
+    if kind and access.may(staff, "view", event.category):
+        link = reverse(kind.url("history"), args=[event.key])
+        record = reverse(kind.url("change"), args=[event.key])
+    return Shown(
+        event=event,
+        actor=actors.author(event),
+        verb=verb,
+        icon=icon,
+        kind=kind.singular if kind else event.category,
+        link=link,
+        record=record,
+        data=data,
+        name=name,
+        brief=_brief(kind, data),
+    )
+
+
+def names_of(events: Iterable[AboutRecord], staff: Any) -> dict[str, str]:
+    """stream -> what the record is called, with one query for each kind of record."""
+    keys: dict[str, set[str]] = {}
+    for event in events:
+        keys.setdefault(event.category, set()).add(event.key)
+    names: dict[str, str] = {}
+    for category, wanted in keys.items():
+        kind = section.find(category)
+        if kind is None:
+            continue
+        if not kind.is_uuid_keyed:  # a key that somebody chose is the name, also of a record that is gone
+            names |= {f"{category}-{key}": key for key in wanted}
+            continue
+        rows = kind.model._default_manager.select_related(*kind.related).defer(*kind.heavy)
+        for row in rows.filter(pk__in=_uuids(wanted)):
+            names[f"{category}-{row.pk}"] = kind.title(row, staff)
+    return names
+
+
+def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:
+    """The keys that can be those of a record; the log may hold others."""
+    found = []
+    for key in keys:
+        with contextlib.suppress(ValueError):
+            found.append(uuid.UUID(key))
+    return found
+
+
+def _brief(kind: Kind | None, data: Mapping[str, Any]) -> str:
+    """The data in a line, without what the line says already."""
+    told = {"created_at", "deleted_at", *(kind.references if kind else ()), *(kind.automatic if kind else ())}
+    parts = []
+    for name, value in data.items():
+        if name in told or value in (None, ""):
+            continue
+        if kind and name in kind.summaries:
+            parts.append(kind.summaries[name](value))
+            continue
+        words = diffs.shown(kind, name, value)[:60]
+        is_told = isinstance(value, list | dict) and (kind is None or name in kind.formats)
+        parts.append(words if is_told else f"{kind.label(name) if kind else name.replace('_', ' ')} {words}")
+    return ", ".join(parts)[:200]

@@ -1,0 +1,20 @@
+"""Notes as the API shows them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from backoffice.api import shapes
+
+
+class Note(shapes.Shape, frozen=True, kw_only=True):
+    """A note."""
+
+    id: UUID
+    version: int
+    title: str
+    text: str
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None

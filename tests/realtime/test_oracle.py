@@ -72,7 +72,7 @@ def test_corrupted_log_is_detected(watcher: clients.Watcher, what: str) -> None:
 
 def test_exposed_hidden_field_is_detected(watcher: clients.Watcher) -> None:
     told = [
-        clients.Seen(event.position, ("users",), clients.content_of(event.proxy()), 0.0)
+        clients.Seen(event.position, ("users",), clients.content_of(event.wire()), 0.0)
         for event in store.read_all(watcher.start.position, 1_000_000, upto=head.safe(), categories=["user"])
     ]
     assert any("other content" in line for line in evaluate(watcher, told))

@@ -305,7 +305,7 @@ def test_revoking_by_an_unreadable_event_closes_all_of_the_person(monkeypatch: p
     class Socket:
         identity = auth.Identity(principal=None, person="7", name="", session="key:abc", again=lambda: None)
 
-    monkeypatch.setattr(revocation.Revoker, "_take", lambda _self, _socket, revoked: taken.append(revoked))
+    monkeypatch.setattr(revocation.Revoker, "_apply", lambda _self, _socket, revoked: taken.append(revoked))
     watching = object.__new__(revocation.Revoker)
     watching._remembered, watching._sockets_by_person = revocation.deque(maxlen=9), {"7": {Socket()}}  # type: ignore[dict-item]
     position = insert("staff-7", "staff.key_revoked", 99, '{"key": "abc"}')

@@ -209,7 +209,7 @@ def test_the_number_in_the_navigation_counts_what_waits(manager: models.Staff) -
     made = [conflict(manager)[1] for _ in range(2)]
     client = signed_in(manager)
     assert client.get(f"{INBOX}count/").json()["everybody"] == 2
-    assert 'data-waiting="/admin/backoffice/conflict/count/">2<' in client.get("/admin/").content.decode()
+    assert 'data-inbox-badge="/admin/backoffice/conflict/count/">2<' in client.get("/admin/").content.decode()
     inbox.act(made[0], manager, domain.DismissConflict())
     assert client.get(f"{INBOX}count/").json()["everybody"] == 1
 

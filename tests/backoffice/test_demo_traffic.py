@@ -221,7 +221,7 @@ def test_presence_and_conflicts_are_seen_in_the_browser(stack: live.Stack, new_p
         try:
             for page in (users, forms):
                 page.locator("tr .at-row .avatar.editing").first.wait_for(timeout=60_000)
-            conflicts.locator("[data-waiting]:not([hidden])").wait_for(timeout=60_000)
+            conflicts.locator("[data-inbox-badge]:not([hidden])").wait_for(timeout=60_000)
         finally:
             running.terminate()
     conflicts.reload()

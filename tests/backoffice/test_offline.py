@@ -162,5 +162,5 @@ def test_a_script_that_saves_is_told_where_to_go_on() -> None:
 def test_after_logging_out_the_page_names_who_left() -> None:
     caller = api_client.signed_in("agent")
     response = caller.client.post("/admin/logout/")
-    assert f'data-left="{caller.person.pk}"' in response.content.decode()  # type: ignore[union-attr]
+    assert f'data-signed-out-person="{caller.person.pk}"' in response.content.decode()  # type: ignore[union-attr]
     assert "X-Person" not in response

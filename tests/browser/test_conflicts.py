@@ -153,7 +153,7 @@ def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[.
 def test_the_number_beside_the_inbox_and_the_inbox_follow(new_page: Callable[..., Any], manager: Any) -> None:
     watcher = new_page("agent", at="/admin/backoffice/conflict/?status=open")
     expect(watcher.locator("[data-live][data-state=live]")).to_be_visible()
-    badge = watcher.locator("[data-waiting]")
+    badge = watcher.locator("[data-inbox-badge]")
     before = int(badge.text_content() or 0)
     key = person(manager, last_name="Watched")
     found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})

@@ -337,7 +337,7 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
     expect(page.locator("[data-queued]")).to_be_hidden()
     page.click("details.menu summary")
     page.click("#logout-form button")
-    expect(page.locator("[data-left][data-forgotten]")).to_be_visible()
+    expect(page.locator("[data-signed-out-person][data-forgotten]")).to_be_visible()
     assert user(stack, key)[::2] == ("Ada", 1)
 
     conftest.sign_in(page, "agent")
@@ -377,7 +377,7 @@ def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
     page.click("details.menu summary")
     page.click("#logout-form button")
     dialog.get_by_role("button", name="Log out").click()
-    expect(page.locator("[data-left][data-forgotten]")).to_be_visible()
+    expect(page.locator("[data-signed-out-person][data-forgotten]")).to_be_visible()
     assert not [name for name in page.evaluate("caches.keys()") if "pages" in name]
     conftest.sign_in(page, "agent")
     page.goto("/admin/offline/")

@@ -137,7 +137,7 @@ def test_when_somebody_else_has_signed_in_the_page_is_emptied(new_page: Callable
     page.wait_for_function("() => document.body.children.length === 1")
     assert "Canary" not in page.content()
     expect(other.locator("[data-cover]")).to_be_hidden()
-    page.locator("[data-cover-door]").click()
+    page.locator("[data-cover-link]").click()
     page.wait_for_url("**/admin/")
 
 

@@ -27,7 +27,7 @@ def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_
     page.keyboard.press("g")
     page.keyboard.press("l")
     page.wait_for_url("**/system/head/")
-    holders, fresh = page.locator("[data-part=holders]"), page.locator("[data-poll-says]")
+    holders, fresh = page.locator("[data-part=holders]"), page.locator("[data-poll-status]")
     expect(holders).to_contain_text("Nobody")
     expect(fresh).to_have_attribute("data-state", "live")
     button = page.get_by_role("button", name="Check the whole log")

@@ -101,21 +101,21 @@ test("verdicts are kept, a conflict too, and a chain is closed with its last", (
     { seq: all[0].seq, status: "merged", version: 4 },
     { seq: all[2].seq, status: "conflict", conflict_id: "c" },
   ];
-  const first = edits.settle(all, all, answers);
+  const first = edits.applyVerdicts(all, all, answers);
   assert.deepEqual(first.changed.map(({ state, closed }) => [state, closed]), [
     ["done", undefined],
     ["done", true],
   ]);
   const now = all.map((each) => first.changed.find(({ seq }) => seq === each.seq) ?? each);
-  const second = edits.settle(now, now, [{ seq: all[1].seq, status: "applied", version: 5 }]);
+  const second = edits.applyVerdicts(now, now, [{ seq: all[1].seq, status: "applied", version: 5 }]);
   assert.deepEqual(second.changed.map(({ closed }) => closed), [true, true]);
-  assert.deepEqual(seqs(second.told), [all[1].seq]);
+  assert.deepEqual(seqs(second.verdicts), [all[1].seq]);
 });
 
 test("a refused edit goes to the tray with the server's words, what it blocks waits", () => {
   const all = [edit("a", { tried: true }), edit("a", { tried: true })];
   const problem = { errors: { email: "Taken." }, detail: "Some values cannot be accepted." };
-  const { changed, told } = edits.settle(all, all, [
+  const { changed, verdicts } = edits.applyVerdicts(all, all, [
     { seq: all[0].seq, status: "rejected", code: "rejected", problem },
     { seq: all[1].seq, status: "rejected", code: "blocked_by", blocked_by: all[0].seq },
   ]);
@@ -123,19 +123,19 @@ test("a refused edit goes to the tray with the server's words, what it blocks wa
     ["refused", "Taken.", false],
     ["waiting", undefined, false],
   ]);
-  assert.deepEqual(seqs(told), [all[0].seq]);
+  assert.deepEqual(seqs(verdicts), [all[0].seq]);
 });
 
 test("what was sent without an answer can be neither changed nor cancelled, and a mended edit is another command", () => {
   const sent = edit("a", { tried: true });
   assert.equal(edits.isFree(sent), false);
-  const again = edits.mended(edit("a", { state: "refused", verdict: {} }), { name: "better" }, "new-id");
+  const again = edits.corrected(edit("a", { state: "refused", verdict: {} }), { name: "better" }, "new-id");
   assert.deepEqual([again.id, again.state, again.fields.name.value], ["new-id", "waiting", "better"]);
 });
 
 test("done ones are forgotten after a while, those of a chain are not", () => {
   const old = Array.from({ length: 60 }, () => done("a", 2, { closed: true }));
-  assert.deepEqual(edits.outlived([...old, done("b", 2)]), seqs(old.slice(0, 10)));
+  assert.deepEqual(edits.expired([...old, done("b", 2)]), seqs(old.slice(0, 10)));
 });
 
 // -- sending, with a queue in memory, no time and no luck

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Batches } from "../../backoffice/static/backoffice/batches.js";
-import { ASK, MOST, News, WAITING, arrives } from "../../backoffice/static/backoffice/news.js";
+import { DebouncedSet } from "../../backoffice/static/backoffice/debounced_set.js";
+import { IDS_PER_REQUEST, MAX_SHOWN, NewRecords, MAX_PENDING, arrives } from "../../backoffice/static/backoffice/new_records.js";
 
 const settled = () => new Promise(setImmediate); // all promises that can go on without a timer have
 const range = (size, from = 0) => Array.from({ length: size }, (_, number) => `id-${from + number}`);
@@ -40,7 +40,7 @@ function server(t) {
 test("a burst of keys is one request, and what comes meanwhile is one more", async (t) => {
   const pass = clock(t);
   const { requests, handle, answer } = server(t);
-  const batches = new Batches(handle, 100);
+  const batches = new DebouncedSet(handle, 100);
   for (let n = 0; n < 20; n++) batches.add("all");
   await pass(1_000);
   assert.deepEqual(requests, [["all"]]);
@@ -57,7 +57,7 @@ test("a burst of keys is one request, and what comes meanwhile is one more", asy
 test("no key is dropped where there are more than fit into a request", async (t) => {
   const pass = clock(t);
   const { requests, handle, answer } = server(t);
-  const batches = new Batches(handle, 100, { limit: 200 });
+  const batches = new DebouncedSet(handle, 100, { limit: 200 });
   range(450).forEach((id) => batches.add(id));
   for (let n = 0; n < 3; n++) {
     await pass(600);
@@ -72,7 +72,7 @@ test("a request that fails is tried again, ever more rarely, and given up in the
   const pass = clock(t);
   const { requests, handle, fail } = server(t);
   let gaveUp = 0;
-  const batches = new Batches(handle, 100, { attempts: 3, gaveUp: () => gaveUp++ });
+  const batches = new DebouncedSet(handle, 100, { attempts: 3, gaveUp: () => gaveUp++ });
   batches.add("erased");
   await pass(100);
   await fail();
@@ -95,7 +95,7 @@ function news(t) {
   const pass = clock(t);
   const { requests, handle, answer } = server(t);
   let told = 0;
-  const found = new News(handle, () => told++);
+  const found = new NewRecords(handle, () => told++);
   return { pass, requests, answer, found, told: () => told };
 }
 
@@ -106,7 +106,7 @@ test("every id is asked about, 200 at a time", async (t) => {
   await answer(range(150));
   await pass(600);
   await answer(["id-340"]);
-  assert.deepEqual(requests.map((ids) => ids.length), [ASK, 150]);
+  assert.deepEqual(requests.map((ids) => ids.length), [IDS_PER_REQUEST, 150]);
   assert.deepEqual([found.size, found.isFull], [151, false]);
 });
 
@@ -115,7 +115,7 @@ test("once there are 200 nothing more is asked", async (t) => {
   range(300).forEach((id) => found.add(id));
   await pass(600);
   await answer(range(200));
-  assert.deepEqual([found.size, found.isFull, found.isUnsure], [MOST, true, false]);
+  assert.deepEqual([found.size, found.isFull, found.isUnsure], [MAX_SHOWN, true, false]);
   range(5_000, 300).forEach((id) => found.add(id));
   await pass(60_000);
   assert.deepEqual([requests.length, told()], [1, 1]);
@@ -144,7 +144,7 @@ test("a flood that the filter leaves out is a few requests and no wrong number",
     if (requests.length > turn) await answer([]).catch(() => {});
   }
   assert.ok(found.isUnsure && found.isFull);
-  assert.ok(requests.length <= 2 + WAITING / ASK, `${requests.length} requests`);
+  assert.ok(requests.length <= 2 + MAX_PENDING / IDS_PER_REQUEST, `${requests.length} requests`);
 });
 
 test("what arrives while the list is fetched stays new", async (t) => {

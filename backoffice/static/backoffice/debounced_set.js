@@ -1,11 +1,11 @@
 const LONGEST_MS = 30_000;
 
 /**
- * Gathers keys and hands them over together: one request at a time, at most `limit` keys in each, and a pause between
- * two. What comes while one is under way goes with the next. A request that failed is tried again, ever more rarely;
- * after `attempts` in a row its keys are dropped and `gaveUp` is called.
+ * Collects keys and passes them to `handle` in batches: one call at a time, at most `limit` keys per call, and a pause
+ * between calls. Keys added during a call go into the next one. A failed call is retried with exponential backoff; after
+ * `attempts` failures in a row its keys are dropped and `gaveUp` is called.
  */
-export class Batches {
+export class DebouncedSet {
   #keys = new Set();
   #timer = null;
   #busy = false;
@@ -16,7 +16,7 @@ export class Batches {
     Object.assign(this, { waitMs, limit, pauseMs, attempts, gaveUp });
   }
 
-  /** How many keys wait. */
+  /** Number of pending keys. */
   get size() {
     return this.#keys.size;
   }
@@ -60,7 +60,7 @@ export class Batches {
       }
     } finally {
       this.#busy = false;
-      this.#timer = setTimeout(() => this.#run(), pauseMs); // also where nothing waits yet: it is a pause
+      this.#timer = setTimeout(() => this.#run(), pauseMs); // the pause, even with no pending keys
     }
   }
 }

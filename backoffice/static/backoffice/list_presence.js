@@ -1,11 +1,11 @@
-import { faces, sentence } from "./here.js";
+import { avatars, presenceText } from "./avatars.js";
 import { live } from "./live.js";
 
 /**
- * Who works on the same kind of records. The feed `users.here` carries presence alone: its field is the key of the
- * record that somebody has open, or nothing for who looks at the list.
+ * Shows who works on the records of a list. The topic `users.here` carries presence only: its field is the key of the
+ * record that a person has open, or empty for the list itself.
  */
-export class Desk {
+export class ListPresence {
   #people = [];
 
   constructor(element) {
@@ -14,7 +14,7 @@ export class Desk {
   }
 
   start() {
-    const presence = live().presence(this.element.dataset.desk);
+    const presence = live().presence(this.element.dataset.listPresence);
     presence.set("viewing");
     window.addEventListener("pagehide", () => presence.set("gone"), { capture: true }); // before the connection ends
     presence.onChange((people) => {
@@ -23,14 +23,14 @@ export class Desk {
     });
   }
 
-  /** In the head who looks at the list, at each row who has its record open; again whenever rows were redrawn. */
+  /** Avatars in the header for the list, and at each row for its record; call again after rows were replaced. */
   draw() {
-    const atRows = byField(this.#people);
-    const atList = atRows.get("") ?? [];
-    this.head.hidden = !atList.length;
-    this.head.replaceChildren(faces(atList), document.createTextNode(sentence(atList)));
+    const byKey = byField(this.#people);
+    const onList = byKey.get("") ?? [];
+    this.head.hidden = !onList.length;
+    this.head.replaceChildren(avatars(onList), document.createTextNode(presenceText(onList)));
     for (const old of this.element.querySelectorAll("[data-at-row]")) old.remove();
-    for (const [key, people] of atRows) if (key) this.#drawAt(key, people);
+    for (const [key, people] of byKey) if (key) this.#drawAt(key, people);
   }
 
   #drawAt(key, people) {
@@ -41,9 +41,9 @@ export class Desk {
     sign.dataset.atRow = "";
     const words = document.createElement("span");
     words.className = "visually-hidden";
-    words.textContent = sentence(people);
+    words.textContent = presenceText(people);
     sign.title = words.textContent;
-    sign.append(faces(people), words);
+    sign.append(avatars(people), words);
     place.append(sign);
   }
 }

@@ -1,17 +1,17 @@
 import { _ } from "./words.js";
 
-const FACES = 4;
+const MAX_AVATARS = 4;
 
-/** People as circles with initials, and the same in words: what a screen reader says and a narrow eye reads. */
-export function faces(people) {
+/** Avatars with initials; `presenceText` is the same as text, for screen readers and narrow pages. */
+export function avatars(people) {
   const element = document.createElement("span");
   element.className = "here-people";
   element.setAttribute("aria-hidden", "true");
-  element.append(...people.slice(0, FACES).map(face));
+  element.append(...people.slice(0, MAX_AVATARS).map(avatar));
   return element;
 }
 
-export function sentence(people) {
+export function presenceText(people) {
   if (!people.length) return "";
   const first = people[0];
   const values = { name: first.name, n: people.length - 1 };
@@ -24,7 +24,7 @@ export function sentence(people) {
   return words[first.state];
 }
 
-function face(person) {
+function avatar(person) {
   const element = document.createElement("span");
   element.className = `avatar hue-${[...person.name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % 8}`;
   if (person.state === "editing") element.classList.add("editing");

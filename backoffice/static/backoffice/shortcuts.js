@@ -1,13 +1,13 @@
 const STORED = "formease:keys";
 const SEQUENCE_MS = 1200;
 
-/** Single-key shortcuts, which a person may switch off (WCAG 2.1.4), and the few with Ctrl, which always work. */
-export function bindKeys(root) {
+/** Single-key shortcuts, which can be switched off (WCAG 2.1.4), and Ctrl shortcuts, which always work. */
+export function bindShortcuts(root) {
   const help = root.querySelector("[data-help-dialog]");
   const toggle = root.querySelector("[data-keys-toggle]");
-  let waiting = null;
+  let pendingSequence = null;
   if (toggle) {
-    toggle.checked = enabled();
+    toggle.checked = shortcutsEnabled();
     toggle.addEventListener("change", () => localStorage.setItem(STORED, toggle.checked ? "on" : "off"));
   }
   for (const button of root.querySelectorAll("[data-open-help]")) {
@@ -19,21 +19,21 @@ export function bindKeys(root) {
       save(root, event);
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !enabled()) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !shortcutsEnabled()) return;
     if (root.querySelector("dialog[open]")) return;
     const key = event.key;
-    if (waiting) {
-      clearTimeout(waiting);
-      waiting = null;
-      const door = root.querySelector(`[data-go="${CSS.escape(key)}"]`);
-      if (door) {
+    if (pendingSequence) {
+      clearTimeout(pendingSequence);
+      pendingSequence = null;
+      const link = root.querySelector(`[data-go="${CSS.escape(key)}"]`);
+      if (link) {
         event.preventDefault();
-        door.click();
+        link.click();
       }
       return;
     }
     if (key === "g") {
-      waiting = setTimeout(() => (waiting = null), SEQUENCE_MS);
+      pendingSequence = setTimeout(() => (pendingSequence = null), SEQUENCE_MS);
       return;
     }
     const action = actions(root, help)[key];
@@ -53,7 +53,7 @@ function actions(root, help) {
   };
 }
 
-export function enabled() {
+export function shortcutsEnabled() {
   return localStorage.getItem(STORED) !== "off";
 }
 
@@ -75,7 +75,7 @@ function save(root, event) {
   button.form.requestSubmit(button);
 }
 
-/** The marked row goes down or up, and into view. */
+/** Moves the row marker down or up and scrolls it into view. */
 function move(root, step) {
   const rows = [...root.querySelectorAll("table.records tbody tr")];
   if (!rows.length) return false;

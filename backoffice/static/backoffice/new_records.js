@@ -1,40 +1,41 @@
-import { Batches } from "./batches.js";
+import { DebouncedSet } from "./debounced_set.js";
 
-export const ASK = 200; // ids in one question: as many as the server takes
-export const MOST = 200; // from here on the number is shown as "200+", and nothing more is asked
-export const WAITING = 1_000; // so many arrived faster than can be asked about: no number is claimed
+export const IDS_PER_REQUEST = 200; // the server accepts no more ids in one request
+export const MAX_SHOWN = 200; // above it the button shows "200+", and no more requests are sent
+export const MAX_PENDING = 1_000; // above it the number is unknown
 
-/** Which events may bring a record into a list that does not show it. */
+/** Whether an event may add a record to a list that does not show it. */
 export function arrives(event) {
   if (event.event.endsWith(".changed")) return event.version === 1;
   return /\.(created|received|restored|filed|reopened)$/.test(event.event);
 }
 
 /**
- * The records that are new to a list. `ask` resolves to those of the given ids that the list would show by its own
- * filters; `changed` is called when there is something else to tell.
+ * The records that are new to a list. `ask` resolves to those of the given ids that match the filters of the list;
+ * `changed` is called when the number changes.
  */
-export class News {
+export class NewRecords {
   #known = new Set();
   #overflows = 0;
   #asking;
 
   constructor(ask, changed) {
     this.changed = changed;
-    this.#asking = new Batches(async (ids) => this.#settle(ids, new Set(await ask(ids))), 300, { limit: ASK });
+    const handle = async (ids) => this.#settle(ids, new Set(await ask(ids)));
+    this.#asking = new DebouncedSet(handle, 300, { limit: IDS_PER_REQUEST });
   }
 
   get size() {
     return this.#known.size;
   }
 
-  /** More came than was asked about, so the number is not known. */
+  /** Records were dropped unasked, so the number is unknown. */
   get isUnsure() {
     return this.#overflows > 0;
   }
 
   get isFull() {
-    return this.isUnsure || this.size >= MOST;
+    return this.isUnsure || this.size >= MAX_SHOWN;
   }
 
   has(id) {
@@ -45,20 +46,20 @@ export class News {
     return [...this.#known];
   }
 
-  /** A record may be new, or may have left the list again: ask. */
+  /** Asks about a record that may be new, or may no longer match. */
   add(id) {
     if (this.isFull) {
       if (this.isUnsure) this.#overflows += 1;
       return;
     }
     this.#asking.add(id);
-    if (this.#asking.size <= WAITING) return;
+    if (this.#asking.size <= MAX_PENDING) return;
     this.#stopAsking();
     this.#overflows = 1;
     this.changed();
   }
 
-  /** Call before the list is fetched, and the result once it is drawn: all that came before is shown then. */
+  /** Call before the list is fetched, and call the result once it is drawn: it forgets the records shown by then. */
   mark() {
     const [ids, overflows] = [[...this.#known, ...this.#asking.keys()], this.#overflows];
     return () => {

@@ -59,7 +59,7 @@ def _sees(category: str) -> Callable[[Any], bool]:
     return lambda staff: access.may(staff, "view", category)
 
 
-_RECORDS, _RUNNING, _SYSTEM = gettext_lazy("Records"), gettext_lazy("Running"), gettext_lazy("System")
+_RECORDS, _OPERATIONS, _SYSTEM = gettext_lazy("Records"), gettext_lazy("Operations"), gettext_lazy("System")
 
 # Everything the side shows, in order; a room that is built later adds its line.
 NAVIGATION: list[Door] = [
@@ -101,7 +101,7 @@ NAVIGATION: list[Door] = [
         label=gettext_lazy("Settings"),
         url_name="admin:backoffice_setting_changelist",
         icon="settings",
-        group=_RUNNING,
+        group=_OPERATIONS,
         opens=_sees("setting"),
         key="t",
     ),
@@ -109,7 +109,7 @@ NAVIGATION: list[Door] = [
         label=gettext_lazy("Staff"),
         url_name="admin:backoffice_staff_changelist",
         icon="staff",
-        group=_RUNNING,
+        group=_OPERATIONS,
         opens=lambda staff: access.role_of(staff) == "admin",
         key="a",
     ),

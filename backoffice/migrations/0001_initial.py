@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "staff member",
-                "verbose_name_plural": "staff",
+                "verbose_name_plural": "staff members",
                 "db_table": "staff",
             },
             managers=[

@@ -113,7 +113,7 @@ def page(site: BackofficeSite, request: HttpRequest) -> HttpResponse:
     it: the worker keeps that one, and shows it wherever it has nothing else.
     """
     signed_in = "shell" not in request.GET and access.role_of(request.user) is not None
-    context = {**site.each_context(request), "has_permission": signed_in, "title": _("Edits made without a network")}
+    context = {**site.each_context(request), "has_permission": signed_in, "title": _("Offline edits")}
     response = TemplateResponse(request, "admin/backoffice/offline.html", context)
     response["Cache-Control"] = "no-store"
     if signed_in:

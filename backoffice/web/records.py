@@ -149,8 +149,8 @@ def _say(request: HttpRequest, result: commands.Result, base_version: int) -> No
         names = ", ".join(actor.name for actor in actors.authors(between))
         messages.success(
             request,
-            _("Saved as version %(version)d, together with what %(names)s changed meanwhile.")
-            % {"version": result.version, "names": names or _("somebody else")},
+            _("Saved as version %(version)d and merged with changes by %(names)s.")
+            % {"version": result.version, "names": names or _("someone else")},
         )
         return
     messages.success(request, _("Saved as version %(version)d.") % {"version": result.version})
@@ -368,7 +368,7 @@ def restore(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
     form.is_valid()
     try:
         send(request, room.resource.restore or "", str(row.pk), {}, form, None)
-        messages.success(request, _("%(kind)s was brought back.") % {"kind": room.resource.singular})
+        messages.success(request, _("%(kind)s was restored.") % {"kind": room.resource.singular})
     except errors.EventsError as error:
         messages.error(request, error_messages.in_one_line(error))
     return HttpResponseRedirect(reverse(room.resource.url("change"), args=[row.pk]))

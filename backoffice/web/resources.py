@@ -117,7 +117,7 @@ USERS: Final = Resource(
     icon="users",
     singular=_("User"),
     add_label=_("New user"),
-    empty=_("Users appear here as soon as somebody signs up."),
+    empty=_("Users appear here as soon as someone signs up."),
     searchable=_("Search by name or email"),
     columns=(
         Column(label=_("User"), sort="email", field="email"),
@@ -155,7 +155,7 @@ FORMS: Final = Resource(
     icon="forms",
     singular=_("Form"),
     add_label=_("New form"),
-    empty=_("Forms appear here as soon as a user makes one."),
+    empty=_("Forms appear here as soon as a user creates one."),
     searchable=_("Search by title"),
     columns=(
         Column(label=_("Form"), sort="title"),
@@ -211,7 +211,7 @@ SETTINGS: Final = Resource(
     icon="settings",
     singular=_("Setting"),
     add_label=_("New setting"),
-    empty=_("No setting has been made yet: everything runs on its default."),
+    empty=_("No settings yet: all values are defaults."),
     searchable=_("Search by name"),
     columns=(
         Column(label=_("Name"), sort="key"),

@@ -368,7 +368,7 @@ def skip(subscription: Subscription | str, stream: str, position: int, reason: s
     """Give a parked event up; those behind it still wait for `replay`. Raises `NotParked`, `InvalidCommand`."""
     found = checkpoints.find(subscription)
     if not reason.strip():
-        raise errors.InvalidCommand(fields={"reason": "Say why this event is given up."})
+        raise errors.InvalidCommand(fields={"reason": "Enter a reason for skipping this event."})
     with context.acting(reason=reason.strip()), transaction.atomic():
         gone = store.query(DONE, (found.name, stream, position))
         if not gone:

@@ -29,7 +29,7 @@ BEHIND: Final = 500
 # Close codes in words, and whether the number of them is a worry.
 CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     "1000": (gettext_lazy("closed by the client"), False),
-    "1001": (gettext_lazy("page left"), False),
+    "1001": (gettext_lazy("page closed"), False),
     "1005": (gettext_lazy("closed without a code"), False),
     "1006": (gettext_lazy("connection lost"), False),
     str(frames.TOO_BIG): (gettext_lazy("frame too big"), True),
@@ -39,7 +39,7 @@ CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     str(frames.RECONNECT): (gettext_lazy("asked to reconnect"), False),
     str(frames.SLOW): (gettext_lazy("reader too slow"), True),
     str(frames.TOO_MANY): (gettext_lazy("too many"), True),
-    str(frames.PROTOCOL): (gettext_lazy("broke the protocol"), True),
+    str(frames.PROTOCOL): (gettext_lazy("protocol error"), True),
     str(frames.VERSION): (gettext_lazy("unknown version"), True),
     str(frames.FORBIDDEN): (gettext_lazy("not allowed"), True),
     str(frames.REVOKED): (gettext_lazy("session revoked"), False),
@@ -121,11 +121,11 @@ def row(report: cluster.Report, safe: int) -> Row:
 def _state(report: cluster.Report, late: int) -> tuple[str, str]:
     """The worst first."""
     worries = (
-        (time.time() - report.at > SILENT, _("says nothing"), "bad"),
-        (report.draining, _("sends its sockets away"), "warn"),
+        (time.time() - report.at > SILENT, _("not responding"), "bad"),
+        (report.draining, _("shutting down"), "warn"),
         (not report.store, _("cannot read the log"), "bad"),
-        (not report.valkey, _("does not hear Valkey: polls"), "warn"),
-        (not report.relay, _("does not hear the relay: polls"), "warn"),
+        (not report.valkey, _("no connection to Valkey: polling"), "warn"),
+        (not report.relay, _("no messages from the relay: polling"), "warn"),
         (late > BEHIND, _("behind the log"), "warn"),
     )
     return next(((word, look) for so, word, look in worries if so), (_("live"), "good"))
@@ -151,7 +151,7 @@ def closes(reports: Sequence[cluster.Report]) -> list[Close]:
         together.update(report.closes)
     found = []
     for code, number in together.most_common():
-        word, worry = CODES.get(code, (gettext_lazy("a code of the client's own"), False))
+        word, worry = CODES.get(code, (gettext_lazy("custom code of the client"), False))
         found.append(Close(code, word, worry, number))
     return found
 
@@ -161,8 +161,8 @@ def counts(reports: Sequence[cluster.Report]) -> list[tuple[str, str, int]]:
     told = (
         (_("Fills"), _("gaps that were read from the log"), "fills"),
         (_("Credit waits"), _("times a reader was slower than the log"), "credit_waits"),
-        (_("Drops"), _("values of the moment that were not kept"), "drops"),
-        (_("Resets"), _("clients told to load again"), "resets"),
+        (_("Drops"), _("ephemeral values that were dropped"), "drops"),
+        (_("Resets"), _("clients asked to reload"), "resets"),
         (_("Refusals"), _("handshakes refused"), "refusals"),
         (_("Revocations"), _("sockets closed or checked again by an event"), "revocations"),
     )

@@ -94,14 +94,14 @@ def sentence(holder: Holder) -> Sentence:
             "Waits for the sessions %(list)s, which have locked what it needs.",
             len(holder.waits_for),
         )
-        return Sentence(holder, does % {"list": listed}, _("Look at the session it waits for first."))
+        return Sentence(holder, does % {"list": listed}, _("Check the session it waits for first."))
     if holder.state is None:
-        does = _("The database does not tell this login what it does.")
+        does = _("This database login may not see what the session does.")
         return Sentence(holder, does, _("Grant it pg_read_all_stats."))
     if holder.state.startswith("idle"):
-        does = _("Has stored events and does nothing: its program is busy with something else, or hangs.")
+        does = _("Idle in a transaction that stored events: its program is busy with something else or hangs.")
         return Sentence(holder, does, _("Sessions of this application are ended after 60 seconds.") + " " + end)
-    return Sentence(holder, _("Is storing events just now."), _("Usually over in a moment.") + " " + end)
+    return Sentence(holder, _("Storing events at the moment."), _("This usually takes a moment.") + " " + end)
 
 
 def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:

@@ -22,11 +22,11 @@ from metrics.monitoring import operator_action, overview
 from metrics.monitoring.overview import ReadTable
 
 PHASES: Final[Mapping[str, Promise]] = {
-    "new": gettext_lazy("Beginning"),
+    "new": gettext_lazy("Starting"),
     "building": gettext_lazy("Reading the log"),
-    "indexing": gettext_lazy("Making indexes"),
+    "indexing": gettext_lazy("Creating indexes"),
     "catching up": gettext_lazy("Catching up"),
-    "swapped": gettext_lazy("Tidying up"),
+    "swapped": gettext_lazy("Cleaning up"),
     "done": gettext_lazy("Done"),
     "none": gettext_lazy("Never rebuilt"),
 }

@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext_lazy
 
 from backoffice import access, error_messages
 from backoffice.sections.event_log import event_browser
@@ -35,11 +35,11 @@ TRAIL: Final = 20
 
 # state -> in a word, and how it looks
 STATES: Final[Mapping[str, tuple[Promise, str]]] = {
-    "running": (gettext_lazy("Running"), "good"),
+    "running": (pgettext_lazy("state", "Running"), "good"),
     "late": (gettext_lazy("Behind"), "warn"),
     "failing": (gettext_lazy("Failing"), "bad"),
     "stopped": (gettext_lazy("Stopped"), "bad"),
-    "new": (gettext_lazy("Not begun"), "quiet"),
+    "new": (gettext_lazy("Not started"), "quiet"),
     "unknown": (gettext_lazy("Not in this release"), "warn"),
 }
 
@@ -179,7 +179,7 @@ def _flows(request: HttpRequest, name: str, stream: str) -> HttpResponse:
     """The page of a stream that is not parked (any more) leads to its subscription."""
     if not _declared(name) or not stream:
         raise Http404
-    messages.info(request, _("Nothing of %(stream)s is parked any more.") % {"stream": stream})
+    messages.info(request, _("%(stream)s is no longer parked.") % {"stream": stream})
     return HttpResponseRedirect(reverse("admin:system_subscription", args=[name]))
 
 
@@ -196,7 +196,7 @@ def replay(request: HttpRequest, name: str) -> HttpResponse:
     every = request.POST.get("which") == "all"
     streams = overview.parked_streams(name) if every else chosen
     if not streams:
-        messages.warning(request, _("Choose a stream first."))
+        messages.warning(request, _("Select at least one stream."))
         return HttpResponseRedirect(back)
     with context.acting(reason=_reason(request) or None):
         try:
@@ -217,13 +217,13 @@ def _tell_of(request: HttpRequest, streams: Sequence[str], outcomes: Mapping[str
     flowing = sum(1 for outcome in outcomes.values() if not outcome.left)
     rest = sum(1 for stream in streams if stream not in outcomes) + len(outcomes) - failed - flowing
     if flowing:
-        said = ngettext("%(n)d stream flows again.", "%(n)d streams flow again.", flowing) % {"n": flowing}
+        said = ngettext("%(n)d stream resumed.", "%(n)d streams resumed.", flowing) % {"n": flowing}
         messages.success(request, said)
     if failed:
         said = ngettext("%(n)d stream failed again.", "%(n)d streams failed again.", failed) % {"n": failed}
         messages.error(request, said)
     if rest:
-        said = ngettext("%(n)d stream is left: replay again.", "%(n)d streams are left: replay again.", rest)
+        said = ngettext("%(n)d stream remains: replay again.", "%(n)d streams remain: replay again.", rest)
         messages.warning(request, said % {"n": rest})
 
 
@@ -236,12 +236,12 @@ def skip(request: HttpRequest, name: str) -> HttpResponse:
     try:
         parking.skip(name, stream, int(position), _reason(request))
     except errors.InvalidCommand:
-        messages.error(request, _("Say why this event is given up."))
+        messages.error(request, _("Enter a reason for skipping this event."))
         return HttpResponseRedirect(_parked_url(name, stream))
     except errors.NotParked:
-        messages.info(request, _("Somebody else was quicker: this event is not parked any more."))
+        messages.info(request, _("This event is no longer parked: someone else handled it."))
     else:
-        said = _("Event %(position)s is given up. What waits behind it still waits: replay it.")
+        said = _("Event %(position)s was skipped. Later events of the stream still wait: replay them.")
         messages.success(request, said % {"position": position})
     return HttpResponseRedirect(_parked_url(name, stream))
 

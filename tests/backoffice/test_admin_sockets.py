@@ -94,10 +94,10 @@ def test_it_shows_every_process_and_all_of_them_together() -> None:
     ("change", "word", "look_"),
     [
         ({}, "live", "good"),
-        ({"valkey": False}, "does not hear Valkey: polls", "warn"),
-        ({"relay": False}, "does not hear the relay: polls", "warn"),
+        ({"valkey": False}, "no connection to Valkey: polling", "warn"),
+        ({"relay": False}, "no messages from the relay: polling", "warn"),
         ({"store": False}, "cannot read the log", "bad"),
-        ({"draining": True, "relay": False}, "sends its sockets away", "warn"),
+        ({"draining": True, "relay": False}, "shutting down", "warn"),
         ({"at": time.time() - 60, "draining": True}, "says nothing", "bad"),
     ],
 )

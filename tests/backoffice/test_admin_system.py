@@ -199,11 +199,11 @@ def test_an_event_is_given_up_only_with_a_reason_and_the_rest_waits(mailer: Mail
     position = parked.parked(name)[0].position
     form = {"stream": stream, "position": position}
     refused = admin.post(at("skip", name), form | {"reason": " "}, follow=True)
-    assert "Say why this event is given up." in text_of(refused)
+    assert "Enter a reason for skipping this event." in text_of(refused)
     assert parked.parked(name)[0].position == position
     done = text_of(admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True))
     assert f"Event {position} is given up" in done
-    assert "Nothing stands in the way any more" in done
+    assert "No longer blocked" in done
     twice = admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True)
     assert "Somebody else was quicker" in text_of(twice)
     (deed,) = store.read_stream(f"subscription-{name}")
@@ -212,7 +212,7 @@ def test_an_event_is_given_up_only_with_a_reason_and_the_rest_waits(mailer: Mail
 
 def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: Mailer) -> None:
     streams, name, client = [mailer.park() for _ in range(3)], mailer.wanted.name, signed_in("manager")
-    assert "Choose a stream first." in text_of(client.post(at("replay", name), follow=True))
+    assert "Select at least one stream." in text_of(client.post(at("replay", name), follow=True))
     mailer.bad = {streams[0]}
     chosen = client.post(at("replay", name), {"stream": streams[1:2], "which": "chosen"}, follow=True)
     assert "1 stream flows again." in text_of(chosen)
@@ -292,7 +292,7 @@ def test_a_rebuild_is_asked_for_and_taken_back_on_the_page() -> None:
     admin = signed_in("admin")
     asked = text_of(admin.post(at("rebuild", "users"), {"how": "fresh"}, follow=True))
     assert "A worker will rebuild users." in asked
-    assert "Waits for a worker" in asked
+    assert "Waiting for a worker" in asked
     assert "The rebuild of users was stopped." in text_of(admin.post(at("cancel", "users"), follow=True))
     refused = text_of(admin.post(at("cancel", "users"), follow=True))
     assert "No rebuild of users can be stopped now." in refused
@@ -384,7 +384,7 @@ def test_all_that_a_request_caused_is_a_tree() -> None:
     assert (tree.count, tree.more, tree.nearby) == (2, False, False)
     assert [len(command.children) for command in tree.roots] == [1, 1]
     assert [child.here for command in tree.roots for child in command.children] == [False, True]
-    assert "Everything this request caused" in text_of(page)
+    assert "All events of this request" in text_of(page)
 
 
 def test_the_live_feed_is_held_against_the_filters_and_days_are_whole(story: dict[str, Any]) -> None:

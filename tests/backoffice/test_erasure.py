@@ -234,7 +234,7 @@ def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(
         assert shown.status_code == 200, page
         assert not [needle for needle in NEEDLES if needle in shown.content.decode()], page
     history = client.get(reverse("admin:backoffice_user_history", args=[life.user])).content.decode()
-    assert "What changed was erased." in history
+    assert "The changed data was erased." in history
     assert "your role does not see" not in history
     # who and why stays, and the figures
     last = store.read_stream(f"user-{life.user}")[-1]

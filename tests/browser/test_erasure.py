@@ -81,11 +81,11 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
     officer.get_by_role("link", name="Erase").click()
     expect(officer.locator("h1")).to_have_text("Erase Zoelinde Quimper for ever?")
     goes = ["the record and its 2 versions", "1 form, with its texts", "the answers of 1 submission"]
-    expect(officer.locator("[data-goes] li")).to_have_text([*goes, "the reasons that were given for changes"])
+    expect(officer.locator("[data-goes] li")).to_have_text([*goes, "the reasons given for changes"])
     officer.get_by_label("Why?").fill("Asked by letter, 2026-03-02")
     officer.get_by_role("button", name="Erase for ever").click()
     assert officer.evaluate("document.querySelector(':invalid:not(form)').name") == "meant"
-    officer.get_by_label("I know that nobody can bring this back.").press("Space")
+    officer.get_by_label("I understand that this cannot be undone.").press("Space")
     officer.get_by_label("Why?").press("Enter")
     officer.wait_for_url("**/change/")
     expect(officer.locator(".toast")).to_have_text("User was erased.")
@@ -105,4 +105,4 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
         assert officer.goto(address).status == 200
         assert not left_in(officer), address
     assert officer.goto(f"{place}/erase/").status == 200
-    expect(officer.locator(".toast")).to_have_text("This was erased before.")
+    expect(officer.locator(".toast")).to_have_text("This was already erased.")

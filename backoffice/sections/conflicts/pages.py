@@ -32,13 +32,13 @@ NOTES: Final = {
     "both_changed": gettext_lazy("Changed on both sides."),
     "deleted_here": gettext_lazy("Removed on one side, changed on the other."),
     "deleted_there": gettext_lazy("Changed on one side, removed on the other."),
-    "order": gettext_lazy("Both sides moved the same questions, to places that contradict."),
-    "group": gettext_lazy("These belong together, and were changed on both sides."),
-    "illegal_transition": gettext_lazy("From what they made of it, this step is not possible."),
-    "duplicate": gettext_lazy("Together, two of them have the same name."),
-    "dangling": gettext_lazy("Together, this names a question that is not there any more."),
-    "cycle": gettext_lazy("Together, these questions would contain each other."),
-    "whole": gettext_lazy("The record changed since this was asked for. Shall it be done all the same?"),
+    "order": gettext_lazy("Both sides moved the same questions to different positions."),
+    "group": gettext_lazy("These fields belong together and were changed on both sides."),
+    "illegal_transition": gettext_lazy("This step is not possible from the state they chose."),
+    "duplicate": gettext_lazy("After the merge, two of them would have the same name."),
+    "dangling": gettext_lazy("After the merge, this would refer to a question that no longer exists."),
+    "cycle": gettext_lazy("After the merge, these questions would contain each other."),
+    "whole": gettext_lazy("The record changed since this was requested. Apply it anyway?"),
 }
 
 
@@ -114,7 +114,12 @@ def index(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
         "page": found,
         "asked": asked,
         "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
-        "statuses": [("open", _("Open")), ("resolved", _("Settled")), ("dismissed", _("Dismissed")), ("any", _("All"))],
+        "statuses": [
+            ("open", _("Open")),
+            ("resolved", _("Resolved")),
+            ("dismissed", _("Discarded")),
+            ("any", _("All")),
+        ],
         "kinds": [(name, RESOURCES[name].plural) for name in inbox.categories(request.user)],
         "record_name": _record_name(asked["record"], request.user),
         "ages": [("", _("Newest first")), ("created_at", _("Oldest first"))],
@@ -166,7 +171,7 @@ def bulk(room: ConflictAdmin, request: HttpRequest) -> HttpResponse:
     except ValueError:
         return HttpResponseBadRequest()
     if data is None or not chosen:
-        messages.info(request, _("Choose some conflicts first."))
+        messages.info(request, _("Select at least one conflict."))
         return back
     done, refused = 0, 0
     for key in inbox.visible(request.user).filter(pk__in=chosen).values_list("pk", flat=True):
@@ -233,7 +238,7 @@ def decorated(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, An
 def _field_names(item: models.Conflict, staff: Any) -> str:
     resource, role = RESOURCES[item.category], access.role_of(staff)
     if item.why == "age":
-        return _("Queued too long ago to be saved unseen")
+        return _("Queued too long ago to be saved without review")
     heads = [values.steps(place)[0] for place in item.paths if access.role_sees(role, item.category, place)]
     return ", ".join(dict.fromkeys(resource.label(name) for name in heads))
 
@@ -451,9 +456,9 @@ def _settle(room: ConflictAdmin, request: HttpRequest, row: models.Conflict, ans
         row.refresh_from_db()
         return _page(room, request, row, answers, error=error, status=error.status)
     if settled.result is None:
-        messages.success(request, _("Settled: the record stays as it is."))
+        messages.success(request, _("Resolved: the record is unchanged."))
     else:
-        messages.success(request, _("Settled and saved as version %(version)d.") % {"version": settled.version})
+        messages.success(request, _("Resolved and saved as version %(version)d.") % {"version": settled.version})
     return HttpResponseRedirect(reverse(RESOURCES[row.category].url("change"), args=[row.key]))
 
 
@@ -578,12 +583,12 @@ def _exists(resource: Resource, row: models.Conflict) -> bool:
 # -- what was done about it -----------------------------------------------------------------------------------------
 
 VERBS: Final = {
-    "filed": (gettext_lazy("could not save this"), "merge"),
+    "filed": (gettext_lazy("made a conflicting change"), "merge"),
     "assigned": (gettext_lazy("assigned it"), "staff"),
-    "commented": (gettext_lazy("wrote"), "edit"),
-    "resolved": (gettext_lazy("settled it"), "check"),
-    "dismissed": (gettext_lazy("put it away"), "close"),
-    "reopened": (gettext_lazy("took it out again"), "restore"),
+    "commented": (gettext_lazy("commented"), "edit"),
+    "resolved": (gettext_lazy("resolved it"), "check"),
+    "dismissed": (gettext_lazy("discarded it"), "close"),
+    "reopened": (gettext_lazy("reopened it"), "restore"),
 }
 CHOICES: Final = {
     "theirs": gettext_lazy("theirs"),

@@ -32,10 +32,10 @@ class EraseForm(inputs.RecordForm):
         reason = self.fields["reason"]
         reason.required = True
         reason.error_messages["required"] = _("Enter a reason: it stays readable after the erasure.")
-        reason.help_text = _("This reason stays readable for ever: write nothing personal.")
+        reason.help_text = _("This reason stays readable permanently: enter no personal data.")
         reason.widget.attrs["placeholder"] = _("Who asked, and when; no names")
-        meant = forms.BooleanField(label=_("I know that nobody can bring this back."))
-        meant.error_messages["required"] = _("Nothing is erased until you check this.")
+        meant = forms.BooleanField(label=_("I understand that this cannot be undone."))
+        meant.error_messages["required"] = _("Check this box to confirm the erasure.")
         self.fields["meant"] = meant
 
     @property
@@ -49,7 +49,7 @@ def erase(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
         raise PermissionDenied
     row = room.found(key)
     if erasure.is_erased(row):
-        messages.info(request, _("This was erased before."))
+        messages.info(request, _("This was already erased."))
         return HttpResponseRedirect(reverse(room.resource.url("change"), args=[row.pk]))
     form = EraseForm(request.POST or None, staff=request.user)
     if request.method != "POST":
@@ -69,7 +69,7 @@ def _page(room: RecordAdmin, request: HttpRequest, row: Any, form: EraseForm, st
     name = sidebar.name_of(room.resource, row, request.user)
     context = {
         **room.admin_site.each_context(request),
-        "title": _("Erase %(name)s for ever?") % {"name": name},
+        "title": _("Erase %(name)s permanently?") % {"name": name},
         "name": name,
         "resource": room.resource,
         "room": room,

@@ -215,7 +215,7 @@ class BackofficeSite(admin.AdminSite):
     def busy(self, request: HttpRequest) -> HttpResponse:
         """The answer when a page had to hash a password and too many others had to as well."""
         context = {**self.each_context(request), "title": _("Too busy")}
-        response = TemplateResponse(request, "admin/backoffice/busy.html", context, status=503)
+        response = TemplateResponse(request, "admin/backoffice/too_busy.html", context, status=503)
         response["Retry-After"] = str(passwords.RETRY_AFTER)
         return response
 

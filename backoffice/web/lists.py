@@ -93,7 +93,7 @@ def rows(room: RecordAdmin, request: HttpRequest) -> HttpResponse:
         "columns": visible_columns(resource, request.user),
         "request": request,
     }
-    response = TemplateResponse(request, "admin/backoffice/rows.html", context)
+    response = TemplateResponse(request, "admin/backoffice/list_rows.html", context)
     response["X-New"] = " ".join(fresh)
     response["X-Position"] = str(stamp.position)
     response["Cache-Control"] = "no-store"

@@ -241,7 +241,7 @@ def live(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:
         "name": sidebar.name_of(resource, row, request.user),
         "values": _input_values(resource, request, state),
         "changes": [_told(resource, event, request.user) for event in between],
-        "aside": render_to_string("admin/backoffice/meta.html", context, request),
+        "aside": render_to_string("admin/backoffice/record_facts.html", context, request),
     }
     response = JsonResponse(answer)
     response["Cache-Control"] = "no-store"
@@ -305,7 +305,7 @@ def _add_page(room: RecordAdmin, request: HttpRequest, form: forms.RecordForm, s
         "form": form,
         "opts": room.model._meta,
     }
-    return TemplateResponse(request, "admin/backoffice/add.html", context, status=status)
+    return TemplateResponse(request, "admin/backoffice/add_record.html", context, status=status)
 
 
 # -- delete and bring back ------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def _delete_page(
         "opts": room.model._meta,
         **more,
     }
-    return TemplateResponse(request, "admin/backoffice/delete.html", context, status=status)
+    return TemplateResponse(request, "admin/backoffice/delete_record.html", context, status=status)
 
 
 def restore(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponse:

@@ -76,8 +76,8 @@ class Resource:
         return f"admin/backoffice/{self.category}/row.html"
 
     @property
-    def beside(self) -> str:
-        return f"admin/backoffice/{self.category}/beside.html"
+    def related_template(self) -> str:
+        return f"admin/backoffice/{self.category}/related.html"
 
     def url(self, view: str) -> str:
         return f"admin:backoffice_{self.category}_{view}"

@@ -67,7 +67,7 @@ def deed(action: str) -> Callable[[View], View]:
 
 def slow(site: AdminSite, request: HttpRequest) -> HttpResponse:
     context = site.each_context(request) | {"title": _("The database is busy")}
-    return TemplateResponse(request, "admin/backoffice/system/slow.html", context, status=503)
+    return TemplateResponse(request, "admin/backoffice/system/timeout_notice.html", context, status=503)
 
 
 def drawn(site: AdminSite, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:

@@ -78,7 +78,7 @@ def _page(room: RecordAdmin, request: HttpRequest, row: Any, form: EraseForm, st
         "goes": erasure.holdings(row),
         "opts": room.model._meta,
     }
-    return TemplateResponse(request, "admin/backoffice/erase.html", context, status=status)
+    return TemplateResponse(request, "admin/backoffice/erase_record.html", context, status=status)
 
 
 def export(room: RecordAdmin, request: HttpRequest, key: str) -> HttpResponseBase:

@@ -181,7 +181,7 @@ def test_a_record_that_changed_while_deletion_was_asked_is_shown_again(admin: Cl
 def test_what_was_deleted_can_be_brought_back(admin: Client) -> None:
     key = factories.user()
     admin.post(url("delete", "user", key), inputs(admin.get(url("delete", "user", key))) | {"reason": "Asked for it"})
-    assert "Bring back" in admin.get(url("change", "user", key)).content.decode()
+    assert "Restore" in admin.get(url("change", "user", key)).content.decode()
     admin.post(url("restore", "user", key))
     assert models.User.objects.get(pk=key).deleted_at is None
     assert [event.type for event in events_of(f"user-{key}")] == ["user.created", "user.deleted", "user.restored"]

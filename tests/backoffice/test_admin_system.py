@@ -177,14 +177,14 @@ def test_a_parked_stream_is_shown_failed_again_mended_and_replayed_by_somebody(m
     client = Client()
     client.force_login(person)
     page = text_of(client.get(parked_at(mailer, stream)))
-    for part in (f"no mail to {stream}", "in handle", "user.created", "Waiting behind it", "1 attempt"):
+    for part in (f"no mail to {stream}", "in handle", "user.created", "Events waiting behind it", "1 attempt"):
         assert part in page, part
     again = client.post(at("replay", name), {"stream": stream}, follow=True)
     assert "1 stream failed again." in text_of(again)
     assert parked.parked(name)[0].attempts == 2
     mailer.bad.clear()
     done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
-    assert "1 stream flows again." in text_of(done)
+    assert "1 stream resumed." in text_of(done)
     assert parked.parked(name) == []
     deeds = store.read_stream(f"subscription-{name}")
     assert {(deed.type, deed.actor, deed.reason) for deed in deeds} == {
@@ -205,7 +205,7 @@ def test_an_event_is_given_up_only_with_a_reason_and_the_rest_waits(mailer: Mail
     assert f"Event {position} is given up" in done
     assert "No longer blocked" in done
     twice = admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True)
-    assert "Somebody else was quicker" in text_of(twice)
+    assert "This event is no longer parked" in text_of(twice)
     (deed,) = store.read_stream(f"subscription-{name}")
     assert (deed.type, deed.reason) == ("subscription.skipped", "A test account")
 
@@ -215,9 +215,9 @@ def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: 
     assert "Select at least one stream." in text_of(client.post(at("replay", name), follow=True))
     mailer.bad = {streams[0]}
     chosen = client.post(at("replay", name), {"stream": streams[1:2], "which": "chosen"}, follow=True)
-    assert "1 stream flows again." in text_of(chosen)
+    assert "1 stream resumed." in text_of(chosen)
     every = text_of(client.post(at("replay", name), {"which": "all"}, follow=True))
-    assert "1 stream flows again." in every
+    assert "1 stream resumed." in every
     assert "1 stream failed again." in every
     assert [one.stream for one in parked.parked(name)] == streams[:1]
 
@@ -322,7 +322,7 @@ def test_an_interrupted_rebuild_and_one_that_gives_no_sign_are_told_apart() -> N
     assert store.read_stream("rebuild-users")[-1].data["take_over"] is True
     assert (states["forms"], states["users"]) == (("running", 25), ("silent", 25))
     assert states["settings"] == ("interrupted", 25)
-    for word in ("Take over", "Go on", "Start anew", "Reading the log", "Its builder is gone"):
+    for word in ("Take over", "Resume", "Start over", "Reading the log", "Its builder is gone"):
         assert word in page, word
 
 

@@ -143,10 +143,10 @@ def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[.
     manager.keyboard.press("m")
     manager.keyboard.press("Control+s")
     manager.wait_for_url(f"**/user/{key}/change/")
-    expect(admin.locator("[data-moved]")).to_contain_text("settled")
+    expect(admin.locator("[data-moved]")).to_contain_text("closed")
     admin.check('[data-choice][value="theirs"]')
     admin.click("[data-save]")
-    expect(admin.locator("[data-error]")).to_contain_text("Somebody has settled this already")
+    expect(admin.locator("[data-error]")).to_contain_text("This conflict is already closed")
     assert state(manager, key)["last_name"] == "Mine"
 
 

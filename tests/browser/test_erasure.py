@@ -53,7 +53,7 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
     record(helper, answer, "submission")
     shown = {
         agent: "Erased user",
-        reader: "dpo erased for ever",
+        reader: "dpo erased permanently",
         manager: "Erased form",
         helper: "The answers were erased.",
     }
@@ -79,17 +79,17 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
     officer = new_page(role="dpo", at="")
     record(officer, key)
     officer.get_by_role("link", name="Erase").click()
-    expect(officer.locator("h1")).to_have_text("Erase Zoelinde Quimper for ever?")
+    expect(officer.locator("h1")).to_have_text("Erase Zoelinde Quimper permanently?")
     goes = ["the record and its 2 versions", "1 form, with its texts", "the answers of 1 submission"]
     expect(officer.locator("[data-goes] li")).to_have_text([*goes, "the reasons given for changes"])
-    officer.get_by_label("Why?").fill("Asked by letter, 2026-03-02")
-    officer.get_by_role("button", name="Erase for ever").click()
+    officer.get_by_label("Reason", exact=True).fill("Asked by letter, 2026-03-02")
+    officer.get_by_role("button", name="Erase permanently").click()
     assert officer.evaluate("document.querySelector(':invalid:not(form)').name") == "meant"
     officer.get_by_label("I understand that this cannot be undone.").press("Space")
-    officer.get_by_label("Why?").press("Enter")
+    officer.get_by_label("Reason", exact=True).press("Enter")
     officer.wait_for_url("**/change/")
     expect(officer.locator(".toast")).to_have_text("User was erased.")
-    expect(officer.locator("[data-erased]")).to_have_text("Erased just now. Nothing of it can be read or brought back.")
+    expect(officer.locator("[data-erased]")).to_have_text("Erased just now. The data cannot be read or restored.")
     expect(officer.get_by_role("link", name="Erase")).to_have_count(0)
     assert not left_in(officer)
 

@@ -108,7 +108,7 @@ def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
     expect(again.locator("[name=first_name]")).to_have_value("Two")
     expect(again.locator("[name=last_name]")).to_have_value("Base")
     expect(again.locator("[data-network]")).to_contain_text("You are offline")
-    expect(again.locator("[data-mine]")).to_contain_text("Not sent yet: 2")
+    expect(again.locator("[data-mine]")).to_contain_text("Edits not sent yet: 2")
     again.goto("/admin/backoffice/user/")
     expect(again.locator("[data-not-kept]")).to_be_visible()
     expect(again.locator("[data-section=waiting] .edit")).to_have_count(2)
@@ -147,8 +147,8 @@ def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
     for name in ("A", "B", "C"):
         save(first, first_name=name)
         save(second, first_name=name)
-        expect(first.locator("[data-mine]")).to_contain_text(f"Not sent yet: {'ABC'.index(name) + 1}")
-        expect(second.locator("[data-mine]")).to_contain_text(f"Not sent yet: {'ABC'.index(name) + 1}")
+        expect(first.locator("[data-mine]")).to_contain_text(f"Edits not sent yet: {'ABC'.index(name) + 1}")
+        expect(second.locator("[data-mine]")).to_contain_text(f"Edits not sent yet: {'ABC'.index(name) + 1}")
     first.reload()
     expect(first.locator("[name=first_name]")).to_have_value("C")
     queued(first, "6 waiting")
@@ -198,7 +198,7 @@ def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_s
     queued(page, "1 waiting")
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/sync/")):
         page.goto("/admin/offline/")
-    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("no answer came")
+    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("the server did not answer")
     expect(page.get_by_role("button", name="Cancel this edit")).to_have_count(0)
     assert len(lost) == 2
     page.evaluate("dispatchEvent(new Event('online'))")
@@ -223,7 +223,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
     save(page, first_name="Behind it")
     queued(page, "2 waiting")
     page.context.set_offline(False)
-    queued(page, "1 edit refused")
+    queued(page, "1 edit rejected")
     expect(page.locator("[data-mine]")).to_contain_text("Another user has this email address.")
     assert user(stack, key)[2] == 1
 
@@ -234,7 +234,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
 
     page.click("[data-queued]")
     tray = page.locator("[data-section=refused] .edit")
-    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("behind one that was refused")
+    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("an earlier edit of this record was rejected")
     with page.expect_download() as download:
         page.click("[data-export]")
     exported = json.loads(download.value.path().read_text())
@@ -278,7 +278,7 @@ def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page:
     queued(page, "1 waiting")
     page.evaluate(WITHOUT_REASON)  # as a release that did not ask would have queued it
     page.context.set_offline(False)
-    queued(page, "1 edit refused")
+    queued(page, "1 edit rejected")
     assert user(stack, key)[2] == 1
     page.click("[data-queued]")
     tray = page.locator("[data-section=refused] .edit")
@@ -306,7 +306,7 @@ def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page:
     expect(waiting).to_have_count(1)
     waiting.get_by_role("button", name="Change").click()
     page.locator(".edit-form input").first.fill("Right")
-    page.get_by_role("button", name="Keep this").click()
+    page.get_by_role("button", name="Save edit").click()
     expect(waiting.locator("ins")).to_have_text("Right")
     page.context.set_offline(False)
     expect(page.locator("[data-section=done] .edit")).to_contain_text("Saved as version 2")
@@ -321,7 +321,7 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
     opened(page, key)
     page.context.clear_cookies(name="sessionid")
     save(page, first_name="Typed by the agent")
-    expect(page.locator("[data-network]")).to_contain_text("Log in, and the edit that waits is sent")
+    expect(page.locator("[data-network]")).to_contain_text("Sign in to send the waiting edit")
     page.reload()
     expect(page.locator("#login-form")).to_be_visible()  # and this is not what is kept of the record
     page.context.set_offline(True)
@@ -365,18 +365,18 @@ def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
     queued(page, "1 waiting")
     page.click("details.menu summary")
     page.click("#logout-form button")
-    expect(page.locator(".toast.error")).to_contain_text("Without a connection you cannot be logged out")
+    expect(page.locator(".toast.error")).to_contain_text("You cannot sign out while offline")
     page.context.set_offline(False)
     page.route("**/sync/", lambda route: route.abort())
     page.unroute("**/offline/person/")
     page.click("#logout-form button")
     dialog = page.locator("[data-leave-dialog]")
-    expect(dialog).to_contain_text("1 edit was made without a network")
+    expect(dialog).to_contain_text("1 offline edit has not been sent")
     dialog.get_by_role("button", name="Stay").click()
     queued(page, "1 waiting")
     page.click("details.menu summary")
     page.click("#logout-form button")
-    dialog.get_by_role("button", name="Log out").click()
+    dialog.get_by_role("button", name="Sign out").click()
     expect(page.locator("[data-signed-out-person][data-forgotten]")).to_be_visible()
     assert not [name for name in page.evaluate("caches.keys()") if "pages" in name]
     conftest.sign_in(page, "agent")
@@ -399,7 +399,7 @@ def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_
     command(manager, "user.update", key, {"first_name": "Augusta", "last_name": "Theirs"})
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
-    expect(notice).to_contain_text("Somebody else changed the same")
+    expect(notice).to_contain_text("Conflicts with a change by someone else")
     expect(page.locator("[name=last_name]")).to_have_value("Theirs")
     notice.get_by_role("link", name="Decide").press("Enter")
     expect(page.locator("[data-place].at")).to_be_visible()
@@ -431,7 +431,7 @@ def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
     page.evaluate(NONE_INSTALLED)
     offline(page)
     save(page, first_name="Nowhere to keep it")
-    expect(page.locator(".toast.error")).to_contain_text("no room to keep your edit")
+    expect(page.locator(".toast.error")).to_contain_text("your edit was not stored")
     expect(page.locator("[name=first_name]")).to_have_value("Nowhere to keep it")
     expect(page.locator("[data-queued]")).to_be_hidden()
     assert page.evaluate("caches.keys()") == []
@@ -491,7 +491,7 @@ def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_deci
     page.clock.set_system_time(datetime.now(UTC))  # a week goes by on this device
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
-    expect(notice).to_contain_text("It waited more than seven days")
+    expect(notice).to_contain_text("It waited for more than seven days")
     expect(page.locator("[name=first_name]")).to_have_value("Ada")
     assert user(stack, key)[::2] == ("Ada", 1)
     notice.get_by_role("link", name="Decide").press("Enter")

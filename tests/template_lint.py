@@ -25,7 +25,22 @@ def icon_names() -> set[str]:
 
 
 def problems(text: str, icons: set[str]) -> Iterator[tuple[int, str]]:
-    """Line numbers and messages of everything wrong in a template."""
+    """Line numbers and messages of every problem in a template."""
+    yield from _layout(text)
+    # Template tags are blanked out, so that their text is not mistaken for HTML.
+    html = _TEMPLATE_TAG.sub(lambda match: re.sub(r"[^\n]", "x", match[0]), text)
+    found = [
+        *((match, f"the sprite has no icon {match[1]!r}") for match in _ICON.finditer(text) if match[1] not in icons),
+        # The content security policy forbids these two.
+        *((match, f"inline attribute {match[1]!r}") for match in _INLINE.finditer(html)),
+        *((match, "inline script or style") for match in _SCRIPT.finditer(html)),
+        *((match, "image without alt") for match in _IMAGE.finditer(html) if "alt=" not in match[0]),
+    ]
+    for match, message in found:
+        yield text.count("\n", 0, match.start()) + 1, message
+
+
+def _layout(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), 1):
         if len(line) > MAX_LENGTH:
             yield number, f"line has {len(line)} characters, at most {MAX_LENGTH} are allowed"
@@ -35,22 +50,6 @@ def problems(text: str, icons: set[str]) -> Iterator[tuple[int, str]]:
             yield number, "tab character"
     if not text.endswith("\n"):
         yield text.count("\n") + 1, "no newline at the end of the file"
-
-    def line_of(match: re.Match[str]) -> int:
-        return text.count("\n", 0, match.start()) + 1
-
-    for match in _ICON.finditer(text):
-        if match[1] not in icons:
-            yield line_of(match), f"the sprite has no icon {match[1]!r}"
-    # The content security policy forbids these; template tags are blanked out so that their text is not mistaken for HTML.
-    html = _TEMPLATE_TAG.sub(lambda match: re.sub(r"[^\n]", "x", match[0]), text)
-    for match in _INLINE.finditer(html):
-        yield line_of(match), f"inline attribute {match[1]!r}"
-    for match in _SCRIPT.finditer(html):
-        yield line_of(match), "inline script or style"
-    for match in _IMAGE.finditer(html):
-        if "alt=" not in match[0]:
-            yield line_of(match), "image without alt"
 
 
 def main() -> int:

@@ -38,9 +38,7 @@ def zoe(page: Any) -> tuple[str, str, str]:
     return key, form, answer
 
 
-def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_erased_person_disappears_from_every_open_page(new_page: Callable[..., Any], stack: live.Stack) -> None:
     manager = new_page(role="manager", at="")
     key, form, answer = zoe(manager)
     place = f"/admin/backoffice/user/{key}"

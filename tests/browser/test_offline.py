@@ -90,7 +90,7 @@ def user(stack: live.Stack, key: str) -> tuple[str, str, int]:
     return first, last, version
 
 
-def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
+def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another(
     manager: Any, traveller: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada", last_name="Base")
@@ -123,7 +123,7 @@ def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
     assert user(stack, key) == ("Two", "Foreign", 4)
 
 
-def test_saving_nothing_without_a_network_stays_on_the_page(manager: Any, traveller: Any) -> None:
+def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, traveller: Any) -> None:
     """There is no server to say that nothing was changed, and its page would be an error of the browser."""
     key = new_user(manager, first_name="Ada")
     opened(traveller, key)
@@ -135,7 +135,7 @@ def test_saving_nothing_without_a_network_stays_on_the_page(manager: Any, travel
     queued(traveller, "1 waiting")
 
 
-def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
+def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     key, other = new_user(manager), new_user(manager)
@@ -174,9 +174,7 @@ def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
     assert [user(stack, each)[::2] for each in (key, other)] == [("C", 4), ("C", 4)]
 
 
-def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_saved_twice(
-    new_page: Any, stack: live.Stack
-) -> None:
+def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack) -> None:
     page = new_page("manager", at="")
     key = new_user(page, first_name="Ada")
     lost: list[str] = []
@@ -206,7 +204,7 @@ def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_s
     assert user(stack, key)[::2] == ("Once", 2)
 
 
-def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
+def test_rejected_edit_is_fixed_in_the_tray_and_blocks_its_own_record_only(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     taken = f"{uuid.uuid4()}@example.org"
@@ -268,7 +266,7 @@ WITHOUT_REASON = """
 """
 
 
-def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page: Any, stack: live.Stack) -> None:
+def test_edit_without_required_reason_gets_one_in_the_tray(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager)
     page = new_page("agent", at="")
     record(page, key)
@@ -291,7 +289,7 @@ def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page:
     assert user(stack, key)[2] == 2
 
 
-def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page: Any, stack: live.Stack) -> None:
+def test_waiting_edits_can_be_changed_and_cancelled(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
     page = with_worker(new_page("agent", at="", service_workers="allow"))
     opened(page, key)
@@ -313,7 +311,7 @@ def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page:
     assert user(stack, key) == ("Right", "L", 2)
 
 
-def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
+def test_ended_session_is_shown_and_other_person_neither_sees_nor_sends_edits(
     manager: Any, traveller: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
@@ -353,7 +351,7 @@ def staff(stack: live.Stack, name: str) -> int:
     return int(found)
 
 
-def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
+def test_sign_out_with_waiting_edits_asks_first_and_deletes_them(
     manager: Any, traveller: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
@@ -386,7 +384,7 @@ def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
     assert user(stack, key)[::2] == ("Ada", 1)
 
 
-def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_keyboard(
+def test_conflict_of_offline_edit_is_shown_on_its_record_and_resolved_by_keyboard(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada", last_name="Base")
@@ -419,7 +417,7 @@ def quota(page: Any, size: int | None) -> None:
     page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", told)
 
 
-def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
+def test_full_browser_storage_is_reported_and_typing_stays_on_the_page(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
@@ -444,16 +442,14 @@ def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
     assert user(stack, key)[::2] == ("Nowhere to keep it", 2)
 
 
-def test_a_page_that_the_worker_passed_over_asks_to_be_taken(traveller: Any) -> None:
+def test_uncontrolled_page_asks_the_worker_for_control(traveller: Any) -> None:
     """As after a reload past all caches, or when it was on its way while the worker took over the others."""
     with traveller.expect_navigation():
         traveller.context.new_cdp_session(traveller).send("Page.reload", {"ignoreCache": True})
     traveller.evaluate(CONTROLLED)
 
 
-def test_edits_make_room_for_themselves_and_leave_a_browser_that_has_none(
-    manager: Any, new_page: Any, stack: live.Stack
-) -> None:
+def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada")
     name = f"motto-{key[:8]}"
     page = new_page("admin", service_workers="allow")
@@ -477,9 +473,7 @@ def test_edits_make_room_for_themselves_and_leave_a_browser_that_has_none(
     assert stack.query("select value from settings where key = %s", name) == [(long,)]
 
 
-def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_decision(
-    manager: Any, new_page: Any, stack: live.Stack
-) -> None:
+def test_edit_that_waited_too_long_needs_a_decision(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada")
     page = new_page("agent", at="")
     page.clock.install(time=datetime.now(UTC) - timedelta(days=7, hours=1))

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 PAGE = "/admin/system/sockets/"
 
 
-def test_it_counts_connections_as_they_come_and_says_when_nobody_answers(
+def test_page_counts_connections_and_shows_when_the_server_does_not_answer(
     new_page: Callable[..., Any], stack: live.Stack
 ) -> None:
     page = new_page(role="manager", at=PAGE, viewport={"width": 1360, "height": 860})

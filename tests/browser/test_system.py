@@ -20,7 +20,7 @@ select o_position
 """
 
 
-def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_gone(
+def test_head_holder_appears_and_disappears_and_is_stale_without_server(
     new_page: Callable[..., Any], stack: live.Stack
 ) -> None:
     page = new_page(role="admin")
@@ -46,7 +46,7 @@ def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_
     expect(fresh).to_have_attribute("data-state", "live", timeout=30_000)
 
 
-def test_the_log_announces_only_what_its_filters_ask_for(new_page: Callable[..., Any], stack: live.Stack) -> None:
+def test_event_browser_announces_only_matching_events(new_page: Callable[..., Any], stack: live.Stack) -> None:
     page, other = (new_page(role=role, at="") for role in ("manager", "agent"))
     mine, others = new_user(page), new_user(page)
     page.goto(f"/admin/events/storedevent/?stream=user-{mine}&type=user.*")

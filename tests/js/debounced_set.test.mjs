@@ -37,7 +37,7 @@ function server(t) {
   return { requests, handle, answer, fail };
 }
 
-test("a burst of keys is one request, and what comes meanwhile is one more", async (t) => {
+test("a burst of keys is one request, and keys added meanwhile are one more", async (t) => {
   const pass = clock(t);
   const { requests, handle, answer } = server(t);
   const batches = new DebouncedSet(handle, 100);
@@ -54,7 +54,7 @@ test("a burst of keys is one request, and what comes meanwhile is one more", asy
   assert.deepEqual(requests, [["all"], ["all"]]);
 });
 
-test("no key is dropped where there are more than fit into a request", async (t) => {
+test("no key is dropped when more keys come than fit into a request", async (t) => {
   const pass = clock(t);
   const { requests, handle, answer } = server(t);
   const batches = new DebouncedSet(handle, 100, { limit: 200 });
@@ -67,7 +67,7 @@ test("no key is dropped where there are more than fit into a request", async (t)
   assert.deepEqual(requests.flat(), range(450));
 });
 
-test("a request that fails is tried again, ever more rarely, and given up in the end", async (t) => {
+test("a failed request is retried with growing delays and then given up", async (t) => {
   t.mock.method(console, "warn", () => {});
   const pass = clock(t);
   const { requests, handle, fail } = server(t);
@@ -110,7 +110,7 @@ test("every id is asked about, 200 at a time", async (t) => {
   assert.deepEqual([found.size, found.isFull], [151, false]);
 });
 
-test("once there are 200 nothing more is asked", async (t) => {
+test("no request is sent once there are 200 new records", async (t) => {
   const { pass, requests, answer, found, told } = news(t);
   range(300).forEach((id) => found.add(id));
   await pass(600);
@@ -121,7 +121,7 @@ test("once there are 200 nothing more is asked", async (t) => {
   assert.deepEqual([requests.length, told()], [1, 1]);
 });
 
-test("a record that left the list again is not counted", async (t) => {
+test("a record that no longer matches is not counted", async (t) => {
   const { pass, answer, found } = news(t);
   ["a", "b"].forEach((id) => found.add(id));
   await pass(600);
@@ -134,7 +134,7 @@ test("a record that left the list again is not counted", async (t) => {
   assert.deepEqual(found.ids(), ["b"]);
 });
 
-test("a flood that the filter leaves out is a few requests and no wrong number", async (t) => {
+test("a flood outside the filter is a few requests and no wrong number", async (t) => {
   const { pass, requests, answer, found } = news(t);
   let added = 0;
   for (let turn = 0; turn < 100; turn++) {
@@ -147,7 +147,7 @@ test("a flood that the filter leaves out is a few requests and no wrong number",
   assert.ok(requests.length <= 2 + MAX_PENDING / IDS_PER_REQUEST, `${requests.length} requests`);
 });
 
-test("what arrives while the list is fetched stays new", async (t) => {
+test("records that arrive while the list is fetched stay new", async (t) => {
   const { pass, answer, found } = news(t);
   found.add("a");
   await pass(600);
@@ -162,7 +162,7 @@ test("what arrives while the list is fetched stays new", async (t) => {
   assert.deepEqual(found.ids(), ["c"]);
 });
 
-test("only events that may bring a record into a list make it ask", () => {
+test("only events that may add a record to a list cause a request", () => {
   const brings = (event, version = 1) => arrives({ event, version });
   const arriving = ["user.created", "submission.received", "form.restored", "conflict.filed", "conflict.reopened"];
   assert.ok(arriving.every((name) => brings(name, 7)));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -27,6 +28,20 @@ def icon(name: str) -> SafeString:
     """An icon from the sprite; it takes the colour and size of the text and is hidden from screen readers."""
     sprite = static("backoffice/icons.svg")
     return format_html('<svg class="icon icon-{0}" aria-hidden="true"><use href="{1}#{0}"></use></svg>', name, sprite)
+
+
+_DIFF_TAGS: Final = {"gone": "<del>{}</del>", "came": "<ins>{}</ins>"}
+
+
+@register.simple_tag
+def diff_words(words: Iterable[tuple[str, str]], without: str = "") -> SafeString:
+    """The words of a text diff, removed and added ones marked; no whitespace in between, because it would be shown.
+
+    words    (kind, text): kind is gone, came or same
+    without  the kind to leave out
+    """
+    shown = (format_html(_DIFF_TAGS.get(kind, "{}"), text) for kind, text in words if kind != without)
+    return format_html_join("", "{}", ((part,) for part in shown))
 
 
 @register.filter

@@ -135,7 +135,7 @@ def test_a_stale_save_of_other_fields_is_merged_and_says_with_whom(admin: Client
     response = admin.post(url("change", "user", key), form | {"first_name": "Augusta"}, follow=True)
     user = models.User.objects.get(pk=key)
     assert (user.first_name, user.last_name) == ("Augusta", "Lovelace")
-    assert "together with what FormEase changed meanwhile" in response.content.decode()
+    assert "and merged with changes by FormEase" in response.content.decode()
 
 
 def test_a_stale_save_of_the_same_field_goes_to_the_inbox_and_loses_nothing(admin: Client) -> None:

@@ -123,7 +123,7 @@ def test_without_valkey_it_says_so_and_still_answers(settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{embedded.free_port()}/0"
     answer = look("admin")
     assert answer.status_code == 200
-    assert "Valkey does not answer" in answer.content.decode()
+    assert "Valkey does not respond" in answer.content.decode()
 
 
 def test_nobody_looks_without_the_right() -> None:

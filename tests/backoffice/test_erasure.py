@@ -298,7 +298,7 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     assert "public.submissions" in tables_with(NEEDLES)
     monkeypatch.undo()
     officer, page = logged_in("dpo"), reverse("admin:backoffice_user_change", args=[life.user])
-    assert "still being cleared" in officer.get(page).content.decode()
+    assert "still being deleted" in officer.get(page).content.decode()
     for name in erasure.purgers:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setitem(erasure.purgers, name, killer(name))

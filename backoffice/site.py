@@ -290,7 +290,7 @@ class BackofficeSite(admin.AdminSite):
             "q": words,
             "groups": _hits(words, request.user) if words else [],
         }
-        part = "results" if request.GET.get("fragment") else "search"
+        part = "search_results" if request.GET.get("fragment") else "search"
         return TemplateResponse(request, f"admin/backoffice/{part}.html", context)
 
 

@@ -246,8 +246,8 @@ def test_who_holds_the_head_is_told_in_words_and_without_the_values_they_wrote(o
     page = client.get(at("head"))
     shown = text_of(page)
     assert "nightly import" in shown
-    assert "Has stored events and does nothing" in shown
-    assert "1 position is given out and cannot be read yet" in shown
+    assert "Idle in a transaction that stored events" in shown
+    assert "1 position is assigned but not readable yet" in shown
     assert "events_append_one(…" in shown
     assert "secret" not in shown
     assert page.context["picture"].held > 0

@@ -65,6 +65,7 @@ chaos: $(VENV)/.dev ## the fault test, and the long form of the tests that try t
 lint: $(VENV)/.dev ## style, formatting, system checks (a test finds missing migrations, because that needs a database)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m tests.template_lint
 	@$(MANAGE) check --fail-level WARNING
 
 types: $(VENV)/.dev ## mypy

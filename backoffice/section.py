@@ -258,7 +258,7 @@ class Kind:
 
     @property
     def beside(self) -> tuple[str, str]:
-        return f"admin/backoffice/{self.category}/beside.html", "admin/backoffice/kind/beside.html"
+        return f"admin/backoffice/{self.category}/related.html", "admin/backoffice/kind/beside.html"
 
     def url(self, view: str) -> str:
         return f"admin:backoffice_{self.category}_{view}"

@@ -31,7 +31,7 @@ HITS: Final = 6
 GROUPS: Final[dict[str, str | Promise]] = {
     "": "",
     "records": gettext_lazy("Records"),
-    "running": gettext_lazy("Running"),
+    "running": gettext_lazy("Operations"),
     "system": gettext_lazy("System"),
 }
 
@@ -135,7 +135,7 @@ class BackofficeSite(admin.AdminSite):
             "q": words,
             "groups": _hits(words, request.user) if words else [],
         }
-        part = "results" if request.GET.get("fragment") else "search"
+        part = "search_results" if request.GET.get("fragment") else "search"
         return TemplateResponse(request, f"admin/backoffice/{part}.html", context)
 
 

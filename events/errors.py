@@ -187,7 +187,7 @@ class Overdue(Conflict):
 
 
 class Erased(EventsError):
-    """This was erased, with all that is known of the person; nothing can be written about it any more."""
+    """This was erased with all data about the person; it can no longer be changed."""
 
     code = "erased"
     status = 410

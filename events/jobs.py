@@ -71,7 +71,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueAway(errors.EventsError):
-    """The task queue does not answer; nothing was started. Ask again when it is back."""
+    """The task queue does not respond; nothing was started. Try again when it is back."""
 
     code = "queue_away"
     status = 503

@@ -122,8 +122,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name": "staff member",
-                "verbose_name_plural": "staff",
-                "db_table": "staff",
+                "verbose_name_plural": "staff members",
+                "db_table": "staff members",
             },
             managers=[
                 ("objects", django.contrib.auth.models.UserManager()),

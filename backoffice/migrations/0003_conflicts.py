@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 (
                     "status",
                     models.CharField(
-                        choices=[("open", "Open"), ("resolved", "Settled"), ("dismissed", "Dismissed")],
+                        choices=[("open", "Open"), ("resolved", "Resolved"), ("dismissed", "Discarded")],
                         max_length=20,
                         verbose_name="status",
                     ),
@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
                 ("author_name", models.CharField(blank=True, max_length=200, verbose_name="author")),
                 ("comments", models.IntegerField(default=0, verbose_name="comments")),
                 ("created_at", models.DateTimeField(verbose_name="filed at")),
-                ("closed_at", models.DateTimeField(null=True, verbose_name="settled at")),
+                ("closed_at", models.DateTimeField(null=True, verbose_name="resolved at")),
                 (
                     "assignee",
                     models.ForeignKey(

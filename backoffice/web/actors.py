@@ -24,10 +24,10 @@ def actor(ref: str, name: str | None = None) -> Actor:
     kind, _colon, key = ref.partition(":")
     words = {
         "system": _("FormEase"),
-        "anonymous": _("Somebody not signed in"),
+        "anonymous": _("Anonymous"),
         "command": _("Command %(name)s") % {"name": key},
         "key": _("API key %(name)s") % {"name": key},
-        "staff": _("Staff %(name)s") % {"name": key},
+        "staff members": _("Staff %(name)s") % {"name": key},
     }
     return Actor(ref, name or words.get(kind, ref), kind)
 

@@ -29,7 +29,7 @@ class JsonInput(forms.JSONField):
 
     def to_python(self, value: Any) -> Any:
         if isinstance(value, str) and not value.strip():
-            raise forms.ValidationError(_("Enter JSON; null for nothing."), code="empty")
+            raise forms.ValidationError(_("Enter valid JSON, or null for no value."), code="empty")
         found = self._read(value)
         if self.kind is not None and not isinstance(found, self.kind):
             raise forms.ValidationError(self.complaint, code="kind")
@@ -90,7 +90,7 @@ class RecordForm(forms.Form):
         self.fields["base_version"] = forms.IntegerField(widget=forms.HiddenInput, required=False, min_value=0)
         self.fields["command_id"] = forms.UUIDField(widget=forms.HiddenInput, initial=types.new_id)
         self.fields["reason"] = forms.CharField(
-            label=_("Why?"),
+            label=_("Reason"),
             required=False,
             max_length=encryption.MAX_REASON,
             widget=forms.TextInput(attrs={"placeholder": _("Reason, kept in the history"), "autocomplete": "off"}),

@@ -126,16 +126,16 @@ class HistoryAdmin(KindAdmin):
                 result = records.send(request, self.kind.update or "", str(row.pk), wanted, form, base, typed=False)
                 messages.success(
                     request,
-                    _("Version %(old)d is back, as version %(new)d.") % {"old": version, "new": result.version},
+                    _("Version %(old)d was restored as version %(new)d.") % {"old": version, "new": result.version},
                 )
                 return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
             except errors.Conflict:
-                messages.warning(request, _("The record changed meanwhile. Look again at what would come back."))
+                messages.warning(request, _("The record changed meanwhile. Review the changes again."))
                 return HttpResponseRedirect(request.path)
             except errors.EventsError as error:
                 form.complain({}, error_messages.in_one_line(error))
         context = self._context(request, key) | {
-            "title": _("Bring version %(version)d back") % {"version": version},
+            "title": _("Restore version %(version)d") % {"version": version},
             "form": form,
             "lines": lines,
             "version": version,

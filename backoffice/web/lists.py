@@ -96,7 +96,7 @@ class ListAdmin(KindAdmin):
             "columns": visible_columns(kind, request.user),
             "request": request,
         }
-        response = TemplateResponse(request, "admin/backoffice/rows.html", context)
+        response = TemplateResponse(request, "admin/backoffice/list_rows.html", context)
         response["X-New"] = " ".join(fresh)
         response["X-Position"] = str(stamp.position)
         response["Cache-Control"] = "no-store"

@@ -115,7 +115,7 @@ class Page:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         signed_in = "shell" not in request.GET and access.role_of(request.user) is not None
-        title = _("Edits made without a network")
+        title = _("Offline edits")
         context = {**self.site.each_context(request), "has_permission": signed_in, "title": title}
         response = TemplateResponse(request, "admin/backoffice/offline.html", context)
         response["Cache-Control"] = "no-store"

@@ -132,7 +132,7 @@ class EditAdmin(KindAdmin):
             "name": kind.title(row, request.user),
             "values": _input_values(kind, request, state),
             "changes": [_told(kind, event, request.user) for event in between],
-            "aside": render_to_string("admin/backoffice/meta.html", context, request),
+            "aside": render_to_string("admin/backoffice/record_facts.html", context, request),
         }
         response = JsonResponse(answer)
         response["Cache-Control"] = "no-store"
@@ -177,7 +177,7 @@ class EditAdmin(KindAdmin):
             "title": self.kind.add_label,
             "form": form,
         }
-        return TemplateResponse(request, "admin/backoffice/add.html", context, status=status)
+        return TemplateResponse(request, "admin/backoffice/add_record.html", context, status=status)
 
     def delete_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Asks, with the record in view; refused when it changed since it was asked."""
@@ -215,7 +215,7 @@ class EditAdmin(KindAdmin):
             "form": form,
             **more,
         }
-        return TemplateResponse(request, "admin/backoffice/delete.html", context, status=status)
+        return TemplateResponse(request, "admin/backoffice/delete_record.html", context, status=status)
 
     def restore(self, request: HttpRequest, key: str) -> HttpResponse:
         """Bring a deleted record back (POST)."""
@@ -227,7 +227,7 @@ class EditAdmin(KindAdmin):
         form.is_valid()
         try:
             send(request, self.kind.restore or "", str(row.pk), {}, form, None)
-            messages.success(request, _("%(kind)s was brought back.") % {"kind": self.kind.singular})
+            messages.success(request, _("%(kind)s was restored.") % {"kind": self.kind.singular})
         except errors.EventsError as error:
             messages.error(request, error_messages.in_one_line(error))
         return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
@@ -291,8 +291,8 @@ def _say(request: HttpRequest, result: commands.Result, base_version: int) -> No
         names = ", ".join(actor.name for actor in actors.authors(between))
         messages.success(
             request,
-            _("Saved as version %(version)d, together with what %(names)s changed meanwhile.")
-            % {"version": result.version, "names": names or _("somebody else")},
+            _("Saved as version %(version)d and merged with changes by %(names)s.")
+            % {"version": result.version, "names": names or _("someone else")},
         )
         return
     messages.success(request, _("Saved as version %(version)d.") % {"version": result.version})

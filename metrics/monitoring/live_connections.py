@@ -29,7 +29,7 @@ BEHIND: Final = 500
 # Close code -> its label, and whether it indicates a problem.
 CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     "1000": (gettext_lazy("closed by the client"), False),
-    "1001": (gettext_lazy("page left"), False),
+    "1001": (gettext_lazy("page closed"), False),
     "1005": (gettext_lazy("closed without a code"), False),
     "1006": (gettext_lazy("connection lost"), False),
     str(frames.TOO_BIG): (gettext_lazy("frame too big"), True),
@@ -39,7 +39,7 @@ CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     str(frames.RECONNECT): (gettext_lazy("asked to reconnect"), False),
     str(frames.SLOW): (gettext_lazy("client too slow"), True),
     str(frames.TOO_MANY): (gettext_lazy("too many"), True),
-    str(frames.PROTOCOL): (gettext_lazy("broke the protocol"), True),
+    str(frames.PROTOCOL): (gettext_lazy("protocol error"), True),
     str(frames.VERSION): (gettext_lazy("unknown version"), True),
     str(frames.FORBIDDEN): (gettext_lazy("not allowed"), True),
     str(frames.REVOKED): (gettext_lazy("session revoked"), False),

@@ -69,7 +69,7 @@ class OperatorPages:
     def busy(self, request: HttpRequest) -> HttpResponse:
         """The answer when a statement took longer than `STATEMENT_SECONDS`."""
         context = self.site.each_context(request) | {"title": _("The database is busy")}
-        return TemplateResponse(request, "admin/backoffice/system/slow.html", context, status=503)
+        return TemplateResponse(request, "admin/backoffice/system/timeout_notice.html", context, status=503)
 
 
 def allowed_actions(request: HttpRequest) -> dict[str, bool]:

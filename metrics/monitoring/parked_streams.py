@@ -80,7 +80,7 @@ class ParkedStreamPages(OperatorPages):
         every = request.POST.get("which") == "all"
         streams = overview.parked_streams(name) if every else request.POST.getlist("stream")
         if not streams:
-            messages.warning(request, _("Choose a stream first."))
+            messages.warning(request, _("Select at least one stream."))
             return back
         with context.acting(reason=_reason(request) or None):
             try:
@@ -132,7 +132,7 @@ def _report_replay(request: HttpRequest, streams: Sequence[str], outcomes: Mappi
         text = ngettext("%(n)d stream failed again.", "%(n)d streams failed again.", failed)
         messages.error(request, text % {"n": failed})
     if rest:
-        text = ngettext("%(n)d stream is left: replay again.", "%(n)d streams are left: replay again.", rest)
+        text = ngettext("%(n)d stream remains: replay again.", "%(n)d streams remain: replay again.", rest)
         messages.warning(request, text % {"n": rest})
 
 

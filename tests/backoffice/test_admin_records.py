@@ -135,7 +135,7 @@ def test_a_stale_save_of_other_fields_is_merged_and_says_with_whom(admin: Client
     response = admin.post(url("change", "user", key), form | {"first_name": "Augusta"}, follow=True)
     user = models.User.objects.get(pk=key)
     assert (user.first_name, user.last_name) == ("Augusta", "Lovelace")
-    assert "together with what FormEase changed meanwhile" in response.content.decode()
+    assert "and merged with changes by FormEase" in response.content.decode()
 
 
 def test_a_stale_save_of_the_same_field_goes_to_the_inbox_and_loses_nothing(admin: Client) -> None:
@@ -181,7 +181,7 @@ def test_a_record_that_changed_while_deletion_was_asked_is_shown_again(admin: Cl
 def test_what_was_deleted_can_be_brought_back(admin: Client) -> None:
     key = factories.user()
     admin.post(url("delete", "user", key), inputs(admin.get(url("delete", "user", key))) | {"reason": "Asked for it"})
-    assert "Bring back" in admin.get(url("change", "user", key)).content.decode()
+    assert "Restore" in admin.get(url("change", "user", key)).content.decode()
     admin.post(url("restore", "user", key))
     assert models.User.objects.get(pk=key).deleted_at is None
     assert [event.type for event in events_of(f"user-{key}")] == ["user.created", "user.deleted", "user.restored"]

@@ -97,10 +97,10 @@ def test_page_shows_every_process_and_the_totals() -> None:
     [
         ({}, "live", "good"),
         ({"valkey": False}, "no connection to Valkey: polling", "warn"),
-        ({"relay": False}, "nothing from the relay: polling", "warn"),
+        ({"relay": False}, "no messages from the relay: polling", "warn"),
         ({"store": False}, "cannot read the log", "bad"),
-        ({"draining": True, "relay": False}, "closing its sockets", "warn"),
-        ({"at": time.time() - 60, "draining": True}, "does not report", "bad"),
+        ({"draining": True, "relay": False}, "shutting down", "warn"),
+        ({"at": time.time() - 60, "draining": True}, "not responding", "bad"),
     ],
 )
 def test_process_shows_its_most_serious_problem(change: dict[str, Any], word: str, look_: str) -> None:
@@ -113,19 +113,19 @@ def test_process_behind_the_head_is_marked() -> None:
     assert (row.word, row.late) == ("behind the log", live_connections.BEHIND + 1)
 
 
-def test_page_names_the_runner_of_the_relay() -> None:
-    assert "run by nobody" in look("admin", fragment=True).content.decode()
+def test_it_names_who_holds_the_relays_lease() -> None:
+    assert "not running" in look("admin", fragment=True).content.decode()
     subscriptions.acquire(relay.SUBSCRIPTION, "web-9:77:abcdef01")
     text = look("admin", fragment=True).content.decode()
     assert "process 77 on web-9" in text
-    assert "run by nobody" not in text
+    assert "not running" not in text
 
 
 def test_page_without_valkey_says_so(settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}/0"
     answer = look("admin")
     assert answer.status_code == 200
-    assert "Valkey does not answer" in answer.content.decode()
+    assert "Valkey does not respond" in answer.content.decode()
 
 
 def test_page_requires_the_right_to_view() -> None:

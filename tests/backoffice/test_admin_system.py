@@ -177,14 +177,14 @@ def test_parked_stream_is_replayed_after_the_cause_is_fixed(mailer: Mailer) -> N
     client = Client()
     client.force_login(person)
     page = text_of(client.get(parked_at(mailer, stream)))
-    for part in (f"no mail to {stream}", "in handle", "user.created", "Waiting behind it", "1 attempt"):
+    for part in (f"no mail to {stream}", "in handle", "user.created", "Events waiting behind it", "1 attempt"):
         assert part in page, part
     again = client.post(at("replay", name), {"stream": stream}, follow=True)
     assert "1 stream failed again." in text_of(again)
     assert parked.parked(name)[0].attempts == 2
     mailer.bad.clear()
-    done = client.post(at("replay", name), {"stream": stream, "reason": "Address corrected"}, follow=True)
-    assert "1 stream was replayed." in text_of(done)
+    done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
+    assert "1 stream resumed." in text_of(done)
     assert parked.parked(name) == []
     actions = store.read_stream(f"subscription-{name}")
     assert {(deed.type, deed.actor, deed.reason) for deed in actions} == {
@@ -203,21 +203,21 @@ def test_event_is_skipped_only_with_a_reason_and_the_rest_stays_parked(mailer: M
     assert parked.parked(name)[0].position == position
     done = text_of(admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True))
     assert f"Event {position} was skipped" in done
-    assert "Nothing stands in the way any more" in done
+    assert "No longer blocked" in done
     twice = admin.post(at("skip", name), form | {"reason": "A test account"}, follow=True)
     assert "This event is no longer parked" in text_of(twice)
     (skipped,) = store.read_stream(f"subscription-{name}")
     assert (skipped.type, skipped.reason) == ("subscription.skipped", "A test account")
 
 
-def test_replay_of_several_streams_reports_each_outcome(mailer: Mailer) -> None:
+def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: Mailer) -> None:
     streams, name, client = [mailer.park() for _ in range(3)], mailer.subscription.name, signed_in("manager")
-    assert "Choose a stream first." in text_of(client.post(at("replay", name), follow=True))
+    assert "Select at least one stream." in text_of(client.post(at("replay", name), follow=True))
     mailer.bad = {streams[0]}
     chosen = client.post(at("replay", name), {"stream": streams[1:2], "which": "chosen"}, follow=True)
-    assert "1 stream was replayed." in text_of(chosen)
+    assert "1 stream resumed." in text_of(chosen)
     every = text_of(client.post(at("replay", name), {"which": "all"}, follow=True))
-    assert "1 stream was replayed." in every
+    assert "1 stream resumed." in every
     assert "1 stream failed again." in every
     assert [one.stream for one in parked.parked(name)] == streams[:1]
 
@@ -226,7 +226,7 @@ def test_subscription_of_another_release_is_shown_and_cannot_be_replayed(mailer:
     admin = signed_in("admin")
     store.query("insert into events_parked (subscription, stream, position) values ('gone', 'user-1', 1) returning 1")
     store.query("insert into events_checkpoint (name, epoch) select 'gone', epoch from events_epoch returning 1")
-    assert "No subscription of this release has this name" in text_of(admin.get(at("subscription", "gone")))
+    assert "This release has no subscription of this name" in text_of(admin.get(at("subscription", "gone")))
     for address in (at("replay", "gone"), at("skip", "gone")):
         assert admin.post(address, {"stream": "user-1", "position": "1", "reason": "x"}).status_code == 404
     for address in (
@@ -242,7 +242,7 @@ def test_subscription_of_another_release_is_shown_and_cannot_be_replayed(mailer:
 
 def test_head_page_describes_the_holder_without_the_values_it_wrote(other: psycopg.Connection) -> None:
     client = signed_in("manager")
-    assert "Everything that was written can be read" in text_of(client.get(at("head")))
+    assert "All stored events are readable" in text_of(client.get(at("head")))
     other.execute(
         f"""select o_position from events_append_one('user-{new_id()}', null, 'user.updated', 1::smallint,
             '{{"first_name": "Very secret"}}', '{new_id()}', 'system', null, null, null, '{{}}')"""
@@ -250,8 +250,8 @@ def test_head_page_describes_the_holder_without_the_values_it_wrote(other: psyco
     page = client.get(at("head"))
     shown = text_of(page)
     assert "nightly import" in shown
-    assert "Idle in a transaction that has stored events" in shown
-    assert "1 position is given out and cannot be read yet" in shown
+    assert "Idle in a transaction that stored events" in shown
+    assert "1 position is assigned but not readable yet" in shown
     assert "events_append_one(…" in shown
     assert "secret" not in shown
     assert page.context["picture"].held > 0
@@ -286,7 +286,7 @@ def test_page_whose_query_takes_too_long_answers_503(
     other.execute("lock table events_checkpoint in access exclusive mode")
     slow = client.get(at("subscriptions"))
     assert slow.status_code == 503
-    assert "would have taken too long" in slow.content.decode()
+    assert "This page took too long" in slow.content.decode()
     other.rollback()
     assert client.get(at("subscriptions")).status_code == 200
 
@@ -298,7 +298,7 @@ def test_rebuild_is_requested_and_cancelled_on_the_page() -> None:
     admin = signed_in("admin")
     asked = text_of(admin.post(at("rebuild", "users"), {"how": "fresh"}, follow=True))
     assert "A worker will rebuild users." in asked
-    assert "Waits for a worker" in asked
+    assert "Waiting for a worker" in asked
     assert "The rebuild of users was stopped." in text_of(admin.post(at("cancel", "users"), follow=True))
     refused = text_of(admin.post(at("cancel", "users"), follow=True))
     assert "No rebuild of users can be stopped now." in refused
@@ -328,7 +328,7 @@ def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:
     assert store.read_stream("rebuild-users")[-1].data["take_over"] is True
     assert (states["forms"], states["users"]) == (("running", 25), ("silent", 25))
     assert states["settings"] == ("interrupted", 25)
-    for word in ("Take over", "Go on", "Start anew", "Reading the log", "Its builder is gone"):
+    for word in ("Take over", "Resume", "Start over", "Reading the log", "Its builder is gone"):
         assert word in page, word
 
 
@@ -390,7 +390,7 @@ def test_event_page_shows_the_effects_of_its_request_as_a_tree() -> None:
     assert (tree.count, tree.more, tree.nearby) == (2, False, False)
     assert [len(command.children) for command in tree.roots] == [1, 1]
     assert [child.here for command in tree.roots for child in command.children] == [False, True]
-    assert "Everything this request caused" in text_of(page)
+    assert "All events of this request" in text_of(page)
 
 
 def test_live_feed_applies_the_filters_and_the_last_day_is_included(story: dict[str, Any]) -> None:

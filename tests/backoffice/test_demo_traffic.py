@@ -222,7 +222,7 @@ def test_browser_shows_presence_and_conflicts_of_the_editors(stack: live.Stack, 
         try:
             for page in (users, forms):
                 page.locator("tr .at-row .avatar.editing").first.wait_for(timeout=60_000)
-            conflicts.locator("[data-waiting]:not([hidden])").wait_for(timeout=60_000)
+            conflicts.locator("[data-inbox-badge]:not([hidden])").wait_for(timeout=60_000)
         finally:
             running.terminate()
     conflicts.reload()

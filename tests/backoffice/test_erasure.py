@@ -236,7 +236,7 @@ def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(
         assert shown.status_code == 200, page
         assert not [needle for needle in NEEDLES if needle in shown.content.decode()], page
     history = client.get(reverse("admin:backoffice_user_history", args=[life.user])).content.decode()
-    assert "What changed was erased." in history
+    assert "The changed data was erased." in history
     assert "your role does not see" not in history
     # who and why stays, and the figures
     last = store.read_stream(f"user-{life.user}")[-1]
@@ -300,7 +300,7 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     assert "public.submissions" in tables_with(NEEDLES)
     monkeypatch.undo()
     officer, page = logged_in("dpo"), reverse("admin:backoffice_user_change", args=[life.user])
-    assert "still being cleared" in officer.get(page).content.decode()
+    assert "still being deleted" in officer.get(page).content.decode()
     for name in extension.purgers:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setitem(extension.purgers, name, killer(name))

@@ -59,7 +59,7 @@ def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 # -- live -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_of_one_person_is_seen_by_the_other_in_list_and_record(manager: Any, agent: Any, new_page: Any) -> None:
+def test_edit_by_one_person_appears_in_list_and_record_of_another(manager: Any, agent: Any, new_page: Any) -> None:
     key = new_user(manager, first_name="Ada")
     watcher = new_page(role="viewer", at="", reduced_motion="no-preference")
     watcher.goto("/admin/backoffice/user/")
@@ -78,7 +78,7 @@ def test_an_edit_of_one_person_is_seen_by_the_other_in_list_and_record(manager: 
     expect(agent.locator("[data-aside]")).to_contain_text("As she signs")
 
 
-def test_new_records_wait_behind_a_button_and_deleted_ones_turn_grey(manager: Any, agent: Any) -> None:
+def test_new_records_wait_behind_a_button_and_deleted_rows_turn_grey(manager: Any, agent: Any) -> None:
     gone = new_user(manager, first_name="Goes")
     agent.goto("/admin/backoffice/user/")
     live_now(agent)
@@ -103,7 +103,7 @@ def test_new_records_that_the_filter_leaves_out_are_not_announced(manager: Any, 
     expect(agent.locator("[data-news-show]")).to_have_text("1 new: show")
 
 
-def test_typing_is_never_touched_and_both_sides_are_shown(manager: Any, agent: Any) -> None:
+def test_update_keeps_typing_and_shows_both_sides(manager: Any, agent: Any) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
     record(agent, key)
     live_now(agent)
@@ -119,7 +119,7 @@ def test_typing_is_never_touched_and_both_sides_are_shown(manager: Any, agent: A
     expect(agent.locator("[name=last_name]")).to_have_value("Mine")
 
 
-def test_questions_of_two_people_come_together_while_both_type(manager: Any, agent: Any, stack: live.Stack) -> None:
+def test_questions_by_two_people_merge_while_both_type(manager: Any, agent: Any, stack: live.Stack) -> None:
     fields = [{"id": name, "type": "text", "label": f"Question {name}"} for name in "ab"]
     key = str(uuid.uuid4())
     given = {"user_id": new_user(manager), "title": "Survey", "description": "one\ntwo\nthree", "fields": fields}
@@ -145,7 +145,7 @@ def test_questions_of_two_people_come_together_while_both_type(manager: Any, age
     assert (labels, description) == (["Theirs", "Mine"], "one, theirs\ntwo\nthree, mine")
 
 
-def test_a_stale_save_shows_three_sides_and_loses_nothing(manager: Any, new_page: Any, stack: live.Stack) -> None:
+def test_stale_save_shows_three_sides_and_loses_no_input(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
     page = new_page(role="agent", at="", java_script_enabled=False)  # nobody told this page
     record(page, key)
@@ -161,7 +161,7 @@ def test_a_stale_save_shows_three_sides_and_loses_nothing(manager: Any, new_page
     assert stack.query("select first_name, last_name from users where id = %s", key) == [("Augusta", "Mine")]
 
 
-def test_the_first_wrong_field_has_the_focus(manager: Any) -> None:
+def test_first_invalid_field_has_the_focus(manager: Any) -> None:
     key = new_user(manager)
     record(manager, key)
     manager.select_option("[name=plan]", "premium")
@@ -210,7 +210,7 @@ def test_people_on_the_same_record_see_each_other(manager: Any, agent: Any) -> N
     expect(agent.locator("[data-here]")).to_be_hidden(timeout=20_000)
 
 
-def test_a_killed_server_is_said_and_nothing_is_missed(manager: Any, agent: Any, stack: live.Stack) -> None:
+def test_killed_server_is_shown_and_no_event_is_missed(manager: Any, agent: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Before")
     agent.goto("/admin/backoffice/user/")
     live_now(agent)
@@ -225,7 +225,7 @@ def test_a_killed_server_is_said_and_nothing_is_missed(manager: Any, agent: Any,
 # -- keyboard -------------------------------------------------------------------------------------------------------
 
 
-def test_a_list_is_worked_by_keyboard(manager: Any) -> None:
+def test_list_works_by_keyboard(manager: Any) -> None:
     keys = [new_user(manager) for _ in range(2)]
     manager.goto("/admin/backoffice/user/")
     manager.keyboard.press("j")
@@ -245,7 +245,7 @@ def test_a_list_is_worked_by_keyboard(manager: Any) -> None:
     expect(manager.locator("[data-find]")).to_be_focused()
 
 
-def test_single_keys_can_be_switched_off(manager: Any) -> None:
+def test_single_key_shortcuts_can_be_switched_off(manager: Any) -> None:
     new_user(manager)
     manager.goto("/admin/backoffice/user/")
     manager.keyboard.press("?")
@@ -258,7 +258,7 @@ def test_single_keys_can_be_switched_off(manager: Any) -> None:
     expect(manager.locator("[data-help-dialog]")).to_be_hidden()
 
 
-def test_the_command_bar_finds_records_and_pages(manager: Any) -> None:
+def test_command_bar_finds_records_and_pages(manager: Any) -> None:
     key = new_user(manager, first_name="Zebedee", last_name="Quirk")
     manager.goto("/admin/")
     manager.keyboard.press("Control+k")
@@ -340,7 +340,9 @@ def every_page(page: Any) -> list[str]:
     [{"java_script_enabled": False}, {"color_scheme": "dark", "locale": "fr"}],
     ids=["without scripts", "in the dark, in French"],
 )
-def test_every_page_keeps_the_policy_and_fits_its_screen(new_page: Any, stack: live.Stack, options: Any) -> None:
+def test_every_page_obeys_the_security_policy_and_fits_its_screen(
+    new_page: Any, stack: live.Stack, options: Any
+) -> None:
     """Loaded once, and looked at on a desk and on a phone."""
     page = new_page(role="admin", at="", **options)
     failed = []
@@ -355,7 +357,7 @@ def test_every_page_keeps_the_policy_and_fits_its_screen(new_page: Any, stack: l
     assert not failed
 
 
-def test_a_phone_has_the_navigation_at_its_foot(new_page: Any, stack: live.Stack) -> None:
+def test_phone_has_the_navigation_at_the_bottom(new_page: Any, stack: live.Stack) -> None:
     page = new_page(role="agent", at="", viewport=PHONE, has_touch=True)
     new_user(new_page(role="manager", at=""))
     page.goto("/admin/")
@@ -368,7 +370,7 @@ def test_a_phone_has_the_navigation_at_its_foot(new_page: Any, stack: live.Stack
     expect(page.locator("[data-save]")).to_be_in_viewport()
 
 
-def test_the_theme_is_chosen_and_kept_and_never_flashes(new_page: Any, stack: live.Stack) -> None:
+def test_theme_is_kept_and_never_flashes(new_page: Any, stack: live.Stack) -> None:
     page = new_page(role="agent", color_scheme="light")
     ground = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(ground)
@@ -383,7 +385,7 @@ def test_the_theme_is_chosen_and_kept_and_never_flashes(new_page: Any, stack: li
 
 
 @pytest.mark.parametrize(("wish", "breathes"), [("reduce", False), ("no-preference", True)])
-def test_stillness_is_respected(new_page: Any, stack: live.Stack, wish: str, breathes: bool) -> None:
+def test_reduced_motion_is_respected(new_page: Any, stack: live.Stack, wish: str, breathes: bool) -> None:
     page = new_page(role="agent", at="", reduced_motion=wish)
     page.goto("/admin/backoffice/user/")
     live_now(page)
@@ -391,7 +393,7 @@ def test_stillness_is_respected(new_page: Any, stack: live.Stack, wish: str, bre
     assert (page.evaluate(duration) > 0.001) is breathes
 
 
-def test_the_language_is_switched_and_kept(new_page: Any, stack: live.Stack) -> None:
+def test_language_is_switched_and_kept(new_page: Any, stack: live.Stack) -> None:
     page = new_page(role="agent", at="/admin/backoffice/user/?plan=free")
     page.get_by_role("button", name="FR").click()
     expect(page.locator("html")).to_have_attribute("lang", "fr")

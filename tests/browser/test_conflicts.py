@@ -58,7 +58,7 @@ def opened(page: Any, found: str) -> None:
     expect(page.locator("[data-place].at")).to_be_visible()
 
 
-def test_a_conflict_is_settled_with_the_keyboard_alone(manager: Any) -> None:
+def test_conflict_is_resolved_with_the_keyboard_alone(manager: Any) -> None:
     key = person(manager)
     mine = {"first_name": "Mine", "last_name": "Mine", "plan": "premium"}
     theirs = {"first_name": "Theirs", "last_name": "Theirs", "plan": "enterprise"}
@@ -83,9 +83,7 @@ def test_a_conflict_is_settled_with_the_keyboard_alone(manager: Any) -> None:
     assert (found["first_name"], found["last_name"], found["plan"]) == ("Mine", "Typed", "enterprise")
 
 
-def test_a_stale_save_leads_to_the_conflict_page_and_nothing_typed_is_lost(
-    new_page: Callable[..., Any], manager: Any
-) -> None:
+def test_stale_save_leads_to_the_conflict_page_and_keeps_typing(new_page: Callable[..., Any], manager: Any) -> None:
     key = person(manager)
     agent = new_page("agent", at=f"/admin/backoffice/user/{key}/change/")
     agent.fill("[name=last_name]", "Typed by the agent")
@@ -102,7 +100,7 @@ def test_a_stale_save_leads_to_the_conflict_page_and_nothing_typed_is_lost(
     assert state(manager, key)["last_name"] == "Typed by the agent"
 
 
-def test_it_works_without_scripts(new_page: Callable[..., Any], manager: Any) -> None:
+def test_conflict_page_works_without_scripts(new_page: Callable[..., Any], manager: Any) -> None:
     key = person(manager)
     found = conflict(manager, key, {"last_name": "Mine", "plan": "premium"}, {"last_name": "Theirs", "plan": "free"})
     plain = new_page("manager", at="", java_script_enabled=False)
@@ -119,7 +117,7 @@ def test_it_works_without_scripts(new_page: Callable[..., Any], manager: Any) ->
     assert (found_now["last_name"], found_now["plan"]) == ("Typed", "premium")
 
 
-def test_a_draft_outlives_its_tab(manager: Any) -> None:
+def test_draft_survives_closing_the_tab(manager: Any) -> None:
     key = person(manager)
     found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
     opened(manager, found)
@@ -133,7 +131,9 @@ def test_a_draft_outlives_its_tab(manager: Any) -> None:
     expect(again.locator("[data-preview] ins")).to_have_text("Half a though")
 
 
-def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[..., Any], manager: Any) -> None:
+def test_second_person_is_notified_when_the_first_resolves_the_conflict(
+    new_page: Callable[..., Any], manager: Any
+) -> None:
     key = person(manager)
     found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
     admin = new_page("admin", at="")
@@ -143,17 +143,17 @@ def test_one_of_two_people_settles_it_and_the_other_is_told(new_page: Callable[.
     manager.keyboard.press("m")
     manager.keyboard.press("Control+s")
     manager.wait_for_url(f"**/user/{key}/change/")
-    expect(admin.locator("[data-moved]")).to_contain_text("settled")
+    expect(admin.locator("[data-moved]")).to_contain_text("closed")
     admin.check('[data-choice][value="theirs"]')
     admin.click("[data-save]")
-    expect(admin.locator("[data-error]")).to_contain_text("Somebody has settled this already")
+    expect(admin.locator("[data-error]")).to_contain_text("This conflict is already closed")
     assert state(manager, key)["last_name"] == "Mine"
 
 
-def test_the_number_beside_the_inbox_and_the_inbox_follow(new_page: Callable[..., Any], manager: Any) -> None:
+def test_inbox_badge_and_inbox_update_live(new_page: Callable[..., Any], manager: Any) -> None:
     watcher = new_page("agent", at="/admin/backoffice/conflict/?status=open")
     expect(watcher.locator("[data-live][data-state=live]")).to_be_visible()
-    badge = watcher.locator("[data-waiting]")
+    badge = watcher.locator("[data-inbox-badge]")
     before = int(badge.text_content() or 0)
     key = person(manager, last_name="Watched")
     found = conflict(manager, key, {"last_name": "Mine"}, {"last_name": "Theirs"})
@@ -163,7 +163,7 @@ def test_the_number_beside_the_inbox_and_the_inbox_follow(new_page: Callable[...
     expect(watcher.locator(f'tr[data-id="{found}"]')).to_contain_text("Last name")
 
 
-def test_long_texts_are_settled_line_by_line(manager: Any) -> None:
+def test_long_text_is_resolved_line_by_line(manager: Any) -> None:
     owner, key = person(manager), str(uuid.uuid4())
     text = "one\ntwo\nthree\nfour\nfive"
     created = command(manager, "form.create", key, {"user_id": owner, "title": "T", "description": text, "fields": []})

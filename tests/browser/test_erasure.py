@@ -38,9 +38,7 @@ def zoe(page: Any) -> tuple[str, str, str]:
     return key, form, answer
 
 
-def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_erased_person_disappears_from_every_open_page(new_page: Callable[..., Any], stack: live.Stack) -> None:
     manager = new_page(role="manager", at="")
     key, form, answer = zoe(manager)
     place = f"/admin/backoffice/user/{key}"
@@ -53,7 +51,7 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
     record(helper, answer, "submission")
     shown = {
         agent: "Erased user",
-        reader: "dpo erased for ever",
+        reader: "dpo erased permanently",
         manager: "Erased form",
         helper: "The answers were erased.",
     }
@@ -79,17 +77,17 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
     officer = new_page(role="dpo", at="")
     record(officer, key)
     officer.get_by_role("link", name="Erase").click()
-    expect(officer.locator("h1")).to_have_text("Erase Zoelinde Quimper for ever?")
+    expect(officer.locator("h1")).to_have_text("Erase Zoelinde Quimper permanently?")
     goes = ["the record and its 2 versions", "1 form, with its texts", "the answers of 1 submission"]
-    expect(officer.locator("[data-goes] li")).to_have_text([*goes, "the reasons that were given for changes"])
-    officer.get_by_label("Why?").fill("Asked by letter, 2026-03-02")
-    officer.get_by_role("button", name="Erase for ever").click()
+    expect(officer.locator("[data-goes] li")).to_have_text([*goes, "the reasons given for changes"])
+    officer.locator("[name=reason]").fill("Asked by letter, 2026-03-02")
+    officer.get_by_role("button", name="Erase permanently").click()
     assert officer.evaluate("document.querySelector(':invalid:not(form)').name") == "meant"
-    officer.get_by_label("I know that nobody can bring this back.").press("Space")
-    officer.get_by_label("Why?").press("Enter")
+    officer.get_by_label("I understand that this cannot be undone.").press("Space")
+    officer.locator("[name=reason]").press("Enter")
     officer.wait_for_url("**/change/")
     expect(officer.locator(".toast")).to_have_text("User was erased.")
-    expect(officer.locator("[data-erased]")).to_have_text("Erased just now. Nothing of it can be read or brought back.")
+    expect(officer.locator("[data-erased]")).to_have_text("Erased just now. The data cannot be read or restored.")
     expect(officer.get_by_role("link", name="Erase")).to_have_count(0)
     assert not left_in(officer)
 
@@ -105,4 +103,4 @@ def test_a_person_is_erased_by_hand_and_goes_from_every_page_that_shows_them(
         assert officer.goto(address).status == 200
         assert not left_in(officer), address
     assert officer.goto(f"{place}/erase/").status == 200
-    expect(officer.locator(".toast")).to_have_text("This was erased before.")
+    expect(officer.locator(".toast")).to_have_text("This was already erased.")

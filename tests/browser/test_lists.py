@@ -36,9 +36,7 @@ def requests_of(page: Any, path: str) -> list[str]:
     return found
 
 
-def test_more_than_two_hundred_new_records_are_all_asked_about_and_then_no_more(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_list_asks_about_two_hundred_new_records_and_no_more(new_page: Callable[..., Any], stack: live.Stack) -> None:
     manager = new_page(role="manager", at="")
     watcher = new_page(role="agent", at="")
     watcher.goto("/admin/backoffice/user/")
@@ -61,7 +59,7 @@ def test_more_than_two_hundred_new_records_are_all_asked_about_and_then_no_more(
     expect(button).to_be_hidden()
 
 
-def test_an_erasure_is_a_few_requests_of_an_open_list(new_page: Callable[..., Any], stack: live.Stack) -> None:
+def test_erasure_causes_few_requests_of_an_open_list(new_page: Callable[..., Any], stack: live.Stack) -> None:
     manager = new_page(role="manager", at="")
     owner, other = new_user(manager), new_user(manager)
     form = {"type": "form.create", "data": {"user_id": owner, "title": "Quimper"}}

@@ -90,7 +90,7 @@ def user(stack: live.Stack, key: str) -> tuple[str, str, int]:
     return first, last, version
 
 
-def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
+def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another(
     manager: Any, traveller: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada", last_name="Base")
@@ -108,7 +108,7 @@ def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
     expect(again.locator("[name=first_name]")).to_have_value("Two")
     expect(again.locator("[name=last_name]")).to_have_value("Base")
     expect(again.locator("[data-network]")).to_contain_text("You are offline")
-    expect(again.locator("[data-mine]")).to_contain_text("Not sent yet: 2")
+    expect(again.locator("[data-mine]")).to_contain_text("Edits not sent yet: 2")
     again.goto("/admin/backoffice/user/")
     expect(again.locator("[data-not-kept]")).to_be_visible()
     expect(again.locator("[data-section=waiting] .edit")).to_have_count(2)
@@ -123,7 +123,7 @@ def test_a_chain_of_offline_edits_survives_its_tab_and_meets_a_foreign_one(
     assert user(stack, key) == ("Two", "Foreign", 4)
 
 
-def test_saving_nothing_without_a_network_stays_on_the_page(manager: Any, traveller: Any) -> None:
+def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, traveller: Any) -> None:
     """There is no server to say that nothing was changed, and its page would be an error of the browser."""
     key = new_user(manager, first_name="Ada")
     opened(traveller, key)
@@ -135,7 +135,7 @@ def test_saving_nothing_without_a_network_stays_on_the_page(manager: Any, travel
     queued(traveller, "1 waiting")
 
 
-def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
+def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     key, other = new_user(manager), new_user(manager)
@@ -147,8 +147,8 @@ def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
     for name in ("A", "B", "C"):
         save(first, first_name=name)
         save(second, first_name=name)
-        expect(first.locator("[data-mine]")).to_contain_text(f"Not sent yet: {'ABC'.index(name) + 1}")
-        expect(second.locator("[data-mine]")).to_contain_text(f"Not sent yet: {'ABC'.index(name) + 1}")
+        expect(first.locator("[data-mine]")).to_contain_text(f"Edits not sent yet: {'ABC'.index(name) + 1}")
+        expect(second.locator("[data-mine]")).to_contain_text(f"Edits not sent yet: {'ABC'.index(name) + 1}")
     first.reload()
     expect(first.locator("[name=first_name]")).to_have_value("C")
     queued(first, "6 waiting")
@@ -174,9 +174,7 @@ def test_two_tabs_bring_everything_to_a_server_that_was_away_once_and_in_order(
     assert [user(stack, each)[::2] for each in (key, other)] == [("C", 4), ("C", 4)]
 
 
-def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_saved_twice(
-    new_page: Any, stack: live.Stack
-) -> None:
+def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack) -> None:
     page = new_page("manager", at="")
     key = new_user(page, first_name="Ada")
     lost: list[str] = []
@@ -198,7 +196,7 @@ def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_s
     queued(page, "1 waiting")
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/sync/")):
         page.goto("/admin/offline/")
-    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("no answer came")
+    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("the server did not answer")
     expect(page.get_by_role("button", name="Cancel this edit")).to_have_count(0)
     assert len(lost) == 2
     page.evaluate("dispatchEvent(new Event('online'))")
@@ -206,7 +204,7 @@ def test_an_answer_that_is_lost_after_the_commit_is_made_up_for_and_nothing_is_s
     assert user(stack, key)[::2] == ("Once", 2)
 
 
-def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
+def test_rejected_edit_is_fixed_in_the_tray_and_blocks_its_own_record_only(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     taken = f"{uuid.uuid4()}@example.org"
@@ -223,7 +221,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
     save(page, first_name="Behind it")
     queued(page, "2 waiting")
     page.context.set_offline(False)
-    queued(page, "1 edit refused")
+    queued(page, "1 edit rejected")
     expect(page.locator("[data-mine]")).to_contain_text("Another user has this email address.")
     assert user(stack, key)[2] == 1
 
@@ -234,7 +232,7 @@ def test_a_refused_edit_is_mended_in_the_tray_and_holds_up_its_own_record_only(
 
     page.click("[data-queued]")
     tray = page.locator("[data-section=refused] .edit")
-    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("behind one that was refused")
+    expect(page.locator("[data-section=waiting] .edit")).to_contain_text("an earlier edit of this record was rejected")
     with page.expect_download() as download:
         page.click("[data-export]")
     exported = json.loads(download.value.path().read_text())
@@ -268,7 +266,7 @@ WITHOUT_REASON = """
 """
 
 
-def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page: Any, stack: live.Stack) -> None:
+def test_edit_without_required_reason_gets_one_in_the_tray(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager)
     page = new_page("agent", at="")
     record(page, key)
@@ -278,7 +276,7 @@ def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page:
     queued(page, "1 waiting")
     page.evaluate(WITHOUT_REASON)  # as a release that did not ask would have queued it
     page.context.set_offline(False)
-    queued(page, "1 edit refused")
+    queued(page, "1 edit rejected")
     assert user(stack, key)[2] == 1
     page.click("[data-queued]")
     tray = page.locator("[data-section=refused] .edit")
@@ -291,7 +289,7 @@ def test_an_edit_without_its_reason_gets_one_in_the_tray(manager: Any, new_page:
     assert user(stack, key)[2] == 2
 
 
-def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page: Any, stack: live.Stack) -> None:
+def test_waiting_edits_can_be_changed_and_cancelled(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
     page = with_worker(new_page("agent", at="", service_workers="allow"))
     opened(page, key)
@@ -306,14 +304,14 @@ def test_edits_are_changed_and_cancelled_while_they_wait(manager: Any, new_page:
     expect(waiting).to_have_count(1)
     waiting.get_by_role("button", name="Change").click()
     page.locator(".edit-form input").first.fill("Right")
-    page.get_by_role("button", name="Keep this").click()
+    page.get_by_role("button", name="Save edit").click()
     expect(waiting.locator("ins")).to_have_text("Right")
     page.context.set_offline(False)
     expect(page.locator("[data-section=done] .edit")).to_contain_text("Saved as version 2")
     assert user(stack, key) == ("Right", "L", 2)
 
 
-def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
+def test_ended_session_is_shown_and_other_person_neither_sees_nor_sends_edits(
     manager: Any, traveller: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
@@ -321,7 +319,7 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
     opened(page, key)
     page.context.clear_cookies(name="sessionid")
     save(page, first_name="Typed by the agent")
-    expect(page.locator("[data-network]")).to_contain_text("Log in, and the edit that waits is sent")
+    expect(page.locator("[data-network]")).to_contain_text("Sign in to send the waiting edit")
     page.reload()
     expect(page.locator("#login-form")).to_be_visible()  # and this is not what is kept of the record
     page.context.set_offline(True)
@@ -337,7 +335,7 @@ def test_a_session_that_ended_is_told_and_nobody_else_sees_or_sends_what_waits(
     expect(page.locator("[data-queued]")).to_be_hidden()
     page.click("details.menu summary")
     page.click("#logout-form button")
-    expect(page.locator("[data-left][data-forgotten]")).to_be_visible()
+    expect(page.locator("[data-signed-out-person][data-forgotten]")).to_be_visible()
     assert user(stack, key)[::2] == ("Ada", 1)
 
     conftest.sign_in(page, "agent")
@@ -353,7 +351,7 @@ def staff(stack: live.Stack, name: str) -> int:
     return int(found)
 
 
-def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
+def test_sign_out_with_waiting_edits_asks_first_and_deletes_them(
     manager: Any, traveller: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
@@ -365,19 +363,19 @@ def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
     queued(page, "1 waiting")
     page.click("details.menu summary")
     page.click("#logout-form button")
-    expect(page.locator(".toast.error")).to_contain_text("Without a connection you cannot be logged out")
+    expect(page.locator(".toast.error")).to_contain_text("You cannot sign out while offline")
     page.context.set_offline(False)
     page.route("**/sync/", lambda route: route.abort())
     page.unroute("**/offline/person/")
     page.click("#logout-form button")
     dialog = page.locator("[data-leave-dialog]")
-    expect(dialog).to_contain_text("1 edit was made without a network")
+    expect(dialog).to_contain_text("1 offline edit has not been sent")
     dialog.get_by_role("button", name="Stay").click()
     queued(page, "1 waiting")
     page.click("details.menu summary")
     page.click("#logout-form button")
-    dialog.get_by_role("button", name="Log out").click()
-    expect(page.locator("[data-left][data-forgotten]")).to_be_visible()
+    dialog.get_by_role("button", name="Sign out").click()
+    expect(page.locator("[data-signed-out-person][data-forgotten]")).to_be_visible()
     assert not [name for name in page.evaluate("caches.keys()") if "pages" in name]
     conftest.sign_in(page, "agent")
     page.goto("/admin/offline/")
@@ -386,7 +384,7 @@ def test_logging_out_with_waiting_edits_is_asked_first_and_forgets_them(
     assert user(stack, key)[::2] == ("Ada", 1)
 
 
-def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_keyboard(
+def test_conflict_of_offline_edit_is_shown_on_its_record_and_resolved_by_keyboard(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada", last_name="Base")
@@ -399,7 +397,7 @@ def test_a_conflict_of_an_offline_edit_is_told_where_it_was_made_and_settled_by_
     command(manager, "user.update", key, {"first_name": "Augusta", "last_name": "Theirs"})
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
-    expect(notice).to_contain_text("Somebody else changed the same")
+    expect(notice).to_contain_text("Conflicts with a change by someone else")
     expect(page.locator("[name=last_name]")).to_have_value("Theirs")
     notice.get_by_role("link", name="Decide").press("Enter")
     expect(page.locator("[data-place].at")).to_be_visible()
@@ -419,7 +417,7 @@ def quota(page: Any, size: int | None) -> None:
     page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", told)
 
 
-def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
+def test_full_browser_storage_is_reported_and_typing_stays_on_the_page(
     manager: Any, new_page: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
@@ -431,7 +429,7 @@ def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
     page.evaluate(NONE_INSTALLED)
     offline(page)
     save(page, first_name="Nowhere to keep it")
-    expect(page.locator(".toast.error")).to_contain_text("no room to keep your edit")
+    expect(page.locator(".toast.error")).to_contain_text("your edit was not stored")
     expect(page.locator("[name=first_name]")).to_have_value("Nowhere to keep it")
     expect(page.locator("[data-queued]")).to_be_hidden()
     assert page.evaluate("caches.keys()") == []
@@ -444,16 +442,14 @@ def test_what_a_full_browser_cannot_keep_is_said_and_stays_on_the_page(
     assert user(stack, key)[::2] == ("Nowhere to keep it", 2)
 
 
-def test_a_page_that_the_worker_passed_over_asks_to_be_taken(traveller: Any) -> None:
+def test_uncontrolled_page_asks_the_worker_for_control(traveller: Any) -> None:
     """As after a reload past all caches, or when it was on its way while the worker took over the others."""
     with traveller.expect_navigation():
         traveller.context.new_cdp_session(traveller).send("Page.reload", {"ignoreCache": True})
     traveller.evaluate(CONTROLLED)
 
 
-def test_edits_make_room_for_themselves_and_leave_a_browser_that_has_none(
-    manager: Any, new_page: Any, stack: live.Stack
-) -> None:
+def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada")
     name = f"motto-{key[:8]}"
     page = new_page("admin", service_workers="allow")
@@ -477,9 +473,7 @@ def test_edits_make_room_for_themselves_and_leave_a_browser_that_has_none(
     assert stack.query("select value from settings where key = %s", name) == [(long,)]
 
 
-def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_decision(
-    manager: Any, new_page: Any, stack: live.Stack
-) -> None:
+def test_edit_that_waited_too_long_needs_a_decision(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada")
     page = new_page("agent", at="")
     page.clock.install(time=datetime.now(UTC) - timedelta(days=7, hours=1))
@@ -491,7 +485,7 @@ def test_an_edit_that_waited_too_long_is_shown_to_its_author_and_saved_by_a_deci
     page.clock.set_system_time(datetime.now(UTC))  # a week goes by on this device
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
-    expect(notice).to_contain_text("It waited more than seven days")
+    expect(notice).to_contain_text("It waited for more than seven days")
     expect(page.locator("[name=first_name]")).to_have_value("Ada")
     assert user(stack, key)[::2] == ("Ada", 1)
     notice.get_by_role("link", name="Decide").press("Enter")

@@ -86,7 +86,7 @@ def test_pictures_of_list_record_history_and_two_browsers(
     picture(other, "two-browsers-other")
 
 
-def test_pictures_of_what_waits_without_a_network_and_of_the_tray(
+def test_pictures_of_waiting_edits_and_of_the_tray(
     new_page: Callable[..., Any], picture: Callable[..., None], stack: live.Stack
 ) -> None:
     other = new_page(role="manager", at="")

@@ -42,9 +42,7 @@ def end(stack: live.Stack, key: str) -> None:
     stack.query("delete from django_session where session_key = %s", key)
 
 
-def test_the_next_persons_tab_gets_its_own_frames_and_not_the_previous_persons(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_tab_of_next_person_gets_its_own_frames_only(new_page: Callable[..., Any], stack: live.Stack) -> None:
     """The first tab holds the socket, and its session goes on meanwhile."""
     writer = new_page(role="admin")
     first = new_page(role="manager")
@@ -60,9 +58,7 @@ def test_the_next_persons_tab_gets_its_own_frames_and_not_the_previous_persons(
     assert "canary" not in second.evaluate("JSON.stringify(seen)"), "a viewer does not see addresses"
 
 
-def test_a_page_that_comes_back_under_another_persons_cookie_asks_for_nothing(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_page_restored_under_another_cookie_sends_no_requests(new_page: Callable[..., Any], stack: live.Stack) -> None:
     writer = new_page(role="admin")
     page = new_page(role="viewer")
     page.evaluate(FOLLOW)
@@ -81,7 +77,7 @@ def test_a_page_that_comes_back_under_another_persons_cookie_asks_for_nothing(
     [{}, {"color_scheme": "dark"}, {"locale": "fr", "viewport": PHONE}],
     ids=["light", "dark", "french phone"],
 )
-def test_a_list_is_covered_when_its_session_ends(
+def test_list_is_covered_when_its_session_ends(
     new_page: Callable[..., Any], stack: live.Stack, options: dict[str, Any]
 ) -> None:
     page = new_page(role="manager", at="", **options)
@@ -113,7 +109,7 @@ def test_a_list_is_covered_when_its_session_ends(
 
 
 @pytest.mark.parametrize("at", ["/admin/", "/admin/password_change/", "/admin/search/?q=x"])
-def test_pages_that_show_nothing_live_are_covered_too(new_page: Callable[..., Any], stack: live.Stack, at: str) -> None:
+def test_pages_without_live_content_are_covered_too(new_page: Callable[..., Any], stack: live.Stack, at: str) -> None:
     page = new_page(role="viewer", at="")
     with page.expect_websocket() as opened:
         page.goto(at)
@@ -122,7 +118,7 @@ def test_pages_that_show_nothing_live_are_covered_too(new_page: Callable[..., An
     expect(page.locator("[data-cover]")).to_be_visible()
 
 
-def test_when_somebody_else_has_signed_in_the_page_is_emptied(new_page: Callable[..., Any], stack: live.Stack) -> None:
+def test_page_is_emptied_when_another_person_signs_in(new_page: Callable[..., Any], stack: live.Stack) -> None:
     page = new_page(role="manager", at="")
     key = new_user(new_page(role="admin"), first_name="Canary")
     record(page, key)
@@ -137,13 +133,11 @@ def test_when_somebody_else_has_signed_in_the_page_is_emptied(new_page: Callable
     page.wait_for_function("() => document.body.children.length === 1")
     assert "Canary" not in page.content()
     expect(other.locator("[data-cover]")).to_be_hidden()
-    page.locator("[data-cover-door]").click()
+    page.locator("[data-cover-link]").click()
     page.wait_for_url("**/admin/")
 
 
-def test_the_same_person_goes_on_in_a_new_session_with_what_was_typed(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_same_person_continues_in_a_new_session_with_typing(new_page: Callable[..., Any], stack: live.Stack) -> None:
     page, other = new_page(role="manager", at=""), new_page(role="admin")
     key = new_user(other, first_name="Ada")
     record(page, key)
@@ -160,9 +154,7 @@ def test_the_same_person_goes_on_in_a_new_session_with_what_was_typed(
     expect(page.locator("[data-cover]")).to_be_hidden()
 
 
-def test_a_covered_page_is_uncovered_when_the_same_person_signs_in_again(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_page_is_uncovered_when_the_same_person_signs_in_again(new_page: Callable[..., Any], stack: live.Stack) -> None:
     page = new_page(role="manager", at="")
     key = new_user(new_page(role="admin"), first_name="Ada")
     record(page, key)

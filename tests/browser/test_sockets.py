@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 PAGE = "/admin/system/sockets/"
 
 
-def test_it_counts_connections_as_they_come_and_says_when_nobody_answers(
+def test_page_counts_connections_and_shows_when_the_server_does_not_answer(
     new_page: Callable[..., Any], stack: live.Stack
 ) -> None:
     page = new_page(role="manager", at=PAGE, viewport={"width": 1360, "height": 860})
@@ -30,9 +30,9 @@ def test_it_counts_connections_as_they_come_and_says_when_nobody_answers(
     if folder := os.environ.get("PICTURES"):
         pictures(new_page, page, Path(folder))
     stack.kill_web()
-    expect(page.locator("[data-poll-says]")).to_have_attribute("data-state", "stale", timeout=20_000)
+    expect(page.locator("[data-poll-status]")).to_have_attribute("data-state", "stale", timeout=20_000)
     stack.start_web()
-    expect(page.locator("[data-poll-says]")).to_have_attribute("data-state", "live", timeout=60_000)
+    expect(page.locator("[data-poll-status]")).to_have_attribute("data-state", "live", timeout=60_000)
 
 
 def pictures(new_page: Callable[..., Any], page: Any, folder: Path) -> None:

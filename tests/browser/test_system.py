@@ -20,33 +20,33 @@ select o_position
 """
 
 
-def test_who_holds_the_head_appears_goes_and_is_called_stale_when_the_server_is_gone(
+def test_head_holder_appears_and_disappears_and_is_stale_without_server(
     new_page: Callable[..., Any], stack: live.Stack
 ) -> None:
     page = new_page(role="admin")
     page.keyboard.press("g")
     page.keyboard.press("l")
     page.wait_for_url("**/system/head/")
-    holders, fresh = page.locator("[data-part=holders]"), page.locator("[data-poll-says]")
-    expect(holders).to_contain_text("Nobody")
+    holders, fresh = page.locator("[data-part=holders]"), page.locator("[data-poll-status]")
+    expect(holders).to_contain_text("None")
     expect(fresh).to_have_attribute("data-state", "live")
     button = page.get_by_role("button", name="Check the whole log")
     button.focus()
     with psycopg.connect(stack.database_url, application_name="nightly import") as session:
         session.execute(OPEN_APPEND, (f"user-{new_id()}", new_id()))
         expect(holders).to_contain_text("nightly import")
-        expect(holders).to_contain_text("Has stored events and does nothing")
+        expect(holders).to_contain_text("Idle in a transaction that stored events")
         session.rollback()
-    expect(holders).to_contain_text("Nobody")
+    expect(holders).to_contain_text("None")
     expect(button).to_be_focused()
     stack.kill_web()
     expect(fresh).to_have_attribute("data-state", "stale")
-    expect(fresh).to_contain_text("not fresh")
+    expect(fresh).to_contain_text("stale")
     stack.restart_stopped()
     expect(fresh).to_have_attribute("data-state", "live", timeout=30_000)
 
 
-def test_the_log_announces_only_what_its_filters_ask_for(new_page: Callable[..., Any], stack: live.Stack) -> None:
+def test_event_browser_announces_only_matching_events(new_page: Callable[..., Any], stack: live.Stack) -> None:
     page, other = (new_page(role=role, at="") for role in ("manager", "agent"))
     mine, others = new_user(page), new_user(page)
     page.goto(f"/admin/events/storedevent/?stream=user-{mine}&type=user.*")

@@ -55,7 +55,7 @@ test("a path with special characters reads back", () => {
   assert.deepEqual(steps("fields[a\\]b].x\\.y"), ["fields", "a]b", "x.y"]);
 });
 
-test("the regions of a text say who changed which lines", () => {
+test("regions of a text name the side that changed the lines", () => {
   const kinds = regions("a\nb\nc\nd\ne", "A\nb\nc\nd\nx", "a\nb\nC\nd\ny").map(({ kind }) => kind);
   assert.deepEqual(kinds, ["theirs", "same", "mine", "same", "conflict"]);
 });

@@ -32,7 +32,7 @@ const seqs = (found) => found.map(({ seq }) => seq);
 
 // -- what was typed
 
-test("values are read as the server reads them", () => {
+test("values are normalized as on the server", () => {
   assert.equal(edits.cleaned("text", "  a\r\nb "), "a\nb");
   assert.equal(edits.cleaned("email", " Ada@Example.ORG "), "ada@example.org");
   assert.equal(edits.cleaned("json", ' {"a": 1}'), ' {"a": 1}');
@@ -48,7 +48,7 @@ test("another layout of the same JSON is no change, another number is one", () =
   assert.equal(edits.differs("check", true, false), true);
 });
 
-test("JSON is sent as it was typed: this language would change its numbers", () => {
+test("JSON is sent verbatim because JavaScript would change its numbers", () => {
   const body = edits.bodyOf("me", 7, [
     edit("s", { seq: 4, fields: { value: field("[1.0, 12345678901234567890]", "", "json"), on: field(false, true, "check") } }),
   ]);
@@ -57,7 +57,7 @@ test("JSON is sent as it was typed: this language would change its numbers", () 
   assert.deepEqual([client_id, person, mutations[0].seq, mutations[0].reason], ["me", 7, 4, null]);
 });
 
-test("the device's time goes along, so that a wrong clock makes no edit old", () => {
+test("the time of the device is sent, so that a wrong clock makes no edit old", () => {
   const now = new Date("1970-01-01T00:05:00Z");
   assert.equal(JSON.parse(edits.bodyOf("me", 7, [edit("s")], now)).sent_at, "1970-01-01T00:05:00.000Z");
   assert.ok(JSON.parse(edits.bodyOf("me", 7, [edit("s")])).sent_at);
@@ -65,26 +65,26 @@ test("the device's time goes along, so that a wrong clock makes no edit old", ()
 
 // -- chains
 
-test("a page shows what it does not have by itself: what waits, and what was saved after it", () => {
+test("a page shows waiting edits and edits saved after its version", () => {
   const all = [done("a", 2), done("a", 5, { closed: true }), edit("a"), edit("a", { state: "refused" }), edit("b")];
   assert.deepEqual(edits.unseen(all, "a", 2), [all[1], all[2]]);
   assert.equal(edits.seenBy(edits.unseen(all, "a", 2)).get("name"), all[2].fields.name.value);
   assert.deepEqual(edits.basedOn(all, "a", 2), { trunk_version: 2, base_version: 4 });
 });
 
-test("a chain is sent whole, in order, and what a refused edit holds up is not", () => {
+test("a chain is sent whole and in order, except edits blocked by a rejected one", () => {
   const all = [done("a", 2, { closed: false }), edit("b"), edit("a"), edit("c", { state: "refused" }), edit("c"), edit("a")];
   assert.deepEqual(seqs(edits.batchOf(all)), seqs([all[0], all[1], all[2], all[5]]));
   assert.deepEqual(seqs(edits.batchOf(all, { alone: true })), seqs([all[1]]));
 });
 
-test("a closed elder goes along when it is newer than the page an edit was made on", () => {
+test("a closed predecessor is sent when it is newer than the page of the edit", () => {
   const [old, newer] = [done("a", 1, { closed: true }), done("a", 2, { closed: true })];
   const late = edit("a", { trunk_version: 1 });
   assert.deepEqual(seqs(edits.batchOf([old, newer, late])), seqs([newer, late]));
 });
 
-test("a batch has its bounds, also where one record has more elders than fit", () => {
+test("a batch is limited, even if one record has more predecessors than fit", () => {
   const many = Array.from({ length: 250 }, () => edit("a"));
   assert.deepEqual(seqs(edits.batchOf(many)), seqs(many.slice(0, 100)));
   const elders = Array.from({ length: 250 }, () => done("a", 2));
@@ -95,27 +95,27 @@ test("a batch has its bounds, also where one record has more elders than fit", (
 
 // -- verdicts
 
-test("verdicts are kept, a conflict too, and a chain is closed with its last", () => {
+test("verdicts are stored, and the last one closes the chain", () => {
   const all = [edit("a"), edit("a"), edit("b")];
   const answers = [
     { seq: all[0].seq, status: "merged", version: 4 },
     { seq: all[2].seq, status: "conflict", conflict_id: "c" },
   ];
-  const first = edits.settle(all, all, answers);
+  const first = edits.applyVerdicts(all, all, answers);
   assert.deepEqual(first.changed.map(({ state, closed }) => [state, closed]), [
     ["done", undefined],
     ["done", true],
   ]);
   const now = all.map((each) => first.changed.find(({ seq }) => seq === each.seq) ?? each);
-  const second = edits.settle(now, now, [{ seq: all[1].seq, status: "applied", version: 5 }]);
+  const second = edits.applyVerdicts(now, now, [{ seq: all[1].seq, status: "applied", version: 5 }]);
   assert.deepEqual(second.changed.map(({ closed }) => closed), [true, true]);
-  assert.deepEqual(seqs(second.told), [all[1].seq]);
+  assert.deepEqual(seqs(second.verdicts), [all[1].seq]);
 });
 
-test("a refused edit goes to the tray with the server's words, what it blocks waits", () => {
+test("a rejected edit goes to the tray with the server's message, and blocked edits wait", () => {
   const all = [edit("a", { tried: true }), edit("a", { tried: true })];
   const problem = { errors: { email: "Taken." }, detail: "Some values cannot be accepted." };
-  const { changed, told } = edits.settle(all, all, [
+  const { changed, verdicts } = edits.applyVerdicts(all, all, [
     { seq: all[0].seq, status: "rejected", code: "rejected", problem },
     { seq: all[1].seq, status: "rejected", code: "blocked_by", blocked_by: all[0].seq },
   ]);
@@ -123,19 +123,19 @@ test("a refused edit goes to the tray with the server's words, what it blocks wa
     ["refused", "Taken.", false],
     ["waiting", undefined, false],
   ]);
-  assert.deepEqual(seqs(told), [all[0].seq]);
+  assert.deepEqual(seqs(verdicts), [all[0].seq]);
 });
 
-test("what was sent without an answer can be neither changed nor cancelled, and a mended edit is another command", () => {
+test("an edit sent without an answer cannot be changed, and a corrected edit is another command", () => {
   const sent = edit("a", { tried: true });
   assert.equal(edits.isFree(sent), false);
-  const again = edits.mended(edit("a", { state: "refused", verdict: {} }), { name: "better" }, "new-id");
+  const again = edits.corrected(edit("a", { state: "refused", verdict: {} }), { name: "better" }, "new-id");
   assert.deepEqual([again.id, again.state, again.fields.name.value], ["new-id", "waiting", "better"]);
 });
 
-test("done ones are forgotten after a while, those of a chain are not", () => {
+test("finished edits expire, except those of an open chain", () => {
   const old = Array.from({ length: 60 }, () => done("a", 2, { closed: true }));
-  assert.deepEqual(edits.outlived([...old, done("b", 2)]), seqs(old.slice(0, 10)));
+  assert.deepEqual(edits.expired([...old, done("b", 2)]), seqs(old.slice(0, 10)));
 });
 
 // -- sending, with a queue in memory, no time and no luck
@@ -193,7 +193,7 @@ test("two tabs send each edit once", async () => {
   assert.ok((await queue.all()).every(({ state, closed }) => state === "done" && closed));
 });
 
-test("what is queued while a round is under way is sent by it or by the next", async () => {
+test("an edit queued during a round is sent by it or by the next", async () => {
   const queue = new Memory(edit("a"));
   const late = edit("b");
   const { flusher } = sender(queue, async (body) => {
@@ -207,7 +207,7 @@ test("what is queued while a round is under way is sent by it or by the next", a
   assert.equal(edits.waiting(await queue.all()).length, 0);
 });
 
-test("a browser without room sends what waits, forgets what is saved, and asks again for what is not", async () => {
+test("with full storage, waiting edits are sent, saved ones deleted and others sent again", async () => {
   const queue = new Memory(edit("a"), edit("b"), edit("a"), edit("c"), edit("c"));
   queue.full = true;
   const [first, refused, second, saved, last] = await queue.all();
@@ -230,7 +230,7 @@ test("a browser without room sends what waits, forgets what is saved, and asks a
   assert.deepEqual((await queue.all()).map(({ state }) => state), ["refused", "done", "refused"]);
 });
 
-test("an edit behind a saved one that the server will not hear of again is refused, not sent for ever", async () => {
+test("an edit after a saved one that the server now rejects is rejected, not sent forever", async () => {
   const saved = done("a", 2);
   const behind = edit("a");
   const queue = new Memory(saved, behind);
@@ -252,7 +252,7 @@ test("an edit behind a saved one that the server will not hear of again is refus
   ]);
 });
 
-test("verdicts that bring nothing further are asked for again later, not at once", async () => {
+test("a round without progress is retried later, not at once", async () => {
   const queue = new Memory(edit("a"));
   const send = async (body) => ({ status: 200, results: [{ seq: JSON.parse(body).mutations[0].seq + 1, status: "applied" }] });
   const { flusher, alarm } = sender(queue, send);
@@ -260,7 +260,7 @@ test("verdicts that bring nothing further are asked for again later, not at once
   assert.deepEqual(alarm.rings, [2000]);
 });
 
-test("a lost answer leaves the edit under way, and the network is looked for", async () => {
+test("a lost response leaves the edit as sent, and the network is checked", async () => {
   const queue = new Memory(edit("a"));
   const { flusher, network } = sender(queue, async () => Promise.reject(new TypeError("lost")));
   await flusher.poke();
@@ -268,7 +268,7 @@ test("a lost answer leaves the edit under way, and the network is looked for", a
   assert.deepEqual((await queue.all()).map(({ state, tried }) => [state, tried]), [["waiting", true]]);
 });
 
-test("nothing is sent for somebody else, and nothing for nobody", async () => {
+test("no edit is sent for another person or without a session", async () => {
   for (const [person, state] of [[8, "other"], [null, "signed_out"]]) {
     const queue = new Memory(edit("a"));
     const { flusher, network } = sender(queue, () => assert.fail("sent"), { person });
@@ -278,14 +278,14 @@ test("nothing is sent for somebody else, and nothing for nobody", async () => {
   }
 });
 
-test("a server that is busy says how long to wait, and waits grow", async () => {
+test("Retry-After of a busy server is respected, and delays grow", async () => {
   const queue = new Memory(edit("a"));
   const { flusher, alarm } = sender(queue, async () => ({ status: 429, retryAfter: 30 }));
   for (let round = 0; round < 3; round += 1) await flusher.poke();
   assert.deepEqual(alarm.rings, [32_000, 34_000, 38_000]);
 });
 
-test("the edit that the server stumbles over is found, put into the tray, and the others go on", async () => {
+test("an edit that causes server errors goes to the tray, and the others are sent", async () => {
   const [good, bad, behind] = [edit("a"), edit("poison"), edit("b")];
   const queue = new Memory(good, bad, behind);
   const send = async (body) => (body.includes(bad.id) ? { status: 500 } : applied(body));
@@ -295,7 +295,7 @@ test("the edit that the server stumbles over is found, put into the tray, and th
   assert.deepEqual(states, { a: ["done", undefined], poison: ["refused", "server_error"], b: ["done", undefined] });
 });
 
-test("what was cancelled a moment before it would be sent is not sent", async () => {
+test("an edit cancelled just before sending is not sent", async () => {
   const [gone, stays] = [edit("a"), edit("b")];
   const queue = new Memory(gone, stays);
   const put = queue.put.bind(queue);

@@ -24,13 +24,13 @@ NOTES: Final = {
     "both_changed": gettext_lazy("Changed on both sides."),
     "deleted_here": gettext_lazy("Removed on one side, changed on the other."),
     "deleted_there": gettext_lazy("Changed on one side, removed on the other."),
-    "order": gettext_lazy("Both sides moved the same questions, to places that contradict."),
-    "group": gettext_lazy("These belong together, and were changed on both sides."),
-    "illegal_transition": gettext_lazy("From what they made of it, this step is not possible."),
-    "duplicate": gettext_lazy("Together, two of them have the same name."),
-    "dangling": gettext_lazy("Together, this names a question that is not there any more."),
-    "cycle": gettext_lazy("Together, these questions would contain each other."),
-    "whole": gettext_lazy("The record changed since this was asked for. Shall it be done all the same?"),
+    "order": gettext_lazy("Both sides moved the same questions to different positions."),
+    "group": gettext_lazy("These fields belong together and were changed on both sides."),
+    "illegal_transition": gettext_lazy("This step is not possible from the state they chose."),
+    "duplicate": gettext_lazy("After the merge, two of them would have the same name."),
+    "dangling": gettext_lazy("After the merge, this would refer to a question that no longer exists."),
+    "cycle": gettext_lazy("After the merge, these questions would contain each other."),
+    "whole": gettext_lazy("The record changed since this was requested. Apply it anyway?"),
 }
 
 

@@ -43,7 +43,7 @@ Comment = Annotated[str, msgspec.Meta(max_length=MAX_COMMENT)]
 
 
 class AlreadySettled(errors.Rejected):
-    """Somebody has settled this already."""
+    """This conflict is already closed."""
 
     code = "already_settled"
     status = 409
@@ -251,7 +251,7 @@ def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Even
         case CommentConflict():
             text = command.text.strip()
             if not text:
-                raise errors.InvalidCommand(fields={"text": "Write something."})
+                raise errors.InvalidCommand(fields={"text": "Enter a comment."})
             bounds.check(command, {"text": text}, {"text": bounds.text(MAX_COMMENT)})
             return [ConflictCommented(stream=stream, text=text)]
         case ResolveConflict():
@@ -262,7 +262,9 @@ def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Even
             return [] if state.status == "dismissed" else [ConflictDismissed(stream=_open(state))]
         case ReopenConflict():
             if state.status == "resolved":
-                raise AlreadySettled("This was settled: restore the version you want from the record's history.")
+                raise AlreadySettled(
+                    "This conflict was resolved: restore the version you want from the record's history."
+                )
             return [] if state.status == "open" else [ConflictReopened(stream=stream)]
         case _:
             raise errors.UnknownCommand

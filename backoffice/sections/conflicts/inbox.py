@@ -37,7 +37,7 @@ SPEC: Final = listing.Spec(
 
 
 class Moved(errors.EventsError):
-    """The record changed again while you decided. Look once more: your choices are kept."""
+    """The record changed again while you decided. Check again; your choices are kept."""
 
     code = "conflict_moved"
     status = 409

@@ -18,8 +18,8 @@ class Conflict(Record):
 
     class Status(models.TextChoices):
         OPEN = "open", _("Open")
-        RESOLVED = "resolved", _("Settled")
-        DISMISSED = "dismissed", _("Dismissed")
+        RESOLVED = "resolved", _("Resolved")
+        DISMISSED = "dismissed", _("Discarded")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     status = models.CharField(_("status"), max_length=20, choices=Status.choices)
@@ -42,7 +42,7 @@ class Conflict(Record):
     )
     comments = models.IntegerField(_("comments"), default=0)
     created_at = models.DateTimeField(_("filed at"))
-    closed_at = models.DateTimeField(_("settled at"), null=True)
+    closed_at = models.DateTimeField(_("resolved at"), null=True)
 
     class Meta:
         db_table = "conflicts"

@@ -88,7 +88,7 @@ def decorated(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, An
 def _field_names(item: models.Conflict, staff: Any) -> str:
     kind, role = section.kind(item.category), access.role_of(staff)
     if item.why == "age":
-        return _("Queued too long ago to be saved unseen")
+        return _("Queued too long ago to be saved without review")
     heads = [values.steps(place)[0] for place in item.paths if access.role_sees(role, item.category, place)]
     return ", ".join(dict.fromkeys(kind.label(name) for name in heads))
 
@@ -172,8 +172,8 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
             "statuses": [
                 ("open", _("Open")),
-                ("resolved", _("Settled")),
-                ("dismissed", _("Dismissed")),
+                ("resolved", _("Resolved")),
+                ("dismissed", _("Discarded")),
                 ("any", _("All")),
             ],
             "kinds": [(name, section.kind(name).plural) for name in inbox.categories(request.user)],
@@ -224,7 +224,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except ValueError:
             return HttpResponseBadRequest()
         if data is None or not chosen:
-            messages.info(request, _("Choose some conflicts first."))
+            messages.info(request, _("Select at least one conflict."))
             return back
         done, refused = 0, 0
         for key in inbox.visible(request.user).filter(pk__in=chosen).values_list("pk", flat=True):
@@ -272,9 +272,9 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             row.refresh_from_db()
             return self._conflict_page(request, row, answers, error=error, status=error.status)
         if settled.result is None:
-            messages.success(request, _("Settled: the record stays as it is."))
+            messages.success(request, _("Resolved: the record is unchanged."))
         else:
-            messages.success(request, _("Settled and saved as version %(version)d.") % {"version": settled.version})
+            messages.success(request, _("Resolved and saved as version %(version)d.") % {"version": settled.version})
         return HttpResponseRedirect(reverse(section.kind(row.category).url("change"), args=[row.key]))
 
     def preview(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:

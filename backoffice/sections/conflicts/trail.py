@@ -15,12 +15,12 @@ from events import store, types
 from events.conflicts import values
 
 VERBS: Final = {
-    "filed": (gettext_lazy("could not save this"), "merge"),
-    "assigned": (gettext_lazy("assigned it"), "staff"),
-    "commented": (gettext_lazy("wrote"), "edit"),
-    "resolved": (gettext_lazy("settled it"), "check"),
-    "dismissed": (gettext_lazy("put it away"), "close"),
-    "reopened": (gettext_lazy("took it out again"), "restore"),
+    "filed": (gettext_lazy("made a conflicting change"), "merge"),
+    "assigned": (gettext_lazy("assigned it"), "staff members"),
+    "commented": (gettext_lazy("commented"), "edit"),
+    "resolved": (gettext_lazy("resolved it"), "check"),
+    "dismissed": (gettext_lazy("discarded it"), "close"),
+    "reopened": (gettext_lazy("reopened it"), "restore"),
 }
 CHOICES: Final = {
     "theirs": gettext_lazy("theirs"),

@@ -26,7 +26,7 @@ class FormForm(inputs.RecordForm):
     title = forms.CharField(label=_("Title"), max_length=300)
     description = inputs.Text(label=_("Description"), required=False, widget=forms.Textarea(attrs={"rows": 3}))
     archived = forms.BooleanField(
-        label=_("Archived"), required=False, help_text=_("Put aside: no longer offered to the public.")
+        label=_("Archived"), required=False, help_text=_("An archived form is no longer offered to the public.")
     )
 
     def __init__(self, *args: Any, **options: Any) -> None:

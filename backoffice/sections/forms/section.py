@@ -22,7 +22,7 @@ FORM = Kind(
     icon="forms",
     singular=_("Form"),
     add_label=_("New form"),
-    empty=_("Forms appear here as soon as a user makes one."),
+    empty=_("Forms appear here as soon as a user creates one."),
     searchable=_("Search by title"),
     labels={"user_id": _("owner"), "fields": _("questions")},
     # who may do what

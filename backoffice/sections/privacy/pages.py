@@ -31,10 +31,10 @@ class EraseForm(inputs.RecordForm):
         reason = self.fields["reason"]
         reason.required = True
         reason.error_messages["required"] = _("Enter a reason: it stays readable after the erasure.")
-        reason.help_text = _("This reason stays readable for ever: write nothing personal.")
+        reason.help_text = _("This reason stays readable permanently: enter no personal data.")
         reason.widget.attrs["placeholder"] = _("Who asked, and when; no names")
-        meant = forms.BooleanField(label=_("I know that nobody can bring this back."))
-        meant.error_messages["required"] = _("Nothing is erased until you check this.")
+        meant = forms.BooleanField(label=_("I understand that this cannot be undone."))
+        meant.error_messages["required"] = _("Check this box to confirm the erasure.")
         self.fields["meant"] = meant
 
     @property
@@ -57,7 +57,7 @@ class PrivacyPages(RecordPages):
             raise PermissionDenied
         row = self.admin.found(key)
         if row.is_erased:
-            messages.info(request, _("This was erased before."))
+            messages.info(request, _("This was already erased."))
             return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
         form = EraseForm(request.POST or None, staff=request.user)
         if request.method != "POST":
@@ -76,13 +76,13 @@ class PrivacyPages(RecordPages):
         name = self.kind.title(row, request.user)
         context = {
             **self.admin.page_context(request),
-            "title": _("Erase %(name)s for ever?") % {"name": name},
+            "title": _("Erase %(name)s permanently?") % {"name": name},
             "name": name,
             "row": row,
             "form": form,
             "goes": erasure.holdings(row),
         }
-        return TemplateResponse(request, "admin/backoffice/erase.html", context, status=status)
+        return TemplateResponse(request, "admin/backoffice/erase_record.html", context, status=status)
 
     def export(self, request: HttpRequest, key: str) -> HttpResponseBase:
         """Everything held about a user as one file (POST: that it was handed out is recorded)."""

@@ -32,7 +32,7 @@ SETTING = Kind(
     icon="settings",
     singular=_("Setting"),
     add_label=_("New setting"),
-    empty=_("No setting has been made yet: everything runs on its default."),
+    empty=_("No settings yet: all values are defaults."),
     searchable=_("Search by name"),
     # who may do what
     rights={"manager": frozenset({"view"}), "dpo": frozenset({"view"})},

@@ -42,7 +42,7 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             return _("expired")
         return _("valid")
 
-    @admin.action(description=gettext_lazy("Revoke, and close their sockets"))
+    @admin.action(description=gettext_lazy("Revoke and close their connections"))
     def revoke(self, request: HttpRequest, chosen: QuerySet[models.ApiKey]) -> None:
         names = ", ".join(str(key) for key in chosen if keys.revoke(key))
         self.message_user(request, _("Revoked: %(names)s") % {"names": names or "–"})

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from events.types import Event, event_type
 
-CATEGORY = "staff"
+CATEGORY = "staff members"
 
 
 @event_type("staff.created")

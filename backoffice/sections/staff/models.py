@@ -26,9 +26,9 @@ class Staff(AbstractUser):
     role = models.CharField(_("role"), max_length=20, choices=Role.choices, default=Role.VIEWER)
 
     class Meta:
-        db_table = "staff"
+        db_table = "staff members"
         verbose_name = _("staff member")
-        verbose_name_plural = _("staff")
+        verbose_name_plural = _("staff members")
 
     _password_taken_away = False
 

@@ -48,11 +48,11 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
     fieldsets = (
         (None, {"fields": ("username", "password")}),
         (gettext_lazy("Person"), {"fields": ("first_name", "last_name", "email")}),
-        (gettext_lazy("What they may do"), {"fields": ("role", "is_active", "is_superuser")}),
+        (gettext_lazy("Permissions"), {"fields": ("role", "is_active", "is_superuser")}),
     )
     add_fieldsets = (
         (None, {"fields": ("username", "usable_password", "password1", "password2")}),
-        (gettext_lazy("What they may do"), {"fields": ("role",)}),
+        (gettext_lazy("Permissions"), {"fields": ("role",)}),
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
@@ -87,7 +87,7 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         if obj is not None and obj.pk == request.user.pk:
             for name in {"role", "is_active", "is_superuser"} & form.base_fields.keys():
                 form.base_fields[name].disabled = True
-                form.base_fields[name].help_text = _("Nobody changes what they themselves may do.")
+                form.base_fields[name].help_text = _("You cannot change your own permissions.")
         return form
 
     def save_model(self, request: HttpRequest, obj: models.Staff, form: Any, change: bool) -> None:

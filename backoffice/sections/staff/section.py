@@ -17,12 +17,12 @@ def _ready() -> None:
 
 
 SECTION = Section(
-    name="staff",
+    name="staff members",
     navigation=(
         NavItem(
             label=_("Staff"),
             url_name="admin:backoffice_staff_changelist",
-            icon="staff",
+            icon="staff members",
             group="running",
             visible=access.is_admin,
             key="a",

@@ -26,7 +26,7 @@ class StaffSite(BackofficeSite):
         if not isinstance(error, passwords.Busy):
             return super().answer(request, error)
         context = {**self.each_context(request), "title": _("Too busy")}
-        response = TemplateResponse(request, "admin/backoffice/busy.html", context, status=503)
+        response = TemplateResponse(request, "admin/backoffice/too_busy.html", context, status=503)
         response["Retry-After"] = str(passwords.RETRY_AFTER)
         return response
 

@@ -29,7 +29,7 @@ class FormDeleted(errors.Rejected):
 
 
 class FormArchived(errors.Rejected):
-    """This form is archived: it takes no more submissions."""
+    """This form is archived: it accepts no more submissions."""
 
     code = "form_archived"
 

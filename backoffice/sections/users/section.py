@@ -34,7 +34,7 @@ USER = Kind(
     icon="users",
     singular=_("User"),
     add_label=_("New user"),
-    empty=_("Users appear here as soon as somebody signs up."),
+    empty=_("Users appear here as soon as someone signs up."),
     searchable=_("Search by name or email"),
     title=pages.title,
     # who may do what

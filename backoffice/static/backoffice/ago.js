@@ -1,6 +1,6 @@
 import { _, ngettext } from "./words.js";
 
-/** The distance of an instant as the server writes it; null when it is so long ago that a date is better. */
+/** A relative time in the words of the server; null for instants that are better shown as a date. */
 export function distance(then, now = Date.now()) {
   const seconds = Math.floor((now - then) / 1000);
   const whole = (unit) => Math.max(1, Math.round(seconds / unit));
@@ -11,7 +11,7 @@ export function distance(then, now = Date.now()) {
   return null;
 }
 
-/** Keep “3 min ago” true while the page is open. */
+/** Updates texts like “3 min ago” while the page is open. */
 export function keepAgo(root) {
   const refresh = () => {
     for (const time of root.querySelectorAll("time[data-ago]")) {

@@ -1,24 +1,24 @@
-import { Batches } from "./batches.js";
-import { enabled } from "./keys.js";
+import { DebouncedSet } from "./debounced_set.js";
+import { shortcutsEnabled } from "./shortcuts.js";
 import { live } from "./live.js";
-import { say } from "./toasts.js";
+import { announce } from "./toasts.js";
 import { _ } from "./words.js";
 
 const KEPT_MS = 24 * 60 * 60 * 1000;
 const PREFIX = "formease:conflict:";
 
-/** The conflict page: choices by click or key, the outcome as the server sees it, a draft that outlives the tab. */
+/** The conflict page: choices by click or key, a preview by the server, and a draft that survives closing the tab. */
 export function open(element) {
   new ConflictPage(element).start();
 }
 
 class ConflictPage {
-  #previews = new Batches(() => this.#preview(), 250, { pauseMs: 0, attempts: 1 });
+  #previews = new DebouncedSet(() => this.#preview(), 250, { pauseMs: 0, attempts: 1 });
   #asked = 0;
 
   constructor(element) {
     this.element = element;
-    this.form = element.querySelector("[data-settle]");
+    this.form = element.querySelector("[data-resolve]");
     this.places = [...element.querySelectorAll("[data-place]:not(:disabled)")];
     this.box = element.querySelector("[data-preview]");
     this.key = `${PREFIX}${element.dataset.me}:${element.dataset.conflict}`;
@@ -34,11 +34,11 @@ class ConflictPage {
       this.form.addEventListener("change", (event) => this.#touched(event));
       this.element.addEventListener("click", (event) => this.#clicked(event));
       document.addEventListener("keydown", (event) => this.#pressed(event));
-      this.form.addEventListener("focusin", (event) => this.#stand(event.target.closest("[data-place]")));
+      this.form.addEventListener("focusin", (event) => this.#select(event.target.closest("[data-place]")));
       this.#paint();
       if (this.places.length) this.#go(this.places.findIndex((place) => !chosen(place)) || 0, false);
     } else {
-      localStorage.removeItem(this.key); // settled: nothing to keep
+      localStorage.removeItem(this.key); // closed: no draft to keep
     }
     this.#follow();
   }
@@ -70,7 +70,7 @@ class ConflictPage {
     }
   }
 
-  /** A region of a long text from one side, or from both: the whole text is put together again from its regions. */
+  /** Takes a region of a long text from one side or both, and joins all regions into the whole text. */
   #takeLines(button) {
     const region = button.closest("[data-region]");
     region.dataset.taken = button.dataset.linesTake;
@@ -99,7 +99,7 @@ class ConflictPage {
       event.target.closest("[data-place]").focus();
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey || !enabled() || isTyping(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !shortcutsEnabled() || isTyping(event.target)) return;
     if (document.querySelector("dialog[open]") || !this.places.length) return;
     const place = this.places[this.at];
     const actions = {
@@ -117,7 +117,7 @@ class ConflictPage {
 
   #choose(place, side) {
     if (choose(place, side)) this.#changed();
-    say(side === "theirs" ? _("Theirs") : _("Yours"));
+    announce(side === "theirs" ? _("Theirs") : _("Yours"));
   }
 
   #edit(place) {
@@ -129,19 +129,19 @@ class ConflictPage {
   }
 
   #go(to, focus = true) {
-    this.#stand(this.places[Math.min(Math.max(to, 0), this.places.length - 1)]);
+    this.#select(this.places[Math.min(Math.max(to, 0), this.places.length - 1)]);
     if (focus) this.places[this.at].focus({ preventScroll: true });
     if (focus) this.places[this.at].scrollIntoView({ block: "nearest" });
   }
 
-  #stand(place) {
+  #select(place) {
     const found = this.places.indexOf(place);
     if (found < 0) return;
     this.at = found;
     for (const each of this.places) each.classList.toggle("at", each === place);
   }
 
-  // -- what comes of it ---------------------------------------------------------------------------------------------
+  // -- preview ---------------------------------------------------------------------------------------------
 
   async #preview() {
     const asked = ++this.#asked;
@@ -166,7 +166,7 @@ class ConflictPage {
 
   #restore() {
     const draft = readDraft(this.key);
-    if (!draft || "posted" in this.element.dataset) return; // what was just sent is newer
+    if (!draft || "posted" in this.element.dataset) return; // the values just sent are newer
     for (const { path, choice, typed } of draft.places) {
       const place = this.places.find((each) => pathOf(each) === path);
       if (!place) continue;
@@ -178,16 +178,16 @@ class ConflictPage {
     this.#previews.add("now");
   }
 
-  // -- what others do meanwhile -------------------------------------------------------------------------------------
+  // -- changes by others -------------------------------------------------------------------------------------
 
   #follow() {
     const { conflict, stream, topic, since, version } = this.element.dataset;
-    const told = (text) => this.#tell(text);
+    const notify = (text) => this.#notify(text);
     live().subscribe(["conflicts"], {
       since,
       onEvent: (event) => {
         if (event.stream !== `conflict-${conflict}`) return;
-        if (/\.(resolved|dismissed)$/.test(event.event) && this.box) told(_("Somebody has settled this."));
+        if (/\.(resolved|dismissed)$/.test(event.event) && this.box) notify(_("Someone else closed this conflict."));
       },
       onReset: () => {},
       onDenied: () => {},
@@ -197,25 +197,25 @@ class ConflictPage {
       since,
       onEvent: (event) => {
         const moved = event.stream === stream && event.version > Number(version);
-        if (moved) told(_("The record changed again. Your choices are kept."));
+        if (moved) notify(_("The record changed again. Your choices are kept."));
       },
       onReset: () => {},
       onDenied: () => {},
     });
   }
 
-  #tell(text) {
+  #notify(text) {
     const bar = this.element.querySelector("[data-moved]");
     const words = document.createElement("span");
     words.textContent = text;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "button small";
-    button.textContent = _("Show how things stand now");
+    button.textContent = _("Show current state");
     button.addEventListener("click", () => location.assign(location.pathname));
     bar.replaceChildren(words, button);
     bar.hidden = false;
-    say(text);
+    announce(text);
   }
 }
 
@@ -250,7 +250,7 @@ function isTyping(element) {
   return element.isContentEditable || element.matches?.("input:not([type=checkbox], [type=radio]), textarea, select");
 }
 
-// -- drafts of all conflicts on this browser -----------------------------------------------------------------------------
+// -- drafts of all conflicts on this browser --------------------------------------------------------------------------
 
 function readDraft(key) {
   try {

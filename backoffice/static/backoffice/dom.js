@@ -1,4 +1,4 @@
-/** Elements in a line. */
+/** Creates an element with a class and a text. */
 export function make(tag, className = "", text = "") {
   const element = document.createElement(tag);
   if (className) element.className = className;

@@ -1,10 +1,10 @@
-import { Batches } from "./batches.js";
+import { DebouncedSet } from "./debounced_set.js";
 import { fetchDocument, flash, live } from "./live.js";
 import { ngettext } from "./words.js";
 
-const CALM_MS = 1500;
+const DEBOUNCE_MS = 1500;
 
-/** The filters of the event browser, by their `data-` attributes: does an event that has just come answer them? */
+/** The filters of the event browser, by `data-` attribute: whether a new event matches. */
 const MATCHES = {
   stream: (event, stream) => event.stream === stream,
   type: (event, type) => (type.endsWith(".*") ? event.event.startsWith(type.slice(0, -1)) : event.event === type),
@@ -13,7 +13,7 @@ const MATCHES = {
   until: (event, moment) => Date.parse(event.timestamp) < Date.parse(moment),
 };
 
-/** Pages that show what happens: the overview draws itself anew, the event browser and a history tell how much is new. */
+/** Live activity: the overview refreshes itself, the event browser and a history show the number of new events. */
 export function open(element) {
   const feed = new Feed(element);
   feed.start();
@@ -21,9 +21,9 @@ export function open(element) {
 
 class Feed {
   #new = 0;
-  #redraws = new Batches(() => this.#redraw(), CALM_MS);
-  // Once: the page goes, and what is erased meanwhile is not in the next one.
-  #reloads = new Batches(() => new Promise(() => location.reload()));
+  #redraws = new DebouncedSet(() => this.#redraw(), DEBOUNCE_MS);
+  // Once: the page reloads, and the next one no longer has erased data.
+  #reloads = new DebouncedSet(() => new Promise(() => location.reload()));
 
   constructor(element) {
     this.element = element;
@@ -41,7 +41,7 @@ class Feed {
     for (const topic of this.topics) {
       const subscription = live().subscribe([topic], {
         since: this.element.dataset.since,
-        onEvent: (event) => this.#take(event),
+        onEvent: (event) => this.#onEvent(event),
         onReset: async (frame) => {
           if (frame.reason !== "forbidden") subscription.restart({ epoch: frame.epoch, position: frame.position });
           this.#redraws.add("all");
@@ -51,7 +51,7 @@ class Feed {
     }
   }
 
-  #take(event) {
+  #onEvent(event) {
     if (event.event.endsWith(".erased")) {
       this.#reloads.add("erased");
       return;

@@ -1,6 +1,7 @@
+import { make } from "./dom.js";
 import { _ } from "./words.js";
 
-/** What a question can be; a type that is not in here stays as it is. */
+/** Labels of the known question types; an unknown type is shown by its name. */
 const TYPES = {
   text: () => _("Short text"),
   long_text: () => _("Long text"),
@@ -21,7 +22,7 @@ const TYPES = {
 const PLACES = "button, input, select, textarea";
 const WITH_OPTIONS = new Set(["single_choice", "multiple_choice", "ranking", "matrix"]);
 
-/** The questions of a form as a list to edit. The textarea below stays the truth: it is what is sent. */
+/** Edits the questions of a form as a list. The textarea below it stays the source of truth: it is submitted. */
 export function open() {
   for (const area of document.querySelectorAll("textarea[data-fields-editor]")) new FieldsEditor(area).start();
 }
@@ -39,17 +40,17 @@ class FieldsEditor {
     this.root = make("div", "editor");
     this.list = make("div", "editor-list");
     this.foot = make("div", "editor-foot");
-    this.ear = make("p", "visually-hidden");
-    this.ear.setAttribute("aria-live", "polite");
+    this.announcer = make("p", "visually-hidden");
+    this.announcer.setAttribute("aria-live", "polite");
     const add = make("button", "button small", _("Add a question"));
     this.json = make("button", "quiet-link", _("Edit as JSON"));
     add.type = this.json.type = "button";
     add.addEventListener("click", () => this.#add());
     this.json.addEventListener("click", () => this.#toggleJson());
     this.foot.append(add, this.json);
-    this.root.append(this.list, this.foot, this.ear);
+    this.root.append(this.list, this.foot, this.announcer);
     this.area.before(this.root);
-    this.area.addEventListener("brought-in", () => this.#keepingPlace(() => this.#read()));
+    this.area.addEventListener("brought-in", () => this.#keepingFocus(() => this.#read()));
     this.area.addEventListener("change", () => this.area.hidden || this.#read());
     this.#read();
   }
@@ -62,12 +63,12 @@ class FieldsEditor {
       if (!this.area.dataset.json) this.#showJson(false);
       this.#draw();
     } catch {
-      this.#showJson(true); // what cannot be read is left to the person who typed it
+      this.#showJson(true); // invalid JSON is left to the person who typed it
     }
   }
 
-  /** Whoever is typing in a question goes on typing there when others' questions come in around it. */
-  #keepingPlace(draw) {
+  /** Runs `draw` and keeps focus and selection in the question that is being edited. */
+  #keepingFocus(draw) {
     const typing = document.activeElement;
     const item = this.list.contains(typing) ? typing.closest(".question") : null;
     const number = item ? [...item.querySelectorAll(PLACES)].indexOf(typing) : -1;
@@ -117,7 +118,7 @@ class FieldsEditor {
   #remove(index) {
     const [gone] = this.#questions.splice(index, 1);
     this.#changed();
-    this.ear.textContent = _("Removed: %(name)s", { name: gone.label || gone.id });
+    this.announcer.textContent = _("Removed: %(name)s", { name: gone.label || gone.id });
     const next = this.list.children[Math.min(index, this.list.children.length - 1)];
     (next?.querySelector(".opener") ?? this.foot.firstChild).focus();
   }
@@ -127,7 +128,8 @@ class FieldsEditor {
     const [question] = this.#questions.splice(from, 1);
     this.#questions.splice(to, 0, question);
     this.#changed();
-    this.ear.textContent = _("%(name)s is now question %(place)s", { name: question.label || question.id, place: to + 1 });
+    const values = { name: question.label || question.id, place: to + 1 };
+    this.announcer.textContent = _("%(name)s is now question %(place)s", values);
     this.list.children[to].querySelector(".grip").focus();
   }
 
@@ -235,24 +237,26 @@ class FieldsEditor {
     required.addEventListener("change", () => this.#set(question, "required", required.checked));
     const check = make("label", "check");
     check.append(required, _("An answer is required"));
-    body.append(labelled(_("Question"), label), labelled(_("Type"), kind), labelled(_("Help"), help), labelled(_("Page"), page));
+    body.append(labelled(_("Question"), label), labelled(_("Type"), kind));
+    body.append(labelled(_("Help"), help), labelled(_("Page"), page));
     if (WITH_OPTIONS.has(question.type) || question.options?.length) body.append(this.#options(question));
     body.append(check);
     return body;
   }
 
-  /** Options that are plain texts, a line each; richer ones are left to the JSON. */
+  /** Plain-text options, one per line; structured options are edited as JSON only. */
   #options(question) {
     const options = question.options ?? [];
     const plain = options.every((option) => typeof option === "string");
     const area = document.createElement("textarea");
     area.rows = Math.min(8, Math.max(3, options.length));
-    area.value = options.map((option) => (typeof option === "string" ? option : (option.label ?? option.value ?? ""))).join("\n");
+    const textOf = (option) => (typeof option === "string" ? option : (option.label ?? option.value ?? ""));
+    area.value = options.map(textOf).join("\n");
     area.readOnly = !plain;
     area.addEventListener("input", () => {
       this.#set(question, "options", area.value.split("\n").map((line) => line.trim()).filter(Boolean));
     });
-    const box = labelled(plain ? _("Options, one a line") : _("Options (edit them as JSON)"), area);
+    const box = labelled(plain ? _("Options, one per line") : _("Options (edit them as JSON)"), area);
     box.classList.add("full");
     return box;
   }
@@ -260,13 +264,6 @@ class FieldsEditor {
 
 function typeName(type) {
   return TYPES[type]?.() ?? String(type ?? "?");
-}
-
-function make(tag, className = "", text = "") {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text) element.textContent = text;
-  return element;
 }
 
 function tool(className, label, sign) {

@@ -1,6 +1,6 @@
-/** Inputs of a record: what they hold, what the server had (their default), and what waits to be sent of them. */
+/** Inputs of a record: their value, the value of the server (their default) and the value of a queued edit. */
 
-const queued = new WeakMap(); // input -> the value of an edit that waits: typed, kept, not yet with the server
+const queued = new WeakMap(); // input -> the value of a queued edit, not yet sent to the server
 
 export function valueOf(field) {
   return field.type === "checkbox" ? field.checked : field.value;
@@ -12,7 +12,7 @@ export function defaultOf(field) {
   return field.defaultValue;
 }
 
-/** What its author takes it to be: the server's value, and over it their own edits that wait. */
+/** The value that its author sees as saved: that of a queued edit, else that of the server. */
 export function seenOf(field) {
   return queued.has(field) ? queued.get(field) : defaultOf(field);
 }
@@ -26,12 +26,12 @@ export function isQueued(field) {
   return queued.has(field);
 }
 
-/** Is it other than what the server had? News must not overwrite it then. */
+/** Whether it differs from the value of the server; updates must not overwrite it then. */
 export function isTouched(field) {
   return isTyped(field) && normal(valueOf(field)) !== normal(defaultOf(field));
 }
 
-/** Was it typed and not saved, not even to wait? */
+/** Whether it has typing that is neither saved nor queued. */
 export function isUnsaved(field) {
   return isTyped(field) && normal(valueOf(field)) !== normal(seenOf(field));
 }
@@ -62,7 +62,7 @@ export function setDefault(field, value) {
   } else field.defaultValue = String(value ?? "");
 }
 
-/** Has a JSON text numbers that this language would change by reading them: 1.0, 1e3, more than 15 digits? */
+/** Whether a JSON text has numbers that JavaScript would change by parsing them: 1.0, 1e3, more than 15 digits. */
 export function losesNumbers(text) {
   return /\d[.eE]|\d{16}/.test(text);
 }

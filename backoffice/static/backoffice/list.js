@@ -1,21 +1,21 @@
-import { Batches } from "./batches.js";
-import { Desk } from "./desk.js";
+import { DebouncedSet } from "./debounced_set.js";
+import { ListPresence } from "./list_presence.js";
 import { fetchDocument, flash, live } from "./live.js";
-import { ASK, MOST, News, arrives } from "./news.js";
-import { say } from "./toasts.js";
+import { IDS_PER_REQUEST, MAX_SHOWN, NewRecords, arrives } from "./new_records.js";
+import { announce } from "./toasts.js";
 import { _, ngettext } from "./words.js";
 
-const PATIENCE_MS = 30_000;
+const TIMEOUT_MS = 30_000;
 
-/** A list that keeps itself true: changed rows in place, new ones behind a button, nothing moves under the cursor. */
+/** A live list: changed rows are updated in place, new ones wait behind a button, so that no row moves. */
 export function open(element) {
   new LiveList(element).start();
 }
 
 class LiveList {
-  #changed = new Batches((ids) => this.#refresh(ids), 120, { limit: ASK });
-  #redraws = new Batches((reasons) => this.#reload(reasons), 120, { gaveUp: () => location.reload() });
-  #news = new News((ids) => this.#matching(ids), () => this.#tell());
+  #changed = new DebouncedSet((ids) => this.#refresh(ids), 120, { limit: IDS_PER_REQUEST });
+  #redraws = new DebouncedSet((reasons) => this.#reload(reasons), 120, { gaveUp: () => location.reload() });
+  #newRecords = new NewRecords((ids) => this.#matching(ids), () => this.#updateBanner());
   #last = Promise.resolve();
 
   constructor(element) {
@@ -23,31 +23,31 @@ class LiveList {
     this.body = element.querySelector("[data-list-body]");
     this.banner = element.querySelector("[data-news]");
     this.button = element.querySelector("[data-news-show]");
-    this.desk = element.dataset.desk ? new Desk(element) : null;
+    this.presence = element.dataset.listPresence ? new ListPresence(element) : null;
   }
 
   start() {
-    this.desk?.start();
+    this.presence?.start();
     this.button.addEventListener("click", () => this.#show());
     this.subscription = live().subscribe([this.element.dataset.topic], {
       since: this.element.dataset.since,
-      onEvent: (event) => this.#take(event),
-      // Too far behind, or history was rewound: what is shown is read again, then followed from there.
+      onEvent: (event) => this.#onEvent(event),
+      // Too far behind, or the log was restored: read the list again and follow from there.
       onReset: (frame) => frame.reason !== "forbidden" && this.#redraws.add("reset"),
       onDenied: () => {},
     });
   }
 
-  #take(event) {
+  #onEvent(event) {
     const id = keyOf(event.stream);
     const row = this.#row(id);
     if (event.event.endsWith(".erased")) {
       row?.remove();
-      this.#redraws.add("erased"); // all of it: nothing of an erased person stays on the page, hidden or not
+      this.#redraws.add("erased"); // the whole list: no data of an erased person may stay on the page, hidden or not
     } else if (row) {
       if (Number(row.dataset.version) < event.version || event.version === 1) this.#changed.add(id);
-    } else if (arrives(event) || this.#news.has(id)) {
-      this.#news.add(id);
+    } else if (arrives(event) || this.#newRecords.has(id)) {
+      this.#newRecords.add(id);
     }
   }
 
@@ -55,35 +55,35 @@ class LiveList {
     return this.body.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
   }
 
-  /** One request of this list at a time, so that no older answer is drawn over a newer one. */
+  /** Runs the requests of this list one at a time, so that an older response never replaces a newer one. */
   #fetch(address, draw) {
-    const ask = () => fetchDocument(address, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const ask = () => fetchDocument(address, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     const drawn = this.#last.then(ask).then(draw);
     this.#last = drawn.catch(() => {});
     return drawn;
   }
 
   #refresh(ids) {
-    return this.#fetch(this.#address({ ids: ids.join(",") }), ({ page }) => this.#swapAll(ids, page));
+    return this.#fetch(this.#address({ ids: ids.join(",") }), ({ page }) => this.#replaceRows(ids, page));
   }
 
-  #swapAll(ids, page) {
+  #replaceRows(ids, page) {
     let names = [];
     for (const id of ids) {
       const row = this.#row(id);
       const fresh = page.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
       if (!row) continue;
-      if (fresh) this.#swap(row, fresh);
+      if (fresh) this.#replaceRow(row, fresh);
       else row.classList.add("gone");
       names.push((fresh ?? row).querySelector(".name")?.textContent.trim());
     }
-    this.desk?.draw();
+    this.presence?.draw();
     names = names.filter(Boolean);
-    if (names.length) say(ngettext("%(names)s changed", "%(n)s records changed", names.length, { names: names[0] }));
+    if (names.length) announce(ngettext("%(names)s changed", "%(n)s records changed", names.length, { names: names[0] }));
   }
 
-  /** In place: the focus, the mark and the row's place stay. */
-  #swap(row, fresh) {
+  /** Replaces a row in place, keeping focus, marker and position. */
+  #replaceRow(row, fresh) {
     const focused = row.contains(document.activeElement);
     if (row.classList.contains("at")) fresh.classList.add("at");
     row.replaceWith(fresh);
@@ -91,20 +91,20 @@ class LiveList {
     flash(fresh);
   }
 
-  /** Which of these would be in this list, by its own filters, and are not. */
+  /** Those of the ids that match the filters of this list and are not shown. */
   #matching(ids) {
     const found = ({ headers }) => (headers.get("X-New") ?? "").split(" ").filter((id) => id && !this.#row(id));
     return this.#fetch(this.#address({ new: ids.join(",") }), found);
   }
 
-  #tell() {
-    const n = this.#news.size;
-    this.banner.hidden = !n && !this.#news.isUnsure;
+  #updateBanner() {
+    const n = this.#newRecords.size;
+    this.banner.hidden = !n && !this.#newRecords.isUnsure;
     if (this.banner.hidden) return;
-    if (this.#news.isUnsure) this.button.textContent = _("Many new records: show");
-    else if (this.#news.isFull) this.button.textContent = _("%(n)s+ new: show", { n: MOST });
+    if (this.#newRecords.isUnsure) this.button.textContent = _("Many new records: show");
+    else if (this.#newRecords.isFull) this.button.textContent = _("%(n)s+ new: show", { n: MAX_SHOWN });
     else this.button.textContent = ngettext("%(n)s new: show", "%(n)s new: show", n);
-    say(this.#news.isUnsure ? _("Many new records") : ngettext("%(n)s new record", "%(n)s new records", n));
+    announce(this.#newRecords.isUnsure ? _("Many new records") : ngettext("%(n)s new record", "%(n)s new records", n));
   }
 
   #address(more) {
@@ -122,31 +122,31 @@ class LiveList {
       return;
     }
     try {
-      await this.#redraw(`${location.pathname}?${query}`, this.#news.ids());
+      await this.#redraw(`${location.pathname}?${query}`, this.#newRecords.ids());
     } catch {
-      location.search = query; // the browser tells what is wrong
+      location.search = query; // the browser shows the error
       return;
     }
     this.body.querySelector("tbody a")?.focus({ preventScroll: true });
     window.scrollTo({ top: 0 });
   }
 
-  /** The list anew from the server, without leaving the page. Returns where the log stood then. */
-  async #redraw(address, lit = []) {
+  /** Reloads the list without leaving the page; returns the log position it was read at. */
+  async #redraw(address, highlighted = []) {
     await this.#last;
-    const shown = this.#news.mark();
-    return this.#fetch(address, ({ page }) => this.#draw(page, lit, shown));
+    const shown = this.#newRecords.mark();
+    return this.#fetch(address, ({ page }) => this.#draw(page, highlighted, shown));
   }
 
-  #draw(page, lit, shown) {
+  #draw(page, highlighted, shown) {
     const fresh = page.querySelector("[data-list-body]");
     if (!fresh) throw new Error("no list");
     this.body.replaceChildren(...fresh.childNodes);
     const count = page.querySelector("[data-count]");
     if (count) this.element.querySelector("[data-count]").replaceChildren(...count.childNodes);
-    this.desk?.draw();
+    this.presence?.draw();
     if (this.element.dataset.first === "1") shown();
-    for (const id of lit) {
+    for (const id of highlighted) {
       const row = this.#row(id);
       if (row) flash(row);
     }

@@ -1,31 +1,31 @@
 import { connect } from "../realtime/index.js";
 import { _ } from "./words.js";
 
-let line = null;
+let current = null;
 let painted = false;
 
-/** The page's one connection: every page has it, to learn when its session ends. */
+/** The page's single connection; every page opens it to learn when its session ends. */
 export function connection() {
-  if (line === null) {
+  if (current === null) {
     const session = document.querySelector("[data-session]")?.dataset.session || null;
-    line = connect({ url: "/ws/admin/", session });
-    line.onState((state) => window.dispatchEvent(new CustomEvent("line", { detail: state })));
+    current = connect({ url: "/ws/admin/", session });
+    current.onState((state) => window.dispatchEvent(new CustomEvent("connection", { detail: state })));
   }
-  return line;
+  return current;
 }
 
-/** The same for what is shown live; the chip in the header tells how it is. */
+/** The same connection for live content; the chip in the header shows its state. */
 export function live() {
   connection();
   if (!painted) {
     painted = true;
     const chip = document.querySelector("[data-live]");
-    const show = () => paint(chip, navigator.onLine === false ? "offline" : line.state);
-    line.onState(show);
+    const show = () => paint(chip, navigator.onLine === false ? "offline" : current.state);
+    current.onState(show);
     window.addEventListener("online", show);
     window.addEventListener("offline", show);
   }
-  return line;
+  return current;
 }
 
 function paint(chip, state) {
@@ -44,7 +44,7 @@ function paint(chip, state) {
   chip.title = words[state] ?? state;
 }
 
-/** An element out of a page or a fragment of the server. */
+/** Fetches a page or a fragment of the server as a document. */
 export async function fetchDocument(url, { signal } = {}) {
   const answer = await fetch(url, { signal, headers: { "X-Requested-With": "fetch" }, credentials: "same-origin" });
   if (!answer.ok) throw new Error(`${answer.status} ${url}`);
@@ -52,10 +52,10 @@ export async function fetchDocument(url, { signal } = {}) {
   return { page: new DOMParser().parseFromString(await answer.text(), "text/html"), headers: answer.headers };
 }
 
-/** Light an element up for a moment. */
+/** Highlights an element for a moment. */
 export function flash(element) {
   element.classList.remove("flash");
-  void element.offsetWidth; // begin anew when it is already lit
+  void element.offsetWidth; // restart a running animation
   element.classList.add("flash");
   element.addEventListener("animationend", () => element.classList.remove("flash"), { once: true });
 }

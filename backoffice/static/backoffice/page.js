@@ -1,44 +1,44 @@
-/** What every page starts with; a room's own module is loaded where the page has that room. */
+/** Entry point of every page: binds the shared behaviour and loads the module of each feature on the page. */
 import { keepAgo } from "./ago.js";
-import { bindKeys } from "./keys.js";
+import { bindShortcuts } from "./shortcuts.js";
 import { bindPalette } from "./palette.js";
-import { passAway } from "./toasts.js";
+import { dismissToasts } from "./toasts.js";
 
 document.documentElement.classList.add("scripted");
 keepAgo(document);
 bindPalette(document);
-bindKeys(document);
-passAway(document);
+bindShortcuts(document);
+dismissToasts(document);
 bindFilters(document);
 bindMenus(document);
 guardDoubleSubmit(document);
 document.querySelector(".field.wrong :is(input:not([type=hidden]), select, textarea)")?.focus();
 
-const rooms = [
+const features = [
   ["[data-list]", () => import("./list.js")],
   ["[data-feed], [data-history]", () => import("./feed.js")],
   ["[data-record]", () => import("./record.js")],
   ["[data-fields-editor]", () => import("./fields.js")],
   ["[data-conflict]", () => import("./conflict.js")],
   ["[data-poll]", () => import("./system.js")],
-  ["[data-waiting]", () => import("./waiting.js")],
+  ["[data-inbox-badge]", () => import("./inbox_badge.js")],
   ["[data-session]", () => import("./session.js")],
   ["[data-person-url]", () => import("./offline/shell.js")],
   ["[data-command]", () => import("./offline/saver.js")],
   ["[data-queue-page]", () => import("./offline/page.js")],
-  ["[data-left]", () => import("./offline/leave.js")],
+  ["[data-signed-out-person]", () => import("./offline/leave.js")],
 ];
-for (const [selector, load] of rooms) {
+for (const [selector, load] of features) {
   const element = document.querySelector(selector);
-  if (element) load().then((room) => room.open(element), isMissing);
+  if (element) load().then((feature) => feature.open(element), isMissing);
 }
 
-/** The network went while the page was loading: it works as without that script. */
+/** The network failed while the page loaded: the page works without that script. */
 function isMissing(error) {
   console.warn(error.message);
 }
 
-/** A choice in a filter's menu shows the list at once; empty filters stay out of the address. */
+/** Choosing in a filter submits the form; empty filters are left out of the URL. */
 function bindFilters(root) {
   for (const form of root.querySelectorAll("[data-filters]")) {
     form.addEventListener("change", (event) => {
@@ -53,7 +53,7 @@ function bindFilters(root) {
   });
 }
 
-/** An open menu closes on Escape and on a click elsewhere. */
+/** Closes open menus on Escape and on clicks elsewhere. */
 function bindMenus(root) {
   const close = () => root.querySelectorAll("details.menu[open]").forEach((menu) => menu.removeAttribute("open"));
   root.addEventListener("click", (event) => {
@@ -62,7 +62,7 @@ function bindMenus(root) {
   root.addEventListener("keydown", (event) => event.key === "Escape" && close());
 }
 
-/** A second click while the first is on its way does nothing. (The command's id would make it harmless anyway.) */
+/** Ignores a second submit while the first is pending. (The command id makes it harmless anyway.) */
 function guardDoubleSubmit(root) {
   root.addEventListener("submit", (event) => {
     const button = event.target.querySelector("[data-save]");

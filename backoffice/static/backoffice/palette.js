@@ -7,20 +7,20 @@ export function bindPalette(root) {
   const input = dialog.querySelector("input[type=search]");
   const results = dialog.querySelector("[data-search-results]");
   const address = dialog.querySelector("form").action;
-  let asked = 0;
+  let lastRequest = 0;
   let timer = null;
 
   const show = () => {
     dialog.showModal();
     input.select();
-    look();
+    search();
   };
-  const look = async () => {
+  const search = async () => {
     const words = input.value.trim();
-    const number = ++asked;
+    const number = ++lastRequest;
     const found = words ? await fetchResults(address, words) : "";
-    if (number !== asked) return; // a later question has been asked
-    results.replaceChildren(...doors(root, words), ...parse(found));
+    if (number !== lastRequest) return; // a later query has been sent
+    results.replaceChildren(...navigationLinks(root, words), ...parse(found));
     mark(results, 0);
   };
 
@@ -38,7 +38,7 @@ export function bindPalette(root) {
   });
   input.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(look, WAIT_MS);
+    timer = setTimeout(search, WAIT_MS);
   });
   input.addEventListener("keydown", (event) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -67,8 +67,8 @@ function parse(html) {
   return [...template.content.children];
 }
 
-/** Pages of the navigation whose name has these words. */
-function doors(root, words) {
+/** Navigation entries whose label contains the query. */
+function navigationLinks(root, words) {
   const links = [...root.querySelectorAll(".side li a")].filter((link) =>
     link.textContent.toLowerCase().includes(words.toLowerCase()),
   );

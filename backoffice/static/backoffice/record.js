@@ -1,22 +1,22 @@
-import { Batches } from "./batches.js";
+import { DebouncedSet } from "./debounced_set.js";
 import { button } from "./dom.js";
-import { faces, sentence } from "./here.js";
+import { avatars, presenceText } from "./avatars.js";
 import { defaultOf, isQueued, isTouched, isUnsaved, losesNumbers, put, same, setDefault, valueOf } from "./inputs.js";
 import { flash, live } from "./live.js";
 import { merge } from "./merge.js";
-import { say } from "./toasts.js";
+import { announce } from "./toasts.js";
 import { _ } from "./words.js";
 
 const IDLE_MS = 10 * 60 * 1000;
 
-/** An open record: what others change appears where you have not typed; where you have, you are told and choose. */
+/** An open record: changes by others appear in untouched fields; in fields you edited, you choose. */
 export function open(element) {
   new LiveRecord(element).start();
 }
 
 class LiveRecord {
-  #news = new Batches(() => this.#look());
-  #clashing = new Map(); // field -> the value they gave it
+  #updates = new DebouncedSet(() => this.#fetch());
+  #conflicting = new Map(); // field name -> the value of the others
   #mergedTo;
 
   constructor(element) {
@@ -34,29 +34,29 @@ class LiveRecord {
     const subscription = live().subscribe([topic], {
       since,
       onEvent: (event) => {
-        if (event.event.endsWith(".erased")) this.#forget();
-        else if (event.stream === stream && event.version > this.seen) this.#news.add(event.version);
+        if (event.event.endsWith(".erased")) this.#removeErased();
+        else if (event.stream === stream && event.version > this.seen) this.#updates.add(event.version);
       },
       onReset: (frame) => {
         if (frame.reason === "forbidden") return;
         subscription.restart({ epoch: frame.epoch, position: frame.position });
-        this.#news.add("reset");
+        this.#updates.add("reset");
       },
       onDenied: () => {},
     });
-    this.element.addEventListener("look", () => this.#news.add("queue"));
-    this.#bePresent(topic);
+    this.element.addEventListener("look", () => this.#updates.add("queue"));
+    this.#trackPresence(topic);
   }
 
-  /** It was erased: what is shown and what was typed about it goes at once. */
-  #forget() {
+  /** The record was erased: removes its data and all typing at once. */
+  #removeErased() {
     this.form?.reset();
     location.reload();
   }
 
-  // -- what others changed ------------------------------------------------------------------------------------------
+  // -- changes by others ------------------------------------------------------------------------------------------
 
-  async #look() {
+  async #fetch() {
     const answer = await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { credentials: "same-origin" });
     if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) throw new Error(String(answer.status));
     const now = await answer.json();
@@ -66,47 +66,47 @@ class LiveRecord {
 
   #show(now) {
     this.seen = now.version;
-    this.#bringIn(now);
+    this.#applyUpdate(now);
     this.element.querySelector("[data-aside]").innerHTML = now.aside;
     for (const place of document.querySelectorAll("[data-name]")) place.textContent = now.name;
-    this.#tell(now);
+    this.#showUpdateBar(now);
   }
 
-  #bringIn(now) {
+  #applyUpdate(now) {
     for (const [name, theirs] of Object.entries(now.values)) {
       const field = this.#field(name);
       if (!field || same(field, theirs)) {
-        if (field) this.#settle(field, theirs);
+        if (field) this.#accept(field, theirs);
         continue;
       }
-      if (isTouched(field)) this.#weave(field, theirs) || this.#clash(field, theirs, now);
+      if (isTouched(field)) this.#mergeField(field, theirs) || this.#showConflict(field, theirs, now);
       else if (!same(field, theirs)) {
         put(field, theirs);
-        this.#settle(field, theirs);
+        this.#accept(field, theirs);
         flash(field.closest(".field"));
       }
     }
-    if (!this.#clashing.size) this.#moveBase(now.version);
+    if (!this.#conflicting.size) this.#moveBase(now.version);
   }
 
-  /** From here on the version of now is the base: everything of theirs is in the form. */
+  /** Makes the current version the base: the form contains every change of the others. */
   #moveBase(version) {
     if (this.base) this.base.value = version;
     this.#mergedTo = version;
   }
 
-  #settle(field, value) {
+  #accept(field, value) {
     setDefault(field, value);
-    this.#clashing.delete(field.name);
+    this.#conflicting.delete(field.name);
     const note = field.closest(".field").querySelector("[data-theirs]");
     if (note) note.hidden = true;
     field.closest(".field").classList.remove("clashing");
     this.#markTouched(field);
   }
 
-  /** Questions merge one by one, long texts by line, as they will on the server: what of theirs does not contradict
-   *  comes in between what was typed. False where a person has to look. */
-  #weave(field, theirs) {
+  /** Merges a field as the server will: questions one by one, long texts by line. Returns false if that needs a
+   *  decision. */
+  #mergeField(field, theirs) {
     const { policies = {}, checks } = this.rules;
     const sides = [defaultOf(field), String(theirs ?? ""), valueOf(field)];
     const json = field.dataset.kind === "json";
@@ -116,23 +116,23 @@ class LiveRecord {
       const records = sides.map((text) => ({ [field.name]: json ? JSON.parse(text) : text }));
       const { conflicts, values } = merge(...records, policies, { checks });
       if (conflicts.length) return false;
-      const woven = values[field.name];
-      put(field, json ? JSON.stringify(woven, null, 2) : woven);
+      const merged = values[field.name];
+      put(field, json ? JSON.stringify(merged, null, 2) : merged);
     } catch {
       return false; // half-typed JSON
     }
-    this.#settle(field, theirs);
+    this.#accept(field, theirs);
     flash(field.closest(".field"));
     return true;
   }
 
-  /** Both changed it: theirs only when they did, seen against what this page was made from. */
-  #clash(field, theirs, now) {
+  /** Offers both values where both sides changed the field since the version of this page. */
+  #showConflict(field, theirs, now) {
     if (String(theirs) === String(defaultOf(field)) || same(field, theirs)) return;
-    this.#clashing.set(field.name, theirs);
+    this.#conflicting.set(field.name, theirs);
     const box = field.closest(".field");
     const note = box.querySelector("[data-theirs]");
-    const who = now.changes.findLast((change) => field.name in change.fields)?.who ?? _("Somebody else");
+    const who = now.changes.findLast((change) => field.name in change.fields)?.who ?? _("Someone else");
     const text = document.createElement("span");
     text.textContent = _("%(who)s changed this too: %(value)s", { who, value: shown(field, theirs) });
     note.replaceChildren(
@@ -147,24 +147,24 @@ class LiveRecord {
     box.classList.add("clashing");
   }
 
-  /** What waited here and clashed is not wanted here any more (it went to the inbox): theirs comes in after all. */
-  #yield() {
-    for (const [name, theirs] of this.#clashing) {
+  /** Shows the value of the others where the conflicting edit left the queue for the conflict inbox. */
+  #showTheirs() {
+    for (const [name, theirs] of this.#conflicting) {
       const field = this.#field(name);
       if (isTouched(field)) continue;
       put(field, theirs);
-      this.#settle(field, theirs);
-      if (!this.#clashing.size) this.#moveBase(this.seen);
+      this.#accept(field, theirs);
+      if (!this.#conflicting.size) this.#moveBase(this.seen);
     }
   }
 
   #decided(field, theirs) {
-    this.#settle(field, theirs);
-    if (!this.#clashing.size) this.#moveBase(this.seen);
+    this.#accept(field, theirs);
+    if (!this.#conflicting.size) this.#moveBase(this.seen);
     field.focus();
   }
 
-  #tell(now) {
+  #showUpdateBar(now) {
     const others = now.changes.filter((change) => change.actor !== this.me || this.form);
     if (!others.length) return;
     const bar = this.element.querySelector("[data-meanwhile]");
@@ -174,23 +174,25 @@ class LiveRecord {
     const words = now.deleted
       ? _("%(who)s deleted this record.", { who: last.who })
       : mine
-        ? this.#ownWords(what)
+        ? this.#ownUpdateText(what)
         : _("%(who)s changed %(what)s.", { who: last.who, what });
     const text = document.createElement("span");
     text.textContent = last.reason ? `${words} “${last.reason}”` : words;
     bar.replaceChildren(text, button(_("Close"), () => (bar.hidden = true)));
-    bar.classList.toggle("warning", now.deleted || this.#clashing.size > 0);
+    bar.classList.toggle("warning", now.deleted || this.#conflicting.size > 0);
     bar.hidden = false;
-    say(words);
-    if (now.deleted || !this.form) bar.append(button(_("Show it as it is now"), () => location.reload()));
+    announce(words);
+    if (now.deleted || !this.form) bar.append(button(_("Show current state"), () => location.reload()));
   }
 
-  #ownWords(what) {
-    const waited = this.form && [...this.form.elements].some(isQueued);
-    return waited ? _("What waited was saved: %(what)s.", { what }) : _("You saved this in another window: %(what)s.", { what });
+  #ownUpdateText(what) {
+    const wasQueued = this.form && [...this.form.elements].some(isQueued);
+    return wasQueued
+      ? _("Your waiting edits were saved: %(what)s.", { what })
+      : _("You saved this in another window: %(what)s.", { what });
   }
 
-  // -- what is typed here -------------------------------------------------------------------------------------------
+  // -- own typing -------------------------------------------------------------------------------------------
 
   #watchTyping() {
     const fields = [...this.form.elements].filter((field) => field.closest("[data-field]"));
@@ -198,14 +200,14 @@ class LiveRecord {
     this.form.addEventListener("change", (event) => this.#markTouched(event.target));
     let saving = false;
     this.form.addEventListener("submit", () => (saving = true));
-    this.form.addEventListener("stayed", () => (saving = false)); // it waits in the queue, and the page stays
+    this.form.addEventListener("stayed", () => (saving = false)); // queued: the page stays open
     this.form.addEventListener("queued", () => {
-      this.#yield();
+      this.#showTheirs();
       fields.forEach((field) => this.#markTouched(field));
     });
     window.addEventListener("pageshow", () => {
       saving = false;
-      fields.forEach((field) => this.#markTouched(field)); // the browser may have brought typing back
+      fields.forEach((field) => this.#markTouched(field)); // the browser may have restored typed values
     });
     window.addEventListener("beforeunload", (event) => {
       if (!saving && this.#touched()) event.preventDefault();
@@ -227,34 +229,35 @@ class LiveRecord {
     return found instanceof Element ? found : null;
   }
 
-  // -- who is here --------------------------------------------------------------------------------------------------
+  // -- presence --------------------------------------------------------------------------------------------------
 
-  #bePresent(topic) {
+  #trackPresence(topic) {
     const presence = live().presence(topic);
-    const { desk, stream } = this.element.dataset;
+    const { listPresence, stream } = this.element.dataset;
     const key = stream.slice(stream.indexOf("-") + 1);
     const set = (state, field = null) => {
       presence.set(state, field);
-      if (desk) live().presence(desk).set(state, key); // and in the list, at its row
+      if (listPresence) live().presence(listPresence).set(state, key); // shown in the list, at the row
     };
     let idle = null;
-    const tell = (field = null) => {
+    const publish = (field = null) => {
       clearTimeout(idle);
       const editing = field !== null || (this.form !== null && this.#touched());
       set(editing ? "editing" : "viewing", field);
       idle = setTimeout(() => set("idle"), IDLE_MS);
     };
-    tell();
+    publish();
     window.addEventListener("pagehide", () => set("gone"), { capture: true }); // before the connection ends
-    this.form?.addEventListener("focusin", (event) => tell(event.target.closest("[data-field]")?.dataset.field ?? null));
-    this.form?.addEventListener("focusout", () => tell());
+    const fieldOf = (target) => target.closest("[data-field]")?.dataset.field ?? null;
+    this.form?.addEventListener("focusin", (event) => publish(fieldOf(event.target)));
+    this.form?.addEventListener("focusout", () => publish());
     presence.onChange((people) => this.#showPeople(people.filter((person) => `staff:${person.id}` !== this.me)));
   }
 
   #showPeople(people) {
     const place = this.element.querySelector("[data-here]");
     place.hidden = !people.length;
-    place.replaceChildren(faces(people), document.createTextNode(sentence(people)));
+    place.replaceChildren(avatars(people), document.createTextNode(presenceText(people)));
     for (const old of this.element.querySelectorAll(".who-types")) old.remove();
     for (const person of people.filter((one) => one.state === "editing" && one.field)) {
       const label = this.#field(person.field)?.closest(".field")?.querySelector("label");

@@ -1,31 +1,31 @@
-/** Covers the page when its session has ended: nothing of it stays on the screen. */
+/** Covers the page once its session has ended, so that nothing of it stays readable. */
 import { REVOKED } from "../realtime/connection.js";
 import { Timer, fullJitter } from "../realtime/timer.js";
 import { connection } from "./live.js";
-import { whoIsThere } from "./offline/shell.js";
+import { fetchPerson } from "./offline/shell.js";
 
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 const STABLE_MS = 60_000;
 
 export function open(element) {
-  const line = connection();
-  const guard = new Guard(element.dataset, line, document.querySelector("[data-cover]"));
-  line.onState((state, _reason, code) => {
-    if (state === "stopped" && code === REVOKED) guard.look();
+  const socket = connection();
+  const guard = new SessionGuard(element.dataset, socket, document.querySelector("[data-cover]"));
+  socket.onState((state, _reason, code) => {
+    if (state === "stopped" && code === REVOKED) guard.check();
   });
-  document.addEventListener("visibilitychange", () => document.hidden || guard.lookAgain());
-  window.addEventListener("pageshow", () => guard.lookAgain());
+  document.addEventListener("visibilitychange", () => document.hidden || guard.recheck());
+  window.addEventListener("pageshow", () => guard.recheck());
 }
 
-class Guard {
+class SessionGuard {
   #attempts = 0;
   #enteredAt = -Infinity;
-  #over = false; // another person is signed in: this page is gone for good
-  #alarm = new Timer(() => this.look());
+  #over = false; // another person is signed in: the page cannot be used again
+  #alarm = new Timer(() => this.check());
 
-  constructor({ person, session, personUrl, loginUrl }, line, cover) {
-    Object.assign(this, { person: Number(person), session, personUrl, loginUrl, line, cover });
+  constructor({ person, session, personUrl, loginUrl }, connection, cover) {
+    Object.assign(this, { person: Number(person), session, personUrl, loginUrl, connection, cover });
     this.title = document.title;
   }
 
@@ -33,64 +33,64 @@ class Guard {
     return "covered" in document.documentElement.dataset;
   }
 
-  lookAgain() {
-    if (this.covered && !this.#over) this.look();
+  recheck() {
+    if (this.covered && !this.#over) this.check();
   }
 
-  /** The connection was revoked: who is signed in by now? Until that is known, the page is covered. */
-  async look() {
+  /** After a revoked connection: asks who is signed in; the page stays covered until the answer is known. */
+  async check() {
     if (this.#over) return;
     this.#alarm.clear();
     let found;
     try {
-      found = await whoIsThere(this.personUrl);
+      found = await fetchPerson(this.personUrl);
     } catch {
-      this.#hide("signed_out");
+      this.#coverPage("signed_out");
       this.#alarm.set(fullJitter(this.#attempts++, FIRST_WAIT_MS, LONGEST_WAIT_MS));
       return;
     }
     this.#attempts = 0;
-    if (found.person === this.person) this.#goOn(found.session);
-    else if (found.person === null) this.#hide("signed_out");
-    else this.#leave();
+    if (found.person === this.person) this.#resume(found.session);
+    else if (found.person === null) this.#coverPage("signed_out");
+    else this.#removePage();
   }
 
-  /** The same person in a new session (a new password, a sign-in in another tab): what was typed is still here. */
-  #goOn(session) {
+  /** The same person in a new session (new password, sign-in in another tab): uncovers the page with its typing. */
+  #resume(session) {
     const now = performance.now();
     if (session === this.session && now - this.#enteredAt < STABLE_MS) {
-      this.#hide("signed_out"); // refused again at once: do not try for ever
+      this.#coverPage("signed_out"); // revoked again at once: do not retry forever
       return;
     }
     this.#enteredAt = now;
     this.session = session;
-    this.line.enter(session);
+    this.connection.enter(session);
     delete document.documentElement.dataset.covered;
     this.cover.hidden = true;
     document.title = this.title;
   }
 
-  #hide(why) {
+  #coverPage(why) {
     for (const words of this.cover.querySelectorAll("[data-cover-words]")) {
       words.hidden = words.dataset.coverWords !== why;
     }
     for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-    const door = this.cover.querySelector("[data-cover-door]");
+    const link = this.cover.querySelector("[data-cover-link]");
     const next = why === "other" ? "" : `?${new URLSearchParams({ next: location.pathname + location.search })}`;
-    door.href = `${this.loginUrl}${next}`;
+    link.href = `${this.loginUrl}${next}`;
     const was = this.covered;
     document.documentElement.dataset.covered = "";
     this.cover.hidden = false;
     document.title = this.cover.querySelector("h2").textContent;
-    if (!was) door.focus();
+    if (!was) link.focus();
   }
 
-  /** Somebody else is signed in here: they must not find this page under its cover. */
-  #leave() {
+  /** Another person is signed in: removes the page, so that they cannot find it under the cover. */
+  #removePage() {
     this.#over = true;
-    this.#hide("other");
+    this.#coverPage("other");
     for (const child of [...document.body.children]) if (child !== this.cover) child.remove();
-    this.cover.querySelector("[data-cover-door]").focus();
-    this.line.stop();
+    this.cover.querySelector("[data-cover-link]").focus();
+    this.connection.stop();
   }
 }

@@ -1,15 +1,15 @@
 import { fetchDocument } from "./live.js";
 import { _ } from "./words.js";
 
-const SLOWEST_MS = 30_000;
-const PATIENCE_MS = 10_000; // what has not answered by then is not fresh any more
+const MAX_INTERVAL_MS = 30_000;
+const TIMEOUT_MS = 10_000;
 
-/** A page of numbers that draws itself anew: only the parts that changed, and it says how fresh they are. */
+/** A page of numbers that polls: it replaces the parts that changed and shows how fresh they are. */
 export function open(element) {
-  new Poll(element).start();
+  new PollingPage(element).start();
 }
 
-class Poll {
+class PollingPage {
   #failures = 0;
   #timer = null;
 
@@ -17,14 +17,14 @@ class Poll {
     this.element = element;
     this.every = Number(element.dataset.every);
     this.body = element.querySelector("[data-poll-body]");
-    this.says = element.querySelector("[data-poll-says]");
+    this.status = element.querySelector("[data-poll-status]");
     this.words = element.querySelector("[data-poll-words]");
-    this.fresh = this.words.dataset.pollWords; // the server's words for its own time
+    this.fresh = this.words.dataset.pollWords; // the time as the server formats it
   }
 
   start() {
-    partsOf(this.body); // as the server wrote them
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.#pause() : this.#look()));
+    partsOf(this.body); // remember the HTML of the server
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#pause() : this.#poll()));
     this.#later(this.every);
   }
 
@@ -35,21 +35,21 @@ class Poll {
 
   #later(wait) {
     this.#pause();
-    if (!document.hidden) this.#timer = setTimeout(() => this.#look(), wait);
+    if (!document.hidden) this.#timer = setTimeout(() => this.#poll(), wait);
   }
 
-  async #look() {
+  async #poll() {
     this.#pause();
     try {
-      const { page, headers } = await fetchDocument(this.#address(), { signal: AbortSignal.timeout(PATIENCE_MS) });
+      const { page, headers } = await fetchDocument(this.#address(), { signal: AbortSignal.timeout(TIMEOUT_MS) });
       this.#draw(page.body);
       this.#failures = 0;
       this.fresh = headers.get("X-As-Of");
     } catch {
       this.#failures += 1;
     }
-    this.#say();
-    this.#later(Math.min(this.every * 2 ** this.#failures, SLOWEST_MS));
+    this.#showFreshness();
+    this.#later(Math.min(this.every * 2 ** this.#failures, MAX_INTERVAL_MS));
   }
 
   #address() {
@@ -58,15 +58,15 @@ class Poll {
     return `${location.pathname}?${query}`;
   }
 
-  #say() {
+  #showFreshness() {
     const time = this.fresh;
-    this.says.dataset.state = this.#failures ? "stale" : "live";
+    this.status.dataset.state = this.#failures ? "stale" : "live";
     this.words.textContent = this.#failures
-      ? _("not fresh: no answer since %(time)s", { time })
+      ? _("stale: no response since %(time)s", { time })
       : _("as of %(time)s", { time });
   }
 
-  /** Parts have names: those that differ are put in place of the old ones; other parts than before, and all is. */
+  /** Replaces the named parts that differ; where the set of parts changed, replaces everything. */
   #draw(fresh) {
     const [old, now] = [partsOf(this.body), partsOf(fresh)];
     const focused = document.activeElement?.closest("[data-part]")?.dataset.part;
@@ -88,7 +88,7 @@ class Poll {
 
 const FOCUSABLE = "a[href], button, input, summary, [tabindex='0']";
 
-/** name -> the part; `source` is what the server wrote, before the page's own scripts touched it. */
+/** name -> part; `source` is its HTML as sent by the server, before scripts of the page changed it. */
 function partsOf(root) {
   const parts = new Map();
   for (const part of root.querySelectorAll("[data-part]")) {

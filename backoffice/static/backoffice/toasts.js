@@ -1,21 +1,21 @@
 const STAY_MS = 6000;
 
-/** Messages that need no answer leave by themselves; one the pointer or the focus is on stays. */
-export function passAway(root) {
-  for (const toast of root.querySelectorAll("[data-toasts] [data-passing]")) leaveLater(toast);
+/** Removes toasts after a while, except while the pointer or the focus is on them. */
+export function dismissToasts(root) {
+  for (const toast of root.querySelectorAll("[data-toasts] [data-passing]")) removeLater(toast);
 }
 
 /** Show a message. */
 export function toast(text, kind = "info") {
-  const shelf = document.querySelector("[data-toasts]");
+  const container = document.querySelector("[data-toasts]");
   const element = document.createElement("p");
   element.className = `toast ${kind}`;
   element.textContent = text;
-  shelf.append(element);
-  leaveLater(element);
+  container.append(element);
+  removeLater(element);
 }
 
-function leaveLater(element) {
+function removeLater(element) {
   setTimeout(function leave() {
     if (element.matches(":hover, :focus-within")) {
       setTimeout(leave, STAY_MS);
@@ -28,22 +28,22 @@ function leaveLater(element) {
 
 let pending = [];
 let timer = null;
-const SAY_MS = 5000;
+const ANNOUNCE_MS = 5000;
 
-/** Tell a screen reader, at most every five seconds, everything since the last time. */
-export function say(text) {
+/** Announces a text to screen readers; texts are collected and announced at most every five seconds. */
+export function announce(text) {
   if (!pending.includes(text)) pending.push(text);
   if (timer === null) {
-    speak();
+    flush();
     timer = setTimeout(() => {
       timer = null;
-      if (pending.length) speak();
-    }, SAY_MS);
+      if (pending.length) flush();
+    }, ANNOUNCE_MS);
   }
 }
 
-function speak() {
-  const ear = document.querySelector("[data-said]");
-  if (ear) ear.textContent = pending.slice(-3).join(". ");
+function flush() {
+  const region = document.querySelector("[data-announcer]");
+  if (region) region.textContent = pending.slice(-3).join(". ");
   pending = [];
 }

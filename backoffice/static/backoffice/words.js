@@ -1,4 +1,4 @@
-/** Text for people, by Django's JavaScript catalogue; English where it did not load. */
+/** Translates a UI text with Django's JavaScript catalogue; English if the catalogue did not load. */
 export function _(text, values = {}) {
   const found = globalThis.gettext ? globalThis.gettext(text) : text;
   return fill(found, values);

@@ -1,25 +1,25 @@
-// Edits made without a network, and what becomes of them. Pure: no store, no network, no page.
+// Offline edits and their states. Pure functions: no storage, no network, no page.
 //
 // An edit: `{seq, id, person, stream, type, key, path, name, fields, base_version, trunk_version, queued_at, reason}`,
 // `fields` being `{name: {kind, label, value, before, options?}}` as the inputs of the page hold them (kind: text, email,
 // json, check, choice), and
-//   state    waiting | refused | done      tried    it was sent, and no answer came: it may be saved already
-//   verdict  the server's, see docs/conflicts.md; `why` in words when refused
+//   state    waiting | refused | done      tried    sent without an answer: it may be saved already
+//   verdict  of the server, see docs/conflicts.md; `why` is the reason when refused
 //   closed   done, and no later edit of its record needs it any more to be understood
 import { losesNumbers } from "../inputs.js";
 import { same } from "../merge.js";
 
-/** What may be done without a network. The server lists the pages, and decides everything else. */
+/** Commands that can be queued. The server lists the pages, and decides everything else. */
 export const COMMANDS = new Set(["user.update", "form.update", "setting.set"]);
 export const MAX_EDITS = 500; // of one person, waiting or refused
 export const KEPT_DONE = 50;
 
-const BATCH = 100;
-const FAILURES = 3; // of one edit alone, by a fault of the server
+const BATCH_SIZE = 100;
+const MAX_FAILURES = 3; // server errors of one edit that was sent alone
 
-// -- what was typed ------------------------------------------------------------------------------------------------
+// -- typed values ------------------------------------------------------------------------------------------------
 
-/** A value as the server will read it: the same on both sides, so that a save whose answer was lost is known again. */
+/** A value as the server normalizes it, so that a save whose response was lost is recognized when sent again. */
 export function cleaned(kind, value) {
   if (typeof value !== "string") return value;
   const text = value.replaceAll("\r\n", "\n");
@@ -27,7 +27,7 @@ export function cleaned(kind, value) {
   return kind === "json" ? text : text.trim();
 }
 
-/** Did typing change it? Another layout of the same JSON did not. */
+/** Whether typing changed the value; another layout of the same JSON does not count. */
 export function differs(kind, value, before) {
   const [a, b] = [cleaned(kind, value), cleaned(kind, before)];
   if (a === b) return false;
@@ -44,7 +44,7 @@ export function isJson(text) {
   }
 }
 
-/** The `data` of its command, as JSON text: JSON that was typed goes as it was typed. */
+/** The `data` of the command as JSON text; typed JSON is sent verbatim. */
 export function dataText(edit) {
   const parts = Object.entries(edit.fields).map(([name, { kind, value }]) => {
     const clean = cleaned(kind, value);
@@ -53,22 +53,24 @@ export function dataText(edit) {
   return `{${parts.join(",")}}`;
 }
 
-/** The body of `POST sync/`. `now` is this device's time: the server tells an edit's age from it, whatever the clock. */
+/** The body of `POST sync/`. `now` is the time of this device: the server derives the age of an edit from it. */
 export function bodyOf(client, person, edits, now = new Date()) {
   const mutations = edits.map((edit) => {
-    const { seq, id, type, key, base_version, trunk_version, queued_at, reason } = edit;
-    const envelope = JSON.stringify({ seq, id, type, key, base_version, trunk_version, queued_at, reason: reason || null });
+    const { seq, id, type, key, base_version, trunk_version, queued_at } = edit;
+    const reason = edit.reason || null;
+    const envelope = JSON.stringify({ seq, id, type, key, base_version, trunk_version, queued_at, reason });
     return `${envelope.slice(0, -1)},"data":${dataText(edit)}}`;
   });
   const sent = JSON.stringify(now.toISOString());
-  return `{"client_id":${JSON.stringify(client)},"person":${person},"sent_at":${sent},"mutations":[${mutations.join(",")}]}`;
+  const head = `"client_id":${JSON.stringify(client)},"person":${person},"sent_at":${sent}`;
+  return `{${head},"mutations":[${mutations.join(",")}]}`;
 }
 
 // -- a record and its edits ----------------------------------------------------------------------------------------
 
 const bySeq = (a, b) => a.seq - b.seq;
 
-/** Edits of a record that its page of `version` does not show by itself. */
+/** Edits of a record that its page at `version` does not contain. */
 export function unseen(edits, stream, version) {
   return edits
     .filter((edit) => edit.stream === stream && (edit.state === "waiting" || isSaved(edit, version)))
@@ -79,14 +81,14 @@ function isSaved({ state, verdict }, version) {
   return state === "done" && verdict.status !== "conflict" && verdict.version > version;
 }
 
-/** What the author of these edits sees: name -> value. */
+/** The values that the author of these edits sees: name -> value. */
 export function seenBy(edits) {
   const seen = new Map();
   for (const edit of edits) for (const [name, { value }] of Object.entries(edit.fields)) seen.set(name, value);
   return seen;
 }
 
-/** The versions that a new edit is made on: the page's, and as its author counts. */
+/** The base versions of a new edit: that of the page, and that including the author's own edits. */
 export function basedOn(edits, stream, version) {
   return { trunk_version: version, base_version: version + unseen(edits, stream, version).length };
 }
@@ -95,72 +97,72 @@ export function waiting(edits) {
   return edits.filter((edit) => edit.state === "waiting").sort(bySeq);
 }
 
-/** Streams that a refused edit holds up. */
-export function heldUp(edits) {
+/** Streams that a rejected edit blocks. */
+export function blockedStreams(edits) {
   return new Set(edits.filter((edit) => edit.state === "refused").map((edit) => edit.stream));
 }
 
-/** How many there are to do something about. */
-export function unsettled(edits) {
+/** Number of edits that are waiting or rejected. */
+export function openCount(edits) {
   return edits.filter((edit) => edit.state !== "done").length;
 }
 
 // -- sending -------------------------------------------------------------------------------------------------------
 
-/** What to send next, in order: the oldest that wait, each with the whole chain of its record before it, as many as
- *  fit. `alone` sends one only, to find the one that the server stumbles over. */
-export function batchOf(edits, { alone = false, limit = BATCH } = {}) {
-  const held = heldUp(edits);
+/** The next edits to send, in order: the oldest waiting ones with the preceding chain of their record, up to `limit`.
+ *  `alone` sends a single edit, to find the one that causes a server error. */
+export function batchOf(edits, { alone = false, limit = BATCH_SIZE } = {}) {
+  const blocked = blockedStreams(edits);
   const chosen = new Set();
   for (const edit of waiting(edits)) {
-    if (held.has(edit.stream)) continue;
-    const elders = edits.filter((each) => isNeeded(each, edit) && !chosen.has(each));
-    if (chosen.size && chosen.size + elders.length + 1 > limit) break;
-    for (const each of elders.sort(bySeq).slice(-(limit - 1))) chosen.add(each);
+    if (blocked.has(edit.stream)) continue;
+    const predecessors = edits.filter((each) => isNeeded(each, edit) && !chosen.has(each));
+    if (chosen.size && chosen.size + predecessors.length + 1 > limit) break;
+    for (const each of predecessors.sort(bySeq).slice(-(limit - 1))) chosen.add(each);
     chosen.add(edit);
     if (alone) break;
   }
   return [...chosen].sort(bySeq);
 }
 
-/** Does the server need the elder to know what the author of an edit saw? It is of its chain, or newer than its page. */
-function isNeeded(elder, { stream, seq, trunk_version }) {
-  const older = elder.stream === stream && elder.state === "done" && elder.seq < seq;
-  return older && (!elder.closed || isSaved(elder, trunk_version));
+/** Whether the server needs a predecessor to know what the author saw: same chain, or newer than the page. */
+function isNeeded(predecessor, { stream, seq, trunk_version }) {
+  const older = predecessor.stream === stream && predecessor.state === "done" && predecessor.seq < seq;
+  return older && (!predecessor.closed || isSaved(predecessor, trunk_version));
 }
 
-/** The edits after the server's verdicts: what changed of them, and what there is to tell. `asked` is what was sent. */
-export function settle(edits, asked, results) {
+/** Applies the verdicts to the sent edits (`asked`): the changed edits, and the verdicts to report. */
+export function applyVerdicts(edits, asked, results) {
   const verdicts = new Map(results.map((result) => [result.seq, result]));
   const now = new Map(edits.map((edit) => [edit.seq, edit]));
-  const told = [];
+  const verdictsToReport = [];
   for (const { seq, state } of asked) {
     const verdict = verdicts.get(seq);
     if (state !== "waiting" || !verdict || !now.has(seq)) continue;
-    const next = judged(now.get(seq), behindDone(verdict, verdicts, now));
+    const next = withVerdict(now.get(seq), behindDone(verdict, verdicts, now));
     now.set(seq, next);
-    if (next.state !== "waiting") told.push(next);
+    if (next.state !== "waiting") verdictsToReport.push(next);
   }
   const streams = new Set(asked.map((edit) => edit.stream));
   for (const stream of streams) close(now, stream);
   const before = new Set(edits);
-  return { changed: [...now.values()].filter((edit) => !before.has(edit)), told };
+  return { changed: [...now.values()].filter((edit) => !before.has(edit)), verdicts: verdictsToReport };
 }
 
-/** An edit behind one that was saved long ago, and that the server by now refuses to hear of, is refused with it: in the
- *  tray there is nothing to mend that would let it pass. */
+/** Rejects an edit together with a predecessor that was saved long ago and is rejected by now: no correction of the
+ *  edit in the tray could make it pass. */
 function behindDone(verdict, verdicts, now) {
-  const elder = verdicts.get(verdict.blocked_by);
-  return now.get(verdict.blocked_by)?.state === "done" && elder ? { ...elder, seq: verdict.seq } : verdict;
+  const predecessor = verdicts.get(verdict.blocked_by);
+  return now.get(verdict.blocked_by)?.state === "done" && predecessor ? { ...predecessor, seq: verdict.seq } : verdict;
 }
 
-function judged(edit, verdict) {
+function withVerdict(edit, verdict) {
   const after = { ...edit, tried: false, failures: 0 };
   if (verdict.status !== "rejected") {
     const { status, version = null, conflict_id = null, problem: { why = null } = {} } = verdict;
     return { ...after, state: "done", verdict: { status, version, conflict_id, why } };
   }
-  if (verdict.code === "blocked_by") return after; // it waits for the one before it, which is in the tray by now
+  if (verdict.code === "blocked_by") return after; // it waits for its predecessor, which is in the tray now
   return refused(after, verdict.code, verdict.problem);
 }
 
@@ -169,44 +171,44 @@ function refused(edit, code, problem = {}) {
   return { ...edit, state: "refused", verdict: { status: "rejected", code, errors: problem.errors ?? {} }, why };
 }
 
-/** When the last of a record has its verdict, nobody needs the ones before it any more. */
+/** Closes the edits of a record once the last one has its verdict: no later edit needs them. */
 function close(now, stream) {
   const chain = [...now.values()].filter((edit) => edit.stream === stream);
   if (chain.some((edit) => edit.state !== "done")) return;
   for (const edit of chain) if (!edit.closed) now.set(edit.seq, { ...edit, closed: true });
 }
 
-/** After a fault of the server (500): an edit that was sent alone and fails again and again goes to the tray. */
-export function failed(asked) {
+/** After a server error (500): an edit that was sent alone and fails repeatedly goes to the tray. */
+export function afterServerError(asked) {
   const [edit, ...more] = asked.filter(({ state }) => state === "waiting");
   if (!edit || more.length) return [];
   const failures = (edit.failures ?? 0) + 1;
-  if (failures < FAILURES) return [{ ...edit, failures }];
+  if (failures < MAX_FAILURES) return [{ ...edit, failures }];
   return [refused({ ...edit, failures: 0, tried: false }, "server_error")];
 }
 
-// -- by hand -------------------------------------------------------------------------------------------------------
+// -- manual changes ---------------------------------------------------------------------------------------------------
 
-/** A refused or waiting edit with other values. It is another command by that, with an id of its own. */
-export function mended(edit, values, id, reason = edit.reason) {
+/** A rejected or waiting edit with corrected values: a new command with its own id. */
+export function corrected(edit, values, id, reason = edit.reason) {
   const fields = Object.fromEntries(
     Object.entries(edit.fields).map(([name, field]) => [name, { ...field, value: values[name] ?? field.value }]),
   );
   return { ...edit, id, fields, reason, state: "waiting", tried: false, verdict: null, why: "" };
 }
 
-/** May it be changed or cancelled? Not while it may be saved already. */
+/** Whether it can be changed or cancelled: not while it may already be saved. */
 export function isFree(edit) {
   return edit.state === "refused" || (edit.state === "waiting" && !edit.tried);
 }
 
-/** Done ones beyond what is kept for looking at; those that a chain needs stay. */
-export function outlived(edits) {
+/** Numbers of finished edits beyond the displayed ones; those that a chain needs stay. */
+export function expired(edits) {
   const closed = edits.filter((edit) => edit.state === "done" && edit.closed).sort(bySeq);
   return closed.slice(0, -KEPT_DONE).map((edit) => edit.seq);
 }
 
-/** For a file: everything about an edit, readable by people and by `POST sync/`. */
+/** Edits as a JSON file, readable by people and accepted by `POST sync/`. */
 export function exported(edits) {
   const commands = edits.map((edit) => {
     const { seq, id, type, key, name, base_version, trunk_version, queued_at, reason, state, why } = edit;

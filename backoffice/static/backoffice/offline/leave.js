@@ -1,8 +1,8 @@
 import { forget } from "./shell.js";
 
-/** The page after logging out names who left; what this browser kept for them goes. */
+/** The page after signing out names the person; deletes everything this browser stored for them. */
 export async function open(element) {
-  const person = Number(element.dataset.left);
+  const person = Number(element.dataset.signedOutPerson);
   if (person) await forget(person);
   element.dataset.forgotten = "";
 }

@@ -3,9 +3,9 @@ const LONGEST_WAIT_MS = 60 * 1000;
 
 /** Whether the server can be reached, and who is signed in there.
  *
- *  `state` is `there`, `away` (no network, or no answer), `signed_out` or `other` (somebody else is signed in by now).
- *  `ask` is async and gives the number of who is signed in, null for nobody; it rejects where there is no answer.
- *  `pause(attempt, min, max)` says how long to wait before looking again, in ms.
+ *  `state` is `there`, `away` (no network, or no answer), `signed_out` or `other` (another person is signed in now).
+ *  `ask` is async and resolves to the id of the signed-in person or null; it rejects without an answer.
+ *  `pause(attempt, min, max)` returns the delay before the next check, in ms.
  */
 export class Network {
   state = "there";
@@ -21,26 +21,26 @@ export class Network {
     this.#listeners.add(listener);
   }
 
-  /** Ask the server now; the state afterwards. */
+  /** Asks the server now and returns the new state. */
   async ask() {
     this.alarm.clear();
     try {
       const person = await this.fetchPerson();
       this.#failures = 0;
-      this.#be(person === null ? "signed_out" : person === this.person ? "there" : "other");
+      this.#setState(person === null ? "signed_out" : person === this.person ? "there" : "other");
     } catch {
       this.lost();
     }
     return this.state;
   }
 
-  /** Something did not get through: look again by and by. */
+  /** A request failed: the state becomes `away`, and a check is scheduled. */
   lost() {
     this.alarm.set(this.pause(this.#failures++, FIRST_WAIT_MS, LONGEST_WAIT_MS));
-    this.#be("away");
+    this.#setState("away");
   }
 
-  #be(state) {
+  #setState(state) {
     if (state === this.state) return;
     this.state = state;
     for (const listener of this.#listeners) listener(state);

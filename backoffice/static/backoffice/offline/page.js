@@ -2,13 +2,13 @@ import { distance } from "../ago.js";
 import { button, make } from "../dom.js";
 import { toast } from "../toasts.js";
 import { _, ngettext } from "../words.js";
-import { exported, heldUp, isFree, isJson, mended, waiting } from "./edits.js";
+import { blockedStreams, corrected, exported, isFree, isJson, waiting } from "./edits.js";
 import { shell } from "./shell.js";
-import { conflictAt, verdictOf, whyNot } from "./told.js";
+import { conflictUrlOf, rejectionText, verdictOf } from "./verdicts.js";
 
 const LONG = 80;
 
-/** The page of edits made without a network: what waits, what was refused, what became of the rest. */
+/** The page of offline edits: waiting, rejected and finished ones. */
 export function open(element) {
   if ("kept" in document.documentElement.dataset && location.pathname !== element.dataset.queueUrl) {
     element.querySelector("[data-not-kept]").hidden = false;
@@ -19,7 +19,7 @@ export function open(element) {
 }
 
 class EditsPage {
-  #editing = null; // the id of the edit that is being changed
+  #editing = null; // id of the edit in the form
 
   constructor(element, own) {
     this.element = element;
@@ -35,9 +35,9 @@ class EditsPage {
   }
 
   async #draw() {
-    if (this.#editing && this.element.querySelector("form")) return; // nobody's typing is drawn over
+    if (this.#editing && this.element.querySelector("form")) return; // never replaces an open form
     const edits = await this.own.queue.all();
-    const held = heldUp(edits);
+    const blocked = blockedStreams(edits);
     const sections = {
       refused: edits.filter((edit) => edit.state === "refused"),
       waiting: waiting(edits),
@@ -46,35 +46,37 @@ class EditsPage {
     for (const [name, found] of Object.entries(sections)) {
       const section = this.element.querySelector(`[data-section="${name}"]`);
       section.hidden = name !== "waiting" && !found.length;
-      section.querySelector("[data-list-edits]").replaceChildren(...found.map((edit) => this.#item(edit, held)));
+      section.querySelector("[data-list-edits]").replaceChildren(...found.map((edit) => this.#item(edit, blocked)));
     }
     this.element.querySelector("[data-none]").hidden = sections.waiting.length > 0;
     this.element.querySelector("[data-export]").hidden = !(sections.waiting.length + sections.refused.length);
   }
 
-  #item(edit, held) {
+  #item(edit, blocked) {
     const item = make("li", `edit ${edit.state}`);
     item.dataset.edit = edit.seq;
     const head = make("p", "edit-head");
     const name = make("a", "edit-name", edit.name);
     name.href = edit.path;
-    const when = make("time", "quiet", distance(Date.parse(edit.queued_at)) ?? new Date(edit.queued_at).toLocaleString());
+    const queuedAt = new Date(edit.queued_at);
+    const when = make("time", "quiet", distance(queuedAt.getTime()) ?? queuedAt.toLocaleString());
     when.dateTime = edit.queued_at;
     head.append(name, when);
-    item.append(head, ...this.#state(edit, held), this.#lines(edit));
+    item.append(head, ...this.#state(edit, blocked), this.#diffRows(edit));
     if (edit.reason) item.append(make("p", "entry-reason", `“${edit.reason}”`));
-    item.append(this.#doors(edit, item));
+    item.append(this.#actions(edit, item));
     return item;
   }
 
-  #state(edit, held) {
-    if (edit.state === "refused") return [make("p", "edit-why", whyNot(edit.verdict, edit.why))];
+  #state(edit, blocked) {
+    if (edit.state === "refused") return [make("p", "edit-why", rejectionText(edit.verdict, edit.why))];
     if (edit.state === "done") return [make("p", "edit-why", verdictOf(edit))];
-    if (edit.tried) return [make("p", "quiet", _("It was sent, but no answer came: it may be saved already."))];
-    return held.has(edit.stream) ? [make("p", "quiet", _("It waits behind one that was refused."))] : [];
+    if (edit.tried) return [make("p", "quiet", _("Sent, but the server did not answer. It may already be saved."))];
+    if (!blocked.has(edit.stream)) return [];
+    return [make("p", "quiet", _("Waiting: an earlier edit of this record was rejected."))];
   }
 
-  #lines(edit) {
+  #diffRows(edit) {
     const lines = make("div", "lines");
     for (const field of Object.values(edit.fields)) {
       const row = make("div", "line");
@@ -87,25 +89,25 @@ class EditsPage {
     return lines;
   }
 
-  #doors(edit, item) {
-    const doors = make("p", "edit-doors");
+  #actions(edit, item) {
+    const actions = make("p", "edit-doors");
     if (edit.state === "done" && edit.verdict.status === "conflict") {
-      const door = make("a", "button small", _("Decide"));
-      door.href = conflictAt(this.own.urls, edit);
-      doors.append(door);
+      const link = make("a", "button small", _("Decide"));
+      link.href = conflictUrlOf(this.own.urls, edit);
+      actions.append(link);
     }
-    if (!isFree(edit)) return doors;
+    if (!isFree(edit)) return actions;
     const words = edit.state === "refused" ? [_("Fix"), _("Discard")] : [_("Change"), _("Cancel this edit")];
-    doors.append(
+    actions.append(
       button(words[0], () => this.#change(edit, item)),
       button(words[1], () => this.#drop(edit), "button small danger"),
     );
-    return doors;
+    return actions;
   }
 
-  // -- by hand --------------------------------------------------------------------------------------------------------
+  // -- manual changes -------------------------------------------------------------------------------------------------
 
-  /** The values of an edit as inputs, in its place. */
+  /** Replaces an edit in the list by a form with its values. */
   #change(edit, item) {
     this.#editing = edit.id;
     const form = make("form", "edit-form");
@@ -119,25 +121,25 @@ class EditsPage {
     }
     const reason = inputOf({ kind: "text", value: edit.reason });
     const why = make("label");
-    why.append(make("span", "", _("Why?")), reason);
-    const unexplained = edit.verdict?.code === "reason_required";
-    if (unexplained) why.append(make("span", "complaint", whyNot(edit.verdict, edit.why)));
-    const save = make("button", "button small primary", edit.state === "refused" ? _("Send again") : _("Keep this"));
+    why.append(make("span", "", _("Reason")), reason);
+    const lacksReason = edit.verdict?.code === "reason_required";
+    if (lacksReason) why.append(make("span", "complaint", rejectionText(edit.verdict, edit.why)));
+    const save = make("button", "button small primary", edit.state === "refused" ? _("Send again") : _("Save edit"));
     const row = make("p", "edit-doors");
     row.append(save, button(_("Back"), () => this.#stop()));
     form.append(why, row);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const values = Object.fromEntries(inputs.map(([name, input]) => [name, read(input)]));
-      this.#replace(edit, mended(edit, values, crypto.randomUUID(), reason.value.trim()));
+      this.#replace(edit, corrected(edit, values, crypto.randomUUID(), reason.value.trim()));
     });
     item.replaceChildren(item.firstChild, form);
-    (unexplained ? reason : inputs[0][1]).focus();
+    (lacksReason ? reason : inputs[0][1]).focus();
   }
 
   async #replace(edit, next) {
     const wrong = Object.values(next.fields).find(({ kind, value }) => kind === "json" && !isJson(value));
-    if (wrong) return toast(_("Enter JSON; null for nothing."), "error");
+    if (wrong) return toast(_("Enter valid JSON, or null for no value."), "error");
     await this.own.queue.put([next], {}, (now) => now.id === edit.id && isFree(now));
     this.#stop();
     await this.own.flusher.poke();
@@ -151,7 +153,7 @@ class EditsPage {
   async #drop(edit) {
     await this.own.queue.remove([edit.seq], {}, (now) => now.id === edit.id && isFree(now));
     this.element.querySelector("[data-section=waiting] h2").scrollIntoView({ block: "nearest" });
-    await this.own.flusher.poke(); // what waited behind it goes on
+    await this.own.flusher.poke(); // edits that it blocked are sent
   }
 
   async #clear() {
@@ -168,9 +170,9 @@ class EditsPage {
     URL.revokeObjectURL(link.href);
   }
 
-  // -- what else is there ---------------------------------------------------------------------------------------------
+  // -- pages kept for offline use -------------------------------------------------------------------------------------
 
-  /** The pages of records that this browser kept, by the names they had. */
+  /** Lists the record pages in the cache by their names. */
   async #listKept() {
     if (!globalThis.caches) return;
     const pages = await caches.open(`formease-pages-${this.own.person}`);
@@ -190,7 +192,7 @@ class EditsPage {
   }
 }
 
-// -- values ------------------------------------------------------------------------------------------------------------
+// -- values -----------------------------------------------------------------------------------------------------------
 
 function shown({ kind, options }, value) {
   if (kind === "check") return value ? _("yes") : _("no");
@@ -206,7 +208,7 @@ function shownJson(text) {
       return ngettext("%(n)s question", "%(n)s questions", value.length);
     }
   } catch {
-    // as it was typed
+    // shown as typed
   }
   return text.length > LONG ? `${text.slice(0, LONG)}…` : text;
 }

@@ -1,5 +1,5 @@
-// Served instead of the worker while OFFLINE=0: it takes the place of the one before and ends itself. What waits to be
-// sent is no business of a worker, and stays.
+// Served instead of the worker while OFFLINE=0: it replaces the previous worker and unregisters itself. Queued edits are
+// not stored by the worker, and stay.
 self.addEventListener("install", () => self.skipWaiting());
 self.addEventListener("activate", (event) => event.waitUntil(retire()));
 

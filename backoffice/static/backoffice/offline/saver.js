@@ -2,13 +2,13 @@ import { button, make } from "../dom.js";
 import { defaultOf, isQueued, put, seenOf, setQueued, valueOf } from "../inputs.js";
 import { toast } from "../toasts.js";
 import { _ } from "../words.js";
-import { basedOn, COMMANDS, differs, heldUp, isJson, MAX_EDITS, seenBy, unseen, unsettled } from "./edits.js";
+import { basedOn, COMMANDS, differs, blockedStreams, isJson, MAX_EDITS, seenBy, unseen, openCount } from "./edits.js";
 import { shell, token } from "./shell.js";
-import { conflictAt, verdictOf } from "./told.js";
+import { conflictUrlOf, verdictOf } from "./verdicts.js";
 
-const ANSWER_MS = 20_000; // a save that takes longer is kept here and sent again: twice is once, by its id
+const ANSWER_MS = 20_000; // a slower save is queued and sent again; its id makes that idempotent
 
-/** The form of a record: a save that does not get through waits here, and what waits is shown on top of the record. */
+/** The form of a record: a save without an answer is queued, and queued values are shown on top of the record. */
 export function open() {
   const form = document.querySelector("[data-command]");
   const own = shell();
@@ -42,20 +42,20 @@ class Saver {
 
   // -- saving -------------------------------------------------------------------------------------------------------
 
-  /** 1 nothing typed: the server says so, if it can be reached  2 no network, or an elder waits: into the queue, after
-   *  it  3 else to the server  4 that does not answer: into the queue, under the same id, whatever became of it there */
+  /** 1 nothing typed: submit, the server reports it  2 offline, or an earlier edit waits: queue  3 else send
+   *  4 no answer: queue under the same id, because the server may have saved it */
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
     const away = this.own.network.state !== "there";
     if (!away && !Object.keys(fields).length && !this.#fields.some(isQueued)) return this.form.submit(); // 1
     const edits = await this.own.queue.all().catch(() => null);
-    if (edits === null) return this.form.submit(); // this browser keeps nothing: as without scripts
-    const elders = unseen(edits, this.stream, this.#version).length || heldUp(edits).has(this.stream);
-    if (elders || away) return this.#keep(fields, edits); // 2
+    if (edits === null) return this.form.submit(); // no storage: as without scripts
+    const predecessors = unseen(edits, this.stream, this.#version).length || blockedStreams(edits).has(this.stream);
+    if (predecessors || away) return this.#keep(fields, edits); // 2
     const answer = await this.#send(); // 3
     if (answer.location) location.assign(answer.location);
-    else if (answer.here) this.form.submit(); // it has something to say about it
+    else if (answer.here) this.form.submit(); // the server renders its messages
     else this.#keep(fields, edits, { id: this.form.elements.namedItem("command_id").value, tried: answer.tried }); // 4
   }
 
@@ -64,15 +64,16 @@ class Saver {
     body.set("csrfmiddlewaretoken", token());
     const headers = { "X-Requested-With": "fetch", "X-Person": String(this.own.person) };
     try {
-      const answer = await fetch(location.pathname, { method: "POST", body, headers, signal: AbortSignal.timeout(ANSWER_MS) });
+      const signal = AbortSignal.timeout(ANSWER_MS);
+      const answer = await fetch(location.pathname, { method: "POST", body, headers, signal });
       if (answer.redirected) this.own.network.ask(); // to the login page
       if (answer.redirected) return { tried: false };
       if (answer.status >= 500) this.own.network.lost();
       if (answer.status >= 500) return { tried: true };
-      const told = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
-      if (told.code === "other_person") this.own.network.ask();
-      if (told.code === "other_person") return { tried: false };
-      return told.location ? told : { here: true };
+      const result = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
+      if (result.code === "other_person") this.own.network.ask();
+      if (result.code === "other_person") return { tried: false };
+      return result.location ? result : { here: true };
     } catch {
       this.own.network.lost();
       return { tried: true };
@@ -82,10 +83,10 @@ class Saver {
   async #keep(fields, edits, { id = crypto.randomUUID(), tried = false } = {}) {
     const stay = () => this.form.dispatchEvent(new CustomEvent("stayed", { bubbles: true }));
     if (!Object.keys(fields).length) toast(_("Nothing was changed."));
-    if (!Object.keys(fields).length || !this.#isRight(fields)) return stay();
-    if (unsettled(edits) >= MAX_EDITS) {
+    if (!Object.keys(fields).length || !this.#isValid(fields)) return stay();
+    if (openCount(edits) >= MAX_EDITS) {
       stay();
-      toast(_("Too many edits wait here already. Your typing stays on this page."), "error");
+      toast(_("Too many edits are waiting to be sent. Your changes stay on this page."), "error");
       return;
     }
     const reason = this.form.elements.namedItem("reason");
@@ -109,7 +110,7 @@ class Saver {
       await this.own.queue.add(edit);
     } catch {
       stay();
-      toast(_("This browser has no room to keep your edit. Your typing stays on this page."), "error");
+      toast(_("The browser's storage is full, so your edit was not stored. Your changes stay on this page."), "error");
       return;
     }
     reason.value = "";
@@ -122,14 +123,14 @@ class Saver {
 
   #whenSent() {
     const words = {
-      there: _("Kept here, behind an earlier edit."),
-      signed_out: _("Kept here. Log in, and it is sent."),
-      other: _("Kept here. It is sent when you are signed in again."),
+      there: _("Stored in this browser; it will be sent after an earlier edit."),
+      signed_out: _("Stored in this browser. Sign in to send it."),
+      other: _("Stored in this browser. It will be sent when you sign in again."),
     };
-    return words[this.own.network.state] ?? _("Kept here. It is sent when the connection is back.");
+    return words[this.own.network.state] ?? _("Stored in this browser. It will be sent when you are back online.");
   }
 
-  /** What was typed since the last save, as an edit has it. */
+  /** The fields typed since the last save, in the form of an edit. */
   #typed() {
     const fields = {};
     for (const field of this.#fields) {
@@ -142,13 +143,15 @@ class Saver {
     return fields;
   }
 
-  /** What the server would say at once: better now, while it can be mended, than in a day. */
-  #isRight(fields) {
+  /** Validates as the server would, while the person can still correct it. */
+  #isValid(fields) {
     const complaints = new Map();
     for (const name of Object.keys(fields)) {
       const field = this.form.elements.namedItem(name);
       if (!field.checkValidity()) complaints.set(field, field.validationMessage);
-      if (fields[name].kind === "json" && !isJson(field.value)) complaints.set(field, _("Enter JSON; null for nothing."));
+      if (fields[name].kind === "json" && !isJson(field.value)) {
+        complaints.set(field, _("Enter valid JSON, or null for no value."));
+      }
     }
     const reason = this.form.elements.namedItem("reason");
     const critical = this.form.dataset.critical.split(" ").some((name) => name in fields);
@@ -160,7 +163,7 @@ class Saver {
     return !complaints.size;
   }
 
-  // -- what waits, on top of the record -------------------------------------------------------------------------------
+  // -- queued values on top of the record -----------------------------------------------------------------------------
 
   async #show() {
     const edits = await this.own.queue.all().catch(() => []);
@@ -171,7 +174,7 @@ class Saver {
     this.form.dispatchEvent(new CustomEvent("queued"));
   }
 
-  /** Typing that is not saved yet stays; what went into the inbox or the tray makes room for what the server has. */
+  /** Keeps unsaved typing; replaces values that went to the inbox or the tray by the value of the server. */
   #showField(field, seen) {
     const before = seenOf(field);
     const untyped = !differs(kindOf(field), valueOf(field), before);
@@ -183,37 +186,40 @@ class Saver {
   #showNotice(edits, mine) {
     const bar = this.form.querySelector("[data-mine]");
     const ours = edits.filter((edit) => edit.stream === this.stream);
-    const told = ours.filter((edit) => edit.state === "refused" || isOpenConflict(edit));
+    const reported = ours.filter((edit) => edit.state === "refused" || isOpenConflict(edit));
     const n = mine.filter((edit) => edit.state === "waiting").length;
-    const now = JSON.stringify([n, told]);
-    if (now === this.noticed) return; // whoever is on one of its links stays there
+    const now = JSON.stringify([n, reported]);
+    if (now === this.noticed) return; // keeps the focus on its links
     this.noticed = now;
-    const lines = told.map((edit) => this.#line(edit));
-    if (n) lines.push(line(_("Not sent yet: %(n)s. Shown here as if it were saved.", { n }), this.#door(_("Look at them"))));
+    const lines = reported.map((edit) => this.#line(edit));
+    if (n) {
+      const words = _("Edits not sent yet: %(n)s. The form shows them as if they were saved.", { n });
+      lines.push(line(words, this.#queueLink(_("View edits"))));
+    }
     bar.replaceChildren(...lines);
     bar.hidden = !lines.length;
   }
 
   #line(edit) {
-    if (edit.state === "refused") return line(verdictOf(edit), this.#door(_("Mend or drop")));
-    const door = make("a", "button small", _("Decide"));
-    door.href = conflictAt(this.own.urls, edit);
+    if (edit.state === "refused") return line(verdictOf(edit), this.#queueLink(_("Fix or discard")));
+    const link = make("a", "button small", _("Decide"));
+    link.href = conflictUrlOf(this.own.urls, edit);
     const close = button(_("Close"), () => this.own.queue.put([{ ...edit, looked: true }]));
-    return line(verdictOf(edit), door, close);
+    return line(verdictOf(edit), link, close);
   }
 
-  #door(words) {
-    const door = make("a", "button small", words);
-    door.href = this.own.urls.queueUrl;
-    return door;
+  #queueLink(words) {
+    const link = make("a", "button small", words);
+    link.href = this.own.urls.queueUrl;
+    return link;
   }
 
-  /** The queue changed; `told` are verdicts on edits of this record. What is saved comes in as news of the record do:
-   *  till then it is shown as it waited. */
-  #changed(told) {
-    const saved = told.some((edit) => edit.state === "done" && edit.verdict.status !== "conflict");
+  /** The queue changed; `verdicts` are those on edits of this record. A saved value stays shown as queued until the
+   *  update of the record arrives. */
+  #changed(verdicts) {
+    const saved = verdicts.some((edit) => edit.state === "done" && edit.verdict.status !== "conflict");
     if (!saved) this.#show();
-    if (told.length) this.record.dispatchEvent(new CustomEvent("look"));
+    if (verdicts.length) this.record.dispatchEvent(new CustomEvent("look"));
   }
 }
 
@@ -227,7 +233,8 @@ function kindOf(field) {
 
 function labelOf(field) {
   const label = field.closest("[data-field]").querySelector("label");
-  return [...label.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE).map((node) => node.data).join("").trim();
+  const texts = [...label.childNodes].filter((node) => node.nodeType === Node.TEXT_NODE);
+  return texts.map((node) => node.data).join("").trim();
 }
 
 function complain(field, message) {
@@ -240,9 +247,9 @@ function complain(field, message) {
   box.append(text);
 }
 
-function line(words, ...doors) {
+function line(words, ...actions) {
   const element = make("p", "mine-line");
-  element.append(make("span", "", words), ...doors);
+  element.append(make("span", "", words), ...actions);
   return element;
 }
 

@@ -1,11 +1,11 @@
 import { Timer, fullJitter } from "../../realtime/timer.js";
 import { toast } from "../toasts.js";
 import { _, ngettext } from "../words.js";
-import { unsettled, waiting } from "./edits.js";
+import { openCount, waiting } from "./edits.js";
 import { Flusher } from "./flusher.js";
 import { Network } from "./network.js";
 import { Queue } from "./store.js";
-import { told as inWords } from "./told.js";
+import { summaries } from "./verdicts.js";
 
 const PERSON = "formease:person";
 const CLIENT = "formease:client";
@@ -14,7 +14,7 @@ const SYNC_MS = 60_000;
 
 let made = null;
 
-/** What every page of a person has: their queue, the way to the server, who sends. Null where nobody is known. */
+/** The offline services of the signed-in person: queue, network, flusher. Null if no person is known. */
 export function shell() {
   const place = document.querySelector("[data-person-url]");
   made ??= place && build(place.dataset);
@@ -28,7 +28,7 @@ function build(urls) {
   const queue = new Queue(person);
   const network = new Network({
     person,
-    ask: async () => (await whoIsThere(urls.personUrl)).person,
+    ask: async () => (await fetchPerson(urls.personUrl)).person,
     alarm: new Timer(() => network.ask()),
     pause: fullJitter,
   });
@@ -44,16 +44,16 @@ function build(urls) {
   return { person, urls, queue, network, flusher };
 }
 
-/** The part of every page: how many wait, whether there is a network, what became of what was sent. */
+/** Behaviour of every page: shows queued edits, the network state and the verdicts on sent edits. */
 export function open() {
-  tendWorker();
+  updateWorker();
   const own = shell();
   if (!own) return;
   const { queue, network, flusher } = own;
   const count = () => showCount(own);
   queue.onChange(({ told = [], here }) => {
     count();
-    if (here) inWords(told).forEach((words) => toast(words));
+    if (here) summaries(told).forEach((words) => toast(words));
   });
   network.onChange((state) => {
     count();
@@ -61,7 +61,7 @@ export function open() {
   });
   window.addEventListener("online", () => network.ask());
   window.addEventListener("offline", () => network.lost());
-  window.addEventListener("line", ({ detail }) => {
+  window.addEventListener("connection", ({ detail }) => {
     if (detail === "reconnecting" || (detail === "live" && network.state === "away")) network.ask();
   });
   document.addEventListener("visibilitychange", () => document.hidden || flusher.poke());
@@ -72,10 +72,10 @@ export function open() {
   count();
 }
 
-// -- to the server ---------------------------------------------------------------------------------------------------
+// -- requests ---------------------------------------------------------------------------------------------------
 
-/** The number of who is signed in, null for nobody, and what names their session; rejects where there is no answer. */
-export async function whoIsThere(url) {
+/** `{person, session}` of the signed-in person, null for none; rejects without an answer. */
+export async function fetchPerson(url) {
   const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
   if (!answer.ok) throw new Error(String(answer.status));
   return answer.json();
@@ -88,7 +88,7 @@ async function sync(url, body) {
   return answer.ok ? { status: 200, ...(await answer.json()) } : { status: answer.status, retryAfter };
 }
 
-/** The token that goes with the session of now; one in a page may be of an earlier one. */
+/** The CSRF token of the current session; the one in a page may be outdated. */
 export function token() {
   return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
 }
@@ -103,14 +103,14 @@ function clientId() {
 
 async function showCount({ queue, network, urls }) {
   const edits = await queue.all().catch(() => []);
-  const n = unsettled(edits);
+  const n = openCount(edits);
   const refused = n - waiting(edits).length;
   const chip = document.querySelector("[data-queued]");
   if (chip) {
     chip.hidden = n === 0;
     chip.classList.toggle("refused", refused > 0);
     chip.textContent = refused
-      ? ngettext("%(n)s edit refused", "%(n)s edits refused", refused)
+      ? ngettext("%(n)s edit rejected", "%(n)s edits rejected", refused)
       : ngettext("%(n)s waiting", "%(n)s waiting", n);
   }
   showNetwork(network.state, n, urls);
@@ -120,16 +120,17 @@ function showNetwork(state, n, urls) {
   const bar = document.querySelector("[data-network]");
   if (!bar) return;
   const words = {
-    away: () => _("You are offline. Edits are kept here and sent when the connection is back."),
+    away: () => _("You are offline. Edits are stored in this browser and sent when you are back online."),
     signed_out: () =>
       n
         ? ngettext(
-            "You are signed out. Log in, and the edit that waits is sent.",
-            "You are signed out. Log in, and the %(n)s edits that wait are sent.",
+            "You are signed out. Sign in to send the waiting edit.",
+            "You are signed out. Sign in to send the %(n)s waiting edits.",
             n,
           )
         : _("You are signed out."),
-    other: () => _("Somebody else is signed in here by now. Your edits wait for you: nobody else sees or sends them."),
+    other: () =>
+      _("Someone else is signed in here now. Your edits wait until you sign in; nobody else can see or send them."),
   };
   bar.hidden = !(state in words);
   if (bar.hidden || bar.dataset.state === `${state} ${n}`) return;
@@ -138,14 +139,14 @@ function showNetwork(state, n, urls) {
   text.textContent = words[state]();
   bar.replaceChildren(text);
   if (state !== "signed_out") return;
-  const door = document.createElement("a");
-  door.className = "button small";
-  door.href = `${urls.loginUrl}?${new URLSearchParams({ next: location.pathname })}`;
-  door.textContent = _("Log in");
-  bar.append(door);
+  const link = document.createElement("a");
+  link.className = "button small";
+  link.href = `${urls.loginUrl}?${new URLSearchParams({ next: location.pathname })}`;
+  link.textContent = _("Sign in");
+  bar.append(link);
 }
 
-/** Logging out forgets what was not sent: that is asked first. Without a network the session would stay open. */
+/** Asks before signing out with unsent edits, which it deletes. Offline, the session would stay open. */
 function guardLogout({ queue, network }) {
   const form = document.getElementById("logout-form");
   const dialog = document.querySelector("[data-leave-dialog]");
@@ -154,9 +155,9 @@ function guardLogout({ queue, network }) {
   dialog.querySelector("[data-leave-go]").addEventListener("click", () => form.submit());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const n = unsettled(await queue.all().catch(() => []));
+    const n = openCount(await queue.all().catch(() => []));
     if ((await network.ask()) === "away") {
-      toast(_("Without a connection you cannot be logged out: your session would stay open."), "error");
+      toast(_("You cannot sign out while offline: your session would stay open."), "error");
       return;
     }
     if (!n) {
@@ -165,8 +166,8 @@ function guardLogout({ queue, network }) {
     }
     const words = dialog.querySelector("[data-leave-words]");
     words.textContent = ngettext(
-      "%(n)s edit was made without a network and waits here. Logging out deletes it.",
-      "%(n)s edits were made without a network and wait here. Logging out deletes them.",
+      "%(n)s offline edit has not been sent. Signing out deletes it.",
+      "%(n)s offline edits have not been sent. Signing out deletes them.",
       n,
     );
     dialog.showModal();
@@ -175,17 +176,17 @@ function guardLogout({ queue, network }) {
 
 // -- the worker ------------------------------------------------------------------------------------------------------
 
-/** Registered where the server wants one, taken away where it does not want one any more. */
-function tendWorker() {
+/** Registers the service worker, or unregisters it where the server has it switched off. */
+function updateWorker() {
   const workers = navigator.serviceWorker;
   const place = document.querySelector("[data-person-url]");
   if (!workers || !place) return;
   if (place.dataset.worker) {
     const scope = new URL(".", new URL(place.dataset.worker, location)).pathname;
     workers.register(place.dataset.worker, { scope, updateViaCache: "none" }).catch((error) => {
-      console.warn("offline:", error.message); // pages work without it as long as there is a network
+      console.warn("offline:", error.message); // pages work online without it
     });
-    // A page that was on its way here while the worker took over the others was passed over: it asks.
+    // A page that was loading while the worker took control is not controlled yet: it asks for it.
     workers.ready.then(({ active }) => workers.controller ?? active.postMessage({ take: location.href }));
   } else {
     workers.getRegistrations().then((all) => all.forEach((registration) => registration.unregister()));
@@ -193,7 +194,7 @@ function tendWorker() {
   }
 }
 
-/** The copies of records that were saved are made anew: the next journey begins with them. */
+/** Refreshes the cached pages of saved records, for the next time offline. */
 function refreshKept(queue) {
   queue.onChange(({ told = [], here }) => {
     const keep = [...new Set(told.map((edit) => edit.path))];
@@ -207,7 +208,7 @@ export async function forgetPages() {
   await Promise.all(names.filter((name) => name.startsWith("formease-pages-")).map((name) => caches.delete(name)));
 }
 
-/** After logging out: nothing of this person stays, no edit, no page, no draft of a conflict. */
+/** After signing out: deletes edits, cached pages and conflict drafts of this person. */
 export async function forget(person) {
   localStorage.removeItem(PERSON);
   const drafts = `formease:conflict:${person}:`;

@@ -1,4 +1,4 @@
-// The queue of one person, in this browser's IndexedDB. What another person queued here is never looked at.
+// The queue of one person, in this browser's IndexedDB. Edits of another person are never read.
 
 const NAME = "formease";
 const STORE = "edits";
@@ -12,7 +12,7 @@ export class Queue {
 
   constructor(person) {
     this.person = person;
-    this.#channel.onmessage = ({ data }) => this.#hear(data);
+    this.#channel.onmessage = ({ data }) => this.#receive(data);
   }
 
   /** All edits of this person, oldest first. */
@@ -20,15 +20,15 @@ export class Queue {
     return this.#run("readonly", (store) => store.index("person").getAll(this.person));
   }
 
-  /** Put one at the end; returns it with its number. Rejects when the browser has no room, or keeps nothing. */
+  /** Appends an edit and returns it with its number. Rejects when storage is full or unavailable. */
   async add(edit) {
     const kept = { ...edit, person: this.person };
     const seq = await this.#write((store) => store.add(kept));
-    this.#tell({});
+    this.#publish({});
     return { ...kept, seq };
   }
 
-  /** Change several, or none. What `check(now, edit)` does not say yes to is left alone: somebody was faster. */
+  /** Changes several edits in one transaction. Skips those changed meanwhile, for which `check(now, edit)` is false. */
   async put(edits, news = {}, check = () => true) {
     const done = await this.#write((store) => {
       for (const edit of edits) {
@@ -37,7 +37,7 @@ export class Queue {
         };
       }
     });
-    this.#tell(news);
+    this.#publish(news);
     return done;
   }
 
@@ -49,10 +49,10 @@ export class Queue {
         };
       }
     });
-    this.#tell(news);
+    this.#publish(news);
   }
 
-  /** Forget everything of this person. */
+  /** Deletes all edits of this person. */
   async purge() {
     await this.#run("readwrite", (store) => {
       store.index("person").openKeyCursor(this.person).onsuccess = ({ target }) => {
@@ -62,36 +62,36 @@ export class Queue {
         cursor.continue();
       };
     });
-    this.#tell({});
+    this.#publish({});
   }
 
-  /** `listener(news)` after each change here or in another tab; `news.told` are verdicts, `news.here` is this tab. */
+  /** Calls `listener(news)` after changes in any tab; `news.told` has verdicts, `news.here` is set for this tab. */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  #tell(news) {
+  #publish(news) {
     this.#channel.postMessage({ person: this.person, ...news });
-    this.#hear({ person: this.person, here: true, ...news });
+    this.#receive({ person: this.person, here: true, ...news });
   }
 
-  #hear(news) {
+  #receive(news) {
     if (news.person === this.person) for (const listener of this.#listeners) listener(news);
   }
 
-  /** Where there is no room, copies of pages give way: what somebody typed exists nowhere else. */
+  /** When storage is full, deletes cached pages and retries: typing exists nowhere else. */
   async #write(work) {
     for (;;) {
       try {
         return await this.#run("readwrite", work);
       } catch (error) {
-        if (!isFull(error) || !(await madeRoom())) throw error;
+        if (!isFull(error) || !(await freedSpace())) throw error;
       }
     }
   }
 
-  /** One transaction: resolves with the request's result once it is on disk. */
+  /** Runs one transaction; resolves with the result of the request once it is on disk. */
   async #run(mode, work) {
     this.#opened ??= open();
     const database = await this.#opened.catch((error) => {
@@ -107,11 +107,11 @@ export class Queue {
   }
 }
 
-/** Is this what a browser says when it has no room? */
+/** Whether the browser's storage is full. */
 export const isFull = (error) => error.name === "QuotaExceededError";
 
-/** Drop the older half of the copies. False when there was none. */
-async function madeRoom() {
+/** Deletes the older half of the cached pages; false if there was none. */
+async function freedSpace() {
   let dropped = 0;
   for (const name of (await globalThis.caches?.keys()) ?? []) {
     if (!name.startsWith(PAGES)) continue;

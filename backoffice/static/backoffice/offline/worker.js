@@ -1,5 +1,5 @@
-// The service worker of /admin/. With a network it changes nothing: every page and part comes from the server. Without
-// one, or when the server does not answer, it has the shell, and the record pages this person opened last.
+// The service worker of /admin/. Online it changes nothing: every page and file comes from the server. Offline, or when
+// the server does not answer, it serves the shell and the record pages this person opened last.
 //
 // `self.formease` is written in front of this file by the server: version, parts (address -> hash), words, page, records.
 
@@ -7,12 +7,12 @@ const { version, parts, words, page: offlinePage, records } = self.formease;
 const SHELL = `formease-shell-${version}`;
 const PAGES = "formease-pages-"; // and the person's number
 const MAX_PAGES = 40;
-const PATIENCE_MS = 8000; // how long a reader waits for a server before an older copy is better
+const TIMEOUT_MS = 8000; // after it an older copy is better than waiting
 const AWAY = new Set([502, 503, 504]);
 const RECORD = new RegExp(records);
-const LOOSELY = { ignoreVary: true, ignoreSearch: true };
+const IGNORE_QUERY = { ignoreVary: true, ignoreSearch: true };
 
-const withoutNetwork = new Set(); // clients whose page came out of the cache: their parts do too, of one version
+const withoutNetwork = new Set(); // clients with a cached page: their files come from the cache too, of one version
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
 self.addEventListener("activate", (event) => event.waitUntil(activate()));
@@ -28,18 +28,18 @@ self.addEventListener("message", (event) => {
   if (event.data?.take) event.waitUntil(self.clients.claim().then(() => keepAgain(event.data.take)));
 });
 
-// -- its life --------------------------------------------------------------------------------------------------------
+// -- lifecycle --------------------------------------------------------------------------------------------------------
 
-/** The whole shell, each part by its hash, or no new version at all. */
+/** Installs the whole shell, each file verified by its hash, or no new version at all. */
 async function install() {
   const isNew = !(await caches.has(SHELL));
   try {
     await fetchShell();
   } catch (error) {
-    if (isNew) await caches.delete(SHELL); // half of it helps nobody, and takes room
+    if (isNew) await caches.delete(SHELL); // an incomplete shell is useless
     throw error;
   }
-  await self.skipWaiting(); // with a network, pages do not depend on the worker: a newer one may always take over
+  await self.skipWaiting(); // online, pages do not depend on the worker: a newer one may always take over
 }
 
 async function fetchShell() {
@@ -66,8 +66,8 @@ async function activate() {
 
 // -- pages -----------------------------------------------------------------------------------------------------------
 
-/** 1 the network, for as long as a reader waits  2 whose it is, and whether it is kept  3 without: the copy that is kept
- *  4 else the page that says what is there */
+/** 1 ask the network, up to the timeout  2 check whose page it is and keep it  3 offline: the kept copy
+ *  4 else the page that lists what is available offline */
 async function answerPage(event, url) {
   const asked = fetch(event.request).then((answer) => received(event, url, answer)); // 1, 2
   event.waitUntil(asked.catch(() => {}));
@@ -78,16 +78,16 @@ async function answerPage(event, url) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
   }
-  if (withoutNetwork.size > MAX_PAGES) withoutNetwork.clear(); // those have their parts by now
+  if (withoutNetwork.size > MAX_PAGES) withoutNetwork.clear(); // those have loaded their files by now
   withoutNetwork.add(event.resultingClientId);
   if (kept) return marked(kept); // 3
-  const page = await (await caches.open(SHELL)).match(offlinePage, LOOSELY);
+  const page = await (await caches.open(SHELL)).match(offlinePage, IGNORE_QUERY);
   return page ? marked(page) : Response.error(); // 4
 }
 
-const silence = () => new Promise((_, refuse) => setTimeout(() => refuse(new Error("no answer")), PATIENCE_MS));
+const silence = () => new Promise((_, refuse) => setTimeout(() => refuse(new Error("no answer")), TIMEOUT_MS));
 
-/** A page of another person means that everything of the one before goes, before it is shown. */
+/** Deletes all pages of the previous person before a page of another person is shown. */
 async function received(event, url, answer) {
   const person = answer.headers.get("X-Person");
   if (person === null) return answer;
@@ -96,7 +96,7 @@ async function received(event, url, answer) {
   return answer;
 }
 
-/** Kept is what the server says may be: whole record pages, the last `MAX_PAGES` of them, as far as there is room. */
+/** Keeps a record page that the server allows to keep: the last `MAX_PAGES`, as far as storage permits. */
 async function keep(url, answer) {
   if (!RECORD.test(url.pathname) || !answer.headers.has("X-Keep") || !isWhole(answer)) return;
   if (!answer.headers.get("Content-Type")?.startsWith("text/html")) return;
@@ -113,7 +113,7 @@ async function keepAgain(address) {
   try {
     await keep(url, await fetch(url.pathname, { redirect: "manual", headers: { Accept: "text/html" } }));
   } catch {
-    // without a network the older copy stays
+    // offline: the older copy stays
   }
 }
 
@@ -124,16 +124,16 @@ async function forget(person) {
 
 async function find(url) {
   for (const name of await caches.keys()) {
-    const found = name.startsWith(PAGES) && (await (await caches.open(name)).match(url.pathname, LOOSELY));
+    const found = name.startsWith(PAGES) && (await (await caches.open(name)).match(url.pathname, IGNORE_QUERY));
     if (found) return found;
   }
   return undefined;
 }
 
-/** The page for everything that is not kept, in the language that is read by now. */
+/** Refetches the fallback page when the language changed. */
 async function inLanguage(language) {
   const shell = await caches.open(SHELL);
-  const there = await shell.match(offlinePage, LOOSELY);
+  const there = await shell.match(offlinePage, IGNORE_QUERY);
   if (!language || !there || there.headers.get("Content-Language") === language) return;
   const answer = await fetch(`${offlinePage}?shell=1`).catch(() => null);
   if (answer && isWhole(answer)) await shell.put(offlinePage, answer);
@@ -141,7 +141,7 @@ async function inLanguage(language) {
 
 const isWhole = (answer) => answer.status === 200 && answer.type === "basic" && !answer.redirected;
 
-/** The copy, saying that it is one; its headers, and with them its policy, stay. */
+/** Marks a kept page as a copy; keeps its headers, including the security policy. */
 async function marked(answer) {
   const headers = new Headers(answer.headers);
   for (const name of ["Content-Encoding", "Content-Length"]) headers.delete(name);
@@ -149,9 +149,9 @@ async function marked(answer) {
   return new Response(text.replace("<html ", "<html data-kept "), { status: 200, headers });
 }
 
-// -- parts of the shell ------------------------------------------------------------------------------------------------
+// -- parts of the shell -----------------------------------------------------------------------------------------------
 
-/** A file by its plain name: releases put a hash into it. */
+/** The plain name of a file, without the hash of its release. */
 function nameOf(url) {
   return url.pathname.replace(/\.[0-9a-f]{12}(\.\w+)$/, "$1");
 }
@@ -159,7 +159,7 @@ function nameOf(url) {
 async function answerPart(event, url) {
   const shell = await caches.open(SHELL);
   const name = nameOf(url);
-  const kept = await shell.match(name, LOOSELY);
+  const kept = await shell.match(name, IGNORE_QUERY);
   if (kept && withoutNetwork.has(event.clientId)) return kept;
   try {
     const answer = await (kept ? Promise.race([fetch(event.request), silence()]) : fetch(event.request));

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,26 @@ def test_every_reference_leads_somewhere_and_every_operation_has_its_own_name(sc
     assert len(names) == len(set(names))
 
 
+def addresses(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every address with the prefixes of what includes it."""
+    for found in patterns:
+        inner = getattr(found, "url_patterns", None)
+        if inner is None:
+            yield prefix, found
+        else:
+            yield from addresses(inner, prefix + str(found.pattern))
+
+
 def test_every_address_and_method_is_described(schema: dict[str, Any]) -> None:
     described = schema["paths"]
-    routes = next(found for found in get_resolver().url_patterns if str(found.pattern) == "api/").url_patterns
+    api = next(found for found in get_resolver().url_patterns if str(found.pattern) == "api/")
     checked = 0
-    for route in routes:
+    for prefix, route in addresses(api.url_patterns):
         view = getattr(route.callback, "cls", None)
         if view is None or not issubclass(view, views.View) or view.schema is None:
             continue
         methods = {name for name in ("get", "post", "put", "patch", "delete") if hasattr(view, name)}
-        path = "/api/" + str(route.pattern).replace("<str:", "{").replace(">", "}")
+        path = f"/api/{prefix}" + str(route.pattern).replace("<str:", "{").replace(">", "}")
         assert described[path].keys() == methods, path
         checked += 1
     assert checked == len(described)

@@ -123,7 +123,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "staff member",
                 "verbose_name_plural": "staff members",
-                "db_table": "staff members",
+                "db_table": "staff",
             },
             managers=[
                 ("objects", django.contrib.auth.models.UserManager()),

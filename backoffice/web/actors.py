@@ -27,7 +27,7 @@ def actor(ref: str, name: str | None = None) -> Actor:
         "anonymous": _("Anonymous"),
         "command": _("Command %(name)s") % {"name": key},
         "key": _("API key %(name)s") % {"name": key},
-        "staff members": _("Staff %(name)s") % {"name": key},
+        "staff": _("Staff %(name)s") % {"name": key},
     }
     return Actor(ref, name or words.get(kind, ref), kind)
 

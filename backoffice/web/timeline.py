@@ -28,7 +28,7 @@ VERBS: Final = {
     "restored": (_("restored"), "restore"),
     "erased": (_("erased permanently"), "erase"),
     "exported": (_("exported personal data"), "download"),
-    "role_changed": (_("changed the role"), "staff members"),
+    "role_changed": (_("changed the role"), "staff"),
     "password_changed": (_("set a new password"), "key"),
     "deactivated": (_("deactivated"), "close"),
     "reactivated": (_("reactivated"), "restore"),

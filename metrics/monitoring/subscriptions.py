@@ -26,7 +26,7 @@ HELD_SECONDS: Final = 2.0  # for which a session may hold the head before the pa
 
 # State -> its label, and the style of its badge.
 STATES: Final[Mapping[str, tuple[Promise, str]]] = {
-    "running": (pgettext_lazy("subscription", "Operations"), "good"),
+    "running": (pgettext_lazy("subscription", "Running"), "good"),
     "late": (gettext_lazy("Behind"), "warn"),
     "failing": (gettext_lazy("Failing"), "bad"),
     "stopped": (gettext_lazy("Stopped"), "bad"),

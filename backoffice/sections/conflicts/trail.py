@@ -16,7 +16,7 @@ from events.conflicts import values
 
 VERBS: Final = {
     "filed": (gettext_lazy("made a conflicting change"), "merge"),
-    "assigned": (gettext_lazy("assigned it"), "staff members"),
+    "assigned": (gettext_lazy("assigned it"), "staff"),
     "commented": (gettext_lazy("commented"), "edit"),
     "resolved": (gettext_lazy("resolved it"), "check"),
     "dismissed": (gettext_lazy("discarded it"), "close"),

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from events.types import Event, event_type
 
-CATEGORY = "staff members"
+CATEGORY = "staff"
 
 
 @event_type("staff.created")

@@ -26,7 +26,7 @@ class Staff(AbstractUser):
     role = models.CharField(_("role"), max_length=20, choices=Role.choices, default=Role.VIEWER)
 
     class Meta:
-        db_table = "staff members"
+        db_table = "staff"
         verbose_name = _("staff member")
         verbose_name_plural = _("staff members")
 

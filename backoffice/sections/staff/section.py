@@ -17,12 +17,12 @@ def _ready() -> None:
 
 
 SECTION = Section(
-    name="staff members",
+    name="staff",
     navigation=(
         NavItem(
             label=_("Staff"),
             url_name="admin:backoffice_staff_changelist",
-            icon="staff members",
+            icon="staff",
             group="running",
             visible=access.is_admin,
             key="a",

@@ -257,8 +257,8 @@ class Kind:
         return f"admin/backoffice/{self.category}/row.html", "admin/backoffice/kind/row.html"
 
     @property
-    def beside(self) -> tuple[str, str]:
-        return f"admin/backoffice/{self.category}/related.html", "admin/backoffice/kind/beside.html"
+    def related_template(self) -> tuple[str, str]:
+        return f"admin/backoffice/{self.category}/related.html", "admin/backoffice/kind/related.html"
 
     def url(self, view: str) -> str:
         return f"admin:backoffice_{self.category}_{view}"

@@ -68,7 +68,7 @@ class Ingest(views.View):
         views.only(request, ())
         kind = (request.content_type or "").partition(";")[0].strip().lower()
         if kind == BATCH:
-            return Response({"search_results": take_batch(request, request.data)})
+            return Response({"results": take_batch(request, request.data)})
         if kind == STRUCTURED:
             event = read(command_view.as_object(request.data))
         elif "ce-specversion" in request.headers:

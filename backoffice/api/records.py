@@ -214,7 +214,7 @@ FILTER_HELP: Final = {
 }
 COMMON: Final = (400, 401, 403, 429)
 REASON: Final = openapi.query("reason", "Why: required for some fields.", {"type": "string", "maxLength": 200})
-WRITES: Final = (400, 401, 403, 404, 412, 413, 415, 422, 428, 429)
+WRITES: Final = (400, 401, 403, 404, 410, 412, 413, 415, 422, 428, 429)
 
 IF_MATCH = openapi.header("If-Match", "The ETag of the version that was read; `*` for whatever it is.", required=True)
 IF_NONE_MATCH = openapi.header("If-None-Match", "The ETag already held: 304 when it is still the version.")

@@ -60,7 +60,7 @@ class Sync(views.View):
             raise problems.Problem(413, "too_large", f"A queue is sent in pieces of at most {MAX_MUTATIONS} commands.")
         throttling.demand_commands(request, len(queue.mutations))
         flush = Flush(request, queue.client_id, queue.sent_at)
-        return Response({"search_results": flush.run(in_order(queue.mutations))})
+        return Response({"results": flush.run(in_order(queue.mutations))})
 
 
 def in_order(mutations: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:

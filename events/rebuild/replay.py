@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # The condition on the category deliberately matches no index: with a range of names PostgreSQL, which plans this once
 # for all positions, would fetch and sort every event of the category for each page.
 READ = f"""
-select position, stream, version, type, schema_version, data::text, event_id, {decoding.INSTANT}, {subject_keys.GENERATION}
+select position, stream, version, type, schema_version, data::text, event_id, {decoding.INSTANT},
+       {subject_keys.GENERATION}
   from events_event
  where position > %s and position <= %s and events_here(%s) and split_part(stream, '-', 1) = %s
  order by position limit %s

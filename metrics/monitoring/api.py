@@ -160,9 +160,7 @@ class Replay(views.View):
             outcomes = parked.replay_each(name, streams, seconds=overview.REPLAY_SECONDS)
         if asked.streams is not None and len(streams) == 1 and not outcomes:
             raise errors.NotParked(f"Nothing of {streams[0]} is parked for {name}.")
-        return Response(
-            {"search_results": [_replayed(request, stream, outcome) for stream, outcome in outcomes.items()]}
-        )
+        return Response({"results": [_replayed(request, stream, outcome) for stream, outcome in outcomes.items()]})
 
 
 def _replayed(request: Request, stream: str, outcome: parked.Outcome) -> dict[str, Any]:

@@ -97,10 +97,10 @@ def test_page_shows_every_process_and_the_totals() -> None:
     [
         ({}, "live", "good"),
         ({"valkey": False}, "no connection to Valkey: polling", "warn"),
-        ({"relay": False}, "no messages from the relay: polling", "warn"),
+        ({"relay": False}, "nothing from the relay: polling", "warn"),
         ({"store": False}, "cannot read the log", "bad"),
-        ({"draining": True, "relay": False}, "shutting down", "warn"),
-        ({"at": time.time() - 60, "draining": True}, "not responding", "bad"),
+        ({"draining": True, "relay": False}, "closing its sockets", "warn"),
+        ({"at": time.time() - 60, "draining": True}, "does not report", "bad"),
     ],
 )
 def test_process_shows_its_most_serious_problem(change: dict[str, Any], word: str, look_: str) -> None:

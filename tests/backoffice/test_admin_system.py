@@ -184,7 +184,7 @@ def test_parked_stream_is_replayed_after_the_cause_is_fixed(mailer: Mailer) -> N
     assert parked.parked(name)[0].attempts == 2
     mailer.bad.clear()
     done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
-    assert "1 stream resumed." in text_of(done)
+    assert "1 stream was replayed." in text_of(done)
     assert parked.parked(name) == []
     actions = store.read_stream(f"subscription-{name}")
     assert {(deed.type, deed.actor, deed.reason) for deed in actions} == {
@@ -215,9 +215,9 @@ def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: 
     assert "Select at least one stream." in text_of(client.post(at("replay", name), follow=True))
     mailer.bad = {streams[0]}
     chosen = client.post(at("replay", name), {"stream": streams[1:2], "which": "chosen"}, follow=True)
-    assert "1 stream resumed." in text_of(chosen)
+    assert "1 stream was replayed." in text_of(chosen)
     every = text_of(client.post(at("replay", name), {"which": "all"}, follow=True))
-    assert "1 stream resumed." in every
+    assert "1 stream was replayed." in every
     assert "1 stream failed again." in every
     assert [one.stream for one in parked.parked(name)] == streams[:1]
 
@@ -250,7 +250,7 @@ def test_head_page_describes_the_holder_without_the_values_it_wrote(other: psyco
     page = client.get(at("head"))
     shown = text_of(page)
     assert "nightly import" in shown
-    assert "Idle in a transaction that stored events" in shown
+    assert "Idle in a transaction that has stored events" in shown
     assert "1 position is assigned but not readable yet" in shown
     assert "events_append_one(…" in shown
     assert "secret" not in shown

@@ -239,7 +239,7 @@ def test_row_above_the_size_limit_is_refused_before_any_write() -> None:
 
 
 # Modules of an import that read or write the database.
-WITH_DATABASE = {"run", "destinations", "checks", "content", "identity", "suppressions"}
+WITH_DATABASE = {"section", "models", "run", "destinations", "checks", "content", "identity", "suppressions"}
 
 
 def test_reader_imports_neither_django_nor_the_database() -> None:

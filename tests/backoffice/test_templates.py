@@ -10,9 +10,9 @@ from django.contrib.staticfiles import finders
 from django.template.loader import get_template
 from django.test import Client
 
-from backoffice import site
+from backoffice import section
 from backoffice.templatetags import display
-from backoffice.web import offline, resources, timeline
+from backoffice.web import offline, timeline
 from tests import template_lint
 
 PATHS = sorted(template_lint.TEMPLATES.rglob("*.html"))
@@ -50,7 +50,8 @@ def test_linter_reports_each_problem(text: str, message: str) -> None:
 
 
 def test_sprite_has_every_icon_named_in_python() -> None:
-    named = {resource.icon for resource in resources.RESOURCES.values()} | {door.icon for door in site.NAVIGATION}
+    named = {kind.icon for kind in section.kinds()}
+    named |= {item.icon for one in section.sections() for item in one.navigation}
     named |= {sign for _verb, sign in timeline.VERBS.values()}
     assert named <= template_lint.icon_names()
 

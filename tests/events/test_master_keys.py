@@ -223,7 +223,7 @@ def test_checks_and_doctor_test_each_master_key(settings: Any) -> None:
     use(settings, test=OTHER)
     assert check_messages().keys() == {"events.E007"}
     assert doctor()["state"] == "wrong"
-    assert "writing is refused" in doctor()["text"]
+    assert "writes are refused" in doctor()["text"]
     use(settings, other=OTHER)
     assert check_messages().keys() == {"events.E004"}
     assert doctor()["state"] == "wrong"

@@ -199,7 +199,7 @@ def _operation(verb: str, summary: str, shape: str, description: str = "") -> di
         tag="conflicts",
         parameters=(KEY,),
         request={openapi.JSON: openapi.ref(shape)},
-        response=openapi.ref("Resolved" if verb == "resolve" else "ConflictRecord"),
+        response=openapi.ref("Settled" if verb == "resolve" else "ConflictRecord"),
         errors=WRITES,
         scope=WRITE_SCOPE,
     )

@@ -214,7 +214,7 @@ def line_moved_away(change: conflicts.Change, other: dict[str, Any]) -> bool:
 
 
 def same_set(merge: conflicts.Merge, change: conflicts.Change) -> bool:
-    """Both sides filled a set, in different orders: the result holds what this side added, in the order of the other."""
+    """Both sides filled a set in different orders: the result holds the additions of this side in another order."""
     if change.path != "tags":
         return False
     before, after, result = (set(value or ()) for value in (change.before, change.after, merge.values["tags"]))

@@ -183,7 +183,7 @@ def test_parked_stream_is_replayed_after_the_cause_is_fixed(mailer: Mailer) -> N
     assert "1 stream failed again." in text_of(again)
     assert parked.parked(name)[0].attempts == 2
     mailer.bad.clear()
-    done = client.post(at("replay", name), {"stream": stream, "reason": "Address mended"}, follow=True)
+    done = client.post(at("replay", name), {"stream": stream, "reason": "Address corrected"}, follow=True)
     assert "1 stream was replayed." in text_of(done)
     assert parked.parked(name) == []
     actions = store.read_stream(f"subscription-{name}")

@@ -35,7 +35,7 @@ def test_head_holder_appears_and_disappears_and_is_stale_without_server(
     with psycopg.connect(stack.database_url, application_name="nightly import") as session:
         session.execute(OPEN_APPEND, (f"user-{new_id()}", new_id()))
         expect(holders).to_contain_text("nightly import")
-        expect(holders).to_contain_text("Idle in a transaction that stored events")
+        expect(holders).to_contain_text("Idle in a transaction that has stored events")
         session.rollback()
     expect(holders).to_contain_text("None")
     expect(button).to_be_focused()

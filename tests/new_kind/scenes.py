@@ -16,7 +16,7 @@ from events.types import new_id
 from realtime import frames
 from tests.backoffice import api_client
 from tests.realtime import harness
-from tests.realtime.harness import play
+from tests.realtime.harness import run_scenario
 
 pytestmark = pytest.mark.django_db
 
@@ -110,7 +110,7 @@ def test_events_of_notes_reach_the_socket(
             await writer.do(written, admin)
             return await harness.next_of(items, frames.EventFrame)
 
-    frame = play(scene())
+    frame = run_scenario(scene())
     assert frame.event == "note.created"
     assert frame.data["title"] == "Call back"
 

@@ -179,7 +179,7 @@ PATTERNS: Final = (
 
 
 def said(text: str) -> str:
-    """One sentence of the domain in the language of now."""
+    """Translates one domain message into the active language."""
     if text in SENTENCES:
         return gettext(text)
     for pattern, template in PATTERNS:
@@ -190,7 +190,7 @@ def said(text: str) -> str:
 
 
 def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
-    """An error's message and its complaints by field, both in the language of now."""
+    """Returns an error's message and its messages by field, in the active language."""
     fields: Mapping[str, str] = getattr(error, "fields", {})
     if not isinstance(fields, Mapping):  # a conflict lists names of fields, not complaints
         fields = {}

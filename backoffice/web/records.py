@@ -234,7 +234,7 @@ class EditAdmin(KindAdmin):
 
 
 def _go_on(request: HttpRequest, address: str) -> HttpResponse:
-    """Where a save leads to; a script that saved is told, for it could not see where a redirect went."""
+    """Redirects after a save; scripts get the address as JSON because they cannot see a redirect."""
     if request.headers.get("X-Requested-With") == "fetch":
         return JsonResponse({"location": address})
     return HttpResponseRedirect(address)

@@ -211,7 +211,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return response
 
     def bulk(self, request: HttpRequest) -> HttpResponse:
-        """Several at once: put away, or take them on. What cannot be done to one is said and stops no other."""
+        """Dismisses or assigns several conflicts; a failure is reported and does not stop the others."""
         back = HttpResponseRedirect(reverse("admin:backoffice_conflict_changelist"))
         if request.method != "POST" or not self.has_change_permission(request):
             raise PermissionDenied
@@ -338,7 +338,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/backoffice/conflict.html", context, status=status)
 
     def act(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """Assign, comment, put away, take out again."""
+        """Assigns, comments on, dismisses or reopens a conflict."""
         row = _found(request, key)
         back = HttpResponseRedirect(reverse("admin:backoffice_conflict_change", args=[key]))
         if request.method != "POST":

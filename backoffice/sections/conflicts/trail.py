@@ -1,4 +1,4 @@
-"""What was done about a conflict, by whom."""
+"""The history of a conflict: each action with its actor."""
 
 from __future__ import annotations
 

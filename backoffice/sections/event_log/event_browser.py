@@ -114,7 +114,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def _found(wanted: search.Query, upto: int) -> tuple[search.Page, bool]:
-    """What is found, and whether it took so long that nothing was."""
+    """Returns the matching events, and whether the search timed out."""
     try:
         with timeouts.at_most(PATIENCE):
             return search.find(wanted, upto=upto, limit=PAGE), False

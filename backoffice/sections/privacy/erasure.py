@@ -84,7 +84,7 @@ def notes(events: Sequence[NewEvent]) -> None:
 
 
 def users(events: Sequence[NewEvent]) -> None:
-    """What goes with `user.erased`: 1 their conflicts  2 their forms  3 the key; notes went before (`notes`)."""
+    """Follows `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
     gone = _of(events, user_domain.UserErased)
     if not gone:
         return

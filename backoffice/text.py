@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any
 
 from django.db.models import Func, TextField
-
-# The collation of people's names and of titles: Unicode's default order, under the same name on every PostgreSQL.
-# Index, ORDER BY and comparison need the same one, else rows at the borders of pages are skipped or repeated.
-HUMAN: Final = "und-x-icu"
+from django.db.models.functions import Collate
 
 
 class Composed(Func):
@@ -26,3 +23,12 @@ class SearchText(Func):
     function = "search_text"
     arity = 1
     output_field = TextField()
+
+
+def sort_text(text: Any) -> Collate:
+    """Text as names and titles are sorted: without accents and case, so that Zoé comes after anna.
+
+    Not an ICU collation: PostgreSQL is also built without ICU, the embedded one for example, and a newer ICU changes
+    the order under an index. `C` compares bytes and never changes.
+    """
+    return Collate(SearchText(text), "C")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from django.db.models import BooleanField, Exists, F, Field, Func, Model, OuterRef, QuerySet, Value
-from django.db.models.functions import Collate
 
+from backoffice import text
 from backoffice.listing.refusals import UnknownSort
 from backoffice.listing.spec import Sort, Spec, Through
 
@@ -26,7 +26,7 @@ class Beyond(Func):
     output_field = BooleanField()
 
     def __init__(self, columns: Sequence[Any], values: Sequence[Any], *, less: bool) -> None:
-        super().__init__(*columns, *(Value(value) for value in values))
+        super().__init__(*columns, *values)
         self.less = less
 
     def as_sql(self, compiler: Any, _connection: Any, **_: Any) -> tuple[str, tuple[Any, ...]]:  # type: ignore[override]
@@ -121,12 +121,11 @@ def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through, 
 
 
 def _after(rows: QuerySet[Any], order: Order, run: Run, columns: Sequence[str], pk: str) -> QuerySet[Any]:
-    terms = [*(_term(column, order.sort.collation) for column in columns), F(pk)]
+    is_text = order.sort.is_text
+    terms = [*(text.sort_text(F(column)) if is_text else F(column) for column in columns), F(pk)]
     if run.after is not None:
+        *values, key = (Value(value) for value in run.after)
+        after = [*(text.SearchText(value) if is_text else value for value in values), key]
         compared = 1 if run.is_empty else len(terms)
-        rows = rows.filter(Beyond(terms[-compared:], run.after[-compared:], less=run.descending))
+        rows = rows.filter(Beyond(terms[-compared:], after[-compared:], less=run.descending))
     return rows.order_by(*(term.desc() if run.descending else term.asc() for term in terms))
-
-
-def _term(column: str, collation: str) -> Any:
-    return Collate(F(column), collation) if collation else F(column)

@@ -151,8 +151,8 @@ def _names(order: Order) -> list[str]:
 
 
 def _terms(order: Order) -> list[str]:
-    collate = f' collate "{order.sort.collation}"' if order.sort.collation else ""
-    return [*(f"{name}{collate}" for name in _names(order)[:-1]), "pk"]
+    is_text = order.sort.is_text
+    return [*(f'search_text({name}) collate "C"' if is_text else name for name in _names(order)[:-1]), "pk"]
 
 
 def _order_by(order: Order, start: Start) -> str:
@@ -169,7 +169,8 @@ def _beyond(order: Order, start: Start) -> tuple[str, Sequence[Any]]:
     if order.sort.nullable and start.key[0] is None:
         after = f"v0 is null and pk {sign} %s"
         return (f"({after} or v0 is not null)" if start.backward else after), (start.key[-1],)
-    after = f"({', '.join(_terms(order))}) {sign} ({', '.join(['%s'] * len(start.key))})"
+    values = ["search_text(%s)" if order.sort.is_text else "%s" for _ in order.columns]
+    after = f"({', '.join(_terms(order))}) {sign} ({', '.join([*values, '%s'])})"
     return (f"({after} or v0 is null)" if order.sort.nullable and not start.backward else after), start.key
 
 

@@ -29,12 +29,18 @@ select folded, folded ~ '[[:alnum:]]{3}'
 """
 
 
-class Like(Func):
-    """`column like pattern`, which a trigram index answers, and without a leading wildcard a B-tree."""
+class Contains(Func):
+    """`column like pattern`, which a trigram index answers."""
 
     template = "%(expressions)s"
     arg_joiner = " like "
     output_field = BooleanField()
+
+
+class Begins(Contains):
+    """`column ^@ text`, which only a B-tree answers: of a short word a trigram index would read half of itself."""
+
+    arg_joiner = " ^@ "
 
 
 def words(search: str) -> str:
@@ -64,10 +70,9 @@ def condition(spec: Spec, asked: str, hidden: frozenset[str]) -> Q | None:
     anywhere = any(has_trigram for _, has_trigram in folded)
     found = Q()
     for word, _ in folded:
-        pattern = Value(f"{'%' if anywhere else ''}{escaped(word)}%", output_field=TextField())
         any_column = Q()
         for column in columns:
-            any_column |= Q(Like(column, pattern))
+            any_column |= Q(Contains(column, _text(f"%{escaped(word)}%")) if anywhere else Begins(column, _text(word)))
         found &= any_column
     return found
 
@@ -75,6 +80,10 @@ def condition(spec: Spec, asked: str, hidden: frozenset[str]) -> Q | None:
 def escaped(word: str) -> str:
     """A word whose characters all stand for themselves in a LIKE pattern."""
     return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _text(value: str) -> Value:
+    return Value(value, output_field=TextField())
 
 
 def _fold(found: list[str]) -> list[tuple[str, bool]]:

@@ -30,7 +30,7 @@ class Sort:
     column     the first column; `then` are the following ones
     nullable   rows without a value come last, whichever way the list is sorted; with `through` also rows without a row
     parse      reads the column's value back from a cursor
-    collation  the collation of all columns, such as `text.HUMAN`; the index has the same
+    is_text    names or a title: all columns are compared as `text.sort_text`, in the index too
     through    another table that has the column
     """
 
@@ -38,7 +38,7 @@ class Sort:
     nullable: bool = False
     parse: Callable[[str], Any] = str
     then: tuple[str, ...] = ()
-    collation: str = ""
+    is_text: bool = False
     through: Through | None = None
 
 

@@ -2,10 +2,9 @@
 
 from django.db import migrations, models
 from django.db.models import F, Q
-from django.db.models.functions import Collate
 
 from backoffice.index_operations import BuildIndex
-from backoffice.text import HUMAN
+from backoffice.text import sort_text
 
 LIVE = Q(deleted_at=None)
 DELETED = Q(deleted_at__isnull=False)
@@ -31,8 +30,8 @@ class Migration(migrations.Migration):
         BuildIndex(
             "user",
             models.Index(
-                Collate("last_name", HUMAN),
-                Collate("first_name", HUMAN),
+                sort_text("last_name"),
+                sort_text("first_name"),
                 F("id"),
                 name="users_live_name",
                 condition=LIVE,
@@ -45,7 +44,7 @@ class Migration(migrations.Migration):
         # forms/
         BuildIndex("form", by_date("forms_live_created", condition=LIVE)),
         # forms/?sort=title
-        BuildIndex("form", models.Index(Collate("title", HUMAN), F("id"), name="forms_live_title", condition=LIVE)),
+        BuildIndex("form", models.Index(sort_text("title"), F("id"), name="forms_live_title", condition=LIVE)),
         # forms/?deleted=true
         BuildIndex("form", by_date("forms_deleted", condition=DELETED)),
         # forms/?user=…, and all forms of a person for an erasure or an export

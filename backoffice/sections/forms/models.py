@@ -7,12 +7,11 @@ import uuid
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Collate
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backoffice.read_table import DELETED, LIVE, Record
-from backoffice.text import HUMAN, SearchText
+from backoffice.text import SearchText, sort_text
 from events.models import StoredJson
 
 
@@ -43,7 +42,7 @@ class Form(Record):
         indexes = [
             # The list by date and by title.
             models.Index(F("created_at").desc(), F("id").desc(), name="forms_live_created", condition=LIVE),
-            models.Index(Collate("title", HUMAN), F("id"), name="forms_live_title", condition=LIVE),
+            models.Index(sort_text("title"), F("id"), name="forms_live_title", condition=LIVE),
             # The list of deleted forms.
             models.Index(F("created_at").desc(), F("id").desc(), name="forms_deleted", condition=DELETED),
             # A user's forms by date; all of them, because erasures and exports need the deleted ones too.

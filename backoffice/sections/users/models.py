@@ -7,13 +7,12 @@ import uuid
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Collate
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import values
 from backoffice.read_table import DELETED, LIVE, Record
-from backoffice.text import HUMAN, SearchText
+from backoffice.text import SearchText, sort_text
 from events.types import ERASED
 
 
@@ -58,8 +57,8 @@ class User(Record):
             # The list by address, name or last login.
             models.Index("email", "id", name="users_live_email", condition=LIVE),
             models.Index(
-                Collate("last_name", HUMAN),
-                Collate("first_name", HUMAN),
+                sort_text("last_name"),
+                sort_text("first_name"),
                 F("id"),
                 name="users_live_name",
                 condition=LIVE,

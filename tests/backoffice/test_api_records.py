@@ -183,13 +183,12 @@ def test_a_cursor_that_was_tampered_with_is_refused(manager: api_client.Caller) 
         factories.user()
         factories.form()
     cursor = manager.get("users/?limit=1").json()["page_info"]["next_cursor"]
-    payload, _, signature = cursor.rpartition(":")
-    swapped = ("A" if signature[0] != "A" else "B") + signature[1:]
+    swapped = ("A" if cursor[0] != "A" else "B") + cursor[1:]
     for wrong in (
         "x",
-        payload,
-        f"{payload}:{swapped}",
-        f"{payload}x:{signature}",
+        swapped,
+        cursor[:-8],
+        f"{cursor[:20]}:{cursor[20:]}",
         cursor[::-1],
         "%00",
         "é",
@@ -223,9 +222,9 @@ def test_strange_questions_are_never_a_fault_of_the_server(query: str) -> None:
 def test_a_search_takes_wildcards_literally(manager: api_client.Caller) -> None:
     factories.user(first_name="100%")
     factories.user(first_name="Ada")
-    for word in ("%25", "100%25"):
-        assert len(manager.get(f"users/?search={word}").json()["items"]) == 1
-    assert manager.get("users/?search=_da").json()["items"] == []
+    assert len(manager.get("users/?search=100%25").json()["items"]) == 1
+    for word in ("%25", "%25%25%25", "_da", "___"):
+        assert manager.get(f"users/?search={word}").json()["items"] == []
 
 
 # -- one record -----------------------------------------------------------------------------------------------------

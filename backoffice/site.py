@@ -100,13 +100,18 @@ class BackofficeSite(admin.AdminSite):
 
         return super().each_context(request) | {
             "navigation": navigation(request),
+            "header_items": header_items(request),
             "works_offline": settings.OFFLINE,
             "session": offline.session(request),
             "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
         }
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """The overview: numbers that are cheap, and the last events as they come."""
+    def index(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page that a section declares, else the overview: numbers that are cheap, and the last events."""
+        if declared := section.index():
+            return declared.view(self, request)
         from backoffice.web import event_rows, log_position  # noqa: PLC0415 - they need the apps to be ready
 
         stamp = log_position.now()
@@ -148,6 +153,18 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         if entries := [entry for item in members if (entry := _entry(item, request))]:
             groups.append({"label": label, "entries": entries})
     return groups
+
+
+def header_items(request: HttpRequest) -> list[dict[str, Any]]:
+    """What sections show in the header, as template and context; nothing for those who may not come in."""
+    if access.role_of(request.user) is None:
+        return []
+    return [
+        {"template": item.template, "context": item.context(request)}
+        for one in section.sections()
+        for item in one.header
+        if item.visible(request.user)
+    ]
 
 
 def _entry(item: NavItem, request: HttpRequest) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, topics
 from backoffice.section import NavItem, Section
+from metrics import user_counts
 from metrics.monitoring import pages
 from realtime.topics import Topic
 
@@ -56,6 +57,7 @@ SECTION = Section(
             key="w",
         ),
     ),
+    extends=(user_counts.EXTENSION,),
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.api",
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)

@@ -143,8 +143,8 @@ def _schemas() -> Schema:
     wanted = [value for value in described if value.__module__ == shapes.__name__ and value.__name__ not in bases]
     for record in section.kinds():
         if record.shape is not None:
-            item = record.item_shape or record.shape
-            wanted += [record.shape, item, shapes.page_of(item, record.shape.__name__)]
+            item = shapes.item_of(record)
+            wanted += [shapes.record_of(record), item, shapes.page_of(item, record.shape.__name__)]
     known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]

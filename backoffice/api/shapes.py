@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backoffice import values
+from backoffice import section, values
+from backoffice.section import Kind
 from events import answers, commands, errors
 from events.types import JsonDict
 
@@ -61,6 +62,45 @@ def page_of(item: type[msgspec.Struct], name: str) -> type[msgspec.Struct]:
     """The shape of a page of a list, called ``<name>Page``."""
     fields: list[Any] = [("items", list[item]), ("page_info", PageInfo)]  # type: ignore[valid-type]
     return msgspec.defstruct(f"{name}Page", fields, bases=(Shape,), module=__name__, frozen=True, kw_only=True)
+
+
+def record_of(kind: Kind) -> type[msgspec.Struct]:
+    """The shape of a single record, with the fields that other sections add to it."""
+    return _extended(kind, in_record=True)
+
+
+def item_of(kind: Kind) -> type[msgspec.Struct]:
+    """The shape of a list's item, with the fields that other sections add to it."""
+    return _extended(kind, in_record=False)
+
+
+@functools.cache
+def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
+    """The shape of a kind with the fields of its extensions; ``<name>Item`` where items have more than the record."""
+    assert kind.shape is not None
+    found = [more for more in section.extensions(kind.category) if more.item_fields]
+    if not in_record and all(more.in_record for more in found):
+        return record_of(kind)
+    fields: list[Any] = [
+        _field(each)
+        for more in found
+        if more.item_fields and (more.in_record or not in_record)
+        for each in msgspec.structs.fields(more.item_fields)
+    ]
+    return msgspec.defstruct(
+        kind.shape.__name__ if in_record else f"{kind.shape.__name__}Item",
+        fields,
+        bases=(kind.shape,),
+        module=kind.shape.__module__,
+        namespace={"__doc__": kind.shape.__doc__},
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _field(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    """A field as `defstruct` takes it."""
+    return (field.name, field.type) if field.required else (field.name, field.type, field.default)
 
 
 # -- events ---------------------------------------------------------------------------------------------------------

@@ -97,8 +97,6 @@ USER = Kind(
     record_topic="user",
     # API
     shape=shapes.User,
-    item_shape=shapes.UserItem,
-    add_to_items=shapes.add_counts,
     filter_help={"active": "Signed in during the last 30 days."},
     ingested={
         "user.created": "user.create",

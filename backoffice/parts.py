@@ -33,7 +33,7 @@ Redaction = Callable[[str | None, Mapping[str, Any]], dict[str, Any]]
 class NavItem:
     """An entry of the navigation.
 
-    group    one of `site.GROUPS`; entries of a group stand in the order of the sections, then by `order`
+    group    one of `navigation.GROUPS`; entries of a group stand in the order of the sections, then by `order`
     visible  (staff) -> is it shown to this person?
     key      the key that goes there after `g`
     count    (staff) -> the number beside it
@@ -109,6 +109,17 @@ def plain_title(row: Any, _staff: Any) -> str:
 
 def nothing_beside(_row: Any, _staff: Any) -> dict[str, Any]:
     return {}
+
+
+def ingested(category: str, *actions: str) -> dict[str, str]:
+    """Names of what happened at FormEase and the commands for it: ``user.created`` is ``user.create``."""
+    past = {action: f"{action}d" if action.endswith("e") else f"{action}ed" for action in actions}
+    return {f"{category}.{past[action]}": f"{category}.{action}" for action in actions}
+
+
+def commands(category: str, *actions: str) -> frozenset[str]:
+    """The names of commands: ``user.create``."""
+    return frozenset(f"{category}.{action}" for action in actions)
 
 
 def uuid_key(key: str) -> str:

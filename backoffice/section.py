@@ -19,6 +19,7 @@ from django.contrib.admin import AdminSite, ModelAdmin
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 from django.urls import URLPattern
+from django.utils.translation import gettext_lazy as _
 
 from backoffice import listing
 from backoffice.parts import (
@@ -35,6 +36,8 @@ from backoffice.parts import (
     Redaction,
     Roles,
     Text,
+    commands,
+    ingested,
     nothing_beside,
     plain_title,
     uuid_key,
@@ -63,7 +66,12 @@ __all__ = [
     "Roles",
     "Section",
     "Text",
+    "commands",
+    "ingested",
 ]
+
+CREATED: Text = _("Created")
+
 
 # -- a kind of record -------------------------------------------------------------------------------------------------
 
@@ -87,6 +95,7 @@ class Kind:
     add_label: Text = ""
     empty: Text = ""
     searchable: Text = ""
+    created_label: Text = CREATED
     labels: Mapping[str, Text] = field(default_factory=dict)  # of fields; else the model says
     title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> what the record is called
 
@@ -184,22 +193,19 @@ class Kind:
     def is_uuid_keyed(self) -> bool:
         return self.model._meta.pk.get_internal_type() == "UUIDField"
 
-    @property
-    def row(self) -> tuple[str, str]:
-        """Templates of a list's row, the first that there is."""
-        return f"admin/backoffice/{self.category}/row.html", "admin/backoffice/kind/row.html"
-
-    @property
-    def related_template(self) -> tuple[str, str]:
-        return f"admin/backoffice/{self.category}/related.html", "admin/backoffice/kind/related.html"
+    def templates(self, part: str) -> tuple[str, str]:
+        """The templates of a part of its pages (row, related, icon, badges, facts, detail): the first that exists."""
+        return f"admin/backoffice/{self.category}/{part}.html", f"admin/backoffice/kind/{part}.html"
 
     def url(self, view: str) -> str:
         return f"admin:backoffice_{self.category}_{view}"
 
-    def __getattr__(self, name: str) -> str:
-        """``resource.url_history`` in a template is the name of that address."""
+    def __getattr__(self, name: str) -> Any:
+        """For templates: ``resource.url_history`` is the name of that address, ``resource.template_row`` a template."""
         if name.startswith("url_"):
             return self.url({"url_list": "changelist"}.get(name, name.removeprefix("url_")))
+        if name.startswith("template_"):
+            return self.templates(name.removeprefix("template_"))
         raise AttributeError(name)
 
     def label(self, name: str) -> str:

@@ -34,6 +34,7 @@ SECTION = Section(
     extends=(user_counts.EXTENSION,),
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.api",
+    api_shapes="metrics.monitoring.shapes",
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(

@@ -68,6 +68,7 @@ __all__ = [
     "Text",
     "commands",
     "ingested",
+    "uuid_key",
 ]
 
 CREATED: Text = _("Created")

@@ -133,6 +133,7 @@ class Kind:
     add_form: type[Any] | None = None
     prefilled: tuple[str, ...] = ()  # fields that an address may fill in on the form of a new record
     taken: Text = ""  # said where `create` is `update` and there is such a record
+    fact_templates: Mapping[str, str] = field(default_factory=dict)  # field -> the template that shows it to readers
     facts: tuple[str, ...] = ()  # fields shown to readers; without it those of the form
     panels: Callable[[Any, Any], dict[str, Any]] = nothing_beside  # (row, staff) -> what stands beside the record
     offline: bool = False  # its pages are kept by browsers and edited without a network

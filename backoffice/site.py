@@ -52,7 +52,9 @@ class BackofficeSite(admin.AdminSite):
         declared = [url for one in section.sections() if one.admin_urls for url in one.admin_urls(self)]
         return [*own, *declared, *super().get_urls()]
 
-    def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:  # type: ignore[override]
+    def admin_view(  # type: ignore[override]
+        self, view: Callable[..., HttpResponse], cacheable: bool = False
+    ) -> Callable[..., HttpResponse]:
         """Every page says whose it is: a browser keeps none of somebody else's."""
         from backoffice.web import offline  # noqa: PLC0415
 

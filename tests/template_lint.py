@@ -16,7 +16,7 @@ _INLINE = re.compile(r"\s(on[a-z]+|style)\s*=", re.IGNORECASE)
 _TEMPLATE_TAG = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 _SCRIPT = re.compile(r"<script(?![^>]*(?:\bsrc=|application/json))[^>]*>|<style\b", re.DOTALL)
 _ICON = re.compile(r"\{% icon \"([\w-]+)\" %\}")
-_KIND_BRANCH = re.compile(r"\{%\s*(?:el)?if\b[^%]*\bcategory\b")
+_KIND_BRANCH = re.compile(r"\{%\s*(?:el)?if\b[^%]*(?:\bcategory|\bfact\.name)\b")
 _IMAGE = re.compile(r"<img\b[^>]*>", re.DOTALL)
 
 

@@ -65,18 +65,17 @@ def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
     found = [more for more in section.extensions(kind.category) if more.item_fields]
     if not in_record and all(more.in_record for more in found):
         return record_of(kind)
-    fields: list[Any] = [
-        _field(each)
-        for more in found
-        if more.item_fields and (more.in_record or not in_record)
-        for each in msgspec.structs.fields(more.item_fields)
-    ]
+    added = [more.item_fields for more in found if more.item_fields and (more.in_record or not in_record)]
+    if not added:
+        return kind.shape
+    fields: list[Any] = [_field(each) for struct in added for each in msgspec.structs.fields(struct)]
+    documented = [kind.shape.__doc__, *(struct.__doc__ for struct in added)]
     return msgspec.defstruct(
         kind.shape.__name__ if in_record else f"{kind.shape.__name__}Item",
         fields,
         bases=(kind.shape,),
         module=kind.shape.__module__,
-        namespace={"__doc__": kind.shape.__doc__},
+        namespace={"__doc__": "\n\n".join(text for text in documented if text)},
         frozen=True,
         kw_only=True,
     )

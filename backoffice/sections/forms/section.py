@@ -64,6 +64,10 @@ FORM = Kind(
     form=forms.FormForm,
     add_form=forms.NewFormForm,
     prefilled=("user_id",),
+    fact_templates={
+        "description": "admin/backoffice/kind/wide_fact.html",
+        "fields": "admin/backoffice/form/questions_fact.html",
+    },
     facts=("title", "description", "archived", "fields"),
     panels=pages.panels,
     offline=True,

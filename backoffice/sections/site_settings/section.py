@@ -48,6 +48,7 @@ SETTING = Kind(
     default_sort="key",
     search=("key",),
     # the record's page
+    fact_templates={"value": "admin/backoffice/setting/value_fact.html"},
     form=forms.SettingForm,
     add_form=forms.NewSettingForm,
     prefilled=("key",),

@@ -281,6 +281,7 @@ _kinds: dict[str, Kind] = {}
 _rights: dict[str, Roles] = {}
 _redactions: dict[str, Redaction] = {}
 _extensions: dict[str, list[Extension]] = {}
+_hidden: dict[tuple[str, str], frozenset[str]] = {}  # (role, category) -> see `hidden`, which is asked for every frame
 
 
 def load() -> None:
@@ -297,6 +298,7 @@ def load() -> None:
 
 
 def add(name: str, section: Section) -> None:
+    _hidden.clear()
     _sections[name] = section
     for kind in section.kinds:
         _kinds[kind.category] = kind
@@ -361,6 +363,13 @@ def extensions(category: str) -> Sequence[Extension]:
 
 def hidden(role: str, category: str) -> frozenset[str]:
     """The fields of a kind, and of its extensions, that the role never sees. None for a category that is no kind."""
+    known = _hidden.get((role, category))
+    if known is None:
+        known = _hidden[role, category] = _hidden_fields(role, category)
+    return known
+
+
+def _hidden_fields(role: str, category: str) -> frozenset[str]:
     if category not in _kinds:
         return frozenset()
     declared = (_kinds[category].hidden, *(more.hidden for more in extensions(category)))

@@ -363,17 +363,12 @@ def extensions(category: str) -> Sequence[Extension]:
 
 def hidden(role: str, category: str) -> frozenset[str]:
     """The fields of a kind, and of its extensions, that the role never sees. None for a category that is no kind."""
-    known = _hidden.get((role, category))
-    if known is None:
-        known = _hidden[role, category] = _hidden_fields(role, category)
-    return known
-
-
-def _hidden_fields(role: str, category: str) -> frozenset[str]:
     if category not in _kinds:
         return frozenset()
-    declared = (_kinds[category].hidden, *(more.hidden for more in extensions(category)))
-    return frozenset().union(*(roles.get(role, frozenset()) for roles in declared))
+    if (role, category) not in _hidden:
+        declared = (_kinds[category].hidden, *(more.hidden for more in extensions(category)))
+        _hidden[role, category] = frozenset().union(*(roles.get(role, frozenset()) for roles in declared))
+    return _hidden[role, category]
 
 
 def inbox() -> Inbox | None:

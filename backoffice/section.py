@@ -281,7 +281,6 @@ _kinds: dict[str, Kind] = {}
 _rights: dict[str, Roles] = {}
 _redactions: dict[str, Redaction] = {}
 _extensions: dict[str, list[Extension]] = {}
-_hidden: dict[tuple[str, str], frozenset[str]] = {}  # (role, category) -> see `hidden`, which is asked for every frame
 
 
 def load() -> None:
@@ -298,7 +297,6 @@ def load() -> None:
 
 
 def add(name: str, section: Section) -> None:
-    _hidden.clear()
     _sections[name] = section
     for kind in section.kinds:
         _kinds[kind.category] = kind
@@ -365,10 +363,10 @@ def hidden(role: str, category: str) -> frozenset[str]:
     """The fields of a kind, and of its extensions, that the role never sees. None for a category that is no kind."""
     if category not in _kinds:
         return frozenset()
-    if (role, category) not in _hidden:
-        declared = (_kinds[category].hidden, *(more.hidden for more in extensions(category)))
-        _hidden[role, category] = frozenset().union(*(roles.get(role, frozenset()) for roles in declared))
-    return _hidden[role, category]
+    found = _kinds[category].hidden.get(role, frozenset())
+    for more in extensions(category):
+        found |= more.hidden.get(role, frozenset())
+    return found
 
 
 def inbox() -> Inbox | None:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from backoffice import listing, section
 from backoffice.section import Column, Extension, IndexPage, Panel, Section
 
-TABLES = ("_sections", "_kinds", "_rights", "_redactions", "_extensions", "_hidden")
+TABLES = ("_sections", "_kinds", "_rights", "_redactions", "_extensions")
 
 
 @pytest.fixture(autouse=True)

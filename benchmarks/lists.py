@@ -68,9 +68,15 @@ def get(view: Callable[..., Any], staff: Any, **query: str) -> Callable[[], int]
     return read
 
 
+def pagination_of(sort: str) -> type[Any]:
+    from rest_framework.pagination import CursorPagination
+
+    return type("Pagination", (CursorPagination,), {"page_size": 25, "ordering": sort})
+
+
 def reference(sort: str) -> Callable[..., Any]:
     """A list of users as DRF's documentation has it."""
-    from rest_framework import generics, pagination, renderers, serializers
+    from rest_framework import generics, renderers, serializers
 
     from backoffice import models
 
@@ -79,13 +85,9 @@ def reference(sort: str) -> Callable[..., Any]:
             model = models.User
             fields = FIELDS
 
-    class Pagination(pagination.CursorPagination):
-        page_size = 25
-        ordering = sort
-
     class List(generics.ListAPIView[models.User]):
         queryset = models.User.objects.filter(deleted_at=None)
-        serializer_class, pagination_class = Serializer, Pagination
+        serializer_class, pagination_class = Serializer, pagination_of(sort)
         renderer_classes = (renderers.JSONRenderer,)
         permission_classes = ()
 
@@ -103,7 +105,7 @@ def cursors(sort: str, number: int) -> tuple[str, str] | None:
     from rest_framework.pagination import Cursor
 
     from backoffice import listing, models
-    from backoffice.listing import cursor, order
+    from backoffice.listing import cursor, order, pages
 
     if number == 1:
         return "", ""
@@ -114,10 +116,12 @@ def cursors(sort: str, number: int) -> tuple[str, str] | None:
     if not found:
         return None
     asked = order.asked(listing.SPECS["users"], sort, frozenset())
-    made = cursor.Cursor(backward=False, key=cursor.as_text(asked.key(found[0])), total=rows.count())
-    theirs = reference(sort).view_class.pagination_class()
+    question = pages.digest({}, "", frozenset(), None)
+    made = cursor.Cursor(backward=False, key=cursor.as_text(asked.key(found[0])), total=rows.count(), question=question)
+    theirs: Any = pagination_of(sort)()
     theirs.base_url = "/"
-    link = theirs.encode_cursor(Cursor(offset=0, reverse=False, position=str(getattr(found[0], name))))
+    position: Any = str(getattr(found[0], name))
+    link = theirs.encode_cursor(Cursor(offset=0, reverse=False, position=position))
     return cursor.encrypt(made, asked), link.partition("cursor=")[2].replace("%3D", "=")
 
 
@@ -132,7 +136,7 @@ def alternate(ways: dict[str, Callable[[], Any]], times: int) -> dict[str, float
     return {way: statistics.median(figures) for way, figures in taken.items()}
 
 
-def pages(staff: Any, times: int) -> list[dict[str, Any]]:
+def measure_pages(staff: Any, times: int) -> list[dict[str, Any]]:
     found = []
     for sort in ("-created_at", "email", "-last_login"):
         for number in PAGES:
@@ -185,7 +189,7 @@ def main(arguments: list[str]) -> int:
         settings.API_RATE_PER_MINUTE = 0
         fill(options.rows)
         staff = Staff.objects.create_user(username="bench", role="manager", is_staff=True)
-        found, sought = pages(staff, options.times), searches(options.times)
+        found, sought = measure_pages(staff, options.times), searches(options.times)
     harness.table(f"A page of {options.rows:,} users, view to bytes (budget: {BUDGET:g} of DRF)", found)
     harness.table(f"A search among {options.rows:,} users, totals included", sought)
     harness.save("lists", {"rows": options.rows, "pages": found, "searches": sought})

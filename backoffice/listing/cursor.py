@@ -12,7 +12,7 @@ import binascii
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -77,7 +77,7 @@ def parsed(key: tuple[str | None, ...], order: Order) -> Key:
     *values, pk = key
     if len(values) != len(order.columns):
         raise InvalidCursor("The cursor belongs to an earlier release.", "cursor")
-    parsers = (order.sort.parse, *(str for _ in order.sort.then))
+    parsers: list[Callable[[str], Any]] = [order.sort.parse, *(str for _ in order.sort.then)]
     try:
         found: list[Any] = [
             None if value is None else parse(value) for value, parse in zip(values, parsers, strict=False)

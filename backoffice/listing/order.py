@@ -39,19 +39,19 @@ class Beyond(Func):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A sort of a list as asked for, and its direction. `label` is its name in addresses: `-created_at`."""
+    """A sort of a list as asked for, and its direction.
+
+    label    its name in addresses: `-created_at`
+    columns  what the rows are compared by before the primary key
+    """
 
     list: str
     sort: Sort
     descending: bool
     label: str
+    columns: tuple[str, ...]
     pk: str
     pk_field: Field[Any, Any]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns before the primary key."""
-        return tuple(column for column in (self.sort.column, *self.sort.then) if column != self.pk)
 
     def key(self, item: Model) -> Key:
         return (*(getattr(item, column) for column in self.columns), getattr(item, self.pk))
@@ -64,7 +64,8 @@ def asked(spec: Spec, label: str | None, hidden: frozenset[str]) -> Order:
     sort = spec.sorts.get(name)
     if sort is None or hidden & {name, sort.column, *sort.then}:
         raise UnknownSort(f"{spec.name} cannot be sorted by {name!r}.", "sort")
-    return Order(spec.name, sort, label.startswith("-"), label, spec.pk, spec.model._meta.pk)
+    columns = tuple(column for column in (sort.column, *sort.then) if column != spec.pk)
+    return Order(spec.name, sort, label.startswith("-"), label, columns, spec.pk, spec.model._meta.pk)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,8 +76,8 @@ def page(
     start = Start(cursors.parsed(came_with.key, order), came_with.backward) if came_with else Start()
     with _in_time():
         question = _question(wanted, filters or {}, search, hidden, queryset)  # 2
-        digest = _digest(filters or {}, search, hidden, queryset)
-        known = came_with.total if came_with and came_with.question == digest else None
+        asked = digest(filters or {}, search, hidden, queryset)
+        known = came_with.total if came_with and came_with.question == asked else None
         found = reading.read(question, order, start, limit + 1, known)  # 3
         if start.backward and len(found.keys) <= limit:  # the beginning of the list: a whole first page
             start = Start()
@@ -95,7 +95,7 @@ def page(
 
     def at(key: Key, *, backward: bool) -> str:  # 5
         text = cursors.as_text(key)
-        made = Cursor(backward=backward, key=text, total=total, is_exact=is_exact, question=digest)
+        made = Cursor(backward=backward, key=text, total=total, is_exact=is_exact, question=asked)
         return cursors.encrypt(made, order)
 
     return Page(
@@ -157,7 +157,7 @@ def _condition(spec: Spec, name: str, value: str, hidden: frozenset[str]) -> Q:
         raise InvalidFilter(f"The filter {name!r} takes {error}.", name) from None
 
 
-def _digest(filters: Mapping[str, str], search: str, hidden: frozenset[str], queryset: QuerySet[Any] | None) -> bytes:
+def digest(filters: Mapping[str, str], search: str, hidden: frozenset[str], queryset: QuerySet[Any] | None) -> bytes:
     """Identifies what is counted: a total that came with a cursor of another question is not shown."""
     restricted = ""
     if queryset is not None and queryset.query.where:
@@ -180,7 +180,7 @@ def _total(question: Question, found: reading.Found, came_with: Cursor | None, k
         return known, came_with.is_exact
     if found.total is not None and found.total <= reading.HIT_CAP:
         return found.total, True
-    return totals.total_of(question.rows)
+    return totals.total_of_all(question.rows) if question.is_unfiltered else totals.total_of(question.rows)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,10 @@ class Question:
     search: Q | None = None
 
     @property
+    def is_unfiltered(self) -> bool:
+        return self.search is None and not self.filters and not self.base.query.where
+
+    @property
     def rows(self) -> QuerySet[Any]:
         state = self.states[0] if len(self.states) == 1 else Q()
         return self.base.filter(state, self.filters, self.search or Q())
@@ -94,11 +98,11 @@ def _merge(question: Question, order: Order, start: Start, limit: int) -> Found:
             rows = orders.window(question.rows.filter(state), order, run)
             parts.append(_compiled(rows.values_list(*order.columns, order.pk)[:limit]))
     found = [part for part in parts if part]
-    rows = " union all ".join(f"({sql})" for sql, _ in found)
+    union = " union all ".join(f"({sql})" for sql, _ in found)
     parameters = [value for _, values in found for value in values]
     columns = _names(order)
     listed = ", ".join(columns)
-    sql = f"select * from ({rows}) as part ({listed}) order by {_order_by(order, start)} limit %s"  # noqa: S608
+    sql = f"select * from ({union}) as part ({listed}) order by {_order_by(order, start)} limit %s"  # noqa: S608
     return Found(_fetch(sql, [*parameters, limit]) if found else [])
 
 

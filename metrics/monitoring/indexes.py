@@ -68,7 +68,7 @@ class IndexFault:
 
 def declared() -> dict[str, str]:
     """Index -> table, of all models."""
-    found = {}
+    found: dict[str, str] = {}
     for model in apps.get_models():
         options = model._meta
         if options.managed and not options.proxy:

@@ -23,8 +23,6 @@ from tests.backoffice.list_rows import START, pages, walk, walk_back
 
 pytestmark = pytest.mark.django_db
 
-NAME = Sort("last_name", then=("first_name",), is_text=True)
-
 
 def with_sorts(name: str, /, **sorts: Sort) -> Spec:
     spec = listing.SPECS[name]
@@ -93,7 +91,7 @@ def test_titles_that_differ_in_case_or_accent_are_walked_once(sort: str) -> None
     titles = ["acme", "ACME", "Acme", "ácme", "Zed", "anna", "acme"]
     (owner,) = list_rows.users(1)
     models.Form.objects.bulk_create(list_rows.form(owner, title) for title in titles)
-    spec = with_sorts("forms", title=Sort("title", is_text=True))
+    spec = listing.SPECS["forms"]
     found = [item.title for page in pages(spec, sort=sort, limit=1) for item in page.items]
     ordered = ["ACME"] * 5 + ["ANNA", "ZED"]
     assert [title.upper().replace("Á", "A") for title in found] == (ordered if sort == "title" else ordered[::-1])
@@ -139,7 +137,7 @@ def test_names_are_sorted_as_people_do() -> None:
     models.User.objects.bulk_create(
         list_rows.user(n, last_name=last, first_name=first) for n, (last, first) in enumerate(names)
     )
-    spec = with_sorts("users", name=NAME)
+    spec = listing.SPECS["users"]
     found = [(item.last_name, item.first_name) for page in pages(spec, sort="name", limit=1) for item in page.items]
     assert found == [("Anna", "Á"), ("anna", "B"), ("Émile", "A"), ("Emile", "Z"), ("Zoé", "A")]
 
@@ -189,7 +187,7 @@ def test_sort_by_counts_walks_the_index_of_the_counts(counted: Spec) -> None:
 
 def test_a_sort_by_a_hidden_column_is_refused() -> None:
     with pytest.raises(listing.UnknownSort):
-        listing.page(with_sorts("users", name=NAME), sort="name", hidden=frozenset({"first_name"}))
+        listing.page(listing.SPECS["users"], sort="name", hidden=frozenset({"first_name"}))
 
 
 # -- every sort, some filters, with ties and rows without a value ------------------------------------------------------
@@ -247,7 +245,7 @@ def test_a_walk_finds_each_row_once_forwards_and_back(
         )
         for n, (day, name, plan, has_login, is_deleted) in enumerate(rows)
     )
-    spec, label = with_sorts("users", name=NAME), f"-{sort}" if down else sort
+    spec, label = listing.SPECS["users"], f"-{sort}" if down else sort
     question: dict[str, Any] = {"filters": filters, "search": search}
     expected = ordered(spec, label, question)
     assert walk(spec, sort=label, limit=limit, **question) == expected
@@ -307,7 +305,7 @@ def test_a_deep_page_is_a_range_of_the_index_of_its_sort(
     with connection.cursor() as cursor:
         cursor.execute("analyze users")
         cursor.execute("set local enable_seqscan = off")
-    spec = with_sorts(name, name=NAME)
+    spec = listing.SPECS[name]
     question: dict[str, Any] = {"sort": sort, "filters": filters, "limit": 10}
     first = listing.page(spec, **question)
     second = listing.page(spec, cursor=first.next_cursor, **question)

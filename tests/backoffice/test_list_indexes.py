@@ -48,6 +48,9 @@ def test_doctor_reports_missing_and_invalid_indexes() -> None:
 
 @pytest.mark.django_db
 def test_doctor_reports_a_collation_whose_rules_have_changed() -> None:
+    version = "select pg_database_collation_actual_version(oid) from pg_database where datname = current_database()"
+    if query(version) == [(None,)]:
+        pytest.skip("the default collation of this server has no version")
     query("update pg_database set datcollversion = '0' where datname = current_database()")
     (found,) = faults()
     assert found.startswith("the default collation was 0 when its indexes were built and is ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -300,16 +301,15 @@ def test_a_deep_page_is_a_range_of_the_index_of_its_sort(
             last_login=START + timedelta(minutes=n),
             deleted_at=START if filters.get("deleted") else None,
         )
-        for n in range(1_000)
+        for n in range(4_000)
     )
     with connection.cursor() as cursor:
         cursor.execute("analyze users")
         cursor.execute("set local enable_seqscan = off")
     spec = listing.SPECS[name]
-    question: dict[str, Any] = {"sort": sort, "filters": filters, "limit": 10}
-    first = listing.page(spec, **question)
-    second = listing.page(spec, cursor=first.next_cursor, **question)
-    for cursor in (second.next_cursor, second.previous_cursor):
+    question: dict[str, Any] = {"sort": sort, "filters": filters, "limit": 100}
+    middle = list(itertools.islice(pages(spec, **question), 10))[-1]
+    for cursor in (middle.next_cursor, middle.previous_cursor):
         plan = list_rows.plans(spec, cursor=cursor, count=False, **question)[0]
         assert f"using {index}" in plan
         assert "Index Cond" in plan

@@ -196,7 +196,7 @@ def test_record_with_archived_events_accepts_commands(log: None) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 2])
-def test_a_new_subscription_reads_through_archives(log: None, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
+def test_new_subscription_reads_archived_events(log: None, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
     monkeypatch.setattr(subscriptions, "ARCHIVED_PER_TURN", 3)
     archive(), archive()
     expected = [event.position for event in store.read_all(0, upto=head.safe()) if event.stream in {ADA, BOB}]

@@ -29,7 +29,7 @@ def connection(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     notifications._disconnect()
 
 
-def test_a_listener_gets_every_notification_in_order(settings: Any) -> None:
+def test_listener_gets_every_notification_in_order(settings: Any) -> None:
     with redis.Redis.from_url(settings.REDIS_URL) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe(notifications.channel())
         listener.get_message(timeout=5)  # subscribed
@@ -44,7 +44,7 @@ def test_a_listener_gets_every_notification_in_order(settings: Any) -> None:
     assert received == sent
 
 
-def test_without_valkey_a_notification_fails_silently_and_the_next_ones_are_skipped(
+def test_notification_without_valkey_fails_silently_and_the_next_ones_are_skipped(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
@@ -53,7 +53,7 @@ def test_without_valkey_a_notification_fails_silently_and_the_next_ones_are_skip
     assert [record.name for record in caplog.records] == ["events.notifications"]
 
 
-def test_a_broken_connection_is_replaced(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_connection_is_replaced(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     notifications.notify(1)
     cut = notifications._local.socket
     cut.close()
@@ -73,7 +73,7 @@ print("sent" if hasattr(notifications._local, "socket") else "skipped", flush=Tr
 """
 
 
-def test_a_notification_covers_the_other_processes_of_its_machine(settings: Any) -> None:
+def test_notification_covers_the_other_processes_of_its_machine(settings: Any) -> None:
     notifications._shared = None
     notifications.notify(1)
     done = subprocess.run(
@@ -87,7 +87,7 @@ def test_a_notification_covers_the_other_processes_of_its_machine(settings: Any)
     assert done.stdout.strip() == "skipped"
 
 
-def test_a_failed_or_future_notification_covers_no_commit(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_or_future_notification_covers_no_commit(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
     monkeypatch.setattr(notifications, "_shared", None)
     notifications._TIME.pack_into(
@@ -102,7 +102,7 @@ def test_a_failed_or_future_notification_covers_no_commit(settings: Any, monkeyp
     assert notifications._TIME.unpack_from(notifications._shared_time())[0] == 0.0
 
 
-def test_a_notification_is_sent_without_a_shared_file(
+def test_notification_is_sent_without_a_shared_file(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.DATA_DIR = tmp_path / "absent"
@@ -113,7 +113,7 @@ def test_a_notification_is_sent_without_a_shared_file(
     assert "does not see those of other processes" in caplog.text
 
 
-def test_a_notification_covers_commits_right_after_it_and_its_listener_looks_twice(
+def test_notification_covers_commits_right_after_it_and_its_listener_reads_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
@@ -133,7 +133,7 @@ def test_a_notification_covers_commits_right_after_it_and_its_listener_looks_twi
     assert third is None, "then there was no further notification"
 
 
-def test_a_listener_with_a_broken_connection_polls_and_reconnects(
+def test_listener_with_a_broken_connection_polls_and_reconnects(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()

@@ -190,7 +190,7 @@ def test_rebuild_upcasts_events_of_an_old_schema() -> None:
     assert User.objects.get(pk=person).first_name == "Upcast"
 
 
-def test_a_rebuild_does_nothing_but_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_has_no_side_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     factories.user()
     notified: list[int] = []
     monkeypatch.setattr(notifications, "notify", notified.append)

@@ -574,7 +574,7 @@ def test_invalid_line_is_reported_with_its_number(files: tuple[Path, Path]) -> N
 
 
 @with_database
-def test_another_program_can_check_the_files_by_the_documentation_alone(files: tuple[Path, Path]) -> None:
+def test_independent_program_can_check_the_files_by_the_documentation(files: tuple[Path, Path]) -> None:
     """Follows docs/integrity.md literally, without any code of this project."""
     events, kept = (lines_of(file) for file in files)
     before: dict[str, bytes] = {}

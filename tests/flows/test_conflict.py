@@ -12,7 +12,7 @@ from tests.flows.people import Person
 pytestmark = pytest.mark.services
 
 
-def test_second_edit_of_a_version_is_merged_or_decided_by_a_person(person: Callable[[str], Person]) -> None:
+def test_second_edit_of_a_version_is_merged_or_filed_as_a_conflict(person: Callable[[str], Person]) -> None:
     manager, agent = person("manager"), person("agent")
     key = manager.create("user", first_name="Ada", last_name="Byron")
 

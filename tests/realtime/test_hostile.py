@@ -197,7 +197,7 @@ def variants(path: str) -> list[str]:
     ]
 
 
-def test_no_spelling_of_a_path_opens_a_page_that_the_path_itself_does_not(server: Server) -> None:
+def test_no_spelling_of_a_path_bypasses_its_permission_check(server: Server) -> None:
     """Anonymous and through a proxy: neither pages nor API nor metrics."""
     found = sorted(set(routes()))
     assert {"/metrics", "/admin/", "/api/v1/users/"} <= set(found)
@@ -224,14 +224,14 @@ def test_trailing_dot_of_the_host_changes_no_response(server: Server) -> None:
     run_scenario(scenario())
 
 
-def test_path_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_path_cannot_inject_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="django.request"):
         Client().get("/nowhere%0d%0aCRITICAL root: all is lost")
     assert any("nowhere" in record.getMessage() for record in caplog.records)
     assert not [record for record in caplog.records if "\n" in record.getMessage() or "\r" in record.getMessage()]
 
 
-def test_invalid_address_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_address_cannot_inject_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
     fields = {"username": "agent\r\nCRITICAL", "password": "wrong"}
     Client().post("/admin/login/", fields, REMOTE_ADDR="127.0.0.1\r\nCRITICAL root: all is lost")
     assert not [record for record in caplog.records if "\n" in record.getMessage()]

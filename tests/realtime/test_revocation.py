@@ -104,7 +104,7 @@ def test_socket_ends_with_its_key(server: Server, writer: Writer, how: str) -> N
     run_scenario(scenario())
 
 
-def test_role_changed_by_sql_takes_its_topics_away(server: Server, writer: Writer) -> None:
+def test_role_changed_by_sql_removes_topics(server: Server, writer: Writer) -> None:
     _, session = harness.sign_in("manager")
 
     async def scenario() -> None:

@@ -19,7 +19,7 @@ from benchmarks import append, harness
 
 SLICE = 250_000
 
-# A stream and an event id for each number, ordered in time as those of `types.new_id` are.
+# A stream and an event id for each number; the ids are in time order, like those of `types.new_id`.
 NAMES = """
 create function bench_id(n bigint) returns uuid language sql immutable as $$
     select (lpad(to_hex(1700000000000 + n / 8), 12, '0') || '7' || lpad(to_hex(n & 4095), 3, '0') || '8'

@@ -4,7 +4,7 @@
 
 1. As root, step down to UID and GID (PostgreSQL refuses to run as root). REACH=1 keeps the capability to traverse
    closed directories, so that a project below /root (mode 700) stays closed and PostgreSQL still reaches its files.
-2. On Linux, ask the kernel to send SIGNAL when PARENT dies, even of SIGKILL. Only after step 1: changing the user
+2. On Linux, ask the kernel to send SIGNAL when PARENT ends, even by SIGKILL. Only after step 1: changing the user
    resets the request. Other systems lack this; there the next start ends the leftovers.
 3. Replace this process by the program.
 

@@ -30,7 +30,7 @@ from devtools.processes import Account
 # Free bytes needed to create a cluster: it takes about 40 MB, its WAL up to 64 MB at first.
 DISK_SPACE_NEEDED = 200 * 2**20
 ERROR_LINE = r"FATAL|PANIC|error:|invalid|No space left|[Ff]ailed|Can't"
-LINE_PREFIX = r"^\d{4}-.*?\] [A-Z]+: +|^\d+:\w .*? [#*] "  # of a log line of PostgreSQL or Valkey
+LINE_PREFIX = r"^\d{4}-.*?\] [A-Z]+: +|^\d+:\w .*? [#*] "  # characters of a log line of PostgreSQL or Valkey
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 

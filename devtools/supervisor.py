@@ -84,9 +84,11 @@ class Supervisor:
     async def run(
         self, children: Sequence[Child], services: Sequence[services.Service], ready: Awaitable[None]
     ) -> None:
-        """1 keep everything running and wait for `ready`  2 wait for a signal or a failure  3 stop children by rank.
+        """Keep the services and children running until a signal or a failure.
 
-        The services stay up: the caller started them and stops them afterwards.
+        1 keep everything running and wait for `ready`  2 wait for a signal or a failure  3 stop children by rank.
+
+            The services stay up: the caller started them and stops them afterwards.
         """
         keepers = [asyncio.create_task(self._keep(child)) for child in children]
         watches = [asyncio.create_task(self._keep_service(service)) for service in services]
@@ -115,7 +117,7 @@ class Supervisor:
         return await running == 0
 
     def install_signal_handlers(self) -> None:
-        """SIGINT, SIGTERM and SIGHUP stop everything; only a second Ctrl-C (SIGINT) stops it at once."""
+        """Stop everything on SIGINT, SIGTERM and SIGHUP; a second Ctrl-C (SIGINT) stops it at once."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
@@ -151,7 +153,7 @@ class Supervisor:
         await self._restart_for_ever(child.name, lambda: self._run_child(child))
 
     async def _keep_service(self, service: services.Service) -> None:
-        """The same for a service, which is running already.
+        """Restart a service, which is running already, whenever it ends; as `_keep` does for a child.
 
         It is restarted from this thread on purpose: Linux sends the parent-death signal when the *thread* that
         started a child ends.

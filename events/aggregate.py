@@ -94,7 +94,7 @@ class Aggregate:
     subject: str | None = None
 
     def subject_of(self, stream: str, state: Any) -> str | None:
-        """The subject of this stream's state; None where it has none, or none yet."""
+        """The subject of this stream's state; None if the kind has no subject, or the state names none yet."""
         subject = types.parse_subject(self.subject)
         return None if subject is None else subject.of_state(stream, state)
 

@@ -89,7 +89,7 @@ def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) ->
 
 
 def _why(name: str, schema_version: int) -> str:
-    """The code of `types.UNREADABLE`: no upcasters from that version, or data that does not fit after them."""
+    """The code of `types.UNREADABLE`: an upcaster is missing, or the data does not fit after upcasting."""
     known = types.event_type_of(name)
     steps = range(schema_version, known.schema_version)
     reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in steps)

@@ -125,7 +125,7 @@ def epoch() -> str:
     return value
 
 
-def blame() -> list[Holder]:
+def holders() -> list[Holder]:
     """Sessions with an open append, starting with the one that holds the head back."""
     names = Holder.__struct_fields__
     return [Holder(**dict(zip(names, row, strict=True))) for row in store.query(BLAME_SQL)]

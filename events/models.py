@@ -27,7 +27,7 @@ class StoredJson(models.JSONField):
             return json.loads(value, parse_int=_number, parse_float=_number)
 
     def deconstruct(self) -> Any:
-        """Django's own field, so that no migration is needed."""
+        """Deconstruct as Django's own field, so that no migration is needed."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.JSONField", args, kwargs
 

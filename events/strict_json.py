@@ -110,7 +110,7 @@ def stored(text: str | bytes) -> Any:
 
 
 def has_long_number(text: str) -> bool:
-    """True when the text may hold a number that other readers than `stored` read differently."""
+    """True when the text may contain a number that `stored` and other readers read differently."""
     return _LONG_NUMBER_TEXT.search(text) is not None
 
 

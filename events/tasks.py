@@ -25,7 +25,7 @@ delete from events_command where id = any(array(
 
 
 @shared_task
-def make_room() -> int:
+def create_partitions() -> int:
     """Create the partitions for the next positions; returns how many were new."""
     made: int = store.query(
         "select events_partition(coalesce(pg_sequence_last_value('events_position_seq'), 0) + %s)", (POSITIONS_AHEAD,)

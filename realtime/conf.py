@@ -30,7 +30,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     frames_per_second: float = 20.0
     frames_burst: float = 60.0
     topics: int = 200
-    presence_topics: int = 100  # all tabs of a browser share one connection
+    presence_topics: int = 100  # per connection, which all tabs of a browser share
 
     # connections
     connections: int = 4000

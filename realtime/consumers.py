@@ -104,7 +104,7 @@ async def _admit(hub: hubs.Hub, scope: asgi.Scope) -> tuple[auth.Identity, int, 
 
 
 def _is_ambiguous(scope: asgi.Scope) -> bool:
-    """Whether a header that decides about identity or origin occurs twice; a proxy may have read the other one."""
+    """True when a header that decides about identity or origin occurs twice; a proxy may have read the other one."""
     names = [name for name, _ in scope["headers"] if name in IDENTITY_HEADERS]
     return len(names) != len(set(names))
 

@@ -96,7 +96,7 @@ class Follower:
             self.request_fill()
 
     def relay_alive(self) -> bool:
-        """Whether a batch or beacon arrived within `beacon_silence`."""
+        """True when a batch or beacon arrived within `beacon_silence`."""
         return self._relay_reachable() and self._loop.time() - self.relay_at < self._limits.beacon_silence
 
     def request_fill(self) -> None:
@@ -135,7 +135,7 @@ class Follower:
         self._wake_waiters()
 
     def lags(self) -> list[float]:
-        """Seconds from commit to delivery, of the events of the last minute."""
+        """The seconds from commit to delivery of each event of the last minute."""
         return self._lags.values(self._loop.time())
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Follower:
         self.ring.restart(self.position)
 
     def _restart_at(self, head: log_reader.Head) -> None:
-        """Take over another history; positions may have been assigned twice, so every client reloads."""
+        """Switch to another history of the log. Its positions may have been assigned twice, so every client reloads."""
         reason = "epoch" if head.epoch != self.epoch else "rewound"
         logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)
         self.epoch, self.position, self._announced = head.epoch, head.safe, head.safe

@@ -228,7 +228,7 @@ class Ping(_Frame, frozen=True, tag="ping"):
 
 
 class Goodbye(_Frame, frozen=True, tag="goodbye"):
-    """Always before a close, because some servers drop the reason. `retry_ms` is absent when retrying is pointless."""
+    """Sent before every close, because some servers drop its reason. `retry_ms` is absent when retrying cannot help."""
 
     code: int
     reason: str

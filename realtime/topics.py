@@ -53,7 +53,7 @@ class Topic:
         return self.record_topic.format(key=key) if self.record_topic else None
 
     def allows(self, principal: Principal, key: str | None) -> bool:
-        """Whether the principal may follow the list (`key` None) or one record."""
+        """True when the principal may follow the list (`key` None) or this record."""
         if key is not None and self.may_subscribe_record is not None:
             return self.may_subscribe_record(principal, key)
         return self.may_subscribe(principal)

@@ -36,7 +36,7 @@ ROLES = ("admin", "manager", "agent", "viewer", "dpo")
 PASSWORD = "correct horse battery staple"
 READY_SECONDS = 120
 STOP_SECONDS = 15
-TEMPLATE = "_template"  # ends the name of the database that others are copied from
+TEMPLATE = "_template"  # suffix of the database that others are copied from
 ADD_STAFF = """
     insert into staff (username, password, role, is_staff, is_superuser, is_active, first_name, last_name, email,
                        date_joined)

@@ -1,4 +1,4 @@
-"""The layers, derived from the import statements: imports only go down, and never in a cycle."""
+"""The layers, derived from the import statements: imports only go down and form no cycle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("events", "realtime", "backoffice", "metrics", "devtools")
 PURE = {"events.types", "events.errors", "events.aggregate", "events.conflicts", "events.testing"}
 # Pure modules of the product: a domain may import them besides the pure modules of events.
 PURE_PRODUCT = {"backoffice.bounds", "backoffice.values"}
-# Layer -> the first-party packages that it may import. `devtools` stands aside: it may import all, nobody imports it.
+# Layer -> the first-party packages that it may import. `devtools` may import all of them and is imported by none.
 MAY_IMPORT = {
     "events": {"events"},
     "realtime": {"realtime", "events"},
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "metrics": {"metrics", "backoffice", "realtime", "events"},
     "devtools": set(PACKAGES),
 }
-# The project's entry modules refer to everything.
+# The project's entry modules may import every package.
 PROJECT_MODULES = {"backoffice.settings", "backoffice.urls", "backoffice.asgi", "backoffice.celery"}
 
 

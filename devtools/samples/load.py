@@ -1,8 +1,8 @@
 """Writes the generated records into the database, through the same commands as the product.
 
-A record and its whole history are one transaction: a record that is there is there completely. So running again adds
-nothing, an interrupted run goes on where it stopped, and what people changed since is never touched, however long ago
-the first run was (idempotency keys are forgotten after a while; records are not).
+A record and its whole history are one transaction, so an existing record is complete. A second run adds nothing, an
+interrupted run continues where it stopped, and no record that a person changed since is touched, even after its
+idempotency keys have been deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Progress = Callable[[int], object]
 
 
 def until(seed: int) -> datetime:
-    """The end of the generated past: now, or the start of the first run with this seed, so that runs agree."""
+    """The end of the generated history: the start of the first run with this seed, so that all runs agree."""
     first = store.read_stream(types.stream_name("user", generate.key_of(f"{seed}/user/0")), limit=1)
     moment = first[0].recorded_at if first else datetime.now(UTC)
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -56,7 +56,7 @@ def records(world: World, kind: str, staff: Mapping[str, Staff], progress: Progr
 
 
 def _known(table: type[models.Model], keys: Iterable[str]) -> set[str]:
-    """The keys that have a record, deleted ones included."""
+    """The keys that already have a record, deleted records included."""
     return {str(key) for key in table._default_manager.filter(pk__in=list(keys)).values_list("pk", flat=True)}
 
 

@@ -1,7 +1,7 @@
-"""Free texts put together from fragments: an opening, what it is about, an ending; by topic and by mood.
+"""Generates free texts from fragments (an opening, a subject, an ending) by topic and mood.
 
 A topic is a list of parts; one fragment of each is taken, and a part that holds "" may be left out. `{x}` is filled
-from `FILLERS`. With moods, `good`, `mixed` and `bad` have parts of their own, so that the words fit the stars.
+from `FILLERS`. A topic with moods has parts for `good`, `mixed` and `bad`, so that the text matches the rating.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ _FRENCH_FEEDBACK: Final[Moods] = {
 
 
 def _same(*parts: Sequence[str]) -> Moods:
-    """A topic without moods."""
+    """Declare a topic without moods."""
     return {"good": parts, "mixed": parts, "bad": parts}
 
 
@@ -172,7 +172,7 @@ TOPICS: Final[dict[str, Moods]] = {
     ),
 }  # fmt: skip
 
-# Short answers: one of these, chosen whole.
+# Short answers, of which one is chosen.
 LINES: Final[dict[str, Sequence[str]]] = {
     "company": ("Harbour & Sons", "Studio K", "Kestrel Rentals", "City Library", "Bluefern Ltd", "Cedar Clinic",
                 "Granite Works", "Openfield School", "self-employed", "Tidal Cooperative"),
@@ -201,7 +201,7 @@ _PLACE = re.compile(r"\{(\w+)(:u)?\}")
 
 
 def text(topic: str, mood: str, rng: Random) -> str:
-    """Some sentences on a topic (a field's id) in a mood: good, mixed or bad."""
+    """A few sentences on a topic (a field's id) in a mood: good, mixed or bad."""
     if topic not in TOPICS:
         return rng.choice(_OTHER)
     said = [rng.choice(part) for part in TOPICS[topic][mood]]
@@ -215,7 +215,7 @@ def line(topic: str, rng: Random) -> str:
 
 
 def _filled(sentence: str, rng: Random) -> str:
-    """`{x}` replaced, the same filler never twice in a text; `{x:u}` begins a sentence."""
+    """Replace each `{x}` by a filler, none twice in a text; `{x:u}` is capitalised."""
     used: set[str] = set()
 
     def fill(place: re.Match[str]) -> str:

@@ -249,7 +249,7 @@ class Walk:
         base, theirs, mine = (changes.indexed(policy, side, path) for side in (b, t, m))
         # Most items are unchanged: equal JSON texts show that without walking them.
         was, they_wrote, i_wrote = (
-            {key: values.spelled(item) for key, item in side.items()} for side in (base, theirs, mine)
+            {key: values.json_text(item) for key, item in side.items()} for side in (base, theirs, mine)
         )
         each = changes.item_policy(policy)
         kept: dict[str, Any] = {}

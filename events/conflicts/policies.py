@@ -20,7 +20,7 @@ KINDS = frozenset(
 
 
 class Group(tuple[str, ...]):
-    """Fields that are only valid together (an amount and its currency): they merge or conflict as one."""
+    """Fields that are only valid together, such as an amount and its currency; they merge or conflict as one."""
 
     __slots__ = ()
 

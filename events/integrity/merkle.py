@@ -63,7 +63,7 @@ def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return siblings[::-1]
 
 
-def climb(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes | None:
+def root_of_path(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes | None:
     """The root that a leaf and its audit path lead to; None when a tree of this size has no such path.
 
     RFC 9162 §2.1.3.2.

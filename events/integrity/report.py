@@ -75,7 +75,7 @@ class VerificationReport:
 
     @property
     def ok(self) -> bool:
-        """Is the log unchanged? An event that cannot be read may still be unchanged."""
+        """True when the log is unchanged. An event that cannot be read may still be unchanged."""
         return not self.total
 
     def decode(self, rows: Sequence[StoredRow]) -> None:
@@ -101,7 +101,7 @@ class VerificationReport:
             self._found = dict(kept)
 
     def findings(self) -> list[Finding]:
-        """In the order of positions."""
+        """The findings in the order of positions."""
         return sorted(self._found.values(), key=lambda finding: finding.order)
 
     def merge_missing(self) -> None:

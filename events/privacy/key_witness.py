@@ -130,10 +130,10 @@ def _opens(subject: str, key_id: str, wrapped: bytes) -> bool:
 # -- at the start of a process ----------------------------------------------------------------------------------------
 
 
-def complaint() -> str | None:
-    """The reason why this process must not start: the current master key is wrong, its writes would be unreadable.
+def startup_error() -> str | None:
+    """The error text when the current master key is wrong, so that this process must not start; else None.
 
-    None where the key is right, or the database is not available, which other checks report.
+    With a wrong key nothing it writes could be read. None also without a database, which other checks report.
     """
     try:
         prove()
@@ -145,6 +145,6 @@ def complaint() -> str | None:
 
 
 def refuse_wrong() -> None:
-    """Exit with `complaint`, if there is one."""
-    if reason := complaint():
+    """Exit with the text of `startup_error`, if there is one."""
+    if reason := startup_error():
         sys.exit(reason)

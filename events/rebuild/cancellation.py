@@ -1,4 +1,4 @@
-"""Ending rebuilds from outside: cancelled by an operator, or because an erasure came after they began."""
+"""Ends running rebuilds: an operator cancels one, or an erasure makes its copy outdated."""
 
 from __future__ import annotations
 

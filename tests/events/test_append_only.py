@@ -1,4 +1,4 @@
-"""The database itself refuses to change what happened."""
+"""The database itself rejects changes of stored events."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_every_partition_has_every_trigger() -> None:
     assert missing == []
 
 
-# -- by rights ------------------------------------------------------------------------------------------------------
+# -- privileges -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def as_application() -> Iterator[None]:
-    """This connection as a role that has the application's rights and no others."""
+    """Switch the connection to a role that has exactly the application's privileges."""
     role = f"application_{services_plugin.worker()}"
     with connection.cursor() as cursor:
         cursor.execute(f"create role {role}")
@@ -97,7 +97,7 @@ def test_application_works_without_the_right_to_change_events(as_application: No
     assert snapshots.state(stream)[1] == 2
     snapshots.save(AGGREGATE, stream, *reversed(snapshots.state(stream)))
     assert head.epoch()
-    assert [holder.pid for holder in head.blame()]
+    assert [holder.pid for holder in head.holders()]
     assert store.query("select events_partition(30000000)")[0][0] == 1
     assert check_rights(databases=["default"]) == []
 

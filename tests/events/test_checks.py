@@ -1,4 +1,4 @@
-"""What the order rests on is checked, and a broken foundation is named."""
+"""System checks report each fault of the schema or the settings on which the order of the log depends."""
 
 from __future__ import annotations
 
@@ -48,9 +48,13 @@ def test_repeatable_read_isolation_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_log_with_few_free_positions_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_checks, "LOW_HEADROOM", 1_000_000_000)  # a sequence that is moved stays moved
+    monkeypatch.setattr(
+        events_checks, "LOW_HEADROOM", 1_000_000_000
+    )  # a rollback would not undo a change of the sequence
     assert found() == {"events.W001"}
 
 
 def test_asynchronous_commit_is_a_deployment_warning() -> None:
-    assert [message.id for message in check_durability(databases=["default"])] == ["events.W002"]  # as the suite's
+    assert [message.id for message in check_durability(databases=["default"])] == [
+        "events.W002"
+    ]  # as on the suite's server

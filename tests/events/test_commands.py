@@ -226,7 +226,7 @@ def test_readers_are_notified_only_after_the_commit(monkeypatch: pytest.MonkeyPa
 
 
 def test_command_is_retried_after_a_deadlock() -> None:
-    """The victim of a real deadlock still gets its answer."""
+    """The command that PostgreSQL aborts in a real deadlock is retried and gets its answer."""
     key, other = factories.user(), factories.user()
     held, met = threading.Event(), threading.Event()
 
@@ -377,7 +377,7 @@ def test_state_at_an_instant_contains_only_earlier_events() -> None:
 
 
 def test_rarely_changed_record_gets_a_snapshot_by_age() -> None:
-    """Rarely changed records never reach the number of events: they get snapshots by age or by state version."""
+    """A record that rarely changes never reaches `snapshot_every`, so it gets a snapshot by age or state version."""
     with own_log(size=100, upto=100):
         key, short = factories.user(), factories.user()
 

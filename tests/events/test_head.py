@@ -40,7 +40,7 @@ def another_session() -> psycopg.Connection:
 
 @pytest.fixture
 def other() -> psycopg.Connection:
-    """A second session, in transactions."""
+    """A second session, which uses transactions."""
     session = another_session()
     yield session
     session.close()
@@ -66,7 +66,7 @@ def test_head_waits_for_an_earlier_position_that_commits_later(other: psycopg.Co
     early = append_through(other, stream())
     late = store.append(stream(), [event()]).position
     assert early < late
-    assert head.safe() < early  # the naive reader would go to `late` and lose `early`
+    assert head.safe() < early  # a naive reader would read up to `late` and miss `early`
     assert store.read_all(before, upto=head.safe()) == []
     other.commit()
     assert [e.position for e in store.read_all(before, upto=head.safe())] == [early, late]
@@ -125,7 +125,7 @@ def test_append_to_several_streams_becomes_visible_at_once(other: psycopg.Connec
 
 
 def test_atomic_request_holds_the_head_back_until_it_ends(client: Client, settings: Any) -> None:
-    """ATOMIC_REQUESTS: the append is not visible before the response is, and a failing request leaves nothing."""
+    """ATOMIC_REQUESTS: the append becomes visible with the response, and a failing request stores nothing."""
     name, seen = stream(), list[int]()
 
     def view(request: HttpRequest, fails: str) -> HttpResponse:
@@ -156,19 +156,19 @@ def test_atomic_request_holds_the_head_back_until_it_ends(client: Client, settin
 def test_session_that_holds_the_head_back_is_named(other: psycopg.Connection) -> None:
     other.execute("set application_name = 'celery: a slow import'")
     append_through(other, stream())
-    holders = head.blame()
+    holders = head.holders()
     assert [holder.application for holder in holders] == ["celery: a slow import"]
-    # The head is a row: the last one that the holder lets everybody see.
+    # The head is a row: the last one below the holder's floor.
     assert store.query("select max(position) from events_event where position <= %s", (holders[0].floor,))[0][0] == (
         head.safe()
     )
     assert holders[0].state == "idle in transaction"
     other.rollback()
-    assert head.blame() == []
+    assert head.holders() == []
 
 
 def test_first_event_of_a_log_is_not_lost(other: psycopg.Connection) -> None:
-    """A sequence that was never called has no last value; taking it for 1 would let a reader pass position 1."""
+    """An unused sequence reports last value 1; a reader that believed it would skip position 1."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("create sequence never_called")
         cursor.execute("select pg_sequence_last_value('never_called')")

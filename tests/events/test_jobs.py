@@ -39,7 +39,7 @@ def names(stream: str) -> list[tuple[str, str]]:
     return [(event.type, event.actor) for event in store.read_stream(stream)]
 
 
-@pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
+@pytest.mark.filterwarnings("ignore")  # warnings about a worker in a thread do not concern this code
 def test_worker_runs_a_request_and_the_event_names_its_actor(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     person = factories.user(first_name="Ada")
     store.execute("update users set first_name = 'Damaged'")
@@ -86,7 +86,7 @@ def test_only_the_latest_request_runs_and_a_repeated_task_runs_it_once() -> None
     done = jobs.do_rebuild("users", second.version)
     assert done is not None
     assert done.phase == "done"
-    tasks.rebuild("users", second.version)  # harmless: the table is what the log says, once more
+    tasks.rebuild("users", second.version)  # harmless: it derives the same table again
     assert state("users") == "idle"
 
 
@@ -112,7 +112,9 @@ def test_running_rebuild_refuses_a_second_one_and_can_be_cancelled_and_resumed()
     assert state("users") == "interrupted"
     now = jobs.progress_of("users")
     assert (now.error, now.running, now.events) == ("cancelled", False, 20)
-    assert jobs.do_rebuild("users", jobs.request_rebuild("users").version).events == 30  # not 50
+    assert (
+        jobs.do_rebuild("users", jobs.request_rebuild("users").version).events == 30
+    )  # 30 and not 50: it resumed after the first 20
     assert len(store.query("select 1 from users")) == 30
     assert names("rebuild-users") == [("rebuild.cancelled", "system"), ("rebuild.requested", "system")]
 
@@ -158,10 +160,10 @@ def test_rebuild_request_of_a_role_that_does_not_own_the_table_is_refused() -> N
 
 def test_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(celery_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(celery_app, "_pool", None)  # it keeps the connections it has
-    celery_app.__dict__.pop("amqp", None)  # and the producers
+    monkeypatch.setattr(celery_app, "_pool", None)  # Celery would keep its open connections
+    celery_app.__dict__.pop("amqp", None)  # and its open producers
     try:
-        with pytest.raises(jobs.QueueAway):
+        with pytest.raises(jobs.QueueUnavailable):
             jobs.request_rebuild("users")
     finally:
         celery_app.__dict__.pop("amqp", None)

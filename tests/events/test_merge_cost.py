@@ -20,7 +20,7 @@ TABLE = {"fields": KeyedList(item_policies={"options": OPTIONS, "help": TEXT}), 
 def slow_merge_pairs(
     base: Sequence[str], theirs: Sequence[str], mine: Sequence[str], preferred: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The definition: each pair is decided separately, items ordered by the number of their predecessors."""
+    """The definition of the merge: decide each pair separately, then sort items by their number of predecessors."""
 
     def precedes(x: str, y: str) -> bool:
         t, m = theirs.index(x) < theirs.index(y), mine.index(x) < mine.index(y)
@@ -128,7 +128,7 @@ def test_reporting_broken_references_is_linear() -> None:
 
 
 def a_text_that_divides_line_by_line(size: int) -> tuple[str, str]:
-    """Each line is unique only once the line after it was matched: as many rounds as lines."""
+    """A text in which each line becomes unique only after the next one was matched: it needs a round per line."""
     base = [word for number in range(1, size) for word in (f"line {number}", f"line {number - 1}")]
     other = [word for number in range(1, size) for word in (f"line {number}", f"new {number}")]
     return "\n".join(base), "\n".join(other)

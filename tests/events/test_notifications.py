@@ -21,7 +21,7 @@ from events import notifications
 
 @pytest.fixture(autouse=True)
 def connection(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A connection of this test's own, and no pause from an earlier one."""
+    """A new connection for this test, without a pause that an earlier test caused."""
     monkeypatch.setattr(notifications, "_silent_until", 0.0)
     monkeypatch.setattr(notifications, "QUIET", 0.0)
     notifications._disconnect()
@@ -92,7 +92,7 @@ def test_failed_or_future_notification_covers_no_commit(settings: Any, monkeypat
     monkeypatch.setattr(notifications, "_shared", None)
     notifications._TIME.pack_into(
         notifications._shared_time(), 0, time.monotonic() + 60
-    )  # of before the machine was started
+    )  # a time before this machine was started
     notifications.notify(1)
     assert hasattr(notifications._local, "socket")
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
@@ -120,7 +120,7 @@ def test_notification_covers_commits_right_after_it_and_its_listener_reads_twice
     notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
     stop = threading.Event()
     with contextlib.closing(notifications.Listener()) as waiting:
-        waiting.wait(60, stop)  # subscribes, and looks
+        waiting.wait(60, stop)  # subscribes, then returns at once
         notifications.notify(1)
         notifications.notify(2)  # skipped
         waits = []

@@ -48,8 +48,10 @@ def test_only_failing_streams_are_parked_and_other_events_take_effect_once(effec
     rng, start = random.Random(seed), head.safe()
     names = streams(rng.randint(2, 10))
     bad = set(rng.sample(names, rng.randint(1, len(names) - 1)))
-    guilty = fails_on(lambda event: event.stream in bad and event.version == 1)  # the later ones would go through
-    wanted = subscription(handle=guilty, batch=rng.choice([1, 3, 8, 100]))
+    failing = fails_on(
+        lambda event: event.stream in bad and event.version == 1
+    )  # later events of the stream would succeed
+    wanted = subscription(handle=failing, batch=rng.choice([1, 3, 8, 100]))
     subscriptions.acquire(wanted, "a")
     top = grow(rng.randint(20, 60), names)
     catch_up(wanted)
@@ -112,7 +114,7 @@ def test_runner_killed_between_half_batches_loses_and_repeats_nothing(effects: s
 
 
 def test_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> None:
-    """An error of the database, not of Python: the transaction is lost, the runner is not."""
+    """The error is PostgreSQL's and aborts the transaction; the runner continues."""
     store.execute("create unique index one_each on effects (stream)")
     wanted = subscription()
     busy, quiet = streams(2)
@@ -127,7 +129,7 @@ def test_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> None:
 
 
 def test_temporary_errors_are_retried_and_park_nothing(effects: str) -> None:
-    """A real serialization failure, raised by PostgreSQL, that goes away."""
+    """A real serialization failure of PostgreSQL that does not occur again."""
     start, tries = head.safe(), []
 
     def unlucky(events: Sequence[RecordedEvent]) -> None:
@@ -230,7 +232,7 @@ def test_halted_subscription_records_the_error_and_continues_below_the_limit(eff
     wanted, note = subscription(handle=handle, max_parked=1), subscriptions._record_error
     start, top = head.safe(), grow(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriptions, "_record_error", tells)  # to be told, instead of looking again and again
+        patch.setattr(subscriptions, "_record_error", tells)  # signals the error, so that the test need not poll
         runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
         assert halted.wait(20)
         assert "1 streams parked" in next(s.error for s in status.checkpoint_statuses() if s.name == wanted.name)
@@ -384,8 +386,7 @@ def test_skip_requires_a_reason_and_a_parked_event(effects: str) -> None:
 
 
 def test_replays_beside_a_runner_lose_and_repeat_nothing(effects: str) -> None:
-    """Replays race a live runner while the stream keeps growing: each event once, in order, none left
-    waiting forever."""
+    """Replays race a running subscription while the stream grows: each event once, in order, none left waiting."""
     start, stop = head.safe(), threading.Event()
     rng, broken = random.Random(9), threading.Event()
     handler = fails_on(lambda event: broken.is_set() and event.stream == name)
@@ -412,7 +413,7 @@ def test_replays_beside_a_runner_lose_and_repeat_nothing(effects: str) -> None:
 
 
 def test_event_does_not_wait_when_its_stream_is_unparked_meanwhile(effects: str) -> None:
-    """The runner has seen the stream parked and is busy with others; the person unparks it; the runner looks again."""
+    """The runner reads that the stream is parked; a person unparks it meanwhile; the runner must check again."""
     wanted, _, name = parked_stream(1)
     busy, let_go = threading.Event(), threading.Event()
 
@@ -442,7 +443,7 @@ def test_concurrent_replays_handle_each_event_once(effects: str) -> None:
         try:
             outcomes.append(person.result())
         except errors.NotParked:
-            continue  # came when the others were through
+            continue  # appended after the others were handled
     assert sum(outcome.handled for outcome in outcomes) == 12
     assert {outcome.error for outcome in outcomes} == {None}
     assert len(effect()) == 12

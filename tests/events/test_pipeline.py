@@ -42,7 +42,7 @@ def other() -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of statements in each round trip."""
+    """Records the number of statements in each round trip."""
     carried: list[int] = []
     travel = pipeline.Pipeline._run
 
@@ -204,7 +204,7 @@ def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_wait_for_a_lock_blocks_no_other_thread(other: psycopg.Connection[Any]) -> None:
-    """The other thread must run while this one waits for a lock that the other thread holds."""
+    """Another thread must continue while this one waits for a lock that the other holds."""
     other.execute("select pg_advisory_lock(4711)")
 
     def let_go() -> None:

@@ -175,7 +175,7 @@ def test_rebuild_repairs_a_damaged_table() -> None:
 
 
 def test_rebuild_upcasts_events_of_an_old_schema() -> None:
-    """Every reader of the log upcasts, and so does the rebuild."""
+    """The rebuild upcasts events like every other reader of the log."""
     person = factories.user()
     known = users.UserUpdated
     from events import types
@@ -484,7 +484,7 @@ def test_only_one_builder_runs_and_a_hanging_one_can_be_replaced() -> None:
 
 
 def test_progress_lists_every_read_table_and_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also over a range of the log without events of the category: the position moves past it."""
+    """The position also passes ranges of the log without events of the category."""
     monkeypatch.setattr(rebuild, "STRETCH", 2)
     head_before = head.safe()
     for _ in range(6):

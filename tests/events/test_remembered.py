@@ -1,4 +1,4 @@
-"""Remembered answers: an erasure finds them whatever the entry point, and they confirm no guess of the data."""
+"""Stored answers to commands: an erasure deletes those of every entry point, and they confirm no guess of the data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_erased_submission_deletes_only_its_own_answer() -> None:
 
 
 def test_merge_notes_of_archived_events_are_erased_with_their_subject() -> None:
-    """Without any event: the row itself names the subject."""
+    """The row itself names the subject, so no event is needed to find it."""
     owner = factories.user()
     factories.update(owner, last_name="Zoe")
     merged = factories.command(users.UpdateUser(first_name="Zoelinde"), owner, base_version=1)
@@ -98,7 +98,7 @@ def test_retry_is_recognised_under_another_master_key(settings: Any) -> None:
     assert commands.dispatch(asked).status == "duplicate"
     with pytest.raises(errors.IdempotencyKeyReused):
         commands.dispatch(other)
-    settings.PRIVACY_KEYS = {"new": b"n" * 32}  # rotated, and the old one taken out: the id is believed
+    settings.PRIVACY_KEYS = {"new": b"n" * 32}  # the old key was removed, so the command id alone decides
     assert commands.recalled(asked) is not None
 
 

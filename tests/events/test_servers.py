@@ -109,7 +109,7 @@ def test_prepared_transaction_holds_the_head_back_across_a_crash(server: Postgre
     late = append()
     for _ in range(2):
         assert head.safe() < prepared < late
-        assert [(holder.pid, holder.floor < prepared) for holder in head.blame()] == [(None, True)]
+        assert [(holder.pid, holder.floor < prepared) for holder in head.holders()] == [(None, True)]
         servers.crash(server)
     store.execute("commit prepared 'slow'")
     assert head.safe() == late

@@ -175,7 +175,7 @@ def test_migration_encrypts_existing_snapshots(records: dict[str, str]) -> None:
 
 
 def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, str]) -> None:
-    """Also those of subjects erased before the upgrade, and those that no longer fit."""
+    """This includes snapshots of subjects erased before the upgrade, and snapshots of an old shape."""
     erased_before = f"user-{factories.user(first_name=SECRET)}"
     keep_in_the_clear(erased_before)
     with transaction.atomic():
@@ -204,7 +204,7 @@ def test_snapshots_of_settings_stay_in_the_clear() -> None:
 
 @pytest.fixture
 def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]:
-    """Partitions of five positions."""
+    """A log with partitions of five positions."""
     settings.ARCHIVE_DIR = tmp_path / "archive"
     archives.reader.cache_clear()
     with own_log(upto=30):

@@ -1,4 +1,4 @@
-"""Strict JSON: one rule, one code; everything else comes back as it was."""
+"""Strict JSON: each broken rule has its code, and accepted values are read back unchanged."""
 
 import json
 import math

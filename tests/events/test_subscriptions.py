@@ -142,10 +142,10 @@ def test_commit_waits_for_the_disk_only_if_the_handler_appends(effects: str) -> 
     try:
         grow()
         subscriptions.step(wanted, "a", lease)
-        subscriptions.step(wanted, "a", lease)  # what it appended itself
+        subscriptions.step(wanted, "a", lease)  # the events that the handler itself appended
         assert seen == ["off", "on", "off"]
         assert waits_for_disk() == "on"
-        with transaction.atomic():  # somebody else's transaction is theirs
+        with transaction.atomic():  # the setting does not affect other transactions
             grow()
             subscriptions.step(wanted, "a", lease, upto=head.last())
             assert waits_for_disk() == "on"
@@ -178,7 +178,7 @@ def test_runner_paused_past_its_lease_cannot_overwrite_its_successor(effects: st
 
 
 def test_runner_hanging_in_its_handler_blocks_no_takeover(effects: str) -> None:
-    """It hangs after its effect, before its transaction ends; the successor does not wait for that."""
+    """The runner hangs after its effect and before its commit; its successor does not wait for it."""
     inside, go_on = threading.Event(), threading.Event()
 
     def hangs(batch: Sequence[RecordedEvent]) -> None:
@@ -358,7 +358,7 @@ def test_number_of_partitions_changes_only_at_rest(effects: str) -> None:
     three = subscription(name=two.name, partitions=3)
     with pytest.raises(errors.PartitionsDiffer, match=f"{two.name}/1 at {start}"):
         subscriptions.acquire(three, "b")
-    top = subscriptions.settle(two)
+    top = subscriptions.align_partitions(two)
     assert top == progress.position(two)
     grow(10)
     for number in range(3):
@@ -394,7 +394,7 @@ def test_name_with_a_slash_is_rejected() -> None:
         subscription(name="a/0")
 
 
-# -- seen by the operator -------------------------------------------------------------------------------------------
+# -- status ---------------------------------------------------------------------------------------------------------
 
 
 def test_status_shows_position_lag_owner_and_error(effects: str) -> None:
@@ -428,14 +428,15 @@ def test_command_rejects_an_undeclared_subscription() -> None:
         call_command("run_subscriptions", "nobody")
 
 
-# -- the power goes -------------------------------------------------------------------------------------------------
+# -- kills ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.services
 @pytest.mark.parametrize("partitions", [1, 2])
 def test_every_effect_happens_once_when_runners_are_killed_under_load(effects: str, partitions: int) -> None:
-    """The oracle is the log: each event exactly once, each stream in order, whatever was killed between effect and
-    commit. Each round kills the process that has just said what it did.
+    """Each event takes effect exactly once, and each stream in order, as the log says.
+
+    Each round kills the process that has just reported an effect, before its commit.
     """
     rng, start, stop, more = random.Random(20 + partitions), head.safe(), threading.Event(), threading.Semaphore(20)
     name, streams = f"killed-{partitions}", [f"user-{new_id()}" for _ in range(12)]
@@ -445,7 +446,7 @@ def test_every_effect_happens_once_when_runners_are_killed_under_load(effects: s
         top = 0
         while not stop.is_set():
             top = grow(3, rng.sample(streams, 3))
-            more.acquire(timeout=0.2)  # as fast as the runners, or a little faster
+            more.acquire(timeout=0.2)  # the writer is as fast as the runners, or a little faster
         return top
 
     writer = factories.Thread(load)

@@ -1,4 +1,4 @@
-"""An event whose key does not open is parked, shown as unreadable, and handled once the key is back."""
+"""An event whose key cannot be decrypted is parked, shown as unreadable, and handled once the key is back."""
 
 from __future__ import annotations
 

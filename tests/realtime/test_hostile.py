@@ -106,7 +106,7 @@ UPGRADE = (
 
 
 async def shake_hands(server: Server, session: str, *headers: bytes) -> int:
-    """The status of a handshake with these headers."""
+    """The HTTP status of a handshake with these headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     cookie = f"Cookie: {harness.cookie(session)}".encode()
     lines = [b"GET /ws/admin/ HTTP/1.1", b"Host: 127.0.0.1", *UPGRADE, cookie, *headers]
@@ -142,7 +142,9 @@ def test_headers_too_large_are_refused_and_the_server_keeps_running(server: Serv
             except (asyncio.IncompleteReadError, ConnectionError):
                 status = 400  # disconnected before the answer was complete
             assert status in (400, 403, 431)
-            await server.until(lambda: not server._server.server_state.connections)  # nothing of it remains
+            await server.until(
+                lambda: not server._server.server_state.connections
+            )  # the server keeps no data of the request
         assert await shake_hands(server, session, f"Origin: {server.origin}".encode()) == 101
 
     run_scenario(scenario())

@@ -1,4 +1,4 @@
-"""A socket ends with its session, login or key, however these end, without any event.
+"""A socket ends with its session, login or key, even when these end without an event.
 
 No relay runs here and the recheck interval is an hour, so only the check of the rows can notice.
 """
@@ -36,7 +36,7 @@ def execute(statement: str, *parameters: Any) -> None:
 
 
 def sign_in_over(key: str) -> None:
-    """Somebody else signs in in the same browser."""
+    """Sign in another person in the same browser."""
     other, _ = harness.sign_in("manager")
     request = HttpRequest()
     request.session = SessionStore(key)

@@ -133,7 +133,7 @@ def put(stored: SessionStore, **values: Any) -> None:
     stored.save()
 
 
-# What may be the change with a session; it is changed in place.
+# Changes that make a session unacceptable; each function changes the session in place.
 SESSION_CHANGES: dict[str, Callable[[SessionStore, Staff], object]] = {
     "nothing": lambda _stored, _staff: None,
     "expired": lambda stored, _: change_row(stored, expire_date=timezone.now() - timedelta(seconds=1)),

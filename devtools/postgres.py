@@ -218,7 +218,7 @@ def socket_folder(folder: Path) -> Path:
 
 
 def account_for(cluster: Path, program: Path) -> Account | None:
-    """The user that runs PostgreSQL: None for the current user; for root the cluster's owner, `postgres` or `nobody`."""
+    """The user that runs PostgreSQL: None for the current one; for root the cluster's owner, `postgres` or `nobody`."""
     owner = cluster.stat().st_uid if cluster.exists() else None
     if os.getuid() != 0:
         if owner not in {None, os.getuid()}:

@@ -1,8 +1,8 @@
 """The hub's connections to Valkey: one subscription per process, and a small outbox for presence.
 
-Valkey may be unreachable, half-open, or have dropped the subscription unnoticed, and redis-py's health check never reads
-the answer. So only silence counts: the hub expects a beacon each second and calls `reconnect` when none arrives. An idle
-subscriber must never time out: redis-py 8 reads with a timeout of 5 s unless given `socket_timeout=None`.
+Valkey may be unreachable, half-open, or have dropped the subscription unnoticed, and the health check of redis-py never
+reads the answer. So only silence counts: the hub expects a beacon each second and calls `reconnect` when none arrives.
+An idle subscriber must never time out: redis-py 8 reads with a timeout of 5 s unless given `socket_timeout=None`.
 """
 
 from __future__ import annotations

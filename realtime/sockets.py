@@ -2,9 +2,9 @@
 
 A send starts in the hub's turn of the event loop, without a task. A server with buffer space finishes at once
 (uvicorn, Daphne); a server that suspends turns only this socket's send into a task, so a full socket never stalls the
-next one. Credit bounds the frames in transit even under servers that never suspend: an event frame counts until the client
-acknowledges it. A socket without credit *falls behind*: it leaves the live index and keeps only a position. Its events
-stay in the hub's ring or in the store, so no socket holds a queue of them.
+next one. Credit bounds the frames in transit even under servers that never suspend: an event frame counts until the
+client acknowledges it. A socket without credit *falls behind*: it leaves the live index and keeps only a position. Its
+events stay in the hub's ring or in the store, so no socket has a queue of them.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class ReadTable:
     state: str
     rows: int
     bytes: int
-    wish: jobs.JobRequest | None
+    request: jobs.JobRequest | None
 
     @property
     def name(self) -> str:
@@ -111,15 +111,15 @@ def read_tables() -> list[ReadTable]:
 
 
 def _read_table(progress: RebuildProgress, rows: int, size: int) -> ReadTable:
-    wish = jobs.last_rebuild(progress.name)
-    return ReadTable(progress=progress, state=_state(progress, wish), rows=rows, bytes=size, wish=wish)
+    request = jobs.last_rebuild(progress.name)
+    return ReadTable(progress=progress, state=_state(progress, request), rows=rows, bytes=size, request=request)
 
 
-def _state(progress: RebuildProgress, wish: jobs.JobRequest | None) -> str:
+def _state(progress: RebuildProgress, request: jobs.JobRequest | None) -> str:
     if progress.running:
         quiet = (timezone.now() - progress.updated_at).total_seconds() if progress.updated_at else 0.0
         return "silent" if quiet > SILENT_SECONDS else "running"
-    if wish is not None and wish.waits:
+    if request is not None and request.waits:
         return "waits"
     return "idle" if progress.phase in {"none", "done"} else "interrupted"
 

@@ -81,7 +81,7 @@ class RebuildPages(OperatorPages):
 
 
 def _row(table: ReadTable) -> TableRow:
-    return TableRow(table, actors.author(table.wish.event) if table.wish else None)
+    return TableRow(table, actors.author(table.request.event) if table.request else None)
 
 
 def _attempt(request: HttpRequest, table: str, act: Callable[[str], object], success: str) -> HttpResponse:

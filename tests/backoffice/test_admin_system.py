@@ -303,8 +303,8 @@ def test_rebuild_is_requested_and_cancelled_on_the_page() -> None:
     refused = text_of(admin.post(at("cancel", "users"), follow=True))
     assert "No rebuild of users can be stopped now." in refused
     assert admin.post(at("rebuild", "nothing")).status_code == 404
-    wish = store.read_stream("rebuild-users")[-2]
-    assert (wish.type, wish.data["fresh"]) == ("rebuild.requested", True)
+    request = store.read_stream("rebuild-users")[-2]
+    assert (request.type, request.data["fresh"]) == ("rebuild.requested", True)
 
 
 def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:

@@ -1,4 +1,4 @@
-"""The speed of a growing log: appends, reads and the head at each size, beside a raw `INSERT` of the same run.
+"""Measures a growing log: appends, reads and the head at each size, compared with a raw `INSERT`.
 
 The log is filled with valid events, each with a stream of its own, chained and indexed as if it had been appended, by a
 set-based statement for each SLICE. The raw table stays small: a ratio that falls with the size is the cost of growth.

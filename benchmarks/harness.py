@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @contextlib.contextmanager
 def services() -> Iterator[None]:
-    """Start a migrated database with fsync on and a Valkey for this run; do nothing when Django is set up already."""
+    """Start a migrated database (fsync on) and a Valkey for this run, unless Django is already set up."""
     import django
     from django.apps import apps
 

@@ -36,7 +36,7 @@ def step_down(uid: int, gid: int, *, reach: bool) -> None:
     if keeps:
         bit = 1 << CAP_DAC_OVERRIDE
         header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-        # Two words each of effective, permitted and inheritable; ours is in the first. All others are dropped.
+        # Two words each of effective, permitted, inheritable. Keeps CAP_DAC_OVERRIDE, in the first word, and no other.
         if libc().capset(header, struct.pack("=6I", bit, bit, bit, 0, 0, 0)):
             raise PermissionError("capset")
         libc().prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)

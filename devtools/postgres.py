@@ -39,7 +39,7 @@ class Postgres(Service):
     """PostgreSQL on a Unix socket. `durable=False` is for throw-away clusters: fast, and lost after a power cut.
 
     programs  the folder with `postgres` and `initdb`; default: POSTGRES_BIN, then the wheel's
-    settings  of the server, in addition to ours
+    settings  of the server, in addition to the required ones
     """
 
     name = "postgres"

@@ -147,7 +147,7 @@ class Supervisor:
     # -- one child ------------------------------------------------------------------------------------------------
 
     async def _keep(self, child: Child) -> None:
-        """Start the child, wait for its end and restart it, after 0.5, 1, 2, 4 … seconds while it exits early."""
+        """Start the child and restart it when it ends; after 0.5, 1, 2 … seconds while it exits early."""
         if child.late:
             await self.ready.wait()
         await self._restart_for_ever(child.name, lambda: self._run_child(child))

@@ -1,4 +1,4 @@
-"""The safe head: how far the log can be read without missing an event, and the sessions that hold it back.
+"""The safe head, up to which a reader misses no event, and the sessions that hold it back.
 
 Three statements, in this order, each with a snapshot of its own (READ COMMITTED, no surrounding REPEATABLE READ):
 

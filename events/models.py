@@ -111,7 +111,7 @@ class Checkpoint(models.Model):
 
 
 class Seal(models.Model):
-    """A sealed range of the log: `root` is the Merkle root of its events, `previous` the hash of the seal before."""
+    """A sealed range of the log: the Merkle `root` of its events, and the hash of the `previous` seal."""
 
     number = models.BigIntegerField(_("number"), primary_key=True)
     epoch = models.UUIDField(_("epoch"))

@@ -41,7 +41,7 @@ CONDITIONS: Final[Mapping[str, str]] = {
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Search conditions, all of which must hold; None stands for no condition.
+    """Search conditions, all of which must be met; None means no condition.
 
     kind         prefix of the type, such as ``user.``
     since, until recorded at or after, and before
@@ -122,7 +122,7 @@ def _conditions(asked: Mapping[str, Any]) -> str:
 
 # -- 1: time to positions ---------------------------------------------------------------------------------------------
 
-# Limited to Python's calendar: other values can only have been inserted by hand.
+# Limited to Python's calendar: other values can only have been inserted by direct SQL.
 CLAMPED: Final = "greatest('0002-01-01 00:00Z', least('9998-12-31 00:00Z', recorded_at))"
 
 PROBE = f"""

@@ -1,4 +1,4 @@
-"""Follows the log for one process: the position handled so far, the newest events, and the only reader of the store.
+"""Follows the log for one process: its position, the newest events, and the only reader of the store.
 
 Invariant: everything at or below `position` has been handled, in order, and the ring holds all of (`ring.floor`,
 `position`]. Only `apply` moves `position`, within one loop turn per call, from any source that covers the log without a

@@ -1,4 +1,4 @@
-"""Reads the login of a session cookie on the event loop: one or two statements on the hub's pool, no ORM.
+"""Reads the login of a session cookie on the event loop, with one or two statements on the hub's pool.
 
 It verifies the same as `django.contrib.auth.get_user`, with Django's own code: the session's signature and expiry, the
 backend, whether the login is active, and the hash of its password under the current secret key or a fallback key. Only

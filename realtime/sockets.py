@@ -207,7 +207,7 @@ class Socket:
         self._wake()
 
     def _has_credit(self) -> bool:
-        """True when at most half the window is in use, so that a full socket catches up in batches, not frames."""
+        """True when at most half the window is in use, so a full socket catches up in batches."""
         return (
             len(self.unacked) <= self._limits.window_frames // 2
             and self.unacked_bytes <= self._limits.window_bytes // 2

@@ -235,7 +235,7 @@ class Stack:
             return cursor.fetchall() if cursor.description else []
 
     def session(self, role: str) -> str:
-        """The key of a new session of the role's login; signing in on the page would cost two pages and a slow hash."""
+        """Create a session of the role's login and return its key; signing in on the page would be slower."""
         person, session = self.staff[role], SessionStore()
         key = get_random_string(32)
         data = {

@@ -92,7 +92,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the folders that killed runs left: those of ours whose lock is free."""
+    """Remove the folders that killed runs left: folders of this user whose lock is free."""
     for left in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(services.EmbeddedError, OSError):
             if left.stat().st_uid == os.getuid() and (left / "lock").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import re
@@ -9,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import pytest
 from django.apps import apps
+
+from events import types
+from realtime import topics
 
 PROJECT = Path(__file__).resolve().parent.parent
 # The changelog uses the names of each release.
@@ -19,7 +22,7 @@ DOCUMENTS = [
 ]
 CODE = re.compile(r"`([^`\n]+)`")
 PACKAGES = ("events", "realtime", "backoffice", "metrics")
-DOTTED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.[a-z_]\w*)+(?:\.[A-Z]\w+)?")
+FILES = ("py", "js", "mjs", "sql", "md", "html", "css", "json", "jsonl", "yaml", "csv", "txt", "toml")
 SETTINGS_TABLE = re.compile(r"^## Configuration$(.*?)^## ", re.MULTILINE | re.DOTALL)
 
 
@@ -36,14 +39,26 @@ def resolves(name: str) -> bool:
     found: object = importlib.import_module(name.partition(".")[0])
     for part in name.split(".")[1:]:
         if not hasattr(found, part) and isinstance(found, ModuleType):
-            try:
+            with contextlib.suppress(ImportError):
                 importlib.import_module(f"{found.__name__}.{part}")
-            except ImportError:
-                return False
         if not hasattr(found, part):
             return False
         found = getattr(found, part)
     return True
+
+
+@functools.cache
+def modules() -> dict[str, list[str]]:
+    """The modules by their last name, and those of a package by the package's name."""
+    found: dict[str, list[str]] = {}
+    for package in PACKAGES:
+        for path in (PROJECT / package).rglob("*.py"):
+            *folders, stem = path.relative_to(PROJECT).with_suffix("").parts
+            if "migrations" in folders or "management" in folders:
+                continue
+            for name in {stem, folders[-1]}:
+                found.setdefault(name, []).append(".".join((*folders, stem)).removesuffix(".__init__"))
+    return found
 
 
 @functools.cache
@@ -53,11 +68,22 @@ def sql_names() -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text)) | {model._meta.db_table for model in apps.get_models()}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_documented_python_name_resolves(package: str) -> None:
-    # `events.E001` is a system check, `events.py` a file.
-    names = {name for _, span in in_code(rf"(?<![\w/.-]){package}\.[\w.]+") for name in DOTTED.findall(span)}
-    assert sorted(name for name in names if not resolves(name) and not name.endswith(".py")) == []
+def test_every_documented_python_name_resolves() -> None:
+    pattern = rf"^(?:{'|'.join(PACKAGES)})(?:\.[a-z_]\w*)+(?:\.[A-Z]\w+)?"
+    names = {name for _, name in in_code(pattern) if name.rpartition(".")[2] not in FILES}
+    assert sorted(name for name in names if not resolves(name)) == []
+
+
+def test_every_documented_short_name_resolves() -> None:
+    """A name such as `head.safe` is an attribute of a module `head`, or of a module in a package `head`."""
+    missing, others = set(), {*topics.names(), *(known.name for known in types.event_types())}
+    for _, name in in_code(r"^([a-z_]+\.[A-Za-z_]\w+)(?:\(.*\))?$"):
+        module, _, attribute = name.partition(".")
+        if module in modules() and module not in PACKAGES and attribute not in FILES and name not in others:
+            paths = modules()[module]
+            if not any(hasattr(importlib.import_module(path), attribute) for path in paths):
+                missing.add(name)
+    assert sorted(missing) == []
 
 
 def test_every_documented_test_exists() -> None:

@@ -1,4 +1,4 @@
-"""A new kind of record needs one folder and one line of the settings: tested in a copy of the project."""
+"""A new kind of record needs one folder and one line of settings; tested in a copy of the project."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class Editor:
 
 
 def _conflicts(mine: Any, theirs: Any) -> bool:
-    """Whether two values of one field cannot be merged; questions can, unless both changed the same one."""
+    """True when two values of one field cannot be merged; questions can, unless both changed the same one."""
     if isinstance(mine, list) and isinstance(theirs, list):
         return sum(bool(one != other) for one, other in zip(mine, theirs, strict=True)) == 1
     return bool(mine != theirs)

@@ -144,7 +144,7 @@ class World:
         return self._rng("template", number).choices(catalogue.TEMPLATES, weights)[0]
 
     def _owner(self, number: int, rng: Random) -> Draft:
-        """Choose an owner among the users who had signed up: the most active of a few, so that few own most forms."""
+        """Choose an owner among earlier users: the most active of a few, so that few users own most forms."""
         moment = self._times["form"].at(number / self.sizes["form"])
         known = self._count_before("user", moment)
         drawn = [each for each in (rng.randrange(known) for _ in range(3)) if not self._is_deleted("user", each)]
@@ -202,7 +202,7 @@ class World:
         return (value ^ value >> 31) / 2**64
 
     def _is_deleted(self, kind: str, number: int) -> bool:
-        """Whether a record is deleted in the end; number 0 never is, as a fallback for owners."""
+        """True when a record is deleted in the end; number 0 never is, as a fallback for owners."""
         return number > 0 and self._noise(f"gone {kind}", number) < GONE
 
     def _time(self, kind: str, number: int, rng: Random) -> datetime:

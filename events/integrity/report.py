@@ -62,7 +62,7 @@ class UnreadableEntry(msgspec.Struct, frozen=True):
 
 
 class VerificationReport:
-    """How much was checked, and the findings with the lowest positions."""
+    """The extent of the check, and the findings with the lowest positions."""
 
     def __init__(self) -> None:
         self.events = self.streams = self.seals = self.total = 0

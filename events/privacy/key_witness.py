@@ -1,4 +1,4 @@
-"""Checks that each master key is the one first used under its id: before wrapping, in checks, and at every start.
+"""Checks that each master key is the one first used under its id: before wrapping and at every start.
 
 A wrong key under the right id would go unnoticed otherwise: writing about a new subject decrypts nothing, and the data
 written could never be read. So each id has a *witness* in the database, a random text that its master key wrapped when
@@ -99,7 +99,7 @@ class MasterKeyStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def statuses(run: Run) -> list[MasterKeyStatus]:
-    """The status of each master key that wraps keys of subjects, by id, and of the current one once it was used.
+    """The status of each master key that wraps keys of subjects, by id; the current one is included once used.
 
     `run` executes a statement and returns its rows.
     """

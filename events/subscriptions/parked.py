@@ -280,7 +280,7 @@ def count_by_checkpoint(checkpoint_names: Iterable[str]) -> dict[str, int]:
 
 
 def replay(subscription: Subscription | str, stream: str, *, seconds: float = math.inf) -> Outcome:
-    """Handle the parked events of a stream in order, until one fails, none is left or the time limit is reached.
+    """Handle the parked events of a stream in order, until one fails or the time limit is reached.
 
     Each event has a transaction of its own. With none left the stream is unparked. Raises `UnknownSubscription`,
     `NotParked`.

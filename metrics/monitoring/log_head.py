@@ -1,4 +1,4 @@
-"""Operator page for the log head: the sessions that hold it, the size of the log, its seals and the last check."""
+"""Operator page for the log head: sessions that hold it back, partitions, seals and the last check."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HolderRow:
 
 @dataclass(frozen=True, slots=True)
 class LogBar:
-    """The end of the log as a bar, in percent of its width: readable up to `head`, not yet readable after it."""
+    """The end of the log as a bar, in percent of its width; the part after `head` is not yet readable."""
 
     head: float
     held: float

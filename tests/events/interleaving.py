@@ -94,7 +94,7 @@ def run(actors: Sequence[Actor], order: Sequence[int]) -> None:
 
 
 def orders(counts: Sequence[int], sample: int, seed: int) -> Iterator[tuple[int, ...]]:
-    """All orders of the actors' steps, given the number of steps of each; without LONG a sample drawn with the seed."""
+    """All orders of steps, given the number of steps of each actor; without LONG a seeded sample."""
     every = list(_merges(tuple(counts)))
     if not LONG and len(every) > sample:
         every = random.Random(seed).sample(every, sample)

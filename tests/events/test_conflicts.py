@@ -67,7 +67,7 @@ def an_item(draw: st.DrawFn, key: str) -> dict[str, Any]:
 
 @st.composite
 def edited(draw: st.DrawFn, base: Mapping[str, Any], new: str) -> dict[str, Any]:
-    """A version of the record after a few edits; most of it stays, so edits of two sides often do not overlap."""
+    """The record after a few random edits; few, so that edits of two sides often do not overlap."""
     record = copy.deepcopy(dict(base))
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS_OF_A_RECORD)), max_size=2, unique=True)):
         record[name] = draw(st.sampled_from(FIELDS_OF_A_RECORD[name]))

@@ -1,4 +1,4 @@
-"""Two writers and a reader, in every order of their steps: no event is skipped, stored twice or out of order."""
+"""Two writers and a reader in every order of their steps: no event is skipped, repeated or reordered."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def rows_between(after: int, upto: int) -> str:
 
 
 def violations(sessions: list[psycopg.Connection], scene: str, reader: Callable[[int], list[Step]]) -> list[str]:
-    """Run the scene in every order; returns what the reader missed and what is out of order, with the order run."""
+    """Run the scene in every order; returns the events missed or out of order, with the order run."""
     first, second = SCENES[scene]
     found: list[str] = []
     *workers, observer = sessions

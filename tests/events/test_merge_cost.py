@@ -128,7 +128,7 @@ def test_reporting_broken_references_is_linear() -> None:
 
 
 def a_text_that_divides_line_by_line(size: int) -> tuple[str, str]:
-    """A text in which each line becomes unique only after the next one was matched: it needs a round per line."""
+    """A text that needs a matching round per line: each line becomes unique only after the next was matched."""
     base = [word for number in range(1, size) for word in (f"line {number}", f"line {number - 1}")]
     other = [word for number in range(1, size) for word in (f"line {number}", f"new {number}")]
     return "\n".join(base), "\n".join(other)

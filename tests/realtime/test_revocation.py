@@ -138,7 +138,7 @@ def test_sockets_of_other_people_stay_open(server: Server, writer: Writer) -> No
 
 
 def test_check_of_all_sockets_of_a_process_costs_one_statement(transactional_db: None) -> None:
-    """For any number of sockets; without sockets there is no query."""
+    """The number of sockets does not matter; without sockets there is no query."""
     asked: list[int] = []
 
     class Counting(log_reader.LogReader):

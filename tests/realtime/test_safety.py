@@ -589,7 +589,7 @@ def test_session_that_ended_without_an_event_is_noticed_by_the_regular_recheck(w
 
 
 def test_role_that_changed_without_an_event_narrows_live_topics(writer: Writer) -> None:
-    """Also after a socket with the full view: consecutive sockets share encoded frames."""
+    """The socket before it has the full view, because consecutive sockets share encoded frames."""
     (_, other), (staff, session) = harness.sign_in("manager"), harness.sign_in("manager", "bea")
 
     async def scenario(server: Server) -> None:

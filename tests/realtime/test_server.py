@@ -209,8 +209,9 @@ def test_idle_subscription_outlives_every_timeout_of_the_redis_client(
 ) -> None:
     """redis-py stops reading after `socket_timeout`: 5 s by default, half a second here.
 
-    A reader without `socket_timeout=None` is disconnected meanwhile; ours stays, and is not replaced by the library.
-    Connections are named after their event loop, because the hub of another server in this process may connect too.
+    A reader without `socket_timeout=None` is disconnected meanwhile; the hub's connection stays, and the library does
+    not replace it. Connections are named after their event loop, because the hub of another server in this process may
+    connect too.
     """
     client_of = redis.asyncio.Redis.from_url
 

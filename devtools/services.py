@@ -41,7 +41,7 @@ class EmbeddedError(Exception):
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Use the folder exclusively. The kernel releases the lock when its holder ends, however that happens."""
+    """Lock the folder for exclusive use. The kernel releases the lock when its holder ends, even by a crash."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "lock").open("a+")

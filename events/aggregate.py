@@ -1,7 +1,7 @@
 """Aggregates: the kinds of record, declared as data and plain functions without a base class. Pure.
 
-A domain file declares one `Aggregate` and the application registers it in `ready()`. The kernel never learns what a
-user or a form is; it folds events with `evolve` and asks `decide` which events a command causes.
+A domain file declares one `Aggregate` and the application registers it in `ready()`. The kernel has no code about
+users or forms; it folds events with `evolve` and asks `decide` which events a command causes.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def create_partitions() -> int:
 
 @shared_task
 def forget_commands() -> int:
-    """Delete answers older than any client repeats its commands; returns how many."""
+    """Delete answers to commands that are too old to be repeated; returns how many."""
     _in_batches(answers.key_fingerprints)
     gone = 0
     while batch := len(store.query(FORGET, (COMMAND_DAYS,))):

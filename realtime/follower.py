@@ -22,7 +22,7 @@ from realtime import conf, encoding, log_reader, prometheus, publish
 
 logger = logging.getLogger(__name__)
 
-# The lags shown to operators: those of the last minute, at most so many.
+# The operator's page shows the lags of this many seconds, and at most this many.
 LAG_SECONDS: Final = 60.0
 LAGS: Final = 2_000
 # A beacon overtakes no batch, but the relay may still have to publish events below the head that it names.

@@ -119,7 +119,7 @@ def send(message: Message) -> bool:
 
 
 def send_raw(raw: bytes) -> bool:
-    """`send` for a message that is already encoded."""
+    """Send a message that is already encoded; see `send`."""
     try:
         client().publish(channel(), raw)
     except (redis.RedisError, OSError) as error:

@@ -249,7 +249,7 @@ class Socket:
         self.send_text(frames.encode(frame))
 
     def send_text(self, text: str) -> None:
-        """`send_frame` for a frame that is already encoded."""
+        """Send a frame that is already encoded; see `send_frame`."""
         message = asgi.text_message(text)
         if self._sending is None:
             self._send_now(message)

@@ -105,7 +105,7 @@ class VerificationReport:
         return sorted(self._found.values(), key=lambda finding: finding.order)
 
     def merge_missing(self) -> None:
-        """Merge findings about the same missing row: its seal knows the position, its chain the version."""
+        """Merge findings about the same missing row: its seal gives the position, its chain the version."""
         lost = [key for key, found in self._found.items() if found.check == "seal" and found.stream is None]
         for key, gap in list(self._found.items()):
             if gap.stream is None or gap.position is not None:

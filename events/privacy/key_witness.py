@@ -56,7 +56,7 @@ def prove() -> None:
 
 
 def _opens_witness(key_id: str) -> bool:
-    """False when there is no witness. Raises `MasterKeyWrong`."""
+    """True when the current master key opens its witness; False without a witness. Raises `MasterKeyWrong`."""
     found = pipeline.query(WITNESS, (key_id,))
     if found:
         master_keys.unwrap(_name(key_id), key_id, bytes(found[0][0]))

@@ -253,7 +253,7 @@ class Builder:
     def fenced(
         self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0
     ) -> Iterator[None]:
-        """`step` without reporting progress: a callback may be slow, and the caller may hold locks."""
+        """Run `step` without reporting progress, because a callback may be slow and the caller may hold locks."""
         now = {"phase": phase, "position": position, "events": events, "target": target, "unreadable": unreadable}
         with transaction.atomic():
             if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):

@@ -611,7 +611,7 @@ def sha(data: bytes) -> bytes:
 
 
 def merkle_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962 §2.1, literally."""
+    """The Merkle root as RFC 6962 §2.1 defines it."""
     if len(leaves) < 2:
         return leaves[0] if leaves else sha(b"")
     k = reduce(lambda k, _: k * 2 if k * 2 < len(leaves) else k, range(64), 1)

@@ -200,7 +200,7 @@ def variants(path: str) -> list[str]:
 
 
 def test_no_spelling_of_a_path_bypasses_its_permission_check(server: Server) -> None:
-    """Anonymous and through a proxy: neither pages nor API nor metrics."""
+    """The requests are anonymous and come through a proxy; pages, API and metrics refuse them."""
     found = sorted(set(routes()))
     assert {"/metrics", "/admin/", "/api/v1/users/"} <= set(found)
     proxied = b"X-Forwarded-For: 203.0.113.9"

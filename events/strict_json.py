@@ -43,7 +43,7 @@ MAX_DIGITS: Final = 20
 POINTLESS: Final = 1e16
 NUL_CHARACTER: Final = "Text must not contain the character U+0000 (NUL)."
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unterminated string extends to the end, which avoids backtracking
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # unterminated: to the end, without backtracking
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")

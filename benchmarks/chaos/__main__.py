@@ -1,8 +1,8 @@
 """Runs the chaos test: `make chaos` takes two minutes, `python -m benchmarks.chaos --quick --seed 7` 25 seconds.
 
 Two web processes, two runners of the subscriptions, PostgreSQL and Valkey are started for this run. They are killed,
-paused, disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some thirty
-clients keep a log each. Then every log is compared with the store:
+paused, disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some
+thirty clients keep a log each. Then every log is compared with the store:
 
     exact       for each topic granted at the end: the received events are the stored ones, in order, each once
     shown       every event as the role may see it, without hidden fields

@@ -30,7 +30,7 @@ PRESENCE_REFUSALS: Final = {
 
 
 class Refused(Exception):
-    """The handshake is refused: with close code `code` inside the socket, or with plain 403 when there is none."""
+    """The handshake is refused: with close code `code` inside the socket, or with plain 403 when it is None."""
 
     def __init__(self, reason: str, code: int | None = None, retry: bool = True) -> None:
         super().__init__(reason)

@@ -91,7 +91,7 @@ class Follower:
             self._loop.call_later(BEACON_GRACE, self._fill_if_missing, beacon.head)
 
     def receive_notification(self) -> None:
-        """A writer has committed: read the store, but only while the relay is silent."""
+        """Read the store after a commit of a writer, but only while the relay is silent."""
         if not self.relay_alive():
             self.request_fill()
 

@@ -80,7 +80,7 @@ async def until(met: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - started
 
 
-async def play(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+async def run_test(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
     """Run the test: 1 start stack and clients  2 connect  3 faults and revocations under load  4 settle  5 compare."""
     rng = random.Random(seed)
     stack = Stack(folder)
@@ -238,7 +238,7 @@ def main() -> int:
     print(f"chaos with seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="formease-chaos-") as name:
         Path(name).chmod(0o711)
-        result = asyncio.run(play(seed, QUICK if options.quick else FULL, Path(name)))
+        result = asyncio.run(run_test(seed, QUICK if options.quick else FULL, Path(name)))
     result = {"seed": seed, "seconds": round(time.monotonic() - started, 1)} | result
     harness.table("Faults", result["timeline"])
     harness.table(

@@ -110,7 +110,7 @@ class Editor:
 
     def step(self) -> float:
         if self.open is None:
-            self.open = self._meet() or self._pick()
+            self.open = self._open_record_of_partner() or self._pick()
             self.visit.enter(self.name, self.open.kind, self.open.key, self.open.field)
             return self.rng.uniform(2, 5)
         edit, self.open = self.open, None
@@ -120,7 +120,7 @@ class Editor:
 
     # -- open ---------------------------------------------------------------------------------------------------------
 
-    def _meet(self) -> Edit | None:
+    def _open_record_of_partner(self) -> Edit | None:
         """Every other time, open the record that the partner has open; None otherwise.
 
         The first time the edit is of the same field, the next time of another one."""

@@ -73,14 +73,14 @@ def _write(drafts: Sequence[Draft], staff: Mapping[str, Staff]) -> int:
         with context.acting(**SOURCE):
             events += _dispatch([draft.command(0) for draft in drafts])
         for number in range(1, max((len(draft.steps) for draft in drafts), default=0) + 1):
-            for (role, reason), group in _by_who_and_why(drafts, number).items():
+            for (role, reason), group in _by_role_and_reason(drafts, number).items():
                 person = staff[role]
                 with context.acting(actor=f"staff:{person.pk}", actor_name=person.get_username(), reason=reason):
                     events += _dispatch([draft.command(number) for draft in group])
     return events
 
 
-def _by_who_and_why(drafts: Sequence[Draft], number: int) -> dict[tuple[str, str], list[Draft]]:
+def _by_role_and_reason(drafts: Sequence[Draft], number: int) -> dict[tuple[str, str], list[Draft]]:
     groups: dict[tuple[str, str], list[Draft]] = {}
     for draft in drafts:
         if len(draft.steps) >= number:

@@ -4,7 +4,7 @@
                tombstone so that no new key is made, and increment the generation
     2  purge   afterwards, in steps, each a transaction of its own that may be repeated: snapshots, answers to commands,
                texts of parked events; then data of higher layers (`extension.add_purgers`)
-    3  done    the tombstone records when
+    3  done    the tombstone records the time
 
 Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). If the
 process dies after that, the tombstone stays without a time of purge, and the next `finish` continues.

@@ -107,12 +107,12 @@ import sys, django
 django.setup()
 from django.core.management import call_command
 from tests.events import effects
-effects.register_loud(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+effects.register_printing(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 call_command("run_subscriptions", sys.argv[1], "--lease", "0.5")
 """
 
 
-def register_loud(name: str, start: int, partitions: int) -> None:
+def register_printing(name: str, start: int, partitions: int) -> None:
     """Register a subscription that prints its position between effect and commit, so that a test can kill it there."""
 
     def handle(events: Sequence[RecordedEvent]) -> None:

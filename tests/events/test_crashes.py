@@ -47,12 +47,12 @@ def test_every_acknowledged_event_has_its_effect_once_and_in_order(
     rounds = [dice.choice(ROUNDS) for _ in range(200)] if LONG else ROUNDS
     written = 0
 
-    def born(kind: str) -> int:
+    def start(kind: str) -> int:
         nonlocal written
         written += kind == "writer"
         return forker.fork(kind, "effects" if kind == "runner" else tmp_path / f"writer-{written}")
 
-    living = {kind: [born(kind), born(kind)] for kind in ("writer", "runner")}
+    living = {kind: [start(kind), start(kind)] for kind in ("writer", "runner")}
     for victim in rounds:
         before = len(killable.lines(tmp_path))
         assert processes.wait_until(lambda n=before: len(killable.lines(tmp_path)) >= n + BETWEEN, 60)
@@ -60,7 +60,7 @@ def test_every_acknowledged_event_has_its_effect_once_and_in_order(
             servers.crash(server)
         else:
             os.kill(living[victim].pop(0), signal.SIGKILL)
-            living[victim].append(born(victim))
+            living[victim].append(start(victim))
     for writer in living["writer"]:
         os.kill(writer, signal.SIGKILL)
     # A backend whose client was killed finishes its statement, so the head is final once no append is open.

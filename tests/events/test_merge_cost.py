@@ -42,7 +42,7 @@ def slow_merge_pairs(
     return order, contested
 
 
-def a_few_moves(items: list[str], rng: random.Random) -> list[str]:
+def with_few_moves(items: list[str], rng: random.Random) -> list[str]:
     moved = list(items)
     for _ in range(rng.randrange(4)):
         moved.insert(rng.randrange(len(moved)), moved.pop(rng.randrange(len(moved))))
@@ -53,7 +53,7 @@ def a_few_moves(items: list[str], rng: random.Random) -> list[str]:
 def test_orders_merge_like_the_pairwise_definition(rng: random.Random, size: int, calm: bool) -> None:
     base = [f"item {number}" for number in range(size)]
     theirs, mine, preferred = (
-        a_few_moves(base, rng) if calm else rng.sample(base, size) for _ in ("theirs", "mine", "preferred")
+        with_few_moves(base, rng) if calm else rng.sample(base, size) for _ in ("theirs", "mine", "preferred")
     )
     for wanted in (theirs, mine, preferred):
         expected = slow_merge_pairs(base, theirs, mine, wanted)

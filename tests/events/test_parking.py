@@ -78,12 +78,12 @@ def test_parked_stream_shows_the_failed_event_and_the_number_waiting(effects: st
 def test_events_that_fail_only_together_are_handled_separately(effects: str) -> None:
     start = head.safe()
 
-    def never_two(events: Sequence[RecordedEvent]) -> None:
+    def fails_on_two(events: Sequence[RecordedEvent]) -> None:
         write(events)
         if len(events) > 1:
             raise ValueError("one at a time")
 
-    wanted = subscription(handle=never_two)
+    wanted = subscription(handle=fails_on_two)
     grow(7)
     catch_up(wanted)
     assert effect() == stored(start)
@@ -132,13 +132,13 @@ def test_temporary_errors_are_retried_and_park_nothing(effects: str) -> None:
     """A real serialization failure of PostgreSQL that does not occur again."""
     start, tries = head.safe(), []
 
-    def unlucky(events: Sequence[RecordedEvent]) -> None:
+    def fails_twice(events: Sequence[RecordedEvent]) -> None:
         write(events)
         tries.append(len(events))
         if len(tries) < 3:
             store.query("do $$ begin raise exception 'again' using errcode = '40001'; end $$")
 
-    wanted = subscription(handle=unlucky)
+    wanted = subscription(handle=fails_twice)
     grow(3)
     catch_up(wanted)
     assert tries == [3, 3, 3]
@@ -153,7 +153,7 @@ def test_deadlock_parks_nothing(effects: str) -> None:
     ours, theirs, tries = threading.Event(), threading.Event(), []
     lock = "select n from two_rows where n = %s for update"
 
-    def rival() -> None:
+    def other_transaction() -> None:
         with transaction.atomic():
             store.execute("set local deadlock_timeout = '1min'")
             store.query(lock, (2,))
@@ -161,7 +161,7 @@ def test_deadlock_parks_nothing(effects: str) -> None:
             assert ours.wait(20)
             store.query(lock, (1,))
 
-    def meets_the_rival(events: Sequence[RecordedEvent]) -> None:
+    def deadlocks_once(events: Sequence[RecordedEvent]) -> None:
         write(events)
         tries.append(len(events))
         store.execute("set local deadlock_timeout = '10ms'")
@@ -170,9 +170,9 @@ def test_deadlock_parks_nothing(effects: str) -> None:
         assert theirs.wait(20)
         store.query(lock, (2,))
 
-    wanted = subscription(handle=meets_the_rival)
+    wanted = subscription(handle=deadlocks_once)
     grow(2)
-    thread = factories.Thread(rival)
+    thread = factories.Thread(other_transaction)
     try:
         assert theirs.wait(20)
         catch_up(wanted)
@@ -224,7 +224,7 @@ def test_halted_subscription_records_the_error_and_continues_below_the_limit(eff
         if not mended.is_set():
             raise ValueError("not yet")
 
-    def tells(checkpoint: str, error: Exception) -> None:
+    def signal_error(checkpoint: str, error: Exception) -> None:
         note(checkpoint, error)
         if isinstance(error, errors.TooManyParked):
             halted.set()
@@ -232,7 +232,7 @@ def test_halted_subscription_records_the_error_and_continues_below_the_limit(eff
     wanted, note = subscription(handle=handle, max_parked=1), subscriptions._record_error
     start, top = head.safe(), grow(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriptions, "_record_error", tells)  # signals the error, so that the test need not poll
+        patch.setattr(subscriptions, "_record_error", signal_error)  # signals the error, so that the test need not poll
         runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
         assert halted.wait(20)
         assert "1 streams parked" in next(s.error for s in status.checkpoint_statuses() if s.name == wanted.name)
@@ -407,27 +407,27 @@ def test_replays_beside_a_runner_lose_and_repeat_nothing(effects: str) -> None:
         parked.replay(wanted, shown.stream)
     own = f"subscription-{wanted.name}"
     assert following.out_of_order() == []
-    told = {event.position for event in audit(wanted.name)}
-    assert [p for p in effect() if p not in told] == [p for p in stored(start) if p not in told]
+    replayed = {event.position for event in audit(wanted.name)}
+    assert [p for p in effect() if p not in replayed] == [p for p in stored(start) if p not in replayed]
     assert own not in {shown.stream for shown in parked.parked(wanted.name)}
 
 
 def test_event_does_not_wait_when_its_stream_is_unparked_meanwhile(effects: str) -> None:
     """The runner reads that the stream is parked; a person unparks it meanwhile; the runner must check again."""
     wanted, _, name = parked_stream(1)
-    busy, let_go = threading.Event(), threading.Event()
+    busy, released = threading.Event(), threading.Event()
 
     def slow(events: Sequence[RecordedEvent]) -> None:
         write(events)
         busy.set()
-        assert let_go.wait(30)
+        assert released.wait(30)
 
     grow(4, [name, *streams(1)])
     runner_side = subscription(name=wanted.name, handle=slow)
     runner = factories.Thread(lambda: catch_up(runner_side))
     assert busy.wait(20)
     assert parked.replay(wanted, name) == parked.Outcome(handled=1, left=0)
-    let_go.set()
+    released.set()
     runner.result()
     assert parked.parked(wanted.name) == []
     assert following.out_of_order() == []

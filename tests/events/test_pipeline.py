@@ -46,11 +46,11 @@ def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     carried: list[int] = []
     travel = pipeline.Pipeline._run
 
-    def noted(line: Any, kept: Any) -> Any:
+    def counted(line: Any, kept: Any) -> Any:
         carried.append(len(kept))
         return travel(line, kept)
 
-    monkeypatch.setattr(pipeline.Pipeline, "_run", noted)
+    monkeypatch.setattr(pipeline.Pipeline, "_run", counted)
     return carried
 
 
@@ -121,13 +121,13 @@ def test_results_larger_than_any_buffer_do_not_block_sending() -> None:
 
 
 def test_error_of_a_queued_statement_is_raised_at_the_end_and_rolls_back(other: psycopg.Connection[Any]) -> None:
-    told: list[str] = []
+    committed: list[str] = []
     with pytest.raises(psycopg.errors.UniqueViolation), pipeline.transaction():
-        transaction.on_commit(lambda: told.append("committed"))
+        transaction.on_commit(lambda: committed.append("committed"))
         pipeline.execute(INSERT, (1, "one"))
         pipeline.execute(INSERT, (1, "again"))
         pipeline.execute(INSERT, (2, "two"))
-    assert told == []
+    assert committed == []
     assert other.execute(WORDS).fetchall() == []
     assert words() == [], "and the connection can be used again"
 
@@ -150,9 +150,9 @@ def test_ignored_error_does_not_end_in_a_commit() -> None:
 
 
 def test_django_treats_the_pipeline_as_an_atomic_block() -> None:
-    told: list[int] = []
+    committed: list[int] = []
     with pipeline.transaction():
-        transaction.on_commit(lambda: told.append(1))
+        transaction.on_commit(lambda: committed.append(1))
         assert connection.in_atomic_block
         pipeline.execute(INSERT, (1, "one"))
         with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
@@ -161,8 +161,8 @@ def test_django_treats_the_pipeline_as_an_atomic_block() -> None:
             pipeline.execute(INSERT, (1, "again"))
         with transaction.atomic():
             pipeline.execute(INSERT, (2, "two"))
-        assert told == []
-    assert told == [1]
+        assert committed == []
+    assert committed == [1]
     assert words() == ["one", "two"]
     with pipeline.transaction():
         pipeline.execute(INSERT, (3, "three"))
@@ -207,12 +207,12 @@ def test_wait_for_a_lock_blocks_no_other_thread(other: psycopg.Connection[Any]) 
     """Another thread must continue while this one waits for a lock that the other holds."""
     other.execute("select pg_advisory_lock(4711)")
 
-    def let_go() -> None:
+    def release_lock() -> None:
         while not other.execute("select 1 from pg_locks where locktype = 'advisory' and not granted").fetchall():
             pass
         other.execute("select pg_advisory_unlock(4711)")
 
-    freeing = threading.Thread(target=let_go)
+    freeing = threading.Thread(target=release_lock)
     freeing.start()
     with pipeline.transaction():
         pipeline.query("select pg_advisory_xact_lock(4711)")

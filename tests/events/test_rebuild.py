@@ -214,13 +214,15 @@ def test_projection_that_uses_another_table_fails_without_effect(effect: Any) ->
     factories.form(factories.user(first_name="Ada"))
     before = {table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")
 
-    def greedy(events: Any) -> None:
+    def uses_another_table(events: Any) -> None:
         projection.users(events)
         effect()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(
-            read_tables._tables, "users", read_tables.ReadTable(name="users", category="user", project=greedy)
+            read_tables._tables,
+            "users",
+            read_tables.ReadTable(name="users", category="user", project=uses_another_table),
         )
         with pytest.raises(Exception, match="does not exist"):
             rebuild.rebuild("users")
@@ -353,7 +355,7 @@ def test_unique_value_handed_over_in_one_transaction_is_rebuilt() -> None:
     giver, taker = factories.user(email="x@example.org"), factories.user(email="t@example.org")
     handed: list[commands.Result] = []
 
-    def hand_over(now: RebuildProgress) -> None:
+    def move_address(now: RebuildProgress) -> None:
         if now.phase == "indexing" and now.position and not handed:
             handed.extend(
                 commands.dispatch_many(
@@ -366,7 +368,7 @@ def test_unique_value_handed_over_in_one_transaction_is_rebuilt() -> None:
             )
 
     before = catalogue("users")
-    rebuild.rebuild("users", report=hand_over, batch=1)
+    rebuild.rebuild("users", report=move_address, batch=1)
     assert handed
     assert store.query("select stream from events_event where type = 'user.updated' order by position") == [
         (f"user-{taker}",),

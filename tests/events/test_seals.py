@@ -63,7 +63,7 @@ def log(empty: None) -> None:
 
 
 @contextmanager
-def unguarded() -> Iterator[Callable[..., None]]:
+def without_triggers() -> Iterator[Callable[..., None]]:
     """Disable every trigger of the log, as the owner of the tables can."""
     tables = [
         name
@@ -81,7 +81,7 @@ def unguarded() -> Iterator[Callable[..., None]]:
 
 
 def tamper(*statements: str) -> None:
-    with unguarded() as run:
+    with without_triggers() as run:
         run(*statements)
 
 

@@ -97,10 +97,10 @@ def test_invalid_event_is_rejected_with_a_reason() -> None:
         store.append(stream(), [])
     with pytest.raises(errors.UnknownEventType):
 
-        class Unheard(types.Event):
+        class Unregistered(types.Event):
             pass
 
-        store.append(stream(), [Unheard()])
+        store.append(stream(), [Unregistered()])
     with pytest.raises(errors.InvalidEvent, match="only once"):
         name = stream()
         store.append_many([store.Append(stream=name, events=[renamed()])] * 2)

@@ -105,7 +105,7 @@ UPGRADE = (
 )
 
 
-async def shake_hands(server: Server, session: str, *headers: bytes) -> int:
+async def handshake_status(server: Server, session: str, *headers: bytes) -> int:
     """The HTTP status of a handshake with these headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     cookie = f"Cookie: {harness.cookie(session)}".encode()
@@ -120,7 +120,7 @@ def test_contradictory_headers_open_no_socket(server: Server, session: str) -> N
     good = f"Origin: {server.origin}".encode()
 
     async def scenario() -> None:
-        assert await shake_hands(server, session, good) == 101
+        assert await handshake_status(server, session, good) == 101
         for headers in (
             [good, b"Origin: https://evil.example"],
             [b"Origin: https://evil.example", good],
@@ -129,7 +129,7 @@ def test_contradictory_headers_open_no_socket(server: Server, session: str) -> N
             [good + b" https://evil.example"],
             [good, b"Authorization: Bearer a.b", b"Authorization: Basic x"],
         ):
-            assert await shake_hands(server, session, *headers) in (400, 403), headers
+            assert await handshake_status(server, session, *headers) in (400, 403), headers
 
     run_scenario(scenario())
 
@@ -138,14 +138,14 @@ def test_headers_too_large_are_refused_and_the_server_keeps_running(server: Serv
     async def scenario() -> None:
         for headers in ([b"X-Large: " + b"a" * 1_000_000], [b"X-Many: a"] * 10_000):
             try:
-                status = await shake_hands(server, session, *headers)
+                status = await handshake_status(server, session, *headers)
             except (asyncio.IncompleteReadError, ConnectionError):
                 status = 400  # disconnected before the answer was complete
             assert status in (400, 403, 431)
             await server.until(
                 lambda: not server._server.server_state.connections
             )  # the server keeps no data of the request
-        assert await shake_hands(server, session, f"Origin: {server.origin}".encode()) == 101
+        assert await handshake_status(server, session, f"Origin: {server.origin}".encode()) == 101
 
     run_scenario(scenario())
 

@@ -189,7 +189,7 @@ class Supervisor:
                 await asyncio.wait_for(self.stopping.wait(), pause)
 
     async def _run_child(self, child: Child) -> int:
-        """Start the child, forward its output by line, wait for its end and kill its process group; returns its exit code."""
+        """Run the child to its end, forward its output and kill its process group; returns its exit code."""
         reading, writing = os.pipe()
         # A pipe of our own: with asyncio's, `wait` would not return while a grandchild holds it open.
         with os.fdopen(reading, "rb", 0) as output:

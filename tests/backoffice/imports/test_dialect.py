@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from backoffice.sections.imports import charsets, dialect, headers, rows
 
 FRENCH = "Prénom;Ville;Préféré\nZoé;Besançon;été\nRené;Nîmes;où ça\n"
-CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cases"
+CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "cases"
 CELLS = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters='\n",;|\t'), max_size=12)
 
 

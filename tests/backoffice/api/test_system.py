@@ -17,7 +17,7 @@ from events.types import new_id
 from tests import factories
 from tests.backoffice import api_client
 from tests.backoffice.api_client import problem, program
-from tests.backoffice.test_admin_system import Mailer, mailer  # noqa: F401 - the same subscription
+from tests.backoffice.monitoring.test_operator_pages import Mailer, mailer  # noqa: F401 - the same subscription
 from tests.events import effects
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,7 +21,7 @@ from backoffice import request_limits
 from devtools import processes
 from tests.realtime import harness
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 LIMIT = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
 APPLICATION = "backoffice.asgi:application"
 SERVERS = {

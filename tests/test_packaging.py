@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 import backoffice
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 TOML = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 PYPROJECT = TOML["project"]
 EXTRAS = PYPROJECT["optional-dependencies"]

@@ -12,7 +12,7 @@ import pytest
 from django.templatetags.static import static
 from django.test import Client
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 TOKENS = (PROJECT / "backoffice/static/backoffice/tokens.css").read_text()
 LOCALE = PROJECT / "locale/fr/LC_MESSAGES"
 PAIR = re.compile(r"--([\w-]+):\s*light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 GOOD = {
     "DEBUG": "0",
     "SECRET_KEY": "k" * 20 + "0123456789-0123456789",

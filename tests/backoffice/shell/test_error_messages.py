@@ -11,7 +11,7 @@ from django.utils import translation
 from backoffice import error_messages, section
 from events import errors
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def sentences() -> list[str]:

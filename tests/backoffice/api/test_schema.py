@@ -18,7 +18,7 @@ from events import types
 from tests import factories, live
 from tests.backoffice import api_client
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "openapi.yaml"
+SCHEMA = Path(__file__).parents[3] / "docs" / "openapi.yaml"
 
 
 @pytest.fixture(scope="module")

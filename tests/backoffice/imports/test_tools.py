@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from backoffice.sections.imports import dialect, groups, notations, rows
 
-CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "cases"
+CASES = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "cases"
 
 
 def plan(*lines: str) -> rows.Plan:

@@ -26,7 +26,7 @@ from events import commands, head, store
 from events.models import StoredEvent
 from events.types import Command
 
-DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")) / "surveys"
+DATA = Path(os.environ.get("SHARED_DATA", Path(__file__).parents[4] / "shared" / "data")) / "surveys"
 SAMPLES = {"comma-survey": 1129, "flying-etiquette": 1040, "masculinity-survey": 1615, "star-wars": 1186}
 HEADER = "RespondentID,StartDate,EndDate,Colour,Age\n"
 LINES = [
@@ -363,7 +363,7 @@ def test_invalid_title_is_refused(export: Any, title: str) -> None:
 # ── as documented ──
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = re.compile(r"^\.venv/bin/python manage\.py (import_submissions (?:.*\\\n)*.*)$", re.MULTILINE)
 
 

@@ -16,7 +16,7 @@ import pytest
 from backoffice import error_messages, listing
 from tests.backoffice import api_client
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 PACKAGES = ("backoffice", "devtools", "events", "realtime", "metrics")
 
 

@@ -26,7 +26,7 @@ from events.rebuild import builder as rebuild
 from tests import factories
 from tests.backoffice import api_client
 from tests.backoffice.api_client import problem
-from tests.backoffice.test_erasure import own_log  # noqa: F401 - a fixture
+from tests.backoffice.privacy.test_erasure import own_log  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.django_db
 BY_PHONE = "asked by phone"

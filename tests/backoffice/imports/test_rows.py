@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from backoffice.sections.imports import dialect, headers, infer, memory, missing, rows
 from events import types
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data")) / "surveys"
 SAMPLES = {"comma-survey": 1129, "flying-etiquette": 1040, "masculinity-survey": 1615, "star-wars": 1186}
 TIMED = "StartDate,EndDate,a\n5/10/18 4:01,5/10/18 4:06,x\n5/13/18 4:01,5/13/18 4:00,y\n,5/14/18 4:00,z\n"

@@ -1,7 +1,7 @@
-"""What the domain says, in the reader's language.
+"""Translates messages of the domain into the reader's language.
 
-The domain knows no Django, so it speaks English; its sentences are listed here for the translators. Those with a value
-in them are recognised by pattern. A sentence nobody listed is shown as it is, and a test looks for such sentences.
+The domain does not use Django, so its messages are English; they are listed here for the translators. Messages that
+contain values are recognised by pattern. A message that is not listed is shown unchanged, and a test finds those.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ SENTENCES: Final = frozenset(
     }
 )
 
-# A sentence with values in it -> the same with names for them.
+# Pattern of a message that contains values -> the message with named placeholders.
 PATTERNS: Final = (
     (
         r"Positions (?P<low>\d+) to (?P<high>\d+) are archived in (?P<file>\S+), which cannot be read .*",
@@ -192,7 +192,7 @@ def said(text: str) -> str:
 def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
     """Returns an error's message and its messages by field, in the active language."""
     fields: Mapping[str, str] = getattr(error, "fields", {})
-    if not isinstance(fields, Mapping):  # a conflict lists names of fields, not complaints
+    if not isinstance(fields, Mapping):  # a conflict has names of fields here, not messages
         fields = {}
     return said(error.message), {name: said(text) for name, text in fields.items()}
 

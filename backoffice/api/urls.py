@@ -1,4 +1,4 @@
-"""Every address of the HTTP API. The version is in the path; what is under it only grows."""
+"""URLs of the HTTP API. The path contains the version; within a version, URLs are only added."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backoffice.api import commands, docs, ingest, problems, records, streams, s
 
 
 class Nothing(views.View):
-    """Any other address: 404 as a problem, not as a page."""
+    """Answers unknown URLs with 404 as a problem instead of a page."""
 
     permission_classes: list[Any] = []
     authentication_classes: list[Any] = []
@@ -30,7 +30,7 @@ class Nothing(views.View):
 
 
 def _declared() -> list[URLPattern]:
-    """The addresses of all sections, then those of their kinds of record."""
+    """Returns the URLs of all sections, then those of their kinds of record."""
     found: list[URLPattern] = []
     for one in section.sections():
         if one.api_urls:

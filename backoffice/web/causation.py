@@ -1,4 +1,4 @@
-"""What one request caused, as a tree: the request, its commands, the events of each, and what those caused in turn."""
+"""The effects of one request as a tree: the request, its commands, their events, and the events those caused."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from events.db import timeouts
 from events.types import RecordedEvent
 
 PATIENCE: Final = 3.0
-NEAR: Final = 5_000  # positions on either side that are looked at when the index takes too long
+NEAR: Final = 5_000  # positions before and after the event to search when the index takes too long
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An event, or a command (`event` None, `cause` its id), with what followed from it, in order."""
+    """An event, or a command (`event` None, `cause` its id), with the nodes it caused, in order."""
 
     cause: UUID | None
     event: RecordedEvent | None = None
@@ -31,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`more`: there are further events; `nearby`: only those around this one were looked at."""
+    """`more`: further events exist; `nearby`: only events around this one were searched."""
 
     roots: Sequence[Node]
     count: int
@@ -41,7 +41,7 @@ class Tree:
 
 
 def tree(event: RecordedEvent, *, upto: int, limit: int) -> Tree | None:
-    """What the request of this event caused; None for an event that no request is known of."""
+    """Returns the tree of this event's request; None if the event has no request."""
     if event.correlation_id is None:
         return None
     events, nearby = _together(event, event.correlation_id, upto, limit + 1)
@@ -61,7 +61,7 @@ def _together(event: RecordedEvent, correlation: UUID, upto: int, limit: int) ->
 
 
 def _nested(events: Iterable[RecordedEvent], here: int) -> list[Node]:
-    """An event hangs below the earlier event that caused it, else below its command."""
+    """Places each event below the earlier event that caused it, else below its command."""
     nodes = {event.event_id: _node(event, here) for event in events}
     commands: dict[UUID | None, Node] = {}
     for node in nodes.values():

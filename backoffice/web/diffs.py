@@ -1,4 +1,4 @@
-"""Differences between two states of a record, in words: what history, compare and conflict pages show."""
+"""Differences between two states of a record as text, for history, compare and conflict pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from events import conflicts
 from events.conflicts import values
 from events.types import ERASED
 
-WORDS_FROM: Final = 40  # texts from this length on are compared word by word
+WORDS_FROM: Final = 40  # longer texts are compared word by word
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
 
@@ -37,7 +37,7 @@ class Line:
 
 
 def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], staff: Any) -> list[Line]:
-    """What changed between two states as this person may see it."""
+    """Returns the differences between two states that this person may see."""
     kind = section.kind(category)
     old, new = (access.redact(staff, category, _unset(side)) for side in (before, after))
     found = conflicts.diff(old, new, {**kind.compared, **kind.aggregate.policies})
@@ -46,7 +46,9 @@ def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], st
 
 
 def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]:
-    """What a record began with: every field that was given. When it was made, and whose it is, stand beside it."""
+    """Returns the fields that were set when the record was created, without creation time and owner, shown beside
+    them.
+    """
     kind = section.kind(category)
     seen = access.redact(staff, category, _unset(state))
     beside = {"created_at", *kind.references}
@@ -79,7 +81,7 @@ def _line(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budge
 
 
 def item_labels(kind: Kind, *states: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of list items (such as a form's questions) by id, as the first of these states has them."""
+    """Returns the labels of list items (such as a form's questions) by id, from the first state that has them."""
     found: dict[str, str] = {}
     for state in states:
         for item in (item for name in kind.items for item in state.get(name) or ()):
@@ -89,7 +91,7 @@ def item_labels(kind: Kind, *states: Mapping[str, Any]) -> dict[str, str]:
 
 
 def label_of(kind: Kind, path: tuple[str, ...], labels: Mapping[str, str]) -> str:
-    """``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `item_labels`."""
+    """Formats ``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `item_labels`."""
     if path[0] not in kind.items or len(path) == 1:
         return " › ".join([kind.label(path[0]), *path[1:]])
     item = str(kind.items[path[0]]) % {"label": labels.get(path[1], path[1])}
@@ -97,7 +99,7 @@ def label_of(kind: Kind, path: tuple[str, ...], labels: Mapping[str, str]) -> st
 
 
 def shown(kind: Kind | None, name: str, value: Any, *, whole: bool = False) -> str:
-    """A value of a record in words."""
+    """Formats a value of a record as text."""
     if value in (None, "", ERASED):
         return _("empty") if value in (None, "") else _("erased")
     if kind and (text := _by_kind(kind, name, value, whole)) is not None:
@@ -111,7 +113,7 @@ def shown(kind: Kind | None, name: str, value: Any, *, whole: bool = False) -> s
 
 
 def _by_kind(kind: Kind, name: str, value: Any, whole: bool) -> str | None:
-    """The value as its kind declares it: by a format of its own, or the label of a choice."""
+    """Formats a value by the kind's own format, or by the label of a choice."""
     if name in kind.formats:
         return kind.formats[name](value, whole)
     return kind.choice_label(name, value) if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""A record's history: every version, as of any of them, two compared, an older one brought back as a new change."""
+"""A record's history: all versions, one version, the difference of two, and restoring an older one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ View = Callable[..., HttpResponse]
 
 
 def from_here(view: View) -> View:
-    """A past that lies in a file which is not here is a message on the record's page."""
+    """Shows a message on the record's page when older versions are in an archive file that is missing."""
 
     @functools.wraps(view)
     def shown(self: KindAdmin, request: HttpRequest, key: str, **named: Any) -> HttpResponse:
@@ -36,11 +36,11 @@ def from_here(view: View) -> View:
 
 
 class HistoryAdmin(KindAdmin):
-    """The versions of a record: all, one, two compared, an older one restored."""
+    """The versions of a record: list, one version, comparison, restore."""
 
     @from_here
     def history_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Versions, newest first, a page at a time by `?before=`."""
+        """Lists versions, newest first, in pages by `?before=`."""
         self.demand(request)
         stamp, stream = log_position.now(), self.stream(key)
         newest = _newest(stream)
@@ -62,7 +62,7 @@ class HistoryAdmin(KindAdmin):
 
     @from_here
     def version_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
-        """The record as it was at a version."""
+        """Shows the record at a version."""
         self.demand(request)
         stream = self.stream(key)
         newest = _newest(stream)
@@ -85,7 +85,7 @@ class HistoryAdmin(KindAdmin):
 
     @from_here
     def compare_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """What differs between `?a=` and `?b=`."""
+        """Shows the differences between versions `?a=` and `?b=`."""
         self.demand(request)
         stream = self.stream(key)
         newest = _newest(stream)
@@ -105,7 +105,7 @@ class HistoryAdmin(KindAdmin):
 
     @from_here
     def rollback_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
-        """Bring an older version back: shown as a difference first, then written as a change like any other."""
+        """Restores an older version: shows the difference first, then writes it as an ordinary change."""
         self.demand(request, self.kind.update)
         row, stream = self.found(key), self.stream(key)
         if not 1 <= version <= _newest(stream):
@@ -144,8 +144,7 @@ class HistoryAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/rollback.html", context)
 
     def _wanted(self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any] | None:
-        """What an update would carry to make the record what it was then; None when this person may not, or there is
-        nothing to bring back."""
+        """Returns the update that restores a version; None if this person may not, or if nothing differs."""
         kind = self.kind
         if not self.allows(request, kind.update) or now.get("deleted_at") or kind.update is None:
             return None
@@ -158,7 +157,7 @@ class HistoryAdmin(KindAdmin):
         return wanted or None
 
     def _context(self, request: HttpRequest, key: str) -> dict[str, Any]:
-        """What all pages of a history share. A setting that was removed still has one, though no row."""
+        """Returns the context that all history pages share. A removed setting has a history but no row."""
         try:
             row = self.found(key)
             name = self.kind.title(row, request.user)

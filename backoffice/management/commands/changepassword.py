@@ -1,4 +1,6 @@
-"""`manage.py changepassword NAME`: Django's, recorded as done on the command line. All sessions of the login end."""
+"""`manage.py changepassword NAME`: Django's command, recorded as a change from the command line. Ends all sessions of
+the login.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py erase_user ID --reason "asked by letter, 2026-03-02"`: everything known of a user, unreadable for ever."""
+"""`manage.py erase_user ID --reason "request by letter, 2026-03-02"`: makes a user's data unreadable for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py export_person ID FILE.json`: everything that is held about a user, as one file."""
+"""`manage.py export_person ID FILE.json`: writes all data about a user to one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The conflict inbox and the page on which a person settles one: base, theirs, yours, result. Works without scripts."""
+"""The conflict inbox, and the page that resolves one conflict: base, theirs, yours, result. Works without scripts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_ROWS: Final = 200
 
 
 def waiting(staff: Any) -> int:
-    """The number beside the inbox in the navigation."""
+    """Returns the number of open conflicts for the navigation."""
     return inbox.count_open(staff)["everybody"]
 
 
@@ -40,7 +40,7 @@ def _found(request: HttpRequest, key: uuid.UUID) -> models.Conflict:
 
 
 def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
-    """Raises `ValueError` for an id that is none, and for more than `MAX_ROWS`."""
+    """Parses ids. Raises `ValueError` for an invalid id and for more than `MAX_ROWS`."""
     found = [uuid.UUID(text) for text in texts[: MAX_ROWS + 1] if text]
     if len(found) > MAX_ROWS:
         raise ValueError(f"at most {MAX_ROWS} ids")
@@ -69,7 +69,7 @@ def _matching(request: HttpRequest, asked: Mapping[str, str]) -> Any:
 
 
 def decorated(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, Any]]:
-    """Rows of the inbox as this person may see them."""
+    """Adds to rows of the inbox the details that this person may see."""
     names = event_rows.names_of(items, staff)
     return [
         {
@@ -100,12 +100,12 @@ def _record_name(stream: str, staff: Any) -> str:
     about = models.Conflict(category=category, key=types.key_of(stream))
     try:
         return event_rows.names_of([about], staff).get(stream, stream)
-    except ValidationError:  # out of an address: no id
+    except ValidationError:  # an invalid id in the URL
         return stream
 
 
 def _judged_at(row: models.Conflict) -> int:
-    """The record's version that a settled conflict was decided on."""
+    """Returns the record's version on which a resolved conflict was decided."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
     readable = [event for event in events if not event.unreadable]
     last = next((event for event in reversed(readable) if event.type == "conflict.resolved"), None)
@@ -120,7 +120,7 @@ def _exists(kind: Kind, row: models.Conflict) -> bool:
 
 
 class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Inbox and conflict page under Django's own names."""
+    """The inbox and conflict page under Django's URL names."""
 
     def get_urls(self) -> list[URLPattern]:
         routes: list[tuple[str, str, Callable[..., HttpResponse]]] = [
@@ -151,7 +151,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def list_page(self, request: HttpRequest) -> HttpResponse:
-        """The inbox: yours, your team's or everybody's, open or settled, of one kind or of one record, by age."""
+        """Lists conflicts: yours, your team's or all, open or closed, filtered by kind or record, sorted by age."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
@@ -187,7 +187,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/backoffice/conflicts.html", context)
 
     def rows(self, request: HttpRequest) -> HttpResponse:
-        """Rows by id for a page that is open, as the lists of records have them (`lists.rows`)."""
+        """Returns rows by id for an open page, like the lists of records (`lists.rows`)."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
@@ -205,13 +205,13 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return response
 
     def count(self, request: HttpRequest) -> HttpResponse:
-        """How many wait, for the number in the navigation."""
+        """Returns the number of open conflicts for the navigation."""
         response = JsonResponse(inbox.count_open(request.user))
         response["Cache-Control"] = "no-store"
         return response
 
     def bulk(self, request: HttpRequest) -> HttpResponse:
-        """Dismisses or assigns several conflicts; a failure is reported and does not stop the others."""
+        """Discards or assigns several conflicts; reports failures and continues with the others."""
         back = HttpResponseRedirect(reverse("admin:backoffice_conflict_changelist"))
         if request.method != "POST" or not self.has_change_permission(request):
             raise PermissionDenied
@@ -242,7 +242,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return back
 
     def conflict_page(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """The conflict page. A POST settles it, or with `preview` shows what would come of it."""
+        """Shows one conflict. A POST resolves it or, with `preview`, shows the result."""
         row = _found(request, key)
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             if request.method == "POST":
@@ -255,7 +255,11 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return self._settle(request, row, answers)
 
     def _settle(self, request: HttpRequest, row: models.Conflict, answers: decisions.Answers) -> HttpResponse:
-        """1 what was typed can be read  2 the choices and the change, in one transaction."""
+        """Resolves the conflict.
+
+        1  parse the inputs
+        2  store the choices and the change, in one transaction
+        """
         seen = request.POST.get("version", "")
         try:
             if answers.complaints:
@@ -278,7 +282,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return HttpResponseRedirect(reverse(section.kind(row.category).url("change"), args=[row.key]))
 
     def preview(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """What would come of the choices so far, for a page with scripts."""
+        """Returns a preview of the choices so far, for pages with scripts."""
         row = _found(request, key)
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             raise PermissionDenied
@@ -303,7 +307,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         complaints = dict(getattr(error, "fields", {}))
         places = decisions.places(now, answers, staff, complaints)
         hidden = len(now.open_places) - len(places)
-        # What belongs to no place of the page is said on top of it.
+        # Errors that belong to no place are shown at the top of the page.
         shown_at = {place.path for place in places} | {values.steps(place.path)[0] for place in places} | {"reason"}
         on_top = [message for where, message in complaints.items() if where not in shown_at]
         context = {
@@ -338,7 +342,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/backoffice/conflict.html", context, status=status)
 
     def act(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """Assigns, comments on, dismisses or reopens a conflict."""
+        """Assigns, comments on, discards or reopens a conflict."""
         row = _found(request, key)
         back = HttpResponseRedirect(reverse("admin:backoffice_conflict_change", args=[key]))
         if request.method != "POST":

@@ -1,4 +1,4 @@
-"""The event browser: the log newest first, filtered, and one event in full. For roles that may view events."""
+"""The event browser: the filtered log, newest first, and the page of one event. For roles that may view events."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from events.types import RecordedEvent
 
 PAGE: Final = 50
 TOGETHER: Final = 200
-PATIENCE: Final = 5.0  # seconds a statement of these pages may take
+PATIENCE: Final = 5.0  # timeout in seconds for a statement of these pages
 PARAMETERS: Final = ("stream", "type", "actor", "correlation", "since", "until")
 
 ONE = f"select {decoding.COLUMNS} from events_event where position = %s"  # noqa: S608
 
 
 class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Read-only pages over the log."""
+    """Read-only pages about the log."""
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -57,7 +57,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def list_page(self, request: HttpRequest) -> HttpResponse:
-        """The log, newest first, down from `?before=`."""
+        """Lists the log, newest first, before the position `?before=`."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
@@ -87,7 +87,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/backoffice/events.html", context)
 
     def event_page(self, request: HttpRequest, position: int) -> HttpResponse:
-        """One event in full: what it changed, and all that the same request caused."""
+        """Shows one event: its changes, and all events of the same request."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         safe = head.safe()
@@ -123,31 +123,33 @@ def _found(wanted: search.Query, upto: int) -> tuple[search.Page, bool]:
 
 
 def _kinds() -> list[tuple[str, list[str]]]:
-    """Event types by the record they are about: (``user``, [``user.created``, …])."""
+    """Groups event types by their kind of record: (``user``, [``user.created``, …])."""
     names = [kind.name for kind in types.event_types()]
     return [(kind, list(group)) for kind, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
 def _following(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
-    """The filters that the live feed holds new events against, as attributes."""
+    """Returns the filters as HTML attributes, so that the live feed applies them to new events."""
     found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if asked.get(name)}
     return found | ({"until": asked["until"].isoformat()} if asked.get("until") else {})
 
 
 def _entry(event: RecordedEvent, staff: Any) -> timeline.Entry | None:
-    """What the event changed in its record, as this person may see it; None where there is no record to compare."""
+    """Returns the change that the event made in its record, as this person may see it; None without a record to
+    compare.
+    """
     if section.find(event.category) is None or not access.may(staff, "view", event.category):
         return None
     try:
         with timeouts.at_most(PATIENCE):
             found = timeline.entries(event.stream, event.version, staff, limit=1)
     except (errors.TookTooLong, errors.InvalidEvent, errors.Archived):
-        return None  # a record that cannot be folded is no reason not to show the event
+        return None  # the event is shown even if its record cannot be folded
     return found[0] if found else None
 
 
 def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
-    """Positions of the versions before and after this one in its stream."""
+    """Returns the positions of the previous and next version in its stream."""
     try:
         around = store.read_stream(event.stream, max(0, event.version - 2), upto=event.version + 1)
     except errors.Archived:
@@ -157,7 +159,7 @@ def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
 
 
 def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The filters of the address, and the names of those that make no sense."""
+    """Parses the filters of the URL; returns them and the names of the invalid ones."""
     asked: dict[str, Any] = {}
     wrong = []
     for name in PARAMETERS:
@@ -170,7 +172,7 @@ def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _wanted(asked: Mapping[str, Any]) -> search.Query:
-    """``user.*`` is every type that begins so."""
+    """Expands ``user.*`` to all event types with that prefix."""
     kind = asked.get("type") or ""
     if kind.endswith(".*"):
         return search.Query(**{**asked, "type": None, "kind": kind.removesuffix("*")})
@@ -185,12 +187,12 @@ def _instant(text: str) -> datetime:
         raise ValueError(text)
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError:  # year 1 or 9999, in a zone where it is another year
+    except OverflowError:  # year 1 or 9999, which another time zone moves out of range
         raise ValueError(text) from None
 
 
 def _until(text: str) -> datetime:
-    """The end of what is meant: of a day, the day after."""
+    """Exclusive upper bound; a bare date includes that day."""
     try:
         return _instant(text) + timedelta(days=1 if parse_date(text) else 0)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Everything that is held about a user, for whoever may hand it out."""
+"""API endpoint that exports all data about a user, for people with that right."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCOPE = "users:export"
 
 
 class Export(views.View):
-    """One file with all of it. A POST, because that it was handed out is recorded."""
+    """Exports all data about a user as one file. It is a POST because the export is recorded."""
 
     operations = {
         "POST": openapi.Operation(

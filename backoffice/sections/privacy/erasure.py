@@ -1,11 +1,10 @@
-"""Erasing a user, a form or a submission: what goes with the event that says so, and what is cleared up afterwards.
+"""Erases a user, a form or a submission: the changes in the transaction of the event, and the purge afterwards.
 
-The event comes by any way in. In its transaction, beside the read tables (`users`, `forms`, `submissions` below are
-inline projections that a rebuild does not run): open conflicts about it are put away, a user's forms are erased too,
-and the keys are dropped. After the commit, the rest is purged in steps (`events.privacy.erasure`).
-
-A form's answers belong to its owner's subject: they go with the owner. What stays, for the figures: that there were
-such records, when, on which plan.
+In the transaction of the event, whichever way its command arrived, inline projections that a rebuild does not run
+(`users`, `forms`, `submissions` below) discard open conflicts about the record, erase a user's forms too, and delete
+the keys. After the commit, the rest is purged in steps (`events.privacy.erasure`).
+A form's answers belong to its owner's subject and are erased with the owner. For statistics the log still shows that
+such records existed, when, and on which plan.
 """
 
 from __future__ import annotations
@@ -30,18 +29,20 @@ from events.types import ERASED, Command, NewEvent
 CHUNK: Final = 1_000
 KINDS: Final = ("form", "submission")
 
-# Of a conflict: is it about one of these records, or about a submission of one of these forms?
+# Whether a conflict is about one of these records, or about a submission of one of these forms.
 ABOUT: Final = """
 (category || '-' || key = any(%(streams)s) or (category = 'submission' and exists (
     select 1 from submissions s where s.id::text = key and s.form_id = any(%(forms)s::uuid[]))))
 """
 
-# -- before it ------------------------------------------------------------------------------------------------------
+# -- before the erasure -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holdings:
-    """How much goes with an erasure: versions of the record, forms, submissions, conflicts about any of them."""
+    """The amount of data that an erasure affects: versions of the record, forms, submissions, and conflicts about
+    them.
+    """
 
     versions: int
     forms: int = 0
@@ -50,7 +51,7 @@ class Holdings:
 
 
 def _about(row: models.User | models.Submission) -> dict[str, Any]:
-    """The parameters of `ABOUT` for a record and what belongs to it."""
+    """Returns the parameters of `ABOUT` for a record and its dependent records."""
     forms: list[Any] = []
     if isinstance(row, models.User):
         forms = list(models.Form.objects.filter(user_id=row.pk).values_list("pk", flat=True))
@@ -59,12 +60,12 @@ def _about(row: models.User | models.Submission) -> dict[str, Any]:
 
 
 def conflicts_about(user: models.User) -> list[uuid.UUID]:
-    """Conflicts that quote a user, a form of theirs or what was answered there."""
+    """Returns the conflicts that contain data of a user, of their forms or of the answers to those."""
     return [row[0] for row in store.query(f"select id from conflicts where {ABOUT}", _about(user))]  # noqa: S608
 
 
 def holdings(row: models.User | models.Submission) -> Holdings:
-    """What an erasure of this record would take away."""
+    """Counts the data that an erasure of this record would remove."""
     asked = _about(row)
     return Holdings(
         versions=row.version,
@@ -78,13 +79,13 @@ def holdings(row: models.User | models.Submission) -> Holdings:
 
 
 def notes(events: Sequence[NewEvent]) -> None:
-    """Before the read tables are written: `user.erased` takes what quotes them out of the notes of errors."""
+    """Before the read tables are written, removes the values of erased users from stored error notes."""
     if gone := _of(events, user_domain.UserErased):
         erasure.scrub(_values_of(gone))
 
 
 def users(events: Sequence[NewEvent]) -> None:
-    """Follows `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
+    """Projects `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
     gone = _of(events, user_domain.UserErased)
     if not gone:
         return
@@ -95,7 +96,7 @@ def users(events: Sequence[NewEvent]) -> None:
 
 
 def forms(events: Sequence[NewEvent]) -> None:
-    """What goes with `form.erased`: conflicts about it and its submissions, and the key of all of them."""
+    """Projects `form.erased`: discards conflicts about it and its submissions, and deletes the key of all of them."""
     gone = _of(events, form_domain.FormErased)
     if not gone:
         return
@@ -105,7 +106,7 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """Erases with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any."""
+    """Projects `submission.erased`: its conflicts, its leaf of the form's key tree, and its own key if it has one."""
     gone = _of(events, submission_domain.SubmissionErased)
     if not gone:
         return
@@ -123,7 +124,7 @@ def _of(events: Iterable[NewEvent], kind: type[types.Event]) -> list[str]:
 
 
 def _values_of(streams: Sequence[str]) -> set[str]:
-    """Every address and name that these users ever had; those of today also where their events cannot be read."""
+    """Returns all addresses and names that these users ever had; the current ones even if events are unreadable."""
     rows = models.User.objects.filter(pk__in=[types.key_of(stream) for stream in streams])
     found = {value for row in rows.values_list(*user_domain.PERSONAL) for value in row if value}
     for stream in streams:
@@ -136,7 +137,7 @@ OPEN_CONFLICTS: Final = f"select id, category || '-' || key from conflicts where
 
 
 def _put_away(streams: Sequence[str]) -> None:
-    """Nobody decides any more about what is gone. Without a reason: that is kept with the erasure."""
+    """Discards conflicts about erased records. The event has no reason: that is recorded with the erasure."""
     forms = [types.key_of(stream) for stream in streams if types.category_of(stream) == "form"]
     waiting = store.query(OPEN_CONFLICTS, {"streams": list(streams), "forms": forms})
     with context.acting(reason=None):
@@ -161,11 +162,11 @@ select k.subject from submissions s join events_subject_key k on k.subject = 'su
 
 
 def _apart(streams: Sequence[str]) -> list[str]:
-    """Submissions of these forms that have a key of their own, because a conflict or a reason was about them."""
+    """Returns submissions of these forms that have their own key, because a conflict or a reason was about them."""
     return [row[0] for row in store.query(APART, ([types.key_of(stream) for stream in streams],))]
 
 
-# -- afterwards -----------------------------------------------------------------------------------------------------
+# -- after the commit -------------------------------------------------------------------------------------------------
 
 ANSWERS: Final = """
 update submissions set answers = %(none)s::jsonb where id = any(array(
@@ -185,8 +186,8 @@ returning 1
 """
 
 
-# Answers to commands about one submission are under its form's subject. All rows of the form are looked through for
-# them, so this runs after the commit, when nobody waits.
+# Results of commands about a submission are encrypted under its form's subject. Finding them reads all rows of the
+# form, so this runs after the commit, when no request waits.
 REMEMBERED: Final = """
 delete from events_command c using submissions s
  where s.id = any(%(submissions)s::uuid[]) and c.subject = 'form-' || s.form_id and c.stream = 'submission-' || s.id
@@ -213,7 +214,7 @@ PURGERS: Final[dict[str, extension.Purger]] = {
 }
 
 
-# Rows that whoever erased waits for; beyond, and where something goes wrong, `events.tasks.finish_erasures` goes on.
+# Rows that the erasing request itself purges; `events.tasks.finish_erasures` does the rest and retries after errors.
 AT_ONCE: Final = 20_000
 
 

@@ -1,4 +1,4 @@
-"""Erasing a record for ever, and handing out all that is held about a user: for data protection officers."""
+"""Pages that erase a record or export all data about a user, for data protection officers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from events import errors
 
 
 class EraseForm(inputs.RecordForm):
-    """Why, and that it is meant."""
+    """The reason for an erasure, and its confirmation."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -43,7 +43,7 @@ class EraseForm(inputs.RecordForm):
 
 
 class PrivacyPages(RecordPages):
-    """Erasing a record, and exporting everything held about a user."""
+    """Erases a record, and exports all data about a user."""
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -52,7 +52,7 @@ class PrivacyPages(RecordPages):
         )
 
     def erase(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Asks, with everything that will go in view; then it is a command like any other."""
+        """Shows everything that will be erased and asks for confirmation, then sends the command."""
         if not self.admin.allows(request, self.kind.erase):
             raise PermissionDenied
         row = self.admin.found(key)
@@ -85,7 +85,7 @@ class PrivacyPages(RecordPages):
         return TemplateResponse(request, "admin/backoffice/erase_record.html", context, status=status)
 
     def export(self, request: HttpRequest, key: str) -> HttpResponseBase:
-        """Everything held about a user as one file (POST: that it was handed out is recorded)."""
+        """Exports all data about a user as one file. It is a POST because the export is recorded."""
         if not self.admin.allows(request, self.kind.export):
             raise PermissionDenied
         if request.method != "POST":

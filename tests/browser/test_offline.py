@@ -1,4 +1,4 @@
-"""Editing without a network in a real Chromium: the network cut, the server killed, answers lost, people changed."""
+"""Offline editing in Chromium: no network, a killed server, lost responses, a change of person."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 
 @pytest.fixture
 def traveller(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    """Somebody with a service worker that has taken over the page."""
+    """Signs in a person whose pages a service worker controls."""
     return with_worker(new_page("agent", at="", service_workers="allow"))
 
 
@@ -58,14 +58,14 @@ def with_worker(page: Any) -> Any:
 
 
 def opened(page: Any, key: str, category: str = "user") -> None:
-    """The record's page, ready to keep what is saved, and kept itself."""
+    """Opens the record's page and waits until saves are queued and the page is cached."""
     record(page, key, category)
     ready(page)
     page.evaluate(KEPT, f"/admin/backoffice/{category}/{key}/change/")
 
 
 def ready(page: Any) -> None:
-    """All of its scripts are there: saves are kept, news come in."""
+    """Waits until all scripts run: saves are queued, live updates arrive."""
     expect(page.locator("form[data-ready]")).to_be_visible()
     live_now(page)
 
@@ -104,7 +104,7 @@ def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another
 
     again = traveller.context.new_page()
     traveller.close()
-    record(again, key)  # from the cache, with what waits on top
+    record(again, key)  # from the cache, with the queued edit on top
     expect(again.locator("[name=first_name]")).to_have_value("Two")
     expect(again.locator("[name=last_name]")).to_have_value("Base")
     expect(again.locator("[data-network]")).to_contain_text("You are offline")
@@ -124,7 +124,7 @@ def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another
 
 
 def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, traveller: Any) -> None:
-    """There is no server to say that nothing was changed, and its page would be an error of the browser."""
+    """The server cannot report that nothing changed, and its page would be an error of the browser."""
     key = new_user(manager, first_name="Ada")
     opened(traveller, key)
     offline(traveller)
@@ -153,7 +153,7 @@ def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
     expect(first.locator("[name=first_name]")).to_have_value("C")
     queued(first, "6 waiting")
 
-    stack.env["OFFLINE"] = "0"  # retired meanwhile: what waits is sent all the same
+    stack.env["OFFLINE"] = "0"  # the worker was unregistered meanwhile; queued edits are sent anyway
     try:
         stack.start_web()
         for page in (first, second):
@@ -162,7 +162,7 @@ def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
             expect(page.locator("[data-queued]")).to_be_hidden()
         first.evaluate("navigator.serviceWorker.getRegistration().then((worker) => worker.update())")
         for page in (first, second):
-            page.goto("/livez")  # Chromium may put off a change of workers until the last page of the old one is gone
+            page.goto("/livez")  # Chromium may delay the change of workers until the last page of the old one is closed
         first.evaluate(RETIRED)
         assert first.evaluate("caches.keys()") == []
         record(first, key)
@@ -180,7 +180,7 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
     lost: list[str] = []
 
     def lose(route: Any) -> None:
-        """Let it reach the server, and the answer nobody, the first time."""
+        """Lets the first request reach the server and drops the response."""
         if route.request.method == "POST" and route.request.url not in lost:
             lost.append(route.request.url)
             assert route.fetch(max_redirects=0).ok
@@ -192,7 +192,7 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
         page.route(address, lose)
     record(page, key)
     expect(page.locator("form[data-ready]")).to_be_visible()
-    save(page, first_name="  Once ")  # as the server reads it, not as it was typed
+    save(page, first_name="  Once ")  # as the server normalises it, not as it was typed
     queued(page, "1 waiting")
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/sync/")):
         page.goto("/admin/offline/")
@@ -274,7 +274,7 @@ def test_edit_without_required_reason_gets_one_in_the_tray(manager: Any, new_pag
     page.context.set_offline(True)
     save(page, email=f"{key}@new.example", reason="By letter")
     queued(page, "1 waiting")
-    page.evaluate(WITHOUT_REASON)  # as a release that did not ask would have queued it
+    page.evaluate(WITHOUT_REASON)  # as a release without this rule would have queued it
     page.context.set_offline(False)
     queued(page, "1 edit rejected")
     assert user(stack, key)[2] == 1
@@ -283,7 +283,7 @@ def test_edit_without_required_reason_gets_one_in_the_tray(manager: Any, new_pag
     expect(tray).to_contain_text("Enter a reason")
     tray.get_by_role("button", name="Fix").click()
     expect(tray.locator("form .complaint")).to_contain_text("Enter a reason")
-    page.keyboard.type("By letter after all")  # where the cursor is
+    page.keyboard.type("By letter after all")  # the position of the cursor
     page.keyboard.press("Enter")
     expect(page.locator("[data-section=done] .edit")).to_have_count(1)
     assert user(stack, key)[2] == 2
@@ -321,7 +321,7 @@ def test_ended_session_is_shown_and_other_person_neither_sees_nor_sends_edits(
     save(page, first_name="Typed by the agent")
     expect(page.locator("[data-network]")).to_contain_text("Sign in to send the waiting edit")
     page.reload()
-    expect(page.locator("#login-form")).to_be_visible()  # and this is not what is kept of the record
+    expect(page.locator("#login-form")).to_be_visible()  # and this is not in the cached copy of the record
     page.context.set_offline(True)
     record(page, key)
     expect(page.locator("[name=first_name]")).to_have_value("Typed by the agent")
@@ -407,11 +407,11 @@ def test_conflict_of_offline_edit_is_shown_on_its_record_and_resolved_by_keyboar
     assert user(stack, key) == ("Augusta", "Mine", 3)
 
 
-# -- no room in the browser, and a long journey -----------------------------------------------------------------------
+# -- full storage, and old edits --------------------------------------------------------------------------------------
 
 
 def quota(page: Any, size: int | None) -> None:
-    """How much this browser keeps for us, in bytes; None for as much as it has."""
+    """Limits this browser's storage in bytes; None removes the limit."""
     origin = page.evaluate("location.origin")
     told = {"origin": origin} if size is None else {"origin": origin, "quotaSize": size}
     page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", told)
@@ -443,7 +443,7 @@ def test_full_browser_storage_is_reported_and_typing_stays_on_the_page(
 
 
 def test_uncontrolled_page_asks_the_worker_for_control(traveller: Any) -> None:
-    """As after a reload past all caches, or when it was on its way while the worker took over the others."""
+    """As after a reload that bypasses caches, or when the page loaded while the worker took control of the others."""
     with traveller.expect_navigation():
         traveller.context.new_cdp_session(traveller).send("Page.reload", {"ignoreCache": True})
     traveller.evaluate(CONTROLLED)
@@ -455,13 +455,13 @@ def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_pag
     page = new_page("admin", service_workers="allow")
     command(page, "setting.set", name, {"value": "short"})
     page.goto("/livez")
-    quota(page, 1_850_000)  # shell, pages, and one of these two; not the edit once more to note that it was sent
+    quota(page, 1_850_000)  # shell, pages, and one of these two; not the edit once more to mark it as sent
     opened(with_worker(page), key)
     page.evaluate(BIG_COPY, 800_000)
     record(page, name, "setting")
     ready(page)
     offline(page)
-    long = [f"{number}{'x' * 99_000}" for number in range(6)]  # about as much as an event may hold
+    long = [f"{number}{'x' * 99_000}" for number in range(6)]  # nearly as much as an event may contain
     save(page, value=json.dumps(long))
     queued(page, "1 waiting")
     assert not page.evaluate("caches.match('/big')")
@@ -482,7 +482,7 @@ def test_edit_that_waited_too_long_needs_a_decision(manager: Any, new_page: Any,
     page.context.set_offline(True)
     save(page, first_name="A week ago")
     queued(page, "1 waiting")
-    page.clock.set_system_time(datetime.now(UTC))  # a week goes by on this device
+    page.clock.set_system_time(datetime.now(UTC))  # a week passes on this device
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
     expect(notice).to_contain_text("It waited for more than seven days")

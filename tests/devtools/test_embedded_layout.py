@@ -1,6 +1,6 @@
 """The undocumented parts of the wheels, of PostgreSQL and of the kernel that `devtools` uses: docs/adr/0014.
 
-A failure after an upgrade means: look at the new layout, adapt `devtools/postgres.py` or `devtools/launcher.py`, then
+If a test fails after an upgrade: check the new layout, adapt `devtools/postgres.py` or `devtools/launcher.py`, then
 write the new version here.
 """
 

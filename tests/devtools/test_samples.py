@@ -39,7 +39,7 @@ def everything(made: World) -> list[generate.Draft]:
     return [draft for kind in made.sizes for draft in drafts(made, kind)]
 
 
-# -- the same every time ----------------------------------------------------------------------------------------------
+# -- reproducible -----------------------------------------------------------------------------------------------------
 
 
 def test_seed_determines_all_records() -> None:
@@ -119,7 +119,7 @@ def test_submissions_follow_the_week_and_the_day() -> None:
     assert sum(hours[hour] for hour in range(5)) < 0.15 * sum(hours[hour] for hour in range(9, 14))
 
 
-def test_a_share_of_time_and_its_moment_are_inverse() -> None:
+def test_share_of_the_period_and_its_time_are_inverse() -> None:
     rhythm = Rhythm(UNTIL - timedelta(days=30), UNTIL, growth=4)
     for share in (0.0, 0.001, 0.37, 0.5, 0.999, 1.0):
         assert rhythm.share(rhythm.at(share)) == pytest.approx(share, abs=1e-6)
@@ -188,7 +188,7 @@ def test_every_answer_fits_its_field(template: catalogue.Template) -> None:
 
 
 def problems(field: dict[str, Any], given: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the answer to one field, written without a look at how answers are made."""
+    """Returns what is wrong with the answer to one field, independently of the code that generates answers."""
     condition = field.get("if")
     shown = not condition or given.get(condition["field"]) == condition["is"]
     if field["id"] not in given:

@@ -1,4 +1,4 @@
-"""Every permission, tried to be got past: role by role, field by field, scope by scope."""
+"""Permissions of the API by role, field and scope, including attempts to bypass them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def body_of(kind: str, owner: uuid.UUID, form: uuid.UUID) -> dict[str, Any]:
 
 @pytest.fixture
 def records() -> dict[str, Any]:
-    """One record of each kind, with something in each field that some role must not see."""
+    """Creates one record of each kind, with data in each field that some role must not see."""
     owner = factories.user(email=f"{SECRET}@example.org", first_name="Ada", last_name="Lovelace")
     form = factories.form(owner)
     submission = factories.submission(form, question=SECRET)
@@ -53,7 +53,7 @@ def records() -> dict[str, Any]:
 @pytest.mark.parametrize(
     "kind", [name for kind in types.command_types() if (name := kind.name).partition(".")[0] in RESOURCES]
 )
-def test_a_command_is_for_those_whose_role_allows_it(role: str, kind: str, records: dict[str, Any]) -> None:
+def test_command_requires_a_role_that_may_send_it(role: str, kind: str, records: dict[str, Any]) -> None:
     category, _, action = kind.partition(".")
     new = action in {"create", "receive"}
     key = uuid.uuid4() if new else records[category]
@@ -69,7 +69,7 @@ def test_a_command_is_for_those_whose_role_allows_it(role: str, kind: str, recor
 
 @pytest.mark.parametrize("role", api_client.ROLES)
 @pytest.mark.parametrize("category", RESOURCES)
-def test_reading_is_for_those_whose_role_allows_it(role: str, category: str, records: dict[str, Any]) -> None:
+def test_reading_requires_a_role_that_may_view(role: str, category: str, records: dict[str, Any]) -> None:
     caller, name, key = api_client.signed_in(role), RESOURCES[category], records[category]
     paths = [f"{name}/", f"{name}/{key}/", f"streams/{category}-{key}/", f"streams/{category}-{key}/state/"]
     for response in (caller.get(path) for path in paths):
@@ -80,19 +80,21 @@ def test_reading_is_for_those_whose_role_allows_it(role: str, category: str, rec
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_the_whole_log_is_for_those_who_may_view_events(role: str) -> None:
+def test_whole_log_requires_the_right_to_view_events(role: str) -> None:
     response = api_client.signed_in(role).get("events/")
     assert response.status_code == (200 if access.role_may(role, "view", "event") else 403)
 
 
-def test_a_stream_of_an_unknown_kind_is_part_of_the_log() -> None:
+def test_stream_of_an_unknown_kind_requires_the_right_to_view_events() -> None:
     problem(api_client.signed_in("viewer").get("streams/alert-cpu/"), 403, "forbidden")
     problem(api_client.signed_in("manager").get("streams/alert-cpu/"), 404, "not_found")
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
 @pytest.mark.parametrize(("method", "action"), [("PATCH", "update"), ("DELETE", "delete")])
-def test_patch_and_delete_ask_the_same_table(role: str, method: str, action: str, records: dict[str, Any]) -> None:
+def test_patch_and_delete_need_the_rights_of_their_commands(
+    role: str, method: str, action: str, records: dict[str, Any]
+) -> None:
     path = f"users/{records['user']}/"
     response = api_client.signed_in(role).send(method, path, {"first_name": "Grace"}, If_Match='"v1"')
     assert response.status_code == (200 if access.role_may(role, action, "user") else 403)
@@ -102,7 +104,7 @@ def test_patch_and_delete_ask_the_same_table(role: str, method: str, action: str
 
 
 @pytest.mark.parametrize("field", ["plan", "role"])
-def test_a_field_that_a_role_may_not_change_is_refused_by_name(field: str, records: dict[str, Any]) -> None:
+def test_read_only_field_is_refused_by_name(field: str, records: dict[str, Any]) -> None:
     agent, key = api_client.signed_in("agent"), records["user"]
     change = {"first_name": "Grace", field: {"plan": "enterprise", "role": "owner"}[field]}
     by_command = agent.command("user.update", key, change)
@@ -112,7 +114,7 @@ def test_a_field_that_a_role_may_not_change_is_refused_by_name(field: str, recor
     assert User.objects.get(pk=key).first_name == "Ada"
 
 
-def test_hidden_fields_are_in_no_answer_at_all(records: dict[str, Any]) -> None:
+def test_hidden_fields_appear_in_no_response(records: dict[str, Any]) -> None:
     viewer, manager = api_client.signed_in("viewer"), api_client.signed_in("manager")
     for category, hidden in (("user", "email"), ("submission", "answers")):
         name, key = RESOURCES[category], records[category]
@@ -125,7 +127,7 @@ def test_hidden_fields_are_in_no_answer_at_all(records: dict[str, Any]) -> None:
             assert hidden.encode() not in seen.content, path
 
 
-def test_the_log_is_redacted_for_whoever_may_read_it(records: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_is_redacted_for_the_role(records: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     factories.hide(monkeypatch, "dpo", "user", "email")
     dpo = api_client.signed_in("dpo")
     shown = dpo.get(f"streams/user-{records['user']}/").json()["items"][0]["data"]
@@ -133,7 +135,7 @@ def test_the_log_is_redacted_for_whoever_may_read_it(records: dict[str, Any], mo
     assert "email" not in shown
 
 
-def test_a_conflict_tells_nothing_about_hidden_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conflict_response_reveals_no_hidden_field(monkeypatch: pytest.MonkeyPatch) -> None:
     factories.hide(monkeypatch, "agent", "user", "email")
     key = factories.user(email="first@example.org", first_name="Ada")
     factories.update(key, email="second@example.org", first_name="Augusta")
@@ -147,7 +149,7 @@ def test_a_conflict_tells_nothing_about_hidden_fields(monkeypatch: pytest.Monkey
         assert all("email" not in found[side] for side in ("base", "theirs", "mine"))
 
 
-def test_hidden_paths_are_left_out_of_a_conflict_and_of_a_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conflict_and_merge_omit_hidden_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     factories.hide(monkeypatch, "agent", "form", "fields")
 
     sides = {"title": "A", "fields": []}
@@ -159,7 +161,7 @@ def test_hidden_paths_are_left_out_of_a_conflict_and_of_a_merge(monkeypatch: pyt
     assert (shown.fields, shown.mine) == (["title"], {"title": "A"})
 
 
-def test_a_merge_names_no_hidden_field(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merge_note_omits_hidden_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     key = factories.user(email="first@example.org", first_name="Ada")
     factories.update(key, email="second@example.org")
     manager = api_client.signed_in("manager")
@@ -171,7 +173,7 @@ def test_a_merge_names_no_hidden_field(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "email" not in [note["path"] for note in answer["merged"]]
 
 
-def test_a_hidden_field_cannot_be_asked_about(records: dict[str, Any]) -> None:
+def test_hidden_field_cannot_be_filtered_or_sorted_by(records: dict[str, Any]) -> None:
     viewer, manager = api_client.signed_in("viewer"), api_client.signed_in("manager")
     assert len(manager.get(f"users/?search={SECRET}").json()["items"]) == 1
     assert viewer.get(f"users/?search={SECRET}").json()["items"] == []
@@ -185,7 +187,7 @@ def test_a_hidden_field_cannot_be_asked_about(records: dict[str, Any]) -> None:
     assert viewer.get(f"submissions/?search={SECRET}").json()["items"] == []
 
 
-def test_a_cursor_made_by_sorting_on_a_field_is_of_no_use_to_whoever_may_not_see_it() -> None:
+def test_cursor_sorted_by_a_hidden_field_is_refused() -> None:
     for _ in range(3):
         factories.user()
     cursor = api_client.signed_in("manager").get("users/?sort=email&limit=1").json()["page_info"]["next_cursor"]
@@ -194,33 +196,33 @@ def test_a_cursor_made_by_sorting_on_a_field_is_of_no_use_to_whoever_may_not_see
     problem(viewer.get(f"users/?limit=1&cursor={cursor}"), 400, "invalid_cursor")
 
 
-# -- who comes in ---------------------------------------------------------------------------------------------------
+# -- authentication ---------------------------------------------------------------------------------------------------
 
 EVERYWHERE = ["users/", "forms/", "submissions/", "settings/", "events/", "streams/user-1/", "streams/user-1/state/"]
 
 
 @pytest.mark.parametrize("path", [*EVERYWHERE, "users/018f0000-0000-7000-8000-000000000000/"])
-def test_nobody_reads_without_a_name(path: str) -> None:
+def test_anonymous_read_returns_401(path: str) -> None:
     response = api_client.Caller().get(path)
     problem(response, 401, "not_authenticated")
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 @pytest.mark.parametrize("path", ["commands/", "ingest/"])
-def test_nobody_writes_without_a_name(path: str) -> None:
+def test_anonymous_write_returns_401(path: str) -> None:
     response = api_client.Caller().post(path, {})
     problem(response, 401, "not_authenticated")
     assert "WWW-Authenticate" in response.headers
 
 
 @pytest.mark.parametrize("fields", [{"is_staff": False}, {"is_staff": False, "role": "admin"}, {"role": "nobody"}])
-def test_a_login_that_is_no_staff_sees_nothing(fields: dict[str, Any]) -> None:
+def test_login_without_staff_status_is_refused(fields: dict[str, Any]) -> None:
     role = fields.pop("role", "manager")
     response = api_client.signed_in(role, is_superuser=False, **fields).get("users/")
     problem(response, 403, "forbidden")
 
 
-def test_a_deactivated_person_is_out_at_once() -> None:
+def test_deactivated_login_is_refused_at_once() -> None:
     caller, program = api_client.signed_in("manager"), api_client.program("users:read")
     for one in (caller, program):
         assert one.get("users/").status_code == 200
@@ -228,7 +230,7 @@ def test_a_deactivated_person_is_out_at_once() -> None:
         assert one.get("users/").status_code == 401
 
 
-def test_a_session_writes_only_with_its_csrf_token() -> None:
+def test_session_write_requires_a_csrf_token() -> None:
     person, body = api_client.staff("manager"), b"{}"
     client = Client(enforce_csrf_checks=True)
     client.force_login(person)
@@ -241,7 +243,7 @@ def test_a_session_writes_only_with_its_csrf_token() -> None:
     problem(response, 422, "invalid")
 
 
-def test_a_key_needs_no_csrf_token_and_a_session_beside_it_adds_nothing() -> None:
+def test_key_needs_no_csrf_token_and_ignores_a_session() -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(api_client.staff("admin"))
     headers = api_client.program("users:read").headers
@@ -253,7 +255,7 @@ def test_a_key_needs_no_csrf_token_and_a_session_beside_it_adds_nothing() -> Non
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_acts_under_its_own_name() -> None:
+def test_key_acts_under_its_own_name() -> None:
     program, key = api_client.program("users:write"), uuid.uuid4()
     assert program.command("user.create", key, {"email": api_client.email()}).status_code == 200
     event = store.read_stream(f"user-{key}")[0]
@@ -276,7 +278,7 @@ def test_a_key_acts_under_its_own_name() -> None:
         ([], "users:read", False),
     ],
 )
-def test_scopes_bound_a_key(scopes: list[str], wanted: str, granted: bool) -> None:
+def test_scopes_limit_a_key(scopes: list[str], wanted: str, granted: bool) -> None:
     assert access.scopes_allow(scopes, wanted) is granted
 
 
@@ -284,13 +286,13 @@ def test_scopes_bound_a_key(scopes: list[str], wanted: str, granted: bool) -> No
     ("path", "scope"),
     [(f"{name}/", f"{name}:read") for name in RESOURCES.values()] + [("events/", "events:read")],
 )
-def test_what_a_key_lacks_is_named(path: str, scope: str) -> None:
+def test_refusal_names_the_missing_scope(path: str, scope: str) -> None:
     wrong = "forms:read" if scope != "forms:read" else "users:read"
     assert problem(api_client.program(wrong).get(path), 403, "missing_scope")["missing"] == scope
     assert api_client.program(scope).get(path).status_code == 200
 
 
-def test_a_key_writes_only_what_it_has_the_scope_for(records: dict[str, Any]) -> None:
+def test_key_writes_only_within_its_scopes(records: dict[str, Any]) -> None:
     reader = api_client.program("users:*", "forms:read")
     response = reader.command("form.update", records["form"], {"title": "Another title"})
     assert problem(response, 403, "missing_scope")["missing"] == "forms:write"
@@ -298,14 +300,14 @@ def test_a_key_writes_only_what_it_has_the_scope_for(records: dict[str, Any]) ->
     assert problem(response, 403, "missing_scope")["missing"] == "forms:write"
 
 
-def test_a_key_reads_a_stream_with_the_scope_of_its_record_or_of_the_log(records: dict[str, Any]) -> None:
+def test_key_reads_a_stream_with_the_scope_of_its_record_or_of_the_log(records: dict[str, Any]) -> None:
     path = f"streams/user-{records['user']}/"
     assert api_client.program("users:read").get(path).status_code == 200
     assert api_client.program("events:read").get(path).status_code == 200
     problem(api_client.program("forms:read").get(path), 403, "missing_scope")
 
 
-def test_no_scope_takes_a_key_further_than_its_owner(records: dict[str, Any]) -> None:
+def test_scope_never_exceeds_the_rights_of_the_owner(records: dict[str, Any]) -> None:
     program = api_client.program("*", role="viewer")
     problem(program.command("user.update", records["user"], {"first_name": "Grace"}), 403, "forbidden")
     problem(program.get("settings/"), 403, "forbidden")
@@ -322,13 +324,13 @@ def test_no_scope_takes_a_key_further_than_its_owner(records: dict[str, Any]) ->
         ({"secret_hash": keys.hashed("another")}, "invalid_key"),
     ],
 )
-def test_a_key_that_is_over_is_refused(change: dict[str, Any], code: str) -> None:
+def test_expired_or_revoked_key_is_refused(change: dict[str, Any], code: str) -> None:
     response = api_client.program("users:read", **change).get("users/")
     problem(response, 401, code)
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
 
 
-def test_only_who_knows_the_secret_learns_that_a_key_is_over() -> None:
+def test_expiry_is_reported_only_with_the_correct_secret() -> None:
     program = api_client.program("users:read", revoked_at=timezone.now())
     program.headers = {"Authorization": program.headers["Authorization"][:-1] + "!"}
     problem(program.get("users/"), 401, "invalid_key")
@@ -337,13 +339,13 @@ def test_only_who_knows_the_secret_learns_that_a_key_is_over() -> None:
 @pytest.mark.parametrize(
     "token", ["", "x", "fe_", "fe_.", "fe_a.b", "fe_a", ".", "fe_" + "a" * 5000 + ".b", "fe_a.b c", "é"]
 )
-def test_a_token_that_is_none_is_refused_even_beside_a_session(token: str) -> None:
+def test_invalid_token_is_refused_even_with_a_session(token: str) -> None:
     caller = api_client.signed_in("admin")
     caller.headers = {"Authorization": f"Bearer {token}"}
     problem(caller.get("users/"), 401, "invalid_key")
 
 
-def test_a_secret_is_stored_only_as_a_keyed_hash(settings: Any) -> None:
+def test_secret_is_stored_only_as_a_keyed_hash(settings: Any) -> None:
     key, token = keys.create(name="program", owner=api_client.staff("manager"), scopes=["users:read"])
     secret = token.partition(".")[2]
     assert secret not in str(ApiKey.objects.filter(pk=key.pk).values().get())
@@ -355,7 +357,7 @@ def test_a_secret_is_stored_only_as_a_keyed_hash(settings: Any) -> None:
     assert keys.verify(token) == key
 
 
-def test_the_last_use_of_a_key_is_written_once_a_minute() -> None:
+def test_last_use_of_a_key_is_written_once_a_minute() -> None:
     program = api_client.program("users:read")
     assert ApiKey.objects.get().last_used_at is None
     program.get("users/")
@@ -368,7 +370,7 @@ def test_the_last_use_of_a_key_is_written_once_a_minute() -> None:
     assert ApiKey.objects.get().last_used_at > first - timedelta(minutes=1)  # type: ignore[operator]
 
 
-def test_a_key_cannot_be_made_with_a_scope_that_does_not_exist() -> None:
+def test_key_with_an_unknown_scope_is_not_created() -> None:
     for scopes in (["users:admin"], []):
         with pytest.raises(ValueError, match="unknown scope"):
             keys.create(name="program", owner=api_client.staff("manager"), scopes=scopes)

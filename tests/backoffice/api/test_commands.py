@@ -1,4 +1,4 @@
-"""`POST commands/`: every answer it can give, caused for real."""
+"""`POST commands/`: every possible response, from real requests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def manager() -> api_client.Caller:
     return api_client.signed_in("manager")
 
 
-def test_a_command_is_applied_and_answers_with_its_events(manager: api_client.Caller) -> None:
+def test_applied_command_returns_its_events(manager: api_client.Caller) -> None:
     key = uuid.uuid4()
     response = manager.command("user.create", key, {"email": "Ada@Example.org", "first_name": "Ada"}, reason="by phone")
     answer = response.json()
@@ -37,20 +37,20 @@ def test_a_command_is_applied_and_answers_with_its_events(manager: api_client.Ca
     assert User.objects.get(pk=key).email == "ada@example.org"
 
 
-def test_a_key_in_another_spelling_names_the_same_record(manager: api_client.Caller) -> None:
+def test_other_spelling_of_a_key_names_the_same_record(manager: api_client.Caller) -> None:
     key = factories.user()
     answer = manager.command("user.update", str(key).upper(), {"first_name": "Grace"}).json()
     assert answer["stream"] == f"user-{key}"
     assert User.objects.get(pk=key).first_name == "Grace"
 
 
-def test_what_changes_nothing_is_unchanged(manager: api_client.Caller) -> None:
+def test_command_without_effect_returns_unchanged(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     answer = manager.command("user.update", key, {"first_name": "Ada"}).json()
     assert (answer["status"], answer["events"], answer["position"]) == ("unchanged", [], None)
 
 
-def test_the_same_id_again_returns_the_first_answer(manager: api_client.Caller) -> None:
+def test_repeated_command_id_returns_the_first_response(manager: api_client.Caller) -> None:
     key, sent = uuid.uuid4(), str(uuid.uuid4())
     body = {"id": sent, "type": "user.create", "key": str(key), "data": {"email": api_client.email()}}
     first, again = manager.post("commands/", body).json(), manager.post("commands/", body).json()
@@ -58,7 +58,7 @@ def test_the_same_id_again_returns_the_first_answer(manager: api_client.Caller) 
     assert len(store.read_stream(f"user-{key}")) == 1
 
 
-def test_the_same_id_for_something_else_is_refused(manager: api_client.Caller) -> None:
+def test_repeated_command_id_with_other_content_is_refused(manager: api_client.Caller) -> None:
     body = {
         "id": str(uuid.uuid4()),
         "type": "user.create",
@@ -82,7 +82,7 @@ def test_changes_to_different_fields_are_merged(manager: api_client.Caller) -> N
     assert (user.first_name, user.last_name) == ("Augusta", "Lovelace")
 
 
-def test_a_conflict_shows_the_three_versions_and_changes_nothing(manager: api_client.Caller) -> None:
+def test_conflict_returns_three_versions_and_changes_nothing(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     response = manager.command("user.update", key, {"first_name": "Adele", "last_name": "King"}, base_version=1)
@@ -112,7 +112,7 @@ def test_a_conflict_shows_the_three_versions_and_changes_nothing(manager: api_cl
         ({"data": {"email": "nobody"}}, {"email"}),
     ],
 )
-def test_what_is_wrong_gets_one_message_per_field(
+def test_invalid_fields_return_one_message_each(
     manager: api_client.Caller, change: dict[str, Any], fields: set[str]
 ) -> None:
     body = {
@@ -126,33 +126,33 @@ def test_what_is_wrong_gets_one_message_per_field(
     assert all(found["errors"].values())
 
 
-def test_what_is_missing_is_named(manager: api_client.Caller) -> None:
+def test_missing_fields_are_named(manager: api_client.Caller) -> None:
     for body in ({}, b""):
         assert problem(manager.post("commands/", body), 422, "invalid")["errors"].keys() == {"id", "type", "key"}
 
 
-def test_an_email_that_somebody_has_is_refused_by_field(manager: api_client.Caller) -> None:
+def test_taken_email_is_refused_by_field(manager: api_client.Caller) -> None:
     factories.user(email="taken@example.org")
     found = problem(manager.command("user.create", uuid.uuid4(), {"email": "taken@example.org"}), 422, "rejected")
     assert found["errors"].keys() == {"email"}
 
 
-def test_a_form_of_nobody_is_refused_by_field(manager: api_client.Caller) -> None:
+def test_form_of_an_unknown_owner_is_refused_by_field(manager: api_client.Caller) -> None:
     response = manager.command("form.create", uuid.uuid4(), {"user_id": str(uuid.uuid4()), "title": "A form"})
     assert problem(response, 422, "rejected")["errors"].keys() == {"user_id"}
     assert not Form.objects.exists()
 
 
-def test_a_record_that_is_not_there_is_404(manager: api_client.Caller) -> None:
+def test_missing_record_returns_404(manager: api_client.Caller) -> None:
     problem(manager.command("user.update", uuid.uuid4(), {"first_name": "Ada"}), 404, "not_found")
     problem(manager.command("user.update", uuid.uuid4(), {"first_name": "Ada"}, base_version=0), 404, "not_found")
 
 
-def test_an_unknown_command_is_400(manager: api_client.Caller) -> None:
+def test_unknown_command_returns_400(manager: api_client.Caller) -> None:
     problem(manager.command("user.promote", uuid.uuid4()), 400, "unknown_command")
 
 
-def test_other_methods_and_other_types_are_refused(manager: api_client.Caller) -> None:
+def test_other_methods_and_content_types_are_refused(manager: api_client.Caller) -> None:
     response = manager.get("commands/")
     problem(response, 405, "method_not_allowed")
     assert "POST" in response.headers["Allow"]
@@ -164,7 +164,7 @@ def test_other_methods_and_other_types_are_refused(manager: api_client.Caller) -
     problem(manager.get("users/", Accept="text/csv"), 406, "not_acceptable")
 
 
-def test_another_address_is_404_as_a_problem(manager: api_client.Caller) -> None:
+def test_unknown_url_returns_404_as_a_problem(manager: api_client.Caller) -> None:
     problem(manager.get("nothing/"), 404, "not_found")
     problem(manager.post("users", {}), 404, "not_found")
 
@@ -173,7 +173,7 @@ def test_another_address_is_404_as_a_problem(manager: api_client.Caller) -> None
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {"a": [1, {"b": None}]}, 1.5, 2**53])
-def test_a_setting_holds_any_json_value(value: Any) -> None:
+def test_setting_accepts_any_json_value(value: Any) -> None:
     admin = api_client.signed_in("admin")
     assert admin.command("setting.set", "limits.uploads", {"value": value}).status_code == 200
     assert Setting.objects.get(pk="limits.uploads").value == value
@@ -181,7 +181,7 @@ def test_a_setting_holds_any_json_value(value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "Upper", "1st", "a b", "é", "a" * 101, "a/b", "../x", "a\n"])
-def test_a_setting_needs_a_proper_name(key: str) -> None:
+def test_setting_with_an_invalid_name_is_refused(key: str) -> None:
     response = api_client.signed_in("admin").command("setting.set", key, {"value": 1})
     assert problem(response, 422, "invalid")["errors"].keys() == {"key"}
 
@@ -220,7 +220,7 @@ def envelope(data: str, key: str = "limits.strange") -> bytes:
         (envelope("[" * 5000 + "]" * 5000), "too_deep"),
     ],
 )
-def test_json_that_two_readers_could_take_differently_is_refused(body: bytes, code: str) -> None:
+def test_ambiguous_json_is_refused(body: bytes, code: str) -> None:
     caller = api_client.Caller(api_client.staff("admin"), raises=False)
     problem(caller.post("commands/", body), 400, code)
     assert not Setting.objects.exists()
@@ -229,7 +229,7 @@ def test_json_that_two_readers_could_take_differently_is_refused(body: bytes, co
 @pytest.mark.parametrize(
     "value", [2**64 - 1, -(2**63), 1e308, 5e-324, "\U0001f600", "\\u0000", "\x7f\u2028", {"": ""}, [[[[]]]] * 100]
 )
-def test_json_at_its_edges_is_kept_as_it_was_sent(value: Any) -> None:
+def test_extreme_json_is_stored_unchanged(value: Any) -> None:
     caller = api_client.Caller(api_client.staff("admin"), raises=False)
     response = caller.command("setting.set", "limits.strange", {"value": value})
     assert response.status_code == 200, response.content
@@ -239,36 +239,36 @@ def test_json_at_its_edges_is_kept_as_it_was_sent(value: Any) -> None:
 @pytest.mark.parametrize(
     "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-02-30T00:00:00Z", "x", 5]
 )
-def test_instants_out_of_this_world_are_refused_by_field(moment: Any) -> None:
+def test_out_of_range_times_are_refused_by_field(moment: Any) -> None:
     caller = api_client.Caller(api_client.staff("manager"), raises=False)
     response = caller.command("user.create", uuid.uuid4(), {"email": api_client.email(), "created_at": moment})
     assert problem(response, 422, "invalid")["errors"].keys() == {"created_at"}
 
 
-def test_an_instant_is_kept_in_utc(manager: api_client.Caller) -> None:
+def test_time_is_stored_in_utc(manager: api_client.Caller) -> None:
     key = uuid.uuid4()
     manager.command("user.create", key, {"email": api_client.email(), "last_login": "2026-01-01T02:00:00+02:00"})
     assert manager.get(f"users/{key}/").json()["last_login"] == "2026-01-01T00:00:00Z"
 
 
-def test_a_body_that_is_too_large_is_413(manager: api_client.Caller) -> None:
+def test_too_large_body_returns_413(manager: api_client.Caller) -> None:
     problem(manager.post("commands/", b" " * (2 * 1024 * 1024 + 1)), 413, "too_large")
 
 
-def test_an_event_that_would_be_too_large_is_413() -> None:
+def test_too_large_event_returns_413() -> None:
     caller = api_client.Caller(api_client.staff("admin"), raises=False)
     problem(caller.command("setting.set", "limits.large", {"value": ["x" * 100_000] * 11}), 413, "event_too_large")
 
 
-def test_query_parameters_are_not_swallowed(manager: api_client.Caller) -> None:
+def test_unknown_query_parameter_is_refused(manager: api_client.Caller) -> None:
     problem(manager.post("commands/?dry_run=1", {}), 400, "unknown_parameter")
 
 
-# -- at the same time -----------------------------------------------------------------------------------------------
+# -- concurrency -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_command_sent_twice_at_once_has_one_effect_and_one_answer() -> None:
+def test_concurrent_duplicates_have_one_effect_and_one_response() -> None:
     person = api_client.staff("manager")
     body = {
         "id": str(uuid.uuid4()),
@@ -290,7 +290,7 @@ def test_the_same_command_sent_twice_at_once_has_one_effect_and_one_answer() -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_people_changing_one_field_at_once_make_one_change_and_one_conflict() -> None:
+def test_concurrent_changes_of_one_field_make_one_change_and_one_conflict() -> None:
     key, gate = factories.user(first_name="Ada"), threading.Barrier(2)
 
     def send(name: str) -> Any:
@@ -303,7 +303,7 @@ def test_two_people_changing_one_field_at_once_make_one_change_and_one_conflict(
     assert len(store.read_stream(f"user-{key}")) == 2
 
 
-def test_a_client_cannot_join_another_requests_correlation_id(manager: api_client.Caller) -> None:
+def test_client_cannot_choose_the_correlation_id(manager: api_client.Caller) -> None:
     first, second = uuid.uuid4(), uuid.uuid4()
     theirs = manager.post("commands/", _creation(first)).headers["X-Request-ID"]
     mine = api_client.signed_in("manager").post("commands/", _creation(second), X_Request_ID=theirs)
@@ -314,7 +314,7 @@ def test_a_client_cannot_join_another_requests_correlation_id(manager: api_clien
 
 
 @pytest.mark.parametrize("sent", ["ada@example.org", "", "x" * 4000])
-def test_a_request_id_that_is_no_uuid_is_kept_nowhere(manager: api_client.Caller, sent: str) -> None:
+def test_request_id_that_is_no_uuid_is_dropped(manager: api_client.Caller, sent: str) -> None:
     key = uuid.uuid4()
     assert manager.post("commands/", _creation(key), X_Request_ID=sent).status_code == 200
     assert "client_request_id" not in store.read_stream(f"user-{key}")[0].metadata
@@ -324,7 +324,7 @@ def _creation(key: uuid.UUID) -> dict[str, Any]:
     return {"id": str(uuid.uuid4()), "type": "user.create", "key": str(key), "data": {"email": api_client.email()}}
 
 
-def test_what_a_request_did_is_found_by_its_id(manager: api_client.Caller) -> None:
+def test_events_of_a_request_are_found_by_its_id(manager: api_client.Caller) -> None:
     key = uuid.uuid4()
     body = {"id": str(uuid.uuid4()), "type": "user.create", "key": str(key), "data": {"email": api_client.email()}}
     response = manager.post("commands/", body)

@@ -1,4 +1,4 @@
-"""The inbox through the API: list, look, settle, and every attempt to see or do more than a role may."""
+"""The conflict endpoints: list, read, resolve, and attempts to exceed the rights of a role."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def manager(db: None) -> api_client.Caller:
 def filed(
     caller: api_client.Caller, mine: dict[str, Any], theirs: dict[str, Any], **base: Any
 ) -> tuple[uuid.UUID, str]:
-    """A user changed by two; returns the user's id and the conflict's."""
+    """Files a conflict between two changes of a user; returns the user's id and the conflict's."""
     key = factories.user(**base)
     factories.update(key, **theirs)
     found = problem(caller.command("user.update", key, mine, base_version=1, reason="asked"), 409, "conflict")
@@ -35,7 +35,7 @@ def last_name(caller: api_client.Caller) -> tuple[uuid.UUID, str]:
     return filed(caller, {"last_name": "Mine", "first_name": "Rest"}, {"last_name": "Theirs"}, last_name="Base")
 
 
-def test_a_refused_change_names_its_conflict_and_a_retry_names_the_same(manager: api_client.Caller) -> None:
+def test_refused_change_and_its_retry_name_the_same_conflict(manager: api_client.Caller) -> None:
     key = factories.user(last_name="Base")
     factories.update(key, last_name="Theirs")
     sent = {"id": str(uuid.uuid4()), "type": "user.update", "key": str(key), "data": {"last_name": "Mine"}}
@@ -51,15 +51,15 @@ def test_a_refused_change_names_its_conflict_and_a_retry_names_the_same(manager:
     assert models.Conflict.objects.count() == 1
 
 
-def test_a_stale_patch_waits_in_the_inbox_as_well(manager: api_client.Caller) -> None:
+def test_stale_patch_is_filed_in_the_inbox(manager: api_client.Caller) -> None:
     key = factories.user(last_name="Base")
     factories.update(key, last_name="Theirs")
     found = problem(manager.patch(f"users/{key}/", {"last_name": "Mine"}, If_Match='"v1"'), 412, "precondition_failed")
     assert manager.get(f"conflicts/{found['conflict_id']}/").json()["mine"]["last_name"] == "Mine"
 
 
-def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(manager: api_client.Caller) -> None:
-    made = [last_name(manager) for _ in range(3)]  # in one transaction, so at one instant: the id decides
+def test_list_is_filtered_by_status_person_and_record_and_paginated(manager: api_client.Caller) -> None:
+    made = [last_name(manager) for _ in range(3)]  # in one transaction, so all have the same time and are ordered by id
     made[1:] = sorted(made[1:], key=lambda pair: uuid.UUID(pair[1]))
     assert manager.post(f"conflicts/{made[0][1]}/dismiss/", {"reason": "no"}).status_code == 200
     listed = manager.get("conflicts/").json()
@@ -82,11 +82,11 @@ def test_the_list_is_narrowed_by_status_person_and_record_and_goes_on_by_cursor(
 @pytest.mark.parametrize(
     "query", ["status=odd", "mine=maybe", "team=maybe", "sort=odd", "limit=0", "cursor=x", "unknown=1"]
 )
-def test_a_question_that_makes_no_sense_is_refused(manager: api_client.Caller, query: str) -> None:
+def test_invalid_query_is_refused(manager: api_client.Caller, query: str) -> None:
     assert manager.get(f"conflicts/?{query}").status_code == 400
 
 
-def test_one_conflict_tells_three_versions_and_how_things_stand_now(manager: api_client.Caller) -> None:
+def test_conflict_has_three_versions_and_the_current_record(manager: api_client.Caller) -> None:
     key, found = last_name(manager)
     factories.update(key, plan="premium")
     shown = manager.get(f"conflicts/{found}/").json()
@@ -97,7 +97,7 @@ def test_one_conflict_tells_three_versions_and_how_things_stand_now(manager: api
     assert shown["now"]["merged"]["first_name"] == "Rest"
 
 
-def test_it_is_settled_and_the_answer_says_what_was_written(manager: api_client.Caller) -> None:
+def test_resolution_returns_what_was_written(manager: api_client.Caller) -> None:
     key, found = last_name(manager)
     body = {"choices": {"last_name": "value"}, "values": {"last_name": "Typed"}, "reason": "agreed", "version": 2}
     answer = manager.post(f"conflicts/{found}/resolve/", body).json()
@@ -110,7 +110,7 @@ def test_it_is_settled_and_the_answer_says_what_was_written(manager: api_client.
     problem(manager.post(f"conflicts/{found}/resolve/", body), 409, "already_settled")
 
 
-def test_a_decision_about_what_moved_since_is_asked_again_with_the_news(manager: api_client.Caller) -> None:
+def test_resolution_of_a_record_changed_meanwhile_returns_the_new_conflict(manager: api_client.Caller) -> None:
     key, found = last_name(manager)
     factories.update(key, last_name="Theirs again")
     body = {"choices": {"last_name": "theirs"}, "version": 2}
@@ -134,13 +134,13 @@ def test_a_decision_about_what_moved_since_is_asked_again_with_the_news(manager:
         {"choices": {"created_at": "mine", "last_name": "mine"}},
     ],
 )
-def test_a_malformed_resolution_is_refused_and_nothing_is_written(manager: api_client.Caller, body: Any) -> None:
+def test_malformed_resolution_is_refused_and_writes_nothing(manager: api_client.Caller, body: Any) -> None:
     key, found = last_name(manager)
     problem(manager.post(f"conflicts/{found}/resolve/", body), 422, "invalid")
     assert (store.version_of(f"user-{key}"), store.version_of(f"conflict-{found}")) == (2, 1)
 
 
-def test_around_it(manager: api_client.Caller) -> None:
+def test_conflict_is_assigned_commented_discarded_and_reopened(manager: api_client.Caller) -> None:
     _, found = last_name(manager)
     assert manager.person is not None
     assigned = manager.post(f"conflicts/{found}/assign/", {"assignee": "me"}).json()
@@ -153,11 +153,11 @@ def test_around_it(manager: api_client.Caller) -> None:
     assert manager.post(f"conflicts/{found}/reopen/", {}).json()["status"] == "open"
 
 
-# -- getting past the permissions -----------------------------------------------------------------------------------
+# -- attempts to exceed permissions -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_a_conflict_is_settled_by_those_who_may_make_such_a_change(manager: api_client.Caller, role: str) -> None:
+def test_resolution_requires_the_right_to_make_the_change(manager: api_client.Caller, role: str) -> None:
     key, found = last_name(manager)
     caller = api_client.signed_in(role)
     acts = [("assign", {"assignee": None}), ("comment", {"text": "x"}), ("resolve", {"choices": {"last_name": "mine"}})]
@@ -170,7 +170,7 @@ def test_a_conflict_is_settled_by_those_who_may_make_such_a_change(manager: api_
             assert store.version_of(f"user-{key}") == 2
 
 
-def test_an_address_hidden_from_a_role_is_nowhere_in_a_conflict(manager: api_client.Caller) -> None:
+def test_hidden_address_appears_nowhere_in_a_conflict(manager: api_client.Caller) -> None:
     mine, theirs = ({"email": f"secret-{side}@example.org"} for side in ("mine", "theirs"))
     _, found = filed(manager, {**mine, "last_name": "Mine"}, {**theirs, "last_name": "Theirs"})
     manager.post(f"conflicts/{found}/comment/", {"text": "secret-mine@example.org?"})
@@ -189,7 +189,7 @@ def test_an_address_hidden_from_a_role_is_nowhere_in_a_conflict(manager: api_cli
         assert viewer.get(path).status_code == 403
 
 
-def test_a_conflict_about_a_kind_of_record_one_may_not_view_is_not_there() -> None:
+def test_conflict_about_a_hidden_kind_returns_404() -> None:
     admin = api_client.signed_in("admin")
     for value in (1, 2):
         admin.command("setting.set", "a.b", {"value": value})
@@ -199,12 +199,12 @@ def test_a_conflict_about_a_kind_of_record_one_may_not_view_is_not_there() -> No
     assert agent.get("conflicts/").json()["items"] == []
     problem(agent.get(f"conflicts/{found}/"), 404, "not_found")
     problem(agent.post(f"conflicts/{found}/dismiss/", {}), 404, "not_found")
-    manager = api_client.signed_in("manager")  # may look, may not set
+    manager = api_client.signed_in("manager")  # may view settings, but not change them
     assert manager.get(f"conflicts/{found}/").status_code == 200
     problem(manager.post(f"conflicts/{found}/resolve/", {"choices": {"value": "mine"}}), 403, "forbidden")
 
 
-def test_a_key_sees_and_settles_what_its_scopes_name(manager: api_client.Caller) -> None:
+def test_key_sees_and_resolves_conflicts_within_its_scopes(manager: api_client.Caller) -> None:
     _, found = last_name(manager)
     assert api_client.program("users:read").get(f"conflicts/{found}/").status_code == 200
     problem(api_client.program("forms:read").get(f"conflicts/{found}/"), 404, "not_found")
@@ -216,13 +216,13 @@ def test_a_key_sees_and_settles_what_its_scopes_name(manager: api_client.Caller)
 
 
 @pytest.mark.parametrize("kind", ["conflict.resolve", "conflict.file", "conflict.dismiss"])
-def test_a_conflict_is_not_marked_settled_by_a_plain_command(manager: api_client.Caller, kind: str) -> None:
+def test_plain_command_cannot_resolve_a_conflict(manager: api_client.Caller, kind: str) -> None:
     _, found = last_name(manager)
     problem(api_client.signed_in("admin").command(kind, found), 400, "unknown_command")
     assert store.version_of(f"conflict-{found}") == 1
 
 
 @pytest.mark.parametrize("key", ["nonsense", "0b0c6f6e-6f0a-7c0d-8a55-5f0e6c1fd2a7"])
-def test_a_conflict_that_is_not_there(manager: api_client.Caller, key: str) -> None:
+def test_unknown_conflict_returns_404(manager: api_client.Caller, key: str) -> None:
     problem(manager.get(f"conflicts/{key}/"), 404, "not_found")
     problem(manager.post(f"conflicts/{key}/dismiss/", {}), 404, "not_found")

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a result or a refusal, and what was stored can be read again."""
+"""Any input returns a result or a refusal, and everything stored can be read again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def place() -> dict[str, Any]:
 @given(
     kind=st.sampled_from(KINDS), sent=data, fill=st.booleans(), base=st.none() | st.integers(0, 3), fresh=st.booleans()
 )
-def test_no_command_is_a_fault_of_the_server(
+def test_no_command_causes_a_server_error(
     place: dict[str, Any], kind: str, sent: dict[str, Any], fill: bool, base: int | None, fresh: bool
 ) -> None:
     caller = api_client.Caller(api_client.staff("admin"), raises=False)

@@ -1,4 +1,4 @@
-"""`POST ingest/`: CloudEvents in three ways, each taken once."""
+"""`POST ingest/`: CloudEvents in three modes, each event executed once."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def binary(caller: api_client.Caller, one: dict[str, Any], body: Any = None, **m
     return caller.post("ingest/", one.get("data") if body is None else body, content_type=kind, **(headers | more))
 
 
-# -- three ways -----------------------------------------------------------------------------------------------------
+# -- three modes ------------------------------------------------------------------------------------------------------
 
 
-def test_a_structured_event_becomes_its_command(formease: api_client.Caller) -> None:
+def test_structured_event_becomes_its_command(formease: api_client.Caller) -> None:
     sent = event(data={"email": "Ada@example.org", "first_name": "Ada"}, reason="sign-up")
     answer = structured(formease, sent).json()
     assert (answer["status"], answer["stream"]) == ("applied", f"user-{sent['subject']}")
@@ -64,14 +64,14 @@ def test_a_structured_event_becomes_its_command(formease: api_client.Caller) -> 
     assert recorded.actor.startswith("key:")
 
 
-def test_a_binary_event_has_its_attributes_as_headers(formease: api_client.Caller) -> None:
+def test_binary_event_has_its_attributes_as_headers(formease: api_client.Caller) -> None:
     sent = event(reason="caf%C3%A9%20%e2%82%ac")
     answer = binary(formease, sent).json()
     assert answer["status"] == "applied"
     assert store.read_stream(answer["stream"])[0].reason == "café €"
 
 
-def test_a_batch_gets_one_verdict_for_each_event(formease: api_client.Caller) -> None:
+def test_batch_returns_one_verdict_for_each_event(formease: api_client.Caller) -> None:
     owner, form, submission = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     sent = [
         event("user.created", owner),
@@ -88,7 +88,7 @@ def test_a_batch_gets_one_verdict_for_each_event(formease: api_client.Caller) ->
     assert [one["status"] for one in batch(formease, sent).json()["results"]] == ["duplicate"] * 3
 
 
-def test_one_bad_event_of_a_batch_does_not_hold_up_the_others(formease: api_client.Caller) -> None:
+def test_invalid_event_of_a_batch_does_not_stop_the_others(formease: api_client.Caller) -> None:
     taken = factories.user()
     email = User.objects.get(pk=taken).email
     good, bad = event(), event(data={"email": email})
@@ -114,7 +114,7 @@ def test_one_bad_event_of_a_batch_does_not_hold_up_the_others(formease: api_clie
 # -- once -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_event_is_taken_once_however_it_is_sent(formease: api_client.Caller) -> None:
+def test_event_is_executed_once_in_any_mode(formease: api_client.Caller) -> None:
     sent = event()
     first = structured(formease, sent).json()
     for response in (structured(formease, sent), binary(formease, sent)):
@@ -123,7 +123,7 @@ def test_the_same_event_is_taken_once_however_it_is_sent(formease: api_client.Ca
     assert len(store.read_stream(first["stream"])) == 1
 
 
-def test_the_same_id_from_another_source_is_another_event(formease: api_client.Caller) -> None:
+def test_same_id_from_another_source_is_another_event(formease: api_client.Caller) -> None:
     sent = event()
     structured(formease, sent)
     other = event(id=sent["id"], source="/formease/other")
@@ -131,7 +131,7 @@ def test_the_same_id_from_another_source_is_another_event(formease: api_client.C
     assert ingest.command_id("a", "b,c") != ingest.command_id("a,b", "c")
 
 
-def test_an_id_that_comes_back_with_other_content_is_refused(formease: api_client.Caller) -> None:
+def test_repeated_id_with_other_content_is_refused(formease: api_client.Caller) -> None:
     sent = event()
     structured(formease, sent)
     problem(structured(formease, sent | {"data": {"email": api_client.email()}}), 422, "idempotency_key_reused")
@@ -140,7 +140,7 @@ def test_an_id_that_comes_back_with_other_content_is_refused(formease: api_clien
 # -- meaning --------------------------------------------------------------------------------------------------------
 
 
-def test_everything_the_product_can_do_can_be_told() -> None:
+def test_every_command_has_an_event_type() -> None:
     known = {kind.name for kind in types.command_types()}
     ours = {name for name in known if name.partition(".")[0] in {"user", "form", "submission", "setting"}}
     assert set(ingest.meanings().values()) == ours
@@ -151,11 +151,11 @@ def test_everything_the_product_can_do_can_be_told() -> None:
     }
 
 
-def test_a_command_may_be_named_as_well(formease: api_client.Caller) -> None:
+def test_command_name_is_accepted_as_event_type(formease: api_client.Caller) -> None:
     assert structured(formease, event("user.create")).json()["status"] == "applied"
 
 
-def test_the_time_of_the_event_is_when_the_record_came_to_be(formease: api_client.Caller) -> None:
+def test_time_of_the_event_is_the_creation_time_of_the_record(formease: api_client.Caller) -> None:
     early, own = event(time="2026-01-01T00:00:00+02:00"), event(time="2026-01-01T00:00:00Z")
     own["data"]["created_at"] = "2025-01-01T00:00:00Z"
     for sent in (early, own):
@@ -164,7 +164,7 @@ def test_the_time_of_the_event_is_when_the_record_came_to_be(formease: api_clien
     assert User.objects.get(pk=own["subject"]).created_at.isoformat() == "2025-01-01T00:00:00+00:00"
 
 
-def test_a_base_version_makes_a_conflict_visible(formease: api_client.Caller) -> None:
+def test_base_version_detects_a_conflict(formease: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     sent = event("user.updated", key, {"first_name": "Adele"}, baseversion=1)
@@ -173,7 +173,7 @@ def test_a_base_version_makes_a_conflict_visible(formease: api_client.Caller) ->
     assert batch(formease, [sent]).json()["results"][0]["problem"]["fields"] == ["first_name"]
 
 
-def test_data_may_come_as_base64(formease: api_client.Caller) -> None:
+def test_base64_data_is_accepted(formease: api_client.Caller) -> None:
     sent = event()
     sent["data_base64"] = base64.b64encode(orjson.dumps(sent.pop("data"))).decode()
     assert structured(formease, sent).json()["status"] == "applied"
@@ -185,7 +185,7 @@ def test_data_may_come_as_base64(formease: api_client.Caller) -> None:
     problem(structured(formease, sent | {"data_base64": "AAAA"}), 400, "malformed")
 
 
-def test_unknown_extensions_are_ignored_as_the_standard_asks(formease: api_client.Caller) -> None:
+def test_unknown_extensions_are_ignored(formease: api_client.Caller) -> None:
     sent = event(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", partitionkey="7")
     assert structured(formease, sent).json()["status"] == "applied"
 
@@ -211,17 +211,17 @@ def test_unknown_extensions_are_ignored_as_the_standard_asks(formease: api_clien
         ({"reason": "x" * 201}, "reason"),
     ],
 )
-def test_a_malformed_event_is_refused_by_attribute(
+def test_malformed_event_is_refused_by_attribute(
     formease: api_client.Caller, change: dict[str, Any], field: str
 ) -> None:
     assert problem(structured(formease, event() | change), 422, "invalid")["errors"].keys() == {field}
 
 
-def test_an_event_of_somebody_else_is_refused(formease: api_client.Caller) -> None:
+def test_event_of_another_producer_is_refused(formease: api_client.Caller) -> None:
     problem(structured(formease, event() | {"type": "com.example.user.created"}), 400, "unknown_command")
 
 
-def test_a_body_of_another_kind_is_refused(formease: api_client.Caller) -> None:
+def test_body_of_another_content_type_is_refused(formease: api_client.Caller) -> None:
     sent = event()
     problem(formease.post("ingest/", sent), 415, "unsupported_media_type")
     problem(binary(formease, sent, b"<a/>", content_type="text/xml"), 415, "unsupported_media_type")
@@ -233,11 +233,11 @@ def test_a_body_of_another_kind_is_refused(formease: api_client.Caller) -> None:
     assert batch(formease, []).json() == {"results": []}
 
 
-def test_a_batch_has_an_end(formease: api_client.Caller) -> None:
+def test_batch_above_the_limit_is_refused(formease: api_client.Caller) -> None:
     problem(batch(formease, [0] * 1001), 413, "too_large")
 
 
-def test_a_batch_of_a_thousand_is_taken_at_once(formease: api_client.Caller) -> None:
+def test_batch_of_a_thousand_events_is_accepted(formease: api_client.Caller) -> None:
     form = factories.form()
     sent = [event("submission.received", data={"form_id": str(form), "answers": {"q": n}}) for n in range(1000)]
     results = batch(formease, sent).json()["results"]
@@ -245,7 +245,7 @@ def test_a_batch_of_a_thousand_is_taken_at_once(formease: api_client.Caller) -> 
     assert Submission.objects.filter(form=form).count() == 1000
 
 
-def test_ingest_needs_its_scope_and_its_owners_role() -> None:
+def test_ingest_requires_its_scope_and_the_role_of_the_owner() -> None:
     found = problem(structured(api_client.program("users:*", "forms:*"), event()), 403, "missing_scope")
     assert found["missing"] == "ingest:write"
     problem(structured(api_client.program("ingest:write", role="viewer"), event()), 403, "forbidden")

@@ -1,4 +1,4 @@
-"""Requests have limits: ids, words, and regular expressions that cannot blow up."""
+"""Limits of requests: number of ids, length of searches, and regular expressions without exponential backtracking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = ("backoffice", "devtools", "events", "realtime", "metrics")
 @pytest.mark.django_db
 @pytest.mark.parametrize("parameter", ["ids", "new"])
 @pytest.mark.parametrize("section", ["user", "form", "submission", "setting", "conflict"])
-def test_more_ids_than_a_page_shows_are_refused_and_not_cut(section: str, parameter: str) -> None:
+def test_more_ids_than_a_page_shows_are_refused(section: str, parameter: str) -> None:
     client = api_client.signed_in("manager").client
     keys = [str(uuid.uuid4()) for _ in range(201)]
     address = f"/admin/backoffice/{section}/rows/"
@@ -35,7 +35,7 @@ def test_more_ids_than_a_page_shows_are_refused_and_not_cut(section: str, parame
 
 
 @pytest.mark.django_db
-def test_a_search_has_a_limited_length() -> None:
+def test_too_long_search_is_refused() -> None:
     caller = api_client.signed_in("manager")
     assert caller.get(f"users/?search={'x' * listing.MAX_SEARCH}").status_code == 200
     refusal = api_client.problem(caller.get(f"users/?search={'x' * (listing.MAX_SEARCH + 1)}"), 400, "invalid_filter")
@@ -45,8 +45,8 @@ def test_a_search_has_a_limited_length() -> None:
 
 # -- regular expressions -------------------------------------------------------------------------------------------
 
-# A repeat without an end inside another can match a text in exponentially many ways. These cannot: each round of the
-# outer one begins with a character that the inner one does not take, or never gives back what it took.
+# An unbounded repeat inside another can match a text in exponentially many ways. These cannot: each round of the
+# outer one begins with a character that the inner one does not match, or never gives back characters.
 REVIEWED = {
     r'[^"]*(?:""[^"]*)*"(?!")': "each round begins with two quotes, which the inner class leaves out",
     r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+": "each round begins with a dot, which the inner class leaves out",
@@ -54,7 +54,7 @@ REVIEWED = {
 
 
 def patterns() -> list[tuple[str, str]]:
-    """Every regular expression that is written in the code, and where."""
+    """Returns every regular expression in the code, with its place."""
     found = [("backoffice/error_messages.py", pattern) for pattern, _ in error_messages.PATTERNS]
     for package in PACKAGES:
         for path in sorted((PROJECT / package).rglob("*.py")):
@@ -72,12 +72,12 @@ def patterns() -> list[tuple[str, str]]:
 
 
 def ambiguous(pattern: str) -> bool:
-    """Whether a repeat without an end holds another one."""
+    """Returns whether an unbounded repeat contains another one."""
     return any(_holds_endless(body) for body in _endless(parser.parse(pattern)))
 
 
 def _endless(tree: Any) -> Iterator[Any]:
-    """The bodies of repeats without an end that may give back what they took."""
+    """Returns the bodies of unbounded repeats that may give back characters."""
     for operation, argument in tree:
         if operation in (opcodes.MAX_REPEAT, opcodes.MIN_REPEAT) and argument[1] > 64:
             yield argument[2]
@@ -102,7 +102,7 @@ def _inside(operation: Any, argument: Any) -> Iterator[Any]:
         yield argument
 
 
-def test_the_check_sees_what_it_looks_for() -> None:
+def test_check_finds_nested_repeats() -> None:
     assert ambiguous(r"(a+)+b")
     assert ambiguous(r"((?:a|b*)c)*")
     assert not ambiguous(r"a+b+(?:cd)*")
@@ -110,12 +110,12 @@ def test_the_check_sees_what_it_looks_for() -> None:
     assert len(patterns()) > 50
 
 
-def test_no_regular_expression_repeats_a_repeat() -> None:
+def test_no_regular_expression_nests_unbounded_repeats() -> None:
     suspicious = {text: where for where, text in patterns() if ambiguous(text) and text not in REVIEWED}
     assert not suspicious, "review these for catastrophic backtracking and add a reason, or rewrite them"
 
 
-def test_what_was_reviewed_is_still_there() -> None:
+def test_reviewed_patterns_still_exist() -> None:
     assert REVIEWED.keys() <= {text for _, text in patterns()}
 
 

@@ -1,4 +1,4 @@
-"""Any JSON through every entry point: refused by a rule, or stored and read back the same through every exit."""
+"""Any JSON through every entry point: refused by a rule, or stored and read back unchanged through every exit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.events.interleaving import LONG
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Text that some reader refuses, rounds or reads differently, and the rule that it breaks.
+# JSON text that some parser refuses, rounds or reads differently, and the rule it breaks.
 HOSTILE = {
     "1" * 401: "number_too_large",
     "1e400": "number_too_large",
@@ -74,7 +74,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.di
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal, and of the same types, as JSON tells them apart."""
+    """Returns whether two values are equal with the same JSON types."""
     return json.dumps(left, sort_keys=True) == json.dumps(right, sort_keys=True)
 
 
@@ -82,7 +82,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 class Doors:
-    """Every way in for a setting's value, given as JSON text: returns what is wrong with it, None when it is stored."""
+    """Sends JSON text as a setting's value through each entry point; returns the error, or None when it is stored."""
 
     def __init__(self) -> None:
         self.caller = api_client.signed_in(
@@ -165,7 +165,7 @@ def doors(tmp_path: Path) -> Doors:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("text", "rule"), HOSTILE.items(), ids=lambda value: value[:20])
-def test_one_rule_is_one_error_at_every_entry_point(doors: Doors, way: str, text: str, rule: str) -> None:
+def test_broken_rule_gives_the_same_error_at_every_entry_point(doors: Doors, way: str, text: str, rule: str) -> None:
     key = f"k{uuid.uuid4().hex}"
     if way == "imported" and len(text) == 130:
         pytest.skip("stored data may be nested a little deeper than what comes in")
@@ -183,7 +183,7 @@ def test_one_rule_is_one_error_at_every_entry_point(doors: Doors, way: str, text
 @example(value=list(EDGES), way="api")
 @example(value=list(EDGES), way="page")
 @example(value=list(EDGES), way="imported")
-def test_what_is_accepted_is_read_back_the_same_through_every_exit(doors: Doors, value: Any, way: str) -> None:
+def test_accepted_json_is_read_back_unchanged_through_every_exit(doors: Doors, value: Any, way: str) -> None:
     key = f"k{uuid.uuid4().hex}"
     sent = strict_json.loads(orjson.dumps(value))
     assert getattr(doors, way)(key, orjson.dumps(value).decode()) is None
@@ -231,7 +231,7 @@ def exits(doors: Doors, key: str) -> list[tuple[str, Any]]:
     ]
 
 
-# -- the last line of defence -----------------------------------------------------------------------------------------
+# -- checks of the store itself ----------------------------------------------------------------------------------------
 
 NAUGHTY = (
     float("nan"),
@@ -251,7 +251,7 @@ NAUGHTY = (
 @pytest.mark.parametrize(
     "way", ["append", "append_many", "dispatch", "dispatch_many", "personal", "open beside personal"]
 )
-def test_no_append_stores_what_no_reader_reads_back(way: str, value: Any) -> None:
+def test_append_refuses_data_that_cannot_be_read_back(way: str, value: Any) -> None:
     event = setting_domain.SettingChanged(value=value)
     stream, key = f"setting-k{uuid.uuid4().hex}", f"k{uuid.uuid4().hex}"
     command = factories.command(setting_domain.SetSetting(value=value), key)
@@ -274,7 +274,7 @@ def test_no_append_stores_what_no_reader_reads_back(way: str, value: Any) -> Non
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
-def test_texts_beside_the_data_are_checked_too(text: str) -> None:
+def test_append_checks_texts_of_the_metadata(text: str) -> None:
     from events import context
 
     event = setting_domain.SettingChanged(value=1)
@@ -285,14 +285,14 @@ def test_texts_beside_the_data_are_checked_too(text: str) -> None:
         store.append(f"setting-{text}", [event])
 
 
-def test_numbers_that_jsonb_writes_out_count_with_all_their_digits() -> None:
+def test_size_counts_all_digits_that_jsonb_writes() -> None:
     with pytest.raises(errors.EventTooLarge):
         store.append(f"setting-k{uuid.uuid4().hex}", [setting_domain.SettingChanged(value=[1e300] * 4_000)])
     kept = setting_domain.SettingChanged(value=["1e300"] * 4_000)
     assert store.append(f"setting-k{uuid.uuid4().hex}", [kept]).version == 1
 
 
-def test_a_repeated_command_is_recognised_by_numbers_as_they_are_stored() -> None:
+def test_repeated_command_is_recognised_by_its_stored_numbers() -> None:
     data = types.decode_command("setting.set", strict_json.loads('{"value": [1e25, 1e16, -0.0, 5e-324]}'))
     command = factories.command(data, f"k{uuid.uuid4().hex}")
     commands.dispatch(command)

@@ -1,4 +1,6 @@
-"""Keys from their making to their end: told in the log of their owner, ended from the command line and on the page."""
+"""API keys from creation to revocation: recorded in the stream of their owner, revoked on the command line and on the
+page.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +40,13 @@ def signed_in(role: str) -> Client:
     return client
 
 
-def test_a_key_is_told_of_without_its_secret() -> None:
+def test_key_creation_is_recorded_without_the_secret() -> None:
     key, token = make()
     assert told(key) == [("staff.key_created", {"key": key.prefix, "name": "program", "scopes": ["users:read"]})]
     assert token.partition(".")[2] not in json.dumps(told(key))
 
 
-def test_a_key_revoked_from_the_command_line_opens_nothing_and_is_told_of_once() -> None:
+def test_key_revoked_on_the_command_line_is_refused_and_recorded_once() -> None:
     key, token = make()
     assert opened(token) == 200
     for argument, revoked in ((f"fe_{key.prefix}", True), (token, False)):
@@ -57,7 +59,7 @@ def test_a_key_revoked_from_the_command_line_opens_nothing_and_is_told_of_once()
         call_command("revoke_api_key", "fe_nobody")
 
 
-def test_an_administrator_sees_the_keys_and_ends_one() -> None:
+def test_administrator_lists_and_revokes_keys() -> None:
     key, token = make()
     other, other_token = make()
     admin = signed_in("admin")
@@ -73,7 +75,7 @@ def test_an_administrator_sees_the_keys_and_ends_one() -> None:
 
 
 @pytest.mark.parametrize("role", ["manager", "agent", "viewer", "dpo"])
-def test_nobody_else_sees_or_ends_a_key(role: str) -> None:
+def test_other_roles_neither_list_nor_revoke_keys(role: str) -> None:
     key, token = make()
     somebody = signed_in(role)
     assert somebody.get(reverse(LIST)).status_code == 403

@@ -1,4 +1,4 @@
-"""Lists and single records: pages, filters, ETags, If-Match, the rate limit."""
+"""Lists and single records: pages, filters, ETags, If-Match, rate limits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def one_of_each() -> None:
 
 @pytest.mark.parametrize("role", ["admin", "viewer"])
 @pytest.mark.parametrize("name", ["users", "forms", "submissions", "settings"])
-def test_answers_have_exactly_the_shape_that_is_described(one_of_each: None, role: str, name: str) -> None:
+def test_responses_have_the_documented_shape(one_of_each: None, role: str, name: str) -> None:
     (kind,) = (kind for kind in section.kinds() if kind.name == name)
     assert kind.shape is not None
     path, item = f"{name}/", kind.shape
@@ -55,7 +55,7 @@ def test_answers_have_exactly_the_shape_that_is_described(one_of_each: None, rol
     msgspec.json.decode(caller.get(f"{path}{key}/").content, type=item)
 
 
-def test_what_a_role_may_not_see_is_described_as_possibly_missing() -> None:
+def test_fields_hidden_from_a_role_are_documented_as_optional() -> None:
     for kind in section.kinds():
         assert kind.shape is not None
         optional = {field.name for field in msgspec.structs.fields(kind.shape) if not field.required}
@@ -63,7 +63,7 @@ def test_what_a_role_may_not_see_is_described_as_possibly_missing() -> None:
             assert names <= optional
 
 
-def test_users_come_with_what_they_have(manager: api_client.Caller) -> None:
+def test_users_have_their_counts(manager: api_client.Caller) -> None:
     busy, idle = factories.user(), factories.user()
     first, second = factories.form(busy), factories.form(busy)
     for form in (first, first, second):
@@ -79,7 +79,7 @@ def test_users_come_with_what_they_have(manager: api_client.Caller) -> None:
     assert [items[str(idle)][name] for name in names] == [0, 0, 0]
 
 
-def test_a_page_of_users_takes_a_fixed_number_of_statements(
+def test_page_of_users_takes_a_fixed_number_of_statements(
     manager: api_client.Caller, django_assert_max_num_queries: Any
 ) -> None:
     for _ in range(12):
@@ -88,7 +88,7 @@ def test_a_page_of_users_takes_a_fixed_number_of_statements(
         assert len(manager.get("users/").json()["items"]) == 12
 
 
-def test_pages_follow_each_other_without_gap_or_repetition(manager: api_client.Caller) -> None:
+def test_pages_follow_without_gap_or_repetition(manager: api_client.Caller) -> None:
     made = [str(factories.user()) for _ in range(7)]
     seen: list[str] = []
     info: dict[str, Any] = {"next_cursor": ""}
@@ -96,7 +96,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(manager: api_client.C
         answer = manager.get(f"users/?limit=3&cursor={info['next_cursor']}").json()
         info = answer["page_info"]
         seen += [item["id"] for item in answer["items"]]
-        factories.user()  # newer than all of them: moves nothing
+        factories.user()  # newer than all of them: changes no later page
     assert seen == list(reversed(made))
     assert (info["has_next_page"], info["has_previous_page"]) == (False, True)
     back = manager.get(f"users/?limit=3&cursor={info['previous_cursor']}").json()
@@ -104,7 +104,7 @@ def test_pages_follow_each_other_without_gap_or_repetition(manager: api_client.C
     assert info["total_is_exact"] is True
 
 
-def test_a_page_has_25_rows_unless_asked_and_100_at_most(manager: api_client.Caller) -> None:
+def test_page_has_25_rows_by_default_and_at_most_100(manager: api_client.Caller) -> None:
     for _ in range(27):
         factories.user()
     assert len(manager.get("users/").json()["items"]) == 25
@@ -133,7 +133,7 @@ def test_filters_and_search_narrow_a_list(manager: api_client.Caller) -> None:
     assert len(manager.get("users/?deleted=any&consistent=1").json()["items"]) == 2
 
 
-def test_forms_and_submissions_are_found_by_what_they_belong_to(manager: api_client.Caller) -> None:
+def test_forms_and_submissions_are_filtered_by_their_parents(manager: api_client.Caller) -> None:
     form = factories.form(title="Feedback")
     submission = factories.submission(form)
     factories.submission()
@@ -145,7 +145,7 @@ def test_forms_and_submissions_are_found_by_what_they_belong_to(manager: api_cli
 
 
 @pytest.mark.parametrize("path", ["users/", "forms/", "submissions/", "settings/"])
-def test_an_unknown_filter_or_sort_is_named_with_those_there_are(path: str) -> None:
+def test_unknown_filter_or_sort_is_refused_with_the_valid_ones(path: str) -> None:
     admin, spec = api_client.signed_in("admin"), listing.SPECS[path.strip("/")]
     found = problem(admin.get(f"{path}?colour=red"), 400, "unknown_parameter")
     assert found["parameter"] == "colour"
@@ -158,16 +158,16 @@ def test_an_unknown_filter_or_sort_is_named_with_those_there_are(path: str) -> N
     "query",
     ["plan=gold", "active=maybe", "deleted=x", "created_after=yesterday", "created_before=2026-02-30", "role="],
 )
-def test_a_filter_says_what_it_takes(manager: api_client.Caller, query: str) -> None:
+def test_invalid_filter_value_is_refused_with_the_valid_ones(manager: api_client.Caller, query: str) -> None:
     response = manager.get(f"users/?{query}")
-    if query == "role=":  # an empty filter of a search form is no filter
+    if query == "role=":  # an empty field of a search form is no filter
         assert response.status_code == 200
     else:
         assert problem(response, 400, "invalid_filter")["parameter"] == query.partition("=")[0]
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "email", "-email", "last_login", "-last_login"])
-def test_every_sort_pages_through_everybody(manager: api_client.Caller, sort: str) -> None:
+def test_every_sort_pages_through_all_users(manager: api_client.Caller, sort: str) -> None:
     for number in range(5):
         factories.user(**({"last_login": datetime(2026, 1, number, tzinfo=UTC)} if number % 2 else {}))
     seen, cursor = [], ""
@@ -178,7 +178,7 @@ def test_every_sort_pages_through_everybody(manager: api_client.Caller, sort: st
     assert sorted(seen) == sorted(str(pk) for pk in User.objects.values_list("pk", flat=True))
 
 
-def test_a_cursor_that_was_tampered_with_is_refused(manager: api_client.Caller) -> None:
+def test_tampered_cursor_is_refused(manager: api_client.Caller) -> None:
     for _ in range(3):
         factories.user()
         factories.form()
@@ -214,13 +214,13 @@ def test_a_cursor_that_was_tampered_with_is_refused(manager: api_client.Caller) 
         "search='--",
     ],
 )
-def test_strange_questions_are_never_a_fault_of_the_server(query: str) -> None:
+def test_strange_queries_cause_no_server_error(query: str) -> None:
     caller = api_client.Caller(api_client.staff("manager"), raises=False)
     for path in ("users/", "forms/", "submissions/"):
         assert caller.get(f"{path}?{query}").status_code in {200, 400}
 
 
-def test_a_search_takes_wildcards_literally(manager: api_client.Caller) -> None:
+def test_search_takes_wildcards_literally(manager: api_client.Caller) -> None:
     factories.user(first_name="100%")
     factories.user(first_name="Ada")
     for word in ("%25", "100%25"):
@@ -231,7 +231,7 @@ def test_a_search_takes_wildcards_literally(manager: api_client.Caller) -> None:
 # -- one record -----------------------------------------------------------------------------------------------------
 
 
-def test_a_record_carries_its_version_as_etag(manager: api_client.Caller) -> None:
+def test_record_has_its_version_as_etag(manager: api_client.Caller) -> None:
     key = factories.user()
     response = manager.get(f"users/{key}/")
     assert response.headers["ETag"] == '"v1"'
@@ -240,7 +240,7 @@ def test_a_record_carries_its_version_as_etag(manager: api_client.Caller) -> Non
     assert {"Authorization", "Cookie"} <= {name.strip() for name in response.headers["Vary"].split(",")}
 
 
-def test_what_is_held_already_is_not_sent_again(manager: api_client.Caller) -> None:
+def test_matching_etag_returns_304(manager: api_client.Caller) -> None:
     key = factories.user()
     for held in ('"v1"', 'W/"v1"', '"v0", "v1"', "*"):
         response = manager.get(f"users/{key}/", If_None_Match=held)
@@ -252,21 +252,21 @@ def test_what_is_held_already_is_not_sent_again(manager: api_client.Caller) -> N
 
 
 @pytest.mark.parametrize("key", ["x", "018f0000-0000-7000-8000-000000000000", "%00", "0", "é", "a" * 3000])
-def test_a_record_that_is_not_there_is_404(key: str) -> None:
+def test_missing_record_returns_404(key: str) -> None:
     caller = api_client.Caller(api_client.staff("admin"), raises=False)
     for path in ("users/", "forms/", "submissions/", "settings/"):
         problem(caller.get(f"{path}{key}/"), 404, "not_found")
         problem(caller.delete(f"{path}{key}/", If_Match="*"), 404, "not_found")
 
 
-def test_a_change_needs_the_version_it_was_made_against(manager: api_client.Caller) -> None:
+def test_change_requires_if_match(manager: api_client.Caller) -> None:
     key = factories.user()
     problem(manager.patch(f"users/{key}/", {"first_name": "Ada"}), 428, "precondition_required")
     problem(manager.delete(f"users/{key}/"), 428, "precondition_required")
     assert store.version_of(f"user-{key}") == 1
 
 
-def test_a_change_against_the_present_version_is_applied(manager: api_client.Caller) -> None:
+def test_change_of_the_current_version_is_applied(manager: api_client.Caller) -> None:
     key = factories.user()
     response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match='"v1"')
     assert (response.status_code, response.json()["status"], response.headers["ETag"]) == (200, "applied", '"v2"')
@@ -275,14 +275,14 @@ def test_a_change_against_the_present_version_is_applied(manager: api_client.Cal
     assert manager.get(f"users/{key}/").json()["deleted_at"] is not None
 
 
-def test_a_change_against_an_older_version_is_merged_where_it_can_be(manager: api_client.Caller) -> None:
+def test_change_of_an_older_version_is_merged(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada", last_name="Byron")
     factories.update(key, last_name="Lovelace")
     response = manager.patch(f"users/{key}/", {"first_name": "Augusta"}, If_Match='"v1"')
     assert (response.json()["status"], response.headers["ETag"]) == ("merged", '"v3"')
 
 
-def test_a_stale_change_that_cannot_be_merged_is_412_with_the_present_etag(manager: api_client.Caller) -> None:
+def test_conflicting_stale_change_returns_412_with_the_current_etag(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     for response in (
@@ -299,21 +299,21 @@ def test_a_stale_change_that_cannot_be_merged_is_412_with_the_present_etag(manag
 @pytest.mark.parametrize(
     "held", ['"v2"', '"v0"', '"v999999999999999999"', '"v1", "v2"', "v1", '"x"', '"v1" ;', '"v-1"']
 )
-def test_an_etag_that_never_was_does_not_match(manager: api_client.Caller, held: str) -> None:
+def test_unknown_etag_does_not_match(manager: api_client.Caller, held: str) -> None:
     key = factories.user()
     response = manager.patch(f"users/{key}/", {"first_name": "Ada"}, If_Match=held)
     problem(response, 412, "precondition_failed")
     assert response.headers["ETag"] == '"v1"'
 
 
-def test_a_star_matches_whatever_there_is(manager: api_client.Caller) -> None:
+def test_star_matches_any_version(manager: api_client.Caller) -> None:
     key = factories.user()
     factories.update(key, first_name="Ada")
     assert manager.patch(f"users/{key}/", {"first_name": "Augusta"}, If_Match="*").json()["version"] == 3
     problem(manager.patch(f"users/{uuid.uuid4()}/", {"first_name": "Ada"}, If_Match="*"), 404, "not_found")
 
 
-def test_a_repeated_change_with_an_idempotency_key_happens_once(manager: api_client.Caller) -> None:
+def test_repeated_change_with_an_idempotency_key_is_applied_once(manager: api_client.Caller) -> None:
     key, sent = factories.user(), str(uuid.uuid4())
     headers = {"If_Match": '"v1"', "Idempotency_Key": sent}
     answers = [manager.patch(f"users/{key}/", {"first_name": "Ada"}, **headers).json() for _ in range(2)]
@@ -324,7 +324,7 @@ def test_a_repeated_change_with_an_idempotency_key_happens_once(manager: api_cli
     problem(response, 400, "invalid_header")
 
 
-def test_a_change_is_checked_like_a_command(manager: api_client.Caller) -> None:
+def test_change_is_validated_like_a_command(manager: api_client.Caller) -> None:
     key = factories.user()
     found = problem(manager.patch(f"users/{key}/", {"plan": "gold", "x": 1}, If_Match='"v1"'), 422, "invalid")
     assert found["errors"].keys() == {"plan", "x"}
@@ -345,17 +345,17 @@ def test_forms_settings_and_submissions_change_the_same_way() -> None:
     assert admin.delete(f"submissions/{submission}/", If_Match='"v1"').status_code == 200
 
 
-def test_resources_show_only_columns_their_tables_have() -> None:
+def test_resources_show_only_columns_of_their_tables() -> None:
     for kind in section.kinds():
         known = {field.attname for field in kind.model._meta.concrete_fields}
         assert kind.shape is not None
-        assert set(kind.shape.__struct_fields__) == known - {"mailbox"}  # how we compare addresses is nobody's business
+        assert set(kind.shape.__struct_fields__) == known - {"mailbox"}  # the normal form of addresses is internal
 
 
-# -- how often ------------------------------------------------------------------------------------------------------
+# -- rate limits ------------------------------------------------------------------------------------------------------
 
 
-def test_who_asks_too_often_is_told_when_to_come_back(settings: Any) -> None:
+def test_call_above_the_limit_returns_429_with_retry_after(settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 3
     often, other = api_client.program("users:read"), api_client.program("users:read")
     assert [often.get("users/").status_code for _ in range(3)] == [200, 200, 200]
@@ -365,7 +365,7 @@ def test_who_asks_too_often_is_told_when_to_come_back(settings: Any) -> None:
     assert other.get("users/").status_code == 200
 
 
-def test_the_commands_of_a_queue_are_counted_not_the_request(settings: Any) -> None:
+def test_each_command_of_a_queue_counts(settings: Any) -> None:
     settings.API_COMMANDS_PER_MINUTE = 5
     key = factories.user()
 
@@ -383,7 +383,7 @@ def test_the_commands_of_a_queue_are_counted_not_the_request(settings: Any) -> N
     assert other.post("sync/", queue(1, 2, 3)).status_code == 200
 
 
-def test_the_events_of_a_batch_are_counted_not_the_request(settings: Any) -> None:
+def test_each_event_of_a_batch_counts(settings: Any) -> None:
     settings.API_COMMANDS_PER_MINUTE = 5
     often = api_client.program("ingest:write")
     batch = [{"specversion": "1.0", "id": str(n), "source": "test"} for n in range(4)]
@@ -395,13 +395,13 @@ def test_the_events_of_a_batch_are_counted_not_the_request(settings: Any) -> Non
     assert 1 <= int(refused.headers["Retry-After"]) <= 36
 
 
-def test_a_limit_of_zero_is_none(settings: Any) -> None:
+def test_limit_of_zero_disables_the_limit(settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 0
     caller = api_client.signed_in("viewer")
     assert {caller.get("users/").status_code for _ in range(5)} == {200}
 
 
-def test_without_valkey_nobody_is_limited(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_limit_applies_without_valkey(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.API_RATE_PER_MINUTE = 1
     away = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2, retry=None)
     monkeypatch.setattr(throttling, "_local", type("Local", (), {"script": away.register_script(throttling.TAKE)})())
@@ -411,7 +411,7 @@ def test_without_valkey_nobody_is_limited(settings: Any, monkeypatch: pytest.Mon
     assert throttling._silent_until > 0
 
 
-def test_people_and_keys_are_counted_apart() -> None:
+def test_people_and_keys_are_counted_separately() -> None:
     assert Staff.objects.count() == 0
     person = api_client.signed_in("manager").person
     assert throttling.principal(type("R", (), {"auth": None, "user": person})()) == f"staff:{person.pk}"  # type: ignore[arg-type, union-attr]
@@ -421,7 +421,7 @@ def test_people_and_keys_are_counted_apart() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lost_database_is_503_and_the_next_call_works() -> None:
+def test_lost_database_returns_503_and_the_next_call_succeeds() -> None:
     program = api_client.program("users:read")
     program.client.raise_request_exception = False
     [[pid]] = store.query("select pg_backend_pid()")

@@ -1,4 +1,4 @@
-"""The API's description: valid, in step with the code, complete; and its pages under the content security policy."""
+"""The API description is valid, current and complete, and its pages obey the content security policy."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def schema(generated: str) -> dict[str, Any]:
     return found
 
 
-def test_the_committed_description_is_in_step(generated: str) -> None:
+def test_committed_description_is_current(generated: str) -> None:
     assert SCHEMA.read_text() == generated, "run: manage.py spectacular --file docs/openapi.yaml"
 
 
-def test_the_description_is_valid(schema: dict[str, Any]) -> None:
+def test_description_is_valid(schema: dict[str, Any]) -> None:
     validate_schema(schema)
     for component in schema["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(component)
@@ -54,7 +54,7 @@ def references(value: Any) -> Iterator[str]:
             yield from references(inner)
 
 
-def test_every_reference_leads_somewhere_and_every_operation_has_its_own_name(schema: dict[str, Any]) -> None:
+def test_every_reference_resolves_and_every_operation_has_a_unique_name(schema: dict[str, Any]) -> None:
     known = {f"#/components/schemas/{name}" for name in schema["components"]["schemas"]}
     assert set(references(schema)) <= known
     names = [operation["operationId"] for path in schema["paths"].values() for operation in path.values()]
@@ -62,7 +62,7 @@ def test_every_reference_leads_somewhere_and_every_operation_has_its_own_name(sc
 
 
 def addresses(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every address with the prefixes of what includes it."""
+    """Returns every URL pattern with the prefixes of its includes."""
     for found in patterns:
         inner = getattr(found, "url_patterns", None)
         if inner is None:
@@ -71,7 +71,7 @@ def addresses(patterns: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from addresses(inner, prefix + str(found.pattern))
 
 
-def test_every_address_and_method_is_described(schema: dict[str, Any]) -> None:
+def test_every_url_and_method_is_documented(schema: dict[str, Any]) -> None:
     described = schema["paths"]
     api = next(found for found in get_resolver().url_patterns if str(found.pattern) == "api/")
     checked = 0
@@ -86,7 +86,7 @@ def test_every_address_and_method_is_described(schema: dict[str, Any]) -> None:
     assert checked == len(described)
 
 
-def test_every_command_is_described_by_its_type(schema: dict[str, Any]) -> None:
+def test_every_command_is_documented_by_its_type(schema: dict[str, Any]) -> None:
     schemas = schema["components"]["schemas"]
     mapping = schemas["Command"]["discriminator"]["mapping"]
     known = {kind.name for kind in types.command_types()}
@@ -96,7 +96,7 @@ def test_every_command_is_described_by_its_type(schema: dict[str, Any]) -> None:
     assert "email" in schemas["CreateUser"]["required"]
 
 
-def test_a_described_command_accepts_what_the_api_accepts(schema: dict[str, Any]) -> None:
+def test_documented_command_accepts_the_input_of_the_api(schema: dict[str, Any]) -> None:
     validator = jsonschema.Draft202012Validator({"$ref": "#/components/schemas/Command", **schema})
     body = {"id": "018f0000-0000-7000-8000-000000000000", "type": "user.create", "key": "k", "data": {"email": "a@b.c"}}
     assert validator.is_valid(body)
@@ -106,7 +106,7 @@ def test_a_described_command_accepts_what_the_api_accepts(schema: dict[str, Any]
 
 
 @pytest.mark.django_db
-def test_refusal_of_a_write_about_an_erased_record_is_described(schema: dict[str, Any]) -> None:
+def test_refusal_of_a_write_to_an_erased_record_is_documented(schema: dict[str, Any]) -> None:
     key = str(factories.user())
     officer = api_client.signed_in("dpo")
     assert officer.command("user.erase", key, reason="Asked by letter").status_code == 200
@@ -121,7 +121,7 @@ def test_refusal_of_a_write_about_an_erased_record_is_described(schema: dict[str
 
 
 @pytest.mark.django_db
-def test_anybody_may_read_the_description() -> None:
+def test_anonymous_visitor_reads_the_description() -> None:
     response = api_client.Caller().get("/api/schema/?format=json")
     assert response.status_code == 200
     assert response.json()["openapi"].startswith("3.1")
@@ -134,9 +134,7 @@ def test_anybody_may_read_the_description() -> None:
 
 @pytest.mark.browser
 @pytest.mark.services
-def test_the_pages_for_people_work_under_the_content_security_policy(
-    stack: live.Stack, new_page: Callable[..., Any]
-) -> None:
+def test_description_pages_obey_the_content_security_policy(stack: live.Stack, new_page: Callable[..., Any]) -> None:
     page, errors = new_page("manager", at=""), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.goto("/api/docs/")

@@ -1,7 +1,7 @@
-"""The description and the API agree: generated requests to every operation, by schemathesis.
+"""The description and the API agree: schemathesis generates requests to every operation.
 
-Every turn tries a few for each operation; `make chaos` tries many (LONG=1). Half of the requests name records that
-exist, so that they get past 404.
+The suite tries a few for each operation; `make chaos` tries many (LONG=1). Half of the requests name existing records,
+so that they do not end with 404.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCHEMA: Final = openapi.from_dict(
     )
 )
 SCHEMA.app = WSGIHandler()
-# The domain refuses more than a schema can say: an address without an @, a record that is not there.
+# The domain has rules that a schema cannot express: an address without an @, a missing record.
 LEFT_OUT: Final = [positive_data_acceptance]
 OPERATIONS: Final = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
 
@@ -52,7 +52,7 @@ def token(settings: Any) -> str:
 
 @contextlib.contextmanager
 def connections_stay() -> Iterator[None]:
-    """A request's end closes the connection, and with it this test's transaction: not here, as in Django's client."""
+    """Keeps the connection open: the end of a request would close it together with the transaction of this test."""
     both = (signals.request_started, signals.request_finished)
     for signal in both:
         signal.disconnect(close_old_connections)
@@ -65,7 +65,7 @@ def connections_stay() -> Iterator[None]:
 
 @pytest.fixture
 def known() -> dict[str, dict[str, str]]:
-    """Path parameters that lead to something, by the beginning of the path."""
+    """Returns existing values for path parameters, by the beginning of the path."""
     user, form, submission = factories.user(), factories.form(), factories.submission()
     return {
         "/api/v1/users/": {"key": str(user)},
@@ -79,7 +79,7 @@ def known() -> dict[str, dict[str, str]]:
 
 
 def conflict() -> str:
-    """The id of a conflict that waits in the inbox."""
+    """Returns the id of an open conflict."""
     key, caller = factories.user(plan="free"), api_client.signed_in("admin")
     caller.command("user.update", key, {"plan": "premium"}, base_version=1, reason="Asked by phone")
     answer = caller.command("user.update", key, {"plan": "enterprise"}, base_version=1, reason="Asked by e-mail")
@@ -88,9 +88,7 @@ def conflict() -> str:
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_answer_is_one_that_the_description_announces(
-    label: str, token: str, known: dict[str, dict[str, str]]
-) -> None:
+def test_every_response_is_documented(label: str, token: str, known: dict[str, dict[str, str]]) -> None:
     operation = OPERATIONS[label]
     there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {})
 
@@ -119,9 +117,7 @@ WITH_BODY: Final = [label for label, one in OPERATIONS.items() if "requestBody" 
 
 
 @pytest.mark.parametrize("label", WITH_BODY)
-def test_body_is_required_exactly_where_a_request_without_one_is_refused_for_it(
-    label: str, token: str, known: dict[str, dict[str, str]]
-) -> None:
+def test_body_is_documented_as_required_where_it_is(label: str, token: str, known: dict[str, dict[str, str]]) -> None:
     operation = OPERATIONS[label]
     there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {"name": "x"})
     caller = api_client.Caller(token=token)
@@ -132,7 +128,7 @@ def test_body_is_required_exactly_where_a_request_without_one_is_refused_for_it(
 
 
 @pytest.mark.parametrize("action", ["start", "cancel"])
-def test_refused_rebuild_is_answered_as_described(action: str, token: str) -> None:
+def test_refused_rebuild_returns_the_documented_response(action: str, token: str) -> None:
     operation = OPERATIONS[f"POST /api/v1/system/rebuilds/{{table}}/{action}/"]
     shape = operation.definition.raw["responses"]["409"]["content"]["application/problem+json"]["schema"]
     assert shape == {"$ref": "#/components/schemas/Problem"}

@@ -1,4 +1,4 @@
-"""Streams, states and the log: what was, in order, for those who may know."""
+"""Streams, past states and the log: complete, ordered, and limited by permissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def manager() -> api_client.Caller:
     return api_client.signed_in("manager")
 
 
-def test_a_stream_tells_what_happened_to_one_record(manager: api_client.Caller) -> None:
+def test_stream_has_the_events_of_one_record(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     answer = manager.get(f"streams/user-{key}/").json()
@@ -33,7 +33,7 @@ def test_a_stream_tells_what_happened_to_one_record(manager: api_client.Caller) 
     msgspec.convert(answer, shapes.StreamPage)
 
 
-def test_a_stream_is_read_in_parts(manager: api_client.Caller) -> None:
+def test_stream_is_read_in_pages(manager: api_client.Caller) -> None:
     key = factories.user()
     for name in ("A", "B", "C"):
         factories.update(key, first_name=name)
@@ -59,13 +59,13 @@ def test_a_stream_is_read_in_parts(manager: api_client.Caller) -> None:
         "a" * 999,
     ],
 )
-def test_a_stream_that_is_not_there_is_404(stream: str) -> None:
+def test_missing_stream_returns_404(stream: str) -> None:
     caller = api_client.Caller(api_client.staff("admin"), raises=False)
     problem(caller.get(f"streams/{stream}/"), 404, "not_found")
     problem(caller.get(f"streams/{stream}/state/"), 404, "not_found")
 
 
-def test_a_record_is_shown_as_it_was_at_a_version(manager: api_client.Caller) -> None:
+def test_record_is_shown_at_a_version(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     path = f"streams/user-{key}/state/"
@@ -79,7 +79,7 @@ def test_a_record_is_shown_as_it_was_at_a_version(manager: api_client.Caller) ->
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_record_is_shown_as_it_was_at_an_instant(manager: api_client.Caller) -> None:
+def test_record_is_shown_at_a_time(manager: api_client.Caller) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     created, updated = (event.recorded_at for event in store.read_stream(f"user-{key}"))
@@ -94,14 +94,14 @@ def test_a_record_is_shown_as_it_was_at_an_instant(manager: api_client.Caller) -
     ["at=yesterday", "at=2026-13-01T00:00:00Z", "at=0001-01-01T00:00:00%2B14:00", "version=-1", "version=x",
      "version=1&at=2026-01-01T00:00:00Z", f"version={2**63}", "at="],
 )  # fmt: skip
-def test_a_time_that_cannot_be_is_400(query: str) -> None:
+def test_invalid_time_returns_400(query: str) -> None:
     caller = api_client.Caller(api_client.staff("manager"), raises=False)
     response = caller.get(f"streams/user-{factories.user()}/state/?{query}")
     assert problem(response, 400, "invalid_parameter")["parameter"] in {"at", "version"}
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-def test_the_ends_of_time_are_instants_too(at: str) -> None:
+def test_extreme_times_are_valid(at: str) -> None:
     caller = api_client.Caller(api_client.staff("manager"), raises=False)
     assert caller.get(f"streams/user-{factories.user()}/state/?at={at}").status_code == 200
 
@@ -117,7 +117,7 @@ def poll(caller: api_client.Caller, **query: Any) -> dict[str, Any]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_log_is_read_in_order_up_to_its_head(manager: api_client.Caller) -> None:
+def test_log_is_read_in_order_up_to_its_head(manager: api_client.Caller) -> None:
     start = head.safe()
     key = factories.user()
     factories.update(key, first_name="Ada")
@@ -132,7 +132,7 @@ def test_the_log_is_read_in_order_up_to_its_head(manager: api_client.Caller) -> 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_log_is_read_by_kind(manager: api_client.Caller) -> None:
+def test_log_is_filtered_by_kind(manager: api_client.Caller) -> None:
     start = head.safe()
     factories.submission()
     kinds = [event["event"] for event in poll(manager, after=start, type="form.created,submission.received")["items"]]
@@ -142,13 +142,13 @@ def test_the_log_is_read_by_kind(manager: api_client.Caller) -> None:
 
 
 @pytest.mark.parametrize("query", ["after=-1", "after=x", f"after={2**63}", "limit=0", "limit=1001", "limit=x"])
-def test_a_place_that_is_none_is_400(manager: api_client.Caller, query: str) -> None:
+def test_invalid_position_returns_400(manager: api_client.Caller, query: str) -> None:
     problem(manager.get(f"events/?{query}"), 400, "invalid_parameter")
     problem(manager.get(f"streams/user-{factories.user()}/?{query}"), 400, "invalid_parameter")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_appears_below_a_head_that_was_given_out(manager: api_client.Caller) -> None:
+def test_no_event_appears_below_a_returned_head(manager: api_client.Caller) -> None:
     start = head.safe()
     drawn, finish = threading.Event(), threading.Event()
 
@@ -172,7 +172,7 @@ def test_nothing_appears_below_a_head_that_was_given_out(manager: api_client.Cal
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_log_is_redacted_too(manager: api_client.Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_is_redacted(manager: api_client.Caller, monkeypatch: pytest.MonkeyPatch) -> None:
 
     start, key = head.safe(), factories.user(email="hidden@example.org")
     factories.hide(monkeypatch, "manager", "user", "email")

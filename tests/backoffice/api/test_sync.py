@@ -1,4 +1,4 @@
-"""`POST sync/`: an offline queue, in order, exactly once, chains of edits merged against what their author saw."""
+"""`POST sync/`: an offline queue, in order, each command once, chains of edits merged with what their author saw."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def state(key: Any, category: str = "user") -> dict[str, Any]:
 # -- order and once ---------------------------------------------------------------------------------------------------
 
 
-def test_a_queue_is_carried_out_in_the_order_of_its_numbers_whatever_the_order_sent(manager: api_client.Caller) -> None:
+def test_queue_is_executed_in_the_order_of_its_numbers(manager: api_client.Caller) -> None:
     key = factories.user()
     second, first = mutation(2, key, {"first_name": "B"}, 2), mutation(1, key, {"first_name": "A"}, 1)
     results = push(manager, second, first)
@@ -53,7 +53,7 @@ def test_a_queue_is_carried_out_in_the_order_of_its_numbers_whatever_the_order_s
     assert state(key)["first_name"] == "B"
 
 
-def test_a_queue_sent_again_changes_nothing_and_answers_as_before(manager: api_client.Caller) -> None:
+def test_repeated_queue_changes_nothing_and_returns_the_same_verdicts(manager: api_client.Caller) -> None:
     key, other = factories.user(), factories.user(first_name="x")
     factories.update(other, first_name="theirs")
     queue = [
@@ -72,7 +72,7 @@ def test_a_queue_sent_again_changes_nothing_and_answers_as_before(manager: api_c
     assert models.Conflict.objects.count() == 1
 
 
-def test_an_answer_lost_half_way_is_made_up_for_by_sending_everything_again(manager: api_client.Caller) -> None:
+def test_lost_response_is_recovered_by_sending_everything_again(manager: api_client.Caller) -> None:
     key = factories.user()
     queue = [mutation(1, key, {"first_name": "A"}, 1), mutation(2, key, {"first_name": "B"}, 2)]
     push(manager, queue[0])
@@ -84,7 +84,7 @@ def test_an_answer_lost_half_way_is_made_up_for_by_sending_everything_again(mana
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_refused_edit_blocks_later_ones_of_its_record_only(manager: api_client.Caller) -> None:
+def test_refused_edit_blocks_only_later_ones_of_its_record(manager: api_client.Caller) -> None:
     factories.user(email="taken@example.org")
     key, other = factories.user(), factories.user()
     results = push(
@@ -112,7 +112,7 @@ def test_a_refused_edit_blocks_later_ones_of_its_record_only(manager: api_client
         ({"type": "conflict.resolve"}, "unknown_command"),
     ],
 )
-def test_a_malformed_command_is_refused_by_itself(manager: api_client.Caller, broken: Any, code: str) -> None:
+def test_malformed_command_is_refused_alone(manager: api_client.Caller, broken: Any, code: str) -> None:
     key, other = factories.user(), factories.user()
     wrong = {**mutation(1, key, {"first_name": "A"}, 1), **broken}
     results = push(manager, wrong, mutation(2, other, {"first_name": "B"}, 1))
@@ -120,7 +120,7 @@ def test_a_malformed_command_is_refused_by_itself(manager: api_client.Caller, br
     assert results[0]["code"] == code
 
 
-def test_what_a_role_may_not_do_it_may_not_do_later_either() -> None:
+def test_role_is_checked_when_the_queue_is_sent() -> None:
     key, other = factories.user(), factories.user()
     agent = api_client.signed_in("agent")
     results = push(agent, mutation(1, key, {"plan": "premium"}, 1), mutation(2, other, {"first_name": "A"}, 1))
@@ -129,7 +129,7 @@ def test_what_a_role_may_not_do_it_may_not_do_later_either() -> None:
     assert statuses(push(api_client.signed_in("viewer"), mutation(1, key, {"first_name": "A"}, 1))) == ["rejected"]
 
 
-def test_a_key_syncs_only_what_its_scopes_allow() -> None:
+def test_key_syncs_only_within_its_scopes() -> None:
     key, form = factories.user(), factories.form()
     program = api_client.program("users:write")
     results = push(
@@ -141,7 +141,7 @@ def test_a_key_syncs_only_what_its_scopes_allow() -> None:
     assert results[1]["code"] == "missing_scope"
 
 
-def test_a_queue_has_its_limits(manager: api_client.Caller) -> None:
+def test_too_long_queue_is_refused(manager: api_client.Caller) -> None:
     key = factories.user()
     many = [mutation(seq, key, {"first_name": "A"}) for seq in range(201)]
     api_client.problem(manager.post("sync/", {"client_id": "x", "mutations": many}), 413, "too_large")
@@ -156,8 +156,8 @@ def test_a_queue_has_its_limits(manager: api_client.Caller) -> None:
 # -- chains -----------------------------------------------------------------------------------------------------------
 
 
-def test_ones_own_earlier_edit_is_no_foreign_change(manager: api_client.Caller) -> None:
-    """Edit 1 and edit 2 change the same field, and somebody changes another one: nothing to ask."""
+def test_earlier_edit_of_the_same_author_does_not_conflict(manager: api_client.Caller) -> None:
+    """Edits 1 and 2 change the same field, and another person changes another field: no conflict."""
     key = factories.user(first_name="base")
     factories.update(key, last_name="foreign")
     results = push(
@@ -170,7 +170,7 @@ def test_ones_own_earlier_edit_is_no_foreign_change(manager: api_client.Caller) 
     assert (state(key)["first_name"], state(key)["last_name"]) == ("three", "foreign")
 
 
-def test_a_chain_without_trunk_versions_is_understood_by_counting(manager: api_client.Caller) -> None:
+def test_chain_without_trunk_versions_is_rebuilt_by_counting(manager: api_client.Caller) -> None:
     key = factories.user(first_name="base")
     factories.update(key, last_name="foreign")
     results = push(manager, mutation(1, key, {"first_name": "one"}, 1), mutation(2, key, {"first_name": "two"}, 2))
@@ -178,8 +178,8 @@ def test_a_chain_without_trunk_versions_is_understood_by_counting(manager: api_c
     assert state(key)["first_name"] == "two"
 
 
-def test_a_foreign_edit_is_not_overwritten_by_the_second_edit_of_a_chain(manager: api_client.Caller) -> None:
-    """Edit 1 lifts the record past the foreign change; edit 2 of that very field must still see it as foreign."""
+def test_second_edit_of_a_chain_does_not_overwrite_a_foreign_edit(manager: api_client.Caller) -> None:
+    """Edit 1 raises the version above the foreign change; edit 2 of that field must still conflict with it."""
     key = factories.user(first_name="base", last_name="base")
     factories.update(key, last_name="foreign")
     results = push(
@@ -192,8 +192,8 @@ def test_a_foreign_edit_is_not_overwritten_by_the_second_edit_of_a_chain(manager
     assert state(key)["last_name"] == "foreign"
 
 
-def test_a_foreign_edit_alike_does_not_hide_another_one(manager: api_client.Caller) -> None:
-    """Edit 1 is found made already ("unchanged") by somebody who also changed the field of edit 2."""
+def test_equal_foreign_edit_does_not_hide_another_one(manager: api_client.Caller) -> None:
+    """Edit 1 is "unchanged", because another person made the same change and also changed the field of edit 2."""
     key = factories.user(first_name="base", last_name="base")
     factories.update(key, first_name="one", last_name="foreign")
     results = push(manager, mutation(1, key, {"first_name": "one"}, 1), mutation(2, key, {"last_name": "mine"}, 2))
@@ -201,7 +201,7 @@ def test_a_foreign_edit_alike_does_not_hide_another_one(manager: api_client.Call
     assert state(key)["last_name"] == "foreign"
 
 
-def test_a_foreign_edit_between_two_requests_of_a_chain_is_seen(manager: api_client.Caller) -> None:
+def test_foreign_edit_between_two_requests_of_a_chain_is_detected(manager: api_client.Caller) -> None:
     key = factories.user(first_name="base", last_name="base")
     one = mutation(1, key, {"first_name": "one"}, 1, trunk_version=1)
     push(manager, one)
@@ -212,7 +212,7 @@ def test_a_foreign_edit_between_two_requests_of_a_chain_is_seen(manager: api_cli
     assert sides == {"base": "one", "theirs": "foreign", "mine": "two"}
 
 
-def test_a_chain_goes_on_after_a_conflict_with_what_does_not_depend_on_it(manager: api_client.Caller) -> None:
+def test_chain_continues_after_a_conflict_with_independent_edits(manager: api_client.Caller) -> None:
     key = factories.user(first_name="base")
     factories.update(key, first_name="foreign")
     results = push(
@@ -226,7 +226,7 @@ def test_a_chain_goes_on_after_a_conflict_with_what_does_not_depend_on_it(manage
     assert (state(key)["first_name"], state(key)["last_name"]) == ("foreign", "kept")
 
 
-def test_an_edit_whose_elders_are_missing_is_judged_by_its_trunk(manager: api_client.Caller) -> None:
+def test_edit_without_its_predecessors_is_judged_by_its_trunk(manager: api_client.Caller) -> None:
     key = factories.user(first_name="base")
     factories.update(key, first_name="foreign")
     (result,) = push(manager, mutation(2, key, {"first_name": "two"}, 2, trunk_version=1))
@@ -234,11 +234,9 @@ def test_an_edit_whose_elders_are_missing_is_judged_by_its_trunk(manager: api_cl
     assert result["problem"]["base"]["first_name"] == "base"
 
 
-def test_news_from_the_server_under_a_queued_edit_become_the_trunk_of_the_next(manager: api_client.Caller) -> None:
+def test_newer_version_from_the_server_becomes_the_trunk_of_the_next_edit(manager: api_client.Caller) -> None:
     key = factories.user(first_name="base", last_name="base")
-    factories.update(
-        key, last_name="news"
-    )  # the author saw it (version 2) before the second edit, and changed it knowingly
+    factories.update(key, last_name="news")  # the author saw version 2 before the second edit, and changed it knowingly
     results = push(
         manager,
         mutation(1, key, {"first_name": "one"}, 1, trunk_version=1),
@@ -248,7 +246,7 @@ def test_news_from_the_server_under_a_queued_edit_become_the_trunk_of_the_next(m
     assert (state(key)["first_name"], state(key)["last_name"]) == ("two", "knowingly")
 
 
-def test_a_record_made_offline_is_edited_and_deleted_offline(manager: api_client.Caller) -> None:
+def test_record_created_offline_is_edited_and_deleted_offline(manager: api_client.Caller) -> None:
     key = uuid.uuid4()
     results = push(
         manager,
@@ -262,7 +260,7 @@ def test_a_record_made_offline_is_edited_and_deleted_offline(manager: api_client
     assert (state(key)["first_name"], state(key)["deleted_at"]) == ("B", None)
 
 
-def test_a_chain_over_a_forms_questions_merges_item_by_item(manager: api_client.Caller) -> None:
+def test_chain_over_the_questions_of_a_form_merges_item_by_item(manager: api_client.Caller) -> None:
     field = {"type": "text", "required": False}
     fields = [{"id": "a", "label": "A", **field}, {"id": "b", "label": "B", **field}]
     key = factories.form(fields=fields)
@@ -285,7 +283,7 @@ def test_a_chain_over_a_forms_questions_merges_item_by_item(manager: api_client.
 # -- age --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_older_than_seven_days_waits_for_a_person(manager: api_client.Caller) -> None:
+def test_edit_older_than_seven_days_is_filed_for_review(manager: api_client.Caller) -> None:
     key, other = factories.user(), factories.user()
     old = (datetime.now(UTC) - timedelta(days=7, minutes=1)).isoformat()
     young = (datetime.now(UTC) - timedelta(days=6, hours=23)).isoformat()
@@ -305,7 +303,7 @@ def test_an_edit_older_than_seven_days_waits_for_a_person(manager: api_client.Ca
     assert state(key)["first_name"] == "old"
 
 
-def test_an_old_edit_without_a_base_is_put_to_a_person_as_well(manager: api_client.Caller) -> None:
+def test_old_edit_without_a_base_is_filed_for_review(manager: api_client.Caller) -> None:
     key = factories.user()
     (result,) = push(manager, mutation(1, key, {"first_name": "old"}, queued_at="2020-01-01T00:00:00Z"))
     shown = manager.get(f"conflicts/{result['conflict_id']}/").json()
@@ -314,7 +312,7 @@ def test_an_old_edit_without_a_base_is_put_to_a_person_as_well(manager: api_clie
     assert state(key)["first_name"] == "old"
 
 
-def test_what_was_applied_in_time_stays_applied_however_late_the_retry(manager: api_client.Caller) -> None:
+def test_late_retry_of_an_applied_edit_returns_its_verdict(manager: api_client.Caller) -> None:
     key = factories.user()
     sent = mutation(1, key, {"first_name": "A"}, 1)
     push(manager, sent)

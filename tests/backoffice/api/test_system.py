@@ -1,4 +1,4 @@
-"""The operator API: the data and actions of the pages, by the same rights and by the scopes of a key."""
+"""The operator API: data and actions of the operator pages, with the same rights, limited by the scopes of a key."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ def test_rebuild_is_requested_and_cancelled() -> None:
     assert since is not None
 
 
-# -- reading what was written ---------------------------------------------------------------------------------------
+# -- consistent reads -------------------------------------------------------------------------------------------------
 
 
 def test_consistent_reads_show_the_last_write() -> None:
-    """Every read table is kept in the command's own transaction, so no read has anything to wait for."""
+    """Read tables are written in the command's own transaction, so no read has to wait."""
     manager, key = api_client.signed_in("manager"), new_id()
     sent = manager.command("user.create", key, {"email": api_client.email(), "first_name": "Ada"}).json()
     stream = f"user-{key}"
@@ -169,14 +169,14 @@ def fed() -> Iterator[subscriptions.Subscription]:
     del checkpoints._registered[wanted.name]
 
 
-def test_read_of_a_subscription_waits_for_its_position(
+def test_consistent_read_waits_for_the_subscription(
     fed: subscriptions.Subscription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = api_client.signed_in("manager")
     monkeypatch.setattr(records.RecordList, "fed_by", (fed.name,))
     subscriptions.acquire(fed, "a")
     reached = store.append(f"user-{factories.user()}", [UserUpdated(plan="premium")]).position
-    assert manager.get("users/").status_code == 200  # nobody waits who did not ask to
+    assert manager.get("users/").status_code == 200  # without `consistent=1` no request waits
     monkeypatch.setattr(views, "CONSISTENT_SECONDS", 0.05)
     problem(manager.get("users/?consistent=1"), 504, "wait_timeout")
     monkeypatch.setattr(views, "CONSISTENT_SECONDS", 30.0)
@@ -186,7 +186,7 @@ def test_read_of_a_subscription_waits_for_its_position(
     assert progress.position(fed) >= reached == head.newest()
 
 
-def test_read_that_takes_too_long_is_a_problem_with_retry_after() -> None:
+def test_timed_out_consistent_read_returns_a_problem_with_retry_after() -> None:
     found = problems.described(errors.TookTooLong())
     assert found is not None
     assert (found.status_code, found.problem, found.headers["Retry-After"]) == (503, "took_too_long", "5")

@@ -1,4 +1,4 @@
-"""The inbox: what cannot be merged is filed once, and settled once, against the record of now, in one transaction."""
+"""The inbox: a conflicting edit is filed once and resolved once, against the current record, in one transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def manager(db: None) -> models.Staff:
 
 
 def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
-    """A change of a user based on version 1 that somebody was faster with; returns the command, filed."""
+    """Files an edit of a user based on version 1, after another edit was saved; returns its command."""
     command = factories.command(users.UpdateUser(**fields), key, base_version=1, reason="mine")
     with pytest.raises(errors.Conflict) as caught:
         entry_point.dispatch(command, staff)
@@ -37,7 +37,7 @@ def stale(staff: Any, key: Any, **fields: Any) -> types.Command:
 
 
 def conflict(staff: Any, **fields: Any) -> tuple[uuid.UUID, uuid.UUID]:
-    """A user whose last name two people changed; returns the user's id and the conflict's."""
+    """Files a conflict about the last name of a user; returns the user's id and the conflict's."""
     key = factories.user(last_name="Base", first_name="Base")
     factories.update(key, last_name="Theirs")
     return key, domain.id_for(stale(staff, key, **{"last_name": "Mine", **fields}).id)
@@ -50,7 +50,7 @@ def state(key: Any, category: str = "user") -> dict[str, Any]:
 # -- filing -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_merged_is_filed_whole_and_nothing_of_it_is_applied(manager: models.Staff) -> None:
+def test_conflicting_edit_is_filed_completely_and_not_applied(manager: models.Staff) -> None:
     key, found = conflict(manager, first_name="Also mine")
     assert state(key)["first_name"] == "Base"
     filed = inbox.filed(found)
@@ -63,7 +63,7 @@ def test_what_cannot_be_merged_is_filed_whole_and_nothing_of_it_is_applied(manag
     assert (row.status, row.category, row.key, row.reason) == ("open", "user", str(key), "mine")
 
 
-def test_the_same_command_again_is_the_same_conflict_whatever_happened_since(manager: models.Staff) -> None:
+def test_repeated_command_returns_the_same_conflict(manager: models.Staff) -> None:
     key = factories.user(last_name="Base")
     factories.update(key, last_name="Theirs")
     command = stale(manager, key, last_name="Mine")
@@ -81,7 +81,7 @@ def test_the_same_command_again_is_the_same_conflict_whatever_happened_since(man
     assert store.version_of(f"conflict-{domain.id_for(command.id)}") == 2
 
 
-def test_another_command_under_a_filed_id_is_refused(manager: models.Staff) -> None:
+def test_other_command_with_a_filed_id_is_refused(manager: models.Staff) -> None:
     key = factories.user(last_name="Base")
     factories.update(key, last_name="Theirs")
     command = stale(manager, key, last_name="Mine")
@@ -91,7 +91,7 @@ def test_another_command_under_a_filed_id_is_refused(manager: models.Staff) -> N
     assert models.Conflict.objects.count() == 1
 
 
-def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: models.Staff) -> None:
+def test_very_long_form_is_filed_and_resolved(manager: models.Staff) -> None:
     def fields(text: str) -> list[dict[str, Any]]:
         return [{"id": f"q{n}", "type": "text", "label": f"{text} {'x' * 900}"} for n in range(400)]
 
@@ -106,7 +106,7 @@ def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: mo
     assert state(key, "form")["fields"] == fields("mine")
 
 
-# -- settling ---------------------------------------------------------------------------------------------------------
+# -- resolving ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: mo
         ({}, {"last_name": "Typed"}, "Typed"),
     ],
 )
-def test_it_is_settled_by_choice(manager: models.Staff, choices: Any, values: Any, expected: str) -> None:
+def test_conflict_is_resolved_by_choice(manager: models.Staff, choices: Any, values: Any, expected: str) -> None:
     key, found = conflict(manager, first_name="Rest")
     settled = inbox.resolve(found, manager, choices, values, reason="agreed")
     assert (state(key)["last_name"], state(key)["first_name"]) == (expected, "Rest")
@@ -130,7 +130,7 @@ def test_it_is_settled_by_choice(manager: models.Staff, choices: Any, values: An
     assert models.Conflict.objects.get(pk=found).status == "resolved"
 
 
-def test_all_theirs_settles_it_without_a_change(manager: models.Staff) -> None:
+def test_choosing_all_of_theirs_changes_nothing(manager: models.Staff) -> None:
     key, found = conflict(manager)
     settled = inbox.resolve(found, manager, {"last_name": "theirs"})
     assert (settled.result, settled.version) == (None, 2)
@@ -148,7 +148,7 @@ def test_all_theirs_settles_it_without_a_change(manager: models.Staff) -> None:
         ({}, {"last_name": "x" * 151}, "last_name"),
     ],
 )
-def test_what_is_missing_unknown_or_wrong_is_named_and_nothing_is_written(
+def test_missing_unknown_and_invalid_choices_are_named_and_nothing_is_written(
     manager: models.Staff, choices: Any, values: Any, field: str
 ) -> None:
     key, found = conflict(manager)
@@ -158,7 +158,7 @@ def test_what_is_missing_unknown_or_wrong_is_named_and_nothing_is_written(
     assert (store.version_of(f"user-{key}"), store.version_of(f"conflict-{found}")) == (2, 1)
 
 
-def test_what_the_record_refuses_leaves_the_conflict_open(manager: models.Staff) -> None:
+def test_resolution_that_the_record_refuses_leaves_the_conflict_open(manager: models.Staff) -> None:
     factories.user(email="taken@example.org")
     key = factories.user(email="base@example.org")
     factories.update(key, email="theirs@example.org")
@@ -169,14 +169,14 @@ def test_what_the_record_refuses_leaves_the_conflict_open(manager: models.Staff)
     assert store.version_of(f"conflict-{found}") == 1
 
 
-def test_it_is_judged_by_the_record_of_now(manager: models.Staff) -> None:
+def test_resolution_is_checked_against_the_current_record(manager: models.Staff) -> None:
     key, found = conflict(manager)
     factories.update(key, first_name="Newer")
     inbox.resolve(found, manager, {"last_name": "mine"}, seen=2)
     assert (state(key)["last_name"], state(key)["first_name"]) == ("Mine", "Newer")
 
 
-def test_what_moved_since_it_was_looked_at_is_looked_at_again(manager: models.Staff) -> None:
+def test_place_changed_since_it_was_viewed_is_asked_again(manager: models.Staff) -> None:
     key, found = conflict(manager)
     factories.update(key, last_name="Theirs again")
     with pytest.raises(inbox.Moved):
@@ -186,7 +186,7 @@ def test_what_moved_since_it_was_looked_at_is_looked_at_again(manager: models.St
     assert state(key)["last_name"] == "Mine"
 
 
-def test_a_removed_setting_can_be_set_all_the_same(manager: models.Staff) -> None:
+def test_removed_setting_is_set_by_a_resolution(manager: models.Staff) -> None:
     admin = api_client.staff("admin")
     commands.dispatch(factories.command(settings.SetSetting(value=1), "a.b"))
     commands.dispatch(factories.command(settings.SetSetting(value=2), "a.b"))
@@ -198,7 +198,7 @@ def test_a_removed_setting_can_be_set_all_the_same(manager: models.Staff) -> Non
 
 
 @pytest.mark.parametrize(("choice", "deleted"), [("mine", True), ("theirs", False)])
-def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, deleted: bool) -> None:
+def test_deletion_is_applied_or_discarded(manager: models.Staff, choice: str, deleted: bool) -> None:
     key = factories.user()
     factories.update(key, last_name="Theirs")
     command = factories.command(users.DeleteUser(), key, base_version=1)
@@ -209,7 +209,7 @@ def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, de
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_racing_resolutions_one_wins_and_the_others_see_it(transactional_db: None) -> None:
+def test_one_of_several_concurrent_resolutions_wins(transactional_db: None) -> None:
     staff = api_client.staff("manager")
     key, found = conflict(staff)
     sides = ["mine", "theirs", "mine", "theirs"]
@@ -228,7 +228,7 @@ def test_of_racing_resolutions_one_wins_and_the_others_see_it(transactional_db: 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_conflicting_command_sent_from_everywhere_at_once_is_filed_once(transactional_db: None) -> None:
+def test_command_sent_concurrently_is_filed_once(transactional_db: None) -> None:
     staff = api_client.staff("manager")
     key = factories.user(last_name="Base")
     factories.update(key, last_name="Theirs")
@@ -242,10 +242,10 @@ def test_a_conflicting_command_sent_from_everywhere_at_once_is_filed_once(transa
     assert [e.type for e in store.read_stream(f"conflict-{domain.id_for(command.id)}")] == ["conflict.filed"]
 
 
-# -- around it --------------------------------------------------------------------------------------------------------
+# -- assignment, comments, permissions ---------------------------------------------------------------------------------
 
 
-def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.Staff) -> None:
+def test_conflict_is_assigned_commented_discarded_and_reopened(manager: models.Staff) -> None:
     _, found = conflict(manager)
     inbox.act(found, manager, domain.AssignConflict(assignee=manager.pk))
     inbox.act(found, manager, domain.CommentConflict(text=" Who knows? "))
@@ -262,7 +262,7 @@ def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.S
         inbox.act(found, manager, domain.DismissConflict())
 
 
-def test_it_is_not_assigned_to_who_cannot_settle_it(manager: models.Staff) -> None:
+def test_conflict_is_not_assigned_to_a_person_who_may_not_resolve_it(manager: models.Staff) -> None:
     _, found = conflict(manager)
     for person in (api_client.staff("viewer"), api_client.staff("dpo"), api_client.staff("agent", is_active=False)):
         with pytest.raises(errors.InvalidCommand):
@@ -270,7 +270,7 @@ def test_it_is_not_assigned_to_who_cannot_settle_it(manager: models.Staff) -> No
 
 
 @pytest.mark.parametrize("role", ["viewer", "dpo"])
-def test_who_may_not_make_such_a_change_may_not_settle_it(manager: models.Staff, role: str) -> None:
+def test_resolution_requires_the_right_to_make_the_change(manager: models.Staff, role: str) -> None:
     _, found = conflict(manager)
     person = api_client.staff(role)
     with pytest.raises(inbox.Forbidden):
@@ -279,7 +279,7 @@ def test_who_may_not_make_such_a_change_may_not_settle_it(manager: models.Staff,
         inbox.act(found, person, domain.DismissConflict())
 
 
-def test_a_field_that_a_role_may_not_change_it_may_only_leave(manager: models.Staff) -> None:
+def test_role_can_only_keep_a_field_that_it_may_not_change(manager: models.Staff) -> None:
     key = factories.user(plan="free")
     factories.update(key, plan="premium")
     found = domain.id_for(stale(manager, key, plan="enterprise", last_name="Rest").id)
@@ -291,7 +291,7 @@ def test_a_field_that_a_role_may_not_change_it_may_only_leave(manager: models.St
     assert (state(key)["plan"], state(key)["last_name"]) == ("premium", "Rest")
 
 
-def test_whose_they_are(manager: models.Staff) -> None:
+def test_inbox_is_filtered_by_person_and_team(manager: models.Staff) -> None:
     from events import context
 
     with context.acting(actor=f"staff:{manager.pk}"):
@@ -312,9 +312,7 @@ def test_whose_they_are(manager: models.Staff) -> None:
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(
-    role: str, manager: models.Staff
-) -> None:
+def test_events_of_a_conflict_hide_fields_from_a_role(role: str, manager: models.Staff) -> None:
     key = factories.user(email="secret-base@example.org")
     factories.update(key, email="secret-theirs@example.org")
     found = domain.id_for(stale(manager, key, email="secret-mine@example.org").id)
@@ -328,7 +326,7 @@ def test_no_event_of_a_conflict_shows_a_role_what_it_may_not_see_of_the_record(
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_the_inbox_is_followed_live_by_those_who_settle(role: str, db: None) -> None:
+def test_topic_of_the_inbox_requires_the_right_to_resolve(role: str, db: None) -> None:
     person = api_client.staff(role)
     found = topics.find("conflicts")
     assert found is not None
@@ -336,7 +334,7 @@ def test_the_inbox_is_followed_live_by_those_who_settle(role: str, db: None) -> 
     assert topic.may_subscribe(person) is access.settles(person) is (role in {"admin", "manager", "agent"})
 
 
-def test_a_conflict_about_a_record_one_may_not_view_shows_nothing(manager: models.Staff) -> None:
+def test_conflict_about_a_hidden_record_shows_nothing(manager: models.Staff) -> None:
     admin = api_client.staff("admin")
     commands.dispatch(factories.command(settings.SetSetting(value="a"), "x.y"))
     commands.dispatch(factories.command(settings.SetSetting(value="b"), "x.y"))

@@ -1,4 +1,4 @@
-"""Inbox and conflict page in the admin, as plain forms; the scripted page is tested in a browser."""
+"""Inbox and conflict page in the admin as plain forms; a browser test covers the scripts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def url(name: str, key: Any) -> str:
 
 
 def sent(response: Any, **more: Any) -> dict[str, Any]:
-    """What the page's form would send, with choices by number: ``choice_0="mine"``."""
+    """Returns the data that the page's form would send, with choices by number: ``choice_0="mine"``."""
     form = {"version": response.context["now"].version, "reason": response.context["reason"] or ""}
     for place in response.context["places"]:
         form |= {f"path-{place.number}": place.path, f"value-{place.number}": place.typed}
@@ -63,10 +63,10 @@ def state(key: Any) -> dict[str, Any]:
     return snapshots.state_dict(f"user-{key}")[0]
 
 
-# -- from a stale save to its end -------------------------------------------------------------------------------------
+# -- from a stale save to the resolution ------------------------------------------------------------------------------
 
 
-def test_a_stale_save_leads_here_with_everything_that_was_typed(manager: models.Staff) -> None:
+def test_stale_save_redirects_to_the_conflict_page_with_the_input(manager: models.Staff) -> None:
     key, client = factories.user(last_name="Base"), signed_in(manager)
     address = reverse("admin:backoffice_user_change", args=[key])
     form = client.get(address).context["form"]
@@ -82,11 +82,11 @@ def test_a_stale_save_leads_here_with_everything_that_was_typed(manager: models.
     assert (state(key)["last_name"], state(key)["first_name"]) == ("Mine", "Rest")
     assert store.read_stream(f"user-{key}")[-1].reason == "asked"
     back = client.post(address, typed | {"last_name": "Mine", "first_name": "Rest", "reason": "asked"})
-    assert back["Location"] == response["Location"]  # the same click again: the same conflict, settled
+    assert back["Location"] == response["Location"]  # the same click again: the same, resolved conflict
     assert models.Conflict.objects.count() == 1
 
 
-def test_what_is_left_to_decide_is_said_and_choices_are_kept(manager: models.Staff) -> None:
+def test_undecided_places_are_named_and_choices_kept(manager: models.Staff) -> None:
     sides = ({"last_name": f"{s}l", "first_name": f"{s}f"} for s in ("Mine", "Theirs"))
     key, found = filed(manager, *sides)
     client = signed_in(manager)
@@ -99,7 +99,7 @@ def test_what_is_left_to_decide_is_said_and_choices_are_kept(manager: models.Sta
     assert store.version_of(f"user-{key}") == 2
 
 
-def test_the_preview_checks_by_the_records_own_rules_and_writes_nothing(manager: models.Staff) -> None:
+def test_preview_applies_the_rules_of_the_record_and_writes_nothing(manager: models.Staff) -> None:
     sides = ({"email": f"{side}@example.org"} for side in ("mine", "theirs"))
     key, found = filed(manager, *sides)
     client = signed_in(manager)
@@ -114,7 +114,7 @@ def test_the_preview_checks_by_the_records_own_rules_and_writes_nothing(manager:
     assert store.version_of(f"conflict-{found}") == 1
 
 
-def test_critical_fields_want_a_reason_here_too(manager: models.Staff) -> None:
+def test_critical_fields_require_a_reason(manager: models.Staff) -> None:
     key, found = filed(manager, {"plan": "premium"}, {"plan": "enterprise"})
     client = signed_in(manager)
     page = client.get(url("change", found))
@@ -124,7 +124,7 @@ def test_critical_fields_want_a_reason_here_too(manager: models.Staff) -> None:
     assert state(key)["plan"] == "premium"
 
 
-def test_when_the_record_moves_again_the_page_shows_it_with_the_choices_kept(manager: models.Staff) -> None:
+def test_record_changed_again_is_shown_with_the_choices_kept(manager: models.Staff) -> None:
     key, found = conflict(manager)
     client = signed_in(manager)
     page = client.get(url("change", found))
@@ -136,7 +136,7 @@ def test_when_the_record_moves_again_the_page_shows_it_with_the_choices_kept(man
     assert state(key)["last_name"] == "Typed"
 
 
-def test_who_comes_second_is_told_and_shown_how_it_ended(manager: models.Staff) -> None:
+def test_second_person_sees_the_existing_resolution(manager: models.Staff) -> None:
     key, found = conflict(manager)
     client, other = signed_in(manager), signed_in(api_client.staff("agent"))
     page = other.get(url("change", found))
@@ -151,7 +151,7 @@ def test_who_comes_second_is_told_and_shown_how_it_ended(manager: models.Staff) 
     assert (place.theirs, place.mine) == ("Theirs", "Mine")
 
 
-def test_questions_are_settled_one_by_one(manager: models.Staff) -> None:
+def test_questions_are_resolved_one_by_one(manager: models.Staff) -> None:
     def fields(a: str, b: str) -> list[dict[str, Any]]:
         return [{"id": "a", "type": "text", "label": a}, {"id": "b", "type": "text", "label": b}]
 
@@ -177,7 +177,7 @@ def ids(response: Any) -> set[Any]:
     return {row["item"].pk for row in response.context["rows"]}
 
 
-def test_the_inbox_is_narrowed_by_whose_status_kind_and_record(manager: models.Staff) -> None:
+def test_inbox_is_filtered_by_person_status_kind_and_record(manager: models.Staff) -> None:
     made = [conflict(manager) for _ in range(3)]
     inbox.act(made[0][1], manager, domain.AssignConflict(assignee=manager.pk))
     inbox.act(made[1][1], manager, domain.DismissConflict())
@@ -187,7 +187,8 @@ def test_the_inbox_is_narrowed_by_whose_status_kind_and_record(manager: models.S
     assert ids(client.get(f"{INBOX}?whose=team")) == {made[0][1]}
     assert ids(signed_in(api_client.staff("agent")).get(f"{INBOX}?whose=team")) == set()
     oldest = client.get(f"{INBOX}?status=any&sort=created_at").context["rows"]
-    assert [row["item"].pk for row in oldest] == sorted(found for _, found in made)  # of one instant: the id decides
+    # All have the same time and are ordered by id.
+    assert [row["item"].pk for row in oldest] == sorted(found for _, found in made)
     assert ids(client.get(f"{INBOX}?status=dismissed")) == {made[1][1]}
     assert ids(client.get(f"{INBOX}?kind=form")) == set()
     assert ids(client.get(f"{INBOX}?record=user-{made[2][0]}")) == {made[2][1]}
@@ -195,7 +196,7 @@ def test_the_inbox_is_narrowed_by_whose_status_kind_and_record(manager: models.S
         assert client.get(f"{INBOX}?{odd}", follow=True).status_code == 200
 
 
-def test_several_are_put_away_or_taken_on_at_once(manager: models.Staff) -> None:
+def test_several_conflicts_are_discarded_or_assigned_together(manager: models.Staff) -> None:
     made = [conflict(manager)[1] for _ in range(3)]
     client = signed_in(manager)
     client.post(f"{INBOX}bulk/", {"do": "take", "id": [str(key) for key in made[:2]]})
@@ -207,7 +208,7 @@ def test_several_are_put_away_or_taken_on_at_once(manager: models.Staff) -> None
     assert client.get(f"{INBOX}bulk/").status_code == 403
 
 
-def test_the_number_in_the_navigation_counts_what_waits(manager: models.Staff) -> None:
+def test_navigation_shows_the_number_of_open_conflicts(manager: models.Staff) -> None:
     made = [conflict(manager)[1] for _ in range(2)]
     client = signed_in(manager)
     assert client.get(f"{INBOX}count/").json()["everybody"] == 2
@@ -218,7 +219,7 @@ def test_the_number_in_the_navigation_counts_what_waits(manager: models.Staff) -
     assert client.get(f"{INBOX}count/").json()["everybody"] == 1
 
 
-def test_new_and_changed_rows_are_handed_to_a_live_page(manager: models.Staff) -> None:
+def test_live_page_fetches_new_and_changed_rows(manager: models.Staff) -> None:
     made = [conflict(manager)[1] for _ in range(2)]
     response = signed_in(manager).get(f"{INBOX}rows/?ids={made[0]}&new={made[1]}")
     assert str(made[0]) in response.content.decode()
@@ -226,7 +227,7 @@ def test_new_and_changed_rows_are_handed_to_a_live_page(manager: models.Staff) -
     assert signed_in(manager).get(f"{INBOX}rows/?ids=x").status_code == 400
 
 
-def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.Staff) -> None:
+def test_conflict_is_assigned_commented_discarded_and_reopened(manager: models.Staff) -> None:
     _, found = conflict(manager)
     client = signed_in(manager)
     client.post(url("act", found), {"do": "assign", "assignee": manager.pk})
@@ -243,7 +244,7 @@ def test_it_is_assigned_discussed_put_away_and_taken_out_again(manager: models.S
 # -- permissions ------------------------------------------------------------------------------------------------------
 
 
-def test_a_viewer_reads_no_address_through_a_conflict_and_settles_nothing(manager: models.Staff) -> None:
+def test_viewer_sees_no_address_in_a_conflict_and_resolves_nothing(manager: models.Staff) -> None:
     mine, theirs = ({"email": f"secret-{side}@example.org", "last_name": side} for side in ("mine", "theirs"))
     key, found = filed(manager, mine, theirs)
     inbox.act(found, manager, domain.CommentConflict(text="secret-mine@example.org"))
@@ -265,7 +266,7 @@ def test_a_viewer_reads_no_address_through_a_conflict_and_settles_nothing(manage
     assert store.version_of(f"user-{key}") == 3
 
 
-def test_a_field_an_agent_may_not_change_is_locked_and_refused(manager: models.Staff) -> None:
+def test_read_only_field_of_an_agent_is_locked_and_refused(manager: models.Staff) -> None:
     key, found = filed(manager, {"plan": "premium"}, {"plan": "enterprise"})
     agent = signed_in(api_client.staff("agent"))
     page = agent.get(url("change", found))
@@ -275,7 +276,7 @@ def test_a_field_an_agent_may_not_change_is_locked_and_refused(manager: models.S
     assert agent.post(url("change", found), sent(page, choice_0="theirs")).status_code == 302
 
 
-def test_a_conflict_about_what_one_may_not_view_is_not_there(manager: models.Staff) -> None:
+def test_conflict_about_a_hidden_kind_returns_404(manager: models.Staff) -> None:
     from backoffice.sections.site_settings import domain as settings
 
     for value in (1, 2):

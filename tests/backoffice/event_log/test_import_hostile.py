@@ -1,4 +1,4 @@
-"""Lines that no command would have created are refused before the first write, or shown as unreadable."""
+"""Events that no command could have created are refused before the first write, or shown as unreadable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def database(transactional_db: None, template: str) -> Iterator[None]:
-    """A log of this test's own: what is spoiled here is nobody else's."""
+    """Creates a database for this test, because it damages the log."""
     with own_database(template):
         yield
 
@@ -52,7 +52,7 @@ FILED: dict[str, Any] = {
     "fingerprint": "f",
     "filed_at": "2026-01-01T00:00:00Z",
 }
-# Times that JSON and PostgreSQL have and Python has not, in UTC or in another time zone.
+# Times that JSON and PostgreSQL support but Python does not, in UTC or in another time zone.
 TIMES = ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999-06-01T00:00:00Z", "0001-06-01T00:00:00Z")
 MALFORMED = (
     {"command": {}},
@@ -77,7 +77,7 @@ def imported(tmp_path: Path, stream: str, kind: str, data: dict[str, Any]) -> st
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_a_time_that_python_cannot_hold_is_refused(tmp_path: Path, time: str) -> None:
+def test_time_outside_pythons_range_is_refused(tmp_path: Path, time: str) -> None:
     stream = f"user-{uuid.uuid4()}"
     with pytest.raises(CommandError, match=r"line 1: .*year"):
         imported(tmp_path, stream, "user.created", USER | {"created_at": time})
@@ -85,8 +85,8 @@ def test_a_time_that_python_cannot_hold_is_refused(tmp_path: Path, time: str) ->
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_such_a_time_from_an_older_release_is_unreadable(time: str) -> None:
-    """A rebuild does not bring it into the read table, which no list could read any more."""
+def test_stored_time_outside_pythons_range_is_unreadable(time: str) -> None:
+    """A rebuild does not write it into the read table, which lists could not read any more."""
     key = factories.user()
     data = json.dumps({"last_login": time})
     stream = f"user-{key}"
@@ -104,7 +104,7 @@ def test_such_a_time_from_an_older_release_is_unreadable(time: str) -> None:
 
 
 @pytest.mark.parametrize("time", TIMES)
-def test_store_refuses_such_a_time(time: str) -> None:
+def test_store_refuses_a_time_outside_pythons_range(time: str) -> None:
     moment = datetime.fromisoformat(time)
     with pytest.raises(errors.InvalidEvent, match="year"):
         store.append(f"user-{new_id()}", [users.UserUpdated(last_login=moment, first_name="a")])
@@ -113,7 +113,7 @@ def test_store_refuses_such_a_time(time: str) -> None:
 
 
 @pytest.mark.parametrize("changes", MALFORMED, ids=str)
-def test_a_malformed_conflict_is_refused_and_unreadable(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_malformed_conflict_is_refused_and_unreadable(tmp_path: Path, changes: dict[str, Any]) -> None:
     key = uuid.uuid4()
     with pytest.raises(CommandError, match="line 1: "):
         imported(tmp_path, f"conflict-{key}", "conflict.filed", FILED | changes)
@@ -128,7 +128,7 @@ def test_a_malformed_conflict_is_refused_and_unreadable(tmp_path: Path, changes:
 
 
 @pytest.mark.parametrize("first", "09af")
-def test_a_conflict_is_imported_whatever_its_id_begins_with(tmp_path: Path, first: str) -> None:
+def test_conflict_with_any_id_prefix_is_imported(tmp_path: Path, first: str) -> None:
     key = f"{first}{str(uuid.uuid4())[1:]}"
     assert json.loads(imported(tmp_path, f"conflict-{key}", "conflict.filed", FILED))["added"] == 1
     assert api_client.signed_in("admin").get(f"streams/conflict-{key}/").status_code == 200

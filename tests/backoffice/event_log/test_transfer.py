@@ -1,4 +1,4 @@
-"""`create_api_key`, `export_events`, `import_events`."""
+"""The commands `create_api_key`, `export_events` and `import_events`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(*arguments: Any, **options: Any) -> str:
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_key_is_shown_once_and_works() -> None:
+def test_key_is_shown_once_and_works() -> None:
     owner = api_client.staff("manager")
     said = json.loads(
         run(
@@ -64,7 +64,7 @@ def test_a_key_is_shown_once_and_works() -> None:
         ({"name": " "}, "name must have"),
     ],
 )
-def test_a_key_that_makes_no_sense_is_refused_in_one_line(change: dict[str, Any], said: str) -> None:
+def test_invalid_key_arguments_are_refused_in_one_line(change: dict[str, Any], said: str) -> None:
     wanted = {"name": "x", "owner": api_client.staff("manager").username, "scopes": "users:read"} | change
     options = [part for name in ("owner", "scopes", "days") if name in wanted for part in (f"--{name}", wanted[name])]
     with pytest.raises(CommandError, match=said):
@@ -77,7 +77,7 @@ def test_a_key_that_makes_no_sense_is_refused_in_one_line(change: dict[str, Any]
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    """A file with a user, their form, a submission and a change, made by two people; the log is empty again."""
+    """Exports a user, their form, a submission and a change, made by two people; then empties the log."""
     start = head.safe()
     with context.acting(actor="staff:7", actor_name="ada", reason="by phone"):
         owner = factories.user(first_name="Ada")
@@ -95,7 +95,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_an_export_holds_the_events_in_order(exported: Path) -> None:
+def test_export_has_the_events_in_order(exported: Path) -> None:
     found = lines(exported)
     assert [line["event"] for line in found] == ["user.created", "form.created", "submission.received", "user.updated"]
     assert [line["actor"] for line in found] == ["staff:7", "staff:7", "key:abc", "key:abc"]
@@ -103,7 +103,7 @@ def test_an_export_holds_the_events_in_order(exported: Path) -> None:
     assert not exported.with_name("events.jsonl.part").exists()
 
 
-def test_an_export_can_be_narrowed(exported: Path, tmp_path: Path) -> None:
+def test_export_is_filtered(exported: Path, tmp_path: Path) -> None:
     target, first = tmp_path / "some.jsonl", lines(exported)[0]["position"]
     run("export_events", target, "--after", first, "--type", "user.created", "--type", "user.updated")
     assert [line["event"] for line in lines(target)] == ["user.updated"]
@@ -117,7 +117,7 @@ def test_an_export_can_be_narrowed(exported: Path, tmp_path: Path) -> None:
 
 
 def elsewhere(exported: Path, tmp_path: Path) -> Path:
-    """The same history under other ids: as if it came from another installation."""
+    """Returns the same history under other ids, as if it came from another installation."""
     text = exported.read_text()
     found = lines(exported)
     for old in {line["stream"].partition("-")[2] for line in found} | {line["event_id"] for line in found}:
@@ -127,9 +127,7 @@ def elsewhere(exported: Path, tmp_path: Path) -> Path:
     return target
 
 
-def test_what_was_exported_is_imported_with_who_and_why(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_import_keeps_actor_and_reason(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = elsewhere(exported, tmp_path)
     notified: list[int] = []
     monkeypatch.setattr(notifications, "notify", notified.append)
@@ -149,10 +147,8 @@ def test_what_was_exported_is_imported_with_who_and_why(
         assert event.metadata == line["metadata"]
 
 
-def test_an_export_of_the_whole_log_is_imported_without_the_logins_of_its_installation(
-    exported: Path, tmp_path: Path
-) -> None:
-    """`export_events FILE` writes sign-ins and rebuilds too, which are about no record."""
+def test_import_of_a_whole_log_omits_logins_of_its_installation(exported: Path, tmp_path: Path) -> None:
+    """`export_events FILE` writes sign-ins and rebuilds too, which belong to no record."""
     file = elsewhere(exported, tmp_path)
     login = api_client.staff("manager")
     stream = recording.stream(login)
@@ -168,7 +164,7 @@ def test_an_export_of_the_whole_log_is_imported_without_the_logins_of_its_instal
     assert (store.version_of(stream), store.version_of("staff-99")) == (version, 0)
 
 
-def test_importing_again_adds_nothing(exported: Path, tmp_path: Path) -> None:
+def test_repeated_import_adds_nothing(exported: Path, tmp_path: Path) -> None:
     for file in (exported, elsewhere(exported, tmp_path)):
         run("import_events", file)
         before = head.safe()
@@ -176,7 +172,7 @@ def test_importing_again_adds_nothing(exported: Path, tmp_path: Path) -> None:
         assert head.safe() == before
 
 
-def test_a_dry_run_writes_nothing(exported: Path, tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(exported: Path, tmp_path: Path) -> None:
     before = Form.objects.count()
     said = run("import_events", elsewhere(exported, tmp_path), "--dry-run")
     assert "4 events, 0 added" in said
@@ -198,7 +194,7 @@ def test_a_dry_run_writes_nothing(exported: Path, tmp_path: Path) -> None:
         ({"data": {"first_name": "a\0b"}}, "line 4: .*U\\+0000"),
     ],
 )
-def test_a_wrong_line_is_named_before_anything_is_written(
+def test_invalid_line_is_named_before_anything_is_written(
     exported: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     file = elsewhere(exported, tmp_path)
@@ -212,7 +208,7 @@ def test_a_wrong_line_is_named_before_anything_is_written(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"x"', "\x00", "{}"])
-def test_a_line_that_is_no_event_is_named(tmp_path: Path, text: str) -> None:
+def test_line_without_an_event_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text(f"\n{text}\n")
     with pytest.raises(CommandError, match="line 2: "):
@@ -225,7 +221,7 @@ def written(file: Path, found: list[dict[str, Any]]) -> Path:
 
 
 def refused(file: Path, said: str) -> None:
-    """A dry run and a real run refuse with the same words, and nothing is written."""
+    """Checks that a dry run and a real run fail with the same message, and that nothing is written."""
     before = head.safe(), User.objects.count()
     for options in (["--dry-run"], []):
         with pytest.raises(CommandError, match=said) as caught:
@@ -234,14 +230,14 @@ def refused(file: Path, said: str) -> None:
     assert (head.safe(), User.objects.count()) == before
 
 
-def test_a_line_that_the_tables_refuse_is_named_and_nothing_is_written(exported: Path, tmp_path: Path) -> None:
+def test_line_refused_by_a_read_table_is_named_and_nothing_is_written(exported: Path, tmp_path: Path) -> None:
     file = elsewhere(exported, tmp_path)
     found = lines(file)
     found[1]["data"]["user_id"] = str(uuid.uuid4())
     refused(written(file, found), "line 2: .*There is no such user")
 
 
-def test_a_line_behind_thousands_of_good_ones_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+def test_invalid_line_after_thousands_of_valid_ones_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     def user(number: int, email: str) -> dict[str, Any]:
         data = {"email": email, "first_name": "", "last_name": "", "plan": "free", "role": "member"}
         data["created_at"] = "2024-01-01T00:00:00Z"
@@ -263,7 +259,7 @@ def test_a_line_behind_thousands_of_good_ones_is_named_and_nothing_is_written(tm
         ({"event_id": "same"}, "line 4: the event .* is in the file twice"),
     ],
 )
-def test_what_the_store_refuses_is_found_before_the_first_write(
+def test_event_refused_by_the_store_is_found_before_the_first_write(
     exported: Path, tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     file = elsewhere(exported, tmp_path)
@@ -272,9 +268,7 @@ def test_what_the_store_refuses_is_found_before_the_first_write(
     refused(written(file, found), said)
 
 
-def test_events_of_somebody_who_was_erased_here_are_found_before_the_first_write(
-    exported: Path, tmp_path: Path
-) -> None:
+def test_event_of_an_erased_person_is_found_before_the_first_write(exported: Path, tmp_path: Path) -> None:
     file = elsewhere(exported, tmp_path)
     found = lines(file)
     run("import_events", written(file, found[:1]))
@@ -283,7 +277,7 @@ def test_events_of_somebody_who_was_erased_here_are_found_before_the_first_write
     refused(written(file, found[:2]), "line 2: ")
 
 
-def test_all_wrong_lines_are_listed(exported: Path, tmp_path: Path) -> None:
+def test_all_invalid_lines_are_listed(exported: Path, tmp_path: Path) -> None:
     file = elsewhere(exported, tmp_path)
     found = lines(file)
     for line in (found[0], found[2]):
@@ -293,7 +287,7 @@ def test_all_wrong_lines_are_listed(exported: Path, tmp_path: Path) -> None:
     assert [name in str(caught.value) for name in ("line 1: ", "line 2: ", "line 3: ", "line 4: ")][::2] == [True, True]
 
 
-def test_a_check_of_the_whole_file_does_not_hold_up_readers_of_the_log(
+def test_check_of_a_file_does_not_delay_readers_of_the_log(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events that another process appends during the check can be read at once."""
@@ -311,7 +305,7 @@ def test_a_check_of_the_whole_file_does_not_hold_up_readers_of_the_log(
     assert seen == [0]
 
 
-def test_an_interrupted_import_of_events_is_finished_by_running_it_again(
+def test_interrupted_import_is_completed_by_the_next_run(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = elsewhere(exported, tmp_path)
@@ -332,7 +326,7 @@ def test_an_interrupted_import_of_events_is_finished_by_running_it_again(
     assert (said["added"], said["already_there"]) == (2, 2)
 
 
-def test_a_stream_that_went_on_by_itself_is_not_overwritten(exported: Path, tmp_path: Path) -> None:
+def test_stream_that_has_newer_events_is_not_overwritten(exported: Path, tmp_path: Path) -> None:
     file = elsewhere(exported, tmp_path)
     found = lines(file)
     file.write_text("\n".join(json.dumps(line) for line in found[:3]))
@@ -343,6 +337,6 @@ def test_a_stream_that_went_on_by_itself_is_not_overwritten(exported: Path, tmp_
         run("import_events", file)
 
 
-def test_a_file_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_file_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="No such file"):
         run("import_events", tmp_path / "nothing.jsonl")

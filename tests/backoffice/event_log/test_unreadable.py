@@ -1,4 +1,4 @@
-"""A stored event that cannot be read stops no reader: it is shown as unreadable, parked and reported."""
+"""An unreadable event stops no reader: it is shown as unreadable, parked and reported."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 JUNK = base64.b64encode(b"x" * 60).decode()
 QUESTION = '{"fields": [{"id": "a", "type": "number", "max": 0}]}'
-# Why it is unreadable -> category, type, schema version, stored data.
+# Reason -> category, type, schema version, stored data.
 CASES = {
     "not_json": ("form", "form.updated", 1, QUESTION.replace("0", "1" * 401)),
     "not_json-array": ("form", "form.updated", 1, "[1]"),
@@ -52,7 +52,7 @@ CASES = {
 
 
 def insert(stream: str, kind: str, schema_version: int, data: str) -> int:
-    """An event as an older release or a hand in the database left it; returns its position."""
+    """Inserts an event as an older release or a manual change could have stored it; returns its position."""
     entry = (stream, stream, None, kind, schema_version, data, new_id())
     rows = store.query(store.APPEND_ONE, (*entry, "system", None, None, None, "{}"))
     position: int = rows[0][2]
@@ -60,7 +60,7 @@ def insert(stream: str, kind: str, schema_version: int, data: str) -> int:
 
 
 class Broken:
-    """A record with a readable event, one that cannot be read, and a readable one after it."""
+    """A record with a readable event, an unreadable one, and a readable one after it."""
 
     def __init__(self, case: str) -> None:
         self.why = case.partition("-")[0]
@@ -79,7 +79,7 @@ class Broken:
 
 @pytest.fixture(autouse=True)
 def _readable_afterwards(transactional_db: None) -> Iterator[None]:
-    """The log outlives a test: what cannot be read is emptied in the one way there is."""
+    """Makes unreadable events readable again after each test, because the log is shared."""
     start = head.safe()
     yield
     store.execute("delete from events_parked where position > %s", (start,))
@@ -111,14 +111,14 @@ def test_streams_and_the_log_are_read_past_it(broken: Broken) -> None:
         _ = found.event
 
 
-def test_its_state_lacks_it_and_says_so(broken: Broken) -> None:
+def test_state_is_marked_as_incomplete(broken: Broken) -> None:
     found = snapshots.folded(broken.stream)
     assert [event.position for event in found.unreadable] == [broken.position]
     assert found.version == 3
     assert snapshots.folded(broken.stream, 1).unreadable == ()
 
 
-def test_nothing_is_decided_on_a_state_with_a_gap(broken: Broken) -> None:
+def test_command_on_an_incomplete_state_is_refused(broken: Broken) -> None:
     data = users.UpdateUser(first_name="X") if broken.category == "user" else forms.UpdateForm(title="X")
     with pytest.raises(errors.UnreadableEvent) as refused:
         commands.dispatch(factories.command(data, broken.key))
@@ -156,7 +156,7 @@ def test_pages_show_it_as_unreadable(broken: Broken) -> None:
         assert client.get(address).status_code == 200, address
 
 
-def test_the_api_shows_it_as_unreadable(broken: Broken) -> None:
+def test_api_shows_it_as_unreadable(broken: Broken) -> None:
     caller = api_client.signed_in("admin")
     listed = caller.get(f"events/?after={broken.position - 1}").json()["items"][0]
     assert (listed["position"], listed["stream"], listed["unreadable"]) == (
@@ -176,7 +176,7 @@ def test_the_api_shows_it_as_unreadable(broken: Broken) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "unreadable_event")
 
 
-def test_an_export_holds_it_and_an_import_names_its_line(broken: Broken, tmp_path: Path) -> None:
+def test_export_contains_it_and_import_names_its_line(broken: Broken, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     call_command("export_events", str(file), after=broken.position - 1, stdout=StringIO(), stderr=StringIO())
     first = orjson.loads(file.read_bytes().splitlines()[0])
@@ -185,7 +185,7 @@ def test_an_export_holds_it_and_an_import_names_its_line(broken: Broken, tmp_pat
         call_command("import_events", str(file), stdout=StringIO())
 
 
-def test_a_subscription_parks_its_stream_and_goes_on(broken: Broken, effects: str) -> None:
+def test_subscription_parks_its_stream_and_continues(broken: Broken, effects: str) -> None:
     wanted = subscription(start=broken.position - 1)
     catch_up(wanted)
     assert effect() == [broken.other]
@@ -195,9 +195,9 @@ def test_a_subscription_parks_its_stream_and_goes_on(broken: Broken, effects: st
     assert parking.replay(wanted.name and wanted, broken.stream).handled == 0
 
 
-def test_the_relay_publishes_it_as_unreadable_and_parks_it(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relay_publishes_it_as_unreadable_and_parks_it(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[RecordedEvent] = []
-    # Valkey's part of the relay is tested elsewhere: what matters here is what it is given.
+    # Other tests cover Valkey's part of the relay; this one checks only what the relay passes to it.
     monkeypatch.setattr(publish, "send_raw", lambda raw: sent.extend(publish.decode(raw).events) or True)
     lease = subscriptions.acquire(relay.SUBSCRIPTION, "a")
     assert lease is not None
@@ -221,7 +221,7 @@ def test_the_relay_publishes_it_as_unreadable_and_parks_it(broken: Broken, monke
     assert health.database_and_log() == ("ok", "ok")
 
 
-def test_a_socket_gets_it_as_a_frame_without_data(broken: Broken) -> None:
+def test_socket_receives_it_as_a_frame_without_data(broken: Broken) -> None:
     event = store.read_stream(broken.stream, 1, 1)[0]
     found = topics.find(f"{broken.category}s")
     assert found is not None
@@ -231,7 +231,7 @@ def test_a_socket_gets_it_as_a_frame_without_data(broken: Broken) -> None:
     assert (frame.position, frame.unreadable, frame.data) == (broken.position, broken.why, {})
 
 
-def test_a_replay_has_nothing_in_its_place(broken: Broken) -> None:
+def test_replay_keeps_it_parked(broken: Broken) -> None:
     found = replay.read(broken.category, broken.position - 1, head.safe(), 10)
     assert [(position, event is None) for position, event in found][:2] == [
         (broken.position, True),
@@ -240,7 +240,7 @@ def test_a_replay_has_nothing_in_its_place(broken: Broken) -> None:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_a_rebuild_leaves_it_out_and_says_so(own_database: None, case: str) -> None:
+def test_rebuild_omits_and_reports_it(own_database: None, case: str) -> None:
     broken = Broken(case)
     table = f"{broken.category}s"
     done = rebuild.rebuild(table, fresh=True)
@@ -263,27 +263,27 @@ def test_verification_reports_it(own_database: None, case: str) -> None:
     assert f"position {broken.position}, {broken.stream} version 2" in out.getvalue()
 
 
-def test_an_archived_row_is_read_like_any_other(broken: Broken) -> None:
+def test_archived_unreadable_event_is_read_the_same_way(broken: Broken) -> None:
     rows = [row for rows in archives.rows(0, head.safe()) for row in rows]
     found = archives.events_of(rows)
     assert [event.unreadable for event in found if event.position == broken.position] == [broken.why]
 
 
-def test_a_snapshot_never_hides_it(broken: Broken) -> None:
+def test_snapshot_does_not_hide_it(broken: Broken) -> None:
     for number in range(20):
         insert(broken.stream, f"{broken.category}.updated", 1, json.dumps({"x": number}))
     snapshots.refresh()
     assert store.query("select 1 from events_snapshot where stream = %s", (broken.stream,)) == []
 
 
-def test_an_unknown_type_of_no_record_is_history_and_shown_as_stored() -> None:
+def test_unknown_type_without_a_record_is_shown_as_stored() -> None:
     position = insert(f"weather-{new_id()}", "weather.changed", 1, '{"to": "rain"}')
     [event] = store.read_all(position - 1, upto=position)
     assert (event.unreadable, event.data) == (None, {"to": "rain"})
 
 
-def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
-    """The reproduction of the report: the read table holds the number too."""
+def test_number_stored_by_an_older_release_breaks_no_list() -> None:
+    """Reproduces the bug report: the read table has the number too."""
     key = factories.form()
     digits = "1" * 401
     question = QUESTION.replace("0", digits)
@@ -297,7 +297,7 @@ def test_a_number_that_older_releases_stored_breaks_no_list() -> None:
         assert caller.client.get(reverse(f"admin:backoffice_form_{name}", args=args)).status_code == 200
 
 
-def test_revoking_by_an_unreadable_event_closes_all_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_revocation_closes_all_sockets_of_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
     from realtime import auth, revocation
 
     taken: list[Any] = []

@@ -1,4 +1,4 @@
-"""An event whose time no Python can read, inserted by hand, is unreadable and stops no reader."""
+"""An inserted event whose time Python cannot read is unreadable and stops no reader."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture(autouse=True)
 def database(transactional_db: None, template: str) -> Iterator[None]:
-    """A log of this test's own: what is spoiled here is nobody else's."""
+    """Creates a database for this test, because it damages the log."""
     with own_database(template):
         yield
 
 
-# What PostgreSQL stores and Python does not, and years in which a time zone away is outside of Python's calendar.
+# Times that PostgreSQL stores and Python does not, and years that a time zone moves out of Python's calendar.
 TIMES = (
     "infinity",
     "-infinity",
@@ -61,7 +61,7 @@ select %(stream)s, version, 'user.updated', 1, '{"role": "partner"}', %(id)s, %(
 
 @pytest.fixture(params=TIMES)
 def broken(request: Any) -> tuple[str, int, int]:
-    """A user's stream and the position of its second event, of that time; and of one that follows."""
+    """Returns a user's stream, the position of its second event, which has that time, and that of a later one."""
     key = factories.user(first_name="Ada")
     stream = f"user-{key}"
     values = {"stream": stream, "id": new_id(), "at": request.param, "digest": b"x" * 32}
@@ -95,7 +95,7 @@ def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
     assert api_client.signed_in("dpo").command("user.erase", key, reason="asked").status_code == 200
 
 
-def test_the_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
+def test_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
     _, position, after = broken
 
     async def read() -> list[tuple[int, str | None]]:
@@ -121,19 +121,19 @@ def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]
         assert parked.position == position
 
 
-def test_a_rebuild_an_export_and_a_verification_name_it(broken: tuple[str, int, int], tmp_path: Path) -> None:
+def test_rebuild_export_and_verification_report_it(broken: tuple[str, int, int], tmp_path: Path) -> None:
     stream, position, after = broken
     assert [event is None for _, event in replay.read("user", position - 1, after, 10)] == [True, False]
     file = tmp_path / "events.jsonl"
     call_command("export_events", str(file), after=position - 1, stdout=StringIO(), stderr=StringIO())
     assert json.loads(file.read_bytes().splitlines()[0])["unreadable"] == "no_instant"
     report = verify.verify_stream(stream)
-    assert (report.ok, report.unreadable) == (False, 1)  # whoever inserted it did not compute its hash
+    assert (report.ok, report.unreadable) == (False, 1)  # the manual insert has no valid hash
     with pytest.raises((CommandError, SystemExit)):
         call_command("verify_events", stdout=StringIO(), stderr=StringIO())
 
 
-def test_an_archive_keeps_its_time(broken: tuple[str, int, int]) -> None:
+def test_archive_keeps_its_time(broken: tuple[str, int, int]) -> None:
     _, position, _ = broken
     (row,) = (row for rows in stored_rows.read(position - 1, position) for row in rows)
     assert archives.events_of([row])[0].unreadable == "no_instant"
@@ -142,11 +142,11 @@ def test_an_archive_keeps_its_time(broken: tuple[str, int, int]) -> None:
     same += " recorded_at, actor, reason, correlation_id, causation_id, metadata) from events_event where position = %s"
     is_same, digest = store.query(same, (str(stored), position))[0]
     if row.recorded_at == stored_rows.FOREVER:
-        is_same = True  # the last years that PostgreSQL has are kept as `infinity`
+        is_same = True  # the last years that PostgreSQL supports are stored as `infinity`
     assert is_same
     text = store.query("select recorded_at::text from events_event where position = %s", (position,))[0][0]
     assert (bytes(digest) == row.digest()) == (not text.startswith("294276"))
 
 
-def test_commands_about_other_records_go_on(broken: tuple[str, int, int]) -> None:
+def test_commands_about_other_records_continue(broken: tuple[str, int, int]) -> None:
     assert commands.dispatch(factories.command(users.CreateUser(email=api_client.email()))).status == "applied"

@@ -1,4 +1,4 @@
-"""`manage.py import_submissions`: exports become forms and submissions, once."""
+"""`manage.py import_submissions`: each export becomes forms and submissions once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _before: list[int] = [0]
 
 @pytest.fixture(autouse=True)
 def owner() -> uuid.UUID:
-    """The log cannot be emptied between tests: what is counted is what came after this."""
+    """Creates an owner. The log cannot be emptied between tests, so tests count the events after this one."""
     _before[0] = head.last()
     key = uuid.uuid4()
     data = users.CreateUser(email="owner@example.org", first_name="Olive", last_name="Owner")
@@ -54,7 +54,7 @@ def owner() -> uuid.UUID:
 
 @pytest.fixture
 def export(tmp_path: Path) -> Any:
-    """Write an export with a name; the default is `HEADER` and `LINES`."""
+    """Writes an export with a name; the default is `HEADER` and `LINES`."""
 
     def write(*lines: str, header: str = HEADER, name: str = "export.csv") -> Path:
         path = tmp_path / name
@@ -87,10 +87,10 @@ def update(form: models.Form, fields: list[dict[str, Any]]) -> None:
     commands.dispatch(Command(id=uuid.uuid4(), key=str(form.pk), data=data))
 
 
-# ── what is made ──
+# ── created records ──
 
 
-def test_an_export_becomes_one_form_and_a_submission_for_each_row(export: Any, owner: uuid.UUID) -> None:
+def test_export_becomes_one_form_and_a_submission_for_each_row(export: Any, owner: uuid.UUID) -> None:
     importing(export())
     form = the_form()
     assert (form.title, form.user_id, form.description) == ("A survey", owner, "Imported from export.csv")
@@ -128,7 +128,7 @@ def test_warnings_name_lines(export: Any) -> None:
     assert "line 4" in importing(export())
 
 
-def test_a_dry_run_shows_the_form_and_writes_nothing(export: Any) -> None:
+def test_dry_run_shows_the_form_and_writes_nothing(export: Any) -> None:
     before = StoredEvent.objects.count()
     shown = importing(export(), "--dry-run")
     assert "Colour" in shown
@@ -147,7 +147,7 @@ def test_json_report_is_complete(export: Any) -> None:
 # ── once ──
 
 
-def test_importing_again_adds_nothing(export: Any) -> None:
+def test_repeated_import_adds_nothing(export: Any) -> None:
     importing(export())
     events = StoredEvent.objects.count()
     said = summary(export())
@@ -163,21 +163,21 @@ def test_renamed_reordered_and_extended_export_adds_only_new_rows(export: Any) -
     assert received() == 5
 
 
-def test_without_respondent_ids_equal_rows_are_kept_and_nothing_is_added_twice(export: Any) -> None:
+def test_equal_rows_without_respondent_ids_are_kept_and_added_once(export: Any) -> None:
     lines = ["Red,1\n", "Red,1\n", "Blue,2\n"]
     assert summary(export(*lines, header="Colour,n\n"))["added"] == 3
     assert summary(export(*lines, "Red,1\n", "Blue,3\n", header="Colour,n\n"))["added"] == 2
     assert received() == 5
 
 
-def test_an_answer_that_changes_a_columns_type_adds_only_the_new_row(export: Any) -> None:
+def test_answer_that_changes_the_type_of_a_column_adds_only_the_new_row(export: Any) -> None:
     importing(export())
     said = summary(export(*LINES, "15,5/16/18 4:01,5/16/18 4:05,Green,old\n"))
     assert said["added"] == 1
     assert any("integer in the form" in warning for warning in said["warnings"])
 
 
-def test_an_interrupted_import_is_finished_by_running_it_again(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_import_is_completed_by_the_next_run(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted between two chunks; each is a transaction of its own."""
     monkeypatch.setattr(run, "CHUNK", 2)
     monkeypatch.setattr(run, "WRITERS", 1)
@@ -212,7 +212,7 @@ def test_two_forms_of_one_file_do_not_share_submissions(export: Any) -> None:
     assert summary(export(), form="Another")["added"] == 4
 
 
-# ── a form that is there already ──
+# ── existing forms ──
 
 
 def test_changes_by_staff_are_kept(export: Any) -> None:
@@ -232,7 +232,7 @@ def test_new_questions_are_added_to_the_form(export: Any) -> None:
     assert [made["id"] for made in the_form().fields] == ["colour", "age", "respondentid", "city"]
 
 
-def test_a_field_that_staff_removed_refuses_the_import_by_name(export: Any) -> None:
+def test_field_removed_by_staff_refuses_the_import_by_name(export: Any) -> None:
     importing(export())
     update(the_form(), [made for made in the_form().fields if made["id"] != "age"])
     with pytest.raises(CommandError, match="“Age”"):
@@ -240,7 +240,7 @@ def test_a_field_that_staff_removed_refuses_the_import_by_name(export: Any) -> N
     assert received() == 4
 
 
-def test_a_deleted_form_refuses_the_import(export: Any) -> None:
+def test_deleted_form_refuses_the_import(export: Any) -> None:
     importing(export())
     commands.dispatch(Command(id=uuid.uuid4(), key=str(the_form().pk), data=forms.DeleteForm()))
     with pytest.raises(CommandError, match="deleted"):
@@ -274,7 +274,7 @@ BAD_TIMES = "id,Submitted at,Colour\n" + "".join(f"{n},2024-03-01 10:00:00,Red\n
 
 @pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry run", "real run"])
 class TestRefusedValues:
-    """Values that the domain or the store refuses are found before the first write, in a dry run as in a real one."""
+    """Values that the domain or the store refuses are found before the first write, in dry and real runs."""
 
     def refused(self, path: Path, *options: str) -> str:
         before = events_now()
@@ -283,7 +283,7 @@ class TestRefusedValues:
         assert events_now() == before
         return str(caught.value)
 
-    def test_a_value_behind_thousands_of_good_rows_is_named_by_line_and_column(
+    def test_value_after_thousands_of_valid_rows_is_named_by_line_and_column(
         self, export: Any, options: list[str]
     ) -> None:
         path = export(
@@ -294,7 +294,7 @@ class TestRefusedValues:
         said = self.refused(path, *options)
         assert "line 3002, column 2 (“Submitted at”): The year must be between 1900 and 9000." in said
 
-    def test_a_start_time_is_named_as_well(self, export: Any, options: list[str]) -> None:
+    def test_invalid_start_time_is_named(self, export: Any, options: list[str]) -> None:
         lines = ["1,1850-01-01 10:00:00,2024-01-01 10:00:00,x\n", "2,2024-01-01 10:00:00,2024-01-01 10:00:00,x\n"]
         said = self.refused(export(*lines, header="id,Start time,End time,a\n"), *options)
         assert "line 2, column 2 (“Start time”)" in said
@@ -306,13 +306,13 @@ class TestRefusedValues:
         assert [f"line {n}," in said for n in (2, 21, 22)] == [True, True, False]
         assert "and 30 more" in said
 
-    def test_more_questions_than_a_form_may_have_are_refused_in_words(self, export: Any, options: list[str]) -> None:
+    def test_more_questions_than_the_limit_are_refused_with_a_message(self, export: Any, options: list[str]) -> None:
         names = ",".join(f"v{n:04}x" for n in range(1, 1100))
         said = self.refused(export(",".join("x" for _ in range(1, 1100)) + "\n", header=f"{names}\n"), *options)
         assert "at most 1" in said
         assert "fields" in said
 
-    def test_a_form_that_would_outgrow_an_event_is_refused(self, export: Any, options: list[str]) -> None:
+    def test_form_that_would_exceed_the_size_of_an_event_is_refused(self, export: Any, options: list[str]) -> None:
         importing(export())
         update(the_form(), [*the_form().fields, *({"id": f"x{n}", "type": "text", "label": "x"} for n in range(120))])
         fields = the_form().fields
@@ -323,19 +323,19 @@ class TestRefusedValues:
         said = self.refused(export(*[line.replace("\n", ",Rome\n") for line in LINES], header=header), *options)
         assert "bytes; at most" in said
 
-    def test_an_archived_form_takes_no_rows(self, export: Any, options: list[str]) -> None:
+    def test_archived_form_accepts_no_rows(self, export: Any, options: list[str]) -> None:
         importing(export())
         archive = forms.UpdateForm(archived=True)
         commands.dispatch(Command(id=uuid.uuid4(), key=str(the_form().pk), data=archive))
         assert "archived" in self.refused(export(*LINES, "15,5/16/18 4:01,,Green,9\n"), *options)
 
-    def test_a_wrong_value_of_a_correction_is_refused(self, export: Any, options: list[str]) -> None:
+    def test_invalid_value_of_a_correction_is_refused(self, export: Any, options: list[str]) -> None:
         header = "id,Submitted at,a\n"
         importing(export("1,2024-01-01 10:00:00,x\n", header=header))
         path = export("1,1850-01-01 10:00:00,x\n", header=header)
         assert "line 2, column 2" in self.refused(path, "--update", *options)
 
-    def test_an_unknown_owner_is_named_with_a_way_to_add_them(self, export: Any, options: list[str]) -> None:
+    def test_unknown_owner_is_refused_with_a_remedy(self, export: Any, options: list[str]) -> None:
         before = events_now()
         with pytest.raises(CommandError, match=r"nobody@example\.org.*user\.create"):
             importing(export(), *options, owner="nobody@example.org")
@@ -349,7 +349,7 @@ def test_unknown_owner_is_named_and_not_created(export: Any) -> None:
     assert received() == 0
 
 
-def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+def test_missing_file_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"nowhere\.csv: No such file"):
         importing(tmp_path / "nowhere.csv")
 
@@ -369,7 +369,7 @@ COMMAND = re.compile(r"^\.venv/bin/python manage\.py (import_submissions (?:.*\\
 
 @pytest.mark.parametrize("page", ["README.md", "docs/imports.md"])
 def test_documented_commands_work_as_written(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the project's folder, for the first user of the sample data (its id may be in the log already)."""
+    """The commands run in the project's folder, for the first user of the sample data."""
     first = World(1, 0, 0, until=datetime.now(UTC)).user(0)
     assert first.steps == ()
     commands.dispatch(Command(id=uuid.uuid4(), key=str(uuid.uuid4()), data=first.create))
@@ -385,7 +385,7 @@ def test_documented_commands_work_as_written(page: str, monkeypatch: pytest.Monk
 # ── real exports ──
 
 
-def test_the_four_real_exports_are_imported_once() -> None:
+def test_four_real_exports_are_imported_once() -> None:
     if not DATA.is_dir():
         pytest.skip(f"no real exports at {DATA} (SHARED_DATA names another place)")
     added = {name: summary(DATA / f"{name}.csv", form=name)["added"] for name in SAMPLES}

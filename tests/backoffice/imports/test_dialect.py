@@ -66,16 +66,16 @@ def test_given_encoding_overrides_detection() -> None:
     assert records("имя,x\nЖанна,1\n".encode("cp1251"), "cp1251")[1] == ["Жанна", "1"]
 
 
-def test_bytes_outside_the_named_encoding_are_refused_in_place() -> None:
+def test_bytes_outside_the_named_encoding_are_refused_with_their_place() -> None:
     said = refusal("a,b\n1,é\n".encode("latin-1"), "utf-8")
     assert (said.line, said.character) == (2, 3)
 
 
-def test_an_unknown_encoding_is_refused() -> None:
+def test_unknown_encoding_is_refused() -> None:
     assert "klingon" in str(refusal("a,b\n1,2\n", "klingon"))
 
 
-def test_good_utf_8_with_one_bad_byte_is_damaged_not_windows() -> None:
+def test_utf_8_with_one_bad_byte_is_refused_and_not_read_as_windows() -> None:
     said = refusal("nom,ville\nZoé,Nîmes\n".encode() + b"Ren\xe9,Paris\n")
     assert (said.line, said.character) == (3, 4)
 
@@ -100,12 +100,12 @@ def test_decimal_commas_do_not_hide_semicolons() -> None:
     assert records("poids;taille\n1,5;2,5\n3,5;4,5\n")[1] == ["1,5", "2,5"]
 
 
-def test_delimiter_line_of_excel_is_obeyed_and_counted() -> None:
+def test_delimiter_line_of_excel_is_applied_and_counted() -> None:
     sheet = dialect.read(b"sep=;\na;b\n1;2,5\n")
     assert (sheet.records, sheet.lines) == ([["a", "b"], ["1", "2,5"]], [2, 3])
 
 
-def test_one_column_is_a_table_too() -> None:
+def test_single_column_is_a_table() -> None:
     assert records("Comment\nhello\n") == [["Comment"], ["hello"]]
 
 
@@ -121,24 +121,24 @@ def test_inch_marks_are_not_quotes() -> None:
     assert records("a,b\n1,5'8\"\n")[1] == ["1", "5'8\""]
 
 
-def test_an_unclosed_quote_is_reported_where_it_opened() -> None:
+def test_unclosed_quote_is_reported_where_it_opened() -> None:
     said = refusal('a,b\n1,"x\ny"\n2,"never closed\n3,z\n')
     assert (said.line, said.column) == (4, 2)
     assert "never closed" in str(said)
 
 
-def test_an_unclosed_quote_that_a_later_one_seems_to_close_is_reported_where_it_opened() -> None:
+def test_unclosed_quote_closed_by_a_later_one_is_reported_where_it_opened() -> None:
     said = refusal('a,b\n1,x\n2,"oops\n3,"y"\n4,z\n')
     assert (said.line, said.column) == (3, 2)
 
 
-def test_a_nul_character_is_refused_in_place() -> None:
+def test_nul_character_is_refused_with_its_place() -> None:
     said = refusal(b'a,b\n1,x\n2,"y\ny\0z"\n')
     assert (said.line, said.column) == (4, 2)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\n \r\n", b"\xff\xfe"])
-def test_an_empty_file_is_refused(data: bytes) -> None:
+def test_empty_file_is_refused(data: bytes) -> None:
     assert "empty" in str(refusal(data))
 
 
@@ -191,13 +191,13 @@ def test_marks_and_the_delimiter_line_hide_no_quoted_header(head: str) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("delimiter", [";", ",", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_the_delimiter_line_is_obeyed_in_any_encoding(delimiter: str, end: str, encoding: str) -> None:
+def test_delimiter_line_is_applied_in_any_encoding(delimiter: str, end: str, encoding: str) -> None:
     text = end.join([f"sep={delimiter}", f"Name{delimiter}Größe", f"Zoé{delimiter}3", ""])
     sheet = dialect.read(text.encode(encoding))
     assert (sheet.delimiter, sheet.records) == (delimiter, [["Name", "Größe"], ["Zoé", "3"]])
 
 
-def test_a_marked_file_read_with_a_named_encoding_has_no_mark() -> None:
+def test_byte_order_mark_is_removed_with_a_named_encoding() -> None:
     assert records(b"\xef\xbb\xbfa,b\n1,2\n", "cp1252")[0] == ["a", "b"]
 
 
@@ -267,7 +267,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize(("language", "page"), PAGES)
-def test_an_old_code_page_is_read_in_its_script_and_called_a_guess(language: str, page: str) -> None:
+def test_old_code_page_is_detected_and_reported_as_a_guess(language: str, page: str) -> None:
     text = TEXTS[language]
     try:
         data = text.encode(page)
@@ -287,12 +287,12 @@ def test_an_old_code_page_is_read_in_its_script_and_called_a_guess(language: str
         b"a,b\n" + b"\x95\xb2\xd7\xa4\xb9\xb6\xaf\xbe,1\n\xa6\xac\xb1\xd7\xf7\x95,2\n",
     ],
 )
-def test_letters_that_no_code_page_explains_are_refused_asking_for_the_encoding(data: bytes) -> None:
+def test_letters_of_no_code_page_are_refused_asking_for_the_encoding(data: bytes) -> None:
     assert "--encoding" in str(refusal(data))
 
 
 @given(st.binary(min_size=1, max_size=60))
-def test_any_bytes_have_a_code_page_that_reads_them_or_none(data: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
     try:
         encoding = charsets.guess(data + b"\xe9")
     except charsets.Undecided:
@@ -316,7 +316,7 @@ def test_utf_16_without_a_mark_is_read_in_any_script(language: str, encoding: st
 
 
 @pytest.mark.parametrize("encoding", ["base64", "a\0b", "undefined", "idna", "punycode", "zlib", " "])
-def test_a_codec_that_gives_no_text_is_refused(encoding: str) -> None:
+def test_codec_that_decodes_no_text_is_refused(encoding: str) -> None:
     assert str(refusal("a,b\n1,é\n".encode() + b"\xff", encoding))
 
 
@@ -370,7 +370,7 @@ def open_document() -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_other_files_are_refused_by_name_with_the_way_to_csv(data: bytes, name: str) -> None:
+def test_other_files_are_refused_by_name_with_a_way_to_get_csv(data: bytes, name: str) -> None:
     said = str(refusal(data))
     assert name in said
     assert "CSV" in said
@@ -427,7 +427,7 @@ def test_title_lines_above_the_header_are_skipped_and_reported(above: str, below
         "Which films?,,\nA,B,C\nA,,C\n,B,C\nA,B,\n",
     ],
 )
-def test_a_header_is_no_title_line(text: str) -> None:
+def test_header_is_no_title_line(text: str) -> None:
     table = headers.read(dialect.read(text.encode()))
     assert not any("above the header" in warning for warning in table.warnings)
 

@@ -45,7 +45,7 @@ def test_two_header_rows_are_recognised_without_an_id() -> None:
     assert (plan(text).header_rows, labels(text)) == (2, ["Seen it?", "Which ones?", "Age"])
 
 
-def test_a_first_respondent_who_left_much_blank_is_no_header() -> None:
+def test_first_respondent_with_many_blanks_is_no_header() -> None:
     read = plan("RespondentID,Seen it?,Age,Why\n11,,,\n12,Yes,30,x\n13,No,40,y\n")
     assert (read.header_rows, len(read.rows)) == (1, 3)
 
@@ -60,31 +60,31 @@ def test_three_header_rows_with_import_ids_name_their_zone() -> None:
     assert read.rows[0].completion_time == 600
 
 
-def test_a_second_row_of_words_over_numbers_and_dates_is_a_header() -> None:
+def test_second_row_of_words_over_numbers_and_dates_is_a_header() -> None:
     text = "V1,Q1,Q2,Q3\nResponseID,How old?,Born on,Why?\nR_1,33,2001-02-03,x\nR_2,34,2002-02-03,y\n"
     assert (plan(text).header_rows, labels(text)) == (2, ["ResponseID", "How old?", "Born on", "Why?"])
 
 
-def test_headers_are_one_line_with_single_spaces() -> None:
+def test_header_has_one_line_and_single_spaces() -> None:
     assert labels('"First\r\n  name\u00a0 of  you",b\nx,y\n') == ["First name of you", "b"]
 
 
-def test_repeated_headers_have_ids_of_their_own() -> None:
+def test_repeated_headers_have_different_ids() -> None:
     ids = [made.field["id"] for made in plan("Comment,Comment,comment\nfoo,bar,x\nbaz,qux,y\n").fields]
     assert ids == ["comment", "comment_2", "comment_3"]
 
 
-def test_blank_columns_without_a_header_are_dropped_wherever_they_are() -> None:
+def test_blank_columns_without_a_header_are_dropped_anywhere() -> None:
     read = plan("a,,b,,\n1,,x,,\n2,,y,,\n")
     assert ([made.field["id"] for made in read.fields], len(read.dropped)) == (["a", "b"], 3)
 
 
-def test_a_column_without_a_header_keeps_its_answers() -> None:
+def test_column_without_a_header_keeps_its_answers() -> None:
     read = plan("a,,b\n1,lorem,x\n2,ipsum,y\n")
     assert read.rows[0].answers == {"a": 1, "column_b": "lorem", "b": "x"}
 
 
-def test_an_unnamed_row_number_is_hidden_and_kept() -> None:
+def test_unnamed_row_number_is_hidden_and_kept() -> None:
     read = plan(",a\n1,x\n2,y\n")
     assert [made.field.get("hidden", False) for made in read.fields] == [False, True]
     assert read.rows[1].answers == {"a": "y", "row_number": 2}
@@ -94,7 +94,7 @@ def test_row_names_without_a_header_do_not_shift_the_columns() -> None:
     assert plan('"age","sex"\n"1",30,"M"\n"2",31,"F"\n').rows[0].answers == {"age": 30, "sex": "M", "row_number": 1}
 
 
-def test_a_longer_row_is_refused_with_line_and_column() -> None:
+def test_longer_row_is_refused_with_line_and_column() -> None:
     said = refusal('a,b\n1,"x\ny"\n2,y,z\n')
     assert (said.line, said.column) == (4, 3)
 
@@ -116,7 +116,7 @@ def test_trailing_blanks_that_a_spreadsheet_dropped_throughout_are_padded() -> N
     assert plan("a,b,c\n1,x\n2,y,q\n3\n").rows[2].answers == {"a": 3}
 
 
-def test_a_short_row_whose_cells_moved_to_the_left_is_refused() -> None:
+def test_short_row_with_shifted_cells_is_refused() -> None:
     said = refusal("name,age,city\nAnn,33,\nBob,44,Rome\nEve,Oslo\n")
     assert (said.line, said.column) == (4, 2)
 
@@ -128,7 +128,7 @@ def test_blank_rows_are_skipped_and_reported() -> None:
 
 
 @pytest.mark.parametrize("text", ["a,b\n", "a,b", "RespondentID,a,,\n,One,Two,Three\n"])
-def test_a_header_without_answers_is_refused(text: str) -> None:
+def test_header_without_answers_is_refused(text: str) -> None:
     assert "header" in str(refusal(text))
 
 
@@ -137,7 +137,7 @@ def test_only_delimiters_are_refused() -> None:
     assert "only delimiters" in str(refusal("sep=;\n"))
 
 
-def test_an_id_with_few_values_is_a_question() -> None:
+def test_id_with_few_values_is_a_question() -> None:
     text = "ID,a\n" + "".join(f"{n % 2},{n}\n" for n in range(20))
     assert plan(text).respondent is None
     assert labels(text) == ["ID", "a"]
@@ -149,6 +149,6 @@ def test_title_line_above_the_header_is_skipped_and_reported() -> None:
     assert (read.rows[0].line, any("My survey" in warning for warning in read.warnings)) == (4, True)
 
 
-def test_a_question_over_all_its_options_is_no_title_line() -> None:
+def test_question_over_all_its_options_is_no_title_line() -> None:
     read = plan("Which films?,,\nA,B,C\nA,,C\n,B,C\nA,B,\n")
     assert (read.header_rows, read.rows[0].answers) == (2, {"which_films": ["A", "C"]})

@@ -1,4 +1,4 @@
-"""Which rows are there already: ids nobody can test, one identity column for every export, corrections, erasure."""
+"""Identity of rows: keyed ids, one identity column for every export, corrections, erasure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def owner() -> uuid.UUID:
 
 
 class Importer:
-    """Runs the command on texts, each a file of its own."""
+    """Runs the command on texts, each as a file of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "export.csv"
@@ -61,7 +61,7 @@ def importing(tmp_path: Path) -> Importer:
 
 
 def tally(*answers: tuple[int, int, str]) -> str:
-    """Submission n of respondent m, newest first, as Tally writes it."""
+    """Returns submission n of respondent m, newest first, as Tally writes it."""
     return TALLY + "".join(f"s{n:02},r{m:02},2024-03-{n:02} 10:00:00,{text}\n" for n, m, text in answers)
 
 
@@ -91,7 +91,7 @@ def submission_of(field: str, value: Any) -> uuid.UUID:
 # ── the identity column ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_people_who_answer_twice_are_one_submission_each_time(importing: Importer) -> None:
+def test_each_answer_of_a_repeated_respondent_is_one_submission(importing: Importer) -> None:
     assert importing(tally(*first(12)))["added"] == 12
     again = [(n, n - 13, f"second {n - 13}") for n in (16, 15, 14)]
     said = importing(tally(*again, *first(12)))
@@ -99,15 +99,15 @@ def test_people_who_answer_twice_are_one_submission_each_time(importing: Importe
     assert models.Submission.objects.count() == 15
 
 
-def test_the_submissions_own_id_is_preferred_to_the_respondents() -> None:
+def test_submission_id_is_preferred_to_the_respondent_id() -> None:
     plan = rows.plan(tally(*first(12)).encode())
     assert plan.respondent is not None
     assert plan.respondent.label == "Submission ID"
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_a_respondent_without_submission_ids_may_answer_again(importing: Importer, newest_first: bool) -> None:
-    """Half of the ids repeat by then, so the column looks like a question; the form knows better."""
+def test_respondent_without_submission_ids_answers_again(importing: Importer, newest_first: bool) -> None:
+    """Half of the ids repeat then, so the column looks like a question, but the form has it marked."""
 
     def text(lines: Iterable[str]) -> str:
         ordered = list(lines)
@@ -122,7 +122,7 @@ def test_a_respondent_without_submission_ids_may_answer_again(importing: Importe
     assert (said["added"], said["already_there"]) == (0, 12)
 
 
-def test_a_file_without_the_forms_id_column_is_refused(importing: Importer) -> None:
+def test_file_without_the_id_column_of_the_form_is_refused(importing: Importer) -> None:
     importing(tally(*first(3)))
     with pytest.raises(CommandError, match="no column “Submission ID”"):
         importing("Comment,Submitted at\nfirst 1,2024-03-01 10:00:00\n")
@@ -143,8 +143,8 @@ def test_records_that_repeat_for_each_visit_are_kept_apart_and_added_once(import
     assert (importing(text)["added"], models.Submission.objects.count()) == (0, 12)
 
 
-def test_a_later_question_does_not_make_old_rows_new(importing: Importer) -> None:
-    """Rows without ids are known by their content, of what the form asked when they came."""
+def test_later_question_does_not_make_old_rows_new(importing: Importer) -> None:
+    """Rows without ids are identified by their content, with the questions that the form had at that time."""
     importing(MAIL)
     said = importing(MORE_MAIL)
     assert (said["added"], said["already_there"]) == (1, 2)
@@ -201,20 +201,20 @@ def test_update_corrects_answers_and_times_and_keeps_what_the_file_lacks(importi
     assert importing(changed, "--update")["corrected"] == 0
 
 
-def test_a_correction_of_a_correction_is_made(importing: Importer) -> None:
+def test_corrected_row_is_corrected_again(importing: Importer) -> None:
     for text in ("one", "two", "one", "two"):
         importing(f"id,Q1\n1,{text}\n2,x\n", "--update")
         assert answers("q1") == sorted([text, "x"])
 
 
-def test_update_leaves_what_staff_deleted(importing: Importer) -> None:
+def test_update_leaves_submissions_deleted_by_staff(importing: Importer) -> None:
     importing("id,Q1\n1,one\n2,two\n")
     commands.dispatch(factories.command(submissions.DeleteSubmission(), submission_of("q1", "one")))
     said = importing("id,Q1\n1,uno\n2,two\n", "--update")
     assert (said["corrected"], said["added"], answers("q1")) == (0, 0, ["one", "two"])
 
 
-def test_a_dry_run_reports_the_same_rows_as_the_real_run(importing: Importer) -> None:
+def test_dry_run_reports_the_same_rows_as_the_real_run(importing: Importer) -> None:
     importing(restarted(2023, "spring"))
     dry, real = importing(restarted(2024, "autumn"), "--dry-run"), importing(restarted(2024, "autumn"))
     assert dry["warnings"] == real["warnings"]
@@ -227,7 +227,7 @@ def colours(*cells: str) -> str:
     return "Timestamp,Colours\n" + "".join(f"2024-03-{n:02} 10:00:00,{cell}\n" for n, cell in enumerate(cells, 1))
 
 
-def test_rows_of_a_later_export_are_read_under_the_forms_types(importing: Importer) -> None:
+def test_later_rows_are_read_under_the_types_of_the_form(importing: Importer) -> None:
     start = ("Red", "Blue", '"Green, Red"', "Blue", "Red", "Blue")
     importing(colours(*start))
     later = ("Red", "Green", "Green", '"Blue, Red"', "Red", "Green")
@@ -257,11 +257,11 @@ def test_cell_that_does_not_fit_the_forms_type_is_kept_as_text_and_reported(impo
     assert {row.answers["age"] for row in models.Submission.objects.all()} == {30, 41, 52, 33, "unknown"}
 
 
-# ── ids that nobody can test ─────────────────────────────────────────────────────────────────────────────────────────
+# ── ids without a testable guess ──
 
 
 def guesses(form_id: uuid.UUID, owner: uuid.UUID, title: str, email: str) -> set[uuid.UUID]:
-    """Ids as they would be without a key: plain hashes of what somebody may guess, in the spaces a reader knows."""
+    """Returns ids as they would be without a key: plain hashes of guesses, in the namespaces that readers know."""
     texts = [f"form\x1f{owner}\x1f{title}", f"respondent\x1f{email}", f"content\x1femail\x1e1\x1e{email}", email]
     texts += [f"submission\x1f{text}\x1f1" for text in texts]
     spaces = [form_id, destinations.NAMESPACE, owner, uuid.UUID(int=0)]
@@ -280,7 +280,7 @@ def ids_in_log() -> set[uuid.UUID]:
     return found | {row[0] for row in store.query("select id from events_command")}
 
 
-def test_no_id_of_an_import_can_be_made_from_a_guess(importing: Importer, owner: uuid.UUID) -> None:
+def test_no_id_of_an_import_is_a_hash_of_a_guess(importing: Importer, owner: uuid.UUID) -> None:
     importing("Email,Note\nanna@example.org,x\n", form="Secret title")
     form = models.Form.objects.get()
     assert form.pk.version == 8
@@ -319,7 +319,7 @@ def test_ids_survive_a_change_of_the_master_key_and_the_secret_key(importing: Im
 # ── erased persons ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_erased_submission_is_not_restored_by_its_own_row(importing: Importer) -> None:
+def test_erased_submission_is_not_restored_by_its_own_row(importing: Importer) -> None:
     importing(MAIL)
     erase(submission_of("email", "anna@example.org"))
     said = importing(MAIL)
@@ -338,7 +338,7 @@ def test_an_erased_submission_is_not_restored_by_its_own_row(importing: Importer
     ],
     ids=["one answer more", "another answer", "another column"],
 )
-def test_an_erased_person_in_the_next_export_is_reported_and_not_restored(importing: Importer, text: str) -> None:
+def test_erased_person_in_the_next_export_is_reported_and_not_restored(importing: Importer, text: str) -> None:
     importing(MAIL)
     erase(submission_of("email", "anna@example.org"))
     line = next(number for number, line in enumerate(text.splitlines(), 1) if "anna@" in line.lower())
@@ -354,7 +354,7 @@ def answers_of_all() -> list[Any]:
     return [row.answers for row in models.Submission.objects.all()]
 
 
-def test_an_erased_text_answer_is_not_restored_with_a_further_answer(importing: Importer) -> None:
+def test_erased_text_answer_with_a_new_answer_is_not_restored(importing: Importer) -> None:
     importing("Name,City\nZoé Martin,Nîmes\nAda Byron,London\nGrace Hopper,Arlington\n")
     erase(submission_of("name", "Zoé Martin"))
     said = importing("Name,City,Age\nZoé Martin,Nîmes,30\nAda Byron,London,36\n")
@@ -362,7 +362,7 @@ def test_an_erased_text_answer_is_not_restored_with_a_further_answer(importing: 
     assert "Zoé" not in str(answers_of_all())
 
 
-def test_a_repeated_answer_of_an_erased_respondent_is_reported(importing: Importer) -> None:
+def test_repeated_answer_of_an_erased_respondent_is_reported(importing: Importer) -> None:
     importing("Respondent ID,Comment\nr1,one\nr2,two\n")
     erase(submission_of("respondent_id", "r1"))
     said = importing("Respondent ID,Comment\nr1,one\nr2,two\nr1,again\n")
@@ -388,7 +388,7 @@ def test_suppressions_of_an_erased_owner_are_purged(importing: Importer, owner: 
     assert not models.ImportSuppression.objects.exists()
 
 
-def test_submissions_to_forms_that_no_import_made_leave_no_suppressions(owner: uuid.UUID) -> None:
+def test_submissions_to_other_forms_leave_no_suppressions(owner: uuid.UUID) -> None:
     form = factories.form(owner, fields=[{"id": "email", "type": "email", "label": "Email"}])
     erase(factories.submission(form, email="anna@example.org"))
     assert not models.ImportSuppression.objects.exists()
@@ -406,11 +406,11 @@ def test_corrected_answers_are_erased_with_the_submission(importing: Importer) -
     assert "Barnab" not in str(stored)
 
 
-# ── imports of before ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── imports of older releases ──
 
 
 def old_import(owner: uuid.UUID, title: str, text: str, names: list[str]) -> None:
-    """Rows as a release before keyed ids wrote them: version 5 ids of identities, no mark on the identifying field."""
+    """Writes rows as a release before keyed ids: version 5 ids of identities, no mark on the identifying field."""
     plan = rows.plan(text.encode())
     form_id = uuid.uuid5(destinations.NAMESPACE, f"form\x1f{owner}\x1f{title}")
     fields = [{name: value for name, value in made.field.items() if name != rows.IDENTITY} for made in plan.fields]
@@ -449,13 +449,13 @@ def test_erased_submission_of_an_older_release_is_not_restored(importing: Import
     ]
     old_import(owner, "Survey", MAIL, names)
     erase(submission_of("email", "anna@example.org"))
-    store.query("delete from import_suppressions returning 1")  # it was erased before there were any
+    store.query("delete from import_suppressions returning 1")  # that release erased it without suppressions
     said = importing(MAIL)
     assert (said["added"], said["erased"]) == (0, 1)
 
 
 def test_import_in_the_log_of_another_installation_is_recognised(importing: Importer, owner: uuid.UUID) -> None:
-    """Its keys are others: nothing can be derived, so the form is found by its title and rows by their answers."""
+    """Its keys differ: no id can be derived, so the form is found by its title and rows by their answers."""
     plan = rows.plan(MAIL.encode())
     form_id = uuid.uuid4()
     with context.acting(actor="command:import_submissions"):
@@ -472,13 +472,13 @@ def test_erased_people_in_the_log_of_another_installation_cause_a_warning(
 ) -> None:
     importing(MAIL)
     erase(submission_of("email", "anna@example.org"))
-    key = pseudonyms.Pseudonyms(bytes(range(32)))  # as if the form came with a log: the owner's key here is another
+    key = pseudonyms.Pseudonyms(bytes(range(32)))  # as if the form came with an imported log: the owner's key differs
     monkeypatch.setattr(pseudonyms, "of", lambda _subject: key)
     assert "cannot be recognised" in warned(importing(MAIL, "--dry-run"), "erased before")
 
 
 def test_pages_show_a_correction_without_a_restore_button(importing: Importer) -> None:
-    """Only the source corrects a submission: its older versions are shown, but not restored by staff."""
+    """Only the source corrects a submission: its older versions are shown, but staff cannot restore them."""
     importing("id,Q1\n1,before\n2,x\n")
     importing("id,Q1\n1,after\n2,x\n", "--update")
     key = submission_of("q1", "after")

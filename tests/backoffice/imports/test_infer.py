@@ -1,4 +1,4 @@
-"""Types, options, groups, missing answers."""
+"""Inference of types, options, groups and missing answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def plan(header: str, *lines: str) -> rows.Plan:
 
 
 def field(cells: list[str], header: str = "Question", delimiter: str = ",") -> dict[str, Any]:
-    """The field made of one column; a second column keeps blank rows from being skipped."""
+    """Returns the field of one column; a second column keeps blank rows from being skipped."""
     quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
     text = "\n".join([f"{header}{delimiter}n", *(f"{cell}{delimiter}k{i}" for i, cell in enumerate(quoted))])
     return rows.plan(text.encode()).fields[0].field
@@ -55,11 +55,11 @@ def answers(header: str, *lines: str) -> list[dict[str, Any]]:
         (["", "", ""], "text"),
     ],
 )
-def test_a_column_gets_the_narrowest_type_that_fits_all(cells: list[str], expected: str) -> None:
+def test_column_gets_the_narrowest_type_that_fits_all(cells: list[str], expected: str) -> None:
     assert field(cells)["type"] == expected
 
 
-def test_a_full_scale_is_a_rating_and_a_count_is_not() -> None:
+def test_full_scale_is_a_rating_and_a_count_is_not() -> None:
     cells = [str(n % 5 + 1) for n in range(20)]
     assert field(cells, "How satisfied are you?") | {"min": 1, "max": 5, "type": "rating"} == field(
         cells, "How satisfied are you?"
@@ -71,18 +71,18 @@ def test_decimal_commas_become_numbers() -> None:
     assert answers("a;b", "1,5;x", "12,25;y") == [{"a": 1.5, "b": "x"}, {"a": 12.25, "b": "y"}]
 
 
-def test_a_lone_thousand_is_read_as_the_delimiter_suggests() -> None:
+def test_single_thousand_is_read_by_the_delimiter() -> None:
     assert answers("a\tb", "1,234\tx", "2\ty")[0]["a"] == 1.234
     assert answers("a,b", '"1,234",x', "2,y")[0]["a"] == 1234
 
 
-def test_day_first_is_proven_by_one_cell_for_the_whole_file() -> None:
+def test_one_cell_proves_day_first_for_the_whole_file() -> None:
     read = plan("Born,Met", "01/02/2003,03/04/2005", "13/02/2003,05/06/2007")
     assert read.rows[0].answers == {"born": "2003-02-01", "met": "2005-04-03"}
     assert not any("either way" in warning for warning in read.warnings)
 
 
-def test_month_first_is_proven_by_one_cell() -> None:
+def test_one_cell_proves_month_first() -> None:
     assert answers("Born,b", "01/02/2003,x", "02/13/2003,y")[0]["born"] == "2003-01-02"
 
 
@@ -96,7 +96,7 @@ def test_ambiguous_dates_beside_semicolons_are_day_first() -> None:
     assert answers("Born;b", "01/02/2003;x", "03/04/2005;y")[0]["born"] == "2003-02-01"
 
 
-def test_dates_that_contradict_each_other_stay_text() -> None:
+def test_contradicting_dates_stay_text() -> None:
     assert answers("Born,b", "13/02/2003,x", "02/13/2003,y")[0]["born"] == "13/02/2003"
 
 
@@ -118,7 +118,7 @@ def test_na_is_missing_in_a_column_of_numbers() -> None:
     assert answers("a,b", "1,x", "NA,y", "3,z")[1] == {"b": "y"}
 
 
-def test_na_is_missing_where_the_file_never_leaves_a_blank() -> None:
+def test_na_is_missing_in_a_file_without_blanks() -> None:
     read = plan("a,b", "x,NA", "NA,y", "z,w")
     assert (read.rows[0].answers, read.missing["NA"]) == ({"a": "x"}, 2)
 
@@ -127,7 +127,7 @@ def test_na_beside_blanks_is_an_answer() -> None:
     assert answers("a,b", "x,N/A", "N/A,y", ",w")[1] == {"a": "N/A", "b": "y"}
 
 
-def test_namibia_is_a_country() -> None:
+def test_na_is_namibia_among_country_codes() -> None:
     assert answers("code,other", "NA,x", "FR,NA", "DE,y")[0] == {"code": "NA", "other": "x"}
 
 
@@ -168,13 +168,13 @@ def test_options_behind_a_colon_are_one_select_all_question(on: str, off: str) -
     assert [row["own"] for row in got] == [["Car"], ["Bike"], ["Car", "Bike"]]
 
 
-def test_blank_box_beside_a_no_stays_different() -> None:
+def test_blank_box_and_no_stay_different() -> None:
     read = plan("Own: Car,Own: Bike,n", "Yes,,1", "No,Yes,2", "No,No,3", "Yes,Yes,4")
     assert read.fields[0].field["type"] == "matrix"
     assert read.rows[0].answers["own"] == {"car": "Yes"}
 
 
-def test_other_please_specify_stays_a_text_of_its_own() -> None:
+def test_other_please_specify_stays_a_separate_text() -> None:
     read = plan("RespondentID,Which?,,", ",A,B,Other (please specify)", "1,A,B,my cat", "2,,B,", "3,A,,a dog")
     assert [made.field["type"] for made in read.fields[:2]] == ["multiple_choice", "text"]
     assert read.rows[0].answers["which_other_please_specify"] == "my cat"
@@ -194,7 +194,7 @@ def test_ranks_of_each_of_k_columns_are_a_ranking() -> None:
     assert read.rows[3].answers["rank"] == {"a": 1}
 
 
-def test_neighbours_with_like_names_but_unlike_answers_stay_apart() -> None:
+def test_neighbours_with_similar_names_and_different_answers_stay_separate() -> None:
     read = plan("child_1,child_2,Parent: Name,Parent: Age", "Ann,Bob,Zoe,33", "Cy,,Yan,44", "Di,Ed,Xi,55")
     assert [made.field["id"] for made in read.fields] == ["child_1", "child_2", "parent_name", "parent_age"]
 
@@ -225,7 +225,7 @@ def test_ids_are_words_of_the_label(label: str, expected: str) -> None:
     assert infer.slug(label) == expected
 
 
-def test_ids_of_other_scripts_are_stable_and_unlike() -> None:
+def test_ids_of_other_scripts_are_stable_and_different() -> None:
     assert infer.slug("年齢") == infer.slug("年齢") != infer.slug("性別")
     assert infer.slug("年齢").startswith("field_")
 

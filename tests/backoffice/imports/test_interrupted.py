@@ -26,7 +26,7 @@ from tests import factories, live
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
-ROWS = 4 * run.CHUNK + 1  # the first is imported before, to make the form
+ROWS = 4 * run.CHUNK + 1  # the first is imported in advance and creates the form
 OWNER = "owner@example.org"
 BLOCK = "insert into events_stream (stream, version, hash) values (%s, 1, '')"
 WAITING = """
@@ -53,7 +53,7 @@ runpy.run_path("manage.py", run_name="__main__")
 
 
 class Started:
-    """The command as a process, and a transaction that holds up its writers at some of the rows."""
+    """The command as a process, and a transaction that blocks its writers at some of the rows."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,7 +78,7 @@ class Started:
         return self.process
 
     def wait(self, blocked: int, written: int) -> list[int]:
-        """Returns the waiting backends, once there are so many and so many submissions are committed."""
+        """Waits until so many backends wait and so many submissions are committed; returns the backends."""
         assert self.process is not None
         mine = self.blocker.info.backend_pid
         while self.process.poll() is None:
@@ -118,7 +118,7 @@ def again(path: Path) -> dict[str, Any]:
 
 
 def assert_complete(path: Path, *, there: int) -> None:
-    """The rest is added, once; the command says how many were there."""
+    """Checks that the next run adds the rest once and reports how many existed."""
     said = again(path)
     assert (said["already_there"], said["added"], said["warnings"]) == (there, ROWS - there, [UNDATED])
     assert models.Submission.objects.count() == ROWS
@@ -127,8 +127,8 @@ def assert_complete(path: Path, *, there: int) -> None:
     assert (said["already_there"], said["added"]) == (ROWS, 0)
 
 
-def test_a_killed_import_is_finished_by_running_it_again(started: Started) -> None:
-    """The second chunk is lost, those after it are there."""
+def test_killed_import_is_completed_by_the_next_run(started: Started) -> None:
+    """The second chunk is lost, later ones are stored."""
     running = started.start(run.CHUNK + 500)
     started.wait(blocked=1, written=1 + 3 * run.CHUNK)
     running.kill()

@@ -1,4 +1,4 @@
-"""Which columns say when a submission was started, finished and submitted."""
+"""Detection of the columns with the times when a submission was started, finished and submitted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def days(count: int = 8, seconds: bool = True) -> list[str]:
         ("15.03.2024 15.04.05", "2024-03-15T15:04:05Z"),
     ],
 )
-def test_a_moment_is_read_in_the_zone_that_it_names(cell: str, expected: str) -> None:
+def test_time_is_read_in_the_zone_that_it_names(cell: str, expected: str) -> None:
     style = dates.study([cell], dates.DAY_FIRST)
     assert style is not None
     moment = style.value(cell, UTC)
@@ -73,7 +73,7 @@ def test_a_moment_is_read_in_the_zone_that_it_names(cell: str, expected: str) ->
 
 
 @pytest.mark.parametrize("cell", ["2024-03-01 10:00 XYZ", "2024-03-01 10:00 at home", "2024-03-01 10:00 Mars/Base"])
-def test_a_moment_in_an_unknown_zone_is_none(cell: str) -> None:
+def test_time_in_an_unknown_zone_is_no_time(cell: str) -> None:
     assert dates.study([cell], dates.DAY_FIRST) is None
 
 
@@ -83,7 +83,7 @@ def test_any_text_is_a_zone_or_none(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("0123456789-/.: TZ+APMamECSUT,年月日오전"), max_size=30))
-def test_any_text_is_a_moment_or_none(text: str) -> None:
+def test_any_text_is_a_time_or_none(text: str) -> None:
     style = dates.study([text], dates.MONTH_FIRST)
     assert style is None or style.value(text, UTC)
 
@@ -95,7 +95,7 @@ def test_any_text_is_a_moment_or_none(text: str) -> None:
                      "%d %b %Y, %H.%M.%S"]),
     st.sampled_from(["", " UTC", " EST", " GMT+0530", " Europe/Berlin", " Central European Summer Time", "+02:00"]),
 )  # fmt: skip
-def test_any_moment_is_read_back_in_each_format(moment: datetime, shape: str, zone: str) -> None:
+def test_any_time_is_read_back_in_each_format(moment: datetime, shape: str, zone: str) -> None:
     moment = moment.replace(microsecond=0)
     cell = moment.strftime(shape) + zone
     style = dates.study([cell], dates.MONTH_FIRST)
@@ -105,13 +105,13 @@ def test_any_moment_is_read_back_in_each_format(moment: datetime, shape: str, zo
     assert read.replace(tzinfo=None) == moment
 
 
-def test_an_abbreviation_of_several_zones_is_read_with_a_note_that_names_the_column() -> None:
+def test_ambiguous_zone_abbreviation_is_read_and_reported_with_its_column() -> None:
     read = plan("Timestamp,a", "2024/03/01 3:04:05 PM IST,x", "2024/03/02 3:04:05 PM IST,y")
     assert created(read)[0] == "2024-03-01T09:34:05+00:00"
     assert any("column A" in warning and "IST" in warning for warning in read.warnings)
 
 
-def test_an_unknown_abbreviation_keeps_the_text_with_a_note_that_names_the_column() -> None:
+def test_unknown_zone_abbreviation_keeps_the_text_and_is_reported_with_its_column() -> None:
     read = plan("Timestamp,a", "2024/03/01 3:04:05 PM QQT,x", "2024/03/02 3:04:05 PM QQT,y")
     assert read.rows[0].answers == {"timestamp": "2024/03/01 3:04:05 PM QQT", "a": "x"}
     assert any("column A" in warning and "QQT" in warning for warning in read.warnings)
@@ -137,17 +137,17 @@ def test_filler_is_no_submission_time_and_is_reported(filler: str) -> None:
     assert read.rows[0].answers == {"q1": "a", "id": "1"}
 
 
-def test_a_filler_among_times_is_ignored() -> None:
+def test_filler_among_times_is_ignored() -> None:
     read = plan("id,submitdate,Q1", "1,2024-03-01 10:00:00,a", "2,1980-01-01 00:00:00,b")
     assert created(read) == ["2024-03-01T10:00:00+00:00", None]
 
 
-def test_another_time_takes_the_place_of_one_that_is_all_fillers() -> None:
+def test_other_time_column_replaces_one_with_only_fillers() -> None:
     read = plan("id,submitdate,datestamp,Q1", "1,1980-01-01 00:00:00,2024-03-01 10:00:01,a")
     assert created(read) == ["2024-03-01T10:00:01+00:00"]
 
 
-def test_a_birth_date_on_new_year_is_an_answer() -> None:
+def test_birth_date_on_new_year_is_an_answer() -> None:
     read = plan("Timestamp,Born on", "2024-03-01 10:00:01,1980-01-01", "2024-03-02 10:00:01,1970-01-01")
     assert [row.answers["born_on"] for row in read.rows] == ["1980-01-01", "1970-01-01"]
 
@@ -175,7 +175,7 @@ def test_submission_time_is_recognised_by_its_name_in_any_language(header: str) 
     assert created(read)[0] == "2024-03-01T10:00:00+00:00"
 
 
-def test_the_last_columns_may_hold_the_time_too() -> None:
+def test_last_columns_are_searched_for_the_submission_time() -> None:
     lines = (f"p{n},x,{moment}" for n, moment in enumerate(days()))
     assert created(plan("Name,City,Envoyée", *lines))[0] == "2024-03-01T15:04:01+00:00"
 
@@ -199,19 +199,19 @@ def test_start_and_end_are_recognised_by_their_content() -> None:
         "予約はいつですか？",
     ],
 )
-def test_a_question_about_a_time_stays_a_question(header: str) -> None:
+def test_question_about_a_time_stays_a_question(header: str) -> None:
     read = plan(f"{header},Name", *(f"{moment},p{n}" for n, moment in enumerate(days())))
     assert created(read) == [None] * 8
     assert read.fields[0].field["type"] == "datetime"
 
 
-def test_times_that_people_typed_are_answers() -> None:
+def test_times_typed_by_people_are_answers() -> None:
     typed = ["2024-05-03 10:00", "2024-01-09 14:30", "2024-04-04 09:15", "2024-02-02 16:00", "2024-03-01 11:45"]
     read = plan("Slot chosen,Name", *(f"{moment},p{n}" for n, moment in enumerate(typed)))
     assert created(read) == [None] * 5
 
 
-def test_a_start_that_is_asked_about_is_no_start_of_the_submission() -> None:
+def test_question_about_a_start_is_no_start_of_the_submission() -> None:
     lines = [f"2024-03-0{n} 12:13:1{n},Party {n},2024-0{9 - n}-01 18:00,2024-0{9 - n}-01 23:00,x" for n in range(1, 6)]
     read = plan("Timestamp,Event,Start time,End time,Place", *lines)
     assert created(read)[0] == "2024-03-01T12:13:11+00:00"
@@ -219,7 +219,7 @@ def test_a_start_that_is_asked_about_is_no_start_of_the_submission() -> None:
     assert read.rows[0].answers["start_time"] == "2024-08-01T18:00:00Z"
 
 
-def test_a_project_in_the_past_is_no_start_of_the_submission_either() -> None:
+def test_past_project_start_is_no_start_of_the_submission() -> None:
     lines = [f"2024-03-0{n} 12:13:1{n},Party {n},2023-0{9 - n}-01 18:00,x" for n in range(1, 6)]
     read = plan("Timestamp,Project,Start time,Place", *lines)
     assert [row.started_at for row in read.rows] == [None] * 5
@@ -233,7 +233,7 @@ def test_missing_submission_time_is_reported() -> None:
     )
 
 
-def test_a_round_start_on_the_day_of_the_submission_is_its_start() -> None:
+def test_round_start_on_the_day_of_the_submission_is_its_start() -> None:
     lines = (f"{n},2024-03-0{n} 10:0{n}:00,en,2024-03-0{n} 10:00:00,x" for n in range(1, 6))
     read = plan("id,submitdate,startlanguage,startdate,Q1", *lines)
     assert [row.completion_time for row in read.rows] == [60, 120, 180, 240, 300]
@@ -253,7 +253,7 @@ def test_duration_is_end_minus_start_although_the_upload_came_days_later() -> No
     assert read.rows[0].answers["end"] == "2024-03-01T10:20:00+03:00"
 
 
-def test_without_a_finish_the_submission_ends_the_duration() -> None:
+def test_duration_without_a_finish_ends_at_the_submission() -> None:
     read = plan("Start Date (UTC),Submit Date (UTC),Q", "2024-03-01 10:00:00,2024-03-01 10:03:20,x")
     assert read.rows[0].completion_time == 200
 
@@ -277,7 +277,7 @@ def test_times_that_ascend_in_one_order_only_prove_it_for_the_whole_file() -> No
 # ── names ──
 
 
-def test_each_role_has_names_that_a_header_can_have() -> None:
+def test_each_role_has_names_that_match_headers() -> None:
     assert all(headers.plain(name) == name for name in headers.ROLES)
     assert not headers.SUBMITTED & headers.FINISHED
 

@@ -1,4 +1,4 @@
-"""Plans: times, identities, nothing lost."""
+"""Plans: times, identities, and no lost cell."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def test_start_and_end_give_the_completion_time() -> None:
     assert (first.completion_time, first.answers) == (300, {"a": "x"})
 
 
-def test_an_end_before_the_start_gives_none_and_names_the_line() -> None:
+def test_end_before_the_start_gives_no_duration_and_is_reported_by_line() -> None:
     read = plan(TIMED)
     assert [row.completion_time for row in read.rows] == [300, None, None]
     assert any("line 3" in warning and "before" in warning for warning in read.warnings)
 
 
-def test_times_without_a_zone_are_in_the_one_given() -> None:
+def test_times_without_a_zone_are_in_the_given_zone() -> None:
     first = plan(TIMED, zone=ZoneInfo("Europe/Paris")).rows[0]
     assert first.started_at is not None
     assert first.started_at.isoformat() == "2018-05-10T02:01:00+00:00"
 
 
-def test_a_zone_in_the_cell_counts() -> None:
+def test_zone_in_the_cell_overrides_the_given_zone() -> None:
     first = plan("Timestamp,a\n2024/01/31 10:00:00 AM GMT+1,x\n", zone=ZoneInfo("Asia/Tokyo")).rows[0]
     assert first.created_at is not None
     assert first.created_at.isoformat() == "2024-01-31T09:00:00+00:00"
@@ -79,12 +79,12 @@ def test_submission_time_is_recognised_by_many_names(header: str) -> None:
     assert [made.field["id"] for made in read.fields] == ["a"]
 
 
-def test_days_without_a_time_under_start_date_are_a_question() -> None:
+def test_dates_without_a_time_under_start_date_are_a_question() -> None:
     read = plan("Start date,a\n2024-01-31,x\n2024-02-01,y\n")
     assert (read.rows[0].started_at, read.rows[0].answers) == (None, {"start_date": "2024-01-31", "a": "x"})
 
 
-def test_a_time_that_cannot_be_read_is_kept_as_text() -> None:
+def test_unreadable_time_is_kept_as_text() -> None:
     lines = "".join(f"2024-01-{n:02} 10:00:00,x{n}\n" for n in range(1, 21))
     read = plan(f"EndDate,a\n{lines}soon,y\n")
     assert read.rows[-1].created_at is None
@@ -101,14 +101,14 @@ def test_further_timestamps_are_kept_hidden() -> None:
 # ── identity ──
 
 
-def test_a_respondents_id_is_the_identity_wherever_the_row_stands() -> None:
+def test_respondent_id_is_the_identity_at_any_position() -> None:
     one = identities("RespondentID,a\n1,x\n2,y\n3,z\n")
     other = identities("RespondentID,a\n3,zz\n1,x\n4,w\n2,y\n")
     assert set(one) <= set(other)
     assert len(set(other)) == 4
 
 
-def test_without_an_id_the_content_is_the_identity_and_equal_rows_count() -> None:
+def test_content_is_the_identity_without_an_id_and_equal_rows_are_counted() -> None:
     assert len(set(identities("a,b\nx,y\nx,y\nx,z\n"))) == 3
     assert identities("a,b\nx,y\nx,y\n") == identities("a,b\nx,y\nx,y\nx,y\n")[:2]
 
@@ -117,12 +117,12 @@ def test_moved_columns_new_blank_columns_and_row_numbers_change_no_identity() ->
     assert identities(",a,b\n1,x,y\n2,p,q\n") == list(reversed(identities(",b,a,c\n7,q,p,\n3,y,x,\n")))
 
 
-def test_the_same_text_in_another_encoding_has_the_same_identity() -> None:
+def test_same_text_in_another_encoding_has_the_same_identity() -> None:
     text = "Prénom,Ville\nZoé,Besançon\n"
     assert rows.plan(text.encode("cp1252")).rows[0].identity == rows.plan(text.encode("utf-16")).rows[0].identity
 
 
-def test_a_repeated_respondent_is_kept_and_named() -> None:
+def test_repeated_respondent_is_kept_and_reported() -> None:
     lines = "".join(f"{n},x\n" for n in range(1, 20))
     read = plan(f"RespondentID,a\n{lines}19,y\n")
     assert len({row.identity for row in read.rows}) == 20
@@ -194,7 +194,7 @@ def test_no_cell_of_a_real_export_is_lost(name: str) -> None:
     assert len(rows.plan(data).rows) == SAMPLES[name]
 
 
-def test_real_exports_get_the_fields_that_a_person_would_choose() -> None:
+def test_real_exports_get_the_expected_fields() -> None:
     types = {
         name: Counter(made.field["type"] for made in rows.plan(sample(name)).fields if not made.field.get("hidden"))
         for name in SAMPLES
@@ -219,7 +219,7 @@ HEADER = st.sampled_from(
 
 @given(st.data(), st.integers(1, 6), st.integers(1, 8), st.sampled_from(",;\t"))
 def test_no_cell_of_any_table_is_lost(data: st.DataObject, width: int, height: int, delimiter: str) -> None:
-    """Also where columns look like one question and are not quite: whatever the plan, each answer is in it."""
+    """Includes columns that nearly look like one question: every plan contains each answer."""
     table = [data.draw(st.lists(HEADER, min_size=width, max_size=width))]
     table += [data.draw(st.lists(CELL, min_size=width, max_size=width)) for _ in range(height)]
     out = io.StringIO()
@@ -263,7 +263,7 @@ def test_reader_imports_neither_django_nor_the_database() -> None:
         assert not imported & WITH_DATABASE, path
 
 
-def test_garbage_collector_is_restored_however_reading_ends() -> None:
+def test_garbage_collector_is_restored_after_any_end_of_reading() -> None:
     def collector() -> tuple[bool, int]:
         return gc.isenabled(), gc.get_freeze_count()
 

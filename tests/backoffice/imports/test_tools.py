@@ -1,4 +1,4 @@
-"""Exports as survey tools write them: one question over several columns, several answers in one cell."""
+"""Exports of survey tools: one question over several columns, several answers in one cell."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(table: list[list[str]], delimiter: str = ",") -> rows.Plan:
 
 
 def asked(read: rows.Plan) -> dict[str, dict[str, Any]]:
-    """The fields that are questions, by label."""
+    """Returns the fields that are questions, by label."""
     return {made.field["label"]: made.field for made in read.fields if not made.field.get("hidden")}
 
 
@@ -73,7 +73,7 @@ def test_redcap_codes_are_one_question(codes: list[str], options: list[str]) -> 
     assert answers(read, "sym")[:4] == [[options[0]], [], [options[1]], options[:2]]
 
 
-def test_redcap_boxes_that_nobody_ticked_are_one_question_too() -> None:
+def test_redcap_boxes_without_ticks_are_one_question() -> None:
     read = plan("record_id,sym___1,sym___2,age", "1,0,0,31", "2,0,0,32")
     assert shape(read, "sym") == ("multiple_choice", ["1", "2"], [])
     assert answers(read, "sym") == [[], []]
@@ -133,7 +133,7 @@ def test_tally_joins_and_ticks_the_same_answers_once() -> None:
 def test_odk_options_joined_by_spaces_are_split() -> None:
     lines = [f"{crops},u-{n}" for n, crops in enumerate(["maize beans", "maize", "beans", "cassava beans", "cassava"])]
     assert shape(plan("crops,meta-instanceID", *lines), "crops")[0] == "multiple_choice"
-    assert shape(plan("crops,n", *lines), "crops")[0] == "text"  # nothing says that it is from ODK
+    assert shape(plan("crops,n", *lines), "crops")[0] == "text"  # the file does not say that it is from ODK
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_odk_options_joined_by_spaces_are_split() -> None:
         ("q2/{}", "1", "0"),
     ],
 )
-def test_boxes_are_one_question_however_their_header_is_written(header: str, on: str, off: str) -> None:
+def test_boxes_are_one_question_in_every_header_notation(header: str, on: str, off: str) -> None:
     heads = [header.format(option) for option in ("Saw", "Axe", "File")]
     table = [[*heads, "n"], [on, off, off, "1"], [off, on, off, "2"], [on, on, off, "3"], [on, off, off, "4"]]
     read = written(table)
@@ -162,7 +162,7 @@ def test_boxes_are_one_question_however_their_header_is_written(header: str, on:
 
 @pytest.mark.parametrize("other", ["Other", "Autre", "Sonstiges", "Otro", "Altro", "Other (please specify)", "その他"])
 @pytest.mark.parametrize("texts", [["", "", "", ""], ["", "", "pliers", ""], ["a", "pliers", "b c", "d"]])
-def test_other_is_a_text_beside_the_boxes_however_many_wrote_one(other: str, texts: list[str]) -> None:
+def test_other_is_a_text_beside_the_boxes_for_any_number_of_answers(other: str, texts: list[str]) -> None:
     table = [["Own? [Saw]", "Own? [Axe]", f"Own? [{other}]", "n"]]
     boxes = [("Yes", "No"), ("No", "Yes"), ("Yes", "Yes"), ("No", "No")]
     table += [[*pair, text, str(n)] for n, (pair, text) in enumerate(zip(boxes, texts, strict=True))]
@@ -204,7 +204,7 @@ def test_qualtrics_options_may_hold_commas() -> None:
     assert shape(read, "Which?") == ("multiple_choice", ["Yes, often", "No"], [])
 
 
-def test_codes_joined_in_one_cell_are_split_and_decimals_are_not() -> None:
+def test_joined_codes_are_split_and_decimals_are_not() -> None:
     cells = ["1", "2", "1,2", "5", "1,2,5", "2,5", "5"]
     read = written([["Which?", "n"], *([cell, str(n)] for n, cell in enumerate(cells))])
     assert answers(read, "which") == [cell.split(",") for cell in cells]
@@ -215,7 +215,7 @@ def test_codes_joined_in_one_cell_are_split_and_decimals_are_not() -> None:
         assert asked(read)["Which?"]["type"] != "multiple_choice"
 
 
-def test_texts_under_other_in_a_joined_cell_stay_answers_and_are_no_options() -> None:
+def test_texts_under_other_in_a_joined_cell_are_answers_and_no_options() -> None:
     usual = ["Red", "Blue", "Red, Blue", "Green", "Green, Red", "Blue"] * 5
     cells = [*usual, "Red, a kind of teal", "something like mauve"]
     read = written([["Which?", "n"], *([cell, str(n)] for n, cell in enumerate(cells))])
@@ -233,7 +233,7 @@ def test_texts_under_other_in_a_joined_cell_stay_answers_and_are_no_options() ->
         ["Paris, France", "Rome, Italy", "Lyon, France"],
     ],
 )
-def test_commas_in_texts_divide_nothing(cells: list[str]) -> None:
+def test_commas_in_texts_split_nothing(cells: list[str]) -> None:
     read = written([["Which?", "n"], *([cell, str(n)] for n, cell in enumerate(cells))])
     assert shape(read, "Which?")[0] != "multiple_choice"
 
@@ -241,7 +241,7 @@ def test_commas_in_texts_divide_nothing(cells: list[str]) -> None:
 # ── matrices and rankings ──
 
 
-def test_qualtrics_matrix_rows_are_behind_the_dash() -> None:
+def test_qualtrics_matrix_rows_follow_the_dash() -> None:
     read = plan(
         "StartDate,EndDate,ResponseId,Q5_1,Q5_2,Q3",
         "Start Date,End Date,Response ID,Please rate: - Price,Please rate: - Service - by phone,Why?",
@@ -256,7 +256,7 @@ def test_qualtrics_matrix_rows_are_behind_the_dash() -> None:
     assert read.rows[0].started_at.isoformat() == "2024-03-11T07:00:00+00:00"
 
 
-def test_qualtrics_names_keep_their_zone_although_a_question_text_is_blank() -> None:
+def test_qualtrics_names_keep_their_zone_with_a_blank_question_text() -> None:
     read = plan(
         "StartDate,Q1,Q2",
         "Start Date,,How old?",
@@ -268,14 +268,14 @@ def test_qualtrics_names_keep_their_zone_although_a_question_text_is_blank() -> 
 
 
 @pytest.mark.parametrize("header", ["Rate [{}]", "Rate >> {}", "Rate: {}", "Rate - {}", "Rate/{}", "Rate ({})"])
-def test_rows_of_a_matrix_are_recognised_however_their_header_is_written(header: str) -> None:
+def test_rows_of_a_matrix_are_recognised_in_every_header_notation(header: str) -> None:
     table = [[header.format("Crust"), header.format("Sauce"), "n"]]
     table += [[a, b, str(n)] for n, (a, b) in enumerate([("Bad", "Fair"), ("Fair", "Good"), ("Good", "Bad")] * 2)]
     assert shape(written(table), "Rate") == ("matrix", ["Bad", "Fair", "Good"], ["Crust", "Sauce"])
 
 
 @pytest.mark.parametrize("rows_filled", [1, 2, 3, 6])
-def test_a_matrix_is_one_however_few_rows_are_filled(rows_filled: int) -> None:
+def test_matrix_is_recognised_with_few_filled_rows(rows_filled: int) -> None:
     filled = [("Bad", "Fair", ""), ("Fair", "Good", ""), ("Good", "Bad", "Fair")] * 2
     table = [["Rate [Crust]", "Rate [Sauce]", "Rate [Price]", "n"]]
     table += [[*(cells if n < rows_filled else ("", "", "")), str(n)] for n, cells in enumerate(filled)]
@@ -283,7 +283,7 @@ def test_a_matrix_is_one_however_few_rows_are_filled(rows_filled: int) -> None:
     assert (kind, labels) == ("matrix", ["Crust", "Sauce", "Price"])
 
 
-def test_ranks_are_a_ranking_although_one_column_has_none() -> None:
+def test_ranks_are_a_ranking_with_one_empty_column() -> None:
     read = plan("Rank [A],Rank [B],Rank [C],n", "1,2,,1", "2,1,,2", "1,2,,3", "2,1,,4")
     assert shape(read, "Rank") == ("ranking", [1, 2, 3], ["A", "B", "C"])
 
@@ -349,7 +349,7 @@ def test_units_in_brackets_make_no_group() -> None:
     assert list(asked(read)) == ["Height (cm)", "Height (in)", "n"]
 
 
-def test_versions_are_no_numbers() -> None:
+def test_versions_are_not_numbers() -> None:
     assert answers(plan("App version,n", "1.9,a", "1.10,b", "1.1,c"), "app_version") == ["1.9", "1.10", "1.1"]
     assert answers(plan("Which,n", "1.9,a", "1.10,b", "1.1,c"), "which") == ["1.9", "1.10", "1.1"]
     assert answers(plan("Price,n", "1.5,a", "12.50,b", "3,c"), "price") == [1.5, 12.5, 3]
@@ -407,7 +407,7 @@ def test_any_matrix_is_read_back_in_each_sure_notation(data: st.DataObject, head
 
 @given(st.lists(st.sampled_from(["Which? [A]", "Which? [B]", "q/a", "q/b", "q", "x___1", "x___2", "R >> a", "", "Own"]),
                 min_size=1, max_size=7), st.data())  # fmt: skip
-def test_each_column_is_in_one_field_whatever_the_headers(heads: list[str], data: st.DataObject) -> None:
+def test_each_column_is_in_one_field_for_any_headers(heads: list[str], data: st.DataObject) -> None:
     cell = st.sampled_from(["", "1", "0", "Yes", "No", "a", "b", "a b", "Other", "2024-03-01 10:00:01", "Checked"])
     body = data.draw(st.lists(st.lists(cell, min_size=len(heads), max_size=len(heads)), min_size=1, max_size=6))
     try:
@@ -458,7 +458,7 @@ def test_each_reader_reads_each_header_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("part", [" (choice=", "[", "(a)", " - ", "___a", "a_", ">>", "/", ": ", "a.", "   >"])
-def test_a_header_of_many_marks_is_read_like_any_other(part: str) -> None:
+def test_header_with_many_marks_is_read_in_linear_time(part: str) -> None:
     read = written([[part * 20_000 + "x", part * 20_000 + "y", "n"], ["1", "2", "z"], ["3", "4", "w"]])
     assert len(read.rows) == 2
 
@@ -502,7 +502,7 @@ EXPECTED: dict[str, dict[str, tuple[str, list[Any], list[str]]]] = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_collected_exports_have_the_questions_that_were_asked(name: str) -> None:
+def test_collected_exports_have_the_expected_questions(name: str) -> None:
     path = CASES / name
     if not path.exists():
         pytest.skip(f"no collected exports at {CASES} (SHARED_DATA names another place)")
@@ -530,7 +530,7 @@ HELD: dict[str, dict[str, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", HELD)
-def test_collected_texts_are_kept_as_they_were_typed(name: str) -> None:
+def test_collected_texts_are_kept_unchanged(name: str) -> None:
     path = CASES / name
     if not path.exists():
         pytest.skip(f"no collected exports at {CASES} (SHARED_DATA names another place)")

@@ -53,7 +53,7 @@ REPORT = cluster.ProcessReport(
 
 
 def store_reports(*reports: cluster.ProcessReport) -> None:
-    """Store reports of these processes as of now, at the head of a log that other tests have written to."""
+    """Stores current reports of these processes, at the head of a log that other tests have written to."""
     for report in reports:
         now = msgspec.structs.replace(report, at=report.at or time.time(), position=head.safe())
         publish.client().set(cluster.report_key(report.process), msgspec.msgpack.encode(now), ex=10)
@@ -113,7 +113,7 @@ def test_process_behind_the_head_is_marked() -> None:
     assert (row.word, row.late) == ("behind the log", live_connections.BEHIND + 1)
 
 
-def test_it_names_who_holds_the_relays_lease() -> None:
+def test_page_names_the_holder_of_the_relay_lease() -> None:
     assert "not running" in look("admin", fragment=True).content.decode()
     subscriptions.acquire(relay.SUBSCRIPTION, "web-9:77:abcdef01")
     text = look("admin", fragment=True).content.decode()
@@ -121,7 +121,7 @@ def test_it_names_who_holds_the_relays_lease() -> None:
     assert "not running" not in text
 
 
-def test_page_without_valkey_says_so(settings: Any) -> None:
+def test_page_without_valkey_shows_a_message(settings: Any) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}/0"
     answer = look("admin")
     assert answer.status_code == 200

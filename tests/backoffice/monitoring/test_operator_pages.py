@@ -24,7 +24,7 @@ from tests import factories
 from tests.backoffice import api_client
 from tests.events import effects
 
-pytestmark = pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
+pytestmark = pytest.mark.django_db(transaction=True)  # an open transaction delays the head
 
 LOG = "admin:events_storedevent_changelist"
 
@@ -50,7 +50,7 @@ class Mailer:
                 raise ValueError(f"no mail to {event.stream}")
 
     def park(self, events: int = 1) -> str:
-        """Park one more stream with this number of events."""
+        """Parks one more stream with this number of events."""
         stream = f"user-{factories.user(email=f'{new_id()}@hidden.example.org')}"
         for _ in range(events - 1):
             store.append(stream, [UserUpdated(last_name="L")])
@@ -69,7 +69,7 @@ def mailer() -> Iterator[Mailer]:
 
 @pytest.fixture
 def other() -> Iterator[psycopg.Connection]:
-    """A second session, in transactions."""
+    """Opens a second session, in transactions."""
     known = {"host", "port", "user", "password", "dbname"}
     parameters = {name: value for name, value in connection.get_connection_params().items() if name in known}
     with psycopg.connect(**parameters, application_name="nightly import") as session:
@@ -210,7 +210,7 @@ def test_event_is_skipped_only_with_a_reason_and_the_rest_stays_parked(mailer: M
     assert (skipped.type, skipped.reason) == ("subscription.skipped", "A test account")
 
 
-def test_several_streams_are_replayed_at_once_and_each_is_accounted_for(mailer: Mailer) -> None:
+def test_several_streams_are_replayed_together_with_one_result_each(mailer: Mailer) -> None:
     streams, name, client = [mailer.park() for _ in range(3)], mailer.subscription.name, signed_in("manager")
     assert "Select at least one stream." in text_of(client.post(at("replay", name), follow=True))
     mailer.bad = {streams[0]}
@@ -337,14 +337,14 @@ def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:
 
 @pytest.fixture
 def story() -> dict[str, Any]:
-    """A user with two versions, whose emails some role must not see."""
+    """Creates a user with two versions and e-mail addresses that some role must not see."""
     key = factories.user(email="before@hidden.example.org", first_name="Ada")
     factories.update(key, email="after@hidden.example.org", first_name="Augusta")
     created, updated = store.read_stream(f"user-{key}")
     return {"key": key, "created": created, "updated": updated}
 
 
-def test_an_event_tells_what_it_changed_and_leads_on(story: dict[str, Any]) -> None:
+def test_event_page_shows_changes_and_links(story: dict[str, Any]) -> None:
     manager = signed_in("manager")
     page = text_of(manager.get(reverse("admin:events_storedevent_change", args=[story["updated"].position])))
     for part in ("<del>Ada</del>", "<ins>Augusta</ins>", "<del>before@", "<ins>after@"):

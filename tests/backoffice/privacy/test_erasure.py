@@ -1,4 +1,4 @@
-"""Erasing a person: nothing legible of them is left anywhere in the database, and everything else is as it was."""
+"""Erasing a person leaves nothing readable about them in the database, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ committed = pytest.mark.django_db(transaction=True)
 
 
 # -- a log of its own -------------------------------------------------------------------------------------------------
-# Elsewhere tests share one log. Here all of a database is looked through, and read tables must be what the log says.
+# Other tests share one log. This one searches a whole database, and compares read tables with the log.
 
 
 def administer(statement: str) -> None:
@@ -80,8 +80,8 @@ def own_log(transactional_db: None, template: str) -> Iterator[None]:
 
 # -- a person ---------------------------------------------------------------------------------------------------------
 
-# What may be nowhere afterwards: of the person, of their forms, of those who answered, of those who quoted them.
-# Long enough not to turn up in a ciphertext by chance.
+# Texts that may be nowhere afterwards: about the person, their forms, respondents, and people who quoted them.
+# Long enough not to occur in a ciphertext by chance.
 NEEDLES = ("Zoelinde", "Quimper", "zq@example", "Cherry jam", "Sourdough", "Barnabas", "rang twice")
 QUESTION = {"id": "q", "type": "text", "label": "Sourdough?"}
 
@@ -98,13 +98,13 @@ def update(category: Any, key: Any, reason: str | None = None, base: int | None 
 
 
 def die(progress: RebuildProgress) -> None:
-    """As a builder that is killed when it has copied something."""
+    """Simulates a rebuild that is killed after copying some rows."""
     if progress.position:
         raise KeyboardInterrupt
 
 
 class Life:
-    """A user with everything that can be held about one, and somebody else beside them."""
+    """A user with every kind of data that can exist about one, and another user for comparison."""
 
     def __init__(self, folder: Path) -> None:
         self.user, self.folder = zoe(), folder
@@ -121,7 +121,9 @@ class Life:
         self.notes()
 
     def quarrel(self) -> uuid.UUID:
-        """A conflict that quotes, with a comment that does; one about an answer; one settled with a typed value."""
+        """Creates conflicts: one that quotes the person, with a comment; one about an answer; one resolved with a
+        typed value.
+        """
         boss = api_client.staff("admin")
         version = store.version_of(f"user-{self.user}")
         update("user", self.user, last_name="Quimper-Zoe")
@@ -140,7 +142,7 @@ class Life:
         return key
 
     def notes(self) -> None:
-        """What the database itself writes down when something goes wrong, and a rebuild that died halfway."""
+        """Creates error notes of the database, and a rebuild that ended halfway."""
         store.query(
             """insert into events_parked (subscription, stream, position, error, traceback) values
                ('mail', %s, 1, 'Zoelinde', 'zq@example'), ('mail', %s, 2, 'ValueError: Barnabas', null) returning 1""",
@@ -156,7 +158,7 @@ class Life:
                 rebuild.rebuild(table, report=die)
 
     def pages(self) -> list[str]:
-        """Every address that shows anything of it."""
+        """Returns every URL that shows data of the person."""
         found = [reverse("admin:index"), "/admin/search/?q=zoe", reverse("admin:events_storedevent_changelist")]
         for category, key in (("user", self.user), ("form", self.form), ("submission", self.answers[0])):
             of = f"admin:backoffice_{category}"
@@ -173,7 +175,7 @@ class Life:
 
 
 def tables_with(needles: tuple[str, ...]) -> dict[str, int]:
-    """Every table of every schema in which a row holds one of these, as text, inside JSON or inside bytes."""
+    """Returns every table in which a row contains one of these, as text, inside JSON or inside bytes."""
     like = [f"%{form}%" for text in needles for form in (text, text.encode().hex(), text.encode().hex().upper())]
     tables = store.query(
         """select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
@@ -204,12 +206,12 @@ def erase_page(client: Client, category: str, key: Any, **fields: Any) -> Any:
     return client.post(reverse(f"admin:backoffice_{category}_erase", args=[key]), {k: v for k, v in sent.items() if v})
 
 
-# -- the key test -----------------------------------------------------------------------------------------------------
+# -- the main test ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("own_log")
 @committed
-def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(tmp_path: Path) -> None:
+def test_erasure_removes_all_data_of_a_person_and_nothing_else(tmp_path: Path) -> None:
     life = Life(tmp_path)
     client, seal_file, event_file = logged_in("admin"), tmp_path / "seals", tmp_path / "events.gz"
     before = tables_with(NEEDLES)
@@ -238,17 +240,17 @@ def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(
     history = client.get(reverse("admin:backoffice_user_history", args=[life.user])).content.decode()
     assert "The changed data was erased." in history
     assert "your role does not see" not in history
-    # who and why stays, and the figures
+    # actor, reason and counts remain
     last = store.read_stream(f"user-{life.user}")[-1]
     assert (last.type, last.reason) == ("user.erased", "asked by letter")
     assert last.actor.startswith("staff:")
     assert totals == (models.Submission.objects.count(), models.User.objects.count(), models.Form.objects.count())
     assert {row[0] for row in untouched} <= {row[0] for row in store.query("select stream from events_stream")}
-    # chains, seals, and files made after it: all as it was written
+    # hash chains, seals, and files made after them are unchanged
     call_command("seal_events", export=seal_file, events=event_file)
     call_command("verify_events", seals=seal_file)
     call_command("verify_events", seals=seal_file, events=event_file)
-    # a rebuild makes the same tables; a bystander is untouched
+    # a rebuild gives the same tables; the other user is unchanged
     for table in ("users", "forms", "submissions", "conflicts"):
         live = rows_of(table)
         rebuild.rebuild(table, fresh=True)
@@ -256,7 +258,7 @@ def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(
     assert models.User.objects.get(pk=life.other).first_name == "Bystander"
     assert models.Submission.objects.get(pk=life.kept).answers == {"q": "kept"}
     assert models.Conflict.objects.get(pk=life.conflict).status == "dismissed"
-    # and it goes on like that: nothing can be written about them any more, by nobody
+    # and it stays like that: no further command about them is accepted
     refused: list[tuple[Any, Any]] = [
         (users.UpdateUser(plan="free"), life.user),
         (users.RestoreUser(), life.user),
@@ -271,11 +273,11 @@ def test_nothing_of_an_erased_person_is_left_anywhere_and_everything_else_holds(
     assert again.status == "unchanged"
 
 
-# -- stopped anywhere -------------------------------------------------------------------------------------------------
+# -- interruptions ----------------------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
-    """Not an error that anything would handle."""
+    """An error that no code handles."""
 
 
 def killer(name: str) -> extension.Purger:
@@ -290,11 +292,11 @@ def killer(name: str) -> extension.Purger:
 
 @pytest.mark.usefixtures("own_log")
 @committed
-def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_purge_is_completed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     life = Life(tmp_path)
     monkeypatch.setattr(
         "backoffice.sections.privacy.erasure.erasure.finish", lambda most: None
-    )  # died right after the commit
+    )  # killed right after the commit
     make_erased(life.user)
     assert not [table for table in tables_with(NEEDLES) if table in {"public.users", "public.forms"}]
     assert "public.submissions" in tables_with(NEEDLES)
@@ -316,7 +318,7 @@ def test_a_purge_that_dies_at_any_step_is_finished_by_the_next(tmp_path: Path, m
     assert "“erased”" not in told
 
 
-# The owner as the handbook has it, who is no superuser: everything here belongs to it.
+# The table owner of the documented setup, who is no superuser and owns everything here.
 OWN = """
 do $$ declare thing text; begin
     for thing in
@@ -336,7 +338,7 @@ def become(role: str) -> None:
 
 @pytest.fixture
 def roles(own_log: None) -> Iterator[tuple[str, str]]:
-    """The owner of this log, who is at work, and the application that serves it (`docs/operations.md`, Rights)."""
+    """Returns the owner of this log and the role of the application (`docs/operations.md`, Rights)."""
     owner, application = (f"{name}_{services_plugin.worker()}" for name in ("owner", "application"))
     for role in (owner, application):
         store.execute(f"create role {role}")
@@ -353,9 +355,9 @@ def roles(own_log: None) -> Iterator[tuple[str, str]]:
 
 
 @committed
-def test_an_application_that_owns_no_table_purges_all_of_it(tmp_path: Path, roles: tuple[str, str]) -> None:
+def test_application_without_ownership_purges_everything(tmp_path: Path, roles: tuple[str, str]) -> None:
     owner, application = roles
-    life = Life(tmp_path)  # with copies of rebuilds, which are the owner's
+    life = Life(tmp_path)  # with copies of rebuilds, which the owner made
     become("none")
     with pytest.raises(KeyboardInterrupt):
         rebuild.rebuild("forms", report=die)  # by an administrator who is not the owner
@@ -370,7 +372,7 @@ def test_an_application_that_owns_no_table_purges_all_of_it(tmp_path: Path, role
 
 
 @committed
-def test_a_purge_that_is_not_allowed_to_end_is_said_and_takes_back_no_erasure(
+def test_forbidden_purge_is_reported_and_undoes_no_erasure(
     tmp_path: Path, roles: tuple[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """The rights were not granted again after the last `migrate`."""
@@ -395,7 +397,7 @@ TABLES = "select oid::bigint from pg_class where relkind in ('r', 'p') and relpe
 
 
 @committed
-def test_the_right_to_drop_copies_is_a_right_to_nothing_else(roles: tuple[str, str]) -> None:
+def test_right_to_drop_copies_allows_nothing_else(roles: tuple[str, str]) -> None:
     owner, application = roles
     store.query("insert into events_rebuild (name, phase) values ('x', 'new') returning 1")
     store.execute("create schema rebuild_books")
@@ -418,7 +420,7 @@ def test_the_right_to_drop_copies_is_a_right_to_nothing_else(roles: tuple[str, s
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             store.execute(forged)
-    # nor by other names, nor by a table in the place of the true one
+    # neither under other names nor with a table in its place
     for name in ("users", "public", "x; drop table users", '"', "../public", "_old"):
         store.query("update events_rebuild set name = %s, phase = 'new' where phase = 'new' returning 1", (name,))
         assert store.query("select events_discard_copies('infinity')") == [(0,)], name
@@ -434,7 +436,7 @@ def make_erased(key: Any) -> None:
 
 
 @committed
-def test_an_erasure_that_is_rolled_back_has_erased_nothing() -> None:
+def test_rolled_back_erasure_erases_nothing() -> None:
     key = zoe()
     form = factories.form(key, title="Cherry jam")
     with transaction.atomic():
@@ -455,7 +457,7 @@ def another_process() -> psycopg.Connection[Any]:
 
 
 @committed
-def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_another() -> None:
+def test_process_with_a_cached_key_forgets_it_after_an_erasure_elsewhere() -> None:
     key, form = zoe(), factories.form()
     factories.submission(form, q="warm")
     assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde"  # the key is cached now
@@ -467,7 +469,7 @@ def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_anot
         other.execute(erasure.INCREMENT_GENERATION)
         assert store.read_stream(f"user-{key}")[0].data["first_name"] == "Zoelinde", "not before it is committed"
         other.commit()
-        # a writer does not look first: it holds the subject, and is told
+        # a writer does not read first: it locks the subject and is refused
         with pytest.raises(errors.Erased):
             factories.submission(form, q="too late")
         assert not models.Submission.objects.filter(answers={"q": "too late"}).exists()
@@ -478,15 +480,13 @@ def test_a_process_that_has_the_key_in_memory_forgets_it_with_the_commit_of_anot
 
 @pytest.mark.usefixtures("own_log")
 @committed
-def test_an_erasure_waits_for_those_who_are_writing_and_takes_what_they_wrote(wait_until: Callable[..., None]) -> None:
+def test_erasure_waits_for_running_writers_and_erases_their_data(wait_until: Callable[..., None]) -> None:
     key, form = zoe(), factories.form()
     models.Form.objects.filter(pk=form).update(user_id=key)
     with transaction.atomic():
         late = factories.submission(form, q="Barnabas")
         eraser = factories.Thread(lambda: make_erased(key))
-        wait_until(
-            "select 1 from pg_locks where not granted"
-        )  # the user's row: the submission keeps it till its commit
+        wait_until("select 1 from pg_locks where not granted")  # the submission locks the user's row until its commit
     eraser.result()
     erasure.finish()
     assert models.Submission.objects.get(pk=late).answers == submissions.NO_ANSWERS
@@ -495,7 +495,7 @@ def test_an_erasure_waits_for_those_who_are_writing_and_takes_what_they_wrote(wa
 
 @pytest.fixture
 def wait_until() -> Callable[..., None]:
-    """Until a statement returns a row, asked on a connection of its own."""
+    """Waits until a statement returns a row, on a connection of its own."""
 
     def wait(statement: str) -> None:
         with another_process() as other:
@@ -507,8 +507,8 @@ def wait_until() -> Callable[..., None]:
 
 
 @committed
-def test_two_who_make_a_subjects_key_at_once_make_one() -> None:
-    """Commands that race to be the first to say something of it; both come through, and both can be read."""
+def test_concurrent_creation_of_a_subject_key_makes_one() -> None:
+    """Concurrent commands are the first about a subject; both succeed, and both events can be read."""
     stream = f"submission-{new_id()}"
     event = submissions.SubmissionDeleted(deleted_at=store.query("select now()")[0][0])
 
@@ -526,7 +526,7 @@ def test_two_who_make_a_subjects_key_at_once_make_one() -> None:
 
 @pytest.mark.usefixtures("own_log")
 @committed
-def test_one_submission_is_erased_and_its_neighbours_are_not() -> None:
+def test_submission_is_erased_without_its_neighbours() -> None:
     form = factories.form()
     gone, kept = factories.submission(form, q="Barnabas"), factories.submission(form, q="kept")
     client = logged_in("dpo")
@@ -545,7 +545,7 @@ def test_one_submission_is_erased_and_its_neighbours_are_not() -> None:
     assert rows_of("submissions") == live
 
 
-# -- who may ----------------------------------------------------------------------------------------------------------
+# -- permissions ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db
@@ -566,7 +566,7 @@ def test_only_administrators_and_data_protection_officers_erase_and_export(role:
     assert exported.status_code == (200 if may else 403)
     assert client.get(reverse("admin:backoffice_user_export", args=[key])).status_code == (405 if may else 403)
     assert caller.post(f"users/{key}/export/", {}).status_code == (200 if may else 403)
-    # nobody erases a form or a setting by a page; and every other way in is the same command
+    # no page erases a form or a setting; all other ways send the same command
     assert client.post(reverse("admin:backoffice_form_erase", args=[form])).status_code in (403, 405)
     queued = {
         "seq": 1,
@@ -589,12 +589,12 @@ def test_only_administrators_and_data_protection_officers_erase_and_export(role:
         assert erase_page(client, "user", key, meant="").status_code == 422
         assert caller.command("user.erase", key, reason="asked").json()["status"] == "applied"
         assert caller.command("submission.erase", answer, reason="asked").json()["status"] == "applied"
-        assert erase_page(client, "user", key).status_code == 302  # again: nothing happens
+        assert erase_page(client, "user", key).status_code == 302  # a repeated erasure has no effect
         assert models.User.objects.get(pk=key).email == ERASED
 
 
 @pytest.mark.django_db
-def test_a_program_needs_the_scope_and_its_owners_role() -> None:
+def test_key_needs_the_scope_and_the_role_of_its_owner() -> None:
     key = factories.user()
     api_client.problem(
         api_client.program("users:read", role="dpo").post(f"users/{key}/export/", {}), 403, "missing_scope"
@@ -609,12 +609,12 @@ def test_a_program_needs_the_scope_and_its_owners_role() -> None:
     assert [(event.type, event.reason, event.data) for event in told] == [("privacy.exported", "asked", {"way": "api"})]
 
 
-# -- everything that is held ------------------------------------------------------------------------------------------
+# -- export -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("own_log")
 @committed
-def test_the_export_holds_everything_and_says_after_an_erasure_that_it_is_gone(tmp_path: Path) -> None:
+def test_export_contains_everything_and_shows_erased_data_as_erased(tmp_path: Path) -> None:
     life, file = Life(tmp_path), tmp_path / "person.json"
     call_command("export_person", str(life.user), str(file), reason="by letter")
     held = json.loads(file.read_bytes())
@@ -647,8 +647,8 @@ def test_the_export_holds_everything_and_says_after_an_erasure_that_it_is_gone(t
 
 
 @committed
-def test_events_move_to_another_log_in_the_clear_and_are_encrypted_there_anew(tmp_path: Path) -> None:
-    """`export_events` reads as people read; what was erased stays so, and is nobody's subject any more."""
+def test_exported_events_are_readable_and_encrypted_anew_by_an_import(tmp_path: Path) -> None:
+    """`export_events` decrypts; erased values stay erased and belong to no subject in the other log."""
     keys, file = [zoe(), factories.user(first_name="Kept")], tmp_path / "events.jsonl"
     make_erased(keys[0])
     lines = [

@@ -1,4 +1,4 @@
-"""A request to erase waits for nothing: not for an event that cannot be read, not for a master key that is gone."""
+"""Unreadable events and missing master keys do not prevent an erasure."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[N
 
 
 def use(settings: Any, **keys: bytes) -> None:
-    """As after a restart with these keys."""
+    """Configures these keys, as after a restart."""
     settings.PRIVACY_KEYS = keys
     subject_keys.CACHE.clear()
 
 
 def spoil(stream: str, kind: str, data: str = '{"title": ') -> None:
-    """An event that cannot be read, as an older release or a hand in the database left it."""
+    """Inserts an unreadable event, as an older release or a manual change could have stored it."""
     spoiled = '{"answers": 5, "title": 5, "email": 5}'
     store.query(store.APPEND_ONE, (stream, stream, None, kind, 1, spoiled, new_id(), "system", None, None, None, "{}"))
 
@@ -74,7 +74,7 @@ class Held:
         commands.dispatch(factories.command(filed, self.conflict))
 
     def keys(self) -> list[str]:
-        """Subjects whose key is still there."""
+        """Returns the subjects whose key still exists."""
         return [row[0] for row in store.query("select subject from events_subject_key where secret is not null")]
 
     def assert_gone(self) -> None:
@@ -93,7 +93,7 @@ def erase(user: uuid.UUID, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("place", ["user", "form", "submission", "conflict"])
-def test_a_person_with_an_unreadable_event_is_erased(place: str) -> None:
+def test_person_with_an_unreadable_event_is_erased(place: str) -> None:
     held = Held()
     spoil(f"{place}-{getattr(held, place)}", f"{place}.{'received' if place == 'submission' else 'created'}")
     with pytest.raises(errors.UnreadableEvent):
@@ -112,7 +112,7 @@ def spoiled_conflict(held: Held) -> None:
     snapshots.state(f"conflict-{held.conflict}")
 
 
-def test_nothing_else_is_decided_on_a_state_with_gaps() -> None:
+def test_other_commands_on_an_incomplete_state_are_refused() -> None:
     held = Held()
     spoil(f"user-{held.user}", "user.updated")
     for data in (users.UpdateUser(first_name="X"), users.DeleteUser(), users.RestoreUser()):
@@ -120,7 +120,7 @@ def test_nothing_else_is_decided_on_a_state_with_gaps() -> None:
             commands.dispatch(factories.command(data, held.user, reason="why not"))
 
 
-def test_a_submission_whose_events_do_not_name_its_form_is_erased() -> None:
+def test_submission_whose_events_do_not_name_its_form_is_erased() -> None:
     form, submission = factories.form(), new_id()
     spoil(f"submission-{submission}", "submission.received")
     store.execute(
@@ -137,7 +137,7 @@ def test_a_submission_whose_events_do_not_name_its_form_is_erased() -> None:
         commands.dispatch(factories.command(submissions.EraseSubmission(), stranger, reason="asked"))
 
 
-def test_a_record_that_never_was_is_not_found() -> None:
+def test_erasure_of_a_missing_record_returns_not_found() -> None:
     for data in (users.EraseUser(), forms.EraseForm(), submissions.EraseSubmission()):
         with pytest.raises(errors.StreamNotFound):
             commands.dispatch(factories.command(data, new_id(), reason="asked"))
@@ -145,7 +145,7 @@ def test_a_record_that_never_was_is_not_found() -> None:
 
 @pytest.mark.parametrize("left", [{"second": OTHER}, {"first": OTHER}], ids=["missing", "wrong"])
 @pytest.mark.parametrize("way", ["api", "page", "command"])
-def test_a_person_is_erased_without_their_master_key(settings: Any, left: dict[str, bytes], way: str) -> None:
+def test_person_is_erased_without_their_master_key(settings: Any, left: dict[str, bytes], way: str) -> None:
     held = Held()
     store.execute(
         "insert into events_snapshot (stream, version, state_version, state) values (%s, 1, 2, %s::jsonb)",
@@ -173,8 +173,8 @@ def test_a_person_is_erased_without_their_master_key(settings: Any, left: dict[s
     held.assert_gone()
 
 
-def test_a_single_answer_waits_for_the_key_that_takes_it_out_of_its_form(settings: Any) -> None:
-    """Its key is a leaf of the form's: to forget one leaf, the others must be opened."""
+def test_erasure_of_one_submission_needs_the_key_of_its_form(settings: Any) -> None:
+    """Its key is a leaf of the form's key tree: to forget one leaf, the others must be decrypted."""
     held = Held()
     use(settings, second=OTHER)
     erased = factories.command(submissions.EraseSubmission(), held.submission, reason="asked")

@@ -1,8 +1,8 @@
-"""A canary goes in through every way in, and rests wherever it rests. Then its owner is erased, and it is looked for.
+"""Writes a canary through every entry point and searches every store for it after its owner is erased.
 
-Places are found, not listed: every table of the database's catalogue, every key in Valkey, every file that was
-written. So a new table, cache or file is covered without a line here. What may still hold it is in docs/privacy.md:
-the dead rows and the WAL of PostgreSQL, and files that somebody exported before.
+The places are found, not listed: every table of the catalogue, every key in Valkey, every file that was written. So a
+new table, cache or file is covered without a change here. docs/privacy.md lists the exceptions: dead rows and the WAL
+of PostgreSQL, and files that were exported before.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tests.own_database import own_database
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# One word that nothing else holds; what comes in adds where it came in, so that a finding names its way.
+# A word that occurs nowhere else; each entry point adds its own suffix, so that a finding names it.
 CANARY = "zwjqcanary"
 
 
@@ -62,17 +62,17 @@ def mail(way: str) -> str:
     return f"{CANARY}-{way}@example.org"
 
 
-# -- looking for it ----------------------------------------------------------------------------------------------------
+# -- searching --------------------------------------------------------------------------------------------------------
 
 
 def encodings(text: bytes) -> set[bytes]:
-    """These bytes as they are, in hexadecimal, and as they stand inside base64, wherever in it they begin."""
+    """Returns these bytes plain, in hexadecimal, and as they appear inside base64 at any offset."""
     inside = {base64.b64encode(b"\0" * shift + text)[(shift * 8 + 5) // 6 :][:-4].rstrip(b"=") for shift in range(3)}
     return {text, text.hex().encode(), *inside}
 
 
 def needles(prints: Iterable[bytes] = (), word: str = CANARY) -> list[bytes]:
-    """The canary in every encoding, and hashes of personal commands that would confirm a guess."""
+    """Returns the canary in every encoding, and hashes of personal commands that would confirm a guess."""
     return sorted(encodings(word.encode()) | {found for one in prints for found in encodings(one)})
 
 
@@ -89,7 +89,7 @@ select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
 
 
 def in_tables(wanted: list[bytes]) -> dict[str, list[str]]:
-    """Every table and materialized view of every schema, row by row as text: text, JSON, arrays and bytes alike."""
+    """Searches every table and materialized view of every schema, row by row as text."""
     found = {}
     with connection.cursor() as cursor:
         cursor.execute(TABLES)
@@ -102,13 +102,13 @@ def in_tables(wanted: list[bytes]) -> dict[str, list[str]]:
 
 
 def in_sessions(wanted: list[bytes]) -> list[str]:
-    """Sessions are compressed: what they say, not what is stored."""
+    """Searches sessions decoded, because they are stored compressed."""
     said = [json.dumps(session.get_decoded()) for session in Session.objects.all()]
     return [text for text in said if holds(text.encode(), wanted)]
 
 
 def in_valkey(wanted: list[bytes]) -> list[str]:
-    """Every key of the server, and what it holds, as the server would send it elsewhere."""
+    """Searches every key of Valkey and its value, in the format of DUMP."""
     with redis.Redis.from_url(django_settings.REDIS_URL) as client:
         return [
             key.decode(errors="replace")
@@ -131,7 +131,7 @@ def _values(client: Any, key: bytes) -> list[bytes]:
 
 
 def in_files(folder: Path, wanted: list[bytes]) -> list[str]:
-    """Every file under a folder; compressed ones as what they hold."""
+    """Searches every file under a folder, compressed ones by their content."""
     found = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -144,7 +144,7 @@ def in_files(folder: Path, wanted: list[bytes]) -> list[str]:
 
 
 class ServerLog:
-    """Text that PostgreSQL has written into its log since; nothing where the server is not the suite's own."""
+    """The lines that PostgreSQL has logged since; empty if the server is not the suite's own."""
 
     def __init__(self) -> None:
         self.path = Path(os.environ[services_plugin.FOLDER]) / "main" / "postgres.log"
@@ -154,11 +154,11 @@ class ServerLog:
         return self.path.read_bytes()[self.begin :] if self.path.exists() else b""
 
 
-# -- everywhere it goes in ---------------------------------------------------------------------------------------------
+# -- entry points -----------------------------------------------------------------------------------------------------
 
 
 class Life:
-    """A person and all that was ever written, asked or tried about them. `gone` are all who are erased afterwards."""
+    """A person and everything ever written or requested about them. `gone` are all people who are erased afterwards."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -190,7 +190,7 @@ class Life:
         edited = self.page_inputs(self.client.get(change)) | {"last_name": at("page-edit"), "reason": at("page-edit")}
         assert self.client.post(change, edited).status_code == 302
         self.form = factories.form(self.user, title=at("title"), description=at("description"))
-        for number in range(21):  # past the form's own snapshots
+        for number in range(21):  # beyond the form's snapshot interval
             commands.dispatch(factories.command(forms.UpdateForm(description=at(f"description {number}")), self.form))
 
     @staticmethod
@@ -218,7 +218,7 @@ class Life:
         assert self.api.command("submission.delete", self.answer, reason=at("deleted")).status_code == 200
 
     def by_sync(self) -> None:
-        """An edit, a conflict, one too old to apply, one refused; the browser calls itself by a name of its own."""
+        """Syncs an edit, a conflict, one too old to apply and one refused; the client name contains the canary."""
         old = (timezone.now() - timedelta(days=30)).isoformat()
         edits: list[dict[str, Any]] = [
             {"base_version": 4, "data": {"first_name": at("sync")}},
@@ -253,14 +253,14 @@ class Life:
         lines = [f"{number},2026-01-{number + 10} 10:00,{at('import')} {number},x{number}" for number in range(8)]
         path.write_text("\n".join(["id,submitted at,Who,What", *lines]) + "\n")
         owner = models.User.objects.get(pk=self.user).email
-        for _ in range(2):  # the second finds all of it there
+        for _ in range(2):  # the second run finds all of it stored
             told = {"stdout": io.StringIO(), "stderr": io.StringIO()}
             call_command("import_submissions", str(path), form=at("imported"), owner=owner, **told)
         assert models.Submission.objects.filter(form__title=at("imported")).count() == 8
         path.unlink()
 
     def by_events(self) -> None:
-        """Another installation's log: somebody who is erased as well, there and here."""
+        """Imports another installation's log, with a person who is erased there and here."""
         there, here = factories.user(email=mail("there"), first_name=at("there")), new_id()
         lines = []
         for event in store.read_stream(f"user-{there}"):
@@ -273,7 +273,7 @@ class Life:
         self.gone += [there, here]
 
     def by_conflicts(self) -> None:
-        """One with a comment that stays open, one settled with a typed value, one about an answer."""
+        """Creates conflicts: an open one with a comment, one resolved with a typed value, one about an answer."""
         keys = []
         for way in ("open", "settled"):
             version = store.version_of(f"user-{self.user}")
@@ -300,7 +300,7 @@ class Life:
             assert self.api.get(f"{path}{word}").status_code in (200, 400, 404, 422), path
 
     def by_what_is_refused(self) -> None:
-        """Refused by the domain, by a unique index and by PostgreSQL's types."""
+        """Sends values that the domain, a unique index and PostgreSQL's types refuse."""
         taken = models.User.objects.get(pk=self.user).email
         assert self.api.command("user.create", new_id(), {"email": taken}).status_code == 422
         assert self.api.command("user.create", new_id(), {"email": at("no-address")}).status_code == 422
@@ -319,10 +319,10 @@ class Life:
                 with contextlib.suppress(DatabaseError, psycopg.Error, errors.EventsError):
                     ask(statement, [mail("bad-value")])
 
-    # -- what is made of it
+    # -- derived data
 
     def follow(self) -> None:
-        """Every subscription has seen all of it: what they put into Valkey or tables is there."""
+        """Runs every subscription to the end, so that its tables and Valkey keys exist."""
         for subscription in subscriptions.registered():
             subscriptions.settle(subscription)
 
@@ -333,7 +333,7 @@ class Life:
         assert gone.events > 20
 
     def go_wrong(self) -> None:
-        """Rows that the store itself writes when something fails, and rebuilds that died halfway."""
+        """Creates the rows that the store writes after failures, and rebuilds that ended halfway."""
         submission = f"submission-{self.answer}"
         store.query(
             """insert into events_parked (subscription, stream, position, error, traceback) values
@@ -350,7 +350,7 @@ class Life:
                 rebuild.rebuild(table, report=_die)
 
     def pages(self) -> Iterator[str]:
-        """Every address that shows anything of it."""
+        """Returns every URL that shows data of the person."""
         streams = [f"user-{self.user}", f"form-{self.form}", f"submission-{self.answer}", f"conflict-{self.conflict}"]
         for stream in streams:
             yield f"/api/v1/streams/{stream}/"
@@ -365,7 +365,7 @@ class Life:
         yield reverse("admin:events_storedevent_changelist")
 
     def exported(self) -> Path:
-        """Every kind of file that can be made now."""
+        """Writes every kind of export."""
         folder = self.folder / "exports"
         folder.mkdir()
         quiet = {"stdout": io.StringIO(), "stderr": io.StringIO()}
@@ -377,7 +377,7 @@ class Life:
 
 
 def _die(progress: RebuildProgress) -> None:
-    """As a builder that is killed when it has copied something."""
+    """Simulates a rebuild that is killed after copying some rows."""
     if progress.position:
         raise KeyboardInterrupt
 
@@ -389,7 +389,7 @@ def _die(progress: RebuildProgress) -> None:
 def life(
     transactional_db: None, template: str, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Life]:
-    """In a database and a folder of its own, with partitions small enough to archive one."""
+    """Uses a database and a folder of its own, with partitions small enough to archive one."""
     settings.ARCHIVE_DIR = tmp_path / "archive"
     archives.reader.cache_clear()
     with own_database(template):
@@ -400,7 +400,7 @@ def life(
         real = answers.fingerprint
 
         def noted(command: Command) -> bytes:
-            """Hashes of what is personal; of a command without data there is nothing to guess."""
+            """Returns hashes of the personal commands; one without data offers nothing to guess."""
             made = real(command)
             if CANARY in repr(command.data):
                 found.prints.add(made)
@@ -420,7 +420,7 @@ select stream from events_command c where c.stream like any(%s)
 COPIES = {f"rebuild_{name}.{name}" for name in ("users", "forms", "submissions", "conflicts")}
 
 
-def test_nothing_of_an_erased_person_rests_anywhere(life: Life, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_store_contains_data_of_an_erased_person(life: Life, caplog: pytest.LogCaptureFixture) -> None:
     server_log = ServerLog()
     caplog.set_level(logging.INFO)
     life.write()
@@ -428,7 +428,7 @@ def test_nothing_of_an_erased_person_rests_anywhere(life: Life, caplog: pytest.L
     life.archive()
     life.go_wrong()
 
-    # before: it is where it has to be, and nowhere where an erasure does not reach
+    # before the erasure the canary is in the expected places, and in none that an erasure does not reach
     found = in_tables(needles(life.prints))
     assert found.keys() >= PERSONAL | COPIES
     assert not [table for table in found if "events_event" in table or "snapshot" in table], found.keys()
@@ -463,8 +463,8 @@ def test_nothing_of_an_erased_person_rests_anywhere(life: Life, caplog: pytest.L
     assert not holds(caplog.text.encode(), wanted), [line for line in caplog.text.splitlines() if CANARY in line]
 
 
-def test_the_search_finds_a_canary_in_any_kind_of_column(life: Life) -> None:
-    """Assumptions of the test above; a table that somebody adds is searched like these."""
+def test_search_finds_a_canary_in_any_kind_of_column(life: Life) -> None:
+    """Checks the assumptions of the test above; a new table is searched like these."""
     word = "kqxprobe"
     store.execute("create schema later")
     columns = {

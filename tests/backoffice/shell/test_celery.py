@@ -47,7 +47,7 @@ def test_worker_in_a_thread_keeps_logging_and_output_unchanged() -> None:
     assert state() == before
 
 
-@pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
+@pytest.mark.filterwarnings("ignore")  # the worker in a thread warns about settings that are irrelevant here
 def test_task_acts_as_the_person_who_requested_it(worker: None) -> None:
     stream = f"user-{new_id()}"
     with context.acting(actor="staff:7", reason="asked on the phone") as asked:

@@ -45,7 +45,7 @@ def test_server_error_in_debug_mode_closes_its_connection(settings: Any) -> None
 
 
 def used() -> int:
-    """Connections that are out of the pool, or open where there is none."""
+    """Returns the number of connections that are out of the pool, or open without a pool."""
     pool = connection.pool
     if pool is None:
         return sessions()

@@ -1,4 +1,4 @@
-"""What the domain says reaches a French reader in French."""
+"""Messages of the domain are translated for French readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 
 
 def sentences() -> list[str]:
-    """Every sentence that a domain file raises; values in it are sevens."""
+    """Returns every message that a domain file raises, with 7 for each value."""
     found: list[str] = []
     for path in sorted(
         [
@@ -41,22 +41,22 @@ SENTENCES = [*sentences(), *(refusal().message for one in section.sections() for
 
 
 @pytest.mark.parametrize("text", sorted(set(SENTENCES)))
-def test_every_sentence_of_the_domain_is_french_for_a_french_reader(text: str) -> None:
+def test_every_domain_message_is_translated_to_french(text: str) -> None:
     with translation.override("fr"):
         assert error_messages.said(text) != text
 
 
-def test_values_in_a_sentence_stay_what_they_are() -> None:
+def test_values_in_a_message_stay_unchanged() -> None:
     with translation.override("fr"):
         assert "'q1'" in error_messages.said("Two fields share the id 'q1'.")
 
 
-def test_what_nobody_listed_is_shown_as_it_is() -> None:
+def test_unlisted_message_is_shown_unchanged() -> None:
     with translation.override("fr"):
         assert error_messages.said("Never heard of.") == "Never heard of."
 
 
-def test_an_error_is_told_with_its_fields() -> None:
+def test_error_has_messages_for_its_fields() -> None:
     with translation.override("fr"):
         message, fields = error_messages.said_by(errors.Rejected("There is no such user.", {"key": "already exists"}))
     assert (message, fields) == ("Cet utilisateur n’existe pas.", {"key": "existe déjà"})

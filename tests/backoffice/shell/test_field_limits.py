@@ -1,4 +1,4 @@
-"""The limits of the domain hold for every way in, with one message that names the field."""
+"""The domain's size limits apply at every entry point, with one message that names the field."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def versions(form: str) -> int:
     return store.version_of(f"form-{form}")
 
 
-def test_the_command_is_refused(manager: api_client.Caller, form: str) -> None:
+def test_command_above_a_limit_is_refused(manager: api_client.Caller, form: str) -> None:
     refusal = api_client.problem(manager.command("form.update", form, {"description": LONG}), 422, "invalid")
     assert WORDS in refusal["errors"]["description"]
     assert versions(form) == 1
 
 
-def test_the_patch_is_refused(manager: api_client.Caller, form: str) -> None:
+def test_patch_above_a_limit_is_refused(manager: api_client.Caller, form: str) -> None:
     answer = manager.patch(f"forms/{form}/", {"description": LONG}, **{"If-Match": '"v1"'})
     assert WORDS in api_client.problem(answer, 422, "invalid")["errors"]["description"]
 
 
-def test_the_queued_edit_is_rejected(manager: api_client.Caller, form: str) -> None:
+def test_queued_edit_above_a_limit_is_rejected(manager: api_client.Caller, form: str) -> None:
     each = {"id": str(uuid.uuid4()), "type": "form.update", "key": form, "data": {"description": LONG}}
     (result,) = manager.post("sync/", {"client_id": "x", "mutations": [{"seq": 1, **each}]}).json()["results"]
     assert (result["status"], result["code"]) == ("rejected", "invalid")
     assert WORDS in result["problem"]["errors"]["description"]
 
 
-def test_the_event_of_a_batch_is_rejected_alone(form: str) -> None:
+def test_event_of_a_batch_above_a_limit_is_rejected_alone(form: str) -> None:
     attributes = {"specversion": "1.0", "source": "test", "type": "formease.form.updated", "subject": form}
     batch = [
         {**attributes, "id": "1", "data": {"description": LONG}},
@@ -65,7 +65,7 @@ def test_the_event_of_a_batch_is_rejected_alone(form: str) -> None:
     assert WORDS in first["problem"]["errors"]["description"]
 
 
-def test_the_page_shows_the_message_beside_the_field(manager: api_client.Caller, form: str) -> None:
+def test_page_shows_the_message_beside_the_field(manager: api_client.Caller, form: str) -> None:
     address = f"/admin/backoffice/form/{form}/change/"
     fields = {field.name: field.value() for field in manager.client.get(address).context["form"]}
     typed = {name: value for name, value in fields.items() if value not in (None, False)} | {"description": LONG}
@@ -76,7 +76,7 @@ def test_the_page_shows_the_message_beside_the_field(manager: api_client.Caller,
     assert versions(form) == 1
 
 
-def test_a_set_of_commands_is_refused_whole(form: str) -> None:
+def test_set_of_commands_is_refused_as_a_whole(form: str) -> None:
     wanted = [factories.command(forms.UpdateForm(description=text), form) for text in ("short", LONG)]
     with pytest.raises(errors.InvalidCommand) as refusal:
         commands.dispatch_many(wanted)
@@ -84,7 +84,7 @@ def test_a_set_of_commands_is_refused_whole(form: str) -> None:
     assert versions(form) == 1
 
 
-def test_a_record_stored_before_the_limits_can_be_read_and_edited(
+def test_record_stored_before_the_limits_can_be_read_and_edited(
     manager: api_client.Caller, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before: dict[str, Any] = {"description": LONG, "fields": [{"id": "q", "type": "choice", "options": ["a"] * 2_000}]}

@@ -1,4 +1,4 @@
-"""Start-up refuses secrets that everybody knows."""
+"""The configuration refuses published secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(**changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_secrets_of_ones_own_start() -> None:
+def test_private_secrets_are_accepted() -> None:
     assert start().returncode == 0
 
 
@@ -40,7 +40,7 @@ def test_secrets_of_ones_own_start() -> None:
         {"SECRET_KEY": "only-for-this-build-step-never-used-again", "DEBUG": "1"},
     ],
 )
-def test_a_published_secret_is_one_clear_line(published: dict[str, str]) -> None:
+def test_published_secret_is_reported_in_one_line(published: dict[str, str]) -> None:
     refused = start(**published)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"configuration: {next(iter(published))}")
@@ -48,7 +48,7 @@ def test_a_published_secret_is_one_clear_line(published: dict[str, str]) -> None
     assert refused.stderr.count("\n") == 1
 
 
-def test_the_image_is_built_without_a_secret_in_the_recipe() -> None:
+def test_image_is_built_without_a_secret_in_the_recipe() -> None:
     recipe = (PROJECT / "Dockerfile").read_text(encoding="utf-8")
     given = re.findall(r"(?:SECRET_KEY|PRIVACY_KEYS)=(\S+)", recipe)
     assert len(given) == 2

@@ -35,11 +35,11 @@ SLACK = 24 << 20
 CHUNK = b"x" * 65_536
 
 
-# -- the layer itself ----------------------------------------------------------------------------------------------
+# -- the ASGI layer ---------------------------------------------------------------------------------------------------
 
 
 class Client:
-    """Plays the server for the layer: hands out body messages and records the answer."""
+    """Acts as the server of the layer: sends body messages and records the response."""
 
     def __init__(self, chunks: Iterator[bytes], *headers: tuple[bytes, bytes], path: str = "/livez") -> None:
         self.scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": list(headers)}
@@ -88,7 +88,7 @@ def test_body_without_a_valid_length_is_read_up_to_the_limit(headers: Any) -> No
     assert (client.status, client.bytes_read) == (413, 1_100)
 
 
-def test_a_body_at_the_limit_is_accepted() -> None:
+def test_body_at_the_limit_is_accepted() -> None:
     client = Client(iter([b"x" * 500, b"x" * 500]), (b"content-length", b"1000")).run()
     assert (client.status, client.bytes_read) == (200, 1_000)
 
@@ -119,7 +119,7 @@ def test_browser_gets_the_413_page_with_a_link_back(announced: bool, language: s
     assert int(sent[b"content-length"]) == len(client.sent[1]["body"])
 
 
-def test_a_program_gets_plain_text() -> None:
+def test_program_gets_plain_text() -> None:
     client = Client(iter([]), (b"content-length", b"1001"), (b"accept", b"*/*")).run()
     assert dict(client.sent[0]["headers"])[b"content-type"] == b"text/plain; charset=utf-8"
 
@@ -129,7 +129,7 @@ def test_a_program_gets_plain_text() -> None:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
-    """A server process: its port, and its process id."""
+    """Starts a server; yields its port and process id."""
     name = request.param
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed: it is part of the extra `test`")
@@ -158,7 +158,7 @@ def server(request: pytest.FixtureRequest, django_db_setup: None, django_db_bloc
 
 
 def exchange(port: int, head: str, body: Iterator[bytes]) -> tuple[int, int]:
-    """Send a request as it is; returns the status of the answer and how many bytes of body could be sent."""
+    """Sends a raw request; returns the status of the response and how many bytes of body could be sent."""
     sent = 0
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode())
@@ -182,7 +182,7 @@ def answered(connection: socket.socket) -> bool:
 
 
 def status_of(connection: socket.socket) -> int:
-    """The status of the final answer; 0 where the connection was reset before it could be read."""
+    """Returns the status of the final response; 0 if the connection was reset before it could be read."""
     text = b""
     with contextlib.suppress(ConnectionError):
         while part := connection.recv(65_536):
@@ -194,7 +194,7 @@ def status_of(connection: socket.socket) -> int:
 
 
 def written(pid: int) -> int:
-    """Bytes that a process and its children passed to `write` so far."""
+    """Returns the bytes that a process and its children have passed to `write` so far."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     texts = [Path(f"/proc/{each}/io").read_text() for each in [str(pid), *children]]
     return sum(int(match[1]) for text in texts if (match := re.search(r"wchar: (\d+)", text)))
@@ -257,7 +257,7 @@ def test_server_reads_only_the_stated_length(server: tuple[int, int]) -> None:
 
 
 @pytest.mark.services
-def test_a_small_body_is_accepted_afterwards(server: tuple[int, int]) -> None:
+def test_small_body_is_accepted_afterwards(server: tuple[int, int]) -> None:
     port, _ = server
     assert exchange(port, f"GET /livez HTTP/1.1\n{HOST}\nContent-Length: 2\n\n", iter([b"{}"])) == (200, 2)
 

@@ -1,4 +1,4 @@
-"""Rules that hold by whatever way in: ids, reasons, mailboxes, owners, repeated parameters, what may be kept."""
+"""Rules that apply at every entry point: ids, reasons, mailboxes, owners, repeated parameters, caching."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def sync(caller: api_client.Caller, *mutations: Any, **more: Any) -> list[dict[s
 # -- ids --------------------------------------------------------------------------------------------------------------
 
 
-def test_clients_cannot_take_the_id_of_a_coming_event_by_any_way_in(manager: api_client.Caller) -> None:
+def test_no_entry_point_lets_clients_use_the_id_of_a_future_event(manager: api_client.Caller) -> None:
     coming = event("user.created", uuid.uuid4(), {"email": api_client.email()})
     taken, key = str(ingest.command_id(coming["source"], coming["id"])), factories.user()
     change = {"type": "user.update", "key": str(key), "data": {"first_name": "x"}}
@@ -91,8 +91,8 @@ def test_clients_cannot_take_the_id_of_a_coming_event_by_any_way_in(manager: api
     assert deliver(api_client.program("ingest:write"), coming).json()["status"] == "applied"
 
 
-def test_an_event_taken_in_before_is_a_duplicate_still() -> None:
-    """Ids of events are derived as they ever were: rows of an older release are known."""
+def test_event_ingested_by_an_older_release_is_a_duplicate() -> None:
+    """Derived ids are stable across releases, so rows of an older release are recognised."""
     sent = event("user.created", "2f6a3b9e-6c0c-4a57-9a20-6a1bb6f6f6c1", {"email": "ada@example.org"}, id="82f1")
     assert str(ingest.command_id(sent["source"], sent["id"])) == "fa56665a-16a2-55c1-872c-994675df5222"
     formease = api_client.program("ingest:write")
@@ -126,7 +126,7 @@ def test_ingest_write_alone_neither_erases_people_nor_changes_settings(kind: str
     assert [one["status"] for one in verdicts] == ["rejected", "applied"]
     assert models.User.objects.filter(erased_at=None).count() == models.User.objects.count()
     both = deliver(api_client.program("ingest:write", scope, role="admin"), sent)
-    assert both.status_code in (200, 404)  # allowed; there may be no such record
+    assert both.status_code in (200, 404)  # allowed, although the record may not exist
 
 
 # -- reasons ----------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ CRITICAL = [{"plan": "premium"}, {"role": "owner"}, {"email": "new@example.org"}
 
 
 @pytest.mark.parametrize("data", CRITICAL, ids=lambda data: next(iter(data)))
-def test_plan_role_and_email_need_a_reason_by_every_way_in(manager: api_client.Caller, data: Any) -> None:
+def test_plan_role_and_email_require_a_reason_at_every_entry_point(manager: api_client.Caller, data: Any) -> None:
     key = factories.user()
     change = {"type": "user.update", "key": str(key), "data": data}
     for caller in (manager, api_client.program("users:write")):
@@ -151,14 +151,14 @@ def test_plan_role_and_email_need_a_reason_by_every_way_in(manager: api_client.C
     assert store.read_stream(f"user-{key}")[1].reason == BY_PHONE
 
 
-def test_an_unchanged_plan_and_a_new_record_need_none(manager: api_client.Caller) -> None:
+def test_unchanged_plan_and_new_record_require_no_reason(manager: api_client.Caller) -> None:
     key = factories.user(plan="premium")
     assert manager.command("user.update", key, {"plan": "premium", "first_name": "Ada"}).status_code == 200
     new = {"email": api_client.email(), "plan": "premium"}
     assert manager.command("user.create", uuid.uuid4(), new).status_code == 200
 
 
-def test_patch_takes_a_reason(manager: api_client.Caller) -> None:
+def test_patch_accepts_a_reason(manager: api_client.Caller) -> None:
     key = factories.user()
     answer = manager.patch(f"users/{key}/?reason=asked+by+phone", {"plan": "premium"}, If_Match='"v1"')
     assert answer.status_code == 200, answer.content
@@ -168,8 +168,8 @@ def test_patch_takes_a_reason(manager: api_client.Caller) -> None:
     assert store.read_stream(f"user-{key}")[2].reason == "closed"
 
 
-def test_a_critical_edit_without_a_reason_is_rejected_not_filed(manager: api_client.Caller) -> None:
-    """Neither as a conflict nor for its age: nobody can add the reason there."""
+def test_critical_edit_without_a_reason_is_rejected_and_not_filed(manager: api_client.Caller) -> None:
+    """It is filed neither as a conflict nor for its age, because nobody can add the reason there."""
     key = factories.user(plan="free")
     factories.update(key, plan="enterprise")
     edit = {"type": "user.update", "key": str(key), "data": {"plan": "premium"}, "base_version": 1}
@@ -181,7 +181,7 @@ def test_a_critical_edit_without_a_reason_is_rejected_not_filed(manager: api_cli
     assert sync(manager, {**edit, "reason": BY_PHONE})[0]["status"] == "conflict"
 
 
-def test_a_conflict_about_a_plan_is_settled_with_a_reason_only(manager: api_client.Caller) -> None:
+def test_conflict_about_a_plan_is_resolved_only_with_a_reason(manager: api_client.Caller) -> None:
     key = factories.user(plan="free")
     factories.update(key, plan="enterprise")
     mine = manager.command("user.update", key, {"plan": "premium"}, base_version=1, reason=BY_PHONE)
@@ -192,7 +192,7 @@ def test_a_conflict_about_a_plan_is_settled_with_a_reason_only(manager: api_clie
 
 
 @pytest.mark.parametrize("key", ["quotas", "quotas.free.forms", "free.quota"])
-def test_quotas_need_a_reason_and_other_settings_none(key: str) -> None:
+def test_quotas_require_a_reason_and_other_settings_none(key: str) -> None:
     admin = api_client.signed_in("admin")
     problem(admin.command("setting.set", key, {"value": 5}), 422, "reason_required")
     assert admin.command("setting.set", key, {"value": 5}, reason="agreed").status_code == 200
@@ -206,7 +206,7 @@ def test_quotas_need_a_reason_and_other_settings_none(key: str) -> None:
     assert "Enter a reason: required for quotas." in page.content.decode()
 
 
-def test_ingest_gives_its_source_and_type_as_the_reason() -> None:
+def test_ingest_records_its_source_and_type_as_the_reason() -> None:
     key, other, formease = factories.user(), factories.user(), api_client.program("ingest:write")
     assert deliver(formease, event("user.updated", key, {"plan": "premium"})).json()["status"] == "applied"
     results = deliver(
@@ -228,7 +228,7 @@ SPELLINGS = ["post@bücher.example", "post@xn--bcher-kva.example", unicodedata.n
 
 
 @pytest.mark.parametrize("first", SPELLINGS)
-def test_one_mailbox_in_three_spellings_is_one_user(manager: api_client.Caller, first: str) -> None:
+def test_three_spellings_of_a_mailbox_are_one_user(manager: api_client.Caller, first: str) -> None:
     assert manager.command("user.create", uuid.uuid4(), {"email": first}).status_code == 200
     for spelling in SPELLINGS:
         found = problem(manager.command("user.create", uuid.uuid4(), {"email": spelling}), 422, "rejected")
@@ -236,13 +236,13 @@ def test_one_mailbox_in_three_spellings_is_one_user(manager: api_client.Caller, 
 
 
 @pytest.mark.parametrize("hidden", ["a\u200bda@example.org", "ada@example.org\u202e"])
-def test_an_address_with_invisible_characters_is_refused(manager: api_client.Caller, hidden: str) -> None:
+def test_address_with_invisible_characters_is_refused(manager: api_client.Caller, hidden: str) -> None:
     found = problem(manager.command("user.create", uuid.uuid4(), {"email": hidden}), 422, "invalid")
     assert "U+20" in found["errors"]["email"]
 
 
 def legacy(email: str) -> uuid.UUID:
-    """A user whose address an older release stored as it came."""
+    """Creates a user whose address an older release stored unchanged."""
     key, now = types.new_id(), store.query("select now()")[0][0]
     made = users.UserCreated(
         email=email, first_name="", last_name="", plan="free", role="member", created_at=datetime.now(UTC)
@@ -255,7 +255,7 @@ def legacy(email: str) -> uuid.UUID:
 
 
 @pytest.mark.parametrize("old", SPELLINGS[1:])
-def test_a_mailbox_stored_in_an_older_spelling_is_taken_too(manager: api_client.Caller, old: str) -> None:
+def test_mailbox_stored_in_an_older_spelling_is_taken(manager: api_client.Caller, old: str) -> None:
     key = legacy(old)
     assert models.User.objects.get(pk=key).email == old
     problem(manager.command("user.create", uuid.uuid4(), {"email": SPELLINGS[0]}), 422, "rejected")
@@ -267,7 +267,7 @@ def test_a_mailbox_stored_in_an_older_spelling_is_taken_too(manager: api_client.
     assert models.User.objects.get(pk=key).mailbox is None
 
 
-def test_who_is_restored_meets_who_took_the_mailbox_meanwhile(manager: api_client.Caller) -> None:
+def test_restore_of_a_user_whose_mailbox_was_taken_is_refused(manager: api_client.Caller) -> None:
     key = legacy(SPELLINGS[1])
     manager.command("user.delete", key)
     assert manager.command("user.create", uuid.uuid4(), {"email": SPELLINGS[0]}).status_code == 200
@@ -276,7 +276,7 @@ def test_who_is_restored_meets_who_took_the_mailbox_meanwhile(manager: api_clien
 
 @pytest.mark.usefixtures("own_log")
 @pytest.mark.django_db(transaction=True)
-def test_a_rebuild_keeps_mailboxes_even_where_two_have_the_same() -> None:
+def test_rebuild_keeps_duplicate_mailboxes_of_older_releases() -> None:
     keys = [legacy(spelling) for spelling in SPELLINGS]
     rebuild.rebuild("users")
     found = {row.pk: (row.email, row.mailbox) for row in models.User.objects.filter(pk__in=keys)}
@@ -285,7 +285,7 @@ def test_a_rebuild_keeps_mailboxes_even_where_two_have_the_same() -> None:
     }  # fmt: skip
 
 
-def test_the_migration_notes_the_mailboxes_of_older_spellings() -> None:
+def test_migration_stores_mailboxes_of_older_spellings() -> None:
     keys = [legacy(spelling) for spelling in SPELLINGS]
     plain = factories.user()
     models.User.objects.update(mailbox=None)
@@ -308,7 +308,7 @@ def test_search_finds_composed_and_decomposed_text(manager: api_client.Caller, s
 
 
 @pytest.mark.parametrize("word", ["%", "_", "\\", "50%", "a_b", "a\\b"])
-def test_wildcards_in_a_search_are_letters(manager: api_client.Caller, word: str) -> None:
+def test_search_takes_wildcards_literally(manager: api_client.Caller, word: str) -> None:
     key = factories.user(last_name=f"x{word}y")
     factories.user(last_name="xaxby50")
     found = Client()
@@ -320,7 +320,7 @@ def test_wildcards_in_a_search_are_letters(manager: api_client.Caller, word: str
 # -- owners -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_deleted_user_gets_no_form(manager: api_client.Caller) -> None:
+def test_new_form_of_a_deleted_user_is_refused(manager: api_client.Caller) -> None:
     owner = factories.user()
     manager.command("user.delete", owner)
     data = {"user_id": str(owner), "title": "A form"}
@@ -332,7 +332,7 @@ def test_a_deleted_user_gets_no_form(manager: api_client.Caller) -> None:
     assert manager.command("form.create", uuid.uuid4(), data).status_code == 200
 
 
-def test_a_deleted_or_archived_form_gets_no_submission(manager: api_client.Caller) -> None:
+def test_submission_to_a_deleted_or_archived_form_is_refused(manager: api_client.Caller) -> None:
     form = factories.form()
     answer = {"form_id": str(form), "answers": {"q": 1}}
     manager.command("form.update", form, {"archived": True})
@@ -351,7 +351,7 @@ def test_a_deleted_or_archived_form_gets_no_submission(manager: api_client.Calle
     )
 
 
-def test_a_batch_refuses_only_the_submissions_of_closed_forms(manager: api_client.Caller) -> None:
+def test_batch_refuses_only_the_submissions_to_closed_forms(manager: api_client.Caller) -> None:
     closed, open_ = factories.form(), factories.form()
     manager.command("form.update", closed, {"archived": True})
     sent = [
@@ -368,8 +368,8 @@ def _waiting() -> str:
 
 @pytest.mark.parametrize("first", ["deletion", "creation"])
 @pytest.mark.django_db(transaction=True)
-def test_a_form_and_the_deletion_of_its_owner_never_both_win_unseen(first: str) -> None:
-    """Whichever comes first is waited for: a form of a deleted user is refused, and a form that was first is there."""
+def test_new_form_and_deletion_of_its_owner_are_serialised(first: str) -> None:
+    """The second transaction waits for the first: a form of a deleted user is refused, an earlier form is kept."""
     owner, form = factories.user(), types.new_id()
     steps = {
         "deletion": lambda: commands.dispatch(factories.command(users.DeleteUser(), owner)),
@@ -397,7 +397,7 @@ def test_a_form_and_the_deletion_of_its_owner_never_both_win_unseen(first: str) 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_submission_and_the_archiving_of_its_form_are_in_one_order() -> None:
+def test_submission_and_archiving_of_its_form_are_serialised() -> None:
     form, key = factories.form(), types.new_id()
     with transaction.atomic():
         commands.dispatch(factories.command(forms.UpdateForm(archived=True), form))
@@ -412,7 +412,7 @@ def test_a_submission_and_the_archiving_of_its_form_are_in_one_order() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_old_submissions_are_imported_into_an_archived_form_only_where_that_is_asked_for(tmp_path: Any) -> None:
+def test_old_submissions_are_imported_into_an_archived_form_only_on_request(tmp_path: Any) -> None:
     owner = factories.user(email="owner@example.org")
     file = tmp_path / "old.csv"
     file.write_text("Name,Colour\nAda,red\nGrace,blue\n")
@@ -438,7 +438,7 @@ def test_old_submissions_are_imported_into_an_archived_form_only_where_that_is_a
 
 @pytest.mark.parametrize("clock", [datetime.now(UTC) - timedelta(days=8), datetime(1970, 1, 1, 0, 5, tzinfo=UTC),
                                    datetime(2090, 1, 1, tzinfo=UTC)])  # fmt: skip
-def test_an_edit_that_is_seconds_old_is_saved_whatever_the_clock(manager: api_client.Caller, clock: datetime) -> None:
+def test_recent_edit_is_saved_with_any_clock(manager: api_client.Caller, clock: datetime) -> None:
     key = factories.user()
     edit = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
     queued = {**edit, "queued_at": clock.isoformat()}
@@ -446,7 +446,7 @@ def test_an_edit_that_is_seconds_old_is_saved_whatever_the_clock(manager: api_cl
     assert [one["status"] for one in sync(manager, queued, sent_at=sent)] == ["applied"]
 
 
-def test_an_edit_that_waited_eight_days_is_filed_whatever_the_clock(manager: api_client.Caller) -> None:
+def test_edit_older_than_a_week_is_filed_with_any_clock(manager: api_client.Caller) -> None:
     key, clock = factories.user(), datetime(1970, 1, 1, tzinfo=UTC)
     edit = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
     sent = (clock + timedelta(days=8)).isoformat()
@@ -454,10 +454,10 @@ def test_an_edit_that_waited_eight_days_is_filed_whatever_the_clock(manager: api
     assert (verdict["status"], verdict["problem"]["why"]) == ("conflict", "age")
     source = manager.get(f"conflicts/{verdict['conflict_id']}/").json()["source"]
     age = datetime.now(UTC) - datetime.fromisoformat(source["queued_at"])
-    assert timedelta(days=8) <= age < timedelta(days=9)  # told by the server's clock
+    assert timedelta(days=8) <= age < timedelta(days=9)  # the age by the server's clock
 
 
-def test_a_clock_put_back_between_edit_and_sending_makes_it_new(manager: api_client.Caller) -> None:
+def test_edit_queued_before_the_clock_was_set_back_counts_as_new(manager: api_client.Caller) -> None:
     key, now = factories.user(), datetime.now(UTC)
     edit = {"type": "user.update", "key": str(key), "data": {"first_name": "A"}, "base_version": 1}
     queued = {**edit, "queued_at": (now + timedelta(days=30)).isoformat()}
@@ -469,7 +469,7 @@ def test_a_clock_put_back_between_edit_and_sending_makes_it_new(manager: api_cli
 
 @pytest.mark.parametrize("path", ["users/?plan=free&plan=premium", "users/?limit=1&limit=1", "events/?type=a&type=b",
                                   "conflicts/?status=open&status=any", "streams/user-x/?after=1&after=2"])  # fmt: skip
-def test_a_parameter_that_is_there_twice_is_refused(manager: api_client.Caller, path: str) -> None:
+def test_repeated_parameter_is_refused(manager: api_client.Caller, path: str) -> None:
     found = problem(manager.get(path), 400, "repeated_parameter")
     assert found["parameter"] == path.partition("?")[2].partition("=")[0]
 
@@ -483,7 +483,7 @@ def test_a_parameter_that_is_there_twice_is_refused(manager: api_client.Caller, 
         ("search", "q=ada"),
     ],
 )
-def test_page_refuses_a_parameter_that_occurs_twice(admin: api_client.Caller, name: str, query: str) -> None:
+def test_page_refuses_a_repeated_parameter(admin: api_client.Caller, name: str, query: str) -> None:
     browser = Client()
     browser.force_login(admin.person)
     assert browser.get(f"{reverse(f'admin:{name}')}?{query}&{query}").status_code == 400
@@ -498,7 +498,7 @@ def in_headers(caller: api_client.Caller, **changes: str) -> Any:
 
 
 @pytest.mark.parametrize("quoted", ['"q1"', '"q\\1"', "q%31", '"q%31"'])
-def test_a_quoted_header_is_the_value_within_the_quotes(quoted: str) -> None:
+def test_quoted_header_is_unquoted(quoted: str) -> None:
     formease, key = api_client.program("ingest:write"), str(uuid.uuid4())
     headers = {"ce-specversion": "1.0", "ce-source": "/x", "ce-type": "formease.user.created", "ce-subject": key}
     data = {"email": api_client.email()}
@@ -507,17 +507,17 @@ def test_a_quoted_header_is_the_value_within_the_quotes(quoted: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["%ff", "caf%e9", "%C3", "%ED%A0%80", '"open', '"a"b"'])
-def test_a_header_that_is_not_utf_8_or_not_closed_is_refused(wrong: str) -> None:
+def test_header_that_is_not_utf_8_or_not_closed_is_refused(wrong: str) -> None:
     formease = api_client.program("ingest:write")
     found = problem(in_headers(formease, reason=wrong), 400, "invalid_header")
     assert found["parameter"].lower() == "ce-reason"
     assert in_headers(formease, reason="100%25%20caf%c3%a9 50%").json()["status"] == "applied"
 
 
-# -- what may be kept -------------------------------------------------------------------------------------------------
+# -- caching ----------------------------------------------------------------------------------------------------------
 
 
-def test_no_answer_with_personal_data_is_stored(manager: api_client.Caller) -> None:
+def test_response_with_personal_data_is_not_stored(manager: api_client.Caller) -> None:
     key, form = factories.user(), factories.form()
     browser = Client()
     browser.force_login(api_client.staff("admin"))
@@ -547,15 +547,15 @@ def test_no_answer_with_personal_data_is_stored(manager: api_client.Caller) -> N
         assert "no-store" in browser.post(path).headers["Cache-Control"]
 
 
-def test_what_is_about_nobody_keeps_its_own_rule() -> None:
+def test_response_without_personal_data_keeps_its_cache_control() -> None:
     assert "public" in Client().get("/asyncapi.json").headers["Cache-Control"]
     assert Client().get("/admin/worker.js").headers["Cache-Control"] == "no-cache"
 
 
-# -- what a role may not do -------------------------------------------------------------------------------------------
+# -- permissions ------------------------------------------------------------------------------------------------------
 
 
-def test_a_hidden_address_is_not_found_by_searching_for_it() -> None:
+def test_search_does_not_match_a_hidden_address() -> None:
     factories.user(email="known.person@secret.example", last_name="Plain")
     viewer = api_client.signed_in("viewer")
     nothing = viewer.get("users/?search=matchesnothing").json()
@@ -570,7 +570,7 @@ def test_a_hidden_address_is_not_found_by_searching_for_it() -> None:
 
 
 @pytest.mark.parametrize("field", ["plan", "role"])
-def test_an_agent_changes_no_read_only_field_by_any_way_in(field: str) -> None:
+def test_agent_changes_no_read_only_field_at_any_entry_point(field: str) -> None:
     key, agent = factories.user(), api_client.signed_in("agent")
     data = {"first_name": "A", field: "premium" if field == "plan" else "owner"}
     for answer in (
@@ -583,7 +583,7 @@ def test_an_agent_changes_no_read_only_field_by_any_way_in(field: str) -> None:
 
 
 @pytest.mark.parametrize("lookup", [{"id__in": [1]}, {"user__email__startswith": "a"}, {"__class__": "x"}])
-def test_an_object_in_place_of_an_id_is_no_query(manager: api_client.Caller, lookup: Any) -> None:
+def test_object_in_place_of_an_id_is_refused(manager: api_client.Caller, lookup: Any) -> None:
     body = {"id": str(uuid.uuid4()), "type": "user.update", "key": str(factories.user()), "data": {"first_name": "x"}}
     for name in ("id", "type", "key", "data"):
         assert manager.post("commands/", {**body, name: lookup}).status_code in (400, 422)

@@ -1,4 +1,4 @@
-"""Every environment variable: what is malformed ends the process with one line, before anything starts."""
+"""Environment variables: a malformed value ends the process with one line, before anything starts."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ MALFORMED: dict[str, list[Any]] = {
     "OFFLINE": ["sometimes"],
     "LOG_LEVEL": ["LOUD", "10", "IN FO"],
 }
-# Free text, or read by one command that says itself what is wrong with it.
+# Free text, or checked by one command, which reports the error itself.
 ELSEWHERE = {"SERVICE_NAME"}
 
 
 def read(monkeypatch: pytest.MonkeyPatch, folder: Path, **variables: str) -> dict[str, Any]:
-    """The settings under exactly these variables."""
+    """Returns the settings for exactly these variables."""
     for name in {*MALFORMED, *ELSEWHERE}:
         monkeypatch.delenv(name, raising=False)
     for name, value in {"DATA_DIR": str(folder), **variables}.items():
@@ -123,7 +123,7 @@ def test_every_variable_has_malformed_values_in_the_table() -> None:
         PRODUCTION | {"REDIS_URL": "rediss://valkey", "DATABASE_URL": "postgres://[::1]:5432/n?sslmode=verify-full"},
         PRODUCTION | {"ALLOWED_HOSTS": ".example.org, [::1],*", "ALLOWED_ORIGINS": "https://a.example.org:8443"},
         {"LOG_LEVEL": "warning", "OFFLINE": "off", "PORT": " 9000 ", "API_RATE_PER_MINUTE": "0"},
-        # Empty is unset, like a line of .env that was not filled in.
+        # An empty variable is unset, like an unfilled line of .env.
         dict.fromkeys([name for name in MALFORMED if name != "DATA_DIR"], ""),
     ],
 )

@@ -1,4 +1,4 @@
-"""Who may follow what: people by role, programs by role and scope."""
+"""Permissions of topics: people by role, programs by role and scope."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def may(who: object, name: str) -> bool:
     return found[0].may_subscribe(who)
 
 
-def test_a_key_follows_what_its_scopes_and_its_owner_allow() -> None:
+def test_key_subscribes_within_its_scopes_and_the_rights_of_its_owner() -> None:
     _key, token = holder("agent", "users:read")
     identity = sockets.by_api_key(token)
     assert identity is not None
@@ -34,7 +34,7 @@ def test_a_key_follows_what_its_scopes_and_its_owner_allow() -> None:
     assert not may(identity.principal, "dashboard")
 
 
-def test_no_scope_gives_a_key_more_than_its_owner_has() -> None:
+def test_scope_never_exceeds_the_rights_of_the_owner() -> None:
     _key, token = holder("viewer", "*")
     identity = sockets.by_api_key(token)
     assert identity is not None
@@ -42,7 +42,7 @@ def test_no_scope_gives_a_key_more_than_its_owner_has() -> None:
     assert not may(identity.principal, "settings")
 
 
-def test_a_key_that_was_revoked_or_whose_owner_left_opens_nothing_any_more() -> None:
+def test_revoked_key_or_key_of_a_former_member_is_refused() -> None:
     key, token = holder("agent", "users:read")
     identity = sockets.by_api_key(token)
     assert identity is not None
@@ -51,7 +51,7 @@ def test_a_key_that_was_revoked_or_whose_owner_left_opens_nothing_any_more() -> 
     assert sockets.by_api_key("fe_nonsense.nonsense") is None
 
 
-def test_a_role_that_does_not_see_a_field_is_not_sent_it() -> None:
+def test_frame_omits_fields_hidden_from_the_role() -> None:
     assert access.role_hidden_fields("viewer", "user") == {"email"}
     found = registry.find("users")
     assert found is not None
@@ -59,7 +59,7 @@ def test_a_role_that_does_not_see_a_field_is_not_sent_it() -> None:
 
 
 @pytest.mark.parametrize("role", ["admin", "manager", "agent", "viewer", "dpo"])
-def test_the_dashboard_is_open_to_staff_and_the_system_to_those_who_may_see_it(role: str) -> None:
+def test_dashboard_is_open_to_staff_and_system_requires_a_right(role: str) -> None:
     person = staff(role)
     assert may(person, "dashboard")
     assert may(person, "system") is access.may(person, "view", "system")
@@ -79,7 +79,7 @@ def test_the_dashboard_is_open_to_staff_and_the_system_to_those_who_may_see_it(r
         ("agent", ["*"], False),
     ],
 )
-def test_a_key_follows_the_system_with_its_scope_and_its_owners_right(
+def test_key_subscribes_to_the_system_with_its_scope_and_the_right_of_its_owner(
     role: str, scopes: list[str], allowed: bool
 ) -> None:
     identity = sockets.by_api_key(holder(role, *scopes)[1])
@@ -87,7 +87,7 @@ def test_a_key_follows_the_system_with_its_scope_and_its_owners_right(
     assert may(identity.principal, "system") is allowed
 
 
-def test_a_value_that_no_widget_declared_is_for_administrators(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undeclared_value_is_sent_only_to_administrators(monkeypatch: pytest.MonkeyPatch) -> None:
     assert topics.may_see_widget(staff("admin"), "unknown")
     assert not topics.may_see_widget(staff("manager"), "unknown")
     monkeypatch.setitem(topics.WIDGETS, "head", ("view", "system", "system:read"))

@@ -1,4 +1,4 @@
-"""Staff logins: administrators only, nobody locks themselves out, and the log tells of every change."""
+"""Pages of staff logins: administrators only, nobody locks themselves out, every change is recorded."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def change(client: Client, login: Staff, **fields: Any) -> Any:
     return client.post(reverse("admin:backoffice_staff_change", args=[login.pk]), {k: v for k, v in data.items() if v})
 
 
-def test_a_new_login_comes_in_and_is_told(admin: Client) -> None:
+def test_new_login_signs_in_and_is_recorded(admin: Client) -> None:
     form = {
         "username": "new",
         "usable_password": "true",
@@ -65,30 +65,30 @@ def test_a_new_login_comes_in_and_is_told(admin: Client) -> None:
     assert login.is_staff
 
 
-def test_another_role_is_told(admin: Client, agent: Staff) -> None:
+def test_new_role_is_recorded(admin: Client, agent: Staff) -> None:
     assert change(admin, agent, role="manager").status_code == 302
     assert told(agent) == [("staff.role_changed", {"before": "agent", "after": "manager"})]
 
 
-def test_a_deactivated_login_is_told_and_kept_out(admin: Client, agent: Staff) -> None:
+def test_deactivated_login_is_recorded_and_refused(admin: Client, agent: Staff) -> None:
     assert change(admin, agent, is_active="").status_code == 302
     assert told(agent) == [("staff.deactivated", {})]
     assert not Client().login(username="agent", password=PASSWORD)
 
 
-def test_saving_a_login_unchanged_tells_nothing(admin: Client, agent: Staff) -> None:
+def test_unchanged_login_records_nothing(admin: Client, agent: Staff) -> None:
     assert change(admin, agent).status_code == 302
     assert told(agent) == []
 
 
-def test_a_password_set_for_somebody_is_told_without_the_password(admin: Client, agent: Staff) -> None:
+def test_password_set_for_another_person_is_recorded_without_the_password(admin: Client, agent: Staff) -> None:
     address = reverse("admin:auth_user_password_change", args=[agent.pk])
     form = {"password1": "another long pass phrase", "password2": "another long pass phrase", "usable_password": "true"}
     assert admin.post(address, form).status_code == 302
     assert told(agent) == [("staff.password_changed", {})]
 
 
-def test_ones_own_password_is_told(agent: Staff) -> None:
+def test_own_password_change_is_recorded(agent: Staff) -> None:
     client = Client()
     client.force_login(agent)
     new = "another long pass phrase"
@@ -97,7 +97,7 @@ def test_ones_own_password_is_told(agent: Staff) -> None:
     assert told(agent) == [("staff.password_changed", {})]
 
 
-def test_signing_out_names_the_session_without_its_key(agent: Staff) -> None:
+def test_sign_out_records_the_session_without_its_key(agent: Staff) -> None:
     client = Client()
     client.force_login(agent)
     key = client.session.session_key
@@ -106,7 +106,7 @@ def test_signing_out_names_the_session_without_its_key(agent: Staff) -> None:
     assert told(agent) == [("staff.logged_out", {"session": auth.session_digest(key)})]
 
 
-def test_signing_somebody_out_everywhere_ends_their_sessions(admin: Client, agent: Staff) -> None:
+def test_signing_out_everywhere_ends_all_sessions_of_a_login(admin: Client, agent: Staff) -> None:
     other = Client()
     other.force_login(agent)
     form = {"action": "sign_out", "_selected_action": [agent.pk]}
@@ -116,14 +116,14 @@ def test_signing_somebody_out_everywhere_ends_their_sessions(admin: Client, agen
     assert Session.objects.count() == 1
 
 
-def test_nobody_changes_what_they_themselves_may_do(admin: Client, boss: Staff) -> None:
+def test_administrator_cannot_change_their_own_rights(admin: Client, boss: Staff) -> None:
     change(admin, boss, role="viewer", is_active="")
     boss.refresh_from_db()
     assert (boss.role, boss.is_active, boss.is_superuser) == ("admin", True, True)
 
 
 @pytest.mark.parametrize("role", ["manager", "agent", "viewer", "dpo"])
-def test_only_administrators_come_to_the_staff_pages(boss: Staff, role: str) -> None:
+def test_other_roles_cannot_open_the_staff_pages(boss: Staff, role: str) -> None:
     login = Staff.objects.create_user(role, password=PASSWORD, role=role, is_staff=True)
     client = Client()
     client.force_login(login)
@@ -132,6 +132,6 @@ def test_only_administrators_come_to_the_staff_pages(boss: Staff, role: str) -> 
     assert "/staff/" not in client.get(reverse("admin:index")).content.decode()
 
 
-def test_a_login_is_never_deleted(admin: Client, agent: Staff) -> None:
+def test_login_is_never_deleted(admin: Client, agent: Staff) -> None:
     assert admin.post(reverse("admin:backoffice_staff_delete", args=[agent.pk]), {"post": "yes"}).status_code == 403
     assert Staff.objects.filter(pk=agent.pk).exists()

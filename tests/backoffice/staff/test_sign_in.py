@@ -1,4 +1,4 @@
-"""Signing in: limited before anything is hashed, nobody locked out by others, and told to the log."""
+"""Sign-in: limited before a password is hashed, nobody locked out by others, every attempt recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOGIN = "/admin/login/"
 
 
 class Counting(passwords.Hasher):
-    """The project's hasher with little work, which counts."""
+    """The project's hasher with little work, which counts its calls."""
 
     iterations = 1
     hashes = 0
@@ -79,10 +79,8 @@ def told(key: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", ["agent", "nobody at all"])
-def test_guesses_at_an_account_are_refused_before_anything_is_hashed(
-    agent: Staff, counting: type[Counting], name: str
-) -> None:
-    """The same for a name that is no account: limits do not tell which exist."""
+def test_guesses_at_an_account_are_refused_before_hashing(agent: Staff, counting: type[Counting], name: str) -> None:
+    """Names without an account behave the same, so that limits do not reveal which exist."""
     counting.hashes = 0
     answers = [attempt(name, "wrong", address=f"203.0.113.{number}") for number in range(30)]
     tried = signin.ACCOUNT.burst
@@ -93,7 +91,7 @@ def test_guesses_at_an_account_are_refused_before_anything_is_hashed(
     assert "no-store" in answers[-1]["Cache-Control"]
 
 
-def test_guesses_from_an_address_are_refused_whatever_the_name(agent: Staff, counting: type[Counting]) -> None:
+def test_guesses_from_an_address_are_refused_for_any_name(agent: Staff, counting: type[Counting]) -> None:
     counting.hashes = 0
     answers = [attempt(f"name {number}", "wrong").status_code for number in range(signin.ADDRESS.burst + 5)]
     assert answers == [200] * signin.ADDRESS.burst + [429] * 5
@@ -111,13 +109,13 @@ def test_guesses_from_an_address_are_refused_whatever_the_name(agent: Staff, cou
         ("203.0.113.8", "203.0.113.9", False),
     ],
 )
-def test_an_address_is_what_one_customer_has(rf: Any, one: str, other: str, same: bool) -> None:
+def test_ipv6_addresses_are_limited_by_network(rf: Any, one: str, other: str, same: bool) -> None:
     digests = {signin.address_digest(rf.get("/", REMOTE_ADDR=address)) for address in (one, other)}
     assert len(digests) == (1 if same else 2)
 
 
-def test_the_owner_is_not_locked_out_by_strangers(agent: Staff) -> None:
-    """Not on a browser that has signed in before, though all budgets of the account and of the address are empty."""
+def test_owner_is_not_locked_out_by_strangers(agent: Staff) -> None:
+    """A browser that has signed in before is admitted although the budgets of account and address are empty."""
     own = Client()
     assert attempt("agent", PASSWORD, own).status_code == 302
     own.post(reverse("admin:logout"))
@@ -129,7 +127,7 @@ def test_the_owner_is_not_locked_out_by_strangers(agent: Staff) -> None:
     assert attempt("agent", PASSWORD, own).status_code == 302
 
 
-def test_a_known_browser_is_limited_too_and_only_for_its_own_accounts(agent: Staff, counting: type[Counting]) -> None:
+def test_known_browser_is_limited_and_only_for_its_own_accounts(agent: Staff, counting: type[Counting]) -> None:
     Staff.objects.create_user("other", password=PASSWORD, role="agent", is_staff=True)
     own = Client()
     attempt("agent", PASSWORD, own)
@@ -142,13 +140,13 @@ def test_a_known_browser_is_limited_too_and_only_for_its_own_accounts(agent: Sta
 
 
 @pytest.mark.parametrize("cookie", ["", "forged", "e30:1abc:xyz"])
-def test_a_forged_device_has_no_budget_of_its_own(agent: Staff, rf: Any, cookie: str) -> None:
+def test_forged_device_cookie_has_no_budget(agent: Staff, rf: Any, cookie: str) -> None:
     request = rf.post(LOGIN)
     request.COOKIES[signin.DEVICE_COOKIE] = cookie
     assert signin.known_device(request, agent.pk) is None
 
 
-def test_a_success_gives_back_its_own_token_and_no_more(agent: Staff) -> None:
+def test_successful_sign_in_returns_only_its_own_token(agent: Staff) -> None:
     for _ in range(signin.ACCOUNT.burst - 1):
         attempt("agent", "wrong")
     for _ in range(3):
@@ -157,13 +155,13 @@ def test_a_success_gives_back_its_own_token_and_no_more(agent: Staff) -> None:
     assert attempt("agent", "wrong").status_code == 429
 
 
-def test_limits_hold_without_valkey(agent: Staff, settings: Any) -> None:
+def test_limits_apply_without_valkey(agent: Staff, settings: Any) -> None:
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     answers = [attempt("agent", "wrong").status_code for _ in range(signin.ACCOUNT.burst + 1)]
     assert answers[-1] == 429
 
 
-def test_budgets_that_are_full_are_cleared_away(agent: Staff) -> None:
+def test_full_budgets_are_deleted(agent: Staff) -> None:
     old = timezone.now() - timezone.timedelta(seconds=1)
     SignInBudget.objects.bulk_create([SignInBudget(key=f"old:{number}", full_at=old) for number in range(50)])
     attempt("agent", "wrong")
@@ -173,7 +171,7 @@ def test_budgets_that_are_full_are_cleared_away(agent: Staff) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_attempts_that_draw_on_the_same_budgets_do_not_wait_for_each_other_in_a_circle() -> None:
+def test_attempts_on_the_same_budgets_do_not_deadlock() -> None:
     budget = signin.Budget(0.001, 1_000_000)
     start = threading.Barrier(6)
 
@@ -193,7 +191,7 @@ def test_attempts_that_draw_on_the_same_budgets_do_not_wait_for_each_other_in_a_
     assert SignInBudget.objects.filter(full_at__gt=timezone.now()).count() == 0
 
 
-def test_nothing_typed_and_no_address_is_kept(agent: Staff) -> None:
+def test_typed_names_and_addresses_are_not_stored(agent: Staff) -> None:
     attempt("hunter2 typed in the wrong field", "x")
     attempt("agent", "wrong")
     kept = repr([*SignInBudget.objects.values_list(), *SignInFailure.objects.values_list()])
@@ -201,7 +199,7 @@ def test_nothing_typed_and_no_address_is_kept(agent: Staff) -> None:
     assert "203.0.113" not in kept
 
 
-def test_the_old_password_cannot_be_guessed_either(agent: Staff, counting: type[Counting]) -> None:
+def test_guesses_of_the_old_password_are_limited(agent: Staff, counting: type[Counting]) -> None:
     client = Client()
     client.force_login(agent)
     new = "another long pass phrase"
@@ -213,7 +211,7 @@ def test_the_old_password_cannot_be_guessed_either(agent: Staff, counting: type[
     assert "Too many attempts" in answer.content.decode()
 
 
-def test_the_hash_costs_the_same_for_known_and_unknown_names(agent: Staff, counting: type[Counting]) -> None:
+def test_hashing_costs_the_same_for_known_and_unknown_names(agent: Staff, counting: type[Counting]) -> None:
     Staff.objects.create_user("gone", password=PASSWORD, role="agent", is_staff=True, is_active=False)
     Staff.objects.create_user("customer", password=PASSWORD)
     Staff.objects.create_user("no password", role="agent", is_staff=True)
@@ -229,10 +227,8 @@ def test_the_hash_costs_the_same_for_known_and_unknown_names(agent: Staff, count
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_sign_ins_at_once_hash_two_at_a_time_and_hold_no_connection(
-    agent: Staff, counting: type[Counting]
-) -> None:
-    """Thirty, with a pool of ten and one connection taken already: none fails, those too many are told to come back."""
+def test_many_sign_ins_hash_two_at_a_time_and_hold_no_connection(agent: Staff, counting: type[Counting]) -> None:
+    """Thirty at once with a pool of ten, one in use: none fails, the excess ones get 503 with Retry-After."""
     counting.hashes = counting.most = counting.held = 0
     counting.go.clear()
     people = 30
@@ -263,7 +259,7 @@ def test_many_sign_ins_at_once_hash_two_at_a_time_and_hold_no_connection(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_attempt_that_found_no_turn_is_told_when_to_come_back_and_costs_nothing(
+def test_attempt_without_a_free_slot_gets_retry_after_and_costs_no_token(
     agent: Staff, counting: type[Counting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passwords, "_admitted", threading.BoundedSemaphore(1))
@@ -315,7 +311,9 @@ def test_no_page_holds_a_connection_while_it_hashes(counting: type[Counting], pa
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_page_that_finds_no_turn_to_hash_says_so(counting: type[Counting], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_without_a_free_slot_to_hash_answers_503(
+    counting: type[Counting], monkeypatch: pytest.MonkeyPatch
+) -> None:
     boss = Staff.objects.create_user("boss", password=PASSWORD, role="admin", is_staff=True, is_superuser=True)
     client, new = Client(), "another long pass phrase"
     client.force_login(boss)
@@ -332,7 +330,7 @@ def test_a_page_that_finds_no_turn_to_hash_says_so(counting: type[Counting], mon
 # -- the log --------------------------------------------------------------------------------------------------------
 
 
-def test_a_sign_in_is_told_with_who_and_from_where_and_without_its_key(agent: Staff) -> None:
+def test_sign_in_is_recorded_with_name_and_address_without_the_session_key(agent: Staff) -> None:
     client = Client()
     attempt("agent", PASSWORD, client)
     (event,) = list(store.read_stream(f"staff-{agent.pk}"))
@@ -346,12 +344,12 @@ def test_a_sign_in_is_told_with_who_and_from_where_and_without_its_key(agent: St
     assert told(agent.pk)[-1][1]["known_device"] is True
 
 
-def test_a_session_made_by_code_is_nobodys_sign_in(agent: Staff) -> None:
+def test_session_created_by_code_is_not_recorded(agent: Staff) -> None:
     Client().force_login(agent)
     assert told(agent.pk) == []
 
 
-def test_failures_are_told_together_after_five_minutes(agent: Staff) -> None:
+def test_failures_are_recorded_together_after_five_minutes(agent: Staff) -> None:
     for number in range(signin.ACCOUNT.burst + 5):
         attempt("agent", "wrong", address=f"203.0.113.{number % 3}")
     attempt("hunter2", "x")
@@ -367,7 +365,7 @@ def test_failures_are_told_together_after_five_minutes(agent: Staff) -> None:
     assert "hunter2" not in repr(told("unknown"))
 
 
-def test_failures_before_a_success_are_told_before_it(agent: Staff) -> None:
+def test_failures_are_recorded_before_the_following_success(agent: Staff) -> None:
     attempt("agent", "wrong")
     attempt("agent", "wrong")
     attempt("agent", PASSWORD)
@@ -377,7 +375,7 @@ def test_failures_before_a_success_are_told_before_it(agent: Staff) -> None:
     ]
 
 
-def test_what_is_told_fits_one_table_row_however_many_addresses_there_are(
+def test_failures_fit_one_row_for_any_number_of_addresses(
     agent: Staff, rf: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(signin, "MOST_ADDRESSES", 3)
@@ -390,7 +388,7 @@ def test_what_is_told_fits_one_table_row_however_many_addresses_there_are(
 
 
 def commit() -> None:
-    """As far as deferred triggers are concerned."""
+    """Runs the deferred triggers, as a commit would."""
     with connection.cursor() as cursor:
         cursor.execute("set constraints all immediate")
         cursor.execute("set constraints all deferred")
@@ -431,7 +429,7 @@ def in_bulk(agent: Staff, _: Any) -> None:
 
 
 @pytest.mark.parametrize("way", [by_command, by_sql, by_script, by_page, taken_away, in_bulk])
-def test_a_new_password_is_told_once_by_whatever_way(agent: Staff, way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_password_is_recorded_once_for_every_way(agent: Staff, way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     way(agent, monkeypatch)
     commit()
     assert told(agent.pk) == [("staff.password_changed", {})]
@@ -455,14 +453,14 @@ def test_a_new_password_is_told_once_by_whatever_way(agent: Staff, way: Any, mon
         ("update staff set password = password, role = role", []),
     ],
 )
-def test_a_change_by_sql_is_told(agent: Staff, statement: str, expected: list[Any]) -> None:
+def test_change_by_sql_is_recorded(agent: Staff, statement: str, expected: list[Any]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(statement)
     commit()
     assert told(agent.pk) == expected
 
 
-def test_a_login_let_in_again_by_sql_is_told(agent: Staff) -> None:
+def test_login_reactivated_by_sql_is_recorded(agent: Staff) -> None:
     with connection.cursor() as cursor:
         cursor.execute("update staff set is_active = false")
         cursor.execute("update staff set is_active = true")
@@ -470,7 +468,7 @@ def test_a_login_let_in_again_by_sql_is_told(agent: Staff) -> None:
     assert told(agent.pk) == [("staff.deactivated", {}), ("staff.reactivated", {})]
 
 
-def test_a_password_hashed_anew_is_no_new_password(agent: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rehashed_password_is_not_recorded(agent: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counting, "iterations", 2)
     hashers.get_hashers.cache_clear()
     assert attempt("agent", PASSWORD).status_code == 302
@@ -481,9 +479,7 @@ def test_a_password_hashed_anew_is_no_new_password(agent: Staff, monkeypatch: py
 
 
 @pytest.mark.parametrize("password", ["password1234567", "FormEase2026!", "123456789012", "short"])
-def test_a_password_that_is_easy_to_guess_is_refused_everywhere(
-    agent: Staff, password: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_guessable_password_is_refused_everywhere(agent: Staff, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
     boss = Staff.objects.create_user("boss", password=PASSWORD, role="admin", is_staff=True, is_superuser=True)
     client = Client()
     client.force_login(boss)
@@ -503,11 +499,11 @@ def test_a_password_that_is_easy_to_guess_is_refused_everywhere(
         assert told(login.pk) == []
 
 
-# -- one way in -----------------------------------------------------------------------------------------------------
+# -- sign-in page -----------------------------------------------------------------------------------------------------
 
 
-def test_every_way_to_the_sign_in_page_is_the_limited_one(agent: Staff) -> None:
-    """Also for somebody who is signed in already, and whatever the page is asked for."""
+def test_every_url_of_the_sign_in_page_is_limited(agent: Staff) -> None:
+    """Also for signed-in people and with any query."""
     customer = Staff.objects.create_user("customer", password=PASSWORD)
     client = Client()
     client.force_login(customer)
@@ -521,7 +517,7 @@ def test_every_way_to_the_sign_in_page_is_the_limited_one(agent: Staff) -> None:
     assert SignInFailure.objects.get().refused == 1
 
 
-def test_the_page_says_it_in_french(agent: Staff) -> None:
+def test_sign_in_page_is_translated_to_french(agent: Staff) -> None:
     for _ in range(signin.ACCOUNT.burst):
         attempt("agent", "wrong")
     answer = Client(headers={"Accept-Language": "fr"}).post(LOGIN, {"username": "agent", "password": "x"})
@@ -529,10 +525,8 @@ def test_the_page_says_it_in_french(agent: Staff) -> None:
     assert "Try again" not in answer.content.decode()
 
 
-def test_a_browser_known_by_an_old_password_guesses_like_anybody_else(
-    agent: Staff, counting: type[Counting], rf: Any
-) -> None:
-    """Whoever took its cookie, with the password that was then changed, has no budget of their own any more."""
+def test_browser_known_by_an_old_password_has_no_budget(agent: Staff, counting: type[Counting], rf: Any) -> None:
+    """A stolen cookie gives no budget of its own once the password has changed."""
     own = Client()
     assert attempt("agent", PASSWORD, own).status_code == 302
     taken = rf.post(LOGIN)
@@ -546,7 +540,7 @@ def test_a_browser_known_by_an_old_password_guesses_like_anybody_else(
     assert signin.known_device(taken, agent.pk) is not None, "the owner's browser is known again"
 
 
-def test_changing_ones_own_password_keeps_the_browser_known(agent: Staff, rf: Any) -> None:
+def test_own_password_change_keeps_the_browser_known(agent: Staff, rf: Any) -> None:
     own = Client()
     assert attempt("agent", PASSWORD, own).status_code == 302
     new = "another long pass phrase"

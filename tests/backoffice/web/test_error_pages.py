@@ -1,4 +1,4 @@
-"""Error pages: in the product's design, in both languages, with a link back, without any service."""
+"""Error pages: the product's design, both languages, a link back, and no dependency on services."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def shown(response: Any, status: int, heading: str = "") -> str:
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("addresses", ["backoffice.urls", "tests.backoffice.api_client"])
 def test_page_renders_without_context_and_urls(settings: Any, name: str, addresses: str) -> None:
-    """Django's own handlers render them too, under whatever addresses there are."""
+    """Django's own handlers render them too, with any URLconf."""
     api_client.urlpatterns = []  # type: ignore[attr-defined]
     settings.ROOT_URLCONF = addresses
     assert 'href="/admin/"' in render_to_string(f"{name}.html")

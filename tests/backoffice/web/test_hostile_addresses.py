@@ -1,4 +1,4 @@
-"""Whatever stands in an address, the answer is a page or a refusal, never a fault of the server."""
+"""Any URL returns a page or a refusal, never a server error."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PARAMETERS = (
     *("q", "sort", "cursor", "before", "after", "since", "until", "a", "ids", "stream", "type", "correlation"),
     *("record", "key", "limit", "version", "at", "created_after", "created_before", "form", "consistent"),
 )
-# A sign-out ends the session of the test; the probes and the catalogue of translations look at no query.
+# A sign-out would end the session of the test; the probes and the translation catalogue ignore the query.
 LEFT_OUT = ("logout", "jsi18n", "autocomplete", "livez", "readyz")
 
 
 def addresses(value: str, number: str) -> Iterator[str]:
-    """Every address of the site, with this text for each of its parts that is text."""
+    """Returns every URL of the site, with this text in each text parameter."""
 
     def walk(prefix: str, patterns: Any) -> Iterator[str]:
         for pattern in patterns:
@@ -70,7 +70,7 @@ def fault(response: Any) -> bool:
 
 
 @pytest.mark.parametrize("value", TEXTS)
-def test_no_path_is_a_fault_of_the_server(client: Client, value: str) -> None:
+def test_no_path_causes_a_server_error(client: Client, value: str) -> None:
     client.raise_request_exception = False
     wrong = []
     for address in addresses(value, "9" * 30):
@@ -84,7 +84,7 @@ def test_no_path_is_a_fault_of_the_server(client: Client, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [*TEXTS, *INSTANTS])
-def test_no_query_is_a_fault_of_the_server(client: Client, value: str) -> None:
+def test_no_query_causes_a_server_error(client: Client, value: str) -> None:
     client.raise_request_exception = False
     key = factories.user()
     factories.update(key, first_name="Ada")
@@ -124,7 +124,7 @@ def test_text_in_another_encoding_is_refused_or_read_as_utf8(client: Client, cha
 
 
 @pytest.mark.parametrize("path", ["[[[", "", "]", "a[[[", "fields[a", "\\", "fields[a]].label"])
-def test_a_malformed_path_of_a_conflict_is_refused(path: str) -> None:
+def test_malformed_path_of_a_conflict_is_refused(path: str) -> None:
     staff = api_client.staff("admin")
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Grace")
@@ -141,7 +141,7 @@ def test_a_malformed_path_of_a_conflict_is_refused(path: str) -> None:
     assert commands.recalled(command) is None
 
 
-def test_an_assignee_that_is_no_number_is_refused() -> None:
+def test_assignee_that_is_no_number_is_refused() -> None:
     staff = api_client.staff("admin")
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Grace")

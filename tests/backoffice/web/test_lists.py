@@ -1,4 +1,4 @@
-"""Lists by cursor: whole, stable, honest about their length, deaf to what they do not know."""
+"""Lists by cursor: complete, stable, with honest counts, and strict about unknown parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def make_users(count: int, **fields: Any) -> list[models.User]:
-    """Rows as the projection would leave them: many share an instant, a third never signed in."""
+    """Creates rows as the projection would: many share a time, a third never signed in."""
     return models.User.objects.bulk_create(
         models.User(
             id=new_id(),
@@ -39,7 +39,7 @@ def make_users(count: int, **fields: Any) -> list[models.User]:
 
 
 def walk(**question: Any) -> list[Any]:
-    """All keys, page after page."""
+    """Returns all keys, page by page."""
     seen: list[Any] = []
     cursor = None
     while True:
@@ -51,7 +51,7 @@ def walk(**question: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("sort", ["created_at", "-created_at", "email", "-email", "last_login", "-last_login"])
-def test_walking_a_list_meets_every_row_once_in_order(sort: str) -> None:
+def test_paging_returns_every_row_once_in_order(sort: str) -> None:
     users = make_users(95)
     name, down = sort.removeprefix("-"), sort.startswith("-")
     filled = [user for user in users if getattr(user, name) is not None]
@@ -62,7 +62,7 @@ def test_walking_a_list_meets_every_row_once_in_order(sort: str) -> None:
 
 
 @pytest.mark.parametrize("sort", ["-created_at", "email", "-last_login"])
-def test_going_back_shows_the_pages_that_were_seen(sort: str) -> None:
+def test_previous_page_shows_the_same_rows(sort: str) -> None:
     make_users(60)
     first = listing.page("users", sort=sort, limit=10)
     trail = [first]
@@ -76,7 +76,7 @@ def test_going_back_shows_the_pages_that_were_seen(sort: str) -> None:
     assert back.has_next
 
 
-def test_a_row_that_arrives_meanwhile_moves_nothing() -> None:
+def test_new_row_changes_no_other_page() -> None:
     make_users(30)
     first = listing.page("users", limit=10)
     expected = [item.pk for item in listing.page("users", limit=10, cursor=first.next_cursor).items]
@@ -95,7 +95,7 @@ def test_a_row_that_arrives_meanwhile_moves_nothing() -> None:
     assert [item.pk for item in listing.page("users", limit=10, cursor=first.next_cursor).items] == expected
 
 
-def test_a_page_never_counts_past_the_cap_nor_skips_rows() -> None:
+def test_page_neither_counts_past_the_cap_nor_skips_rows() -> None:
     make_users(30)
     with CaptureQueriesContext(
         connection,
@@ -107,7 +107,7 @@ def test_a_page_never_counts_past_the_cap_nor_skips_rows() -> None:
     assert all(f"LIMIT {listing.COUNT_CAP + 1}" in sql for sql in counts)
 
 
-def test_a_long_list_says_that_its_length_is_an_estimate() -> None:
+def test_long_list_shows_an_estimated_count() -> None:
     make_users(60)
     assert listing.total_of(listing.matching("users")) == (60, True)
     total, exact = listing.total_of(listing.matching("users"), cap=20)
@@ -126,19 +126,19 @@ def test_a_long_list_says_that_its_length_is_an_estimate() -> None:
         ({"deleted": "any", "plan": "free"}, lambda user: user.plan == "free"),
     ],
 )
-def test_filters_keep_what_they_name(filters: dict[str, str], expected: Any) -> None:
+def test_filter_returns_matching_rows(filters: dict[str, str], expected: Any) -> None:
     users = make_users(40)
     assert set(walk(filters=filters)) == {user.pk for user in users if expected(user)}
 
 
-def test_deleted_records_are_out_of_sight_unless_asked_for() -> None:
+def test_deleted_records_are_hidden_by_default() -> None:
     (gone,) = make_users(1, deleted_at=START)
     assert walk() == []
     assert walk(filters={"deleted": "true"}) == [gone.pk]
 
 
 @pytest.mark.parametrize("words", ["person0007", "PERSON0007@example", "grace 7", "person%", "7 grace"])
-def test_search_finds_every_word_anywhere_and_takes_signs_as_signs(words: str) -> None:
+def test_search_finds_every_word_and_takes_wildcards_literally(words: str) -> None:
     users = make_users(12)
     expected = {user.pk for user in users if user.last_name == "Person 7"} if "7" in words else set()
     assert set(walk(search=words)) == expected
@@ -169,13 +169,13 @@ def test_hidden_fields_can_be_neither_searched_nor_sorted_by() -> None:
         ({"cursor": "WyJhIl0:forged"}, listing.InvalidCursor, "cursor"),
     ],
 )
-def test_what_a_list_does_not_know_is_refused_by_name(question: Any, error: type, parameter: str) -> None:
+def test_unknown_parameter_is_refused_by_name(question: Any, error: type, parameter: str) -> None:
     with pytest.raises(error) as caught:
         listing.page("users", **question)
     assert caught.value.parameter == parameter
 
 
-def test_a_cursor_belongs_to_its_list_and_its_order() -> None:
+def test_cursor_of_another_list_or_order_is_refused() -> None:
     make_users(30)
     cursor = listing.page("users", limit=10).next_cursor
     with pytest.raises(listing.InvalidCursor):
@@ -187,8 +187,8 @@ def test_a_cursor_belongs_to_its_list_and_its_order() -> None:
         listing.page("users", cursor=forged)
 
 
-def test_a_page_deep_in_the_list_is_found_by_the_index() -> None:
-    """What makes page 10,000 cost what page 1 costs: the plan seeks the row, and reads on from there."""
+def test_page_deep_in_the_list_is_found_by_the_index() -> None:
+    """The plan seeks the row in the index and reads on from there, so page 10,000 costs as much as page 1."""
     make_users(400)
     page = listing.page("users", limit=10)
     with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The look's promises that need no browser: contrast, and words in both languages."""
+"""Checks of the design without a browser: contrast, translations, content security policy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TEXT_ON = [
 
 
 def luminance(colour: str) -> float:
-    """WCAG 2.2: relative luminance."""
+    """Returns the relative luminance of WCAG 2.2."""
     channels = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -48,16 +48,16 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 @pytest.mark.parametrize(("ink", "ground"), TEXT_ON)
-def test_text_is_readable_on_its_ground(ink: str, ground: str, theme: int) -> None:
+def test_text_has_enough_contrast(ink: str, ground: str, theme: int) -> None:
     assert contrast(COLOURS[ink][theme], COLOURS[ground][theme]) >= 4.5
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_edges_of_inputs_are_visible(theme: int) -> None:
+def test_edges_of_inputs_have_enough_contrast(theme: int) -> None:
     assert contrast(COLOURS["line-strong"][theme], COLOURS["surface"][theme]) >= 3
 
 
-def test_initials_are_readable_in_every_hue() -> None:
+def test_initials_have_enough_contrast_in_every_hue() -> None:
     hues = re.findall(r"--hue-ink: light-dark\((\S+), (\S+)\); --hue-ground: light-dark\((\S+), (\S+)\)", TOKENS)
     assert len(hues) == 8
     for light_ink, dark_ink, light_ground, dark_ground in hues:
@@ -66,7 +66,7 @@ def test_initials_are_readable_in_every_hue() -> None:
 
 
 @pytest.mark.parametrize("domain", ["django", "djangojs"])
-def test_every_text_has_its_french(domain: str) -> None:
+def test_every_text_is_translated_to_french(domain: str) -> None:
     text = (LOCALE / f"{domain}.po").read_text()
     assert "#, fuzzy" not in text
     for entry in text.split("\n\n")[1:]:
@@ -76,8 +76,8 @@ def test_every_text_has_its_french(domain: str) -> None:
 
 
 @pytest.mark.parametrize("domain", ["django", "djangojs"])
-def test_the_compiled_catalogue_is_in_step(domain: str, tmp_path: Path) -> None:
-    """Compared as catalogues, for the header of one compiler is not that of another."""
+def test_compiled_catalogue_is_current(domain: str, tmp_path: Path) -> None:
+    """Compares entries, because the header depends on the compiler."""
     import ast
     import gettext
 
@@ -115,8 +115,8 @@ for (const path of JSON.parse(readFileSync(0, "utf-8"))) {
 """
 
 
-def test_modules_are_javascript_that_parses() -> None:
-    """Where Node is present; the browser tests run them anyway."""
+def test_javascript_modules_parse() -> None:
+    """Needs Node; the browser tests run the modules anyway."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no Node")
@@ -127,8 +127,8 @@ def test_modules_are_javascript_that_parses() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_static_file_is_served_whole_in_part_and_not_twice(client: Client) -> None:
-    """As one piece: a stream would be taken into memory, with a warning for each server that starts."""
+def test_static_file_is_served_whole_in_ranges_and_with_304(client: Client) -> None:
+    """Not streamed: Django would buffer the stream and log a warning at each start of a server."""
     address, text = static("backoffice/tokens.css"), TOKENS.encode()
     whole = client.get(address)
     assert (whole.status_code, whole.streaming, whole.content) == (200, False, text)

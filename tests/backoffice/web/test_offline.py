@@ -1,4 +1,4 @@
-"""What the server does for browsers without a network: the worker, its list, whose page is whose, saves by script."""
+"""The server side of offline use: service worker, manifest, ownership of pages, saves by script."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def told(script: str) -> dict[str, Any]:
 # -- the worker -----------------------------------------------------------------------------------------------------
 
 
-def test_the_worker_is_there_for_anybody_under_a_policy_of_its_own() -> None:
+def test_worker_is_public_with_its_own_policy() -> None:
     response = Client().get("/admin/worker.js")
     assert response.status_code == 200
     assert response["Content-Type"].startswith("text/javascript")
@@ -43,7 +43,7 @@ def test_the_worker_is_there_for_anybody_under_a_policy_of_its_own() -> None:
     assert response["Content-Security-Policy"] == "default-src 'none'; script-src 'self'; connect-src 'self'"
 
 
-def test_the_worker_knows_every_part_of_the_pages_by_its_hash() -> None:
+def test_manifest_has_the_hash_of_every_part() -> None:
     client = Client()
     manifest = told(client.get("/admin/worker.js").content.decode())
     needed = ("backoffice/page.js", "backoffice/offline/saver.js", "realtime/connection.js", "admin/css/base.css")
@@ -68,12 +68,12 @@ def test_the_worker_knows_every_part_of_the_pages_by_its_hash() -> None:
         ("/other/admin/backoffice/user/x/change/", False),
     ],
 )
-def test_only_pages_of_listed_records_may_be_kept(path: str, kept: bool) -> None:
+def test_only_pages_of_listed_records_may_be_cached(path: str, kept: bool) -> None:
     pattern = told(Client().get("/admin/worker.js").content.decode())["records"]
     assert bool(re.search(pattern, path)) is kept
 
 
-def test_switched_off_the_worker_retires_itself_and_pages_ask_for_none(settings: Any) -> None:
+def test_disabled_worker_unregisters_itself_and_pages_register_none(settings: Any) -> None:
     settings.OFFLINE = False
     assert "unregister" in Client().get("/admin/worker.js").content.decode()
     page = api_client.signed_in("manager").client.get(change(factories.user())).content.decode()
@@ -82,10 +82,10 @@ def test_switched_off_the_worker_retires_itself_and_pages_ask_for_none(settings:
     assert "data-sync-url" in page, "what waits is still sent"
 
 
-# -- whose ----------------------------------------------------------------------------------------------------------
+# -- ownership --------------------------------------------------------------------------------------------------------
 
 
-def test_pages_say_whose_they_are_and_only_records_may_be_kept() -> None:
+def test_pages_name_their_owner_and_only_records_may_be_cached() -> None:
     caller = api_client.signed_in("manager")
     person = str(caller.person.pk)  # type: ignore[union-attr]
     record = caller.client.get(change(factories.user()))
@@ -102,7 +102,7 @@ def test_pages_say_whose_they_are_and_only_records_may_be_kept() -> None:
     assert not {"X-Person", "X-Keep"} & set(signed_out.headers)
 
 
-def test_the_page_that_a_worker_keeps_has_nobody_in_it() -> None:
+def test_cached_fallback_page_contains_no_person() -> None:
     caller = api_client.signed_in("manager", first_name="Grace", last_name="Lindqvist")
     mine = caller.client.get("/admin/offline/")
     shell = caller.client.get("/admin/offline/?shell=1")
@@ -114,7 +114,7 @@ def test_the_page_that_a_worker_keeps_has_nobody_in_it() -> None:
     assert Client().get("/admin/offline/").status_code == 200
 
 
-def test_who_is_signed_in_is_told_and_nobody_is_nobody() -> None:
+def test_person_endpoint_names_the_signed_in_person_or_null() -> None:
     caller = api_client.signed_in("agent")
     response = caller.client.get("/admin/offline/person/")
     session = auth.session_digest(str(caller.client.session.session_key))
@@ -126,7 +126,7 @@ def test_who_is_signed_in_is_told_and_nobody_is_nobody() -> None:
     assert gone.client.get("/admin/offline/person/").json() == {"person": None, "session": None}
 
 
-def test_a_queue_is_taken_from_nobody_but_who_queued_it() -> None:
+def test_queue_is_accepted_only_from_its_author() -> None:
     key, thief = factories.user(), api_client.signed_in("manager")
     owner = api_client.signed_in("manager")
     command = {"seq": 1, "id": str(uuid.uuid4()), "type": "user.update", "key": str(key), "data": {"first_name": "A"}}
@@ -136,7 +136,7 @@ def test_a_queue_is_taken_from_nobody_but_who_queued_it() -> None:
     assert owner.post("sync/", body).json()["results"][0]["status"] == "applied"
 
 
-def test_a_page_saves_for_nobody_but_whom_it_was_made_for() -> None:
+def test_save_by_the_page_of_another_person_is_refused() -> None:
     key, caller = factories.user(), api_client.signed_in("manager")
     fields = {"first_name": "A", "email": "a@example.org", "plan": "free", "role": "member", "reason": "r"}
     other = caller.client.post(change(key), {**fields, "base_version": 1}, headers={"X-Person": "999999"})
@@ -144,7 +144,7 @@ def test_a_page_saves_for_nobody_but_whom_it_was_made_for() -> None:
     assert store.version_of(f"user-{key}") == 1
 
 
-def test_a_script_that_saves_is_told_where_to_go_on() -> None:
+def test_save_by_script_returns_the_next_url() -> None:
     key, caller = factories.user(first_name="Base"), api_client.signed_in("manager")
     person = str(caller.person.pk)  # type: ignore[union-attr]
     headers = {"X-Requested-With": "fetch", "X-Person": person}
@@ -159,7 +159,7 @@ def test_a_script_that_saves_is_told_where_to_go_on() -> None:
     assert save("Too late").json()["location"].startswith("/admin/backoffice/conflict/")
 
 
-def test_after_logging_out_the_page_names_who_left() -> None:
+def test_page_after_sign_out_names_the_person_who_left() -> None:
     caller = api_client.signed_in("agent")
     response = caller.client.post("/admin/logout/")
     assert f'data-signed-out-person="{caller.person.pk}"' in response.content.decode()  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""The admin's record pages: every write a command, nothing typed lost, nothing shown that a role may not see."""
+"""Record pages of the admin: every write is a command, no input is lost, hidden fields stay hidden."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def url(view: str, category: str = "user", *args: Any) -> str:
 
 
 def inputs(response: Any) -> dict[str, str]:
-    """What the page's form would send if nothing were typed."""
+    """Returns the data that the page's form would send unchanged."""
     form = response.context["form"]
     values = {field.name: field.value() for field in form}
     return {name: value for name, value in values.items() if value not in (None, False)}
@@ -61,7 +61,7 @@ def events_of(stream: str) -> list[types.RecordedEvent]:
 # -- saving ---------------------------------------------------------------------------------------------------------
 
 
-def test_saving_writes_one_event_with_only_what_changed_and_who_and_why(admin: Client) -> None:
+def test_save_writes_one_event_with_changes_actor_and_reason(admin: Client) -> None:
     key = factories.user(first_name="Ada", last_name="Lovelace")
     form = opened(admin, key)
     response = admin.post(url("change", "user", key), form | {"last_name": "King", "reason": "Married"})
@@ -72,7 +72,7 @@ def test_saving_writes_one_event_with_only_what_changed_and_who_and_why(admin: C
     assert models.User.objects.get(pk=key).last_name == "King"
 
 
-def test_a_double_click_is_one_change(admin: Client) -> None:
+def test_double_click_is_one_change(admin: Client) -> None:
     key = factories.user()
     form = opened(admin, key) | {"last_name": "King"}
     for _click in range(2):
@@ -80,7 +80,7 @@ def test_a_double_click_is_one_change(admin: Client) -> None:
     assert len(events_of(f"user-{key}")) == 2
 
 
-def test_the_back_button_and_another_edit_is_another_change(admin: Client) -> None:
+def test_edit_after_the_back_button_is_another_change(admin: Client) -> None:
     key = factories.user()
     form = opened(admin, key)
     admin.post(url("change", "user", key), form | {"last_name": "King"})
@@ -90,7 +90,7 @@ def test_the_back_button_and_another_edit_is_another_change(admin: Client) -> No
     assert (user.first_name, user.last_name) == ("Ada", "King")
 
 
-def test_saving_nothing_writes_nothing_and_says_so(admin: Client) -> None:
+def test_unchanged_save_writes_nothing_and_shows_a_message(admin: Client) -> None:
     key = factories.user(first_name="Ada")
     response = admin.post(url("change", "user", key), opened(admin, key), follow=True)
     assert len(events_of(f"user-{key}")) == 1
@@ -98,7 +98,7 @@ def test_saving_nothing_writes_nothing_and_says_so(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("field", ["email", "plan", "role"])
-def test_critical_fields_are_not_changed_without_a_reason(admin: Client, field: str) -> None:
+def test_critical_fields_require_a_reason(admin: Client, field: str) -> None:
     key = factories.user()
     value = {"email": "new@example.org", "plan": "premium", "role": "partner"}[field]
     form = opened(admin, key) | {field: value}
@@ -108,7 +108,7 @@ def test_critical_fields_are_not_changed_without_a_reason(admin: Client, field: 
     assert admin.post(url("change", "user", key), form | {"reason": "They asked"}).status_code == 302
 
 
-def test_what_the_domain_refuses_stands_at_its_field_and_typing_is_kept(admin: Client) -> None:
+def test_domain_error_appears_at_its_field_and_input_is_kept(admin: Client) -> None:
     factories.user(email="taken@example.org")
     key = factories.user()
     form = opened(admin, key) | {"email": "taken@example.org", "first_name": "Typed", "reason": "x"}
@@ -118,7 +118,7 @@ def test_what_the_domain_refuses_stands_at_its_field_and_typing_is_kept(admin: C
     assert 'value="Typed"' in response.content.decode()
 
 
-def test_a_too_long_reason_is_refused_before_anything_is_written(admin: Client) -> None:
+def test_too_long_reason_is_refused_before_anything_is_written(admin: Client) -> None:
     key = factories.user()
     response = admin.post(url("change", "user", key), opened(admin, key) | {"first_name": "A", "reason": "x" * 201})
     assert response.status_code == 422
@@ -128,7 +128,7 @@ def test_a_too_long_reason_is_refused_before_anything_is_written(admin: Client) 
 # -- two people -----------------------------------------------------------------------------------------------------
 
 
-def test_a_stale_save_of_other_fields_is_merged_and_says_with_whom(admin: Client) -> None:
+def test_stale_save_of_other_fields_is_merged_and_names_the_other_person(admin: Client) -> None:
     key = factories.user(first_name="Ada", last_name="L")
     form = opened(admin, key)
     factories.update(key, last_name="Lovelace")
@@ -138,7 +138,7 @@ def test_a_stale_save_of_other_fields_is_merged_and_says_with_whom(admin: Client
     assert "and merged with changes by FormEase" in response.content.decode()
 
 
-def test_a_stale_save_of_the_same_field_goes_to_the_inbox_and_loses_nothing(admin: Client) -> None:
+def test_stale_save_of_the_same_field_is_filed_in_the_inbox(admin: Client) -> None:
     key = factories.user(first_name="Ada", last_name="L")
     form = opened(admin, key)
     factories.update(key, last_name="Theirs")
@@ -152,7 +152,7 @@ def test_a_stale_save_of_the_same_field_goes_to_the_inbox_and_loses_nothing(admi
     assert len(events_of(f"user-{key}")) == 2, "nothing is applied half-way"
 
 
-def test_an_untouched_stale_value_is_no_conflict(admin: Client) -> None:
+def test_untouched_stale_value_is_no_conflict(admin: Client) -> None:
     key = factories.user(email="old@example.org")
     form = opened(admin, key)
     factories.update(key, email="new@example.org")
@@ -160,14 +160,14 @@ def test_an_untouched_stale_value_is_no_conflict(admin: Client) -> None:
     assert models.User.objects.get(pk=key).email == "new@example.org"
 
 
-def test_the_base_comes_from_the_store_not_from_the_page(admin: Client) -> None:
+def test_base_is_read_from_the_store_not_from_the_page(admin: Client) -> None:
     key = factories.user(first_name="Ada")
     form = opened(admin, key) | {"base_version": "999", "first_name": "B"}
     assert admin.post(url("change", "user", key), form).status_code in {302, 422}
     assert len(events_of(f"user-{key}")) <= 2
 
 
-def test_a_record_that_changed_while_deletion_was_asked_is_shown_again(admin: Client) -> None:
+def test_record_that_changed_during_the_confirmation_is_shown_again(admin: Client) -> None:
     key = factories.user()
     form = inputs(admin.get(url("delete", "user", key)))
     factories.update(key, last_name="Changed")
@@ -178,7 +178,7 @@ def test_a_record_that_changed_while_deletion_was_asked_is_shown_again(admin: Cl
     assert models.User.objects.get(pk=key).deleted_at is not None
 
 
-def test_what_was_deleted_can_be_brought_back(admin: Client) -> None:
+def test_deleted_record_is_restored(admin: Client) -> None:
     key = factories.user()
     admin.post(url("delete", "user", key), inputs(admin.get(url("delete", "user", key))) | {"reason": "Asked for it"})
     assert "Restore" in admin.get(url("change", "user", key)).content.decode()
@@ -187,7 +187,7 @@ def test_what_was_deleted_can_be_brought_back(admin: Client) -> None:
     assert [event.type for event in events_of(f"user-{key}")] == ["user.created", "user.deleted", "user.restored"]
 
 
-def test_the_live_answer_has_the_values_of_now_and_what_changed_since(admin: Client) -> None:
+def test_live_response_has_current_values_and_changes(admin: Client) -> None:
     key = factories.user(first_name="Ada")
     factories.update(key, first_name="Augusta")
     answer = admin.get(url("live", "user", key), {"since": 1}).json()
@@ -199,7 +199,7 @@ def test_the_live_answer_has_the_values_of_now_and_what_changed_since(admin: Cli
 # -- adding ---------------------------------------------------------------------------------------------------------
 
 
-def test_adding_twice_by_double_click_makes_one_record(admin: Client) -> None:
+def test_double_click_creates_one_record(admin: Client) -> None:
     form = inputs(admin.get(url("add"))) | {"email": "ada@example.org"}
     first, second = (admin.post(url("add"), form) for _click in range(2))
     assert first.status_code == second.status_code == 302
@@ -207,7 +207,7 @@ def test_adding_twice_by_double_click_makes_one_record(admin: Client) -> None:
     assert models.User.objects.count() == 1
 
 
-def test_a_form_is_made_for_an_owner_named_by_address(admin: Client) -> None:
+def test_form_is_created_for_an_owner_named_by_address(admin: Client) -> None:
     owner = factories.user(email="ada@example.org")
     form = inputs(admin.get(url("add", "form")))
     unknown = admin.post(url("add", "form"), form | {"user_id": "nobody@example.org", "title": "Survey"})
@@ -216,7 +216,7 @@ def test_a_form_is_made_for_an_owner_named_by_address(admin: Client) -> None:
     assert models.Form.objects.get().user_id == owner
 
 
-def test_questions_keep_the_properties_nobody_here_knows(admin: Client) -> None:
+def test_unknown_properties_of_questions_are_kept(admin: Client) -> None:
     key = factories.form(fields=[{"id": "a", "type": "text", "label": "A", "x-width": 3}])
     form = opened(admin, key, "form")
     fields = json.loads(form["fields"])
@@ -226,7 +226,7 @@ def test_questions_keep_the_properties_nobody_here_knows(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '[{"type": "text"}]', ""])
-def test_questions_that_make_no_sense_are_refused_and_shown_as_typed(admin: Client, text: str) -> None:
+def test_invalid_questions_are_refused_and_shown_as_typed(admin: Client, text: str) -> None:
     key = factories.form(fields=[{"id": "a", "type": "text"}])
     response = admin.post(url("change", "form", key), opened(admin, key, "form") | {"fields": text})
     assert response.status_code == 422
@@ -234,14 +234,14 @@ def test_questions_that_make_no_sense_are_refused_and_shown_as_typed(admin: Clie
     assert response.context["form"]["fields"].value() == text
 
 
-def test_browsers_line_ends_are_no_change(admin: Client) -> None:
+def test_line_ends_of_browsers_are_no_change(admin: Client) -> None:
     key = factories.form(description="one\ntwo")
     admin.post(url("change", "form", key), opened(admin, key, "form") | {"description": "one\r\ntwo"})
     assert len(events_of(f"form-{key}")) == 1
 
 
 @pytest.mark.parametrize("value", ["true", "1", "1.5", "null", '"text"', '{"a": [1]}', "[]", '""'])
-def test_a_setting_takes_any_json_and_gives_it_back(admin: Client, value: str) -> None:
+def test_setting_accepts_any_json_and_shows_it_unchanged(admin: Client, value: str) -> None:
     form = inputs(admin.get(url("add", "setting"))) | {"key": "mail.footer", "value": value}
     assert admin.post(url("add", "setting"), form).status_code == 302
     assert models.Setting.objects.get().value == json.loads(value)
@@ -254,7 +254,7 @@ def test_true_and_one_are_different_values_of_a_setting(admin: Client) -> None:
     assert models.Setting.objects.get().value is True
 
 
-def test_a_new_setting_never_overwrites_an_old_one(admin: Client) -> None:
+def test_new_setting_never_overwrites_an_existing_one(admin: Client) -> None:
     commands.dispatch(factories.command(settings_domain.SetSetting(value=1), "flag"))
     form = inputs(admin.get(url("add", "setting"))) | {"key": "flag", "value": "2"}
     response = admin.post(url("add", "setting"), form)
@@ -262,14 +262,14 @@ def test_a_new_setting_never_overwrites_an_old_one(admin: Client) -> None:
     assert models.Setting.objects.get().value == 1
 
 
-# -- who sees what --------------------------------------------------------------------------------------------------
+# -- permissions ------------------------------------------------------------------------------------------------------
 
 SECRET = "hidden.from.viewers@example.org"
 
 
 @pytest.fixture
 def traces(admin: Client) -> dict[str, Any]:
-    """A user with an address, an address that changed, and a submission with answers."""
+    """Creates a user with an address, an address that changed, and a submission with answers."""
     user = factories.user(email=SECRET)
     factories.update(user, email=f"x{SECRET}")
     form = factories.form(owner=user, fields=[{"id": "q", "type": "text", "label": "Q"}])
@@ -289,7 +289,7 @@ def addresses(traces: dict[str, Any]) -> list[str]:
     return [*found, reverse("admin:index"), reverse("admin:search") + f"?q={SECRET}"]
 
 
-def test_a_viewer_meets_hidden_fields_on_no_page(people: dict[str, models.Staff], traces: dict[str, Any]) -> None:
+def test_viewer_sees_hidden_fields_on_no_page(people: dict[str, models.Staff], traces: dict[str, Any]) -> None:
     viewer = signed_in(people, "viewer")
     for address in addresses(traces):
         response = viewer.get(address)
@@ -301,13 +301,13 @@ def test_a_viewer_meets_hidden_fields_on_no_page(people: dict[str, models.Staff]
         assert "SECRET-ANSWER" not in text, address
 
 
-def test_an_admin_meets_them(admin: Client, traces: dict[str, Any]) -> None:
+def test_admin_sees_all_fields(admin: Client, traces: dict[str, Any]) -> None:
     texts = [admin.get(address).content.decode() for address in addresses(traces)]
     assert sum(SECRET in text for text in texts) >= 6
     assert any("SECRET-ANSWER" in text for text in texts)
 
 
-def test_a_viewer_changes_nothing(people: dict[str, models.Staff], traces: dict[str, Any]) -> None:
+def test_viewer_changes_nothing(people: dict[str, models.Staff], traces: dict[str, Any]) -> None:
     viewer = signed_in(people, "viewer")
     user = traces["user"]
     before = store.version_of(f"user-{user}")
@@ -326,7 +326,7 @@ def test_a_viewer_changes_nothing(people: dict[str, models.Staff], traces: dict[
     assert "data-edit" not in viewer.get(url("change", "user", user)).content.decode()
 
 
-def test_an_agent_cannot_slip_in_a_field_that_is_read_only(people: dict[str, models.Staff]) -> None:
+def test_agent_cannot_submit_a_read_only_field(people: dict[str, models.Staff]) -> None:
     key = factories.user(plan="free")
     agent = signed_in(people, "agent")
     form = opened(agent, key) | {"plan": "enterprise", "first_name": "Ada"}
@@ -344,7 +344,7 @@ def test_an_agent_cannot_slip_in_a_field_that_is_read_only(people: dict[str, mod
         ("manager", {"setting": 200, "form": 200}),
     ],
 )
-def test_lists_open_for_the_roles_that_may_see_them(
+def test_lists_are_open_to_roles_that_may_view_them(
     people: dict[str, models.Staff], role: str, pages: dict[str, int]
 ) -> None:
     client = signed_in(people, role)
@@ -352,21 +352,21 @@ def test_lists_open_for_the_roles_that_may_see_them(
         assert client.get(url("changelist", category)).status_code == status
 
 
-def test_the_log_is_for_those_who_may_see_events(people: dict[str, models.Staff], traces: dict[str, Any]) -> None:
+def test_log_requires_the_right_to_view_events(people: dict[str, models.Staff], traces: dict[str, Any]) -> None:
     log = reverse("admin:events_storedevent_changelist")
     assert {role: signed_in(people, role).get(log).status_code for role in people} == {
         "admin": 200, "manager": 200, "agent": 403, "viewer": 403, "dpo": 200,
     }  # fmt: skip
 
 
-def test_nobody_comes_in_without_signing_in(traces: dict[str, Any]) -> None:
+def test_anonymous_visitor_is_sent_to_the_sign_in_page(traces: dict[str, Any]) -> None:
     for address in addresses(traces):
         response = Client().get(address)
         assert response.status_code == 302, address
         assert "/login/" in response["Location"]
 
 
-def test_what_does_not_exist_is_not_found(admin: Client) -> None:
+def test_missing_record_returns_404(admin: Client) -> None:
     for key in (uuid.uuid4(), "no-id"):
         for view in ("change", "history", "delete", "live"):
             assert admin.get(url(view, "user", key)).status_code == 404, view
@@ -375,14 +375,14 @@ def test_what_does_not_exist_is_not_found(admin: Client) -> None:
 # -- lists ----------------------------------------------------------------------------------------------------------
 
 
-def test_rows_come_again_by_id_and_new_ones_are_counted_by_the_lists_own_filters(admin: Client) -> None:
+def test_rows_are_fetched_by_id_and_new_ones_counted_with_the_filters(admin: Client) -> None:
     free, premium = factories.user(plan="free"), factories.user(plan="premium")
     response = admin.get(url("rows"), {"ids": str(free), "new": f"{free},{premium}", "plan": "premium"})
     assert re.findall(r'data-id="([^"]+)"', response.content.decode()) == [str(free)]
     assert response["X-New"] == str(premium)
 
 
-def test_a_question_the_list_does_not_understand_is_said_and_left_out(admin: Client) -> None:
+def test_invalid_parameter_is_reported_and_ignored(admin: Client) -> None:
     factories.user(first_name="Ada")
     response = admin.get(url("changelist"), {"nonsense": "1", "sort": "nope", "q": "ada"}, follow=True)
     text = response.content.decode()
@@ -391,8 +391,8 @@ def test_a_question_the_list_does_not_understand_is_said_and_left_out(admin: Cli
     assert response.request["QUERY_STRING"] == "q=ada"
 
 
-@pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
-def test_a_list_page_is_stamped_before_its_rows_are_read(admin: Client) -> None:
+@pytest.mark.django_db(transaction=True)  # an open transaction delays the head
+def test_position_of_a_list_page_is_read_before_its_rows(admin: Client) -> None:
     factories.user()
     stamp = admin.get(url("changelist")).context["stamp"]
     assert stamp.position == head.safe(), "the row is there, but its transaction is still open"
@@ -402,7 +402,7 @@ def test_a_list_page_is_stamped_before_its_rows_are_read(admin: Client) -> None:
 # -- history --------------------------------------------------------------------------------------------------------
 
 
-def test_history_tells_who_when_why_and_what(admin: Client) -> None:
+def test_history_shows_actor_time_reason_and_changes(admin: Client) -> None:
     key = factories.user(last_name="L")
     admin.post(url("change", "user", key), opened(admin, key) | {"last_name": "Lovelace", "reason": "Spelled out"})
     entry, first = admin.get(url("history", "user", key)).context["entries"]
@@ -411,7 +411,7 @@ def test_history_tells_who_when_why_and_what(admin: Client) -> None:
     assert first.version == 1
 
 
-def test_a_long_history_is_read_a_page_at_a_time(admin: Client) -> None:
+def test_long_history_is_paginated(admin: Client) -> None:
     key = factories.user()
     for number in range(40):
         factories.update(key, last_name=f"Name {number}")
@@ -422,7 +422,7 @@ def test_a_long_history_is_read_a_page_at_a_time(admin: Client) -> None:
     assert older["entries"][0].lines[0].before == "Name 8"
 
 
-def test_moved_and_edited_questions_are_told_one_by_one(admin: Client) -> None:
+def test_moved_and_edited_questions_are_listed_one_by_one(admin: Client) -> None:
     a, b, c = ({"id": name, "type": "text", "label": name.upper()} for name in "abc")
     key = factories.form(fields=[a, b, c])
     form = opened(admin, key, "form")
@@ -434,7 +434,7 @@ def test_moved_and_edited_questions_are_told_one_by_one(admin: Client) -> None:
     }
 
 
-def test_an_older_version_comes_back_as_a_new_one(admin: Client) -> None:
+def test_older_version_is_restored_as_a_new_one(admin: Client) -> None:
     key = factories.user(first_name="Ada", last_name="L")
     factories.update(key, first_name="X", last_name="Y")
     page = admin.get(url("rollback", "user", key, 1))
@@ -446,8 +446,8 @@ def test_an_older_version_comes_back_as_a_new_one(admin: Client) -> None:
     assert events_of(f"user-{key}")[-1].reason == "Back to version 1"
 
 
-@pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
-def test_the_log_is_found_by_stream_type_actor_and_request(admin: Client) -> None:
+@pytest.mark.django_db(transaction=True)  # an open transaction delays the head
+def test_log_is_filtered_by_stream_type_actor_and_request(admin: Client) -> None:
     key = factories.user()
     factories.update(key, last_name="L")
     log = reverse("admin:events_storedevent_changelist")
@@ -462,8 +462,8 @@ def test_the_log_is_found_by_stream_type_actor_and_request(admin: Client) -> Non
     assert admin.get(log, {"correlation": "x", "since": "never"}).context["wrong"] == ["correlation", "since"]
 
 
-@pytest.mark.django_db(transaction=True)  # an open transaction holds the head back
-def test_an_event_is_shown_in_full(admin: Client) -> None:
+@pytest.mark.django_db(transaction=True)  # an open transaction delays the head
+def test_event_page_shows_the_whole_event(admin: Client) -> None:
     key = factories.user(email="shown@example.org")
     (event,) = events_of(f"user-{key}")
     page = admin.get(reverse("admin:events_storedevent_change", args=[event.position])).content.decode()
@@ -473,7 +473,7 @@ def test_an_event_is_shown_in_full(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
-def test_every_page_is_drawn_in_both_languages(admin: Client, traces: dict[str, Any], language: str) -> None:
+def test_every_page_renders_in_both_languages(admin: Client, traces: dict[str, Any], language: str) -> None:
     admin.cookies["django_language"] = language
     for address in [
         *addresses(traces),
@@ -488,8 +488,8 @@ def test_every_page_is_drawn_in_both_languages(admin: Client, traces: dict[str, 
 
 
 @pytest.mark.parametrize("role", api_client.ROLES)
-def test_what_a_record_cannot_do_nobody_may_ask_for(role: str) -> None:
-    """Nobody edits, restores or rolls back answers on a page: whoever sends such a form all the same is refused."""
+def test_action_that_a_kind_does_not_have_is_refused(role: str) -> None:
+    """No page edits, restores or rolls back answers: such a form is refused even when sent by hand."""
     key = factories.submission(q="x")
     client = api_client.signed_in(role).client
     address = reverse("admin:backoffice_submission_change", args=[key])

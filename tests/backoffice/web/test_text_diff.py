@@ -1,4 +1,4 @@
-"""Differences of texts word by word: right, readable, and bounded for any two texts."""
+"""Text diffs by word: correct, readable, and of bounded cost for any two texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = st.text(st.sampled_from("ab,. \n"), max_size=60)
 
 
 @given(TEXT, TEXT, st.integers(0, 200))
-def test_both_texts_can_be_read_from_the_difference(before: str, after: str, cells: int) -> None:
+def test_both_texts_can_be_read_from_the_diff(before: str, after: str, cells: int) -> None:
     runs = text_diff.compare(before, after, text_diff.Budget(cells))
     if runs:
         assert "".join(text for kind, text in runs if kind != "came") == before
@@ -28,7 +28,7 @@ def test_both_texts_can_be_read_from_the_difference(before: str, after: str, cel
 
 
 @given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))
-def test_the_longest_common_subsequence_is_longest(a: list[str], b: list[str]) -> None:
+def test_longest_common_subsequence_has_maximum_length(a: list[str], b: list[str]) -> None:
     pairs = text_diff.longest_common(a, b)
     assert all(a[i] == b[j] for i, j in pairs)
     assert pairs == sorted(pairs)
@@ -53,7 +53,7 @@ def test_changed_words_are_shown_within_their_sentence() -> None:
     ]
 
 
-def test_a_space_between_two_changed_words_is_part_of_the_change() -> None:
+def test_space_between_two_changed_words_is_part_of_the_change() -> None:
     runs = text_diff.compare("keep old words here", "keep new things here", text_diff.Budget())
     assert runs == [("same", "keep "), ("gone", "old words"), ("came", "new things"), ("same", " here")]
 
@@ -62,7 +62,7 @@ def test_texts_without_anything_in_common_are_whole_values() -> None:
     assert text_diff.compare("one", "other", text_diff.Budget()) == []
 
 
-def test_beyond_the_budget_unique_words_and_lines_still_match() -> None:
+def test_unique_words_and_lines_match_beyond_the_budget() -> None:
     before = "alpha " + "x y " * 50 + "beta\nsecond line"
     after = "alpha " + "y z " * 70 + "beta\nsecond line"
     budget = text_diff.Budget(100)
@@ -99,7 +99,7 @@ def test_comparing_any_two_texts_costs_about_n_log_n(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_the_words_compared_stay_within_the_budget(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compared_words_stay_within_the_budget(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[int] = []
 
     def counting(a: Any, b: Any) -> Any:
@@ -135,13 +135,13 @@ def test_all_texts_of_a_page_share_one_budget(monkeypatch: pytest.MonkeyPatch) -
 
 
 class Admin:
-    """Somebody who may see everything."""
+    """A person who may see everything."""
 
     is_active = is_superuser = is_authenticated = is_staff = True
     role = "admin"
 
 
-def test_the_labels_of_questions_are_looked_up_once() -> None:
+def test_labels_of_questions_are_looked_up_once() -> None:
     def cost(size: int) -> int:
         sides = [[{"id": f"q{n}", "type": "text", "label": f"{side}{n}"} for n in range(size)] for side in "ab"]
         before, after = ({"title": "t", "fields": fields} for fields in sides)

@@ -92,7 +92,7 @@ class ConflictPage {
     if (words) words.textContent = _("%(done)s of %(all)s decided", values);
   }
 
-  // -- keys ---------------------------------------------------------------------------------------------------------
+  // -- keyboard -----------------------------------------------------------------------------------------------------
 
   #pressed(event) {
     if (event.key === "Escape" && event.target.matches("[data-typed]")) {

@@ -5,7 +5,7 @@
 // json, check, choice), and
 //   state    waiting | refused | done      tried    sent without an answer: it may be saved already
 //   verdict  of the server, see docs/conflicts.md; `why` is the reason when refused
-//   closed   done, and no later edit of its record needs it any more to be understood
+//   closed   done, and no later edit of its record depends on it any more
 import { losesNumbers } from "../inputs.js";
 import { same } from "../merge.js";
 

@@ -74,7 +74,7 @@ export function open() {
 
 // -- requests ---------------------------------------------------------------------------------------------------
 
-/** `{person, session}` of the signed-in person, null for none; rejects without an answer. */
+/** Returns `{person, session}` of the signed-in person, null if none; rejects without a response. */
 export async function fetchPerson(url) {
   const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
   if (!answer.ok) throw new Error(String(answer.status));
@@ -186,7 +186,7 @@ function updateWorker() {
     workers.register(place.dataset.worker, { scope, updateViaCache: "none" }).catch((error) => {
       console.warn("offline:", error.message); // pages work online without it
     });
-    // A page that was loading while the worker took control is not controlled yet: it asks for it.
+    // A page that was loading while the worker took control is not controlled yet, so it requests control.
     workers.ready.then(({ active }) => workers.controller ?? active.postMessage({ take: location.href }));
   } else {
     workers.getRegistrations().then((all) => all.forEach((registration) => registration.unregister()));

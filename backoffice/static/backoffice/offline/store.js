@@ -3,7 +3,7 @@
 const NAME = "formease";
 const STORE = "edits";
 const CHANNEL = "formease:edits";
-const PAGES = "formease-pages-"; // the worker's copies of pages
+const PAGES = "formease-pages-"; // the cached pages of the worker
 
 export class Queue {
   #opened = null;
@@ -116,7 +116,7 @@ async function freedSpace() {
   for (const name of (await globalThis.caches?.keys()) ?? []) {
     if (!name.startsWith(PAGES)) continue;
     const pages = await caches.open(name);
-    const kept = await pages.keys(); // in the order they were put in
+    const kept = await pages.keys(); // in insertion order
     for (const page of kept.slice(0, Math.ceil(kept.length / 2))) dropped += await pages.delete(page);
   }
   return dropped > 0;

@@ -43,7 +43,7 @@ def is_admin(staff: Any) -> bool:
     return role_of(staff) == "admin"
 
 
-def settles(staff: Any) -> bool:
+def may_resolve(staff: Any) -> bool:
     """Returns whether this person may resolve conflicts: those who may edit any kind whose edits can conflict."""
     return any(may(staff, action, kind.category) for kind in section.kinds() for action in ("update", "set"))
 

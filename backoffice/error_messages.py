@@ -14,7 +14,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from events import errors
 
-SENTENCES: Final = frozenset(
+MESSAGES: Final = frozenset(
     {
         gettext_noop("Enter a valid email address."),
         gettext_noop("Another user has this email address."),
@@ -178,9 +178,9 @@ PATTERNS: Final = (
 )
 
 
-def said(text: str) -> str:
+def translate(text: str) -> str:
     """Translates one domain message into the active language."""
-    if text in SENTENCES:
+    if text in MESSAGES:
         return gettext(text)
     for pattern, template in PATTERNS:
         found = re.fullmatch(pattern, text, re.DOTALL)
@@ -189,14 +189,14 @@ def said(text: str) -> str:
     return text
 
 
-def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
+def translate_error(error: errors.EventsError) -> tuple[str, dict[str, str]]:
     """Returns an error's message and its messages by field, in the active language."""
     fields: Mapping[str, str] = getattr(error, "fields", {})
     if not isinstance(fields, Mapping):  # a conflict has names of fields here, not messages
         fields = {}
-    return said(error.message), {name: said(text) for name, text in fields.items()}
+    return translate(error.message), {name: translate(text) for name, text in fields.items()}
 
 
 def in_one_line(error: errors.EventsError) -> str:
-    message, fields = said_by(error)
+    message, fields = translate_error(error)
     return " ".join(dict.fromkeys([message, *fields.values()]))

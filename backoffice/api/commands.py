@@ -38,7 +38,7 @@ class Commands(views.View):
     }
 
     def post(self, request: Request) -> Response:
-        views.only(request, ())
+        views.allow_parameters(request, ())
         envelope = shapes.checked(shapes.Envelope, as_object(request.data))
         command = command_of(
             request,

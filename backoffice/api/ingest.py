@@ -65,10 +65,10 @@ class Ingest(views.View):
     }
 
     def post(self, request: Request) -> Response:
-        views.only(request, ())
+        views.allow_parameters(request, ())
         kind = (request.content_type or "").partition(";")[0].strip().lower()
         if kind == BATCH:
-            return Response({"results": take_batch(request, request.data)})
+            return Response({"results": execute_batch(request, request.data)})
         if kind == STRUCTURED:
             event = read(command_view.as_object(request.data))
         elif "ce-specversion" in request.headers:
@@ -152,20 +152,20 @@ def command_of(request: Request, event: shapes.CloudEvent) -> Command:
     name = event.type.removeprefix(PREFIX)
     if name == event.type:
         raise errors.UnknownCommand(f"Event types here begin with {PREFIX!r}, unlike {event.type!r}.")
-    kind = meanings().get(name, name)
+    kind = commands_by_type().get(name, name)
     return command_view.command_of(
         request,
         id=command_id(event.source, event.id),
         type=kind,
         key=event.subject,
-        data=_dated(kind, event),
+        data=_with_creation_time(kind, event),
         base_version=None if event.baseversion is msgspec.UNSET else event.baseversion,
         reason=_reason(event),
         scopes=[SCOPE] if _is_routine(kind) else [SCOPE, _scope_of(kind)],
     )
 
 
-def meanings() -> dict[str, str]:
+def commands_by_type() -> dict[str, str]:
     """Maps CloudEvents types to commands, as the kinds of record declare them.
 
     A command's own name (`formease.user.create`) is accepted as well.
@@ -207,7 +207,7 @@ def command_id(source: str, event_id: str) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, json.dumps([source, event_id]))
 
 
-def _dated(kind: str, event: shapes.CloudEvent) -> types.JsonDict:
+def _with_creation_time(kind: str, event: shapes.CloudEvent) -> types.JsonDict:
     """Returns the event's data; without a creation time in it, `time` becomes the creation time of the record."""
     data = {} if event.data is msgspec.UNSET else dict(event.data)
     creates = kind.endswith((".create", ".receive"))
@@ -219,7 +219,7 @@ def _dated(kind: str, event: shapes.CloudEvent) -> types.JsonDict:
 # -- batches --------------------------------------------------------------------------------------------------------
 
 
-def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
+def execute_batch(request: Request, items: Any) -> list[dict[str, Any]]:
     """Returns one verdict for each event, in the order sent.
 
     1  parse each; reject the malformed and forbidden ones individually
@@ -231,9 +231,9 @@ def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
     if len(items) > MAX_BATCH:
         raise problems.Problem(413, "too_large", f"A batch holds at most {MAX_BATCH} events.")
     throttling.demand_commands(request, len(items))
-    read_in = [_attempt(partial(_understood, request, item)) for item in items]
+    read_in = [_attempt(partial(_parsed, request, item)) for item in items]
     understood = [found for found in read_in if isinstance(found, Command)]
-    results = _as_a_set(understood)
+    results = _as_one_set(understood)
     if results is None:
         results = [_attempt(partial(_send, request, command)) for command in understood]
     verdicts = iter(results)
@@ -241,7 +241,7 @@ def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
     return [_verdict(request, item, answer) for item, answer in zip(items, answers, strict=True)]
 
 
-def _understood(request: Request, item: Any) -> Command:
+def _parsed(request: Request, item: Any) -> Command:
     return command_of(request, read(command_view.as_object(item)))
 
 
@@ -256,7 +256,7 @@ def _attempt(step: Callable[[], Any]) -> Any:
         return problem
 
 
-def _as_a_set(wanted: Sequence[Command]) -> list[commands.Result] | None:
+def _as_one_set(wanted: Sequence[Command]) -> list[commands.Result] | None:
     if len({command.id for command in wanted}) != len(wanted):
         return None
     try:

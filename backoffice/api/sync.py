@@ -52,7 +52,7 @@ class Sync(views.View):
     }
 
     def post(self, request: Request) -> Response:
-        views.only(request, ())
+        views.allow_parameters(request, ())
         queue = shapes.checked(shapes.Queue, command_view.as_object(request.data))
         if queue.person is not None and queue.person != request.user.pk:
             raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
@@ -111,14 +111,14 @@ class Flush:
     later: Counter[str] = field(default_factory=Counter)
 
     def run(self, queue: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-        self.later = Counter(_named(given) for _, given in queue)
+        self.later = Counter(_record_of(given) for _, given in queue)
         results = []
         for seq, given in queue:
-            self.later[_named(given)] -= 1
-            results.append({"seq": seq, **self.one(seq, given)})
+            self.later[_record_of(given)] -= 1
+            results.append({"seq": seq, **self.verdict(seq, given)})
         return results
 
-    def one(self, seq: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    def verdict(self, seq: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the verdict for one command.
 
         1  blocked by an earlier edit of its record?  2  well-formed and allowed?  3  rebuild the state that its author
@@ -126,23 +126,23 @@ class Flush:
         4  answered before?  5  too old? file it for review  6  execute it: merged, or a conflict in the inbox
         7  compute the state that its author saw afterwards
         """
-        name = _named(given)
+        name = _record_of(given)
         if name in self.blocked:
             return {"id": given.get("id"), **_blocked(self.blocked[name])}
         try:
-            mutation, command = self._understood(given)
+            mutation, command = self._parsed(given)
             trunk, seen = self._base(name, command, mutation)
-            result = self._answered(mutation, command, trunk, seen, seq)
+            result = self._execute(mutation, command, trunk, seen, seq)
         except errors.Conflict as conflict:
             self._extend(name, command, trunk, seen, None)
-            return {"id": command.id, "status": "conflict", **_told(conflict)}
+            return {"id": command.id, "status": "conflict", **_refusal(conflict)}
         except (errors.EventsError, problems.Problem) as error:
             self.blocked[name] = seq
-            return {"id": given.get("id"), "status": "rejected", **_told(error)}
+            return {"id": given.get("id"), "status": "rejected", **_refusal(error)}
         self._extend(name, command, trunk, seen, result)
         return command_view.shown(self.request, result)
 
-    def _understood(self, given: Mapping[str, Any]) -> tuple[shapes.Mutation, Command]:
+    def _parsed(self, given: Mapping[str, Any]) -> tuple[shapes.Mutation, Command]:
         mutation = shapes.checked(shapes.Mutation, given)
         entry_point.demand_chosen(mutation.id)
         command = command_view.command_of(
@@ -209,9 +209,7 @@ class Flush:
             return None
         return max((self.sent_at or self.received_at) - mutation.queued_at, timedelta())
 
-    def _answered(
-        self, mutation: shapes.Mutation, command: Command, trunk: int, seen: Any, seq: int
-    ) -> commands.Result:
+    def _execute(self, mutation: shapes.Mutation, command: Command, trunk: int, seen: Any, seq: int) -> commands.Result:
         age = self._age(mutation)
         queued_at = None if age is None else (self.received_at - age).isoformat()
         source = {"client_id": self.client_id, "seq": seq, "queued_at": queued_at}
@@ -222,7 +220,7 @@ class Flush:
         return entry_point.dispatch(command, self.request.user, seen=seen, base_version=trunk, source=source)
 
 
-def _named(given: Mapping[str, Any]) -> str:
+def _record_of(given: Mapping[str, Any]) -> str:
     """Returns the record of a queued command, even if nothing else of the command can be parsed."""
     return f"{str(given.get('type', '')).partition('.')[0]}-{str(given.get('key', '')).lower()}"
 
@@ -245,7 +243,7 @@ def _blocked(seq: int) -> dict[str, Any]:
     return {"status": "rejected", "code": "blocked_by", "blocked_by": seq, "problem": problem}
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def _refusal(error: Exception) -> dict[str, Any]:
     """Returns a refusal as the single command would have been answered. Server errors end the request, for a retry."""
     problem = problems.described(error)
     if problem is None or problem.status_code >= 500:

@@ -14,7 +14,7 @@ from backoffice import section
 from backoffice.api import commands, docs, ingest, problems, records, streams, sync, views
 
 
-class Nothing(views.View):
+class UnknownUrl(views.View):
     """Answers unknown URLs with 404 as a problem instead of a page."""
 
     permission_classes: list[Any] = []
@@ -49,5 +49,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/streams/<str:stream>/", streams.Stream.as_view(), name="api-stream"),
     path("v1/streams/<str:stream>/state/", streams.State.as_view(), name="api-state"),
     path("v1/", include(_declared())),
-    path("<path:rest>", Nothing.as_view()),
+    path("<path:rest>", UnknownUrl.as_view()),
 ]

@@ -63,7 +63,7 @@ class View(APIView):
                 progress.wait_for(name, reached, CONSISTENT_SECONDS)
 
 
-def only(request: Request, allowed: Collection[str]) -> None:
+def allow_parameters(request: Request, allowed: Collection[str]) -> None:
     """Raises 400 for query parameters that would be ignored silently."""
     for name in request.query_params:
         if name not in allowed:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from backoffice.web import actors as people
-from backoffice.web import timeline
+from backoffice.web import actors, timeline
+from backoffice.web.actors import Actor
 from events import errors, search
 from events.db import timeouts
 from events.types import RecordedEvent
 
-PATIENCE: Final = 3.0
+STATEMENT_TIMEOUT: Final = 3.0
 NEAR: Final = 5_000  # positions before and after the event to search when the index takes too long
 
 
@@ -37,7 +37,7 @@ class Tree:
     count: int
     more: bool
     nearby: bool
-    actors: Sequence[people.Actor]
+    actors: Sequence[Actor]
 
 
 def tree(event: RecordedEvent, *, upto: int, limit: int) -> Tree | None:
@@ -48,12 +48,12 @@ def tree(event: RecordedEvent, *, upto: int, limit: int) -> Tree | None:
     more, kept = len(events) > limit, events[:limit]
     if event.position not in {one.position for one in kept}:
         kept = [*kept[:-1], event]
-    return Tree(_nested(kept, event.position), len(kept), more, nearby, people.authors(kept))
+    return Tree(_nested(kept, event.position), len(kept), more, nearby, actors.authors(kept))
 
 
 def _together(event: RecordedEvent, correlation: UUID, upto: int, limit: int) -> tuple[list[RecordedEvent], bool]:
     try:
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_TIMEOUT):
             return search.together(correlation, upto=upto, limit=limit), False
     except errors.TookTooLong:
         low, high = event.position - NEAR, min(event.position + NEAR, upto)

@@ -25,7 +25,7 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class DiffRow:
     """One difference. `kind` is added, removed, changed or moved; `words` pairs of (kind, text) for a long text."""
 
     label: str
@@ -36,16 +36,16 @@ class Line:
     block: bool = False
 
 
-def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], staff: Any) -> list[Line]:
+def rows(category: str, before: Mapping[str, Any], after: Mapping[str, Any], staff: Any) -> list[DiffRow]:
     """Returns the differences between two states that this person may see."""
     kind = section.kind(category)
     old, new = (access.redact(staff, category, _unset(side)) for side in (before, after))
     found = conflicts.diff(old, new, {**kind.compared, **kind.aggregate.policies})
     labels, budget = item_labels(kind, new, old), text_diff.Budget()
-    return [_line(kind, change, labels, budget) for change in found]
+    return [_row(kind, change, labels, budget) for change in found]
 
 
-def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]:
+def initial_rows(category: str, state: Mapping[str, Any], staff: Any) -> list[DiffRow]:
     """Returns the fields that were set when the record was created, without creation time and owner, shown beside
     them.
     """
@@ -55,22 +55,24 @@ def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]
     given = {
         name: value for name, value in seen.items() if value not in (None, "", [], {}, False) and name not in beside
     }
-    return [Line(label=kind.label(name), kind="added", after=shown(kind, name, value)) for name, value in given.items()]
+    return [
+        DiffRow(label=kind.label(name), kind="added", after=shown(kind, name, value)) for name, value in given.items()
+    ]
 
 
 def _unset(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not conflicts.UNSET}
 
 
-def _line(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budget: text_diff.Budget) -> Line:
+def _row(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budget: text_diff.Budget) -> DiffRow:
     path = values.steps(change.path)
     label = label_of(kind, path, labels)
     if change.kind == "moved":
-        return Line(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
+        return DiffRow(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
     before = None if change.before is conflicts.UNSET else shown(kind, path[-1], change.before, whole=True)
     after = None if change.after is conflicts.UNSET else shown(kind, path[-1], change.after, whole=True)
     long = isinstance(change.before, str) and isinstance(change.after, str) and len(before or "") >= WORDS_FROM
-    return Line(
+    return DiffRow(
         label=label,
         kind=change.kind,
         before=before,

@@ -29,7 +29,7 @@ class AboutRecord(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class EventRow:
     """An event as a row: action, record, actor, and its data as this person may see it."""
 
     event: RecordedEvent
@@ -49,20 +49,20 @@ def topics_of(staff: Any) -> list[str]:
     return [kind.topic for kind in section.kinds() if access.may(staff, "view", kind.category)]
 
 
-def latest(staff: Any, limit: int) -> list[Shown]:
+def latest(staff: Any, limit: int) -> list[EventRow]:
     """Returns the newest events about records that this person may see, for the overview."""
     categories = tuple(kind.category for kind in section.kinds() if access.may(staff, "view", kind.category))
     found = search.find(search.Query(categories=categories), upto=head.safe(), limit=limit)
-    return all_shown(found.events, staff)
+    return rows(found.events, staff)
 
 
-def all_shown(events: Sequence[RecordedEvent], staff: Any) -> list[Shown]:
+def rows(events: Sequence[RecordedEvent], staff: Any) -> list[EventRow]:
     """Returns events as this person may see them, with the names of their records, which are read together."""
     names = names_of(events, staff)
-    return [_shown(event, staff, names.get(event.stream, "")) for event in events]
+    return [_row(event, staff, names.get(event.stream, "")) for event in events]
 
 
-def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
+def _row(event: RecordedEvent, staff: Any, name: str) -> EventRow:
     kind = section.find(event.category)
     data = access.redact(staff, event.category, event.data)
     verb, icon = timeline.verb_of(event.type)
@@ -70,7 +70,7 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
     if kind and access.may(staff, "view", event.category):
         link = reverse(kind.url("history"), args=[event.key])
         record = reverse(kind.url("change"), args=[event.key])
-    return Shown(
+    return EventRow(
         event=event,
         actor=actors.author(event),
         verb=verb,
@@ -80,7 +80,7 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
         record=record,
         data=data,
         name=name,
-        brief=_brief(kind, data),
+        brief=_summary(kind, data),
     )
 
 
@@ -112,7 +112,7 @@ def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:
     return found
 
 
-def _brief(kind: Kind | None, data: Mapping[str, Any]) -> str:
+def _summary(kind: Kind | None, data: Mapping[str, Any]) -> str:
     """Summarises the data on one line, without values that the row already shows."""
     told = {"created_at", "deleted_at", *(kind.references if kind else ()), *(kind.automatic if kind else ())}
     parts = []

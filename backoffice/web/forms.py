@@ -41,7 +41,7 @@ class JsonInput(forms.JSONField):
         try:
             return strict_json.loads(value)
         except errors.InvalidJson as error:
-            raise forms.ValidationError(error_messages.said(error.message), code=error.code) from None
+            raise forms.ValidationError(error_messages.translate(error.message), code=error.code) from None
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         """Counts invalid JSON as a change."""
@@ -117,10 +117,10 @@ class RecordForm(forms.Form):
             return cleaned
         silent = self.base is not None and not self.errors and not self.cleaned_data.get("reason")
         if silent and not self.changed().keys().isdisjoint(reasons.fields):
-            self.add_error("reason", error_messages.said(reasons.message))
+            self.add_error("reason", error_messages.translate(reasons.message))
         return cleaned
 
-    def complain(self, complaints: Mapping[str, str], fallback: str) -> None:
+    def show_errors(self, complaints: Mapping[str, str], fallback: str) -> None:
         """Shows the domain's errors at their fields, and the others at the top."""
         for name, message in complaints.items():
             self.add_error(name if name in self.fields else None, message)

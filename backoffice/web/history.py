@@ -21,7 +21,7 @@ from events import errors, snapshots, store, types
 View = Callable[..., HttpResponse]
 
 
-def from_here(view: View) -> View:
+def report_missing_archive(view: View) -> View:
     """Shows a message on the record's page when older versions are in an archive file that is missing."""
 
     @functools.wraps(view)
@@ -29,7 +29,7 @@ def from_here(view: View) -> View:
         try:
             return view(self, request, key, **named)
         except errors.Archived as error:
-            messages.error(request, error_messages.said(error.message))
+            messages.error(request, error_messages.translate(error.message))
             return HttpResponseRedirect(reverse(self.kind.url("change"), args=[key]))
 
     return shown
@@ -38,7 +38,7 @@ def from_here(view: View) -> View:
 class HistoryAdmin(KindAdmin):
     """The versions of a record: list, one version, comparison, restore."""
 
-    @from_here
+    @report_missing_archive
     def history_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Lists versions, newest first, in pages by `?before=`."""
         self.demand(request)
@@ -60,7 +60,7 @@ class HistoryAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/history.html", context)
 
-    @from_here
+    @report_missing_archive
     def version_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
         """Shows the record at a version."""
         self.demand(request)
@@ -78,12 +78,12 @@ class HistoryAdmin(KindAdmin):
             "facts": sidebar.state_facts(self.kind, state, request.user),
             "unreadable": then.unreadable,
             "newest": newest,
-            "since": diffs.lines(self.kind.category, state, now, request.user),
-            "can_roll_back": version < newest and self._wanted(request, state, now) is not None,
+            "since": diffs.rows(self.kind.category, state, now, request.user),
+            "can_roll_back": version < newest and self._restoring_update(request, state, now) is not None,
         }
         return TemplateResponse(request, "admin/backoffice/version.html", context)
 
-    @from_here
+    @report_missing_archive
     def compare_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Shows the differences between versions `?a=` and `?b=`."""
         self.demand(request)
@@ -98,12 +98,12 @@ class HistoryAdmin(KindAdmin):
             "title": _("Compare version %(a)d with version %(b)d") % {"a": first, "b": second},
             "a": timeline.entries(stream, first, request.user, limit=1)[0],
             "b": timeline.entries(stream, second, request.user, limit=1)[0],
-            "lines": diffs.lines(self.kind.category, before, after, request.user),
+            "lines": diffs.rows(self.kind.category, before, after, request.user),
             "newest": newest,
         }
         return TemplateResponse(request, "admin/backoffice/compare.html", context)
 
-    @from_here
+    @report_missing_archive
     def rollback_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
         """Restores an older version: shows the difference first, then writes it as an ordinary change."""
         self.demand(request, self.kind.update)
@@ -112,14 +112,14 @@ class HistoryAdmin(KindAdmin):
             raise Http404
         then, _reached = snapshots.state_dict(stream, version)
         now, current = snapshots.state_dict(stream)
-        wanted = self._wanted(request, then, now)
+        wanted = self._restoring_update(request, then, now)
         if wanted is None:
             raise PermissionDenied
         reason = _("Back to version %(version)d") % {"version": version}
         form = records.ReasonForm(
             request.POST or None, staff=request.user, initial={"base_version": current, "reason": reason}
         )
-        lines = diffs.lines(self.kind.category, now, now | wanted, request.user)
+        lines = diffs.rows(self.kind.category, now, now | wanted, request.user)
         if request.method == "POST" and form.is_valid():
             try:
                 base = form.cleaned_data["base_version"]
@@ -133,7 +133,7 @@ class HistoryAdmin(KindAdmin):
                 messages.warning(request, _("The record changed meanwhile. Review the changes again."))
                 return HttpResponseRedirect(request.path)
             except errors.EventsError as error:
-                form.complain({}, error_messages.in_one_line(error))
+                form.show_errors({}, error_messages.in_one_line(error))
         context = self._context(request, key) | {
             "title": _("Restore version %(version)d") % {"version": version},
             "form": form,
@@ -143,7 +143,9 @@ class HistoryAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/rollback.html", context)
 
-    def _wanted(self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any] | None:
+    def _restoring_update(
+        self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]
+    ) -> dict[str, Any] | None:
         """Returns the update that restores a version; None if this person may not, or if nothing differs."""
         kind = self.kind
         if not self.allows(request, kind.update) or now.get("deleted_at") or kind.update is None:

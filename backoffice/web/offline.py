@@ -126,7 +126,7 @@ class Page:
         response = TemplateResponse(request, "admin/backoffice/offline.html", context)
         response["Cache-Control"] = "no-store"
         if signed_in:
-            sign(request, response)
+            mark_owner(request, response)
         return response
 
 
@@ -150,12 +150,12 @@ def session(request: HttpRequest) -> str:
     return auth.session_digest(key) if key else ""
 
 
-def sign(request: HttpRequest, response: HttpResponse) -> None:
+def mark_owner(request: HttpRequest, response: HttpResponse) -> None:
     """Marks a page with the person it belongs to."""
     if request.user.is_authenticated:
         response[PERSON] = str(request.user.pk)
 
 
-def is_somebody_elses(request: HttpRequest) -> bool:
+def is_of_another_person(request: HttpRequest) -> bool:
     """Returns whether the page that sent this request belongs to a person other than the signed-in one."""
     return request.headers.get(PERSON, str(request.user.pk)) != str(request.user.pk)

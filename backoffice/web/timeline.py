@@ -63,7 +63,7 @@ class Entry:
     actor: actors.Actor
     verb: Any
     icon: str
-    lines: Sequence[diffs.Line]
+    lines: Sequence[diffs.DiffRow]
     concealed: bool
     erased: bool
     together: int = 1
@@ -120,7 +120,7 @@ def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry
     return found[::-1]
 
 
-def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) -> Entry:
+def entry(event: RecordedEvent, lines: Sequence[diffs.DiffRow], together: int = 1) -> Entry:
     verb, icon = verb_of(event.type)
     changing = event.type.endswith((".updated", ".changed")) and not event.unreadable
     erased = _is_erased(event)
@@ -153,12 +153,12 @@ def verb_of(event_type: str) -> tuple[Any, str]:
 
 def _lines(
     category: str, event: RecordedEvent, before: dict[str, Any], after: dict[str, Any], staff: Any
-) -> list[diffs.Line]:
+) -> list[diffs.DiffRow]:
     if event.version == 1:
-        return diffs.beginning(category, after, staff)
+        return diffs.initial_rows(category, after, staff)
     if event.type.endswith((".deleted", ".restored", ".removed", ".erased")):
         return []
-    return diffs.lines(category, before, after, staff)
+    return diffs.rows(category, before, after, staff)
 
 
 def _together(ids: Sequence[UUID | None]) -> dict[UUID | None, int]:

@@ -74,7 +74,7 @@ class Subscriptions(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             found, safe = overview.moving(), head.safe()
         return Response({"items": [_checkpoint(request, one) for one in found], "head": safe})
@@ -118,7 +118,7 @@ class ParkedStreams(views.View):
 
     def get(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ("after", "limit"))
+        views.allow_parameters(request, ("after", "limit"))
         checkpoints.find(name)
         limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
         after = views.integer(request, "after", 0)
@@ -152,7 +152,7 @@ class Replay(views.View):
 
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "replay")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = shapes.checked(shapes.Replay, command_view.as_object(request.data))
         checkpoints.find(name)
         streams = overview.parked_streams(name) if asked.streams is None else asked.streams
@@ -184,7 +184,7 @@ class Skip(views.View):
 
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "skip")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = shapes.checked(shapes.Skip, command_view.as_object(request.data))
         parked.skip(name, asked.stream, asked.position, asked.reason)
         left = parked.parked(name, asked.stream)
@@ -201,7 +201,7 @@ class Head(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             return Response(_head())
 
@@ -213,7 +213,7 @@ class Verify(views.View):
 
     def post(self, request: Request) -> Response:
         permissions.require_system(request, "verify")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = shapes.checked(shapes.Because, command_view.as_object(request.data))
         with context.acting(reason=asked.reason):
             jobs.request_verification()
@@ -259,7 +259,7 @@ class Rebuilds(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             return Response({"items": [_rebuild(request, one) for one in overview.read_tables()]})
 
@@ -283,7 +283,7 @@ class Rebuild(_RebuildAction):
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):
@@ -298,7 +298,7 @@ class CancelRebuild(_RebuildAction):
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = shapes.checked(shapes.Because, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):

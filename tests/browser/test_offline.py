@@ -46,7 +46,7 @@ def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 
 
 @pytest.fixture
-def traveller(new_page: Callable[..., Any], stack: live.Stack) -> Any:
+def offline_user(new_page: Callable[..., Any], stack: live.Stack) -> Any:
     """Signs in a person whose pages a service worker controls."""
     return with_worker(new_page("agent", at="", service_workers="allow"))
 
@@ -91,19 +91,19 @@ def user(stack: live.Stack, key: str) -> tuple[str, str, int]:
 
 
 def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another(
-    manager: Any, traveller: Any, stack: live.Stack
+    manager: Any, offline_user: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada", last_name="Base")
-    opened(traveller, key)
-    offline(traveller)
-    save(traveller, first_name="One")
-    queued(traveller, "1 waiting")
-    save(traveller, first_name="Two")
-    queued(traveller, "2 waiting")
+    opened(offline_user, key)
+    offline(offline_user)
+    save(offline_user, first_name="One")
+    queued(offline_user, "1 waiting")
+    save(offline_user, first_name="Two")
+    queued(offline_user, "2 waiting")
     command(manager, "user.update", key, {"last_name": "Foreign"})
 
-    again = traveller.context.new_page()
-    traveller.close()
+    again = offline_user.context.new_page()
+    offline_user.close()
     record(again, key)  # from the cache, with the queued edit on top
     expect(again.locator("[name=first_name]")).to_have_value("Two")
     expect(again.locator("[name=last_name]")).to_have_value("Base")
@@ -123,16 +123,16 @@ def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another
     assert user(stack, key) == ("Two", "Foreign", 4)
 
 
-def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, traveller: Any) -> None:
+def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, offline_user: Any) -> None:
     """The server cannot report that nothing changed, and its page would be an error of the browser."""
     key = new_user(manager, first_name="Ada")
-    opened(traveller, key)
-    offline(traveller)
-    save(traveller, reason="typed already")
-    expect(traveller.locator("[data-toasts]")).to_contain_text("Nothing was changed.")
-    expect(traveller.locator("[name=reason]")).to_have_value("typed already")
-    save(traveller, first_name="Augusta")
-    queued(traveller, "1 waiting")
+    opened(offline_user, key)
+    offline(offline_user)
+    save(offline_user, reason="typed already")
+    expect(offline_user.locator("[data-toasts]")).to_contain_text("Nothing was changed.")
+    expect(offline_user.locator("[name=reason]")).to_have_value("typed already")
+    save(offline_user, first_name="Augusta")
+    queued(offline_user, "1 waiting")
 
 
 def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
@@ -312,10 +312,10 @@ def test_waiting_edits_can_be_changed_and_cancelled(manager: Any, new_page: Any,
 
 
 def test_ended_session_is_shown_and_other_person_neither_sees_nor_sends_edits(
-    manager: Any, traveller: Any, stack: live.Stack
+    manager: Any, offline_user: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
-    page = traveller
+    page = offline_user
     opened(page, key)
     page.context.clear_cookies(name="sessionid")
     save(page, first_name="Typed by the agent")
@@ -352,10 +352,10 @@ def staff(stack: live.Stack, name: str) -> int:
 
 
 def test_sign_out_with_waiting_edits_asks_first_and_deletes_them(
-    manager: Any, traveller: Any, stack: live.Stack
+    manager: Any, offline_user: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
-    page = traveller
+    page = offline_user
     opened(page, key)
     page.route("**/offline/person/", lambda route: route.abort())
     offline(page)
@@ -442,11 +442,11 @@ def test_full_browser_storage_is_reported_and_typing_stays_on_the_page(
     assert user(stack, key)[::2] == ("Nowhere to keep it", 2)
 
 
-def test_uncontrolled_page_asks_the_worker_for_control(traveller: Any) -> None:
+def test_uncontrolled_page_asks_the_worker_for_control(offline_user: Any) -> None:
     """As after a reload that bypasses caches, or when the page loaded while the worker took control of the others."""
-    with traveller.expect_navigation():
-        traveller.context.new_cdp_session(traveller).send("Page.reload", {"ignoreCache": True})
-    traveller.evaluate(CONTROLLED)
+    with offline_user.expect_navigation():
+        offline_user.context.new_cdp_session(offline_user).send("Page.reload", {"ignoreCache": True})
+    offline_user.evaluate(CONTROLLED)
 
 
 def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_page: Any, stack: live.Stack) -> None:

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         user = models.User.objects.filter(pk=id).first()
         if user is None:
             raise CommandError(f"There is no user {id}.")
-        goes = erasure.holdings(user)
+        goes = erasure.affected_data(user)
         if not options["dry_run"]:
             self._erase(user, reason)
         said = {"user": str(id), "erased": not options["dry_run"], **vars(goes)}

@@ -110,7 +110,7 @@ def check(file: Path) -> tuple[int, int, int]:
     are
     not delayed; writers of the same records may wait until the check ends.
     """
-    checking = Checking()
+    checking = FileCheck()
     lines = read(file, checking)
     with tqdm(desc="check", unit=" events", disable=None) as bar, transaction.atomic():
         while batch := list(islice(lines, BATCH)):
@@ -151,7 +151,7 @@ class Problems:
         return "\n".join([*self._first, *([f"and {more} more"] if more else ())])
 
 
-class Checking:
+class FileCheck:
     """Checks the file in batches. Keeps a few hundred bytes for each stream and each event's id."""
 
     def __init__(self) -> None:
@@ -168,10 +168,10 @@ class Checking:
         unseen = {line.record.stream for line in batch} - self._heads.keys()
         self._heads |= dict.fromkeys(unseen, 0) | dict(store.query(HEADS, (list(unseen),)))
         for line in batch:
-            if problem := self._followed(line, known.get(line.record.event_id)):
+            if problem := self._version_problem(line, known.get(line.record.event_id)):
                 self.problems.add(f"line {line.number}: {problem}")
 
-    def _followed(self, line: Line, known: tuple[str, int] | None) -> str | None:
+    def _version_problem(self, line: Line, known: tuple[str, int] | None) -> str | None:
         stream, version = line.record.stream, line.record.version
         if line.record.event_id.bytes in self._seen:
             return f"the event {line.record.event_id} is in the file twice"
@@ -191,11 +191,11 @@ class Checking:
         """Applies the batch to read tables and keys; a refusal becomes a problem that names its line."""
         try:
             with transaction.atomic():
-                _try(batch)
+                _project(batch)
         except (psycopg.Error, DatabaseError):
             raise
         except Exception as error:  # a projection may fail on an event that no command would have created
-            number, reason = _culprit(batch, error)
+            number, reason = _failing_line(batch, error)
             self.problems.add(f"line {number}: {reason}")
 
 
@@ -203,7 +203,7 @@ def _ids(lines: Sequence[Line]) -> list[uuid.UUID]:
     return [line.record.event_id for line in lines]
 
 
-def _try(batch: Sequence[Line]) -> None:
+def _project(batch: Sequence[Line]) -> None:
     """Stores a batch without appending it: events are encrypted under their subjects' keys and projected."""
     known = {row[0] for row in store.query(KNOWN, (_ids(batch),))}
     fresh = [line for line in batch if line.record.event_id not in known]
@@ -232,7 +232,7 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     encryptor.finish()
 
 
-def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
+def read(file: Path, checking: FileCheck | None = None) -> Iterator[Line]:
     """Returns the events of records in a file.
 
     `checking` collects invalid lines and counts events that are left out. Without it, the first invalid line ends the
@@ -244,7 +244,7 @@ def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
                 raise _wrong(number, f"it has more than {MAX_LINE:,} bytes")
             if text.strip():
                 try:
-                    line = parsed(number, text)
+                    line = parse(number, text)
                 except CommandError as error:
                     if checking is None:
                         raise
@@ -256,7 +256,7 @@ def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
                     checking.left_out += 1
 
 
-def parsed(number: int, text: bytes) -> Line | None:
+def parse(number: int, text: bytes) -> Line | None:
     """Returns the event of a line; None for events about the exporting installation instead of a record."""
     try:
         record = msgspec.convert(strict_json.loads(text, max_bytes=MAX_LINE, max_depth=DEPTH), Record)
@@ -349,14 +349,14 @@ def _appends(lines: Iterable[Line]) -> Iterator[store.Append]:
         )
 
 
-def _culprit(batch: Sequence[Line], error: Exception) -> tuple[int, str]:
+def _failing_line(batch: Sequence[Line], error: Exception) -> tuple[int, str]:
     """Returns the line that failed: applies the batch again line by line, and rolls it back."""
     number = batch[0].number
     try:
         with transaction.atomic():
             for line in batch:
                 number = line.number
-                _try([line])
+                _project([line])
             transaction.set_rollback(True)
     except Exception as found:
         error = found

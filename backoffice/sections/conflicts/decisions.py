@@ -209,7 +209,7 @@ def answers_of(request: HttpRequest, now: inbox.Situation) -> Answers:
             try:
                 found.values[where] = _parsed(entry, typed)
             except errors.InvalidJson as error:
-                found.complaints[where] = error_messages.said(error.message)
+                found.complaints[where] = error_messages.translate(error.message)
     return found
 
 
@@ -224,7 +224,7 @@ def preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, Any
         if answers.complaints:
             raise errors.InvalidCommand(fields=answers.complaints)
         after = now.previewed(answers.chosen())
-        found |= {"lines": diffs.lines(category, now.theirs, after, staff), "ready": True}
+        found |= {"lines": diffs.rows(category, now.theirs, after, staff), "ready": True}
         found["gone"] = bool(after.get("deleted_at")) and not now.theirs.get("deleted_at")
     except errors.EventsError as error:
         complaints = getattr(error, "fields", {}) or {"": error.message}
@@ -232,5 +232,5 @@ def preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, Any
         names = diffs.item_labels(kind, now.theirs, now.mine)
         for where, message in complaints.items():
             label = diffs.label_of(kind, values.steps(where), names) if where else ""
-            found["wrong"].append((label, error_messages.said(message)))
+            found["wrong"].append((label, error_messages.translate(message)))
     return found

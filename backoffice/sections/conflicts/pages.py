@@ -24,7 +24,7 @@ from events.conflicts import values
 MAX_ROWS: Final = 200
 
 
-def waiting(staff: Any) -> int:
+def count_open(staff: Any) -> int:
     """Returns the number of open conflicts for the navigation."""
     return inbox.count_open(staff)["everybody"]
 
@@ -47,7 +47,7 @@ def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
     return found
 
 
-def _asked(request: HttpRequest) -> dict[str, str]:
+def _filters(request: HttpRequest) -> dict[str, str]:
     known = {name: request.GET.get(name, "") for name in ("whose", "status", "kind", "record", "sort")}
     if known["status"] not in (*models.Conflict.Status.values, "any"):
         known["status"] = "open"
@@ -68,7 +68,7 @@ def _matching(request: HttpRequest, asked: Mapping[str, str]) -> Any:
     return found
 
 
-def decorated(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, Any]]:
+def with_details(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, Any]]:
     """Adds to rows of the inbox the details that this person may see."""
     names = event_rows.names_of(items, staff)
     return [
@@ -104,7 +104,7 @@ def _record_name(stream: str, staff: Any) -> str:
         return stream
 
 
-def _judged_at(row: models.Conflict) -> int:
+def _resolved_version(row: models.Conflict) -> int:
     """Returns the record's version on which a resolved conflict was decided."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
     readable = [event for event in events if not event.unreadable]
@@ -145,7 +145,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return access.settles(request.user)
+        return access.may_resolve(request.user)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -155,18 +155,18 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
-        asked = _asked(request)
+        asked = _filters(request)
         cursor = request.GET.get("cursor") or None
         try:
             matching = _matching(request, asked).select_related("assignee")
             found = listing.page(inbox.SPEC, sort=asked["sort"] or None, cursor=cursor, queryset=matching)
         except listing.PageError as error:
-            messages.warning(request, error_messages.said(error.message))
+            messages.warning(request, error_messages.translate(error.message))
             return HttpResponseRedirect(request.path)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Conflicts"),
-            "rows": decorated(found.items, request.user),
+            "rows": with_details(found.items, request.user),
             "page": found,
             "asked": asked,
             "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
@@ -180,7 +180,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "record_name": _record_name(asked["record"], request.user),
             "ages": [("", _("Newest first")), ("created_at", _("Oldest first"))],
             "is_first": not cursor and not asked["sort"],
-            "can_settle": access.settles(request.user),
+            "can_settle": access.may_resolve(request.user),
             "stamp": stamp,
             "opts": self.model._meta,
         }
@@ -196,8 +196,8 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except ValueError:
             return HttpResponseBadRequest()
         items = inbox.visible(request.user).select_related("assignee").filter(pk__in=shown)
-        fresh = _matching(request, _asked(request)).filter(pk__in=new).values_list("pk", flat=True)
-        context = {"rows": decorated(list(items), request.user), "can_settle": access.settles(request.user)}
+        fresh = _matching(request, _filters(request)).filter(pk__in=new).values_list("pk", flat=True)
+        context = {"rows": with_details(list(items), request.user), "can_settle": access.may_resolve(request.user)}
         response = TemplateResponse(request, "admin/backoffice/conflict_rows.html", context)
         response["X-New"] = " ".join(map(str, fresh))
         response["X-Position"] = str(stamp.position)
@@ -252,9 +252,9 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         answers = decisions.answers_of(request, now)
         if "preview" in request.POST:
             return self._conflict_page(request, row, answers, previewing=True)
-        return self._settle(request, row, answers)
+        return self._resolve(request, row, answers)
 
-    def _settle(self, request: HttpRequest, row: models.Conflict, answers: decisions.Answers) -> HttpResponse:
+    def _resolve(self, request: HttpRequest, row: models.Conflict, answers: decisions.Answers) -> HttpResponse:
         """Resolves the conflict.
 
         1  parse the inputs
@@ -302,7 +302,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         stamp, staff = log_position.now(), request.user
         is_open = row.status == "open"
-        now = inbox.situation(row.pk, None if is_open else _judged_at(row))
+        now = inbox.situation(row.pk, None if is_open else _resolved_version(row))
         kind = section.kind(row.category)
         complaints = dict(getattr(error, "fields", {}))
         places = decisions.places(now, answers, staff, complaints)
@@ -326,8 +326,8 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "can_settle": is_open and not hidden and inbox.may_settle(staff, row.command_type),
             "can_act": inbox.may_settle(staff, row.command_type),
             "assignable": inbox.assignable(row.command_type) if inbox.may_settle(staff, row.command_type) else [],
-            "their_lines": diffs.lines(row.category, now.base, now.theirs, staff) if now.base else [],
-            "my_lines": diffs.lines(row.category, now.theirs, now.merge.values, staff) if now.is_edit else [],
+            "their_lines": diffs.rows(row.category, now.base, now.theirs, staff) if now.base else [],
+            "my_lines": diffs.rows(row.category, now.theirs, now.merge.values, staff) if now.is_edit else [],
             "preview": decisions.preview(now, answers, staff) if is_open else None,
             "previewing": previewing,
             "reason": answers.reason if request.method == "POST" else now.filed.command.get("reason"),

@@ -25,7 +25,7 @@ from events.types import RecordedEvent
 
 PAGE: Final = 50
 TOGETHER: Final = 200
-PATIENCE: Final = 5.0  # timeout in seconds for a statement of these pages
+STATEMENT_TIMEOUT: Final = 5.0  # timeout in seconds for a statement of these pages
 PARAMETERS: Final = ("stream", "type", "actor", "correlation", "since", "until")
 
 ONE = f"select {decoding.COLUMNS} from events_event where position = %s"  # noqa: S608
@@ -61,14 +61,14 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
-        asked, wrong = _asked(request.GET)
+        asked, wrong = _filters(request.GET)
         before = request.GET.get("before", "")
         upto = int(before) - 1 if before.isdecimal() and len(before) < 19 else stamp.position
-        found, slow = _found(_wanted(asked), min(upto, stamp.position))
+        found, slow = _found(_query(asked), min(upto, stamp.position))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Events"),
-            "rows": event_rows.all_shown(found.events, request.user),
+            "rows": event_rows.rows(found.events, request.user),
             "asked": {name: request.GET.get(name, "") for name in PARAMETERS},
             "wrong": wrong,
             "slow": slow,
@@ -80,7 +80,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "stopped_short": not found.end and len(found.events) < PAGE,
             "kinds": _kinds(),
             "topics": " ".join(event_rows.topics_of(request.user)),
-            "following": _following(asked, request.GET),
+            "following": _feed_attributes(asked, request.GET),
             "stamp": stamp,
             "opts": self.model._meta,
         }
@@ -95,7 +95,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not rows:
             raise Http404
         event = decoding.events_of(rows)[0]
-        seen = event_rows.all_shown([event], request.user)[0]
+        seen = event_rows.rows([event], request.user)[0]
         caused = causation.tree(event, upto=safe, limit=TOGETHER)
         entry = _entry(event, request.user)
         context = {
@@ -116,7 +116,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 def _found(wanted: search.Query, upto: int) -> tuple[search.Page, bool]:
     """Returns the matching events, and whether the search timed out."""
     try:
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_TIMEOUT):
             return search.find(wanted, upto=upto, limit=PAGE), False
     except errors.TookTooLong:
         return search.Page(events=[], reached=0, end=True), True
@@ -128,7 +128,7 @@ def _kinds() -> list[tuple[str, list[str]]]:
     return [(kind, list(group)) for kind, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def _following(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
+def _feed_attributes(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
     """Returns the filters as HTML attributes, so that the live feed applies them to new events."""
     found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if asked.get(name)}
     return found | ({"until": asked["until"].isoformat()} if asked.get("until") else {})
@@ -141,7 +141,7 @@ def _entry(event: RecordedEvent, staff: Any) -> timeline.Entry | None:
     if section.find(event.category) is None or not access.may(staff, "view", event.category):
         return None
     try:
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_TIMEOUT):
             found = timeline.entries(event.stream, event.version, staff, limit=1)
     except (errors.TookTooLong, errors.InvalidEvent, errors.Archived):
         return None  # the event is shown even if its record cannot be folded
@@ -158,7 +158,7 @@ def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
     return {"before": by_version.get(event.version - 1), "after": by_version.get(event.version + 1)}
 
 
-def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _filters(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Parses the filters of the URL; returns them and the names of the invalid ones."""
     asked: dict[str, Any] = {}
     wrong = []
@@ -171,7 +171,7 @@ def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     return asked, wrong
 
 
-def _wanted(asked: Mapping[str, Any]) -> search.Query:
+def _query(asked: Mapping[str, Any]) -> search.Query:
     """Expands ``user.*`` to all event types with that prefix."""
     kind = asked.get("type") or ""
     if kind.endswith(".*"):
@@ -191,7 +191,7 @@ def _instant(text: str) -> datetime:
         raise ValueError(text) from None
 
 
-def _until(text: str) -> datetime:
+def _upper_bound(text: str) -> datetime:
     """Exclusive upper bound; a bare date includes that day."""
     try:
         return _instant(text) + timedelta(days=1 if parse_date(text) else 0)
@@ -199,4 +199,4 @@ def _until(text: str) -> datetime:
         raise ValueError(text) from None
 
 
-_PARSERS: Final[Mapping[str, Any]] = {"correlation": uuid.UUID, "since": _instant, "until": _until}
+_PARSERS: Final[Mapping[str, Any]] = {"correlation": uuid.UUID, "since": _instant, "until": _upper_bound}

@@ -203,7 +203,7 @@ def _multiple(run: Run, columns: list[Column], options: list[str]) -> Question |
         for column, option, text in zip(columns, options, texts, strict=True)
     ]
     stem = run.label or (", ".join(labels) if all(options) else columns[0].label)
-    return Question("multiple", stem[:300], columns, _unlike(labels), texts, off)
+    return Question("multiple", stem[:300], columns, _distinct(labels), texts, off)
 
 
 def _is_tick(text: str, option: str, number: int) -> bool:
@@ -312,10 +312,10 @@ def _rows(columns: list[Column]) -> Iterator[tuple[str, ...]]:
 
 
 def _row_labels(columns: list[Column], options: list[str]) -> list[str]:
-    return _unlike([option or column.name or column.label for column, option in zip(columns, options, strict=True)])
+    return _distinct([option or column.name or column.label for column, option in zip(columns, options, strict=True)])
 
 
-def _unlike(labels: list[str]) -> list[str]:
+def _distinct(labels: list[str]) -> list[str]:
     """The labels, with a number after each repeated one."""
     seen: Counter[str] = Counter()
     taken: set[str] = set()

@@ -158,10 +158,10 @@ class Matcher:
         for batch in _batches(groups):
             stored = self._stored(batch)
             for name, members in batch.items():
-                left += self._settle(name, members, stored.get(name, []))
+                left += self._match_name(name, members, stored.get(name, []))
         return sorted(left)
 
-    def _settle(self, name: str, members: Sequence[int], stored: Sequence[Stored]) -> list[int]:
+    def _match_name(self, name: str, members: Sequence[int], stored: Sequence[Stored]) -> list[int]:
         """Match the rows of one name: equal answers first, then pairs; returns the rows that are left."""
         spare = {one.id: one for one in stored if one.id not in self._claimed}
         rest: list[int] = []

@@ -23,7 +23,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def set_aside() -> Iterator[Callable[[], object]]:
+def gc_frozen() -> Iterator[Callable[[], object]]:
     """Freezes existing objects so that the collector skips them while rows are written.
 
     Call the yielded function after each chunk: it collects the chunk's garbage, so that memory does not grow with the

@@ -95,7 +95,7 @@ def choose(table: headers.Table, context: infer.Context, warnings: list[str]) ->
     claimed = [column for column in table.columns if column.role in ("start", "end")]
     for column in claimed:
         _ignore_fillers(column, warnings)
-    claimed.sort(key=lambda column: (not _says_submitted(column), column.rank))
+    claimed.sort(key=lambda column: (not _is_submission_time(column), column.rank))
     named = [timed for column in claimed if (timed := _claim(column, context, warnings))]
     times, chosen = Times(), _Choice(table.columns)
     for timed in named:
@@ -104,7 +104,7 @@ def choose(table: headers.Table, context: infer.Context, warnings: list[str]) ->
         chosen.take(timed)
     for name, found in (("start", chosen.start), ("end", chosen.end), ("finished", chosen.finished)):
         if found is not None:
-            _settle(times, name, found, context, table.lines, warnings)
+            _fill_times(times, name, found, context, table.lines, warnings)
     if times.end is None and times.start is None:
         warnings.append("no column says when the submissions were made; they get the time of the import")
     return times
@@ -130,7 +130,7 @@ class _Choice:
 
     def take_named(self, timed: _Timed) -> None:
         """Take columns by name, those of the submission first, because the others are compared with them."""
-        if _says_submitted(timed.column):
+        if _is_submission_time(timed.column):
             self.submitted = self.submitted or timed
         elif timed.column.role == "start":
             self._take_if_it_fits("start", timed)
@@ -163,7 +163,7 @@ class _Choice:
             self.start.column.role, timed.column.role = "start", "end"
 
 
-def _says_submitted(column: Column) -> bool:
+def _is_submission_time(column: Column) -> bool:
     header = column.name or column.header
     return headers.plain(header) in headers.SUBMITTED or header.lower().endswith("_timestamp")
 
@@ -186,11 +186,11 @@ def _claim(column: Column, context: infer.Context, warnings: list[str]) -> _Time
         return _Timed(column, style, _read(column, style, column.zone or context.zone))
     if column.values:
         column.role = ""
-        _say_unread(column, warnings)
+        _report_unread(column, warnings)
     return None
 
 
-def _say_unread(column: Column, warnings: list[str]) -> None:
+def _report_unread(column: Column, warnings: list[str]) -> None:
     unknown = {zone for cell in column.values if (zone := dates.zone_of(cell)) and zones.find(zone) is None}
     if unknown:
         shown = ", ".join(f"“{zone[:40]}”" for zone in sorted(unknown)[:3])
@@ -297,7 +297,7 @@ def _moment(value: datetime | date, zone: tzinfo) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _settle(
+def _fill_times(
     times: Times, name: str, timed: _Timed, context: infer.Context, lines: list[int], warnings: list[str]
 ) -> None:
     column, style = timed.column, timed.style
@@ -308,7 +308,7 @@ def _settle(
         _keep_unread(times, timed, lines, warnings)
     if style.ambiguous and not context.proven:
         warnings.append(f"{named(column)}: day and month could be either way round; read as {order_words(style.order)}")
-    _say_ambiguous_zones(column, warnings)
+    _report_ambiguous_zones(column, warnings)
 
 
 def _keep_unread(times: Times, timed: _Timed, lines: list[int], warnings: list[str]) -> None:
@@ -322,7 +322,7 @@ def _keep_unread(times: Times, timed: _Timed, lines: list[int], warnings: list[s
         column.values = Counter({cell: n for cell, n in column.values.items() if cell in kept})
 
 
-def _say_ambiguous_zones(column: Column, warnings: list[str]) -> None:
+def _report_ambiguous_zones(column: Column, warnings: list[str]) -> None:
     written = {dates.zone_of(cell).upper().strip("()") for cell in column.values}
     warnings += [
         f"{named(column)}: {zone} is used in several places; read as that of {zones.AMBIGUOUS[zone]}"

@@ -61,7 +61,7 @@ def carry_out(
     added = 0
     acting = context.acting(actor=suppressions.ACTOR)
     accepted = preconditions.waived("archived") if archived else nullcontext()
-    with memory.set_aside() as tidy, acting, accepted, ThreadPoolExecutor(WRITERS) as writers:
+    with memory.gc_frozen() as tidy, acting, accepted, ThreadPoolExecutor(WRITERS) as writers:
         key = _form(plan, found, description, source)
         chunks = _chunks(plan, found, key, source)
 

@@ -41,7 +41,7 @@ class Export(views.View):
         permissions.require_scope(request, SCOPE)
         if not access.may(request.user, "export", "user"):
             raise problems.forbidden("user.export")
-        views.only(request, ("reason",))
+        views.allow_parameters(request, ("reason",))
         reason = views.reason(request)
         try:
             user = models.User.objects.filter(pk=section.uuid_key(key)).first()

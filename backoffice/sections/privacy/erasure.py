@@ -39,7 +39,7 @@ ABOUT: Final = """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holdings:
+class AffectedData:
     """The amount of data that an erasure affects: versions of the record, forms, submissions, and conflicts about
     them.
     """
@@ -64,10 +64,10 @@ def conflicts_about(user: models.User) -> list[uuid.UUID]:
     return [row[0] for row in store.query(f"select id from conflicts where {ABOUT}", _about(user))]  # noqa: S608
 
 
-def holdings(row: models.User | models.Submission) -> Holdings:
+def affected_data(row: models.User | models.Submission) -> AffectedData:
     """Counts the data that an erasure of this record would remove."""
     asked = _about(row)
-    return Holdings(
+    return AffectedData(
         versions=row.version,
         forms=len(asked["forms"]),
         submissions=models.Submission.objects.filter(form_id__in=asked["forms"]).count(),
@@ -89,7 +89,7 @@ def users(events: Sequence[NewEvent]) -> None:
     gone = _of(events, user_domain.UserErased)
     if not gone:
         return
-    _put_away(gone)
+    _discard_conflicts(gone)
     _erase_forms(gone)
     erasure.shred(gone)
     _purge_after_commit()
@@ -100,8 +100,8 @@ def forms(events: Sequence[NewEvent]) -> None:
     gone = _of(events, form_domain.FormErased)
     if not gone:
         return
-    _put_away(gone)
-    erasure.shred([*gone, *_apart(gone)])
+    _discard_conflicts(gone)
+    erasure.shred([*gone, *_with_own_key(gone)])
     _purge_after_commit()
 
 
@@ -110,7 +110,7 @@ def submissions(events: Sequence[NewEvent]) -> None:
     gone = _of(events, submission_domain.SubmissionErased)
     if not gone:
         return
-    _put_away(gone)
+    _discard_conflicts(gone)
     for event in events:
         if isinstance(event.data, submission_domain.SubmissionErased):
             form_id = event.data.form_id or models.Submission.form_of(event.key)
@@ -136,7 +136,7 @@ def _values_of(streams: Sequence[str]) -> set[str]:
 OPEN_CONFLICTS: Final = f"select id, category || '-' || key from conflicts where status = 'open' and {ABOUT}"  # noqa: S608 - a constant
 
 
-def _put_away(streams: Sequence[str]) -> None:
+def _discard_conflicts(streams: Sequence[str]) -> None:
     """Discards conflicts about erased records. The event has no reason: that is recorded with the erasure."""
     forms = [types.key_of(stream) for stream in streams if types.category_of(stream) == "form"]
     waiting = store.query(OPEN_CONFLICTS, {"streams": list(streams), "forms": forms})
@@ -155,15 +155,15 @@ def _erase_forms(streams: Sequence[str]) -> None:
         )
 
 
-APART: Final = """
+WITH_OWN_KEY: Final = """
 select k.subject from submissions s join events_subject_key k on k.subject = 'submission-' || s.id
  where s.form_id = any(%s::uuid[]) and k.erased_at is null
 """
 
 
-def _apart(streams: Sequence[str]) -> list[str]:
+def _with_own_key(streams: Sequence[str]) -> list[str]:
     """Returns submissions of these forms that have their own key, because a conflict or a reason was about them."""
-    return [row[0] for row in store.query(APART, ([types.key_of(stream) for stream in streams],))]
+    return [row[0] for row in store.query(WITH_OWN_KEY, ([types.key_of(stream) for stream in streams],))]
 
 
 # -- after the commit -------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ returning 1
 """
 
 
-def _asked(subjects: Sequence[str], limit: int) -> dict[str, Any]:
+def _parameters(subjects: Sequence[str], limit: int) -> dict[str, Any]:
     keys = {category: [types.key_of(s) for s in subjects if types.category_of(s) == category] for category in KINDS}
     none = msgspec.json.encode(submission_domain.NO_ANSWERS).decode()
     asked = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
@@ -203,7 +203,7 @@ def _asked(subjects: Sequence[str], limit: int) -> dict[str, Any]:
 
 
 def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
-    return len(store.query(statement, _asked(subjects, limit)))
+    return len(store.query(statement, _parameters(subjects, limit)))
 
 
 PURGERS: Final[dict[str, extension.Purger]] = {

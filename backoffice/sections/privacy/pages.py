@@ -67,7 +67,7 @@ class PrivacyPages(RecordPages):
         try:
             records.send(request, self.kind.erase or "", str(row.pk), {}, form, None)
         except errors.EventsError as error:
-            form.complain({}, error_messages.in_one_line(error))
+            form.show_errors({}, error_messages.in_one_line(error))
             return self._question(request, row, form, status=error.status)
         messages.success(request, _("%(kind)s was erased.") % {"kind": self.kind.singular})
         return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
@@ -80,7 +80,7 @@ class PrivacyPages(RecordPages):
             "name": name,
             "row": row,
             "form": form,
-            "goes": erasure.holdings(row),
+            "goes": erasure.affected_data(row),
         }
         return TemplateResponse(request, "admin/backoffice/erase_record.html", context, status=status)
 

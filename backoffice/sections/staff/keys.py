@@ -62,7 +62,7 @@ def create(
         key = models.ApiKey.objects.create(
             prefix=prefix, name=name, secret_hash=hashed(secret), scopes=wanted, owner=owner, expires_at=expires_at
         )
-        _tell(key, domain.StaffKeyCreated(key=prefix, name=name, scopes=wanted, expires_at=expires_at))
+        _record(key, domain.StaffKeyCreated(key=prefix, name=name, scopes=wanted, expires_at=expires_at))
     return key, f"fe_{prefix}.{secret}"
 
 
@@ -74,11 +74,11 @@ def revoke(key: models.ApiKey) -> bool:
             return False
         found.revoked_at = timezone.now()
         found.save(update_fields=["revoked_at"])
-        _tell(found, domain.StaffKeyRevoked(key=found.prefix))
+        _record(found, domain.StaffKeyRevoked(key=found.prefix))
     return True
 
 
-def _tell(key: models.ApiKey, event: types.Event) -> None:
+def _record(key: models.ApiKey, event: types.Event) -> None:
     store.append(types.stream_name(domain.CATEGORY, str(key.owner_id)), [event], store.ANY)
 
 

@@ -51,7 +51,7 @@ class Staff(AbstractUser):
         with transaction.atomic():
             super().save(*args, **options)
             if new:
-                recording.tell(self, domain.StaffPasswordChanged())
+                recording.record(self, domain.StaffPasswordChanged())
         self._password_taken_away = False
 
 

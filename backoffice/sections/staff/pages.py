@@ -95,7 +95,7 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
             before = models.Staff.objects.select_for_update().get(pk=obj.pk) if change else None
             obj.is_staff = True
             super().save_model(request, obj, form, change)
-            recording.tell(obj, *recording.changes(before, obj))
+            recording.record(obj, *recording.changes(before, obj))
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -120,5 +120,5 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
                 if str(session.get_decoded().get(SESSION_KEY)) in wanted:
                     session.delete()
             for login in wanted.values():
-                recording.tell(login, domain.StaffSessionRevoked())
+                recording.record(login, domain.StaffSessionRevoked())
         self.message_user(request, _("Signed out: %(names)s") % {"names": ", ".join(map(str, wanted.values()))})

@@ -19,15 +19,15 @@ from django.db import connections
 from django.utils.translation import gettext as _
 
 AT_ONCE: Final = 2
-WAITING: Final = 20
-PATIENCE: Final = 20.0  # seconds
+MAX_WAITING: Final = 20
+SLOT_TIMEOUT: Final = 20.0  # seconds
 RETRY_AFTER: Final = 5  # seconds
 
 # Words that an attacker would try for this product; adding digits does not make them safe.
 CONTEXT_WORDS: Final = frozenset({"formease", "backoffice", "administrator", "formulaire", "motdepasse"})
 
 _running: Final = threading.BoundedSemaphore(AT_ONCE)
-_admitted: Final = threading.BoundedSemaphore(AT_ONCE + WAITING)
+_admitted: Final = threading.BoundedSemaphore(AT_ONCE + MAX_WAITING)
 
 
 class Busy(Exception):
@@ -35,7 +35,7 @@ class Busy(Exception):
 
 
 @contextmanager
-def turn() -> Iterator[None]:
+def hashing_slot() -> Iterator[None]:
     """Waits for a free slot to hash, without a database connection unless a transaction is open. Raises `Busy`."""
     if not _admitted.acquire(blocking=False):
         raise Busy
@@ -43,7 +43,7 @@ def turn() -> Iterator[None]:
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close()  # back to the pool; the next query takes one again
-        if not _running.acquire(timeout=PATIENCE):
+        if not _running.acquire(timeout=SLOT_TIMEOUT):
             raise Busy
         try:
             yield
@@ -57,7 +57,7 @@ class Hasher(hashers.PBKDF2PasswordHasher):
     """Django's hasher, limited to the available slots. Hashes are compatible with Django's."""
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        with turn():
+        with hashing_slot():
             return super().encode(password, salt, iterations)
 
 

@@ -39,7 +39,7 @@ def stream(login: Login) -> str:
     return types.stream_name(domain.CATEGORY, str(login.pk))
 
 
-def tell(login: Login, *events: Event) -> None:
+def record(login: Login, *events: Event) -> None:
     """Appends events about a login; call it in the transaction of the change."""
     if events:
         _note(login, *(types.event_type_of(type(event)).name for event in events))

@@ -114,7 +114,7 @@ class Charge(NamedTuple):
         if wait > 0:
             raise Limited(wait)
 
-    def give_back(self) -> None:
+    def return_tokens(self) -> None:
         store.execute(GIVE_BACK, (list(self.keys), [budget.seconds for budget in self.budgets]))
 
 
@@ -208,7 +208,7 @@ def count_failure(request: HttpRequest, account: int | None, *, refused: bool = 
     log.warning("sign-in %s: account %s from %s", what, known or UNKNOWN, _address(request) or "an unknown address")
 
 
-def tell_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:
+def record_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:
     """Writes counted failures to the log, one event per account; returns the number of events."""
     wanted = {"account": None if account is None else str(account), "older": older}
     told = 0
@@ -225,7 +225,7 @@ def tell_failures(account: int | None = None, *, older: timedelta = TOGETHER) ->
         told += 1
 
 
-def note_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
+def record_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
     """Receiver of Django's signal: records the sign-in, after the failures before it.
 
     A session that code creates without a request is not recorded.
@@ -238,14 +238,14 @@ def note_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> Non
     known = known_device(request, user.pk) is not None
     name = user.get_full_name() or user.get_username()
     with context.acting(actor=f"staff:{user.pk}", actor_name=name), transaction.atomic():
-        tell_failures(user.pk, older=timedelta())
-        recording.tell(user, domain.StaffLoggedIn(session=session, known_device=known))
+        record_failures(user.pk, older=timedelta())
+        recording.record(user, domain.StaffLoggedIn(session=session, known_device=known))
 
 
-def note_logout(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
+def record_logout(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
     """Receiver of Django's signal, which comes before the session is flushed, so its key is still there."""
     if isinstance(user, models.Staff) and (key := request.session.session_key):
-        recording.tell(user, domain.StaffLoggedOut(session=auth.session_digest(key)))
+        recording.record(user, domain.StaffLoggedOut(session=auth.session_digest(key)))
 
 
 def forget_budgets() -> None:
@@ -253,7 +253,7 @@ def forget_budgets() -> None:
     store.execute(FORGET_BUDGETS)
 
 
-def listen() -> None:
+def connect_signals() -> None:
     """Connects the receivers; `ready()` calls it, and calling it again changes nothing."""
-    signals.user_logged_in.connect(note_login, dispatch_uid="backoffice.sections.staff.sign_in.note_login")
-    signals.user_logged_out.connect(note_logout, dispatch_uid="backoffice.sections.staff.sign_in.note_logout")
+    signals.user_logged_in.connect(record_login, dispatch_uid="backoffice.sections.staff.sign_in.record_login")
+    signals.user_logged_out.connect(record_logout, dispatch_uid="backoffice.sections.staff.sign_in.record_logout")

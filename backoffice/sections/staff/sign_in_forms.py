@@ -50,13 +50,13 @@ class SignInForm(AdminAuthenticationForm):
             self.refusal = Refusal(429, limited.seconds)
             raise too_many(limited) from limited
         except passwords.Busy as busy:
-            drawn.give_back()
+            drawn.return_tokens()
             self.refusal = Refusal(503, passwords.RETRY_AFTER)
             raise ValidationError(_("Too many people are signing in just now. Try again in a moment.")) from busy
         except ValidationError:
             sign_in.count_failure(request, account)  # 4
             raise
-        drawn.give_back()
+        drawn.return_tokens()
         return self.cleaned_data
 
 
@@ -70,7 +70,7 @@ class OwnPasswordForm(AdminPasswordChangeForm):
         except sign_in.Limited as limited:
             raise too_many(limited) from limited
         old = super().clean_old_password()
-        drawn.give_back()
+        drawn.return_tokens()
         return str(old)
 
 

@@ -8,7 +8,7 @@ from backoffice.sections.staff import sign_in
 
 
 @shared_task(name="backoffice.tasks.tell_failed_sign_ins")  # the name in queues and in the schedule
-def tell_failed_sign_ins() -> int:
+def record_failed_sign_ins() -> int:
     """Writes failed sign-ins older than five minutes to the log; returns the number of events."""
     sign_in.forget_budgets()
-    return sign_in.tell_failures()
+    return sign_in.record_failures()

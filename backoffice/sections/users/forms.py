@@ -25,4 +25,4 @@ class UserForm(inputs.RecordForm):
         try:
             return values.normal_email(self.cleaned_data["email"])
         except ValueError as error:
-            raise forms.ValidationError(error_messages.said(str(error))) from error
+            raise forms.ValidationError(error_messages.translate(str(error))) from error

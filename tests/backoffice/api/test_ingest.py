@@ -143,8 +143,8 @@ def test_repeated_id_with_other_content_is_refused(formease: api_client.Caller) 
 def test_every_command_has_an_event_type() -> None:
     known = {kind.name for kind in types.command_types()}
     ours = {name for name in known if name.partition(".")[0] in {"user", "form", "submission", "setting"}}
-    assert set(ingest.meanings().values()) == ours
-    assert set(ingest.meanings()) == {
+    assert set(ingest.commands_by_type().values()) == ours
+    assert set(ingest.commands_by_type()) == {
         kind.name
         for kind in types.event_types()
         if kind.name.partition(".")[0] in {"user", "form", "submission", "setting"}

@@ -81,7 +81,7 @@ def same(left: Any, right: Any) -> bool:
 # -- entry points -----------------------------------------------------------------------------------------------------
 
 
-class Doors:
+class EntryPoints:
     """Sends JSON text as a setting's value through each entry point; returns the error, or None when it is stored."""
 
     def __init__(self) -> None:
@@ -157,19 +157,21 @@ WAYS = ("api", "sync", "structured", "encoded", "binary", "batch", "page", "impo
 
 
 @pytest.fixture
-def doors(tmp_path: Path) -> Doors:
-    made = Doors()
+def entry_points(tmp_path: Path) -> EntryPoints:
+    made = EntryPoints()
     made.folder = str(tmp_path)
     return made
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("text", "rule"), HOSTILE.items(), ids=lambda value: value[:20])
-def test_broken_rule_gives_the_same_error_at_every_entry_point(doors: Doors, way: str, text: str, rule: str) -> None:
+def test_broken_rule_gives_the_same_error_at_every_entry_point(
+    entry_points: EntryPoints, way: str, text: str, rule: str
+) -> None:
     key = f"k{uuid.uuid4().hex}"
     if way == "imported" and len(text) == 130:
         pytest.skip("stored data may be nested a little deeper than what comes in")
-    code = getattr(doors, way)(key, text)
+    code = getattr(entry_points, way)(key, text)
     assert code == rule or (way == "imported" and code == "refused")
     assert store.version_of(f"setting-{key}") == 0
 
@@ -183,26 +185,28 @@ def test_broken_rule_gives_the_same_error_at_every_entry_point(doors: Doors, way
 @example(value=list(EDGES), way="api")
 @example(value=list(EDGES), way="page")
 @example(value=list(EDGES), way="imported")
-def test_accepted_json_is_read_back_unchanged_through_every_exit(doors: Doors, value: Any, way: str) -> None:
+def test_accepted_json_is_read_back_unchanged_through_every_exit(
+    entry_points: EntryPoints, value: Any, way: str
+) -> None:
     key = f"k{uuid.uuid4().hex}"
     sent = strict_json.loads(orjson.dumps(value))
-    assert getattr(doors, way)(key, orjson.dumps(value).decode()) is None
-    for where, found in exits(doors, key):
+    assert getattr(entry_points, way)(key, orjson.dumps(value).decode()) is None
+    for where, found in exits(entry_points, key):
         assert same(found, sent), where
     report = verify.verify_stream(f"setting-{key}")
     assert (report.ok, report.unreadable) == (True, 0)
 
 
-def exits(doors: Doors, key: str) -> list[tuple[str, Any]]:
+def exits(entry_points: EntryPoints, key: str) -> list[tuple[str, Any]]:
     stream = f"setting-{key}"
-    caller = doors.caller
+    caller = entry_points.caller
     [event] = store.read_stream(stream)
     assert event.unreadable is None
-    page = doors.client.get(reverse("admin:backoffice_setting_change", args=[key]))
+    page = entry_points.client.get(reverse("admin:backoffice_setting_change", args=[key]))
     for name in ("history", "live"):
-        assert doors.client.get(reverse(f"admin:backoffice_setting_{name}", args=[key])).status_code == 200
-    assert doors.client.get(reverse("admin:events_storedevent_change", args=[event.position])).status_code == 200
-    assert doors.client.get(reverse("admin:index")).status_code == 200
+        assert entry_points.client.get(reverse(f"admin:backoffice_setting_{name}", args=[key])).status_code == 200
+    assert entry_points.client.get(reverse("admin:events_storedevent_change", args=[event.position])).status_code == 200
+    assert entry_points.client.get(reverse("admin:index")).status_code == 200
     [batch] = publish.batches("e", None, [event])
     [relayed] = publish.decode(batch).events  # type: ignore[union-attr]
     topic = topics.find("settings")
@@ -210,8 +214,8 @@ def exits(doors: Doors, key: str) -> list[tuple[str, Any]]:
     body = encoding._body_of(relayed, topic[0], "admin")
     frame = frames.decode_server(f'{{"type":"event","topics":[],"previous":0,{body}')
     out = StringIO()
-    call_command("export_events", str(Path(doors.folder) / "out.jsonl"), after=event.position - 1, stderr=out)
-    exported = orjson.loads((Path(doors.folder) / "out.jsonl").read_bytes().splitlines()[0])
+    call_command("export_events", str(Path(entry_points.folder) / "out.jsonl"), after=event.position - 1, stderr=out)
+    exported = orjson.loads((Path(entry_points.folder) / "out.jsonl").read_bytes().splitlines()[0])
     [(_, rebuilt), *_rest] = replay.read("setting", event.position - 1, head.safe(), 10)
     archived = archives.events_of([row for rows in archives.rows(event.position - 1, event.position) for row in rows])
     state = snapshots.state(stream)[0]

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 LIST = "admin:backoffice_apikey_changelist"
 
 
-def told(key: ApiKey) -> list[tuple[str, dict[str, Any]]]:
+def recorded(key: ApiKey) -> list[tuple[str, dict[str, Any]]]:
     return [(event.type, event.data) for event in store.read_stream(f"staff-{key.owner_id}")]
 
 
@@ -42,8 +42,8 @@ def signed_in(role: str) -> Client:
 
 def test_key_creation_is_recorded_without_the_secret() -> None:
     key, token = make()
-    assert told(key) == [("staff.key_created", {"key": key.prefix, "name": "program", "scopes": ["users:read"]})]
-    assert token.partition(".")[2] not in json.dumps(told(key))
+    assert recorded(key) == [("staff.key_created", {"key": key.prefix, "name": "program", "scopes": ["users:read"]})]
+    assert token.partition(".")[2] not in json.dumps(recorded(key))
 
 
 def test_key_revoked_on_the_command_line_is_refused_and_recorded_once() -> None:
@@ -54,7 +54,7 @@ def test_key_revoked_on_the_command_line_is_refused_and_recorded_once() -> None:
         call_command("revoke_api_key", argument, "--json", stdout=out)
         assert json.loads(out.getvalue()) == {"key": key.prefix, "revoked": revoked}
     assert opened(token) == 401
-    assert told(key)[1:] == [("staff.key_revoked", {"key": key.prefix})]
+    assert recorded(key)[1:] == [("staff.key_revoked", {"key": key.prefix})]
     with pytest.raises(CommandError, match="No API key is called fe_nobody"):
         call_command("revoke_api_key", "fe_nobody")
 
@@ -68,7 +68,7 @@ def test_administrator_lists_and_revokes_keys() -> None:
     assert key.secret_hash not in page
     admin.post(reverse(LIST), {"action": "revoke", "_selected_action": [key.pk]})
     assert (opened(token), opened(other_token)) == (401, 200)
-    assert [kind for kind, _ in told(key)].count("staff.key_revoked") == 1
+    assert [kind for kind, _ in recorded(key)].count("staff.key_revoked") == 1
     assert admin.get(reverse("admin:backoffice_apikey_change", args=[other.pk])).status_code == 200
     assert admin.post(reverse("admin:backoffice_apikey_change", args=[other.pk]), {"name": "x"}).status_code == 403
     assert admin.post(reverse("admin:backoffice_apikey_delete", args=[other.pk])).status_code == 403

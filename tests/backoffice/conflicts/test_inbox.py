@@ -331,7 +331,7 @@ def test_topic_of_the_inbox_requires_the_right_to_resolve(role: str, db: None) -
     found = topics.find("conflicts")
     assert found is not None
     topic, _key = found
-    assert topic.may_subscribe(person) is access.settles(person) is (role in {"admin", "manager", "agent"})
+    assert topic.may_subscribe(person) is access.may_resolve(person) is (role in {"admin", "manager", "agent"})
 
 
 def test_conflict_about_a_hidden_record_shows_nothing(manager: models.Staff) -> None:

@@ -152,7 +152,7 @@ def test_import_of_a_whole_log_omits_logins_of_its_installation(exported: Path, 
     file = elsewhere(exported, tmp_path)
     login = api_client.staff("manager")
     stream = recording.stream(login)
-    recording.tell(login, staff.StaffDeactivated())
+    recording.record(login, staff.StaffDeactivated())
     whole = tmp_path / "whole.jsonl"
     run("export_events", whole, "--type", "staff.deactivated")
     other = {**lines(whole)[-1], "stream": "staff-99", "event_id": str(uuid.uuid4())}

@@ -279,7 +279,7 @@ def test_garbage_collector_is_restored_after_any_end_of_reading() -> None:
         assert not gc.isenabled(), "whoever switched it off finds it off"
     finally:
         gc.enable()
-    with pytest.raises(KeyboardInterrupt), memory.set_aside():
+    with pytest.raises(KeyboardInterrupt), memory.gc_frozen():
         raise KeyboardInterrupt
     assert collector() == before
 
@@ -289,7 +289,7 @@ def test_garbage_of_a_chunk_is_freed_before_the_next() -> None:
         def __init__(self) -> None:
             self.me = self
 
-    with memory.set_aside() as tidy:
+    with memory.gc_frozen() as tidy:
         left = weakref.ref(Cycle())
         assert left() is not None, "nothing looks for it by itself"
         tidy()

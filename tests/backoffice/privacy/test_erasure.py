@@ -103,7 +103,7 @@ def die(progress: RebuildProgress) -> None:
         raise KeyboardInterrupt
 
 
-class Life:
+class PersonData:
     """A user with every kind of data that can exist about one, and another user for comparison."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,12 +115,12 @@ class Life:
             update("form", self.form, description=f"Cherry jam {number}")
         self.answers = [factories.submission(self.form, q=f"Barnabas {number}") for number in range(3)]
         self.kept = factories.submission(factories.form(self.other), q="kept")
-        self.conflict = self.quarrel()
+        self.conflict = self.create_conflicts()
         with pytest.raises(errors.Rejected):
             commands.dispatch(factories.command(users.CreateUser(email="zq@example.org")))
         self.notes()
 
-    def quarrel(self) -> uuid.UUID:
+    def create_conflicts(self) -> uuid.UUID:
         """Creates conflicts: one that quotes the person, with a comment; one about an answer; one resolved with a
         typed value.
         """
@@ -212,7 +212,7 @@ def erase_page(client: Client, category: str, key: Any, **fields: Any) -> Any:
 @pytest.mark.usefixtures("own_log")
 @committed
 def test_erasure_removes_all_data_of_a_person_and_nothing_else(tmp_path: Path) -> None:
-    life = Life(tmp_path)
+    life = PersonData(tmp_path)
     client, seal_file, event_file = logged_in("admin"), tmp_path / "seals", tmp_path / "events.gz"
     before = tables_with(NEEDLES)
     assert {"public.users", "public.forms", "public.submissions"} <= before.keys()
@@ -293,7 +293,7 @@ def killer(name: str) -> extension.Purger:
 @pytest.mark.usefixtures("own_log")
 @committed
 def test_interrupted_purge_is_completed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    life = Life(tmp_path)
+    life = PersonData(tmp_path)
     monkeypatch.setattr(
         "backoffice.sections.privacy.erasure.erasure.finish", lambda most: None
     )  # killed right after the commit
@@ -357,7 +357,7 @@ def roles(own_log: None) -> Iterator[tuple[str, str]]:
 @committed
 def test_application_without_ownership_purges_everything(tmp_path: Path, roles: tuple[str, str]) -> None:
     owner, application = roles
-    life = Life(tmp_path)  # with copies of rebuilds, which the owner made
+    life = PersonData(tmp_path)  # with copies of rebuilds, which the owner made
     become("none")
     with pytest.raises(KeyboardInterrupt):
         rebuild.rebuild("forms", report=die)  # by an administrator who is not the owner
@@ -377,7 +377,7 @@ def test_forbidden_purge_is_reported_and_undoes_no_erasure(
 ) -> None:
     """The rights were not granted again after the last `migrate`."""
     owner, application = roles
-    life = Life(tmp_path)
+    life = PersonData(tmp_path)
     store.execute("alter function events_discard_copies security invoker")
     become(application)
     make_erased(life.user)
@@ -615,7 +615,7 @@ def test_key_needs_the_scope_and_the_role_of_its_owner() -> None:
 @pytest.mark.usefixtures("own_log")
 @committed
 def test_export_contains_everything_and_shows_erased_data_as_erased(tmp_path: Path) -> None:
-    life, file = Life(tmp_path), tmp_path / "person.json"
+    life, file = PersonData(tmp_path), tmp_path / "person.json"
     call_command("export_person", str(life.user), str(file), reason="by letter")
     held = json.loads(file.read_bytes())
     assert oct(file.stat().st_mode)[-3:] == "600"

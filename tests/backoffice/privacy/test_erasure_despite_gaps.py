@@ -43,13 +43,13 @@ def use(settings: Any, **keys: bytes) -> None:
     subject_keys.CACHE.clear()
 
 
-def spoil(stream: str, kind: str, data: str = '{"title": ') -> None:
+def insert_unreadable(stream: str, kind: str, data: str = '{"title": ') -> None:
     """Inserts an unreadable event, as an older release or a manual change could have stored it."""
     spoiled = '{"answers": 5, "title": 5, "email": 5}'
     store.query(store.APPEND_ONE, (stream, stream, None, kind, 1, spoiled, new_id(), "system", None, None, None, "{}"))
 
 
-class Held:
+class PersonRecords:
     """A user with a form, a submission and an open conflict about the user."""
 
     def __init__(self) -> None:
@@ -94,8 +94,10 @@ def erase(user: uuid.UUID, **fields: Any) -> Any:
 
 @pytest.mark.parametrize("place", ["user", "form", "submission", "conflict"])
 def test_person_with_an_unreadable_event_is_erased(place: str) -> None:
-    held = Held()
-    spoil(f"{place}-{getattr(held, place)}", f"{place}.{'received' if place == 'submission' else 'created'}")
+    held = PersonRecords()
+    insert_unreadable(
+        f"{place}-{getattr(held, place)}", f"{place}.{'received' if place == 'submission' else 'created'}"
+    )
     with pytest.raises(errors.UnreadableEvent):
         snapshots.state(f"{place}-{getattr(held, place)}") if place != "conflict" else spoiled_conflict(held)
     answer = erase(held.user, base_version=1)
@@ -104,7 +106,7 @@ def test_person_with_an_unreadable_event_is_erased(place: str) -> None:
     assert erase(held.user).json()["status"] == "unchanged"
 
 
-def spoiled_conflict(held: Held) -> None:
+def spoiled_conflict(held: PersonRecords) -> None:
     store.query(
         store.APPEND_ONE,
         (*[f"conflict-{held.conflict}"] * 2, None, "conflict.filed", 1, "{}", new_id(), "system", *[None] * 3, "{}"),
@@ -113,8 +115,8 @@ def spoiled_conflict(held: Held) -> None:
 
 
 def test_other_commands_on_an_incomplete_state_are_refused() -> None:
-    held = Held()
-    spoil(f"user-{held.user}", "user.updated")
+    held = PersonRecords()
+    insert_unreadable(f"user-{held.user}", "user.updated")
     for data in (users.UpdateUser(first_name="X"), users.DeleteUser(), users.RestoreUser()):
         with pytest.raises(errors.UnreadableEvent):
             commands.dispatch(factories.command(data, held.user, reason="why not"))
@@ -122,7 +124,7 @@ def test_other_commands_on_an_incomplete_state_are_refused() -> None:
 
 def test_submission_whose_events_do_not_name_its_form_is_erased() -> None:
     form, submission = factories.form(), new_id()
-    spoil(f"submission-{submission}", "submission.received")
+    insert_unreadable(f"submission-{submission}", "submission.received")
     store.execute(
         "insert into submissions (id, form_id, answers, created_at, version, updated_at)"
         " values (%s, %s, '{\"q\": 1}', now(), 1, now())",
@@ -132,7 +134,7 @@ def test_submission_whose_events_do_not_name_its_form_is_erased() -> None:
     assert commands.dispatch(erased).status == "applied"
     assert models.Submission.objects.get(pk=submission).answers == submissions.NO_ANSWERS
     stranger = new_id()
-    spoil(f"submission-{stranger}", "submission.received")
+    insert_unreadable(f"submission-{stranger}", "submission.received")
     with pytest.raises(errors.UnreadableEvent):
         commands.dispatch(factories.command(submissions.EraseSubmission(), stranger, reason="asked"))
 
@@ -146,7 +148,7 @@ def test_erasure_of_a_missing_record_returns_not_found() -> None:
 @pytest.mark.parametrize("left", [{"second": OTHER}, {"first": OTHER}], ids=["missing", "wrong"])
 @pytest.mark.parametrize("way", ["api", "page", "command"])
 def test_person_is_erased_without_their_master_key(settings: Any, left: dict[str, bytes], way: str) -> None:
-    held = Held()
+    held = PersonRecords()
     store.execute(
         "insert into events_snapshot (stream, version, state_version, state) values (%s, 1, 2, %s::jsonb)",
         (f"user-{held.user}", json.dumps({"email": CANARY})),
@@ -175,7 +177,7 @@ def test_person_is_erased_without_their_master_key(settings: Any, left: dict[str
 
 def test_erasure_of_one_submission_needs_the_key_of_its_form(settings: Any) -> None:
     """Its key is a leaf of the form's key tree: to forget one leaf, the others must be decrypted."""
-    held = Held()
+    held = PersonRecords()
     use(settings, second=OTHER)
     erased = factories.command(submissions.EraseSubmission(), held.submission, reason="asked")
     with pytest.raises(errors.MasterKeyMissing):

@@ -157,7 +157,7 @@ class ServerLog:
 # -- entry points -----------------------------------------------------------------------------------------------------
 
 
-class Life:
+class PersonData:
     """A person and everything ever written or requested about them. `gone` are all people who are erased afterwards."""
 
     def __init__(self, folder: Path) -> None:
@@ -177,7 +177,7 @@ class Life:
         self.by_events()
         self.by_conflicts()
         self.by_search()
-        self.by_what_is_refused()
+        self.by_refused_input()
 
     def by_page(self) -> None:
         page = reverse("admin:backoffice_user_add")
@@ -299,7 +299,7 @@ class Life:
         for path in ("users/?search=", "users/?cursor=", "forms/?search=", "events/?type=", "streams/user-", "users/"):
             assert self.api.get(f"{path}{word}").status_code in (200, 400, 404, 422), path
 
-    def by_what_is_refused(self) -> None:
+    def by_refused_input(self) -> None:
         """Sends values that the domain, a unique index and PostgreSQL's types refuse."""
         taken = models.User.objects.get(pk=self.user).email
         assert self.api.command("user.create", new_id(), {"email": taken}).status_code == 422
@@ -332,7 +332,7 @@ class Life:
         assert gone is not None
         assert gone.events > 20
 
-    def go_wrong(self) -> None:
+    def cause_failures(self) -> None:
         """Creates the rows that the store writes after failures, and rebuilds that ended halfway."""
         submission = f"submission-{self.answer}"
         store.query(
@@ -388,7 +388,7 @@ def _die(progress: RebuildProgress) -> None:
 @pytest.fixture
 def life(
     transactional_db: None, template: str, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Life]:
+) -> Iterator[PersonData]:
     """Uses a database and a folder of its own, with partitions small enough to archive one."""
     settings.ARCHIVE_DIR = tmp_path / "archive"
     archives.reader.cache_clear()
@@ -396,7 +396,7 @@ def life(
         for part in archiving.parts():
             store.execute(f"drop table {part.table}")
         store.query("select events_partition(4000, 40)")
-        found = Life(tmp_path)
+        found = PersonData(tmp_path)
         real = answers.fingerprint
 
         def noted(command: Command) -> bytes:
@@ -420,13 +420,13 @@ select stream from events_command c where c.stream like any(%s)
 COPIES = {f"rebuild_{name}.{name}" for name in ("users", "forms", "submissions", "conflicts")}
 
 
-def test_no_store_contains_data_of_an_erased_person(life: Life, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_store_contains_data_of_an_erased_person(life: PersonData, caplog: pytest.LogCaptureFixture) -> None:
     server_log = ServerLog()
     caplog.set_level(logging.INFO)
     life.write()
     life.follow()
     life.archive()
-    life.go_wrong()
+    life.cause_failures()
 
     # before the erasure the canary is in the expected places, and in none that an erasure does not reach
     found = in_tables(needles(life.prints))
@@ -463,7 +463,7 @@ def test_no_store_contains_data_of_an_erased_person(life: Life, caplog: pytest.L
     assert not holds(caplog.text.encode(), wanted), [line for line in caplog.text.splitlines() if CANARY in line]
 
 
-def test_search_finds_a_canary_in_any_kind_of_column(life: Life) -> None:
+def test_search_finds_a_canary_in_any_kind_of_column(life: PersonData) -> None:
     """Checks the assumptions of the test above; a new table is searched like these."""
     word = "kqxprobe"
     store.execute("create schema later")

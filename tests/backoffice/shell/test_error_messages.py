@@ -43,20 +43,22 @@ SENTENCES = [*sentences(), *(refusal().message for one in section.sections() for
 @pytest.mark.parametrize("text", sorted(set(SENTENCES)))
 def test_every_domain_message_is_translated_to_french(text: str) -> None:
     with translation.override("fr"):
-        assert error_messages.said(text) != text
+        assert error_messages.translate(text) != text
 
 
 def test_values_in_a_message_stay_unchanged() -> None:
     with translation.override("fr"):
-        assert "'q1'" in error_messages.said("Two fields share the id 'q1'.")
+        assert "'q1'" in error_messages.translate("Two fields share the id 'q1'.")
 
 
 def test_unlisted_message_is_shown_unchanged() -> None:
     with translation.override("fr"):
-        assert error_messages.said("Never heard of.") == "Never heard of."
+        assert error_messages.translate("Never heard of.") == "Never heard of."
 
 
 def test_error_has_messages_for_its_fields() -> None:
     with translation.override("fr"):
-        message, fields = error_messages.said_by(errors.Rejected("There is no such user.", {"key": "already exists"}))
+        message, fields = error_messages.translate_error(
+            errors.Rejected("There is no such user.", {"key": "already exists"})
+        )
     assert (message, fields) == ("Cet utilisateur n’existe pas.", {"key": "existe déjà"})

@@ -39,7 +39,7 @@ def admin(boss: Staff) -> Client:
     return client
 
 
-def told(login: Staff) -> list[tuple[str, dict[str, Any]]]:
+def recorded(login: Staff) -> list[tuple[str, dict[str, Any]]]:
     return [(event.type, event.data) for event in store.read_stream(f"staff-{login.pk}")]
 
 
@@ -60,32 +60,32 @@ def test_new_login_signs_in_and_is_recorded(admin: Client) -> None:
     }
     assert admin.post(reverse("admin:backoffice_staff_add"), form).status_code == 302
     login = Staff.objects.get(username="new")
-    assert told(login) == [("staff.created", {"username": "new", "role": "viewer"})]
+    assert recorded(login) == [("staff.created", {"username": "new", "role": "viewer"})]
     assert Client().login(username="new", password=PASSWORD)
     assert login.is_staff
 
 
 def test_new_role_is_recorded(admin: Client, agent: Staff) -> None:
     assert change(admin, agent, role="manager").status_code == 302
-    assert told(agent) == [("staff.role_changed", {"before": "agent", "after": "manager"})]
+    assert recorded(agent) == [("staff.role_changed", {"before": "agent", "after": "manager"})]
 
 
 def test_deactivated_login_is_recorded_and_refused(admin: Client, agent: Staff) -> None:
     assert change(admin, agent, is_active="").status_code == 302
-    assert told(agent) == [("staff.deactivated", {})]
+    assert recorded(agent) == [("staff.deactivated", {})]
     assert not Client().login(username="agent", password=PASSWORD)
 
 
 def test_unchanged_login_records_nothing(admin: Client, agent: Staff) -> None:
     assert change(admin, agent).status_code == 302
-    assert told(agent) == []
+    assert recorded(agent) == []
 
 
 def test_password_set_for_another_person_is_recorded_without_the_password(admin: Client, agent: Staff) -> None:
     address = reverse("admin:auth_user_password_change", args=[agent.pk])
     form = {"password1": "another long pass phrase", "password2": "another long pass phrase", "usable_password": "true"}
     assert admin.post(address, form).status_code == 302
-    assert told(agent) == [("staff.password_changed", {})]
+    assert recorded(agent) == [("staff.password_changed", {})]
 
 
 def test_own_password_change_is_recorded(agent: Staff) -> None:
@@ -94,7 +94,7 @@ def test_own_password_change_is_recorded(agent: Staff) -> None:
     new = "another long pass phrase"
     form = {"old_password": PASSWORD, "new_password1": new, "new_password2": new}
     assert client.post(reverse("admin:password_change"), form).status_code == 302
-    assert told(agent) == [("staff.password_changed", {})]
+    assert recorded(agent) == [("staff.password_changed", {})]
 
 
 def test_sign_out_records_the_session_without_its_key(agent: Staff) -> None:
@@ -103,7 +103,7 @@ def test_sign_out_records_the_session_without_its_key(agent: Staff) -> None:
     key = client.session.session_key
     assert key
     client.post(reverse("admin:logout"))
-    assert told(agent) == [("staff.logged_out", {"session": auth.session_digest(key)})]
+    assert recorded(agent) == [("staff.logged_out", {"session": auth.session_digest(key)})]
 
 
 def test_signing_out_everywhere_ends_all_sessions_of_a_login(admin: Client, agent: Staff) -> None:
@@ -111,7 +111,7 @@ def test_signing_out_everywhere_ends_all_sessions_of_a_login(admin: Client, agen
     other.force_login(agent)
     form = {"action": "sign_out", "_selected_action": [agent.pk]}
     assert admin.post(reverse("admin:backoffice_staff_changelist"), form).status_code == 302
-    assert told(agent) == [("staff.session_revoked", {})]
+    assert recorded(agent) == [("staff.session_revoked", {})]
     assert other.get(reverse("admin:index")).status_code == 302
     assert Session.objects.count() == 1
 

@@ -47,7 +47,7 @@ class Counting(passwords.Hasher):
             kind.now -= 1
 
     def encode(self, password: str, salt: str, iterations: int | None = None) -> str:
-        with passwords.turn():
+        with passwords.hashing_slot():
             self._iterate()
             return hashers.PBKDF2PasswordHasher.encode(self, password, salt, iterations)
 
@@ -71,7 +71,7 @@ def attempt(name: str, password: str, client: Client | None = None, address: str
     return (client or Client()).post(LOGIN, fields, REMOTE_ADDR=address)
 
 
-def told(key: Any) -> list[tuple[str, dict[str, Any]]]:
+def recorded(key: Any) -> list[tuple[str, dict[str, Any]]]:
     return [(event.type, event.data) for event in store.read_stream(f"staff-{key}")]
 
 
@@ -166,7 +166,7 @@ def test_full_budgets_are_deleted(agent: Staff) -> None:
     SignInBudget.objects.bulk_create([SignInBudget(key=f"old:{number}", full_at=old) for number in range(50)])
     attempt("agent", "wrong")
     assert SignInBudget.objects.filter(key__startswith="old:").count() == 30
-    tasks.tell_failed_sign_ins()
+    tasks.record_failed_sign_ins()
     assert not SignInBudget.objects.filter(key__startswith="old:").exists()
 
 
@@ -182,7 +182,7 @@ def test_attempts_on_the_same_budgets_do_not_deadlock() -> None:
             start.wait(60)
             for _ in range(40):
                 charge.take()
-                charge.give_back()
+                charge.return_tokens()
         finally:
             connections.close_all()
 
@@ -245,7 +245,7 @@ def test_many_sign_ins_hash_two_at_a_time_and_hold_no_connection(agent: Staff, c
     with ThreadPoolExecutor(people) as pool:
         running = [pool.submit(sign_in, number) for number in range(people)]
         arrived.wait(60)
-        admitted = passwords.AT_ONCE + passwords.WAITING
+        admitted = passwords.AT_ONCE + passwords.MAX_WAITING
         while sum(one.done() for one in running) < people - admitted and not all(one.done() for one in running):
             threading.Event().wait(0.01)
         assert counting.now <= passwords.AT_ONCE
@@ -264,7 +264,7 @@ def test_attempt_without_a_free_slot_gets_retry_after_and_costs_no_token(
 ) -> None:
     monkeypatch.setattr(passwords, "_admitted", threading.BoundedSemaphore(1))
     counting.hashes = 0
-    with passwords.turn():
+    with passwords.hashing_slot():
         answer = attempt("agent", PASSWORD)
         assert (answer.status_code, answer["Retry-After"]) == (503, str(passwords.RETRY_AFTER))
         assert "Too many people are signing in" in answer.content.decode()
@@ -318,7 +318,7 @@ def test_page_without_a_free_slot_to_hash_answers_503(
     client, new = Client(), "another long pass phrase"
     client.force_login(boss)
     monkeypatch.setattr(passwords, "_admitted", threading.BoundedSemaphore(1))
-    with passwords.turn():
+    with passwords.hashing_slot():
         answer = client.post(
             reverse("admin:auth_user_password_change", args=[boss.pk]),
             {"password1": new, "password2": new, "usable_password": "true"},
@@ -340,36 +340,36 @@ def test_sign_in_is_recorded_with_name_and_address_without_the_session_key(agent
     assert (event.actor, event.metadata["ip"]) == (f"staff:{agent.pk}", "203.0.113.9")
     client.post(reverse("admin:logout"))
     attempt("agent", PASSWORD, client)
-    assert [kind for kind, _ in told(agent.pk)] == ["staff.logged_in", "staff.logged_out", "staff.logged_in"]
-    assert told(agent.pk)[-1][1]["known_device"] is True
+    assert [kind for kind, _ in recorded(agent.pk)] == ["staff.logged_in", "staff.logged_out", "staff.logged_in"]
+    assert recorded(agent.pk)[-1][1]["known_device"] is True
 
 
 def test_session_created_by_code_is_not_recorded(agent: Staff) -> None:
     Client().force_login(agent)
-    assert told(agent.pk) == []
+    assert recorded(agent.pk) == []
 
 
 def test_failures_are_recorded_together_after_five_minutes(agent: Staff) -> None:
     for number in range(signin.ACCOUNT.burst + 5):
         attempt("agent", "wrong", address=f"203.0.113.{number % 3}")
     attempt("hunter2", "x")
-    assert tasks.tell_failed_sign_ins() == 0, "not yet"
+    assert tasks.record_failed_sign_ins() == 0, "not yet"
     SignInFailure.objects.update(since=timezone.now() - 2 * signin.TOGETHER)
-    assert tasks.tell_failed_sign_ins() == 2
-    ((kind, data),) = told(agent.pk)
+    assert tasks.record_failed_sign_ins() == 2
+    ((kind, data),) = recorded(agent.pk)
     assert kind == "staff.login_failed"
     assert (data["attempts"], data["refused"], data["addresses"]) == (signin.ACCOUNT.burst, 5, 3)
-    ((kind, data),) = told("unknown")
+    ((kind, data),) = recorded("unknown")
     assert (kind, data["attempts"], data["refused"], data["addresses"]) == ("staff.login_failed", 1, 0, 1)
-    assert tasks.tell_failed_sign_ins() == 0
-    assert "hunter2" not in repr(told("unknown"))
+    assert tasks.record_failed_sign_ins() == 0
+    assert "hunter2" not in repr(recorded("unknown"))
 
 
 def test_failures_are_recorded_before_the_following_success(agent: Staff) -> None:
     attempt("agent", "wrong")
     attempt("agent", "wrong")
     attempt("agent", PASSWORD)
-    assert [(kind, data.get("attempts")) for kind, data in told(agent.pk)] == [
+    assert [(kind, data.get("attempts")) for kind, data in recorded(agent.pk)] == [
         ("staff.login_failed", 2),
         ("staff.logged_in", None),
     ]
@@ -432,7 +432,7 @@ def in_bulk(agent: Staff, _: Any) -> None:
 def test_new_password_is_recorded_once_for_every_way(agent: Staff, way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     way(agent, monkeypatch)
     commit()
-    assert told(agent.pk) == [("staff.password_changed", {})]
+    assert recorded(agent.pk) == [("staff.password_changed", {})]
     (event,) = list(store.read_stream(f"staff-{agent.pk}"))
     assert event.actor.startswith("database:") is (way in (by_sql, in_bulk))
     assert (event.actor == "command:changepassword") is (way is by_command)
@@ -457,7 +457,7 @@ def test_change_by_sql_is_recorded(agent: Staff, statement: str, expected: list[
     with connection.cursor() as cursor:
         cursor.execute(statement)
     commit()
-    assert told(agent.pk) == expected
+    assert recorded(agent.pk) == expected
 
 
 def test_login_reactivated_by_sql_is_recorded(agent: Staff) -> None:
@@ -465,7 +465,7 @@ def test_login_reactivated_by_sql_is_recorded(agent: Staff) -> None:
         cursor.execute("update staff set is_active = false")
         cursor.execute("update staff set is_active = true")
     commit()
-    assert told(agent.pk) == [("staff.deactivated", {}), ("staff.reactivated", {})]
+    assert recorded(agent.pk) == [("staff.deactivated", {}), ("staff.reactivated", {})]
 
 
 def test_rehashed_password_is_not_recorded(agent: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,7 +473,7 @@ def test_rehashed_password_is_not_recorded(agent: Staff, monkeypatch: pytest.Mon
     hashers.get_hashers.cache_clear()
     assert attempt("agent", PASSWORD).status_code == 302
     commit()
-    assert [kind for kind, _ in told(agent.pk)] == ["staff.logged_in"]
+    assert [kind for kind, _ in recorded(agent.pk)] == ["staff.logged_in"]
     agent.refresh_from_db()
     assert agent.password.split("$")[1] == "2"
 
@@ -496,7 +496,7 @@ def test_guessable_password_is_refused_everywhere(agent: Staff, password: str, m
     for login in (agent, boss):
         login.refresh_from_db()
         assert login.check_password(PASSWORD)
-        assert told(login.pk) == []
+        assert recorded(login.pk) == []
 
 
 # -- sign-in page -----------------------------------------------------------------------------------------------------

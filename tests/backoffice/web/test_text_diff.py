@@ -128,7 +128,7 @@ def test_all_texts_of_a_page_share_one_budget(monkeypatch: pytest.MonkeyPatch) -
         [{"id": f"q{n}", "type": "text", "label": f"{side} label " * 5} for n in range(20)] for side in ("a", "b")
     ]
     before, after = ({"title": "t", "fields": each} for each in fields)
-    lines = diffs.lines("form", before, after, Admin())
+    lines = diffs.rows("form", before, after, Admin())
     assert len(lines) == len(used) == 20
     assert len(set(map(id, used))) == 1
     assert all(line.words for line in lines)
@@ -145,7 +145,7 @@ def test_labels_of_questions_are_looked_up_once() -> None:
     def cost(size: int) -> int:
         sides = [[{"id": f"q{n}", "type": "text", "label": f"{side}{n}"} for n in range(size)] for side in "ab"]
         before, after = ({"title": "t", "fields": fields} for fields in sides)
-        return costs.operations(lambda: diffs.lines("form", before, after, Admin()))
+        return costs.operations(lambda: diffs.rows("form", before, after, Admin()))
 
     costs.assert_about_linear(cost, 50)
 

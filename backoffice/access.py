@@ -59,7 +59,7 @@ def may_command(staff: Any, command: types.Command) -> str | None:
 
 
 def projection_key(staff: Any) -> str:
-    """Returns a key that is equal for people who see the same fields, so that each frame is encoded once per key."""
+    """Returns a key that is equal for people who see the same fields; each frame is encoded once per key."""
     return role_of(staff) or "nobody"
 
 

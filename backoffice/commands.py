@@ -32,10 +32,8 @@ def dispatch(
 
     Raises the errors of `events.commands.dispatch`; a `Conflict` carries its `conflict_id`. `seen`, `base_version` and
     `source` describe changes that were queued offline: the state their author saw, the version below it, and the
-    origin.
-    `derived`: the command's id was not chosen by the client but derived from other data. `filed=False`: the conflict
-    is
-    raised without being filed, because no input can be lost.
+    origin. `derived`: the command's id was not chosen by the client but derived from other data. `filed=False`: the
+    conflict is raised without being filed, because no input can be lost.
     """
     if not derived:
         demand_chosen(command.id)

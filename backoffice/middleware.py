@@ -37,7 +37,7 @@ FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-d
 
 
 class AddressMiddleware:
-    """Rejects URLs with U+0000 (404 in the path, 400 in the query) and forms in an encoding other than UTF-8 (400).
+    """Rejects URLs that contain U+0000 (404 or 400) and forms in an encoding other than UTF-8 (400).
 
     PostgreSQL cannot store U+0000. Some encodings of Python decode to half a surrogate pair, or to no text at all.
     """

@@ -64,8 +64,7 @@ def mailbox(address: str) -> str:
     """Returns the common form of all spellings of an e-mail address.
 
     Trimmed, compatibility-composed (NFKC), lower case, the domain in Unicode instead of Punycode. Never fails: other
-    text
-    is normalised as far as possible.
+    text is normalised as far as possible.
     """
     text = _folded(address.strip())
     if text.isascii() and "xn--" not in text:

@@ -46,9 +46,7 @@ def rows(category: str, before: Mapping[str, Any], after: Mapping[str, Any], sta
 
 
 def initial_rows(category: str, state: Mapping[str, Any], staff: Any) -> list[DiffRow]:
-    """Returns the fields that were set when the record was created, without creation time and owner, shown beside
-    them.
-    """
+    """Returns the fields set at creation, except creation time and owner, which the page shows separately."""
     kind = section.kind(category)
     seen = access.redact(staff, category, _unset(state))
     beside = {"created_at", *kind.references}

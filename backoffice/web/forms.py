@@ -71,7 +71,7 @@ class Text(forms.CharField):
 
 
 class RecordForm(forms.Form):
-    """The fields of one record: those that this person may not see are left out, those they may not change disabled.
+    """The fields of one record; hidden fields are left out, read-only ones disabled.
 
     Two hidden inputs are the version that the editor opened, which detects concurrent changes, and the command's
     idempotency key, which makes a double click one command.

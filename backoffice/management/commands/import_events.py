@@ -106,8 +106,7 @@ def check(file: Path) -> tuple[int, int, int]:
     """Reads every line, checks every stream, and projects everything in a transaction that is rolled back.
 
     Returns the numbers of events of records, of new ones among them, and of other events, which are left out. Raises
-    `CommandError` with the invalid lines; then nothing was written. Nothing is appended here, so readers of the log
-    are
+    `CommandError` with the invalid lines; then nothing was written. Nothing is appended here, so readers of the log are
     not delayed; writers of the same records may wait until the check ends.
     """
     checking = FileCheck()

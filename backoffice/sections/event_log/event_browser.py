@@ -135,9 +135,7 @@ def _feed_attributes(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict
 
 
 def _entry(event: RecordedEvent, staff: Any) -> timeline.Entry | None:
-    """Returns the change that the event made in its record, as this person may see it; None without a record to
-    compare.
-    """
+    """Returns the event's change of its record, as this person may see it; None without a record."""
     if section.find(event.category) is None or not access.may(staff, "view", event.category):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Keeps the garbage collector from scanning the rows of an import again and again; they form no cycles."""
+"""Excludes the rows of an import from garbage collection, because they form no cycles."""
 
 from __future__ import annotations
 

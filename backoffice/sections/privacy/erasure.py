@@ -40,9 +40,7 @@ ABOUT: Final = """
 
 @dataclass(frozen=True, kw_only=True)
 class AffectedData:
-    """The amount of data that an erasure affects: versions of the record, forms, submissions, and conflicts about
-    them.
-    """
+    """The data that an erasure affects: versions of the record, forms, submissions, conflicts about them."""
 
     versions: int
     forms: int = 0

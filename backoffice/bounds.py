@@ -54,7 +54,7 @@ def text(most: int) -> Limit:
 
 
 def questions(fields: Sequence[Any], stored: Sequence[Any]) -> None:
-    """Returns the questions that differ from the stored question of the same position or id."""
+    """Checks the questions that differ from the stored question of the same id."""
     known = {field["id"]: field for field in stored if isinstance(field, dict) and isinstance(field.get("id"), str)}
     for field in fields:
         if field == known.get(field["id"]):

@@ -92,7 +92,7 @@ def _announced(scope: Scope) -> int:
 
 
 def _answer(scope: Scope, max_bytes: int) -> Any:
-    """The refusal: a problem for the API, a page for a browser, plain text elsewhere."""
+    """Sends the refusal: a problem for the API, a page for a browser, plain text elsewhere."""
     text = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
     try:
         request = ASGIRequest(scope, io.BytesIO())

@@ -51,8 +51,9 @@ class View(APIView):
         self._be_consistent(request)
 
     def _be_consistent(self, request: Request) -> None:
-        """With ``consistent=1``, waits until the view's tables contain all committed events; 504 after
-        `CONSISTENT_SECONDS`.
+        """With ``consistent=1``, waits until the view's tables contain all committed events.
+
+        Raises 504 after `CONSISTENT_SECONDS`.
         """
         wanted = request.query_params.get("consistent")
         if wanted not in (None, "1"):
@@ -77,7 +78,7 @@ def allow_parameters(request: Request, allowed: Collection[str]) -> None:
 
 
 def reason(request: Request) -> str | None:
-    """Returns the reason from a header, for requests whose body has no field for it. Raises 400 when it is too long."""
+    """Returns the reason from the query, for requests without a body. Raises 400 when it is too long."""
     text = request.query_params.get("reason", "").strip()
     if len(text) > encryption.MAX_REASON:
         detail = f"reason has at most {encryption.MAX_REASON} characters."

@@ -443,7 +443,7 @@ def test_full_browser_storage_is_reported_and_typing_stays_on_the_page(
 
 
 def test_uncontrolled_page_asks_the_worker_for_control(offline_user: Any) -> None:
-    """As after a reload that bypasses caches, or when the page loaded while the worker took control of the others."""
+    """Such a page exists after a reload that bypasses caches, or when it loaded while the worker took control."""
     with offline_user.expect_navigation():
         offline_user.context.new_cdp_session(offline_user).send("Page.reload", {"ignoreCache": True})
     offline_user.evaluate(CONTROLLED)

@@ -101,7 +101,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 @on_linux
 def test_programs_in_a_folder_that_others_cannot_traverse_create_and_run_a_cluster(closed: Path) -> None:
-    """As root or not. PostgreSQL's programs find each other with access(2), which ignores capabilities."""
+    """Tested as root and not. PostgreSQL's programs find each other with access(2), which ignores capabilities."""
     folder = closed.parents[2] / "data"
     folder.mkdir()
     postgres = Postgres(folder, durable=False, programs=closed)
@@ -126,7 +126,7 @@ def test_server_keeps_no_other_capability_of_root(postgres: Postgres) -> None:
 
 @as_root
 def test_program_that_the_account_cannot_reach_ends_with_one_line_and_a_remedy(closed: Path, tmp_path: Path) -> None:
-    """On a system without capabilities."""
+    """Simulates a system without capabilities."""
     account = dataclasses.replace(unprivileged(None), reach=False)
     done = subprocess.run(
         processes.child_command([str(closed / "initdb"), "--version"], account=account),

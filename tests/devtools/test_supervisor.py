@@ -50,7 +50,7 @@ def child(name: str, script: str, **options: object) -> supervisor.Child:
 
 
 def run(folder: Path, steps: Callable[[Scenario], Awaitable[None]], *children: supervisor.Child) -> Scenario:
-    """Run the children while `steps` runs, until the supervisor has stopped."""
+    """Runs the children while `steps` runs, until the supervisor has stopped."""
 
     async def main() -> Scenario:
         scenario = Scenario(folder)

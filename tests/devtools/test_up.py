@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Every process that was started with this DATA_DIR or has it in its command line."""
+    """Returns every process that was started with this DATA_DIR or has it in its command line."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -76,7 +76,7 @@ def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
 
 
 def _joined(columns: Sequence[Column], at: int, delimiter: str, hopeless: dict[int, int]) -> list[Question]:
-    """Joins a column of options and the tick boxes after it to one question, if they agree."""
+    """Returns a column of options and the tick boxes after it as questions: as one if they agree."""
     run = notations.beneath(columns, at) if at >= hopeless.get(-1, 0) else None
     if run and len(run.columns) > _RETRIED:
         hopeless[-1] = at + len(run.columns)
@@ -301,7 +301,8 @@ def _grid(run: Run, columns: list[Column], options: list[str], delimiter: str) -
 def _is_scale(used: list[Column], shared: Counter[str], *, sure: bool) -> bool:
     """Returns whether the columns have their answers from one short list.
 
-    Under a sure notation half of the columns may prove it, or many repetitions, or one or two short answers each.
+    With a sure notation it is enough that half of the columns repeat answers, that answers repeat often on average, or
+    that each column has one or two short answers.
     """
     total = sum(column.values.total() for column in used)
     alike = [column for column in used if 2 * sum(shared[text] > 1 for text in column.values) >= len(column.values)]

@@ -15,7 +15,7 @@ def count(records: Sequence[Sequence[str]]) -> int:
     """Returns the number of title lines above the header.
 
     A title line is narrower than the rows below it, or has one filled cell. The first line that is as wide as the rows
-    and filled throughout is the header, if it is words and no answer.
+    and has no blank cell is the header, if it has words unlike the answers below.
     """
     filled = [[cell.strip() for cell in record] for record in records[: _BELOW + _MOST] if any(map(str.strip, record))]
     blank = len(records[: _BELOW + _MOST]) - len(filled)

@@ -58,7 +58,7 @@ def _array(name: str, items: Iterable[Any]) -> Iterator[bytes]:
 
 
 def _with_events(category: str, rows: Iterable[Model]) -> Iterator[dict[str, Any]]:
-    """Adds to rows their events, read for many rows at once."""
+    """Yields rows with their events, which are read in batches."""
     for some in _chunks(rows):
         told: dict[str, list[RecordedEvent]] = {}
         for event in store.read_streams([types.stream_name(category, row.pk) for row in some]):

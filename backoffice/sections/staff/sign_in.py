@@ -211,18 +211,18 @@ def count_failure(request: HttpRequest, account: int | None, *, refused: bool = 
 def record_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:
     """Writes counted failures to the log, one event per account; returns the number of events."""
     wanted = {"account": None if account is None else str(account), "older": older}
-    told = 0
+    count = 0
     while True:
         with transaction.atomic():
             found = store.query(TAKE_FAILURES, wanted)
             if not found:
-                return told
+                return count
             of, since, until, attempts, refused, addresses = found[0]
             event = domain.StaffLoginFailed(
                 attempts=attempts, refused=refused, addresses=addresses, since=since, until=until
             )
             store.append(types.stream_name(domain.CATEGORY, of or UNKNOWN), [event], store.ANY)
-        told += 1
+        count += 1
 
 
 def record_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:

@@ -1,6 +1,4 @@
-"""API keys from creation to revocation: recorded in the stream of their owner, revoked on the command line and on the
-page.
-"""
+"""API keys from creation to revocation, each recorded in the stream of the owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator API: data and actions of the operator pages, with the same rights, limited by the scopes of a key."""
+"""The operator API has the data, actions and rights of the operator pages, limited by scopes of a key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Header rows, ragged rows, and which columns are no questions."""
+"""Header rows, ragged rows, and columns that are no questions."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def in_tables(wanted: list[bytes]) -> dict[str, list[str]]:
 
 
 def in_sessions(wanted: list[bytes]) -> list[str]:
-    """Searches sessions decoded, because they are stored compressed."""
+    """Decodes sessions before searching them, because they are stored compressed."""
     said = [json.dumps(session.get_decoded()) for session in Session.objects.all()]
     return [text for text in said if holds(text.encode(), wanted)]
 

@@ -65,7 +65,7 @@ export class Queue {
     this.#publish({});
   }
 
-  /** Calls `listener(news)` after changes in any tab; `news.told` has verdicts, `news.here` is set for this tab. */
+  /** Calls `listener({verdicts, here})` after changes in any tab; `here` is set in the tab that made the change. */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

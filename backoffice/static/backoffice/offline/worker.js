@@ -69,11 +69,11 @@ async function activate() {
 /** 1 fetch from the network, up to the timeout  2 check the owner and cache it  3 offline: the cached copy
  *  4 else the page that lists what is available offline */
 async function answerPage(event, url) {
-  const asked = fetch(event.request).then((answer) => received(event, url, answer)); // 1, 2
-  event.waitUntil(asked.catch(() => {}));
+  const fetched = fetch(event.request).then((answer) => received(event, url, answer)); // 1, 2
+  event.waitUntil(fetched.catch(() => {}));
   const kept = RECORD.test(url.pathname) ? await find(url) : undefined;
   try {
-    const answer = await (kept ? Promise.race([asked, silence()]) : asked);
+    const answer = await (kept ? Promise.race([fetched, silence()]) : fetched);
     if (!kept || !AWAY.has(answer.status)) return answer;
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -28,9 +28,7 @@ def role_may(role: str | None, action: str, category: str) -> bool:
 
 
 def may(staff: Any, action: str, category: str) -> bool:
-    """Returns whether this person may do `action` (view, create, update, delete, restore, set …) to records of
-    `category`.
-    """
+    """Returns whether this person may do `action` (view, create, update, …) to records of `category`."""
     return role_may(role_of(staff), action, category)
 
 
@@ -78,8 +76,9 @@ def read_only_fields(staff: Any, category: str) -> frozenset[str]:
 
 
 def may_read_errors(staff: Any) -> bool:
-    """Returns whether this person may read errors and tracebacks, which can quote any data: only roles with no hidden
-    fields.
+    """Returns whether this person may read errors and tracebacks.
+
+    They can quote any data, so only roles without hidden fields may.
     """
     role = role_of(staff)
     return all(role_may(role, "view", kind.category) and not kind.hidden.get(role or "") for kind in section.kinds())

@@ -72,8 +72,7 @@ def command_of(
     """Builds the caller's command after checking that they may send it.
 
     1  known?      400
-    2  allowed?    403, before the data is read; `scopes`, if given, replace the scope of the record, and all are
-    required
+    2  allowed?    403, before the data is read; all of `scopes` are needed, by default the scope of the record
     3  well-formed 422, one message per field
     4  its fields? 403 naming the field that this role may not change
     """

@@ -72,8 +72,9 @@ def forbidden(missing: str, code: str = "forbidden", detail: str | None = None) 
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
-    """DRF's exception handler: returns each exception as a problem. Unexpected ones are logged and disclose no
-    details.
+    """DRF's exception handler: returns each exception as a problem.
+
+    Unexpected exceptions are logged, and their problem has no details.
     """
     problem = described(error)
     request: Request | None = context.get("request")

@@ -121,10 +121,9 @@ class Flush:
     def verdict(self, seq: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the verdict for one command.
 
-        1  blocked by an earlier edit of its record?  2  well-formed and allowed?  3  rebuild the state that its author
-        saw
+        1  blocked by an earlier edit of its record?  2  well-formed and allowed?  3  rebuild what its author saw
         4  answered before?  5  too old? file it for review  6  execute it: merged, or a conflict in the inbox
-        7  compute the state that its author saw afterwards
+        7  compute what its author saw afterwards
         """
         name = _record_of(given)
         if name in self.blocked:
@@ -244,7 +243,7 @@ def _blocked(seq: int) -> dict[str, Any]:
 
 
 def _refusal(error: Exception) -> dict[str, Any]:
-    """Returns a refusal as the single command would have been answered. Server errors end the request, for a retry."""
+    """Returns the refusal that `POST commands/` would give. Server errors end the request, so that it is retried."""
     problem = problems.described(error)
     if problem is None or problem.status_code >= 500:
         raise error

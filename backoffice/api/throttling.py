@@ -43,8 +43,9 @@ _silent_until = 0.0
 
 
 class PerPrincipal(BaseThrottle):
-    """Allows `API_RATE_PER_MINUTE` calls a minute for each key or person, and bursts of that size. Sends
-    `Retry-After`.
+    """Allows `API_RATE_PER_MINUTE` calls a minute for each key or person, and bursts of that size.
+
+    A refusal has `Retry-After`.
     """
 
     waiting: float = 0

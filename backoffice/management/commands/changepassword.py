@@ -1,6 +1,4 @@
-"""`manage.py changepassword NAME`: Django's command, recorded as a change from the command line. Ends all sessions of
-the login.
-"""
+"""`manage.py changepassword NAME`: Django's command, with an event; ends all sessions of the login."""
 
 from __future__ import annotations
 

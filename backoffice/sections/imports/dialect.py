@@ -120,8 +120,9 @@ def _refuse_nul(lines: list[int], records: list[list[str]]) -> None:
 
 
 def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, bool]:
-    """Returns the text, the encoding's name, and whether it was guessed: a mark decides, then strict UTF-8, then
-    scoring.
+    """Returns the text, the encoding's name, and whether it was guessed.
+
+    A byte-order mark decides, then strict UTF-8, then scoring of legacy encodings.
     """
     if encoding:
         return _strictly(data, encoding), encoding, False

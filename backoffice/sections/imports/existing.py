@@ -60,8 +60,9 @@ def _or_text(read: Reader, cell: str) -> tuple[Any, bool]:
 
 
 def _reader(ours: Mapping[str, Any], column: Column, context: infer.Context) -> Reader | None:
-    """Returns a function from cells to values of the form's type; it raises `ValueError` or `KeyError` for other
-    cells.
+    """Returns a function from cells to values of the form's type.
+
+    It raises `ValueError` or `KeyError` for cells of another type.
     """
     kind, cells = ours["type"], [cell for cell in column.values if cell not in column.missing]
     if kind in TEXTS:

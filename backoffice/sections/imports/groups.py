@@ -221,8 +221,9 @@ def _distinct_texts(columns: list[Column], options: list[str], texts: list[str],
 
 
 def _whole_rows(columns: list[Column], off: str) -> bool:
-    """Returns whether the unticked boxes of each row are all blank or all "off", because an answer cannot store the
-    difference.
+    """Returns whether the unticked boxes of each row are all blank or all "off".
+
+    An answer cannot store the difference.
     """
     if not off:
         return True

@@ -197,8 +197,9 @@ class Matcher:
         return _plain({name: answers[name] for name in self.fields if name in answers}) if answers else ""
 
     def _stored(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Stored]]:
-        """Yields stored submissions of these names: numbers from 1 until one is missing, and those found by their
-        answers.
+        """Yields stored submissions of these names.
+
+        Numbers are tried from 1 until one is missing; others are found by their answers.
         """
         found: dict[str, list[Stored]] = {}
         wanted = {(name, number) for name, members in batch.items() for number in range(1, len(members) + 1)}

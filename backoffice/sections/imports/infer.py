@@ -188,8 +188,10 @@ def _offered(uses: Counter[str], answers: int) -> list[str]:
 
 
 def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bool, codes: bool) -> bool:
-    """Returns whether the parts are options: each in several answers, half of them also alone, few others ("Other:
-    …")."""
+    """Returns whether the parts of cells are options.
+
+    Each must be in several answers, half of them also alone; a few may be others ("Other: …").
+    """
     several = [parts for parts in cells.values() if len(parts) > 1]
     if not several or any(len(set(parts)) < len(parts) for parts in several):
         return False

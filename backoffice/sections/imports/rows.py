@@ -124,8 +124,9 @@ listed = _listed  # for `existing` and `run`
 
 
 def _respondent(columns: Sequence[Column]) -> Column | None:
-    """Returns the column that identifies rows: the submission's own id, else the respondent's, preferably without
-    repeats.
+    """Returns the column that identifies rows.
+
+    The submission's own id comes before the respondent's, and columns without repeats before others.
     """
     claimed = [column for column in columns if column.role == "respondent"]
     return min(claimed, key=preference, default=None)

@@ -46,8 +46,9 @@ def _blank_before(records: Sequence[Sequence[str]], at: int) -> int:
 
 
 def _is_title(record: Sequence[str], width: int) -> bool:
-    """Returns whether a record is a title: one filled cell, fewer cells than the table, or a few with a date or
-    number.
+    """Returns whether a record is a title.
+
+    It has one filled cell, fewer cells than the table, or a few with a date or number.
     """
     filled = [cell for cell in record if cell]
     alone = len(filled) == 1 and width > 1
@@ -55,10 +56,10 @@ def _is_title(record: Sequence[str], width: int) -> bool:
 
 
 def _is_header(record: Sequence[str], below: Sequence[Sequence[str]], narrowest: int) -> bool:
-    """Returns whether the record is words, unlike the answers below it.
+    """Returns whether the record has only words, unlike the answers below it.
 
-    In files of R, which leaves out the header of its row names, rows have one cell more than the header: then only
-    typed columns below the words prove the header.
+    R writes no header above its row names, so a record that is one cell longer than the line above may be its first
+    row. Then it is a header only if columns below it have numbers or dates.
     """
     if len(set(record)) < len(record) or any(typed([cell]) for cell in record):
         return False

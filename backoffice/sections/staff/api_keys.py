@@ -17,9 +17,7 @@ from backoffice.sections.staff import keys
 
 
 class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Lists keys for administrators, who can revoke them here. Keys are created on the command line, which shows the
-    token once.
-    """
+    """Lists keys, which administrators can revoke. The command line creates keys and shows the token once."""
 
     list_display = ("name", "shown", "owner", "opens", "state", "last_used_at", "expires_at")
     list_select_related = ("owner",)

@@ -1,6 +1,4 @@
-"""Sockets of staff and of API keys: authenticates bearer tokens, and maps staff events to closing or rechecking
-sockets.
-"""
+"""Authenticates sockets by API key, and closes or rechecks sockets after events of staff."""
 
 from __future__ import annotations
 
@@ -69,8 +67,9 @@ def _close(event: types.RecordedEvent) -> auth.Revocation:
 
 
 def _close_sessions(event: types.RecordedEvent) -> auth.Revocation:
-    """Closes the sockets of the session that the event names (by `auth.session_digest`), else of all sessions; not of
-    keys.
+    """Closes the sockets of the session that the event names, or of all sessions; sockets of keys stay.
+
+    Events name a session by `auth.session_digest`.
     """
     return auth.Revocation(event.key, "close", event.data.get("session") or auth.ANY_SESSION)
 

@@ -1,5 +1,5 @@
 // Three-way merge in the browser, for previews and for changes that others save while a page is open.
-// The counterpart of the server's `events/conflicts`: same policies and results, tested by tests/events/merge_vectors.json.
+// The counterpart of the server's `events/conflicts`: same policies and results, as tests/events/merge_vectors.json tests.
 // The server decides; this predicts its result. A missing value is `undefined` here, never null.
 // The parts are in merge/; this module is the entry point.
 

@@ -121,8 +121,9 @@ class PersonData:
         self.notes()
 
     def create_conflicts(self) -> uuid.UUID:
-        """Creates conflicts: one that quotes the person, with a comment; one about an answer; one resolved with a
-        typed value.
+        """Creates three conflicts with data of the person.
+
+        One quotes the person, with a comment; one is about an answer; one is resolved with a typed value.
         """
         boss = api_client.staff("admin")
         version = store.version_of(f"user-{self.user}")

@@ -158,7 +158,7 @@ class Flush:
     # -- the state that the author saw
 
     def _base(self, name: str, command: Command, mutation: shapes.Mutation) -> tuple[int, Any]:
-        """Returns the trunk and the state above it that the command was decided on; None for the trunk itself."""
+        """Returns the trunk's version and the state the edit was made on; None if that is the trunk itself."""
         base, trunk = command.base_version, mutation.trunk_version
         chain = self.chains.get(name)
         if base is None or chain is None or chain.seen is None:

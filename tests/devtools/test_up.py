@@ -55,7 +55,7 @@ class Run:
         assert words in self.output
 
     def wait_for_all(self) -> None:
-        """Wait for relay and worker too, which start after the pages: a signal during the start is another case."""
+        """Waits for relay and worker too, which start after the pages."""
         self.wait_for("running relay")
         self.wait_for(" ready.")  # the worker
 

@@ -247,7 +247,7 @@ def _refusal(error: Exception) -> dict[str, Any]:
     problem = problems.described(error)
     if problem is None or problem.status_code >= 500:
         raise error
-    told: dict[str, Any] = {"code": problem.problem, "problem": problems.body(problem)}
+    refusal: dict[str, Any] = {"code": problem.problem, "problem": problems.body(problem)}
     if isinstance(error, errors.Conflict):
-        told["conflict_id"] = error.conflict_id
-    return told
+        refusal["conflict_id"] = error.conflict_id
+    return refusal

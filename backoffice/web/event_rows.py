@@ -114,10 +114,15 @@ def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:
 
 def _summary(kind: Kind | None, data: Mapping[str, Any]) -> str:
     """Summarises the data on one line, without values that the row already shows."""
-    told = {"created_at", "deleted_at", *(kind.references if kind else ()), *(kind.automatic if kind else ())}
+    shown_elsewhere = {
+        "created_at",
+        "deleted_at",
+        *(kind.references if kind else ()),
+        *(kind.automatic if kind else ()),
+    }
     parts = []
     for name, value in data.items():
-        if name in told or value in (None, ""):
+        if name in shown_elsewhere or value in (None, ""):
             continue
         if kind and name in kind.summaries:
             parts.append(kind.summaries[name](value))

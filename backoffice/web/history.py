@@ -89,9 +89,10 @@ class HistoryAdmin(KindAdmin):
         self.demand(request)
         stream = self.stream(key)
         newest = _newest(stream)
-        asked = [records.number(request.GET.get(name)) for name in ("a", "b")]
+        numbers = [records.number(request.GET.get(name)) for name in ("a", "b")]
         first, second = (
-            min(max(number or default, 1), newest) for number, default in zip(asked, (newest - 1, newest), strict=True)
+            min(max(number or default, 1), newest)
+            for number, default in zip(numbers, (newest - 1, newest), strict=True)
         )
         before, after = (snapshots.state_dict(stream, number)[0] for number in (first, second))
         context = self._context(request, key) | {

@@ -40,8 +40,8 @@ def compare(before: str, after: str, budget: Budget) -> list[Run]:
     """Returns runs of words that are unchanged, removed or added; empty if nothing is unchanged."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     runs: list[Run] = []
-    for gone, came, stayed in _pieces(old, new, sequences.matches(old, new)):
-        _compare_words("".join(gone), "".join(came), budget, runs)
+    for removed, added, stayed in _pieces(old, new, sequences.matches(old, new)):
+        _compare_words("".join(removed), "".join(added), budget, runs)
         _add(runs, "same", "".join(stayed))
     joined = _joined(runs)
     return joined if any(kind == "same" for kind, _ in joined) else []
@@ -53,9 +53,9 @@ def _compare_words(before: str, after: str, budget: Budget, runs: list[Run]) -> 
         _add(runs, "came", after)
         return
     old, new = _WORD.findall(before), _WORD.findall(after)
-    for gone, came, stayed in _pieces(old, new, _common_words(old, new, budget)):
-        _add(runs, "gone", "".join(gone))
-        _add(runs, "came", "".join(came))
+    for removed, added, stayed in _pieces(old, new, _common_words(old, new, budget)):
+        _add(runs, "gone", "".join(removed))
+        _add(runs, "came", "".join(added))
         _add(runs, "same", "".join(stayed))
 
 
@@ -119,24 +119,24 @@ def _add(runs: list[Run], kind: Kind, text: str) -> None:
 def _joined(runs: Sequence[Run]) -> list[Run]:
     """Joins neighbouring runs of the same kind. A space between two changes is part of the change."""
     found: list[Run] = []
-    gone: list[str] = []
-    came: list[str] = []
+    removed: list[str] = []
+    added: list[str] = []
     same: list[str] = []
 
     def flush() -> None:
-        _add(found, "gone", "".join(gone))
-        _add(found, "came", "".join(came))
-        gone.clear()
-        came.clear()
+        _add(found, "gone", "".join(removed))
+        _add(found, "came", "".join(added))
+        removed.clear()
+        added.clear()
 
     for (kind, text), (next_kind, _) in zip(runs, [*runs[1:], ("same", "")], strict=False):
         if kind != "same":
             _add(found, "same", "".join(same))
             same.clear()
-            (gone if kind == "gone" else came).append(text)
-        elif text == " " and gone and came and next_kind != "same":
-            gone.append(text)
-            came.append(text)
+            (removed if kind == "gone" else added).append(text)
+        elif text == " " and removed and added and next_kind != "same":
+            removed.append(text)
+            added.append(text)
         else:
             flush()
             same.append(text)

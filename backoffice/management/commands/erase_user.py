@@ -34,14 +34,14 @@ class Command(BaseCommand):
         user = models.User.objects.filter(pk=id).first()
         if user is None:
             raise CommandError(f"There is no user {id}.")
-        goes = erasure.affected_data(user)
+        affected = erasure.affected_data(user)
         if not options["dry_run"]:
             self._erase(user, reason)
-        said = {"user": str(id), "erased": not options["dry_run"], **vars(goes)}
+        output = {"user": str(id), "erased": not options["dry_run"], **vars(affected)}
         if options["json"]:
-            self.stdout.write(json.dumps(said))
+            self.stdout.write(json.dumps(output))
             return
-        listed = ", ".join(f"{number} {name}" for name, number in vars(goes).items())
+        listed = ", ".join(f"{number} {name}" for name, number in vars(affected).items())
         self.stdout.write(f"user {id}: {listed} {'would go' if options['dry_run'] else 'erased'}")
 
     def _erase(self, user: models.User, reason: str) -> None:

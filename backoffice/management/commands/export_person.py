@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 from tqdm import tqdm
 
 from backoffice import models
-from backoffice.sections.privacy import export as held
+from backoffice.sections.privacy import export as user_export
 from events import context
 
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             with partial.open("wb") as target, context.acting(actor="command:export_person", reason=reason):
                 partial.chmod(0o600)
                 with tqdm(desc="export", unit="B", unit_scale=True, disable=None) as bar:
-                    for piece in held.export(user, "command"):
+                    for piece in user_export.export(user, "command"):
                         bar.update(target.write(piece))
             partial.replace(file)
         except OSError as error:

@@ -269,8 +269,8 @@ def parse(number: int, text: bytes) -> Line | None:
             raise errors.InvalidEvent(f"{record.event} does not belong into a stream called {record.stream!r}")
         event = types.decode_event(record.event, record.schema_version, record.data)
     except (ValueError, msgspec.ValidationError, errors.EventsError) as error:
-        said = getattr(error, "fields", None) or error
-        raise _wrong(number, str(said)) from None
+        message = getattr(error, "fields", None) or error
+        raise _wrong(number, str(message)) from None
     return Line(number, record, event)
 
 
@@ -360,5 +360,5 @@ def _failing_line(batch: Sequence[Line], error: Exception) -> tuple[int, str]:
     except Exception as found:
         error = found
     fields = getattr(error, "fields", None)
-    said = error.message if isinstance(error, errors.EventsError) else f"{type(error).__name__}: {error}"
-    return number, said + (f" {fields}" if fields else "")
+    message = error.message if isinstance(error, errors.EventsError) else f"{type(error).__name__}: {error}"
+    return number, message + (f" {fields}" if fields else "")

@@ -122,8 +122,8 @@ def _shown(kind: Kind, place: FieldConflict, value: Any, labels: Mapping[str, st
         wanted = set(place.fields) or set(value)
         return "\n".join(f"{number}. {labels.get(key, key)}" for number, key in enumerate(value, 1) if key in wanted)
     if isinstance(value, dict) and {"id", "type"} <= value.keys():
-        told = {name: each for name, each in value.items() if name != "id"}
-        return "\n".join(f"{name}: {diffs.shown(kind, name, each, whole=True)}" for name, each in told.items())
+        named = {name: each for name, each in value.items() if name != "id"}
+        return "\n".join(f"{name}: {diffs.shown(kind, name, each, whole=True)}" for name, each in named.items())
     return diffs.shown(kind, values.steps(place.path)[-1], value, whole=True)
 
 

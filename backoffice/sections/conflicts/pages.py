@@ -56,15 +56,15 @@ def _filters(request: HttpRequest) -> dict[str, str]:
     return known
 
 
-def _matching(request: HttpRequest, asked: Mapping[str, str]) -> Any:
+def _matching(request: HttpRequest, filters: Mapping[str, str]) -> Any:
     found = inbox.visible(request.user)
-    if asked["status"] != "any":
-        found = found.filter(status=asked["status"])
-    found = found.filter(inbox.WHOSE[asked["whose"]](request.user))
-    if asked["kind"]:
-        found = found.filter(category=asked["kind"])
-    if asked["record"]:
-        found = found.filter(category=types.category_of(asked["record"]), key=types.key_of(asked["record"]))
+    if filters["status"] != "any":
+        found = found.filter(status=filters["status"])
+    found = found.filter(inbox.WHOSE[filters["whose"]](request.user))
+    if filters["kind"]:
+        found = found.filter(category=filters["kind"])
+    if filters["record"]:
+        found = found.filter(category=types.category_of(filters["record"]), key=types.key_of(filters["record"]))
     return found
 
 
@@ -155,11 +155,11 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
-        asked = _filters(request)
+        filters = _filters(request)
         cursor = request.GET.get("cursor") or None
         try:
-            matching = _matching(request, asked).select_related("assignee")
-            found = listing.page(inbox.SPEC, sort=asked["sort"] or None, cursor=cursor, queryset=matching)
+            matching = _matching(request, filters).select_related("assignee")
+            found = listing.page(inbox.SPEC, sort=filters["sort"] or None, cursor=cursor, queryset=matching)
         except listing.PageError as error:
             messages.warning(request, error_messages.translate(error.message))
             return HttpResponseRedirect(request.path)
@@ -168,7 +168,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "title": _("Conflicts"),
             "rows": with_details(found.items, request.user),
             "page": found,
-            "asked": asked,
+            "asked": filters,
             "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
             "statuses": [
                 ("open", _("Open")),
@@ -177,9 +177,9 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
                 ("any", _("All")),
             ],
             "kinds": [(name, section.kind(name).plural) for name in inbox.categories(request.user)],
-            "record_name": _record_name(asked["record"], request.user),
+            "record_name": _record_name(filters["record"], request.user),
             "ages": [("", _("Newest first")), ("created_at", _("Oldest first"))],
-            "is_first": not cursor and not asked["sort"],
+            "is_first": not cursor and not filters["sort"],
             "can_settle": access.may_resolve(request.user),
             "stamp": stamp,
             "opts": self.model._meta,

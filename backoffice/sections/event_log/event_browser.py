@@ -61,10 +61,10 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
-        asked, wrong = _filters(request.GET)
+        filters, wrong = _filters(request.GET)
         before = request.GET.get("before", "")
         upto = int(before) - 1 if before.isdecimal() and len(before) < 19 else stamp.position
-        found, slow = _found(_query(asked), min(upto, stamp.position))
+        found, slow = _found(_query(filters), min(upto, stamp.position))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Events"),
@@ -72,7 +72,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "asked": {name: request.GET.get(name, "") for name in PARAMETERS},
             "wrong": wrong,
             "slow": slow,
-            "is_asked": any(asked.values()),
+            "is_asked": any(filters.values()),
             "is_first": not before,
             "before": None if found.end else found.reached + 1,
             "reached": found.reached,
@@ -80,7 +80,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "stopped_short": not found.end and len(found.events) < PAGE,
             "kinds": _kinds(),
             "topics": " ".join(event_rows.topics_of(request.user)),
-            "following": _feed_attributes(asked, request.GET),
+            "following": _feed_attributes(filters, request.GET),
             "stamp": stamp,
             "opts": self.model._meta,
         }
@@ -128,10 +128,10 @@ def _kinds() -> list[tuple[str, list[str]]]:
     return [(kind, list(group)) for kind, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def _feed_attributes(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
+def _feed_attributes(filters: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
     """Returns the filters as HTML attributes, so that the live feed applies them to new events."""
-    found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if asked.get(name)}
-    return found | ({"until": asked["until"].isoformat()} if asked.get("until") else {})
+    found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if filters.get(name)}
+    return found | ({"until": filters["until"].isoformat()} if filters.get("until") else {})
 
 
 def _entry(event: RecordedEvent, staff: Any) -> timeline.Entry | None:
@@ -158,23 +158,23 @@ def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
 
 def _filters(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Parses the filters of the URL; returns them and the names of the invalid ones."""
-    asked: dict[str, Any] = {}
+    filters: dict[str, Any] = {}
     wrong = []
     for name in PARAMETERS:
         text = query.get(name, "").replace("\0", "").strip()[:300]
         try:
-            asked[name] = _PARSERS.get(name, str)(text) if text else None
+            filters[name] = _PARSERS.get(name, str)(text) if text else None
         except ValueError:
             wrong.append(name)
-    return asked, wrong
+    return filters, wrong
 
 
-def _query(asked: Mapping[str, Any]) -> search.Query:
+def _query(filters: Mapping[str, Any]) -> search.Query:
     """Expands ``user.*`` to all event types with that prefix."""
-    kind = asked.get("type") or ""
+    kind = filters.get("type") or ""
     if kind.endswith(".*"):
-        return search.Query(**{**asked, "type": None, "kind": kind.removesuffix("*")})
-    return search.Query(**asked)
+        return search.Query(**{**filters, "type": None, "kind": kind.removesuffix("*")})
+    return search.Query(**filters)
 
 
 def _instant(text: str) -> datetime:

@@ -62,7 +62,7 @@ class NewFormForm(FormForm):
             found = models.User.objects.filter(pk=uuid.UUID(typed), deleted_at=None)
         except ValueError:
             seen = "email" not in access.hidden_fields(self.staff, "user")
-            found = models.User.living_with(typed) if seen else models.User.objects.none()
+            found = models.User.not_deleted_with_address(typed) if seen else models.User.objects.none()
         owner = found.first()
         if owner is None:
             raise forms.ValidationError(_("There is no such user."))

@@ -69,8 +69,8 @@ def find(plan: rows.Plan, title: str, email: str, *, update: bool, archived: boo
         found.by = plan.respondent
         found.fresh = [(row.identity, row) for row in plan.rows]
     else:
-        asked = _compare(found, plan, state)
-        _match(found, plan, state, asked, keyed=keyed)
+        question_sets = _compare(found, plan, state)
+        _match(found, plan, state, question_sets, keyed=keyed)
         if state.archived and found.fresh and not archived:
             raise ImportRejected(
                 f"the form “{found.title}” is archived; add --archived to import its old submissions all the same"
@@ -83,7 +83,7 @@ def find(plan: rows.Plan, title: str, email: str, *, update: bool, archived: boo
 
 def _owner(email: str) -> User:
     try:
-        owner = User.living_with(values.normal_email(email)).first()
+        owner = User.not_deleted_with_address(values.normal_email(email)).first()
     except ValueError as error:
         raise ImportRejected(f"“{email}” is not an owner: {error}") from None
     if owner is None:
@@ -131,8 +131,8 @@ def _compare(found: Destination, plan: rows.Plan, state: forms.Form) -> list[set
     if state.deleted_at is not None:
         raise ImportRejected(f"the form “{found.title}” was deleted; restore it or choose another title")
     history = store.read_stream(stream_name("form", found.form_id))
-    asked = [{made["id"] for made in event.data["fields"]} for event in history if event.data.get("fields")]
-    ever = set().union(*asked)
+    question_sets = [{made["id"] for made in event.data["fields"]} for event in history if event.data.get("fields")]
+    ever = set().union(*question_sets)
     have = {made["id"]: made for made in state.fields}
     wanted = [made.field for made in plan.fields]
     removed = [made["label"] for made in wanted if made["id"] in ever and made["id"] not in have]
@@ -144,7 +144,7 @@ def _compare(found: Destination, plan: rows.Plan, state: forms.Form) -> list[set
     _compare_types(found, [(have[made["id"]], made) for made in wanted if made["id"] in have])
     new = [made for made in wanted if made["id"] not in have]
     found.new_fields = [{name: value for name, value in made.items() if name != rows.IDENTITY} for made in new]
-    return asked
+    return question_sets
 
 
 def _compare_types(found: Destination, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
@@ -174,7 +174,9 @@ def _listed(labels: Sequence[Any]) -> str:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _match(found: Destination, plan: rows.Plan, state: forms.Form, asked: list[set[str]], *, keyed: bool) -> None:
+def _match(
+    found: Destination, plan: rows.Plan, state: forms.Form, question_sets: list[set[str]], *, keyed: bool
+) -> None:
     """Divides the rows into known, changed, new and erased ones."""
     found.by, lacking = identity.column_of(plan, state.fields, keyed=keyed)
     if lacking is not None:
@@ -184,7 +186,7 @@ def _match(found: Destination, plan: rows.Plan, state: forms.Form, asked: list[s
     key = pseudonyms.of(stream_name("form", found.form_id))
     if key is None:  # stored in plain text before rows had keys, so no submission has a derived id
         key = pseudonyms.Pseudonyms(bytes(32))
-    matches = identity.Matcher(plan, found.form_id, key, found.by).run(asked, keyed=keyed)
+    matches = identity.Matcher(plan, found.form_id, key, found.by).run(question_sets, keyed=keyed)
     found.known, found.changed, found.erased = matches.known, matches.changed, matches.erased
     if matches.unrecognisable:
         found.warnings.append(

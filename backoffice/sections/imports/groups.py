@@ -68,18 +68,18 @@ def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
     """Returns the questions in file order, without the columns that have a role."""
     at = 0
     stems = notations.Stems()
-    hopeless: dict[int, int] = {}  # notation -> the column up to which its run forms no question
+    unmatched: dict[int, int] = {}  # notation -> the column up to which its run forms no question
     while at < len(columns):
-        run = _joined(columns, at, delimiter, hopeless) or _run_at(columns, at, delimiter, stems, hopeless)
+        run = _joined(columns, at, delimiter, unmatched) or _run_at(columns, at, delimiter, stems, unmatched)
         yield from run
         at += sum(len(question.all_columns) for question in run)
 
 
-def _joined(columns: Sequence[Column], at: int, delimiter: str, hopeless: dict[int, int]) -> list[Question]:
+def _joined(columns: Sequence[Column], at: int, delimiter: str, unmatched: dict[int, int]) -> list[Question]:
     """Returns a column of options and the tick boxes after it as questions: as one if they agree."""
-    run = notations.beneath(columns, at) if at >= hopeless.get(-1, 0) else None
+    run = notations.beneath(columns, at) if at >= unmatched.get(-1, 0) else None
     if run and len(run.columns) > _RETRIED:
-        hopeless[-1] = at + len(run.columns)
+        unmatched[-1] = at + len(run.columns)
     made = _shaped(run, delimiter) if run and len(run.columns) > 1 else _single_box(run)
     if not made or made[0].kind != "multiple":
         return []
@@ -108,16 +108,16 @@ def _agrees(joined: Column, question: Question) -> bool:
 
 
 def _run_at(
-    columns: Sequence[Column], at: int, delimiter: str, stems: notations.Stems, hopeless: dict[int, int]
+    columns: Sequence[Column], at: int, delimiter: str, stems: notations.Stems, unmatched: dict[int, int]
 ) -> list[Question]:
     for number, notation in enumerate(notations.NOTATIONS):
-        if at < hopeless.get(number, 0):
+        if at < unmatched.get(number, 0):
             continue
         run = notations.run(columns, at, notation, stems)
         if run and (made := _shaped(run, delimiter)):
             return made
         if run and len(run.columns) > _RETRIED:
-            hopeless[number] = at + len(run.columns)
+            unmatched[number] = at + len(run.columns)
     return [_single(columns[at])]
 
 

@@ -154,8 +154,8 @@ def _without_titles(filled: list[tuple[int, list[str]]]) -> tuple[list[tuple[int
     above = titles.count(records)
     if above and _options_below(records):
         above = 0
-    said = "line {} is above the header and was skipped: “{}”"
-    return filled[above:], [said.format(line, " ".join(cells).strip()) for line, cells in filled[:above]]
+    notice = "line {} is above the header and was skipped: “{}”"
+    return filled[above:], [notice.format(line, " ".join(cells).strip()) for line, cells in filled[:above]]
 
 
 def _columns(heading: Heading, heads: list[list[str]], rows: list[list[str]], lines: list[int]) -> list[Column]:

@@ -93,12 +93,12 @@ def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bo
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-def generations(plan: rows.Plan, asked: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
+def generations(plan: rows.Plan, question_sets: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
     """Returns the file's columns that the form had, for each of its sets of questions, newest first.
 
     Columns that are no question (times) belong to every set. The set of all columns is not included.
     """
-    late = [{made.field["id"] for made in plan.fields} - have for have in reversed(asked)]
+    late = [{made.field["id"] for made in plan.fields} - have for have in reversed(question_sets)]
     seen: list[set[str]] = [set()]
     for missing in late:
         if missing not in seen and len(seen) <= MAX_GENERATIONS:
@@ -124,14 +124,14 @@ class Matcher:
         self._next: Counter[str] = Counter()
         self._old: _Old | None = None
 
-    def run(self, asked: Sequence[AbstractSet[str]], *, keyed: bool) -> Matches:
+    def run(self, question_sets: Sequence[AbstractSet[str]], *, keyed: bool) -> Matches:
         if not keyed:
             self._old = _Old(self.plan, self.form_id, self.by)
             self.matches.unrecognisable = 0 if self.form_id.version == OLD_VERSION else self._old.erased
         names = [name for name, _ in rows.identities(self.plan.columns, self.by)]
         left = self._match(names, range(len(names)))
         if self.by is None:
-            for columns in generations(self.plan, asked):
+            for columns in generations(self.plan, question_sets):
                 if left:
                     left = self._match([name for name, _ in rows.identities(columns, None)], left)
         for at in left:

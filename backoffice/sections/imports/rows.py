@@ -109,12 +109,14 @@ def _is_xform(columns: Sequence[Column]) -> bool:
 
 
 def _about_file(sheet: dialect.Sheet, table: headers.Table) -> list[str]:
-    said = list(table.warnings)
+    notices = list(table.warnings)
     if sheet.guessed:
-        said.append(f"the encoding was guessed to be {sheet.encoding}; name it with --encoding if the text looks wrong")
+        notices.append(
+            f"the encoding was guessed to be {sheet.encoding}; name it with --encoding if the text looks wrong"
+        )
     if table.blank_rows:
-        said.append(f"{table.blank_rows} blank row(s) skipped")
-    return said
+        notices.append(f"{table.blank_rows} blank row(s) skipped")
+    return notices
 
 
 listed = _listed  # for `existing` and `run`

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from backoffice import access, models, section, streaming
 from backoffice.api import openapi, permissions, problems, views
-from backoffice.sections.privacy import export as held
+from backoffice.sections.privacy import export as user_export
 from events import context, errors
 
 SCOPE = "users:export"
@@ -50,7 +50,7 @@ class Export(views.View):
         if user is None:
             raise Http404
         with context.acting(reason=reason):
-            pieces = held.export(user, "api")
+            pieces = user_export.export(user, "api")
         return streaming.download(request._request, pieces, f"user-{user.pk}.json")
 
 

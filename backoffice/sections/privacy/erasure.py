@@ -64,12 +64,12 @@ def conflicts_about(user: models.User) -> list[uuid.UUID]:
 
 def affected_data(row: models.User | models.Submission) -> AffectedData:
     """Counts the data that an erasure of this record would remove."""
-    asked = _about(row)
+    parameters = _about(row)
     return AffectedData(
         versions=row.version,
-        forms=len(asked["forms"]),
-        submissions=models.Submission.objects.filter(form_id__in=asked["forms"]).count(),
-        conflicts=store.query(f"select count(*) from conflicts where {ABOUT}", asked)[0][0],  # noqa: S608
+        forms=len(parameters["forms"]),
+        submissions=models.Submission.objects.filter(form_id__in=parameters["forms"]).count(),
+        conflicts=store.query(f"select count(*) from conflicts where {ABOUT}", parameters)[0][0],  # noqa: S608
     )
 
 
@@ -78,42 +78,42 @@ def affected_data(row: models.User | models.Submission) -> AffectedData:
 
 def notes(events: Sequence[NewEvent]) -> None:
     """Before the read tables are written, removes the values of erased users from stored error notes."""
-    if gone := _of(events, user_domain.UserErased):
-        erasure.scrub(_values_of(gone))
+    if erased := _of(events, user_domain.UserErased):
+        erasure.scrub(_values_of(erased))
 
 
 def users(events: Sequence[NewEvent]) -> None:
     """Projects `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
-    gone = _of(events, user_domain.UserErased)
-    if not gone:
+    erased = _of(events, user_domain.UserErased)
+    if not erased:
         return
-    _discard_conflicts(gone)
-    _erase_forms(gone)
-    erasure.shred(gone)
+    _discard_conflicts(erased)
+    _erase_forms(erased)
+    erasure.shred(erased)
     _purge_after_commit()
 
 
 def forms(events: Sequence[NewEvent]) -> None:
     """Projects `form.erased`: discards conflicts about it and its submissions, and deletes the key of all of them."""
-    gone = _of(events, form_domain.FormErased)
-    if not gone:
+    erased = _of(events, form_domain.FormErased)
+    if not erased:
         return
-    _discard_conflicts(gone)
-    erasure.shred([*gone, *_with_own_key(gone)])
+    _discard_conflicts(erased)
+    erasure.shred([*erased, *_with_own_key(erased)])
     _purge_after_commit()
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
     """Projects `submission.erased`: its conflicts, its leaf of the form's key tree, and its own key if it has one."""
-    gone = _of(events, submission_domain.SubmissionErased)
-    if not gone:
+    erased = _of(events, submission_domain.SubmissionErased)
+    if not erased:
         return
-    _discard_conflicts(gone)
+    _discard_conflicts(erased)
     for event in events:
         if isinstance(event.data, submission_domain.SubmissionErased):
             form_id = event.data.form_id or models.Submission.form_of(event.key)
             erasure.shred_leaf(types.stream_name("form", form_id), event.stream)
-    erasure.shred(gone)
+    erasure.shred(erased)
     _purge_after_commit()
 
 
@@ -196,8 +196,8 @@ returning 1
 def _parameters(subjects: Sequence[str], limit: int) -> dict[str, Any]:
     keys = {category: [types.key_of(s) for s in subjects if types.category_of(s) == category] for category in KINDS}
     none = msgspec.json.encode(submission_domain.NO_ANSWERS).decode()
-    asked = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
-    return asked | {"erased": ERASED, "none": none, "limit": limit}
+    parameters = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
+    return parameters | {"erased": ERASED, "none": none, "limit": limit}
 
 
 def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:

@@ -60,11 +60,11 @@ def _array(name: str, items: Iterable[Any]) -> Iterator[bytes]:
 def _with_events(category: str, rows: Iterable[Model]) -> Iterator[dict[str, Any]]:
     """Yields rows with their events, which are read in batches."""
     for some in _chunks(rows):
-        told: dict[str, list[RecordedEvent]] = {}
+        by_key: dict[str, list[RecordedEvent]] = {}
         for event in store.read_streams([types.stream_name(category, row.pk) for row in some]):
-            told.setdefault(event.key, []).append(event)
+            by_key.setdefault(event.key, []).append(event)
         for row in some:
-            yield {**_row(row), "events": _wires(told.get(str(row.pk), ()))}
+            yield {**_row(row), "events": _wires(by_key.get(str(row.pk), ()))}
 
 
 def _chunks(rows: Iterable[Model]) -> Iterator[list[Model]]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from backoffice import error_messages, streaming
 from backoffice.sections.privacy import erasure
-from backoffice.sections.privacy import export as held
+from backoffice.sections.privacy import export as user_export
 from backoffice.web import forms as inputs
 from backoffice.web import records
 from backoffice.web.kind_admin import RecordPages, Route
@@ -91,4 +91,4 @@ class PrivacyPages(RecordPages):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         row = self.admin.found(key)
-        return streaming.download(request, held.export(row, "admin"), f"user-{row.pk}.json")
+        return streaming.download(request, user_export.export(row, "admin"), f"user-{row.pk}.json")

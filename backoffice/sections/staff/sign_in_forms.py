@@ -41,22 +41,22 @@ class SignInForm(AdminAuthenticationForm):
         request = self.request
         assert request is not None
         account = models.Staff.objects.filter(username=name).values_list("pk", flat=True).first()  # 1
-        drawn = sign_in.charge(request, name, account)
+        charge = sign_in.charge(request, name, account)
         try:
-            drawn.take()  # 2
+            charge.take()  # 2
             super().clean()  # 3
         except sign_in.Limited as limited:
             sign_in.count_failure(request, account, refused=True)
             self.refusal = Refusal(429, limited.seconds)
             raise too_many(limited) from limited
         except passwords.Busy as busy:
-            drawn.return_tokens()
+            charge.return_tokens()
             self.refusal = Refusal(503, passwords.RETRY_AFTER)
             raise ValidationError(_("Too many people are signing in just now. Try again in a moment.")) from busy
         except ValidationError:
             sign_in.count_failure(request, account)  # 4
             raise
-        drawn.return_tokens()
+        charge.return_tokens()
         return self.cleaned_data
 
 
@@ -64,13 +64,13 @@ class OwnPasswordForm(AdminPasswordChangeForm):
     """Changes one's own password; guesses of the old one are limited as well."""
 
     def clean_old_password(self) -> str:
-        drawn = sign_in.Charge([f"own:{self.user.pk}"], [sign_in.DEVICE])
+        charge = sign_in.Charge([f"own:{self.user.pk}"], [sign_in.DEVICE])
         try:
-            drawn.take()
+            charge.take()
         except sign_in.Limited as limited:
             raise too_many(limited) from limited
         old = super().clean_old_password()
-        drawn.return_tokens()
+        charge.return_tokens()
         return str(old)
 
 

@@ -72,7 +72,7 @@ class User(Record):
         return f"{self.first_name} {self.last_name}".strip()
 
     @classmethod
-    def living_with(cls, address: str) -> models.QuerySet[User]:
+    def not_deleted_with_address(cls, address: str) -> models.QuerySet[User]:
         """Returns the user with this e-mail address who is not deleted, however either address is spelled."""
         mailbox = values.mailbox(address)
         return cls._default_manager.filter(Q(email=mailbox) | Q(mailbox=mailbox), deleted_at=None)

@@ -47,8 +47,8 @@ def _user_changes(event: object) -> dict[str, Any]:
         case domain.UserRestored():
             return {"deleted_at": None}
         case domain.UserErased():
-            gone = {"email": ERASED, "mailbox": None, "first_name": "", "last_name": "", "last_login": None}
-            return gone | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
+            blank = {"email": ERASED, "mailbox": None, "first_name": "", "last_name": "", "last_login": None}
+            return blank | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
         case _:
             return {}
 

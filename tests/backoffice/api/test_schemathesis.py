@@ -117,7 +117,7 @@ WITH_BODY: Final = [label for label, one in OPERATIONS.items() if "requestBody" 
 
 
 @pytest.mark.parametrize("label", WITH_BODY)
-def test_body_is_documented_as_required_where_it_is(label: str, token: str, known: dict[str, dict[str, str]]) -> None:
+def test_required_body_is_documented_as_required(label: str, token: str, known: dict[str, dict[str, str]]) -> None:
     operation = OPERATIONS[label]
     there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {"name": "x"})
     caller = api_client.Caller(token=token)

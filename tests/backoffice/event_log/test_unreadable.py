@@ -99,7 +99,7 @@ def effects() -> Iterator[str]:
         yield table
 
 
-def test_streams_and_the_log_are_read_past_it(broken: Broken) -> None:
+def test_streams_and_the_log_are_read_past_an_unreadable_event(broken: Broken) -> None:
     first, found, last = store.read_stream(broken.stream)
     assert (found.position, found.unreadable) == (broken.position, broken.why)
     assert (first.unreadable, last.unreadable) == (None, None)
@@ -128,7 +128,7 @@ def test_command_on_an_incomplete_state_is_refused(broken: Broken) -> None:
     assert store.version_of(broken.stream) == 3
 
 
-def test_pages_show_it_as_unreadable(broken: Broken) -> None:
+def test_pages_show_an_event_as_unreadable(broken: Broken) -> None:
     client = api_client.signed_in("admin").client
     base = f"admin:backoffice_{broken.category}"
     shown = [
@@ -156,7 +156,7 @@ def test_pages_show_it_as_unreadable(broken: Broken) -> None:
         assert client.get(address).status_code == 200, address
 
 
-def test_api_shows_it_as_unreadable(broken: Broken) -> None:
+def test_api_shows_an_event_as_unreadable(broken: Broken) -> None:
     caller = api_client.signed_in("admin")
     listed = caller.get(f"events/?after={broken.position - 1}").json()["items"][0]
     assert (listed["position"], listed["stream"], listed["unreadable"]) == (
@@ -176,7 +176,7 @@ def test_api_shows_it_as_unreadable(broken: Broken) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "unreadable_event")
 
 
-def test_export_contains_it_and_import_names_its_line(broken: Broken, tmp_path: Path) -> None:
+def test_export_contains_an_unreadable_event_and_import_names_its_line(broken: Broken, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     call_command("export_events", str(file), after=broken.position - 1, stdout=StringIO(), stderr=StringIO())
     first = orjson.loads(file.read_bytes().splitlines()[0])
@@ -195,7 +195,7 @@ def test_subscription_parks_its_stream_and_continues(broken: Broken, effects: st
     assert parking.replay(wanted.name and wanted, broken.stream).handled == 0
 
 
-def test_relay_publishes_it_as_unreadable_and_parks_it(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relay_publishes_and_parks_an_unreadable_event(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[RecordedEvent] = []
     # Other tests cover Valkey's part of the relay; this one checks only what the relay passes to it.
     monkeypatch.setattr(publish, "send_raw", lambda raw: sent.extend(publish.decode(raw).events) or True)
@@ -221,7 +221,7 @@ def test_relay_publishes_it_as_unreadable_and_parks_it(broken: Broken, monkeypat
     assert health.database_and_log() == ("ok", "ok")
 
 
-def test_socket_receives_it_as_a_frame_without_data(broken: Broken) -> None:
+def test_socket_receives_an_unreadable_event_without_data(broken: Broken) -> None:
     event = store.read_stream(broken.stream, 1, 1)[0]
     found = topics.find(f"{broken.category}s")
     assert found is not None
@@ -231,7 +231,7 @@ def test_socket_receives_it_as_a_frame_without_data(broken: Broken) -> None:
     assert (frame.position, frame.unreadable, frame.data) == (broken.position, broken.why, {})
 
 
-def test_replay_keeps_it_parked(broken: Broken) -> None:
+def test_replay_keeps_an_unreadable_event_parked(broken: Broken) -> None:
     found = replay.read(broken.category, broken.position - 1, head.safe(), 10)
     assert [(position, event is None) for position, event in found][:2] == [
         (broken.position, True),
@@ -240,7 +240,7 @@ def test_replay_keeps_it_parked(broken: Broken) -> None:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_rebuild_omits_and_reports_it(own_database: None, case: str) -> None:
+def test_rebuild_omits_and_reports_an_unreadable_event(own_database: None, case: str) -> None:
     broken = Broken(case)
     table = f"{broken.category}s"
     done = rebuild.rebuild(table, fresh=True)
@@ -250,7 +250,7 @@ def test_rebuild_omits_and_reports_it(own_database: None, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_verification_reports_it(own_database: None, case: str) -> None:
+def test_verification_reports_an_unreadable_event(own_database: None, case: str) -> None:
     broken = Broken(case)
     report = verify.verify()
     assert (report.ok, report.unreadable) == (True, 1)
@@ -269,7 +269,7 @@ def test_archived_unreadable_event_is_read_the_same_way(broken: Broken) -> None:
     assert [event.unreadable for event in found if event.position == broken.position] == [broken.why]
 
 
-def test_snapshot_does_not_hide_it(broken: Broken) -> None:
+def test_snapshot_does_not_hide_an_unreadable_event(broken: Broken) -> None:
     for number in range(20):
         insert(broken.stream, f"{broken.category}.updated", 1, json.dumps({"x": number}))
     snapshots.refresh()

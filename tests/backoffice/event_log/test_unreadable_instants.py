@@ -72,7 +72,7 @@ def broken(request: Any) -> tuple[str, int, int]:
     return stream, position, after
 
 
-def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
+def test_readers_show_the_event_as_unreadable(broken: tuple[str, int, int]) -> None:
     stream, position, after = broken
     key = stream.partition("-")[2]
     found = {event.position: event.unreadable for event in store.read_all(position - 1, upto=head.safe())}
@@ -95,7 +95,7 @@ def test_readers_show_it_as_unreadable(broken: tuple[str, int, int]) -> None:
     assert api_client.signed_in("dpo").command("user.erase", key, reason="asked").status_code == 200
 
 
-def test_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
+def test_socket_reads_past_the_event(broken: tuple[str, int, int]) -> None:
     _, position, after = broken
 
     async def read() -> list[tuple[int, str | None]]:
@@ -109,7 +109,7 @@ def test_socket_reads_past_it(broken: tuple[str, int, int]) -> None:
     assert asyncio.run(read()) == [(position, "no_instant"), (after, None)]
 
 
-def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]) -> None:
+def test_subscriptions_park_the_event_and_operators_see_it(broken: tuple[str, int, int]) -> None:
     stream, position, after = broken
     with effects.effects():
         wanted = effects.subscription(start=position - 1)
@@ -121,7 +121,7 @@ def test_subscriptions_park_it_and_operators_see_it(broken: tuple[str, int, int]
         assert parked.position == position
 
 
-def test_rebuild_export_and_verification_report_it(broken: tuple[str, int, int], tmp_path: Path) -> None:
+def test_rebuild_export_and_verification_report_the_event(broken: tuple[str, int, int], tmp_path: Path) -> None:
     stream, position, after = broken
     assert [event is None for _, event in replay.read("user", position - 1, after, 10)] == [True, False]
     file = tmp_path / "events.jsonl"

@@ -147,7 +147,7 @@ def folder(name: str, default: Path | None) -> Path | None:
 
 
 def postgres_address(name: str, default: str) -> str:
-    """postgres://user:password@host:5432/name?option=value"""
+    """Reads postgres://user:password@host:5432/name?option=value"""
     value = text(name, default)
     if not value:
         return value
@@ -168,7 +168,7 @@ def postgres_address(name: str, default: str) -> str:
 
 
 def valkey_address(name: str, default: str) -> str:
-    """redis://:password@host:6379/0, rediss://… or unix:///path"""
+    """Reads redis://:password@host:6379/0, rediss://… or unix:///path"""
     value = text(name, default)
     parts = urlsplit(value)
     if parts.scheme not in {"redis", "rediss", "unix"}:

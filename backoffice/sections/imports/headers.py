@@ -318,7 +318,7 @@ _HEADINGS = (
 def _with_row_names(heads: list[list[str]], rows: list[list[str]]) -> list[list[str]]:
     """Adds the header that R omits above its row names.
 
-    Then every row is one cell longer and begins with a unique name.
+    It is missing if every row is one cell longer than the header and begins with a unique name.
     """
     width = len(heads[0])
     one_more = len(heads) == 1 and all(len(row) == width + 1 for row in rows) and any(row[-1] for row in rows)

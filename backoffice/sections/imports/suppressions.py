@@ -137,5 +137,5 @@ def note_erasures(events: Sequence[NewEvent]) -> None:
 
 
 def purge(subjects: Sequence[str], limit: int) -> int:
-    """Deletes those of erased forms (`events.extension.Purger`)."""
+    """Deletes the suppressions of erased forms (`events.extension.Purger`)."""
     return forget([key_of(one) for one in subjects if category_of(one) == "form"], limit)

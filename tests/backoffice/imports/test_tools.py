@@ -28,13 +28,13 @@ def written(table: list[list[str]], delimiter: str = ",") -> rows.Plan:
     return rows.plan(out.getvalue().encode())
 
 
-def asked(read: rows.Plan) -> dict[str, dict[str, Any]]:
+def questions_by_label(read: rows.Plan) -> dict[str, dict[str, Any]]:
     """Returns the fields that are questions, by label."""
     return {made.field["label"]: made.field for made in read.fields if not made.field.get("hidden")}
 
 
 def shape(read: rows.Plan, label: str) -> tuple[str, list[Any], list[str]]:
-    field = asked(read)[label]
+    field = questions_by_label(read)[label]
     return field["type"], field["options"], [row["label"] for row in field.get("rows", ())]
 
 
@@ -55,7 +55,7 @@ def test_redcap_labels_are_one_question() -> None:
     )
     assert shape(read, "Symptoms") == ("multiple_choice", ["Fever", "Cough, dry", "None"], [])
     assert answers(read, "symptoms") == [["Fever"], ["None"], ["Fever", "Cough, dry"], []]
-    assert "Age (years)" in asked(read)
+    assert "Age (years)" in questions_by_label(read)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_kobo_labels_in_groups_are_one_question(group: str) -> None:
     ]
     read = written(table)
     assert shape(read, question) == ("multiple_choice", ["Maize", "Beans", "Sweet potato"], [])
-    assert f"{group}Name" in asked(read)
+    assert f"{group}Name" in questions_by_label(read)
 
 
 def test_joined_column_with_more_answers_than_its_boxes_is_kept() -> None:
@@ -156,7 +156,7 @@ def test_boxes_are_one_question_in_every_header_notation(header: str, on: str, o
     heads = [header.format(option) for option in ("Saw", "Axe", "File")]
     table = [[*heads, "n"], [on, off, off, "1"], [off, on, off, "2"], [on, on, off, "3"], [on, off, off, "4"]]
     read = written(table)
-    assert asked(read)[read.fields[0].field["label"]]["options"] == ["Saw", "Axe", "File"]
+    assert questions_by_label(read)[read.fields[0].field["label"]]["options"] == ["Saw", "Axe", "File"]
     assert answers(read, read.fields[0].field["id"])[2] == ["Saw", "Axe"]
 
 
@@ -212,7 +212,7 @@ def test_joined_codes_are_split_and_decimals_are_not() -> None:
     assert answers(written(table), "which") == [cell.split(",") for cell in cells]
     for decimals in (["1", "1", "1,5", "yes"], ["1,5", "2,5", "1"], ["1,234,567", "2,345,678", "1,000"]):
         read = written([["Which?", "n"], *([cell, str(n)] for n, cell in enumerate(decimals))])
-        assert asked(read)["Which?"]["type"] != "multiple_choice"
+        assert questions_by_label(read)["Which?"]["type"] != "multiple_choice"
 
 
 def test_texts_under_other_in_a_joined_cell_are_answers_and_no_options() -> None:
@@ -346,7 +346,7 @@ def test_texts_of_several_boxes_stay_questions_of_their_own() -> None:
 
 def test_units_in_brackets_make_no_group() -> None:
     read = plan("Height (cm),Height (in),n", "181.5,71.4,a", "170.25,67,b", "165.5,65.2,c")
-    assert list(asked(read)) == ["Height (cm)", "Height (in)", "n"]
+    assert list(questions_by_label(read)) == ["Height (cm)", "Height (in)", "n"]
 
 
 def test_versions_are_not_numbers() -> None:

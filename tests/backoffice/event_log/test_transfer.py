@@ -292,7 +292,7 @@ def test_check_of_a_file_does_not_delay_readers_of_the_log(
 ) -> None:
     """Events that another process appends during the check can be read at once."""
     seen: list[int] = []
-    apply = import_events.Checking.apply
+    apply = import_events.FileCheck.apply
 
     def during(checking: Any, batch: Any) -> None:
         apply(checking, batch)
@@ -300,7 +300,7 @@ def test_check_of_a_file_does_not_delay_readers_of_the_log(
         _, safe, last = thread.result()
         seen.append(last - safe)
 
-    monkeypatch.setattr(import_events.Checking, "apply", during)
+    monkeypatch.setattr(import_events.FileCheck, "apply", during)
     run("import_events", elsewhere(exported, tmp_path))
     assert seen == [0]
 

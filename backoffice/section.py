@@ -21,6 +21,7 @@ from django.db.models import Model
 from django.urls import URLPattern
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from backoffice import listing
 from events import errors
@@ -86,7 +87,9 @@ class Choice:
 
 
 DELETED_CHOICE = Choice(
-    name="deleted", label=_("Deleted"), values=(("", _("Not deleted")), ("true", _("Deleted")), ("any", _("All")))
+    name="deleted",
+    label=_("Deleted or not"),
+    values=(("", _("Not deleted")), ("true", pgettext_lazy("filter", "Deleted")), ("any", _("All"))),
 )
 
 

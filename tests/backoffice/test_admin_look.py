@@ -76,6 +76,18 @@ def test_every_text_has_its_french(domain: str) -> None:
 
 
 @pytest.mark.parametrize("domain", ["django", "djangojs"])
+def test_french_uses_its_own_typography(domain: str) -> None:
+    """No line begins with a punctuation mark; curved apostrophes; one spelling of "évènement" and "e-mail"."""
+    text = (LOCALE / f"{domain}.po").read_text()
+    french = re.findall(r'^msgstr(?:\[\d\])? ((?:".*"\n?)+)', text.partition("\n\n")[2], re.MULTILINE)
+    lines = ["".join(re.findall(r'"(.*)"', one)) for one in french]
+    assert len(lines) > 100
+    for line in lines:
+        assert not re.search(r"[ \w][;?!»]|[ a-zà-ÿ]: |« |\w'\w", line), line
+        assert not re.search(r"événement|adresse électronique", line, re.IGNORECASE), line
+
+
+@pytest.mark.parametrize("domain", ["django", "djangojs"])
 def test_the_compiled_catalogue_is_in_step(domain: str, tmp_path: Path) -> None:
     """Compared as catalogues, for the header of one compiler is not that of another."""
     import ast

@@ -169,9 +169,7 @@ def test_page_is_uncovered_when_the_same_person_signs_in_again(new_page: Callabl
     live_now(page)
 
 
-def test_page_is_covered_while_nobody_answers_who_is_signed_in(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callable[..., Any], stack: live.Stack) -> None:
     """The request for the person hangs, as at a proxy whose server is gone, and never gives up."""
     page = new_page(role="manager", at="")
     page.add_init_script("AbortSignal.timeout = () => new AbortController().signal")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from backoffice import access, listing, models
 from backoffice.listing import Sort
@@ -54,8 +55,8 @@ FORM = Kind(
     choices=(
         Choice(
             name="archived",
-            label=_("Archived"),
-            values=(("", _("Archived or not")), ("false", _("In use")), ("true", _("Archived"))),
+            label=_("Archived or not"),
+            values=(("", _("Archived or not")), ("false", _("In use")), ("true", pgettext_lazy("filter", "Archived"))),
         ),
         DELETED_CHOICE,
     ),

@@ -178,7 +178,7 @@ def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callabl
     live_now(page)
     page.fill("[name=first_name]", "Canary typed")
     hanging: list[Any] = []
-    page.route("**/admin/offline/person/", hanging.append)
+    page.route("**/admin/offline/person/", lambda route: hanging.append(route))
     before = session_of(page)
     take_over(page.context, stack, "manager")
     end(stack, before)
@@ -202,7 +202,7 @@ def test_late_answer_of_an_earlier_check_does_not_cover_the_page_again(
     record(page, new_user(new_page(role="admin"), first_name="Ada"))
     live_now(page)
     hanging: list[Any] = []
-    page.route("**/admin/offline/person/", hanging.append)
+    page.route("**/admin/offline/person/", lambda route: hanging.append(route))
     before = session_of(page)
     end(stack, before)
     expect(page.locator("p[data-cover-words=checking]")).to_be_visible()

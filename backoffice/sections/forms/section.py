@@ -42,7 +42,7 @@ FORM = Kind(
     columns=(
         Column(label=_("Form"), sort="title"),
         Column(label=_("Owner"), wide=True),
-        Column(label=_("Fields"), number=True, wide=True),
+        Column(label=_("Questions"), number=True, wide=True),
         Column(label=_("Changed"), wide=True),
         Column(label=_("Created"), sort="-created_at"),
     ),

@@ -17,7 +17,7 @@ from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from backoffice import access, listing, models, section
 from backoffice.section import NavItem
@@ -131,7 +131,7 @@ class BackofficeSite(admin.AdminSite):
         words = request.GET.get("q", "").strip()[:200]
         context = {
             **self.each_context(request),
-            "title": _("Search"),
+            "title": pgettext("page", "Search"),
             "q": words,
             "groups": _hits(words, request.user) if words else [],
         }

@@ -26,6 +26,24 @@ FOLLOW = """async () => {
 }"""
 
 
+class HeldRequests:
+    """Holds requests for an address until `let_through`; those held before stay in `held`."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.held: list[Any] = []
+        self.hold = True
+        page.route(address, self.take)
+
+    def take(self, route: Any) -> None:
+        if self.hold:
+            self.held.append(route)
+        else:
+            route.continue_()
+
+    def let_through(self) -> None:
+        self.hold = False
+
+
 def take_over(context: Any, stack: live.Stack, role: str) -> str:
     """The browser's cookie is of another session from here on."""
     key = stack.session(role)
@@ -177,8 +195,7 @@ def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callabl
     record(page, key)
     live_now(page)
     page.fill("[name=first_name]", "Canary typed")
-    hanging: list[Any] = []
-    page.route("**/admin/offline/person/", lambda route: hanging.append(route))
+    person = HeldRequests(page, "**/admin/offline/person/")
     before = session_of(page)
     take_over(page.context, stack, "manager")
     end(stack, before)
@@ -186,8 +203,8 @@ def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callabl
     expect(page.locator("[data-cover-link]")).to_be_focused()
     assert "Canary" not in page.inner_text("body")
     assert "Canary" not in page.title()
-    page.unroute("**/admin/offline/person/")
-    for route in hanging:
+    person.let_through()
+    for route in person.held:
         route.continue_()
     expect(page.locator("[data-cover]")).to_be_hidden()
     expect(page.locator("[name=first_name]")).to_have_value("Canary typed")
@@ -201,17 +218,17 @@ def test_late_answer_of_an_earlier_check_does_not_cover_the_page_again(
     page = new_page(role="manager", at="")
     record(page, new_user(new_page(role="admin"), first_name="Ada"))
     live_now(page)
-    hanging: list[Any] = []
-    page.route("**/admin/offline/person/", lambda route: hanging.append(route))
+    person = HeldRequests(page, "**/admin/offline/person/")
     before = session_of(page)
     end(stack, before)
     expect(page.locator("p[data-cover-words=checking]")).to_be_visible()
-    page.unroute("**/admin/offline/person/")
+    person.let_through()
     take_over(page.context, stack, "manager")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("[data-cover]")).to_be_hidden()
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/admin/offline/person/")):
-        hanging[0].abort()
+        for route in person.held:
+            route.abort()
     page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")
     expect(page.locator("[data-cover]")).to_be_hidden()
     live_now(page)

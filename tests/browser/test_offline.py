@@ -307,7 +307,7 @@ def test_waiting_edits_can_be_changed_and_cancelled(manager: Any, new_page: Any,
     waiting = page.locator("[data-section=waiting] .edit")
     waiting.nth(1).get_by_role("button", name="Cancel this edit").click()
     expect(waiting).to_have_count(1)
-    waiting.get_by_role("button", name="Edit").click()
+    waiting.get_by_role("button", name="Edit", exact=True).click()
     page.locator(".edit-form input").first.fill("Right")
     page.get_by_role("button", name="Save edit").click()
     expect(waiting.locator("ins")).to_have_text("Right")

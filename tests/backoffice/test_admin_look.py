@@ -151,3 +151,12 @@ def test_a_static_file_is_served_whole_in_part_and_not_twice(client: Client) -> 
     assert (again.status_code, again.content) == (304, b"")
     head = client.head(address)
     assert (head.status_code, head["Content-Length"], head.content) == (200, str(len(text)), b"")
+
+
+def test_words_with_two_meanings_have_a_translation_for_each() -> None:
+    from django.utils.translation import gettext, override, pgettext
+
+    with override("fr"):
+        assert pgettext("value", "removed") != gettext("removed"), "of a value, and what somebody did"
+        assert pgettext("filter", "Open") != gettext("Open"), "several conflicts, and one"
+        assert pgettext("subscription", "Running") != gettext("Operations")

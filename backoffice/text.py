@@ -9,7 +9,7 @@ from django.db.models.functions import Collate
 
 
 class Composed(Func):
-    """Text in Unicode's composed form (NFC), as PostgreSQL normalises it: the same letters are the same text."""
+    """Text in Unicode's composed form (NFC), normalised by PostgreSQL, so that equal letters compare equal."""
 
     function = "normalize"
     template = "%(function)s(%(expressions)s, NFC)"

@@ -33,6 +33,6 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def _set(value: str) -> str:
-    """Set the limit; returns the one before."""
+    """Set the limit for the current transaction, without one for the session; returns the previous one."""
     before: str = store.query(SET, (value, connection.in_atomic_block))[0][0]
     return before

@@ -70,10 +70,10 @@ def rebuild(
 ) -> RebuildProgress:
     """Rebuild a read table while it is read and written; returns its final progress.
 
-    fresh      start from the beginning instead of continuing an interrupted rebuild
-    take_over  also from a builder that is still connected (one that hangs): its fence is outdated and it stops
-    report     called after every batch and phase
-    patience   seconds during which the lock for the swap is tried
+    fresh         start from the beginning instead of continuing an interrupted rebuild
+    take_over     replace a builder that is still connected but hangs: its fence is outdated and it stops
+    report        called after every batch and phase
+    patience      seconds during which the lock for the swap is tried
 
     Raises `RebuildRefused`; then the live table is untouched, and a later call continues.
     """
@@ -253,7 +253,7 @@ class Builder:
     def fenced(
         self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0
     ) -> Iterator[None]:
-        """`step` without reporting progress: a callback may be slow, and the caller may hold locks."""
+        """Run `step` without reporting progress, because a callback may be slow and the caller may hold locks."""
         now = {"phase": phase, "position": position, "events": events, "target": target, "unreadable": unreadable}
         with transaction.atomic():
             if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):

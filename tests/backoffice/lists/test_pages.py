@@ -296,8 +296,8 @@ def test_a_deep_page_is_a_range_of_the_index_of_its_sort(
     models.User.objects.bulk_create(
         list_rows.user(
             n,
-            plan="free" if n % 5 else "premium",
-            role="member" if n % 5 else "owner",
+            plan="free" if n % 40 else "premium",
+            role="member" if n % 40 else "owner",
             last_login=START + timedelta(minutes=n),
             deleted_at=START if filters.get("deleted") else None,
         )
@@ -307,7 +307,8 @@ def test_a_deep_page_is_a_range_of_the_index_of_its_sort(
         cursor.execute("analyze users")
         cursor.execute("set local enable_seqscan = off")
     spec = listing.SPECS[name]
-    question: dict[str, Any] = {"sort": sort, "filters": filters, "limit": 100}
+    limit = 10 if {"plan", "role"} & filters.keys() else 100  # few users have that plan or role
+    question: dict[str, Any] = {"sort": sort, "filters": filters, "limit": limit}
     middle = list(itertools.islice(pages(spec, **question), 5))[-1]
     for cursor in (middle.next_cursor, middle.previous_cursor):
         plan = list_rows.plans(spec, cursor=cursor, count=False, **question)[0]

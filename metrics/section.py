@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, topics
 from backoffice.section import NavItem, Section
+from metrics.counters import subscription, tasks
 from metrics.monitoring import pages
 from realtime.topics import Topic
 
@@ -71,4 +72,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    tasks=(tasks.reconcile,),
+    ready=subscription.register,
 )

@@ -14,7 +14,7 @@ from django.db.models import F
 class Numeric(models.Field):  # type: ignore[type-arg]
     """PostgreSQL's `numeric` without a limit of digits, which `DecimalField` lacks."""
 
-    def db_type(self, connection: Any) -> str:  # noqa: ARG002
+    def db_type(self, connection: Any) -> str:
         return "numeric"
 
 

@@ -125,7 +125,15 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "metrics_form_stats",
                 "default_permissions": (),
-                "indexes": [models.Index(models.F("user_id"), name="metrics_form_stats_user")],
+                "indexes": [
+                    models.Index(models.F("user_id"), name="metrics_form_stats_user"),
+                    models.Index(
+                        models.OrderBy(models.F("submissions"), descending=True),
+                        models.OrderBy(models.F("form_id"), descending=True),
+                        name="metrics_form_submissions",
+                    ),
+                    models.Index(models.F("last_at"), models.F("form_id"), name="metrics_form_last"),
+                ],
             },
         ),
         migrations.CreateModel(

@@ -109,7 +109,7 @@ def statements(count: int, key: object) -> int:
     events = store.read_all(counting.checkpoint(), 500, upto=head.safe(), types=SUBSCRIPTION.types)
     assert len(events) == count + 1
     seen = 0
-    usual = pipeline.Pipeline.query, pipeline.Pipeline.execute
+    usual = pipeline.Pipeline.query, pipeline.Pipeline.queue
 
     def counted(method):
         def run(self, *arguments):
@@ -121,7 +121,7 @@ def statements(count: int, key: object) -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.Pipeline, "query", counted(usual[0]))
-        patch.setattr(pipeline.Pipeline, "execute", counted(usual[1]))
+        patch.setattr(pipeline.Pipeline, "queue", counted(usual[1]))
         with pipeline.transaction():
             applying.handle(events)
     return seen

@@ -132,7 +132,8 @@ class CountersState(models.Model):
 
     recent_from    a full hour: submissions since then are `UserStats.recent`
     kept_from      a midnight: first hour that `FormHour` keeps
-    seeded_at      position of the log from which on events were folded; null when from the beginning
+    seeded_position, seeded_at
+                   position and time of the last seed, from which on events are folded; null when from the beginning
     """
 
     id = models.SmallIntegerField(primary_key=True, db_default=1)
@@ -141,7 +142,8 @@ class CountersState(models.Model):
     user_count = models.BigIntegerField(db_default=0)
     form_count = models.BigIntegerField(db_default=0)
     submission_count = models.BigIntegerField(db_default=0)
-    seeded_at = models.BigIntegerField(null=True)
+    seeded_position = models.BigIntegerField(null=True)
+    seeded_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "metrics_counters_state"

@@ -84,7 +84,8 @@ class Migration(migrations.Migration):
                 ("user_count", models.BigIntegerField(db_default=0)),
                 ("form_count", models.BigIntegerField(db_default=0)),
                 ("submission_count", models.BigIntegerField(db_default=0)),
-                ("seeded_at", models.BigIntegerField(null=True)),
+                ("seeded_position", models.BigIntegerField(null=True)),
+                ("seeded_at", models.DateTimeField(null=True)),
             ],
             options={
                 "db_table": "metrics_counters_state",

@@ -1,7 +1,7 @@
-"""What the domain says, in the reader's language.
+"""Translates messages of the domain into the reader's language.
 
-The domain knows no Django, so it speaks English; its sentences are listed here for the translators. Those with a value
-in them are recognised by pattern. A sentence nobody listed is shown as it is, and a test looks for such sentences.
+The domain does not use Django, so its messages are English; they are listed here for the translators. Messages that
+contain values are recognised by pattern. A message that is not listed is shown unchanged, and a test finds those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from events import errors
 
-SENTENCES: Final = frozenset(
+MESSAGES: Final = frozenset(
     {
         gettext_noop("Enter a valid email address."),
         gettext_noop("Another user has this email address."),
@@ -62,7 +62,7 @@ SENTENCES: Final = frozenset(
     }
 )
 
-# A sentence with values in it -> the same with names for them.
+# Pattern of a message that contains values -> the message with named placeholders.
 PATTERNS: Final = (
     (
         r"Positions (?P<low>\d+) to (?P<high>\d+) are archived in (?P<file>\S+), which cannot be read .*",
@@ -178,9 +178,9 @@ PATTERNS: Final = (
 )
 
 
-def said(text: str) -> str:
+def translate(text: str) -> str:
     """Translates one domain message into the active language."""
-    if text in SENTENCES:
+    if text in MESSAGES:
         return gettext(text)
     for pattern, template in PATTERNS:
         found = re.fullmatch(pattern, text, re.DOTALL)
@@ -189,14 +189,14 @@ def said(text: str) -> str:
     return text
 
 
-def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
+def translate_error(error: errors.EventsError) -> tuple[str, dict[str, str]]:
     """Returns an error's message and its messages by field, in the active language."""
     fields: Mapping[str, str] = getattr(error, "fields", {})
-    if not isinstance(fields, Mapping):  # a conflict lists names of fields, not complaints
+    if not isinstance(fields, Mapping):  # a conflict has names of fields here, not messages
         fields = {}
-    return said(error.message), {name: said(text) for name, text in fields.items()}
+    return translate(error.message), {name: translate(text) for name, text in fields.items()}
 
 
 def in_one_line(error: errors.EventsError) -> str:
-    message, fields = said_by(error)
+    message, fields = translate_error(error)
     return " ".join(dict.fromkeys([message, *fields.values()]))

@@ -67,7 +67,7 @@ class BackofficeSite(admin.AdminSite):
                 response = guarded(request, *args, **named)
             except self.answered as error:
                 response = self.answer(request, error)
-            offline.sign(request, response)
+            offline.mark_owner(request, response)
             return response
 
         return signed

@@ -1,4 +1,4 @@
-"""One browser, one person after the other: nobody gets what was the other's, and nothing stays on the screen."""
+"""Two people one after the other in one browser: no data of the first reaches the second or stays visible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOLLOW = """async () => {
 
 
 def take_over(context: Any, stack: live.Stack, role: str) -> str:
-    """The browser's cookie is of another session from here on."""
+    """Replaces the browser's cookie by one of another session."""
     key = stack.session(role)
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": key, "url": stack.url}])
     return key
@@ -43,7 +43,7 @@ def end(stack: live.Stack, key: str) -> None:
 
 
 def test_tab_of_next_person_gets_its_own_frames_only(new_page: Callable[..., Any], stack: live.Stack) -> None:
-    """The first tab holds the socket, and its session goes on meanwhile."""
+    """The first tab has the socket, and its session stays valid."""
     writer = new_page(role="admin")
     first = new_page(role="manager")
     first.evaluate(FOLLOW)

@@ -30,7 +30,7 @@ CHOICES: Final = {
 
 
 def trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
-    """Who did what about it, newest first, as this person may see it."""
+    """Returns each action on the conflict with its actor, newest first, as this person may see it."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
     names = dict(models.Staff.objects.values_list("pk", "username"))
     found = []

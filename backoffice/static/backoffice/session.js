@@ -22,7 +22,7 @@ class SessionGuard {
   #attempts = 0;
   #enteredAt = -Infinity;
   #over = false; // another person is signed in: the page cannot be used again
-  #alarm = new Timer(() => this.check());
+  #timer = new Timer(() => this.check());
 
   constructor({ person, session, personUrl, loginUrl }, connection, cover) {
     Object.assign(this, { person: Number(person), session, personUrl, loginUrl, connection, cover });
@@ -40,13 +40,13 @@ class SessionGuard {
   /** After a revoked connection: asks who is signed in; the page stays covered until the answer is known. */
   async check() {
     if (this.#over) return;
-    this.#alarm.clear();
+    this.#timer.clear();
     let found;
     try {
       found = await fetchPerson(this.personUrl);
     } catch {
       this.#coverPage("signed_out");
-      this.#alarm.set(fullJitter(this.#attempts++, FIRST_WAIT_MS, LONGEST_WAIT_MS));
+      this.#timer.set(fullJitter(this.#attempts++, FIRST_WAIT_MS, LONGEST_WAIT_MS));
       return;
     }
     this.#attempts = 0;

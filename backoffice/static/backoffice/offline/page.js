@@ -142,7 +142,7 @@ class EditsPage {
     if (wrong) return toast(_("Enter valid JSON, or null for no value."), "error");
     await this.own.queue.put([next], {}, (now) => now.id === edit.id && isFree(now));
     this.#stop();
-    await this.own.flusher.poke();
+    await this.own.flusher.flush();
   }
 
   #stop() {
@@ -153,7 +153,7 @@ class EditsPage {
   async #drop(edit) {
     await this.own.queue.remove([edit.seq], {}, (now) => now.id === edit.id && isFree(now));
     this.element.querySelector("[data-section=waiting] h2").scrollIntoView({ block: "nearest" });
-    await this.own.flusher.poke(); // edits that it blocked are sent
+    await this.own.flusher.flush(); // edits that it blocked are sent
   }
 
   async #clear() {

@@ -62,7 +62,7 @@ def hue(name: Any) -> int:
 @register.filter
 def quoted(reason: str) -> str:
     """Renders a reason as a quotation; an erased reason as “erased”."""
-    return _("erased") if reason == ERASED else f"“{reason}”"
+    return _("erased") if reason == ERASED else _("“%(text)s”") % {"text": reason}
 
 
 UNREADABLE: Final = {

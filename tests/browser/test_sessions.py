@@ -26,6 +26,24 @@ FOLLOW = """async () => {
 }"""
 
 
+class HeldRequests:
+    """Holds requests for an address until `let_through`; those held before stay in `held`."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.held: list[Any] = []
+        self.hold = True
+        page.route(address, self.take)
+
+    def take(self, route: Any) -> None:
+        if self.hold:
+            self.held.append(route)
+        else:
+            route.continue_()
+
+    def let_through(self) -> None:
+        self.hold = False
+
+
 def take_over(context: Any, stack: live.Stack, role: str) -> str:
     """Replaces the browser's cookie by one of another session."""
     key = stack.session(role)
@@ -129,7 +147,7 @@ def test_page_is_emptied_when_another_person_signs_in(new_page: Callable[..., An
     other = page.context.new_page()
     conftest.sign_in(other, "viewer")
     end(stack, before)
-    expect(page.locator("[data-cover-words=other]")).to_be_visible()
+    expect(page.locator("p[data-cover-words=other]")).to_be_visible()
     page.wait_for_function("() => document.body.children.length === 1")
     assert "Canary" not in page.content()
     expect(other.locator("[data-cover]")).to_be_hidden()
@@ -166,4 +184,51 @@ def test_page_is_uncovered_when_the_same_person_signs_in_again(new_page: Callabl
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("[data-cover]")).to_be_hidden()
     expect(page.locator("[name=first_name]")).to_have_value("Typed before")
+    live_now(page)
+
+
+def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    """The request for the person hangs, as at a proxy whose server is gone, and never gives up."""
+    page = new_page(role="manager", at="")
+    page.add_init_script("AbortSignal.timeout = () => new AbortController().signal")
+    key = new_user(new_page(role="admin"), first_name="Canary")
+    record(page, key)
+    live_now(page)
+    page.fill("[name=first_name]", "Canary typed")
+    person = HeldRequests(page, "**/admin/offline/person/")
+    before = session_of(page)
+    take_over(page.context, stack, "manager")
+    end(stack, before)
+    expect(page.locator("p[data-cover-words=checking]")).to_be_visible()
+    expect(page.locator("[data-cover-link]")).to_be_focused()
+    assert "Canary" not in page.inner_text("body")
+    assert "Canary" not in page.title()
+    person.let_through()
+    for route in person.held:
+        route.continue_()
+    expect(page.locator("[data-cover]")).to_be_hidden()
+    expect(page.locator("[name=first_name]")).to_have_value("Canary typed")
+    expect(page.locator("[name=first_name]")).to_be_focused()
+    live_now(page)
+
+
+def test_late_answer_of_an_earlier_check_does_not_cover_the_page_again(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    page = new_page(role="manager", at="")
+    record(page, new_user(new_page(role="admin"), first_name="Ada"))
+    live_now(page)
+    person = HeldRequests(page, "**/admin/offline/person/")
+    before = session_of(page)
+    end(stack, before)
+    expect(page.locator("p[data-cover-words=checking]")).to_be_visible()
+    person.let_through()
+    take_over(page.context, stack, "manager")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("[data-cover]")).to_be_hidden()
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/admin/offline/person/")):
+        for route in person.held:
+            route.abort()
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")
+    expect(page.locator("[data-cover]")).to_be_hidden()
     live_now(page)

@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadReque
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from backoffice import access, error_messages, listing, models, section
 from backoffice.section import Kind
@@ -48,7 +48,11 @@ def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
 
 
 def _filters(request: HttpRequest) -> dict[str, str]:
-    known = {name: request.GET.get(name, "") for name in ("whose", "status", "kind", "record", "sort")}
+    return _filters_of(request.GET)
+
+
+def _filters_of(parameters: Mapping[str, str]) -> dict[str, str]:
+    known = {name: parameters.get(name, "") for name in ("whose", "status", "kind", "record", "sort")}
     if known["status"] not in (*models.Conflict.Status.values, "any"):
         known["status"] = "open"
     if known["whose"] not in inbox.WHOSE:
@@ -169,11 +173,12 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "rows": with_details(found.items, request.user),
             "page": found,
             "asked": filters,
+            "is_asked": filters != _filters_of({"sort": filters["sort"]}),
             "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
             "statuses": [
-                ("open", _("Open")),
-                ("resolved", _("Resolved")),
-                ("dismissed", _("Discarded")),
+                ("open", pgettext("filter", "Open")),
+                ("resolved", pgettext("filter", "Resolved")),
+                ("dismissed", pgettext("filter", "Discarded")),
                 ("any", _("All")),
             ],
             "kinds": [(name, section.kind(name).plural) for name in inbox.categories(request.user)],

@@ -32,7 +32,7 @@ class EraseForm(inputs.RecordForm):
         reason.required = True
         reason.error_messages["required"] = _("Enter a reason: it stays readable after the erasure.")
         reason.help_text = _("This reason stays readable permanently: enter no personal data.")
-        reason.widget.attrs["placeholder"] = _("Who asked, and when; no names")
+        reason.widget.attrs["placeholder"] = _("Ticket number and date; no names")
         meant = forms.BooleanField(label=_("I understand that this cannot be undone."))
         meant.error_messages["required"] = _("Check this box to confirm the erasure.")
         self.fields["meant"] = meant

@@ -59,11 +59,9 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
-    @staticmethod
-    def full_name(login: models.Staff) -> str:
+    @admin.display(description=gettext_lazy("Full name"))
+    def full_name(self, login: models.Staff) -> str:
         return login.get_full_name()
-
-    full_name.short_description = gettext_lazy("name")  # type: ignore[attr-defined]
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return access.role_of(request.user) == "admin"

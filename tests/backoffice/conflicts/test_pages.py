@@ -165,7 +165,7 @@ def test_questions_are_resolved_one_by_one(manager: models.Staff) -> None:
     assert [place.path for place in page.context["places"]] == ["fields[a].label", "fields[b]"]
     assert [place.entry for place in page.context["places"]] == ["text", "json"]
     wrong = client.post(url("change", found), sent(page, choice_0="mine", choice_1="value", value_1="{"))
-    assert wrong.context["places"][1].complaint == "This is not JSON: look at line 1, column 2."
+    assert wrong.context["places"][1].complaint == "Invalid JSON at line 1, column 2."
     assert client.post(url("change", found), sent(page, choice_0="mine", choice_1="mine")).status_code == 302
     assert snapshots.state_dict(f"form-{key}")[0]["fields"] == fields("A mine", "B")[:1]
 

@@ -144,7 +144,7 @@ def test_pages_show_an_event_as_unreadable(broken: Broken) -> None:
         assert page.status_code == 200, address
         assert "nreadable" in page.content.decode(), address
     event_page = client.get(shown[1]).content.decode()
-    assert "No field of the record." not in event_page, "what it changed is not known"
+    assert "No field of the record changed." not in event_page, "what it changed is not known"
     assert '<pre class="json' not in event_page, "empty data would pass for what is stored"
     for address in (
         reverse("admin:index"),

@@ -114,11 +114,11 @@ def test_process_behind_the_head_is_marked() -> None:
 
 
 def test_page_names_the_holder_of_the_relay_lease() -> None:
-    assert "not running" in look("admin", fragment=True).content.decode()
+    assert "Not running" in look("admin", fragment=True).content.decode()
     subscriptions.acquire(relay.SUBSCRIPTION, "web-9:77:abcdef01")
     text = look("admin", fragment=True).content.decode()
     assert "process 77 on web-9" in text
-    assert "not running" not in text
+    assert "Not running" not in text
 
 
 def test_page_without_valkey_shows_a_message(settings: Any) -> None:

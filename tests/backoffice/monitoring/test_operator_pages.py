@@ -328,7 +328,7 @@ def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:
     assert store.read_stream("rebuild-users")[-1].data["take_over"] is True
     assert (states["forms"], states["users"]) == (("running", 25), ("silent", 25))
     assert states["settings"] == ("interrupted", 25)
-    for word in ("Take over", "Resume", "Start over", "Reading the log", "Its builder is gone"):
+    for word in ("Take over", "Resume", "Start over", "Reading the log", "The process that built it has ended"):
         assert word in page, word
 
 

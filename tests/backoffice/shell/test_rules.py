@@ -140,7 +140,7 @@ def test_plan_role_and_email_require_a_reason_at_every_entry_point(manager: api_
     change = {"type": "user.update", "key": str(key), "data": data}
     for caller in (manager, api_client.program("users:write")):
         found = problem(caller.post("commands/", {**change, "id": str(uuid.uuid4())}), 422, "reason_required")
-        assert found["errors"] == {"reason": "Enter a reason: required for plan, role and e-mail."}
+        assert found["errors"] == {"reason": "Enter a reason: required for plan, role and email."}
         problem(caller.post("commands/", {**change, "id": str(uuid.uuid4()), "reason": "  "}), 422, "reason_required")
         problem(caller.patch(f"users/{key}/", data, If_Match='"v1"'), 422, "reason_required")
     assert [one["code"] for one in sync(manager, {**change, "base_version": 1})] == ["reason_required"]

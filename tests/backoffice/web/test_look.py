@@ -76,6 +76,18 @@ def test_every_text_is_translated_to_french(domain: str) -> None:
 
 
 @pytest.mark.parametrize("domain", ["django", "djangojs"])
+def test_french_uses_its_own_typography(domain: str) -> None:
+    """No line begins with a punctuation mark; curved apostrophes; one spelling of "évènement" and "e-mail"."""
+    text = (LOCALE / f"{domain}.po").read_text()
+    french = re.findall(r'^msgstr(?:\[\d\])? ((?:".*"\n?)+)', text.partition("\n\n")[2], re.MULTILINE)
+    lines = ["".join(re.findall(r'"(.*)"', one)) for one in french]
+    assert len(lines) > 100
+    for line in lines:
+        assert not re.search(r"[ \w][;?!»]|[ a-zà-ÿ]: |« |\w'\w", line), line
+        assert not re.search(r"événement|adresse électronique", line, re.IGNORECASE), line
+
+
+@pytest.mark.parametrize("domain", ["django", "djangojs"])
 def test_compiled_catalogue_is_current(domain: str, tmp_path: Path) -> None:
     """Compares entries, because the header depends on the compiler."""
     import ast
@@ -139,3 +151,12 @@ def test_static_file_is_served_whole_in_ranges_and_with_304(client: Client) -> N
     assert (again.status_code, again.content) == (304, b"")
     head = client.head(address)
     assert (head.status_code, head["Content-Length"], head.content) == (200, str(len(text)), b"")
+
+
+def test_words_with_two_meanings_have_a_translation_for_each() -> None:
+    from django.utils.translation import gettext, override, pgettext
+
+    with override("fr"):
+        assert pgettext("value", "removed") != gettext("removed"), "of a value, and what somebody did"
+        assert pgettext("filter", "Open") != gettext("Open"), "several conflicts, and one"
+        assert pgettext("subscription", "Running") != gettext("Operations")

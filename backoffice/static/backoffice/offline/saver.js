@@ -202,7 +202,7 @@ class Saver {
 
   #line(edit) {
     if (edit.state === "refused") return line(verdictOf(edit), this.#queueLink(_("Fix or discard")));
-    const link = make("a", "button small", _("Decide"));
+    const link = make("a", "button small", _("Resolve conflict"));
     link.href = conflictUrlOf(this.own.urls, edit);
     const close = button(_("Close"), () => this.own.queue.put([{ ...edit, looked: true }]));
     return line(verdictOf(edit), link, close);

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, navigation, topics
 from backoffice.section import Section
-from metrics import user_counts
+from metrics.counters import extensions, subscription, tasks
 from metrics.monitoring import pages
 from realtime.topics import Topic
 
@@ -31,7 +31,7 @@ SECTION = Section(
         (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
         (_("Live connections"), "admin:system_sockets", "live", "w"),
     ),
-    extends=(user_counts.EXTENSION,),
+    extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.api",
     api_shapes="metrics.monitoring.shapes",
@@ -48,4 +48,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    tasks=(tasks.reconcile,),
+    ready=subscription.register,
 )

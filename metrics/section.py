@@ -7,8 +7,10 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, topics
+from backoffice import access, health, topics
 from backoffice.section import NavItem, Section
+from events import extension
+from metrics.materialized import freshness, tasks
 from metrics.monitoring import pages
 from realtime.topics import Topic
 
@@ -18,6 +20,12 @@ _sees_system = partial(access.sees, "system")
 def _may_follow_system(staff: Any) -> bool:
     """Those who may see how the system runs; programs need the scope for it."""
     return _sees_system(staff) and topics.in_scope(staff, "system:read")
+
+
+def _ready() -> None:
+    health.register("views", freshness.probe)
+    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
+        extension.run_as_owner(function)
 
 
 SECTION = Section(
@@ -71,4 +79,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    tasks=(tasks.refresh_views,),
+    ready=_ready,
 )

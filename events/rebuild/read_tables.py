@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -58,6 +58,15 @@ def register(table: ReadTable) -> None:
 def tables() -> list[ReadTable]:
     """All registered read tables, by name."""
     return [_tables[name] for name in sorted(_tables)]
+
+
+# -- swaps and refreshes ----------------------------------------------------------------------------------------------
+
+# The advisory lock of a swap, and of every refresh of a materialized view that reads the table: a refresh tries it and
+# skips, a swap waits for it. Without it a long refresh would keep the swap from locking the table within its timeout.
+SWAP_LOCK: Final = "(17781, 1)"
+WAIT_FOR_SWAP_LOCK: Final = f"select pg_advisory_xact_lock{SWAP_LOCK}"
+TRY_SWAP_LOCK: Final = f"select pg_try_advisory_xact_lock{SWAP_LOCK}"
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -26,6 +26,7 @@ from events import valkey as valkey_clients
 from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
+from metrics.materialized import freshness
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -198,6 +199,33 @@ def events() -> Finding:
     return Finding("events", "wrong", f"{many} cannot be read: {some}; see docs/operations.md, Unreadable events")
 
 
+def views() -> Finding:
+    """The materialized views are refreshed; names the session that keeps them from it."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+
+            def run(statement: str) -> Sequence[Sequence[Any]]:
+                return connection.execute(statement).fetchall()
+
+            found, holder = freshness.statuses(run), freshness.holder(run)
+    except psycopg.Error:
+        return Finding("views", "note", "unknown: the database does not answer")
+    waiting = f"; {holder} holds the lock" if holder else ""
+    for view in found:
+        match freshness.state(view):
+            case "never":
+                return Finding("views", "note", f"{view.name} is not computed yet: Celery beat refreshes it{waiting}")
+            case "failed":
+                return Finding("views", "wrong", f"{view.name}: {view.error}{waiting}; run refresh_views")
+            case "late":
+                text = f"{view.name} is {(view.age or 0) / 60:.0f} minutes old: is Celery beat running?{waiting}"
+                return Finding("views", "wrong", text)
+        if view.differences:
+            text = f"{view.differences} days of {view.name} differ from the counters: run reconcile_counters"
+            return Finding("views", "wrong", text)
+    return Finding("views", "ok", ", ".join(f"{view.name} as of position {view.position:,}" for view in found))
+
+
 def session() -> Finding:
     """The settings that end hung sessions reach the server; poolers drop start-up options."""
     try:
@@ -275,6 +303,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     keys,
     events,
     session,
+    views,
     erasures,
     plain_snapshots,
     postgres_log,

@@ -127,9 +127,9 @@ select dataset_id('7b018', f.n, {forms}),
 SUBMISSIONS: Final = """
 insert into submissions (id, form_id, answers, started_at, completion_time, created_at, deleted_at, version, updated_at)
 select dataset_id('7c018', n, {submissions}),
-       dataset_id('7b018', case when n % 50 = 0 then 1 + n / 50 % 20
-                                else least(21 + floor(100 * (exp(dataset_random(n, 8) * ln((known + 100)::float / 100)) - 1))
-                                           ::bigint, {forms}) end, {forms}),
+       dataset_id('7b018', case when n % 50 = 0 then 1 + n / 50 % 20 else least(
+           21 + floor(100 * exp(dataset_random(n, 8) * ln((known + 100)::float / 100)) - 100)::bigint, {forms}) end,
+                  {forms}),
        jsonb_build_object('full_name', 'Zoé ' || n, 'rating', n % 5 + 1, 'comment',
                           (array['Très bien, merci !', 'Could be faster.', 'Größer wäre besser.', 'ok',
                                  'I would recommend this to a colleague.'])[1 + n % 5]),

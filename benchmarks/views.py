@@ -1,8 +1,8 @@
 """The cost of refreshing each materialized view on a large dataset, concurrently and plainly.
 
-The reference is the plain refresh of the same run: the query and a new file. The concurrent one also compares the result
-with the rows that are there, and lets readers go on. `python -m benchmarks views --scale 1` uses 1 M users, 3 M forms
-and 10 M submissions, loaded once (see `dataset`).
+The reference is the plain refresh of the same run: the query and a new file. The concurrent one also compares the
+result with the rows that are there, and lets readers go on. `python -m benchmarks views --scale 1` uses 1 M users,
+3 M forms and 10 M submissions, loaded once (see `dataset`).
 """
 
 from __future__ import annotations

@@ -72,16 +72,15 @@ class Size(NamedTuple):
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 # Record n of a kind was created at `dataset_ms`, evenly over the three years; its id begins with that instant, like
-# those of `types.new_id`. All are inlined.
+# those of `types.new_id`. All are inlined, for which every expression must be immutable.
 FUNCTIONS: Final = (
     """
 create function dataset_ms(n bigint, total bigint) returns bigint language sql immutable parallel safe as $$
-    select (extract(epoch from timestamptz '{until}') * 1000)::bigint - 94608000000
-           + 94608000000 * n / (total + 1)
+    select {until} - 94608000000 + 94608000000 * n / (total + 1)
 $$""",
     """
 create function dataset_at(ms bigint) returns timestamptz language sql immutable parallel safe as $$
-    select timestamptz 'epoch' + ms * interval '1 millisecond'
+    select to_timestamp(ms::float / 1000)
 $$""",
     """
 create function dataset_id(kind text, n bigint, total bigint) returns uuid language sql immutable parallel safe as $$
@@ -92,8 +91,8 @@ $$""",
 create function dataset_random(n bigint, salt bigint) returns float language sql immutable parallel safe as $$
     select (hashint8extended(n, salt) & 9007199254740991)::float / 9007199254740992
 $$""",
-    "create unlogged table dataset_person (n int primary key, first_name text, last_name text, email text)",
-    "create unlogged table dataset_template (n int primary key, title text, description text, fields jsonb)",
+    "create unlogged table dataset_person (person int primary key, first_name text, last_name text, email text)",
+    "create unlogged table dataset_template (template int primary key, title text, description text, fields jsonb)",
 )
 
 USERS: Final = """
@@ -107,38 +106,40 @@ select dataset_id('7a018', n, {users}), 'n' || n || '.' || p.email, p.first_name
        at, case when gone then least(at + interval '20 days', now()) end, 1 + gone::int, at
   from (select n, dataset_at(dataset_ms(n, {users})) as at, dataset_random(n, 1) as r,
                n > 1 and dataset_random(n, 4) < 0.05 as gone from generate_series({low}::bigint, {high}) n) u
-  join dataset_person p on p.n = u.n % {people}
+  join dataset_person p on p.person = u.n % {people}
 """
 
-# A user owns forms that were created after the user.
+# A user owns forms that were created after the user. `offset 0` has an expression computed once instead of copied into
+# the functions, which could then not be inlined.
 FORMS: Final = """
 insert into forms (id, user_id, title, description, fields, archived, created_at, deleted_at, version, updated_at)
-select dataset_id('7b018', f.n, {forms}),
-       dataset_id('7a018', case when f.n <= 20 then 1 else 2 + floor(dataset_random(f.n, 5) ^ 3
-                                 * greatest({users} * f.n / {forms} - 1, 1))::bigint end, {users}),
-       t.title || ' ' || f.n, t.description, t.fields, f.n > 20 and dataset_random(f.n, 6) < 0.1, at,
+select dataset_id('7b018', f.n, {forms}), dataset_id('7a018', owner, {users}), t.title || ' ' || f.n, t.description,
+       t.fields, f.n > 20 and dataset_random(f.n, 6) < 0.1, at,
        case when gone then least(at + interval '30 days', now()) end, 1 + gone::int, at
-  from (select n, dataset_at(dataset_ms(n, {forms})) as at, n > 20 and dataset_random(n, 7) < 0.05 as gone
-          from generate_series({low}::bigint, {high}) n) f
-  join dataset_template t on t.n = f.n % {templates}
+  from (select n, dataset_at(dataset_ms(n, {forms})) as at, n > 20 and dataset_random(n, 7) < 0.05 as gone,
+               case when n <= 20 then 1 else 2 + floor(dataset_random(n, 5) ^ 3
+                    * greatest({users} * n / {forms} - 1, 1))::bigint end as owner
+          from generate_series({low}::bigint, {high}) n offset 0) f
+  join dataset_template t on t.template = f.n % {templates}
 """
 
 # Of the forms that existed by then: rank k with a probability proportional to 1 / (k + 100).
 SUBMISSIONS: Final = """
 insert into submissions (id, form_id, answers, started_at, completion_time, created_at, deleted_at, version, updated_at)
-select dataset_id('7c018', n, {submissions}),
-       dataset_id('7b018', case when n % 50 = 0 then 1 + n / 50 % 20 else least(
-           21 + floor(100 * exp(dataset_random(n, 8) * ln((known + 100)::float / 100)) - 100)::bigint, {forms}) end,
-                  {forms}),
+select dataset_id('7c018', n, {submissions}), dataset_id('7b018', form, {forms}),
        jsonb_build_object('full_name', 'Zoé ' || n, 'rating', n % 5 + 1, 'comment',
                           (array['Très bien, merci !', 'Could be faster.', 'Größer wäre besser.', 'ok',
                                  'I would recommend this to a colleague.'])[1 + n % 5]),
        at - coalesce(seconds, 60) * interval '1 second', seconds, at, case when gone then now() end, 1 + gone::int, at
   from (select n, dataset_at(dataset_ms(n, {submissions})) as at,
-               greatest({forms} * n / {submissions} - 21, 1) as known,
                case when n % 5 > 0 then floor((8 + 600 * dataset_random(n, 9) ^ 3) * 10) / 10 end as seconds,
-               dataset_random(n, 10) < 0.05 as gone from generate_series({low}::bigint, {high}) n) s
-"""  # fmt: skip
+               dataset_random(n, 10) < 0.05 as gone,
+               case when n % 50 = 0 then 1 + n / 50 % 20 else least(
+                    21 + floor(100 * exp(dataset_random(n, 8) * ln((known + 100)::float / 100)) - 100)::bigint,
+                    {forms}) end as form
+          from (select n, greatest({forms}::bigint * n / {submissions} - 21, 1) as known
+                  from generate_series({low}::bigint, {high}) n offset 0) k offset 0) s
+"""
 
 ROWS: Final = {"users": USERS, "forms": FORMS, "submissions": SUBMISSIONS}
 PEOPLE: Final = 20_000
@@ -195,9 +196,9 @@ class Loader:
         """Create functions and the tables of names and templates; returns what the statements refer to."""
         from devtools.samples import catalogue, people
 
-        until = _query("select date_trunc('minute', now())::text")[0][0]
+        until = int(time.time()) // 60 * 60_000
         for statement in FUNCTIONS:
-            _run(statement.replace("{until}", until))
+            _run(statement.replace("{until}", f"{until}::bigint"))
         persons = [(n, *people.person(n)) for n in range(PEOPLE)]
         templates = [
             (n, one.title, one.description, json.dumps(list(one.fields))) for n, one in enumerate(catalogue.TEMPLATES)
@@ -280,7 +281,7 @@ def _run(statement: str) -> None:
         connection.execute(statement)
 
 
-def _query(statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def _query(statement: str, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
     with _connect() as connection:
         found: list[tuple[Any, ...]] = connection.execute(statement, parameters).fetchall()
         return found

@@ -64,7 +64,7 @@ def tables() -> list[ReadTable]:
 
 # The advisory lock of a swap, and of every refresh of a materialized view that reads the table: a refresh tries it and
 # skips, a swap waits for it. Without it a long refresh would keep the swap from locking the table within its timeout.
-SWAP_LOCK: Final = "(17781, 1)"
+SWAP_LOCK: Final = "(17782, 1)"
 WAIT_FOR_SWAP_LOCK: Final = f"select pg_advisory_xact_lock{SWAP_LOCK}"
 TRY_SWAP_LOCK: Final = f"select pg_try_advisory_xact_lock{SWAP_LOCK}"
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 
 from backoffice import health
+from backoffice.sections.site_settings.domain import SettingChanged
 from events import head, store
 from events.rebuild import builder, read_tables
 from metrics.management.commands import doctor
@@ -133,12 +135,10 @@ def test_event_behind_an_open_append_keeps_the_view_from_counting_as_unchanged()
     ready, release = threading.Event(), threading.Event()
 
     def slow() -> None:
-        with scenes.session() as writer:
-            writer.execute("select events_append_one('setting-slow', 0, 'setting.changed', 1, '{\"value\": 1}', %s, "
-                           "'system', null, null, null, '{}')", (scenes.new_id(),))  # fmt: skip
+        with transaction.atomic():
+            store.append("setting-slow", [SettingChanged(value=1)])
             ready.set()
             assert release.wait(60)
-            writer.rollback()
 
     writer = factories.Thread(slow)
     try:

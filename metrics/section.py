@@ -10,7 +10,9 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, health, topics
 from backoffice.section import NavItem, Section
 from events import extension
-from metrics.materialized import freshness, tasks
+from metrics.counters import subscription, tasks
+from metrics.materialized import freshness
+from metrics.materialized import tasks as view_tasks
 from metrics.monitoring import pages
 from realtime.topics import Topic
 
@@ -23,6 +25,7 @@ def _may_follow_system(staff: Any) -> bool:
 
 
 def _ready() -> None:
+    subscription.register()
     health.register("views", freshness.probe)
     for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
         extension.run_as_owner(function)
@@ -79,6 +82,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
-    tasks=(tasks.refresh_views,),
+    tasks=(tasks.reconcile, view_tasks.refresh_views),
     ready=_ready,
 )

@@ -46,6 +46,9 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
                 inside the database: a batch may be tried several times, each time rolled back. False: stop and retry
     max_parked  stop with an error at this many parked streams, because there must be another cause
     partitions  most runners; each stream belongs to one partition, so its events stay in order
+    seed        computes the effect from the present state of the database and sets the checkpoint, in one transaction;
+                called where there is no checkpoint yet, and instead of stopping where the history was rewound. Events
+                must not have their effect twice, so `rewind` refuses
     """
 
     name: str
@@ -59,6 +62,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     park: bool = True
     max_parked: int = MAX_PARKED
     partitions: int = 1
+    seed: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         if "/" in self.name or self.partitions < 1:
@@ -222,6 +226,11 @@ def ensure(subscription: Subscription) -> None:
         store.execute(CREATE, (positions.pop() if positions else start, wanted))
 
 
+def is_new(subscription: Subscription) -> bool:
+    """True when the subscription has no checkpoint yet."""
+    return not store.query(ROWS, (subscription.name,))
+
+
 def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) -> str:
     current = ", ".join(f"{name} at {position}{' (running)' if leased else ''}" for name, position, leased in rows)
     return (
@@ -254,6 +263,10 @@ def rewind(subscription: Subscription | str, position: int, reason: str) -> None
     Recorded in the stream `subscription-<name>`. Raises `InvalidCommand`, `UnknownSubscription`.
     """
     found, safe = find(subscription), head.safe()
+    if found.seed is not None:
+        raise errors.InvalidCommand(
+            fields={"position": f"{found.name} would count events twice: run rebuild_projection {found.name} instead."}
+        )
     if not reason.strip():
         raise errors.InvalidCommand(fields={"reason": "Enter a reason: required to rewind a subscription."})
     if not 0 <= position <= safe:

@@ -8,8 +8,7 @@ from metrics import sql
 
 
 class Migration(migrations.Migration):
-    # None on the tables that the views read: their functions look them up at each refresh.
-    dependencies: ClassVar = []
+    dependencies: ClassVar = [("metrics", "0001_counters")]
 
     operations: ClassVar = [
         migrations.CreateModel(

@@ -1,4 +1,4 @@
-"""DDL that Django cannot express: one database object per file, each file named by exactly one migration."""
+"""SQL that Django cannot express: one database object per file, each named by exactly one migration."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ HERE = Path(__file__).parent
 
 
 def read(name: str) -> str:
-    """The text of one file of this folder, for `RunSQL`, which executes it without parameters, so `%` stays `%`."""
+    """The text of one file of this folder."""
     return (HERE / name).read_text(encoding="utf-8")

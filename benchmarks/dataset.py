@@ -7,7 +7,7 @@ a second run finds it complete and does nothing. `--scale 0.01` makes all three 
     2  insert slices of rows by generate_series, in parallel, in the order of their creation, so that neighbours in time
        are neighbours on the disk as in a real table
     3  create the indexes in parallel, then the constraints
-    4  vacuum and analyse, seed the counters where they exist
+    4  vacuum and analyse; seed the counters
 
 Row n is a function of n, so that every run gives the same rows (relative to the time of loading). The log stays empty.
 
@@ -183,7 +183,7 @@ class Loader:
             for drop in ("table dataset_person", "table dataset_template"):
                 _run(f"drop {drop}")
         with self.timed("counters"):
-            self.counted = seed_counters()
+            seed_counters()
         _run("checkpoint")
 
     @contextlib.contextmanager
@@ -287,9 +287,21 @@ def _query(statement: str, parameters: Sequence[Any] | None = None) -> list[tupl
         return found
 
 
-def seed_counters() -> bool:
-    """Fill the counter tables from the read tables; False where this release has none."""
-    return False
+def seed_counters() -> None:
+    """Fill the counters as their seed does, up to the start of the empty log."""
+    from django.db import transaction
+
+    from events import head, store
+    from metrics.counters import applying, seed, truth
+
+    with transaction.atomic():
+        store.execute(seed.ISOLATE)
+        applying.lock()
+        snapshot = seed.Snapshot({table: table for table in truth.TABLES})
+        snapshot.fill(0)
+        snapshot.put_in_place(head.epoch())
+    for table in truth.TABLES:
+        _run(f"vacuum (analyze) {table}")
 
 
 # -- the database -----------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ SENTENCES: Final = frozenset(
         gettext_noop("The database cannot be reached; nothing was stored."),
         gettext_noop("The task queue does not respond; nothing was started. Try again when it is back."),
         gettext_noop("There is no such subscription."),
+        gettext_noop("These figures are not computed yet. Try again in five minutes."),
         gettext_noop("A text holds a NUL character, which PostgreSQL cannot store."),
         gettext_noop("Text must not contain the character U+0000 (NUL)."),
         gettext_noop("Text must not contain half of a surrogate pair."),

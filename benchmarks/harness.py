@@ -37,8 +37,11 @@ def services(folder: Path | None = None, settings: Mapping[str, str] | None = No
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="formease-bench-")))
             folder.chmod(0o711)
         os.environ |= {"DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "backoffice.settings"}
-        started = {"DATABASE_URL": Postgres(folder, settings=settings), "REDIS_URL": Valkey(folder)}
-        for variable, service in started.items():
+        started: tuple[tuple[str, Postgres | Valkey], ...] = (
+            ("DATABASE_URL", Postgres(folder, settings=settings)),
+            ("REDIS_URL", Valkey(folder)),
+        )
+        for variable, service in started:
             stack.callback(service.stop)
             service.start()
             os.environ[variable] = service.url()

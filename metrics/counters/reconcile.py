@@ -65,7 +65,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[Difference] = []
 
 
-class _Incomplete(Exception):
+class Incomplete(Exception):
     """Nothing can be compared; the message says why."""
 
 
@@ -137,9 +137,9 @@ def reconcile(wanted: Slice | None = None) -> Outcome | None:
             return None
         store.query(seed.SETTINGS)
         try:
-            position, uncounted = _bring_up_to_date(wanted)  # 1, 2, 3
+            position, uncounted = bring_up_to_date(wanted)  # 1, 2, 3
             checked, differences = _compare(wanted)  # 4
-        except _Incomplete as reason:
+        except Incomplete as reason:
             note = str(reason)
         transaction.set_rollback(True)  # 5
     outcome = Outcome(
@@ -158,16 +158,19 @@ def reconcile(wanted: Slice | None = None) -> Outcome | None:
     return outcome
 
 
-def _bring_up_to_date(wanted: Slice) -> tuple[int, int]:
-    """Steps 1 to 3; returns the checkpoint and the number of parked streams. Raises `_Incomplete`."""
+def bring_up_to_date(wanted: Slice) -> tuple[int, int]:
+    """Steps 1 to 3; returns the checkpoint and the number of parked streams. Raises `Incomplete`.
+
+    In an isolated transaction of the caller, whose unqualified names mean the copies from then on.
+    """
     found = store.query(CHECKPOINT, (NAME,))
     if not found:
-        raise _Incomplete("the subscription has not run yet")
+        raise Incomplete("the subscription has not run yet")
     position: int = found[0][0]
     parked = store.query(PARKED, (NAME,))
     first = _readable(decoding.events_of(store.query(AT, ([row[0] for row in parked],)))) if parked else []
     if len(first) < len(parked):
-        raise _Incomplete(f"{len(parked) - len(first)} parked events are in an archive: replay or skip them")
+        raise Incomplete(f"{len(parked) - len(first)} parked events are in an archive: replay or skip them")
     _copy(wanted)
     handled, after = 0, position
     while True:
@@ -178,7 +181,7 @@ def _bring_up_to_date(wanted: Slice) -> tuple[int, int]:
         if len(events) < BATCH:
             return position, len({row[1] for row in parked})
         if handled >= MOST_BEHIND and not wanted.is_everything:
-            raise _Incomplete(f"the counters are more than {handled:,} events behind: compared when they follow")
+            raise Incomplete(f"the counters are more than {handled:,} events behind: compared when they follow")
         after = events[-1].position
 
 
@@ -214,7 +217,7 @@ ROWS: Final = {
 def _readable(events: Iterable[RecordedEvent]) -> list[RecordedEvent]:
     """The events, the data of unreadable ones taken from their rows in the read tables.
 
-    Raises `_Incomplete` for an unreadable correction: only it says what the submission was before.
+    Raises `Incomplete` for an unreadable correction: only it says what the submission was before.
     """
     listed = list(events)
     unreadable = [event for event in listed if event.unreadable]
@@ -227,12 +230,12 @@ def _readable(events: Iterable[RecordedEvent]) -> list[RecordedEvent]:
 
 def _substitute(event: RecordedEvent, rows: dict[tuple[str, str], Sequence[Any]]) -> RecordedEvent:
     if event.type == folding.CORRECTED:
-        raise _Incomplete(f"the correction at {event.position} cannot be read: rebuild, or skip it and rebuild")
+        raise Incomplete(f"the correction at {event.position} cannot be read: rebuild, or skip it and rebuild")
     data: dict[str, Any] = {}
     if event.type in ROWS:
         row = rows.get((event.type, event.key))
         if row is None:
-            raise _Incomplete(f"the event at {event.position} cannot be read, and its record has no row")
+            raise Incomplete(f"the event at {event.position} cannot be read, and its record has no row")
         data = {"created_at": row[1].isoformat(), "user_id": row[2], "form_id": row[2], "completion_time": row[3]}
     return msgspec.structs.replace(event, data=data, unreadable=None)
 

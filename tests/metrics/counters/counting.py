@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backoffice.sections.forms import domain as forms
+import msgspec
+import psycopg
+
+from backoffice import health
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
+from devtools import processes
 from events import commands, errors, store
 from events.subscriptions import runner as subscriptions
-from events.types import CommandData, new_id
-from metrics.counters import reconcile
+from events.types import CommandData, RecordedEvent, new_id
+from metrics.counters import applying, reconcile
 from metrics.counters.subscription import SUBSCRIPTION
 from tests import factories
 
@@ -25,7 +30,7 @@ def follow(limit: int | None = None) -> None:
     assert lease is not None
     try:
         if limit is not None:
-            subscriptions.step(dataclass_with(batch=limit), owner, lease)
+            subscriptions.step(declared(batch=limit), owner, lease)
             return
         while subscriptions.step(SUBSCRIPTION, owner, lease):
             pass
@@ -33,10 +38,8 @@ def follow(limit: int | None = None) -> None:
         subscriptions.release(SUBSCRIPTION, owner)
 
 
-def dataclass_with(**fields: Any) -> subscriptions.Subscription:
+def declared(**fields: Any) -> subscriptions.Subscription:
     """The declaration with other values, such as a smaller batch."""
-    import msgspec
-
     return msgspec.structs.replace(SUBSCRIPTION, **fields)
 
 
@@ -51,6 +54,11 @@ def receive(form: uuid.UUID, created_at: datetime | None = None, seconds: float 
     data = submissions.ReceiveSubmission(form_id=form, answers={}, created_at=created_at, completion_time=seconds)
     send(data, key)
     return key
+
+
+def erase(user: uuid.UUID) -> None:
+    """Erase a user; their forms follow."""
+    commands.dispatch(factories.command(users.EraseUser(), user, reason="asked for it"))
 
 
 def demand_identity() -> None:
@@ -108,4 +116,50 @@ def ago(**fields: float) -> datetime:
     return now() - timedelta(**fields)
 
 
-__all__ = ["forms", "submissions", "users"]
+def eventually(holds: Callable[[], object], seconds: float = 60) -> bool:
+    """Wait for another thread or process; True as soon as `holds()` does."""
+    return processes.wait_until(holds, seconds)
+
+
+def park(key: uuid.UUID) -> None:
+    """Have the subscription fail on this submission, so that its stream is parked."""
+
+    def handle(events: Sequence[RecordedEvent]) -> None:
+        if any(event.key == str(key) for event in events):
+            raise ValueError("cannot be handled")
+        applying.handle(events)
+
+    owner = subscriptions.owner_name()
+    failing = declared(handle=handle)
+    lease = subscriptions.acquire(failing, owner)
+    assert lease is not None
+    while subscriptions.step(failing, owner, lease):
+        pass
+    subscriptions.release(failing, owner)
+
+
+@contextlib.contextmanager
+def lock_in_another_session(statement: str) -> Iterator[None]:
+    """Take a session lock elsewhere until the block ends."""
+    with psycopg.connect(**health.parameters(), autocommit=True) as other:
+        other.execute(statement)
+        yield
+        other.execute("select pg_advisory_unlock_all()")
+
+
+UNREADABLE = """
+update events_event set data = '{"created_at": []}' where stream = %s and version = 1
+"""
+
+
+def make_unreadable(key: uuid.UUID, category: str = "submission") -> None:
+    """Damage the first event of a record, as a superuser could; its row in the read table stays."""
+    with psycopg.connect(**health.parameters(), autocommit=True) as other:
+        other.execute("alter table events_event disable trigger user")
+        other.execute(UNREADABLE, (f"{category}-{key}",))
+
+
+def checkpoint() -> int:
+    """The position of the subscription."""
+    found: int = store.query("select position from events_checkpoint where name = 'counters'")[0][0]
+    return found

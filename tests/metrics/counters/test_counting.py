@@ -8,7 +8,6 @@ from decimal import Decimal
 import pytest
 
 from backoffice.sections.forms import domain as forms
-from backoffice.sections.privacy import erasure
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import store
@@ -135,7 +134,7 @@ def test_cascades_of_deletions_and_erasures_are_followed_exactly() -> None:
     counting.send(users.DeleteUser(), owner)
     counting.follow()
     counting.demand_fresh()
-    erasure.erase(owner, "asked for it")
+    counting.erase(owner)
     counting.follow()
     assert counting.user_numbers(owner) == (0, 0, 0)
     assert counting.day_numbers(counting.now()) == (3, 1, 12, 12, Decimal(24))

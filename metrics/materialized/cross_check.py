@@ -84,9 +84,9 @@ def _counted(first: date, last: date) -> tuple[int, int, dict[date, Figures]] | 
     no_user = Slice(truth.LAST, truth.FIRST, (first, last + timedelta(days=1)))
     with transaction.atomic():
         try:
-            position, uncounted = reconcile._bring_up_to_date(no_user)
+            position, uncounted = reconcile.bring_up_to_date(no_user)
             rows = store.query(COUNTED, (first, last))
-        except reconcile._Incomplete:
+        except reconcile.Incomplete:
             return None
         finally:
             transaction.set_rollback(True)

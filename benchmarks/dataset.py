@@ -1,7 +1,7 @@
 """Loads a large database for the benchmarks: users, forms and submissions of three years, without their events.
 
 `python -m benchmarks dataset --users 1000000 --forms 3000000 --submissions 10000000` keeps it under `.local/dataset/`;
-a second run finds it complete and does nothing. `--scale 0.01` makes all three numbers smaller.
+a second run within a week finds it complete and does nothing. `--scale 0.01` makes all three numbers smaller.
 
     1  drop indexes and constraints of the three tables
     2  insert slices of rows by generate_series, in parallel, in the order of their creation, so that neighbours in time
@@ -38,6 +38,7 @@ from benchmarks import harness
 FOLDER: Final = Path(__file__).resolve().parent.parent / ".local" / "dataset"
 WORKERS: Final = min(os.cpu_count() or 2, 8)
 SLICE: Final = 50_000
+MOST_DAYS: Final = 7
 TABLES: Final = ("users", "forms", "submissions")
 
 # Fast and not durable: a load that is interrupted starts again.
@@ -307,6 +308,12 @@ def seed_counters() -> None:
 # -- the database -----------------------------------------------------------------------------------------------------
 
 
+def is_complete(place: Path) -> bool:
+    """True when a recent dataset is there; its last days would no longer be those of the figures."""
+    done = place / "complete.json"
+    return done.exists() and time.time() - done.stat().st_mtime < MOST_DAYS * 86_400
+
+
 @contextlib.contextmanager
 def database(size: Size, folder: Path | None = None) -> Iterator[Path]:
     """Services on a database with the dataset; loads it unless it is complete. Without a folder it is temporary."""
@@ -314,8 +321,7 @@ def database(size: Size, folder: Path | None = None) -> Iterator[Path]:
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="formease-bench-")))
         place = folder / size.label
-        done = place / "complete.json"
-        if not done.exists():
+        if not is_complete(place):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             for path in (folder, place):
@@ -324,13 +330,13 @@ def database(size: Size, folder: Path | None = None) -> Iterator[Path]:
             with harness.services(place, LOADING):
                 loader.load()
             harness.table(f"Dataset: {WORKERS} workers, into {place}", loader.report())
-            done.write_text(json.dumps({"size": size._asdict(), "seconds": loader.seconds}) + "\n")
+            (place / "complete.json").write_text(json.dumps({"size": size._asdict(), "seconds": loader.seconds}) + "\n")
         with harness.services(place, SERVING):
             yield place
 
 
 def add_arguments(parser: argparse.ArgumentParser, scale: float) -> None:
-    """Options for the size of the dataset; with `--keep` it is made once and used again."""
+    """Options for the size of the dataset."""
     for name, count in Size()._asdict().items():
         parser.add_argument(f"--{name}", type=int, default=count)
     parser.add_argument("--scale", type=float, default=scale, help="a factor for all three numbers (%(default)g)")
@@ -354,7 +360,7 @@ def main(arguments: Sequence[str]) -> int:
     place = FOLDER / size.label
     if options.fresh:
         shutil.rmtree(place, ignore_errors=True)
-    elif (place / "complete.json").exists():
+    elif is_complete(place):
         print(f"{place} is complete; --fresh loads it again")
         return 0
     with database(size, FOLDER):

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, health, topics
-from backoffice.section import NavItem, Section
+from backoffice import access, health, navigation, topics
+from backoffice.section import Section
 from events import extension
+from metrics import user_counts
 from metrics.counters import subscription, tasks
 from metrics.materialized import freshness
 from metrics.materialized import tasks as view_tasks
@@ -33,42 +34,18 @@ def _ready() -> None:
 
 SECTION = Section(
     name="metrics",
-    navigation=(
-        NavItem(
-            label=_("Subscriptions"),
-            url_name="admin:system_subscriptions",
-            icon="flow",
-            group="system",
-            visible=_sees_system,
-            key="b",
-        ),
-        NavItem(
-            label=_("Log head"),
-            url_name="admin:system_head",
-            icon="head",
-            group="system",
-            visible=_sees_system,
-            key="l",
-        ),
-        NavItem(
-            label=_("Rebuilds"),
-            url_name="admin:system_rebuilds",
-            icon="rebuild",
-            group="system",
-            visible=_sees_system,
-            key="r",
-        ),
-        NavItem(
-            label=_("Live connections"),
-            url_name="admin:system_sockets",
-            icon="live",
-            group="system",
-            visible=_sees_system,
-            key="w",
-        ),
+    navigation=navigation.of_pages(
+        "system",
+        _sees_system,
+        (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
+        (_("Log head"), "admin:system_head", "head", "l"),
+        (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
+        (_("Live connections"), "admin:system_sockets", "live", "w"),
     ),
+    extends=(user_counts.EXTENSION,),
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.api",
+    api_shapes="metrics.monitoring.shapes",
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(

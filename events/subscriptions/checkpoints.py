@@ -40,6 +40,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     types       only these event types, None for all; the checkpoint skips the others
     batch       most events in one turn; they should be handled well within a lease
     poll        seconds between two looks at the log without a notification
+    pause       seconds to wait after a batch that was not full, so that the next one has the events of several commits:
+                an event that arrives alone is handled at once, many are handled together
     tick        called about once a second by the active runner, with its position: for beacons
     start       first position of a new subscription: 0 (the beginning) or None (the current head)
     park        park the stream of an event that cannot be handled, and continue with the others. Only for effects
@@ -57,6 +59,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] | None = None
     batch: int = 500
     poll: float = POLL_SECONDS
+    pause: float = 0.0
     tick: Callable[[int], None] | None = None
     start: int | None = 0
     park: bool = True

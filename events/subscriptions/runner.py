@@ -247,11 +247,13 @@ def _active(
             if renewed is None or renewed.fence != lease.fence:
                 return
             lease.renew_at, lease.epoch = renewed.renew_at, renewed.epoch
-        more = step(subscription, owner, lease)
+        before, more = lease.position, step(subscription, owner, lease)
         if subscription.tick and time.monotonic() - last_tick >= 1.0:
             last_tick = time.monotonic()
             subscription.tick(lease.position)
         if not more:
+            if subscription.pause and lease.position > before:
+                stop.wait(subscription.pause)
             listener.wait(min(subscription.poll, 1.0, seconds / 3), stop)
 
 

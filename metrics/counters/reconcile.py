@@ -336,6 +336,16 @@ def _pair(name: str, keys: Sequence[str]) -> str:
     return f"('{name}', {mine}::text, {other}::text, {mine} is distinct from {other})"
 
 
+# The latest result, and how many found a difference since the last seed and the last clean comparison of everything.
+LATEST: Final = """
+select r.state, r.at, r.note, r.uncounted,
+       (select count(*) from metrics_reconciliation d
+         where d.state = 'different' and d.at > all (
+               select seeded_at from metrics_counters_state where seeded_at is not null
+               union all select at from metrics_reconciliation where everything and state = 'clean'))
+  from metrics_reconciliation r order by r.id desc limit 1
+"""
+
 # -- 5 ----------------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,8 @@ ABOVE: Final = "select position from events_event where position > %s"
 
 STATE: Final = """
 update metrics_counters_state
-   set recent_from = %s, kept_from = %s, user_count = %s, form_count = %s, submission_count = %s, seeded_at = %s
+   set recent_from = %s, kept_from = %s, user_count = %s, form_count = %s, submission_count = %s, seeded_position = %s,
+       seeded_at = clock_timestamp()
 """
 
 EMPTY_SKIPPED: Final = "delete from metrics_counters_skip"

@@ -13,6 +13,7 @@ SUBSCRIPTION: Final = subscriptions.Subscription(
     handle=applying.handle,
     types=folding.TYPES,
     batch=500,
+    pause=0.1,  # a batch of one costs almost as much as one of fifty, and the processor it takes is the writers'
     tick=applying.tick,
     partitions=1,
     seed=seed.start,

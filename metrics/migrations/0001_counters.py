@@ -84,7 +84,8 @@ class Migration(migrations.Migration):
                 ("user_count", models.BigIntegerField(db_default=0)),
                 ("form_count", models.BigIntegerField(db_default=0)),
                 ("submission_count", models.BigIntegerField(db_default=0)),
-                ("seeded_at", models.BigIntegerField(null=True)),
+                ("seeded_position", models.BigIntegerField(null=True)),
+                ("seeded_at", models.DateTimeField(null=True)),
             ],
             options={
                 "db_table": "metrics_counters_state",
@@ -125,7 +126,15 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "metrics_form_stats",
                 "default_permissions": (),
-                "indexes": [models.Index(models.F("user_id"), name="metrics_form_stats_user")],
+                "indexes": [
+                    models.Index(models.F("user_id"), name="metrics_form_stats_user"),
+                    models.Index(
+                        models.OrderBy(models.F("submissions"), descending=True),
+                        models.OrderBy(models.F("form_id"), descending=True),
+                        name="metrics_form_submissions",
+                    ),
+                    models.Index(models.F("last_at"), models.F("form_id"), name="metrics_form_last"),
+                ],
             },
         ),
         migrations.CreateModel(

@@ -11,9 +11,11 @@ from django.core.management import call_command
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from events import store
+from events.rebuild import builder
 from events.subscriptions import parked
 from metrics.counters import reconcile, seed, tasks, truth
 from metrics.counters.models import Reconciliation
+from metrics.management.commands import doctor
 from tests import factories
 from tests.metrics.counters import counting
 
@@ -208,3 +210,19 @@ def test_definitions_cover_every_table_that_is_compared() -> None:
     assert set(reconcile.COMPARED) == set(truth.TABLES)
     assert set(reconcile.COPIES) == {*truth.TABLES, "metrics_counters_state", "metrics_counters_skip"}
     assert seed.NAME == "counters"
+
+
+def test_doctor_reports_wrong_numbers_until_they_are_rebuilt(history: tuple) -> None:
+    assert doctor.counters().state == "note"
+    counting.demand_identity()
+    assert doctor.counters().state == "ok"
+    store.execute("update metrics_user_stats set form_count = 9")
+    reconcile.reconcile()
+    found = doctor.counters()
+    assert (found.state, "1 comparisons found wrong numbers" in found.text) == ("wrong", True)
+    builder.rebuild("counters")
+    counting.demand_identity()
+    assert doctor.counters().state == "ok"
+    counting.park(counting.receive(history[1]))
+    counting.demand_identity()
+    assert "1 records are not counted" in doctor.counters().text

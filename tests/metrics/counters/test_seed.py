@@ -58,7 +58,7 @@ def some_history() -> tuple[object, object]:
 def test_new_subscription_is_seeded_and_counts_what_follows() -> None:
     owner, form = some_history()
     seed.start()
-    assert store.query("select seeded_at from metrics_counters_state") == [(counting.checkpoint(),)]
+    assert store.query("select seeded_position from metrics_counters_state") == [(counting.checkpoint(),)]
     assert counting.user_numbers(owner) == (1, 5, 5)
     counting.demand_identity()
     counting.receive(form)
@@ -73,7 +73,7 @@ def test_runner_seeds_a_new_subscription_by_itself() -> None:
     runner = factories.Thread(lambda: subscriptions.run(SUBSCRIPTION, stop))
     try:
         assert counting.eventually(lambda: store.query("select 1 from events_checkpoint where name = 'counters'"))
-        assert store.query("select seeded_at is not null from metrics_counters_state") == [(True,)]
+        assert store.query("select seeded_position is not null from metrics_counters_state") == [(True,)]
     finally:
         stop.set()
         runner.result()

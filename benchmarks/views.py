@@ -2,16 +2,19 @@
 
 The reference is the plain refresh of the same run: the query and a new file. The concurrent one also compares the
 result with the rows that are there, and lets readers go on. `python -m benchmarks views --scale 1` uses 1 M users,
-3 M forms and 10 M submissions, loaded once (see `dataset`).
+3 M forms and 10 M submissions, loaded once (see `dataset`). Processor time of the session is shown beside the duration,
+because that depends on what else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import dataset, harness
@@ -31,10 +34,23 @@ def concurrent(name: str) -> None:
     store.query("select metrics_refresh_view(%s)", (name,))
 
 
-def milliseconds(work: Callable[[str], None], name: str) -> float:
-    began = time.perf_counter()
+def timed(work: Callable[[str], None], name: str) -> tuple[float, float]:
+    """Milliseconds of time, and of the processor by the session of this connection (parallel workers left out)."""
+    from events import store
+
+    pid = store.query("select pg_backend_pid()")[0][0]
+    began, used = time.perf_counter(), _processor_time(pid)
     work(name)
-    return (time.perf_counter() - began) * 1000
+    return (time.perf_counter() - began) * 1000, (_processor_time(pid) - used) * 1000
+
+
+def _processor_time(pid: int) -> float:
+    """Seconds of processor time of a process; 0 where the system does not show it."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
@@ -45,22 +61,25 @@ def measure(rounds: int) -> list[dict[str, Any]]:
     found = []
     for view in views.VIEWS:
         plain(view.name)  # fills it, and the caches
-        taken: dict[str, list[float]] = {"plain": [], "concurrent": []}
+        taken: dict[str, list[tuple[float, float]]] = {"plain": [], "concurrent": []}
         for _ in range(rounds):
             for way, work in (("plain", plain), ("concurrent", concurrent)):
-                taken[way].append(milliseconds(work, view.name))
+                taken[way].append(timed(work, view.name))
         began = time.perf_counter()
         outcome = refresh.refresh(view, force=True)
         whole = (time.perf_counter() - began) * 1000
         assert outcome.status == "refreshed", outcome
-        medians = {way: statistics.median(times) for way, times in taken.items()}
+        medians = {
+            way: [statistics.median(one) for one in zip(*measured, strict=True)] for way, measured in taken.items()
+        }
         rows = store.query(f"select count(*) from {view.name}")[0][0]
         found.append(
             {
                 "view": view.name,
                 "rows": rows,
-                **{f"{way} ms": round(ms) for way, ms in medians.items()},
-                "ratio": medians["concurrent"] / medians["plain"],
+                **{f"{way} ms": round(median[0]) for way, median in medians.items()},
+                **{f"{way} CPU ms": round(median[1]) for way, median in medians.items()},
+                "ratio": medians["concurrent"][0] / medians["plain"][0],
                 "with checks ms": round(whole),
             }
         )

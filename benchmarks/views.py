@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from benchmarks import dataset, harness
 
-BUDGET_MS: Final = 1_000  # for the daily view at 10 M submissions
+BUDGET_MS: Final = 1_000  # of the processor, for the daily view at 10 M submissions
 
 
 def plain(name: str) -> None:
@@ -94,9 +94,9 @@ def main(arguments: Sequence[str]) -> int:
     size = dataset.size_of(options)
     with dataset.database(size, dataset.folder_of(size)):
         found = measure(options.rounds)
-    harness.table(f"Refresh with {size.submissions:,} submissions (daily view: at most {BUDGET_MS:,} ms)", found)
+    harness.table(f"Refresh with {size.submissions:,} submissions (daily view: at most {BUDGET_MS:,} ms of CPU)", found)
     harness.save("views", {"size": size._asdict(), "views": found})
-    return int(found[0]["concurrent ms"] > BUDGET_MS)
+    return int(found[0]["concurrent CPU ms"] > BUDGET_MS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
 create function metrics_daily() returns table (
     day date, total_forms bigint, unique_users bigint, premium_forms bigint, submissions bigint, timed bigint,
     seconds numeric
-) language plpgsql stable set search_path from current as $$
+) language plpgsql stable set search_path from current set work_mem = '32MB' as $$
 #variable_conflict use_column
 begin
     return query
@@ -23,8 +23,8 @@ begin
          group by 1, 2
     ), form as (
         select o.day, sum(o.n)::bigint as total, count(*) as owners,
-               coalesce(sum(o.n) filter (where u.plan = 'premium'), 0)::bigint as premium
-          from owner o left join users u on u.id = o.user_id
+               coalesce(sum(o.n) filter (where p.id is not null), 0)::bigint as premium
+          from owner o left join (select id from users where plan = 'premium') p on p.id = o.user_id
          group by o.day
     ), submission as (
         select (created_at at time zone 'UTC')::date as day, count(*) as total, count(completion_time) as timed,

@@ -124,7 +124,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "make room in the log": {"task": "events.tasks.make_room", "schedule": 3600},
+    "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},

@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @contextlib.contextmanager
 def services(folder: Path | None = None, settings: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A migrated database with fsync on and a Valkey for this run alone; no new ones when Django is already set up.
+    """Start a migrated database (fsync on) and a Valkey for this run, unless Django is already set up.
 
     folder    keeps their data for another run; then they are always started
     settings  of PostgreSQL, in addition to those of development

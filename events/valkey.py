@@ -1,6 +1,6 @@
 """Clients of Valkey: the one place that combines its address with the timeouts of each role.
 
-request      a request or a command waits for the answer, and goes on without it
+request      a request or a command waits for the answer, and continues without it after the timeout
 bus          publishers and probes
 background   tasks of the hub, listeners and operators' checks: nobody waits
 """

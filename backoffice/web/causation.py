@@ -54,10 +54,10 @@ def tree(event: RecordedEvent, *, upto: int, limit: int) -> Tree | None:
 def _together(event: RecordedEvent, correlation: UUID, upto: int, limit: int) -> tuple[list[RecordedEvent], bool]:
     try:
         with timeouts.at_most(PATIENCE):
-            return search.together(correlation, upto=upto, limit=limit), False
+            return search.events_of_request(correlation, upto=upto, limit=limit), False
     except errors.TookTooLong:
         low, high = event.position - NEAR, min(event.position + NEAR, upto)
-        return search.together(correlation, after=low, upto=high, limit=limit), True
+        return search.events_of_request(correlation, after=low, upto=high, limit=limit), True
 
 
 def _nested(events: Iterable[RecordedEvent], here: int) -> list[Node]:

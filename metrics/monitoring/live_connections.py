@@ -60,7 +60,7 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The sums over all processes; the lag is that of the slowest."""
+    """The sums over all processes; the lag is that of the slowest process."""
 
     sockets: int
     behind: int

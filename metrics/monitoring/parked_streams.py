@@ -145,7 +145,7 @@ def _parked_url(name: str, stream: str) -> str:
 
 
 def is_declared(name: str) -> bool:
-    """Whether a subscription of this release has this name."""
+    """True when a subscription of this release has this name."""
     return any(known.name == name for known in checkpoints.registered())
 
 

@@ -157,15 +157,15 @@ def test_subscription_page_shows_backlog_age_and_runner(mailer: Mailer) -> None:
     effects.grow(3)
     client = signed_in("manager")
     page = client.get(at("subscriptions"))
-    row = next(row for row in page.context["rows"] if row.standing.subscription == mailer.subscription.name)
-    assert (row.standing.behind, row.standing.state, row.host, row.pid) == (3, "running", "elsewhere", "77")
-    assert row.standing.seconds is not None
+    row = next(row for row in page.context["rows"] if row.status.subscription == mailer.subscription.name)
+    assert (row.status.behind, row.status.state, row.host, row.pid) == (3, "running", "elsewhere", "77")
+    assert row.status.seconds is not None
     assert "run by process 77 on elsewhere" in text_of(page)
     subscriptions.release(mailer.subscription, "elsewhere:77:abc")
     effects.catch_up(mailer.subscription)
     fresh = client.get(at("subscriptions"), {"fragment": "1"})
-    row = next(row for row in fresh.context["rows"] if row.standing.subscription == mailer.subscription.name)
-    assert (row.standing.behind, row.standing.seconds) == (0, None)
+    row = next(row for row in fresh.context["rows"] if row.status.subscription == mailer.subscription.name)
+    assert (row.status.behind, row.status.seconds) == (0, None)
     assert fresh["X-As-Of"]
     assert "<html" not in text_of(fresh)
     assert f'data-part="{mailer.subscription.name}"' in text_of(fresh)
@@ -254,7 +254,7 @@ def test_head_page_describes_the_holder_without_the_values_it_wrote(other: psyco
     assert "1 position is assigned but not readable yet" in shown
     assert "events_append_one(…" in shown
     assert "secret" not in shown
-    assert page.context["picture"].held > 0
+    assert page.context["bar"].held > 0
     store.append(f"user-{new_id()}", [UserUpdated(plan="free")])
     assert client.get(at("head")).context["held"] == 2
     other.rollback()
@@ -264,7 +264,7 @@ def test_head_page_describes_the_holder_without_the_values_it_wrote(other: psyco
 def test_each_way_to_hold_the_head_has_its_own_description() -> None:
     known = {"floor": 1, "user": "u", "address": None, "since": None, "query": None, "seconds": 3.0}
     sentences = [
-        log_head.sentence(head.Holder(**known, pid=pid, application="a", state=state, gid=gid, waits_for=waits))
+        log_head.holder_row(head.Holder(**known, pid=pid, application="a", state=state, gid=gid, waits_for=waits))
         for pid, state, gid, waits in [
             (None, None, "import-1", []),
             (7, "active", None, [8, 9]),
@@ -273,9 +273,9 @@ def test_each_way_to_hold_the_head_has_its_own_description() -> None:
             (7, "active", None, []),
         ]
     ]
-    assert len({one.does for one in sentences}) == len(sentences)
-    assert "ROLLBACK PREPARED 'import-1'" in sentences[0].helps
-    assert "8, 9" in sentences[1].does
+    assert len({one.activity for one in sentences}) == len(sentences)
+    assert "ROLLBACK PREPARED 'import-1'" in sentences[0].remedy
+    assert "8, 9" in sentences[1].activity
 
 
 def test_page_whose_query_takes_too_long_answers_503(
@@ -303,8 +303,8 @@ def test_rebuild_is_requested_and_cancelled_on_the_page() -> None:
     refused = text_of(admin.post(at("cancel", "users"), follow=True))
     assert "No rebuild of users can be stopped now." in refused
     assert admin.post(at("rebuild", "nothing")).status_code == 404
-    wish = store.read_stream("rebuild-users")[-2]
-    assert (wish.type, wish.data["fresh"]) == ("rebuild.requested", True)
+    request = store.read_stream("rebuild-users")[-2]
+    assert (request.type, request.data["fresh"]) == ("rebuild.requested", True)
 
 
 def test_rebuild_page_distinguishes_interrupted_from_silent() -> None:

@@ -59,7 +59,7 @@ def test_task_acts_as_the_person_who_requested_it(worker: None) -> None:
 
 
 def test_tasks_create_partitions_and_delete_old_answers() -> None:
-    assert tasks.make_room() >= 0
+    assert tasks.create_partitions() >= 0
     store.query(
         """insert into events_command (id, fingerprint, result, created_at)
            values (%s, '', '{}', now() - interval '91 days'), (%s, '', '{}', now()) returning 1""",

@@ -324,7 +324,7 @@ class Life:
     def follow(self) -> None:
         """Every subscription has seen all of it: what they put into Valkey or tables is there."""
         for subscription in subscriptions.registered():
-            subscriptions.settle(subscription)
+            subscriptions.align_partitions(subscription)
 
     def archive(self) -> None:
         assert seals.seal()

@@ -1,4 +1,4 @@
-// What is queued, sent and made of the answers, without a browser.
+// The offline queue without a browser: queued edits, requests, and the handling of the responses.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -30,7 +30,7 @@ const done = (stream, version, more = {}) =>
   edit(stream, { state: "done", verdict: { status: "applied", version }, ...more });
 const seqs = (found) => found.map(({ seq }) => seq);
 
-// -- what was typed
+// -- input
 
 test("values are normalized as on the server", () => {
   assert.equal(edits.cleaned("text", "  a\r\nb "), "a\nb");
@@ -138,7 +138,7 @@ test("finished edits expire, except those of an open chain", () => {
   assert.deepEqual(edits.expired([...old, done("b", 2)]), seqs(old.slice(0, 10)));
 });
 
-// -- sending, with a queue in memory, no time and no luck
+// -- sending, with a queue in memory and without timers or random numbers
 
 class Memory {
   constructor(...found) {
@@ -150,7 +150,7 @@ class Memory {
     return [...this.edits.values()];
   }
   async put(changed, { told = [] } = {}, check = () => true) {
-    if (this.full) throw Object.assign(new Error("no room"), { name: "QuotaExceededError" });
+    if (this.full) throw Object.assign(new Error("storage is full"), { name: "QuotaExceededError" });
     for (const each of changed) if (this.edits.has(each.seq) && check(this.edits.get(each.seq), each)) this.edits.set(each.seq, each);
     this.told.push(...told);
   }
@@ -161,15 +161,15 @@ class Memory {
 }
 
 const pause = (attempt, min, max) => Math.min(max, min * 2 ** attempt);
-const bell = () => ({ rings: [], set(ms) { this.rings.push(ms); }, clear() {} });
+const fakeTimer = () => ({ delays: [], set(ms) { this.delays.push(ms); }, clear() {} });
 const oneAtATime = () => {
   let last = Promise.resolve();
   return { request: (_name, work) => (last = last.then(work)) };
 };
 
 function sender(queue, send, { person = 7, locks = oneAtATime() } = {}) {
-  const network = new Network({ person: 7, ask: async () => person, alarm: bell(), pause });
-  const alarm = bell();
+  const network = new Network({ person: 7, ask: async () => person, alarm: fakeTimer(), pause });
+  const alarm = fakeTimer();
   const flusher = new Flusher({ queue, network, send, alarm, locks, client: "me", pause });
   return { flusher, network, alarm };
 }
@@ -222,7 +222,7 @@ test("with full storage, waiting edits are sent, saved ones deleted and others s
   await flusher.poke();
   assert.deepEqual(seqs(await queue.all()), seqs([refused, saved, last])); // `last` was made on `saved`
   assert.deepEqual(seqs(queue.told), seqs([first, second]));
-  assert.deepEqual([sent.length, alarm.rings.length], [1, 1]); // not again and again
+  assert.deepEqual([sent.length, alarm.delays.length], [1, 1]); // not again and again
   await flusher.poke();
   assert.deepEqual(sent[1], [refused.id, saved.id, last.id]);
   queue.full = false;
@@ -257,7 +257,7 @@ test("a round without progress is retried later, not at once", async () => {
   const send = async (body) => ({ status: 200, results: [{ seq: JSON.parse(body).mutations[0].seq + 1, status: "applied" }] });
   const { flusher, alarm } = sender(queue, send);
   await flusher.poke();
-  assert.deepEqual(alarm.rings, [2000]);
+  assert.deepEqual(alarm.delays, [2000]);
 });
 
 test("a lost response leaves the edit as sent, and the network is checked", async () => {
@@ -282,7 +282,7 @@ test("Retry-After of a busy server is respected, and delays grow", async () => {
   const queue = new Memory(edit("a"));
   const { flusher, alarm } = sender(queue, async () => ({ status: 429, retryAfter: 30 }));
   for (let round = 0; round < 3; round += 1) await flusher.poke();
-  assert.deepEqual(alarm.rings, [32_000, 34_000, 38_000]);
+  assert.deepEqual(alarm.delays, [32_000, 34_000, 38_000]);
 });
 
 test("an edit that causes server errors goes to the tray, and the others are sent", async () => {

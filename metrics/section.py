@@ -10,8 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, health, navigation, topics
 from backoffice.section import Section
 from events import extension
-from metrics import user_counts
-from metrics.counters import subscription, tasks
+from metrics.counters import extensions, subscription, tasks
 from metrics.materialized import freshness
 from metrics.materialized import tasks as view_tasks
 from metrics.monitoring import pages
@@ -42,7 +41,7 @@ SECTION = Section(
         (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
         (_("Live connections"), "admin:system_sockets", "live", "w"),
     ),
-    extends=(user_counts.EXTENSION,),
+    extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.api",
     api_shapes="metrics.monitoring.shapes",

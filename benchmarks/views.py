@@ -69,6 +69,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         outcome = refresh.refresh(view, force=True)
         whole = (time.perf_counter() - began) * 1000
         assert outcome.status == "refreshed", outcome
+        assert not outcome.differences, outcome
         medians = {
             way: [statistics.median(one) for one in zip(*measured, strict=True)] for way, measured in taken.items()
         }

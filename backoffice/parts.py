@@ -15,6 +15,7 @@ from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from backoffice import listing
 from events import errors
@@ -74,7 +75,9 @@ class Choice:
 
 
 DELETED_CHOICE = Choice(
-    name="deleted", label=_("Deleted"), values=(("", _("Not deleted")), ("true", _("Deleted")), ("any", _("All")))
+    name="deleted",
+    label=_("Deleted or not"),
+    values=(("", _("Not deleted")), ("true", pgettext_lazy("filter", "Deleted")), ("any", _("All"))),
 )
 
 

@@ -1,4 +1,4 @@
-"""All configuration, read from the environment only.
+"""All configuration, read only from environment variables.
 
 A missing or malformed variable ends the process with one line that names it. In development `manage.py up` writes
 DATA_DIR/services.env, so that other commands find the services that it started.
@@ -134,7 +134,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 300,
         "options": {"expires": 240},
     },
-    "tell of failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
+    "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
     "refresh the materialized views": {
         "task": "metrics.refresh_views",
         "schedule": 300,
@@ -144,7 +144,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
 
 # -- the product ----------------------------------------------------------------------------------------------------
 
-# What the product consists of, in the order of the navigation: modules with a `SECTION` (see `backoffice/section.py`).
+# The sections of the product, in navigation order: modules with a `SECTION` (see `backoffice/section.py`).
 SECTIONS = [
     "backoffice.sections.conflicts.section",
     "backoffice.sections.users.section",

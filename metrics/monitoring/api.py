@@ -75,7 +75,7 @@ class Subscriptions(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             found, safe = overview.observed_subscriptions(), head.safe()
         return Response({"items": [_checkpoint(request, one) for one in found], "head": safe})
@@ -119,7 +119,7 @@ class ParkedStreams(views.View):
 
     def get(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ("after", "limit"))
+        views.allow_parameters(request, ("after", "limit"))
         checkpoints.find(name)
         limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
         after = views.integer(request, "after", 0)
@@ -153,7 +153,7 @@ class Replay(views.View):
 
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "replay")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.Replay, command_view.as_object(request.data))
         checkpoints.find(name)
         streams = overview.parked_streams(name) if asked.streams is None else asked.streams
@@ -185,7 +185,7 @@ class Skip(views.View):
 
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "skip")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.Skip, command_view.as_object(request.data))
         parked.skip(name, asked.stream, asked.position, asked.reason)
         left = parked.parked(name, asked.stream)
@@ -202,7 +202,7 @@ class Head(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             return Response(_head())
 
@@ -214,7 +214,7 @@ class Verify(views.View):
 
     def post(self, request: Request) -> Response:
         permissions.require_system(request, "verify")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(api_shapes.Because, command_view.as_object(request.data))
         with context.acting(reason=asked.reason):
             jobs.request_verification()
@@ -260,7 +260,7 @@ class Rebuilds(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             return Response({"items": [_rebuild(request, one) for one in overview.read_tables()]})
 
@@ -284,7 +284,7 @@ class Rebuild(_RebuildAction):
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):
@@ -299,7 +299,7 @@ class CancelRebuild(_RebuildAction):
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(api_shapes.Because, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):

@@ -23,6 +23,7 @@ from metrics.management.commands import doctor
 from metrics.materialized import freshness, read, refresh, tasks, views
 from metrics.materialized.freshness import Freshness
 from tests import factories
+from tests.metrics.counters import counting
 from tests.metrics.materialized import scenes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,15 +46,11 @@ def older(seconds: int) -> None:
 def waiting_for(text: str) -> Iterator[None]:
     """After the block, wait until a session waits for a lock with a statement that contains this text."""
     yield
+    waits = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like %s"
     with scenes.session(autocommit=True) as watcher:
-        deadline = threading.Event()
-        for _ in range(2_000):
-            if watcher.execute(
-                "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like %s", (f"%{text}%",)
-            ).fetchone():
-                return
-            deadline.wait(0.01)
-    raise AssertionError(f"nobody waits with {text}")
+        assert counting.eventually(lambda: watcher.execute(waits, (f"%{text}%",)).fetchone()), (
+            f"nobody waits for {text}"
+        )
 
 
 # -- before the first refresh -----------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("The database cannot be reached; nothing was stored."),
         gettext_noop("The task queue does not respond; nothing was started. Try again when it is back."),
         gettext_noop("There is no such subscription."),
+        gettext_noop("These figures are not computed yet. Try again in five minutes."),
         gettext_noop("Choose theirs, mine or a value."),
         gettext_noop("There is no conflict here."),
         gettext_noop("Another item has the same value."),

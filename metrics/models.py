@@ -13,6 +13,7 @@ from metrics.counters.models import (
     SkippedPosition,
     UserStats,
 )
+from metrics.materialized.models import ViewFreshness
 
 __all__ = [
     "CountersState",
@@ -24,4 +25,5 @@ __all__ = [
     "ReconciliationDifference",
     "SkippedPosition",
     "UserStats",
+    "ViewFreshness",
 ]

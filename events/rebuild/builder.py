@@ -5,8 +5,8 @@
     3  replay    the log up to the safe head, in batches; the position moves in the transaction that has the effect
     4  complete  the copy: indexes, constraints, statistics; views on the table are copied too
     5  catch up  with events written meanwhile
-    6  swap      lock, replay the last events, move both tables: one short transaction with a short lock timeout, so
-                 that writers do not wait
+    6  swap      wait for a refresh of materialized views to end, then lock, replay the last events and move both
+                 tables: one short transaction with a short lock timeout, so that writers do not wait
     7  clean up  validate the foreign keys, drop the old table
 
 The live table is neither written nor locked before step 6. The rebuild calls the same projection functions: they name
@@ -44,6 +44,7 @@ NEAR: Final = 2_000  # positions behind the head at which a swap is worth trying
 MAX_TAIL: Final = 20_000  # events replayed while writers wait
 LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: the rebuild gives up, never a writer
 SWAP_PAUSE: Final = 0.5
+REFRESH_TIMEOUT: Final = "10s"  # one attempt's wait for the end of a refresh that reads the table
 INDEX_MEMORY: Final = "256MB"
 PATIENCE: Final = 60.0
 
@@ -201,6 +202,8 @@ class Builder(claim.Claim):
             return False
         try:
             with transaction.atomic():
+                store.execute(f"set local lock_timeout = '{REFRESH_TIMEOUT}'")
+                store.query(read_tables.WAIT_FOR_SWAP_LOCK)  # holds no other lock yet, so nobody waits for it
                 store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
                 keys = self.tables.lock()
                 upto = head.last()  # everyone who wrote this table has committed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -86,6 +86,15 @@ def find(name: str) -> Rebuildable:
 def stored_in(table: Rebuildable) -> tuple[str, ...]:
     """The names of its tables in the database."""
     return table.tables if isinstance(table, SeededTables) else (table.name,)
+
+
+# -- swaps and refreshes ----------------------------------------------------------------------------------------------
+
+# The advisory lock of a swap, and of every refresh of a materialized view that reads the table: a refresh tries it and
+# skips, a swap waits for it. Without it a long refresh would keep the swap from locking the table within its timeout.
+SWAP_LOCK: Final = "(17782, 1)"
+WAIT_FOR_SWAP_LOCK: Final = f"select pg_advisory_xact_lock{SWAP_LOCK}"
+TRY_SWAP_LOCK: Final = f"select pg_try_advisory_xact_lock{SWAP_LOCK}"
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -27,6 +27,7 @@ from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
 from metrics.counters import reconcile
+from metrics.materialized import freshness
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -219,6 +220,33 @@ def counters() -> Finding:
     return Finding("counters", "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}")
 
 
+def views() -> Finding:
+    """The materialized views are refreshed; names the session that keeps them from it."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+
+            def run(statement: str) -> Sequence[Sequence[Any]]:
+                return connection.execute(statement).fetchall()
+
+            found, holder = freshness.statuses(run), freshness.holder(run)
+    except psycopg.Error:
+        return Finding("views", "note", "unknown: the database does not answer")
+    waiting = f"; {holder} holds the lock" if holder else ""
+    for view in found:
+        match freshness.state(view):
+            case "never":
+                return Finding("views", "note", f"{view.name} is not computed yet: Celery beat refreshes it{waiting}")
+            case "failed":
+                return Finding("views", "wrong", f"{view.name}: {view.error}{waiting}; run refresh_views")
+            case "late":
+                text = f"{view.name} is {(view.age or 0) / 60:.0f} minutes old: is Celery beat running?{waiting}"
+                return Finding("views", "wrong", text)
+        if view.differences:
+            text = f"{view.differences} days of {view.name} differ from the counters: run reconcile_counters"
+            return Finding("views", "wrong", text)
+    return Finding("views", "ok", ", ".join(f"{view.name} as of position {view.position:,}" for view in found))
+
+
 def session() -> Finding:
     """Checks that the settings that end hung sessions reach the server; poolers drop start-up options."""
     try:
@@ -297,6 +325,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     events,
     counters,
     session,
+    views,
     erasures,
     plain_snapshots,
     postgres_log,

@@ -56,6 +56,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("This list takes too long. Narrow the filters, search for a longer word, or sort by date."),
         gettext_noop("The task queue does not respond; nothing was started. Try again when it is back."),
         gettext_noop("There is no such subscription."),
+        gettext_noop("These figures are not computed yet. Try again in five minutes."),
         gettext_noop("Choose theirs, mine or a value."),
         gettext_noop("There is no conflict here."),
         gettext_noop("Another item has the same value."),

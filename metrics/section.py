@@ -7,9 +7,12 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, navigation, topics
+from backoffice import access, health, navigation, topics
 from backoffice.section import Section
-from metrics import user_counts
+from events import extension
+from metrics.counters import extensions, subscription, tasks
+from metrics.materialized import freshness
+from metrics.materialized import tasks as view_tasks
 from metrics.monitoring import pages
 from realtime.topics import Topic
 
@@ -19,6 +22,13 @@ _sees_system = partial(access.sees, "system")
 def _may_follow_system(staff: Any) -> bool:
     """Those who may see how the system runs; programs need the scope for it."""
     return _sees_system(staff) and topics.in_scope(staff, "system:read")
+
+
+def _ready() -> None:
+    subscription.register()
+    health.register("views", freshness.probe)
+    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
+        extension.run_as_owner(function)
 
 
 SECTION = Section(
@@ -31,7 +41,7 @@ SECTION = Section(
         (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
         (_("Live connections"), "admin:system_sockets", "live", "w"),
     ),
-    extends=(user_counts.EXTENSION,),
+    extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.api",
     api_shapes="metrics.monitoring.shapes",
@@ -48,4 +58,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    tasks=(tasks.reconcile, view_tasks.refresh_views),
+    ready=_ready,
 )

@@ -44,6 +44,9 @@ class RecordList(views.View):
 
     kind: ClassVar[Kind]
 
+    def feeding(self) -> Sequence[str]:
+        return (*self.fed_by, *extensions.fed_by(self.kind))
+
     def get(self, request: Request) -> Response:
         kind = self.kind
         permissions.require_view(request, kind.category)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, topics
 from backoffice.section import NavItem, Section
-from metrics.monitoring import pages
+from metrics import pages, wiring
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -55,9 +55,17 @@ SECTION = Section(
             visible=_sees_system,
             key="w",
         ),
+        NavItem(
+            label=_("Cache"),
+            url_name="admin:system_cache",
+            icon="cache",
+            group="system",
+            visible=_sees_system,
+        ),
     ),
     admin_urls=pages.urls,
-    api_urls="metrics.monitoring.api",
+    api_urls="metrics.api",
+    ready=wiring.connect,
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(

@@ -1,0 +1,15 @@
+"""Connects this package with the layers below when the application starts."""
+
+from __future__ import annotations
+
+from metrics import catalogue, queries
+from metrics.caching import pages, tags
+from realtime import cluster
+
+__all__ = ["catalogue"]  # imported so that its queries are registered
+
+
+def connect() -> None:
+    """Called once from `ready()`; calling it again changes nothing."""
+    tags.register()
+    cluster.extras[pages.EXTRA] = queries.report

@@ -65,8 +65,8 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     """One process. Instants are Unix seconds, memory bytes, lags seconds over the last minute; counts since start.
 
-    `closes` is by close code; `extra` comes from layers above (`extras`); `cpu` is the share of one core and `delivered`
-    the frames a second since the last report.
+    `closes` is by close code, `extra` from layers above (`extras`). `cpu` is the share of one core and `delivered` the
+    frames a second since the last report.
     """
 
     process: str

@@ -18,6 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from asgiref.sync import sync_to_async
@@ -42,6 +43,11 @@ select current_setting('transaction_isolation') = 'read committed' and pg_curren
 """
 
 
+def _no_end() -> float:
+    return float("inf")
+
+
+@dataclass(slots=True, eq=False)
 class Task:
     """What to load and how long it holds: one query with its arguments, for one role.
 
@@ -52,24 +58,17 @@ class Task:
     until    seconds that it still holds by the clock, asked after each load
     """
 
-    __slots__ = ("exact", "fed_by", "key", "load", "name", "seconds", "shared", "slots", "stats", "until")
-
-    def __init__(
-        self,
-        key: str,
-        name: str,
-        load: Callable[[], bytes],
-        *,
-        slots: tuple[int, ...],
-        stats: figures.QueryFigures,
-        exact: bool = True,
-        seconds: float = 30.0,
-        shared: bool = False,
-        fed_by: tuple[str, ...] = (),
-        until: Callable[[], float] = lambda: float("inf"),
-    ) -> None:
-        self.key, self.name, self.load, self.slots, self.stats = key, name, load, slots, stats
-        self.exact, self.seconds, self.shared, self.fed_by, self.until = exact, seconds, shared, fed_by, until
+    key: str
+    name: str
+    load: Callable[[], bytes]
+    _: KW_ONLY
+    slots: tuple[int, ...]
+    stats: figures.QueryFigures
+    exact: bool = True
+    seconds: float = 30.0
+    shared: bool = False
+    fed_by: tuple[str, ...] = ()
+    until: Callable[[], float] = _no_end
 
 
 class Flight(concurrent.futures.Future["Entry | None"]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from events import freshness
@@ -19,6 +20,7 @@ OVERHEAD: Final = 400
 SAMPLE: Final = 1_000
 
 
+@dataclass(slots=True, eq=False)
 class Entry:
     """A value, encoded as JSON, with what decides whether it may be used.
 
@@ -30,26 +32,18 @@ class Entry:
     seen    `Freshness.changes` at the last check that it passed
     """
 
-    __slots__ = ("asof", "at", "begun", "epoch", "exact", "name", "seen", "slots", "stats", "until", "value")
-
-    def __init__(
-        self,
-        name: str,
-        value: bytes,
-        *,
-        asof: int,
-        epoch: str,
-        until: float,
-        slots: tuple[int, ...] = (),
-        exact: bool = True,
-        begun: float = freshness.NEVER,
-        at: float = 0.0,
-        stats: figures.QueryFigures | None = None,
-    ) -> None:
-        self.name, self.value, self.asof, self.epoch, self.until = name, value, asof, epoch, until
-        self.slots, self.exact, self.begun, self.at = slots, exact, begun, at
-        self.stats = stats or figures.QueryFigures("")
-        self.seen = -1
+    name: str
+    value: bytes
+    _: KW_ONLY
+    asof: int
+    epoch: str
+    until: float
+    stats: figures.QueryFigures
+    slots: tuple[int, ...] = ()
+    exact: bool = True
+    begun: float = freshness.NEVER
+    at: float = 0.0
+    seen: int = -1
 
     @property
     def size(self) -> int:

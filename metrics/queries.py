@@ -24,7 +24,7 @@ from backoffice import __version__, access
 from events import freshness, head
 from events.subscriptions import progress
 from metrics.caching import cache, figures
-from metrics.caching.entries import Entry
+from metrics.caching.entries import Entry, Size
 
 R = TypeVar("R")
 Q = TypeVar("Q", bound="type[Query[Any]]")
@@ -212,12 +212,16 @@ def build() -> str:
 
 
 def report() -> figures.CacheReport:
-    """The cache of this process, for display."""
+    """The cache of this process, for display; brings the figures of Prometheus up to date."""
     local, sizes = cache.LOCAL, cache.LOCAL.memory.sizes()
-    for one in _figures.values():
-        one.flush()
     figures.BYTES.set(local.memory.bytes)
     figures.CONNECTED.set(local.known.trusted())
+    rows = []
+    for name in registered():
+        size = sizes.get(name, Size(0, 0, 0))
+        _figures[name].flush(size.hits)
+        counts = _figures[name].counts(size.hits)
+        rows.append(figures.QueryReport(query=name, entries=size.entries, bytes=size.bytes, **counts))
     return figures.CacheReport(
         connected=local.known.trusted(),
         position=local.known.position,
@@ -225,13 +229,5 @@ def report() -> figures.CacheReport:
         valkey=local.shared.breaker.state,
         bytes=local.memory.bytes,
         limit=local.memory.limit,
-        queries=[
-            figures.QueryReport(
-                query=name,
-                entries=sizes.get(name, (0, 0))[0],
-                bytes=sizes.get(name, (0, 0))[1],
-                **{field: getattr(_figures[name], field) for field in figures.QueryFigures.NAMES},
-            )
-            for name in registered()
-        ],
+        queries=rows,
     )

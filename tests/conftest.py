@@ -87,7 +87,7 @@ def pytest_runtest_teardown() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_cached_figures() -> Iterator[None]:
+def _no_cached_figures() -> None:
     """Refuse cached figures of other tests: emptied tables are no event that would refuse them.
 
     This process has a cache only while it follows the log, for the tests of sockets.
@@ -97,7 +97,6 @@ def _no_cached_figures() -> Iterator[None]:
 
     freshness.LOCAL.refuse_all()
     cache.LOCAL.memory.clear()
-    yield
 
 
 # Tables that the migrations fill and no test changes.

@@ -156,7 +156,7 @@ class Cache:
         if reached:
             return None
         entry = self.memory.get(task.key)
-        if entry is not None and not entry.stats.hits % SAMPLE:
+        if entry is not None and not entry.hits % SAMPLE:
             self._compare(task, entry)
         return entry
 
@@ -166,8 +166,8 @@ class Cache:
         if entry is None or entry.begun >= demand.arrived or not demand.accepts(entry):
             return None
         entry.seen = demand.changes
-        task.stats.hits += 1
-        if not task.stats.hits % SAMPLE:
+        entry.hits += 1
+        if not entry.hits % SAMPLE:
             self._compare(task, entry)
         return entry
 
@@ -259,7 +259,6 @@ class Cache:
         until = min(begun + task.seconds, begun + task.until())
         value = task.load()
         task.stats.loads += 1
-        task.stats.flush()
         entry = Entry(
             task.name,
             value,
@@ -318,14 +317,18 @@ class Cache:
             return None
         task.stats.compared += 1
         task.stats.differences += 1
-        task.stats.flush()
         log.error("the cached value of %s as of %d differs from the database", task.key, entry.asof)
         return False
 
 
+_of_thread = threading.local()
+
+
 def provable() -> bool:
     """Whether what this thread reads is what every other reader sees: no transaction that wrote, no old snapshot."""
-    db = connections[DEFAULT_DB_ALIAS]
+    db = getattr(_of_thread, "db", None)
+    if db is None:  # Django's own way to the connection of a thread takes longer than a hit
+        db = _of_thread.db = connections[DEFAULT_DB_ALIAS]
     if db.connection is None or (not db.in_atomic_block and db.autocommit):
         return True
     found: bool = store.query(TRANSACTION)[0][0]

@@ -20,7 +20,7 @@ LEVELS: Final = {"hits": "memory", "shared": "valkey", "loads": "load"}
 class QueryFigures:
     """The counts of one query in this process since it started.
 
-    hits        answered from memory
+    hits        answered from memory, by entries that are gone (`entries.Entry.hits`)
     shared      answered from Valkey
     misses      neither
     loads       loaded from the database
@@ -50,12 +50,15 @@ class QueryFigures:
         self.evictions = self.compared = self.differences = 0
         self._flushed = dict.fromkeys(self.NAMES, 0)
 
-    def flush(self) -> None:
+    def counts(self, live_hits: int = 0) -> dict[str, int]:
+        """All counts by name; `live_hits` are those that entries in memory have counted."""
+        return {name: getattr(self, name) for name in self.NAMES} | {"hits": self.hits + live_hits}
+
+    def flush(self, live_hits: int) -> None:
         """Add what was counted since the last call to the counters of Prometheus: each of their calls takes a lock."""
-        for name in self.NAMES:
-            count = getattr(self, name)
+        for name, count in self.counts(live_hits).items():
             more, self._flushed[name] = count - self._flushed[name], count
-            if not more:
+            if more <= 0:
                 continue
             if name in LEVELS:
                 READS.labels(self.query, LEVELS[name]).inc(more)

@@ -19,6 +19,7 @@ import time
 from typing import Any, ClassVar
 from uuid import UUID
 
+import msgspec
 from django.db import connection
 
 from backoffice.sections.users.domain import UserUpdated
@@ -117,8 +118,8 @@ class Reader:
                 time.sleep(0.001)  # let the follower have its turn
 
     def report(self) -> dict[str, Any]:
-        stats = queries._figures[self.query.name]
-        counts = {name: getattr(stats, name) for name in stats.NAMES}
+        (own,) = [one for one in queries.report().queries if one.query == self.query.name]
+        counts = msgspec.structs.asdict(own)
         return counts | {
             "reads": self.reads,
             "wrong": self.wrong[:3],

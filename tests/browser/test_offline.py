@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -178,12 +179,15 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
     page = new_page("manager", at="")
     key = new_user(page, first_name="Ada")
     lost: list[str] = []
+    answers = threading.Event()
 
     def lose(route: Any) -> None:
-        """Let it reach the server, and the answer nobody, the first time."""
+        """Forward the first request to the server and drop its response; drop later ones until `answers` is set."""
         if route.request.method == "POST" and route.request.url not in lost:
             lost.append(route.request.url)
             assert route.fetch(max_redirects=0).ok
+            route.abort()
+        elif route.request.method == "POST" and not answers.is_set():  # the page retries after a random pause
             route.abort()
         else:
             route.continue_()
@@ -199,6 +203,7 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
     expect(page.locator("[data-section=waiting] .edit")).to_contain_text("the server did not answer")
     expect(page.get_by_role("button", name="Cancel this edit")).to_have_count(0)
     assert len(lost) == 2
+    answers.set()
     page.evaluate("dispatchEvent(new Event('online'))")
     expect(page.locator("[data-section=done] .edit")).to_contain_text("Saved as version 2")
     assert user(stack, key)[::2] == ("Once", 2)

@@ -132,6 +132,11 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
     "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
+    "reconcile the counters": {
+        "task": "metrics.counters.tasks.reconcile",
+        "schedule": 300,
+        "options": {"expires": 240},
+    },
     "tell of failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
 }
 

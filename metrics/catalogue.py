@@ -11,6 +11,7 @@ import msgspec
 from events import head, store
 from events.subscriptions import status
 from metrics import queries
+from metrics.counters import applying, read
 from metrics.queries import Query, define
 
 # The lifetimes of the specification: user figures, form figures and the state of the system, in seconds.
@@ -20,34 +21,21 @@ USER_SECONDS, FORM_SECONDS, HEALTH_SECONDS = 300.0, 60.0, 30.0
 # -- totals -----------------------------------------------------------------------------------------------------------
 
 
-class TotalCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of records that are not deleted."""
-
-    users: int
-    forms: int
-    submissions: int
-
-
-TOTALS = """
-select (select count(*) from users where deleted_at is null), (select count(*) from forms where deleted_at is null),
-       (select count(*) from submissions where deleted_at is null)
-"""
-
-
 @define
-class Totals(Query[TotalCounts], frozen=True, kw_only=True):
+class Totals(Query[read.Totals], frozen=True, kw_only=True):
     """Numbers of users, forms and submissions, at most 30 s old."""
 
     name: ClassVar[str] = "totals"
-    result: ClassVar[Any] = TotalCounts
+    result: ClassVar[Any] = read.Totals
     right: ClassVar[tuple[str, str]] = ("view", "submission")
     tags: ClassVar[tuple[str, ...]] = ("user", "form", "submission")
     within: ClassVar[float | None] = 30.0
     shared: ClassVar[bool] = True
 
-    def load(self) -> TotalCounts:
-        ((users, forms, submissions),) = store.query(TOTALS)
-        return TotalCounts(users=users, forms=forms, submissions=submissions)
+    fed_by: ClassVar[tuple[str, ...]] = (applying.NAME,)
+
+    def load(self) -> read.Totals:
+        return read.totals()
 
 
 # -- users ------------------------------------------------------------------------------------------------------------
@@ -79,39 +67,38 @@ class UsersByPlan(Query[PlanCounts], frozen=True, kw_only=True):
         return msgspec.convert(dict(store.query(PLANS)), PlanCounts)
 
 
-class UserCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts of one user: forms and submissions to them that are not deleted; `recent`: of the last 30 days."""
+class UserFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts of one user. `recent_submissions`: since the full hour 30 days ago."""
 
     id: UUID
-    forms: int
-    submissions: int
-    recent: int
-
-
-COUNTS = """
-select u.id, count(distinct f.id), count(s.id), count(s.id) filter (where s.created_at >= now() - interval '30 days')
-  from unnest(%s::uuid[]) u(id)
-  left join forms f on f.user_id = u.id and f.deleted_at is null
-  left join submissions s on s.form_id = f.id and s.deleted_at is null
- group by u.id
-"""
+    form_count: int
+    submission_count: int
+    recent_submissions: int
 
 
 @define
-class UserStats(Query[list[UserCounts]], frozen=True, kw_only=True):
+class UserStats(Query[list[UserFigures]], frozen=True, kw_only=True):
     """The counts of some users, as for a page of the list. Not cached: they are read by their keys."""
 
     ids: tuple[UUID, ...]
 
     name: ClassVar[str] = "user-stats"
-    result: ClassVar[Any] = list[UserCounts]
+    result: ClassVar[Any] = list[UserFigures]
     right: ClassVar[tuple[str, str]] = ("view", "user")
     seconds: ClassVar[float] = 0.0
 
-    def load(self) -> list[UserCounts]:
-        found = {row[0]: row for row in store.query(COUNTS, (list(self.ids),))}
-        rows = (found[key] for key in self.ids if key in found)
-        return [UserCounts(id=key, forms=forms, submissions=many, recent=recent) for key, forms, many, recent in rows]
+    fed_by: ClassVar[tuple[str, ...]] = (applying.NAME,)
+
+    def load(self) -> list[UserFigures]:
+        return [
+            UserFigures(
+                id=key,
+                form_count=one.form_count,
+                submission_count=one.submission_count,
+                recent_submissions=one.recent_submissions,
+            )
+            for key, one in read.users(self.ids).items()
+        ]
 
 
 class FormCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,10 +112,8 @@ class FormCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 FORMS = """
 select count(*) filter (where deleted_at is null and not archived),
-       count(*) filter (where deleted_at is null and archived), count(*) filter (where deleted_at is not null),
-       (select count(*) from forms f join submissions s on s.form_id = f.id
-         where f.user_id = %(user)s and f.deleted_at is null and s.deleted_at is null)
-  from forms where user_id = %(user)s
+       count(*) filter (where deleted_at is null and archived), count(*) filter (where deleted_at is not null)
+  from forms where user_id = %s
 """
 
 
@@ -146,11 +131,14 @@ class UserForms(Query[FormCounts], frozen=True, kw_only=True):
     seconds: ClassVar[float] = USER_SECONDS
     shared: ClassVar[bool] = True
 
+    fed_by: ClassVar[tuple[str, ...]] = (applying.NAME,)
+
     def own_tags(self) -> tuple[str, ...]:
         return (f"user-{self.user}",)
 
     def load(self) -> FormCounts:
-        ((live, archived, deleted, submissions),) = store.query(FORMS, {"user": self.user})
+        ((live, archived, deleted),) = store.query(FORMS, (self.user,))
+        submissions = read.users([self.user])[self.user].submission_count
         return FormCounts(live=live, archived=archived, deleted=deleted, submissions=submissions)
 
 
@@ -161,23 +149,11 @@ class FormDay(msgspec.Struct, frozen=True, kw_only=True):
     """One day (UTC). The average is in seconds; None where no submission has a time."""
 
     date: date
+    users_created: int
     forms_created: int
     unique_users: int
     submissions: int
     avg_completion_time: float | None
-
-
-DAYS = """
-with days as (select d::date as day, d at time zone 'UTC' as begins, (d + interval '1 day') at time zone 'UTC' as ends
-                from generate_series(%(first)s::date::timestamp, %(last)s::date::timestamp, interval '1 day') d)
-select day, f.created, f.owners, s.received, s.seconds
-  from days
-  cross join lateral (select count(*) as created, count(distinct user_id) as owners from forms
-                       where created_at >= begins and created_at < ends) f
-  cross join lateral (select count(*) as received, avg(completion_time) as seconds from submissions
-                       where created_at >= begins and created_at < ends and deleted_at is null) s
- order by day
-"""
 
 
 @define
@@ -195,15 +171,22 @@ class FormStats(Query[list[FormDay]], frozen=True, kw_only=True):
     seconds: ClassVar[float] = FORM_SECONDS
     shared: ClassVar[bool] = True
 
+    fed_by: ClassVar[tuple[str, ...]] = (applying.NAME,)
+
     def until(self, now: datetime) -> datetime | None:
         return queries.next_midnight(now)
 
     def load(self) -> list[FormDay]:
         return [
             FormDay(
-                date=day, forms_created=created, unique_users=owners, submissions=received, avg_completion_time=seconds
+                date=day.date,
+                users_created=day.users_created,
+                forms_created=day.forms_created,
+                unique_users=day.unique_users,
+                submissions=day.submissions,
+                avg_completion_time=day.avg_completion_time,
             )
-            for day, created, owners, received, seconds in store.query(DAYS, {"first": self.first, "last": self.last})
+            for day in read.days(self.first, self.last)
         ]
 
 

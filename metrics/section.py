@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, topics
 from backoffice.section import NavItem, Section
 from metrics import pages, wiring
+from metrics.counters import tasks
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -79,4 +80,5 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    tasks=(tasks.reconcile,),
 )

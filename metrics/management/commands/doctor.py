@@ -26,6 +26,7 @@ from events import valkey as valkey_clients
 from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
+from metrics.counters import reconcile
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -198,6 +199,26 @@ def events() -> Finding:
     return Finding("events", "wrong", f"{many} cannot be read: {some}; see docs/operations.md, Unreadable events")
 
 
+def counters() -> Finding:
+    """The last comparisons of the counters with the read tables found no difference."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(reconcile.LATEST).fetchone()
+    except psycopg.Error:
+        return Finding("counters", "note", "unknown: the database does not answer")
+    if row is None:
+        return Finding("counters", "note", "not compared with the read tables yet")
+    state, at, note, uncounted, different = row
+    if different:
+        text = f"{different} comparisons found wrong numbers: run reconcile_counters --all, then rebuild_projection"
+        return Finding("counters", "wrong", f"{text} counters")
+    if uncounted:
+        return Finding("counters", "note", f"{uncounted:,} records are not counted: their streams are parked")
+    if state == "incomplete":
+        return Finding("counters", "note", f"not compared: {note}")
+    return Finding("counters", "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}")
+
+
 def session() -> Finding:
     """The settings that end hung sessions reach the server; poolers drop start-up options."""
     try:
@@ -274,6 +295,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     migrations,
     keys,
     events,
+    counters,
     session,
     erasures,
     plain_snapshots,

@@ -1,0 +1,27 @@
+"""The models of the read side, where Django looks for them."""
+
+from __future__ import annotations
+
+from metrics.counters.models import (
+    CountersState,
+    DayOwner,
+    DayStats,
+    FormHour,
+    FormStats,
+    Reconciliation,
+    ReconciliationDifference,
+    SkippedPosition,
+    UserStats,
+)
+
+__all__ = [
+    "CountersState",
+    "DayOwner",
+    "DayStats",
+    "FormHour",
+    "FormStats",
+    "Reconciliation",
+    "ReconciliationDifference",
+    "SkippedPosition",
+    "UserStats",
+]

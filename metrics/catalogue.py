@@ -158,7 +158,7 @@ class FormDay(msgspec.Struct, frozen=True, kw_only=True):
 
 @define
 class FormStats(Query[list[FormDay]], frozen=True, kw_only=True):
-    """Forms and submissions of every day from `first` to `last`, at most a second old."""
+    """Users, forms and submissions of every day from `first` to `last`, at most a second old."""
 
     first: date
     last: date
@@ -166,7 +166,7 @@ class FormStats(Query[list[FormDay]], frozen=True, kw_only=True):
     name: ClassVar[str] = "form-stats"
     result: ClassVar[Any] = list[FormDay]
     right: ClassVar[tuple[str, str]] = ("view", "form")
-    tags: ClassVar[tuple[str, ...]] = ("form", "submission")
+    tags: ClassVar[tuple[str, ...]] = ("user", "form", "submission")
     within: ClassVar[float | None] = 1.0
     seconds: ClassVar[float] = FORM_SECONDS
     shared: ClassVar[bool] = True

@@ -87,7 +87,7 @@ def define(query: Q) -> Q:
     """Register a query. Raises `TypeError` for a declaration that cannot be right."""
     if query.name in _queries and _queries[query.name].__qualname__ != query.__qualname__:
         raise TypeError(f"two queries are called {query.name!r}")
-    if query.within is None and query.fed_by:
+    if query.seconds and query.within is None and query.fed_by:
         raise TypeError(f"{query.name}: an exact answer cannot come from tables that follow the log")
     if query.seconds and not query.tags and query.own_tags is Query.own_tags and query.within is None:
         raise TypeError(f"{query.name}: an exact answer that depends on no event needs no cache")

@@ -110,7 +110,7 @@ class Cache:
     def get(self, task: Task, reached: int = 0) -> Entry:
         """The value of a task; `reached` is the position of an event that the caller wrote and wants included."""
         if not provable():  # an open transaction reads its own writes, or an old snapshot: nobody else's values
-            return self._load(task, keep=False)
+            return self._load(task, stamped=False)
         found = self._in_memory(task, reached)
         if found is not None:
             return found
@@ -129,7 +129,7 @@ class Cache:
 
     def load_only(self, task: Task) -> Entry:
         """The value without looking for it or keeping it, for queries that are not cached."""
-        return self._load(task, keep=False)
+        return self._load(task, stamped=provable())
 
     async def aget(self, task: Task, reached: int = 0) -> Entry:
         """`get` for the event loop: it waits for a running load without a thread, and loads in one."""
@@ -219,7 +219,7 @@ class Cache:
             task.stats.waits += not looks
             time.sleep(PAUSES[min(looks, len(PAUSES) - 1)])
             looks += 1
-        return self._load(task, keep=True)
+        return self._keep(task, self._load(task))
 
     def _shared_entry(self, task: Task, found: Found, demand: Demand, began: float) -> Entry:
         return Entry(
@@ -238,7 +238,7 @@ class Cache:
         """Load, then store the value for the other processes; whatever happens, the lease ends."""
         stored = False
         try:
-            entry = self._load(task, keep=True)
+            entry = self._keep(task, self._load(task))
             left = entry.until - time.monotonic()
             if left > 0 and self._may_keep(entry):
                 stored = (
@@ -252,14 +252,14 @@ class Cache:
 
     # -- load ----------------------------------------------------------------------------------------------------------
 
-    def _load(self, task: Task, *, keep: bool) -> Entry:
+    def _load(self, task: Task, *, stamped: bool = True) -> Entry:
         """Step 4: the safe head and the checkpoints first, each in a snapshot of its own; then the query."""
         begun, at, epoch = time.monotonic(), time.time(), self.known.epoch
-        asof = min([head.safe(), *(progress.position(name) for name in task.fed_by)]) if keep else 0
+        asof = min([head.safe(), *(progress.position(name) for name in task.fed_by)]) if stamped else 0
         until = min(begun + task.seconds, begun + task.until())
         value = task.load()
         task.stats.loads += 1
-        entry = Entry(
+        return Entry(
             task.name,
             value,
             asof=asof,
@@ -271,7 +271,6 @@ class Cache:
             at=at,
             stats=task.stats,
         )
-        return self._keep(task, entry) if keep else entry
 
     def _may_keep(self, entry: Entry) -> bool:
         return self.known.trusted() and bool(entry.epoch) and entry.epoch == self.known.epoch

@@ -19,6 +19,7 @@ from tests.events.interleaving import LONG
 from tests.factories import command
 from tests.metrics.caching import simulated
 from tests.metrics.caching.conftest import forget
+from tests.metrics.counters import counting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -92,6 +93,9 @@ def test_cached_answers_are_what_a_fresh_read_answers(history: list[tuple[str, i
         process = processes[number]
         if name == "follow":
             process.follow()
+            counting.follow()
+            for query in queries:
+                assert process.ask(query) is not None
         elif name == "read":
             check(process)
         else:
@@ -100,6 +104,7 @@ def test_cached_answers_are_what_a_fresh_read_answers(history: list[tuple[str, i
                 past.append((position, simulated.fresh(exact)))
             if name == "write and read":
                 check(processes[(number + 1) % 3], position)
+    counting.follow()
     for process in processes:
         process.follow()
         for query in queries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from datetime import UTC, date, datetime
 from io import StringIO
@@ -17,17 +18,21 @@ from django.core.management import CommandError, call_command
 
 from backoffice import access
 from backoffice.models import User
+from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import commands, freshness, head, store, valkey
+from events import commands, errors, freshness, head, store, valkey
 from events.privacy import erasure
+from events.subscriptions import runner as subscriptions
 from metrics import catalogue, queries
 from metrics.caching import cache
 from metrics.caching.entries import Memory
+from metrics.counters.subscription import SUBSCRIPTION
 from metrics.queries import Query
 from tests import factories
 from tests.backoffice import api_client
-from tests.factories import command
+from tests.factories import Thread, command
 from tests.metrics.caching.simulated import Process, every_query
+from tests.metrics.counters import counting
 
 PLANS = catalogue.UsersByPlan()
 
@@ -93,17 +98,47 @@ def test_answer_on_the_event_loop_is_the_same(process: Process) -> None:
 def test_query_that_is_not_cached_is_loaded_each_time(process: Process) -> None:
     staff, owner = api_client.staff("viewer"), factories.user()
     form = factories.form(owner)
-    factories.submission(form)
-    (found,) = queries.ask(catalogue.UserStats(ids=(owner,)), staff).value
-    assert (found.id, found.forms, found.submissions, found.recent) == (owner, 1, 1, 1)
-    factories.submission(form)
-    (found,) = queries.ask(catalogue.UserStats(ids=(owner,)), staff).value
-    assert found.submissions == 2
+    for number in (1, 2):
+        factories.submission(form)
+        counting.follow()
+        answer = queries.ask(catalogue.UserStats(ids=(owner,)), staff)
+        (found,) = answer.value
+        assert (found.id, found.form_count, found.submission_count) == (owner, 1, number)
+        assert (found.recent_submissions, answer.position) == (number, head.safe())
     assert len(process.memory) == 0
+
+
+def test_count_read_right_after_a_write_includes_it_in_every_process() -> None:
+    """getsentry/sentry#57361: increments were kept under one key and read under another."""
+    staff, form = api_client.staff("viewer"), factories.form()
+    processes, stop = [Process(), Process()], threading.Event()
+    counters = Thread(lambda: subscriptions.run(SUBSCRIPTION, stop))
+    try:
+        for number in range(1, 6):
+            data = submissions.ReceiveSubmission(form_id=form, answers={})
+            done = commands.dispatch(command(data, factories.new_id()))
+            for process in processes:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(cache, "LOCAL", process.cache)
+                    answer = queries.ask(catalogue.Totals(), staff, min_position=done.position)
+                assert answer.value.submission_count == number
+    finally:
+        stop.set()
+        counters.result()
+
+
+def test_count_of_a_subscription_that_does_not_follow_times_out(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "CONSISTENT_SECONDS", 0.05)
+    factories.user()
+    with pytest.raises(errors.WaitTimeout):
+        queries.ask(catalogue.Totals(), api_client.staff("viewer"), consistent=True)
 
 
 def test_every_day_has_a_row_and_no_time_is_not_zero(process: Process) -> None:
     factories.submission()
+    counting.follow()
     today = datetime.now(UTC).date()
     answer = queries.ask(
         catalogue.FormStats(first=date(2026, 3, 28), last=date(2026, 3, 31)), api_client.staff("viewer")
@@ -115,8 +150,9 @@ def test_every_day_has_a_row_and_no_time_is_not_zero(process: Process) -> None:
 
 def test_totals_and_health_are_those_of_the_database(process: Process) -> None:
     factories.submission()
+    counting.follow()
     totals = queries.ask(catalogue.Totals(), api_client.staff("viewer")).value
-    assert (totals.users, totals.forms, totals.submissions) == (1, 1, 1)
+    assert (totals.user_count, totals.form_count, totals.submission_count) == (1, 1, 1)
     health = queries.ask(catalogue.SystemHealth(), api_client.staff("manager")).value
     assert health.head == head.safe()
 
@@ -193,6 +229,7 @@ def test_invalidated_values_are_loaded_again_in_every_process() -> None:
         for query in asked:
             process.ask(query)
     position = json.loads(run(f"user-forms:{owner}:*", "--json", "--reason", "by hand"))["position"]
+    counting.follow()
     for process in processes:
         process.follow()
         low = {query.name: process.known.lowest(queries.value_name(query, "admin"), (), exact=False) for query in asked}

@@ -93,8 +93,8 @@ def start_relay(environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 @contextlib.contextmanager
-def running(environment: dict[str, str], user: str) -> Iterator[list[Reader]]:
-    readers = [Reader(user, environment) for _ in range(READERS)]
+def running(environment: dict[str, str], user: str, number: int = READERS) -> Iterator[list[Reader]]:
+    readers = [Reader(user, environment) for _ in range(number)]
     try:
         for reader in readers:
             reader.answer()
@@ -185,7 +185,7 @@ def test_process_without_relay_and_valkey_stays_connected_by_reading_the_store(
 ) -> None:
     server.stop()
     user = str(new_id())
-    with running(environment, user) as readers:
+    with running(environment, user, 1) as readers:
         all_of(readers, "trust 1")
         position = effects.grow(1, [f"user-{user}"])
         assert all(found["position"] >= position for found in all_of(readers, f"position {position}"))
@@ -193,7 +193,7 @@ def test_process_without_relay_and_valkey_stays_connected_by_reading_the_store(
 
 
 def test_process_that_was_stopped_is_disconnected_when_it_continues(environment: dict[str, str]) -> None:
-    with running(environment, str(new_id())) as readers:
+    with running(environment, str(new_id()), 1) as readers:
         all_of(readers, "trust 1")
         one = readers[0]
         one.order("block 2")

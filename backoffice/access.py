@@ -60,8 +60,7 @@ def projection_key(staff: Any) -> str:
 
 
 def role_hidden_fields(role: str | None, category: str) -> frozenset[str]:
-    kind = section.find(category)
-    return kind.hidden.get(role or "", frozenset()) if kind else frozenset()
+    return section.hidden(role or "", category)
 
 
 def hidden_fields(staff: Any, category: str) -> frozenset[str]:

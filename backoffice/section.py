@@ -7,7 +7,6 @@ imported in `AppConfig.ready()`; nothing reads them at import time.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,118 +16,62 @@ from typing import Any
 import msgspec
 from django.conf import settings
 from django.contrib.admin import AdminSite, ModelAdmin
+from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Model
 from django.urls import URLPattern
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import listing
+from backoffice.parts import (
+    DELETED_CHOICE,
+    Choice,
+    Column,
+    Extension,
+    HeaderItem,
+    Inbox,
+    IndexPage,
+    Narrowing,
+    NavItem,
+    Panel,
+    Redaction,
+    Roles,
+    Text,
+    commands,
+    ingested,
+    nothing_beside,
+    plain_title,
+    uuid_key,
+)
 from events import errors
 from events.aggregate import Aggregate
 from events.conflicts import Policy
 from events.extension import Projection, Purger
 from events.rebuild.read_tables import ReadTable
-from events.types import Command, JsonDict, RecordedEvent
+from events.types import JsonDict, RecordedEvent
 from realtime.auth import Revocation
 from realtime.topics import Topic
 
-Text = str | Promise
-# role -> what it may do, or the fields that this is about. `admin` and superusers may do everything and are not listed.
-Roles = Mapping[str, frozenset[str]]
-Redaction = Callable[[str | None, Mapping[str, Any]], dict[str, Any]]
+__all__ = [
+    "DELETED_CHOICE",
+    "Choice",
+    "Column",
+    "Extension",
+    "HeaderItem",
+    "Inbox",
+    "IndexPage",
+    "Kind",
+    "Narrowing",
+    "NavItem",
+    "Panel",
+    "Roles",
+    "Section",
+    "Text",
+    "commands",
+    "ingested",
+    "uuid_key",
+]
 
-
-# -- parts ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NavItem:
-    """An entry of the navigation.
-
-    group    one of `site.GROUPS`; entries of a group stand in the order of the sections, then by `order`
-    visible  (staff) -> is it shown to this person?
-    key      the key that goes there after `g`
-    count    (staff) -> the number beside it
-    """
-
-    label: Text
-    url_name: str
-    icon: str
-    visible: Callable[[Any], bool]
-    group: str = ""
-    key: str = ""
-    count: Callable[[Any], int] | None = None
-    order: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
-    """A column of a list. `sort` is one of the kind's sorts; `field` must not be hidden; phones leave out `wide` ones.
-
-    `value` is the field that a list without a template of its own shows.
-    """
-
-    label: Text
-    sort: str | None = None
-    field: str | None = None
-    wide: bool = False
-    number: bool = False
-    value: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """A filter of a list as a menu of values; the first, empty one leaves it out."""
-
-    name: str
-    label: Text
-    values: tuple[tuple[str, Text], ...]
-
-
-DELETED_CHOICE = Choice(
-    name="deleted", label=_("Deleted"), values=(("", _("Not deleted")), ("true", _("Deleted")), ("any", _("All")))
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Narrowing:
-    """A filter of a list by another record. `label` shows its ``%(name)s`` or ``%(title)s``."""
-
-    category: str
-    label: Text
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Inbox:
-    """Where commands go that could not be carried out unseen. All of it happens outside the command's transaction.
-
-    file    (command, conflict, source) -> the conflict's id; the same one for the same command
-    review  (command, seen, base_version, source) -> files a change that is too old, as the `errors.Conflict` to raise
-    recall  (command) raises the `errors.Conflict` that this command was answered with before
-    page    the name of the address of a conflict's page
-    """
-
-    file: Callable[[Command, errors.Conflict, Any], str]
-    review: Callable[[Command, Any, int, Any], errors.Conflict]
-    recall: Callable[[Command], None]
-    page: str
-
-
-def plain_title(row: Any, _staff: Any) -> str:
-    """A record is called what its model says."""
-    return str(row)
-
-
-def nothing_beside(_row: Any, _staff: Any) -> dict[str, Any]:
-    return {}
-
-
-def uuid_key(key: str) -> str:
-    """A UUID in its canonical spelling: another spelling would be another stream. Raises `InvalidCommand`."""
-    try:
-        return str(uuid.UUID(key))
-    except ValueError:
-        raise errors.InvalidCommand(fields={"key": "The key of this record must be a UUID."}) from None
+CREATED: Text = _("Created")
 
 
 # -- a kind of record -------------------------------------------------------------------------------------------------
@@ -153,6 +96,7 @@ class Kind:
     add_label: Text = ""
     empty: Text = ""
     searchable: Text = ""
+    created_label: Text = CREATED
     labels: Mapping[str, Text] = field(default_factory=dict)  # of fields; else the model says
     title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> what the record is called
 
@@ -189,6 +133,7 @@ class Kind:
     add_form: type[Any] | None = None
     prefilled: tuple[str, ...] = ()  # fields that an address may fill in on the form of a new record
     taken: Text = ""  # said where `create` is `update` and there is such a record
+    fact_templates: Mapping[str, str] = field(default_factory=dict)  # field -> the template that shows it to readers
     facts: tuple[str, ...] = ()  # fields shown to readers; without it those of the form
     panels: Callable[[Any, Any], dict[str, Any]] = nothing_beside  # (row, staff) -> what stands beside the record
     offline: bool = False  # its pages are kept by browsers and edited without a network
@@ -210,20 +155,19 @@ class Kind:
 
     # -- API
     shape: type[msgspec.Struct] | None = None  # None: not readable through the API
-    item_shape: type[msgspec.Struct] | None = None  # of a list's items, where `add_to_items` gives them more
-    add_to_items: Callable[[Sequence[dict[str, Any]]], None] | None = None
     filter_help: Mapping[str, str] = field(default_factory=dict)
     ingested: Mapping[str, str] = field(default_factory=dict)  # what happened at FormEase -> the command it stands for
     routine: frozenset[str] = frozenset()  # commands for which the scope of `ingest/` is enough
 
     @cached_property
     def spec(self) -> listing.Spec:
-        """What its list can be asked."""
+        """What its list can be asked, with the sorts that other sections add. Read it after all sections are loaded."""
+        added = {name: sort for more in extensions(self.category) for name, sort in more.sorts.items()}
         return listing.Spec(
             name=self.name,
             category=self.category,
             model=self.model,
-            sorts=self.sorts,
+            sorts={**self.sorts, **added},
             default_sort=self.default_sort,
             filters=self.filters,
             defaults=self.filter_defaults,
@@ -251,22 +195,19 @@ class Kind:
     def is_uuid_keyed(self) -> bool:
         return self.model._meta.pk.get_internal_type() == "UUIDField"
 
-    @property
-    def row(self) -> tuple[str, str]:
-        """Templates of a list's row, the first that there is."""
-        return f"admin/backoffice/{self.category}/row.html", "admin/backoffice/kind/row.html"
-
-    @property
-    def related_template(self) -> tuple[str, str]:
-        return f"admin/backoffice/{self.category}/related.html", "admin/backoffice/kind/related.html"
+    def templates(self, part: str) -> tuple[str, str]:
+        """The templates of a part of its pages (row, related, icon, badges, facts, detail): the first that exists."""
+        return f"admin/backoffice/{self.category}/{part}.html", f"admin/backoffice/kind/{part}.html"
 
     def url(self, view: str) -> str:
         return f"admin:backoffice_{self.category}_{view}"
 
-    def __getattr__(self, name: str) -> str:
-        """``resource.url_history`` in a template is the name of that address."""
+    def __getattr__(self, name: str) -> Any:
+        """For templates: ``resource.url_history`` is the name of that address, ``resource.template_row`` a template."""
         if name.startswith("url_"):
             return self.url({"url_list": "changelist"}.get(name, name.removeprefix("url_")))
+        if name.startswith("template_"):
+            return self.templates(name.removeprefix("template_"))
         raise AttributeError(name)
 
     def label(self, name: str) -> str:
@@ -288,11 +229,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Section:
-    """One capability of the product. Whatever it has nothing of is left out.
-
-    `extends` is the place for what one section adds to another's kinds (columns, sorts, panels, API fields) without
-    being imported by it; nothing reads it yet.
-    """
+    """One capability of the product. Whatever it has nothing of is left out."""
 
     name: str
     kinds: tuple[Kind, ...] = ()
@@ -302,9 +239,13 @@ class Section:
     admins: Mapping[type[Model], type[ModelAdmin[Any]]] = field(default_factory=dict)
     admin_urls: Callable[[AdminSite], Sequence[URLPattern]] | None = None  # beside those of its models
     record_pages: tuple[type[Any], ...] = ()  # pages of every record: `web.kind_admin.RecordPages`
+    extends: tuple[Extension, ...] = ()  # what it adds to kinds of other sections
+    header: tuple[HeaderItem, ...] = ()  # items in the header of every page
+    index: IndexPage | None = None  # in place of the overview; at most one section has one
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
+    api_shapes: str = ""  # a module of structs that the description of the API is to have
 
     # -- who may do what with categories that are no kinds: ``event``, ``system``
     rights: Mapping[str, Roles] = field(default_factory=dict)
@@ -330,7 +271,6 @@ class Section:
 
     tasks: tuple[Any, ...] = ()  # Celery's, which it knows by their names; the schedule is in the settings
 
-    extends: tuple[Any, ...] = ()
     ready: Callable[[], None] | None = None  # called once, after everything else is in place
 
 
@@ -340,13 +280,20 @@ _sections: dict[str, Section] = {}
 _kinds: dict[str, Kind] = {}
 _rights: dict[str, Roles] = {}
 _redactions: dict[str, Redaction] = {}
+_extensions: dict[str, list[Extension]] = {}
 
 
 def load() -> None:
-    """Import the sections that the settings name. Called from `ready()`; calling it again changes nothing."""
+    """Import the sections that the settings name. Called from `ready()`; calling it again changes nothing.
+
+    Raises `ImproperlyConfigured` for declarations that contradict each other.
+    """
     for name in settings.SECTIONS:
         if name not in _sections:
             add(name, import_module(name).SECTION)
+    _check_index()
+    for category, added in _extensions.items():
+        _check_extensions(category, added)
 
 
 def add(name: str, section: Section) -> None:
@@ -356,6 +303,26 @@ def add(name: str, section: Section) -> None:
         _rights[kind.category] = kind.rights
     _rights.update(section.rights)
     _redactions.update(section.redactions)
+    for more in section.extends:
+        _extensions.setdefault(more.category, []).append(more)
+
+
+def _check_index() -> None:
+    found = [one.name for one in sections() if one.index]
+    if len(found) > 1:
+        raise ImproperlyConfigured(f"Only one section may declare an index page, these do: {', '.join(found)}.")
+
+
+def _check_extensions(category: str, added: Sequence[Extension]) -> None:
+    """An extension needs a kind, and names that neither the kind nor another extension has."""
+    if category not in _kinds:
+        raise ImproperlyConfigured(f"An extension is for {category!r}, which is no kind of record.")
+    kind = _kinds[category]
+    taken = {*kind.sorts, *(field.name for field in kind.model._meta.get_fields())}
+    for more in added:
+        if twice := taken & more.names:
+            raise ImproperlyConfigured(f"An extension of {category!r} has names in use: {', '.join(sorted(twice))}.")
+        taken |= more.names
 
 
 def sections() -> list[Section]:
@@ -387,5 +354,24 @@ def redaction(category: str) -> Redaction | None:
     return _redactions.get(category)
 
 
+def extensions(category: str) -> Sequence[Extension]:
+    """What other sections add to this kind of record, in the order of the settings."""
+    return _extensions.get(category, ())
+
+
+def hidden(role: str, category: str) -> frozenset[str]:
+    """The fields of a kind, and of its extensions, that the role never sees. None for a category that is no kind."""
+    if category not in _kinds:
+        return frozenset()
+    found = _kinds[category].hidden.get(role, frozenset())
+    for more in extensions(category):
+        found |= more.hidden.get(role, frozenset())
+    return found
+
+
 def inbox() -> Inbox | None:
     return next((section.inbox for section in sections() if section.inbox), None)
+
+
+def index() -> IndexPage | None:
+    return next((section.index for section in sections() if section.index), None)

@@ -13,31 +13,16 @@ from django.contrib import admin
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice import access, listing, models, section
-from backoffice.section import NavItem
+from backoffice import access, listing, models, navigation, section
 from events import errors
 
 RECENT: Final = 12
 HITS: Final = 6
-
-
-# The groups of the navigation in display order, and what is above each.
-GROUPS: Final[dict[str, str | Promise]] = {
-    "": "",
-    "records": gettext_lazy("Records"),
-    "running": gettext_lazy("Operations"),
-    "system": gettext_lazy("System"),
-}
-
-OVERVIEW: Final = NavItem(
-    label=gettext_lazy("Overview"), url_name="admin:index", icon="overview", visible=bool, key="h", order=-1
-)
 
 
 def _refuse_repeated(request: HttpRequest) -> None:
@@ -67,7 +52,9 @@ class BackofficeSite(admin.AdminSite):
         declared = [url for one in section.sections() if one.admin_urls for url in one.admin_urls(self)]
         return [*own, *declared, *super().get_urls()]
 
-    def admin_view(self, view: Callable[..., HttpResponse], cacheable: bool = False) -> Callable[..., HttpResponse]:  # type: ignore[override]
+    def admin_view(  # type: ignore[override]
+        self, view: Callable[..., HttpResponse], cacheable: bool = False
+    ) -> Callable[..., HttpResponse]:
         """Every page says whose it is: a browser keeps none of somebody else's."""
         from backoffice.web import offline  # noqa: PLC0415
 
@@ -99,14 +86,19 @@ class BackofficeSite(admin.AdminSite):
         from backoffice.web import offline  # noqa: PLC0415
 
         return super().each_context(request) | {
-            "navigation": navigation(request),
+            "navigation": navigation.groups(request),
+            "header_items": navigation.header_items(request),
             "works_offline": settings.OFFLINE,
             "session": offline.session(request),
             "role_label": models.Staff.Role(role).label if (role := access.role_of(request.user)) else "",
         }
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """The overview: numbers that are cheap, and the last events as they come."""
+    def index(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The page that a section declares, else the overview: numbers that are cheap, and the last events."""
+        if declared := section.index():
+            return declared.view(self, request)
         from backoffice.web import event_rows, log_position  # noqa: PLC0415 - they need the apps to be ready
 
         stamp = log_position.now()
@@ -137,28 +129,6 @@ class BackofficeSite(admin.AdminSite):
         }
         part = "search_results" if request.GET.get("fragment") else "search"
         return TemplateResponse(request, f"admin/backoffice/{part}.html", context)
-
-
-def navigation(request: HttpRequest) -> list[dict[str, Any]]:
-    """The navigation for this person, in groups; entries without an address or without the right are left out."""
-    declared = [OVERVIEW, *(item for one in section.sections() for item in one.navigation)]
-    groups: list[dict[str, Any]] = []
-    for name, label in GROUPS.items():
-        members = sorted((item for item in declared if item.group == name), key=lambda item: item.order)
-        if entries := [entry for item in members if (entry := _entry(item, request))]:
-            groups.append({"label": label, "entries": entries})
-    return groups
-
-
-def _entry(item: NavItem, request: HttpRequest) -> dict[str, Any] | None:
-    try:
-        url = reverse(item.url_name)
-    except NoReverseMatch:
-        return None
-    if not request.user.is_authenticated or not item.visible(request.user):
-        return None
-    here = request.path == url if item is OVERVIEW else request.path.startswith(url)
-    return {"item": item, "url": url, "here": here, "count": item.count(request.user) if item.count else None}
 
 
 def _figures(staff: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from events import errors, store, strict_json, types
+from events import encoding, errors, store, strict_json, types
 from events.db import arrays
 from events.privacy import master_keys
 from events.types import Command
@@ -95,10 +95,10 @@ def remember(answers: Sequence[NewAnswer]) -> None:
     """Store answers under their ids, once: the primary key refuses a second run of the same command."""
     if len(answers) == 1:
         (one,) = answers
-        result = store.encoded(one.answer)
+        result = encoding.encoded(one.answer)
         store.execute(REMEMBER, (one.answer.id, one.stream, one.subject, bytes.fromhex(one.fingerprint), result))
     elif answers:
-        store.execute(REMEMBER_MANY, (store.encoded(answers),))
+        store.execute(REMEMBER_MANY, (encoding.encoded(answers),))
 
 
 # -- recall -----------------------------------------------------------------------------------------------------------

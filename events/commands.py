@@ -21,26 +21,19 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any
 
 import msgspec
-import psycopg
-from django.db import DatabaseError, connection
 
 from events import aggregate as aggregates
-from events import answers, context, decoding, errors, projections, reconcile, snapshots, store, types
+from events import answers, context, decoding, errors, projections, reconcile, retries, snapshots, store, types
 from events.aggregate import Aggregate, Decision
 from events.answers import Answer, Positions, Status, StoredAnswer
-from events.db import arrays, driver_errors, pipeline
+from events.db import arrays
 from events.types import Command, CommandData, Event, NewEvent
-
-ATTEMPTS: Final = 5
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class EventRef(msgspec.Struct, frozen=True):
@@ -113,7 +106,7 @@ def dispatch(command: Command, seen: Any = None) -> Result:
     nothing was written. Repeating a command that succeeded returns its first answer with status ``duplicate``.
     """
     with context.acting(reason=command.reason or context.current().reason, causation_id=command.id):  # 1
-        work, appended = _with_retries(_carry_out, command, seen)
+        work, appended = retries.run(_carry_out, command, seen)
         return _result(work, appended)
 
 
@@ -161,7 +154,7 @@ def dispatch_many(commands: Sequence[Command]) -> list[Result]:
     if len({command.id for command in commands}) != len(commands):
         raise errors.InvalidCommand("Two commands share one id.", {"id": "occurs twice"})
     with context.acting(causation_id=context.current().causation_id):  # 1
-        works, appended = _with_retries(_carry_out_set, commands)
+        works, appended = retries.run(_carry_out_set, commands)
         positions = _positions(appended)
         return [_result_at(work, positions) for work in works]
 
@@ -403,32 +396,3 @@ def _shown(stream: str, answer: Answer, status: Status, positions: Positions) ->
         events=refs,
         merged=answer.merged,
     )
-
-
-# -- retries ----------------------------------------------------------------------------------------------------------
-
-
-def _with_retries(carry_out: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `carry_out` in a transaction, again after losing a race that a fresh look can settle.
-
-    Inside another transaction there is no fresh look, so it is tried once.
-    """
-    nested = connection.in_atomic_block
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with pipeline.transaction():
-                return carry_out(*args, **kwargs)
-        except (psycopg.Error, DatabaseError, errors.WrongExpectedVersion, errors.StaleKeys) as error:
-            if nested or attempt == ATTEMPTS or not _is_retryable(error):
-                raise
-    raise AssertionError("unreachable")
-
-
-def _is_retryable(error: Exception) -> bool:
-    if isinstance(error, errors.WrongExpectedVersion | errors.StaleKeys):
-        return True
-    cause = error if isinstance(error, psycopg.Error) else error.__cause__
-    if isinstance(cause, psycopg.errors.UniqueViolation):
-        # A twin was first with the answer, or with the row of a record that both create: the next attempt finds it.
-        return (cause.diag.constraint_name or "").endswith("_pkey")
-    return driver_errors.is_collision(error)

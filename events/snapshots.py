@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from django.db import transaction
 
-from events import errors, store, strict_json, types
+from events import encoding, errors, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
 from events.privacy import encryption, key_witness, subject_keys
 from events.types import RecordedEvent, category_of
@@ -103,7 +103,7 @@ def save(aggregate: Aggregate, stream: str, version: int, state: Any) -> None:
 
 
 def _to_store(aggregate: Aggregate, stream: str, version: int, state: Any) -> str | None:
-    dumped = store.encoded(aggregate.dump(state)).encode()
+    dumped = encoding.encoded(aggregate.dump(state)).encode()
     if aggregate.subject is None:
         return dumped.decode()
     subject = aggregate.subject_of(stream, state)

@@ -11,13 +11,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 import msgspec
 from django.db import connection
 
-from events import context, decoding, errors, extension, notifications, strict_json, types
+from events import context, decoding, encoding, errors, extension, notifications, strict_json, types
 from events.db import arrays, pipeline
 from events.privacy import encryption, key_witness, subject_keys
 from events.types import Event, RecordedEvent
@@ -26,11 +25,7 @@ ANY: Final = None
 NO_STREAM: Final = 0
 EXISTS: Final = -1
 
-MAX_EVENT_BYTES: Final = 1 << 20
 MAX_BATCH: Final = 10_000
-# Below it no event exceeds `MAX_EVENT_BYTES` as `jsonb` text, whatever its numbers.
-SURELY_SMALL: Final = MAX_EVENT_BYTES // strict_json.MAX_GROWTH
-
 query, execute, once_committed = pipeline.query, pipeline.execute, pipeline.once_committed
 
 
@@ -122,7 +117,7 @@ def _append_plain(
     encryption.check_reason(acting.reason)
     _check_name(stream)
     _demand_fit(known, event)
-    entry = (stream, expected, known.name, known.schema_version, encode(event), event_id or types.new_id())
+    entry = (stream, expected, known.name, known.schema_version, encoding.encode(event), event_id or types.new_id())
     pending = pipeline.defer(*_append_one(*entry, acting, acting.reason))
     _notify_once_committed(pending)
     _, version, position = pending.rows[0]
@@ -231,7 +226,7 @@ def _entries(wanted: Append, encryptor: encryption.Encryptor) -> Iterable[types.
         known = types.event_type_of(type(event))
         _demand_fit(known, event)
         entry = {"s": wanted.stream, "t": known.name, "v": known.schema_version, "i": event_id}
-        encryptor.add(entry, known, event, encode, born=wanted.expected == NO_STREAM)
+        encryptor.add(entry, known, event, encoding.encode, born=wanted.expected == NO_STREAM)
         if number == 0 and wanted.expected is not None:
             entry["x"] = wanted.expected
         yield entry
@@ -249,34 +244,6 @@ def _check_name(stream: str) -> None:
         raise errors.InvalidEvent(f"{stream!r} is not a stream name such as user-<id>.")
     if not stream.isascii():
         strict_json.check(stream)
-
-
-def encode(event: Event | types.JsonDict) -> bytes:
-    """Event data, or its personal part, as strict JSON within the size limit.
-
-    Raises `InvalidEvent`, `InvalidJson` or `EventTooLarge`.
-    """
-    data = _strict(event)
-    size = len(data)
-    if SURELY_SMALL < size <= MAX_EVENT_BYTES:
-        size = strict_json.stored_size(data, partial(msgspec.to_builtins, event))
-    if size > MAX_EVENT_BYTES:
-        raise errors.EventTooLarge(f"{type(event).__name__} has {size:,} bytes; at most {MAX_EVENT_BYTES:,}.")
-    return data
-
-
-def encoded(value: Any) -> str:
-    """Other stored values (snapshots, remembered answers) as JSON text, by the same rules."""
-    return _strict(value).decode()
-
-
-def _strict(value: Any) -> bytes:
-    try:
-        data = msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise errors.InvalidEvent(f"{type(value).__name__} is not JSON: {error}") from error
-    strict_json.check_encoded(data, partial(msgspec.to_builtins, value))
-    return data
 
 
 def _stale_keys() -> errors.EventsError:

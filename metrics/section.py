@@ -7,9 +7,9 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, topics
-from backoffice.section import NavItem, Section
-from metrics import pages, wiring
+from backoffice import access, navigation, topics
+from backoffice.section import Section
+from metrics import pages, user_counts, wiring
 from metrics.counters import tasks
 from realtime.topics import Topic
 
@@ -23,50 +23,19 @@ def _may_follow_system(staff: Any) -> bool:
 
 SECTION = Section(
     name="metrics",
-    navigation=(
-        NavItem(
-            label=_("Subscriptions"),
-            url_name="admin:system_subscriptions",
-            icon="flow",
-            group="system",
-            visible=_sees_system,
-            key="b",
-        ),
-        NavItem(
-            label=_("Log head"),
-            url_name="admin:system_head",
-            icon="head",
-            group="system",
-            visible=_sees_system,
-            key="l",
-        ),
-        NavItem(
-            label=_("Rebuilds"),
-            url_name="admin:system_rebuilds",
-            icon="rebuild",
-            group="system",
-            visible=_sees_system,
-            key="r",
-        ),
-        NavItem(
-            label=_("Live connections"),
-            url_name="admin:system_sockets",
-            icon="live",
-            group="system",
-            visible=_sees_system,
-            key="w",
-        ),
-        NavItem(
-            label=_("Cache"),
-            url_name="admin:system_cache",
-            icon="cache",
-            group="system",
-            visible=_sees_system,
-        ),
+    navigation=navigation.of_pages(
+        "system",
+        _sees_system,
+        (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
+        (_("Log head"), "admin:system_head", "head", "l"),
+        (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
+        (_("Live connections"), "admin:system_sockets", "live", "w"),
+        (_("Cache"), "admin:system_cache", "cache", ""),
     ),
+    extends=(user_counts.EXTENSION,),
     admin_urls=pages.urls,
     api_urls="metrics.api",
-    ready=wiring.connect,
+    api_shapes="metrics.monitoring.shapes",
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(
@@ -81,4 +50,5 @@ SECTION = Section(
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
     tasks=(tasks.reconcile,),
+    ready=wiring.connect,
 )

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
+from realtime import frames
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits and intervals, in seconds unless the name has another unit."""
@@ -61,6 +63,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drain_pause: float = 0.25
     retry_min_ms: int = 500
     retry_max_ms: int = 20_000
+
+    def for_clients(self) -> frames.ClientLimits:
+        """The limits that clients must know, for the first frame of a connection."""
+        return frames.ClientLimits(
+            frame_bytes=self.frame_bytes,
+            frames_per_second=self.frames_per_second,
+            topics=self.topics,
+            credit=frames.Credit(self.window_frames, self.window_bytes, self.ack_frames, self.ack_bytes),
+            retry_min_ms=self.retry_min_ms,
+            retry_max_ms=self.retry_max_ms,
+        )
 
 
 def limits() -> Limits:

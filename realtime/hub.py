@@ -250,7 +250,7 @@ class Hub:
                 position=self.position,
                 heartbeat_ms=self.limits.heartbeat_ms,
                 user=frames.Person(socket.identity.person, socket.identity.name),
-                limits=_client_limits(self.limits),
+                limits=self.limits.for_clients(),
             )
         )
         self.revoker.apply_missed(socket, since)
@@ -383,17 +383,6 @@ class Hub:
         if now - max(self.follower.relay_at, self._reconnect_at) >= self.limits.beacon_silence:
             self._reconnect_at = now + self.limits.beacon_silence  # give the next attempt more time
             self.bus.reconnect()
-
-
-def _client_limits(limits: conf.Limits) -> frames.ClientLimits:
-    return frames.ClientLimits(
-        frame_bytes=limits.frame_bytes,
-        frames_per_second=limits.frames_per_second,
-        topics=limits.topics,
-        credit=frames.Credit(limits.window_frames, limits.window_bytes, limits.ack_frames, limits.ack_bytes),
-        retry_min_ms=limits.retry_min_ms,
-        retry_max_ms=limits.retry_max_ms,
-    )
 
 
 async def _restarted(work: Callable[[], Awaitable[None]]) -> None:

@@ -16,6 +16,7 @@ _INLINE = re.compile(r"\s(on[a-z]+|style)\s*=", re.IGNORECASE)
 _TEMPLATE_TAG = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 _SCRIPT = re.compile(r"<script(?![^>]*(?:\bsrc=|application/json))[^>]*>|<style\b", re.DOTALL)
 _ICON = re.compile(r"\{% icon \"([\w-]+)\" %\}")
+_KIND_BRANCH = re.compile(r"\{%\s*(?:el)?if\b[^%]*(?:\bcategory|\bfact\.name)\b")
 _IMAGE = re.compile(r"<img\b[^>]*>", re.DOTALL)
 
 
@@ -31,6 +32,8 @@ def problems(text: str, icons: set[str]) -> Iterator[tuple[int, str]]:
     html = _TEMPLATE_TAG.sub(lambda match: re.sub(r"[^\n]", "x", match[0]), text)
     found = [
         *((match, f"the sprite has no icon {match[1]!r}") for match in _ICON.finditer(text) if match[1] not in icons),
+        # A shared template asks the kind for its template of a part instead: `resource.template_icon`.
+        *((match, "branch on the kind of record") for match in _KIND_BRANCH.finditer(text)),
         # The content security policy forbids these two.
         *((match, f"inline attribute {match[1]!r}") for match in _INLINE.finditer(html)),
         *((match, "inline script or style") for match in _SCRIPT.finditer(html)),

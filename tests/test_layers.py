@@ -15,7 +15,7 @@ PACKAGES = ("events", "realtime", "backoffice", "metrics", "devtools")
 
 PURE = {"events.types", "events.errors", "events.aggregate", "events.conflicts", "events.testing"}
 # Pure modules of the product: a domain may import them besides the pure modules of events.
-PURE_PRODUCT = {"backoffice.bounds", "backoffice.values"}
+PURE_PRODUCT = {"backoffice.bounds", "backoffice.lifecycle", "backoffice.values"}
 # Layer -> the first-party packages that it may import. `devtools` stands aside: it may import all, nobody imports it.
 MAY_IMPORT = {
     "events": {"events"},

@@ -14,8 +14,9 @@ from tests import live
 
 PROJECT = Path(__file__).resolve().parent.parent
 PARTS = ("backoffice", "events", "realtime", "metrics", "devtools", "templates", "locale", "tests", "docs")
+SUBMISSIONS = "backoffice.sections.submissions.section"
 NOTES = "backoffice.sections.notes.section"
-AFTER = '    "backoffice.sections.submissions.section",\n'
+LENGTHS = "metrics.note_lengths.section"
 
 pytestmark = pytest.mark.services
 
@@ -44,33 +45,45 @@ def run(folder: Path, *arguments: str, **env: str) -> None:
     assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-4000:]
 
 
-def test_one_folder_and_one_line_add_a_kind_of_record(tmp_path: Path) -> None:
-    project = copy_of_the_project(tmp_path / "project")
-    shutil.copytree(PROJECT / "tests/new_kind/notes", project / "backoffice/sections/notes")  # the folder
+def declare(project: Path, section: str, after: str) -> None:
+    """Add a section to the settings: one line."""
     settings = project / "backoffice/settings.py"
-    text = settings.read_text(encoding="utf-8")
-    assert text.count(AFTER) == 1
-    settings.write_text(text.replace(AFTER, f'{AFTER}    "{NOTES}",\n'), encoding="utf-8")  # the line
-    run(project, "manage.py", "makemigrations", "backoffice", "--name", "notes")
-    shutil.copy(PROJECT / "tests/new_kind/scenes.py", project / "tests/realtime/test_notes.py")
-    (tmp_path / "data").mkdir()
+    text, line = settings.read_text(encoding="utf-8"), f'    "{after}",\n'
+    assert text.count(line) == 1
+    settings.write_text(text.replace(line, f'{line}    "{section}",\n'), encoding="utf-8")
+
+
+def run_tests(project: Path, *paths: str) -> None:
+    data = project.parent / "data"
+    data.mkdir(exist_ok=True)
     run(
         project,
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/realtime/test_notes.py"),
-        FORMEASE_TEST_FOLDER=str(tmp_path / "data"),
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *paths),
+        FORMEASE_TEST_FOLDER=str(data),
         PYTEST_XDIST_WORKER="notes",
         DATABASE_URL=live.database_url(f"notes_{os.getpid()}"),
     )
-    run(
-        project,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "tests/test_layers.py",
-        FORMEASE_TEST_FOLDER=str(tmp_path / "data"),
-        PYTEST_XDIST_WORKER="notes",
-    )
+
+
+def project_with_notes(folder: Path) -> Path:
+    project = copy_of_the_project(folder)
+    shutil.copytree(PROJECT / "tests/new_kind/notes", project / "backoffice/sections/notes")  # the folder
+    declare(project, NOTES, after=SUBMISSIONS)  # the line
+    run(project, "manage.py", "makemigrations", "backoffice", "--name", "notes")
+    return project
+
+
+def test_one_folder_and_one_line_add_a_kind_of_record(tmp_path: Path) -> None:
+    project = project_with_notes(tmp_path / "project")
+    shutil.copy(PROJECT / "tests/new_kind/scenes.py", project / "tests/realtime/test_notes.py")
+    run_tests(project, "tests/realtime/test_notes.py", "tests/test_layers.py")
+
+
+def test_a_higher_section_extends_a_kind_without_being_imported(tmp_path: Path) -> None:
+    project = project_with_notes(tmp_path / "project")
+    lengths = PROJECT / "tests/new_kind/note_lengths"
+    shutil.copytree(lengths, project / "metrics/note_lengths")
+    shutil.copytree(lengths / "templates", project / "templates/admin/backoffice/note_lengths")
+    declare(project, LENGTHS, after="metrics.section")
+    shutil.copy(PROJECT / "tests/new_kind/extension_scenes.py", project / "tests/realtime/test_note_lengths.py")
+    run_tests(project, "tests/realtime/test_note_lengths.py", "tests/test_layers.py")

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib import import_module
 from typing import Any, Final
 
 import msgspec
@@ -98,10 +99,22 @@ def _needs_body(request: Mapping[str, Schema]) -> bool:
 
 def _struct(name: str) -> type[msgspec.Struct] | None:
     """The struct behind the name of a component, where it is that of one struct."""
+    commands = {kind.cls.__name__: kind.cls for kind in types.command_types()}
+    return next((struct for struct in _declared() if struct.__name__ == name), commands.get(name))
+
+
+@functools.cache
+def _declared() -> list[type[msgspec.Struct]]:
+    """The structs of the API: the kit's own and those of the sections."""
     from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
 
-    commands = {kind.cls.__name__: kind.cls for kind in types.command_types()}
-    return getattr(shapes, name, commands.get(name)) if name else None
+    modules = [shapes, *(import_module(one.api_shapes) for one in section.sections() if one.api_shapes)]
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__module__ == module.__name__
+    ]
 
 
 class Described(AutoSchema):
@@ -136,15 +149,11 @@ def add_components(result: Schema, **_: Any) -> Schema:
 def _schemas() -> Schema:
     from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
 
-    described = [
-        value for value in vars(shapes).values() if isinstance(value, type) and issubclass(value, msgspec.Struct)
-    ]
-    bases = {"Shape", "Envelope"}
-    wanted = [value for value in described if value.__module__ == shapes.__name__ and value.__name__ not in bases]
+    wanted = [struct for struct in _declared() if struct.__name__ not in {"Shape", "Envelope"}]
     for record in section.kinds():
         if record.shape is not None:
-            item = record.item_shape or record.shape
-            wanted += [record.shape, item, shapes.page_of(item, record.shape.__name__)]
+            item = shapes.item_of(record)
+            wanted += [shapes.record_of(record), item, shapes.page_of(item, record.shape.__name__)]
     known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]

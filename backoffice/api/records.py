@@ -18,7 +18,7 @@ from django.urls.resolvers import URLPattern
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from backoffice import access, listing
+from backoffice import access, extensions, listing
 from backoffice.api import commands as command_view
 from backoffice.api import openapi, permissions, problems, views
 from backoffice.api.streams import CONSISTENT
@@ -48,9 +48,9 @@ class RecordList(views.View):
         kind = self.kind
         permissions.require_view(request, kind.category)
         page = _page(request, kind)
-        items = [row(item, visible(kind, request)) for item in page.items]
-        if kind.add_to_items:
-            kind.add_to_items(items)
+        columns = visible(kind, request)
+        added = extensions.api_values(kind, page.items, request.user)
+        items = [row(item, columns) | added.get(item.pk, {}) for item in page.items]
         return Response({"items": items, "page_info": page_info(page)})
 
 
@@ -109,9 +109,11 @@ class ReadableRecord(views.View):
             raise Http404
         shown = row(found, columns)
         headers = {"ETag": etag(shown["version"])}
-        if _matches(request.headers.get("If-None-Match", ""), shown["version"]):
+        added = extensions.api_values(self.kind, [found], request.user, in_record=True)
+        # What other sections add changes without the version: then an unchanged version does not mean "not modified".
+        if not added and _matches(request.headers.get("If-None-Match", ""), shown["version"]):
             return Response(status=304, headers=headers)
-        return Response(shown, headers=headers)
+        return Response(shown | added.get(found.pk, {}), headers=headers)
 
     def _key(self, key: str) -> str:
         try:

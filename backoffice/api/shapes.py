@@ -14,7 +14,8 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from backoffice import values
+from backoffice import section, values
+from backoffice.section import Kind
 from events import answers, commands, errors
 from events.types import JsonDict
 
@@ -24,22 +25,6 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the shapes below."""
-
-
-# -- people ---------------------------------------------------------------------------------------------------------
-
-
-class Person(Shape, frozen=True, kw_only=True):
-    """Everything held about a user; records carry their events under `events`."""
-
-    format: str
-    head: int
-    user: JsonDict
-    events: list[JsonDict]
-    forms: list[JsonDict]
-    submissions: list[JsonDict]
-    conflicts: list[JsonDict]
-    audit: list[JsonDict]
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------
@@ -61,6 +46,44 @@ def page_of(item: type[msgspec.Struct], name: str) -> type[msgspec.Struct]:
     """The shape of a page of a list, called ``<name>Page``."""
     fields: list[Any] = [("items", list[item]), ("page_info", PageInfo)]  # type: ignore[valid-type]
     return msgspec.defstruct(f"{name}Page", fields, bases=(Shape,), module=__name__, frozen=True, kw_only=True)
+
+
+def record_of(kind: Kind) -> type[msgspec.Struct]:
+    """The shape of a single record, with the fields that other sections add to it."""
+    return _extended(kind, in_record=True)
+
+
+def item_of(kind: Kind) -> type[msgspec.Struct]:
+    """The shape of a list's item, with the fields that other sections add to it."""
+    return _extended(kind, in_record=False)
+
+
+@functools.cache
+def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
+    """The shape of a kind with the fields of its extensions; ``<name>Item`` where items have more than the record."""
+    assert kind.shape is not None
+    found = [more for more in section.extensions(kind.category) if more.item_fields]
+    if not in_record and all(more.in_record for more in found):
+        return record_of(kind)
+    added = [more.item_fields for more in found if more.item_fields and (more.in_record or not in_record)]
+    if not added:
+        return kind.shape
+    fields: list[Any] = [_field(each) for struct in added for each in msgspec.structs.fields(struct)]
+    documented = [kind.shape.__doc__, *(struct.__doc__ for struct in added)]
+    return msgspec.defstruct(
+        kind.shape.__name__ if in_record else f"{kind.shape.__name__}Item",
+        fields,
+        bases=(kind.shape,),
+        module=kind.shape.__module__,
+        namespace={"__doc__": "\n\n".join(text for text in documented if text)},
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _field(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
+    """A field as `defstruct` takes it."""
+    return (field.name, field.type) if field.required else (field.name, field.type, field.default)
 
 
 # -- events ---------------------------------------------------------------------------------------------------------
@@ -147,6 +170,10 @@ class Applied(Shape, frozen=True, kw_only=True):
     merged: list[JsonDict] | UnsetType = UNSET
 
 
+class Because(Shape, frozen=True, kw_only=True):
+    reason: Reason | None = None
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """A refusal (RFC 9457). `code` is stable; `errors` has one message per field."""
 
@@ -175,313 +202,6 @@ class ConflictProblem(Problem, frozen=True, kw_only=True):
     conflicts: list[JsonDict]
     conflict_id: UUID | None
     why: Literal["conflict", "age"]
-
-
-# -- conflicts ------------------------------------------------------------------------------------------------------
-
-
-class ConflictItem(Shape, frozen=True, kw_only=True):
-    """A change that waits for a person. `stream` is the record's; `fields` the paths both changed; `why`: conflict, or
-    age (it was queued offline for too long to be applied unseen); `assignee` the number of a login."""
-
-    id: UUID
-    status: Literal["open", "resolved", "dismissed"]
-    stream: str
-    command: str
-    why: Literal["conflict", "age"]
-    fields: list[str]
-    reason: str
-    base_version: int
-    author: str
-    author_name: str
-    assignee: int | None
-    comments: int
-    created_at: datetime
-    closed_at: datetime | None
-    version: int
-
-
-class ConflictPage(Shape, frozen=True, kw_only=True):
-    """A page of the inbox."""
-
-    items: list[ConflictItem]
-    page_info: PageInfo
-
-
-class ConflictNow(Shape, frozen=True, kw_only=True):
-    """How things stand: the `record` at `version`, what is still to be decided, and the two `merged` as far as they go
-    (theirs where they do not; null when the change is one that is carried out or not)."""
-
-    version: int
-    record: JsonDict
-    conflicts: list[JsonDict]
-    merged: JsonDict | None
-
-
-class ConflictRecord(ConflictItem, frozen=True, kw_only=True):
-    """A conflict with its three versions as they were filed; `data` is what was asked for, `record_version` the
-    record's version then, `events` what was done about it."""
-
-    base: JsonDict
-    theirs: JsonDict
-    mine: JsonDict
-    data: JsonDict
-    record_version: int
-    source: JsonDict | None
-    now: ConflictNow
-    events: list[JsonDict]
-
-
-class Resolution(Shape, frozen=True, kw_only=True):
-    """Path -> `theirs`, `mine` or `value`; what was typed is in `values`. A change that is carried out or not as a
-    whole (a deletion) has the path `*`. `version` is that of the record when you decided."""
-
-    choices: dict[str, Literal["theirs", "mine", "value"]] = {}
-    values: JsonDict = {}
-    reason: Reason | None = None
-    version: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
-
-
-class Settled(Shape, frozen=True, kw_only=True):
-    """The conflict afterwards; `result` is the change that was made, null when the record stays as it is."""
-
-    conflict: ConflictRecord
-    result: Applied | None
-    version: int
-
-
-class Assignment(Shape, frozen=True, kw_only=True):
-    assignee: int | Literal["me"] | None
-
-
-class Remark(Shape, frozen=True, kw_only=True):
-    text: Annotated[str, msgspec.Meta(max_length=2000)]
-
-
-class Because(Shape, frozen=True, kw_only=True):
-    reason: Reason | None = None
-
-
-# -- system ---------------------------------------------------------------------------------------------------------
-
-
-class Checkpoint(Shape, frozen=True, kw_only=True):
-    """Where one subscription, or one partition of it, stands. `behind` counts events (at most 10,000 when `many`);
-    `seconds` is the age of the first of them; `pace` positions a second over the last minute, null when not known."""
-
-    name: str
-    subscription: str
-    state: Literal["running", "late", "failing", "stopped", "new", "unknown"]
-    position: int
-    behind: int
-    many: bool
-    seconds: float | None
-    pace: float | None
-    owner: str | None
-    leased_until: datetime | None
-    fence: int
-    updated_at: datetime | None
-    error: str | None
-    parked: int
-
-
-class Checkpoints(Shape, frozen=True, kw_only=True):
-    """All of them; the log can be read up to `head`."""
-
-    items: list[Checkpoint]
-    head: int
-
-
-class CacheProcess(Shape, frozen=True, kw_only=True):
-    """The cache of one web process. `connected`: it follows the log closely enough to use cached values; `valkey` is
-    `open` after a failed call."""
-
-    host: str
-    pid: int
-    behind: int
-    connected: bool
-    position: int
-    valkey: Literal["ok", "open", "unused"]
-    bytes: int
-    limit: int
-
-
-class CacheQuery(Shape, frozen=True, kw_only=True):
-    """One query in all processes since they started. `within`: the seconds an answer may be old, null when it is always
-    current; `seconds`: how long it is kept at most, 0 when it is not cached; `shared`: also kept in Valkey, from where
-    it was answered `shared_hits` times; `hits` came from memory."""
-
-    query: str
-    within: float | None
-    seconds: float
-    shared: bool
-    hits: int
-    shared_hits: int
-    misses: int
-    loads: int
-    waits: int
-    evictions: int
-    compared: int
-    differences: int
-    entries: int
-    bytes: int
-
-
-class CacheFigures(Shape, frozen=True, kw_only=True):
-    processes: list[CacheProcess]
-    queries: list[CacheQuery]
-    complete: bool
-
-
-class ParkedStream(Shape, frozen=True, kw_only=True):
-    """A stream that was put aside: its first event, what that failed on (null when it only waits to be replayed, or
-    when errors are not for the caller), and how many wait behind it."""
-
-    subscription: str
-    stream: str
-    position: int
-    event: str | None
-    version: int | None
-    error: str | None
-    traceback: str | None
-    attempts: int
-    parked_at: datetime
-    tried_at: datetime | None
-    waiting: int
-
-
-class ParkedStreams(Shape, frozen=True, kw_only=True):
-    """In the order of positions; go on with `after` = the last position while `more`."""
-
-    items: list[ParkedStream]
-    more: bool
-
-
-class Replay(Shape, frozen=True, kw_only=True):
-    """Which parked streams are to be handled again: these, or all (null)."""
-
-    streams: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)] | None = None
-    reason: Reason | None = None
-
-
-class Replayed(Shape, frozen=True, kw_only=True):
-    """What a replay came to for one stream: events handled and left, and what the next one failed on."""
-
-    stream: str
-    handled: int
-    left: int
-    error: str | None
-
-
-class Replays(Shape, frozen=True, kw_only=True):
-    """Streams that are missing here were not begun within the time of one call, or flow by now: replay again."""
-
-    results: list[Replayed]
-
-
-class Skip(Shape, frozen=True, kw_only=True):
-    """One parked event that is given up, and why."""
-
-    stream: str
-    position: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-
-
-class Holder(Shape, frozen=True, kw_only=True):
-    """A session, or a prepared transaction (`gid`), that holds the head back; `doing` without the values in it."""
-
-    floor: int
-    pid: int | None
-    gid: str | None
-    application: str | None
-    login: str | None
-    state: str | None
-    since: datetime | None
-    seconds: float | None
-    doing: str | None
-    waits_for: list[int]
-
-
-class Partition(Shape, frozen=True, kw_only=True):
-    """A part of the log on disk: positions `first` to `last`, of which `drawn` are used."""
-
-    name: str
-    first: int
-    last: int
-    drawn: int
-    bytes: int
-
-
-class LastSeal(Shape, frozen=True, kw_only=True):
-    """How far the log is sealed; `unsealed` events (at most 10,000 when `many`) follow."""
-
-    number: int
-    upto: int
-    hash: str | None
-    sealed_at: datetime | None
-    unsealed: int
-    many: bool
-
-
-class Verification(Shape, frozen=True, kw_only=True):
-    """The last check of the whole log that was asked for."""
-
-    at: datetime
-    actor: str
-    ok: bool
-    events: int
-    head: int
-    sealed_upto: int
-    total: int
-    findings: list[str]
-
-
-class LogHead(Shape, frozen=True, kw_only=True):
-    """How far the log can be read (`head`), what is given out (`last`), who is in between, how it is laid out, sealed
-    and checked. `checking` says since when a check is under way."""
-
-    epoch: str
-    head: int
-    last: int
-    holders: list[Holder]
-    partitions: list[Partition]
-    room: int
-    seal: LastSeal
-    verification: Verification | None
-    checking: datetime | None
-
-
-class Rebuild(Shape, frozen=True, kw_only=True):
-    """A read table and its latest rebuild. `state`: idle, waits (for a worker), running, silent (no sign for a minute),
-    interrupted."""
-
-    table: str
-    state: Literal["idle", "waits", "running", "silent", "interrupted"]
-    phase: str
-    position: int
-    target: int
-    events: int
-    unreadable: int
-    seconds_left: float | None
-    owner: str | None
-    started_at: datetime | None
-    updated_at: datetime | None
-    finished_at: datetime | None
-    error: str | None
-    rows: int
-    bytes: int
-
-
-class Rebuilds(Shape, frozen=True, kw_only=True):
-    items: list[Rebuild]
-
-
-class RebuildWish(Shape, frozen=True, kw_only=True):
-    """`fresh` starts anew where an interrupted one is left; `take_over` relieves a builder that hangs."""
-
-    fresh: bool = False
-    take_over: bool = False
-    reason: Reason | None = None
 
 
 # -- sync -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from django import template
@@ -202,10 +203,21 @@ def querystring_without(context: dict[str, Any], *names: str) -> str:
     return str(query.urlencode())
 
 
+@register.filter
+def plain(value: Any) -> Any:
+    """A value by its type: a grouped number, an instant, a day; a dash for None; anything else unchanged."""
+    if value is None or isinstance(value, datetime):
+        return ago(value)
+    if isinstance(value, date):
+        return date_format(value, "DATE_FORMAT")
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return number_format(value, force_grouping=True)
+    return value
+
+
 @register.simple_tag
 def cell(item: Any, column: Any) -> Any:
-    """What a column shows of a row, for lists without a template of their own."""
+    """The value of a row in a column, for lists without a template of their own."""
     if choice := getattr(item, f"get_{column.value}_display", None):
         return choice()
-    value = getattr(item, column.value, None) if column.value else None
-    return ago(value) if value is None or isinstance(value, datetime) else value
+    return plain(getattr(item, column.value, None) if column.value else None)

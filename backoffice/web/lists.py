@@ -14,7 +14,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, listing, section
+from backoffice import access, extensions, listing, section
 from backoffice.section import Column, Kind
 from backoffice.web import log_position
 from backoffice.web.kind_admin import KindAdmin
@@ -61,7 +61,7 @@ class ListAdmin(KindAdmin):
             **self.page_context(request),
             "title": self.model._meta.verbose_name_plural,
             "page": page,
-            "rows": decorated(kind, page.items, request.user),
+            "rows": listed(kind, page.items, request.user),
             "columns": visible_columns(kind, request.user),
             "heads": self._heads(request, page.sort),
             "menus": self._menus(asked["filters"]),
@@ -87,12 +87,10 @@ class ListAdmin(KindAdmin):
             fresh = self._matching_new(request, new) if new else []
         except (ValueError, listing.PageError):
             return HttpResponseBadRequest()
-        items = (
-            self.model._default_manager.order_by().select_related(*kind.related).filter(pk__in=shown) if shown else []
-        )
+        items = self.model._default_manager.order_by().select_related(*kind.related).filter(pk__in=shown)
         context = {
             "resource": kind,
-            "rows": decorated(kind, items, request.user),
+            "rows": listed(kind, list(items) if shown else [], request.user),
             "columns": visible_columns(kind, request.user),
             "request": request,
         }
@@ -115,7 +113,7 @@ class ListAdmin(KindAdmin):
     def _heads(self, request: HttpRequest, sort: str) -> list[Head]:
         hidden = access.hidden_fields(request.user, self.kind.category)
         heads = []
-        for column in visible_columns(self.kind, request.user):
+        for column in [*visible_columns(self.kind, request.user), *extensions.columns(self.kind, request.user)]:
             name = (column.sort or "").removeprefix("-")
             if not name or name in hidden:
                 heads.append(Head(column, None, ""))
@@ -168,7 +166,7 @@ def _keys(kind: Kind, text: str) -> list[Any]:
 
 
 def visible_columns(kind: Kind, staff: Any) -> list[Column]:
-    """Columns for this person; a column stays when only its sort is about something hidden."""
+    """The kind's own columns for this person; a column stays when only its sort is about something hidden."""
     hidden = access.hidden_fields(staff, kind.category)
     return [column for column in kind.columns if column.field not in hidden or column.sort]
 
@@ -186,6 +184,16 @@ def decorated(kind: Kind, items: Iterable[Any], staff: Any) -> list[dict[str, An
         }
         for item in items
     ]
+
+
+def listed(kind: Kind, items: Sequence[Any], staff: Any) -> list[dict[str, Any]]:
+    """Rows of the list, each with the cells (column, value) of the columns that other sections add."""
+    columns, values = extensions.columns(kind, staff), extensions.cells(kind, items, staff)
+    rows = decorated(kind, items, staff)
+    for row in rows:
+        found = values.get(row["item"].pk, {})
+        row["added_cells"] = [(column, found.get(column.value)) for column in columns]
+    return rows
 
 
 def related(item: Any, name: str) -> Any:

@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from backoffice import access, error_messages, section
+from backoffice import access, error_messages, extensions, section
 from backoffice import commands as entry_point
 from backoffice.section import Kind
 from backoffice.web import actors, diffs, forms, log_position, offline, sidebar
@@ -99,6 +99,7 @@ class EditAdmin(KindAdmin):
             **sidebar.record(kind, row, request.user),
             "title": kind.title(row, request.user),
             "row": row,
+            "added_panels": extensions.panels(kind, row, request.user),
             "form": form,
             "version": version,
             "stamp": stamp,

@@ -13,16 +13,18 @@ from events import types
 from events.types import ERASED
 
 LATEST: Final = 5
+FACT: Final = "admin/backoffice/kind/fact.html"
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A value that is shown and not edited."""
+    """A value that is shown and not edited, and the template of its entry in the list of facts."""
 
     name: str
     label: str
     value: Any
     shown: str
+    template: str
 
 
 def record(kind: Kind, row: Any, staff: Any) -> dict[str, Any]:
@@ -50,4 +52,13 @@ def facts(kind: Kind, row: Any, staff: Any) -> list[Fact]:
 def state_facts(kind: Kind, state: Mapping[str, Any], staff: Any) -> list[Fact]:
     """A state field by field as this person may see it."""
     seen = access.redact(staff, kind.category, state)
-    return [Fact(name, kind.label(name), value, diffs.shown(kind, name, value)) for name, value in seen.items()]
+    return [
+        Fact(
+            name=name,
+            label=kind.label(name),
+            value=value,
+            shown=diffs.shown(kind, name, value),
+            template=kind.fact_templates.get(name, FACT),
+        )
+        for name, value in seen.items()
+    ]

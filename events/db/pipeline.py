@@ -18,24 +18,20 @@ the queue is sent, at the latest at the end of the transaction; then nothing of 
 
 from __future__ import annotations
 
-import re
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import transaction as django_transaction
 from psycopg import pq
-from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap, Loader, PyFormat, Transformer
+from psycopg.adapt import PyFormat, Transformer
 
 from events import errors
-from events.db import arrays, driver_errors
+from events.db import adapters, driver_errors, placeholders
 
 Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
 Rows: TypeAlias = list[Any]
@@ -166,26 +162,6 @@ def _forget_broken_connection(db: Any) -> None:
         db.close()
 
 
-# -- adapters ---------------------------------------------------------------------------------------------------------
-
-
-class _AdaptContext:
-    """psycopg's adaptation context: the connection's own adapters, and ours."""
-
-    def __init__(self, raw: Any) -> None:
-        self.connection = raw
-        self.adapters = AdaptersMap(raw.adapters)
-        arrays.register(self.adapters)
-        self.adapters.register_loader("timestamptz", _InstantLoader)
-
-
-class _InstantLoader(Loader):
-    """Parses `timestamptz` in C: psycopg and Django use regular expressions, which take longer than all the rest."""
-
-    def load(self, data: Buffer) -> datetime:
-        return datetime.fromisoformat(bytes(data).decode())
-
-
 # -- the pipeline -----------------------------------------------------------------------------------------------------
 
 
@@ -198,7 +174,7 @@ class Pipeline:
         self.pgconn: pq.abc.PGconn = raw.pgconn
         self.readable = select.poll()
         self.readable.register(self.pgconn.socket, select.POLLIN)
-        self.transformer = Transformer(_AdaptContext(raw))
+        self.transformer = Transformer(adapters.AdaptContext(raw))
         self.prepared: dict[_Key, bytes] = {}
         self.number = 0
         self.in_transaction = False
@@ -354,7 +330,11 @@ class Pipeline:
             return self.prepared.get(key) or self._prepare(key), None, None
         values = parameters
         if not isinstance(values, list | tuple):
-            values = [values[name] for name in _numbered(statement)[1]] if isinstance(values, Mapping) else list(values)
+            values = (
+                [values[name] for name in placeholders.numbered(statement)[1]]
+                if isinstance(values, Mapping)
+                else list(values)
+            )
         dumped = self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
         key = (statement, self.transformer.types)
         return self.prepared.get(key) or self._prepare(key), dumped, self.transformer.formats
@@ -364,7 +344,7 @@ class Pipeline:
             self._forget_prepared()
         self.number += 1
         name = b"events_%d" % self.number
-        self.pgconn.send_prepare(name, _numbered(key[0])[0], key[1])
+        self.pgconn.send_prepare(name, placeholders.numbered(key[0])[0], key[1])
         self._rows(self._result())
         self.prepared[key] = name
         return name
@@ -386,27 +366,6 @@ class Pipeline:
             return []
         self.transformer.set_pgresult(result)
         return self.transformer.load_rows(0, result.ntuples, tuple)
-
-
-_MARK = re.compile(r"%(?:%|s|\((\w+)\)s)")
-
-
-@lru_cache(maxsize=2 * MAX_PREPARED)
-def _numbered(statement: str) -> tuple[bytes, tuple[str, ...]]:
-    """The statement with `%s` and `%(name)s` replaced by `$1`, `$2` …, and the names in that order."""
-    names: dict[str, int] = {}
-    count = 0
-
-    def mark(found: re.Match[str]) -> str:
-        nonlocal count
-        if found[0] == "%%":
-            return "%"
-        if found[1] is None:
-            count += 1
-            return f"${count}"
-        return f"${names.setdefault(found[1], len(names) + 1)}"
-
-    return _MARK.sub(mark, statement).encode(), tuple(names)
 
 
 _local = threading.local()  # `pipeline` while inside `transaction`: Django's look-up takes longer

@@ -12,11 +12,12 @@ from rest_framework.response import Response
 
 from backoffice import access
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, permissions, shapes, views
+from backoffice.api import openapi, permissions, views
+from backoffice.api import shapes as api_shapes
 from events import context, errors, head, jobs, partitions
 from events.db import timeouts
 from events.subscriptions import checkpoints, parked
-from metrics.monitoring import overview
+from metrics.monitoring import overview, shapes
 
 STATEMENT_SECONDS: Final = 5.0  # that a statement of a read may take
 LIMIT: Final = 100
@@ -153,7 +154,7 @@ class Replay(views.View):
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "replay")
         views.only(request, ())
-        asked = shapes.checked(shapes.Replay, command_view.as_object(request.data))
+        asked = api_shapes.checked(shapes.Replay, command_view.as_object(request.data))
         checkpoints.find(name)
         streams = overview.parked_streams(name) if asked.streams is None else asked.streams
         with context.acting(reason=asked.reason):
@@ -185,7 +186,7 @@ class Skip(views.View):
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "skip")
         views.only(request, ())
-        asked = shapes.checked(shapes.Skip, command_view.as_object(request.data))
+        asked = api_shapes.checked(shapes.Skip, command_view.as_object(request.data))
         parked.skip(name, asked.stream, asked.position, asked.reason)
         left = parked.parked(name, asked.stream)
         return Response({"items": [_parked(request, one) for one in left], "more": False})
@@ -214,7 +215,7 @@ class Verify(views.View):
     def post(self, request: Request) -> Response:
         permissions.require_system(request, "verify")
         views.only(request, ())
-        asked = shapes.checked(shapes.Because, command_view.as_object(request.data))
+        asked = api_shapes.checked(api_shapes.Because, command_view.as_object(request.data))
         with context.acting(reason=asked.reason):
             jobs.request_verification()
         return Response(_head())
@@ -284,7 +285,7 @@ class Rebuild(_RebuildAction):
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
         views.only(request, ())
-        asked = shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
+        asked = api_shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):
             jobs.request_rebuild(table, fresh=asked.fresh, take_over=asked.take_over)
@@ -299,7 +300,7 @@ class CancelRebuild(_RebuildAction):
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
         views.only(request, ())
-        asked = shapes.checked(shapes.Because, command_view.as_object(request.data))
+        asked = api_shapes.checked(api_shapes.Because, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):
             jobs.cancel_rebuild(table)

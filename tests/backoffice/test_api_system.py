@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from backoffice import access
-from backoffice.api import problems, records, shapes, views
+from backoffice.api import problems, records, views
+from backoffice.api import shapes as api_shapes
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, head, jobs, store
 from events.subscriptions import checkpoints, parked, progress
 from events.subscriptions import runner as subscriptions
 from events.types import new_id
+from metrics.monitoring import shapes
 from tests import factories
 from tests.backoffice import api_client
 from tests.backoffice.api_client import problem, program
@@ -90,7 +92,7 @@ def test_answers_have_the_documented_shape(mailer: Mailer, stream: str) -> None:
         "system/rebuilds/": shapes.Rebuilds,
     }
     for path, shape in shaped.items():
-        shapes.checked(shape, caller.get(path).json())
+        api_shapes.checked(shape, caller.get(path).json())
     found = caller.get("system/subscriptions/").json()
     mine = next(one for one in found["items"] if one["name"] == name)
     assert (mine["behind"], mine["parked"], mine["state"]) == (2, 1, "running" if mine["owner"] else "stopped")

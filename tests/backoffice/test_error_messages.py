@@ -26,6 +26,8 @@ def sentences() -> list[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                 found += texts(node.exc)
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Lifecycle":
+                found += texts(node)
     return sorted({text for text in found if " " in text and text[:1].isupper()})
 
 

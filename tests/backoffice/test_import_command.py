@@ -22,7 +22,7 @@ from backoffice.sections.imports import run
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from devtools.samples.generate import World
-from events import commands, head, store
+from events import commands, encoding, head
 from events.models import StoredEvent
 from events.types import Command
 
@@ -316,7 +316,7 @@ class TestRefusedValues:
         importing(export())
         update(the_form(), [*the_form().fields, *({"id": f"x{n}", "type": "text", "label": "x"} for n in range(120))])
         fields = the_form().fields
-        room = store.MAX_EVENT_BYTES - 1_500 - len(msgspec.json.encode(fields))
+        room = encoding.MAX_EVENT_BYTES - 1_500 - len(msgspec.json.encode(fields))
         helps = [{"help": "x" * min(9_000, max(room - n * 9_000, 0))} for n in range(120)]
         update(the_form(), [*fields[:-120], *(field | more for field, more in zip(fields[-120:], helps, strict=True))])
         header = HEADER.replace("\n", f",{'City' * 300}\n")

@@ -9,7 +9,7 @@ import pytest
 
 from backoffice import access, models
 from backoffice import commands as entry_point
-from backoffice.sections.conflicts import domain, inbox
+from backoffice.sections.conflicts import domain, inbox, situations
 from backoffice.sections.conflicts.section import show
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.site_settings import domain as settings
@@ -100,7 +100,7 @@ def test_a_very_long_form_in_three_versions_is_filed_and_settled_too(manager: mo
     command = factories.command(forms.UpdateForm(fields=fields("mine")), key, base_version=1)
     with pytest.raises(errors.Conflict):
         entry_point.dispatch(command, manager)
-    now = inbox.situation(domain.id_for(command.id))
+    now = situations.situation(domain.id_for(command.id))
     assert len(now.open_places) == 400
     inbox.resolve(now.id, manager, {place.path: "mine" for place in now.open_places})
     assert state(key, "form")["fields"] == fields("mine")
@@ -204,7 +204,7 @@ def test_a_deletion_is_carried_out_or_not(manager: models.Staff, choice: str, de
     command = factories.command(users.DeleteUser(), key, base_version=1)
     with pytest.raises(errors.Conflict):
         entry_point.dispatch(command, manager)
-    inbox.resolve(domain.id_for(command.id), manager, {inbox.WHOLE: choice})
+    inbox.resolve(domain.id_for(command.id), manager, {situations.WHOLE: choice})
     assert (state(key)["deleted_at"] is not None) is deleted
 
 

@@ -41,6 +41,8 @@ def test_template_compiles(name: str) -> None:
         ('<a onclick="go()">\n', "inline attribute 'onclick'"),
         ("<script>go()</script>\n", "inline script"),
         ('<img src="x.svg">\n', "image without alt"),
+        ('{% if resource.category == "user" %}\n', "branch on the kind of record"),
+        ('{% elif x and "user" == group.resource.category %}\n', "branch on the kind of record"),
     ],
 )
 def test_linter_reports_each_problem(text: str, message: str) -> None:

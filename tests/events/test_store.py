@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from backoffice.sections.users.domain import UserCreated, UserDeleted, UserUpdated
-from events import context, errors, head, store, types
+from events import context, encoding, errors, head, store, types
 from events.types import new_id
 from tests import factories
 
@@ -88,7 +88,7 @@ def test_an_event_id_is_stored_once() -> None:
 
 def test_an_event_that_cannot_be_stored_is_refused_with_a_reason() -> None:
     with pytest.raises(errors.EventTooLarge, match="bytes"):
-        store.append(stream(), [renamed("x" * (store.MAX_EVENT_BYTES + 1))])
+        store.append(stream(), [renamed("x" * (encoding.MAX_EVENT_BYTES + 1))])
     with pytest.raises(errors.InvalidEvent, match="NUL"):
         store.append(stream(), [renamed("a\0b")])
     with pytest.raises(errors.InvalidEvent, match="stream name"):

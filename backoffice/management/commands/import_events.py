@@ -18,12 +18,12 @@ from django.db import DatabaseError, transaction
 from tqdm import tqdm
 
 from backoffice import preconditions, section
-from events import aggregate, context, errors, projections, store, strict_json, types
+from events import aggregate, context, encoding, errors, projections, store, strict_json, types
 from events.privacy import encryption, key_witness, subject_keys
 
 BATCH: Final = 1000
 # An exported event: its data and the personal part of it, each up to the limit of the store, and the rest.
-MAX_LINE: Final = 4 * store.MAX_EVENT_BYTES
+MAX_LINE: Final = 4 * encoding.MAX_EVENT_BYTES
 DEPTH: Final = strict_json.MAX_STORED_DEPTH + 2
 
 
@@ -220,7 +220,7 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     for line in lines:
         known = types.event_type_of(line.record.event)
         entry: types.JsonDict = {"s": line.record.stream, "t": known.name, "i": line.record.event_id}
-        encryptor.add(entry, known, line.event, store.encode, born=False)
+        encryptor.add(entry, known, line.event, encoding.encode, born=False)
         if known.within is not None:
             needed.add(known.within.of(line.record.stream, line.event))
     if needed and store.query(ERASED, (sorted(needed),)):

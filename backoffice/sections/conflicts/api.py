@@ -16,8 +16,9 @@ from rest_framework.response import Response
 
 from backoffice import access, listing, models, section
 from backoffice.api import commands as command_view
-from backoffice.api import openapi, permissions, problems, records, shapes, views
-from backoffice.sections.conflicts import domain, inbox
+from backoffice.api import openapi, permissions, problems, records, views
+from backoffice.api import shapes as api_shapes
+from backoffice.sections.conflicts import domain, inbox, shapes, situations
 from events import store, types
 from events.conflicts import values
 from events.types import CommandData
@@ -57,7 +58,7 @@ def item(row: models.Conflict, staff: Any) -> dict[str, Any]:
 
 def whole(row: models.Conflict, staff: Any) -> dict[str, Any]:
     """A conflict with its three versions as they were filed, how things stand now, and what was done about it."""
-    now = inbox.situation(row.pk)
+    now = situations.situation(row.pk)
     role = access.role_of(staff)
     filed = access.redact(staff, domain.CATEGORY, types.to_builtins(now.filed))
     places = [types.to_builtins(place.to_dict()) for place in now.open_places]
@@ -233,9 +234,9 @@ class Resolve(_Action):
     )
 
     def act(self, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
-        asked = shapes.checked(shapes.Resolution, body)
+        asked = api_shapes.checked(shapes.Resolution, body)
         for where in {**asked.choices, **asked.values}:
-            if where != inbox.WHOLE and not values.is_path(where):
+            if where != situations.WHOLE and not values.is_path(where):
                 raise problems.malformed(f"{where[:100]!r} is not a path such as fields[q3].label.")
         hidden = [where for where in {**asked.choices, **asked.values} if not self._sees(request, row, where)]
         if hidden:
@@ -253,12 +254,12 @@ class Resolve(_Action):
             raise problems.Problem(409, moved.code, moved.message, now=self._done(request, row)["now"]) from moved
 
     def _sees(self, request: Request, row: models.Conflict, path: str) -> bool:
-        return path == inbox.WHOLE or access.role_sees(access.role_of(request.user), row.category, path)
+        return path == situations.WHOLE or access.role_sees(access.role_of(request.user), row.category, path)
 
 
 def _simple(build: Callable[[Any, Request], CommandData]) -> Any:
     def act(self: Any, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
-        asked = shapes.checked(self.shape, body)
+        asked = api_shapes.checked(self.shape, body)
         inbox.act(row.pk, request.user, build(asked, request), getattr(asked, "reason", None))
         return self._done(request, row)  # type: ignore[no-any-return]
 
@@ -283,13 +284,13 @@ class Comment(_Action):
 
 
 class Dismiss(_Action):
-    shape = shapes.Because
+    shape = api_shapes.Because
     operations = _operation("dismiss", "Put it away: the change is not wanted any more", "Because")
     act = _simple(lambda _asked, _: domain.DismissConflict())
 
 
 class Reopen(_Action):
-    shape = shapes.Because
+    shape = api_shapes.Because
     operations = _operation("reopen", "Take it out again", "Because")
     act = _simple(lambda _asked, _: domain.ReopenConflict())
 

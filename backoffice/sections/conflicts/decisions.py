@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from backoffice import access, error_messages, section
 from backoffice.section import Kind
-from backoffice.sections.conflicts import inbox
+from backoffice.sections.conflicts import inbox, situations
 from backoffice.web import actors, diffs
 from events import conflicts, errors, store, strict_json, types
 from events.conflicts import FieldConflict, sequences, values
@@ -78,7 +78,7 @@ class Answers:
 
 def _entry(kind: Kind, place: FieldConflict) -> str:
     """How a value of this place is typed."""
-    if place.path == inbox.WHOLE:
+    if place.path == situations.WHOLE:
         return "none"
     known = [side for side in (place.base, place.theirs, place.mine) if side is not conflicts.UNSET]
     if known and all(isinstance(value, bool) for value in known):
@@ -125,7 +125,7 @@ def _shown(kind: Kind, place: FieldConflict, value: Any, labels: Mapping[str, st
     return diffs.shown(kind, values.steps(place.path)[-1], value, whole=True)
 
 
-def places(now: inbox.Situation, answers: Answers, staff: Any, complaints: Mapping[str, str]) -> list[Place]:
+def places(now: situations.Situation, answers: Answers, staff: Any, complaints: Mapping[str, str]) -> list[Place]:
     """What this person sees of what is to be decided, with their choices so far."""
     category = types.category_of(now.filed.stream)
     kind, role = section.kind(category), access.role_of(staff)
@@ -139,7 +139,9 @@ def places(now: inbox.Situation, answers: Answers, staff: Any, complaints: Mappi
         if access.role_sees(role, category, place.path):
             head = values.steps(place.path)[0]
             author = latest.get(head) or (between[-1] if between else None)
-            label = diffs.label_of(kind, values.steps(place.path), names) if place.path != inbox.WHOLE else _whole(now)
+            label = (
+                diffs.label_of(kind, values.steps(place.path), names) if place.path != situations.WHOLE else _whole(now)
+            )
             found.append(_place(kind, place, answers, complaints, author, len(found), head in locked, label, labels))
     return found
 
@@ -183,13 +185,13 @@ def _place(
     )
 
 
-def _whole(now: inbox.Situation) -> str:
+def _whole(now: situations.Situation) -> str:
     words = {"delete": _("Delete the record"), "remove": _("Remove the setting"), "create": _("Add the record")}
     kind: str = now.filed.command["type"]
     return words.get(kind.partition(".")[2], kind)
 
 
-def answers_of(request: HttpRequest, now: inbox.Situation) -> Answers:
+def answers_of(request: HttpRequest, now: situations.Situation) -> Answers:
     """The form, by path: numbers on the page may mean other places by now."""
     found = Answers(reason=request.POST.get("reason", "").strip() or None)
     kind = section.kind(types.category_of(now.filed.stream))
@@ -211,7 +213,7 @@ def answers_of(request: HttpRequest, now: inbox.Situation) -> Answers:
     return found
 
 
-def preview(now: inbox.Situation, answers: Answers, staff: Any) -> dict[str, Any]:
+def preview(now: situations.Situation, answers: Answers, staff: Any) -> dict[str, Any]:
     """What would change on the record, what is wrong with it, how much is left to decide."""
     category = types.category_of(now.filed.stream)
     undecided = [place.path for place in now.open_places if place.path not in answers.choices]

@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from backoffice import access, error_messages, listing, models, section
 from backoffice.section import Kind
-from backoffice.sections.conflicts import decisions, domain, inbox, trail
+from backoffice.sections.conflicts import decisions, domain, inbox, situations, trail
 from backoffice.web import actors, diffs, event_rows, log_position, records
 from events import errors, store, types
 from events.conflicts import values
@@ -248,7 +248,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             if request.method == "POST":
                 raise PermissionDenied
             return self._conflict_page(request, row, decisions.Answers())
-        now = inbox.situation(key)
+        now = situations.situation(key)
         answers = decisions.answers_of(request, now)
         if "preview" in request.POST:
             return self._conflict_page(request, row, answers, previewing=True)
@@ -282,7 +282,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         row = _found(request, key)
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             raise PermissionDenied
-        now = inbox.situation(key)
+        now = situations.situation(key)
         context = {"preview": decisions.preview(now, decisions.answers_of(request, now), request.user)}
         return TemplateResponse(request, "admin/backoffice/conflict_preview.html", context)
 
@@ -298,7 +298,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         stamp, staff = log_position.now(), request.user
         is_open = row.status == "open"
-        now = inbox.situation(row.pk, None if is_open else _judged_at(row))
+        now = situations.situation(row.pk, None if is_open else _judged_at(row))
         kind = section.kind(row.category)
         complaints = dict(getattr(error, "fields", {}))
         places = decisions.places(now, answers, staff, complaints)

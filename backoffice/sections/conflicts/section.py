@@ -47,6 +47,7 @@ SECTION = Section(
     ),
     admins={models.Conflict: pages.ConflictAdmin},
     api_urls="backoffice.sections.conflicts.api",
+    api_shapes="backoffice.sections.conflicts.shapes",
     redactions={domain.CATEGORY: access.redact_conflict},
     topics=(
         Topic(

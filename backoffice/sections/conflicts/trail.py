@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy
 
 from backoffice import access, models, section
 from backoffice.section import Kind
-from backoffice.sections.conflicts import domain, inbox
+from backoffice.sections.conflicts import domain, situations
 from backoffice.web import actors, diffs, timeline
 from events import store, types
 from events.conflicts import values
@@ -48,5 +48,5 @@ def trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
 
 
 def _chosen(kind: Kind, where: str, how: str) -> str:
-    label = "" if where == inbox.WHOLE else diffs.label_of(kind, values.steps(where), {})
+    label = "" if where == situations.WHOLE else diffs.label_of(kind, values.steps(where), {})
     return f"{label} {CHOICES[how]}".strip()

@@ -6,22 +6,17 @@ from functools import partial
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access
-from backoffice.section import NavItem, Section
+from backoffice import access, navigation
+from backoffice.section import Section
 from backoffice.sections.event_log.event_browser import EventAdmin
 from events.models import StoredEvent
 
 SECTION = Section(
     name="event_log",
-    navigation=(
-        NavItem(
-            label=_("Events"),
-            url_name="admin:events_storedevent_changelist",
-            icon="events",
-            group="system",
-            visible=partial(access.sees, "event"),
-            key="e",
-        ),
+    navigation=navigation.of_pages(
+        "system",
+        partial(access.sees, "event"),
+        (_("Events"), "admin:events_storedevent_changelist", "events", "e"),
     ),
     admins={StoredEvent: EventAdmin},
     rights={"event": {"manager": frozenset({"view"}), "dpo": frozenset({"view"})}},

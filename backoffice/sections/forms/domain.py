@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backoffice import bounds, values
+from backoffice.lifecycle import Lifecycle
 from events import errors
 from events.aggregate import Aggregate, Decision
 from events.conflicts import OPTIONS, TEXT, KeyedList, References
@@ -175,50 +176,30 @@ _LIMITS: dict[str, bounds.Limit] = {
 _RULES: values.Rules = {"title": _title, "fields": checked_fields, "created_at": values.utc_or_none}
 
 
+_LIFE = Lifecycle(
+    rules=_RULES,
+    limits=_LIMITS,
+    duplicate="A form with this id already exists.",
+    missing="There is no such form.",
+    erased="This form was erased.",
+    deleted="This form was deleted; restore it first.",
+)
+
+
 def decide(command: CommandData, state: Form, at: Decision) -> Sequence[Event]:
     match command:
         case CreateForm():
-            return _create(command, state, at)
+            return _LIFE.create(command, state, at, FormCreated)
         case UpdateForm():
-            wanted = values.checked(values.given(command), _RULES)
-            changed = values.changes(_living(state), wanted)
-            bounds.check(state, changed, _LIMITS)
-            return [FormUpdated(**changed)] if changed else []
+            return _LIFE.update(command, state, FormUpdated)
         case DeleteForm():
-            return [FormDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
+            return _LIFE.delete(state, at, FormDeleted)
         case RestoreForm():
-            return [FormRestored()] if _kept(state).deleted_at is not None else []
+            return _LIFE.restore(state, FormRestored)
         case EraseForm():
-            done = (state if at.has_gaps else _known(state)).erased_at is not None
-            return [] if done else [FormErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
+            return _LIFE.erase(state, at, FormErased)
         case _:
             raise errors.UnknownCommand
-
-
-def _create(command: CreateForm, state: Form, at: Decision) -> Sequence[Event]:
-    if state.exists:
-        raise errors.Rejected("A form with this id already exists.", {"key": "already exists"})
-    wanted = values.checked(values.given(command), _RULES)
-    bounds.check(state, wanted, _LIMITS)
-    return [FormCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
-
-
-def _known(state: Form) -> Form:
-    if not state.exists:
-        raise errors.StreamNotFound("There is no such form.")
-    return state
-
-
-def _kept(state: Form) -> Form:
-    if _known(state).erased_at is not None:
-        raise errors.Erased("This form was erased.")
-    return state
-
-
-def _living(state: Form) -> Form:
-    if _kept(state).deleted_at is not None:
-        raise errors.Rejected("This form was deleted; restore it first.")
-    return state
 
 
 # -- the record -----------------------------------------------------------------------------------------------------

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, listing, models
+from backoffice import listing, models, navigation
 from backoffice.listing import Sort
-from backoffice.section import DELETED_CHOICE, Choice, Column, Kind, Narrowing, NavItem, Section
+from backoffice.section import DELETED_CHOICE, Choice, Column, Kind, Narrowing, Section, commands, ingested
 from backoffice.sections.forms import domain, forms, pages, projection, shapes
 from events import errors
 
@@ -66,6 +64,10 @@ FORM = Kind(
     form=forms.FormForm,
     add_form=forms.NewFormForm,
     prefilled=("user_id",),
+    fact_templates={
+        "description": "admin/backoffice/kind/wide_fact.html",
+        "fields": "admin/backoffice/form/questions_fact.html",
+    },
     facts=("title", "description", "archived", "fields"),
     panels=pages.panels,
     offline=True,
@@ -78,14 +80,8 @@ FORM = Kind(
     record_topic="form",
     # API
     shape=shapes.Form,
-    ingested={
-        "form.created": "form.create",
-        "form.updated": "form.update",
-        "form.deleted": "form.delete",
-        "form.restored": "form.restore",
-        "form.erased": "form.erase",
-    },
-    routine=frozenset({"form.create", "form.update", "form.delete", "form.restore"}),
+    ingested=ingested("form", "create", "update", "delete", "restore", "erase"),
+    routine=commands("form", "create", "update", "delete", "restore"),
 )
 
 _NO_USER = "There is no such user."
@@ -93,16 +89,7 @@ _NO_USER = "There is no such user."
 SECTION = Section(
     name="forms",
     kinds=(FORM,),
-    navigation=(
-        NavItem(
-            label=_("Forms"),
-            url_name="admin:backoffice_form_changelist",
-            icon="forms",
-            group="records",
-            visible=partial(access.sees, "form"),
-            key="f",
-        ),
-    ),
+    navigation=(navigation.of_kind(FORM, key="f"),),
     before={"form": projection.demand_living_owner},
     constraints={
         "forms_user_id_exists": lambda: errors.Rejected(_NO_USER, {"user_id": _NO_USER}),

@@ -12,7 +12,7 @@ from backoffice.sections.imports import content, rows
 from backoffice.sections.imports.destinations import Destination, ImportRejected
 from backoffice.sections.imports.headers import Column
 from backoffice.sections.submissions import domain as submissions
-from events import aggregate, errors, store
+from events import aggregate, encoding, errors
 from events.types import CommandData
 
 MAX_PROBLEMS = 20
@@ -78,7 +78,7 @@ def _refusal(
     """The error with which the domain or the store would refuse this command; None when it would be stored."""
     try:
         for event in record.decide(data, state, aggregate.Decision(key="", now=now)):
-            store.encode(event)
+            encoding.encode(event)
     except (errors.EventsError, ValueError) as error:
         return error
     return None
@@ -98,7 +98,7 @@ def _where(plan: rows.Plan, row: rows.Row, error: Exception) -> Iterator[Problem
         yield Problem(message, row.line, columns.get(name))
     for made in () if placed else plan.fields:
         try:
-            store.encode({made.field["id"]: row.answers.get(made.field["id"])})
+            encoding.encode({made.field["id"]: row.answers.get(made.field["id"])})
         except errors.EventsError as wrong:
             placed = True
             yield Problem(wrong.message, row.line, made.columns[0])

@@ -10,6 +10,7 @@ SECTION = Section(
     name="privacy",
     record_pages=(PrivacyPages,),
     api_urls="backoffice.sections.privacy.api",
+    api_shapes="backoffice.sections.privacy.shapes",
     before={"user": erasure.notes},
     after={"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions},
     purgers=erasure.PURGERS,

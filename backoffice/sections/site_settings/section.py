@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, models
+from backoffice import models, navigation
 from backoffice.listing import Sort
-from backoffice.section import Column, Kind, NavItem, Section
+from backoffice.section import Column, Kind, Section
 from backoffice.sections.site_settings import domain, forms, projection, shapes
 from events import errors
 
@@ -50,6 +48,7 @@ SETTING = Kind(
     default_sort="key",
     search=("key",),
     # the record's page
+    fact_templates={"value": "admin/backoffice/setting/value_fact.html"},
     form=forms.SettingForm,
     add_form=forms.NewSettingForm,
     prefilled=("key",),
@@ -63,14 +62,5 @@ SETTING = Kind(
 SECTION = Section(
     name="site_settings",
     kinds=(SETTING,),
-    navigation=(
-        NavItem(
-            label=_("Settings"),
-            url_name="admin:backoffice_setting_changelist",
-            icon="settings",
-            group="running",
-            visible=partial(access.sees, "setting"),
-            key="t",
-        ),
-    ),
+    navigation=(navigation.of_kind(SETTING, key="t", group="running"),),
 )

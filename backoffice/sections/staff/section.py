@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, models
-from backoffice.section import NavItem, Section
+from backoffice import access, models, navigation
+from backoffice.section import Section
 from backoffice.sections.staff import sign_in, sockets, tasks
 from backoffice.sections.staff.api_keys import ApiKeyAdmin
 from backoffice.sections.staff.pages import StaffAdmin
@@ -19,21 +19,13 @@ def _ready() -> None:
 SECTION = Section(
     name="staff",
     navigation=(
-        NavItem(
-            label=_("Staff"),
-            url_name="admin:backoffice_staff_changelist",
-            icon="staff",
-            group="running",
-            visible=access.is_admin,
-            key="a",
+        *navigation.of_pages(
+            "running", access.is_admin, (_("Staff"), "admin:backoffice_staff_changelist", "staff", "a")
         ),
-        NavItem(
-            label=_("API keys"),
-            url_name="admin:backoffice_apikey_changelist",
-            icon="key",
-            group="system",
-            visible=access.is_admin,
-            key="k",
+        *navigation.of_pages(
+            "system",
+            access.is_admin,
+            (_("API keys"), "admin:backoffice_apikey_changelist", "key", "k"),
             order=1,  # after what keeps the system running
         ),
     ),

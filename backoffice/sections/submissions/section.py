@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, listing, models
-from backoffice.section import DELETED_CHOICE, Column, Kind, Narrowing, NavItem, Section
+from backoffice import listing, models, navigation
+from backoffice.section import DELETED_CHOICE, Column, Kind, Narrowing, Section, commands, ingested
 from backoffice.sections.submissions import domain, pages, projection, shapes
 from backoffice.templatetags import display
 from events import conflicts, errors
@@ -23,6 +21,7 @@ SUBMISSION = Kind(
     singular=_("Submission"),
     empty=_("Submissions appear here as they come in."),
     searchable=_("Search by form title or id"),
+    created_label=_("Received"),
     labels={"form_id": _("form")},
     title=pages.title,
     # who may do what
@@ -66,13 +65,8 @@ SUBMISSION = Kind(
     show=pages.show,
     # API
     shape=shapes.Submission,
-    ingested={
-        "submission.received": "submission.receive",
-        "submission.corrected": "submission.correct",
-        "submission.deleted": "submission.delete",
-        "submission.erased": "submission.erase",
-    },
-    routine=frozenset({"submission.receive", "submission.delete"}),
+    ingested=ingested("submission", "receive", "correct", "delete", "erase"),
+    routine=commands("submission", "receive", "delete"),
 )
 
 _NO_FORM = "There is no such form."
@@ -80,16 +74,7 @@ _NO_FORM = "There is no such form."
 SECTION = Section(
     name="submissions",
     kinds=(SUBMISSION,),
-    navigation=(
-        NavItem(
-            label=_("Submissions"),
-            url_name="admin:backoffice_submission_changelist",
-            icon="submissions",
-            group="records",
-            visible=partial(access.sees, "submission"),
-            key="s",
-        ),
-    ),
+    navigation=(navigation.of_kind(SUBMISSION, key="s"),),
     before={"submission": projection.demand_open_form},
     constraints={
         "submissions_form_id_exists": lambda: errors.Rejected(_NO_FORM, {"form_id": _NO_FORM}),

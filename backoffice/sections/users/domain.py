@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from backoffice import bounds, values
+from backoffice.lifecycle import Lifecycle
 from events import errors
 from events.aggregate import Aggregate, Decision, Reasons
 from events.types import ERASED, CommandData, Event, command_type, event_type
@@ -149,50 +150,30 @@ _RULES: values.Rules = {
 }
 
 
+_LIFE = Lifecycle(
+    rules=_RULES,
+    limits=_LIMITS,
+    duplicate="A user with this id already exists.",
+    missing="There is no such user.",
+    erased="This user was erased.",
+    deleted="This user was deleted; restore it first.",
+)
+
+
 def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
     match command:
         case CreateUser():
-            return _create(command, state, at)
+            return _LIFE.create(command, state, at, UserCreated)
         case UpdateUser():
-            wanted = values.checked(values.given(command), _RULES)
-            changed = values.changes(_living(state), wanted)
-            bounds.check(state, changed, _LIMITS)
-            return [UserUpdated(**changed)] if changed else []
+            return _LIFE.update(command, state, UserUpdated)
         case DeleteUser():
-            return [UserDeleted(deleted_at=at.now)] if _known(state).deleted_at is None else []
+            return _LIFE.delete(state, at, UserDeleted)
         case RestoreUser():
-            return [UserRestored()] if _kept(state).deleted_at is not None else []
+            return _LIFE.restore(state, UserRestored)
         case EraseUser():
-            done = (state if at.has_gaps else _known(state)).erased_at is not None
-            return [] if done else [UserErased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
+            return _LIFE.erase(state, at, UserErased)
         case _:
             raise errors.UnknownCommand
-
-
-def _create(command: CreateUser, state: User, at: Decision) -> Sequence[Event]:
-    if state.exists:
-        raise errors.Rejected("A user with this id already exists.", {"key": "already exists"})
-    wanted = values.checked(values.given(command), _RULES)
-    bounds.check(state, wanted, _LIMITS)
-    return [UserCreated(**{**wanted, "created_at": wanted["created_at"] or at.now})]
-
-
-def _known(state: User) -> User:
-    if not state.exists:
-        raise errors.StreamNotFound("There is no such user.")
-    return state
-
-
-def _kept(state: User) -> User:
-    if _known(state).erased_at is not None:
-        raise errors.Erased("This user was erased.")
-    return state
-
-
-def _living(state: User) -> User:
-    if _kept(state).deleted_at is not None:
-        raise errors.Rejected("This user was deleted; restore it first.")
-    return state
 
 
 # -- the record -----------------------------------------------------------------------------------------------------

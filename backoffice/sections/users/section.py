@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from functools import partial
 
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, listing, models
+from backoffice import listing, models, navigation
 from backoffice.listing import Sort
-from backoffice.section import DELETED_CHOICE, Choice, Column, Kind, NavItem, Section
+from backoffice.section import DELETED_CHOICE, Choice, Column, Kind, Section, commands, ingested
 from backoffice.sections.users import domain, forms, pages, projection, shapes
 from events import errors
 
@@ -97,17 +96,9 @@ USER = Kind(
     record_topic="user",
     # API
     shape=shapes.User,
-    item_shape=shapes.UserItem,
-    add_to_items=shapes.add_counts,
     filter_help={"active": "Signed in during the last 30 days."},
-    ingested={
-        "user.created": "user.create",
-        "user.updated": "user.update",
-        "user.deleted": "user.delete",
-        "user.restored": "user.restore",
-        "user.erased": "user.erase",
-    },
-    routine=frozenset({"user.create", "user.update", "user.delete", "user.restore"}),
+    ingested=ingested("user", "create", "update", "delete", "restore", "erase"),
+    routine=commands("user", "create", "update", "delete", "restore"),
 )
 
 _TAKEN = "Another user has this email address."
@@ -115,16 +106,7 @@ _TAKEN = "Another user has this email address."
 SECTION = Section(
     name="users",
     kinds=(USER,),
-    navigation=(
-        NavItem(
-            label=_("Users"),
-            url_name="admin:backoffice_user_changelist",
-            icon="users",
-            group="records",
-            visible=partial(access.sees, "user"),
-            key="u",
-        ),
-    ),
+    navigation=(navigation.of_kind(USER, key="u"),),
     before={"user": projection.demand_free_mailbox},
     constraints={
         "users_email_once": lambda: errors.Rejected(_TAKEN, {"email": _TAKEN}),

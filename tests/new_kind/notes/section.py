@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, listing
-from backoffice.section import DELETED_CHOICE, Column, Kind, NavItem, Section
+from backoffice import listing, navigation
+from backoffice.section import DELETED_CHOICE, Column, Kind, Section
 from backoffice.sections.notes import domain, forms, projection, shapes
 from backoffice.sections.notes.models import Note
 
@@ -44,13 +42,5 @@ NOTE = Kind(
 SECTION = Section(
     name="notes",
     kinds=(NOTE,),
-    navigation=(
-        NavItem(
-            label=_("Notes"),
-            url_name="admin:backoffice_note_changelist",
-            icon="forms",
-            group="records",
-            visible=partial(access.sees, "note"),
-        ),
-    ),
+    navigation=(navigation.of_kind(NOTE),),
 )

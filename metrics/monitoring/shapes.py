@@ -1,0 +1,229 @@
+"""How the system runs, as the API shows it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from backoffice.api import shapes
+
+
+class Checkpoint(shapes.Shape, frozen=True, kw_only=True):
+    """Where one subscription, or one partition of it, stands. `behind` counts events (at most 10,000 when `many`);
+    `seconds` is the age of the first of them; `pace` positions a second over the last minute, null when not known."""
+
+    name: str
+    subscription: str
+    state: Literal["running", "late", "failing", "stopped", "new", "unknown"]
+    position: int
+    behind: int
+    many: bool
+    seconds: float | None
+    pace: float | None
+    owner: str | None
+    leased_until: datetime | None
+    fence: int
+    updated_at: datetime | None
+    error: str | None
+    parked: int
+
+
+class Checkpoints(shapes.Shape, frozen=True, kw_only=True):
+    """All of them; the log can be read up to `head`."""
+
+    items: list[Checkpoint]
+    head: int
+
+
+class CacheProcess(shapes.Shape, frozen=True, kw_only=True):
+    """The cache of one web process. `connected`: it follows the log closely enough to use cached values; `valkey` is
+    `open` after a failed call."""
+
+    host: str
+    pid: int
+    behind: int
+    connected: bool
+    position: int
+    valkey: Literal["ok", "open", "unused"]
+    bytes: int
+    limit: int
+
+
+class CacheQuery(shapes.Shape, frozen=True, kw_only=True):
+    """One query in all processes since they started. `within`: the seconds an answer may be old, null when it is always
+    current; `seconds`: how long it is kept at most, 0 when it is not cached; `shared`: also kept in Valkey, from where
+    it was answered `shared_hits` times; `hits` came from memory."""
+
+    query: str
+    within: float | None
+    seconds: float
+    shared: bool
+    hits: int
+    shared_hits: int
+    misses: int
+    loads: int
+    waits: int
+    evictions: int
+    compared: int
+    differences: int
+    entries: int
+    bytes: int
+
+
+class CacheFigures(shapes.Shape, frozen=True, kw_only=True):
+    processes: list[CacheProcess]
+    queries: list[CacheQuery]
+    complete: bool
+
+
+class ParkedStream(shapes.Shape, frozen=True, kw_only=True):
+    """A stream that was put aside: its first event, what that failed on (null when it only waits to be replayed, or
+    when errors are not for the caller), and how many wait behind it."""
+
+    subscription: str
+    stream: str
+    position: int
+    event: str | None
+    version: int | None
+    error: str | None
+    traceback: str | None
+    attempts: int
+    parked_at: datetime
+    tried_at: datetime | None
+    waiting: int
+
+
+class ParkedStreams(shapes.Shape, frozen=True, kw_only=True):
+    """In the order of positions; go on with `after` = the last position while `more`."""
+
+    items: list[ParkedStream]
+    more: bool
+
+
+class Replay(shapes.Shape, frozen=True, kw_only=True):
+    """Which parked streams are to be handled again: these, or all (null)."""
+
+    streams: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)] | None = None
+    reason: shapes.Reason | None = None
+
+
+class Replayed(shapes.Shape, frozen=True, kw_only=True):
+    """What a replay came to for one stream: events handled and left, and what the next one failed on."""
+
+    stream: str
+    handled: int
+    left: int
+    error: str | None
+
+
+class Replays(shapes.Shape, frozen=True, kw_only=True):
+    """Streams that are missing here were not begun within the time of one call, or flow by now: replay again."""
+
+    results: list[Replayed]
+
+
+class Skip(shapes.Shape, frozen=True, kw_only=True):
+    """One parked event that is given up, and why."""
+
+    stream: str
+    position: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class Holder(shapes.Shape, frozen=True, kw_only=True):
+    """A session, or a prepared transaction (`gid`), that holds the head back; `doing` without the values in it."""
+
+    floor: int
+    pid: int | None
+    gid: str | None
+    application: str | None
+    login: str | None
+    state: str | None
+    since: datetime | None
+    seconds: float | None
+    doing: str | None
+    waits_for: list[int]
+
+
+class Partition(shapes.Shape, frozen=True, kw_only=True):
+    """A part of the log on disk: positions `first` to `last`, of which `drawn` are used."""
+
+    name: str
+    first: int
+    last: int
+    drawn: int
+    bytes: int
+
+
+class LastSeal(shapes.Shape, frozen=True, kw_only=True):
+    """How far the log is sealed; `unsealed` events (at most 10,000 when `many`) follow."""
+
+    number: int
+    upto: int
+    hash: str | None
+    sealed_at: datetime | None
+    unsealed: int
+    many: bool
+
+
+class Verification(shapes.Shape, frozen=True, kw_only=True):
+    """The last check of the whole log that was asked for."""
+
+    at: datetime
+    actor: str
+    ok: bool
+    events: int
+    head: int
+    sealed_upto: int
+    total: int
+    findings: list[str]
+
+
+class LogHead(shapes.Shape, frozen=True, kw_only=True):
+    """How far the log can be read (`head`), what is given out (`last`), who is in between, how it is laid out, sealed
+    and checked. `checking` says since when a check is under way."""
+
+    epoch: str
+    head: int
+    last: int
+    holders: list[Holder]
+    partitions: list[Partition]
+    room: int
+    seal: LastSeal
+    verification: Verification | None
+    checking: datetime | None
+
+
+class Rebuild(shapes.Shape, frozen=True, kw_only=True):
+    """A read table and its latest rebuild. `state`: idle, waits (for a worker), running, silent (no sign for a minute),
+    interrupted."""
+
+    table: str
+    state: Literal["idle", "waits", "running", "silent", "interrupted"]
+    phase: str
+    position: int
+    target: int
+    events: int
+    unreadable: int
+    seconds_left: float | None
+    owner: str | None
+    started_at: datetime | None
+    updated_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+    rows: int
+    bytes: int
+
+
+class Rebuilds(shapes.Shape, frozen=True, kw_only=True):
+    items: list[Rebuild]
+
+
+class RebuildWish(shapes.Shape, frozen=True, kw_only=True):
+    """`fresh` starts anew where an interrupted one is left; `take_over` relieves a builder that hangs."""
+
+    fresh: bool = False
+    take_over: bool = False
+    reason: shapes.Reason | None = None

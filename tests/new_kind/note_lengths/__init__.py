@@ -1,0 +1,1 @@
+"""Lengths of notes: what a higher section adds to notes. The test copies it to `metrics/note_lengths`."""

@@ -34,7 +34,7 @@ class Following:
 
 
 async def lifespan_application(_scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-    """Start and stop the hub together with the server; without a lifespan the first socket starts the hub."""
+    """Start and stop the hub together with the server; without a lifespan the first request or socket starts it."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":

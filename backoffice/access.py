@@ -1,5 +1,7 @@
-"""Who may do what: the engine over the rights that sections declare. Asked wherever data leaves or a command comes in:
-admin, API, history, export and socket all call here and nowhere else.
+"""Access control: evaluates the rights that sections declare.
+
+Admin, API, history, export and sockets call these functions wherever data leaves or a command arrives, and check
+nothing by themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from events.conflicts import values
 
 
 def role_of(staff: Any) -> str | None:
-    """The role that decides: ``admin`` for superusers, None for whoever may not come in at all."""
+    """Returns the role that decides: ``admin`` for superusers, None for anybody without access."""
     if not getattr(staff, "is_active", False) or not getattr(staff, "is_staff", False):
         return None
     return "admin" if staff.is_superuser else staff.role
@@ -26,12 +28,12 @@ def role_may(role: str | None, action: str, category: str) -> bool:
 
 
 def may(staff: Any, action: str, category: str) -> bool:
-    """May this person do `action` (view, create, update, delete, restore, set …) to records of `category`?"""
+    """Returns whether this person may do `action` (view, create, update, …) to records of `category`."""
     return role_may(role_of(staff), action, category)
 
 
 def sees(category: str, staff: Any) -> bool:
-    """May this person view `category`?"""
+    """Returns whether this person may view `category`."""
     return may(staff, "view", category)
 
 
@@ -39,13 +41,13 @@ def is_admin(staff: Any) -> bool:
     return role_of(staff) == "admin"
 
 
-def settles(staff: Any) -> bool:
-    """Does this person settle conflicts of any kind? Those whose edits can conflict do."""
+def may_resolve(staff: Any) -> bool:
+    """Returns whether this person may resolve conflicts: those who may edit any kind whose edits can conflict."""
     return any(may(staff, action, kind.category) for kind in section.kinds() for action in ("update", "set"))
 
 
 def may_command(staff: Any, command: types.Command) -> str | None:
-    """None when this person may send the command, else what is in the way: an action or a field."""
+    """Returns None when this person may send the command, otherwise the action or field that is not permitted."""
     category, _, action = command.type.partition(".")
     if not may(staff, action, category):
         return command.type
@@ -55,7 +57,7 @@ def may_command(staff: Any, command: types.Command) -> str | None:
 
 
 def projection_key(staff: Any) -> str:
-    """People with the same key see the same fields: what is sent to them is encoded once."""
+    """Returns a key that is equal for people who see the same fields; each frame is encoded once per key."""
     return role_of(staff) or "nobody"
 
 
@@ -73,13 +75,16 @@ def read_only_fields(staff: Any, category: str) -> frozenset[str]:
 
 
 def may_read_errors(staff: Any) -> bool:
-    """Errors and tracebacks quote whatever they failed on: for those from whom nothing at all is hidden."""
+    """Returns whether this person may read errors and tracebacks.
+
+    They can quote any data, so only roles without hidden fields may.
+    """
     role = role_of(staff)
     return all(role_may(role, "view", kind.category) and not kind.hidden.get(role or "") for kind in section.kinds())
 
 
 def redact(staff: Any, category: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """`data` of a record or event of `category` without what this person may not see."""
+    """Returns `data` of a record or event of `category` without the fields that this person may not see."""
     return role_redact(role_of(staff), category, data)
 
 
@@ -92,13 +97,15 @@ def role_redact(role: str | None, category: str, data: Mapping[str, Any]) -> dic
 
 
 def role_sees(role: str | None, category: str, path: str) -> bool:
-    """May the role see what is at this path of a record (``email``, ``fields[q3].label``, a group ``city+zip``)?"""
+    """Returns whether the role may see a path of a record: ``email``, ``fields[q3].label``, a group ``city+zip``."""
     return role_hidden_fields(role, category).isdisjoint(values.steps(path)[0].split("+"))
 
 
 def redact_conflict(role: str | None, data: Mapping[str, Any]) -> dict[str, Any]:
-    """An event of a conflict is about a record: of that, only what the role sees. Nothing at all of a kind of record
-    that it may not view; and no comments where something is hidden, for people quote.
+    """Removes from an event of a conflict all data about its record that the role may not see.
+
+    Everything is removed if the role may not view the kind of record. Comments are removed as soon as a field is
+    hidden, because people quote values in them.
     """
     about = types.category_of(data.get("stream", ""))
     if not role_may(role, "view", about):
@@ -117,7 +124,7 @@ def redact_conflict(role: str | None, data: Mapping[str, Any]) -> dict[str, Any]
 
 
 def scopes_allow(scopes: Iterable[str], wanted: str) -> bool:
-    """Do the scopes of an API key include `wanted` (``users:read``)? A key that may write may read."""
+    """Returns whether the scopes of an API key include `wanted` (``users:read``); a write scope includes reading."""
     resource, _colon, action = wanted.partition(":")
     granted = {"*", wanted, f"{resource}:*"} | ({f"{resource}:write"} if action == "read" else set())
     return not granted.isdisjoint(scopes)

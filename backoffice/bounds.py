@@ -1,7 +1,7 @@
-"""How large the parts of a record may be. Pure.
+"""Size limits of the parts of a record. Pure.
 
 Events are kept for ever and every page that shows a change compares its texts and lists, so each has a limit. A limit
-applies to what a command changes: values that are stored already stay readable, and other fields stay editable.
+applies to the values that a command changes: stored values stay readable, and other fields stay editable.
 All lengths are in characters (code points).
 """
 
@@ -31,7 +31,7 @@ Limit: TypeAlias = Callable[[Any, Any], None]
 
 
 def check(state: Any, changed: Mapping[str, Any], limits: Mapping[str, Limit]) -> None:
-    """Check what a command changes. Raises `errors.InvalidCommand` with one message per field."""
+    """Checks the values that a command changes. Raises `errors.InvalidCommand` with one message per field."""
     complaints: dict[str, str] = {}
     for name, limit in limits.items():
         if name in changed:
@@ -44,7 +44,7 @@ def check(state: Any, changed: Mapping[str, Any], limits: Mapping[str, Limit]) -
 
 
 def text(most: int) -> Limit:
-    """The limit of a text field."""
+    """Returns a rule for the length of a text field."""
 
     def limit(value: str, _stored: Any) -> None:
         if len(value) > most:
@@ -54,7 +54,7 @@ def text(most: int) -> Limit:
 
 
 def questions(fields: Sequence[Any], stored: Sequence[Any]) -> None:
-    """Each question that differs from the stored one of the same place or id."""
+    """Checks the questions that differ from the stored question of the same id."""
     known = {field["id"]: field for field in stored if isinstance(field, dict) and isinstance(field.get("id"), str)}
     for field in fields:
         if field == known.get(field["id"]):
@@ -84,7 +84,7 @@ def answers(value: Mapping[str, Any], _stored: Any) -> None:
 
 
 def any_json(value: Any, _stored: Any) -> None:
-    """The value of a setting."""
+    """Checks the value of a setting."""
     _within(value, VALUE_DEPTH, VALUE_ENTRIES, VALUE_TEXT)
 
 
@@ -99,7 +99,7 @@ def _within(value: Any, depth: int, entries: int, characters: int) -> None:
 
 
 class Size:
-    """The longest text, the longest list or map, and the levels of a JSON value."""
+    """The size of a JSON value: longest text, longest list or map, nesting depth."""
 
     __slots__ = ("depth", "entries", "text")
 
@@ -108,7 +108,7 @@ class Size:
 
 
 def measured(value: Any) -> Size:
-    """One pass over a JSON value, level by level; names of maps count as text."""
+    """Measures a JSON value in one pass, level by level; keys of maps count as text."""
     size = Size()
     layer: Iterable[Any] = (value,)
     while True:

@@ -1,8 +1,8 @@
-"""The entry point of every write by staff and programs: admin, API, offline queue and ingestion all dispatch here.
+"""The entry point of every write by staff and programs: admin, API, offline queue and ingestion dispatch here.
 
-A conflict goes to the inbox that a section declares (`section.Inbox`), in a transaction of its own after the command's
-was rolled back, and is raised with its `conflict_id`. The first answer stands: the same command again is the same
-conflict, whatever has happened to the record or to the conflict since.
+A conflict is filed in the inbox that a section declares (`section.Inbox`), in a transaction of its own after the
+command's was rolled back, and raised with its `conflict_id`. The result is remembered: the same command sent again
+returns the same conflict, even if the record or the conflict has changed since.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def dispatch(
     derived: bool = False,
     filed: bool = True,
 ) -> commands.Result:
-    """Carry out a command for somebody; a conflict is filed and raised as this person may see it.
+    """Executes a command for a person or program; a conflict is filed and raised as this person may see it.
 
-    Raises what `events.commands.dispatch` raises; a `Conflict` carries its `conflict_id`. `seen`, `base_version` and
-    `source` are for changes that were queued offline: what their author saw, the version below it, and where they come
-    from. `derived`: the command's id was not chosen by the client but derived from other data by us. `filed=False`:
-    nothing was typed that could be lost, so the conflict is raised and not filed.
+    Raises the errors of `events.commands.dispatch`; a `Conflict` carries its `conflict_id`. `seen`, `base_version` and
+    `source` describe changes that were queued offline: the state their author saw, the version below it, and the
+    origin. `derived`: the command's id was not chosen by the client but derived from other data. `filed=False`: the
+    conflict is raised without being filed, because no input can be lost.
     """
     if not derived:
         demand_chosen(command.id)
@@ -51,7 +51,7 @@ def dispatch(
 
 
 def dispatch_overdue(command: Command, staff: Any, *, seen: Any, base_version: int, source: Any) -> commands.Result:
-    """File a command for review that was queued too long ago to be applied unseen; the first answer, if it had one.
+    """Files a command that was queued too long ago for review, or returns its result if it was executed before.
 
     Raises the `errors.Overdue` that it was filed as.
     """
@@ -69,21 +69,23 @@ def dispatch_overdue(command: Command, staff: Any, *, seen: Any, base_version: i
 
 
 def demand_chosen(command_id: uuid.UUID) -> None:
-    """Refuse an id of version 5 from a client: those are what we derive from data that others know as well (events of
-    `ingest/`, rows of imports). A client that chose one could block the event or the row. Raises `ReservedId`.
+    """Rejects ids of version 5 from clients. Raises `ReservedId`.
+
+    Such ids are derived from data that others know as well (events of `ingest/`, rows of imports). A client that chose
+    one could block the event or the row.
     """
     if command_id.version == DERIVED_VERSION:
         raise errors.ReservedId
 
 
 def demand_reason(command: Command) -> None:
-    """An erasure needs a reason, which is recorded. Raises `ReasonRequired`."""
+    """Requires a reason for an erasure, which is recorded. Raises `ReasonRequired`."""
     if command.type.endswith(".erase") and not (command.reason or "").strip():
         raise errors.ReasonRequired("Enter a reason: it stays readable after the erasure.")
 
 
 def redacted(staff: Any, conflict: errors.Conflict) -> errors.Conflict:
-    """A conflict without what this person may not see."""
+    """Returns a conflict without the fields that this person may not see."""
     names = ("stream", "base", "theirs", "mine", "fields", "conflicts")
     shown = access.redact_conflict(access.role_of(staff), {name: getattr(conflict, name) for name in names})
     return type(conflict)(

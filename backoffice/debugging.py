@@ -9,9 +9,9 @@ from django.views import debug
 
 
 class ExceptionReporter(debug.ExceptionReporter):
-    """Closes the connections that rendering the error opened.
+    """Closes the connections that rendering the error page opened.
 
-    Under ASGI the page is rendered in a separate thread, to which no request ends. A variable that runs a query when
+    Under ASGI the page is rendered in a separate thread, in which no request ends. A variable that runs a query when
     it is displayed (a queryset) would keep a connection of the pool for ever.
     """
 

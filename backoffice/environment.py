@@ -1,6 +1,6 @@
 """Readers of environment variables, one for each kind of value.
 
-A reader raises ValueError with the end of a sentence that begins with the variable: `PORT='70000' is not a whole
+A reader raises ValueError with a message that starts with the name of the variable: `PORT='70000' is not a whole
 number from 1 to 65535`.
 """
 
@@ -34,12 +34,12 @@ BACKEND_OPTIONS: Final = {"assume_role", "isolation_level", "pool", "server_side
 
 
 def stop(message: str) -> NoReturn:
-    """End the process with an error about the configuration."""
+    """Ends the process with a message about the configuration."""
     sys.exit(f"configuration: {message}")
 
 
 def read(name: str, cast: Callable[..., T], default: Any) -> T:
-    """The value of a variable; `default` when it is unset or empty. `cast(name, default=…)` raises ValueError."""
+    """Returns the value of a variable; `default` if unset or empty. `cast(name, default=…)` raises ValueError."""
     try:
         return cast(name, default=default)
     except (ValueError, environ.ImproperlyConfigured) as error:
@@ -48,7 +48,7 @@ def read(name: str, cast: Callable[..., T], default: Any) -> T:
 
 
 def text(name: str, default: str) -> str:
-    """The value without surrounding white space."""
+    """Returns the value without surrounding white space."""
     value = os.environ.get(name, "").strip() or default
     try:
         value.encode()
@@ -58,7 +58,7 @@ def text(name: str, default: str) -> str:
 
 
 def matching(pattern: str, meaning: str) -> Callable[..., str]:
-    """A text that matches the whole pattern."""
+    """Returns a reader of texts that match the whole pattern."""
 
     def cast(name: str, default: str) -> str:
         value = text(name, default)
@@ -70,7 +70,7 @@ def matching(pattern: str, meaning: str) -> Callable[..., str]:
 
 
 def switch(name: str, *, default: bool) -> bool:
-    """A boolean: 1 or 0, true or false, yes or no, on or off."""
+    """Reads a boolean: 1 or 0, true or false, yes or no, on or off."""
     value = text(name, "1" if default else "0").lower()
     if value not in SWITCHES:
         raise ValueError("is neither 1 nor 0")
@@ -78,7 +78,7 @@ def switch(name: str, *, default: bool) -> bool:
 
 
 def whole(least: int, most: int) -> Callable[..., int]:
-    """A whole number within bounds, both included."""
+    """Returns a reader of whole numbers within bounds, both included."""
 
     def cast(name: str, default: int) -> int:
         value = text(name, str(default))
@@ -97,12 +97,12 @@ def log_level(name: str, default: str) -> str:
 
 
 def words(name: str, default: list[str]) -> list[str]:
-    """A comma-separated list."""
+    """Reads a comma-separated list."""
     return [word for part in text(name, ",".join(default)).split(",") if (word := part.strip())]
 
 
 def hosts(name: str, default: list[str]) -> list[str]:
-    """Hosts as Django's ALLOWED_HOSTS takes them."""
+    """Reads hosts in the format of Django's ALLOWED_HOSTS."""
     found = words(name, default)
     for host in found:
         if not re.fullmatch(r"\*|\.?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]", host, re.IGNORECASE):
@@ -111,7 +111,7 @@ def hosts(name: str, default: list[str]) -> list[str]:
 
 
 def networks(name: str, default: list[str]) -> list[str]:
-    """Networks in CIDR notation, or single addresses."""
+    """Reads networks in CIDR notation, or single addresses."""
     found = words(name, default)
     for network in found:
         try:
@@ -122,7 +122,7 @@ def networks(name: str, default: list[str]) -> list[str]:
 
 
 def origins(name: str, default: list[str]) -> list[str]:
-    """Origins: scheme, host and, unless it is the default of the scheme, port."""
+    """Reads origins: scheme, host and, unless it is the default of the scheme, port."""
     found = words(name, default)
     for origin in found:
         if not re.fullmatch(r"https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/?", origin, re.IGNORECASE):
@@ -132,7 +132,7 @@ def origins(name: str, default: list[str]) -> list[str]:
 
 
 def folder(name: str, default: Path | None) -> Path | None:
-    """A folder, which need not exist yet; a file of this name is an error."""
+    """Reads the path of a folder, which need not exist yet; a file of this name is an error."""
     value = text(name, str(default or ""))
     if not value:
         return None
@@ -147,7 +147,7 @@ def folder(name: str, default: Path | None) -> Path | None:
 
 
 def postgres_address(name: str, default: str) -> str:
-    """postgres://user:password@host:5432/name?option=value"""
+    """Reads postgres://user:password@host:5432/name?option=value"""
     value = text(name, default)
     if not value:
         return value
@@ -168,7 +168,7 @@ def postgres_address(name: str, default: str) -> str:
 
 
 def valkey_address(name: str, default: str) -> str:
-    """redis://:password@host:6379/0, rediss://… or unix:///path"""
+    """Reads redis://:password@host:6379/0, rediss://… or unix:///path"""
     value = text(name, default)
     parts = urlsplit(value)
     if parts.scheme not in {"redis", "rediss", "unix"}:

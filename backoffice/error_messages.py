@@ -1,7 +1,7 @@
-"""What the domain says, in the reader's language.
+"""Translates messages of the domain into the reader's language.
 
-The domain knows no Django, so it speaks English; its sentences are listed here for the translators. Those with a value
-in them are recognised by pattern. A sentence nobody listed is shown as it is, and a test looks for such sentences.
+The domain does not use Django, so its messages are English; they are listed here for the translators. Messages that
+contain values are recognised by pattern. A message that is not listed is shown unchanged, and a test finds those.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.utils.translation import gettext, gettext_noop
 
 from events import errors
 
-SENTENCES: Final = frozenset(
+MESSAGES: Final = frozenset(
     {
         gettext_noop("Enter a valid email address."),
         gettext_noop("Another user has this email address."),
@@ -25,7 +25,7 @@ SENTENCES: Final = frozenset(
         gettext_noop("This form was erased."),
         gettext_noop("This was erased with all data about the person; it can no longer be changed."),
         gettext_noop("Enter a reason: it stays readable after the erasure."),
-        gettext_noop("Enter a reason: required for plan, role and e-mail."),
+        gettext_noop("Enter a reason: required for plan, role and email."),
         gettext_noop("Enter a reason: required for quotas."),
         gettext_noop("Enter a reason: it is required for this change."),
         gettext_noop("The owner was deleted: restore the user first."),
@@ -50,11 +50,16 @@ SENTENCES: Final = frozenset(
         gettext_noop("The record's rules do not allow this change."),
         gettext_noop("There is no such record."),
         gettext_noop("already exists"),
-        gettext_noop("Somebody else changed the same fields since this record was opened."),
+        gettext_noop("Someone else changed the same fields since this record was opened."),
         gettext_noop("This command id was already used for a different command."),
         gettext_noop("The database cannot be reached; nothing was stored."),
         gettext_noop("The task queue does not respond; nothing was started. Try again when it is back."),
         gettext_noop("There is no such subscription."),
+        gettext_noop("Choose theirs, mine or a value."),
+        gettext_noop("There is no conflict here."),
+        gettext_noop("Another item has the same value."),
+        gettext_noop("This refers to an item that does not exist."),
+        gettext_noop("These items contain each other."),
         gettext_noop("A text holds a NUL character, which PostgreSQL cannot store."),
         gettext_noop("Text must not contain the character U+0000 (NUL)."),
         gettext_noop("Text must not contain half of a surrogate pair."),
@@ -62,11 +67,11 @@ SENTENCES: Final = frozenset(
     }
 )
 
-# A sentence with values in it -> the same with names for them.
+# Pattern of a message that contains values -> the message with named placeholders.
 PATTERNS: Final = (
     (
         r"Positions (?P<low>\d+) to (?P<high>\d+) are archived in (?P<file>\S+), which cannot be read .*",
-        gettext_noop("Events %(low)s to %(high)s are archived in %(file)s, which is not here."),
+        gettext_noop("Events %(low)s to %(high)s are archived in %(file)s, which cannot be read."),
     ),
     (
         r"Remove the invisible character (?P<character>\S+) from the email address\.",
@@ -95,23 +100,23 @@ PATTERNS: Final = (
     ),
     (
         r"The rebuild of (?P<table>\w+) cannot be stopped just now; try again\.",
-        gettext_noop("The rebuild of %(table)s cannot be stopped just now; try again."),
+        gettext_noop("The rebuild of %(table)s cannot be stopped right now; try again."),
     ),
     (
         r"This has (?P<n>[\d,]+) characters; at most (?P<most>[\d,]+) are accepted\.",
-        gettext_noop("This has %(n)s characters; at most %(most)s are accepted."),
+        gettext_noop("Too long: %(n)s characters; at most %(most)s are accepted."),
     ),
     (
         r"This is nested (?P<n>[\d,]+) levels deep; at most (?P<most>[\d,]+) are accepted\.",
-        gettext_noop("This is nested %(n)s levels deep; at most %(most)s are accepted."),
+        gettext_noop("Nested too deeply: %(n)s levels; at most %(most)s are accepted."),
     ),
     (
         r"This has a list of (?P<n>[\d,]+) entries; at most (?P<most>[\d,]+) are accepted\.",
-        gettext_noop("This has a list of %(n)s entries; at most %(most)s are accepted."),
+        gettext_noop("A list is too long: %(n)s entries; at most %(most)s are accepted."),
     ),
     (
         r"This has a text of (?P<n>[\d,]+) characters; at most (?P<most>[\d,]+) are accepted\.",
-        gettext_noop("This has a text of %(n)s characters; at most %(most)s are accepted."),
+        gettext_noop("A text is too long: %(n)s characters; at most %(most)s are accepted."),
     ),
     (
         r"There are (?P<n>[\d,]+) answers; at most (?P<most>[\d,]+) are accepted\.",
@@ -135,9 +140,9 @@ PATTERNS: Final = (
     ),
     (
         r"This is not JSON: .* at line (?P<line>\d+), column (?P<column>\d+)\.",
-        gettext_noop("This is not JSON: look at line %(line)s, column %(column)s."),
+        gettext_noop("Invalid JSON at line %(line)s, column %(column)s."),
     ),
-    (r"This is not UTF-8: byte (?P<number>\d+)\.", gettext_noop("This is not UTF-8: look at byte %(number)s.")),
+    (r"This is not UTF-8: byte (?P<number>\d+)\.", gettext_noop("Invalid UTF-8 at byte %(number)s.")),
     (
         r"This JSON has (?P<size>[\d,]+) bytes; at most (?P<most>[\d,]+)\.",
         gettext_noop("This JSON has %(size)s bytes; at most %(most)s are accepted."),
@@ -154,11 +159,11 @@ PATTERNS: Final = (
     (r"(?P<name>\S+) is not a JSON number\.", gettext_noop("%(name)s is not a JSON number.")),
     (
         r"\w+ has (?P<size>[\d,]+) bytes; at most (?P<most>[\d,]+)\.",
-        gettext_noop("This has %(size)s bytes; at most %(most)s are accepted."),
+        gettext_noop("Too large: %(size)s bytes; at most %(most)s are accepted."),
     ),
     (
         r"The event (?P<stream>\S*).* cannot be read \(\w+\)\.",
-        gettext_noop("An event of %(stream)s cannot be read. Nothing can be changed until it can; see its history."),
+        gettext_noop("An event of %(stream)s cannot be read, so nothing can be changed. See its history."),
     ),
     (r"This record is at version (?P<version>\d+)\.", gettext_noop("This record is at version %(version)s.")),
     (
@@ -178,9 +183,9 @@ PATTERNS: Final = (
 )
 
 
-def said(text: str) -> str:
+def translate(text: str) -> str:
     """Translates one domain message into the active language."""
-    if text in SENTENCES:
+    if text in MESSAGES:
         return gettext(text)
     for pattern, template in PATTERNS:
         found = re.fullmatch(pattern, text, re.DOTALL)
@@ -189,14 +194,14 @@ def said(text: str) -> str:
     return text
 
 
-def said_by(error: errors.EventsError) -> tuple[str, dict[str, str]]:
+def translate_error(error: errors.EventsError) -> tuple[str, dict[str, str]]:
     """Returns an error's message and its messages by field, in the active language."""
     fields: Mapping[str, str] = getattr(error, "fields", {})
-    if not isinstance(fields, Mapping):  # a conflict lists names of fields, not complaints
+    if not isinstance(fields, Mapping):  # a conflict has names of fields here, not messages
         fields = {}
-    return said(error.message), {name: said(text) for name, text in fields.items()}
+    return translate(error.message), {name: translate(text) for name, text in fields.items()}
 
 
 def in_one_line(error: errors.EventsError) -> str:
-    message, fields = said_by(error)
+    message, fields = translate_error(error)
     return " ".join(dict.fromkeys([message, *fields.values()]))

@@ -82,7 +82,7 @@ def _problem(status: int, code: str, text: str) -> HttpResponse:
 
 
 def _back(request: HttpRequest) -> str:
-    """The referring page, if it belongs to this site and is not this page."""
+    """Returns the referring page, if it belongs to this site and is not this page."""
     try:
         referrer, host = request.headers.get("Referer", ""), request.get_host()
         ours = url_has_allowed_host_and_scheme(referrer, {host}, require_https=request.is_secure())
@@ -92,7 +92,7 @@ def _back(request: HttpRequest) -> str:
 
 
 def _here(request: HttpRequest) -> str:
-    """The URL for another try; empty for a form, which a link cannot send again."""
+    """Returns the URL for another try; empty for a form, which a link cannot send again."""
     return request.get_full_path() if request.method == "GET" else ""
 
 
@@ -112,17 +112,17 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """503 while the database is unreachable, because a later request may succeed; otherwise 500."""
+    """Answers 503 while the database is unreachable, because a later request may succeed; otherwise 500."""
     return page(request, 503 if isinstance(sys.exc_info()[1], problems.UNAVAILABLE) else 500)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001
-    """CSRF_FAILURE_VIEW: a form whose token is missing, outdated or of another session."""
+    """CSRF_FAILURE_VIEW: answers a form whose token is missing, outdated or of another session."""
     return page(request, 403, "403_csrf.html")
 
 
 class ErrorPageMiddleware:
-    """Answers 503 with the message of an unavailable store, and shows our error pages also with DEBUG=1.
+    """Answers 503 when the store is unavailable, and shows this site's error pages also with DEBUG=1.
 
     With DEBUG=1 other exceptions keep Django's page with the traceback.
     """

@@ -47,14 +47,14 @@ class ProbeMiddleware:
 @never_cache
 @require_safe
 def livez(_request: HttpRequest) -> JsonResponse:
-    """200 whenever this process can answer."""
+    """Answers 200 as long as this process can respond."""
     return JsonResponse({"status": "ok"})
 
 
 @never_cache
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """200 when the database answers and is migrated, else 503.
+    """Answers 200 when the database responds and is migrated, otherwise 503.
 
     Without Valkey, or with parked events that cannot be read, `status` is `degraded` and the answer still 200.
     """
@@ -67,13 +67,14 @@ def readyz(_request: HttpRequest) -> JsonResponse:
 
 
 def database() -> str:
-    """`ok`, `migrations pending` or `unreachable`."""
+    """Returns `ok`, `migrations pending` or `unreachable`."""
     return database_and_log()[0]
 
 
 def database_and_log() -> tuple[str, str]:
-    """The database: `ok`, `migrations pending` or `unreachable`; the log: `ok`, `unreadable events` or `unknown`.
+    """Returns the states of the database and of the log.
 
+    Database: `ok`, `migrations pending` or `unreachable`; log: `ok`, `unreadable events` or `unknown`.
     Uses its own connection: an exhausted pool means a busy site, not a missing database.
     """
     try:
@@ -91,7 +92,7 @@ def database_and_log() -> tuple[str, str]:
 
 
 def live() -> str:
-    """The state of this process's hub.
+    """Returns the state of this process's hub.
 
     `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
     (it is shutting down and must receive no more clients) or `behind`.
@@ -107,7 +108,7 @@ def live() -> str:
 
 
 def valkey() -> str:
-    """`ok` or `unreachable`."""
+    """Returns `ok` or `unreachable`."""
     client = valkey_clients.client("bus")
     try:
         client.ping()
@@ -121,12 +122,12 @@ def valkey() -> str:
 
 @functools.cache
 def wanted_migrations() -> frozenset[tuple[str, str]]:
-    """The migrations that this version of the code needs, read from the files once."""
+    """Returns the migrations that this version of the code needs, read from the files once."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
 def parameters() -> dict[str, Any]:
-    """Connection parameters without the pool and with short timeouts, for probes."""
+    """Returns connection parameters without the pool and with short timeouts, for probes."""
     given = connections[DEFAULT_DB_ALIAS].get_connection_params()
     known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
     return {name: given[name] for name in known if name in given} | {

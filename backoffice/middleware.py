@@ -20,7 +20,7 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # WhiteNoise has no types
-    """WhiteNoise without streaming: under ASGI Django would read the stream into memory anyway, with a warning."""
+    """WhiteNoise without streaming: under ASGI Django would buffer the stream anyway and log a warning."""
 
     @staticmethod
     def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
@@ -37,7 +37,7 @@ FORMS: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-d
 
 
 class AddressMiddleware:
-    """Refuses URLs with U+0000 (404 in the path, 400 in the query) and forms in another encoding than UTF-8 (400).
+    """Rejects URLs that contain U+0000 (404 or 400) and forms in an encoding other than UTF-8 (400).
 
     PostgreSQL cannot store U+0000. Some encodings of Python decode to half a surrogate pair, or to no text at all.
     """
@@ -100,7 +100,7 @@ def _request_id(request: HttpRequest) -> str | None:
 
 
 class NoStoreMiddleware:
-    """Adds `no-store` to every answer without a `Cache-Control` of its own: most contain personal data.
+    """Adds `no-store` to every response without a `Cache-Control` of its own, because most contain personal data.
 
     Static files do not pass this middleware. The service worker stores record pages in its own cache regardless.
     """

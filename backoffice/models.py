@@ -1,4 +1,4 @@
-"""The models of all sections, where Django looks for them. Only projections write the read tables."""
+"""Imports the models of all sections, because Django looks for them here. Only projections write the read tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
     "User",
 ]
 
-# A section of its own Django app has its models there.
+# A section that is a Django app of its own has its models there.
 for name in settings.SECTIONS:
     module = f"{name.rpartition('.')[0]}.models"
     if module.startswith("backoffice.") and find_spec(module):

@@ -15,6 +15,7 @@ from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from backoffice import listing
 from events import errors
@@ -74,7 +75,9 @@ class Choice:
 
 
 DELETED_CHOICE = Choice(
-    name="deleted", label=_("Deleted"), values=(("", _("Not deleted")), ("true", _("Deleted")), ("any", _("All")))
+    name="deleted",
+    label=_("Deleted or not"),
+    values=(("", _("Not deleted")), ("true", pgettext_lazy("filter", "Deleted")), ("any", _("All"))),
 )
 
 
@@ -167,6 +170,7 @@ class Extension:
     in_record    whether a single record has the fields too. They change without its version, so 304 is not answered
     panels       shown on the record's page after the kind's own
     hidden       role -> names of fields: it gets no column, sort, API field or panel of these names
+    fed_by       subscriptions that keep the values: ``consistent=1`` waits for them
     """
 
     category: str
@@ -177,6 +181,7 @@ class Extension:
     in_record: bool = False
     panels: tuple[Panel, ...] = ()
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    fed_by: tuple[str, ...] = ()
 
     @property
     def api_fields(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
-"""Conditions on other records under which an event may happen, and where they are waived.
+"""Conditions on other records that an event needs, and blocks in which they are waived.
 
 Sections check them in inline projections before the read tables; a rebuild does not run those. Each check is one
-statement for all events of a kind, and locks the rows it looks at, so that the answer holds until the commit. Nothing
-waits for it: it travels with the rest of the transaction, and a refusal ends that.
+statement for all events of a kind, and locks the rows that it reads, so that the result stays valid until the commit.
+The statement is pipelined with the rest of the transaction, and a refusal rolls that back.
 
     a form        its owner is not deleted                                        `owner_deleted`
     a submission  its form is neither deleted nor archived, its owner not deleted  `form_deleted`, `form_archived`, …
@@ -22,8 +22,10 @@ _waived: ContextVar[frozenset[Waiver]] = ContextVar("backoffice_waived", default
 
 @contextmanager
 def waived(what: Waiver) -> Iterator[None]:
-    """Do not ask in here. ``archived``: old submissions are brought into an archived form. ``all``: history is copied
-    from another log, where it happened already."""
+    """Waives conditions inside the block.
+
+    ``archived``: old submissions are imported into an archived form. ``all``: history is copied from another log.
+    """
     token = _waived.set(_waived.get() | {what})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Tools of read tables: the columns they share, and set-based statements that write events into them.
+"""Common columns of read tables, and set-based statements that write events into them.
 
 A projection runs inside the transaction that writes the events, and a rebuild calls the same function. It takes the
 events of one category in stream order; a batch is one statement for each kind of event.
@@ -20,7 +20,7 @@ from events.types import NewEvent
 
 
 class Record(models.Model):
-    """Base of read tables: the stream version a row shows, and when that version was recorded."""
+    """Base of read tables: the stream version of a row and the time when that version was recorded."""
 
     version = models.BigIntegerField(_("version"))
     updated_at = models.DateTimeField(_("updated at"))
@@ -30,12 +30,12 @@ class Record(models.Model):
 
     @property
     def is_erased(self) -> bool:
-        """Are its personal data gone?"""
+        """Returns whether the personal data of the row are erased."""
         return getattr(self, "erased_at", None) is not None
 
 
 def runs(events: Sequence[NewEvent]) -> Iterable[tuple[type, list[NewEvent]]]:
-    """The events in order, cut where the kind changes, so that each run can be one statement."""
+    """Splits the events, in order, wherever the type changes, so that each part can be one statement."""
     return ((kind, list(batch)) for kind, batch in groupby(events, key=lambda event: type(event.data)))
 
 
@@ -48,7 +48,7 @@ def _nothing_more(_data: Any) -> dict[str, Any]:
 
 
 def rows(events: Sequence[NewEvent], key: str = "id", more: Callable[[Any], dict[str, Any]] = _nothing_more) -> str:
-    """The events as one JSON array of rows: what `jsonb_to_recordset` expands. `more` derives columns from an event."""
+    """Returns the events as one JSON array of rows for `jsonb_to_recordset`. `more` derives columns from an event."""
     found = []
     for event in events:
         row: dict[str, Any] = {name: getattr(event.data, name) for name in event.data.__struct_fields__}
@@ -63,10 +63,10 @@ def update_all(
     unique: Sequence[str] = (),
     more: Callable[[Any], dict[str, Any]] = _nothing_more,
 ) -> None:
-    """Set what each event changed, all records with the same changed columns in one statement.
+    """Writes the changes of all events; records with the same changed columns share one statement.
 
-    What is changed more than once is folded to what it is in the end. Not so `unique` columns: two records may pass a
-    value on, and a statement checks each row as it is written; those go one by one, in order.
+    Several changes of one value are reduced to the last one, except for `unique` columns: a value may pass from one
+    record to another, and a statement checks each row as it is written. Those are written one by one, in order.
     """
     if len(events) == 1:
         update(table, events[0], values.given(events[0].data) | more(events[0].data))
@@ -89,7 +89,7 @@ def update_all(
 
 
 def update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
-    """Set what changed. Column names come from our own event classes, never from outside."""
+    """Writes the changes of one event. Column names come from event classes, never from input."""
     row = {name: _parameter(value) for name, value in changes.items()}
     row |= {"version": event.version, "updated_at": event.recorded_at}
     columns = ", ".join(f"{name} = %s" for name in row)

@@ -92,7 +92,7 @@ def _announced(scope: Scope) -> int:
 
 
 def _answer(scope: Scope, max_bytes: int) -> Any:
-    """The refusal: a problem for the API, a page for a browser, plain text elsewhere."""
+    """Sends the refusal: a problem for the API, a page for a browser, plain text elsewhere."""
     text = f"The request body is larger than this server accepts ({max_bytes:,} bytes)."
     try:
         request = ASGIRequest(scope, io.BytesIO())
@@ -114,7 +114,7 @@ def _as_page(request: ASGIRequest, text: str) -> Any:
 
 
 def limit_daphne() -> None:
-    """Apply the limit inside Daphne, where this process runs under it.
+    """Applies the limit inside Daphne, if this process runs under it.
 
     Daphne (`manage.py runserver`) stores the whole body in a temporary file before it calls the application.
     """
@@ -144,7 +144,7 @@ def _exceeds(length: int | None) -> bool:
 
 
 def _end_daphne(request: Any) -> None:
-    """Answer 413 on the connection itself and close it: there is no complete request to answer yet."""
+    """Answers 413 on the connection itself and close it: there is no complete request to answer yet."""
     channel = request.channel
     if channel is None or getattr(channel, "_body_refused", False):
         return

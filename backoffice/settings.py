@@ -1,4 +1,4 @@
-"""All configuration, read from the environment only.
+"""All configuration, read only from environment variables.
 
 A missing or malformed variable ends the process with one line that names it. In development `manage.py up` writes
 DATA_DIR/services.env, so that other commands find the services that it started.
@@ -127,7 +127,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": f"{REDIS_PREFIX}:celery:"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "make room in the log": {"task": "events.tasks.make_room", "schedule": 3600},
+    "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
@@ -137,12 +137,12 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 300,
         "options": {"expires": 240},
     },
-    "tell of failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
+    "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
 }
 
 # -- the product ----------------------------------------------------------------------------------------------------
 
-# What the product consists of, in the order of the navigation: modules with a `SECTION` (see `backoffice/section.py`).
+# The sections of the product, in navigation order: modules with a `SECTION` (see `backoffice/section.py`).
 SECTIONS = [
     "backoffice.sections.conflicts.section",
     "backoffice.sections.users.section",

@@ -16,7 +16,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from backoffice import access, listing, models, navigation, section
 from events import errors
@@ -67,7 +67,7 @@ class BackofficeSite(admin.AdminSite):
                 response = guarded(request, *args, **named)
             except self.answered as error:
                 response = self.answer(request, error)
-            offline.sign(request, response)
+            offline.mark_owner(request, response)
             return response
 
         return signed
@@ -123,7 +123,7 @@ class BackofficeSite(admin.AdminSite):
         words = request.GET.get("q", "").strip()[:200]
         context = {
             **self.each_context(request),
-            "title": _("Search"),
+            "title": pgettext("page", "Search"),
             "q": words,
             "groups": _hits(words, request.user) if words else [],
         }

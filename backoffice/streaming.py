@@ -1,4 +1,4 @@
-"""A response of any size, a piece at a time, under ASGI and WSGI alike."""
+"""Streams a response of any size in pieces, under ASGI and WSGI."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from django.http import HttpRequest, StreamingHttpResponse
 
 
 def download(request: HttpRequest, pieces: Iterator[bytes], name: str) -> StreamingHttpResponse:
-    """`pieces` of JSON as a file to keep. Django wants an iterator of the kind that its server awaits."""
+    """Returns `pieces` of JSON as a download. Django needs a sync or async iterator, depending on the server."""
     content = _awaited(pieces) if isinstance(request, ASGIRequest) else pieces
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return StreamingHttpResponse(content, content_type="application/json", headers=headers)
 
 
 async def _awaited(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Each piece is made on the request's own thread, where its database connection is."""
+    """Makes each piece on the request's own thread, which has its database connection."""
 
     def following() -> bytes | None:
         return next(pieces, None)

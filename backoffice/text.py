@@ -1,4 +1,4 @@
-"""Text in the database as it is searched."""
+"""Normalises text inside the database for searching."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db.models import Func, TextField
 
 
 class Composed(Func):
-    """Text in Unicode's composed form (NFC), as PostgreSQL normalises it: the same letters are the same text."""
+    """Text in Unicode's composed form (NFC), normalised by PostgreSQL, so that equal letters compare equal."""
 
     function = "normalize"
     template = "%(function)s(%(expressions)s, NFC)"

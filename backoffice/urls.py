@@ -1,4 +1,4 @@
-"""Every address of the site."""
+"""URLs of the site."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ urlpatterns = [
     path("metrics", views.metrics, name="metrics"),
     path("asyncapi.json", views.asyncapi_json, name="asyncapi"),
     path("i18n/", include("django.conf.urls.i18n")),
-    path("jsi18n/", JavaScriptCatalog.as_view(packages=["backoffice", "realtime"]), name="javascript-catalog"),
+    path(
+        "jsi18n/",
+        JavaScriptCatalog.as_view(packages=["backoffice", "realtime", "django.contrib.admin"]),
+        name="javascript-catalog",
+    ),
     path("api/", include("backoffice.api.urls")),
     path("admin/", admin.site.urls),
 ]

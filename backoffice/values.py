@@ -1,4 +1,4 @@
-"""Values that several records share, and the rules that check them. Pure."""
+"""Shared values of records and the rules that check them. Pure."""
 
 from __future__ import annotations
 
@@ -24,29 +24,31 @@ Title = Annotated[str, msgspec.Meta(max_length=bounds.TITLE)]
 
 # -- text -----------------------------------------------------------------------------------------------------------
 
-# Characters that a reader cannot see, beside the categories Cc (control) and Cf (format): what Unicode calls
-# Default_Ignorable_Code_Point, as far as it is assigned, and the blank Braille pattern.
+# Characters without a visible shape, besides the categories Cc (control) and Cf (format): the assigned ones of
+# Default_Ignorable_Code_Point, and the blank Braille pattern.
 _INVISIBLE = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
     | {*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
 )
-# Letters of Persian and of Indian scripts join by the first two, and emoji by the second and by variation selectors.
+# The first two join letters of Persian and of Indian scripts; the second and variation selectors join emoji.
 _JOINING = frozenset({0x200C, 0x200D, *range(0xFE00, 0xFE10)})
 
 
 def is_invisible(character: str) -> bool:
-    """Is this a control character, one that only directs the text around it, or one without any shape?"""
+    """Returns whether this is a control character, a formatting character or one without a visible shape."""
     return unicodedata.category(character) in {"Cc", "Cf"} or ord(character) in _INVISIBLE
 
 
 def normal_text(value: str) -> str:
-    """Text in Unicode's composed form (NFC), so that the same letters are the same text."""
+    """Returns text in Unicode's composed form (NFC), so that equal letters compare equal."""
     return unicodedata.normalize("NFC", value)
 
 
 def normal_name(value: str) -> str:
-    """A name or a title as it is kept: composed, with single spaces, without characters that nobody sees or that change
-    the direction of the text. Such characters make two names look alike."""
+    """Normalises a name or title: composed, single spaces, without invisible or direction-changing characters.
+
+    Such characters make different names look alike.
+    """
     words = " ".join(value.split())
     if words.isascii() and words.isprintable():
         return words
@@ -54,24 +56,27 @@ def normal_name(value: str) -> str:
     return " ".join(normal_text("".join(kept)).split())
 
 
-# One at sign, no spaces, a dot in the domain: what RFC 5321 mailboxes people really have look like.
+# One at sign, no spaces, a dot in the domain: the format of real RFC 5321 mailboxes.
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
 def mailbox(address: str) -> str:
-    """The form that all spellings of an address share: trimmed, compatibility-composed (NFKC), lower case, the domain
-    in Unicode instead of Punycode. Never fails: text that is no address is normalised as far as possible."""
+    """Returns the common form of all spellings of an e-mail address.
+
+    Trimmed, compatibility-composed (NFKC), lower case, the domain in Unicode instead of Punycode. Never fails: other
+    text is normalised as far as possible.
+    """
     text = _folded(address.strip())
     if text.isascii() and "xn--" not in text:
         return text
     local, at, domain = text.rpartition("@")
-    # Full stops that IDNA (UTS 46) takes for the one between labels.
+    # Full stops that IDNA (UTS 46) accepts as label separators.
     labels = domain.replace("\u3002", ".").replace("\uff61", ".").split(".")
     return local + at + ".".join(map(_label, labels))
 
 
 def _folded(text: str) -> str:
-    """Lower-casing can decompose, and composing can bring capitals: until neither changes anything."""
+    """Lower-cases and composes until neither changes anything: each can undo the other."""
     for _ in range(4):
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
         if folded == text:
@@ -81,7 +86,7 @@ def _folded(text: str) -> str:
 
 
 def _label(label: str) -> str:
-    """One label of a domain in Unicode; one that is no proper Punycode stays as it is."""
+    """Returns one label of a domain in Unicode; invalid Punycode unchanged."""
     if not label.startswith("xn--"):
         return label
     try:
@@ -94,10 +99,9 @@ def _label(label: str) -> str:
 
 
 def normal_email(value: str) -> str:
-    """The address as it is kept and compared: `mailbox` of it. Raises `ValueError` when it is none, or when it has
-    characters that nobody sees."""
+    """Returns the `mailbox` form of an address. Raises `ValueError` if it is no address or has invisible characters."""
     trimmed = value.strip()
-    if len(trimmed) > 254:  # before anything that takes time for each character
+    if len(trimmed) > 254:  # before checks that take time for each character
         raise ValueError("Enter a valid email address.")
     address = mailbox(trimmed)
     if hidden := next((c for c in trimmed + address if is_invisible(c)), None):
@@ -108,7 +112,7 @@ def normal_email(value: str) -> str:
 
 
 def _is_domain(domain: str) -> bool:
-    """Do all labels have an ASCII form that fits the DNS? A label that is Punycode still was no proper one."""
+    """Returns whether all labels have an ASCII form that fits the DNS. A label that is still Punycode is invalid."""
     for label in domain.split("."):
         if label.startswith("xn--"):
             return False
@@ -120,11 +124,11 @@ def _is_domain(domain: str) -> bool:
 # -- time -----------------------------------------------------------------------------------------------------------
 
 
-FIRST_YEAR, LAST_YEAR = 1900, 9000  # beyond them PostgreSQL and Python part ways
+FIRST_YEAR, LAST_YEAR = 1900, 9000  # beyond these years PostgreSQL and Python differ
 
 
 def utc(moment: datetime) -> datetime:
-    """An aware datetime in UTC; one without a zone is taken as UTC. Raises `ValueError` for years nobody means."""
+    """Converts to UTC; a datetime without a zone is taken as UTC. Raises `ValueError` for implausible years."""
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise ValueError(f"The year must be between {FIRST_YEAR} and {LAST_YEAR}.")
     return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
@@ -138,7 +142,7 @@ Rules: TypeAlias = Mapping[str, Callable[[Any], Any]]
 
 
 def checked(values: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
-    """`values` put through the rule of each field; all complaints at once, as `errors.InvalidCommand`."""
+    """Applies each field's rule to `values`; raises all errors together as `errors.InvalidCommand`."""
     result, complaints = dict(values), {}
     for name, rule in rules.items():
         if name in result and result[name] is not msgspec.UNSET:
@@ -152,7 +156,7 @@ def checked(values: Mapping[str, Any], rules: Rules) -> dict[str, Any]:
 
 
 def given(command: Any) -> dict[str, Any]:
-    """The fields of a command or event that were given a value: unset is not null."""
+    """Returns the fields of a command or event that were set: unset is not null."""
     found = {}
     for name in command.__struct_fields__:
         value = getattr(command, name)
@@ -162,5 +166,5 @@ def given(command: Any) -> dict[str, Any]:
 
 
 def changes(state: Any, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `wanted` that differs from what the state holds."""
+    """Returns the part of `wanted` that differs from the state."""
     return {name: value for name, value in wanted.items() if getattr(state, name) != value}

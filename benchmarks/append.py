@@ -159,7 +159,7 @@ def pyeventsourcing(batch: int) -> Callable[[], int]:
 
 
 def install_message_db(folder: Path) -> None:
-    """Install its tables, types, functions and indexes; its role and extension are not needed."""
+    """Install message-db's tables, types, functions and indexes; its role and extension are not needed."""
     with raw_connection() as connection:
         connection.execute("set check_function_bodies = off")
         for part in ("schema", "tables", "types", "functions", "indexes"):
@@ -238,7 +238,7 @@ GOALS |= {(name, writers): 0.90 for name in CASES if name.startswith("append x10
 
 
 def writer(barrier: Any, slices: list[str], seconds: float, results: Any) -> None:
-    """One writer process: runs the same slices as all others, synchronised with them."""
+    """A writer process: runs the same slices as all others, synchronised with them."""
     import django
 
     django.setup()

@@ -33,7 +33,7 @@ def users(count: int) -> list[uuid.UUID]:
 
 
 def saves(slices: int, size: int) -> dict[str, list[float]]:
-    """Milliseconds per save and kind of save, one value per slice. Each saves a user of its own, so none waits."""
+    """Milliseconds per save for each kind of save, one value per slice. Each save is of another user, so none waits."""
     from backoffice import commands as entry_point
     from backoffice.sections.users.domain import UpdateUser
     from events import commands
@@ -60,7 +60,7 @@ def saves(slices: int, size: int) -> dict[str, list[float]]:
 
 
 def syncs(times: int) -> dict[str, list[float]]:
-    """Seconds for a request with a hundred queued edits.
+    """Seconds that a request with a hundred queued edits takes.
 
     The edits are of a hundred records, or of ten records in chains of ten that another person changed meanwhile.
     """

@@ -1,4 +1,4 @@
-"""The speed of a growing log: appends, reads and the head at each size, beside a raw `INSERT` of the same run.
+"""Measures a growing log: appends, reads and the head at each size, compared with a raw `INSERT`.
 
 The log is filled with valid events, each with a stream of its own, chained and indexed as if it had been appended, by a
 set-based statement for each SLICE. The raw table stays small: a ratio that falls with the size is the cost of growth.
@@ -19,7 +19,7 @@ from benchmarks import append, harness
 
 SLICE = 250_000
 
-# A stream and an event id for each number, ordered in time as those of `types.new_id` are.
+# A stream and an event id for each number; the ids are in time order, like those of `types.new_id`.
 NAMES = """
 create function bench_id(n bigint) returns uuid language sql immutable as $$
     select (lpad(to_hex(1700000000000 + n / 8), 12, '0') || '7' || lpad(to_hex(n & 4095), 3, '0') || '8'

@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @contextlib.contextmanager
 def services() -> Iterator[None]:
-    """A migrated database with fsync on and a Valkey for this run alone; no new ones when Django is already set up."""
+    """Start a migrated database (fsync on) and a Valkey for this run, unless Django is already set up."""
     import django
     from django.apps import apps
 

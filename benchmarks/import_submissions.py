@@ -44,7 +44,7 @@ WORDS = (
 
 
 def export(rows: int) -> bytes:
-    """A generated export in the format of a survey tool; the same in every run."""
+    """Generate an export in the format of a survey tool; the same in every run."""
     pick = random.Random(7)
     out = io.StringIO()
     write = csv.writer(out).writerow

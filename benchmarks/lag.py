@@ -61,8 +61,8 @@ def appended(seconds: float, pause: float) -> dict[int, float]:
     return called
 
 
-def outsider() -> Any:
-    """An unrelated transaction that has written and stays open."""
+def unrelated_transaction() -> Any:
+    """Keep a transaction open that has written to an unrelated table."""
     connection = append.raw_connection()
     connection.autocommit = False
     connection.execute("create temporary table of_no_interest (id int)")
@@ -93,7 +93,7 @@ def main() -> int:
         called: dict[str, dict[int, float]] = {phase: {} for phase in PHASES}
         for _ in range(options.rounds):
             for phase in PHASES:
-                open_one = outsider() if phase != "alone" else None
+                open_one = unrelated_transaction() if phase != "alone" else None
                 called[phase] |= appended(options.seconds, 2 / fastest)
                 if open_one is not None:
                     open_one.rollback()

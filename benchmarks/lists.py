@@ -1,4 +1,4 @@
-"""The cost of a page of a long list, beside Django's paginator on the same table (OFFSET and a count of all rows).
+"""The cost of a page of a long list, compared with Django's paginator (OFFSET and a count) on the same table.
 
 Both alternate on a million users whose sign-ups are spread over three years; results are medians. The reference reads
 the same rows, so that only the way of finding them differs.

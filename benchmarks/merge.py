@@ -45,7 +45,7 @@ def form() -> dict[str, Any]:
 
 
 def touched(base: dict[str, Any], start: int) -> dict[str, Any]:
-    """A typical edit: ten fields reworded, one moved, one added."""
+    """Make a typical edit: ten fields reworded, one moved, one added."""
     record: dict[str, Any] = copy.deepcopy(base)
     fields = record["fields"]
     for place in range(start, FIELDS, FIELDS // 10):
@@ -56,7 +56,7 @@ def touched(base: dict[str, Any], start: int) -> dict[str, Any]:
 
 
 def edited(base: dict[str, Any], start: int, step: int) -> dict[str, Any]:
-    """A third of the form rewritten: labels, help, options; some fields moved, one added."""
+    """Make a large edit: labels, help and options of a third of the fields rewritten, some fields moved, one added."""
     record: dict[str, Any] = copy.deepcopy(base)
     fields = record["fields"]
     for place in range(start, FIELDS - 20, 5):

@@ -24,7 +24,7 @@ GOALS = {"import": 0.90, "command: submission": 0.92, "command: user": 0.92}
 
 
 @contextmanager
-def plainly(plain: bool) -> Any:
+def without_personal_fields(plain: bool) -> Any:
     """Within this context no field is personal: event types have neither `personal` nor `subject`."""
     import msgspec
 
@@ -83,11 +83,11 @@ def works() -> dict[str, Callable[[], int]]:
 
 
 def slices(work: Callable[[], int]) -> dict[bool, float]:
-    """Events/s, with (True) and without encryption."""
+    """Measure events/s with (True) and without (False) encryption."""
     rates: dict[bool, list[float]] = {True: [], False: []}
     for number in range(2 * ROUNDS):
         sealed = number % 2 == 0
-        with plainly(not sealed):
+        with without_personal_fields(not sealed):
             work()
             began, done = time.perf_counter(), 0
             while time.perf_counter() < began + SECONDS:
@@ -97,13 +97,13 @@ def slices(work: Callable[[], int]) -> dict[bool, float]:
 
 
 def reading(name: str, category: str, fill: Callable[[], int]) -> dict[str, Any]:
-    """`read_all` of READ events, each written both ways, keys known and unknown."""
+    """Measure `read_all` of READ events, encrypted and not, with keys cached and not."""
     from events import head, store
     from events.privacy import subject_keys
 
     ranges = {}
     for sealed in (True, False):
-        with plainly(not sealed):
+        with without_personal_fields(not sealed):
             after, done = head.safe(), 0
             while done < READ:
                 done += fill()
@@ -139,7 +139,7 @@ def imports() -> dict[bool, float]:
     rates: dict[bool, list[float]] = {True: [], False: []}
     for number in range(4):
         sealed = number % 2 == 0
-        with plainly(not sealed):
+        with without_personal_fields(not sealed):
             found = run.destination(plan, f"Bench {number}", email)
             began = time.perf_counter()
             run.carry_out(plan, found)

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import append, harness
 
 PAGE = 4_000
-EDITS = 3  # per user
+EDITS = 3  # number of events per user
 EVENTS = """
 select position, stream, version, type, schema_version, data::text, event_id, recorded_at from events_event
  where position > %s and position <= %s order by position

@@ -4,7 +4,7 @@
 
 1. As root, step down to UID and GID (PostgreSQL refuses to run as root). REACH=1 keeps the capability to traverse
    closed directories, so that a project below /root (mode 700) stays closed and PostgreSQL still reaches its files.
-2. On Linux, ask the kernel to send SIGNAL when PARENT dies, even of SIGKILL. Only after step 1: changing the user
+2. On Linux, ask the kernel to send SIGNAL when PARENT ends, even by SIGKILL. Only after step 1: changing the user
    resets the request. Other systems lack this; there the next start ends the leftovers.
 3. Replace this process by the program.
 
@@ -36,7 +36,7 @@ def step_down(uid: int, gid: int, *, reach: bool) -> None:
     if keeps:
         bit = 1 << CAP_DAC_OVERRIDE
         header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-        # Two words each of effective, permitted and inheritable; ours is in the first. All others are dropped.
+        # Two words each of effective, permitted, inheritable. Keeps CAP_DAC_OVERRIDE, in the first word, and no other.
         if libc().capset(header, struct.pack("=6I", bit, bit, bit, 0, 0, 0)):
             raise PermissionError("capset")
         libc().prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_OVERRIDE, 0, 0)

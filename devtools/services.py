@@ -30,7 +30,7 @@ from devtools.processes import Account
 # Free bytes needed to create a cluster: it takes about 40 MB, its WAL up to 64 MB at first.
 DISK_SPACE_NEEDED = 200 * 2**20
 ERROR_LINE = r"FATAL|PANIC|error:|invalid|No space left|[Ff]ailed|Can't"
-LINE_PREFIX = r"^\d{4}-.*?\] [A-Z]+: +|^\d+:\w .*? [#*] "  # of a log line of PostgreSQL or Valkey
+LINE_PREFIX = r"^\d{4}-.*?\] [A-Z]+: +|^\d+:\w .*? [#*] "  # characters of a log line of PostgreSQL or Valkey
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
@@ -41,7 +41,7 @@ class EmbeddedError(Exception):
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Use the folder exclusively. The kernel releases the lock when its holder ends, however that happens."""
+    """Lock the folder for exclusive use. The kernel releases the lock when its holder ends, even by a crash."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "lock").open("a+")

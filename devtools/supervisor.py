@@ -84,9 +84,11 @@ class Supervisor:
     async def run(
         self, children: Sequence[Child], services: Sequence[services.Service], ready: Awaitable[None]
     ) -> None:
-        """1 keep everything running and wait for `ready`  2 wait for a signal or a failure  3 stop children by rank.
+        """Keep the services and children running until a signal or a failure.
 
-        The services stay up: the caller started them and stops them afterwards.
+        1 keep everything running and wait for `ready`  2 wait for a signal or a failure  3 stop children by rank.
+
+            The services stay up: the caller started them and stops them afterwards.
         """
         keepers = [asyncio.create_task(self._keep(child)) for child in children]
         watches = [asyncio.create_task(self._keep_service(service)) for service in services]
@@ -115,7 +117,7 @@ class Supervisor:
         return await running == 0
 
     def install_signal_handlers(self) -> None:
-        """SIGINT, SIGTERM and SIGHUP stop everything; only a second Ctrl-C (SIGINT) stops it at once."""
+        """Stop everything on SIGINT, SIGTERM and SIGHUP; a second Ctrl-C (SIGINT) stops it at once."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # nohup ignores SIGHUP
@@ -145,13 +147,13 @@ class Supervisor:
     # -- one child ------------------------------------------------------------------------------------------------
 
     async def _keep(self, child: Child) -> None:
-        """Start the child, wait for its end and restart it, after 0.5, 1, 2, 4 … seconds while it exits early."""
+        """Start the child and restart it when it ends; after 0.5, 1, 2 … seconds while it exits early."""
         if child.late:
             await self.ready.wait()
         await self._restart_for_ever(child.name, lambda: self._run_child(child))
 
     async def _keep_service(self, service: services.Service) -> None:
-        """The same for a service, which is running already.
+        """Restart a service, which is running already, whenever it ends; as `_keep` does for a child.
 
         It is restarted from this thread on purpose: Linux sends the parent-death signal when the *thread* that
         started a child ends.
@@ -187,7 +189,7 @@ class Supervisor:
                 await asyncio.wait_for(self.stopping.wait(), pause)
 
     async def _run_child(self, child: Child) -> int:
-        """Start the child, forward its output by line, wait for its end and kill its process group; its exit code."""
+        """Run the child to its end, forward its output and kill its process group; returns its exit code."""
         reading, writing = os.pipe()
         # A pipe of our own: with asyncio's, `wait` would not return while a grandchild holds it open.
         with os.fdopen(reading, "rb", 0) as output:

@@ -67,7 +67,7 @@ class Valkey(services.Service):
         self._wait_for_start(self._answers)
 
     def _answers(self) -> bool:
-        """Whether our server answers; a different server on this port would not know the password."""
+        """True when our server answers; a different server on this port would not know the password."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:
             client.sendall(f"AUTH {self.password}\r\nPING\r\nINFO server\r\n".encode())
             answer = b""

@@ -1,7 +1,7 @@
 """Aggregates: the kinds of record, declared as data and plain functions without a base class. Pure.
 
-A domain file declares one `Aggregate` and the application registers it in `ready()`. The kernel never learns what a
-user or a form is; it folds events with `evolve` and asks `decide` which events a command causes.
+A domain file declares one `Aggregate` and the application registers it in `ready()`. The kernel has no code about
+users or forms; it folds events with `evolve` and asks `decide` which events a command causes.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Aggregate:
     subject: str | None = None
 
     def subject_of(self, stream: str, state: Any) -> str | None:
-        """The subject of this stream's state; None where it has none, or none yet."""
+        """The subject of this stream's state; None if the kind has no subject, or the state names none yet."""
         subject = types.parse_subject(self.subject)
         return None if subject is None else subject.of_state(stream, state)
 

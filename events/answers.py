@@ -56,7 +56,7 @@ PLAIN: Final = 32  # bytes of a fingerprint that an earlier release stored witho
 
 
 def fingerprint(command: Command) -> bytes:
-    """SHA-256 of everything that makes two commands the same one: all but the sender and the reason."""
+    """SHA-256 of the parts that identify a command: everything but the sender and the reason."""
     content = (command.type, command.key, command.base_version, command.data)
     try:
         return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).digest()
@@ -66,7 +66,7 @@ def fingerprint(command: Command) -> bytes:
 
 
 def _matches(command: Command, stored: bytes) -> bool:
-    """True when a stored fingerprint is this command's. Without its master key the id alone decides."""
+    """True when a stored fingerprint is this command's; always True when its master key is missing."""
     plain = fingerprint(command)
     if len(stored) == PLAIN:
         return hmac.compare_digest(stored, plain)

@@ -9,7 +9,7 @@ class EventsConfig(AppConfig):
     verbose_name = _("Event store")
 
     def ready(self) -> None:
-        # Modules that register checks or event types when they are imported; every process must be able to read them.
+        # These modules register checks or event types when they are imported, which every process needs.
         from events import checks, jobs, removal, store  # noqa: F401, PLC0415
         from events.archive import reader as archives  # noqa: PLC0415
         from events.archive import restore, writer  # noqa: F401, PLC0415

@@ -1,4 +1,4 @@
-"""System checks of the facts about the database that the order and the safety of the log depend on."""
+"""System checks of the database: the schema and settings that the order and the safety of the log depend on."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _headroom(cursor: Any) -> Iterable[CheckMessage]:
     if left is not None and left < LOW_HEADROOM:
         yield Warning(
             f"Only {left:,} free positions are left in the log.",
-            hint="Is Celery beat running? events.tasks.make_room adds partitions ahead of time.",
+            hint="Is Celery beat running? events.tasks.create_partitions adds partitions ahead of time.",
             id="events.W001",
         )
 

@@ -16,8 +16,8 @@ from events.db import pipeline
 from events.privacy import encryption, subject_keys
 from events.types import Event, RecordedEvent
 
-# Null for times outside Python's calendar (`infinity`, extreme years), which can only be inserted by hand. Drivers
-# raise for those, and then no row of the statement could be read.
+# Null for times outside Python's calendar (`infinity`, extreme years), which only direct SQL can insert.
+# Drivers raise for those, and then no row of the statement could be read.
 INSTANT: Final = "case when recorded_at between '0002-01-01 00:00Z' and '9998-12-31 00:00Z' then recorded_at end"
 
 COLUMNS = f"""position, stream, version, type, schema_version, data::text, event_id, {INSTANT}, actor, reason,
@@ -89,7 +89,7 @@ def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) ->
 
 
 def _why(name: str, schema_version: int) -> str:
-    """The code of `types.UNREADABLE`: no upcasters from that version, or data that does not fit after them."""
+    """The code of `types.UNREADABLE`: an upcaster is missing, or the data does not fit after upcasting."""
     known = types.event_type_of(name)
     steps = range(schema_version, known.schema_version)
     reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in steps)

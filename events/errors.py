@@ -154,7 +154,7 @@ class WrongExpectedVersion(EventsError):
 
 
 class Conflict(EventsError):
-    """Somebody else changed the same fields since this record was opened."""
+    """Someone else changed the same fields since this record was opened."""
 
     code = "conflict"
     status = 409

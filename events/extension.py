@@ -4,7 +4,7 @@
     project_inline         a read table kept in the transaction that appends the events
     add_purgers            steps that delete readable copies of erased data
     explain_constraint     the domain error behind a broken database constraint
-    recall_before_merge    a look for an earlier answer before a stale command is merged
+    recall_before_merge    a function that looks for an earlier answer before a stale command is merged
 
 A registration may be repeated. Subscriptions and rebuildable read tables have registries of their own:
 `subscriptions.checkpoints.register`, `rebuild.builder.register`.
@@ -40,7 +40,9 @@ def register_aggregate(record: aggregate.Aggregate) -> None:
 
 
 def project_inline(category: str, projection: Projection) -> None:
-    """Have `projection` called with the events of `category` before they are appended, in registration order."""
+    """Register `projection` for `category`: it is called with new events before they are appended.
+
+    Projections of one category run in the order of registration."""
     registered = inline_projections.setdefault(category, [])
     if projection not in registered:
         registered.append(projection)
@@ -52,11 +54,11 @@ def add_purgers(steps: Mapping[str, Purger]) -> None:
 
 
 def explain_constraint(constraint: str, error: Callable[[], errors.EventsError]) -> None:
-    """Raise `error()` where a statement breaks this constraint."""
+    """Register the domain error for a constraint: `error()` is raised when a statement breaks it."""
     constraint_errors[constraint] = error
 
 
 def recall_before_merge(recall: Recall) -> None:
-    """Have `recall` called with each command that was decided against an older version."""
+    """Register `recall`, which is called with each command that was decided against an older version."""
     if recall not in recalls:
         recalls.append(recall)

@@ -1,4 +1,4 @@
-"""The safe head: how far the log can be read without missing an event, and the sessions that hold it back.
+"""The safe head, up to which a reader misses no event, and the sessions that hold it back.
 
 Three statements, in this order, each with a snapshot of its own (READ COMMITTED, no surrounding REPEATABLE READ):
 
@@ -125,7 +125,7 @@ def epoch() -> str:
     return value
 
 
-def blame() -> list[Holder]:
+def holders() -> list[Holder]:
     """Sessions with an open append, starting with the one that holds the head back."""
     names = Holder.__struct_fields__
     return [Holder(**dict(zip(names, row, strict=True))) for row in store.query(BLAME_SQL)]

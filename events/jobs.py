@@ -49,7 +49,7 @@ class VerificationRequested(Event, frozen=True):
 
 @event_type("verification.finished")
 class VerificationFinished(Event, frozen=True):
-    """The result: `total` findings, of which `findings` are the first; positions as in `verify.Report`."""
+    """The result: `total` findings, of which `findings` are the first; positions as in `report.VerificationReport`."""
 
     ok: bool
     events: int
@@ -70,7 +70,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     waits: bool
 
 
-class QueueAway(errors.EventsError):
+class QueueUnavailable(errors.EventsError):
     """The task queue does not respond; nothing was started. Try again when it is back."""
 
     code = "queue_away"
@@ -100,7 +100,7 @@ def request_rebuild(table: str, *, fresh: bool = False, take_over: bool = False)
     """Request a rebuild of a read table by a worker.
 
     Raises `RebuildRefused` for an unknown table, for one the application does not own, and while a builder runs (unless
-    `take_over`); `QueueAway`.
+    `take_over`); `QueueUnavailable`.
     """
     progress = progress_of(table)
     if progress.running and not take_over:
@@ -150,7 +150,7 @@ def do_rebuild(table: str, version: int) -> RebuildProgress | None:
 
 
 def _not_begun(table: str, event: RecordedEvent) -> bool:
-    """True unless this request has begun before: a task redelivered after a crash resumes, even with `fresh`."""
+    """True when this request has not begun yet. A task redelivered after a crash resumes, even with `fresh`."""
     found = progress_of(table)
     return found.started_at is None or found.started_at < event.recorded_at
 
@@ -159,7 +159,7 @@ def _not_begun(table: str, event: RecordedEvent) -> bool:
 
 
 def request_verification() -> RecordedEvent:
-    """Request a verification of the whole log by a worker. Raises `QueueAway`."""
+    """Request a verification of the whole log by a worker. Raises `QueueUnavailable`."""
     return _request(VERIFICATION, VerificationRequested(), "events.tasks.verify_log")
 
 
@@ -212,5 +212,5 @@ def _request(stream: str, request: Event, task: str, *arguments: Any) -> Recorde
     try:
         current_app.send_task(task, (*arguments, version), retry=False)
     except (kombu.exceptions.OperationalError, OSError) as error:
-        raise QueueAway from error
+        raise QueueUnavailable from error
     return store.read_stream(stream, version - 1, upto=version)[0]

@@ -27,7 +27,7 @@ class StoredJson(models.JSONField):
             return json.loads(value, parse_int=_number, parse_float=_number)
 
     def deconstruct(self) -> Any:
-        """Django's own field, so that no migration is needed."""
+        """Deconstruct as Django's own field, so that no migration is needed."""
         name, _path, args, kwargs = super().deconstruct()
         return name, "django.db.models.JSONField", args, kwargs
 
@@ -111,7 +111,7 @@ class Checkpoint(models.Model):
 
 
 class Seal(models.Model):
-    """A sealed range of the log: `root` is the Merkle root of its events, `previous` the hash of the seal before."""
+    """A sealed range of the log: the Merkle `root` of its events, and the hash of the `previous` seal."""
 
     number = models.BigIntegerField(_("number"), primary_key=True)
     epoch = models.UUIDField(_("epoch"))

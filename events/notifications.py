@@ -175,7 +175,7 @@ class Listener:
         self._connection = client.connection_pool.get_connection()
         self._client = client  # its garbage collection would close the connection
         self._connection.send_command("SUBSCRIBE", channel())
-        reply = self._connection._sock.recv(65536)  # redis-py would wait for more: to RESP3 it is no reply
+        reply = self._connection._sock.recv(65536)  # redis-py would wait for more, because a RESP3 push is no reply
         if not reply or reply.startswith(b"-"):
             raise OSError(reply[:100].decode(errors="replace") or "the connection was closed")
         self._readable = select.poll()

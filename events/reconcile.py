@@ -64,7 +64,7 @@ def applied_alone(command: Command, record: Aggregate, base_state: Any) -> Any:
 
 
 def edits_fields(data: CommandData, record: Aggregate) -> bool:
-    """True when every field of the command is a field of the record, so that edits can be merged by field."""
+    """True when every field of the command is a field of the record, so edits can be merged by field."""
     return bool(data.__struct_fields__) and set(data.__struct_fields__) <= set(record.state.__struct_fields__)
 
 

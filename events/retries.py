@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def run(carry_out: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `carry_out` in a transaction, again after losing a race that a fresh look can settle.
+    """Run `carry_out` in a transaction, again after it lost a race that a fresh attempt can win.
 
     Inside another transaction there is no fresh look, so it is tried once.
     """

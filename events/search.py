@@ -24,7 +24,7 @@ from events.types import RecordedEvent
 
 WINDOW: Final = 50_000
 REACH: Final = 1_000_000
-NEAR: Final = 500  # positions at which the bisection stops: reading them is faster than halving again
+NEAR: Final = 500  # number of positions at which the bisection stops: reading them is faster than halving again
 # `recorded_at` is the start of a transaction, a position is drawn near its end: the longest time in between.
 SLACK: Final = timedelta(minutes=10)
 
@@ -41,7 +41,7 @@ CONDITIONS: Final[Mapping[str, str]] = {
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Search conditions, all of which must hold; None stands for no condition.
+    """Search conditions, all of which must be met; None means no condition.
 
     kind         prefix of the type, such as ``user.``
     since, until recorded at or after, and before
@@ -98,7 +98,7 @@ def find(wanted: Query, *, upto: int, limit: int) -> Page:
 
 
 def _moved(moment: datetime, by: timedelta) -> datetime:
-    """An instant moved by a duration; unchanged where the calendar ends."""
+    """Adds a duration to an instant; returns the instant unchanged at the ends of the calendar."""
     try:
         return moment + by
     except OverflowError:
@@ -122,7 +122,7 @@ def _conditions(asked: Mapping[str, Any]) -> str:
 
 # -- 1: time to positions ---------------------------------------------------------------------------------------------
 
-# Limited to Python's calendar: other values can only have been inserted by hand.
+# Limited to Python's calendar: other values can only have been inserted by direct SQL.
 CLAMPED: Final = "greatest('0002-01-01 00:00Z', least('9998-12-31 00:00Z', recorded_at))"
 
 PROBE = f"""
@@ -164,7 +164,7 @@ def first_since(moment: datetime, upto: int) -> tuple[int, datetime] | None:
 
 
 def _in_stream(asked: Mapping[str, Any], down: int, top: int, limit: int) -> list[Any]:
-    """By version, which ascends with the position: the page starts below the version at its upper edge."""
+    """A page of one stream, read by version, which ascends with the position."""
     statement = f"""
 select {decoding.COLUMNS} from events_event
  where position > %(down)s and position <= %(top)s{_conditions(asked)}
@@ -215,7 +215,7 @@ select {decoding.COLUMNS} from events_event
 """  # noqa: S608 - COLUMNS is a constant
 
 
-def together(correlation: uuid.UUID, *, after: int = 0, upto: int, limit: int) -> list[RecordedEvent]:
+def events_of_request(correlation: uuid.UUID, *, after: int = 0, upto: int, limit: int) -> list[RecordedEvent]:
     """The events that one request caused, in order."""
     asked = {"correlation": correlation, "down": after, "top": upto, "limit": limit}
     return decoding.events_of(_planned(TOGETHER, asked))

@@ -68,7 +68,7 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None) -> tuple
 
 
 def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
-    """A stored snapshot as a state; None when it does not fit the state of this release, or its subject was erased.
+    """A stored snapshot as a state; None when its shape is outdated or its subject was erased.
 
     `generation` is that of the statement that read it; None for deciders only, as in `encryption.Decryptor`.
     """

@@ -34,7 +34,7 @@ from events import errors
 
 MAX_BYTES: Final = 2 << 20
 MAX_DEPTH: Final = 64
-# Stored data may contain data that was read: a conflict holds a whole command, an export line the whole event.
+# Stored data may contain data that was read: a conflict contains a whole command, an export line a whole event.
 MAX_STORED_DEPTH: Final = MAX_DEPTH + 16
 # From the least signed to the greatest unsigned integer of 64 bits: all of them are exact in every reader but browsers.
 INTEGERS: Final = range(-(2**63), 2**64)
@@ -43,7 +43,7 @@ MAX_DIGITS: Final = 20
 POINTLESS: Final = 1e16
 NUL_CHARACTER: Final = "Text must not contain the character U+0000 (NUL)."
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # an unterminated one reaches to the end: no backtracking
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)  # unterminated: to the end, without backtracking
 _NO_BRACKETS = re.compile(r"[^\[\]{}]+")
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -110,7 +110,7 @@ def stored(text: str | bytes) -> Any:
 
 
 def has_long_number(text: str) -> bool:
-    """True when the text may hold a number that other readers than `stored` read differently."""
+    """True when the text may contain a number that `stored` and other readers read differently."""
     return _LONG_NUMBER_TEXT.search(text) is not None
 
 

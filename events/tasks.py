@@ -25,7 +25,7 @@ delete from events_command where id = any(array(
 
 
 @shared_task
-def make_room() -> int:
+def create_partitions() -> int:
     """Create the partitions for the next positions; returns how many were new."""
     made: int = store.query(
         "select events_partition(coalesce(pg_sequence_last_value('events_position_seq'), 0) + %s)", (POSITIONS_AHEAD,)
@@ -35,7 +35,7 @@ def make_room() -> int:
 
 @shared_task
 def forget_commands() -> int:
-    """Delete answers older than any client repeats its commands; returns how many."""
+    """Delete answers to commands that are too old to be repeated; returns how many."""
     _in_batches(answers.key_fingerprints)
     gone = 0
     while batch := len(store.query(FORGET, (COMMAND_DAYS,))):

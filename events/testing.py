@@ -6,10 +6,10 @@
     given = testing.decider(users.AGGREGATE)
     created = users.UserCreated(email="a@x.org", first_name="A", last_name="", plan="free", role="member", …)
 
-    def test_a_plan_is_changed():
+    def test_plan_is_changed():
         given(created).when(users.UpdateUser(plan="premium")).then(users.UserUpdated(plan="premium"))
 
-    def test_an_email_address_needs_an_at_sign():
+    def test_email_address_without_an_at_sign_is_rejected():
         given(created).when(users.UpdateUser(email="nobody")).then_rejected("valid email", field="email")
 
 Every event, given or decided, is first encoded under its stored name and decoded again. So a test also notices an event
@@ -51,18 +51,18 @@ def stored(event: Event) -> Event:
 
 
 class Given:
-    """A record with a past."""
+    """A record with its past events."""
 
     def __init__(self, aggregate: Aggregate, at: Decision, events: tuple[Event, ...]) -> None:
         self._aggregate, self._at, self._events = aggregate, at, events
 
     @property
     def state(self) -> Any:
-        """The state that the past folds to."""
+        """The state folded from the past events."""
         return self._aggregate.fold(self._events)
 
     def when(self, command: CommandData) -> Outcome:
-        """Run the decider. A refusal is an outcome too; any other exception is a failure of the test."""
+        """Run the decider. A refusal is an outcome too; any other exception fails the test."""
         assert type(command) in self._aggregate.commands, f"{type(command).__name__} is no command of this record"
         decided: Sequence[Event] = ()
         refusal: errors.EventsError | None = None
@@ -88,14 +88,14 @@ class Outcome:
         self.events, self.refusal = events, refusal
 
     def then(self, *expected: Event) -> Outcome:
-        """Exactly these events, in this order."""
+        """Assert that exactly these events were decided, in this order."""
         assert expected, "use then_nothing() when nothing is expected"
         self._not_refused()
         assert self.events == expected, f"decided  {_listed(self.events)}\nexpected {_listed(expected)}"
         return self
 
     def then_nothing(self) -> Outcome:
-        """Accepted, but nothing changes."""
+        """Assert that the command was accepted and caused no event."""
         self._not_refused()
         assert not self.events, f"decided {_listed(self.events)}, expected nothing"
         return self
@@ -103,7 +103,7 @@ class Outcome:
     def then_rejected(
         self, match: str = "", *, field: str | None = None, error: type[errors.EventsError] = errors.InvalidCommand
     ) -> Outcome:
-        """Refused with `error`, its message, or that of `field`, matching the pattern."""
+        """Assert a refusal with `error` whose message, or that of `field`, matches the pattern."""
         assert self.refusal is not None, f"accepted: {_listed(self.events)}"
         assert isinstance(self.refusal, error), f"refused with {self.refusal!r}, not as {error.__name__}"
         fields: dict[str, str] = getattr(self.refusal, "fields", {})
@@ -114,11 +114,11 @@ class Outcome:
         return self
 
     def then_not_found(self, match: str = "") -> Outcome:
-        """Refused because there is no such record."""
+        """Assert a refusal because there is no such record."""
         return self.then_rejected(match, error=errors.StreamNotFound)
 
     def then_state(self, **expected: Any) -> Outcome:
-        """Afterwards the state has these values and survives a snapshot."""
+        """Assert that the resulting state has these values and survives a snapshot."""
         self._not_refused()
         state = self._aggregate.fold((*self._past, *self.events))
         assert self._aggregate.load(self._aggregate.dump(state)) == state, "the state does not survive a snapshot"
@@ -127,7 +127,7 @@ class Outcome:
         return self
 
     def and_given(self) -> Given:
-        """A new past: everything so far."""
+        """Start again with all events so far as the past."""
         self._not_refused()
         return Given(self._aggregate, self._at, (*self._past, *self.events))
 

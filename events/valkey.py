@@ -1,7 +1,7 @@
 """Clients of Valkey: the one place that combines its address with the timeouts of each role.
 
-cache        a value that can also be loaded
-request      a request or a command waits for the answer, and goes on without it
+cache        a value that can also be loaded from the database
+request      a request or a command waits for the answer, and continues without it after the timeout
 bus          publishers and probes
 background   tasks of the hub, listeners and operators' checks: nobody waits
 """

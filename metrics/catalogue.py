@@ -220,6 +220,6 @@ class SystemHealth(Query[SystemState], frozen=True, kw_only=True):
             running=running,
             not_running=len(found) - running,
             behind=max((one.behind for one in found), default=0),
-            parked=sum(one.status.parked for one in found),
+            parked=sum(one.checkpoint.parked for one in found),
             head=head.safe(),
         )

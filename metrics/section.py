@@ -9,8 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, navigation, topics
 from backoffice.section import Section
-from metrics import pages, user_counts, wiring
-from metrics.counters import tasks
+from metrics import pages, wiring
+from metrics.counters import extensions, tasks
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -32,7 +32,7 @@ SECTION = Section(
         (_("Live connections"), "admin:system_sockets", "live", "w"),
         (_("Cache"), "admin:system_cache", "cache", ""),
     ),
-    extends=(user_counts.EXTENSION,),
+    extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
     api_urls="metrics.api",
     api_shapes="metrics.monitoring.shapes",

@@ -57,7 +57,7 @@ class AdmissionControl:
         return None if bucket.take(now) else "too many handshakes"
 
     def refuses_person(self, person: str) -> bool:
-        """Whether the person has reached the number of connections allowed."""
+        """True when the person has as many connections as allowed."""
         return self.by_person[person] >= self._limits.connections_per_person
 
     def enter(self, address: str, person: str) -> None:

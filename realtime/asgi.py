@@ -1,4 +1,4 @@
-"""The ASGI callables of a WebSocket connection, and a send that is driven by hand up to its first suspension."""
+"""The ASGI callables of a WebSocket connection, and a `send` that runs without a task until it first suspends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def start_send(send: Send, message: Message) -> ResumedSend | None:
 
 
 class ResumedSend:
-    """Continues, inside a task, a send that was driven by hand up to its first suspension."""
+    """Continues, inside a task, a send that `start_send` ran up to its first suspension."""
 
     def __init__(self, steps: Iterator[Any], waiting_for: Any) -> None:
         self._steps, self._waiting_for = steps, waiting_for

@@ -44,7 +44,7 @@ class Identity:
     session    a `session_digest`, or the name of a program's key
     ends_at    when it expires by itself, where that is known
     rows       the rows it was read from: it is checked again when one of them changes or is deleted. An identity
-               without rows is checked every `Limits.look_every`
+               without rows is checked at intervals of `Limits.look_every`
     again      authenticates it again (None: no longer valid), in a thread unless it is a coroutine function
     """
 
@@ -96,7 +96,7 @@ Unavailable = log_reader.Unavailable
 
 
 def session_digest(session_key: str) -> str:
-    """Names a session in events and logs without giving it away."""
+    """A digest that identifies a session in events and logs without revealing its key."""
     return hashlib.sha256(f"realtime.session:{session_key}".encode()).hexdigest()[:32]
 
 
@@ -104,11 +104,11 @@ def session_digest(session_key: str) -> str:
 
 
 def origin_allowed(headers: Headers, scheme: str) -> bool:
-    """Is the header, byte for byte, the serialised form of an allowed origin? Browsers send no other spelling, and a
-    missing Origin is not allowed: every browser sends one.
+    """True when the header is, byte for byte, the serialised form of an allowed origin.
 
-    `ALLOWED_ORIGINS` lists what is allowed; when it is empty the page must come from the very host it connects to, and
-    that host must be one of `ALLOWED_HOSTS`. (Channels compares host names only, `ALLOWED_HOSTS = ["*"]` admits all.)
+    Browsers send no other form, and they always send one, so a missing Origin is not allowed. `ALLOWED_ORIGINS` lists
+    the allowed origins; when it is empty the page must come from the very host it connects to, and that host must be
+    one of `ALLOWED_HOSTS`. (Channels compares host names only, and `ALLOWED_HOSTS = ["*"]` admits all of them.)
     """
     origin = headers.get(b"origin", b"").decode("latin-1")
     if not origin or origin == "null":
@@ -135,14 +135,15 @@ def page_scheme(headers: Headers, socket_scheme: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def serialised(origin: str) -> str | None:
-    """An origin of the configuration as a browser sends it (RFC 6454, 6.1): lower case, the host in ASCII, no default
-    port, no path. None for what is no origin.
+    """A configured origin as a browser sends it (RFC 6454, 6.1); None when the text is no origin.
+
+    Lower case, the host in ASCII, no default port, no path.
     """
     try:
         parts = urlsplit(origin)
         host, port = parts.hostname or "", parts.port
         ascii_host = f"[{host}]" if ":" in host else host.encode("idna").decode("ascii")
-    except ValueError:  # UnicodeError is one
+    except ValueError:  # a UnicodeError is a ValueError
         return None
     if not host or parts.scheme not in {"http", "https"} or "@" in parts.netloc:
         return None
@@ -178,7 +179,7 @@ async def identify(headers: Headers, reader: log_reader.LogReader) -> Identity |
 
 
 async def identify_again(identity: Identity) -> Identity | None:
-    """The same identity as it is now; None when it is no longer valid."""
+    """Read the identity again from the database; None when it is no longer valid."""
     if inspect.iscoroutinefunction(identity.again):
         found: Identity | None = await identity.again()
         return found

@@ -49,7 +49,7 @@ class CatchUp:
             socket.catch_up_task = self._loop.create_task(self._run(socket))
 
     def fall_behind(self, socket: sockets.Socket) -> None:
-        """Take the live names of a socket out of the index: from here on they are complete up to now only."""
+        """Remove the live names of a socket from the index; they stay complete up to the current position only."""
         if not socket.live:
             return
         prometheus.CREDIT_WAITS.inc()

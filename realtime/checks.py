@@ -14,7 +14,7 @@ from realtime import conf
 
 @checks.register("realtime")
 def check_limits(**_kwargs: Any) -> list[checks.CheckMessage]:
-    """`REALTIME` has only known names, and its numbers are consistent."""
+    """Checks that `REALTIME` has only known names, and that its numbers are consistent."""
     try:
         limits = conf.limits()
     except msgspec.ValidationError as error:
@@ -27,7 +27,7 @@ def check_limits(**_kwargs: Any) -> list[checks.CheckMessage]:
 
 @checks.register("realtime")
 def check_origins(**_kwargs: Any) -> list[checks.CheckMessage]:
-    """`ALLOWED_ORIGINS` are origins: scheme, host and optional port, nothing else."""
+    """Checks that each of `ALLOWED_ORIGINS` is an origin: scheme, host and optional port, nothing else."""
     found: list[checks.CheckMessage] = []
     for origin in getattr(settings, "ALLOWED_ORIGINS", None) or []:
         parts = urlsplit(origin)

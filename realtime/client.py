@@ -153,7 +153,7 @@ class Client:
             await asyncio.sleep(self._pause(attempt))
 
     def _pause(self, attempt: int) -> float:
-        """Seconds until the next attempt: the server's `retry_ms`, or full jitter within its limits."""
+        """The delay before the next attempt, in seconds: the server's `retry_ms`, or full jitter within its limits."""
         if self.goodbye is not None and self.goodbye.retry_ms is not None:
             return self.goodbye.retry_ms / 1000
         low, high = (500, 20_000) if self.welcome is None else _retry(self.welcome)

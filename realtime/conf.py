@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     frames_per_second: float = 20.0
     frames_burst: float = 60.0
     topics: int = 200
-    presence_topics: int = 100  # all tabs of a browser share one connection
+    presence_topics: int = 100  # per connection, which all tabs of a browser share
 
     # connections
     connections: int = 4000
@@ -41,7 +41,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     handshakes_per_minute: float = 240.0
     handshakes_at_once: int = 64
     recheck_every: float = 300.0
-    look_every: float = 0.5  # checks the rows behind all sockets, in one statement
+    look_every: float = 0.5  # between two checks of the rows behind all sockets
 
     # heartbeat
     heartbeat_ms: int = 20_000

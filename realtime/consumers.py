@@ -30,7 +30,7 @@ PRESENCE_REFUSALS: Final = {
 
 
 class Refused(Exception):
-    """The handshake is refused: with close code `code` inside the socket, or with plain 403 when there is none."""
+    """The handshake is refused: with close code `code` inside the socket, or with plain 403 when it is None."""
 
     def __init__(self, reason: str, code: int | None = None, retry: bool = True) -> None:
         super().__init__(reason)
@@ -104,7 +104,7 @@ async def _admit(hub: hubs.Hub, scope: asgi.Scope) -> tuple[auth.Identity, int, 
 
 
 def _is_ambiguous(scope: asgi.Scope) -> bool:
-    """Whether a header that decides about identity or origin occurs twice; a proxy may have read the other one."""
+    """True when a header that decides about identity or origin occurs twice; a proxy may have read the other one."""
     names = [name for name, _ in scope["headers"] if name in IDENTITY_HEADERS]
     return len(names) != len(set(names))
 

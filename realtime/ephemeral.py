@@ -42,7 +42,7 @@ class EphemeralValues:
                 self._send(socket, encode(allowed, self._limits.ephemeral_batch))
 
     def page_shown(self, socket: sockets.Socket) -> None:
-        """The page is visible again: send its pending values at the next tick."""
+        """Send the pending values of a page that is visible again at the next tick."""
         if socket in self._due_at:
             self._due_at[socket] = 0.0
 
@@ -80,7 +80,7 @@ class EphemeralValues:
 
 
 def _may_see(socket: sockets.Socket, value: publish.Value) -> bool:
-    """Whether the socket still follows the topic and may see the value; both may have changed while it was pending."""
+    """True when the socket still follows the topic and may see the value; both may have changed meanwhile."""
     grant = socket.grants.get(value.topic)
     if grant is None:
         return False

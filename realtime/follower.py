@@ -1,4 +1,4 @@
-"""Follows the log for one process: the position handled so far, the newest events, and the only reader of the store.
+"""Follows the log for one process: its position, the newest events, and the only reader of the store.
 
 Invariant: everything at or below `position` has been handled, in order, and the ring holds all of (`ring.floor`,
 `position`]. Only `apply` moves `position`, within one loop turn per call, from any source that covers the log without a
@@ -23,7 +23,7 @@ from realtime import conf, encoding, log_reader, prometheus, publish
 
 logger = logging.getLogger(__name__)
 
-# The lags shown to operators: those of the last minute, at most so many.
+# The operator's page shows the lags of this many seconds, and at most this many.
 LAG_SECONDS: Final = 60.0
 LAGS: Final = 2_000
 # A beacon overtakes no batch, but the relay may still have to publish events below the head that it names.
@@ -114,12 +114,12 @@ class Follower:
             self.request_fill()
 
     def receive_notification(self) -> None:
-        """A writer has committed: read the store, but only while the relay is silent."""
+        """Read the store after a commit of a writer, but only while the relay is silent."""
         if not self.relay_alive():
             self.request_fill()
 
     def relay_alive(self) -> bool:
-        """Whether a batch or beacon arrived within `beacon_silence`."""
+        """True when a batch or beacon arrived within `beacon_silence`."""
         return self._relay_reachable() and self._loop.time() - self.relay_at < self._limits.beacon_silence
 
     def request_fill(self) -> None:
@@ -162,7 +162,7 @@ class Follower:
         self._wake_waiters()
 
     def lags(self) -> list[float]:
-        """Seconds from commit to delivery, of the events of the last minute."""
+        """The seconds from commit to delivery of each event of the last minute."""
         return self._lags.values(self._loop.time())
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Follower:
         freshness.LOCAL.start(self.epoch, self.position)
 
     def _restart_at(self, head: log_reader.Head) -> None:
-        """Take over another history; positions may have been assigned twice, so every client reloads."""
+        """Switch to another history of the log. Its positions may have been assigned twice, so every client reloads."""
         reason = "epoch" if head.epoch != self.epoch else "rewound"
         logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)
         self.epoch, self.position, self._announced = head.epoch, head.safe, head.safe

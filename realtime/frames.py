@@ -96,7 +96,7 @@ ClientFrame: TypeAlias = Subscribe | Unsubscribe | Ack | Pong | SetPresence | Vi
 
 
 class Credit(msgspec.Struct, frozen=True):
-    """How much may be unacknowledged, and how often a good reader acknowledges."""
+    """Limits of unacknowledged frames and bytes, and how often a good reader acknowledges."""
 
     window_frames: int
     window_bytes: int
@@ -200,7 +200,7 @@ class PresentPerson(msgspec.Struct, frozen=True):
 
 
 class PresenceFrame(_Frame, frozen=True, tag="presence"):
-    """Who is present: everyone in `full`, or who `joined` (or changed) and the ids of those who `left`."""
+    """The people present: all of them in `full`, or the changes in `joined` (or changed) and `left` (ids)."""
 
     topic: str
     full: list[PresentPerson] | None = None
@@ -228,7 +228,7 @@ class Ping(_Frame, frozen=True, tag="ping"):
 
 
 class Goodbye(_Frame, frozen=True, tag="goodbye"):
-    """Always before a close, because some servers drop the reason. `retry_ms` is absent when retrying is pointless."""
+    """Sent before every close, because some servers drop its reason. `retry_ms` is absent when retrying cannot help."""
 
     code: int
     reason: str

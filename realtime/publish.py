@@ -1,7 +1,7 @@
 """The messages between processes, which Valkey carries to every hub, and the blocking client that publishes them.
 
 No message is authoritative. A lost one costs latency (the hub notices and reads the store), never an event. So `send`
-does not raise while Valkey is away, but returns False.
+does not raise while Valkey is unavailable, but returns False.
 """
 
 from __future__ import annotations
@@ -119,11 +119,11 @@ def send(message: Message) -> bool:
 
 
 def send_raw(raw: bytes) -> bool:
-    """`send` for a message that is already encoded."""
+    """Send a message that is already encoded; see `send`."""
     try:
         client().publish(channel(), raw)
     except (redis.RedisError, OSError) as error:
-        logger.warning("Valkey is away, hubs will read the store: %s", error)
+        logger.warning("Valkey is unreachable, hubs will read the store: %s", error)
         return False
     return True
 

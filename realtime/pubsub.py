@@ -1,8 +1,8 @@
 """The hub's connections to Valkey: one subscription per process, and a small outbox for presence.
 
-Valkey may be away, half-open, or have dropped the subscription unnoticed; redis-py's health check never reads the
-answer. So only silence counts: the hub expects a beacon each second and calls `reconnect` when none arrives. An idle
-subscriber must never time out: redis-py 8 reads with a timeout of 5 s unless given `socket_timeout=None`.
+Valkey may be unreachable, half-open, or have dropped the subscription unnoticed, and the health check of redis-py never
+reads the answer. So only silence counts: the hub expects a beacon each second and calls `reconnect` when none arrives.
+An idle subscriber must never time out: redis-py 8 reads with a timeout of 5 s unless given `socket_timeout=None`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Bus:
             group.create_task(self._keep_sending())
 
     def send(self, message: publish.Message) -> None:
-        """Send to every hub, this one included. Dropped while Valkey is away: its senders repeat their messages."""
+        """Send to every hub, this one included. Dropped without Valkey: the senders repeat their messages."""
         try:
             self._outbox.put_nowait(message)
         except asyncio.QueueFull:
@@ -75,7 +75,7 @@ class Bus:
                     await asyncio.wait([self._listening], timeout=1.0)
             was_up, self.up = self.up, False
             if not self._listening.cancelled():
-                logger.warning("Valkey is away, polling the store: %s", self._listening.exception())
+                logger.warning("Valkey is unreachable, polling the store: %s", self._listening.exception())
             pause = RETRY_MIN if was_up else min(pause * 2, RETRY_MAX)
             await asyncio.sleep(pause)
 

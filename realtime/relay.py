@@ -1,7 +1,7 @@
 """The relay: a subscription, active in one process at a time, that publishes committed events to the hubs.
 
-It does not guarantee delivery: hubs read from the store whatever does not arrive. So the relay never waits for a Valkey
-that is away, and a batch claims only that it holds all events after the position it was read from. The claim stays true
+It does not guarantee delivery: hubs read missing events from the store. So the relay never waits for an unreachable
+Valkey, and a batch claims only that it contains all events after the position it was read from. The claim stays true
 when another runner has taken over meanwhile, so two active relays for a moment do no harm. No query runs between
 reading and publishing, because each would delay every event.
 """
@@ -23,7 +23,7 @@ def publish_batch(lease: checkpoints.Lease, events: Sequence[types.RecordedEvent
     """Publish the next events. It runs before the checkpoint moves, so a crash repeats events and loses none."""
     for raw in publish.batches(lease.epoch, lease.position, events):
         if not publish.send_raw(raw):
-            break  # Valkey is away: hubs notice the silence or the gap and read the store
+            break  # Valkey is unavailable: hubs notice the silence or the gap and read the store
 
 
 def beacon(position: int) -> None:

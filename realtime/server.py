@@ -128,7 +128,7 @@ def _key_mismatch() -> str | None:
     from events.privacy import key_witness  # noqa: PLC0415
 
     try:
-        return key_witness.complaint()
+        return key_witness.startup_error()
     finally:
         connections.close_all()
 

@@ -1,4 +1,4 @@
-"""Reads the login of a session cookie on the event loop: one or two statements on the hub's pool, no ORM.
+"""Reads the login of a session cookie on the event loop, with one or two statements on the hub's pool.
 
 It verifies the same as `django.contrib.auth.get_user`, with Django's own code: the session's signature and expiry, the
 backend, whether the login is active, and the hash of its password under the current secret key or a fallback key. Only
@@ -29,7 +29,7 @@ MAX_OWNERS: Final = 10_000
 
 
 def usable() -> bool:
-    """Whether sessions are in the database and logins in one plain table, found by primary key alone."""
+    """True when sessions are in the database and logins in one plain table with a single-column primary key."""
     return _usable(settings.SESSION_ENGINE, settings.AUTH_USER_MODEL, tuple(settings.AUTHENTICATION_BACKENDS))
 
 
@@ -99,7 +99,7 @@ async def _read(
 
 
 class _SessionOwners:
-    """Session key -> key of its login when last read. Only a hint: the session as read now decides."""
+    """A cache: session key -> key of its login when last read. Only a hint; the stored session decides."""
 
     def __init__(self) -> None:
         self._known: dict[str | None, Any] = {}
@@ -127,14 +127,14 @@ def _claim(session: dict[str, Any]) -> tuple[Any, str, str] | None:
 
 
 def hash_is_current(login: Any, session_hash: str) -> bool:
-    """Whether the session has the hash of the current password, under the secret key or a fallback key."""
+    """True when the session has the hash of the current password, under the secret key or a fallback key."""
     hashes = [login.get_session_auth_hash(), *login.get_session_auth_fallback_hash()]
     return any(constant_time_compare(session_hash, known) for known in hashes)
 
 
 @functools.cache
 def _session_sql() -> bytes:
-    """Selects the session, its expiry and the columns of the expected login, with the versions of both rows."""
+    """The SQL that selects a session, its expiry and the columns of the expected login, with both rows' versions."""
     table, key, columns = _login()
     return (
         f"select s.session_data, s.expire_date, s.xmin::text, l.{key}, l.xmin::text, {columns} "  # noqa: S608
@@ -150,7 +150,7 @@ def _login_sql() -> bytes:
 
 @functools.cache
 def sessions() -> versions.Source:
-    """The table of sessions."""
+    """The quoted name of the table of sessions."""
     meta: Any = db.SessionStore.get_model_class()._meta
     quote = connection.ops.quote_name
     return versions.Source(quote(meta.db_table), quote(meta.pk.column), "text")
@@ -158,7 +158,7 @@ def sessions() -> versions.Source:
 
 @functools.cache
 def staff() -> versions.Source:
-    """The table of logins."""
+    """The quoted name of the table of logins."""
     meta: Any = auth.get_user_model()._meta
     quote = connection.ops.quote_name
     return versions.Source(quote(meta.db_table), quote(meta.pk.column), meta.pk.rel_db_type(connection))

@@ -1,10 +1,10 @@
 """One connected socket: its subscriptions, the frames in transit, and its remaining credit.
 
-A send is driven once, within the hub's turn of the event loop. A server with buffer space finishes at once (uvicorn,
-Daphne); a server that suspends turns only this socket's send into a task, so a full socket never stalls the next one.
-Credit bounds the frames in transit even under servers that never suspend: an event frame counts until the client
-acknowledges it. A socket without credit *falls behind*: it leaves the live index and keeps only a position. Its events
-stay in the hub's ring or in the store, so no socket holds a queue of them.
+A send starts in the hub's turn of the event loop, without a task. A server with buffer space finishes at once
+(uvicorn, Daphne); a server that suspends turns only this socket's send into a task, so a full socket never stalls the
+next one. Credit bounds the frames in transit even under servers that never suspend: an event frame counts until the
+client acknowledges it. A socket without credit *falls behind*: it leaves the live index and keeps only a position. Its
+events stay in the hub's ring or in the store, so no socket has a queue of them.
 """
 
 from __future__ import annotations
@@ -170,12 +170,12 @@ class Socket:
 
     @property
     def can_send(self) -> bool:
-        """Whether another event frame may be sent right now."""
+        """True when another event frame may be sent right now."""
         return self.open and not self._out_of_credit and self._sending is None and not self.recheck_pending
 
     @property
     def send_pending(self) -> bool:
-        """Whether a send is suspended because the client does not read."""
+        """True while a send is suspended because the client does not read."""
         return self._sending is not None
 
     async def wait_until_sendable(self) -> None:
@@ -207,7 +207,7 @@ class Socket:
         self._wake()
 
     def _has_credit(self) -> bool:
-        """At most half the window in use, so that a full socket catches up in batches and not frame by frame."""
+        """True when at most half the window is in use, so a full socket catches up in batches."""
         return (
             len(self.unacked) <= self._limits.window_frames // 2
             and self.unacked_bytes <= self._limits.window_bytes // 2
@@ -249,7 +249,7 @@ class Socket:
         self.send_text(frames.encode(frame))
 
     def send_text(self, text: str) -> None:
-        """`send_frame` for a frame that is already encoded."""
+        """Send a frame that is already encoded; see `send_frame`."""
         message = asgi.text_message(text)
         if self._sending is None:
             self._send_now(message)
@@ -320,7 +320,7 @@ class Socket:
         return task
 
     async def _say_goodbye(self, code: int, reason: str, retry_ms: int | None) -> None:
-        """`goodbye`, then the close; abort the connection of a client that does not read even that."""
+        """Send `goodbye`, then close; abort the connection when the client does not read even that."""
         sending = self._sending
         text = frames.encode(frames.Goodbye(code=code, reason=reason, retry_ms=retry_ms))
         try:

@@ -1,4 +1,4 @@
-"""Topics: the named feeds a socket may follow, who may follow them, and which view of an event a principal gets.
+"""Topics: the feeds that sockets may follow, their permissions, and the view of events that each principal gets.
 
 A higher layer registers one `Topic` per feed in `AppConfig.ready()`. The event's category determines its topic names
 (the list, and the record it is about); the principal determines the permission and the projection key. An event is
@@ -53,7 +53,7 @@ class Topic:
         return self.record_topic.format(key=key) if self.record_topic else None
 
     def allows(self, principal: Principal, key: str | None) -> bool:
-        """Whether the principal may follow the list (`key` None) or one record."""
+        """True when the principal may follow the list (`key` None) or this record."""
         if key is not None and self.may_subscribe_record is not None:
             return self.may_subscribe_record(principal, key)
         return self.may_subscribe(principal)
@@ -89,7 +89,7 @@ def unregister(name: str) -> None:
 
 
 def find(name: str) -> tuple[Topic, str | None] | None:
-    """The feed of this name and, for the feed of a record, its key; None when there is no such feed."""
+    """The feed of this name, and the key for a record's feed; None when there is no such feed."""
     if name in _by_name:
         return _by_name[name], None
     prefix, colon, key = name.partition(":")

@@ -1,7 +1,7 @@
 """Finds the rows behind identities that have changed since they were read, with one statement for all sockets.
 
 A row's version is its `xmin`, the transaction that wrote it: every change gives it a new one, whether it comes from a
-page, `manage.py` or SQL by hand, and a deleted row has none. So no change needs to be announced, and no announcement
+page, `manage.py` or direct SQL, and a deleted row has none. So no change needs to be announced, and no announcement
 can be lost. See docs/adr/0012-rows-are-watched.md.
 """
 
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row as it was when it was read."""
+    """A row's key and its version when it was read."""
 
     source: Source
     key: str

@@ -142,7 +142,9 @@ def own_database(transactional_db: None, template: str) -> Iterator[None]:
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     made = []
     with django_db_blocker.unblock():
-        if not connection.settings_dict["NAME"].startswith(TEST_DATABASE_PREFIX):  # only live tests
+        if not connection.settings_dict["NAME"].startswith(
+            TEST_DATABASE_PREFIX
+        ):  # only tests with a live stack need the rest
             made = setup_databases(verbosity=0, interactive=False)
         name = connection.settings_dict["NAME"]
         connection.close()

@@ -12,7 +12,7 @@ ABOUT_LINEAR: Final = 1.35
 
 
 class Counted(str):
-    """Text that counts how often it is compared or hashed: work that lists, dicts and sets do outside of Python."""
+    """Text that counts its comparisons and hashes, which lists, dicts and sets make in C."""
 
     __slots__ = ()
     operations = 0
@@ -30,7 +30,7 @@ class Counted(str):
 
 
 def operations(function: Callable[[], Any]) -> int:
-    """Lines of Python executed by a call, and comparisons of `Counted` text."""
+    """Count the lines of Python that a call executes, and the comparisons of `Counted` text."""
     lines = 0
 
     def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
@@ -49,6 +49,6 @@ def operations(function: Callable[[], Any]) -> int:
 
 
 def assert_about_linear(cost_of: Callable[[int], int], small: int, *, factor: int = 4) -> None:
-    """`cost_of(size)` grows in proportion to the size, within the slack that n log n needs."""
+    """Assert that `cost_of(size)` grows in proportion to the size, with the slack that n log n needs."""
     cheap, dear = cost_of(small), cost_of(small * factor)
     assert dear <= cheap * factor * ABOUT_LINEAR, f"{small}: {cheap}, {small * factor}: {dear}"

@@ -1,4 +1,4 @@
-"""Short ways to make things happen through the front door."""
+"""Creates and changes records in tests through the same commands as the product."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def command(data: CommandData, key: Any = None, **fields: Any) -> Command:
 
 
 def user(**fields: Any) -> uuid.UUID:
-    """A new user; returns its id."""
+    """Create a user; returns its id."""
     key = new_id()
     commands.dispatch(command(users.CreateUser(**{"email": f"{key}@example.org", **fields}), key))
     return key
@@ -47,7 +47,7 @@ def update(key: uuid.UUID, base_version: int | None = None, **fields: Any) -> co
 
 
 class Thread(threading.Thread):
-    """A thread with a result, and a database connection of its own that is given back."""
+    """A thread that returns a result, and closes its own database connection at the end."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
@@ -72,6 +72,6 @@ class Thread(threading.Thread):
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, role: str, category: str, *names: str) -> None:
-    """Have a role not see some fields of a kind of record."""
+    """Hide some fields of a kind of record from a role."""
     kind = dataclasses.replace(section.kind(category), hidden={role: frozenset(names)})
     monkeypatch.setitem(section._kinds, category, kind)

@@ -36,7 +36,7 @@ ROLES = ("admin", "manager", "agent", "viewer", "dpo")
 PASSWORD = "correct horse battery staple"
 READY_SECONDS = 120
 STOP_SECONDS = 15
-TEMPLATE = "_template"  # ends the name of the database that others are copied from
+TEMPLATE = "_template"  # suffix of the database that others are copied from
 ADD_STAFF = """
     insert into staff (username, password, role, is_staff, is_superuser, is_active, first_name, last_name, email,
                        date_joined)
@@ -235,7 +235,7 @@ class Stack:
             return cursor.fetchall() if cursor.description else []
 
     def session(self, role: str) -> str:
-        """The key of a new session of the role's login; signing in on the page would cost two pages and a slow hash."""
+        """Create a session of the role's login and return its key; signing in on the page would be slower."""
         person, session = self.staff[role], SessionStore()
         key = get_random_string(32)
         data = {

@@ -1,4 +1,4 @@
-"""A private migrated database for a test that reads or damages all of it."""
+"""A private migrated database for a test that reads or damages the whole log."""
 
 from __future__ import annotations
 

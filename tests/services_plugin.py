@@ -57,7 +57,7 @@ def pytest_unconfigure() -> None:
 
 
 def _start() -> None:
-    """1 create a folder  2 start PostgreSQL unless one is given  3 start this process's Valkey unless one is given."""
+    """Start the services: 1 create a folder  2 start PostgreSQL  3 start this process's Valkey; given ones are used."""
     if FOLDER not in os.environ:
         os.environ[FOLDER] = str(_open.enter_context(temporary_folder()))
     folder = Path(os.environ[FOLDER]) / worker()
@@ -92,7 +92,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the folders that killed runs left: those of ours whose lock is free."""
+    """Remove the folders that killed runs left: folders of this user whose lock is free."""
     for left in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(services.EmbeddedError, OSError):
             if left.stat().st_uid == os.getuid() and (left / "lock").exists():

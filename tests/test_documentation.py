@@ -1,4 +1,4 @@
-"""Paths, links and anchors in the documentation refer to existing files and headings."""
+"""Paths, links, anchors and commands in the documentation exist, and its indexes are complete."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands
 
 PROJECT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/**/*.md")])
@@ -77,3 +78,25 @@ def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target.read_text())):
             broken.append(link)
     assert broken == []
+
+
+def test_index_names_every_page() -> None:
+    index = (PROJECT / "docs" / "README.md").read_text()
+    pages = [path.name for path in (PROJECT / "docs").iterdir() if path.suffix in {".md", ".yaml", ".json"}]
+    assert [name for name in pages if name != "README.md" and f"({name})" not in index] == []
+
+
+def test_index_of_decisions_names_every_decision() -> None:
+    index = (PROJECT / "docs" / "adr" / "README.md").read_text()
+    decisions = sorted(path.name for path in (PROJECT / "docs" / "adr").glob("0*.md"))
+    assert re.findall(r"\]\((0[^)]+)\)", index) == decisions
+
+
+def test_every_command_exists() -> None:
+    """Each `make` target and `manage.py` command that a page asks readers to run."""
+    text = "".join(page.read_text() for page in DOCUMENTS if page.name != "CHANGELOG.md")
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    shown = {name for found in re.findall(r"^make ([a-z ]+)", text, re.MULTILINE) for name in found.split()}
+    assert shown <= targets, shown - targets
+    named = set(re.findall(r"manage\.py ([a-z_]+)", text))
+    assert named <= {"help", *get_commands()}

@@ -1,4 +1,4 @@
-"""The layers, derived from the import statements: imports only go down, and never in a cycle."""
+"""The layers, derived from the import statements: imports only go down and form no cycle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("events", "realtime", "backoffice", "metrics", "devtools")
 PURE = {"events.types", "events.errors", "events.aggregate", "events.conflicts", "events.testing"}
 # Pure modules of the product: a domain may import them besides the pure modules of events.
 PURE_PRODUCT = {"backoffice.bounds", "backoffice.lifecycle", "backoffice.values"}
-# Layer -> the first-party packages that it may import. `devtools` stands aside: it may import all, nobody imports it.
+# Layer -> the first-party packages that it may import. `devtools` may import all of them and is imported by none.
 MAY_IMPORT = {
     "events": {"events"},
     "realtime": {"realtime", "events"},
@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "metrics": {"metrics", "backoffice", "realtime", "events"},
     "devtools": set(PACKAGES),
 }
-# The project's entry modules refer to everything.
+# The project's entry modules may import every package.
 PROJECT_MODULES = {"backoffice.settings", "backoffice.urls", "backoffice.asgi", "backoffice.celery"}
 
 
@@ -86,13 +86,13 @@ def test_imports_only_go_down(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", SHELL)
-def test_the_shell_imports_no_section(module: str) -> None:
+def test_shell_imports_no_section(module: str) -> None:
     sections = [name for name in first_party(ALL[module]) if within(name, "backoffice.sections")]
     assert not sections, f"{module} imports {', '.join(sections)}: have the section declare it in its section.py"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in ALL if section_of(name) or within(name, "metrics")))
-def test_a_section_imports_another_one_only_through_its_domain(module: str) -> None:
+def test_section_imports_another_one_only_through_its_domain(module: str) -> None:
     others = [name for name in first_party(ALL[module]) if section_of(name) not in {None, section_of(module)}]
     inner = [name for name in others if not within(name, f"{SECTIONS}.{section_of(name)}.domain")]
     assert not inner, f"{module} imports {', '.join(inner)}"
@@ -107,7 +107,7 @@ def test_pure_modules_need_only_msgspec_and_the_standard_library(module: str) ->
 
 
 @pytest.mark.parametrize("module", [*DOMAINS, *sorted(PURE_PRODUCT)])
-def test_a_domain_imports_only_pure_modules(module: str) -> None:
+def test_domain_imports_only_pure_modules(module: str) -> None:
     allowed = {*PURE, *PURE_PRODUCT, *DOMAINS, *(name.removesuffix(".domain") for name in DOMAINS)}
     impure = [
         name
@@ -124,7 +124,7 @@ def test_embedded_services_are_for_development_only(module: str) -> None:
     assert not wheels or within(module, "devtools")
 
 
-def test_no_import_runs_in_a_cycle() -> None:
+def test_imports_form_no_cycle() -> None:
     graph = {
         module: {known for name in imports(path) if (known := name if name in ALL else name.rpartition(".")[0]) in ALL}
         for module, path in ALL.items()

@@ -1,4 +1,4 @@
-"""A small new kind of record is one folder and one line of the settings: shown in a copy of the project."""
+"""A new kind of record needs one folder and one line of settings; tested in a copy of the project."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def copy_of_the_project(folder: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, **env: str) -> None:
-    """Run a Python program in the copy; its output is the message where it fails."""
+    """Run a Python program in the copy; fail with its output when it fails."""
     left_out = ("FORMEASE_TEST_VALKEY", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST")
     shared = {name: value for name, value in os.environ.items() if name not in left_out}
     found = subprocess.run(

@@ -1,4 +1,4 @@
-"""`POST commands/`: one write. Everything that changes a record through the API goes through `send`."""
+"""`POST commands/`: one write. Every API operation that changes a record goes through `send`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATH_START = re.compile(r"[.\[]")
 
 
 class Commands(views.View):
-    """The way in for writes."""
+    """Executes one command."""
 
     operations = {
         "POST": openapi.Operation(
@@ -38,7 +38,7 @@ class Commands(views.View):
     }
 
     def post(self, request: Request) -> Response:
-        views.only(request, ())
+        views.allow_parameters(request, ())
         envelope = shapes.checked(shapes.Envelope, as_object(request.data))
         command = command_of(
             request,
@@ -69,17 +69,17 @@ def command_of(
     reason: str | None = None,
     scopes: Sequence[str] = (),
 ) -> Command:
-    """The command that the caller asks for, once it is clear that they may send it.
+    """Builds the caller's command after checking that they may send it.
 
     1  known?      400
-    2  allowed?    403, before the data is looked at; `scopes`, all of them, replace the one that belongs to the record
+    2  allowed?    403, before the data is read; all of `scopes` are needed, by default the scope of the record
     3  well-formed 422, one message per field
-    4  its fields? 403 naming the one this role may not change
+    4  its fields? 403 naming the field that this role may not change
     """
     known = types.command_type_of(type)
     category, _, action = type.partition(".")
     kind = section.find(category)
-    if kind is None:  # records of our own, which have addresses of their own
+    if kind is None:  # conflicts and other records of the backoffice itself, which have endpoints of their own
         raise errors.UnknownCommand(f"No command {type!r} is sent this way.")
     for scope in scopes or [f"{kind.name}:write"]:
         permissions.require_scope(request, scope)
@@ -99,8 +99,10 @@ def command_of(
 
 
 def send(request: Request, command: Command, *, derived: bool = False) -> commands.Result:
-    """Dispatch; a conflict is filed in the inbox, and told without what the caller may not see. `derived`: the client
-    did not choose the id."""
+    """Dispatches a command; files a conflict and raises it without the fields that the caller may not see.
+
+    `derived`: the command's id was not chosen by the client.
+    """
     return entry_point.dispatch(command, request.user, derived=derived)
 
 
@@ -109,7 +111,7 @@ def _visible(request: Request, category: str, path: str) -> bool:
 
 
 def shown(request: Request, result: commands.Result) -> dict[str, Any]:
-    """The answer as JSON; notes of a merge about hidden fields are left out."""
+    """Returns the response as JSON, without merge notes about fields that the caller may not see."""
     answer: dict[str, Any] = msgspec.to_builtins(result)
     if "merged" in answer:
         category = types.category_of(result.stream)

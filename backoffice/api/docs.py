@@ -1,4 +1,4 @@
-"""The API's description for machines (`schema/`) and for people (`docs/`). Both are public: they hold no data."""
+"""The API description for machines (`schema/`) and for people (`docs/`); both are public, because they hold no data."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class Schema(SpectacularAPIView):
 @require_safe
 @ensure_csrf_cookie
 def page(request: HttpRequest) -> HttpResponse:
-    """Swagger UI without inline code, so that the content security policy stands. "Try it out" uses the session."""
+    """Swagger UI without inline code, as the content security policy requires. "Try it out" uses the session."""
     return render(request, "backoffice/api/docs.html")

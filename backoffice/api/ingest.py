@@ -1,8 +1,8 @@
-"""`POST ingest/`: CloudEvents 1.0 from FormEase, each becoming the command it stands for.
+"""`POST ingest/`: accepts CloudEvents 1.0 from FormEase and executes each as a command.
 
-Three ways of sending (CloudEvents HTTP binding): *structured* (`application/cloudevents+json`), *binary* (attributes as
-`ce-…` headers, the data as body) and *batch* (`application/cloudevents-batch+json`). What was taken once is not taken
-again: the command's id follows from `source` and `id`.
+The CloudEvents HTTP binding has three modes: *structured* (`application/cloudevents+json`), *binary* (attributes as
+`ce-…` headers, the data as body) and *batch* (`application/cloudevents-batch+json`). Ingestion is idempotent: the
+command's id is derived from `source` and `id`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ JSON: Final = "application/json"
 
 
 class Ingest(views.View):
-    """The way in for CloudEvents."""
+    """Executes CloudEvents as commands."""
 
     parser_classes = [parsing.AnyJSONParser]
     operations = {
@@ -65,10 +65,10 @@ class Ingest(views.View):
     }
 
     def post(self, request: Request) -> Response:
-        views.only(request, ())
+        views.allow_parameters(request, ())
         kind = (request.content_type or "").partition(";")[0].strip().lower()
         if kind == BATCH:
-            return Response({"results": take_batch(request, request.data)})
+            return Response({"results": execute_batch(request, request.data)})
         if kind == STRUCTURED:
             event = read(command_view.as_object(request.data))
         elif "ce-specversion" in request.headers:
@@ -78,11 +78,11 @@ class Ingest(views.View):
         return Response(command_view.shown(request, _send(request, command_of(request, event))))
 
 
-# -- from the wire --------------------------------------------------------------------------------------------------
+# -- parsing ----------------------------------------------------------------------------------------------------------
 
 
 def read(given: Mapping[str, Any]) -> shapes.CloudEvent:
-    """A structured event, its attributes checked; extensions we do not know are ignored, as the standard asks."""
+    """Parses a structured event and checks its attributes; ignores unknown extensions, as the standard asks."""
     event = shapes.checked(shapes.CloudEvent, given, lenient=True)
     if event.datacontenttype is not msgspec.UNSET and not _is_json(event.datacontenttype):
         raise errors.InvalidCommand(fields={"datacontenttype": "Only JSON data is understood."})
@@ -94,7 +94,7 @@ def read(given: Mapping[str, Any]) -> shapes.CloudEvent:
 
 
 def read_binary(request: Request, kind: str) -> shapes.CloudEvent:
-    """An event whose attributes are headers, percent-encoded, and whose data is the body."""
+    """Parses an event whose attributes are percent-encoded headers and whose data is the body."""
     if not _is_json(kind):
         raise exceptions.UnsupportedMediaType(kind or "none")
     given: dict[str, Any] = {
@@ -113,9 +113,9 @@ QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def attribute(name: str, value: str) -> str:
-    """A header's value as an attribute: unquoted (RFC 9110, quoted strings), then percent-decoded once, as UTF-8.
+    """Decodes a header's value: unquoted (RFC 9110, quoted strings), then percent-decoded once, as UTF-8.
 
-    Raises 400 `invalid_header` for quotes without an end and for bytes that are not UTF-8.
+    Raises 400 `invalid_header` for unterminated quotes and for bytes that are not UTF-8.
     """
     text = value.strip()
     if text.startswith('"'):
@@ -123,7 +123,7 @@ def attribute(name: str, value: str) -> str:
             raise problems.malformed(f"{name}: the quotes do not match.", "invalid_header", parameter=name)
         text = re.sub(r"\\(.)", r"\1", text[1:-1])
     try:
-        # Servers hand headers on as Latin-1: each character is the byte that was sent.
+        # Servers pass headers as Latin-1: each character is one byte as sent.
         return unquote_to_bytes(text.encode("latin-1")).decode("utf-8")
     except UnicodeError:
         raise problems.malformed(f"{name} is not UTF-8.", "invalid_header", parameter=name) from None
@@ -148,65 +148,67 @@ def _decoded(text: str) -> types.JsonDict:
 
 
 def command_of(request: Request, event: shapes.CloudEvent) -> Command:
-    """The command an event stands for. Raises what `commands.command_of` raises."""
+    """Builds the command for an event. Raises the errors of `commands.command_of`."""
     name = event.type.removeprefix(PREFIX)
     if name == event.type:
         raise errors.UnknownCommand(f"Event types here begin with {PREFIX!r}, unlike {event.type!r}.")
-    kind = meanings().get(name, name)
+    kind = commands_by_type().get(name, name)
     return command_view.command_of(
         request,
         id=command_id(event.source, event.id),
         type=kind,
         key=event.subject,
-        data=_dated(kind, event),
+        data=_with_creation_time(kind, event),
         base_version=None if event.baseversion is msgspec.UNSET else event.baseversion,
         reason=_reason(event),
         scopes=[SCOPE] if _is_routine(kind) else [SCOPE, _scope_of(kind)],
     )
 
 
-def meanings() -> dict[str, str]:
-    """What happened at FormEase -> the command it stands for, as the kinds of record declare it.
+def commands_by_type() -> dict[str, str]:
+    """Maps CloudEvents types to commands, as the kinds of record declare them.
 
-    A command's own name (`formease.user.create`) is understood as well.
+    A command's own name (`formease.user.create`) is accepted as well.
     """
     return {event: command for kind in section.kinds() for event, command in kind.ingested.items()}
 
 
 def _is_routine(command: str) -> bool:
-    """Is the scope `ingest:write` enough? Others (erasing people, settings) need the scope of the record as well."""
+    """Returns whether the scope `ingest:write` suffices. Erasures and settings also need the scope of the record."""
     kind = section.find(command.partition(".")[0])
     return kind is not None and command in kind.routine
 
 
 def _scope_of(command: str) -> str:
-    """The scope for writing the record that a command is about."""
+    """Returns the scope for writing the record of a command."""
     kind = section.find(command.partition(".")[0])
     return f"{kind.name if kind else '*'}:write"
 
 
 def _reason(event: shapes.CloudEvent) -> str:
-    """The event's own, else where it comes from and what it is."""
+    """Returns the event's own reason, or one made from its source and type."""
     given = "" if event.reason is msgspec.UNSET else event.reason.strip()
     return given or f"{event.source} {event.type}"[: encryption.MAX_REASON]
 
 
 def _send(request: Request, command: Command) -> commands.Result:
-    """Dispatch an event's command. Its id is ours, not the client's."""
+    """Dispatches an event's command, whose id is derived and not chosen by the client."""
     return command_view.send(request, command, derived=True)
 
 
 def command_id(source: str, event_id: str) -> uuid.UUID:
-    """The same id for the same event, from every sender and in every attempt. As JSON, so that no two pairs read alike.
+    """Derives the same command id for the same event, from every sender and in every attempt.
 
-    Anybody can work it out. So it is of version 5, and clients may not choose ids of that version: nobody can take an
-    event's id before the event comes (`inbox.demand_chosen`).
+    The input is JSON, so that two different pairs never give the same text. Anybody can compute the id, therefore it
+    is a
+    UUID of version 5 and clients may not choose such ids: nobody can use up an event's id before the event arrives
+    (`commands.demand_chosen`).
     """
     return uuid.uuid5(NAMESPACE, json.dumps([source, event_id]))
 
 
-def _dated(kind: str, event: shapes.CloudEvent) -> types.JsonDict:
-    """The event's data; when it says nothing of its own, `time` is when the record came to be."""
+def _with_creation_time(kind: str, event: shapes.CloudEvent) -> types.JsonDict:
+    """Returns the event's data; without a creation time in it, `time` becomes the creation time of the record."""
     data = {} if event.data is msgspec.UNSET else dict(event.data)
     creates = kind.endswith((".create", ".receive"))
     if creates and event.time is not msgspec.UNSET:
@@ -217,21 +219,21 @@ def _dated(kind: str, event: shapes.CloudEvent) -> types.JsonDict:
 # -- batches --------------------------------------------------------------------------------------------------------
 
 
-def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
-    """One verdict for each event, in the order sent.
+def execute_batch(request: Request, items: Any) -> list[dict[str, Any]]:
+    """Returns one verdict for each event, in the order sent.
 
-    1  read each; what is malformed or not allowed is refused by itself
-    2  carry the rest out as one set, in one transaction
-    3  refused? then one by one, so that only the guilty are
+    1  parse each; reject the malformed and forbidden ones individually
+    2  execute the others as one set, in one transaction
+    3  if that is refused, execute them one by one, so that only the failing ones are refused
     """
     if not isinstance(items, list):
         raise problems.malformed("A batch is a JSON array of events.")
     if len(items) > MAX_BATCH:
         raise problems.Problem(413, "too_large", f"A batch holds at most {MAX_BATCH} events.")
     throttling.demand_commands(request, len(items))
-    read_in = [_attempt(partial(_understood, request, item)) for item in items]
+    read_in = [_attempt(partial(_parsed, request, item)) for item in items]
     understood = [found for found in read_in if isinstance(found, Command)]
-    results = _as_a_set(understood)
+    results = _as_one_set(understood)
     if results is None:
         results = [_attempt(partial(_send, request, command)) for command in understood]
     verdicts = iter(results)
@@ -239,12 +241,12 @@ def take_batch(request: Request, items: Any) -> list[dict[str, Any]]:
     return [_verdict(request, item, answer) for item, answer in zip(items, answers, strict=True)]
 
 
-def _understood(request: Request, item: Any) -> Command:
+def _parsed(request: Request, item: Any) -> Command:
     return command_of(request, read(command_view.as_object(item)))
 
 
 def _attempt(step: Callable[[], Any]) -> Any:
-    """What a step returns, or the problem it ran into. Trouble of our own is nobody's fault: it ends the request."""
+    """Calls a step and returns its result or its problem. Errors of the server itself propagate and end the request."""
     try:
         return step()
     except (errors.EventsError, problems.Problem) as error:
@@ -254,7 +256,7 @@ def _attempt(step: Callable[[], Any]) -> Any:
         return problem
 
 
-def _as_a_set(wanted: Sequence[Command]) -> list[commands.Result] | None:
+def _as_one_set(wanted: Sequence[Command]) -> list[commands.Result] | None:
     if len({command.id for command in wanted}) != len(wanted):
         return None
     try:

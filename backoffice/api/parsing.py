@@ -1,4 +1,4 @@
-"""Request bodies as JSON, by the rules of `events.strict_json`."""
+"""Parses request bodies as JSON by the rules of `events.strict_json`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from events import strict_json
 
 
 class JSONParser(BaseParser):
-    """`application/json`. Raises 400 with a code that says which rule was broken, or 413."""
+    """Parses `application/json`. Raises 400 with a code for the broken rule, or 413."""
 
     media_type = "application/json"
 
@@ -24,13 +24,13 @@ class JSONParser(BaseParser):
 
 
 class AnyJSONParser(JSONParser):
-    """JSON under whatever content type; for addresses that look at the type themselves."""
+    """Parses JSON under any content type, for endpoints that check the content type themselves."""
 
     media_type = "*/*"
 
 
 def read(stream: IO[Any]) -> bytes:
-    """The body, no more than `DATA_UPLOAD_MAX_MEMORY_SIZE` of it."""
+    """Reads the body, at most `DATA_UPLOAD_MAX_MEMORY_SIZE` bytes."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     body: bytes = stream.read(limit + 1)
     if len(body) > limit:
@@ -39,5 +39,5 @@ def read(stream: IO[Any]) -> bytes:
 
 
 def loads(body: bytes) -> Any:
-    """JSON as Python values. Raises `errors.InvalidJson`."""
+    """Returns JSON as Python values. Raises `errors.InvalidJson`."""
     return strict_json.loads(body, max_bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)

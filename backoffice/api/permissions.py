@@ -1,4 +1,4 @@
-"""What a request may do: the caller's role (`access`), and for a program the scopes of its key as well."""
+"""Permissions of a request: the caller's role (`access`), and for a program also the scopes of its key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backoffice.api import problems
 
 
 class StaffOnly(BasePermission):
-    """Only people of the backoffice, and programs that act for one of them."""
+    """Admits members of staff, and programs that act for one of them."""
 
     message = "Only members of staff may use this API."
 
@@ -21,7 +21,7 @@ class StaffOnly(BasePermission):
 
 
 def require_scope(request: Request, *scopes: str) -> None:
-    """Raises 403 naming the scope when the caller is a key that has none of `scopes`."""
+    """Raises 403 naming the scope if the caller is a key without any of `scopes`."""
     key = request.auth
     if not isinstance(key, models.ApiKey) or any(access.scopes_allow(key.scopes, scope) for scope in scopes):
         return
@@ -30,28 +30,31 @@ def require_scope(request: Request, *scopes: str) -> None:
 
 
 def require_view(request: Request, category: str) -> None:
-    """May the caller read records of this category?"""
+    """Raises 403 unless the caller may read records of this category."""
     require_scope(request, f"{section.kind(category).name}:read")
     if not access.may(request.user, "view", category):
         raise problems.forbidden(f"{category}.view")
 
 
 def require_events(request: Request) -> None:
-    """May the caller read the whole log?"""
+    """Raises 403 unless the caller may read the whole log."""
     require_scope(request, "events:read")
     if not access.may(request.user, "view", "event"):
         raise problems.forbidden("event.view")
 
 
 def require_system(request: Request, action: str) -> None:
-    """May the caller do `action` (view, replay, skip, rebuild, verify) to the running system?"""
+    """Raises 403 unless the caller may do `action` (view, replay, skip, rebuild, verify) to the running system."""
     require_scope(request, "system:read" if action == "view" else "system:write")
     if not access.may(request.user, action, "system"):
         raise problems.forbidden(f"system.{action}")
 
 
 def require_stream(request: Request, category: str) -> None:
-    """May the caller read streams of this category? A category without records of its own is part of the log."""
+    """Raises 403 unless the caller may read streams of this category.
+
+    Streams of a category without records need the right to read the whole log.
+    """
     kind = section.find(category)
     if kind is None:
         require_events(request)

@@ -1,6 +1,7 @@
-"""Every refusal as RFC 9457 `application/problem+json`, with a `code` that does not change.
+"""Returns every refusal as RFC 9457 `application/problem+json`, with a stable `code`.
 
-`status`, `code` and `detail` are always there; `errors` has one message per field; a conflict has the three versions.
+`status`, `code` and `detail` are always present; `errors` has one message per field; a conflict has the three
+versions.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-# DRF's own refusals, by the most exact class first.
+# Exceptions of DRF, most specific class first.
 CODES: Final[Mapping[type[exceptions.APIException], str]] = {
     exceptions.NotAuthenticated: "not_authenticated",
     exceptions.AuthenticationFailed: "not_authenticated",
@@ -40,7 +41,7 @@ CODES: Final[Mapping[type[exceptions.APIException], str]] = {
     exceptions.Throttled: "rate_limited",
 }
 
-# Django's, the most exact first: status, code, words.
+# Exceptions of Django, most specific class first: status, code, message.
 PLAIN: Final[tuple[tuple[Any, tuple[int, str, str]], ...]] = (
     (Http404, (404, "not_found", "There is no such record or address.")),
     (PermissionDenied, (403, "forbidden", "You may not do this.")),
@@ -52,7 +53,7 @@ UNAVAILABLE: Final = (OperationalError, InterfaceError, psycopg.OperationalError
 
 
 class Problem(exceptions.APIException):
-    """A refusal of the API's own: status, stable code, words for a person, and what else the caller needs."""
+    """A refusal raised by the API itself: status, stable code, message and further members."""
 
     def __init__(
         self, status_code: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
@@ -66,12 +67,15 @@ def malformed(detail: str, code: str = "malformed", **extra: Any) -> Problem:
 
 
 def forbidden(missing: str, code: str = "forbidden", detail: str | None = None) -> Problem:
-    """403 naming what is missing: an action such as ``user.delete``, a field such as ``user.plan``, or a scope."""
+    """403 naming the missing action (``user.delete``), field (``user.plan``) or scope."""
     return Problem(status.HTTP_403_FORBIDDEN, code, detail or f"Your role does not allow {missing}.", missing=missing)
 
 
 def exception_handler(error: Exception, context: Mapping[str, Any]) -> Response:
-    """DRF's hook: whatever a view raised, as a problem. What nobody foresaw is logged and says nothing about itself."""
+    """DRF's exception handler: returns each exception as a problem.
+
+    Unexpected exceptions are logged, and their problem has no details.
+    """
     problem = described(error)
     request: Request | None = context.get("request")
     if problem is None:
@@ -87,7 +91,7 @@ def response(problem: Problem, request: Request | None = None) -> Response:
 
 
 def body(problem: Problem, request: Request | None = None) -> dict[str, Any]:
-    """The JSON of a problem; also what a batch shows for one of its items."""
+    """Returns the JSON of a problem, also for single items of a batch."""
     shown = {
         "type": f"urn:formease:problem:{problem.problem}",
         "title": HTTPStatus(problem.status_code).phrase,
@@ -103,7 +107,7 @@ def body(problem: Problem, request: Request | None = None) -> dict[str, Any]:
 
 
 def described(error: Exception) -> Problem | None:
-    """The problem behind an exception, or None when it is nobody's fault but ours."""
+    """Returns the problem for an exception, or None for an error of the server itself."""
     match error:
         case Problem():
             return error

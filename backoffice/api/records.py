@@ -44,6 +44,9 @@ class RecordList(views.View):
 
     kind: ClassVar[Kind]
 
+    def feeding(self) -> Sequence[str]:
+        return (*self.fed_by, *extensions.fed_by(self.kind))
+
     def get(self, request: Request) -> Response:
         kind = self.kind
         permissions.require_view(request, kind.category)
@@ -60,7 +63,7 @@ def _page(request: Request, kind: Kind) -> listing.Page:
     hidden = access.hidden_fields(request.user, kind.category)
     filters = [name for name in spec.filters if name not in hidden]
     sorts = [name for name in spec.sorts if name not in hidden]
-    views.only(request, [*LIST_PARAMETERS, *filters])
+    views.allow_parameters(request, [*LIST_PARAMETERS, *filters])
     sort = asked.get("sort") or spec.default_sort
     if sort.removeprefix("-") not in sorts:
         detail = f"{kind.name} cannot be sorted by {sort!r}; known: {', '.join(sorts)}."
@@ -102,7 +105,7 @@ class ReadableRecord(views.View):
 
     def get(self, request: Request, key: str) -> Response:
         permissions.require_view(request, self.kind.category)
-        views.only(request, ("consistent",))
+        views.allow_parameters(request, ("consistent",))
         columns = visible(self.kind, request)
         found = self.kind.model._default_manager.only(*columns).filter(pk=self._key(key)).first()
         if found is None:
@@ -123,7 +126,7 @@ class ReadableRecord(views.View):
 
     def _write(self, request: Request, key: str, command: str, data: Mapping[str, Any]) -> Response:
         """Send a command based on the version of `If-Match`; what cannot be merged into the version of now is 412."""
-        views.only(request, ("reason",))
+        views.allow_parameters(request, ("reason",))
         asked = command_view.command_of(
             request,
             id=_idempotency_key(request),

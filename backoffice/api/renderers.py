@@ -1,4 +1,4 @@
-"""Answers as JSON through orjson: dates, UUIDs and plain rows need no serializer in between."""
+"""Renders responses as JSON with orjson, which encodes dates, UUIDs and plain rows without serializers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INTEGERS: Final = range(-(2**63), 2**64)
 
 
 class JSONRenderer(BaseRenderer):
-    """UTF-8 JSON; instants in UTC with a ``Z``."""
+    """Renders UTF-8 JSON; timestamps are in UTC with a ``Z``."""
 
     media_type = "application/json"
     format = "json"
@@ -30,14 +30,14 @@ class JSONRenderer(BaseRenderer):
 
 
 def _default(value: Any) -> Any:
-    """What orjson does not know by itself: structs, and the lazy translations in messages."""
+    """Encodes types that orjson does not know: structs and lazy translations."""
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     return str(value)
 
 
 def _within_range(value: Any) -> Any:
-    """The same with huge integers as the floats they were: `jsonb` keeps 1e300 as three hundred digits."""
+    """Converts huge integers back to the floats they were: `jsonb` stores 1e300 as three hundred digits."""
     if isinstance(value, dict):
         return {name: _within_range(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -52,7 +52,7 @@ class Events(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_events(request)
-        views.only(request, ("after", "limit", "type", "consistent"))
+        views.allow_parameters(request, ("after", "limit", "type", "consistent"))
         limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
         after = views.integer(request, "after", 0)
         wanted = _types(request)
@@ -93,7 +93,7 @@ class Stream(views.View):
 
     def get(self, request: Request, stream: str) -> Response:
         name = readable(request, stream)
-        views.only(request, ("after", "limit", "consistent"))
+        views.allow_parameters(request, ("after", "limit", "consistent"))
         limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
         after = views.integer(request, "after", 0)
         version = existing(name)
@@ -124,7 +124,7 @@ class State(views.View):
 
     def get(self, request: Request, stream: str) -> Response:
         name = readable(request, stream)
-        views.only(request, ("version", "at", "consistent"))
+        views.allow_parameters(request, ("version", "at", "consistent"))
         current, at = existing(name), instant(request, "at")
         wanted = views.integer(request, "version", current)
         if at is not None and "version" in request.query_params:

@@ -1,9 +1,9 @@
-"""`POST sync/`: what was queued without a network, carried out in order, each command exactly once.
+"""`POST sync/`: executes commands that were queued offline, in order, each exactly once.
 
-A *chain* is several queued edits of one record. The second was not made on any version of the store but on what its
-author saw: the last version they had from the server (the *trunk*) with their own first edit on it. So that state is
-rebuilt here and taken as its base: one's own earlier edit is no foreign change, and a foreign one is seen as such,
-wherever in the chain it came between. docs/conflicts.md tells it with an example.
+A *chain* is several queued edits of one record. The second edit was not made on any stored version but on what its
+author saw: the last version from the server (the *trunk*) plus their own first edit. That state is rebuilt here and
+used as the base, so that the author's earlier edit does not conflict with the later one, while edits by others are
+detected wherever in the chain they were stored. docs/conflicts.md has an example.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOO_OLD: Final = timedelta(days=7)
 
 
 class Sync(views.View):
-    """The way in for an offline queue."""
+    """Executes an offline queue."""
 
     operations = {
         "POST": openapi.Operation(
@@ -52,7 +52,7 @@ class Sync(views.View):
     }
 
     def post(self, request: Request) -> Response:
-        views.only(request, ())
+        views.allow_parameters(request, ())
         queue = shapes.checked(shapes.Queue, command_view.as_object(request.data))
         if queue.person is not None and queue.person != request.user.pk:
             raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
@@ -64,7 +64,7 @@ class Sync(views.View):
 
 
 def in_order(mutations: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
-    """The queue by `seq`. Raises 422 when a `seq` is missing or there twice: then there is no order."""
+    """Sorts the queue by `seq`. Raises 422 when a `seq` is missing or repeated, because the order is then undefined."""
     numbered: dict[int, Mapping[str, Any]] = {}
     for place, given in enumerate(mutations):
         seq = given.get("seq")
@@ -78,16 +78,21 @@ def in_order(mutations: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[
 
 @dataclass
 class Chain:
-    """What the author of a record's queued edits saw so far: `seen`, over version `trunk` of the store; `length` edits
-    of their own. `seen` is None where nothing of it is known (an edit without a base)."""
+    """The state that the author of queued edits of one record saw.
+
+    `seen` is that state, made of version `trunk` of the store and `length` edits of their own. It is None when nothing
+    of it is known (an edit without a base).
+    """
 
     trunk: int
     seen: Any
     length: int = 1
 
     def covers(self, base_version: int, trunk_version: int | None) -> bool:
-        """Was an edit made on this chain, or on a newer version from the server? Without `trunk_version` the base says:
-        the author counted their own edits onto the trunk."""
+        """Returns whether an edit was made on this chain or on a newer version from the server.
+
+        Without `trunk_version` the base decides: the client added the number of its own edits to the trunk's version.
+        """
         if trunk_version is not None:
             return trunk_version == self.trunk
         return self.trunk <= base_version <= self.trunk + self.length
@@ -95,48 +100,48 @@ class Chain:
 
 @dataclass
 class Flush:
-    """One request's way through the queue."""
+    """Processes the queue of one request."""
 
     request: Request
     client_id: str
-    sent_at: datetime | None = None  # by the clock of the device, which may be anything
+    sent_at: datetime | None = None  # by the clock of the device, which may be wrong
     received_at: datetime = field(default_factory=timezone.now)
     chains: dict[str, Chain] = field(default_factory=dict)
     blocked: dict[str, int] = field(default_factory=dict)
     later: Counter[str] = field(default_factory=Counter)
 
     def run(self, queue: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-        self.later = Counter(_named(given) for _, given in queue)
+        self.later = Counter(_record_of(given) for _, given in queue)
         results = []
         for seq, given in queue:
-            self.later[_named(given)] -= 1
-            results.append({"seq": seq, **self.one(seq, given)})
+            self.later[_record_of(given)] -= 1
+            results.append({"seq": seq, **self.verdict(seq, given)})
         return results
 
-    def one(self, seq: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The verdict on one.
+    def verdict(self, seq: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the verdict for one command.
 
-        1  blocked by an earlier one of its record?  2  well-formed and allowed?  3  the state its author saw
-        4  answered before?  5  too old? to a person  6  carried out: merged, or a conflict in the inbox
-        7  what its author saw afterwards
+        1  blocked by an earlier edit of its record?  2  well-formed and allowed?  3  rebuild what its author saw
+        4  answered before?  5  too old? file it for review  6  execute it: merged, or a conflict in the inbox
+        7  compute what its author saw afterwards
         """
-        name = _named(given)
+        name = _record_of(given)
         if name in self.blocked:
             return {"id": given.get("id"), **_blocked(self.blocked[name])}
         try:
-            mutation, command = self._understood(given)
+            mutation, command = self._parsed(given)
             trunk, seen = self._base(name, command, mutation)
-            result = self._answered(mutation, command, trunk, seen, seq)
+            result = self._execute(mutation, command, trunk, seen, seq)
         except errors.Conflict as conflict:
             self._extend(name, command, trunk, seen, None)
-            return {"id": command.id, "status": "conflict", **_told(conflict)}
+            return {"id": command.id, "status": "conflict", **_refusal(conflict)}
         except (errors.EventsError, problems.Problem) as error:
             self.blocked[name] = seq
-            return {"id": given.get("id"), "status": "rejected", **_told(error)}
+            return {"id": given.get("id"), "status": "rejected", **_refusal(error)}
         self._extend(name, command, trunk, seen, result)
         return command_view.shown(self.request, result)
 
-    def _understood(self, given: Mapping[str, Any]) -> tuple[shapes.Mutation, Command]:
+    def _parsed(self, given: Mapping[str, Any]) -> tuple[shapes.Mutation, Command]:
         mutation = shapes.checked(shapes.Mutation, given)
         entry_point.demand_chosen(mutation.id)
         command = command_view.command_of(
@@ -150,14 +155,14 @@ class Flush:
         )
         return mutation, command
 
-    # -- what its author saw
+    # -- the state that the author saw
 
     def _base(self, name: str, command: Command, mutation: shapes.Mutation) -> tuple[int, Any]:
-        """The trunk, and the state over it that the command was decided on; None for the trunk itself."""
+        """Returns the trunk's version and the state the edit was made on; None if that is the trunk itself."""
         base, trunk = command.base_version, mutation.trunk_version
         chain = self.chains.get(name)
         if base is None or chain is None or chain.seen is None:
-            if base is not None and trunk is not None and trunk < base:  # its elders are not in this queue
+            if base is not None and trunk is not None and trunk < base:  # not all of its chain is in this queue
                 return trunk, _state(command, trunk)
             return base or 0, None
         if not chain.covers(base, trunk):
@@ -165,7 +170,7 @@ class Flush:
         return chain.trunk, chain.seen
 
     def _rebase(self, chain: Chain, command: Command, trunk: int) -> None:
-        """The author had news from the server under their queued edits: what they saw then is both, merged."""
+        """Merges a newer version from the server with the author's queued edits: both were visible to the author."""
         record = aggregate.of_command(type(command.data))
         old, new = (record.dump(_state(command, version)) for version in (chain.trunk, trunk))
         merged = conflicts.merge(old, new, record.dump(chain.seen), record.policies, record.groups, record.checks)
@@ -177,14 +182,14 @@ class Flush:
         chain.trunk, chain.length = trunk, 0
 
     def _extend(self, name: str, command: Command, trunk: int, seen: Any, result: commands.Result | None) -> None:
-        """After a verdict: what the author saw next. Only where there is a next."""
+        """Updates the chain after a verdict, if further edits of the record follow."""
         if not self.later[name]:
             return
         chain = self.chains.setdefault(name, Chain(trunk, None, 0))
         chain.length += 1
         stored = result is not None and result.events and not result.merged
         if result is not None and stored and (command.base_version or result.version == len(result.events)):
-            # Nothing of anybody else's came in: the store has just what they saw, to the times in it.
+            # Nobody else changed the record: the store has exactly the state that the author saw, including its times.
             chain.seen = snapshots.state(result.stream, result.version)[0]
         elif command.base_version is not None:
             record = aggregate.of_command(type(command.data))
@@ -194,17 +199,16 @@ class Flush:
     # -- the verdict
 
     def _age(self, mutation: shapes.Mutation) -> timedelta | None:
-        """How long ago it was queued: the difference of two readings of the device's clock, which need not be right.
+        """Returns how long ago the command was queued: the difference between two readings of the device's clock.
 
-        Without the second one, ours stands in for it. A clock that was put back in between makes an edit new.
+        Without the second reading the server's clock is used. If the device's clock was set back, the age is taken as
+        zero.
         """
         if mutation.queued_at is None:
             return None
         return max((self.sent_at or self.received_at) - mutation.queued_at, timedelta())
 
-    def _answered(
-        self, mutation: shapes.Mutation, command: Command, trunk: int, seen: Any, seq: int
-    ) -> commands.Result:
+    def _execute(self, mutation: shapes.Mutation, command: Command, trunk: int, seen: Any, seq: int) -> commands.Result:
         age = self._age(mutation)
         queued_at = None if age is None else (self.received_at - age).isoformat()
         source = {"client_id": self.client_id, "seq": seq, "queued_at": queued_at}
@@ -215,8 +219,8 @@ class Flush:
         return entry_point.dispatch(command, self.request.user, seen=seen, base_version=trunk, source=source)
 
 
-def _named(given: Mapping[str, Any]) -> str:
-    """Which record a queued command is about, even if nothing else of it can be understood."""
+def _record_of(given: Mapping[str, Any]) -> str:
+    """Returns the record of a queued command, even if nothing else of the command can be parsed."""
     return f"{str(given.get('type', '')).partition('.')[0]}-{str(given.get('key', '')).lower()}"
 
 
@@ -225,7 +229,7 @@ def _stream(command: Command) -> str:
 
 
 def _state(command: Command, version: int) -> Any:
-    """The record as it was at a version that the client names; 422 for one that never was."""
+    """Returns the record at a version that the client names. Raises 422 for a version that never existed."""
     state, reached = snapshots.state(_stream(command), version)
     if reached < version:
         raise errors.InvalidCommand(fields={"trunk_version": f"This record is at version {reached}."})
@@ -238,12 +242,12 @@ def _blocked(seq: int) -> dict[str, Any]:
     return {"status": "rejected", "code": "blocked_by", "blocked_by": seq, "problem": problem}
 
 
-def _told(error: Exception) -> dict[str, Any]:
-    """A refusal as it would have been answered alone. Trouble of our own ends the request: it may be sent again."""
+def _refusal(error: Exception) -> dict[str, Any]:
+    """Returns the refusal that `POST commands/` would give. Server errors end the request, so that it is retried."""
     problem = problems.described(error)
     if problem is None or problem.status_code >= 500:
         raise error
-    told: dict[str, Any] = {"code": problem.problem, "problem": problems.body(problem)}
+    refusal: dict[str, Any] = {"code": problem.problem, "problem": problems.body(problem)}
     if isinstance(error, errors.Conflict):
-        told["conflict_id"] = error.conflict_id
-    return told
+        refusal["conflict_id"] = error.conflict_id
+    return refusal

@@ -1,6 +1,6 @@
-"""How often one caller may ask, and how many commands they may send.
+"""Rate limits of API calls and of commands for each caller.
 
-Counted in Valkey for all processes together; without Valkey nobody is limited.
+Valkey counts for all processes together; without Valkey no limit applies.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_AFTER_FAILURE: Final = 1.0
 
-# Generic cell rate algorithm: one number per caller, the time at which the bucket would be empty again.
-# Takes all or nothing. Returns the milliseconds to wait, 0 when the call may pass. Valkey's own clock decides.
+# Generic cell rate algorithm: one number per caller, the time at which the bucket will be empty again.
+# Takes all or nothing. Returns the milliseconds to wait, 0 when the call is allowed. Valkey's clock decides.
 TAKE: Final = """
 local clock = redis.call('time')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -43,7 +43,10 @@ _silent_until = 0.0
 
 
 class PerPrincipal(BaseThrottle):
-    """`API_RATE_PER_MINUTE` calls a minute for each key or person, as many at once. Sends `Retry-After`."""
+    """Allows `API_RATE_PER_MINUTE` calls a minute for each key or person, and bursts of that size.
+
+    A refusal has `Retry-After`.
+    """
 
     waiting: float = 0
 
@@ -56,15 +59,15 @@ class PerPrincipal(BaseThrottle):
 
 
 def principal(request: Request) -> str:
-    """Who is counted: ``key:<prefix>`` or ``staff:<id>``."""
+    """Returns the caller that is counted: ``key:<prefix>`` or ``staff:<id>``."""
     key = request.auth
     return f"key:{key.prefix}" if isinstance(key, models.ApiKey) else f"staff:{request.user.pk}"
 
 
 def demand_commands(request: Request, count: int) -> None:
-    """Count the commands of a batch or queue against `API_COMMANDS_PER_MINUTE`, before the first is carried out.
+    """Counts the commands of a batch or queue against `API_COMMANDS_PER_MINUTE` before the first one is executed.
 
-    Raises 413 for more than a whole minute's worth, which would never pass, and 429 with `Retry-After`.
+    Raises 413 for more than one minute's quota, which could never succeed, and 429 with `Retry-After`.
     """
     per_minute = settings.API_COMMANDS_PER_MINUTE
     if count <= 0 or per_minute <= 0:
@@ -77,7 +80,7 @@ def demand_commands(request: Request, count: int) -> None:
 
 
 def take(caller: str, per_minute: int, count: int = 1) -> int:
-    """Count calls or commands; returns the milliseconds this caller has to wait, 0 to go ahead. Never raises."""
+    """Counts calls or commands and returns the milliseconds to wait, 0 to proceed. Never raises."""
     global _silent_until  # noqa: PLW0603 - one pause for the whole process
     if per_minute <= 0 or time.monotonic() < _silent_until:
         return 0

@@ -1,4 +1,4 @@
-"""Every address of the HTTP API. The version is in the path; what is under it only grows."""
+"""URLs of the HTTP API. The path contains the version; within a version, URLs are only added."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from backoffice import section
 from backoffice.api import commands, docs, ingest, problems, records, streams, sync, views
 
 
-class Nothing(views.View):
-    """Any other address: 404 as a problem, not as a page."""
+class UnknownUrl(views.View):
+    """Answers unknown URLs with 404 as a problem instead of a page."""
 
     permission_classes: list[Any] = []
     authentication_classes: list[Any] = []
@@ -30,7 +30,7 @@ class Nothing(views.View):
 
 
 def _declared() -> list[URLPattern]:
-    """The addresses of all sections, then those of their kinds of record."""
+    """Returns the URLs of all sections, then those of their kinds of record."""
     found: list[URLPattern] = []
     for one in section.sections():
         if one.api_urls:
@@ -49,5 +49,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("v1/streams/<str:stream>/", streams.Stream.as_view(), name="api-stream"),
     path("v1/streams/<str:stream>/state/", streams.State.as_view(), name="api-state"),
     path("v1/", include(_declared())),
-    path("<path:rest>", Nothing.as_view()),
+    path("<path:rest>", UnknownUrl.as_view()),
 ]

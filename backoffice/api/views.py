@@ -1,9 +1,9 @@
-"""What every address of the API shares: who acts, how often, and how query parameters are read."""
+"""Base view of the API: authentication, throttling, consistency and parsing of query parameters."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from django.http import HttpRequest
@@ -23,13 +23,13 @@ CONSISTENT_SECONDS: Final = 5.0
 
 
 class View(APIView):
-    """Base of the API's views. A key acts under its own name: ``key:<prefix>``, with its owner's role."""
+    """Base of the API's views. A key acts under its own name, ``key:<prefix>``, with its owner's role."""
 
     schema = openapi.Described()
     throttle_classes = [throttling.PerPrincipal]
     operations: ClassVar[Mapping[str, openapi.Operation]] = {}
-    # Subscriptions that keep what this view reads. Read tables kept inline need none: they are written in the command's
-    # own transaction, so whoever has the answer to a command reads it everywhere.
+    # Subscriptions that update the tables this view reads. Inline read tables need none: they are written in the
+    # command's own transaction, so they are current as soon as the command is answered.
     fed_by: ClassVar[tuple[str, ...]] = ()
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
@@ -50,21 +50,27 @@ class View(APIView):
                 raise problems.malformed(detail, "repeated_parameter", parameter=name)
         self._be_consistent(request)
 
+    def feeding(self) -> Sequence[str]:
+        """The subscriptions that ``consistent=1`` waits for."""
+        return self.fed_by
+
     def _be_consistent(self, request: Request) -> None:
-        """With ``consistent=1``, wait until everything committed so far is in what this view reads: 504 when it is not
-        within `CONSISTENT_SECONDS`.
+        """With ``consistent=1``, waits until the view's tables contain all committed events.
+
+        Raises 504 after `CONSISTENT_SECONDS`.
         """
         wanted = request.query_params.get("consistent")
         if wanted not in (None, "1"):
             raise problems.malformed("consistent takes 1.", "invalid_parameter", parameter="consistent")
-        if wanted and self.fed_by:
+        names = self.feeding() if wanted else ()
+        if names:
             reached = head.newest()
-            for name in self.fed_by:
+            for name in names:
                 progress.wait_for(name, reached, CONSISTENT_SECONDS)
 
 
-def only(request: Request, allowed: Collection[str]) -> None:
-    """Refuse query parameters that would be silently ignored."""
+def allow_parameters(request: Request, allowed: Collection[str]) -> None:
+    """Raises 400 for query parameters that would be ignored silently."""
     for name in request.query_params:
         if name not in allowed:
             listed = ", ".join(sorted(allowed))
@@ -77,7 +83,7 @@ def only(request: Request, allowed: Collection[str]) -> None:
 
 
 def reason(request: Request) -> str | None:
-    """Why, where the body has no place for it. Raises 400 when it is longer than a reason may be."""
+    """Returns the reason from the query, for requests without a body. Raises 400 when it is too long."""
     text = request.query_params.get("reason", "").strip()
     if len(text) > encryption.MAX_REASON:
         detail = f"reason has at most {encryption.MAX_REASON} characters."
@@ -86,7 +92,7 @@ def reason(request: Request) -> str | None:
 
 
 def integer(request: Request, name: str, default: int, *, least: int = 0, most: int = MAX_POSITION) -> int:
-    """A whole number from the query. Raises 400 naming the parameter."""
+    """Returns a whole number from the query. Raises 400 naming the parameter."""
     text = request.query_params.get(name)
     if text is None:
         return default

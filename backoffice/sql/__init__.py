@@ -1,4 +1,4 @@
-"""SQL that Django cannot say: one database object a file, each named by exactly one migration."""
+"""SQL that Django cannot express: one database object per file, each named by exactly one migration."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ HERE = Path(__file__).parent
 
 
 def read(name: str) -> str:
-    """The text of one file of this folder."""
+    """Returns the text of a file in this folder."""
     return (HERE / name).read_text(encoding="utf-8")

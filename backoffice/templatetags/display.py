@@ -26,7 +26,7 @@ register = template.Library()
 
 @register.simple_tag
 def icon(name: str) -> SafeString:
-    """An icon from the sprite; it takes the colour and size of the text and is hidden from screen readers."""
+    """Renders an icon of the sprite in the colour and size of the text, hidden from screen readers."""
     sprite = static("backoffice/icons.svg")
     return format_html('<svg class="icon icon-{0}" aria-hidden="true"><use href="{1}#{0}"></use></svg>', name, sprite)
 
@@ -36,10 +36,11 @@ _DIFF_TAGS: Final = {"gone": "<del>{}</del>", "came": "<ins>{}</ins>"}
 
 @register.simple_tag
 def diff_words(words: Iterable[tuple[str, str]], without: str = "") -> SafeString:
-    """The words of a text diff, removed and added ones marked; no whitespace in between, because it would be shown.
+    """Renders the words of a text diff, with removed and added ones marked.
 
     words    (kind, text): kind is gone, came or same
     without  the kind to leave out
+    There is no whitespace between the tags, because it would be shown.
     """
     shown = (format_html(_DIFF_TAGS.get(kind, "{}"), text) for kind, text in words if kind != without)
     return format_html_join("", "{}", ((part,) for part in shown))
@@ -47,21 +48,21 @@ def diff_words(words: Iterable[tuple[str, str]], without: str = "") -> SafeStrin
 
 @register.filter
 def initials(name: Any) -> str:
-    """Two letters for a name; one where there is one word."""
+    """Returns two letters for a name; one if it has one word."""
     words = str(name or "?").replace("@", " ").replace(".", " ").split()
     return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper() or "?"
 
 
 @register.filter
 def hue(name: Any) -> int:
-    """One of eight colours, always the same for the same name."""
+    """Returns one of eight colours, always the same for the same name."""
     return zlib.crc32(str(name).encode()) % 8
 
 
 @register.filter
 def quoted(reason: str) -> str:
-    """A reason as a quotation; an erased reason as “erased”."""
-    return _("erased") if reason == ERASED else f"“{reason}”"
+    """Renders a reason as a quotation; an erased reason as “erased”."""
+    return _("erased") if reason == ERASED else _("“%(text)s”") % {"text": reason}
 
 
 UNREADABLE: Final = {
@@ -77,13 +78,13 @@ UNREADABLE: Final = {
 
 @register.filter
 def unreadable(why: str) -> str:
-    """The message for an unreadable event, by its error code."""
+    """Returns the message for an unreadable event, by its error code."""
     return _("Unreadable: %(why)s.") % {"why": UNREADABLE.get(why, why)}
 
 
 @register.filter
 def ago(moment: datetime | None) -> SafeString:
-    """An instant as “3 min ago” with the exact time as its title; a script keeps it current."""
+    """Renders a time as “3 min ago” with the exact time as its title; a script keeps it current."""
     if moment is None:
         return format_html('<span class="quiet">{}</span>', "–")
     exact = date_format(timezone.localtime(moment), "DATETIME_FORMAT")
@@ -110,7 +111,7 @@ def _distance(moment: datetime) -> str:
 
 @register.filter
 def seconds(value: float | None) -> str:
-    """A duration in seconds for people: 48 s, 3 min 05 s, 2 h 10 min."""
+    """Formats a duration in seconds: 48 s, 3 min 05 s, 2 h 10 min."""
     if value is None:
         return "–"
     whole = round(value)
@@ -123,19 +124,19 @@ def seconds(value: float | None) -> str:
 
 @register.filter
 def size(value: int | None) -> str:
-    """A number of bytes for people: 8.2 MB."""
+    """Formats a number of bytes: 8.2 MB."""
     return filesizeformat(value or 0)
 
 
 @register.filter
 def unlocalized(value: float) -> str:
-    """A number for HTML attributes: no decimal comma, no thousands separator."""
+    """Formats a number for HTML attributes: no decimal comma, no thousands separator."""
     return str(value)
 
 
 @register.filter
 def rate(value: float | None) -> str:
-    """A rate per second: 1,200, or 3.2, or 0."""
+    """Formats a rate per second: 1,200, or 3.2, or 0."""
     if value is None:
         return "–"
     return str(number_format(round(value, 1) if 0 < value < 10 else round(value), force_grouping=True))
@@ -143,7 +144,7 @@ def rate(value: float | None) -> str:
 
 @register.filter
 def milliseconds(value: float | None) -> str:
-    """A short duration in seconds for people: 8 ms, 1.2 s."""
+    """Formats a short duration in seconds: 8 ms, 1.2 s."""
     if value is None:
         return "–"
     if value < 1:
@@ -153,7 +154,7 @@ def milliseconds(value: float | None) -> str:
 
 @register.filter
 def percent(value: float) -> str:
-    """A ratio as a percentage: 12%."""
+    """Formats a ratio as a percentage: 12%."""
     return _("%(n)d%%") % {"n": round(value * 100)}
 
 
@@ -178,25 +179,25 @@ QUESTION_TYPES: Final = {
 
 @register.filter
 def question_type(name: Any) -> str:
-    """The label of a question type; an unknown type unchanged."""
+    """Returns the label of a question type; an unknown type unchanged."""
     return str(QUESTION_TYPES.get(name, name))
 
 
 @register.filter
 def get(mapping: Any, key: Any) -> Any:
-    """A dictionary value by a variable key."""
+    """Returns the value of a dictionary for a variable key."""
     return mapping.get(key) if mapping else None
 
 
 @register.filter
 def as_json(value: Any) -> str:
-    """A value as indented JSON."""
+    """Formats a value as indented JSON."""
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 @register.simple_tag(takes_context=True)
 def querystring_without(context: dict[str, Any], *names: str) -> str:
-    """The query string of this page without the named parameters and without the cursor."""
+    """Returns the query string of this page without the named parameters and without the cursor."""
     query = context["request"].GET.copy()
     for name in (*names, "cursor"):
         query.pop(name, None)
@@ -217,7 +218,7 @@ def plain(value: Any) -> Any:
 
 @register.simple_tag
 def cell(item: Any, column: Any) -> Any:
-    """The value of a row in a column, for lists without a template of their own."""
+    """Renders a column of a row, for lists without a row template of their own."""
     if choice := getattr(item, f"get_{column.value}_display", None):
         return choice()
     return plain(getattr(item, column.value, None) if column.value else None)

@@ -1,4 +1,4 @@
-"""Actors of events, in words."""
+"""Display names of the actors of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from events.types import RecordedEvent
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who wrote an event. `name` is what was written down then, so that it outlives the login."""
+    """The author of an event. `name` was recorded with the event, so it stays when the login is gone."""
 
     ref: str
     name: str
@@ -20,7 +20,7 @@ class Actor:
 
 
 def actor(ref: str, name: str | None = None) -> Actor:
-    """``staff:7``, ``key:<id>``, ``command:<name>``, ``system`` as somebody."""
+    """Parses ``staff:7``, ``key:<id>``, ``command:<name>`` or ``system``."""
     kind, _colon, key = ref.partition(":")
     words = {
         "system": _("FormEase"),
@@ -37,5 +37,5 @@ def author(event: RecordedEvent) -> Actor:
 
 
 def authors(events: Iterable[RecordedEvent]) -> list[Actor]:
-    """Everybody who wrote one of these, each once, in order."""
+    """Returns the authors of these events, each once, in order."""
     return list({found.ref: found for found in map(author, events)}.values())

@@ -1,4 +1,4 @@
-"""What one request caused, as a tree: the request, its commands, the events of each, and what those caused in turn."""
+"""The effects of one request as a tree: the request, its commands, their events, and the events those caused."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from backoffice.web import actors as people
-from backoffice.web import timeline
+from backoffice.web import actors, timeline
+from backoffice.web.actors import Actor
 from events import errors, search
 from events.db import timeouts
 from events.types import RecordedEvent
 
-PATIENCE: Final = 3.0
-NEAR: Final = 5_000  # positions on either side that are looked at when the index takes too long
+STATEMENT_TIMEOUT: Final = 3.0
+NEAR: Final = 5_000  # positions before and after the event to search when the index takes too long
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An event, or a command (`event` None, `cause` its id), with what followed from it, in order."""
+    """An event, or a command (`event` None, `cause` its id), with the nodes it caused, in order."""
 
     cause: UUID | None
     event: RecordedEvent | None = None
@@ -31,37 +31,37 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """`more`: there are further events; `nearby`: only those around this one were looked at."""
+    """`more`: further events exist; `nearby`: only events around this one were searched."""
 
     roots: Sequence[Node]
     count: int
     more: bool
     nearby: bool
-    actors: Sequence[people.Actor]
+    actors: Sequence[Actor]
 
 
 def tree(event: RecordedEvent, *, upto: int, limit: int) -> Tree | None:
-    """What the request of this event caused; None for an event that no request is known of."""
+    """Returns the tree of this event's request; None if the event has no request."""
     if event.correlation_id is None:
         return None
     events, nearby = _together(event, event.correlation_id, upto, limit + 1)
     more, kept = len(events) > limit, events[:limit]
     if event.position not in {one.position for one in kept}:
         kept = [*kept[:-1], event]
-    return Tree(_nested(kept, event.position), len(kept), more, nearby, people.authors(kept))
+    return Tree(_nested(kept, event.position), len(kept), more, nearby, actors.authors(kept))
 
 
 def _together(event: RecordedEvent, correlation: UUID, upto: int, limit: int) -> tuple[list[RecordedEvent], bool]:
     try:
-        with timeouts.at_most(PATIENCE):
-            return search.together(correlation, upto=upto, limit=limit), False
+        with timeouts.at_most(STATEMENT_TIMEOUT):
+            return search.events_of_request(correlation, upto=upto, limit=limit), False
     except errors.TookTooLong:
         low, high = event.position - NEAR, min(event.position + NEAR, upto)
-        return search.together(correlation, after=low, upto=high, limit=limit), True
+        return search.events_of_request(correlation, after=low, upto=high, limit=limit), True
 
 
 def _nested(events: Iterable[RecordedEvent], here: int) -> list[Node]:
-    """An event hangs below the earlier event that caused it, else below its command."""
+    """Places each event below the earlier event that caused it, else below its command."""
     nodes = {event.event_id: _node(event, here) for event in events}
     commands: dict[UUID | None, Node] = {}
     for node in nodes.values():

@@ -1,4 +1,4 @@
-"""Bars drawn by the server: no script, printable, read aloud as a table by screen readers."""
+"""Bar charts drawn by the server: no script, printable, and a table for screen readers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Chart:
 
 
 def daily(values: Sequence[tuple[date, int]]) -> Chart:
-    """A bar a day. A day with few is still a hair high; one with none is a dot on the line."""
+    """Draws one bar per day. Small values keep a visible minimum height; zero is a dot on the baseline."""
     top = max((value for _, value in values), default=0)
     step = WIDTH / max(1, len(values))
     bars = []

@@ -1,4 +1,4 @@
-"""Differences between two states of a record, in words: what history, compare and conflict pages show."""
+"""Differences between two states of a record as text, for history, compare and conflict pages."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from events import conflicts
 from events.conflicts import values
 from events.types import ERASED
 
-WORDS_FROM: Final = 40  # texts from this length on are compared word by word
+WORDS_FROM: Final = 40  # longer texts are compared word by word
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
+class DiffRow:
     """One difference. `kind` is added, removed, changed or moved; `words` pairs of (kind, text) for a long text."""
 
     label: str
@@ -36,39 +36,41 @@ class Line:
     block: bool = False
 
 
-def lines(category: str, before: Mapping[str, Any], after: Mapping[str, Any], staff: Any) -> list[Line]:
-    """What changed between two states as this person may see it."""
+def rows(category: str, before: Mapping[str, Any], after: Mapping[str, Any], staff: Any) -> list[DiffRow]:
+    """Returns the differences between two states that this person may see."""
     kind = section.kind(category)
     old, new = (access.redact(staff, category, _unset(side)) for side in (before, after))
     found = conflicts.diff(old, new, {**kind.compared, **kind.aggregate.policies})
     labels, budget = item_labels(kind, new, old), text_diff.Budget()
-    return [_line(kind, change, labels, budget) for change in found]
+    return [_row(kind, change, labels, budget) for change in found]
 
 
-def beginning(category: str, state: Mapping[str, Any], staff: Any) -> list[Line]:
-    """What a record began with: every field that was given. When it was made, and whose it is, stand beside it."""
+def initial_rows(category: str, state: Mapping[str, Any], staff: Any) -> list[DiffRow]:
+    """Returns the fields set at creation, except creation time and owner, which the page shows separately."""
     kind = section.kind(category)
     seen = access.redact(staff, category, _unset(state))
     beside = {"created_at", *kind.references}
     given = {
         name: value for name, value in seen.items() if value not in (None, "", [], {}, False) and name not in beside
     }
-    return [Line(label=kind.label(name), kind="added", after=shown(kind, name, value)) for name, value in given.items()]
+    return [
+        DiffRow(label=kind.label(name), kind="added", after=shown(kind, name, value)) for name, value in given.items()
+    ]
 
 
 def _unset(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not conflicts.UNSET}
 
 
-def _line(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budget: text_diff.Budget) -> Line:
+def _row(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budget: text_diff.Budget) -> DiffRow:
     path = values.steps(change.path)
     label = label_of(kind, path, labels)
     if change.kind == "moved":
-        return Line(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
+        return DiffRow(label=label, kind="moved", before=str(change.before + 1), after=str(change.after + 1))
     before = None if change.before is conflicts.UNSET else shown(kind, path[-1], change.before, whole=True)
     after = None if change.after is conflicts.UNSET else shown(kind, path[-1], change.after, whole=True)
     long = isinstance(change.before, str) and isinstance(change.after, str) and len(before or "") >= WORDS_FROM
-    return Line(
+    return DiffRow(
         label=label,
         kind=change.kind,
         before=before,
@@ -79,7 +81,7 @@ def _line(kind: Kind, change: conflicts.Change, labels: Mapping[str, str], budge
 
 
 def item_labels(kind: Kind, *states: Mapping[str, Any]) -> dict[str, str]:
-    """The labels of list items (such as a form's questions) by id, as the first of these states has them."""
+    """Returns the labels of list items (such as a form's questions) by id, from the first state that has them."""
     found: dict[str, str] = {}
     for state in states:
         for item in (item for name in kind.items for item in state.get(name) or ()):
@@ -89,7 +91,7 @@ def item_labels(kind: Kind, *states: Mapping[str, Any]) -> dict[str, str]:
 
 
 def label_of(kind: Kind, path: tuple[str, ...], labels: Mapping[str, str]) -> str:
-    """``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `item_labels`."""
+    """Formats ``fields[q3].label`` as “Question “How old are you?” › label”; `labels` are those of `item_labels`."""
     if path[0] not in kind.items or len(path) == 1:
         return " › ".join([kind.label(path[0]), *path[1:]])
     item = str(kind.items[path[0]]) % {"label": labels.get(path[1], path[1])}
@@ -97,7 +99,7 @@ def label_of(kind: Kind, path: tuple[str, ...], labels: Mapping[str, str]) -> st
 
 
 def shown(kind: Kind | None, name: str, value: Any, *, whole: bool = False) -> str:
-    """A value of a record in words."""
+    """Formats a value of a record as text."""
     if value in (None, "", ERASED):
         return _("empty") if value in (None, "") else _("erased")
     if kind and (text := _by_kind(kind, name, value, whole)) is not None:
@@ -111,7 +113,7 @@ def shown(kind: Kind | None, name: str, value: Any, *, whole: bool = False) -> s
 
 
 def _by_kind(kind: Kind, name: str, value: Any, whole: bool) -> str | None:
-    """The value as its kind declares it: by a format of its own, or the label of a choice."""
+    """Formats a value by the kind's own format, or by the label of a choice."""
     if name in kind.formats:
         return kind.formats[name](value, whole)
     return kind.choice_label(name, value) if isinstance(value, str) else None

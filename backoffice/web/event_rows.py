@@ -1,4 +1,4 @@
-"""Events as rows: what each did, to which record, by whom, and its data as a person may see it."""
+"""Events as rows: action, record, actor, and the data that a person may see."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from events.types import RecordedEvent
 
 
 class AboutRecord(Protocol):
-    """An event, or whatever else names a record."""
+    """An event, or another object that names a record."""
 
     @property
     def stream(self) -> str: ...
@@ -29,8 +29,8 @@ class AboutRecord(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """An event as a row: what it did, to which record, by whom, its data as this person may see it."""
+class EventRow:
+    """An event as a row: action, record, actor, and its data as this person may see it."""
 
     event: RecordedEvent
     actor: actors.Actor
@@ -45,24 +45,24 @@ class Shown:
 
 
 def topics_of(staff: Any) -> list[str]:
-    """The live feeds of records that this person may follow."""
+    """Returns the topics of records that this person may subscribe to."""
     return [kind.topic for kind in section.kinds() if access.may(staff, "view", kind.category)]
 
 
-def latest(staff: Any, limit: int) -> list[Shown]:
-    """The newest events about records this person may see, for the overview."""
+def latest(staff: Any, limit: int) -> list[EventRow]:
+    """Returns the newest events about records that this person may see, for the overview."""
     categories = tuple(kind.category for kind in section.kinds() if access.may(staff, "view", kind.category))
     found = search.find(search.Query(categories=categories), upto=head.safe(), limit=limit)
-    return all_shown(found.events, staff)
+    return rows(found.events, staff)
 
 
-def all_shown(events: Sequence[RecordedEvent], staff: Any) -> list[Shown]:
-    """Events as this person may see them, with the names of the records they are about, looked up together."""
+def rows(events: Sequence[RecordedEvent], staff: Any) -> list[EventRow]:
+    """Returns events as this person may see them, with the names of their records, which are read together."""
     names = names_of(events, staff)
-    return [_shown(event, staff, names.get(event.stream, "")) for event in events]
+    return [_row(event, staff, names.get(event.stream, "")) for event in events]
 
 
-def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
+def _row(event: RecordedEvent, staff: Any, name: str) -> EventRow:
     kind = section.find(event.category)
     data = access.redact(staff, event.category, event.data)
     verb, icon = timeline.verb_of(event.type)
@@ -70,7 +70,7 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
     if kind and access.may(staff, "view", event.category):
         link = reverse(kind.url("history"), args=[event.key])
         record = reverse(kind.url("change"), args=[event.key])
-    return Shown(
+    return EventRow(
         event=event,
         actor=actors.author(event),
         verb=verb,
@@ -80,12 +80,12 @@ def _shown(event: RecordedEvent, staff: Any, name: str) -> Shown:
         record=record,
         data=data,
         name=name,
-        brief=_brief(kind, data),
+        brief=_summary(kind, data),
     )
 
 
 def names_of(events: Iterable[AboutRecord], staff: Any) -> dict[str, str]:
-    """stream -> what the record is called, with one query for each kind of record."""
+    """Returns stream -> record name, with one query for each kind of record."""
     keys: dict[str, set[str]] = {}
     for event in events:
         keys.setdefault(event.category, set()).add(event.key)
@@ -94,7 +94,7 @@ def names_of(events: Iterable[AboutRecord], staff: Any) -> dict[str, str]:
         kind = section.find(category)
         if kind is None:
             continue
-        if not kind.is_uuid_keyed:  # a key that somebody chose is the name, also of a record that is gone
+        if not kind.is_uuid_keyed:  # a key that a person chose is the name, also of a removed record
             names |= {f"{category}-{key}": key for key in wanted}
             continue
         rows = kind.model._default_manager.select_related(*kind.related).defer(*kind.heavy)
@@ -104,7 +104,7 @@ def names_of(events: Iterable[AboutRecord], staff: Any) -> dict[str, str]:
 
 
 def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:
-    """The keys that can be those of a record; the log may hold others."""
+    """Returns the keys that are UUIDs; the log may contain others."""
     found = []
     for key in keys:
         with contextlib.suppress(ValueError):
@@ -112,12 +112,17 @@ def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:
     return found
 
 
-def _brief(kind: Kind | None, data: Mapping[str, Any]) -> str:
-    """The data in a line, without what the line says already."""
-    told = {"created_at", "deleted_at", *(kind.references if kind else ()), *(kind.automatic if kind else ())}
+def _summary(kind: Kind | None, data: Mapping[str, Any]) -> str:
+    """Summarises the data on one line, without values that the row already shows."""
+    shown_elsewhere = {
+        "created_at",
+        "deleted_at",
+        *(kind.references if kind else ()),
+        *(kind.automatic if kind else ()),
+    }
     parts = []
     for name, value in data.items():
-        if name in told or value in (None, ""):
+        if name in shown_elsewhere or value in (None, ""):
             continue
         if kind and name in kind.summaries:
             parts.append(kind.summaries[name](value))

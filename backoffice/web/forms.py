@@ -1,4 +1,4 @@
-"""The base of the forms of records: they turn input into the data of a command; the domain decides what is right."""
+"""Base of the forms of records: they turn input into the data of a command; the domain validates it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from events.privacy import encryption
 
 
 class JsonInput(forms.JSONField):
-    """JSON in a textarea, laid out for people; what was typed is shown again as it was typed."""
+    """JSON in a textarea, formatted for reading; invalid input is shown again unchanged."""
 
     def __init__(self, *, kind: type | None = None, complaint: Any = "", **options: Any) -> None:
         super().__init__(**options)
@@ -41,10 +41,10 @@ class JsonInput(forms.JSONField):
         try:
             return strict_json.loads(value)
         except errors.InvalidJson as error:
-            raise forms.ValidationError(error_messages.said(error.message), code=error.code) from None
+            raise forms.ValidationError(error_messages.translate(error.message), code=error.code) from None
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Text that cannot be read is a change."""
+        """Counts invalid JSON as a change."""
         if self.disabled:
             return False
         try:
@@ -54,27 +54,27 @@ class JsonInput(forms.JSONField):
         return json.dumps(initial, sort_keys=True) != json.dumps(found, sort_keys=True)
 
     def validate(self, value: Any) -> None:
-        """Every JSON value is one, null and the empty list too."""
+        """Accepts every JSON value, including null and the empty list."""
 
 
 class _AsTyped(str):
-    """Text out of a textarea that must not be encoded again."""
+    """Text of a textarea that must not be encoded again."""
 
     __slots__ = ()
 
 
 class Text(forms.CharField):
-    """Lines as the domain keeps them: browsers send CR LF."""
+    """Converts line breaks: browsers send CR LF, the domain stores LF."""
 
     def to_python(self, value: Any) -> str:
         return str(super().to_python(value) or "").replace("\r\n", "\n")
 
 
 class RecordForm(forms.Form):
-    """Fields of one record, what this person may not see left out, what they may not change disabled.
+    """The fields of one record; hidden fields are left out, read-only ones disabled.
 
-    Hidden beside them: the version the editor opened, and the command's idempotency key, so that a double click is one
-    command and a change made meanwhile is noticed.
+    Two hidden inputs are the version that the editor opened, which detects concurrent changes, and the command's
+    idempotency key, which makes a double click one command.
     """
 
     category = ""
@@ -104,7 +104,7 @@ class RecordForm(forms.Form):
         return [self[name] for name in self.names]
 
     def changed(self) -> dict[str, Any]:
-        """What a command must carry: on create everything, on update only what differs from the base."""
+        """Returns the data of the command: all fields on create, only the changed ones on update."""
         wanted = {name: self.cleaned_data[name] for name in self.names if name in self.cleaned_data}
         if self.base is None:
             return wanted
@@ -113,15 +113,15 @@ class RecordForm(forms.Form):
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
         reasons = aggregate.of_category(self.category).reasons if self.category else None
-        if reasons is None or reasons.keys is not None:  # what depends on the record's key is left to the command
+        if reasons is None or reasons.keys is not None:  # rules that depend on the record's key are left to the command
             return cleaned
         silent = self.base is not None and not self.errors and not self.cleaned_data.get("reason")
         if silent and not self.changed().keys().isdisjoint(reasons.fields):
-            self.add_error("reason", error_messages.said(reasons.message))
+            self.add_error("reason", error_messages.translate(reasons.message))
         return cleaned
 
-    def complain(self, complaints: Mapping[str, str], fallback: str) -> None:
-        """Put the domain's complaints where they belong; what belongs to no field goes on top."""
+    def show_errors(self, complaints: Mapping[str, str], fallback: str) -> None:
+        """Shows the domain's errors at their fields, and the others at the top."""
         for name, message in complaints.items():
             self.add_error(name if name in self.fields else None, message)
         if not complaints:

@@ -1,4 +1,4 @@
-"""A record's history: every version, as of any of them, two compared, an older one brought back as a new change."""
+"""A record's history: all versions, one version, the difference of two, and restoring an older one."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from events import errors, snapshots, store, types
 View = Callable[..., HttpResponse]
 
 
-def from_here(view: View) -> View:
-    """A past that lies in a file which is not here is a message on the record's page."""
+def report_missing_archive(view: View) -> View:
+    """Shows a message on the record's page when older versions are in an archive file that is missing."""
 
     @functools.wraps(view)
     def shown(self: KindAdmin, request: HttpRequest, key: str, **named: Any) -> HttpResponse:
         try:
             return view(self, request, key, **named)
         except errors.Archived as error:
-            messages.error(request, error_messages.said(error.message))
+            messages.error(request, error_messages.translate(error.message))
             return HttpResponseRedirect(reverse(self.kind.url("change"), args=[key]))
 
     return shown
 
 
 class HistoryAdmin(KindAdmin):
-    """The versions of a record: all, one, two compared, an older one restored."""
+    """The versions of a record: list, one version, comparison, restore."""
 
-    @from_here
+    @report_missing_archive
     def history_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Versions, newest first, a page at a time by `?before=`."""
+        """Lists versions, newest first, in pages by `?before=`."""
         self.demand(request)
         stamp, stream = log_position.now(), self.stream(key)
         newest = _newest(stream)
@@ -60,9 +60,9 @@ class HistoryAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/history.html", context)
 
-    @from_here
+    @report_missing_archive
     def version_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
-        """The record as it was at a version."""
+        """Shows the record at a version."""
         self.demand(request)
         stream = self.stream(key)
         newest = _newest(stream)
@@ -78,48 +78,49 @@ class HistoryAdmin(KindAdmin):
             "facts": sidebar.state_facts(self.kind, state, request.user),
             "unreadable": then.unreadable,
             "newest": newest,
-            "since": diffs.lines(self.kind.category, state, now, request.user),
-            "can_roll_back": version < newest and self._wanted(request, state, now) is not None,
+            "since": diffs.rows(self.kind.category, state, now, request.user),
+            "can_roll_back": version < newest and self._restoring_update(request, state, now) is not None,
         }
         return TemplateResponse(request, "admin/backoffice/version.html", context)
 
-    @from_here
+    @report_missing_archive
     def compare_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """What differs between `?a=` and `?b=`."""
+        """Shows the differences between versions `?a=` and `?b=`."""
         self.demand(request)
         stream = self.stream(key)
         newest = _newest(stream)
-        asked = [records.number(request.GET.get(name)) for name in ("a", "b")]
+        numbers = [records.number(request.GET.get(name)) for name in ("a", "b")]
         first, second = (
-            min(max(number or default, 1), newest) for number, default in zip(asked, (newest - 1, newest), strict=True)
+            min(max(number or default, 1), newest)
+            for number, default in zip(numbers, (newest - 1, newest), strict=True)
         )
         before, after = (snapshots.state_dict(stream, number)[0] for number in (first, second))
         context = self._context(request, key) | {
             "title": _("Compare version %(a)d with version %(b)d") % {"a": first, "b": second},
             "a": timeline.entries(stream, first, request.user, limit=1)[0],
             "b": timeline.entries(stream, second, request.user, limit=1)[0],
-            "lines": diffs.lines(self.kind.category, before, after, request.user),
+            "lines": diffs.rows(self.kind.category, before, after, request.user),
             "newest": newest,
         }
         return TemplateResponse(request, "admin/backoffice/compare.html", context)
 
-    @from_here
+    @report_missing_archive
     def rollback_page(self, request: HttpRequest, key: str, version: int) -> HttpResponse:
-        """Bring an older version back: shown as a difference first, then written as a change like any other."""
+        """Restores an older version: shows the difference first, then writes it as an ordinary change."""
         self.demand(request, self.kind.update)
         row, stream = self.found(key), self.stream(key)
         if not 1 <= version <= _newest(stream):
             raise Http404
         then, _reached = snapshots.state_dict(stream, version)
         now, current = snapshots.state_dict(stream)
-        wanted = self._wanted(request, then, now)
+        wanted = self._restoring_update(request, then, now)
         if wanted is None:
             raise PermissionDenied
         reason = _("Back to version %(version)d") % {"version": version}
         form = records.ReasonForm(
             request.POST or None, staff=request.user, initial={"base_version": current, "reason": reason}
         )
-        lines = diffs.lines(self.kind.category, now, now | wanted, request.user)
+        lines = diffs.rows(self.kind.category, now, now | wanted, request.user)
         if request.method == "POST" and form.is_valid():
             try:
                 base = form.cleaned_data["base_version"]
@@ -133,7 +134,7 @@ class HistoryAdmin(KindAdmin):
                 messages.warning(request, _("The record changed meanwhile. Review the changes again."))
                 return HttpResponseRedirect(request.path)
             except errors.EventsError as error:
-                form.complain({}, error_messages.in_one_line(error))
+                form.show_errors({}, error_messages.in_one_line(error))
         context = self._context(request, key) | {
             "title": _("Restore version %(version)d") % {"version": version},
             "form": form,
@@ -143,9 +144,10 @@ class HistoryAdmin(KindAdmin):
         }
         return TemplateResponse(request, "admin/backoffice/rollback.html", context)
 
-    def _wanted(self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any] | None:
-        """What an update would carry to make the record what it was then; None when this person may not, or there is
-        nothing to bring back."""
+    def _restoring_update(
+        self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Returns the update that restores a version; None if this person may not, or if nothing differs."""
         kind = self.kind
         if not self.allows(request, kind.update) or now.get("deleted_at") or kind.update is None:
             return None
@@ -158,7 +160,7 @@ class HistoryAdmin(KindAdmin):
         return wanted or None
 
     def _context(self, request: HttpRequest, key: str) -> dict[str, Any]:
-        """What all pages of a history share. A setting that was removed still has one, though no row."""
+        """Returns the context that all history pages share. A removed setting has a history but no row."""
         try:
             row = self.found(key)
             name = self.kind.title(row, request.user)

@@ -1,4 +1,4 @@
-"""Where the log stands when a page is made, so that its live feed begins exactly there."""
+"""The log position at which a page was rendered; its live feed starts there."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ class Stamp(NamedTuple):
 
 
 def now() -> Stamp:
-    """Read it *before* the rows it is stamped on: an event in between is then sent twice, never lost."""
+    """Returns the position. Call it *before* reading the rows: an event in between is then sent twice, never lost."""
     return Stamp(head.epoch(), head.safe())

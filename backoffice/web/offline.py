@@ -1,4 +1,4 @@
-"""The admin without a network: the service worker, the page of waiting edits, who is signed in. See docs/offline.md."""
+"""The admin without a network: service worker, page of queued edits, signed-in person. See docs/offline.md."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PARTS: Final = ("backoffice/", "realtime/", "admin/css/base.css", "admin/js/them
 LEFT_OUT: Final = (WORKER, RETIRED, "backoffice/api-docs.css", "backoffice/api-docs.js")
 PAGES: Final = ("admin/backoffice/offline.html", "admin/base_site.html")
 
-# What the worker may load, and nothing else: a policy of its own, for it is no page.
+# The content security policy of the worker, which is not a page: the only sources it may load.
 POLICY: Final = "default-src 'none'; script-src 'self'; connect-src 'self'"
 
-# Whose page this is. The worker keeps pages of one person only, and throws them away when it reads another name here.
+# Header: the person a page belongs to. The worker caches pages of one person only, and deletes them when this changes.
 PERSON: Final = "X-Person"
-# The worker may keep this page. It is never guessed from an address.
+# Header: the worker may cache this page. It never decides by the URL.
 KEEP: Final = "X-Keep"
 
 
@@ -41,8 +41,10 @@ KEEP: Final = "X-Keep"
 
 
 def worker(_request: HttpRequest) -> HttpResponse:
-    """The worker's script, with the list of what it keeps in front: another list is another worker. Nobody has to be
-    signed in: a browser must be able to fetch a newer worker, or one that retires itself (`OFFLINE=0`), at any time.
+    """Returns the worker's script, preceded by its manifest: a changed manifest is a new worker.
+
+    It needs no sign-in: a browser must always be able to fetch a newer worker, or one that unregisters itself
+    (`OFFLINE=0`).
     """
     if settings.OFFLINE:
         script = f"self.formease = {json.dumps(manifest(), sort_keys=True)};\n{_source(WORKER)}"
@@ -55,11 +57,11 @@ def worker(_request: HttpRequest) -> HttpResponse:
 
 
 def manifest() -> dict[str, Any]:
-    """What the worker is told.
+    """Returns the worker's manifest.
 
-    version  changes with anything in the shell      parts    address -> hash, as `fetch(…, {integrity})` takes it
-    words    the catalogue of texts                  page     what is shown where nothing is kept
-    records  pattern of the pages that may be kept
+    version  changes with anything in the shell      parts    URL -> hash, as `fetch(…, {integrity})` takes it
+    words    the catalogue of texts                  page     the page for URLs that are not cached
+    records  pattern of the pages that may be cached
     """
     return _manifest() if not settings.DEBUG else _manifest.__wrapped__()
 
@@ -82,8 +84,10 @@ def _manifest() -> dict[str, Any]:
 
 
 def _parts() -> dict[str, str]:
-    """Static files of the pages under their plain names: name -> path. (A page of an older release asks for a name with
-    a hash in it; without a network it gets the file of now.)"""
+    """Returns the static files of the pages: plain name -> path.
+
+    Pages of an older release request names with a hash; without a network they get the current file.
+    """
     found: dict[str, str] = {}
     for finder in finders.get_finders():
         for name, storage in finder.list([]):
@@ -106,8 +110,10 @@ def _source(name: str) -> str:
 
 
 class Page:
-    """The edits that wait in this browser, filled in by script. `?shell=1` is the same page without anybody's name in
-    it: the worker keeps that one, and shows it wherever it has nothing else.
+    """Shows the edits that are queued in this browser, filled in by script.
+
+    `?shell=1` is the same page without a person's name: the worker caches that one, and shows it for URLs that it has
+    not cached.
     """
 
     def __init__(self, site: AdminSite) -> None:
@@ -120,14 +126,16 @@ class Page:
         response = TemplateResponse(request, "admin/backoffice/offline.html", context)
         response["Cache-Control"] = "no-store"
         if signed_in:
-            sign(request, response)
+            mark_owner(request, response)
         return response
 
 
 @ensure_csrf_cookie
 def person(request: HttpRequest) -> HttpResponse:
-    """Who is signed in and in which session, as `{person, session}`, null for nobody: asked before anything is sent,
-    and to see whether the server answers. Sets the CSRF token of the current session."""
+    """Returns the signed-in person and session as `{person, session}`; null without one.
+
+    Scripts request it before they send edits, and to test the connection. It sets the CSRF token of the session.
+    """
     there = access.role_of(request.user) is not None
     response = JsonResponse(
         {"person": request.user.pk if there else None, "session": session(request) if there else None}
@@ -137,17 +145,17 @@ def person(request: HttpRequest) -> HttpResponse:
 
 
 def session(request: HttpRequest) -> str:
-    """Names the session of a page, without giving it away: its tabs share a connection, and nobody else's do."""
+    """Returns an identifier of the session that does not reveal it: tabs of one session share a connection."""
     key = request.session.session_key
     return auth.session_digest(key) if key else ""
 
 
-def sign(request: HttpRequest, response: HttpResponse) -> None:
-    """Say on a page whose it is."""
+def mark_owner(request: HttpRequest, response: HttpResponse) -> None:
+    """Marks a page with the person it belongs to."""
     if request.user.is_authenticated:
         response[PERSON] = str(request.user.pk)
 
 
-def is_somebody_elses(request: HttpRequest) -> bool:
-    """Was this sent by the page of a person other than the one who is signed in by now?"""
+def is_of_another_person(request: HttpRequest) -> bool:
+    """Returns whether the page that sent this request belongs to a person other than the signed-in one."""
     return request.headers.get(PERSON, str(request.user.pk)) != str(request.user.pk)

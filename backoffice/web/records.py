@@ -37,7 +37,7 @@ class EditAdmin(KindAdmin):
         state, version = self.kind.aggregate.dump(now.state), now.version
         if request.method == "POST":
             self.demand(request, self.kind.update)
-            if offline.is_somebody_elses(request):
+            if offline.is_of_another_person(request):
                 return JsonResponse({"code": "other_person"}, status=409)
             return self._save(request, row, stamp)
         form = self._form(request, row, state, version)
@@ -196,7 +196,7 @@ class EditAdmin(KindAdmin):
             again = ReasonForm(
                 staff=request.user, initial={"base_version": version, "reason": form.cleaned_data.get("reason", "")}
             )
-            meanwhile = diffs.lines(self.kind.category, conflict.base, state, request.user)
+            meanwhile = diffs.rows(self.kind.category, conflict.base, state, request.user)
             return self._question_page(request, row, again, status=409, meanwhile=meanwhile)
         except errors.EventsError as error:
             _explain(form, error)
@@ -278,8 +278,8 @@ def number(text: str | None) -> int | None:
 
 
 def _explain(form: forms.RecordForm, error: errors.EventsError) -> None:
-    message, complaints = error_messages.said_by(error)
-    form.complain(complaints, message)
+    message, complaints = error_messages.translate_error(error)
+    form.show_errors(complaints, message)
 
 
 def _say(request: HttpRequest, result: commands.Result, base_version: int) -> None:
@@ -314,7 +314,7 @@ def _critical(record: Aggregate, key: str) -> dict[str, Any]:
     reasons = record.reasons
     if reasons is None or not reasons.concerns(key):
         return {"critical": (), "critical_message": ""}
-    return {"critical": reasons.fields, "critical_message": error_messages.said(reasons.message)}
+    return {"critical": reasons.fields, "critical_message": error_messages.translate(reasons.message)}
 
 
 def _rules(record: Aggregate) -> str:

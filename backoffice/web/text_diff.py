@@ -1,7 +1,7 @@
 """The difference between two texts, word by word, in bounded time. Pure.
 
 1  lines: common ends and lines that occur once on both sides (patience diff, about linear)
-2  words of the lines that differ: their longest common subsequence, as long as the budget lasts
+2  words of the lines that differ: their longest common subsequence, within the budget
 3  beyond the budget: words that occur once on both sides; what is between them is shown as removed and added
 """
 
@@ -23,13 +23,13 @@ _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
 class Budget:
-    """How many pairs of words may still be compared, for all texts of one page together."""
+    """The number of word pairs that may still be compared, for all texts of one page together."""
 
     def __init__(self, cells: int = CELLS) -> None:
         self.left = cells
 
     def take(self, cells: int) -> bool:
-        """Take this much, or nothing where less is left."""
+        """Takes this amount, or nothing if less is left."""
         if cells > self.left:
             return False
         self.left -= cells
@@ -37,11 +37,11 @@ class Budget:
 
 
 def compare(before: str, after: str, budget: Budget) -> list[Run]:
-    """A text as runs of words that stayed, went and came; empty where nothing of it stayed."""
+    """Returns runs of words that are unchanged, removed or added; empty if nothing is unchanged."""
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     runs: list[Run] = []
-    for gone, came, stayed in _pieces(old, new, sequences.matches(old, new)):
-        _compare_words("".join(gone), "".join(came), budget, runs)
+    for removed, added, stayed in _pieces(old, new, sequences.matches(old, new)):
+        _compare_words("".join(removed), "".join(added), budget, runs)
         _add(runs, "same", "".join(stayed))
     joined = _joined(runs)
     return joined if any(kind == "same" for kind, _ in joined) else []
@@ -53,9 +53,9 @@ def _compare_words(before: str, after: str, budget: Budget, runs: list[Run]) -> 
         _add(runs, "came", after)
         return
     old, new = _WORD.findall(before), _WORD.findall(after)
-    for gone, came, stayed in _pieces(old, new, _common_words(old, new, budget)):
-        _add(runs, "gone", "".join(gone))
-        _add(runs, "came", "".join(came))
+    for removed, added, stayed in _pieces(old, new, _common_words(old, new, budget)):
+        _add(runs, "gone", "".join(removed))
+        _add(runs, "came", "".join(added))
         _add(runs, "same", "".join(stayed))
 
 
@@ -73,9 +73,9 @@ def _common_words(old: Sequence[str], new: Sequence[str], budget: Budget) -> lis
 
 
 def longest_common(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
-    """The pairs of one longest common subsequence.
+    """Returns the index pairs of one longest common subsequence.
 
-    A row of the classical table is kept as the bits of one number: bit j is 0 where the length grows at b[j] (Hyyrö,
+    A row of the classical table is stored as the bits of one number: bit j is 0 where the length grows at b[j] (Hyyrö,
     2004). So a row costs a few operations on numbers of len(b) bits.
     """
     places: dict[str, int] = {}
@@ -117,26 +117,26 @@ def _add(runs: list[Run], kind: Kind, text: str) -> None:
 
 
 def _joined(runs: Sequence[Run]) -> list[Run]:
-    """Neighbouring runs of a kind as one. A space between two changes is part of the change."""
+    """Joins neighbouring runs of the same kind. A space between two changes is part of the change."""
     found: list[Run] = []
-    gone: list[str] = []
-    came: list[str] = []
+    removed: list[str] = []
+    added: list[str] = []
     same: list[str] = []
 
     def flush() -> None:
-        _add(found, "gone", "".join(gone))
-        _add(found, "came", "".join(came))
-        gone.clear()
-        came.clear()
+        _add(found, "gone", "".join(removed))
+        _add(found, "came", "".join(added))
+        removed.clear()
+        added.clear()
 
     for (kind, text), (next_kind, _) in zip(runs, [*runs[1:], ("same", "")], strict=False):
         if kind != "same":
             _add(found, "same", "".join(same))
             same.clear()
-            (gone if kind == "gone" else came).append(text)
-        elif text == " " and gone and came and next_kind != "same":
-            gone.append(text)
-            came.append(text)
+            (removed if kind == "gone" else added).append(text)
+        elif text == " " and removed and added and next_kind != "same":
+            removed.append(text)
+            added.append(text)
         else:
             flush()
             same.append(text)

@@ -1,4 +1,4 @@
-"""A record's past as entries to read: who, when, why, and what it changed, as this person may see it."""
+"""A record's history as entries: actor, time, reason and changes, as this person may see them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from events.types import RecordedEvent
 PAGE: Final = 30
 TOGETHER_CAP: Final = 50
 
-# What an event did, in a word, and the sign beside it.
+# The verb and icon for each type of event.
 VERBS: Final = {
     "created": (_("created"), "plus"),
     "received": (_("received"), "plus"),
@@ -54,15 +54,17 @@ select wanted.id, (select count(*) from (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One version. `concealed`: something changed that this person may not see, `erased`: that nobody can see any more.
-    `together`: how many events share the request (capped).
+    """One version.
+
+    `concealed`: a change that this person may not see. `erased`: a change that cannot be read any more.
+    `together`: the number of events of the same request (capped).
     """
 
     event: RecordedEvent
     actor: actors.Actor
     verb: Any
     icon: str
-    lines: Sequence[diffs.Line]
+    lines: Sequence[diffs.DiffRow]
     concealed: bool
     erased: bool
     together: int = 1
@@ -89,8 +91,10 @@ class Entry:
 
 
 def latest(stream: str, staff: Any, limit: int) -> list[Entry]:
-    """The newest versions, newest first; none where they are archived in a file that is not here: a record's page shows
-    what it is now, and its history says so."""
+    """Returns the newest versions, newest first; none if they are in an archive file that is missing.
+
+    The record's page still shows the current state, and its history shows the message.
+    """
     try:
         return entries(stream, store.version_of(stream), staff, limit)
     except errors.Archived:
@@ -98,7 +102,7 @@ def latest(stream: str, staff: Any, limit: int) -> list[Entry]:
 
 
 def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry]:
-    """Versions up to `upto`, newest first. Each is compared with the state right before it."""
+    """Returns versions up to `upto`, newest first. Each is compared with the state right before it."""
     after = max(0, upto - limit)
     events = store.read_stream(stream, after, upto=upto)
     category = types.category_of(stream)
@@ -117,7 +121,7 @@ def entries(stream: str, upto: int, staff: Any, limit: int = PAGE) -> list[Entry
     return found[::-1]
 
 
-def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) -> Entry:
+def entry(event: RecordedEvent, lines: Sequence[diffs.DiffRow], together: int = 1) -> Entry:
     verb, icon = verb_of(event.type)
     changing = event.type.endswith((".updated", ".changed")) and not event.unreadable
     erased = _is_erased(event)
@@ -134,7 +138,7 @@ def entry(event: RecordedEvent, lines: Sequence[diffs.Line], together: int = 1) 
 
 
 def _is_erased(event: RecordedEvent) -> bool:
-    """Does it hold what its type says stands for an erased value?"""
+    """Returns whether the event contains the placeholders of erased values that its type defines."""
     try:
         personal = types.event_type_of(event.type).personal
     except errors.UnknownEventType:
@@ -143,19 +147,19 @@ def _is_erased(event: RecordedEvent) -> bool:
 
 
 def verb_of(event_type: str) -> tuple[Any, str]:
-    """What an event did, in a word, and the icon for it."""
+    """Returns the verb and icon for what an event did."""
     word = event_type.partition(".")[2]
     return VERBS.get(word, (word.replace("_", " "), "events"))
 
 
 def _lines(
     category: str, event: RecordedEvent, before: dict[str, Any], after: dict[str, Any], staff: Any
-) -> list[diffs.Line]:
+) -> list[diffs.DiffRow]:
     if event.version == 1:
-        return diffs.beginning(category, after, staff)
+        return diffs.initial_rows(category, after, staff)
     if event.type.endswith((".deleted", ".restored", ".removed", ".erased")):
         return []
-    return diffs.lines(category, before, after, staff)
+    return diffs.rows(category, before, after, staff)
 
 
 def _together(ids: Sequence[UUID | None]) -> dict[UUID | None, int]:

@@ -1,8 +1,8 @@
-"""Inject every fault, then compare: `make chaos` (two minutes; `python -m benchmarks.chaos --quick --seed 7`: 25 s).
+"""Runs the chaos test: `make chaos` takes two minutes, `python -m benchmarks.chaos --quick --seed 7` 25 seconds.
 
-Two web processes, two runners of the subscriptions, PostgreSQL and Valkey, all of this run alone, are killed, paused,
-disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some thirty
-clients keep a log each. Then every log is compared with the store:
+Two web processes, two runners of the subscriptions, PostgreSQL and Valkey are started for this run. They are killed,
+paused, disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some
+thirty clients keep a log each. Then every log is compared with the store:
 
     exact       for each topic granted at the end: the received events are the stored ones, in order, each once
     shown       every event as the role may see it, without hidden fields
@@ -46,7 +46,7 @@ PRESENCE_SECONDS = 30.0  # a lease, the grace period, and a reconnect
 
 @dataclasses.dataclass
 class Plan:
-    """Rounds of all faults, seconds of an outage and of the rest after it, and commands a second of each writer."""
+    """The size of a run: rounds of all faults, seconds of an outage and of the pause after it, command rate."""
 
     rounds: int
     outage: tuple[float, float]
@@ -54,7 +54,7 @@ class Plan:
     rate: float
 
     def faults(self, rng: random.Random) -> list[str]:
-        """Every fault once a round, in a seeded order.
+        """All faults, each once a round, in a seeded order.
 
         In a single round the killed web process comes first, so that its presence lease ends before the comparison.
         """
@@ -80,8 +80,8 @@ async def until(met: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - started
 
 
-async def play(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
-    """1 stack and clients  2 all live  3 faults and revocations under load  4 wait until settled  5 compare."""
+async def run_test(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Run the test: 1 start stack and clients  2 connect  3 faults and revocations under load  4 settle  5 compare."""
     rng = random.Random(seed)
     stack = Stack(folder)
     try:
@@ -141,7 +141,7 @@ async def inject_faults(stack: Stack, clients: ClientSet, plan: Plan, rng: rando
 
 
 async def revoke_rights(clients: ClientSet, what: str) -> None:
-    """Revoke rights of a live client where possible: only then there is a socket to close."""
+    """Revoke rights, if possible those of a client that is connected: only then there is a socket to close."""
     tabs = clients.to_revoke[what]
     await until(lambda: any(tab.state == "live" for tab in tabs), ONLINE_SECONDS)
     tabs[0].person.revoked = True
@@ -151,7 +151,7 @@ async def revoke_rights(clients: ClientSet, what: str) -> None:
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
-    """Run database work in this thread, repeated while the database is away, and close the thread's connection."""
+    """Run database work in this thread, retried until the database answers, and close the thread's connection."""
     from django.db import connection
 
     try:
@@ -238,7 +238,7 @@ def main() -> int:
     print(f"chaos with seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="formease-chaos-") as name:
         Path(name).chmod(0o711)
-        result = asyncio.run(play(seed, QUICK if options.quick else FULL, Path(name)))
+        result = asyncio.run(run_test(seed, QUICK if options.quick else FULL, Path(name)))
     result = {"seed": seed, "seconds": round(time.monotonic() - started, 1)} | result
     harness.table("Faults", result["timeline"])
     harness.table(

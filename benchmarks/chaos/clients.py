@@ -39,7 +39,7 @@ def content_of(event: dict[str, Any]) -> int:
 
 @dataclasses.dataclass
 class Person:
-    """A login, or a program with a key. `principal` is the argument of topics; `after` the one after a revocation."""
+    """A login, or a program with a key. `principal` is the argument of topics; `after` replaces it once revoked."""
 
     id: str
     principal: Any
@@ -73,7 +73,7 @@ class Watcher(client.Client):
 
     @url.setter
     def url(self, _url: str) -> None:
-        """Ignored: each attempt uses the next URL."""
+        """Ignores the value: each attempt uses the next URL."""
 
     async def watch(self, start: frames.Since) -> None:
         self.start = start

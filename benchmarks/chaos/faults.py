@@ -1,4 +1,4 @@
-"""The table of faults. Each causes one for about `seconds` and then repairs it."""
+"""The table of faults. Each function causes a fault for about `seconds` and then repairs it."""
 
 from __future__ import annotations
 

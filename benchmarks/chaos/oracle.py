@@ -48,7 +48,7 @@ class Oracle:
         return [f"{watcher.name}: {fault}" for fault in wrong]
 
     def closed(self, watcher: Watcher) -> bool:
-        """Whether this client should have been closed for good."""
+        """True when the server should have closed this client for good."""
         return watcher.person.revoked and watcher.person.after is not None and self._ends(watcher)
 
     def _ends(self, watcher: Watcher) -> bool:
@@ -74,15 +74,15 @@ class Oracle:
                 return
 
     def due(self, watcher: Watcher, name: str) -> tuple[dict[int, set[int]], bool]:
-        """Positions owed on a topic with the contents that are right for them; and whether all must be there.
+        """The positions expected on a topic, each with its correct contents, and whether all are required.
 
-        A right that was taken away owes nothing from its event on, and nothing for sure before it (the client may
-        have been away); a narrowed view shows earlier events either way, later ones only narrowed.
+        After a revocation no position is expected, and none before it is required, because the client may have been
+        disconnected. A reduced role may see earlier events in either view, and later ones only in the reduced view.
         """
         person = watcher.person
         taken = self.taken.get(person.id) if person.revoked else None
         if taken is not None and not self._ends(watcher) and person.after.role == person.principal.role:
-            taken = None  # another tab of theirs
+            taken = None  # another tab of the same person
         after = None if taken is not None and self._ends(watcher) else person.after
         due: dict[int, set[int]] = {}
         for event in self._by_topic.get(name, ()):
@@ -120,7 +120,7 @@ class Oracle:
         return self._contents[key]
 
     def caught_up(self, watcher: Watcher) -> bool:
-        """Whether the last expected event of each topic has arrived. A cheap check before the exact one."""
+        """True when the last expected event of each topic has arrived. A cheap check before the exact one."""
         latest = {name: seen.position for seen in watcher.seen for name in seen.topics}
         for name in watcher.names:
             due, complete = self.due(watcher, name)
@@ -129,7 +129,7 @@ class Oracle:
         return True
 
     def durable(self, results: Sequence[Any]) -> list[str]:
-        """Errors where an acknowledged command is not stored exactly once."""
+        """The acknowledged commands that are not stored exactly once, as error texts."""
         stored = {event.position: event for event in self.events}
         wrong, claimed = [], set()
         for result in results:

@@ -64,9 +64,9 @@ class TcpProxy:
 
 
 class Stack:
-    """The processes and services. One thread starts all processes and lives until the end.
+    """The processes and services, started by one thread that runs until the end.
 
-    Processes are bound to the life of their parent, which on Linux is the thread that started them.
+    On Linux a process ends with the thread that started it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,7 +82,7 @@ class Stack:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     async def open(self) -> None:
-        """Services, schema, processes; Django is set up for this process too."""
+        """Start services, create the schema, start the processes; also set up Django in this process."""
         await self.do(self.postgres.start)
         await self.do(self.valkey.start)
         self.proxy = TcpProxy(self.valkey.port)

@@ -32,8 +32,8 @@ SIZES: Final = (200, 1000, 2000)
 
 OF_BARE: Final = "commit to frame p50, of bare"
 
-# Result of the whole path -> its goal, and whether less is better. The 10 ms, and the 20 µs of CPU, are of a machine on
-# which a bare broadcast to 1,000 sockets took 7, and 13: a slower one is measured by that.
+# Result of the whole path -> its goal, and whether less is better. The goals of 10 ms and 20 µs of CPU apply to a
+# machine on which a bare broadcast to 1,000 sockets takes 7 ms and 13 µs; on a slower machine scale them accordingly.
 GOALS: Final = {
     "commit to frame p50 ms": (10.0, True),
     OF_BARE: (1.43, True),
@@ -107,7 +107,7 @@ def goal(metric: str, value: float, wanted: float, less: bool) -> dict[str, Any]
 
 
 def sign_in() -> tuple[str, str]:
-    """A session of an administrator, and an allowed origin."""
+    """Create a session of an administrator; returns its key and an allowed origin."""
     from django.conf import settings
     from django.contrib.sessions.backends.db import SessionStore
 

@@ -15,7 +15,7 @@ from benchmarks.load import servers
 
 
 class AnyServerApplication:
-    """The application; the first connection starts the hub, on the server's event loop."""
+    """The application. Its first connection starts the hub on the server's event loop."""
 
     def __init__(self) -> None:
         servers.prepare()

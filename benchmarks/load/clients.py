@@ -159,7 +159,7 @@ class ClientPool:
     def deferred_reading(self) -> Iterator[None]:
         """Within this context record only arrival times, and parse after a `burst`.
 
-        All clients share one core: otherwise the time to parse for the others would count for the last client.
+        All clients share one core, so parsing for one client would delay the arrival measured at another.
         """
         self.unread = []
         yield

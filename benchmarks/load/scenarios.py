@@ -50,7 +50,7 @@ async def fan_out(kind: str, sockets: int, seconds: float) -> dict[str, Any]:
 
 
 async def run_messages(pool: ClientPool, control: Any, sockets: int, number: int) -> None:
-    """Publish, never more than `IN_FLIGHT` messages ahead of the slowest socket (counted in all)."""
+    """Publish messages, at most `IN_FLIGHT` ahead of the slowest socket."""
     done_before = pool.total // sockets
     for index in range(number):
         await pool.until((done_before + index + 1 - IN_FLIGHT) * sockets)
@@ -60,7 +60,7 @@ async def run_messages(pool: ClientPool, control: Any, sockets: int, number: int
 
 
 async def reference(sockets: int) -> dict[str, Any]:
-    """A bare broadcast at the same rate, without store, relay, Valkey, sessions and permissions."""
+    """Measure a bare broadcast at the same rate, without store, relay, Valkey, sessions and permissions."""
     async with server_process("bare") as (port, control):
         pool = ClientPool(port, "", None)
         await warm_up(pool)
@@ -103,7 +103,7 @@ async def warm_up(pool: ClientPool) -> None:
 
 
 async def latency(pool: ClientPool, sockets: int, publish: Callable[[], Awaitable[float]]) -> dict[str, Any]:
-    """Latency at 20 events a second; `publish` returns the time at which one was committed."""
+    """Measure latency at 20 events a second; `publish` returns the time of the commit."""
     pool.latencies.clear()
     pool.base, pool.sent = max(reader.count for reader in pool.readers), []
     start = pool.total

@@ -75,7 +75,7 @@ def uvicorn_server(application: Any, port: int) -> Any:
 
 
 async def channels(kind: str, port: int) -> tuple[Any, Any]:
-    """The stock consumer of the Channels tutorial, on uvicorn (Daphne is slower still)."""
+    """Run the stock consumer of the Channels tutorial on uvicorn (Daphne is slower still)."""
     import django
 
     django.setup()
@@ -111,7 +111,7 @@ async def channels(kind: str, port: int) -> tuple[Any, Any]:
 
 
 async def hub(_kind: str, port: int) -> tuple[Any, Any]:
-    """Our hub under our own server."""
+    """Run our hub under our own server."""
     prepare()
     from realtime import routing
 
@@ -180,7 +180,7 @@ class AdminPrincipal:
 
 
 async def app(_kind: str, port: int) -> tuple[Any, Any]:
-    """The whole application as it is deployed."""
+    """Run the whole application as it is deployed."""
     import django
 
     django.setup()
@@ -191,7 +191,7 @@ async def app(_kind: str, port: int) -> tuple[Any, Any]:
 
 
 def raised_limits() -> dict[str, Any]:
-    """Limits for a load test, whose clients share one address and one person."""
+    """The limits for a load test, whose clients share one address and one person."""
     many = 10_000
     return {
         "connections_per_person": many,

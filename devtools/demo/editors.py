@@ -24,7 +24,7 @@ from events import commands, context, errors, types
 
 JsonDict = dict[str, Any]
 
-NEWEST: Final = 8  # the newest records, at the top of the lists, are the ones they edit
+NEWEST: Final = 8  # editors choose from this many newest records, which are at the top of the lists
 TABLES: Final[Mapping[str, type[models.Model]]] = {"user": User, "form": Form}
 COMMANDS: Final[Mapping[str, type[types.CommandData]]] = {"user": UpdateUser, "form": UpdateForm}
 REASONS: Final = (
@@ -110,7 +110,7 @@ class Editor:
 
     def step(self) -> float:
         if self.open is None:
-            self.open = self._meet() or self._pick()
+            self.open = self._open_record_of_partner() or self._pick()
             self.visit.enter(self.name, self.open.kind, self.open.key, self.open.field)
             return self.rng.uniform(2, 5)
         edit, self.open = self.open, None
@@ -120,8 +120,10 @@ class Editor:
 
     # -- open ---------------------------------------------------------------------------------------------------------
 
-    def _meet(self) -> Edit | None:
-        """Every other time, open the partner's record: first to edit the same field, then another one."""
+    def _open_record_of_partner(self) -> Edit | None:
+        """Every other time, open the record that the partner has open; None otherwise.
+
+        The first time the edit is of the same field, the next time of another one."""
         theirs = self.partner.open if self.partner else None
         if theirs is None or self.alone < 1:
             self.alone += 1
@@ -177,14 +179,14 @@ class Editor:
 
 
 def _conflicts(mine: Any, theirs: Any) -> bool:
-    """Whether two values of one field cannot be merged; questions can, unless both changed the same one."""
+    """True when two values of one field cannot be merged; questions can, unless both changed the same one."""
     if isinstance(mine, list) and isinstance(theirs, list):
         return sum(bool(one != other) for one, other in zip(mine, theirs, strict=True)) == 1
     return bool(mine != theirs)
 
 
 def pair(people: Mapping[str, str], rng: Random, log: Callable[[str], None], visit: visits.Visits) -> list[Editor]:
-    """Two editors that are each other's partner. `people`: name -> actor."""
+    """Create two editors that are each other's partner. `people`: name -> actor."""
     first, second = (Editor(name, actor, rng, log, visit) for name, actor in people.items())
     second.partner, second.alone = first, 1  # so that they meet in the first minute
     return [first, second]

@@ -23,8 +23,8 @@ from backoffice.sections.submissions.domain import ReceiveSubmission
 from devtools.samples import answers
 from events import commands, context, errors, types
 
-FORMS: Final = 60  # only the newest ones get answers
-REFRESH_AFTER: Final = 100  # submissions, then read the list of forms again
+FORMS: Final = 60  # only this many newest forms get submissions
+REFRESH_AFTER: Final = 100  # after this many submissions, read the list of forms again
 REPORT_SECONDS: Final = 10.0
 MAX_PAUSE: Final = 8.0  # seconds between two attempts of a failing source
 

@@ -20,13 +20,13 @@ from realtime import client, frames
 
 
 class Visits:
-    """No presence: used when there is no socket."""
+    """Publishes no presence; used when there is no socket."""
 
     def enter(self, name: str, kind: str, key: str, field: str) -> None:
-        """`name` begins to edit `field` of a record."""
+        """Record that `name` begins to edit `field` of a record."""
 
     def leave(self, name: str) -> None:
-        """`name` leaves the record entered last."""
+        """Record that `name` leaves the record entered last."""
 
 
 class LiveVisits(Visits):

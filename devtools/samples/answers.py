@@ -1,7 +1,7 @@
 """Answers of one person to the fields of any form, imported ones included.
 
-What a field asks is read from its id, else from its type. One mood runs through all answers of a person: who gives one
-star does not write a hymn.
+The subject of a field is derived from its id, else from its type. All answers of a person share one mood: a person who
+gives one star also writes a critical text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from devtools.samples import people, prose
 
 JsonDict = dict[str, Any]
 
-ANSWERED: Final = 0.72  # share of the optional questions
+ANSWERED: Final = 0.72  # share of the optional questions that a person answers
 
 
 class Respondent(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ def fill_in(fields: Sequence[Any], person: Respondent) -> JsonDict:
 
 
 def is_shown(field: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Whether the earlier answers meet the condition of this field."""
+    """True when the earlier answers meet the condition of this field."""
     condition = field.get("if")
     return not condition or given.get(condition.get("field")) == condition.get("is")
 
@@ -101,7 +101,7 @@ def _url(_field: JsonDict, person: Respondent) -> str:
 
 
 def _integer(field: JsonDict, person: Respondent) -> int:
-    """Small numbers far more often than large ones, except for ages."""
+    """A random integer; small numbers are far more frequent than large ones, except for ages."""
     low, high = int(field.get("min", 0)), int(field.get("max", 100))
     if field["id"] == "age":
         return min(high, max(low, round(person.rng.gauss(43, 15))))
@@ -120,7 +120,7 @@ def _boolean(field: JsonDict, person: Respondent) -> bool:
 
 
 def _rating(field: JsonDict, person: Respondent) -> int:
-    """The mood on the field's scale, with noise; reversed for pain and for the severity of a bug."""
+    """The mood on the field's scale, with noise; inverted for pain and for the severity of a bug."""
     low, high = int(field.get("min", 1)), int(field.get("max", 5))
     mood = 1 - person.mood if field["id"] in ("douleur", "severity_rating") else person.mood
     return round(min(high, max(low, low + (high - low) * (mood * 1.1 + person.rng.gauss(0, 0.09)))))
@@ -151,7 +151,7 @@ def _single_choice(field: JsonDict, person: Respondent) -> Any:
 
 
 def _multiple_choice(field: JsonDict, person: Respondent) -> list[Any] | None:
-    """Each option with its own probability, at least one; "none of these" excludes the others."""
+    """Choose each option with its own probability, at least one; "none of these" excludes the others."""
     options = field.get("options") or []
     if not options:
         return None
@@ -183,7 +183,7 @@ def _matrix(field: JsonDict, person: Respondent) -> JsonDict | None:
 
 
 def _ranking(field: JsonDict, person: Respondent) -> JsonDict:
-    """Every rank once; the first options of the form are a little more popular."""
+    """Rank all options; the first options of the form are a little more popular."""
     rows = [row["id"] for row in field.get("rows", ())]
     order = sorted(rows, key=lambda row: rows.index(row) * 0.3 + person.rng.random())
     return {row: order.index(row) + 1 for row in rows}

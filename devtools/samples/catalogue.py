@@ -1,7 +1,7 @@
-"""Form templates in English and French, as their owners would have built them.
+"""Form templates in English and French, like those that real owners build.
 
 A field is `{id, type, label, help, required, options, page, …}` (the spec's shape, the importer's types); `if` shows it
-only where another field has a given answer. Field ids say what is asked: `answers` and `prose` go by them.
+only where another field has a given answer. `answers` and `prose` choose their text by the id of a field.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ JsonDict = dict[str, Any]
 
 @dataclass(frozen=True)
 class Template:
-    """title      with a place for one of `subjects`
-    weight     how often it is chosen
+    """A form template.
+
+    title      contains a placeholder for one of `subjects`
+    weight     relative frequency with which the template is chosen
     minutes    a typical completion time
     """
 
@@ -34,7 +36,7 @@ def ask(
     required: bool = False, page: int = 1,
     **more: Any,
 ) -> JsonDict:  # fmt: skip
-    """One field. `when=("other_field", value)` becomes its condition."""
+    """Declare a field. `when=("other_field", value)` becomes its condition."""
     when = more.pop("when", None)
     condition = {"if": {"field": when[0], "is": when[1]}} if when else {}
     shown = {"id": id, "type": type, "label": label, "help": help, "required": required, "options": list(options)}
@@ -46,7 +48,7 @@ def rows(**labels: str) -> list[JsonDict]:
     return [{"id": id, "label": label} for id, label in labels.items()]
 
 
-# From December on, three months each.
+# Seasons of three months each, beginning with December.
 SEASONS: Final = {"en": ("winter", "spring", "summer", "autumn"), "fr": ("hiver", "printemps", "été", "automne")}
 
 AGREE = ("Strongly disagree", "Disagree", "Neutral", "Agree", "Strongly agree")

@@ -1,8 +1,8 @@
-"""All generated records. Each record is a pure function of the seed and its number, so that any part of it can be
-made again, in any order, in bounded memory: a million users need no more of it than ten.
+"""Generates the records. Each record is a pure function of the seed and its number.
 
-A record is a `Draft`: the command that creates it and the steps staff took later, each with who and why. All ids are
-UUIDs of version 5 in one namespace: the same record has the same id and the same idempotency keys on every machine.
+So records can be generated in any order and in bounded memory: a million users need no more than ten. A record is a
+`Draft`: the command that creates it and the later changes by staff, each with actor and reason. All ids are UUIDs of
+version 5 in one namespace, so a record has the same id and the same idempotency keys on every machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HISTORY: Final = timedelta(days=270)
 
 PLANS: Final = {"free": 68, "premium": 25, "enterprise": 7}
 ROLES: Final = {"member": 80, "owner": 16, "partner": 4}
-GONE: Final = 0.02  # share of users and forms that are deleted in the end, and so own nothing
+GONE: Final = 0.02  # share of users and forms that are deleted in the end; they own nothing
 
 
 class Step(NamedTuple):
@@ -48,7 +48,7 @@ class Draft(NamedTuple):
     steps: tuple[Step, ...] = ()
 
     def command(self, number: int) -> Command:
-        """The `number`-th command of its history; 0 creates it."""
+        """The command with this number in the record's history; 0 creates the record."""
         data = self.steps[number - 1].data if number else self.create
         reason = self.steps[number - 1].reason if number else None
         return Command(id=uuid.uuid5(NAMESPACE, f"{self.name}#{number}"), key=self.key, data=data, reason=reason)
@@ -73,7 +73,7 @@ class World:
         # Most submissions are for few forms, so a bounded cache of forms is enough.
         self.form = lru_cache(maxsize=4096)(self._form)
         self.template = lru_cache(maxsize=65_536)(self._template)
-        self._appeal = lru_cache(maxsize=65_536)(self._weigh)
+        self._appeal = lru_cache(maxsize=65_536)(self._popularity)
 
     def name(self, kind: str, number: int) -> str:
         return f"{self.seed}/{kind}/{number}"
@@ -83,7 +83,7 @@ class World:
         return key_of(self.name(kind, number))
 
     def draft(self, kind: str, number: int) -> Draft:
-        """Record `number` of a kind; smaller numbers are older."""
+        """Generate record `number` of a kind; smaller numbers are older."""
         makers: dict[str, Callable[[int], Draft]]
         makers = {"user": self.user, "form": self.form, "submission": self.submission}
         return makers[kind](number)
@@ -104,13 +104,13 @@ class World:
             created_at=created,
             last_login=self._last_login(created, rng),
         )
-        create, steps = _lived(create, rng)
-        if self._is_gone("user", number):
+        create, steps = _user_history(create, rng)
+        if self._is_deleted("user", number):
             steps += _closed(rng)
         return Draft(name, key_of(name), create, steps)
 
     def _last_login(self, created: datetime, rng: Random) -> datetime | None:
-        """The last sign-in: for most within days, for some months ago, for some never."""
+        """A random last sign-in: days ago for most users, months ago for some, None for others."""
         if rng.random() < 0.07:
             return None
         days = rng.expovariate(1 / 4) if rng.random() < 0.6 else rng.uniform(7, 200)
@@ -131,8 +131,8 @@ class World:
             fields=_chosen_fields(template, rng),
             created_at=created,
         )
-        create, steps = _edited(create, rng)
-        if self._is_gone("form", number):
+        create, steps = _form_history(create, rng)
+        if self._is_deleted("form", number):
             steps += (Step("manager", "Duplicate, asked for by the owner", DeleteForm()),)
         elif self.until - created > timedelta(days=75) and rng.random() < 0.18:
             steps += (Step("agent", "The campaign is over", UpdateForm(archived=True)),)
@@ -144,10 +144,10 @@ class World:
         return self._rng("template", number).choices(catalogue.TEMPLATES, weights)[0]
 
     def _owner(self, number: int, rng: Random) -> Draft:
-        """A user who had signed up by then: the most active of a few, so that few users create most forms."""
+        """Choose an owner among earlier users: the most active of a few, so that few users own most forms."""
         moment = self._times["form"].at(number / self.sizes["form"])
-        known = self._known_by("user", moment)
-        drawn = [each for each in (rng.randrange(known) for _ in range(3)) if not self._is_gone("user", each)]
+        known = self._count_before("user", moment)
+        drawn = [each for each in (rng.randrange(known) for _ in range(3)) if not self._is_deleted("user", each)]
         return self.user(max(drawn, key=lambda each: self._noise("keen", each), default=0))
 
     # -- submissions -------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class World:
         create = ReceiveSubmission(
             form_id=uuid.UUID(form.key),
             answers=answers.fill_in(
-                fields_in_the_end(form), answers.respondent(rng, created, french=template.language == "fr")
+                final_fields(form), answers.respondent(rng, created, french=template.language == "fr")
             ),
             started_at=created - timedelta(seconds=seconds) if seconds is not None else None,
             completion_time=seconds,
@@ -173,8 +173,8 @@ class World:
         return Draft(name, key_of(name), create, steps)
 
     def _answered_form(self, moment: datetime, rng: Random) -> int:
-        """The form answered at this moment: a few are far more popular, and most get their answers when new."""
-        known = self._known_by("form", moment)
+        """Choose the form answered at this moment: a few are far more popular, and most get their answers when new."""
+        known = self._count_before("form", moment)
         drawn = [int(rng.random() * known) for _ in range(5)]
         pulls = [self._pull(each, moment) for each in drawn]
         return rng.choices(drawn, pulls)[0] if any(pulls) else 0
@@ -184,10 +184,10 @@ class World:
         days = (moment - born) / timedelta(days=1)
         return fame * (0.06 + math.exp(-max(0.0, days) / 35))
 
-    def _weigh(self, form: int) -> tuple[datetime, float]:
-        """When a form appeared, approximately, and its popularity; 0 for a form that is deleted in the end."""
+    def _popularity(self, form: int) -> tuple[datetime, float]:
+        """The approximate creation time of a form, and its popularity; 0 for a form that is deleted in the end."""
         born = self._times["form"].at(form / self.sizes["form"])
-        return born, 0.0 if self._is_gone("form", form) else (1.02 - self._noise("fame", form)) ** -0.9
+        return born, 0.0 if self._is_deleted("form", form) else (1.02 - self._noise("fame", form)) ** -0.9
 
     # -- time and chance ---------------------------------------------------------------------------------------------
 
@@ -195,20 +195,20 @@ class World:
         return Random(f"{self.seed}/{kind}/{number}")  # noqa: S311 - generated data
 
     def _noise(self, kind: str, number: int) -> float:
-        """A number in [0, 1) for a record, like one of `Random`, at a fraction of its cost."""
+        """A pseudo-random number in [0, 1) for a record, at a fraction of the cost of `Random`."""
         value = (number + len(kind) * 0x9E3779B97F4A7C15 + self.seed * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the finaliser of splitmix64
             value = ((value ^ value >> shift) * factor) & 0xFFFFFFFFFFFFFFFF
         return (value ^ value >> 31) / 2**64
 
-    def _is_gone(self, kind: str, number: int) -> bool:
-        """Whether a record is deleted in the end; number 0 never is, as a fallback for owners."""
+    def _is_deleted(self, kind: str, number: int) -> bool:
+        """True when a record is deleted in the end; number 0 never is, as a fallback for owners."""
         return number > 0 and self._noise(f"gone {kind}", number) < GONE
 
     def _time(self, kind: str, number: int, rng: Random) -> datetime:
         return self._times[kind].at((number + rng.random()) / self.sizes[kind]).replace(microsecond=0)
 
-    def _known_by(self, kind: str, moment: datetime) -> int:
+    def _count_before(self, kind: str, moment: datetime) -> int:
         """The number of records of a kind that are older than `moment`; at least 1."""
         return max(1, int(self._times[kind].share(moment) * self.sizes[kind]))
 
@@ -219,8 +219,8 @@ class World:
 # -- histories of users -----------------------------------------------------------------------------------------------
 
 
-def _lived(final: CreateUser, rng: Random) -> tuple[CreateUser, tuple[Step, ...]]:
-    """The first version of the user, and the steps that lead to `final`."""
+def _user_history(final: CreateUser, rng: Random) -> tuple[CreateUser, tuple[Step, ...]]:
+    """The command that creates the user, and the changes that lead to `final`."""
     began: dict[str, Any] = {}
     steps: list[Step] = []
     if final.plan != "free" and rng.random() < 0.5:
@@ -263,14 +263,14 @@ def _title(template: catalogue.Template, created: datetime, rng: Random) -> str:
 
 
 def _chosen_fields(template: catalogue.Template, rng: Random) -> list[dict[str, Any]]:
-    """The template's fields as this owner adopted them: all required ones and most of the others."""
+    """The fields of the template that this owner keeps: all required ones and most of the others."""
     kept = [field for field in template.fields if field["required"] or rng.random() < 0.88]
     ids = {field["id"] for field in kept}
     return [dict(field) for field in kept if "if" not in field or field["if"]["field"] in ids]
 
 
-def _edited(final: CreateForm, rng: Random) -> tuple[CreateForm, tuple[Step, ...]]:
-    """The first version of the form, and the steps that lead to `final`."""
+def _form_history(final: CreateForm, rng: Random) -> tuple[CreateForm, tuple[Step, ...]]:
+    """The command that creates the form, and the changes that lead to `final`."""
     began: dict[str, Any] = {}
     steps: list[Step] = []
     if rng.random() < 0.14:
@@ -288,8 +288,8 @@ def _edited(final: CreateForm, rng: Random) -> tuple[CreateForm, tuple[Step, ...
     return _replaced(final, began), tuple(steps)
 
 
-def fields_in_the_end(form: Draft) -> list[dict[str, Any]]:
-    """The form's fields after all its steps, which are those that people answered."""
+def final_fields(form: Draft) -> list[dict[str, Any]]:
+    """The form's fields after all its changes; submissions answer these."""
     fields: list[dict[str, Any]] = form.create.fields  # type: ignore[attr-defined]
     for step in form.steps:
         if isinstance(step.data, UpdateForm) and isinstance(step.data.fields, list):

@@ -1,8 +1,8 @@
 """Writes the generated records into the database, through the same commands as the product.
 
-A record and its whole history are one transaction: a record that is there is there completely. So running again adds
-nothing, an interrupted run goes on where it stopped, and what people changed since is never touched, however long ago
-the first run was (idempotency keys are forgotten after a while; records are not).
+A record and its whole history are one transaction, so an existing record is complete. A second run adds nothing, an
+interrupted run continues where it stopped, and no record that a person changed since is touched, even after its
+idempotency keys have been deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Progress = Callable[[int], object]
 
 
 def until(seed: int) -> datetime:
-    """The end of the generated past: now, or the start of the first run with this seed, so that runs agree."""
+    """The end of the generated history: the start of the first run with this seed, so that all runs agree."""
     first = store.read_stream(types.stream_name("user", generate.key_of(f"{seed}/user/0")), limit=1)
     moment = first[0].recorded_at if first else datetime.now(UTC)
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
@@ -56,7 +56,7 @@ def records(world: World, kind: str, staff: Mapping[str, Staff], progress: Progr
 
 
 def _known(table: type[models.Model], keys: Iterable[str]) -> set[str]:
-    """The keys that have a record, deleted ones included."""
+    """The keys that already have a record, deleted records included."""
     return {str(key) for key in table._default_manager.filter(pk__in=list(keys)).values_list("pk", flat=True)}
 
 
@@ -73,14 +73,14 @@ def _write(drafts: Sequence[Draft], staff: Mapping[str, Staff]) -> int:
         with context.acting(**SOURCE):
             events += _dispatch([draft.command(0) for draft in drafts])
         for number in range(1, max((len(draft.steps) for draft in drafts), default=0) + 1):
-            for (role, reason), group in _by_who_and_why(drafts, number).items():
+            for (role, reason), group in _by_role_and_reason(drafts, number).items():
                 person = staff[role]
                 with context.acting(actor=f"staff:{person.pk}", actor_name=person.get_username(), reason=reason):
                     events += _dispatch([draft.command(number) for draft in group])
     return events
 
 
-def _by_who_and_why(drafts: Sequence[Draft], number: int) -> dict[tuple[str, str], list[Draft]]:
+def _by_role_and_reason(drafts: Sequence[Draft], number: int) -> dict[tuple[str, str], list[Draft]]:
     groups: dict[tuple[str, str], list[Draft]] = {}
     for draft in drafts:
         if len(draft.steps) >= number:

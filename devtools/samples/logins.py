@@ -40,7 +40,7 @@ def password(folder: Path) -> str:
 
 def ensure(secret: str) -> dict[str, Staff]:
     """The five logins by role; existing ones are kept, and only a changed password is updated."""
-    staff = {role: _found_or_made(role) for role in NAMES}
+    staff = {role: _get_or_create(role) for role in NAMES}
     # Hashing is slow on purpose; one password for all logins needs only one hash.
     hashes = {person.password for person in staff.values()}
     good = {known for known in hashes if known and check_password(secret, known)} or {make_password(secret)}
@@ -51,7 +51,7 @@ def ensure(secret: str) -> dict[str, Staff]:
     return staff
 
 
-def _found_or_made(role: str) -> Staff:
+def _get_or_create(role: str) -> Staff:
     first_name, last_name = NAMES[role]
     person, _ = Staff.objects.get_or_create(
         username=role,

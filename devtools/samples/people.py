@@ -1,11 +1,11 @@
-"""Realistic people: names of many countries, each with an e-mail address that nobody can own."""
+"""Generates people: names of many countries, each with an e-mail address in a reserved domain."""
 
 from __future__ import annotations
 
 import unicodedata
 from typing import Final, NamedTuple
 
-# Names as people write them; "name=latin" for other scripts and for letters that do not decompose.
+# "name=latin" gives the Latin spelling for other scripts and for letters that do not decompose.
 CULTURES: Final[dict[str, tuple[str, str]]] = {
     "fr": (
         (
@@ -171,7 +171,7 @@ def _names(words: str) -> list[_Name]:
 
 
 def _latin(name: str) -> str:
-    """The name in the letters of an e-mail address: "O'Connor" -> "oconnor", "Bergström" -> "bergstrom"."""
+    """Convert a name to the letters of an e-mail address: "O'Connor" -> "oconnor", "Bergström" -> "bergstrom"."""
     plain = unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
     return "".join(char for char in plain if char.isalnum() or char == "-")
 

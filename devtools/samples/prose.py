@@ -1,7 +1,7 @@
-"""Free texts put together from fragments: an opening, what it is about, an ending; by topic and by mood.
+"""Generates free texts from fragments (an opening, a subject, an ending) by topic and mood.
 
 A topic is a list of parts; one fragment of each is taken, and a part that holds "" may be left out. `{x}` is filled
-from `FILLERS`. With moods, `good`, `mixed` and `bad` have parts of their own, so that the words fit the stars.
+from `FILLERS`. A topic with moods has parts for `good`, `mixed` and `bad`, so that the text matches the rating.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ _FRENCH_FEEDBACK: Final[Moods] = {
 }  # fmt: skip
 
 
-def _same(*parts: Sequence[str]) -> Moods:
-    """A topic without moods."""
+def _moodless(*parts: Sequence[str]) -> Moods:
+    """Declare a topic without moods."""
     return {"good": parts, "mixed": parts, "bad": parts}
 
 
@@ -106,18 +106,18 @@ TOPICS: Final[dict[str, Moods]] = {
         "bad": (("Too fast for beginners.", "The description promised something else.", "The equipment was broken."),
                 ("We waited for {person} {n} times.", "Half of the exercises could not be done.", "")),
     },
-    "learned": _same(
+    "learned": _moodless(
         ("To ask earlier.", "That practice beats talent.", "A method I can use on Monday.", "Confidence, mostly.",
          "{n:u} pages of notes and a new friend.", "That I knew more than I thought.", "The exercises on {thing}."),
         ("", "I have tried it at work in {field} already.", "And the reading list.", "Thanks to {person}."),
     ),
-    "speaker_question": _same(
+    "speaker_question": _moodless(
         ("How did you begin", "What would you do differently", "How do you measure success",
          "What did your first users say", "How many people does it take"),
         ("in {field}?", "with a small budget?", "if nobody in the office has time?", "when the funding ends?",
          "in a town of ten thousand people?"),
     ),
-    "issue": _same(
+    "issue": _moodless(
         ("{thing:u} has not worked {when}.", "I cannot get past {part}.", "After pressing {part}, nothing happens.",
          "The page says that I am not allowed to open {thing}.", "My changes disappear when I press {part}."),
         ("I expected to see a confirmation.", "It worked in {browser} before.",
@@ -126,7 +126,7 @@ TOPICS: Final[dict[str, Moods]] = {
         ("", "We have a deadline tomorrow.", "A screenshot is on its way.", "It is not urgent, but annoying.",
          "Could {person} call me?", "Thank you for your help."),
     ),
-    "bug_steps": _same(
+    "bug_steps": _moodless(
         ("1. Open {thing}.", "1. Sign in with {browser}.", "1. Start with an empty project.",
          "1. Go offline, open {thing}."),
         ("\n2. Change {part}.", "\n2. Press {part} twice, quickly.", "\n2. Scroll to the end and choose {part}.",
@@ -137,7 +137,7 @@ TOPICS: Final[dict[str, Moods]] = {
          "\n\nAn empty page, no message.", "\n\nThe entry is there twice.",
          "\n\nIt takes a minute. Fine in {browser}."),
     ),
-    "motivation": _same(
+    "motivation": _moodless(
         ("I have followed your work for years.", "A friend who works with you told me about the post.",
          "Your last project made me write this letter.", "After ten years in {field} I am looking for something new.",
          "I grew up three streets from your workshop."),
@@ -147,32 +147,32 @@ TOPICS: Final[dict[str, Moods]] = {
         ("What I would like to learn is how you do {field} at your scale.", "I would love to show you what I mean.",
          "References from {field} are attached.", "I could start part-time.", "I look forward to meeting you."),
     ),
-    "volunteer_note": _same(
+    "volunteer_note": _moodless(
         ("I can bring {n} more people.", "I have a van.", "My dog comes along.", "First time for me!",
          "I cannot lift anything heavy.", "Happy to do the washing-up."),
         ("", "See you there.", "Please tell {person} that I said hello.", "I may be a little late."),
     ),
     "commentaire": _FRENCH_FEEDBACK,
-    "traitement": _same(
+    "traitement": _moodless(
         ("Aucun.", "Vitamine D, une ampoule par mois.", "Antihistaminique au printemps.", "Paracétamol si besoin.",
          "Lévothyroxine 75 µg, le matin.", "Magnésium, le soir.", "Traitement pour la tension, une fois par jour."),
         ("", "Depuis deux ans.", "Prescrit par mon médecin traitant.", "Bien toléré.", "Ordonnance jointe."),
     ),
-    "projet": _same(
+    "projet": _moodless(
         ("Maison de 1962, environ 110 m².", "Local de 60 m² en centre-ville.", "Document de quarante pages.",
          "Jardin en pente, exposé au sud.", "Une quarantaine d'invités."),
         ("Nous aimerions commencer par le plus urgent.", "L'accès se fait par une petite cour.",
          "Une première étude existe déjà.", "Le budget est serré mais sérieux.", "Nous avons trois mois devant nous."),
         ("", "Une visite est possible le samedi.", "Merci de préciser les délais.", "Photos sur demande."),
     ),
-    "mot": _same(
+    "mot": _moodless(
         ("Hâte d'y être !", "Merci pour l'invitation.", "Quelle bonne idée.", "Nous apportons le fromage.",
          "Je viens avec ma sœur.", "Désolée, nous serons en voyage."),
         ("", "Grosses bises.", "Prévoyez une chaise pour mamie.", "On peut héberger deux personnes.", "À très vite."),
     ),
 }  # fmt: skip
 
-# Short answers: one of these, chosen whole.
+# Short answers, of which one is chosen.
 LINES: Final[dict[str, Sequence[str]]] = {
     "company": ("Harbour & Sons", "Studio K", "Kestrel Rentals", "City Library", "Bluefern Ltd", "Cedar Clinic",
                 "Granite Works", "Openfield School", "self-employed", "Tidal Cooperative"),
@@ -201,7 +201,7 @@ _PLACE = re.compile(r"\{(\w+)(:u)?\}")
 
 
 def text(topic: str, mood: str, rng: Random) -> str:
-    """Some sentences on a topic (a field's id) in a mood: good, mixed or bad."""
+    """A few sentences on a topic (a field's id) in a mood: good, mixed or bad."""
     if topic not in TOPICS:
         return rng.choice(_OTHER)
     said = [rng.choice(part) for part in TOPICS[topic][mood]]
@@ -215,7 +215,7 @@ def line(topic: str, rng: Random) -> str:
 
 
 def _filled(sentence: str, rng: Random) -> str:
-    """`{x}` replaced, the same filler never twice in a text; `{x:u}` begins a sentence."""
+    """Replace each `{x}` by a filler, none twice in a text; `{x:u}` is capitalised."""
     used: set[str] = set()
 
     def fill(place: re.Match[str]) -> str:

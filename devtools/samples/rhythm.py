@@ -1,6 +1,6 @@
-"""The distribution of times: growth over months, weekdays against weekends, office hours against nights.
+"""The distribution of times: growth over months, fewer at weekends, fewer at night.
 
-Times come out in order without being sorted or kept: number `i` of `n` is where the accumulated weight reaches `i / n`.
+Times are generated in order without sorting: time `i` of `n` is where the accumulated weight reaches `i / n`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rhythm:
         self._sums: list[float] = [0.0, *accumulate(weights)]
 
     def at(self, share: float) -> datetime:
-        """The moment by which this share (0 to 1) of all activity has happened."""
+        """The time by which this share (0 to 1) of all activity has happened."""
         wanted = min(max(share, 0.0), 1.0) * self._sums[-1]
         hour = min(bisect_right(self._sums, wanted) - 1, len(self._sums) - 2)
         within = (wanted - self._sums[hour]) / (self._sums[hour + 1] - self._sums[hour])
@@ -42,7 +42,7 @@ class Rhythm:
         return moment
 
     def share(self, moment: datetime) -> float:
-        """The share of all activity up to a moment: the inverse of `at`."""
+        """The share of all activity up to a time: the inverse of `at`."""
         hours: float = (min(max(moment, self.start), self.end) - self.start) / self._length
         hour = min(int(hours), len(self._sums) - 2)
         within = self._sums[hour + 1] - self._sums[hour]

@@ -158,7 +158,7 @@ class Reader:
         return PAIR.unpack_from(self._index, self._pairs + number * PAIR.size)
 
     def check(self) -> str | None:
-        """A description of the damage; None when the files are as they were written."""
+        """Describes how the files differ from what was written; None when they do not differ."""
         for path, expected in (
             (self.archive.path, self.archive.sha256),
             (self.archive.index, self.archive.index_sha256),
@@ -240,7 +240,7 @@ def read_stream(stream: str, after: int, upto: int | None) -> list[RecordedEvent
 
 
 def instant(row: StoredRow) -> datetime | None:
-    """When the event was recorded; None for what `decoding.INSTANT` does not read either."""
+    """The time when the event was recorded; None for a time outside Python's calendar, as in `decoding.INSTANT`."""
     try:
         moment = EPOCH_START + timedelta(microseconds=row.recorded_at)
     except OverflowError:
@@ -249,7 +249,7 @@ def instant(row: StoredRow) -> datetime | None:
 
 
 def events_of(rows: Sequence[StoredRow]) -> list[RecordedEvent]:
-    """Archived rows as events. They are as they were stored: what was erased since is erased in the file too."""
+    """Archived rows as events. Data erased since is unreadable here too, because its key is deleted."""
     generation = decoding.generation() if rows else 0
     return decoding.events_of([_as_stored(row, generation) for row in rows])
 
@@ -275,5 +275,5 @@ def _as_stored(row: StoredRow, generation: int) -> tuple[Any, ...]:
 
 
 def as_past() -> store.Past:
-    """The functions by which `store` reads events that are not in the log any more."""
+    """The functions that `store` calls to read archived events."""
     return store.Past(read_all=read_all, read_stream=read_stream)

@@ -96,7 +96,7 @@ def names(*each: Iterable[str]) -> dict[str, None]:
 
 
 def _comparable(policy: Policy, value: Any) -> Any:
-    """A value in the form in which its policy compares it."""
+    """Converts a value to the form in which its policy compares it."""
     if policy.compare == "instant":
         return values.instant(value)
     if policy.kind == "text":

@@ -249,7 +249,7 @@ class Walk:
         base, theirs, mine = (changes.indexed(policy, side, path) for side in (b, t, m))
         # Most items are unchanged: equal JSON texts show that without walking them.
         was, they_wrote, i_wrote = (
-            {key: values.spelled(item) for key, item in side.items()} for side in (base, theirs, mine)
+            {key: values.json_text(item) for key, item in side.items()} for side in (base, theirs, mine)
         )
         each = changes.item_policy(policy)
         kept: dict[str, Any] = {}
@@ -309,7 +309,7 @@ class Walk:
 
 
 def _sets(base: Sequence[Any], theirs: Sequence[Any], mine: Sequence[Any]) -> list[Any]:
-    """Theirs without the elements that mine removed, then those that mine added."""
+    """Their elements without those that mine removed, then the elements that mine added."""
     known, their, my = ({values.element(item): item for item in side} for side in (base, theirs, mine))
     kept = [item for key, item in their.items() if key in my or key not in known]
     return kept + [item for key, item in my.items() if key not in known and key not in their]

@@ -12,14 +12,14 @@ from events.conflicts.values import UNSET
 
 
 def chosen(choice: Mapping[str, Any], theirs: Any, mine: Any) -> Any:
-    """The value a choice stands for: ``{"take": "theirs" | "mine"}`` or ``{"value": …}``."""
+    """The value that a choice selects: ``{"take": "theirs" | "mine"}`` or ``{"value": …}``."""
     if "value" in choice:
         return choice["value"]
     return theirs if choice["take"] == "theirs" else mine
 
 
 Indexes: TypeAlias = dict[tuple[int, str], dict[str, int]]
-"""For each list searched: (identity of the list, property) -> id of an item -> its index."""
+"""Cached indexes: (identity of the list, property) -> id of an item -> its index."""
 
 
 def lookup(policy: Policy, record: Any, path: Sequence[str], indexes: Indexes | None = None) -> Any:

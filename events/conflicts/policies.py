@@ -1,4 +1,4 @@
-"""How two concurrent changes of one field merge: a table of policies, declared beside each record.
+"""Merge policies: tables that say how two concurrent changes of one field merge.
 
 Every policy has a JSON form (`policies_to_json`, `policies_from_json`), so that the browser's preview and the
 server use the same table.
@@ -20,7 +20,7 @@ KINDS = frozenset(
 
 
 class Group(tuple[str, ...]):
-    """Fields that are only valid together (an amount and its currency): they merge or conflict as one."""
+    """Fields that are only valid together, such as an amount and its currency; they merge or conflict as one."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class Group(tuple[str, ...]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How two concurrent changes of one field merge.
+    """The rule by which two concurrent changes of one field merge.
 
     kind         one of `KINDS`
     compare      ``exact``, or ``instant``: ISO 8601 times with an offset are equal when they name the same instant
@@ -71,7 +71,7 @@ class Policy:
 CONFLICT = Policy()
 """Different values on both sides: a person decides. The default."""
 INSTANT = Policy(compare="instant")
-"""As `CONFLICT`, for times: another notation of the same instant is no change."""
+"""Like `CONFLICT`, for times: another notation of the same instant is no change."""
 LAST_WRITE = Policy(kind="last_write")
 """The later writer wins. For cosmetics only: a colour, a collapsed panel."""
 COUNTER = Policy(kind="counter")
@@ -81,7 +81,7 @@ SET = Policy(kind="set")
 TEXT = Policy(kind="text")
 """Long text, merged by lines; changes of adjacent lines are a conflict."""
 JSON = Policy(kind="json")
-"""By structure: maps by property, lists of strings or of objects with an id by item, anything else as one value."""
+"""Merges by structure: maps by property, lists of strings or of objects with ids by item, others as one value."""
 OBJECT = Policy(kind="object")
 """A map, merged property by property, deeply."""
 OPTIONS = Policy(kind="options")
@@ -104,7 +104,7 @@ def KeyedList(  # noqa: N802 - reads as a value in a table
     groups: Iterable[Group] = (),
     unique: str | None = None,
 ) -> Policy:
-    """A list of items with a stable id: each item merges on its own, by property, and a move is one change."""
+    """A list of items with stable ids: each item merges separately, by property; a move is one change."""
     return Policy(
         kind="keyed_list",
         id=id,

@@ -38,7 +38,7 @@ def resolve(merge: Merge, choices: Mapping[str | Sequence[str], Any]) -> dict[st
 
 _WRONG = {
     "duplicate": "Another item has the same value.",
-    "dangling": "This names an item that is not there.",
+    "dangling": "This refers to an item that does not exist.",
     "cycle": "These items contain each other.",
 }
 

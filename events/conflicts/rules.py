@@ -66,7 +66,7 @@ class References:
     def _named(self, value: Mapping[str, Any], names: tuple[str, ...]) -> Sequence[tuple[tuple[str, ...], str]]:
         """The references in an item: the path of each, and the id it names."""
         found: list[tuple[tuple[str, ...], str]] = []
-        if not values.mentions(value, self.key):
+        if not values.may_contain(value, self.key):
             return found
         for name, inside in value.items():
             if name == self.key:
@@ -74,7 +74,7 @@ class References:
                 found += [(at, values.key(target)) for target in named if values.is_id(target) and target != ""]
             elif isinstance(inside, dict):
                 found += self._named(inside, (*names, name))
-            elif isinstance(inside, list | tuple) and values.mentions(inside, self.key):
+            elif isinstance(inside, list | tuple) and values.may_contain(inside, self.key):
                 # A list inside an item is reported as a whole: its elements need not have an id for a path.
                 at = (*names, name)
                 for each in inside:

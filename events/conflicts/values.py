@@ -26,7 +26,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    """Can the value identify an item? Strings and integers can."""
+    """True when the value can identify an item: it is a string or an integer."""
     return isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -37,12 +37,12 @@ def same(a: Any, b: Any) -> bool:
     kind = type(a)
     if kind is str:
         return kind is type(b) and bool(a == b)
-    if kind in (dict, list) and a == b and _spelled_alike(a, b):
+    if kind in (dict, list) and a == b and _same_json_text(a, b):
         return True
     return _same_slowly(a, b)
 
 
-def spelled(value: Any) -> bytes | None:
+def json_text(value: Any) -> bytes | None:
     """A value as JSON text; None if JSON cannot represent it. Equal texts mean equal values, not conversely."""
     try:
         return _encode(value)
@@ -50,16 +50,16 @@ def spelled(value: Any) -> bytes | None:
         return None
 
 
-def mentions(value: Any, name: str) -> bool:
-    """May some map inside the value have this property? False only when none has."""
-    text = spelled(value)
+def may_contain(value: Any, name: str) -> bool:
+    """True when a map inside the value may have this property; False only when none has it."""
+    text = json_text(value)
     return text is None or _encode(name) + b":" in text
 
 
-def _spelled_alike(a: Any, b: Any) -> bool:
-    """Do two values that Python compares equal (True == 1) have one JSON text? Much faster than walking both."""
-    text = spelled(a)
-    return text is not None and text == spelled(b)
+def _same_json_text(a: Any, b: Any) -> bool:
+    """True when two values have the same JSON text, unlike True and 1. Much faster than comparing part by part."""
+    text = json_text(a)
+    return text is not None and text == json_text(b)
 
 
 def _same_slowly(a: Any, b: Any) -> bool:
@@ -157,13 +157,13 @@ def steps(path: str) -> tuple[str, ...]:
 
 
 def is_path(path: str) -> bool:
-    """Is the whole text a path of names and ids?"""
+    """True when the whole text is a path of names and ids."""
     found, reached = _walked(path)
     return bool(found) and reached == len(path)
 
 
 def _walked(path: str) -> tuple[tuple[str, ...], int]:
-    """The names and ids at the beginning of the path, and the length they take."""
+    """Parses the names and ids at the beginning of a text; returns them and the length parsed."""
     found: list[str] = []
     position = 0
     while position < len(path):

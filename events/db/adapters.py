@@ -1,4 +1,4 @@
-"""How values go to PostgreSQL and come back in the pipeline: the connection's own adapters, and ours."""
+"""Converts values to and from PostgreSQL in the pipeline, with the connection's own adapters and additional ones."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class _Dumper(Dumper):
     element: ClassVar[int]
 
     def dump(self, obj: Array) -> Buffer | None:
-        # dimensions, "may hold nulls", type; then for the one dimension its length and where it begins
+        # number of dimensions, "may contain nulls", type; then the length and the lower bound of the one dimension
         head = (
             pack("!5i", 1, 1, self.element, len(obj.elements), 1) if obj.elements else pack("!3i", 0, 0, self.element)
         )

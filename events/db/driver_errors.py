@@ -17,7 +17,7 @@ from events import errors, extension
 COLLISIONS: Final = frozenset({"40001", "40P01"})
 # A fresh attempt may succeed: the above, lock or statement timeout.
 TEMPORARY: Final = COLLISIONS | {"55P03", "57014"}
-# The database cannot be reached or does not serve: connection exceptions, operator intervention.
+# The database cannot be reached or accepts no work: connection exceptions, operator intervention.
 UNAVAILABLE_CLASSES: Final = frozenset({"08", "57"})
 # The server or the deployment is at fault, not the data: the above, no resources, I/O errors ...
 ENVIRONMENT_CLASSES: Final = UNAVAILABLE_CLASSES | {"53", "58"}

@@ -31,5 +31,5 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def _set(value: str) -> None:
-    """Set it for the transaction, outside of one for the session, which goes back into the pool."""
+    """Set the limit for the current transaction; without one, for the session, whose value the caller resets."""
     store.query(SET, (value, connection.in_atomic_block))

@@ -146,7 +146,7 @@ class SealCheck:
                 self._next = next(self._expected, None)
 
     def finish(self) -> bool:
-        """Compare the root; False when not all rows are available to compute it."""
+        """Compute and compare the root; returns False when a row that it needs is not available."""
         self._skip_to(END)
         fits = (self._built.tree.size, self._built.tree.root()) == (self._seal.count, self._seal.root)
         if not fits and not self._partial and self._sound:
@@ -191,7 +191,7 @@ def chained(found: Iterable[Seal], report: VerificationReport, where: str, whole
         yield seal
 
 
-def outranked(stored: Iterator[Seal], kept: Iterable[Seal], report: VerificationReport) -> Iterator[Seal]:
+def preferring_kept(stored: Iterator[Seal], kept: Iterable[Seal], report: VerificationReport) -> Iterator[Seal]:
     """Yield the seals kept elsewhere, compared with the database's, then the database's newer ones."""
     own = next(stored, None)
     for seal in kept:

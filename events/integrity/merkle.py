@@ -63,8 +63,8 @@ def path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return siblings[::-1]
 
 
-def climb(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes | None:
-    """The root that a leaf and its audit path lead to; None when a tree of this size has no such path.
+def root_of_path(leaf: bytes, index: int, size: int, siblings: Sequence[bytes]) -> bytes | None:
+    """The root computed from a leaf and its audit path; None when the path does not fit a tree of this size.
 
     RFC 9162 §2.1.3.2.
     """

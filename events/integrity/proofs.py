@@ -51,13 +51,13 @@ def prove(position: int, read: Callable[[int, int], Iterator[list[StoredRow]]] |
 
 
 def check(proved: Proof, against: Seal) -> bool:
-    """Is the event, to the last byte, one that this seal covers? Needs only the proof and the seal."""
+    """True when this seal covers exactly these bytes of the event. Needs only the proof and the seal."""
     event = proved.event
-    climbed = merkle.climb(event.leaf(), proved.index, against.count, proved.path)
+    computed = merkle.root_of_path(event.leaf(), proved.index, against.count, proved.path)
     return (
         proved.seal == against.number
         and against.hash == against.computed_hash()
         and event.hash == event.link(proved.before)
         and (event.version == 1) == (proved.before is None)
-        and climbed == against.root
+        and computed == against.root
     )

@@ -62,7 +62,7 @@ class UnreadableEntry(msgspec.Struct, frozen=True):
 
 
 class VerificationReport:
-    """How much was checked, and the findings with the lowest positions."""
+    """The extent of the check, and the findings with the lowest positions."""
 
     def __init__(self) -> None:
         self.events = self.streams = self.seals = self.total = 0
@@ -75,7 +75,7 @@ class VerificationReport:
 
     @property
     def ok(self) -> bool:
-        """Is the log unchanged? An event that cannot be read may still be unchanged."""
+        """True when the log is unchanged. An event that cannot be read may still be unchanged."""
         return not self.total
 
     def decode(self, rows: Sequence[StoredRow]) -> None:
@@ -101,11 +101,11 @@ class VerificationReport:
             self._found = dict(kept)
 
     def findings(self) -> list[Finding]:
-        """In the order of positions."""
+        """The findings in the order of positions."""
         return sorted(self._found.values(), key=lambda finding: finding.order)
 
     def merge_missing(self) -> None:
-        """Merge findings about the same missing row: its seal knows the position, its chain the version."""
+        """Merge findings about the same missing row: its seal gives the position, its chain the version."""
         lost = [key for key, found in self._found.items() if found.check == "seal" and found.stream is None]
         for key, gap in list(self._found.items()):
             if gap.stream is None or gap.position is not None:

@@ -217,7 +217,7 @@ SEALED_AT = "select sealed_at from events_seal where number = %s"
 
 
 def sealed_at(number: int) -> datetime | None:
-    """When a seal was made; None when there is no such seal."""
+    """The time at which a seal was written; None when there is no such seal."""
     found = store.query(SEALED_AT, (number,))
     return found[0][0] if found else None
 

@@ -1,4 +1,4 @@
-"""Where the rows of a verification come from: the database with its archives, one archive, or an exported file."""
+"""Sources of the rows to verify: the database with its archives, one archive, or an exported file."""
 
 from __future__ import annotations
 

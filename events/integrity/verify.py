@@ -20,7 +20,7 @@ from events import errors, head, store
 from events.archive import reader as archives
 from events.archive.reader import Archive
 from events.integrity import export, seals, stored_rows
-from events.integrity.checks import Chains, SealCheck, chained, check_end, check_heads, of_row, outranked
+from events.integrity.checks import Chains, SealCheck, chained, check_end, check_heads, of_row, preferring_kept
 from events.integrity.report import END, Finding, VerificationReport
 from events.integrity.seals import Seal
 from events.integrity.sources import Database, File, OneArchive, Source
@@ -31,7 +31,7 @@ Progress = Callable[[int], None]
 FIRST_SEAL = "select coalesce(max(number), 0) from events_seal where upto <= %s"
 
 
-def nothing(_: int) -> None:
+def ignore_progress(_: int) -> None:
     """Ignore the progress."""
 
 
@@ -41,7 +41,7 @@ def verify(
     *,
     kept: Path | None = None,
     archived: bool = False,
-    progress: Progress = nothing,
+    progress: Progress = ignore_progress,
 ) -> VerificationReport:
     """Verify the database: positions in (after, upto]; also all heads when that is the whole log.
 
@@ -56,7 +56,7 @@ def verify(
     sealed = chained(stored, report, "in the database", whole=after == 0)
     if kept is not None:
         elsewhere = (seal for seal in export.read_lines(kept, Seal) if seal.upto > after)
-        sealed = outranked(sealed, chained(elsewhere, report, f"in {kept.name}", whole=False), report)
+        sealed = preferring_kept(sealed, chained(elsewhere, report, f"in {kept.name}", whole=False), report)
     chains = check(report, source, sealed, after, upto, progress)
     report.absent = sorted(found for found in source.absent if found[1] > after)
     if whole:
@@ -69,7 +69,7 @@ def verify(
     return report
 
 
-def verify_archive(archive: Archive, *, progress: Progress = nothing) -> VerificationReport:
+def verify_archive(archive: Archive, *, progress: Progress = ignore_progress) -> VerificationReport:
     """Verify one archive file against the chains and the seals of this database."""
     report = VerificationReport()
     report.head = head.safe()
@@ -81,7 +81,7 @@ def verify_archive(archive: Archive, *, progress: Progress = nothing) -> Verific
 
 
 def verify_files(
-    events: Path, kept: Path, after: int = 0, upto: int | None = None, *, progress: Progress = nothing
+    events: Path, kept: Path, after: int = 0, upto: int | None = None, *, progress: Progress = ignore_progress
 ) -> VerificationReport:
     """Verify an export of events against an export of seals, without a database.
 

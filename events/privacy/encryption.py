@@ -78,7 +78,7 @@ class Encryptor(BatchKeys):
     def add(
         self, entry: JsonDict, known: EventType, event: Event, encode: Callable[[Any], bytes], *, born: bool
     ) -> None:
-        """Set the data (`d`) of an entry of the append functions, at once or in `finish`. `born`: its stream is new."""
+        """Set the data (`d`) of an entry of the append functions, now or in `finish`. `born`: its stream is new."""
         stream = entry["s"]
         if known.within is not None:
             self._alive.add(known.within.of(stream, event))
@@ -99,7 +99,7 @@ class Encryptor(BatchKeys):
 
     @property
     def makes_keys(self) -> bool:
-        """Does the append statement itself insert keys of new subjects?"""
+        """True when the append statement itself inserts keys of new subjects."""
         return bool(self._born)
 
     def finish(self) -> None:

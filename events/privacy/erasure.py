@@ -4,7 +4,7 @@
                tombstone so that no new key is made, and increment the generation
     2  purge   afterwards, in steps, each a transaction of its own that may be repeated: snapshots, answers to commands,
                texts of parked events; then data of higher layers (`extension.add_purgers`)
-    3  done    the tombstone records when
+    3  done    the tombstone records the time
 
 Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). If the
 process dies after that, the tombstone stays without a time of purge, and the next `finish` continues.
@@ -95,7 +95,7 @@ def _increment_generation() -> None:
 
 # -- 2 purge ----------------------------------------------------------------------------------------------------------
 
-# Of their own streams, and of other streams under their key (a form's submissions): unreadable by now.
+# Snapshots of the subjects' streams, and of other streams under their keys (a form's submissions). All are unreadable.
 SNAPSHOTS: Final = """
 delete from events_snapshot where ctid = any(array(
     select ctid from events_snapshot
@@ -128,7 +128,7 @@ def _snapshots(subjects: Sequence[str], limit: int) -> int:
 
 
 def _plain_snapshots(_subjects: Sequence[str], limit: int) -> int:
-    """Encrypts those of all subjects, for a plain one does not name its subject; the first erasure leaves none."""
+    """Encrypts the plain snapshots of all subjects, because a plain snapshot does not name its subject."""
     return snapshots.encrypt_plain(limit)
 
 
@@ -137,7 +137,7 @@ def _commands(subjects: Sequence[str], limit: int) -> int:
 
 
 def _plain_fingerprints(_subjects: Sequence[str], limit: int) -> int:
-    """Of earlier releases, which did not write down whose data a command held: theirs say nothing any more."""
+    """Keys the plain fingerprints of earlier releases, which did not store the subject of a command."""
     return answers.key_fingerprints(limit)
 
 
@@ -179,7 +179,7 @@ extension.add_purgers(_STEPS)
 def steps() -> dict[str, Purger]:
     """All steps in order.
 
-    The last one needs a right of its own (`events.db.grants`): where it was not granted, all others are done by then.
+    The last one needs a separate privilege (`events.db.grants`). When that is missing, all other steps are done before.
     """
     return {**extension.purgers, "copies": _copies}
 
@@ -230,7 +230,7 @@ IS_PURGING: Final = (
 
 
 def is_purging(subject: str) -> bool:
-    """Was the subject erased, with steps 2 and 3 still to finish?"""
+    """True when the subject was erased and steps 2 and 3 are not finished."""
     return bool(store.query(IS_PURGING, (subject,)))
 
 

@@ -25,7 +25,7 @@ _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 _DIGITS: Final = {digit: bytes([digit]) for digit in _ALPHABET}
 
 
-def plant() -> Nodes:
+def new_tree() -> Nodes:
     """A new tree, which is only a random root."""
     return {b"": os.urandom(NODE)}
 

@@ -1,4 +1,4 @@
-"""Checks that each master key is the one first used under its id: before wrapping, in checks, and at every start.
+"""Checks that each master key is the one first used under its id: before wrapping and at every start.
 
 A wrong key under the right id would go unnoticed otherwise: writing about a new subject decrypts nothing, and the data
 written could never be read. So each id has a *witness* in the database, a random text that its master key wrapped when
@@ -56,7 +56,7 @@ def prove() -> None:
 
 
 def _opens_witness(key_id: str) -> bool:
-    """False when there is no witness. Raises `MasterKeyWrong`."""
+    """True when the current master key opens its witness; False without a witness. Raises `MasterKeyWrong`."""
     found = pipeline.query(WITNESS, (key_id,))
     if found:
         master_keys.unwrap(_name(key_id), key_id, bytes(found[0][0]))
@@ -99,7 +99,7 @@ class MasterKeyStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def statuses(run: Run) -> list[MasterKeyStatus]:
-    """The status of each master key that wraps keys of subjects, by id, and of the current one once it was used.
+    """The status of each master key that wraps keys of subjects, by id; the current one is included once used.
 
     `run` executes a statement and returns its rows.
     """
@@ -130,10 +130,10 @@ def _opens(subject: str, key_id: str, wrapped: bytes) -> bool:
 # -- at the start of a process ----------------------------------------------------------------------------------------
 
 
-def complaint() -> str | None:
-    """The reason why this process must not start: the current master key is wrong, its writes would be unreadable.
+def startup_error() -> str | None:
+    """The error text when the current master key is wrong, so that this process must not start; else None.
 
-    None where the key is right, or the database is not available, which other checks report.
+    With a wrong key nothing it writes could be read. None also without a database, which other checks report.
     """
     try:
         prove()
@@ -145,6 +145,6 @@ def complaint() -> str | None:
 
 
 def refuse_wrong() -> None:
-    """Exit with `complaint`, if there is one."""
-    if reason := complaint():
+    """Exit with the text of `startup_error`, if there is one."""
+    if reason := startup_error():
         sys.exit(reason)

@@ -82,7 +82,7 @@ DIGEST: Final = TAG + 32
 
 
 def digest(data: bytes) -> bytes:
-    """A digest that only a holder of the master key can compute: the key's tag, then a keyed BLAKE2b (RFC 7693).
+    """A digest that only a holder of the master key can compute: the key's tag and a keyed BLAKE2b (RFC 7693).
 
     For `data` that could be guessed, such as a hash of personal data.
     """

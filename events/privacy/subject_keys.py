@@ -54,7 +54,7 @@ class Key:
 
 def new_secret() -> bytes:
     """A random key of a subject, with a new tree."""
-    return os.urandom(OWN) + key_tree.pack(key_tree.plant())
+    return os.urandom(OWN) + key_tree.pack(key_tree.new_tree())
 
 
 def offer(subjects: Sequence[str]) -> tuple[Sequence[str], str, list[bytes]]:
@@ -94,7 +94,7 @@ class Cache:
         return found
 
     def is_first(self, subject: str) -> bool:
-        """Is this the first attempt to make a key for the subject of a new stream? Later ones query for a key first."""
+        """True on the first attempt to make a key for the subject of a new stream. Later attempts query first."""
         with self._lock:
             if len(self._tried) >= self.size:
                 self._tried.clear()
@@ -103,7 +103,7 @@ class Cache:
             return first
 
     def is_proven(self, key_id: str, master_key: bytes) -> bool:
-        """Did this master key open its witness in the database? See `key_witness.prove`."""
+        """True when this master key has opened its witness in the database; see `key_witness.prove`."""
         return (key_id, master_key) in self._proven
 
     def prove(self, key_id: str, master_key: bytes) -> None:

@@ -61,10 +61,10 @@ def rebuild(
 ) -> RebuildProgress:
     """Rebuild a read table while it is read and written; returns its final progress.
 
-    fresh      start from the beginning instead of continuing an interrupted rebuild
-    take_over  also from a builder that is still connected (one that hangs): its fence is outdated and it stops
-    report     called after every batch and phase
-    patience   seconds during which the lock for the swap is tried
+    fresh         start from the beginning instead of continuing an interrupted rebuild
+    take_over     replace a builder that is still connected but hangs: its fence is outdated and it stops
+    report        called after every batch and phase
+    patience      seconds during which the lock for the swap is tried
 
     Raises `RebuildRefused`; then the live table is untouched, and a later call continues.
     """

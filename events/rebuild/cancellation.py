@@ -1,4 +1,4 @@
-"""Ending rebuilds from outside: cancelled by an operator, or because an erasure came after they began."""
+"""Ends running rebuilds: an operator cancels one, or an erasure makes its copy outdated."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def stop(before: datetime) -> int:
 
 
 def discard(before: datetime) -> int:
-    """Drop the copies of those rebuilds and the remains of a swap; returns how many schemas were dropped.
+    """Drop the copies of rebuilds that `stop` ended, and the remains of swaps; returns the number of schemas.
 
     Needs the owner's rights, or the right from `events.db.grants`.
     """

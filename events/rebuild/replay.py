@@ -45,7 +45,7 @@ def read(category: str, after: int, upto: int, limit: int) -> list[tuple[int, Ne
 def _typed(rows: Sequence[Sequence[Any]]) -> list[tuple[int, NewEvent | None]]:
     """Rows of `READ` as projections receive new events, upcast, each with its position.
 
-    None stands for an event that cannot be read; it is logged.
+    An event that cannot be read is replaced by None and logged.
     """
     generation = rows[0][8] if rows else None
     decryptor = encryption.Decryptor(decoding.generation() if generation is None else generation)

@@ -177,14 +177,14 @@ class Tables:
 
     @contextmanager
     def only_the_shadow(self, path: str) -> Iterator[None]:
-        """Unqualified names resolve to the copy only. On an error the transaction ends, and the setting with it."""
+        """Within this context unqualified names resolve to the copy only. An error ends transaction and setting."""
         store.query("select set_config('search_path', %s, true)", (self.shadow_schema,))
         yield
         store.query("select set_config('search_path', %s, true)", (path,))
 
     @contextmanager
     def shadow_first(self, path: str) -> Iterator[None]:
-        """Unqualified names resolve to the copy first, then as usual."""
+        """Within this context unqualified names resolve to the copy first, then as usual."""
         store.query("select set_config('search_path', %s, true)", (f"{self.shadow_schema}, {path}",))
         yield
 

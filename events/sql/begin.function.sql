@@ -1,6 +1,6 @@
 -- The reading half of a command in one round trip: lock its stream, find its id, load the parts of its state. Each
 -- statement of a volatile function has a snapshot of its own under READ COMMITTED, so rows read after the lock are
--- protected by it: a twin of this command that held the lock has committed its answer by then.
+-- protected by it: an identical command that had the lock has committed its answer by then.
 create function events_begin(
     p_id uuid, p_stream text, p_state_version int,
     out o_now timestamptz, out o_fingerprint bytea, out o_result text,

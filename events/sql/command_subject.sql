@@ -4,6 +4,7 @@
 alter table events_command
     add column stream  text collate "C",
     add column subject text collate "C";
--- Without the stream: an import has one subject for all its rows, and an index of one value costs almost nothing.
+-- The index omits the stream: an import has one subject for all its rows, and an index of one value costs almost
+-- nothing.
 create index events_command_subject on events_command (subject) where subject is not null;
 create index events_command_unkeyed on events_command (id) where octet_length(fingerprint) = 32;

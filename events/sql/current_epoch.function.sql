@@ -1,6 +1,6 @@
--- The epoch; a new one is drawn where the location of the log has changed since the last: its end may be lost, so that
--- positions that readers have seen are issued again. Checkpoints in this database came along with the log and change to
--- the new epoch; one that is ahead of the log did not, keeps the old epoch, and its subscription halts.
+-- Return the epoch; draw a new one when the location of the log has changed since the last was drawn. Then the end of
+-- the log may be lost, so positions that readers have seen may be issued again. Checkpoints that were copied with the
+-- log change to the new epoch. A checkpoint ahead of the log keeps the old epoch, and its subscription halts.
 create function events_current_epoch() returns uuid language plpgsql as $$
 declare
     v_epoch uuid;

@@ -1,5 +1,5 @@
 -- Drop the copies of rebuilds that were begun before an erasure, and old tables that their swaps left: they hold erased
--- data. Returns the number of schemas dropped. Their builders have been stopped (`rebuild.stop`).
+-- data. Returns the number of schemas dropped. Their builders have been stopped (`cancellation.stop`).
 --
 -- Where the application owns no table, it runs this with the owner's privileges (`events.db.grants`), which must not
 -- allow it to drop anything else. So a row of events_rebuild, which the application may change, is not trusted: a

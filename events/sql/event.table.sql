@@ -22,7 +22,7 @@ create table events_event (
 alter sequence events_position_seq owned by events_event.position;
 
 -- Correlation ids are made in time order, so a B-tree grows at one end; a bloom BRIN would rewrite its filter of
--- several kilobytes at every insert. For the recorded time a BRIN is next to nothing.
+-- several kilobytes at every insert. A BRIN index on the recorded time costs almost nothing.
 create index events_event_correlation on events_event (correlation_id) where correlation_id is not null;
 create index events_event_recorded on events_event using brin (recorded_at) with (pages_per_range = 32);
 

@@ -1,7 +1,7 @@
 -- The last position drawn, and the safe head, in one round trip: steps 1 and 2 of events/head.py, which has the
 -- proof. Each statement of a volatile function has a snapshot of its own under READ COMMITTED, and they run in this
 -- order. The floor's key is (17779 << 48) | floor; pg_locks shows it as two 32-bit halves. Rows above the floor are
--- not read, however many an open import has written there. Only on the primary: a standby has neither the locks of
+-- not read, even when an open import has written many there. Only on the primary: a standby has neither the locks of
 -- open appends nor the exact value of the sequence, so a head computed there would silently skip events.
 create or replace function events_head(out o_last bigint, out o_safe bigint) language plpgsql as $$
 declare

@@ -1,7 +1,8 @@
--- Writers of personal data hold its subjects until they commit, and an erasure waits for them (and they for it): so no
--- data is written about a subject after its key is gone. A shared lock on one of 256 slots, not one per subject: an
--- import of many would fill the lock table. p_known have keys, p_new get theirs now, p_alive may have none but must not
--- be erased. A single subject, the usual case, is held without a query.
+-- Writers of personal data lock its subjects until they commit. An erasure waits for these writers, and later writers
+-- wait for the erasure, so no data is written about a subject after its key is deleted. A writer takes a shared lock on
+-- one of 256 slots instead of one per subject, because an import of many subjects would fill the lock table. Subjects in
+-- p_known have keys, those in p_new get theirs now, those in p_alive may have none but must not be erased. A single
+-- subject, the usual case, is locked without a query.
 create function events_hold(p_known text[], p_new text[], p_key_id text, p_secrets bytea[], p_alive text[])
 returns void language plpgsql as $$
 declare

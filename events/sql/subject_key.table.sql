@@ -1,5 +1,5 @@
 -- The key that a subject's personal data is encrypted with, wrapped by a master key that the database never sees.
--- Erasing the subject deletes the key; the row stays, so that the subject never gets another one. `purged_at`: when
+-- Erasing the subject deletes the key; the row stays, so that the subject never gets another key. `purged_at`: when
 -- all readable copies (read tables, snapshots, answers to commands) were deleted as well.
 create table events_subject_key (
     subject    text collate "C" primary key check (length(subject) between 3 and 300),

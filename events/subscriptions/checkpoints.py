@@ -238,7 +238,8 @@ def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) 
     current = ", ".join(f"{name} at {position}{' (running)' if leased else ''}" for name, position, leased in rows)
     return (
         f"{subscription.name} is declared with {subscription.partitions} partitions, but has checkpoints {current}. "
-        "Run the old declaration until all are at one position (subscriptions.settle), stop it, then change the number."
+        "Run the old declaration until all are at one position (runner.align_partitions), stop it, then "
+        "change the number."
     )
 
 

@@ -7,7 +7,7 @@ and reason.
 
 A runner that lets an event wait, and a person who unparks a stream, both end their transaction by locking the
 checkpoint's row. The runner then checks again that its waiting events still wait behind something, and starts over if
-not. So no event waits behind nothing, and no event overtakes another.
+not. So every waiting event has a parked one before it, and no event overtakes another.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def split_parked(
     return [event for event in events if event.stream not in streams], waiting
 
 
-def demand_readable(events: Sequence[RecordedEvent]) -> None:
+def require_readable(events: Sequence[RecordedEvent]) -> None:
     """Raises `UnreadableEvent` for the first unreadable event, so that its stream is parked."""
     for event in events:
         if event.unreadable:
@@ -162,7 +162,7 @@ values (%s, %s, %s, %s, 1, clock_timestamp()) on conflict do nothing
 """
 
 
-def note_unreadable(subscription: Subscription, events: Sequence[RecordedEvent]) -> None:
+def record_unreadable(subscription: Subscription, events: Sequence[RecordedEvent]) -> None:
     """Record unreadable events that were published as such. Nothing waits behind them: their streams continue.
 
     At most `max_parked` are recorded; the log itself has them all (`verify_events`).
@@ -280,7 +280,7 @@ def count_by_checkpoint(checkpoint_names: Iterable[str]) -> dict[str, int]:
 
 
 def replay(subscription: Subscription | str, stream: str, *, seconds: float = math.inf) -> Outcome:
-    """Handle the parked events of a stream in order, until one fails, none is left or the time limit is reached.
+    """Handle the parked events of a stream in order, until one fails or the time limit is reached.
 
     Each event has a transaction of its own. With none left the stream is unparked. Raises `UnknownSubscription`,
     `NotParked`.
@@ -301,7 +301,7 @@ def replay(subscription: Subscription | str, stream: str, *, seconds: float = ma
 
 
 def replay_each(subscription: Subscription | str, streams: Iterable[str], *, seconds: float) -> dict[str, Outcome]:
-    """`replay` for several streams within a time limit; streams not begun, or unparked by now, are left out."""
+    """Replay several streams within a time limit; omits streams that were not begun or are no longer parked."""
     outcomes: dict[str, Outcome] = {}
     until = time.monotonic() + seconds
     for stream in streams:
@@ -336,7 +336,7 @@ def _replay_first(subscription: Subscription, stream: str) -> bool:
                 return False
             position, attempts = first[0]
             event = _event_at(position)
-            demand_readable([event])
+            require_readable([event])
             if subscription.handle is not None:  # a published event has had its effect
                 subscription.handle([event])
             store.query(LOCK, (subscription.checkpoint_of(stream),))

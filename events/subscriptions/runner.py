@@ -52,12 +52,12 @@ __all__ = [
     "Lease",
     "Subscription",
     "acquire",
+    "align_partitions",
     "owner_name",
     "register",
     "registered",
     "release",
     "run",
-    "settle",
     "step",
 ]
 
@@ -144,10 +144,10 @@ def _handle(subscription: Subscription, lease: Lease, events: Sequence[RecordedE
             store.execute(NO_FLUSH)
         ready, waiting = parked.split_parked(subscription, events) if subscription.park else (events, [])
         if ready and subscription.handle is not None:
-            parked.demand_readable(ready)
+            parked.require_readable(ready)
             subscription.handle(ready)
         if subscription.publish is not None:
-            parked.note_unreadable(subscription, ready)
+            parked.record_unreadable(subscription, ready)
         lease.advance(reached)
         parked.confirm(subscription, waiting)
     lease.position = reached
@@ -269,7 +269,7 @@ def _reseeded(subscription: Subscription) -> bool:
     return True
 
 
-def settle(subscription: Subscription) -> int:
+def align_partitions(subscription: Subscription) -> int:
     """Bring all partitions of a stopped subscription to one position and return it.
 
     Afterwards the number of partitions may be changed. Raises `LeaseLost` while a runner is active.

@@ -90,7 +90,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
     seconds  the age of the first of them, None when there is none
     """
 
-    status: CheckpointStatus
+    checkpoint: CheckpointStatus
     state: State
     behind: int
     many: bool
@@ -100,7 +100,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def subscription(self) -> str:
-        return self.status.name.partition("/")[0]
+        return self.checkpoint.name.partition("/")[0]
 
 
 def statuses(subscription: str | None = None) -> list[SubscriptionStatus]:
@@ -127,7 +127,7 @@ def _status(
 ) -> SubscriptionStatus:
     count, since, seconds = behind
     return SubscriptionStatus(
-        status=status,
+        checkpoint=status,
         state=_state(status, seconds, declared),
         behind=min(count, COUNTED),
         many=count > COUNTED,

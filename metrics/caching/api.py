@@ -33,7 +33,7 @@ class Cache(views.View):
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             found, complete = pages.process_rows()
         rows = pages.query_rows([one.cache for one in found])

@@ -157,9 +157,8 @@ def unique_owners(first: date, last: date) -> int:
 # Hours are kept for 90 days, so that charts of one record need neither a table per day nor the submissions themselves.
 FORM_DAYS: Final = """
 select d::date, coalesce(h.n, 0)::bigint
-  from metrics_counters_state state
- cross join generate_series(state.kept_from at time zone 'UTC', (now() at time zone 'UTC')::date::timestamp,
-                            interval '1 day') d
+  from generate_series(date_trunc('day', now() at time zone 'UTC') - interval '89 days', now() at time zone 'UTC',
+                       interval '1 day') d
   left join (select (hour at time zone 'UTC')::date as day, sum(n) as n from metrics_form_hours where form_id = %s
               group by 1) h on h.day = d::date
  order by 1
@@ -167,9 +166,8 @@ select d::date, coalesce(h.n, 0)::bigint
 
 USER_DAYS: Final = """
 select d::date, coalesce(h.n, 0)::bigint
-  from metrics_counters_state state
- cross join generate_series(state.kept_from at time zone 'UTC', (now() at time zone 'UTC')::date::timestamp,
-                            interval '1 day') d
+  from generate_series(date_trunc('day', now() at time zone 'UTC') - interval '89 days', now() at time zone 'UTC',
+                       interval '1 day') d
   left join (select (h.hour at time zone 'UTC')::date as day, sum(h.n) as n
                from metrics_form_stats s join metrics_form_hours h using (form_id)
               where s.user_id = %s and s.alive group by 1) h on h.day = d::date

@@ -19,7 +19,7 @@ from events.db import timeouts
 from events.subscriptions import checkpoints, parked
 from metrics.monitoring import overview, shapes
 
-STATEMENT_SECONDS: Final = 5.0  # that a statement of a read may take
+STATEMENT_SECONDS: Final = 5.0  # limit for one statement of a GET request
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 READS: Final = (400, 401, 403, 404, 429, 503)
@@ -61,7 +61,7 @@ def _action(
 
 
 def _error(request: Request, error: str | None) -> str | None:
-    """The error, or None for a caller from whom any field is hidden: errors quote data."""
+    """The error text; None for callers who may not see all fields, because errors quote data."""
     return error if access.may_read_errors(request.user) else None
 
 
@@ -69,29 +69,29 @@ def _error(request: Request, error: str | None) -> str | None:
 
 
 class Subscriptions(views.View):
-    """All checkpoints."""
+    """Lists all checkpoints."""
 
     operations = _read("list_subscriptions", "State of every subscription", "Checkpoints")
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
-            found, safe = overview.moving(), head.safe()
+            found, safe = overview.observed_subscriptions(), head.safe()
         return Response({"items": [_checkpoint(request, one) for one in found], "head": safe})
 
 
-def _checkpoint(request: Request, one: overview.Moving) -> dict[str, Any]:
-    status = one.standing.status
+def _checkpoint(request: Request, one: overview.ObservedSubscription) -> dict[str, Any]:
+    status = one.status.checkpoint
     return {
         "name": status.name,
-        "subscription": one.standing.subscription,
-        "state": one.standing.state,
+        "subscription": one.status.subscription,
+        "state": one.status.state,
         "position": status.position,
-        "behind": one.standing.behind,
-        "many": one.standing.many,
-        "seconds": one.standing.seconds,
-        "pace": one.pace,
+        "behind": one.status.behind,
+        "many": one.status.many,
+        "seconds": one.status.seconds,
+        "pace": one.throughput,
         "owner": status.owner,
         "leased_until": status.leased_until,
         "fence": status.fence,
@@ -102,7 +102,7 @@ def _checkpoint(request: Request, one: overview.Moving) -> dict[str, Any]:
 
 
 class ParkedStreams(views.View):
-    """The parked streams of one subscription."""
+    """Lists the parked streams of one subscription."""
 
     operations = _read(
         "list_parked_streams",
@@ -119,7 +119,7 @@ class ParkedStreams(views.View):
 
     def get(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ("after", "limit"))
+        views.allow_parameters(request, ("after", "limit"))
         checkpoints.find(name)
         limit = views.integer(request, "limit", LIMIT, least=1, most=MAX_LIMIT)
         after = views.integer(request, "after", 0)
@@ -153,7 +153,7 @@ class Replay(views.View):
 
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "replay")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.Replay, command_view.as_object(request.data))
         checkpoints.find(name)
         streams = overview.parked_streams(name) if asked.streams is None else asked.streams
@@ -165,7 +165,7 @@ class Replay(views.View):
 
 
 def _replayed(request: Request, stream: str, outcome: parked.Outcome) -> dict[str, Any]:
-    """One result; every caller sees that it failed, but the error only with the right to read errors."""
+    """The result for one stream. Every caller sees that it failed, but only some may see the error."""
     error = outcome.error and (_error(request, outcome.error) or "failed")
     return {"stream": stream, "handled": outcome.handled, "left": outcome.left, "error": error}
 
@@ -185,7 +185,7 @@ class Skip(views.View):
 
     def post(self, request: Request, name: str) -> Response:
         permissions.require_system(request, "skip")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.Skip, command_view.as_object(request.data))
         parked.skip(name, asked.stream, asked.position, asked.reason)
         left = parked.parked(name, asked.stream)
@@ -196,13 +196,13 @@ class Skip(views.View):
 
 
 class Head(views.View):
-    """The head of the log and the sessions that hold it."""
+    """Shows the head of the log and the sessions that hold it back."""
 
     operations = _read("read_head", "Head of the log and the sessions that hold it", "LogHead")
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             return Response(_head())
 
@@ -214,7 +214,7 @@ class Verify(views.View):
 
     def post(self, request: Request) -> Response:
         permissions.require_system(request, "verify")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(api_shapes.Because, command_view.as_object(request.data))
         with context.acting(reason=asked.reason):
             jobs.request_verification()
@@ -228,7 +228,7 @@ def _head() -> dict[str, Any]:
         "epoch": head.epoch(),
         "head": safe,
         "last": head.last(),
-        "holders": [_holder(holder) for holder in head.blame()],
+        "holders": [_holder(holder) for holder in head.holders()],
         "partitions": [_partition(one) for one in found.partitions],
         "room": found.headroom,
         "seal": msgspec.structs.asdict(overview.sealed(safe)),
@@ -254,13 +254,13 @@ def _result(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Rebuilds(views.View):
-    """All read tables."""
+    """Lists all read tables with their latest rebuilds."""
 
     operations = _read("list_rebuilds", "Read tables and their rebuilds", "Rebuilds")
 
     def get(self, request: Request) -> Response:
         permissions.require_system(request, "view")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         with timeouts.at_most(STATEMENT_SECONDS):
             return Response({"items": [_rebuild(request, one) for one in overview.read_tables()]})
 
@@ -284,7 +284,7 @@ class Rebuild(_RebuildAction):
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):
@@ -299,7 +299,7 @@ class CancelRebuild(_RebuildAction):
 
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
-        views.only(request, ())
+        views.allow_parameters(request, ())
         asked = api_shapes.checked(api_shapes.Because, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):

@@ -32,13 +32,13 @@ CODES: Final[dict[str, tuple[str | Promise, bool]]] = {
     "1001": (gettext_lazy("page closed"), False),
     "1005": (gettext_lazy("closed without a code"), False),
     "1006": (gettext_lazy("connection lost"), False),
-    str(frames.TOO_BIG): (gettext_lazy("frame too big"), True),
+    str(frames.TOO_BIG): (gettext_lazy("message too big"), True),
     str(frames.INTERNAL): (gettext_lazy("internal error"), True),
     str(frames.GOING_AWAY): (gettext_lazy("server restarted"), False),
     str(frames.TRY_LATER): (gettext_lazy("database did not answer"), True),
     str(frames.RECONNECT): (gettext_lazy("asked to reconnect"), False),
     str(frames.SLOW): (gettext_lazy("client too slow"), True),
-    str(frames.TOO_MANY): (gettext_lazy("too many"), True),
+    str(frames.TOO_MANY): (gettext_lazy("too many connections"), True),
     str(frames.PROTOCOL): (gettext_lazy("protocol error"), True),
     str(frames.VERSION): (gettext_lazy("unknown version"), True),
     str(frames.FORBIDDEN): (gettext_lazy("not allowed"), True),
@@ -60,7 +60,7 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The sums over all processes; the lag is that of the slowest."""
+    """The sums over all processes; the lag is that of the slowest process."""
 
     sockets: int
     behind: int

@@ -1,4 +1,4 @@
-"""Operator page for the log head: the sessions that hold it, the size of the log, its seals and the last check."""
+"""Operator page for the log head: sessions that hold it back, partitions, seals and the last check."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ WIDTH: Final = 100.0  # of the bar, in percent
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
-    """A session that holds the head: its activity and the remedy, in words that need no database knowledge."""
+class HolderRow:
+    """A session that holds the head, for display: its activity and the remedy, without database terms."""
 
     holder: Holder
-    does: str
-    helps: str
+    activity: str
+    remedy: str
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """The end of the log as a bar, in percent of its width: readable up to `head`, held after it."""
+class LogBar:
+    """The end of the log as a bar, in percent of its width; the part after `head` is not yet readable."""
 
     head: float
     held: float
@@ -46,15 +46,15 @@ class LogHeadPages(OperatorPages):
 
     @operator_action.page
     def index(self, request: HttpRequest) -> HttpResponse:
-        safe, last, holders = head.safe(), head.last(), head.blame()
+        safe, last, holders = head.safe(), head.last(), head.holders()
         result, requested = jobs.last_verification()
         context = {
             "title": _("Log head"),
             "head": safe,
             "last": last,
             "held": last - safe if holders else 0,  # without a holder the positions were rolled back
-            "holders": [sentence(holder) for holder in holders],
-            "picture": picture(safe, last if holders else safe, holders),
+            "holders": [holder_row(holder) for holder in holders],
+            "bar": log_bar(safe, last if holders else safe, holders),
             "layout": partitions.capacity(),
             "epoch": head.epoch(),
             "sealed": overview.sealed(safe),
@@ -80,34 +80,34 @@ class LogHeadPages(OperatorPages):
 # -- display --------------------------------------------------------------------------------------------------------
 
 
-def sentence(holder: Holder) -> Sentence:
-    """What this session does and how to release the head."""
+def holder_row(holder: Holder) -> HolderRow:
+    """Describes the activity of this session and how to release the head."""
     if holder.gid is not None or holder.pid is None:
-        does = _("A prepared transaction: no program is connected to it; it waits to be committed or rolled back.")
-        helps = _("Find out who prepared it, then run: ROLLBACK PREPARED '%(gid)s'") % {"gid": holder.gid or "…"}
-        return Sentence(holder, does, helps)
+        activity = _("A prepared transaction: no program is connected to it; it waits to be committed or rolled back.")
+        remedy = _("Find out who prepared it, then run: ROLLBACK PREPARED '%(gid)s'") % {"gid": holder.gid or "…"}
+        return HolderRow(holder, activity, remedy)
     end = _("End it: SELECT pg_terminate_backend(%(pid)d)") % {"pid": holder.pid}
     if holder.waits_for:
         listed = ", ".join(map(str, holder.waits_for))
-        does = ngettext(
+        activity = ngettext(
             "Waits for session %(list)s, which has locked what it needs.",
             "Waits for the sessions %(list)s, which have locked what it needs.",
             len(holder.waits_for),
         )
-        return Sentence(holder, does % {"list": listed}, _("First look at the session that it waits for."))
+        return HolderRow(holder, activity % {"list": listed}, _("First look at the session that it waits for."))
     if holder.state is None:
-        does = _("This login may not see the activity of other sessions.")
-        return Sentence(holder, does, _("Grant pg_read_all_stats to the login of this application."))
+        activity = _("This login may not see the activity of other sessions.")
+        return HolderRow(holder, activity, _("Grant pg_read_all_stats to the login of this application."))
     if holder.state.startswith("idle"):
-        does = _("Idle in a transaction that has stored events: its program is busy with something else, or hangs.")
-        return Sentence(holder, does, _("Sessions of this application are ended after 60 seconds.") + " " + end)
-    return Sentence(
+        activity = _("Idle in a transaction that has stored events: its program is busy with something else, or hangs.")
+        return HolderRow(holder, activity, _("Sessions of this application are ended after 60 seconds.") + " " + end)
+    return HolderRow(
         holder, _("Storing events at this moment."), _("This usually takes less than a second.") + " " + end
     )
 
 
-def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:
-    """The bar; the held part takes at most three quarters, so that a readable part is always visible."""
+def log_bar(safe: int, last: int, holders: Sequence[Holder]) -> LogBar:
+    """Computes the bar; the unreadable part takes at most three quarters, so that both parts are visible."""
     held = last - safe
     span = max(round(held / 0.75), 100)
     start = last - span
@@ -116,4 +116,4 @@ def picture(safe: int, last: int, holders: Sequence[Holder]) -> Picture:
         return round(max(0.0, min(1.0, (position - start) / span)) * WIDTH, 2)
 
     marks = sorted({place(holder.floor) for holder in holders if holder.floor < last})
-    return Picture(place(safe), round(WIDTH - place(safe), 2), marks)
+    return LogBar(place(safe), round(WIDTH - place(safe), 2), marks)

@@ -21,7 +21,7 @@ from backoffice import access
 from events import errors
 from events.db import timeouts
 
-STATEMENT_SECONDS: Final = 5.0  # that a statement of a page may take
+STATEMENT_SECONDS: Final = 5.0  # limit for one statement of a page
 POLL_MS: Final = 2_000
 ACTIONS: Final = ("view", "replay", "skip", "rebuild", "verify")
 
@@ -67,13 +67,13 @@ class OperatorPages:
         return TemplateResponse(request, f"admin/backoffice/system/{name}.html", whole)
 
     def busy(self, request: HttpRequest) -> HttpResponse:
-        """The answer when a statement took longer than `STATEMENT_SECONDS`."""
+        """The 503 response when a statement took longer than `STATEMENT_SECONDS`."""
         context = self.site.each_context(request) | {"title": _("The database is busy")}
         return TemplateResponse(request, "admin/backoffice/system/timeout_notice.html", context, status=503)
 
 
 def allowed_actions(request: HttpRequest) -> dict[str, bool]:
-    """Action -> whether this person may perform it."""
+    """Maps each action to whether this person may perform it."""
     return {action: access.may(request.user, action, "system") for action in ACTIONS}
 
 

@@ -14,30 +14,30 @@ from events.integrity import seals
 from events.rebuild import read_tables as rebuild
 from events.rebuild.read_tables import RebuildProgress
 from events.subscriptions import parked
-from events.subscriptions import status as standing
+from events.subscriptions import status as subscription_status
 from events.subscriptions.status import SubscriptionStatus
 from metrics.monitoring import throughput
 
-REPLAY_SECONDS: Final = 10.0  # that one request may spend on parked events; the next request continues
-SILENT_SECONDS: Final = 60.0  # without progress after which a builder may hang
+REPLAY_SECONDS: Final = 10.0  # limit for one request that replays parked events; the next request continues
+SILENT_SECONDS: Final = 60.0  # after this time without progress a builder may hang
 
 
 # -- subscriptions --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Moving:
-    """A checkpoint and its throughput in positions a second; None until it was observed for long enough."""
+class ObservedSubscription:
+    """The status of a checkpoint, and its throughput in positions a second; None until observed for long enough."""
 
-    standing: SubscriptionStatus
-    pace: float | None
+    status: SubscriptionStatus
+    throughput: float | None
 
 
-def moving(subscription: str | None = None) -> list[Moving]:
+def observed_subscriptions(subscription: str | None = None) -> list[ObservedSubscription]:
     """All checkpoints, or those of one subscription, by name."""
-    found = standing.statuses(subscription)
-    known = throughput.observed({one.status.name: one.status.position for one in found})
-    return [Moving(one, known.get(one.status.name)) for one in found]
+    found = subscription_status.statuses(subscription)
+    known = throughput.observed({one.checkpoint.name: one.checkpoint.position for one in found})
+    return [ObservedSubscription(one, known.get(one.checkpoint.name)) for one in found]
 
 
 def parked_streams(subscription: str) -> list[str]:
@@ -62,7 +62,7 @@ class Sealed(msgspec.Struct, frozen=True):
 def sealed(head: int) -> Sealed:
     found = seals.last()
     number, upto, link = found if found is not None else (0, 0, b"")
-    unsealed, many = standing.count_after(upto, head)
+    unsealed, many = subscription_status.count_after(upto, head)
     return Sealed(number, upto, bytes(link).hex() or None, seals.sealed_at(number), unsealed, many)
 
 
@@ -90,7 +90,7 @@ class ReadTable:
     state: str
     rows: int
     bytes: int
-    wish: jobs.JobRequest | None
+    request: jobs.JobRequest | None
 
     @property
     def name(self) -> str:
@@ -113,15 +113,15 @@ def read_tables() -> list[ReadTable]:
 
 
 def _read_table(progress: RebuildProgress, rows: int, size: int) -> ReadTable:
-    wish = jobs.last_rebuild(progress.name)
-    return ReadTable(progress=progress, state=_state(progress, wish), rows=rows, bytes=size, wish=wish)
+    request = jobs.last_rebuild(progress.name)
+    return ReadTable(progress=progress, state=_state(progress, request), rows=rows, bytes=size, request=request)
 
 
-def _state(progress: RebuildProgress, wish: jobs.JobRequest | None) -> str:
+def _state(progress: RebuildProgress, request: jobs.JobRequest | None) -> str:
     if progress.running:
         quiet = (timezone.now() - progress.updated_at).total_seconds() if progress.updated_at else 0.0
         return "silent" if quiet > SILENT_SECONDS else "running"
-    if wish is not None and wish.waits:
+    if request is not None and request.waits:
         return "waits"
     return "idle" if progress.phase in {"none", "done"} else "interrupted"
 

@@ -145,7 +145,7 @@ def _parked_url(name: str, stream: str) -> str:
 
 
 def is_declared(name: str) -> bool:
-    """Whether a subscription of this release has this name."""
+    """True when a subscription of this release has this name."""
     return any(known.name == name for known in checkpoints.registered())
 
 
@@ -183,9 +183,9 @@ def _may_view(stream: str, staff: Any) -> bool:
     return access.may(staff, "view", types.category_of(stream))
 
 
-def _failed_event(one: Parked, staff: Any) -> event_rows.Shown | None:
+def _failed_event(one: Parked, staff: Any) -> event_rows.EventRow | None:
     """The event that failed, as the event browser shows it to this person; None if they may not see events."""
     if not access.may(staff, "view", "event"):
         return None
     found = store.read_all(one.position - 1, 1, upto=one.position)
-    return event_rows.all_shown(found, staff)[0] if found else None
+    return event_rows.rows(found, staff)[0] if found else None

@@ -45,7 +45,7 @@ class TableRow:
 
     @property
     def done(self) -> int:
-        """Percent of the log that has been read."""
+        """The percentage of the log that has been read."""
         now = self.table.progress
         return round(min(1.0, now.position / now.target) * 100) if now.target else 0
 
@@ -81,11 +81,11 @@ class RebuildPages(OperatorPages):
 
 
 def _row(table: ReadTable) -> TableRow:
-    return TableRow(table, actors.author(table.wish.event) if table.wish else None)
+    return TableRow(table, actors.author(table.request.event) if table.request else None)
 
 
 def _attempt(request: HttpRequest, table: str, act: Callable[[str], object], success: str) -> HttpResponse:
-    """Calls `act` with the table and reports the result as a message; 404 for an unknown table."""
+    """Call `act` with the table and show the result as a message; 404 for an unknown table."""
     try:
         overview.known(table)
         act(table)

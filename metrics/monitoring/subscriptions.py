@@ -18,11 +18,11 @@ from events.subscriptions.status import SubscriptionStatus
 from events.types import RecordedEvent
 from metrics.monitoring import operator_action, overview
 from metrics.monitoring.operator_action import OperatorPages, Route
-from metrics.monitoring.overview import Moving
+from metrics.monitoring.overview import ObservedSubscription
 from metrics.monitoring.parked_streams import PAGE, parked_rows
 
-RECENT_ACTIONS: Final = 20  # shown on the page of a subscription
-HELD_SECONDS: Final = 2.0  # for which a session may hold the head before the pages show it
+RECENT_ACTIONS: Final = 20  # number of actions on the page of a subscription
+HELD_SECONDS: Final = 2.0  # a session that holds the head longer is shown
 
 # State -> its label, and the style of its badge.
 STATES: Final[Mapping[str, tuple[Promise, str]]] = {
@@ -39,27 +39,27 @@ STATES: Final[Mapping[str, tuple[Promise, str]]] = {
 class CheckpointRow:
     """A checkpoint for display."""
 
-    moving: Moving
+    observed: ObservedSubscription
 
     @property
-    def standing(self) -> SubscriptionStatus:
-        return self.moving.standing
+    def status(self) -> SubscriptionStatus:
+        return self.observed.status
 
     @property
-    def pace(self) -> float | None:
-        return self.moving.pace
+    def throughput(self) -> float | None:
+        return self.observed.throughput
 
     @property
     def word(self) -> Promise:
-        return STATES[self.standing.state][0]
+        return STATES[self.status.state][0]
 
     @property
     def look(self) -> str:
-        return STATES[self.standing.state][1]
+        return STATES[self.status.state][1]
 
     @property
     def partition(self) -> str:
-        return self.standing.status.name.partition("/")[2]
+        return self.status.checkpoint.name.partition("/")[2]
 
     @property
     def host(self) -> str:
@@ -72,7 +72,7 @@ class CheckpointRow:
 
     @property
     def _owner(self) -> tuple[str, str]:
-        name, _colon, rest = (self.standing.status.owner or "").partition(":")
+        name, _colon, rest = (self.status.checkpoint.owner or "").partition(":")
         return name, rest.partition(":")[0]
 
 
@@ -105,10 +105,10 @@ class SubscriptionPages(OperatorPages):
         context = {
             "title": _("Subscriptions"),
             "rows": found,
-            "head": found[0].standing.status.head if found else head.safe(),
+            "head": found[0].status.checkpoint.head if found else head.safe(),
             "held": _head_holder(),
-            "well": all(row.standing.state == "running" for row in found),
-            "parked": sum(row.standing.status.parked for row in found),
+            "well": all(row.status.state == "running" for row in found),
+            "parked": sum(row.status.checkpoint.parked for row in found),
         }
         return self.render(request, "subscriptions", context)
 
@@ -127,23 +127,23 @@ class SubscriptionPages(OperatorPages):
             "title": name,
             "name": name,
             "rows": found,
-            "declared": found[0].standing.declared,
+            "declared": found[0].status.declared,
             "held": _head_holder(),
             "aside": parked_rows(parked[:PAGE], request.user),
             "after": parked[PAGE - 1].position if len(parked) > PAGE else None,
             "is_first": not position,
-            "total": sum(row.standing.status.parked for row in found),
+            "total": sum(row.status.checkpoint.parked for row in found),
             "done": [ActionRow.of(event) for event in reversed(recent)],
-            "replayable": found[0].standing.declared is not None,
+            "replayable": found[0].status.declared is not None,
         }
         return self.render(request, "subscription", context)
 
 
 def rows(subscription: str | None = None) -> list[CheckpointRow]:
     """All checkpoints, or those of one subscription, for display."""
-    return [CheckpointRow(one) for one in overview.moving(subscription)]
+    return [CheckpointRow(one) for one in overview.observed_subscriptions(subscription)]
 
 
 def _head_holder() -> head.Holder | None:
     """The session that has held the head for more than `HELD_SECONDS`."""
-    return next((holder for holder in head.blame() if (holder.seconds or 0) > HELD_SECONDS), None)
+    return next((holder for holder in head.holders() if (holder.seconds or 0) > HELD_SECONDS), None)

@@ -16,7 +16,7 @@ from django_redis.exceptions import ConnectionInterrupted
 
 log = logging.getLogger(__name__)
 
-KEY: Final = "subscriptions:pace"
+KEY: Final = "subscriptions:throughput"
 SPAN: Final = 60.0
 EVERY: Final = 1.0  # seconds between two stored observations
 
@@ -24,7 +24,7 @@ Observation = tuple[float, dict[str, int]]
 
 
 def observed(positions: Mapping[str, int]) -> dict[str, float]:
-    """Checkpoint -> positions a second; without those that have not been observed for long enough."""
+    """Maps each checkpoint to its positions a second; omits those not observed for long enough."""
     now = time.time()
     try:
         seen: list[Observation] = [one for one in cache.get(KEY) or [] if now - SPAN <= one[0] <= now]
@@ -33,10 +33,12 @@ def observed(positions: Mapping[str, int]) -> dict[str, float]:
     except (ConnectionInterrupted, redis.RedisError, OSError) as error:
         log.warning("the throughput of subscriptions is unknown: %s", error)
         return {}
-    return {name: pace for name, reached in positions.items() if (pace := _pace(name, reached, now, seen)) is not None}
+    return {
+        name: rate for name, reached in positions.items() if (rate := _throughput(name, reached, now, seen)) is not None
+    }
 
 
-def _pace(name: str, reached: int, now: float, seen: list[Observation]) -> float | None:
+def _throughput(name: str, reached: int, now: float, seen: list[Observation]) -> float | None:
     """Positions a second since the oldest observation of this checkpoint.
 
     None when that is less than `EVERY` seconds ago, or when it was further ahead (the log was restored).

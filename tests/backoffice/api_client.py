@@ -24,7 +24,7 @@ def staff(role: str, **fields: Any) -> Staff:
 
 
 class Caller:
-    """Sends JSON, reads JSON. `raises=False`: a fault of the server is an answer (500), as it is for a client."""
+    """Sends and reads JSON. `raises=False`: a server error is a response (500), as for a real client."""
 
     def __init__(self, person: Staff | None = None, token: str | None = None, *, raises: bool = True) -> None:
         self.client = Client(raise_request_exception=raises)
@@ -62,7 +62,7 @@ def signed_in(role: str, **fields: Any) -> Caller:
 
 
 def program(*scopes: str, role: str = "manager", **fields: Any) -> Caller:
-    """A key of somebody with `role`; `fields` are changed on the key behind the product's back."""
+    """Creates a key of an owner with `role`; `fields` are changed in its row directly."""
     key, token = keys.create(name="program", owner=staff(role), scopes=scopes)
     if fields:
         ApiKey.objects.filter(pk=key.pk).update(**fields)
@@ -74,7 +74,7 @@ def email() -> str:
 
 
 def problem(response: Any, status: int, code: str) -> dict[str, Any]:
-    """The body of a refusal, once it is sure that it is this one and well-formed."""
+    """Checks that a response is this problem and well-formed; returns its body."""
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = response.json()

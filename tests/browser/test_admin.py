@@ -1,4 +1,4 @@
-"""The admin pages in a real Chromium on the real stack. A script error or a break of the policy fails each of these."""
+"""The admin pages in Chromium on the real stack. A script error or a policy violation fails each of these tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def expect(subject: Any) -> Any:
 
 
 def command(page: Any, kind: str, key: Any, data: dict[str, Any], **more: Any) -> None:
-    """Send a command as whoever is signed in on the page, as another window of theirs would."""
+    """Sends a command as the person who is signed in on the page, as another window of theirs would."""
     token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
     body = {"id": str(uuid.uuid4()), "type": kind, "key": str(key), "data": data, **more}
     answer = page.request.post("/api/v1/commands/", data=body, headers={"X-CSRFToken": token})
@@ -147,7 +147,7 @@ def test_questions_by_two_people_merge_while_both_type(manager: Any, agent: Any,
 
 def test_stale_save_shows_three_sides_and_loses_no_input(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada", last_name="L")
-    page = new_page(role="agent", at="", java_script_enabled=False)  # nobody told this page
+    page = new_page(role="agent", at="", java_script_enabled=False)  # this page got no notification
     record(page, key)
     command(manager, "user.update", key, {"last_name": "Theirs"}, reason="On the phone")
     page.fill("[name=first_name]", "Augusta")
@@ -170,7 +170,7 @@ def test_first_invalid_field_has_the_focus(manager: Any) -> None:
     expect(manager.locator("[name=reason]")).to_be_focused()
 
 
-def test_long_texts_are_cut_to_a_window_in_latest_changes_and_history(manager: Any) -> None:
+def test_long_texts_are_truncated_in_latest_changes_and_history(manager: Any) -> None:
     """The longest description made the record's page sixty screens high."""
     owner, key = new_user(manager), str(uuid.uuid4())
     command(manager, "form.create", key, {"user_id": owner, "title": "Long", "description": "first"})
@@ -182,7 +182,7 @@ def test_long_texts_are_cut_to_a_window_in_latest_changes_and_history(manager: A
         assert manager.evaluate("document.documentElement.scrollHeight / innerHeight") < screens, address
 
 
-def test_the_event_browser_shows_the_type_beside_long_data(manager: Any) -> None:
+def test_event_browser_shows_the_type_beside_long_data(manager: Any) -> None:
     owner, key, reason = new_user(manager), str(uuid.uuid4()), "because of a letter of the company " * 4
     command(manager, "form.create", key, {"user_id": owner, "title": "A long title of a form"}, reason=reason)
     manager.goto(f"/admin/events/storedevent/?stream=form-{key}")
@@ -343,7 +343,7 @@ def every_page(page: Any) -> list[str]:
 def test_every_page_obeys_the_security_policy_and_fits_its_screen(
     new_page: Any, stack: live.Stack, options: Any
 ) -> None:
-    """Loaded once, and looked at on a desk and on a phone."""
+    """Loaded once, then checked at desktop and phone size."""
     page = new_page(role="admin", at="", **options)
     failed = []
     page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)

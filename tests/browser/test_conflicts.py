@@ -1,4 +1,4 @@
-"""Settling a conflict in a real Chromium: by keyboard only, without scripts, with a tab closed in between, by two."""
+"""Resolving a conflict in Chromium: with the keyboard, without scripts, after closing a tab, by two people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 
 
 def command(page: Any, kind: str, key: str, data: dict[str, Any], **more: Any) -> Any:
-    """A command sent by the person of this page."""
+    """Sends a command as the person of this page."""
     body = {"id": str(uuid.uuid4()), "type": kind, "key": key, "data": data, **more}
     token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
     headers = {"X-CSRFToken": token, "Referer": page.url}
@@ -35,7 +35,7 @@ def person(page: Any, **fields: Any) -> str:
 
 
 def conflict(page: Any, key: str, mine: dict[str, Any], theirs: dict[str, Any], kind: str = "user.update") -> str:
-    """Two changes of one version; returns the id of the conflict."""
+    """Makes two changes of one version; returns the id of the conflict."""
     assert command(page, kind, key, theirs, base_version=1, reason="their reason").status == 200
     answer = command(page, kind, key, mine, base_version=1, reason="my reason")
     assert answer.status == 409
@@ -53,7 +53,7 @@ def settle_url(found: str) -> str:
 
 
 def opened(page: Any, found: str) -> None:
-    """The conflict's page, once its script is there to take keys."""
+    """Opens the conflict's page and waits until its script handles keys."""
     page.goto(settle_url(found))
     expect(page.locator("[data-place].at")).to_be_visible()
 

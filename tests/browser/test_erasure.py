@@ -1,4 +1,4 @@
-"""Erasing a person as a person does it, while others look on."""
+"""Erasing a person in the browser while other people have their pages open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.browser.test_admin import command, expect, live_now, new_user, record
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
-# What may be in no page afterwards: not as text, not in a field or an attribute, not in a script's data.
+# Texts that may be in no page afterwards: as text, in a field or attribute, or in a script's data.
 NEEDLES = ("Zoelinde", "Quimper", "zq@", "Cherry jam", "Sourdough", "Barnabas", "rang twice")
 EVERYTHING = """() => {
     const typed = [...document.querySelectorAll("input, textarea, select")].map((field) => field.value);
@@ -22,13 +22,13 @@ EVERYTHING = """() => {
 
 
 def left_in(page: Any) -> list[str]:
-    """The needles that this page still holds, wherever in it."""
+    """Returns the needles that this page still contains."""
     everything = page.evaluate(EVERYTHING)
     return [needle for needle in NEEDLES if needle in everything]
 
 
 def zoe(page: Any) -> tuple[str, str, str]:
-    """A person with a form and an answer to it."""
+    """Creates a person with a form and an answer to it."""
     key = new_user(page, first_name="Zoelinde", last_name="Quimper", email=f"zq@{uuid.uuid4()}.example")
     form, answer = str(uuid.uuid4()), str(uuid.uuid4())
     question = {"id": "q", "type": "text", "label": "Sourdough?"}
@@ -43,7 +43,7 @@ def test_erased_person_disappears_from_every_open_page(new_page: Callable[..., A
     key, form, answer = zoe(manager)
     place = f"/admin/backoffice/user/{key}"
 
-    # Others have it open: one types, one reads its history, one the form, one the answers.
+    # Others have it open: one types; one views the history, one the form, one the answers.
     agent, reader, helper = (new_page(role=role, at="") for role in ("agent", "viewer", "agent"))
     record(agent, key)
     reader.goto(f"{place}/history/")
@@ -60,7 +60,7 @@ def test_erased_person_disappears_from_every_open_page(new_page: Callable[..., A
         assert left_in(watcher)
     agent.fill("[name=last_name]", "Quimper, typed")
 
-    # Who may not sees no way, and is refused at its address.
+    # A role without the right sees no button, and the URL refuses it.
     expect(agent.locator(".actions").get_by_role("link")).to_have_text(["History"])
     for page in (agent, reader, manager):
         token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
@@ -73,7 +73,7 @@ def test_erased_person_disappears_from_every_open_page(new_page: Callable[..., A
             assert not [needle for needle in NEEDLES if needle in answered.text()]
     assert stack.query("select first_name from users where id = %s", key) == [("Zoelinde",)]
 
-    # Who may reads what goes, is asked twice, and does it.
+    # A person with the right sees what will be erased, confirms, and erases it.
     officer = new_page(role="dpo", at="")
     record(officer, key)
     officer.get_by_role("link", name="Erase").click()
@@ -91,7 +91,7 @@ def test_erased_person_disappears_from_every_open_page(new_page: Callable[..., A
     expect(officer.get_by_role("link", name="Erase")).to_have_count(0)
     assert not left_in(officer)
 
-    # It went from under the others' eyes, and nothing brings it back.
+    # The data disappeared from the open pages, and going back does not restore it.
     for watcher, told in shown.items():
         expect(watcher.locator("main")).to_contain_text(told)
         assert not left_in(watcher)

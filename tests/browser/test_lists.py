@@ -1,4 +1,4 @@
-"""Open lists during bursts: few requests, and numbers that are true."""
+"""Open lists during bursts of changes: few requests and correct numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 
 def sync(page: Any, mutations: list[dict[str, Any]]) -> None:
-    """Many commands in one request."""
+    """Sends many commands in one request."""
     token = next(cookie["value"] for cookie in page.context.cookies() if cookie["name"] == "csrftoken")
     numbered = [{"seq": seq, "id": str(uuid.uuid4()), **each} for seq, each in enumerate(mutations)]
     body = {"client_id": "test", "mutations": numbered}
@@ -30,7 +30,7 @@ def new_users(size: int) -> list[dict[str, Any]]:
 
 
 def requests_of(page: Any, path: str) -> list[str]:
-    """The addresses that the page asks from now on, as they come."""
+    """Collects the URLs that the page requests from now on."""
     found: list[str] = []
     page.on("request", lambda request: found.append(request.url) if path in request.url else None)
     return found
@@ -73,6 +73,6 @@ def test_erasure_causes_few_requests_of_an_open_list(new_page: Callable[..., Any
     command(new_page(role="dpo", at=""), "user.erase", owner, {}, reason="Asked by letter")
     expect(body).not_to_contain_text("Quimper")
     command(manager, "form.create", uuid.uuid4(), {"user_id": other, "title": "Later"})
-    # Either way it comes after all that was erased: behind the button, or in a list that was fetched after it.
+    # Both ways it is announced after all erasures: behind the button, or in a list that was fetched after it.
     expect(watcher.locator("[data-list]")).to_contain_text(re.compile("1 new: show|Later"))
     assert len(asked) <= 4, asked

@@ -1,4 +1,4 @@
-"""Editing without a network in a real Chromium: the network cut, the server killed, answers lost, people changed."""
+"""Offline editing in Chromium: no network, a killed server, lost responses, a change of person."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def manager(new_page: Callable[..., Any], stack: live.Stack) -> Any:
 
 
 @pytest.fixture
-def traveller(new_page: Callable[..., Any], stack: live.Stack) -> Any:
-    """Somebody with a service worker that has taken over the page."""
+def offline_user(new_page: Callable[..., Any], stack: live.Stack) -> Any:
+    """Signs in a person whose pages a service worker controls."""
     return with_worker(new_page("agent", at="", service_workers="allow"))
 
 
@@ -59,14 +59,14 @@ def with_worker(page: Any) -> Any:
 
 
 def opened(page: Any, key: str, category: str = "user") -> None:
-    """The record's page, ready to keep what is saved, and kept itself."""
+    """Opens the record's page and waits until saves are queued and the page is cached."""
     record(page, key, category)
     ready(page)
     page.evaluate(KEPT, f"/admin/backoffice/{category}/{key}/change/")
 
 
 def ready(page: Any) -> None:
-    """All of its scripts are there: saves are kept, news come in."""
+    """Waits until all scripts run: saves are queued, live updates arrive."""
     expect(page.locator("form[data-ready]")).to_be_visible()
     live_now(page)
 
@@ -92,20 +92,20 @@ def user(stack: live.Stack, key: str) -> tuple[str, str, int]:
 
 
 def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another(
-    manager: Any, traveller: Any, stack: live.Stack
+    manager: Any, offline_user: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada", last_name="Base")
-    opened(traveller, key)
-    offline(traveller)
-    save(traveller, first_name="One")
-    queued(traveller, "1 waiting")
-    save(traveller, first_name="Two")
-    queued(traveller, "2 waiting")
+    opened(offline_user, key)
+    offline(offline_user)
+    save(offline_user, first_name="One")
+    queued(offline_user, "1 waiting")
+    save(offline_user, first_name="Two")
+    queued(offline_user, "2 waiting")
     command(manager, "user.update", key, {"last_name": "Foreign"})
 
-    again = traveller.context.new_page()
-    traveller.close()
-    record(again, key)  # from the cache, with what waits on top
+    again = offline_user.context.new_page()
+    offline_user.close()
+    record(again, key)  # from the cache, with the queued edit on top
     expect(again.locator("[name=first_name]")).to_have_value("Two")
     expect(again.locator("[name=last_name]")).to_have_value("Base")
     expect(again.locator("[data-network]")).to_contain_text("You are offline")
@@ -124,16 +124,16 @@ def test_offline_edits_survive_closing_the_tab_and_merge_with_an_edit_by_another
     assert user(stack, key) == ("Two", "Foreign", 4)
 
 
-def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, traveller: Any) -> None:
-    """There is no server to say that nothing was changed, and its page would be an error of the browser."""
+def test_saving_unchanged_form_offline_stays_on_the_page(manager: Any, offline_user: Any) -> None:
+    """The server cannot report that nothing changed, and its page would be an error of the browser."""
     key = new_user(manager, first_name="Ada")
-    opened(traveller, key)
-    offline(traveller)
-    save(traveller, reason="typed already")
-    expect(traveller.locator("[data-toasts]")).to_contain_text("Nothing was changed.")
-    expect(traveller.locator("[name=reason]")).to_have_value("typed already")
-    save(traveller, first_name="Augusta")
-    queued(traveller, "1 waiting")
+    opened(offline_user, key)
+    offline(offline_user)
+    save(offline_user, reason="typed already")
+    expect(offline_user.locator("[data-toasts]")).to_contain_text("Nothing was changed.")
+    expect(offline_user.locator("[name=reason]")).to_have_value("typed already")
+    save(offline_user, first_name="Augusta")
+    queued(offline_user, "1 waiting")
 
 
 def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
@@ -154,7 +154,7 @@ def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
     expect(first.locator("[name=first_name]")).to_have_value("C")
     queued(first, "6 waiting")
 
-    stack.env["OFFLINE"] = "0"  # retired meanwhile: what waits is sent all the same
+    stack.env["OFFLINE"] = "0"  # the worker was unregistered meanwhile; queued edits are sent anyway
     try:
         stack.start_web()
         for page in (first, second):
@@ -163,7 +163,7 @@ def test_two_tabs_send_each_edit_once_and_in_order_when_the_server_returns(
             expect(page.locator("[data-queued]")).to_be_hidden()
         first.evaluate("navigator.serviceWorker.getRegistration().then((worker) => worker.update())")
         for page in (first, second):
-            page.goto("/livez")  # Chromium may put off a change of workers until the last page of the old one is gone
+            page.goto("/livez")  # Chromium may delay the change of workers until the last page of the old one is closed
         first.evaluate(RETIRED)
         assert first.evaluate("caches.keys()") == []
         record(first, key)
@@ -182,7 +182,7 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
     answers = threading.Event()
 
     def lose(route: Any) -> None:
-        """Forward the first request to the server and drop its response; drop later ones until `answers` is set."""
+        """Forwards the first request to the server and drops its response; drops later ones until `answers` is set."""
         if route.request.method == "POST" and route.request.url not in lost:
             lost.append(route.request.url)
             assert route.fetch(max_redirects=0).ok
@@ -196,7 +196,7 @@ def test_edit_with_lost_response_is_saved_once(new_page: Any, stack: live.Stack)
         page.route(address, lose)
     record(page, key)
     expect(page.locator("form[data-ready]")).to_be_visible()
-    save(page, first_name="  Once ")  # as the server reads it, not as it was typed
+    save(page, first_name="  Once ")  # as the server normalises it, not as it was typed
     queued(page, "1 waiting")
     with page.expect_event("requestfailed", lambda request: request.url.endswith("/sync/")):
         page.goto("/admin/offline/")
@@ -279,7 +279,7 @@ def test_edit_without_required_reason_gets_one_in_the_tray(manager: Any, new_pag
     page.context.set_offline(True)
     save(page, email=f"{key}@new.example", reason="By letter")
     queued(page, "1 waiting")
-    page.evaluate(WITHOUT_REASON)  # as a release that did not ask would have queued it
+    page.evaluate(WITHOUT_REASON)  # as a release without this rule would have queued it
     page.context.set_offline(False)
     queued(page, "1 edit rejected")
     assert user(stack, key)[2] == 1
@@ -288,7 +288,7 @@ def test_edit_without_required_reason_gets_one_in_the_tray(manager: Any, new_pag
     expect(tray).to_contain_text("Enter a reason")
     tray.get_by_role("button", name="Fix").click()
     expect(tray.locator("form .complaint")).to_contain_text("Enter a reason")
-    page.keyboard.type("By letter after all")  # where the cursor is
+    page.keyboard.type("By letter after all")  # the position of the cursor
     page.keyboard.press("Enter")
     expect(page.locator("[data-section=done] .edit")).to_have_count(1)
     assert user(stack, key)[2] == 2
@@ -307,7 +307,7 @@ def test_waiting_edits_can_be_changed_and_cancelled(manager: Any, new_page: Any,
     waiting = page.locator("[data-section=waiting] .edit")
     waiting.nth(1).get_by_role("button", name="Cancel this edit").click()
     expect(waiting).to_have_count(1)
-    waiting.get_by_role("button", name="Change").click()
+    waiting.get_by_role("button", name="Edit", exact=True).click()
     page.locator(".edit-form input").first.fill("Right")
     page.get_by_role("button", name="Save edit").click()
     expect(waiting.locator("ins")).to_have_text("Right")
@@ -317,16 +317,16 @@ def test_waiting_edits_can_be_changed_and_cancelled(manager: Any, new_page: Any,
 
 
 def test_ended_session_is_shown_and_other_person_neither_sees_nor_sends_edits(
-    manager: Any, traveller: Any, stack: live.Stack
+    manager: Any, offline_user: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
-    page = traveller
+    page = offline_user
     opened(page, key)
     page.context.clear_cookies(name="sessionid")
     save(page, first_name="Typed by the agent")
     expect(page.locator("[data-network]")).to_contain_text("Sign in to send the waiting edit")
     page.reload()
-    expect(page.locator("#login-form")).to_be_visible()  # and this is not what is kept of the record
+    expect(page.locator("#login-form")).to_be_visible()  # and this is not in the cached copy of the record
     page.context.set_offline(True)
     record(page, key)
     expect(page.locator("[name=first_name]")).to_have_value("Typed by the agent")
@@ -357,10 +357,10 @@ def staff(stack: live.Stack, name: str) -> int:
 
 
 def test_sign_out_with_waiting_edits_asks_first_and_deletes_them(
-    manager: Any, traveller: Any, stack: live.Stack
+    manager: Any, offline_user: Any, stack: live.Stack
 ) -> None:
     key = new_user(manager, first_name="Ada")
-    page = traveller
+    page = offline_user
     opened(page, key)
     page.route("**/offline/person/", lambda route: route.abort())
     offline(page)
@@ -404,7 +404,7 @@ def test_conflict_of_offline_edit_is_shown_on_its_record_and_resolved_by_keyboar
     notice = page.locator("[data-mine]")
     expect(notice).to_contain_text("Conflicts with a change by someone else")
     expect(page.locator("[name=last_name]")).to_have_value("Theirs")
-    notice.get_by_role("link", name="Decide").press("Enter")
+    notice.get_by_role("link", name="Resolve conflict").press("Enter")
     expect(page.locator("[data-place].at")).to_be_visible()
     page.keyboard.press("m")
     page.keyboard.press("Control+s")
@@ -412,11 +412,11 @@ def test_conflict_of_offline_edit_is_shown_on_its_record_and_resolved_by_keyboar
     assert user(stack, key) == ("Augusta", "Mine", 3)
 
 
-# -- no room in the browser, and a long journey -----------------------------------------------------------------------
+# -- full storage, and old edits --------------------------------------------------------------------------------------
 
 
 def quota(page: Any, size: int | None) -> None:
-    """How much this browser keeps for us, in bytes; None for as much as it has."""
+    """Limits this browser's storage in bytes; None removes the limit."""
     origin = page.evaluate("location.origin")
     told = {"origin": origin} if size is None else {"origin": origin, "quotaSize": size}
     page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", told)
@@ -447,11 +447,11 @@ def test_full_browser_storage_is_reported_and_typing_stays_on_the_page(
     assert user(stack, key)[::2] == ("Nowhere to keep it", 2)
 
 
-def test_uncontrolled_page_asks_the_worker_for_control(traveller: Any) -> None:
-    """As after a reload past all caches, or when it was on its way while the worker took over the others."""
-    with traveller.expect_navigation():
-        traveller.context.new_cdp_session(traveller).send("Page.reload", {"ignoreCache": True})
-    traveller.evaluate(CONTROLLED)
+def test_uncontrolled_page_asks_the_worker_for_control(offline_user: Any) -> None:
+    """Such a page exists after a reload that bypasses caches, or when it loaded while the worker took control."""
+    with offline_user.expect_navigation():
+        offline_user.context.new_cdp_session(offline_user).send("Page.reload", {"ignoreCache": True})
+    offline_user.evaluate(CONTROLLED)
 
 
 def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_page: Any, stack: live.Stack) -> None:
@@ -460,13 +460,13 @@ def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_pag
     page = new_page("admin", service_workers="allow")
     command(page, "setting.set", name, {"value": "short"})
     page.goto("/livez")
-    quota(page, 1_850_000)  # shell, pages, and one of these two; not the edit once more to note that it was sent
+    quota(page, 1_850_000)  # shell, pages, and one of these two; not the edit once more to mark it as sent
     opened(with_worker(page), key)
     page.evaluate(BIG_COPY, 800_000)
     record(page, name, "setting")
     ready(page)
     offline(page)
-    long = [f"{number}{'x' * 99_000}" for number in range(6)]  # about as much as an event may hold
+    long = [f"{number}{'x' * 99_000}" for number in range(6)]  # nearly as much as an event may contain
     save(page, value=json.dumps(long))
     queued(page, "1 waiting")
     assert not page.evaluate("caches.match('/big')")
@@ -487,13 +487,13 @@ def test_edit_that_waited_too_long_needs_a_decision(manager: Any, new_page: Any,
     page.context.set_offline(True)
     save(page, first_name="A week ago")
     queued(page, "1 waiting")
-    page.clock.set_system_time(datetime.now(UTC))  # a week goes by on this device
+    page.clock.set_system_time(datetime.now(UTC))  # a week passes on this device
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
     expect(notice).to_contain_text("It waited for more than seven days")
     expect(page.locator("[name=first_name]")).to_have_value("Ada")
     assert user(stack, key)[::2] == ("Ada", 1)
-    notice.get_by_role("link", name="Decide").press("Enter")
+    notice.get_by_role("link", name="Resolve conflict").press("Enter")
     page.get_by_role("button", name="Resolve and save").press("Enter")
     page.wait_for_url(f"**/user/{key}/change/")
     assert user(stack, key)[::2] == ("A week ago", 2)

@@ -1,6 +1,6 @@
-"""The pictures of the README, taken of a lived-in installation so that they never show what is not there.
+"""Screenshots for the README, taken from a realistic installation, so that they always match the product.
 
-They are kept in `docs/images` when UPDATE_IMAGES=1, else thrown away: what is tested is that they can be taken.
+UPDATE_IMAGES=1 stores them in `docs/images`; otherwise the test only checks that they can be taken.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def picture(tmp_path: Path) -> Callable[[Any, str], None]:
 
 @pytest.fixture
 def lived_in(stack: live.Stack) -> tuple[str, str, int]:
-    """Sample data; a user with a past, a form with submissions, and the event that changed that user last."""
+    """Creates sample data; returns a user with a history, a form with submissions, and the user's last event."""
     stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "120", "--submissions", "1500")
     ((user,),) = stack.query(
@@ -49,7 +49,7 @@ def lived_in(stack: live.Stack) -> tuple[str, str, int]:
     return user, form, event
 
 
-def test_pictures_of_list_record_history_and_two_browsers(
+def test_screenshots_of_list_record_history_and_two_browsers(
     new_page: Callable[..., Any], picture: Callable[[Any, str], None], lived_in: tuple[str, str, int]
 ) -> None:
     user, form, event = lived_in
@@ -86,7 +86,7 @@ def test_pictures_of_list_record_history_and_two_browsers(
     picture(other, "two-browsers-other")
 
 
-def test_pictures_of_waiting_edits_and_of_the_tray(
+def test_screenshots_of_waiting_edits_and_of_the_tray(
     new_page: Callable[..., Any], picture: Callable[..., None], stack: live.Stack
 ) -> None:
     other = new_page(role="manager", at="")

@@ -1,4 +1,4 @@
-"""One browser, one person after the other: nobody gets what was the other's, and nothing stays on the screen."""
+"""Two people one after the other in one browser: no data of the first reaches the second or stays visible."""
 
 from __future__ import annotations
 
@@ -26,8 +26,26 @@ FOLLOW = """async () => {
 }"""
 
 
+class HeldRequests:
+    """Holds requests for an address until `let_through`; those held before stay in `held`."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.held: list[Any] = []
+        self.hold = True
+        page.route(address, self.take)
+
+    def take(self, route: Any) -> None:
+        if self.hold:
+            self.held.append(route)
+        else:
+            route.continue_()
+
+    def let_through(self) -> None:
+        self.hold = False
+
+
 def take_over(context: Any, stack: live.Stack, role: str) -> str:
-    """The browser's cookie is of another session from here on."""
+    """Replaces the browser's cookie by one of another session."""
     key = stack.session(role)
     context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": key, "url": stack.url}])
     return key
@@ -43,7 +61,7 @@ def end(stack: live.Stack, key: str) -> None:
 
 
 def test_tab_of_next_person_gets_its_own_frames_only(new_page: Callable[..., Any], stack: live.Stack) -> None:
-    """The first tab holds the socket, and its session goes on meanwhile."""
+    """The first tab has the socket, and its session stays valid."""
     writer = new_page(role="admin")
     first = new_page(role="manager")
     first.evaluate(FOLLOW)
@@ -129,7 +147,7 @@ def test_page_is_emptied_when_another_person_signs_in(new_page: Callable[..., An
     other = page.context.new_page()
     conftest.sign_in(other, "viewer")
     end(stack, before)
-    expect(page.locator("[data-cover-words=other]")).to_be_visible()
+    expect(page.locator("p[data-cover-words=other]")).to_be_visible()
     page.wait_for_function("() => document.body.children.length === 1")
     assert "Canary" not in page.content()
     expect(other.locator("[data-cover]")).to_be_hidden()
@@ -166,4 +184,51 @@ def test_page_is_uncovered_when_the_same_person_signs_in_again(new_page: Callabl
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.locator("[data-cover]")).to_be_hidden()
     expect(page.locator("[name=first_name]")).to_have_value("Typed before")
+    live_now(page)
+
+
+def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    """The request for the person hangs, as at a proxy whose server is gone, and never gives up."""
+    page = new_page(role="manager", at="")
+    page.add_init_script("AbortSignal.timeout = () => new AbortController().signal")
+    key = new_user(new_page(role="admin"), first_name="Canary")
+    record(page, key)
+    live_now(page)
+    page.fill("[name=first_name]", "Canary typed")
+    person = HeldRequests(page, "**/admin/offline/person/")
+    before = session_of(page)
+    take_over(page.context, stack, "manager")
+    end(stack, before)
+    expect(page.locator("p[data-cover-words=checking]")).to_be_visible()
+    expect(page.locator("[data-cover-link]")).to_be_focused()
+    assert "Canary" not in page.inner_text("body")
+    assert "Canary" not in page.title()
+    person.let_through()
+    for route in person.held:
+        route.continue_()
+    expect(page.locator("[data-cover]")).to_be_hidden()
+    expect(page.locator("[name=first_name]")).to_have_value("Canary typed")
+    expect(page.locator("[name=first_name]")).to_be_focused()
+    live_now(page)
+
+
+def test_late_answer_of_an_earlier_check_does_not_cover_the_page_again(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    page = new_page(role="manager", at="")
+    record(page, new_user(new_page(role="admin"), first_name="Ada"))
+    live_now(page)
+    person = HeldRequests(page, "**/admin/offline/person/")
+    before = session_of(page)
+    end(stack, before)
+    expect(page.locator("p[data-cover-words=checking]")).to_be_visible()
+    person.let_through()
+    take_over(page.context, stack, "manager")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("[data-cover]")).to_be_hidden()
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/admin/offline/person/")):
+        for route in person.held:
+            route.abort()
+    page.evaluate("() => new Promise((resolve) => setTimeout(resolve))")
+    expect(page.locator("[data-cover]")).to_be_hidden()
     live_now(page)

@@ -1,4 +1,4 @@
-"""The page of live connections in a real browser: it counts those who look at it, and says when it is not fresh."""
+"""The page of live connections in a browser: it counts open pages and shows when it is outdated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_page_counts_connections_and_shows_when_the_server_does_not_answer(
 
 
 def pictures(new_page: Callable[..., Any], page: Any, folder: Path) -> None:
-    """To look at: `PICTURES=/a/folder`."""
+    """Takes screenshots for a person to check: `PICTURES=/a/folder`."""
     page.screenshot(path=folder / "sockets-light.png", full_page=True)
     for name, options in (
         ("dark", {"color_scheme": "dark", "viewport": {"width": 1360, "height": 860}}),

@@ -1,4 +1,4 @@
-"""The operators' pages in a real browser: numbers that keep themselves fresh, say so, and disturb nobody."""
+"""The operator pages in a browser: they refresh themselves, show when they are outdated, and keep the focus."""
 
 from __future__ import annotations
 

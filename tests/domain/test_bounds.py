@@ -1,4 +1,4 @@
-"""Every text, list and level of a record has a limit, which stored values that exceed it do not have to meet again."""
+"""Size limits of texts, lists and nesting; stored values above a limit do not block other changes."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def new_form(**more: Any) -> forms.CreateForm:
         ({"fields": [question(id=f"q{n}") for n in range(1_001)]}, "fields", "at most 1000 fields"),
     ],
 )
-def test_a_form_beyond_a_limit_is_refused_by_name(data: dict[str, Any], field: str, words: str) -> None:
+def test_form_above_a_limit_is_refused_by_name(data: dict[str, Any], field: str, words: str) -> None:
     assert words in refused(forms.AGGREGATE, new_form(**data))[field]
     state = forms.Form(user_id=OWNER, title="A form", created_at=NOW)
     assert words in refused(forms.AGGREGATE, forms.UpdateForm(**data), state)[field]
 
 
-def test_a_large_but_real_form_is_accepted() -> None:
+def test_large_realistic_form_is_accepted() -> None:
     options = [{"value": f"v{n}", "label": f"Option number {n}"} for n in range(500)]
     questions = [question(id=f"q{n}", options=options[: 500 if n == 0 else 20]) for n in range(200)]
     (event,) = forms.decide(new_form(description="x" * 20_000, fields=questions), forms.Form(), AT)
     assert isinstance(event, forms.FormCreated)
 
 
-def test_stored_values_beyond_a_limit_do_not_block_other_changes() -> None:
+def test_stored_values_above_a_limit_do_not_block_other_changes() -> None:
     long = {"description": "x" * 30_000, "fields": [question(options=list(range(5_000))), question(id="q2")]}
     state = forms.Form(user_id=OWNER, title="Old", created_at=NOW, **long)
     (event,) = forms.decide(forms.UpdateForm(title="New", **long), state, AT)
@@ -88,7 +88,7 @@ def test_stored_values_beyond_a_limit_do_not_block_other_changes() -> None:
 
 
 @pytest.mark.parametrize("name", ["first_name", "last_name"])
-def test_a_long_name_is_refused_wherever_it_comes_from(name: str) -> None:
+def test_long_name_is_refused_in_every_command(name: str) -> None:
     create = users.CreateUser(email="a@example.org", **{name: "x" * 151})
     assert "151" in refused(users.AGGREGATE, create)[name]
     state = users.User(email="a@example.org", created_at=NOW)
@@ -105,17 +105,17 @@ def test_a_long_name_is_refused_wherever_it_comes_from(name: str) -> None:
         ({"q1": list(range(5_001))}, "list of 5,001 entries"),
     ],
 )
-def test_answers_beyond_a_limit_are_refused(answers: dict[str, Any], words: str) -> None:
+def test_answers_above_a_limit_are_refused(answers: dict[str, Any], words: str) -> None:
     command = submissions.ReceiveSubmission(form_id=OWNER, answers=answers)
     assert words in refused(submissions.AGGREGATE, command)["answers"]
 
 
 @pytest.mark.parametrize("value", ["x" * 100_001, nested(33), list(range(5_001)), {"a": ["x" * 100_001]}])
-def test_a_setting_beyond_a_limit_is_refused(value: Any) -> None:
+def test_setting_above_a_limit_is_refused(value: Any) -> None:
     assert "at most" in refused(settings.AGGREGATE, settings.SetSetting(value=value))["value"]
 
 
-def test_a_long_comment_is_refused_instead_of_cut() -> None:
+def test_long_comment_is_refused_instead_of_truncated() -> None:
     filed = conflicts.ConflictFiled(
         stream="user-1", command={}, base_version=1, version=2, base={}, theirs={}, mine={}, fields=[], conflicts=[],
         author="staff:1", fingerprint="", filed_at=NOW,

@@ -1,4 +1,4 @@
-"""A form decides: its title, its fields with stable ids, deletion and return."""
+"""Decisions about forms: title, fields with stable ids, deletion and restoring."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def created(**fields: Any) -> FormCreated:
 DELETED = FormDeleted(deleted_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def test_a_form_is_created_with_its_fields_in_their_order() -> None:
+def test_form_is_created_with_its_fields_in_order() -> None:
     given().when(CreateForm(user_id=OWNER, title="  Survey ", fields=[NAME, MAIL])).then(created()).then_state(
         title="Survey", fields=[NAME, MAIL], archived=False
     )
 
 
 @pytest.mark.parametrize("title", ["", "   ", "\n\t"])
-def test_a_form_needs_a_title(title: str) -> None:
+def test_form_without_a_title_is_refused(title: str) -> None:
     given().when(CreateForm(user_id=OWNER, title=title)).then_rejected("needs a title", field="title")
     given(created()).when(UpdateForm(title=title)).then_rejected("needs a title", field="title")
 
@@ -62,47 +62,47 @@ def test_a_form_needs_a_title(title: str) -> None:
         ([{"id": "x", "type": "text", "label": 5}], "label of field 'x' must be text"),
     ],
 )
-def test_a_field_that_is_wrong_is_named(fields: list, complaint: str) -> None:
+def test_invalid_field_is_named(fields: list, complaint: str) -> None:
     given().when(CreateForm(user_id=OWNER, title="T", fields=fields)).then_rejected(complaint, field="fields")
     given(created()).when(UpdateForm(fields=fields)).then_rejected(complaint, field="fields")
 
 
-def test_a_form_has_an_end() -> None:
+def test_form_with_too_many_fields_is_refused() -> None:
     many = [{"id": f"f{n}", "type": "text"} for n in range(MAX_FIELDS + 1)]
     given(created()).when(UpdateForm(fields=many[:-1])).then_state(fields=many[:-1])
     given(created()).when(UpdateForm(fields=many)).then_rejected("at most", field="fields")
 
 
-def test_every_complaint_is_made_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     outcome = given().when(CreateForm(user_id=OWNER, title=" ", fields=[{}]))
     outcome.then_rejected(field="title").then_rejected(field="fields")
 
 
-def test_an_update_says_only_what_changed() -> None:
+def test_update_contains_only_changes() -> None:
     given(created()).when(UpdateForm(title="Survey", description="New")).then(FormUpdated(description="New"))
     given(created()).when(UpdateForm(title=" Survey ", fields=[NAME, MAIL])).then_nothing()
 
 
-def test_the_order_of_fields_is_a_change() -> None:
+def test_order_of_fields_is_a_change() -> None:
     given(created()).when(UpdateForm(fields=[MAIL, NAME])).then(FormUpdated(fields=[MAIL, NAME]))
 
 
-def test_emptying_the_fields_is_not_leaving_them_alone() -> None:
+def test_empty_fields_differ_from_unset_fields() -> None:
     given(created()).when(UpdateForm(fields=[])).then(FormUpdated(fields=[])).then_state(fields=[])
     given(created()).when(UpdateForm(archived=True)).then(FormUpdated(archived=True)).then_state(fields=[NAME, MAIL])
 
 
-def test_what_a_field_carries_besides_is_kept() -> None:
+def test_unknown_properties_of_a_field_are_kept() -> None:
     rich = [{**NAME, "options": ["é", {"v": None}], "if": {"field": "mail"}}, MAIL]
     given(created()).when(UpdateForm(fields=rich)).then_state(fields=rich)
 
 
 @pytest.mark.parametrize("past", [(created(),), (created(), DELETED)])
-def test_a_form_is_not_created_twice(past: tuple) -> None:
+def test_form_is_not_created_twice(past: tuple) -> None:
     given(*past).when(CreateForm(user_id=OWNER, title="Other")).then_rejected("already exists", error=errors.Rejected)
 
 
-def test_a_deleted_form_rests_until_it_is_restored() -> None:
+def test_deleted_form_changes_only_after_a_restore() -> None:
     gone = given(created()).when(DeleteForm()).then(FormDeleted(deleted_at=NOW)).and_given()
     gone.when(DeleteForm()).then_nothing()
     gone.when(UpdateForm(title="X")).then_rejected("restore it first", error=errors.Rejected)
@@ -112,5 +112,5 @@ def test_a_deleted_form_rests_until_it_is_restored() -> None:
 
 
 @pytest.mark.parametrize("command", [UpdateForm(title="X"), DeleteForm(), RestoreForm()])
-def test_a_form_that_does_not_exist_is_not_found(command: CommandData) -> None:
+def test_missing_form_is_not_found(command: CommandData) -> None:
     given().when(command).then_not_found("no such form")

@@ -1,4 +1,4 @@
-"""A setting decides: any JSON value under a name, set, set again, removed."""
+"""Decisions about settings: any JSON value under a name, set, changed, removed."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ given = testing.decider(AGGREGATE, key="mail.sender")
 
 
 @pytest.mark.parametrize("value", [None, False, 0, "", [], {}, "text", 1.5, {"a": [1, {"b": None}]}])
-def test_any_json_is_a_value_also_an_empty_one(value: Any) -> None:
+def test_any_json_including_empty_is_a_value(value: Any) -> None:
     is_set = given().when(SetSetting(value=value)).then(SettingChanged(value=value)).then_state(value=value).and_given()
     assert is_set.state.exists
     is_set.when(SetSetting(value=value)).then_nothing()
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, True), (0, False), (1, 1.0), (None, False), ("", None), ("1", 1)])
-def test_values_that_only_look_alike_are_a_change(before: Any, after: Any) -> None:
+def test_different_json_types_are_a_change(before: Any, after: Any) -> None:
     given(SettingChanged(value=before)).when(SetSetting(value=after)).then(SettingChanged(value=after))
 
 
-def test_a_removed_setting_is_gone_and_may_come_back() -> None:
+def test_removed_setting_is_missing_and_can_be_set_again() -> None:
     gone = given(SettingChanged(value=1)).when(RemoveSetting()).then(SettingRemoved()).and_given()
     assert not gone.state.exists
     gone.when(RemoveSetting()).then_not_found("no such setting")
@@ -38,10 +38,10 @@ def test_a_removed_setting_is_gone_and_may_come_back() -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "mail.sender", "limits.max-size_2", "a" * 100])
-def test_names_that_are_allowed(key: str) -> None:
+def test_valid_names_are_accepted(key: str) -> None:
     testing.decider(AGGREGATE, key=key)().when(SetSetting(value=1)).then(SettingChanged(value=1))
 
 
 @pytest.mark.parametrize("key", ["", "A", "1a", ".a", "a b", "é", "a" * 101, "a\n", "a/b"])
-def test_names_that_are_not(key: str) -> None:
+def test_invalid_names_are_refused(key: str) -> None:
     testing.decider(AGGREGATE, key=key)().when(SetSetting(value=1)).then_rejected("lower-case", field="key")

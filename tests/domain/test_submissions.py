@@ -1,4 +1,4 @@
-"""A submission decides: it is received once, and may only be removed."""
+"""Decisions about submissions: received once, corrected, deleted."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def received(**fields: Any) -> SubmissionReceived:
     return SubmissionReceived(**{"form_id": FORM, "answers": {"a": 1}, "created_at": NOW} | fields)
 
 
-def test_an_answer_is_received_as_it_came() -> None:
+def test_answers_are_stored_unchanged() -> None:
     answers = {"name": "Zoë", "many": [1, 2.5, None, True], "nested": {"deep": {"er": []}}}
     given().when(ReceiveSubmission(form_id=FORM, answers=answers)).then(received(answers=answers)).then_state(
         form_id=FORM, answers=answers, created_at=NOW, deleted_at=None
     )
 
 
-def test_times_are_kept_in_utc_and_durations_as_they_are() -> None:
+def test_times_are_stored_in_utc_and_durations_unchanged() -> None:
     tokyo = datetime(2026, 1, 1, 9, tzinfo=timezone(timedelta(hours=9)))
     midnight = datetime(2026, 1, 1, tzinfo=UTC)
     given().when(
@@ -47,13 +47,13 @@ def test_times_are_kept_in_utc_and_durations_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("past", [(received(),), (received(), SubmissionDeleted(deleted_at=NOW))])
-def test_it_is_received_once(past: tuple) -> None:
+def test_submission_is_received_once(past: tuple) -> None:
     given(*past).when(ReceiveSubmission(form_id=FORM, answers={"a": 2})).then_rejected(
         "already exists", field="key", error=errors.Rejected
     )
 
 
-def test_a_correction_holds_only_what_differs() -> None:
+def test_correction_contains_only_changes() -> None:
     later = NOW + timedelta(hours=1)
     command = CorrectSubmission(answers={"a": 1}, started_at=later, created_at=NOW)
     given(received()).when(command).then(SubmissionCorrected(form_id=FORM, started_at=later)).then_state(
@@ -62,19 +62,19 @@ def test_a_correction_holds_only_what_differs() -> None:
     given(received()).when(CorrectSubmission(answers={"a": 1})).then_nothing()
 
 
-def test_corrected_answers_replace_all_of_them() -> None:
+def test_corrected_answers_replace_all_answers() -> None:
     given(received(answers={"a": 1, "b": 2})).when(CorrectSubmission(answers={"b": 3})).then(
         SubmissionCorrected(form_id=FORM, answers={"b": 3})
     ).then_state(answers={"b": 3}, created_at=NOW)
 
 
-def test_a_correction_obeys_the_rules_of_what_is_received() -> None:
+def test_correction_obeys_the_rules_of_new_submissions() -> None:
     given(received()).when(CorrectSubmission(created_at=datetime(1850, 1, 1, tzinfo=UTC))).then_rejected(
         "year", field="created_at", error=errors.InvalidCommand
     )
 
 
-def test_what_is_gone_is_not_corrected() -> None:
+def test_deleted_submission_is_not_corrected() -> None:
     command = CorrectSubmission(answers={"a": 2})
     given().when(command).then_not_found("no such submission")
     given(received(), SubmissionDeleted(deleted_at=NOW)).when(command).then_rejected("deleted", error=errors.Rejected)
@@ -84,10 +84,10 @@ def test_what_is_gone_is_not_corrected() -> None:
         AGGREGATE.decide(command, state, Decision(key="x", now=NOW))
 
 
-def test_it_is_removed_once() -> None:
+def test_submission_is_deleted_once() -> None:
     gone = given(received()).when(DeleteSubmission()).then(SubmissionDeleted(deleted_at=NOW)).then_state(deleted_at=NOW)
     gone.and_given().when(DeleteSubmission()).then_nothing()
 
 
-def test_what_was_never_received_cannot_be_removed() -> None:
+def test_missing_submission_cannot_be_deleted() -> None:
     given().when(DeleteSubmission()).then_not_found("no such submission")

@@ -1,4 +1,4 @@
-"""A FormEase customer decides: sign-up, changes, deletion and return."""
+"""Decisions about FormEase customers: sign-up, changes, deletion and restoring."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def created(**fields) -> UserCreated:
 DELETED = UserDeleted(deleted_at=EARLIER)
 
 
-def test_a_sign_up_is_dated_now_and_kept_tidy() -> None:
+def test_sign_up_has_the_current_time_and_normalised_values() -> None:
     given().when(CreateUser(email=" Ada@Example.ORG ", first_name="  Ada   King ")).then(
         created(email="ada@example.org", first_name="Ada King", created_at=NOW)
     ).then_state(email="ada@example.org", created_at=NOW, deleted_at=None)
 
 
-def test_an_imported_user_keeps_the_day_of_signing_up_in_utc() -> None:
+def test_imported_user_keeps_the_time_of_the_sign_up_in_utc() -> None:
     paris = datetime(2019, 7, 1, 12, tzinfo=timezone(timedelta(hours=2)))
     given().when(CreateUser(email="a@b.org", created_at=paris)).then_state(
         created_at=datetime(2019, 7, 1, 10, tzinfo=UTC)
@@ -59,24 +59,24 @@ def test_an_imported_user_keeps_the_day_of_signing_up_in_utc() -> None:
 @pytest.mark.parametrize(
     "address", ["", "ada", "ada@", "@example.org", "ada@example", "a b@c.org", "a@b..org", "a@b@c.org"]
 )
-def test_what_is_no_email_address_is_refused(address: str) -> None:
+def test_invalid_email_address_is_refused(address: str) -> None:
     given().when(CreateUser(email=address)).then_rejected("valid email", field="email")
     given(created()).when(UpdateUser(email=address)).then_rejected("valid email", field="email")
 
 
-def test_an_address_may_be_as_long_as_the_standard_allows_and_no_longer() -> None:
+def test_address_longer_than_the_standard_allows_is_refused() -> None:
     given().when(CreateUser(email="a" * 248 + "@b.org")).then_state(deleted_at=None)
     given().when(CreateUser(email="a" * 249 + "@b.org")).then_rejected(field="email")
 
 
 @pytest.mark.parametrize("past", [(created(),), (created(), DELETED)])
-def test_nobody_is_created_twice(past: tuple) -> None:
+def test_user_is_not_created_twice(past: tuple) -> None:
     given(*past).when(CreateUser(email="b@example.org")).then_rejected(
         "already exists", field="key", error=errors.Rejected
     )
 
 
-def test_an_update_says_only_what_changed() -> None:
+def test_update_contains_only_changes() -> None:
     given(created()).when(UpdateUser(first_name="Ada", plan="premium")).then(UserUpdated(plan="premium"))
 
 
@@ -90,22 +90,22 @@ def test_an_update_says_only_what_changed() -> None:
         UpdateUser(plan="free", role="member"),
     ],
 )
-def test_an_update_to_what_is_already_so_changes_nothing(command: CommandData) -> None:
+def test_update_without_changes_has_no_event(command: CommandData) -> None:
     given(created()).when(command).then_nothing()
 
 
-def test_no_login_is_not_the_same_as_none_given() -> None:
+def test_null_login_differs_from_an_unset_login() -> None:
     seen = created(last_login=EARLIER)
     given(seen).when(UpdateUser(last_login=None)).then(UserUpdated(last_login=None)).then_state(last_login=None)
     given(seen).when(UpdateUser(plan="premium")).then_state(last_login=EARLIER)
 
 
-def test_a_deletion_is_dated_and_happens_once() -> None:
+def test_deletion_has_a_time_and_happens_once() -> None:
     given(created()).when(DeleteUser()).then(UserDeleted(deleted_at=NOW)).then_state(deleted_at=NOW)
     given(created(), DELETED).when(DeleteUser()).then_nothing()
 
 
-def test_who_was_deleted_cannot_be_changed_until_restored() -> None:
+def test_deleted_user_cannot_be_changed_until_restored() -> None:
     gone = given(created(), DELETED)
     gone.when(UpdateUser(plan="premium")).then_rejected("restore it first", error=errors.Rejected)
     back = (
@@ -116,10 +116,10 @@ def test_who_was_deleted_cannot_be_changed_until_restored() -> None:
 
 
 @pytest.mark.parametrize("command", [UpdateUser(plan="premium"), DeleteUser(), RestoreUser()])
-def test_who_does_not_exist_is_not_found(command: CommandData) -> None:
+def test_missing_user_is_not_found(command: CommandData) -> None:
     given().when(command).then_not_found("no such user")
 
 
-def test_all_complaints_come_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     outcome = given().when(CreateUser(email="nobody"))
     assert outcome.refusal.fields.keys() == {"email"}

@@ -1,4 +1,4 @@
-"""Subscriptions whose effect is rows in a table, run in this process or in one that can be killed."""
+"""Subscriptions that write rows into a table, run in this process or in one that a test can kill."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def writes(who: str = "a") -> Callable[[Sequence[RecordedEvent]], None]:
 
 
 def fails_on(bad: Callable[[RecordedEvent], bool], who: str = "a") -> Callable[[Sequence[RecordedEvent]], None]:
-    """A handler that writes, and then fails when one of the events is bad."""
+    """Returns a handler that writes its effects and then fails when one of the events matches `bad`."""
 
     def handle(events: Sequence[RecordedEvent]) -> None:
         write(events, who)
@@ -76,7 +76,7 @@ def catch_up(wanted: Subscription, owner: str = "a", partition: int = 0) -> subs
 
 
 def effect(who: str | None = None) -> list[int]:
-    """The positions of all effects, repeated for repeated effects."""
+    """The positions of all effects; a position occurs as often as its effect did."""
     return [
         row[0]
         for row in store.query("select position from effects where %s::text is null or who = %s order by 1", (who, who))
@@ -100,19 +100,19 @@ def out_of_order() -> list[str]:
     ]
 
 
-# -- a process of its own -------------------------------------------------------------------------------------------
+# -- a separate process --------------------------------------------------------------------------------------------
 
 RUN = """
 import sys, django
 django.setup()
 from django.core.management import call_command
 from tests.events import effects
-effects.register_loud(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+effects.register_printing(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 call_command("run_subscriptions", sys.argv[1], "--lease", "0.5")
 """
 
 
-def register_loud(name: str, start: int, partitions: int) -> None:
+def register_printing(name: str, start: int, partitions: int) -> None:
     """Register a subscription that prints its position between effect and commit, so that a test can kill it there."""
 
     def handle(events: Sequence[RecordedEvent]) -> None:

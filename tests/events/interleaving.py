@@ -1,8 +1,8 @@
-"""Every order in which the steps of several sessions can happen, one after the other, on real connections.
+"""Runs the steps of several sessions in every possible order, on real connections.
 
-An actor is a session with steps, each a statement. An order says whose step is next; a step that waits for a lock of
-somebody is left waiting, which PostgreSQL itself says (`pg_blocking_pids`), and the others go on. So an order is played
-the same way each time, without a clock.
+An actor is a session with steps, each a statement. An order lists which actor runs its next step. A step that waits for
+a lock stays pending while the others continue; `pg_blocking_pids` shows that it waits. So an order runs the same way
+each time, without a clock.
 """
 
 from __future__ import annotations
@@ -24,52 +24,52 @@ WAITS = "select cardinality(pg_blocking_pids(%s)) > 0"
 
 
 class Actor:
-    """A session and what it does, in order; `said` holds the rows, or the SQLSTATE, that each step came back with."""
+    """A session and its steps, in order; `results` holds the rows, or the SQLSTATE, of each completed step."""
 
     def __init__(
-        self, name: str, session: psycopg.Connection, judge: psycopg.Connection, steps: Sequence[Step]
+        self, name: str, session: psycopg.Connection, observer: psycopg.Connection, steps: Sequence[Step]
     ) -> None:
-        self.name, self.steps, self.said = name, list(steps), list[Any]()
-        self._session, self._judge = session.pgconn, judge
-        self._owed, self._sent = 0, 0
+        self.name, self.steps, self.results = name, list(steps), list[Any]()
+        self._session, self._observer = session.pgconn, observer
+        self._requested, self._sent = 0, 0
 
     def step(self) -> None:
-        """The next step, as soon as the one before it has come back."""
-        self._owed += 1
-        self.go_on()
+        """Request the next step; it is sent as soon as the one before it has completed."""
+        self._requested += 1
+        self.advance()
 
-    def go_on(self) -> None:
-        """What can be done without waiting for another actor."""
+    def advance(self) -> None:
+        """Collect results and send requested steps, as far as possible without waiting for another actor."""
         while True:
-            if self._sent > len(self.said):
-                if not self._came_back():
+            if self._sent > len(self.results):
+                if not self._is_complete():
                     return
-                self.said.append(self._result())
-            if not self._owed or self._sent == len(self.steps):
+                self.results.append(self._result())
+            if not self._requested or self._sent == len(self.steps):
                 return
             step = self.steps[self._sent]
             self._session.send_query((step if isinstance(step, str) else step(self)).encode())
-            self._owed -= 1
+            self._requested -= 1
             self._sent += 1
 
     @property
     def done(self) -> bool:
-        return len(self.said) == len(self.steps)
+        return len(self.results) == len(self.steps)
 
-    def _came_back(self) -> bool:
-        """True with its result, False while it waits for a lock that somebody holds."""
+    def _is_complete(self) -> bool:
+        """Wait for the result; False when the step waits for a lock that another session holds."""
         while True:
             self._session.consume_input()
             if not self._session.is_busy():
                 return True
             if select.select([self._session.socket], [], [], 0.002)[0]:
                 continue
-            row = self._judge.execute(WAITS, (self._session.backend_pid,)).fetchone()
+            row = self._observer.execute(WAITS, (self._session.backend_pid,)).fetchone()
             if row is not None and row[0]:
                 return False
 
     def _result(self) -> Any:
-        """The rows of the last statement of the step, as text, or the SQLSTATE of what failed."""
+        """The rows of the step's last statement, as text, or the SQLSTATE of its error."""
         rows: Any = []
         while (result := self._session.get_result()) is not None:
             if result.status == pq.ExecStatus.FATAL_ERROR:
@@ -82,19 +82,19 @@ class Actor:
         return rows
 
 
-def play(actors: Sequence[Actor], order: Sequence[int]) -> None:
-    """One order, to the end."""
+def run(actors: Sequence[Actor], order: Sequence[int]) -> None:
+    """Run the steps in one order, until all have completed."""
     for number in order:
         actors[number].step()
         for other in actors:
-            other.go_on()
-    while not all(actor.done for actor in actors):  # nobody who waits does so for ever: PostgreSQL sees deadlocks
+            other.advance()
+    while not all(actor.done for actor in actors):  # this ends, because PostgreSQL detects deadlocks
         for actor in actors:
-            actor.go_on()
+            actor.advance()
 
 
 def orders(counts: Sequence[int], sample: int, seed: int) -> Iterator[tuple[int, ...]]:
-    """All merges of so many steps of each actor; in the short form a sample of them, always the same of one seed."""
+    """All orders of steps, given the number of steps of each actor; without LONG a seeded sample."""
     every = list(_merges(tuple(counts)))
     if not LONG and len(every) > sample:
         every = random.Random(seed).sample(every, sample)

@@ -23,7 +23,7 @@ def own_log(size: int = 5, upto: int = 20) -> Iterator[None]:
     for name in sorted(module.name for module in pkgutil.iter_modules(migrations.__path__)):
         execute(*(sql.read(file) for file in getattr(migration(name), "FORWARD", ())))
     execute("update events_epoch set place = events_place()", f"select events_partition({upto}, {size})")
-    subject_keys.CACHE.clear()  # keys of the log before this one, whose streams have the same names
+    subject_keys.CACHE.clear()  # cached keys of an earlier log whose streams had the same names
     yield
     connection.rollback()
     execute(f"drop schema {SCHEMA} cascade", "reset search_path")

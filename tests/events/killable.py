@@ -1,4 +1,4 @@
-"""Writers and runners that tests kill, forked by one process with all imports done, on a server that is killed too."""
+"""Writers, subscription runners and a server that tests kill; one process with all imports done forks them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def serve() -> None:
 
 
 def write(path: str) -> None:
-    """Append to a few streams of its own until killed; writes the id of each acknowledged event to the file."""
+    """Append to a few streams until killed; write the id of each acknowledged event to the file."""
     dice, mine = random.Random(path), [f"user-{new_id()}" for _ in range(4)]
     acknowledged = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     while True:
@@ -101,7 +101,7 @@ def persist(work: object) -> None:
 
 
 def run(name: str) -> None:
-    """Follow the log; the effect of each event is a row."""
+    """Run a subscription that writes a row for each event."""
 
     def handle(events: Sequence[RecordedEvent]) -> None:
         rows = [(event.position, event.stream, event.version) for event in events]

@@ -1,4 +1,4 @@
-"""Servers besides the suite's own: to crash, to copy, to restore into, and of another version."""
+"""PostgreSQL servers besides the suite's own, for crashes, copies, restores and another version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/po
 
 
 def other_programs() -> Path | None:
-    """PostgreSQL of another major version than the suite's: the oldest this machine has, or the wheel's."""
+    """The programs of another major version of PostgreSQL: the oldest on this machine, else the wheel's."""
     own = postgres_program()
     found = [path for place in PLACES for path in Path("/").glob(place[1:])]
     with contextlib.suppress(services.EmbeddedError):
@@ -44,7 +44,7 @@ def server(name: str, programs: Path | None = None, **settings: str) -> Iterator
 
 @contextlib.contextmanager
 def used(postgres: Postgres, database: str = DATABASE) -> Iterator[None]:
-    """Use that server for all database access of this process inside the block."""
+    """Within this context all database access of this process uses that server."""
     settings = connection.settings_dict
     kept = {name: settings[name] for name in ("NAME", "HOST", "USER", "PORT", "PASSWORD")}
     sockets = parse_qs(urlsplit(postgres.url()).query)["host"][0]
@@ -68,7 +68,7 @@ def migrate() -> None:
 
 
 def crash(postgres: Postgres) -> None:
-    """Kill it and start it again."""
+    """Kill the server and start it again."""
     postgres.kill()
     disconnect()
     postgres.start()

@@ -1,4 +1,4 @@
-"""The database itself refuses to change what happened."""
+"""The database itself rejects changes of stored events."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ pytestmark = pytest.mark.django_db
            values (5, 'user-x', 1, 'user.created', '{}', gen_random_uuid(), 'x', '')""",
     ],
 )
-def test_stored_events_cannot_be_changed_removed_or_smuggled_in(statement: str) -> None:
+def test_stored_events_cannot_be_changed_deleted_or_inserted_directly(statement: str) -> None:
     factories.user()
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement)
 
 
-def test_the_refusal_holds_for_a_restore_too() -> None:
+def test_restore_mode_cannot_change_stored_events() -> None:
     factories.user()
     with pytest.raises(DatabaseError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("set local session_replication_role = replica")
         cursor.execute("delete from events_event")
 
 
-def test_the_refusal_is_an_error_of_ours() -> None:
+def test_refused_change_raises_append_only() -> None:
     factories.user()
     with pytest.raises(errors.AppendOnly), transaction.atomic():
         store.query("update events_event set actor = 'x' returning 1")
 
 
-def test_a_version_cannot_be_stored_twice_behind_the_gates_back() -> None:
+def test_version_cannot_be_stored_twice_by_direct_insert() -> None:
     stream = f"user-{factories.user()}"
     insert = """insert into events_event (stream, version, type, data, event_id, actor, hash)
                 values (%s, 1, 'user.created', '{}', %s, 'x', '') returning 1"""
@@ -59,13 +59,13 @@ def test_a_version_cannot_be_stored_twice_behind_the_gates_back() -> None:
         store.query(insert, (stream, new_id()))
 
 
-def test_room_for_positions_is_made_ahead_and_only_once() -> None:
+def test_partitions_are_created_ahead_and_only_once() -> None:
     assert store.query("select events_partition(20000000)")[0][0] == 0
     assert store.query("select events_partition(30000000)")[0][0] == 1
     assert store.query("select events_partition(30000000)")[0][0] == 0
 
 
-def test_every_partition_carries_every_guard() -> None:
+def test_every_partition_has_every_trigger() -> None:
     missing = store.query(
         """select c.relname, wanted from pg_inherits i join pg_class c on c.oid = i.inhrelid,
                   unnest(array['no_truncate', 'through_the_log', 'append_only']) wanted
@@ -75,12 +75,12 @@ def test_every_partition_carries_every_guard() -> None:
     assert missing == []
 
 
-# -- by rights ------------------------------------------------------------------------------------------------------
+# -- privileges -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def as_application() -> Iterator[None]:
-    """This connection as a role that has the application's rights and no others."""
+    """Switch the connection to a role that has exactly the application's privileges."""
     role = f"application_{services_plugin.worker()}"
     with connection.cursor() as cursor:
         cursor.execute(f"create role {role}")
@@ -90,19 +90,19 @@ def as_application() -> Iterator[None]:
         cursor.execute("reset role")
 
 
-def test_the_application_needs_no_right_to_change_what_happened(as_application: None) -> None:
+def test_application_works_without_the_right_to_change_events(as_application: None) -> None:
     key = factories.user()
     factories.update(key, first_name="Grace")
     stream = f"user-{key}"
     assert snapshots.state(stream)[1] == 2
     snapshots.save(AGGREGATE, stream, *reversed(snapshots.state(stream)))
     assert head.epoch()
-    assert [holder.pid for holder in head.blame()]
+    assert [holder.pid for holder in head.holders()]
     assert store.query("select events_partition(30000000)")[0][0] == 1
     assert check_rights(databases=["default"]) == []
 
 
-def test_the_role_has_the_session_settings_that_a_pooler_drops() -> None:
+def test_role_has_the_session_settings_that_a_pooler_drops() -> None:
     role = f"pooled_{services_plugin.worker()}"
     with connection.cursor() as cursor:
         cursor.execute(f"create role {role}")
@@ -114,7 +114,7 @@ def test_the_role_has_the_session_settings_that_a_pooler_drops() -> None:
             assert cursor.fetchone()[0] == value, "shown by PostgreSQL as `doctor` expects it"
 
 
-def test_the_application_puts_no_table_of_its_own_in_the_place_of_the_log(as_application: None) -> None:
+def test_application_cannot_shadow_the_log_with_a_table_of_its_own(as_application: None) -> None:
     store.execute("create temp table events_event (like public.events_event) partition by range (position)")
     parts = "select count(*) from pg_inherits where inhparent = 'public.events_event'::regclass"
     before = store.query(parts)[0][0]
@@ -123,7 +123,7 @@ def test_the_application_puts_no_table_of_its_own_in_the_place_of_the_log(as_app
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_application_seals_and_verifies() -> None:
+def test_application_role_can_seal_and_verify() -> None:
     role = f"sealer_{services_plugin.worker()}"
     with own_log():
         execute(f"create role {role}")
@@ -160,11 +160,11 @@ def test_the_application_seals_and_verifies() -> None:
         "create function events_digest() returns int language sql as 'select 1'",
     ],
 )
-def test_the_application_has_no_right_to_change_what_happened(as_application: None, statement: str) -> None:
+def test_application_role_cannot_change_stored_events(as_application: None, statement: str) -> None:
     factories.user()
     with pytest.raises(DatabaseError, match=r"permission denied|must be owner"), transaction.atomic():
         connection.cursor().execute(statement)
 
 
-def test_an_owner_that_serves_requests_is_warned_of() -> None:
+def test_check_warns_when_the_owner_serves_requests() -> None:
     assert [message.id for message in check_rights(databases=["default"])] == ["events.W003"]

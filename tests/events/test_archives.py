@@ -1,4 +1,4 @@
-"""Archived events are no longer in the database and are still read by every reader."""
+"""Every reader still reads archived events, which are no longer in the database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ ADA, BOB = (f"user-00000000-0000-7000-8000-{number:012}" for number in (1, 2))
 
 @pytest.fixture
 def log(transactional_db: None, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Partitions of five positions, in blocks of two; twelve events and a few rolled back, sealed up to the tenth."""
+    """A log of twelve events, sealed up to the tenth, in partitions of five positions and blocks of two.
+
+    A few positions were rolled back."""
     settings.ARCHIVE_DIR = tmp_path / "archive"
     for module in (archives, archiving):
         monkeypatch.setattr(module, "BLOCK", 2)
@@ -69,7 +71,7 @@ def archive() -> archives.Archive:
 
 
 def everything() -> list[Any]:
-    """Results of every kind of read."""
+    """The results of every kind of read."""
     upto = 12
     instants = [event.recorded_at for event in store.read_all(0, upto=upto)]
     results: list[Any] = [store.read_all(after, limit, upto=upto) for after in range(12) for limit in (1, 3, 100)]
@@ -106,7 +108,7 @@ def test_erased_subject_is_unreadable_in_the_archive_and_the_log_still_verifies(
     assert store.read_stream(ADA, upto=1)[0].data == {"first_name": "N1"}
     with transaction.atomic():
         assert erasure.shred([ADA]) == [ADA]
-    archives.reader.cache_clear()  # like another process, with nothing in memory
+    archives.reader.cache_clear()  # as in another process, which has no cache yet
     names = [event.data["first_name"] for event in store.read_stream(ADA)]
     assert set(names) == {ERASED}, "archived or not"
     assert {event.data["first_name"] for event in store.read_all(0, upto=12) if event.stream == BOB} >= {"N2"}
@@ -150,7 +152,7 @@ def test_altered_archive_is_reported_with_its_first_altered_row(log: None) -> No
 
 
 def _rewrite(found: archives.Archive, members: list[bytes]) -> None:
-    """Forge a file together with its index."""
+    """Forge an archive file and its index."""
     offsets = [sum(map(len, members[:count])) for count in range(len(members) + 1)]
     index = bytearray(found.index.read_bytes())
     archives.struct.pack_into(f">{len(offsets)}Q", index, len(archives.MAGIC) + 4, *offsets)
@@ -196,7 +198,7 @@ def test_record_with_archived_events_accepts_commands(log: None) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 2])
-def test_a_new_subscription_reads_through_archives(log: None, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
+def test_new_subscription_reads_archived_events(log: None, monkeypatch: pytest.MonkeyPatch, partitions: int) -> None:
     monkeypatch.setattr(subscriptions, "ARCHIVED_PER_TURN", 3)
     archive(), archive()
     expected = [event.position for event in store.read_all(0, upto=head.safe()) if event.stream in {ADA, BOB}]
@@ -268,7 +270,7 @@ def test_partition_needed_by_a_reader_is_not_archived(log: None, statement: str,
     part = archiving.parts()[0]
     assert reason in str(archiving.needed(part, 0))
     assert archiving.archive_next(keep_days=0) is None
-    with pytest.raises(errors.ArchiveRefused, match=reason):  # the reader appeared between the check and the lock
+    with pytest.raises(errors.ArchiveRefused, match=reason):  # a reader that started between the check and the lock
         archiving._drop(part, archiving._record(part, archiving._write(part, archiving.ignore_progress)), 0, 0)
     assert archiving.parts()[0] == part
     assert archives.gone() == []

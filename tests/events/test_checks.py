@@ -1,4 +1,4 @@
-"""What the order rests on is checked, and a broken foundation is named."""
+"""System checks report each fault of the schema or the settings on which the order of the log depends."""
 
 from __future__ import annotations
 
@@ -22,35 +22,39 @@ def break_with(statement: str) -> None:
         cursor.execute(statement)
 
 
-def test_a_migrated_database_passes() -> None:
+def test_migrated_database_passes() -> None:
     assert found() == set()
     assert check_order in checks.registry.registry.get_checks(include_deployment_checks=True)
 
 
-def test_a_sequence_that_caches_is_an_error() -> None:
+def test_caching_sequence_is_an_error() -> None:
     break_with("alter sequence events_position_seq cache 20")
     assert found() == {"events.E001"}
 
 
-def test_a_guard_that_a_restore_would_skip_is_an_error() -> None:
+def test_trigger_that_a_restore_would_skip_is_an_error() -> None:
     break_with("alter table events_event enable trigger floor_guard")
     assert found() == {"events.E002"}
 
 
-def test_a_partition_without_its_refusals_is_an_error() -> None:
+def test_partition_without_its_triggers_is_an_error() -> None:
     break_with("alter table events_event_p000000000001 disable trigger through_the_log")
     assert found() == {"events.E002"}
 
 
-def test_one_snapshot_for_all_statements_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeatable_read_isolation_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(settings.DATABASES["default"]["OPTIONS"], "isolation_level", 3)
     assert found() == {"events.E003"}
 
 
-def test_a_log_that_runs_out_of_room_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_checks, "LOW_HEADROOM", 1_000_000_000)  # a sequence that is moved stays moved
+def test_log_with_few_free_positions_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        events_checks, "LOW_HEADROOM", 1_000_000_000
+    )  # a rollback would not undo a change of the sequence
     assert found() == {"events.W001"}
 
 
-def test_a_database_that_does_not_wait_for_the_disk_is_not_for_going_live() -> None:
-    assert [message.id for message in check_durability(databases=["default"])] == ["events.W002"]  # as the suite's
+def test_asynchronous_commit_is_a_deployment_warning() -> None:
+    assert [message.id for message in check_durability(databases=["default"])] == [
+        "events.W002"
+    ]  # as on the suite's server

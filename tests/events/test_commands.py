@@ -31,7 +31,7 @@ def events_of(key: object, category: str = "user") -> list[str]:
     return [event.type for event in store.read_stream(f"{category}-{key}")]
 
 
-def test_a_command_becomes_an_event_and_a_row_in_one_transaction() -> None:
+def test_command_stores_event_and_row_in_one_transaction() -> None:
     command = create(first_name="Ada", plan="premium")
     result = commands.dispatch(command)
     assert (result.status, result.version, [e.type for e in result.events]) == ("applied", 1, ["user.created"])
@@ -43,7 +43,7 @@ def test_a_command_becomes_an_event_and_a_row_in_one_transaction() -> None:
     assert row.updated_at == event.recorded_at
 
 
-def test_the_same_command_again_returns_the_first_answer_and_does_nothing() -> None:
+def test_repeated_command_returns_the_first_answer_without_effect() -> None:
     command = create()
     first = commands.dispatch(command)
     factories.update(uuid.UUID(command.key), first_name="Somebody else")
@@ -53,7 +53,7 @@ def test_the_same_command_again_returns_the_first_answer_and_does_nothing() -> N
     assert events_of(command.key) == ["user.created", "user.updated"]
 
 
-def test_an_id_that_was_used_for_something_else_is_refused() -> None:
+def test_command_id_used_for_another_command_is_rejected() -> None:
     command = create()
     commands.dispatch(command)
     with pytest.raises(errors.IdempotencyKeyReused):
@@ -61,7 +61,7 @@ def test_an_id_that_was_used_for_something_else_is_refused() -> None:
     assert events_of(command.key) == ["user.created"]
 
 
-def test_identical_commands_racing_have_one_effect_and_one_answer() -> None:
+def test_concurrent_identical_commands_have_one_effect_and_one_answer() -> None:
     command = create()
     start = threading.Barrier(4)
 
@@ -75,7 +75,7 @@ def test_identical_commands_racing_have_one_effect_and_one_answer() -> None:
     assert events_of(command.key) == ["user.created"]
 
 
-def test_one_id_for_two_records_at_once_has_one_effect() -> None:
+def test_concurrent_commands_with_one_id_for_two_records_have_one_effect() -> None:
     shared, start = new_id(), threading.Barrier(2)
     wanted = [factories.command(users.CreateUser(email=f"{new_id()}@example.org"), id=shared) for _ in range(2)]
 
@@ -91,7 +91,7 @@ def test_one_id_for_two_records_at_once_has_one_effect() -> None:
     assert User.objects.filter(pk__in=[command.key for command in wanted]).count() == 1
 
 
-def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> None:
+def test_concurrent_commands_on_one_record_are_all_applied_in_sequence() -> None:
     key = factories.user()
     threads = [factories.Thread(lambda n=n: factories.update(key, last_name=f"name {n}")) for n in range(8)]
     versions = sorted(thread.result().version for thread in threads)
@@ -99,7 +99,7 @@ def test_concurrent_commands_on_one_record_all_happen_one_after_the_other() -> N
     assert User.objects.get(pk=key).version == 9
 
 
-def test_a_rejected_command_stores_nothing_and_may_be_sent_again() -> None:
+def test_rejected_command_stores_nothing_and_can_be_sent_again() -> None:
     taken = create()
     commands.dispatch(taken)
     twin = factories.command(users.CreateUser(email=taken.data.email.upper()))
@@ -111,13 +111,13 @@ def test_a_rejected_command_stores_nothing_and_may_be_sent_again() -> None:
     assert commands.dispatch(twin).status == "applied"
 
 
-def test_every_bad_field_is_named() -> None:
+def test_every_invalid_field_is_named() -> None:
     with pytest.raises(errors.InvalidCommand) as caught:
         commands.dispatch(factories.command(users.CreateUser(email="nobody")))
     assert caught.value.fields.keys() == {"email"}
 
 
-def test_an_owner_who_does_not_exist_is_named_and_nothing_is_written() -> None:
+def test_unknown_owner_is_named_and_nothing_is_written() -> None:
     command = factories.command(forms.CreateForm(user_id=new_id(), title="Orphan"))
     with pytest.raises(errors.Rejected) as caught:
         commands.dispatch(command)
@@ -125,25 +125,25 @@ def test_an_owner_who_does_not_exist_is_named_and_nothing_is_written() -> None:
     assert store.version_of(f"form-{command.key}") == 0
 
 
-def test_a_change_to_what_already_is_does_not_make_an_event() -> None:
+def test_change_to_the_current_value_stores_no_event() -> None:
     key = factories.user(first_name="Ada")
     result = factories.update(key, first_name=" Ada ")
     assert (result.status, result.version, result.position, result.events) == ("unchanged", 1, None, ())
     assert events_of(key) == ["user.created"]
 
 
-def test_a_record_that_does_not_exist_cannot_be_changed() -> None:
+def test_missing_record_cannot_be_changed() -> None:
     with pytest.raises(errors.StreamNotFound):
         factories.update(new_id(), first_name="Nobody")
 
 
-def test_a_base_version_from_the_future_is_refused() -> None:
+def test_base_version_above_the_current_one_is_rejected() -> None:
     key = factories.user()
     with pytest.raises(errors.InvalidCommand, match="cannot be accepted"):
         factories.update(key, base_version=9, first_name="Ada")
 
 
-def test_a_stale_email_that_was_not_touched_does_not_escalate() -> None:
+def test_outdated_email_that_the_edit_did_not_change_is_no_conflict() -> None:
     key = factories.user(first_name="Ada", email="ada@old.example")
     factories.update(key, email="ada@new.example")
     result = factories.update(key, base_version=1, email="ada@old.example", first_name="Augusta")
@@ -152,7 +152,7 @@ def test_a_stale_email_that_was_not_touched_does_not_escalate() -> None:
     assert (row.email, row.first_name) == ("ada@new.example", "Augusta")
 
 
-def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_applied() -> None:
+def test_field_changed_differently_on_both_sides_is_a_conflict_and_nothing_is_applied() -> None:
     key = factories.user(first_name="Ada", plan="free")
     factories.update(key, plan="premium")
     with pytest.raises(errors.Conflict) as caught:
@@ -165,7 +165,7 @@ def test_a_field_that_both_changed_differently_goes_to_a_person_and_nothing_is_a
     assert (row.plan, row.first_name, row.version) == ("premium", "Ada", 2)
 
 
-def test_deleting_a_record_that_changed_meanwhile_is_a_conflict() -> None:
+def test_deletion_of_a_record_changed_meanwhile_is_a_conflict() -> None:
     key = factories.user()
     factories.update(key, first_name="Ada")
     with pytest.raises(errors.Conflict) as caught:
@@ -174,7 +174,7 @@ def test_deleting_a_record_that_changed_meanwhile_is_a_conflict() -> None:
     assert commands.dispatch(factories.command(users.DeleteUser(), key, base_version=2)).status == "applied"
 
 
-def test_a_setting_that_moved_meanwhile_goes_to_a_person() -> None:
+def test_setting_changed_meanwhile_is_a_conflict() -> None:
     key = f"limits.{new_id().hex}"
     commands.dispatch(factories.command(settings.SetSetting(value=10), key))
     commands.dispatch(factories.command(settings.SetSetting(value=20), key))
@@ -183,7 +183,7 @@ def test_a_setting_that_moved_meanwhile_goes_to_a_person() -> None:
     assert Setting.objects.get(pk=key).value == 20
 
 
-def test_a_setting_that_moved_to_what_i_want_as_well_is_unchanged() -> None:
+def test_setting_changed_meanwhile_to_the_same_value_is_unchanged() -> None:
     key = f"test.{new_id().hex}"
     for value in (10, 20):
         commands.dispatch(factories.command(settings.SetSetting(value=value), key))
@@ -195,7 +195,7 @@ def test_a_setting_that_moved_to_what_i_want_as_well_is_unchanged() -> None:
     )
 
 
-def test_a_setting_that_was_removed_meanwhile_goes_to_a_person() -> None:
+def test_setting_deleted_meanwhile_is_a_conflict() -> None:
     key = f"test.{new_id().hex}"
     commands.dispatch(factories.command(settings.SetSetting(value=10), key))
     commands.dispatch(factories.command(settings.RemoveSetting(), key))
@@ -205,7 +205,7 @@ def test_a_setting_that_was_removed_meanwhile_goes_to_a_person() -> None:
         assert caught.value.fields == ["value"]
 
 
-def test_the_reason_and_the_actor_are_recorded() -> None:
+def test_reason_and_actor_are_recorded() -> None:
     command = create()
     with context.acting(actor="staff:1"):
         commands.dispatch(Command(id=command.id, key=command.key, data=command.data, reason="asked by phone"))
@@ -213,7 +213,7 @@ def test_the_reason_and_the_actor_are_recorded() -> None:
     assert (event.actor, event.reason) == ("staff:1", "asked by phone")
 
 
-def test_readers_are_notified_after_the_commit_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readers_are_notified_only_after_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     notified: list[int] = []
     monkeypatch.setattr(notifications, "notify", notified.append)
     with transaction.atomic():
@@ -225,8 +225,8 @@ def test_readers_are_notified_after_the_commit_only(monkeypatch: pytest.MonkeyPa
     assert notified == [result.position]
 
 
-def test_a_deadlock_is_tried_again() -> None:
-    """The victim of a real deadlock still gets its answer."""
+def test_command_is_retried_after_a_deadlock() -> None:
+    """The command that PostgreSQL aborts in a real deadlock is retried and gets its answer."""
     key, other = factories.user(), factories.user()
     held, met = threading.Event(), threading.Event()
 
@@ -267,7 +267,7 @@ def received(form: uuid.UUID, number: int = 0) -> Command:
     return factories.command(submissions.ReceiveSubmission(form_id=form, answers={"q1": number}))
 
 
-def test_a_batch_makes_the_same_events_and_rows_as_one_by_one() -> None:
+def test_batch_stores_the_same_events_and_rows_as_single_commands() -> None:
     form = factories.form()
     wanted = [received(form, number) for number in range(20)]
     results = commands.dispatch_many(wanted)
@@ -281,7 +281,7 @@ def test_a_batch_makes_the_same_events_and_rows_as_one_by_one() -> None:
     assert positions == sorted(positions)
 
 
-def test_a_batch_sent_again_adds_only_what_is_new() -> None:
+def test_repeated_batch_applies_only_its_new_commands() -> None:
     form = factories.form()
     wanted = [received(form, number) for number in range(5)]
     commands.dispatch_many(wanted[:3])
@@ -289,7 +289,7 @@ def test_a_batch_sent_again_adds_only_what_is_new() -> None:
     assert Submission.objects.filter(form_id=form).count() == 5
 
 
-def test_one_bad_command_in_a_batch_is_named_and_nothing_of_it_is_written() -> None:
+def test_invalid_command_in_a_batch_is_named_and_the_batch_writes_nothing() -> None:
     form = factories.form()
     bad = factories.command(users.CreateUser(email="nobody"))
     wanted = [received(form), bad, received(form)]
@@ -299,7 +299,7 @@ def test_one_bad_command_in_a_batch_is_named_and_nothing_of_it_is_written() -> N
     assert Submission.objects.filter(form_id=form).count() == 0
 
 
-def test_a_batch_may_change_one_record_several_times_in_order() -> None:
+def test_batch_can_change_one_record_several_times_in_order() -> None:
     key = new_id()
     wanted = [
         factories.command(users.CreateUser(email=f"{key}@example.org"), key),
@@ -311,7 +311,7 @@ def test_a_batch_may_change_one_record_several_times_in_order() -> None:
     assert (row.first_name, row.last_name, row.version) == ("Ada", "Lovelace", 3)
 
 
-def test_many_commands_may_make_a_user_and_then_their_form() -> None:
+def test_batch_can_create_a_user_and_then_their_form() -> None:
     owner, form = new_id(), new_id()
     wanted = [
         factories.command(users.CreateUser(email=f"{owner}@example.org"), owner),
@@ -322,7 +322,7 @@ def test_many_commands_may_make_a_user_and_then_their_form() -> None:
     assert Submission.objects.get(form_id=form).form.user_id == owner
 
 
-def test_batches_that_share_records_in_opposite_order_do_not_deadlock() -> None:
+def test_batches_with_records_in_opposite_order_do_not_deadlock() -> None:
     keys = [factories.user() for _ in range(6)]
 
     def rename(order: list[uuid.UUID], name: str) -> None:
@@ -347,7 +347,7 @@ def edited(times: int) -> uuid.UUID:
     return key
 
 
-def test_a_snapshot_is_taken_and_never_serves_an_older_version() -> None:
+def test_snapshot_is_stored_and_never_used_for_an_older_version() -> None:
     key = edited(25)
     saved = store.query("select version from events_snapshot where stream = %s", (f"form-{key}",))
     assert saved == [(20,)]
@@ -357,7 +357,7 @@ def test_a_snapshot_is_taken_and_never_serves_an_older_version() -> None:
     assert snapshots.state(f"form-{key}")[0].title == "Form 24"
 
 
-def test_a_snapshot_of_another_shape_is_ignored_and_folded_again() -> None:
+def test_snapshot_of_another_state_version_is_ignored() -> None:
     key = edited(21)
     store.query("update events_snapshot set state_version = 99 where stream = %s returning 1", (f"form-{key}",))
     assert snapshots.state(f"form-{key}")[0].title == "Form 20"
@@ -369,15 +369,15 @@ def test_a_snapshot_of_another_shape_is_ignored_and_folded_again() -> None:
     assert commands.dispatch(factories.command(forms.UpdateForm(title="On we go"), key)).status == "applied"
 
 
-def test_the_state_at_an_instant_is_what_was_known_then() -> None:
+def test_state_at_an_instant_contains_only_earlier_events() -> None:
     key = edited(3)
     second = store.read_stream(f"form-{key}")[1]
     state, version = snapshots.state(f"form-{key}", at=second.recorded_at)
     assert (state.title, version) == ("Form 1", 2)
 
 
-def test_a_long_tail_gets_a_snapshot_by_age() -> None:
-    """Rarely changed records never reach the number of events: they get snapshots by age or by state version."""
+def test_rarely_changed_record_gets_a_snapshot_by_age() -> None:
+    """A record that rarely changes never reaches `snapshot_every`, so it gets a snapshot by age or state version."""
     with own_log(size=100, upto=100):
         key, short = factories.user(), factories.user()
 
@@ -405,7 +405,7 @@ def test_pruning_keeps_the_newest_snapshots() -> None:
     assert kept == [(60,), (80,)]
 
 
-def test_the_read_table_equals_the_fold_of_the_events() -> None:
+def test_read_table_equals_the_fold_of_the_events() -> None:
     key = factories.form(title="A", fields=[{"id": "q1", "type": "text", "label": "Name"}])
     commands.dispatch(factories.command(forms.UpdateForm(title="B", archived=True), key))
     commands.dispatch(factories.command(forms.DeleteForm(), key))
@@ -417,7 +417,7 @@ def test_the_read_table_equals_the_fold_of_the_events() -> None:
     assert row.version == version == 4
 
 
-def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_connection_raises_store_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection breaks during a command; the next command works again."""
     key = factories.user()
     pid = store.query("select pg_backend_pid()")[0][0]
@@ -437,7 +437,7 @@ def test_a_database_that_went_away_is_a_clear_error(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
-def test_an_instant_at_the_ends_of_time_is_refused_before_anything_is_written(moment: str) -> None:
+def test_instant_that_utc_cannot_represent_is_rejected_before_any_write(moment: str) -> None:
     for name in ("created_at", "last_login"):
         command = create(**{name: datetime.fromisoformat(moment)})
         with pytest.raises(errors.InvalidCommand) as caught:

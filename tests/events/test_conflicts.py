@@ -67,7 +67,7 @@ def an_item(draw: st.DrawFn, key: str) -> dict[str, Any]:
 
 @st.composite
 def edited(draw: st.DrawFn, base: Mapping[str, Any], new: str) -> dict[str, Any]:
-    """A version of the record after a few edits; most of it stays, so edits of two sides often do not overlap."""
+    """The record after a few random edits; few, so that edits of two sides often do not overlap."""
     record = copy.deepcopy(dict(base))
     for name in draw(st.lists(st.sampled_from(sorted(FIELDS_OF_A_RECORD)), max_size=2, unique=True)):
         record[name] = draw(st.sampled_from(FIELDS_OF_A_RECORD[name]))
@@ -165,7 +165,7 @@ def test_swapping_the_sides_changes_only_the_order_of_insertions(
 
 
 def covered(merge: conflicts.Merge, path: str) -> bool:
-    """Is there a conflict at this path, above it, below it, or at its group?"""
+    """True when there is a conflict at this path, above it, below it, or at its group."""
     steps = values.steps(path)
     for conflict in merge.conflicts:
         other = conflict.steps
@@ -181,7 +181,7 @@ def equal(found: Any, wanted: Any) -> bool:
 
 
 def holds(found: Any, wanted: Any) -> bool:
-    """Does the result contain everything that was added, possibly beside additions of the other side?"""
+    """True when the result contains everything that was added, possibly with additions of the other side."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return all(name in found and holds(found[name], value) for name, value in wanted.items())
     if isinstance(wanted, list) and isinstance(found, list):
@@ -203,7 +203,7 @@ def in_result(merge: conflicts.Merge, change: conflicts.Change) -> bool:
 
 
 def line_moved_away(change: conflicts.Change, other: dict[str, Any]) -> bool:
-    """Did this side remove a line of a text that the other side moved?
+    """True when this side removed a line of a text that the other side moved.
 
     For lines, a move is a removal and an addition, so both sides removed it, and the addition is kept.
     """
@@ -216,7 +216,7 @@ def line_moved_away(change: conflicts.Change, other: dict[str, Any]) -> bool:
 
 
 def same_set(merge: conflicts.Merge, change: conflicts.Change) -> bool:
-    """Both sides filled a set in different orders: the result holds the additions of this side in another order."""
+    """True when the result has the additions of this side in another order, because both sides filled a set."""
     if change.path != "tags":
         return False
     before, after, result = (set(value or ()) for value in (change.before, change.after, merge.values["tags"]))

@@ -40,7 +40,7 @@ def another_session() -> psycopg.Connection:
 
 @pytest.fixture
 def other() -> psycopg.Connection:
-    """A second session, in transactions."""
+    """A second session, which uses transactions."""
     session = another_session()
     yield session
     session.close()
@@ -56,23 +56,23 @@ def append_through(session: psycopg.Connection, name: str) -> int:
     return row[0]
 
 
-def test_without_writers_the_head_is_the_end_of_the_log() -> None:
+def test_head_without_writers_is_the_end_of_the_log() -> None:
     placed = store.append(stream(), [event()])
     assert head.safe() == head.last() == placed.position
 
 
-def test_a_later_position_that_committed_first_waits_for_the_earlier_one(other: psycopg.Connection) -> None:
+def test_head_waits_for_an_earlier_position_that_commits_later(other: psycopg.Connection) -> None:
     before = head.safe()
     early = append_through(other, stream())
     late = store.append(stream(), [event()]).position
     assert early < late
-    assert head.safe() < early  # the naive reader would go to `late` and lose `early`
+    assert head.safe() < early  # a naive reader would read up to `late` and miss `early`
     assert store.read_all(before, upto=head.safe()) == []
     other.commit()
     assert [e.position for e in store.read_all(before, upto=head.safe())] == [early, late]
 
 
-def test_a_position_that_is_rolled_back_is_passed_over(other: psycopg.Connection) -> None:
+def test_head_passes_rolled_back_positions(other: psycopg.Connection) -> None:
     before = head.safe()
     append_through(other, stream())
     late = store.append(stream(), [event()]).position
@@ -81,14 +81,14 @@ def test_a_position_that_is_rolled_back_is_passed_over(other: psycopg.Connection
     assert [e.position for e in store.read_all(before, upto=head.safe())] == [late]
 
 
-def test_a_transaction_that_wrote_other_tables_holds_no_reader_back(other: psycopg.Connection) -> None:
+def test_transaction_without_events_does_not_hold_the_head_back(other: psycopg.Connection) -> None:
     other.execute("create temp table scratch (n int)")
     other.execute("insert into scratch values (1)")
     placed = store.append(stream(), [event()])
     assert head.safe() == placed.position
 
 
-def test_a_savepoint_that_rolls_back_gives_its_floor_back_and_takes_a_new_one(other: psycopg.Connection) -> None:
+def test_rolled_back_savepoint_releases_its_floor_and_publishes_a_new_one(other: psycopg.Connection) -> None:
     other.execute("savepoint s")
     append_through(other, stream())
     other.execute("rollback to savepoint s")
@@ -100,7 +100,7 @@ def test_a_savepoint_that_rolls_back_gives_its_floor_back_and_takes_a_new_one(ot
     assert head.safe() == late
 
 
-def test_rows_that_come_by_copy_publish_a_floor_too(other: psycopg.Connection) -> None:
+def test_rows_written_by_copy_publish_a_floor(other: psycopg.Connection) -> None:
     columns = "stream, version, type, data, event_id, actor, hash"
     with other.cursor().copy(f"copy events_event ({columns}) from stdin") as copy:
         copy.write_row((stream(), 1, "user.updated", "{}", str(uuid.uuid4()), "system", b""))
@@ -110,7 +110,7 @@ def test_rows_that_come_by_copy_publish_a_floor_too(other: psycopg.Connection) -
     other.rollback()
 
 
-def test_an_append_to_several_streams_appears_as_a_whole(other: psycopg.Connection) -> None:
+def test_append_to_several_streams_becomes_visible_at_once(other: psycopg.Connection) -> None:
     before = head.safe()
     ids = [new_id(), new_id()]
     rows = other.execute(
@@ -124,8 +124,8 @@ def test_an_append_to_several_streams_appears_as_a_whole(other: psycopg.Connecti
     assert [e.position for e in store.read_all(before, upto=late)] == [*sorted(position for (position,) in rows), late]
 
 
-def test_a_request_that_is_one_transaction_holds_the_head_back_until_it_ends(client: Client, settings: Any) -> None:
-    """ATOMIC_REQUESTS: the append is not visible before the response is, and a failing request leaves nothing."""
+def test_atomic_request_holds_the_head_back_until_it_ends(client: Client, settings: Any) -> None:
+    """ATOMIC_REQUESTS: the append becomes visible with the response, and a failing request stores nothing."""
     name, seen = stream(), list[int]()
 
     def view(request: HttpRequest, fails: str) -> HttpResponse:
@@ -153,22 +153,22 @@ def test_a_request_that_is_one_transaction_holds_the_head_back_until_it_ends(cli
     assert store.version_of(name) == 1
 
 
-def test_the_session_that_holds_the_head_back_is_named(other: psycopg.Connection) -> None:
+def test_session_that_holds_the_head_back_is_named(other: psycopg.Connection) -> None:
     other.execute("set application_name = 'celery: a slow import'")
     append_through(other, stream())
-    holders = head.blame()
+    holders = head.holders()
     assert [holder.application for holder in holders] == ["celery: a slow import"]
-    # The head is a row: the last one that the holder lets everybody see.
+    # The head is a row: the last one below the holder's floor.
     assert store.query("select max(position) from events_event where position <= %s", (holders[0].floor,))[0][0] == (
         head.safe()
     )
     assert holders[0].state == "idle in transaction"
     other.rollback()
-    assert head.blame() == []
+    assert head.holders() == []
 
 
-def test_the_very_first_event_of_a_log_is_not_lost(other: psycopg.Connection) -> None:
-    """A sequence that was never called has no last value; taking it for 1 would let a reader pass position 1."""
+def test_first_event_of_a_log_is_not_lost(other: psycopg.Connection) -> None:
+    """An unused sequence reports last value 1; a reader that believed it would skip position 1."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("create sequence never_called")
         cursor.execute("select pg_sequence_last_value('never_called')")
@@ -176,7 +176,7 @@ def test_the_very_first_event_of_a_log_is_not_lost(other: psycopg.Connection) ->
         transaction.set_rollback(True)
 
 
-def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
+def test_versions_of_a_busy_stream_are_in_the_order_of_positions() -> None:
     name = stream()
     threads = [factories.Thread(lambda: [store.append(name, [event()]) for _ in range(25)]) for _ in range(4)]
     for thread in threads:
@@ -187,7 +187,7 @@ def test_order_of_versions_is_order_of_positions_on_a_hot_stream() -> None:
 
 
 @pytest.mark.timeout(3600 if LONG else 120)
-def test_a_reader_that_stops_at_the_head_misses_nothing_under_load() -> None:
+def test_reader_that_stops_at_the_head_misses_nothing_under_load() -> None:
     """Writers with delays, savepoints and rollbacks; one reader; the oracle is the log, read at the end."""
     start, done = head.safe(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""Two writers and a reader, in every order of their steps: nothing is skipped, stored twice or out of order."""
+"""Two writers and a reader in every order of their steps: no event is skipped, repeated or reordered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAMPLE = 30
 
 @pytest.fixture
 def sessions() -> Iterator[list[psycopg.Connection]]:
-    """Four: two writers, a reader, and one to ask who waits."""
+    """Four sessions: two writers, a reader, and one that queries which sessions wait."""
     known = {k: v for k, v in connection.get_connection_params().items() if k in {"host", "port", "user", "dbname"}}
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(psycopg.connect(**known, autocommit=True)) for _ in range(4)]
@@ -54,7 +54,7 @@ def copied(stream: str) -> str:
 
 A, B = "user-a-{run}", "user-b-{run}"
 
-# What the writers do: their steps, {run} made unique in each order.
+# Name -> the steps of both writers; {run} is replaced by a unique text in each run.
 SCENES: dict[str, tuple[list[str], list[str]]] = {
     "two records": ([f"begin; {append(A)}", "commit"], [f"begin; {append(B)}", "commit"]),
     "one rolls back": ([f"begin; {append(A)}", "rollback"], [f"begin; {append(B)}", "commit"]),
@@ -70,7 +70,7 @@ SCENES: dict[str, tuple[list[str], list[str]]] = {
 
 
 def fresh(steps: Sequence[str], run: str) -> list[Step]:
-    """The same statements for another run: other streams, other event ids."""
+    """The statements with stream names and event ids of their own, for another run."""
     found: list[Step] = []
     for step in steps:
         text = step.replace("{run}", run)
@@ -84,7 +84,7 @@ def fresh(steps: Sequence[str], run: str) -> list[Step]:
     return found
 
 
-# What `events_head` says second, here a statement of its own, so that others can come in between.
+# The second step of `events_head` as a separate statement, so that other steps can run between the two.
 SAFE = """
 select coalesce((
     select position from events_event
@@ -97,83 +97,85 @@ select coalesce((
 
 
 def reading(after: int) -> list[Step]:
-    """The three steps of a reader (events/head.py), one statement each."""
+    """The three steps of a reader (events/head.py), each a separate statement."""
     return [
         head.LAST_SQL,
-        lambda actor: SAFE.format(last=actor.said[0][0][0]),
-        lambda actor: rows_between(after, int(actor.said[1][0][0])),
+        lambda actor: SAFE.format(last=actor.results[0][0][0]),
+        lambda actor: rows_between(after, int(actor.results[1][0][0])),
     ]
 
 
-def reading_as_we_do(after: int) -> list[Step]:
-    """The same, as `head.safe` and `store.read_all` say it."""
+def reading_with_head_function(after: int) -> list[Step]:
+    """The steps of a reader with the statements of `head.safe` and `store.read_all`, in one transaction."""
     return [
         "begin",
         "select o_safe from events_head()",
-        lambda actor: rows_between(after, int(actor.said[1][0][0])),
+        lambda actor: rows_between(after, int(actor.results[1][0][0])),
     ]
 
 
 def naive(after: int) -> list[Step]:
-    """What everybody would write: as far as the sequence is, in a statement of its own."""
-    return [head.LAST_SQL, "select 1", lambda actor: rows_between(after, int(actor.said[0][0][0]))]
+    """The obvious but wrong reader: reads up to the sequence's last value."""
+    return [head.LAST_SQL, "select 1", lambda actor: rows_between(after, int(actor.results[0][0][0]))]
 
 
 def rows_between(after: int, upto: int) -> str:
-    """First how far that is, then the positions."""
+    """Selects `upto`, then the positions in (after, upto]."""
     rows = f"select position from events_event where position > {after} and position <= {upto} order by 1"
     return f"select {upto} union all ({rows})"
 
 
-def found_wrong(sessions: list[psycopg.Connection], scene: str, reader: Callable[[int], list[Step]]) -> list[str]:
-    """Play the scene in every order; what a reader missed, and what is in the wrong order, with the order it took."""
+def violations(sessions: list[psycopg.Connection], scene: str, reader: Callable[[int], list[Step]]) -> list[str]:
+    """Run the scene in every order; returns the events missed or out of order, with the order run."""
     first, second = SCENES[scene]
-    wrong: list[str] = []
-    *workers, judge = sessions
+    found: list[str] = []
+    *workers, observer = sessions
     for order in interleaving.orders((len(first), len(second), 3), SAMPLE, seed=7):
         after, run = store.query("select coalesce(max(position), 0) from events_event")[0][0], str(new_id())
         steps = [fresh(first, run), fresh(second, run), reader(after)]
-        actors = [Actor(name, session, judge, mine) for name, session, mine in zip("abr", workers, steps, strict=True)]
-        interleaving.play(actors, order)
+        actors = [
+            Actor(name, session, observer, mine) for name, session, mine in zip("abr", workers, steps, strict=True)
+        ]
+        interleaving.run(actors, order)
         for session in workers:
             session.execute("rollback" if session.info.transaction_status else "select 1")
-        wrong += [f"{order}: {said}" for said in judged(actors, after)]
-    return wrong
+        found += [f"{order}: {violation}" for violation in compare(actors, after)]
+    return found
 
 
-def judged(actors: Sequence[Actor], after: int) -> list[str]:
-    """The reader against the log as it is when all is quiet."""
+def compare(actors: Sequence[Actor], after: int) -> list[str]:
+    """Compare the positions that the reader got with the log after all actors have finished."""
     *_, reader = actors
     stored = store.query("select position, stream, version from events_event where position > %s order by 1", (after,))
-    upto, *read = (int(position) for (position,) in reader.said[2])
+    upto, *read = (int(position) for (position,) in reader.results[2])
     complete = [position for position, _, _ in stored if position <= upto]
     wrong = [] if read == complete else [f"up to {upto} it read {read}, there is {complete}"]
     versions: dict[str, list[int]] = {}
     for _, stream, version in stored:
         versions.setdefault(stream, []).append(version)
     wrong += [f"{stream} has {found}" for stream, found in versions.items() if found != list(range(1, len(found) + 1))]
-    acknowledged = sum(len(rows) for actor in actors[:2] for rows in kept(actor))
+    acknowledged = sum(len(rows) for actor in actors[:2] for rows in committed(actor))
     return wrong + ([] if len(stored) == acknowledged else [f"{acknowledged} acknowledged, {len(stored)} stored"])
 
 
-def kept(actor: Actor) -> list[Any]:
-    """The rows a writer was told of and did not roll back."""
-    told = list(zip(actor.steps, actor.said, strict=True))
-    if any(step == "rollback" for step, _ in told) or any(isinstance(said, str) for _, said in told):
+def committed(actor: Actor) -> list[Any]:
+    """The rows that a writer appended and did not roll back."""
+    done = list(zip(actor.steps, actor.results, strict=True))
+    if any(step == "rollback" for step, _ in done) or any(isinstance(result, str) for _, result in done):
         return []
-    back = next((n for n, (step, _) in enumerate(told) if step == "rollback to s"), None)
-    return [said for n, (_, said) in enumerate(told) if said and (back is None or n != back - 1)]
+    back = next((n for n, (step, _) in enumerate(done) if step == "rollback to s"), None)
+    return [result for n, (_, result) in enumerate(done) if result and (back is None or n != back - 1)]
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_in_no_order_of_the_steps_is_an_event_missed(sessions: list[psycopg.Connection], scene: str) -> None:
-    assert found_wrong(sessions, scene, reading) == []
+def test_reader_misses_no_event_in_any_order_of_the_steps(sessions: list[psycopg.Connection], scene: str) -> None:
+    assert violations(sessions, scene, reading) == []
 
 
-def test_nor_where_the_first_two_steps_are_one_statement(sessions: list[psycopg.Connection]) -> None:
-    """In a transaction too: its statements, and those of the function, each see what was committed before them."""
-    assert found_wrong(sessions, "two records", reading_as_we_do) == []
+def test_reader_in_a_transaction_misses_no_event(sessions: list[psycopg.Connection]) -> None:
+    """Each statement of the transaction, and each of the function, sees all rows committed before it."""
+    assert violations(sessions, "two records", reading_with_head_function) == []
 
 
-def test_the_same_explorer_finds_what_a_naive_reader_misses(sessions: list[psycopg.Connection]) -> None:
-    assert found_wrong(sessions, "two records", naive)
+def test_events_missed_by_a_naive_reader_are_detected(sessions: list[psycopg.Connection]) -> None:
+    assert violations(sessions, "two records", naive)

@@ -39,8 +39,8 @@ def names(stream: str) -> list[tuple[str, str]]:
     return [(event.type, event.actor) for event in store.read_stream(stream)]
 
 
-@pytest.mark.filterwarnings("ignore")  # what a worker in a thread warns about is not ours
-def test_a_worker_runs_a_request_and_its_actor_is_known(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore")  # warnings about a worker in a thread do not concern this code
+def test_worker_runs_a_request_and_the_event_names_its_actor(worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     person = factories.user(first_name="Ada")
     store.execute("update users set first_name = 'Damaged'")
     done = threading.Event()
@@ -65,13 +65,13 @@ def test_a_worker_runs_a_request_and_its_actor_is_known(worker: None, monkeypatc
     assert result.data["events"] >= 1
 
 
-def test_a_request_waits_for_a_worker_and_can_be_cancelled(own_database: None) -> None:
+def test_request_waits_for_a_worker_and_can_be_cancelled(own_database: None) -> None:
     factories.user()
-    wish = jobs.request_rebuild("users")
+    request = jobs.request_rebuild("users")
     assert state("users") == "waits"
     jobs.cancel_rebuild("users")
     assert state("users") == "idle"
-    assert jobs.do_rebuild("users", wish.version) is None
+    assert jobs.do_rebuild("users", request.version) is None
     assert read_tables.progress()[-1].phase == "none"
     with pytest.raises(errors.RebuildRefused):
         jobs.cancel_rebuild("users")
@@ -79,26 +79,26 @@ def test_a_request_waits_for_a_worker_and_can_be_cancelled(own_database: None) -
         jobs.request_rebuild("nothing")
 
 
-def test_only_the_latest_request_counts_and_a_task_delivered_twice_runs_it_once() -> None:
+def test_only_the_latest_request_runs_and_a_repeated_task_runs_it_once() -> None:
     factories.user()
     first, second = jobs.request_rebuild("users"), jobs.request_rebuild("users", fresh=True)
     assert jobs.do_rebuild("users", first.version) is None
     done = jobs.do_rebuild("users", second.version)
     assert done is not None
     assert done.phase == "done"
-    tasks.rebuild("users", second.version)  # harmless: the table is what the log says, once more
+    tasks.rebuild("users", second.version)  # harmless: it derives the same table again
     assert state("users") == "idle"
 
 
-def test_a_running_rebuild_is_not_disturbed_stops_on_request_and_resumes() -> None:
+def test_running_rebuild_refuses_a_second_one_and_can_be_cancelled_and_resumed() -> None:
     for _ in range(30):
         factories.user()
-    built, told = threading.Event(), threading.Event()
+    built, cancelled = threading.Event(), threading.Event()
 
     def pause(now: RebuildProgress) -> None:
         if now.events == 20:
             built.set()
-            told.wait(30)
+            cancelled.wait(30)
 
     builder = Thread(lambda: rebuild.rebuild("users", batch=10, report=pause))
     until(built)
@@ -106,18 +106,20 @@ def test_a_running_rebuild_is_not_disturbed_stops_on_request_and_resumes() -> No
     with pytest.raises(errors.RebuildRefused):
         jobs.request_rebuild("users")
     jobs.cancel_rebuild("users")
-    told.set()
+    cancelled.set()
     with pytest.raises(errors.LeaseLost):
         builder.result()
     assert state("users") == "interrupted"
     now = jobs.progress_of("users")
     assert (now.error, now.running, now.events) == ("cancelled", False, 20)
-    assert jobs.do_rebuild("users", jobs.request_rebuild("users").version).events == 30  # not 50
+    assert (
+        jobs.do_rebuild("users", jobs.request_rebuild("users").version).events == 30
+    )  # 30 and not 50: it resumed after the first 20
     assert len(store.query("select 1 from users")) == 30
     assert names("rebuild-users") == [("rebuild.cancelled", "system"), ("rebuild.requested", "system")]
 
 
-def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancellation_interrupts_a_long_statement_of_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     factories.user()
     monkeypatch.setattr(cancellation, "CANCEL_LOCK_TIMEOUT", "50ms")
     inside = threading.Event()
@@ -141,7 +143,7 @@ def test_a_long_statement_of_the_builder_is_interrupted_by_who_stops_it(monkeypa
     assert state("users") == "interrupted"
 
 
-def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() -> None:
+def test_rebuild_request_of_a_role_that_does_not_own_the_table_is_refused() -> None:
     role = f"app_{types.new_id().hex}"
     store.execute(f"create role {role}")
     grants.grant(role)
@@ -156,12 +158,12 @@ def test_an_application_that_does_not_own_the_table_is_not_promised_a_rebuild() 
         store.execute(f"drop role {role}")
 
 
-def test_an_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_queue_is_reported_and_the_request_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(celery_app.conf, "broker_write_url", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(celery_app, "_pool", None)  # it keeps the connections it has
-    celery_app.__dict__.pop("amqp", None)  # and the producers
+    monkeypatch.setattr(celery_app, "_pool", None)  # Celery would keep its open connections
+    celery_app.__dict__.pop("amqp", None)  # and its open producers
     try:
-        with pytest.raises(jobs.QueueAway):
+        with pytest.raises(jobs.QueueUnavailable):
             jobs.request_rebuild("users")
     finally:
         celery_app.__dict__.pop("amqp", None)

@@ -42,7 +42,7 @@ def database(transactional_db: None, template: str, settings: Any) -> Iterator[s
 
 
 def use(settings: Any, **keys: bytes) -> None:
-    """Behave as after a restart with these keys."""
+    """Simulate a restart with these keys."""
     settings.PRIVACY_KEYS = keys
     subject_keys.CACHE.clear()
 
@@ -152,7 +152,7 @@ def test_wrong_key_prevents_forgetting_a_leaf(settings: Any) -> None:
 
 
 def opened(keys: list[Any]) -> list[Any]:
-    """The first names in these streams' first events, or the error of each; as one batch."""
+    """Decrypt the first names in these streams' first events as one batch; returns each name or error."""
     rows = [
         row
         for key in keys
@@ -249,7 +249,7 @@ def test_keys_wrapped_by_another_key_of_the_same_id_are_reported(settings: Any) 
 
 def test_processes_do_not_start_with_a_wrong_key(settings: Any) -> None:
     factories.user()
-    assert key_witness.complaint() is None
+    assert key_witness.startup_error() is None
     use(settings, test=OTHER)
     for start in (lambda: call_command("run_subscriptions"), check_keys):
         subject_keys.CACHE.clear()

@@ -20,7 +20,7 @@ TABLE = {"fields": KeyedList(item_policies={"options": OPTIONS, "help": TEXT}), 
 def slow_merge_pairs(
     base: Sequence[str], theirs: Sequence[str], mine: Sequence[str], preferred: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """The definition: each pair is decided separately, items ordered by the number of their predecessors."""
+    """The definition of the merge: decide each pair separately, then sort items by their number of predecessors."""
 
     def precedes(x: str, y: str) -> bool:
         t, m = theirs.index(x) < theirs.index(y), mine.index(x) < mine.index(y)
@@ -42,7 +42,7 @@ def slow_merge_pairs(
     return order, contested
 
 
-def a_few_moves(items: list[str], rng: random.Random) -> list[str]:
+def with_few_moves(items: list[str], rng: random.Random) -> list[str]:
     moved = list(items)
     for _ in range(rng.randrange(4)):
         moved.insert(rng.randrange(len(moved)), moved.pop(rng.randrange(len(moved))))
@@ -53,7 +53,7 @@ def a_few_moves(items: list[str], rng: random.Random) -> list[str]:
 def test_orders_merge_like_the_pairwise_definition(rng: random.Random, size: int, calm: bool) -> None:
     base = [f"item {number}" for number in range(size)]
     theirs, mine, preferred = (
-        a_few_moves(base, rng) if calm else rng.sample(base, size) for _ in ("theirs", "mine", "preferred")
+        with_few_moves(base, rng) if calm else rng.sample(base, size) for _ in ("theirs", "mine", "preferred")
     )
     for wanted in (theirs, mine, preferred):
         expected = slow_merge_pairs(base, theirs, mine, wanted)
@@ -128,7 +128,7 @@ def test_reporting_broken_references_is_linear() -> None:
 
 
 def a_text_that_divides_line_by_line(size: int) -> tuple[str, str]:
-    """Each line is unique only once the line after it was matched: as many rounds as lines."""
+    """A text that needs a matching round per line: each line becomes unique only after the next was matched."""
     base = [word for number in range(1, size) for word in (f"line {number}", f"line {number - 1}")]
     other = [word for number in range(1, size) for word in (f"line {number}", f"new {number}")]
     return "\n".join(base), "\n".join(other)

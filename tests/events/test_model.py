@@ -1,4 +1,4 @@
-"""The store against a model of a few lines, in memory: whatever is asked of both, in any order, they say the same."""
+"""The store returns the same as a small model in memory, for random sequences of operations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEYS = st.integers(0, 2)
 
 
 class Model(RuleBasedStateMachine):
-    """`log` is what was stored: (stream, version, first name) in the order of positions; all else follows from it."""
+    """A model of the store: `log` holds (stream, version, first name) in the order of positions."""
 
     @initialize()
     def begin(self) -> None:
@@ -38,7 +38,7 @@ class Model(RuleBasedStateMachine):
         self.log: list[tuple[str, int, str | None]] = []
         self.sent: list[tuple[Command, commands.Result]] = []
 
-    # -- what the model knows ---------------------------------------------------------------------------------------
+    # -- the model's state ------------------------------------------------------------------------------------------
 
     def stream(self, key: int) -> str:
         return stream_name("user", self.keys[key])
@@ -50,12 +50,12 @@ class Model(RuleBasedStateMachine):
         return len(self.events_of(stream))
 
     def name_at(self, stream: str, version: int) -> str | None:
-        """The first name after so many events: the last that was given."""
+        """The first name at this version: the last one that an event set."""
         given = [name for at, name in self.events_of(stream) if at <= version and name is not None]
         return given[-1] if given else None
 
-    def wanted(self, stream: str, expected: str) -> tuple[int | None, bool]:
-        """The expected version as the store takes it, and whether it holds."""
+    def expectation(self, stream: str, expected: str) -> tuple[int | None, bool]:
+        """The expected version as an argument of the store, and whether the stream is at it."""
         now = self.version(stream)
         return {
             "any": (store.ANY, True),
@@ -75,7 +75,7 @@ class Model(RuleBasedStateMachine):
     @rule(key=KEYS, names=st.lists(NAME, min_size=1, max_size=3), expected=EXPECTED)
     def append(self, key: int, names: list[str], expected: str) -> None:
         stream = self.stream(key)
-        version, holds = self.wanted(stream, expected)
+        version, holds = self.expectation(stream, expected)
         events = [users.UserUpdated(first_name=name) for name in names]
         if holds:
             placed = store.append(stream, events, version)
@@ -88,7 +88,9 @@ class Model(RuleBasedStateMachine):
     @rule(parts=st.lists(st.tuples(KEYS, st.lists(NAME, min_size=1, max_size=2), EXPECTED), min_size=2, max_size=3))
     def append_to_several(self, parts: list[tuple[int, list[str], str]]) -> None:
         parts = list({key: (key, names, expected) for key, names, expected in parts}.values())
-        found = [(self.stream(key), names, *self.wanted(self.stream(key), expected)) for key, names, expected in parts]
+        found = [
+            (self.stream(key), names, *self.expectation(self.stream(key), expected)) for key, names, expected in parts
+        ]
         appends = [
             store.Append(stream=stream, events=[users.UserUpdated(first_name=n) for n in names], expected=version)
             for stream, names, version, _ in found
@@ -130,7 +132,7 @@ class Model(RuleBasedStateMachine):
         self.sent.append((command, result))
 
     def created(self, stream: str) -> list[str]:
-        """A record is what `CreateUser` began; other streams have events without a beginning."""
+        """["created"] if the stream began with `CreateUser`; other streams have no creation event."""
         return ["created"] if self.events_of(stream)[:1] == [(1, "Created")] else []
 
     @rule(key=KEYS)
@@ -153,7 +155,7 @@ class Model(RuleBasedStateMachine):
         with pytest.raises(errors.IdempotencyKeyReused):
             commands.dispatch(Command(id=command.id, key=str(new_id()), data=command.data))
 
-    # -- what only saves time ---------------------------------------------------------------------------------------
+    # -- snapshots --------------------------------------------------------------------------------------------------
 
     @rule(key=KEYS)
     def snapshot(self, key: int) -> None:
@@ -187,8 +189,8 @@ class Model(RuleBasedStateMachine):
     def read_stream(self, key: int, after: int, limit: int, upto: int) -> None:
         stream = self.stream(key)
         read = [_plain(event) for event in store.read_stream(stream, after, limit, upto=upto)]
-        there = [(stream, at, name) for at, name in self.events_of(stream) if after < at <= upto]
-        assert read == there[:limit]
+        expected = [(stream, at, name) for at, name in self.events_of(stream) if after < at <= upto]
+        assert read == expected[:limit]
 
     @rule(limit=st.integers(1, 4))
     def read_all_in_pages(self, limit: int) -> None:
@@ -210,7 +212,7 @@ def _plain(event: Any) -> tuple[str, int, str | None]:
 
 @pytest.mark.timeout(7200 if LONG else 120)
 @pytest.mark.django_db(transaction=True)
-def test_the_store_does_what_a_list_in_memory_would() -> None:
+def test_store_behaves_like_a_list_in_memory() -> None:
     run_state_machine_as_test(
         Model,
         settings=settings(

@@ -21,7 +21,7 @@ from events import notifications
 
 @pytest.fixture(autouse=True)
 def connection(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A connection of this test's own, and no pause from an earlier one."""
+    """A new connection for this test, without a pause that an earlier test caused."""
     monkeypatch.setattr(notifications, "_silent_until", 0.0)
     monkeypatch.setattr(notifications, "QUIET", 0.0)
     notifications._disconnect()
@@ -29,7 +29,7 @@ def connection(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     notifications._disconnect()
 
 
-def test_a_listener_gets_every_notification_in_order(settings: Any) -> None:
+def test_listener_gets_every_notification_in_order(settings: Any) -> None:
     with redis.Redis.from_url(settings.REDIS_URL) as client, client.pubsub(ignore_subscribe_messages=True) as listener:
         listener.subscribe(notifications.channel())
         listener.get_message(timeout=5)  # subscribed
@@ -44,7 +44,7 @@ def test_a_listener_gets_every_notification_in_order(settings: Any) -> None:
     assert received == sent
 
 
-def test_without_valkey_a_notification_fails_silently_and_the_next_ones_are_skipped(
+def test_notification_without_valkey_fails_silently_and_the_next_ones_are_skipped(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
@@ -53,7 +53,7 @@ def test_without_valkey_a_notification_fails_silently_and_the_next_ones_are_skip
     assert [record.name for record in caplog.records] == ["events.notifications"]
 
 
-def test_a_broken_connection_is_replaced(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_connection_is_replaced(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     notifications.notify(1)
     cut = notifications._local.socket
     cut.close()
@@ -73,7 +73,7 @@ print("sent" if hasattr(notifications._local, "socket") else "skipped", flush=Tr
 """
 
 
-def test_a_notification_covers_the_other_processes_of_its_machine(settings: Any) -> None:
+def test_notification_covers_the_other_processes_of_its_machine(settings: Any) -> None:
     notifications._shared = None
     notifications.notify(1)
     done = subprocess.run(
@@ -87,12 +87,12 @@ def test_a_notification_covers_the_other_processes_of_its_machine(settings: Any)
     assert done.stdout.strip() == "skipped"
 
 
-def test_a_failed_or_future_notification_covers_no_commit(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_or_future_notification_covers_no_commit(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
     monkeypatch.setattr(notifications, "_shared", None)
     notifications._TIME.pack_into(
         notifications._shared_time(), 0, time.monotonic() + 60
-    )  # of before the machine was started
+    )  # a time before this machine was started
     notifications.notify(1)
     assert hasattr(notifications._local, "socket")
     settings.REDIS_URL = f"redis://127.0.0.1:{processes.free_port()}"
@@ -102,7 +102,7 @@ def test_a_failed_or_future_notification_covers_no_commit(settings: Any, monkeyp
     assert notifications._TIME.unpack_from(notifications._shared_time())[0] == 0.0
 
 
-def test_a_notification_is_sent_without_a_shared_file(
+def test_notification_is_sent_without_a_shared_file(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.DATA_DIR = tmp_path / "absent"
@@ -113,14 +113,14 @@ def test_a_notification_is_sent_without_a_shared_file(
     assert "does not see those of other processes" in caplog.text
 
 
-def test_a_notification_covers_commits_right_after_it_and_its_listener_looks_twice(
+def test_notification_covers_commits_right_after_it_and_its_listener_reads_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(notifications, "QUIET", 3600.0)
     notifications._TIME.pack_into(notifications._shared_time(), 0, -3600.0)
     stop = threading.Event()
     with contextlib.closing(notifications.Listener()) as waiting:
-        waiting.wait(60, stop)  # subscribes, and looks
+        waiting.wait(60, stop)  # subscribes, then returns at once
         notifications.notify(1)
         notifications.notify(2)  # skipped
         waits = []
@@ -133,7 +133,7 @@ def test_a_notification_covers_commits_right_after_it_and_its_listener_looks_twi
     assert third is None, "then there was no further notification"
 
 
-def test_a_listener_with_a_broken_connection_polls_and_reconnects(
+def test_listener_with_a_broken_connection_polls_and_reconnects(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = threading.Event()

@@ -44,12 +44,14 @@ def audit(name: str) -> list[RecordedEvent]:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_only_the_guilty_streams_are_parked_and_all_else_happens_once(effects: str, seed: int) -> None:
+def test_only_failing_streams_are_parked_and_other_events_take_effect_once(effects: str, seed: int) -> None:
     rng, start = random.Random(seed), head.safe()
     names = streams(rng.randint(2, 10))
     bad = set(rng.sample(names, rng.randint(1, len(names) - 1)))
-    guilty = fails_on(lambda event: event.stream in bad and event.version == 1)  # the later ones would go through
-    wanted = subscription(handle=guilty, batch=rng.choice([1, 3, 8, 100]))
+    failing = fails_on(
+        lambda event: event.stream in bad and event.version == 1
+    )  # later events of the stream would succeed
+    wanted = subscription(handle=failing, batch=rng.choice([1, 3, 8, 100]))
     subscriptions.acquire(wanted, "a")
     top = grow(rng.randint(20, 60), names)
     catch_up(wanted)
@@ -60,7 +62,7 @@ def test_only_the_guilty_streams_are_parked_and_all_else_happens_once(effects: s
     assert progress.position(wanted.name) == top
 
 
-def test_the_parked_stream_shows_what_failed_and_how_many_wait(effects: str) -> None:
+def test_parked_stream_shows_the_failed_event_and_the_number_waiting(effects: str) -> None:
     wanted = subscription(handle=fails_on(lambda event: True))
     [name] = streams(1)
     grow(4, [name])
@@ -73,15 +75,15 @@ def test_the_parked_stream_shows_what_failed_and_how_many_wait(effects: str) -> 
     assert next(one for one in status.checkpoint_statuses() if one.name == wanted.name).parked == 1
 
 
-def test_events_that_fail_only_together_are_handled_apart(effects: str) -> None:
+def test_events_that_fail_only_together_are_handled_separately(effects: str) -> None:
     start = head.safe()
 
-    def never_two(events: Sequence[RecordedEvent]) -> None:
+    def fails_on_two(events: Sequence[RecordedEvent]) -> None:
         write(events)
         if len(events) > 1:
             raise ValueError("one at a time")
 
-    wanted = subscription(handle=never_two)
+    wanted = subscription(handle=fails_on_two)
     grow(7)
     catch_up(wanted)
     assert effect() == stored(start)
@@ -89,7 +91,7 @@ def test_events_that_fail_only_together_are_handled_apart(effects: str) -> None:
 
 
 @pytest.mark.parametrize("dies_at", range(5))
-def test_a_runner_that_dies_between_the_halves_loses_and_repeats_nothing(effects: str, dies_at: int) -> None:
+def test_runner_killed_between_half_batches_loses_and_repeats_nothing(effects: str, dies_at: int) -> None:
     start, died = head.safe(), threading.Event()
 
     def one_at_a_time(events: Sequence[RecordedEvent]) -> None:
@@ -111,8 +113,8 @@ def test_a_runner_that_dies_between_the_halves_loses_and_repeats_nothing(effects
     assert parked.parked(wanted.name) == []
 
 
-def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> None:
-    """An error of the database, not of Python: the transaction is lost, the runner is not."""
+def test_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> None:
+    """The error is PostgreSQL's and aborts the transaction; the runner continues."""
     store.execute("create unique index one_each on effects (stream)")
     wanted = subscription()
     busy, quiet = streams(2)
@@ -127,16 +129,16 @@ def test_an_event_that_breaks_a_constraint_parks_its_stream(effects: str) -> Non
 
 
 def test_temporary_errors_are_retried_and_park_nothing(effects: str) -> None:
-    """A real serialization failure, raised by PostgreSQL, that goes away."""
+    """A real serialization failure of PostgreSQL that does not occur again."""
     start, tries = head.safe(), []
 
-    def unlucky(events: Sequence[RecordedEvent]) -> None:
+    def fails_twice(events: Sequence[RecordedEvent]) -> None:
         write(events)
         tries.append(len(events))
         if len(tries) < 3:
             store.query("do $$ begin raise exception 'again' using errcode = '40001'; end $$")
 
-    wanted = subscription(handle=unlucky)
+    wanted = subscription(handle=fails_twice)
     grow(3)
     catch_up(wanted)
     assert tries == [3, 3, 3]
@@ -144,14 +146,14 @@ def test_temporary_errors_are_retried_and_park_nothing(effects: str) -> None:
     assert parked.parked(wanted.name) == []
 
 
-def test_a_real_deadlock_parks_nothing(effects: str) -> None:
+def test_deadlock_parks_nothing(effects: str) -> None:
     """The handler and another transaction lock two rows in opposite order; the handler loses once."""
     start = head.safe()
     store.execute("create table two_rows as select n from generate_series(1, 2) n")
     ours, theirs, tries = threading.Event(), threading.Event(), []
     lock = "select n from two_rows where n = %s for update"
 
-    def rival() -> None:
+    def other_transaction() -> None:
         with transaction.atomic():
             store.execute("set local deadlock_timeout = '1min'")
             store.query(lock, (2,))
@@ -159,7 +161,7 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
             assert ours.wait(20)
             store.query(lock, (1,))
 
-    def meets_the_rival(events: Sequence[RecordedEvent]) -> None:
+    def deadlocks_once(events: Sequence[RecordedEvent]) -> None:
         write(events)
         tries.append(len(events))
         store.execute("set local deadlock_timeout = '10ms'")
@@ -168,9 +170,9 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
         assert theirs.wait(20)
         store.query(lock, (2,))
 
-    wanted = subscription(handle=meets_the_rival)
+    wanted = subscription(handle=deadlocks_once)
     grow(2)
-    thread = factories.Thread(rival)
+    thread = factories.Thread(other_transaction)
     try:
         assert theirs.wait(20)
         catch_up(wanted)
@@ -185,7 +187,7 @@ def test_a_real_deadlock_parks_nothing(effects: str) -> None:
 @pytest.mark.parametrize(
     "broken", ["select 1 from a_table_of_the_next_release", "select pg_terminate_backend(pg_backend_pid())"]
 )
-def test_systemic_errors_park_nothing_and_move_nothing(effects: str, broken: str) -> None:
+def test_systemic_errors_park_nothing_and_move_no_checkpoint(effects: str, broken: str) -> None:
     start = head.safe()
 
     def fails(events: Sequence[RecordedEvent]) -> None:
@@ -202,7 +204,7 @@ def test_systemic_errors_park_nothing_and_move_nothing(effects: str, broken: str
     assert progress.position(wanted.name) == start
 
 
-def test_the_world_is_not_parked(effects: str) -> None:
+def test_subscription_halts_at_max_parked_streams(effects: str) -> None:
     wanted = subscription(handle=fails_on(lambda event: True), max_parked=3, batch=4)
     lease = subscriptions.acquire(wanted, "a")
     grow(10)
@@ -214,7 +216,7 @@ def test_the_world_is_not_parked(effects: str) -> None:
     assert effect() == []
 
 
-def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: str) -> None:
+def test_halted_subscription_records_the_error_and_continues_below_the_limit(effects: str) -> None:
     stop, mended, halted = threading.Event(), threading.Event(), threading.Event()
 
     def handle(events: Sequence[RecordedEvent]) -> None:
@@ -222,7 +224,7 @@ def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: s
         if not mended.is_set():
             raise ValueError("not yet")
 
-    def tells(checkpoint: str, error: Exception) -> None:
+    def signal_error(checkpoint: str, error: Exception) -> None:
         note(checkpoint, error)
         if isinstance(error, errors.TooManyParked):
             halted.set()
@@ -230,7 +232,7 @@ def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: s
     wanted, note = subscription(handle=handle, max_parked=1), subscriptions._record_error
     start, top = head.safe(), grow(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subscriptions, "_record_error", tells)  # to be told, instead of looking again and again
+        patch.setattr(subscriptions, "_record_error", signal_error)  # signals the error, so that the test need not poll
         runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
         assert halted.wait(20)
         assert "1 streams parked" in next(s.error for s in status.checkpoint_statuses() if s.name == wanted.name)
@@ -243,7 +245,7 @@ def test_a_halted_subscription_says_so_and_goes_on_once_there_is_room(effects: s
     assert effect() == stored(start, top)
 
 
-def test_a_runner_that_lost_its_lease_parks_nothing(effects: str) -> None:
+def test_runner_without_its_lease_parks_nothing(effects: str) -> None:
     wanted = subscription(handle=fails_on(lambda event: True))
     paused = subscriptions.acquire(wanted, "a", seconds=0)
     grow()
@@ -253,7 +255,7 @@ def test_a_runner_that_lost_its_lease_parks_nothing(effects: str) -> None:
     assert parked.parked(wanted.name) == []
 
 
-def test_one_subscription_parks_a_stream_and_the_other_goes_on(effects: str) -> None:
+def test_stream_parked_by_one_subscription_continues_in_another(effects: str) -> None:
     start = head.safe()
     fails, works = (
         subscription(handle=fails_on(lambda event: True, "fails")),
@@ -266,7 +268,7 @@ def test_one_subscription_parks_a_stream_and_the_other_goes_on(effects: str) -> 
     assert effect("fails") == []
 
 
-def test_a_partition_parks_the_streams_it_has(effects: str) -> None:
+def test_partition_parks_only_its_own_streams(effects: str) -> None:
     start, bad = head.safe(), streams(1)[0]
     wanted = subscription(handle=fails_on(lambda event: event.stream == bad), partitions=3)
     names = [bad, *streams(5)]
@@ -294,7 +296,7 @@ def parked_stream(count: int = 4, **fields):
     return wanted, bad, name
 
 
-def test_a_replay_handles_what_waited_in_order_and_the_stream_flows_again(effects: str) -> None:
+def test_replay_handles_waiting_events_in_order_and_unparks_the_stream(effects: str) -> None:
     wanted, _, name = parked_stream(4)
     assert parked.replay(wanted, name) == parked.Outcome(handled=4, left=0)
     assert following.out_of_order() == []
@@ -306,7 +308,7 @@ def test_a_replay_handles_what_waited_in_order_and_the_stream_flows_again(effect
     assert len(handled) == 6
 
 
-def test_a_replay_stops_at_what_still_fails_and_says_so(effects: str) -> None:
+def test_replay_stops_at_an_event_that_still_fails_and_reports_it(effects: str) -> None:
     wanted, bad, name = parked_stream(5)
     third = waiting(wanted.name)[2]
     bad.add(third)
@@ -321,7 +323,7 @@ def test_a_replay_stops_at_what_still_fails_and_says_so(effects: str) -> None:
     assert len(effect()) == 5
 
 
-def test_skipping_gives_one_event_up_and_the_rest_still_waits(effects: str) -> None:
+def test_skip_removes_one_event_and_the_others_still_wait(effects: str) -> None:
     wanted, bad, name = parked_stream(3)
     first, second, third = waiting(wanted.name)
     bad.add(first)
@@ -334,7 +336,7 @@ def test_skipping_gives_one_event_up_and_the_rest_still_waits(effects: str) -> N
     assert effect() == [second, third]
 
 
-def test_skipping_the_last_event_lets_the_stream_flow(effects: str) -> None:
+def test_skip_of_the_last_event_unparks_the_stream(effects: str) -> None:
     wanted, _, name = parked_stream(1)
     parked.skip(wanted, name, waiting(wanted.name)[0], "a test")
     top = grow(1, [name])
@@ -343,7 +345,7 @@ def test_skipping_the_last_event_lets_the_stream_flow(effects: str) -> None:
     assert parked.parked(wanted.name) == []
 
 
-def test_actor_and_reason_are_in_the_log(effects: str) -> None:
+def test_replay_and_skip_are_recorded_with_actor_and_reason(effects: str) -> None:
     wanted, _, name = parked_stream(2)
     first, second = waiting(wanted.name)
     with context.acting(actor="staff:7"):
@@ -361,7 +363,7 @@ def test_actor_and_reason_are_in_the_log(effects: str) -> None:
     assert replayed.event == parked.SubscriptionReplayed(stream=name, position=second, attempts=1)
 
 
-def test_a_replay_that_fails_leaves_no_effect_and_no_word_that_it_happened(effects: str) -> None:
+def test_failed_replay_leaves_no_effect_and_no_event(effects: str) -> None:
     wanted, bad, name = parked_stream(1)
     bad.update(waiting(wanted.name))
     parked.replay(wanted, name)
@@ -369,7 +371,7 @@ def test_a_replay_that_fails_leaves_no_effect_and_no_word_that_it_happened(effec
     assert audit(wanted.name) == []
 
 
-def test_a_skip_needs_a_reason_and_something_to_skip(effects: str) -> None:
+def test_skip_requires_a_reason_and_a_parked_event(effects: str) -> None:
     wanted, _, name = parked_stream(1)
     [position] = waiting(wanted.name)
     with pytest.raises(errors.InvalidCommand):
@@ -383,9 +385,8 @@ def test_a_skip_needs_a_reason_and_something_to_skip(effects: str) -> None:
     assert waiting(wanted.name) == [position]
 
 
-def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> None:
-    """Replays race a live runner while the stream keeps growing: each event once, in order, none left
-    waiting forever."""
+def test_replays_beside_a_runner_lose_and_repeat_nothing(effects: str) -> None:
+    """Replays race a running subscription while the stream grows: each event once, in order, none left waiting."""
     start, stop = head.safe(), threading.Event()
     rng, broken = random.Random(9), threading.Event()
     handler = fails_on(lambda event: broken.is_set() and event.stream == name)
@@ -406,27 +407,27 @@ def test_a_person_and_a_runner_do_not_lose_or_double_anything(effects: str) -> N
         parked.replay(wanted, shown.stream)
     own = f"subscription-{wanted.name}"
     assert following.out_of_order() == []
-    told = {event.position for event in audit(wanted.name)}
-    assert [p for p in effect() if p not in told] == [p for p in stored(start) if p not in told]
+    replayed = {event.position for event in audit(wanted.name)}
+    assert [p for p in effect() if p not in replayed] == [p for p in stored(start) if p not in replayed]
     assert own not in {shown.stream for shown in parked.parked(wanted.name)}
 
 
-def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_unparked_meanwhile(effects: str) -> None:
-    """The runner has seen the stream parked and is busy with others; the person unparks it; the runner looks again."""
+def test_event_does_not_wait_when_its_stream_is_unparked_meanwhile(effects: str) -> None:
+    """The runner reads that the stream is parked; a person unparks it meanwhile; the runner must check again."""
     wanted, _, name = parked_stream(1)
-    busy, let_go = threading.Event(), threading.Event()
+    busy, released = threading.Event(), threading.Event()
 
     def slow(events: Sequence[RecordedEvent]) -> None:
         write(events)
         busy.set()
-        assert let_go.wait(30)
+        assert released.wait(30)
 
     grow(4, [name, *streams(1)])
     runner_side = subscription(name=wanted.name, handle=slow)
     runner = factories.Thread(lambda: catch_up(runner_side))
     assert busy.wait(20)
     assert parked.replay(wanted, name) == parked.Outcome(handled=1, left=0)
-    let_go.set()
+    released.set()
     runner.result()
     assert parked.parked(wanted.name) == []
     assert following.out_of_order() == []
@@ -434,7 +435,7 @@ def test_an_event_does_not_wait_behind_nothing_when_its_stream_is_unparked_meanw
     assert len(handled) == len(set(handled)) == 3
 
 
-def test_two_people_replaying_at_once_handle_each_event_once(effects: str) -> None:
+def test_concurrent_replays_handle_each_event_once(effects: str) -> None:
     wanted, _, name = parked_stream(12)
     people = [factories.Thread(lambda: parked.replay(wanted, name)) for _ in range(3)]
     outcomes = []
@@ -442,7 +443,7 @@ def test_two_people_replaying_at_once_handle_each_event_once(effects: str) -> No
         try:
             outcomes.append(person.result())
         except errors.NotParked:
-            continue  # came when the others were through
+            continue  # appended after the others were handled
     assert sum(outcome.handled for outcome in outcomes) == 12
     assert {outcome.error for outcome in outcomes} == {None}
     assert len(effect()) == 12

@@ -42,15 +42,15 @@ def other() -> Iterator[psycopg.Connection[Any]]:
 
 @pytest.fixture
 def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of statements in each round trip."""
+    """Records the number of statements in each round trip."""
     carried: list[int] = []
     travel = pipeline.Pipeline._run
 
-    def noted(line: Any, kept: Any) -> Any:
+    def counted(line: Any, kept: Any) -> Any:
         carried.append(len(kept))
         return travel(line, kept)
 
-    monkeypatch.setattr(pipeline.Pipeline, "_run", noted)
+    monkeypatch.setattr(pipeline.Pipeline, "_run", counted)
     return carried
 
 
@@ -69,7 +69,7 @@ def test_values_keep_their_types() -> None:
     ]
 
 
-def test_a_transaction_is_two_round_trips(trips: list[int], other: psycopg.Connection[Any]) -> None:
+def test_transaction_takes_two_round_trips(trips: list[int], other: psycopg.Connection[Any]) -> None:
     with pipeline.transaction():
         assert words() == []
         pipeline.execute(INSERT, (1, "one"))
@@ -81,7 +81,7 @@ def test_a_transaction_is_two_round_trips(trips: list[int], other: psycopg.Conne
     assert other.execute(WORDS).fetchall() == [("one",), ("two",), ("three",)]
 
 
-def test_a_transaction_in_which_nothing_is_said_says_nothing(trips: list[int]) -> None:
+def test_transaction_without_statements_sends_nothing(trips: list[int]) -> None:
     with pipeline.transaction():
         pass
     assert trips == []
@@ -98,7 +98,7 @@ def test_statements_of_store_and_orm_keep_their_order() -> None:
         assert words() == ["seen by the cursor, then changed"]
 
 
-def test_rows_asked_for_early_send_what_is_kept() -> None:
+def test_reading_a_result_early_sends_the_queued_statements() -> None:
     with pipeline.transaction():
         pipeline.execute(INSERT, (1, "one"))
         assert pipeline.defer(WORDS).rows == [("one",)]
@@ -114,25 +114,25 @@ def test_the_queue_is_bounded(trips: list[int]) -> None:
     assert len(words()) == pipeline.MAX_QUEUED * 2 + 2
 
 
-def test_answers_larger_than_any_buffer_do_not_stop_the_questions() -> None:
+def test_results_larger_than_any_buffer_do_not_block_sending() -> None:
     with pipeline.transaction():
         large = [pipeline.defer("select repeat('x', 4000000)") for _ in range(5)]
     assert [len(asked.rows[0][0]) for asked in large] == [4_000_000] * 5
 
 
-def test_an_error_of_a_kept_statement_comes_at_the_end_and_nothing_is_kept(other: psycopg.Connection[Any]) -> None:
-    told: list[str] = []
+def test_error_of_a_queued_statement_is_raised_at_the_end_and_rolls_back(other: psycopg.Connection[Any]) -> None:
+    committed: list[str] = []
     with pytest.raises(psycopg.errors.UniqueViolation), pipeline.transaction():
-        transaction.on_commit(lambda: told.append("committed"))
+        transaction.on_commit(lambda: committed.append("committed"))
         pipeline.execute(INSERT, (1, "one"))
         pipeline.execute(INSERT, (1, "again"))
         pipeline.execute(INSERT, (2, "two"))
-    assert told == []
+    assert committed == []
     assert other.execute(WORDS).fetchall() == []
     assert words() == [], "and the connection can be used again"
 
 
-def test_an_error_of_the_block_rolls_back_what_was_sent_and_what_was_not(other: psycopg.Connection[Any]) -> None:
+def test_error_in_the_block_rolls_back_sent_and_queued_statements(other: psycopg.Connection[Any]) -> None:
     with pytest.raises(ZeroDivisionError), pipeline.transaction():
         pipeline.execute(INSERT, (1, "sent"))
         assert words() == ["sent"]
@@ -141,7 +141,7 @@ def test_an_error_of_the_block_rolls_back_what_was_sent_and_what_was_not(other: 
     assert words() == []
 
 
-def test_an_ignored_error_does_not_end_in_a_commit() -> None:
+def test_ignored_error_does_not_end_in_a_commit() -> None:
     with pytest.raises(errors.EventsError, match="was ignored"), pipeline.transaction():
         pipeline.execute(INSERT, (1, "one"))
         with pytest.raises(errors.InvalidEvent):
@@ -149,10 +149,10 @@ def test_an_ignored_error_does_not_end_in_a_commit() -> None:
     assert words() == []
 
 
-def test_django_sees_an_atomic_block_like_any_other() -> None:
-    told: list[int] = []
+def test_django_treats_the_pipeline_as_an_atomic_block() -> None:
+    committed: list[int] = []
     with pipeline.transaction():
-        transaction.on_commit(lambda: told.append(1))
+        transaction.on_commit(lambda: committed.append(1))
         assert connection.in_atomic_block
         pipeline.execute(INSERT, (1, "one"))
         with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
@@ -161,8 +161,8 @@ def test_django_sees_an_atomic_block_like_any_other() -> None:
             pipeline.execute(INSERT, (1, "again"))
         with transaction.atomic():
             pipeline.execute(INSERT, (2, "two"))
-        assert told == []
-    assert told == [1]
+        assert committed == []
+    assert committed == [1]
     assert words() == ["one", "two"]
     with pipeline.transaction():
         pipeline.execute(INSERT, (3, "three"))
@@ -170,7 +170,7 @@ def test_django_sees_an_atomic_block_like_any_other() -> None:
     assert words() == ["one", "two"]
 
 
-def test_inside_djangos_own_block_it_is_part_of_that() -> None:
+def test_pipeline_inside_an_atomic_block_is_part_of_it() -> None:
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         pipeline.execute(INSERT, (1, "first statement of all"))
         with pipeline.transaction():
@@ -179,7 +179,7 @@ def test_inside_djangos_own_block_it_is_part_of_that() -> None:
     assert words() == []
 
 
-def test_a_connection_lost_in_the_middle_is_said_and_forgotten(other: psycopg.Connection[Any]) -> None:
+def test_connection_lost_in_the_pipeline_is_reported_and_replaced(other: psycopg.Connection[Any]) -> None:
     with pytest.raises(errors.StoreUnavailable), pipeline.transaction():
         pid = pipeline.query("select pg_backend_pid()")[0][0]
         pipeline.execute(INSERT, (1, "one"))
@@ -187,7 +187,7 @@ def test_a_connection_lost_in_the_middle_is_said_and_forgotten(other: psycopg.Co
     assert words() == []
 
 
-def test_a_statement_prepared_before_a_migration_is_prepared_again() -> None:
+def test_statement_prepared_before_a_migration_is_prepared_again() -> None:
     pipeline.execute(INSERT, (1, "1"))
     assert pipeline.query("select word from wire_test") == [("1",)]
     pipeline.execute("alter table wire_test alter column word type int using word::int")
@@ -203,23 +203,23 @@ def test_prepared_statements_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(connection.connection.events_pipeline.prepared) <= 3
 
 
-def test_waiting_blocks_no_other_thread(other: psycopg.Connection[Any]) -> None:
-    """The other thread must run while this one waits for a lock that the other thread holds."""
+def test_wait_for_a_lock_blocks_no_other_thread(other: psycopg.Connection[Any]) -> None:
+    """Another thread must continue while this one waits for a lock that the other holds."""
     other.execute("select pg_advisory_lock(4711)")
 
-    def let_go() -> None:
+    def release_lock() -> None:
         while not other.execute("select 1 from pg_locks where locktype = 'advisory' and not granted").fetchall():
             pass
         other.execute("select pg_advisory_unlock(4711)")
 
-    freeing = threading.Thread(target=let_go)
+    freeing = threading.Thread(target=release_lock)
     freeing.start()
     with pipeline.transaction():
         pipeline.query("select pg_advisory_xact_lock(4711)")
     freeing.join()
 
 
-def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
+def test_long_lists_arrive_unchanged() -> None:
     texts, ids = ["plain", "", 'a "quoted", {braced} \\ one', "naïve 🐘", "null"], [new_id() for _ in range(3)]
     numbers = [0, None, -1, 2**63 - 1, -(2**63)]
     for sent, array, of in (
@@ -237,7 +237,7 @@ def test_long_lists_arrive_as_they_were_whatever_is_in_them() -> None:
         pipeline.query("select %s", (arrays.Texts(["nul \0 inside"]),))
 
 
-def test_a_failing_commit_hook_is_logged_by_name_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_commit_hook_is_logged_by_name_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     done: list[str] = []
 
     def fails(*, why: str) -> None:

@@ -18,7 +18,7 @@ from events.types import Command, new_id
 
 def test_forgotten_leaf_is_gone_and_other_leaves_are_unchanged() -> None:
     names = [f"submission-{number}" for number in range(60)]
-    nodes, secret = key_tree.plant(), b"s" * 32
+    nodes, secret = key_tree.new_tree(), b"s" * 32
     at = {name: key_tree.path(name, secret) for name in names}
     before = {name: key_tree.leaf(nodes, at[name]) for name in names}
     assert len(set(before.values())) == len(names)
@@ -107,7 +107,7 @@ def test_rejected_append_leaves_no_key() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_existing_key_of_a_new_record_is_used() -> None:
-    """For example after restoring a backup of the keys that is newer than that of the log."""
+    """This happens when the restored backup of the keys is newer than that of the log."""
     key = new_id()
     subject = f"user-{key}"
     store.query(

@@ -175,7 +175,7 @@ def test_rebuild_repairs_a_damaged_table() -> None:
 
 
 def test_rebuild_upcasts_events_of_an_old_schema() -> None:
-    """Every reader of the log upcasts, and so does the rebuild."""
+    """The rebuild upcasts events like every other reader of the log."""
     person = factories.user()
     known = users.UserUpdated
     from events import types
@@ -190,7 +190,7 @@ def test_rebuild_upcasts_events_of_an_old_schema() -> None:
     assert User.objects.get(pk=person).first_name == "Upcast"
 
 
-def test_a_rebuild_does_nothing_but_rebuild(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_has_no_side_effects(monkeypatch: pytest.MonkeyPatch) -> None:
     factories.user()
     notified: list[int] = []
     monkeypatch.setattr(notifications, "notify", notified.append)
@@ -214,13 +214,15 @@ def test_projection_that_uses_another_table_fails_without_effect(effect: Any) ->
     factories.form(factories.user(first_name="Ada"))
     before = {table: rows(table) for table in TABLES}, store.query("select count(*) from events_event")
 
-    def greedy(events: Any) -> None:
+    def uses_another_table(events: Any) -> None:
         projection.users(events)
         effect()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(
-            read_tables._tables, "users", read_tables.ReadTable(name="users", category="user", project=greedy)
+            read_tables._tables,
+            "users",
+            read_tables.ReadTable(name="users", category="user", project=uses_another_table),
         )
         with pytest.raises(Exception, match="does not exist"):
             rebuild.rebuild("users")
@@ -353,7 +355,7 @@ def test_unique_value_handed_over_in_one_transaction_is_rebuilt() -> None:
     giver, taker = factories.user(email="x@example.org"), factories.user(email="t@example.org")
     handed: list[commands.Result] = []
 
-    def hand_over(now: RebuildProgress) -> None:
+    def move_address(now: RebuildProgress) -> None:
         if now.phase == "indexing" and now.position and not handed:
             handed.extend(
                 commands.dispatch_many(
@@ -366,7 +368,7 @@ def test_unique_value_handed_over_in_one_transaction_is_rebuilt() -> None:
             )
 
     before = catalogue("users")
-    rebuild.rebuild("users", report=hand_over, batch=1)
+    rebuild.rebuild("users", report=move_address, batch=1)
     assert handed
     assert store.query("select stream from events_event where type = 'user.updated' order by position") == [
         (f"user-{taker}",),
@@ -484,14 +486,16 @@ def test_only_one_builder_runs_and_a_hanging_one_can_be_replaced() -> None:
 
 
 def test_progress_lists_every_read_table_and_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also over a range of the log without events of the category: the position moves past it."""
+    """The position also passes ranges of the log without events of the category."""
     monkeypatch.setattr(rebuild, "STRETCH", 2)
     head_before = head.safe()
     for _ in range(6):
         store.append(f"setting-{new_id()}", [settings.SettingChanged(value=1)])
     empty = range(head_before + 2, head.safe())
     history(random.Random(8), 40)
-    assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
+    assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys(
+        [*TABLES, "conflicts", "counters"], "none"
+    )
     seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=3, report=seen.append)
     building = [one for one in seen if one.phase == "building"]

@@ -1,4 +1,4 @@
-"""Remembered answers: an erasure finds them whatever the entry point, and they confirm no guess of the data."""
+"""Stored answers to commands: an erasure deletes those of every entry point, and they confirm no guess of the data."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def remembered(*asked: Command) -> list[uuid.UUID]:
 
 
 @pytest.mark.parametrize("by", ["one", "many"])
-def test_an_erasure_takes_remembered_answers_however_the_commands_came_in(by: str) -> None:
+def test_erasure_deletes_stored_answers_of_every_entry_point(by: str) -> None:
     owner = factories.user()
     form = factories.form(owner)
     asked = [received(form, number) for number in range(3)]
@@ -49,7 +49,7 @@ def test_an_erasure_takes_remembered_answers_however_the_commands_came_in(by: st
     assert remembered(*asked, changed, same, *others) == [others[0].id]
 
 
-def test_one_erased_submission_takes_its_own_answer_and_no_other() -> None:
+def test_erased_submission_deletes_only_its_own_answer() -> None:
     form = factories.form()
     asked = [received(form, number) for number in range(3)]
     commands.dispatch_many(asked)
@@ -57,8 +57,8 @@ def test_one_erased_submission_takes_its_own_answer_and_no_other() -> None:
     assert remembered(*asked) == [asked[0].id, asked[2].id]
 
 
-def test_notes_of_a_merge_are_erased_with_their_subject_also_when_its_events_are_archived() -> None:
-    """Without any event: the row itself names the subject."""
+def test_merge_notes_of_archived_events_are_erased_with_their_subject() -> None:
+    """The row itself names the subject, so no event is needed to find it."""
     owner = factories.user()
     factories.update(owner, last_name="Zoe")
     merged = factories.command(users.UpdateUser(first_name="Zoelinde"), owner, base_version=1)
@@ -75,7 +75,7 @@ def raw(command: Command) -> str:
 
 
 @pytest.mark.parametrize("by", ["one", "many"])
-def test_a_fingerprint_does_not_confirm_a_guess_and_still_tells_a_retry_from_a_reuse(by: str) -> None:
+def test_fingerprint_confirms_no_guess_and_still_distinguishes_retry_from_reuse(by: str) -> None:
     asked = received(factories.form(), 1)
     beside = received(factories.form(), 2)
     if by == "one":
@@ -89,7 +89,7 @@ def test_a_fingerprint_does_not_confirm_a_guess_and_still_tells_a_retry_from_a_r
         commands.dispatch(factories.command(submissions.DeleteSubmission(), asked.key, id=asked.id))
 
 
-def test_a_retry_is_recognised_under_another_master_key(settings: Any) -> None:
+def test_retry_is_recognised_under_another_master_key(settings: Any) -> None:
     asked = received(factories.form(), 1)
     old = settings.PRIVACY_KEYS
     commands.dispatch(asked)
@@ -98,7 +98,7 @@ def test_a_retry_is_recognised_under_another_master_key(settings: Any) -> None:
     assert commands.dispatch(asked).status == "duplicate"
     with pytest.raises(errors.IdempotencyKeyReused):
         commands.dispatch(other)
-    settings.PRIVACY_KEYS = {"new": b"n" * 32}  # rotated, and the old one taken out: the id is believed
+    settings.PRIVACY_KEYS = {"new": b"n" * 32}  # the old key was removed, so the command id alone decides
     assert commands.recalled(asked) is not None
 
 
@@ -133,7 +133,7 @@ def test_fingerprints_of_an_earlier_release_are_keyed_and_recall_as_before() -> 
             commands.dispatch(factories.command(submissions.DeleteSubmission(), command.key, id=command.id))
 
 
-def test_the_migration_keys_what_is_there() -> None:
+def test_migration_keys_existing_fingerprints() -> None:
     asked = received(factories.form(), 1)
     commands.dispatch(asked)
     as_earlier_release(asked)
@@ -142,7 +142,7 @@ def test_the_migration_keys_what_is_there() -> None:
     assert commands.dispatch(asked).status == "duplicate"
 
 
-def test_the_first_erasure_keys_what_an_old_process_left() -> None:
+def test_first_erasure_keys_fingerprints_of_an_earlier_release() -> None:
     asked = received(factories.form(), 1)
     commands.dispatch(asked)
     as_earlier_release(asked)
@@ -150,7 +150,7 @@ def test_the_first_erasure_keys_what_an_old_process_left() -> None:
     assert answers.fingerprint(asked).hex() not in raw(asked)
 
 
-def test_a_form_made_and_changed_in_one_batch_is_remembered_under_its_own_subject() -> None:
+def test_form_created_and_changed_in_one_batch_is_stored_under_its_own_subject() -> None:
     key, owner = new_id(), factories.user()
     made = factories.command(forms.CreateForm(user_id=owner, title="Zoelinde"), key)
     changed = factories.command(forms.UpdateForm(title="Zoelinde 2"), key)

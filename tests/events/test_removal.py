@@ -1,4 +1,4 @@
-"""Removing an event is recorded, and the only way to change one."""
+"""The removal of an event is recorded, and is the only way to change a stored event."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]
 
 @pytest.fixture
 def secret(log: None) -> int:
-    """The position of an event that should never have been stored, followed by another of its record."""
+    """The position of an event to remove, which another event of its record follows."""
     key = factories.user(first_name="Ada")
     position = factories.update(key, first_name="4111 1111 1111 1111").position
     factories.update(key, last_name="Lovelace")

@@ -1,4 +1,4 @@
-"""Tampering with the log is detected, and the row named, even when every trigger was disabled."""
+"""Verification detects tampering with the log and names the row, even when every trigger was disabled."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def log(empty: None) -> None:
 
 
 @contextmanager
-def unguarded() -> Iterator[Callable[..., None]]:
+def without_triggers() -> Iterator[Callable[..., None]]:
     """Disable every trigger of the log, as the owner of the tables can."""
     tables = [
         name
@@ -81,7 +81,7 @@ def unguarded() -> Iterator[Callable[..., None]]:
 
 
 def tamper(*statements: str) -> None:
-    with unguarded() as run:
+    with without_triggers() as run:
         run(*statements)
 
 
@@ -346,7 +346,7 @@ def test_older_seals_kept_elsewhere_are_accepted(kept: Path) -> None:
 def test_range_is_verified_on_its_own(log: None, after: int, upto: int | None, ok: bool) -> None:
     tamper(
         "update events_event set hash = sha256(hash) where position = 6"
-    )  # so that 9, the next version, does not fit either
+    )  # so that 9, the next version, does not match either
     report = verify.verify(after, upto)
     assert report.ok == ok, report.findings()
 
@@ -574,8 +574,8 @@ def test_invalid_line_is_reported_with_its_number(files: tuple[Path, Path]) -> N
 
 
 @with_database
-def test_another_program_can_check_the_files_by_the_documentation_alone(files: tuple[Path, Path]) -> None:
-    """Follows docs/integrity.md literally, without any code of this project."""
+def test_independent_program_can_check_the_files_by_the_documentation(files: tuple[Path, Path]) -> None:
+    """The test follows docs/integrity.md literally, without any code of this project."""
     events, kept = (lines_of(file) for file in files)
     before: dict[str, bytes] = {}
     leaves: dict[int, bytes] = {}
@@ -611,7 +611,7 @@ def sha(data: bytes) -> bytes:
 
 
 def merkle_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962 §2.1, literally."""
+    """The Merkle root as RFC 6962 §2.1 defines it."""
     if len(leaves) < 2:
         return leaves[0] if leaves else sha(b"")
     k = reduce(lambda k, _: k * 2 if k * 2 < len(leaves) else k, range(64), 1)
@@ -629,14 +629,14 @@ def test_audit_paths_prove_exactly_their_own_leaf(sizes: range) -> None:
         assert root == merkle_root(leaves)
         for index in range(size):
             path = merkle.path(leaves, index)
-            assert merkle.climb(leaves[index], index, size, path) == root
-            assert merkle.climb(sha(leaves[index]), index, size, path) != root
-            assert size == 1 or merkle.climb(leaves[index], (index + 1) % size, size, path) != root
-            assert merkle.climb(leaves[index], index, size, [*path, root]) != root
-            assert not path or merkle.climb(leaves[index], index, size, path[:-1]) != root
+            assert merkle.root_of_path(leaves[index], index, size, path) == root
+            assert merkle.root_of_path(sha(leaves[index]), index, size, path) != root
+            assert size == 1 or merkle.root_of_path(leaves[index], (index + 1) % size, size, path) != root
+            assert merkle.root_of_path(leaves[index], index, size, [*path, root]) != root
+            assert not path or merkle.root_of_path(leaves[index], index, size, path[:-1]) != root
             for number in range(len(path)):
                 altered = [*path[:number], sha(path[number]), *path[number + 1 :]]
-                assert merkle.climb(leaves[index], index, size, altered) != root
+                assert merkle.root_of_path(leaves[index], index, size, altered) != root
 
 
 def test_path_of_a_missing_leaf_raises_index_error() -> None:
@@ -644,7 +644,7 @@ def test_path_of_a_missing_leaf_raises_index_error() -> None:
     for index in (-1, 3):
         with pytest.raises(IndexError):
             merkle.path(leaves, index)
-        assert merkle.climb(leaves[0], index, 3, []) is None
+        assert merkle.root_of_path(leaves[0], index, 3, []) is None
 
 
 @with_database
@@ -692,7 +692,7 @@ def test_seal_returns_the_rank_of_each_position(positions: set[int]) -> None:
 
 @with_database
 def test_python_and_database_compute_the_same_digest(empty: None) -> None:
-    """For any text: characters of several bytes, empty text, digits and colons next to the lengths."""
+    """The texts include characters of several bytes, empty text, and digits and colons next to the lengths."""
     odd = ["", "é", "𝄞:1", "1:2", "-", "a\nb\\"]
     for number, text in enumerate(odd):
         with context.acting(actor=f"staff:{text}", reason=text or None, causation_id=new_id()):

@@ -46,8 +46,8 @@ def story(transactional_db: None) -> tuple[int, list[RecordedEvent]]:
     return start, store.read_all(start, 1000, upto=head.safe())
 
 
-def asked_of(rng: random.Random, events: list[RecordedEvent]) -> tuple[Query, Any]:
-    """A query, and the same conditions as a function of one event."""
+def random_query(rng: random.Random, events: list[RecordedEvent]) -> tuple[Query, Any]:
+    """A random query, and a function that checks the same conditions on one event."""
     one = rng.choice(events)
     moment, later = sorted(rng.choice(events).recorded_at for _ in range(2))
     conditions: dict[str, tuple[Any, Any]] = {
@@ -65,8 +65,8 @@ def asked_of(rng: random.Random, events: list[RecordedEvent]) -> tuple[Query, An
     return wanted, lambda event: all(conditions[name][1](event) for name in names)
 
 
-def walked(wanted: Query, start: int, limit: int) -> Iterator[int]:
-    """Positions above `start`, page after page."""
+def found_positions(wanted: Query, start: int, limit: int) -> Iterator[int]:
+    """The positions found above `start`, page by page."""
     upto = head.safe()
     while True:
         found = search.find(wanted, upto=upto, limit=limit)
@@ -77,7 +77,7 @@ def walked(wanted: Query, start: int, limit: int) -> Iterator[int]:
         upto = found.reached
 
 
-def test_every_question_is_answered_as_a_look_at_every_event_would(
+def test_search_finds_the_same_as_a_scan_of_every_event(
     story: tuple[int, list[RecordedEvent]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, events = story
@@ -86,12 +86,12 @@ def test_every_question_is_answered_as_a_look_at_every_event_would(
     monkeypatch.setattr(search, "NEAR", 4)
     for seed in range(500 if LONG else 20):
         rng = random.Random(seed)
-        wanted, answers = asked_of(rng, events)
+        wanted, answers = random_query(rng, events)
         expected = [event.position for event in reversed(events) if answers(event)]
-        assert list(walked(wanted, start, rng.choice([1, 7, 50]))) == expected, wanted
+        assert list(found_positions(wanted, start, rng.choice([1, 7, 50]))) == expected, wanted
 
 
-def test_an_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: None) -> None:
+def test_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: None) -> None:
     """Its recorded time is the start of its transaction, but its position follows events recorded later."""
     name = f"user-{new_id()}"
     with transaction.atomic():
@@ -106,13 +106,13 @@ def test_an_event_of_a_slow_transaction_is_found_by_its_time(transactional_db: N
 
 
 @pytest.mark.django_db
-def test_no_question_reads_the_whole_log_and_each_is_planned_for_its_values() -> None:
-    """In one transaction, which removes the rows afterwards; the upper bound of the search replaces the head."""
+def test_no_search_reads_the_whole_log() -> None:
+    """The rows are rolled back with the test's transaction, so the newest position replaces the head as bound."""
     with connection.cursor() as cursor:
         cursor.execute(FILL.replace("%%", "%"))
         cursor.execute(SUMMARIZE)
         cursor.execute("analyze events_event")
-        cursor.execute("set local enable_seqscan = off")  # so few rows would be read at a go
+        cursor.execute("set local enable_seqscan = off")  # the planner would scan so few rows
         cursor.execute("select max(position), max(recorded_at) from events_event")
         top, now = cursor.fetchone()
     day = {"since": now - timedelta(days=9), "until": now - timedelta(days=8)}
@@ -126,7 +126,7 @@ def test_no_question_reads_the_whole_log_and_each_is_planned_for_its_values() ->
             cursor.execute("explain (analyze, format json) " + statement.replace("%", "%%"))
             plan = cursor.fetchone()[0][0]["Plan"]
         whole = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
-        assert whole <= {"events_shredding"}, asked  # of one row
+        assert whole <= {"events_shredding"}, asked  # it has one row
         assert sum(node.get("Rows Removed by Filter", 0) for node in nodes(plan)) < 3000, asked
 
 
@@ -137,7 +137,7 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.django_db
-def test_a_page_deep_in_a_long_stream_is_found_by_its_index(transactional_db: None) -> None:
+def test_page_deep_in_a_long_stream_is_found_by_its_index(transactional_db: None) -> None:
     name = f"user-{new_id()}"
     positions = [store.append(name, [UserUpdated(plan="free")]).position for _ in range(30)]
     with CaptureQueriesContext(connection) as queries:
@@ -147,7 +147,7 @@ def test_a_page_deep_in_a_long_stream_is_found_by_its_index(transactional_db: No
 
 
 @pytest.mark.django_db
-def test_a_slow_statement_is_cancelled_and_the_connection_is_unchanged() -> None:
+def test_slow_statement_is_cancelled_and_the_connection_is_unchanged() -> None:
     before = store.query("show statement_timeout")
     for sleep in (
         lambda: store.query("select pg_sleep(30)"),

@@ -1,4 +1,4 @@
-"""What becomes of the order when the server crashes, is restored, is promoted, or is of another version."""
+"""The order of the log holds when the server crashes, is restored, is promoted, or has another version."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.events import effects, servers, test_append_only, test_head, test_sto
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# So long that nothing is written for the crash to find, but what a commit waited for.
+# With this delay the WAL on disk holds only what a commit waited for, so a crash loses everything else.
 LAZY = {"wal_writer_delay": "10s", "max_prepared_transactions": "5", "autovacuum": "off"}
 
 
 @pytest.fixture(scope="module", params=["own", "other"])
 def running(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    """A server with an empty log: of the suite's version, and of another where this machine has one."""
+    """A server with an empty log: of the suite's version, and of another one that this machine has."""
     programs = servers.other_programs() if request.param == "other" else None
     if request.param == "other" and programs is None:
         pytest.skip("no other PostgreSQL found: install Debian's postgresql-15, or any from 15 to 18")
@@ -56,21 +56,21 @@ def append() -> int:
 
 
 SMOKE = [
-    test_head.test_without_writers_the_head_is_the_end_of_the_log,
-    test_store.test_several_streams_are_appended_to_together_or_not_at_all,
-    test_store.test_the_hash_chain_is_the_same_whichever_way_events_were_stored,
-    test_store.test_the_digest_does_not_depend_on_the_sessions_time_zone,
-    test_append_only.test_every_partition_carries_every_guard,
+    test_head.test_head_without_writers_is_the_end_of_the_log,
+    test_store.test_append_to_several_streams_is_atomic,
+    test_store.test_hash_chain_is_the_same_for_every_append_function,
+    test_store.test_digest_does_not_depend_on_the_sessions_time_zone,
+    test_append_only.test_every_partition_has_every_trigger,
 ]
 SMOKE_OF_TWO = [
-    test_head.test_a_later_position_that_committed_first_waits_for_the_earlier_one,
-    test_head.test_a_savepoint_that_rolls_back_gives_its_floor_back_and_takes_a_new_one,
-    test_head.test_rows_that_come_by_copy_publish_a_floor_too,
-    test_head.test_the_session_that_holds_the_head_back_is_named,
+    test_head.test_head_waits_for_an_earlier_position_that_commits_later,
+    test_head.test_rolled_back_savepoint_releases_its_floor_and_publishes_a_new_one,
+    test_head.test_rows_written_by_copy_publish_a_floor,
+    test_head.test_session_that_holds_the_head_back_is_named,
 ]
 
 
-def test_the_order_holds_on_each_version(server: Postgres) -> None:
+def test_order_holds_on_each_version(server: Postgres) -> None:
     for check in SMOKE:
         check()
     for check in SMOKE_OF_TWO:
@@ -81,15 +81,15 @@ def test_the_order_holds_on_each_version(server: Postgres) -> None:
     assert verify.verify().ok
 
 
-def test_positions_that_a_crash_takes_back_had_never_been_passed(server: Postgres) -> None:
-    """The sequence writes its step ahead, 32 at a time, but nobody waits for that to be on disk unless they commit."""
-    for _ in range(3):  # the server may write by itself just in that moment
+def test_positions_lost_in_a_crash_were_never_below_the_head(server: Postgres) -> None:
+    """The sequence logs 32 values ahead, but only a commit waits until that is on disk."""
+    for _ in range(3):  # the server may write its WAL by itself just in that moment
         while store.query("select log_cnt from events_position_seq")[0][0]:
             append()
         with psycopg.connect(server.url()) as session:
             lost = test_head.append_through(session, "user-lost")
             session.rollback()
-        assert head.last() == lost, "whoever took this for the head …"
+        assert head.last() == lost, "a reader that took this for the head …"
         assert head.safe() < lost
         epoch = head.epoch()
         servers.crash(server)
@@ -101,7 +101,7 @@ def test_positions_that_a_crash_takes_back_had_never_been_passed(server: Postgre
     assert head.safe() == lost
 
 
-def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: Postgres) -> None:
+def test_prepared_transaction_holds_the_head_back_across_a_crash(server: Postgres) -> None:
     with psycopg.connect(server.url()) as session:
         session.execute("begin")
         prepared = test_head.append_through(session, f"user-{new_id()}")
@@ -109,14 +109,14 @@ def test_a_prepared_transaction_holds_the_head_back_through_a_crash(server: Post
     late = append()
     for _ in range(2):
         assert head.safe() < prepared < late
-        assert [(holder.pid, holder.floor < prepared) for holder in head.blame()] == [(None, True)]
+        assert [(holder.pid, holder.floor < prepared) for holder in head.holders()] == [(None, True)]
         servers.crash(server)
     store.execute("commit prepared 'slow'")
     assert head.safe() == late
     assert [event.position for event in store.read_all(prepared - 1, upto=late)] == [prepared, late]
 
 
-def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: Postgres, tmp_path: Path) -> None:
+def test_log_restored_elsewhere_continues_with_another_epoch(server: Postgres, tmp_path: Path) -> None:
     effects.grow(3)
     epoch, end = head.epoch(), append()
     wanted, ahead = effects.subscription(name="restored"), effects.subscription(name="ahead")
@@ -130,19 +130,19 @@ def test_a_log_restored_elsewhere_goes_on_with_another_epoch(server: Postgres, t
         with servers.used(server, "restored"):
             store.execute("update events_checkpoint set position = %s where name = 'ahead'", (end + 100,))
             assert head.epoch() != epoch
-            goes_on_after(end, wanted, ahead)
+            assert_continues(end, wanted, ahead)
     finally:
         store.execute("drop database restored")
 
 
-def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints.Subscription) -> None:
-    """Positions go on, guards are in place, a checkpoint that came along is good, one ahead of the log halts."""
+def assert_continues(end: int, wanted: checkpoints.Subscription, ahead: checkpoints.Subscription) -> None:
+    """Check a restored log: positions continue, guards exist, only a checkpoint ahead of the log halts."""
     assert append() == end + 1
     assert [message.id for message in checks.check_order(databases=["default"])] == []
     assert verify.verify().ok
     assert checkpoints.acquire(wanted, "a") is not None
     store.append(f"user-{new_id()}", [UserUpdated(first_name="Ada")] * 200)
-    with pytest.raises(errors.HistoryRewound, match="ahead is at"):  # though the log is longer again by now
+    with pytest.raises(errors.HistoryRewound, match="ahead is at"):  # although the log has grown past it since
         checkpoints.acquire(ahead, "a")
     checkpoints.rewind(ahead, end, reason="restored from last night's dump")
     lease = checkpoints.acquire(ahead, "a")
@@ -156,7 +156,7 @@ def goes_on_after(end: int, wanted: checkpoints.Subscription, ahead: checkpoints
     )
 
 
-def test_a_promoted_standby_that_lost_its_tail_has_another_epoch(server: Postgres) -> None:
+def test_promoted_standby_that_lost_its_tail_has_another_epoch(server: Postgres) -> None:
     append()
     epoch, upto = head.epoch(), head.safe()
     servers.disconnect()

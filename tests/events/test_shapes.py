@@ -1,7 +1,7 @@
-"""What was stored years ago is read today: a stored sample of each shape an event ever had, and the road to the newest.
+"""Events stored under any schema version can be read: a stored sample of each version, and its upcasters.
 
-A sample is `tests/domain/samples/<type>.<schema version>.json`. Whoever raises a schema version leaves the old sample
-as it is and adds one of the new shape; whoever changes a shape without raising it is told so here.
+A sample is `tests/domain/samples/<type>.<schema version>.json`. When you raise a schema version, leave the old sample
+as it is and add one of the new shape. These tests fail when a shape changes and its schema version does not.
 """
 
 from __future__ import annotations
@@ -26,31 +26,33 @@ def read(path: Path) -> Any:
     return msgspec.json.decode(path.read_bytes())
 
 
-def test_every_old_shape_has_a_sample() -> None:
+def test_every_old_schema_version_has_a_sample() -> None:
     old = {(known.name, version) for known in types.event_types() for version in range(1, known.schema_version)}
     assert old - SAMPLES.keys() == set()
 
 
 @pytest.mark.parametrize(("name", "version"), sorted(SAMPLES))
-def test_a_stored_event_of_any_age_is_read_without_loss(name: str, version: int) -> None:
+def test_stored_sample_is_read_without_loss(name: str, version: int) -> None:
     stored, known = read(SAMPLES[name, version]), types.event_type_of(name)
     event = types.decode_event(name, version, dict(stored))
     if version == known.schema_version:
         written = msgspec.json.decode(msgspec.json.encode(event))
-        assert written == stored, "another shape is another schema version"
+        assert written == stored, "a changed shape needs a new schema version"
     newest = SAMPLES.get((name, known.schema_version))
     if newest is not None and version < known.schema_version:
-        assert types.decode_event(name, known.schema_version, read(newest)) == event, "the same event, as of today"
+        assert types.decode_event(name, known.schema_version, read(newest)) == event, (
+            "both samples must be the same event"
+        )
     for record in aggregate.all_aggregates():
-        assert record.evolve(record.initial(), event) is not None, "a state passes over what is not its own"
+        assert record.evolve(record.initial(), event) is not None, "a state ignores events of other kinds"
 
 
-# -- the road itself ------------------------------------------------------------------------------------------------
+# -- upcasting ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def moved() -> Iterator[type[Event]]:
-    """An event on its third shape: one name, then two, then two in an object."""
+    """An event type with schema version 3: one name, then two, then two in an object."""
 
     class PersonMoved(Event, frozen=True):
         names: dict[str, str]
@@ -68,15 +70,15 @@ def moved() -> Iterator[type[Event]]:
     [
         (1, {"name": "Ada Lovelace"}),
         (2, {"first": "Ada", "last": "Lovelace"}),
-        (3, {"names": {"first": "Ada", "last": "Lovelace"}, "since": "unknown properties are passed over"}),
+        (3, {"names": {"first": "Ada", "last": "Lovelace"}, "since": "unknown properties are ignored"}),
     ],
 )
-def test_each_shape_takes_the_rest_of_the_road(moved: Any, version: int, stored: dict[str, Any]) -> None:
+def test_each_schema_version_is_upcast_to_the_newest(moved: Any, version: int, stored: dict[str, Any]) -> None:
     expected = moved(names={"first": "Ada", "last": "Lovelace"})
     assert types.decode_event("test.moved", version, stored) == expected
 
 
-def test_a_shape_of_a_newer_release_and_a_road_with_a_gap_are_refused(moved: Any) -> None:
+def test_newer_schema_version_and_missing_upcaster_are_rejected(moved: Any) -> None:
     with pytest.raises(errors.InvalidEvent, match="newer than this release"):
         types.decode_event("test.moved", 4, {})
     del types.event_type_of("test.moved").upcasters[2]
@@ -86,6 +88,6 @@ def test_a_shape_of_a_newer_release_and_a_road_with_a_gap_are_refused(moved: Any
         types.upcaster("test.moved", from_version=1)(dict)
 
 
-def test_no_event_is_work_for_the_garbage_collector() -> None:
-    """Every type takes it over from its base; a subclass that holds what can come round again would have to say so."""
+def test_garbage_collector_tracks_no_event() -> None:
+    """Every type inherits `gc=False`; a type whose values could form a cycle would have to set `gc=True`."""
     assert [known.name for known in types.event_types() if known.cls.__struct_config__.gc] == []

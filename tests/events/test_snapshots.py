@@ -64,7 +64,7 @@ def loaded(stream: str) -> tuple[Any, int]:
     return snapshots.load(aggregate.of_category(types.category_of(stream)), stream)
 
 
-def keep_in_the_clear(stream: str) -> None:
+def store_plain_snapshot(stream: str) -> None:
     """Store a plain snapshot, as the previous release did."""
     record = aggregate.of_category(types.category_of(stream))
     state, version = snapshots.state(stream)
@@ -156,7 +156,7 @@ def test_snapshot_written_during_an_erasure_is_unreadable(records: dict[str, str
 
 def test_plain_snapshots_are_ignored_and_encrypted_in_place(records: dict[str, str]) -> None:
     for stream in records.values():
-        keep_in_the_clear(stream)
+        store_plain_snapshot(stream)
         assert loaded(stream) == (None, 0)
     assert store.query(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)) == [(len(records),)]
     tasks.snapshot()
@@ -168,21 +168,21 @@ def test_plain_snapshots_are_ignored_and_encrypted_in_place(records: dict[str, s
 
 def test_migration_encrypts_existing_snapshots(records: dict[str, str]) -> None:
     for stream in records.values():
-        keep_in_the_clear(stream)
+        store_plain_snapshot(stream)
     migration("0013_sealed_snapshots").seal(None, None)
     assert store.query(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)) == [(0,)]
     assert all(loaded(stream)[1] > 0 for stream in records.values())
 
 
 def test_any_erasure_removes_plain_snapshots_of_all_subjects(records: dict[str, str]) -> None:
-    """Also those of subjects erased before the upgrade, and those that no longer fit."""
+    """This includes snapshots of subjects erased before the upgrade, and snapshots of an old shape."""
     erased_before = f"user-{factories.user(first_name=SECRET)}"
-    keep_in_the_clear(erased_before)
+    store_plain_snapshot(erased_before)
     with transaction.atomic():
         erasure.shred([erased_before])
     store.query("update events_subject_key set purged_at = now() where subject = %s returning 1", (erased_before,))
     for stream in records.values():
-        keep_in_the_clear(stream)
+        store_plain_snapshot(stream)
     other = factories.user()
     store.execute(snapshots.SAVE, (f"user-{other}", 7, 1, f'{{"email": ["{SECRET}"]}}'))
     commands.dispatch(factories.command(users.EraseUser(), other, reason="asked"))
@@ -204,7 +204,7 @@ def test_snapshots_of_settings_stay_in_the_clear() -> None:
 
 @pytest.fixture
 def log(transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[None]:
-    """Partitions of five positions."""
+    """A log with partitions of five positions."""
     settings.ARCHIVE_DIR = tmp_path / "archive"
     archives.reader.cache_clear()
     with own_log(upto=30):

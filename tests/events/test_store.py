@@ -25,7 +25,7 @@ def renamed(name: str = "Ada") -> UserUpdated:
     return UserUpdated(first_name=name)
 
 
-def test_an_append_numbers_its_events_from_one_without_holes() -> None:
+def test_append_numbers_events_from_one_without_gaps() -> None:
     name = stream()
     first = store.append(name, [renamed("A")])
     second = store.append(name, [renamed("B"), renamed("C")])
@@ -51,7 +51,7 @@ def test_an_append_numbers_its_events_from_one_without_holes() -> None:
     ],
 )
 @pytest.mark.parametrize("count", [1, 2], ids=["one event", "several"])
-def test_the_expected_version_is_held_to(before: int, expected: int | None, accepted: bool, count: int) -> None:
+def test_wrong_expected_version_is_rejected(before: int, expected: int | None, accepted: bool, count: int) -> None:
     name = stream()
     if before:
         store.append(name, [renamed()] * before)
@@ -65,7 +65,7 @@ def test_the_expected_version_is_held_to(before: int, expected: int | None, acce
     assert store.version_of(name) == before
 
 
-def test_several_streams_are_appended_to_together_or_not_at_all() -> None:
+def test_append_to_several_streams_is_atomic() -> None:
     good, bad = stream(), stream()
     store.append(bad, [renamed()])
     wanted = [store.Append(stream=good, events=[renamed()]), store.Append(stream=bad, events=[renamed()], expected=0)]
@@ -77,7 +77,7 @@ def test_several_streams_are_appended_to_together_or_not_at_all() -> None:
     assert [(done.stream, done.version) for done in placed] == [(good, 1), (bad, 3)]
 
 
-def test_an_event_id_is_stored_once() -> None:
+def test_event_id_is_stored_once() -> None:
     event_id = new_id()
     store.append(stream(), [renamed()], event_ids=[event_id])
     with pytest.raises(errors.DuplicateEvent):
@@ -86,7 +86,7 @@ def test_an_event_id_is_stored_once() -> None:
         store.append(stream(), [renamed(), renamed()], event_ids=[new_id(), event_id])
 
 
-def test_an_event_that_cannot_be_stored_is_refused_with_a_reason() -> None:
+def test_invalid_event_is_rejected_with_a_reason() -> None:
     with pytest.raises(errors.EventTooLarge, match="bytes"):
         store.append(stream(), [renamed("x" * (encoding.MAX_EVENT_BYTES + 1))])
     with pytest.raises(errors.InvalidEvent, match="NUL"):
@@ -97,22 +97,22 @@ def test_an_event_that_cannot_be_stored_is_refused_with_a_reason() -> None:
         store.append(stream(), [])
     with pytest.raises(errors.UnknownEventType):
 
-        class Unheard(types.Event):
+        class Unregistered(types.Event):
             pass
 
-        store.append(stream(), [Unheard()])
+        store.append(stream(), [Unregistered()])
     with pytest.raises(errors.InvalidEvent, match="only once"):
         name = stream()
         store.append_many([store.Append(stream=name, events=[renamed()])] * 2)
 
 
-def test_a_backslash_u0000_that_is_text_is_not_taken_for_a_nul() -> None:
+def test_text_backslash_u0000_is_not_treated_as_nul() -> None:
     name = stream()
     store.append(name, [renamed("C:\\u0000")])
     assert store.read_stream(name)[0].event.first_name == "C:\\u0000"
 
 
-def test_the_context_is_stored_beside_the_event() -> None:
+def test_context_is_stored_with_the_event() -> None:
     name, cause = stream(), new_id()
     with context.acting(actor="staff:7", actor_name="ada", reason="by phone", ip="10.0.0.1", causation_id=cause) as who:
         store.append(name, [renamed()])
@@ -126,7 +126,7 @@ def test_the_context_is_stored_beside_the_event() -> None:
     assert event.metadata == {"actor_name": "ada", "ip": "10.0.0.1"}
 
 
-def test_the_log_reads_in_order_and_in_pages() -> None:
+def test_log_is_read_in_order_and_in_pages() -> None:
     before = head.safe()
     for number in range(7):
         store.append(stream(), [renamed(str(number))])
@@ -138,7 +138,7 @@ def test_the_log_reads_in_order_and_in_pages() -> None:
     assert [event.position for event in seen] == sorted(event.position for event in seen)
 
 
-def test_the_log_can_be_narrowed_to_types_and_categories() -> None:
+def test_log_can_be_filtered_by_type_and_category() -> None:
     before = head.safe()
     store.append(stream(), [renamed()])
     store.append(f"form-{new_id()}", [renamed()])
@@ -148,7 +148,7 @@ def test_the_log_can_be_narrowed_to_types_and_categories() -> None:
     assert [event.category for event in store.read_all(**read, categories=["form"])] == ["form"]
 
 
-def test_a_stream_reads_up_to_a_version_and_up_to_an_instant() -> None:
+def test_stream_is_read_up_to_a_version_or_an_instant() -> None:
     name = stream()
     for letter in "ABC":
         store.append(name, [renamed(letter)])
@@ -158,7 +158,7 @@ def test_a_stream_reads_up_to_a_version_and_up_to_an_instant() -> None:
     assert store.read_stream(name, at=events[0].recorded_at - timedelta(microseconds=1)) == []
 
 
-def test_the_hash_chain_is_the_same_whichever_way_events_were_stored() -> None:
+def test_hash_chain_is_the_same_for_every_append_function() -> None:
     name = stream()
     store.append(name, [renamed("A")])
     store.append(name, [renamed("B"), renamed("C")])
@@ -175,7 +175,7 @@ def test_the_hash_chain_is_the_same_whichever_way_events_were_stored() -> None:
     assert bytes(store.query("select hash from events_stream where stream = %s", (name,))[0][0]) == link
 
 
-def test_the_digest_does_not_depend_on_the_sessions_time_zone() -> None:
+def test_digest_does_not_depend_on_the_sessions_time_zone() -> None:
     name = stream()
     store.append(name, [renamed()])
     digest = """select events_digest(stream, type, schema_version, data, event_id, recorded_at, actor, reason,
@@ -186,7 +186,7 @@ def test_the_digest_does_not_depend_on_the_sessions_time_zone() -> None:
         assert store.query(digest, (name,)) == here
 
 
-def test_an_event_of_an_unregistered_type_can_still_be_read() -> None:
+def test_event_of_an_unregistered_type_can_be_read() -> None:
     name = stream()
     store.query(
         """select o_version from events_append_one(%s, null, 'dragon.slain', 3::smallint, '{"head": 7}', %s,
@@ -199,7 +199,7 @@ def test_an_event_of_an_unregistered_type_can_still_be_read() -> None:
         _ = event.event
 
 
-def test_the_json_form_of_an_event_is_the_contract() -> None:
+def test_json_form_of_an_event_matches_the_contract() -> None:
     name = stream()
     store.append(name, [UserCreated(**_user())])
     wire = store.read_stream(name)[0].to_wire()
@@ -219,7 +219,7 @@ def _user() -> dict[str, object]:
     }
 
 
-def test_an_append_inside_a_transaction_that_fails_leaves_nothing() -> None:
+def test_append_in_a_failed_transaction_stores_nothing() -> None:
     name = stream()
     with pytest.raises(ZeroDivisionError), transaction.atomic():
         store.append(name, [renamed()])

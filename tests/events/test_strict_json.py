@@ -1,4 +1,4 @@
-"""Strict JSON: one rule, one code; everything else comes back as it was."""
+"""Strict JSON: each broken rule has its code, and accepted values are read back unchanged."""
 
 import json
 import math
@@ -38,13 +38,13 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("text", "code"), BROKEN.items(), ids=lambda value: str(value[:20]))
-def test_a_broken_rule_has_its_code(text, code):
+def test_broken_rule_is_reported_with_its_code(text, code):
     with pytest.raises(errors.InvalidJson) as refused:
         strict_json.loads(text)
     assert refused.value.code == code
 
 
-def test_text_beyond_the_limit_is_refused_before_it_is_read():
+def test_text_above_the_limit_is_rejected_before_parsing():
     with pytest.raises(errors.InvalidJson) as refused:
         strict_json.loads(b"[" + b"1," * 100 + b"1]", max_bytes=100)
     assert (refused.value.code, refused.value.status) == ("too_large", 413)
@@ -65,7 +65,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_reading_and_checking_agree_and_what_passes_is_read_alike_by_orjson(value):
+def test_reader_and_check_agree_and_orjson_reads_accepted_text_equally(value):
     text = json.dumps(value)
     accepted = passes(strict_json.check, value)
     assert passes(strict_json.loads, text) == accepted
@@ -86,6 +86,6 @@ def passes(check, value):
     [math.nan, math.inf, 2**64, 10**6000, "\ud800", "\0", {"\0": 1}, [{"a": [-(2**64)]}]],
     ids=["nan", "infinite", "large", "unprintable", "surrogate", "nul", "key", "nested"],
 )
-def test_values_that_would_not_come_back_are_refused(value):
+def test_values_that_storage_would_change_are_rejected(value):
     with pytest.raises(errors.InvalidJson):
         strict_json.check({"deep": [value]})

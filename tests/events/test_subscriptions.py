@@ -30,7 +30,7 @@ def effects() -> Iterator[str]:
         yield table
 
 
-def test_a_new_subscription_starts_where_it_says(effects: str) -> None:
+def test_new_subscription_starts_at_its_declared_position(effects: str) -> None:
     before = grow()
     now = subscription(start=None)
     earlier = subscription(start=before - 1, handle=writes("b"))
@@ -40,7 +40,7 @@ def test_a_new_subscription_starts_where_it_says(effects: str) -> None:
     assert effect() == [before]
 
 
-def test_a_batch_at_a_time_until_the_head_is_reached(effects: str) -> None:
+def test_subscription_reads_batches_until_the_head(effects: str) -> None:
     start = head.safe()
     wanted = subscription(batch=3)
     subscriptions.acquire(wanted, "a")
@@ -50,7 +50,7 @@ def test_a_batch_at_a_time_until_the_head_is_reached(effects: str) -> None:
     assert progress.position(wanted.name) == head.safe()
 
 
-def test_the_checkpoint_skips_events_of_other_types(effects: str) -> None:
+def test_checkpoint_skips_events_of_other_types(effects: str) -> None:
     wanted = subscription(types=("user.deleted",))
     subscriptions.acquire(wanted, "a")
     top = grow(3)
@@ -59,7 +59,7 @@ def test_the_checkpoint_skips_events_of_other_types(effects: str) -> None:
     assert progress.position(wanted.name) == top
 
 
-def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -> None:
+def test_failed_handler_leaves_neither_effect_nor_progress(effects: str) -> None:
     start = head.safe()
 
     def fails(batch: Sequence[RecordedEvent]) -> None:
@@ -75,7 +75,7 @@ def test_an_effect_that_fails_leaves_neither_effect_nor_progress(effects: str) -
     assert progress.position(wanted.name) == start
 
 
-def test_publish_gets_all_events_after_the_checkpoint_and_gets_them_again_after_a_failure(effects: str) -> None:
+def test_publish_gets_all_events_after_the_checkpoint_and_repeats_them_after_a_failure(effects: str) -> None:
     published: list[tuple[int, list[int]]] = []
 
     def publish(lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
@@ -100,7 +100,7 @@ def test_publish_gets_all_events_after_the_checkpoint_and_gets_them_again_after_
     assert [after for after, _ in again] == [start, *(batch[-1] for _, batch in again[:-1])], "each joins up"
 
 
-def test_a_replaced_runner_publishes_true_events_and_moves_no_checkpoint(effects: str) -> None:
+def test_replaced_runner_publishes_stored_events_and_moves_no_checkpoint(effects: str) -> None:
     published: list[int] = []
 
     def publish(_lease: checkpoints.Lease, batch: Sequence[RecordedEvent]) -> None:
@@ -121,12 +121,12 @@ def test_a_replaced_runner_publishes_true_events_and_moves_no_checkpoint(effects
 
 
 @pytest.mark.parametrize("wrong", [{}, {"handle": print, "publish": print, "park": False}, {"publish": print}])
-def test_a_subscription_either_handles_or_publishes(wrong: dict[str, Any]) -> None:
+def test_subscription_needs_either_handle_or_publish(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="either `handle`, or `publish`"):
         checkpoints.Subscription(name="x", **wrong)
 
 
-def test_a_step_waits_for_the_disk_only_if_its_handler_appends(effects: str) -> None:
+def test_commit_waits_for_the_disk_only_if_the_handler_appends(effects: str) -> None:
     """A crash undoes effect and checkpoint together, and both are repeated; a visible event must not disappear."""
     seen: list[str] = []
 
@@ -142,10 +142,10 @@ def test_a_step_waits_for_the_disk_only_if_its_handler_appends(effects: str) -> 
     try:
         grow()
         subscriptions.step(wanted, "a", lease)
-        subscriptions.step(wanted, "a", lease)  # what it appended itself
+        subscriptions.step(wanted, "a", lease)  # the events that the handler itself appended
         assert seen == ["off", "on", "off"]
         assert waits_for_disk() == "on"
-        with transaction.atomic():  # somebody else's transaction is theirs
+        with transaction.atomic():  # the setting does not affect other transactions
             grow()
             subscriptions.step(wanted, "a", lease, upto=head.last())
             assert waits_for_disk() == "on"
@@ -165,7 +165,7 @@ def test_only_one_runner_has_the_lease() -> None:
     assert subscriptions.acquire(wanted, "b") is not None
 
 
-def test_a_runner_that_was_paused_past_its_lease_cannot_overwrite_its_successor(effects: str) -> None:
+def test_runner_paused_past_its_lease_cannot_overwrite_its_successor(effects: str) -> None:
     wanted = subscription()
     paused = subscriptions.acquire(wanted, "a", seconds=0)
     grow(2)
@@ -177,8 +177,8 @@ def test_a_runner_that_was_paused_past_its_lease_cannot_overwrite_its_successor(
     assert len(effect()) == 2
 
 
-def test_a_runner_that_hangs_in_its_handler_blocks_no_takeover(effects: str) -> None:
-    """It hangs after its effect, before its transaction ends; the successor does not wait for that."""
+def test_runner_hanging_in_its_handler_blocks_no_takeover(effects: str) -> None:
+    """The runner hangs after its effect and before its commit; its successor does not wait for it."""
     inside, go_on = threading.Event(), threading.Event()
 
     def hangs(batch: Sequence[RecordedEvent]) -> None:
@@ -199,13 +199,13 @@ def test_a_runner_that_hangs_in_its_handler_blocks_no_takeover(effects: str) -> 
     assert effect("hung") == []
 
 
-def test_renewing_keeps_the_fence() -> None:
+def test_renewed_lease_keeps_its_fence() -> None:
     wanted = subscription()
     first = subscriptions.acquire(wanted, "a")
     assert subscriptions.acquire(wanted, "a").fence == first.fence
 
 
-def test_a_checkpoint_ahead_of_the_log_halts_with_an_error() -> None:
+def test_checkpoint_ahead_of_the_log_halts_with_an_error() -> None:
     wanted = subscription()
     lease = subscriptions.acquire(wanted, "a")
     lease.position = head.last() + 5
@@ -213,7 +213,7 @@ def test_a_checkpoint_ahead_of_the_log_halts_with_an_error() -> None:
         subscriptions.step(wanted, "a", lease)
 
 
-def test_a_runner_takes_over_when_the_other_dies(effects: str) -> None:
+def test_runner_takes_over_when_the_other_is_killed(effects: str) -> None:
     start, stop = head.safe(), threading.Event()
     wanted = subscription()
     subscriptions.acquire(wanted, "dead runner", seconds=0.3)
@@ -225,7 +225,7 @@ def test_a_runner_takes_over_when_the_other_dies(effects: str) -> None:
     assert effect() == stored(start)
 
 
-def test_two_runners_at_once_have_each_effect_once(effects: str) -> None:
+def test_concurrent_runners_have_each_effect_once(effects: str) -> None:
     start, stop = head.safe(), threading.Event()
     wanted = subscription(batch=2)
     runners = [factories.Thread(lambda: subscriptions.run(wanted, stop, lease_seconds=0.2)) for _ in range(2)]
@@ -237,7 +237,7 @@ def test_two_runners_at_once_have_each_effect_once(effects: str) -> None:
     assert effect() == stored(start)
 
 
-def test_a_runner_survives_a_handler_that_fails_and_a_connection_that_breaks(effects: str) -> None:
+def test_runner_survives_a_failing_handler_and_a_broken_connection(effects: str) -> None:
     start, stop, failed = head.safe(), threading.Event(), threading.Event()
 
     def fails_once(batch: Sequence[RecordedEvent]) -> None:
@@ -256,7 +256,7 @@ def test_a_runner_survives_a_handler_that_fails_and_a_connection_that_breaks(eff
     assert effect() == stored(start)
 
 
-def test_the_active_runner_ticks() -> None:
+def test_tick_is_called_by_the_active_runner() -> None:
     stop, ticked = threading.Event(), threading.Event()
     wanted = subscription(handle=lambda _: None, tick=lambda _: ticked.set())
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
@@ -265,7 +265,7 @@ def test_the_active_runner_ticks() -> None:
     runner.result()
 
 
-def test_stopping_releases_the_lease() -> None:
+def test_stopped_runner_releases_its_lease() -> None:
     stop = threading.Event()
     wanted = subscription(handle=lambda _: None)
     runner = factories.Thread(lambda: subscriptions.run(wanted, stop))
@@ -275,7 +275,7 @@ def test_stopping_releases_the_lease() -> None:
     assert store.query("select owner from events_checkpoint where name = %s", (wanted.name,)) == [(None,)]
 
 
-def test_waiting_for_a_projection_that_does_not_come_ends_with_an_error() -> None:
+def test_wait_for_raises_wait_timeout() -> None:
     began = time.monotonic()
     with pytest.raises(errors.WaitTimeout):
         progress.wait_for("nobody runs this", 1, timeout=0.05)
@@ -285,7 +285,7 @@ def test_waiting_for_a_projection_that_does_not_come_ends_with_an_error() -> Non
 # -- partitions -----------------------------------------------------------------------------------------------------
 
 
-def test_python_and_the_database_agree_on_a_streams_partition() -> None:
+def test_python_and_sql_compute_the_same_partition_of_a_stream() -> None:
     streams = [f"user-{new_id()}" for _ in range(50)] + ["setting-ключ", "form-"]
     sql = """select ('x' || substr(md5(s), 1, 8))::bit(32)::bigint %% 7
                from unnest(%s::text[]) with ordinality u(s, n) order by n"""
@@ -309,7 +309,7 @@ def test_partitions_share_the_streams_and_keep_the_order_of_each(effects: str) -
     assert following.out_of_order() == []
 
 
-def test_each_partition_takes_its_own_streams_only(effects: str) -> None:
+def test_each_partition_handles_only_its_own_streams(effects: str) -> None:
     start = head.safe()
     wanted = subscription(partitions=2)
     grow(20)
@@ -321,7 +321,7 @@ def test_each_partition_takes_its_own_streams_only(effects: str) -> None:
     assert effect() == stored(start)
 
 
-def test_waiting_covers_every_partition_also_those_not_yet_run(effects: str) -> None:
+def test_wait_for_covers_partitions_that_have_not_begun(effects: str) -> None:
     wanted = subscription(partitions=2)
     top = grow(5)
     catch_up(wanted, partition=1)
@@ -334,7 +334,7 @@ def test_waiting_covers_every_partition_also_those_not_yet_run(effects: str) -> 
     progress.wait_for(wanted.name, top, timeout=0)
 
 
-def test_an_effect_is_visible_after_waiting_for_it(effects: str) -> None:
+def test_effect_is_visible_after_wait_for(effects: str) -> None:
     """`wait_for` guarantees the effect, not only the checkpoint."""
     stop, rng = threading.Event(), random.Random(4)
     wanted = subscription(batch=5)
@@ -347,7 +347,7 @@ def test_an_effect_is_visible_after_waiting_for_it(effects: str) -> None:
     runner.result()
 
 
-def test_the_number_of_partitions_changes_at_rest_only(effects: str) -> None:
+def test_number_of_partitions_changes_only_at_rest(effects: str) -> None:
     start = head.safe()
     two = subscription(partitions=2)
     grow(10)
@@ -358,7 +358,7 @@ def test_the_number_of_partitions_changes_at_rest_only(effects: str) -> None:
     three = subscription(name=two.name, partitions=3)
     with pytest.raises(errors.PartitionsDiffer, match=f"{two.name}/1 at {start}"):
         subscriptions.acquire(three, "b")
-    top = subscriptions.settle(two)
+    top = subscriptions.align_partitions(two)
     assert top == progress.position(two)
     grow(10)
     for number in range(3):
@@ -367,7 +367,7 @@ def test_the_number_of_partitions_changes_at_rest_only(effects: str) -> None:
     assert following.out_of_order() == []
 
 
-def test_the_number_of_partitions_does_not_change_under_a_runner(effects: str) -> None:
+def test_number_of_partitions_does_not_change_under_a_runner(effects: str) -> None:
     two = subscription(partitions=2)
     lease = subscriptions.acquire(two, "a", partition=1)
     with pytest.raises(errors.PartitionsDiffer, match="running"):
@@ -376,7 +376,7 @@ def test_the_number_of_partitions_does_not_change_under_a_runner(effects: str) -
     subscriptions.step(two, "a", lease)
 
 
-def test_a_runner_of_the_old_partitions_that_was_paused_cannot_write(effects: str) -> None:
+def test_paused_runner_of_the_old_partitions_cannot_write(effects: str) -> None:
     two = subscription(partitions=2)
     paused = subscriptions.acquire(two, "a", seconds=0)
     one = subscription(name=two.name)
@@ -389,12 +389,12 @@ def test_a_runner_of_the_old_partitions_that_was_paused_cannot_write(effects: st
     assert len(effect()) == 6
 
 
-def test_a_name_with_a_slash_is_refused() -> None:
+def test_name_with_a_slash_is_rejected() -> None:
     with pytest.raises(ValueError, match="slash"):
         subscription(name="a/0")
 
 
-# -- seen by the operator -------------------------------------------------------------------------------------------
+# -- status ---------------------------------------------------------------------------------------------------------
 
 
 def test_status_shows_position_lag_owner_and_error(effects: str) -> None:
@@ -423,19 +423,20 @@ def test_status_shows_registered_subscriptions_that_have_not_begun() -> None:
     assert next(one for one in status.checkpoint_statuses() if one.name == "relay").lag == head.safe()
 
 
-def test_running_an_undeclared_subscription_is_refused() -> None:
+def test_command_rejects_an_undeclared_subscription() -> None:
     with pytest.raises(CommandError, match="No subscription is called nobody"):
         call_command("run_subscriptions", "nobody")
 
 
-# -- the power goes -------------------------------------------------------------------------------------------------
+# -- kills ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.services
 @pytest.mark.parametrize("partitions", [1, 2])
-def test_every_effect_happens_once_although_runners_are_killed_under_load(effects: str, partitions: int) -> None:
-    """The oracle is the log: each event exactly once, each stream in order, whatever was killed between effect and
-    commit. Each round kills the process that has just said what it did.
+def test_every_effect_happens_once_when_runners_are_killed_under_load(effects: str, partitions: int) -> None:
+    """Each event takes effect exactly once, and each stream in order, as the log says.
+
+    Each round kills the process that has just reported an effect, before its commit.
     """
     rng, start, stop, more = random.Random(20 + partitions), head.safe(), threading.Event(), threading.Semaphore(20)
     name, streams = f"killed-{partitions}", [f"user-{new_id()}" for _ in range(12)]
@@ -445,7 +446,7 @@ def test_every_effect_happens_once_although_runners_are_killed_under_load(effect
         top = 0
         while not stop.is_set():
             top = grow(3, rng.sample(streams, 3))
-            more.acquire(timeout=0.2)  # as fast as the runners, or a little faster
+            more.acquire(timeout=0.2)  # the writer is as fast as the runners, or a little faster
         return top
 
     writer = factories.Thread(load)

@@ -1,4 +1,4 @@
-"""given / when / then: it passes what is so, and names what is not."""
+"""given / when / then: a correct expectation passes, and a wrong one fails with a message that names it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Dimmed(types.Event, frozen=True):
 
 @types.event_type("lamp.coloured")
 class Coloured(types.Event, frozen=True):
-    """Its tuple comes back as a list: it does not survive being stored."""
+    """An event that does not survive storage: its tuple is read back as a list."""
 
     rgb: Any
 
@@ -50,7 +50,7 @@ class Smash(types.CommandData, frozen=True):
     pass
 
 
-# Known only while these tests run: other tests walk the whole table of types.
+# Registered only while these tests run, because other tests iterate over all registered types.
 REGISTRIES = (types._events, types._event_names, types._commands, types._command_names)
 OURS = (Lit, Dimmed, Coloured, Light, Dim, Colour, Smash)
 
@@ -110,7 +110,7 @@ given = testing.decider(LAMP)
 LIT = Lit(at=testing.NOW)
 
 
-def test_a_true_expectation_passes() -> None:
+def test_correct_expectation_passes() -> None:
     given().when(Light()).then(LIT).then_state(lit_at=testing.NOW, level=1.0)
     given(LIT).when(Light()).then_nothing()
     given(LIT).when(Dim(to=2)).then_rejected("Between", field="to").then_rejected("Between 0")
@@ -138,23 +138,23 @@ def test_a_true_expectation_passes() -> None:
         (lambda: given(Coloured(rgb=(1, 2))), "does not survive"),
     ],
 )
-def test_a_wrong_expectation_is_named(claim: Any, answer: str) -> None:
+def test_wrong_expectation_fails_with_an_explanation(claim: Any, answer: str) -> None:
     with pytest.raises(AssertionError, match=answer):
         claim()
 
 
-def test_a_decider_that_breaks_is_not_a_refusal() -> None:
+def test_unexpected_exception_of_a_decider_is_no_refusal() -> None:
     with pytest.raises(ZeroDivisionError):
         given().when(Smash())
 
 
-def test_a_command_of_another_record_is_a_mistake_in_the_test() -> None:
+def test_command_of_another_kind_of_record_fails_the_test() -> None:
     from backoffice.sections.users.domain import DeleteUser
 
     with pytest.raises(AssertionError, match="no command of this record"):
         given().when(DeleteUser())
 
 
-def test_the_record_and_the_time_can_be_chosen() -> None:
+def test_key_and_time_can_be_chosen() -> None:
     when = datetime.fromisoformat("2030-01-01T00:00:00+00:00")
     testing.decider(LAMP, now=when)().when(Light()).then(Lit(at=when))

@@ -1,4 +1,4 @@
-"""An event whose key does not open is parked, shown as unreadable, and handled once the key is back."""
+"""An event whose key cannot be decrypted is parked, shown as unreadable, and handled once the key is back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def use(settings: Any, keys: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("left", [SECOND, SECOND | {"first": b"x" * 32}], ids=["missing", "wrong"])
-def test_an_event_under_a_key_that_does_not_open_is_parked_and_the_others_flow(
+def test_event_whose_key_cannot_be_decrypted_is_parked_and_the_others_continue(
     settings: Any, left: dict[str, bytes]
 ) -> None:
     with effects.effects():

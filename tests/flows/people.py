@@ -1,4 +1,4 @@
-"""People, programs and listeners of a live stack, for tests that tell one journey from its first to its last step."""
+"""People, programs and socket listeners of a live stack, for tests of a whole journey."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests import live
 
 T = TypeVar("T")
 API = "/api/v1/"
-SECONDS = 60.0  # a step that takes longer has failed
+SECONDS = 60.0  # a step that takes longer counts as failed
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Caller:
         self.stack, self.headers = stack, dict(headers)
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        """Send JSON, or a form where `body` is bytes, and return the answer whatever its status is."""
+        """Send JSON, or a form where `body` is bytes, and return the answer, also an error."""
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         given = self.headers | {"Content-Type": "application/json"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -67,7 +67,7 @@ class Caller:
                 return Answer(error.code, dict(error.headers), error.read().decode())
 
     def get(self, path: str) -> Any:
-        """The JSON of an API resource, which must be there."""
+        """The JSON of an API resource, which must exist."""
         answer = self.send("GET", path)
         assert answer.status == 200, answer
         return answer.json()
@@ -163,7 +163,7 @@ class _FormReader(HTMLParser):
 
 
 class Listener:
-    """A resuming socket client in a thread. `received` are its event frames in order; `stopped` is why it ended."""
+    """A resuming socket client in a thread. `received` has its event frames in order; `stopped` is the final error."""
 
     def __init__(self, connection: client.Client, topics: tuple[str, ...]) -> None:
         self.received: list[frames.EventFrame] = []
@@ -185,7 +185,7 @@ class Listener:
         self._thread.join(SECONDS)
 
     def wait_for(self, position: int) -> frames.EventFrame:
-        """The frame of the event at `position`."""
+        """Wait for the frame of the event at `position` and return it."""
         return self._wait(lambda: next((frame for frame in self.received if frame.position == position), None))
 
     def wait_until_stopped(self) -> client.Stopped:

@@ -12,7 +12,7 @@ from tests.flows.people import Person
 pytestmark = pytest.mark.services
 
 
-def test_second_edit_of_a_version_is_merged_or_decided_by_a_person(person: Callable[[str], Person]) -> None:
+def test_second_edit_of_a_version_is_merged_or_filed_as_a_conflict(person: Callable[[str], Person]) -> None:
     manager, agent = person("manager"), person("agent")
     key = manager.create("user", first_name="Ada", last_name="Byron")
 
@@ -40,7 +40,7 @@ def test_second_edit_of_a_version_is_merged_or_decided_by_a_person(person: Calla
     # 4. Sending the edit again is answered with the same conflict.
     assert agent.post("commands/", edit).json()["conflict_id"] == conflict
 
-    # 5. The inbox shows base, theirs and mine. The manager takes the conflict on and comments.
+    # 5. The inbox shows base, theirs and mine. The manager assigns the conflict to themselves and comments.
     shown = manager.get(f"conflicts/{conflict}/")
     assert [shown[side]["last_name"] for side in ("base", "theirs", "mine")] == ["Byron", "King", "Lovelace"]
     assert manager.post(f"conflicts/{conflict}/assign/", {"assignee": "me"}).status == 200
@@ -54,7 +54,7 @@ def test_second_edit_of_a_version_is_merged_or_decided_by_a_person(person: Calla
     record = manager.get(f"users/{key}/")
     assert (record["first_name"], record["last_name"]) == ("Augusta", "Lovelace")
 
-    # 7. Both histories tell it, under one correlation id.
+    # 7. Both histories contain the resolution, under one correlation id.
     update, resolution = manager.events(f"user-{key}")[-1], manager.events(f"conflict-{conflict}")[-1]
     assert (update["data"], update["reason"]) == ({"last_name": "Lovelace"}, "As she signs")
     assert resolution["event"] == "conflict.resolved"

@@ -33,10 +33,10 @@ def test_erased_person_can_be_read_nowhere_and_the_log_still_verifies(
 
     assert readable(manager) == [*places, *pages]
 
-    # 1. Everything about the person can be handed over first.
+    # 1. An export hands over everything about the person first.
     assert NAME in officer.post(f"{record}/export/", b"", content_type=FORM).text
 
-    # 2. Only the roles for it may erase, and a reason is required.
+    # 2. Only some roles may erase, and a reason is required.
     assert manager.command("user.erase", user, reason="Asked by letter").status == 403
     assert officer.command("user.erase", user).json()["code"] == "reason_required"
 
@@ -45,18 +45,18 @@ def test_erased_person_can_be_read_nowhere_and_the_log_still_verifies(
         erased = officer.command("user.erase", user, reason="Asked by letter").json()
         assert erased["status"] == "applied"
 
-        # 4. Open pages learn about it.
+        # 4. Open pages receive the erasure.
         assert listener.wait_for(erased["position"]).event == "user.erased"
     assert readable(manager) == []
     assert readable(person("admin")) == []
 
-    # 5. That it happened stays known: who, when and why.
+    # 5. The log still says who erased the person, when and why.
     last = officer.events(f"user-{user}")[-1]
     assert (last["event"], last["reason"]) == ("user.erased", "Asked by letter")
 
-    # 6. No later command brings the person back.
+    # 6. No later command restores the person.
     assert manager.command("user.restore", user).status == 410
     assert manager.command("user.update", user, {"first_name": "Zoe"}).status == 410
 
-    # 7. Hashes, chains and seals of the log are what they were.
+    # 7. Hashes, chains and seals of the log are unchanged.
     assert json.loads(stack.manage("verify_events", "--stream", f"user-{user}", "--json"))["ok"]

@@ -36,7 +36,7 @@ def test_survey_export_becomes_a_form_with_submissions(
     planned = run("--dry-run")
     assert forms() == []
 
-    # 2. The import writes what the dry run promised.
+    # 2. The import writes the records that the dry run announced.
     done = run()
     assert (done["added"], done["corrected"]) == (planned["to_add"], planned["to_correct"]) == (6, 0)
     (form,) = forms()

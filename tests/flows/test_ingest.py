@@ -27,11 +27,11 @@ def event(kind: str, subject: str, **data: Any) -> dict[str, Any]:
 
 
 def test_batch_becomes_records_once(person: Callable[[str], Person], program: Callable[..., Caller]) -> None:
-    # 1. A program has a key that may do this and nothing else.
+    # 1. A program has a key with this right only.
     formease, manager = program("ingest:write"), person("manager")
     assert formease.send("GET", "users/").status == 403
 
-    # 2. It sends a batch. The third event is wrong; it does not hold up the others.
+    # 2. It sends a batch. The third event is invalid; the others are applied.
     user, form, submission = (str(uuid.uuid4()) for _ in range(3))
     batch = [
         event("user.created", user, email=f"{user}@example.org", first_name="Ada"),
@@ -46,13 +46,13 @@ def test_batch_becomes_records_once(person: Callable[[str], Person], program: Ca
     assert [result["status"] for result in results] == ["applied", "applied", "rejected", "applied"]
     assert results[2]["problem"]["errors"].keys() == {"title"}
 
-    # 4. The records are there for people, with the program as their author.
+    # 4. People see the records, with the program as their author.
     assert manager.get(f"submissions/{submission}/")["answers"] == {"q": "Yes"}
     created = manager.events(f"user-{user}")[0]
     assert created["actor"].startswith("key:")
     assert "/formease/signup" in created["reason"]
 
-    # 5. The program missed the answer and sends the batch again: nothing is taken twice.
+    # 5. The program missed the response and sends the batch again: no event is applied twice.
     again = formease.post("ingest/", batch, content_type=BATCH).json()["results"]
     assert [result["status"] for result in again] == ["duplicate", "duplicate", "rejected", "duplicate"]
     assert len(manager.events(f"form-{form}")) == 1

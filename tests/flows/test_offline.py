@@ -35,14 +35,14 @@ def test_edit_made_without_a_network_is_merged_when_it_is_back(
     key = manager.create("user", first_name="Ada", last_name="Byron")
     record = f"/admin/backoffice/user/{key}/change/"
 
-    # 1. The agent's browser has the service worker, and keeps the record's page.
+    # 1. The agent's browser has the service worker, which caches the record's page.
     page = new_page("agent", at="/admin/offline/", service_workers="allow")
     page.evaluate(WORKER_IN_CONTROL)
     page.goto(record)
     expect(page.locator("form[data-ready]")).to_be_visible()
     page.evaluate(PAGE_IN_CACHE, record)
 
-    # 2. The network goes. A save is queued in the browser and shown in the header.
+    # 2. The network fails. A save is queued in the browser and shown in the header.
     page.context.set_offline(True)
     expect(page.locator("[data-network]")).to_be_visible()
     page.fill("[name=first_name]", "Augusta")
@@ -53,7 +53,7 @@ def test_edit_made_without_a_network_is_merged_when_it_is_back(
     page.reload()
     expect(page.locator("[name=first_name]")).to_have_value("Augusta")
 
-    # 4. Meanwhile somebody else changes the same record.
+    # 4. Meanwhile another person changes the same record.
     assert manager.command("user.update", key, {"last_name": "King"}).json()["version"] == 2
     assert manager.get(f"users/{key}/")["first_name"] == "Ada"
 
@@ -65,7 +65,7 @@ def test_edit_made_without_a_network_is_merged_when_it_is_back(
     stored = manager.get(f"users/{key}/")
     assert (stored["first_name"], stored["last_name"]) == ("Augusta", "King")
 
-    # 6. The history names the person who edited, not the one who was faster.
+    # 6. The history names the author of each edit.
     last = manager.events(f"user-{key}")[-1]
     assert (last["version"], last["data"]) == (3, {"first_name": "Augusta"})
     assert last["actor"] == f"staff:{stack.staff['agent'].pk}"

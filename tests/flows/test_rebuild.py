@@ -18,12 +18,12 @@ def test_damaged_read_table_is_rebuilt_while_people_write(stack: live.Stack, per
     manager = person("manager")
     keys = [manager.create("user") for _ in range(3)]
 
-    # 1. A row is damaged and another is lost, behind the product's back. The log is untouched.
+    # 1. One row is damaged and another deleted by direct SQL. The log is unchanged.
     stack.query("update users set first_name = 'damaged' where id = %s", keys[0])
     stack.query("delete from users where id = %s", keys[1])
     assert manager.send("GET", f"users/{keys[1]}/").status == 404
 
-    # 2. The table is rebuilt from the log while commands go on.
+    # 2. The table is rebuilt from the log while commands continue.
     written: list[int] = []
     done = threading.Event()
 
@@ -44,5 +44,5 @@ def test_damaged_read_table_is_rebuilt_while_people_write(stack: live.Stack, per
     assert manager.get(f"users/{keys[2]}/")["first_name"] == f"N{len(written) - 1}"
     assert built["events"] > 0
 
-    # 4. The damaged and the lost row are what the log says.
+    # 4. The damaged and the deleted row equal the state in the log again.
     assert [manager.get(f"users/{key}/")["first_name"] for key in keys[:2]] == ["", ""]

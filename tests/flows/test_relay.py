@@ -1,4 +1,4 @@
-"""The journey of an event: commit, relay, hub, socket; and what replaces each part that is down."""
+"""The journey of an event: commit, relay, hub, socket; and the fallback for each part that is down."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_socket_ends_with_the_session_that_opened_it(stack: live.Stack, person: 
     with viewer.listen("users") as listener:
         listener.wait_for(manager.command("user.update", key, {"first_name": "Seen"}).json()["position"])
 
-        # 1. The session ends without an event: nobody announces it.
+        # 1. The session ends without an event or message.
         session = viewer.cookie.partition("=")[2]
         stack.query("delete from django_session where session_key = %s", session)
 
-        # 2. The socket is closed with a code that tells the client not to come back.
+        # 2. The socket is closed with a code that forbids reconnecting.
         assert 4500 <= listener.wait_until_stopped().code <= 4999
 
-        # 3. Nothing that happens afterwards reaches it.
+        # 3. The socket receives no later event.
         unseen = manager.command("user.update", key, {"first_name": "Unseen"}).json()["position"]
     assert unseen not in [frame.position for frame in listener.received]

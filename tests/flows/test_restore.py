@@ -1,4 +1,4 @@
-"""The journey back: history, comparison, an earlier version restored as a new event."""
+"""The journey of a restoration: history, comparison, an earlier version restored as a new event."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_earlier_version_is_restored_as_a_new_event(person: Callable[[str], Pers
     assert events[-1]["data"] == {"first_name": "Ada", "last_name": "Byron"}
     assert events[-1]["reason"] == "Typed wrong"
 
-    # 4. A deleted record comes back in the same way.
+    # 4. A deleted record is restored in the same way.
     assert manager.command("user.delete", key).status == 200
     assert manager.send("GET", f"users/{key}/").json()["deleted_at"]
     assert manager.command("user.restore", key).json()["version"] == 6

@@ -1,11 +1,11 @@
-// How lists ask the server: how often, about what, and what they claim.
+// Requests of lists to the server: their number, their contents, and the count of new records that lists show.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { DebouncedSet } from "../../backoffice/static/backoffice/debounced_set.js";
 import { IDS_PER_REQUEST, MAX_SHOWN, NewRecords, MAX_PENDING, arrives } from "../../backoffice/static/backoffice/new_records.js";
 
-const settled = () => new Promise(setImmediate); // all promises that can go on without a timer have
+const settled = () => new Promise(setImmediate); // every promise that needs no timer has settled
 const range = (size, from = 0) => Array.from({ length: size }, (_, number) => `id-${from + number}`);
 
 /** Timers under the test's control: `pass(ms)` fires what is due, one timer at a time. */
@@ -94,12 +94,12 @@ test("a failed request is retried with growing delays and then given up", async 
 function news(t) {
   const pass = clock(t);
   const { requests, handle, answer } = server(t);
-  let told = 0;
-  const found = new NewRecords(handle, () => told++);
-  return { pass, requests, answer, found, told: () => told };
+  let changes = 0;
+  const found = new NewRecords(handle, () => changes++);
+  return { pass, requests, answer, found, changes: () => changes };
 }
 
-test("every id is asked about, 200 at a time", async (t) => {
+test("every id is requested, 200 at a time", async (t) => {
   const { pass, requests, answer, found } = news(t);
   range(350).forEach((id) => found.add(id));
   await pass(600);
@@ -111,14 +111,14 @@ test("every id is asked about, 200 at a time", async (t) => {
 });
 
 test("no request is sent once there are 200 new records", async (t) => {
-  const { pass, requests, answer, found, told } = news(t);
+  const { pass, requests, answer, found, changes } = news(t);
   range(300).forEach((id) => found.add(id));
   await pass(600);
   await answer(range(200));
   assert.deepEqual([found.size, found.isFull, found.isUnsure], [MAX_SHOWN, true, false]);
   range(5_000, 300).forEach((id) => found.add(id));
   await pass(60_000);
-  assert.deepEqual([requests.length, told()], [1, 1]);
+  assert.deepEqual([requests.length, changes()], [1, 1]);
 });
 
 test("a record that no longer matches is not counted", async (t) => {
@@ -128,13 +128,13 @@ test("a record that no longer matches is not counted", async (t) => {
   await answer(["a", "b"]);
   assert.equal(found.size, 2);
   assert.ok(found.has("a"));
-  found.add("a"); // it was deleted, or no longer answers to the filter
+  found.add("a"); // it was deleted, or no longer matches the filter
   await pass(600);
   await answer([]);
   assert.deepEqual(found.ids(), ["b"]);
 });
 
-test("a flood outside the filter is a few requests and no wrong number", async (t) => {
+test("many changes outside the filter cause few requests and no wrong count", async (t) => {
   const { pass, requests, answer, found } = news(t);
   let added = 0;
   for (let turn = 0; turn < 100; turn++) {
@@ -152,7 +152,7 @@ test("records that arrive while the list is fetched stay new", async (t) => {
   found.add("a");
   await pass(600);
   await answer(["a"]);
-  found.add("b"); // waits to be asked about
+  found.add("b"); // pending: the server has not been asked yet
   const shown = found.mark();
   found.add("c");
   shown();

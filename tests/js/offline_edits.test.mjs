@@ -1,4 +1,4 @@
-// What is queued, sent and made of the answers, without a browser.
+// The offline queue without a browser: queued edits, requests, and the handling of the responses.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -30,7 +30,7 @@ const done = (stream, version, more = {}) =>
   edit(stream, { state: "done", verdict: { status: "applied", version }, ...more });
 const seqs = (found) => found.map(({ seq }) => seq);
 
-// -- what was typed
+// -- input
 
 test("values are normalized as on the server", () => {
   assert.equal(edits.cleaned("text", "  a\r\nb "), "a\nb");
@@ -138,40 +138,40 @@ test("finished edits expire, except those of an open chain", () => {
   assert.deepEqual(edits.expired([...old, done("b", 2)]), seqs(old.slice(0, 10)));
 });
 
-// -- sending, with a queue in memory, no time and no luck
+// -- sending, with a queue in memory and without timers or random numbers
 
 class Memory {
   constructor(...found) {
     this.person = 7;
     this.edits = new Map(found.map((each) => [each.seq, each]));
-    this.told = [];
+    this.verdicts = [];
   }
   async all() {
     return [...this.edits.values()];
   }
-  async put(changed, { told = [] } = {}, check = () => true) {
-    if (this.full) throw Object.assign(new Error("no room"), { name: "QuotaExceededError" });
+  async put(changed, { verdicts = [] } = {}, check = () => true) {
+    if (this.full) throw Object.assign(new Error("storage is full"), { name: "QuotaExceededError" });
     for (const each of changed) if (this.edits.has(each.seq) && check(this.edits.get(each.seq), each)) this.edits.set(each.seq, each);
-    this.told.push(...told);
+    this.verdicts.push(...verdicts);
   }
-  async remove(gone, { told = [] } = {}) {
+  async remove(gone, { verdicts = [] } = {}) {
     gone.forEach((seq) => this.edits.delete(seq));
-    this.told.push(...told);
+    this.verdicts.push(...verdicts);
   }
 }
 
 const pause = (attempt, min, max) => Math.min(max, min * 2 ** attempt);
-const bell = () => ({ rings: [], set(ms) { this.rings.push(ms); }, clear() {} });
+const recordingTimer = () => ({ delays: [], set(ms) { this.delays.push(ms); }, clear() {} });
 const oneAtATime = () => {
   let last = Promise.resolve();
   return { request: (_name, work) => (last = last.then(work)) };
 };
 
 function sender(queue, send, { person = 7, locks = oneAtATime() } = {}) {
-  const network = new Network({ person: 7, ask: async () => person, alarm: bell(), pause });
-  const alarm = bell();
-  const flusher = new Flusher({ queue, network, send, alarm, locks, client: "me", pause });
-  return { flusher, network, alarm };
+  const network = new Network({ person: 7, ask: async () => person, timer: recordingTimer(), pause });
+  const timer = recordingTimer();
+  const flusher = new Flusher({ queue, network, send, timer, locks, client: "me", pause });
+  return { flusher, network, timer };
 }
 
 const applied = (body) => ({
@@ -188,7 +188,7 @@ test("two tabs send each edit once", async () => {
   };
   const locks = oneAtATime();
   const tabs = [sender(queue, send, { locks }), sender(queue, send, { locks })];
-  await Promise.all(tabs.map(({ flusher }) => flusher.poke()));
+  await Promise.all(tabs.map(({ flusher }) => flusher.flush()));
   assert.equal(sent.length, 3);
   assert.ok((await queue.all()).every(({ state, closed }) => state === "done" && closed));
 });
@@ -199,11 +199,11 @@ test("an edit queued during a round is sent by it or by the next", async () => {
   const { flusher } = sender(queue, async (body) => {
     if (!queue.edits.has(late.seq)) {
       queue.edits.set(late.seq, late);
-      void flusher.poke();
+      void flusher.flush();
     }
     return applied(body);
   });
-  await flusher.poke();
+  await flusher.flush();
   assert.equal(edits.waiting(await queue.all()).length, 0);
 });
 
@@ -218,15 +218,15 @@ test("with full storage, waiting edits are sent, saved ones deleted and others s
     const results = applied(body).results;
     return { status: 200, results: results.map((each) => ([refused.seq, last.seq].includes(each.seq) ? no(each) : each)) };
   };
-  const { flusher, alarm } = sender(queue, send);
-  await flusher.poke();
+  const { flusher, timer } = sender(queue, send);
+  await flusher.flush();
   assert.deepEqual(seqs(await queue.all()), seqs([refused, saved, last])); // `last` was made on `saved`
-  assert.deepEqual(seqs(queue.told), seqs([first, second]));
-  assert.deepEqual([sent.length, alarm.rings.length], [1, 1]); // not again and again
-  await flusher.poke();
+  assert.deepEqual(seqs(queue.verdicts), seqs([first, second]));
+  assert.deepEqual([sent.length, timer.delays.length], [1, 1]); // not again and again
+  await flusher.flush();
   assert.deepEqual(sent[1], [refused.id, saved.id, last.id]);
   queue.full = false;
-  await flusher.poke();
+  await flusher.flush();
   assert.deepEqual((await queue.all()).map(({ state }) => state), ["refused", "done", "refused"]);
 });
 
@@ -234,9 +234,9 @@ test("an edit after a saved one that the server now rejects is rejected, not sen
   const saved = done("a", 2);
   const behind = edit("a");
   const queue = new Memory(saved, behind);
-  let asked = 0;
+  let calls = 0;
   const send = async () => {
-    asked += 1;
+    calls += 1;
     const no = { status: "rejected", problem: { detail: "No." } };
     return {
       status: 200,
@@ -244,8 +244,8 @@ test("an edit after a saved one that the server now rejects is rejected, not sen
     };
   };
   const { flusher } = sender(queue, send);
-  await flusher.poke();
-  assert.equal(asked, 1);
+  await flusher.flush();
+  assert.equal(calls, 1);
   assert.deepEqual((await queue.all()).map(({ state, verdict }) => [state, verdict.code]), [
     ["done", undefined],
     ["refused", "forbidden"],
@@ -255,16 +255,16 @@ test("an edit after a saved one that the server now rejects is rejected, not sen
 test("a round without progress is retried later, not at once", async () => {
   const queue = new Memory(edit("a"));
   const send = async (body) => ({ status: 200, results: [{ seq: JSON.parse(body).mutations[0].seq + 1, status: "applied" }] });
-  const { flusher, alarm } = sender(queue, send);
-  await flusher.poke();
-  assert.deepEqual(alarm.rings, [2000]);
+  const { flusher, timer } = sender(queue, send);
+  await flusher.flush();
+  assert.deepEqual(timer.delays, [2000]);
 });
 
 test("a lost response leaves the edit as sent, and the network is checked", async () => {
   const queue = new Memory(edit("a"));
   const { flusher, network } = sender(queue, async () => Promise.reject(new TypeError("lost")));
-  await flusher.poke();
-  assert.equal(network.state, "away");
+  await flusher.flush();
+  assert.equal(network.state, "offline");
   assert.deepEqual((await queue.all()).map(({ state, tried }) => [state, tried]), [["waiting", true]]);
 });
 
@@ -272,7 +272,7 @@ test("no edit is sent for another person or without a session", async () => {
   for (const [person, state] of [[8, "other"], [null, "signed_out"]]) {
     const queue = new Memory(edit("a"));
     const { flusher, network } = sender(queue, () => assert.fail("sent"), { person });
-    await flusher.poke();
+    await flusher.flush();
     assert.equal(network.state, state);
     assert.equal((await queue.all())[0].tried, undefined);
   }
@@ -280,9 +280,9 @@ test("no edit is sent for another person or without a session", async () => {
 
 test("Retry-After of a busy server is respected, and delays grow", async () => {
   const queue = new Memory(edit("a"));
-  const { flusher, alarm } = sender(queue, async () => ({ status: 429, retryAfter: 30 }));
-  for (let round = 0; round < 3; round += 1) await flusher.poke();
-  assert.deepEqual(alarm.rings, [32_000, 34_000, 38_000]);
+  const { flusher, timer } = sender(queue, async () => ({ status: 429, retryAfter: 30 }));
+  for (let round = 0; round < 3; round += 1) await flusher.flush();
+  assert.deepEqual(timer.delays, [32_000, 34_000, 38_000]);
 });
 
 test("an edit that causes server errors goes to the tray, and the others are sent", async () => {
@@ -290,7 +290,7 @@ test("an edit that causes server errors goes to the tray, and the others are sen
   const queue = new Memory(good, bad, behind);
   const send = async (body) => (body.includes(bad.id) ? { status: 500 } : applied(body));
   const { flusher } = sender(queue, send);
-  for (let round = 0; round < 6; round += 1) await flusher.poke();
+  for (let round = 0; round < 6; round += 1) await flusher.flush();
   const states = Object.fromEntries((await queue.all()).map(({ stream, state, verdict }) => [stream, [state, verdict?.code]]));
   assert.deepEqual(states, { a: ["done", undefined], poison: ["refused", "server_error"], b: ["done", undefined] });
 });
@@ -308,6 +308,6 @@ test("an edit cancelled just before sending is not sent", async () => {
     sent.push(...JSON.parse(body).mutations.map(({ id }) => id));
     return applied(body);
   });
-  await flusher.poke();
+  await flusher.flush();
   assert.deepEqual(sent, [stays.id]);
 });

@@ -1,4 +1,4 @@
-"""The browser's modules under Node, where there is one: their own tests, and the merge against the server's."""
+"""The browser modules under Node, if it is installed: their own tests, and their merge compared with the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ console.log(JSON.stringify(cases.map((sides) => merge(...sides, policies, option
 def node() -> str:
     found = shutil.which("node")
     if found is None:
-        pytest.skip("no Node here; the same modules run in the browser tests")
+        pytest.skip("Node is not installed; the same modules run in the browser tests")
     return found
 
 
@@ -42,7 +42,7 @@ def test_module(node: str, file: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_browser_merges_random_edits_as_the_server_does(node: str) -> None:
+def test_browser_merges_random_edits_like_the_server(node: str) -> None:
     rng = random.Random(5)
     cases = [_edits(rng) for _ in range(400)]
     checks = [conflicts.Unique("fields", "label"), conflicts.References("fields", "unknown")]

@@ -15,7 +15,7 @@ def _server(django_db_setup: None) -> Iterator[harness.Server]:
 
 @pytest.fixture
 def server(_server: harness.Server, transactional_db: None) -> harness.Server:
-    """A server for tests that leave it as it was; the others start their own with `harness.Server()`."""
+    """A server shared by tests that do not change it; other tests start their own with `harness.Server()`."""
     return _server
 
 

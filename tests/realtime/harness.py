@@ -112,7 +112,7 @@ class Server:
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(TIMEOUT)
 
     async def on_loop(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`call` for scenarios, which must not block their own loop."""
+        """Like `call`, for scenarios, which must not block their own loop."""
         return await asyncio.to_thread(self.call, function, *arguments)
 
     async def until(self, condition: Callable[[], bool]) -> None:

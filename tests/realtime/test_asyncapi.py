@@ -88,7 +88,7 @@ def test_topics_and_close_codes_are_listed(described: dict[str, Any]) -> None:
 
 
 def test_documented_copy_of_the_description_is_current() -> None:
-    """`manage.py asyncapi > docs/asyncapi.json` makes it anew."""
+    """`manage.py asyncapi > docs/asyncapi.json` updates it."""
     assert COPY.read_bytes() == asyncapi.document()
 
 

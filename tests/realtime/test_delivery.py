@@ -239,7 +239,7 @@ async def recorded(writer: Writer, after: int, upto: int) -> list[RecordedEvent]
 
 
 def with_faults(batches: list[tuple[int, list[RecordedEvent]]], epoch: str, rng: random.Random) -> list[bytes]:
-    """Some lost, repeated, overlapping or without `previous`, and all slightly reordered."""
+    """The batches with faults: some lost, repeated, overlapping or without `previous`, all slightly reordered."""
     messages: list[tuple[float, bytes]] = []
     for index, (previous, events) in enumerate(batches):
         if rng.random() < 0.25:

@@ -25,11 +25,11 @@ def value(key: str, number: int, exclude: str | None = None, topic: str = "dashb
 
 
 async def put(server: Server, *values: publish.Value) -> None:
-    def all_in_one_turn() -> None:
+    def put_all() -> None:
         for one in values:
             server.hub.receive(one)
 
-    await server.on_loop(all_in_one_turn)
+    await server.on_loop(put_all)
 
 
 def test_single_value_keeps_its_event_name_and_the_latest_wins(server: Server, session: str) -> None:

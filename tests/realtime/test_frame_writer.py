@@ -1,4 +1,4 @@
-"""Frames that bypass the transport: every byte once and in order, and never under TLS."""
+"""Frames that bypass the transport arrive complete and in order; under TLS no frame bypasses it."""
 
 from __future__ import annotations
 

@@ -105,8 +105,8 @@ UPGRADE = (
 )
 
 
-async def shake_hands(server: Server, session: str, *headers: bytes) -> int:
-    """The status of a handshake with these headers."""
+async def handshake_status(server: Server, session: str, *headers: bytes) -> int:
+    """The HTTP status of a handshake with these headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     cookie = f"Cookie: {harness.cookie(session)}".encode()
     lines = [b"GET /ws/admin/ HTTP/1.1", b"Host: 127.0.0.1", *UPGRADE, cookie, *headers]
@@ -120,7 +120,7 @@ def test_contradictory_headers_open_no_socket(server: Server, session: str) -> N
     good = f"Origin: {server.origin}".encode()
 
     async def scenario() -> None:
-        assert await shake_hands(server, session, good) == 101
+        assert await handshake_status(server, session, good) == 101
         for headers in (
             [good, b"Origin: https://evil.example"],
             [b"Origin: https://evil.example", good],
@@ -129,7 +129,7 @@ def test_contradictory_headers_open_no_socket(server: Server, session: str) -> N
             [good + b" https://evil.example"],
             [good, b"Authorization: Bearer a.b", b"Authorization: Basic x"],
         ):
-            assert await shake_hands(server, session, *headers) in (400, 403), headers
+            assert await handshake_status(server, session, *headers) in (400, 403), headers
 
     run_scenario(scenario())
 
@@ -138,12 +138,14 @@ def test_headers_too_large_are_refused_and_the_server_keeps_running(server: Serv
     async def scenario() -> None:
         for headers in ([b"X-Large: " + b"a" * 1_000_000], [b"X-Many: a"] * 10_000):
             try:
-                status = await shake_hands(server, session, *headers)
+                status = await handshake_status(server, session, *headers)
             except (asyncio.IncompleteReadError, ConnectionError):
                 status = 400  # disconnected before the answer was complete
             assert status in (400, 403, 431)
-            await server.until(lambda: not server._server.server_state.connections)  # nothing of it remains
-        assert await shake_hands(server, session, f"Origin: {server.origin}".encode()) == 101
+            await server.until(
+                lambda: not server._server.server_state.connections
+            )  # the server keeps no data of the request
+        assert await handshake_status(server, session, f"Origin: {server.origin}".encode()) == 101
 
     run_scenario(scenario())
 
@@ -197,8 +199,8 @@ def variants(path: str) -> list[str]:
     ]
 
 
-def test_no_spelling_of_a_path_opens_a_page_that_the_path_itself_does_not(server: Server) -> None:
-    """Anonymous and through a proxy: neither pages nor API nor metrics."""
+def test_no_spelling_of_a_path_bypasses_its_permission_check(server: Server) -> None:
+    """The requests are anonymous and come through a proxy; pages, API and metrics refuse them."""
     found = sorted(set(routes()))
     assert {"/metrics", "/admin/", "/api/v1/users/"} <= set(found)
     proxied = b"X-Forwarded-For: 203.0.113.9"
@@ -224,14 +226,14 @@ def test_trailing_dot_of_the_host_changes_no_response(server: Server) -> None:
     run_scenario(scenario())
 
 
-def test_path_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_path_cannot_inject_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="django.request"):
         Client().get("/nowhere%0d%0aCRITICAL root: all is lost")
     assert any("nowhere" in record.getMessage() for record in caplog.records)
     assert not [record for record in caplog.records if "\n" in record.getMessage() or "\r" in record.getMessage()]
 
 
-def test_invalid_address_cannot_write_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_address_cannot_inject_a_line_into_the_log(db: None, caplog: pytest.LogCaptureFixture) -> None:
     fields = {"username": "agent\r\nCRITICAL", "password": "wrong"}
     Client().post("/admin/login/", fields, REMOTE_ADDR="127.0.0.1\r\nCRITICAL root: all is lost")
     assert not [record for record in caplog.records if "\n" in record.getMessage()]

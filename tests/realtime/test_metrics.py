@@ -35,7 +35,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1"])
-def test_this_machine_may_read_the_metrics(address: str) -> None:
+def test_request_from_this_machine_may_read_the_metrics(address: str) -> None:
     assert get_metrics(address=address).status_code == 200
 
 
@@ -68,7 +68,7 @@ def test_anonymous_request_through_a_proxy_on_this_machine_is_refused(
         ([], "127.0.0.1", 403),
     ],
 )
-def test_allowed_networks_are_conmetricd(
+def test_allowed_networks_are_configured(
     db: None, settings: Any, networks: list[str], address: str, status: int
 ) -> None:
     settings.METRICS_ALLOWED_NETWORKS = networks

@@ -1,4 +1,4 @@
-"""Presence: people and not tabs, the same in every process, and no stale entries."""
+"""Presence shows people instead of tabs, the same in every process, without stale entries."""
 
 from __future__ import annotations
 

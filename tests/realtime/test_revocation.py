@@ -1,4 +1,4 @@
-"""A socket ends with its session, login or key, however these end, without any event.
+"""A socket ends with its session, login or key, even when these end without an event.
 
 No relay runs here and the recheck interval is an hour, so only the check of the rows can notice.
 """
@@ -36,7 +36,7 @@ def execute(statement: str, *parameters: Any) -> None:
 
 
 def sign_in_over(key: str) -> None:
-    """Somebody else signs in in the same browser."""
+    """Sign in another person in the same browser."""
     other, _ = harness.sign_in("manager")
     request = HttpRequest()
     request.session = SessionStore(key)
@@ -104,7 +104,7 @@ def test_socket_ends_with_its_key(server: Server, writer: Writer, how: str) -> N
     run_scenario(scenario())
 
 
-def test_role_changed_by_sql_takes_its_topics_away(server: Server, writer: Writer) -> None:
+def test_role_changed_by_sql_removes_topics(server: Server, writer: Writer) -> None:
     _, session = harness.sign_in("manager")
 
     async def scenario() -> None:
@@ -138,7 +138,7 @@ def test_sockets_of_other_people_stay_open(server: Server, writer: Writer) -> No
 
 
 def test_check_of_all_sockets_of_a_process_costs_one_statement(transactional_db: None) -> None:
-    """For any number of sockets; without sockets there is no query."""
+    """The number of sockets does not matter; without sockets there is no query."""
     asked: list[int] = []
 
     class Counting(log_reader.LogReader):

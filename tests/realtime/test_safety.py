@@ -122,7 +122,7 @@ def change_row(stored: SessionStore, **values: Any) -> None:
     Session.objects.filter(pk=stored.session_key).update(**values)
 
 
-def sign_anew(stored: SessionStore, staff: Staff, secret: str) -> None:
+def sign_again(stored: SessionStore, staff: Staff, secret: str) -> None:
     with override_settings(SECRET_KEY=secret):
         stored[HASH_SESSION_KEY] = staff.get_session_auth_hash()
         stored.save()
@@ -133,13 +133,13 @@ def put(stored: SessionStore, **values: Any) -> None:
     stored.save()
 
 
-# What may be the change with a session; it is changed in place.
+# Changes that make a session unacceptable; each function changes the session in place.
 SESSION_CHANGES: dict[str, Callable[[SessionStore, Staff], object]] = {
     "nothing": lambda _stored, _staff: None,
     "expired": lambda stored, _: change_row(stored, expire_date=timezone.now() - timedelta(seconds=1)),
     "tampered with": lambda stored, _: change_row(stored, session_data=stored.encode({"x": 1})[:-1] + "!"),
-    "signed by another key": lambda stored, staff: sign_anew(stored, staff, "somebody else's"),
-    "under a key being rotated out": lambda stored, staff: sign_anew(stored, staff, "the old key"),
+    "signed by another key": lambda stored, staff: sign_again(stored, staff, "somebody else's"),
+    "under a key being rotated out": lambda stored, staff: sign_again(stored, staff, "the old key"),
     "of somebody deactivated": lambda _, staff: Staff.objects.filter(pk=staff.pk).update(is_active=False),
     "of somebody deleted": lambda _, staff: staff.delete(),
     "of an older password": lambda _, staff: Staff.objects.filter(pk=staff.pk).update(password="!another"),
@@ -396,12 +396,12 @@ def test_event_whose_projection_fails_is_hidden_and_the_next_one_shown(
     users = topics.find("users")[0]
     whole = users.project
 
-    def fragile(event: types.RecordedEvent, key: str) -> types.JsonDict | None:
+    def failing_projection(event: types.RecordedEvent, key: str) -> types.JsonDict | None:
         if event.data.get("first_name") == "Bobby Tables":
             raise ValueError("a bug")
         return whole(event, key)
 
-    monkeypatch.setitem(users.__dict__, "project", fragile)
+    monkeypatch.setitem(users.__dict__, "project", failing_projection)
 
     async def scenario() -> None:
         async with server.client(session) as live:
@@ -589,7 +589,7 @@ def test_session_that_ended_without_an_event_is_noticed_by_the_regular_recheck(w
 
 
 def test_role_that_changed_without_an_event_narrows_live_topics(writer: Writer) -> None:
-    """Also after a socket with the full view: consecutive sockets share encoded frames."""
+    """The socket before it has the full view, because consecutive sockets share encoded frames."""
     (_, other), (staff, session) = harness.sign_in("manager"), harness.sign_in("manager", "bea")
 
     async def scenario(server: Server) -> None:

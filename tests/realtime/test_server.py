@@ -133,7 +133,7 @@ def test_restart_of_valkey_loses_no_event(valkey: Any, writer: Writer, session: 
 
 
 def test_hub_disconnected_by_valkey_subscribes_again(valkey: Any, writer: Writer, session: str) -> None:
-    """`CLIENT KILL TYPE pubsub`: what Valkey does to a subscriber whose buffer overflows."""
+    """Valkey disconnects a subscriber whose buffer overflows; `CLIENT KILL TYPE pubsub` does the same."""
 
     async def scenario(server: Server) -> None:
         with redis.Redis.from_url(valkey.url()) as administrator:
@@ -152,7 +152,7 @@ def test_hub_disconnected_by_valkey_subscribes_again(valkey: Any, writer: Writer
 
 
 def test_database_connections_ended_by_the_server_are_replaced_without_an_error(transactional_db: None) -> None:
-    """`pg_terminate_backend`, as a restart or an idle timeout of a proxy: all pooled connections end at once."""
+    """`pg_terminate_backend` ends all pooled connections at once, like a restart or an idle timeout of a proxy."""
 
     async def scenario() -> None:
         reader = log_reader.LogReader()
@@ -209,8 +209,9 @@ def test_idle_subscription_outlives_every_timeout_of_the_redis_client(
 ) -> None:
     """redis-py stops reading after `socket_timeout`: 5 s by default, half a second here.
 
-    A reader without `socket_timeout=None` is disconnected meanwhile; ours stays, and is not replaced by the library.
-    Connections are named after their event loop, because the hub of another server in this process may connect too.
+    A reader without `socket_timeout=None` is disconnected meanwhile; the hub's connection stays, and the library does
+    not replace it. Connections are named after their event loop, because the hub of another server in this process may
+    connect too.
     """
     client_of = redis.asyncio.Redis.from_url
 

@@ -111,7 +111,7 @@ def test_every_server_passes_the_same_socket_checks(name: str, writer: Writer) -
 
 
 async def refuses(url: str, session: str) -> None:
-    """A foreign origin is refused with 403, an anonymous client with `goodbye` inside the socket."""
+    """Check that a foreign origin gets 403, and an anonymous client `goodbye` inside the socket."""
     with pytest.raises(InvalidStatus) as refused:
         async with bare(url, session, origin="http://evil.example"):
             pass

@@ -1,4 +1,4 @@
-"""`manage.py changepassword NAME`: Django's, recorded as done on the command line. All sessions of the login end."""
+"""`manage.py changepassword NAME`: Django's command, with an event; ends all sessions of the login."""
 
 from __future__ import annotations
 

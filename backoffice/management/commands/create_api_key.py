@@ -1,4 +1,4 @@
-"""`manage.py create_api_key NAME --owner USERNAME --scopes users:read,events:read`: access for a program."""
+"""`manage.py create_api_key NAME --owner USERNAME --scopes users:read,events:read`: creates access for a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py erase_user ID --reason "asked by letter, 2026-03-02"`: everything known of a user, unreadable for ever."""
+"""`manage.py erase_user ID --reason "request by letter, 2026-03-02"`: makes a user's data unreadable for ever."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Command(BaseCommand):
         user = models.User.objects.filter(pk=id).first()
         if user is None:
             raise CommandError(f"There is no user {id}.")
-        goes = erasure.holdings(user)
+        affected = erasure.affected_data(user)
         if not options["dry_run"]:
             self._erase(user, reason)
-        said = {"user": str(id), "erased": not options["dry_run"], **vars(goes)}
+        output = {"user": str(id), "erased": not options["dry_run"], **vars(affected)}
         if options["json"]:
-            self.stdout.write(json.dumps(said))
+            self.stdout.write(json.dumps(output))
             return
-        listed = ", ".join(f"{number} {name}" for name, number in vars(goes).items())
+        listed = ", ".join(f"{number} {name}" for name, number in vars(affected).items())
         self.stdout.write(f"user {id}: {listed} {'would go' if options['dry_run'] else 'erased'}")
 
     def _erase(self, user: models.User, reason: str) -> None:

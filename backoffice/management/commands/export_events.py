@@ -49,7 +49,7 @@ class Command(BaseCommand):
 
 @contextlib.contextmanager
 def _target(file: Path | None) -> Iterator[IO[bytes]]:
-    """Standard output, or a file that appears under its name only when it is complete."""
+    """Opens standard output, or a file that appears under its name only when it is complete."""
     if file is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()

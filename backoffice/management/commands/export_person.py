@@ -1,4 +1,4 @@
-"""`manage.py export_person ID FILE.json`: everything that is held about a user, as one file."""
+"""`manage.py export_person ID FILE.json`: writes all data about a user to one file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 from tqdm import tqdm
 
 from backoffice import models
-from backoffice.sections.privacy import export as held
+from backoffice.sections.privacy import export as user_export
 from events import context
 
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             with partial.open("wb") as target, context.acting(actor="command:export_person", reason=reason):
                 partial.chmod(0o600)
                 with tqdm(desc="export", unit="B", unit_scale=True, disable=None) as bar:
-                    for piece in held.export(user, "command"):
+                    for piece in user_export.export(user, "command"):
                         bar.update(target.write(piece))
             partial.replace(file)
         except OSError as error:

@@ -22,13 +22,13 @@ from events import aggregate, context, encoding, errors, projections, store, str
 from events.privacy import encryption, key_witness, subject_keys
 
 BATCH: Final = 1000
-# An exported event: its data and the personal part of it, each up to the limit of the store, and the rest.
+# The longest line: the event's data and its personal part, each up to the limit of the store, and the metadata.
 MAX_LINE: Final = 4 * encoding.MAX_EVENT_BYTES
 DEPTH: Final = strict_json.MAX_STORED_DEPTH + 2
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a line; position and time of storage are assigned anew."""
+    """One line of the file; position and time of storage are assigned anew."""
 
     stream: str
     version: int
@@ -44,7 +44,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: str | None = None
 
     def context(self) -> context.Context:
-        """The original actor and reason, which are kept although the event is stored now."""
+        """Returns the context with the original actor and reason; only the time of storage is new."""
         return context.Context(
             actor=self.actor,
             actor_name=self.metadata.get("actor_name"),
@@ -103,13 +103,13 @@ class Command(BaseCommand):
 
 
 def check(file: Path) -> tuple[int, int, int]:
-    """Read every line, check every stream, and project everything in a transaction that is rolled back.
+    """Reads every line, checks every stream, and projects everything in a transaction that is rolled back.
 
     Returns the numbers of events of records, of new ones among them, and of other events, which are left out. Raises
     `CommandError` with the invalid lines; then nothing was written. Nothing is appended here, so readers of the log are
     not delayed; writers of the same records may wait until the check ends.
     """
-    checking = Checking()
+    checking = FileCheck()
     lines = read(file, checking)
     with tqdm(desc="check", unit=" events", disable=None) as bar, transaction.atomic():
         while batch := list(islice(lines, BATCH)):
@@ -150,27 +150,27 @@ class Problems:
         return "\n".join([*self._first, *([f"and {more} more"] if more else ())])
 
 
-class Checking:
-    """A pass over the file, a batch at a time. Keeps a few hundred bytes for each stream and each event's id."""
+class FileCheck:
+    """Checks the file in batches. Keeps a few hundred bytes for each stream and each event's id."""
 
     def __init__(self) -> None:
         self.total = self.fresh = self.left_out = 0
         self.problems = Problems()
         self._seen: set[bytes] = set()
-        self._reached: dict[str, int] = {}  # by the file
-        self._heads: dict[str, int] = {}  # versions here, and those that the import would reach
+        self._reached: dict[str, int] = {}  # versions in the file
+        self._heads: dict[str, int] = {}  # versions stored here, and those after the import
 
     def follow(self, batch: Sequence[Line]) -> None:
-        """Check that versions have no gap, in the file and after those that are stored."""
+        """Checks that versions have no gap, in the file and after the stored ones."""
         self.total += len(batch)
         known = {row[0]: row[1:] for row in store.query(KNOWN, (_ids(batch),))}
         unseen = {line.record.stream for line in batch} - self._heads.keys()
         self._heads |= dict.fromkeys(unseen, 0) | dict(store.query(HEADS, (list(unseen),)))
         for line in batch:
-            if problem := self._followed(line, known.get(line.record.event_id)):
+            if problem := self._version_problem(line, known.get(line.record.event_id)):
                 self.problems.add(f"line {line.number}: {problem}")
 
-    def _followed(self, line: Line, known: tuple[str, int] | None) -> str | None:
+    def _version_problem(self, line: Line, known: tuple[str, int] | None) -> str | None:
         stream, version = line.record.stream, line.record.version
         if line.record.event_id.bytes in self._seen:
             return f"the event {line.record.event_id} is in the file twice"
@@ -187,14 +187,14 @@ class Checking:
         return None if here == version - 1 else f"{stream} is at version {here} here; the file goes on with {version}"
 
     def apply(self, batch: Sequence[Line]) -> None:
-        """Apply the batch to read tables and keys; a refusal becomes a problem that names its line."""
+        """Applies the batch to read tables and keys; a refusal becomes a problem that names its line."""
         try:
             with transaction.atomic():
-                _try(batch)
+                _project(batch)
         except (psycopg.Error, DatabaseError):
             raise
         except Exception as error:  # a projection may fail on an event that no command would have created
-            number, reason = _culprit(batch, error)
+            number, reason = _failing_line(batch, error)
             self.problems.add(f"line {number}: {reason}")
 
 
@@ -202,8 +202,8 @@ def _ids(lines: Sequence[Line]) -> list[uuid.UUID]:
     return [line.record.event_id for line in lines]
 
 
-def _try(batch: Sequence[Line]) -> None:
-    """`_store` without the append: events are encrypted under their subjects' keys and projected."""
+def _project(batch: Sequence[Line]) -> None:
+    """Stores a batch without appending it: events are encrypted under their subjects' keys and projected."""
     known = {row[0] for row in store.query(KNOWN, (_ids(batch),))}
     fresh = [line for line in batch if line.record.event_id not in known]
     now = store.query("select now()")[0][0]
@@ -214,7 +214,7 @@ def _try(batch: Sequence[Line]) -> None:
 
 
 def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
-    """Refuse events that the append would refuse: sizes, reasons, erased subjects. Keys made here are rolled back."""
+    """Rejects events that the append would refuse: sizes, reasons, erased subjects. Keys made here are rolled back."""
     encryptor = encryption.Encryptor(reason)
     needed = set()
     for line in lines:
@@ -231,11 +231,11 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
     encryptor.finish()
 
 
-def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
-    """The events of records in a file.
+def read(file: Path, checking: FileCheck | None = None) -> Iterator[Line]:
+    """Returns the events of records in a file.
 
-    `checking` collects the lines that are no events and counts those that are left out; without it, the first line that
-    is no event ends the reading.
+    `checking` collects invalid lines and counts events that are left out. Without it, the first invalid line ends the
+    reading.
     """
     with file.open("rb") as opened:
         for number, text in enumerate(iter(partial(opened.readline, MAX_LINE + 1), b""), start=1):
@@ -243,7 +243,7 @@ def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
                 raise _wrong(number, f"it has more than {MAX_LINE:,} bytes")
             if text.strip():
                 try:
-                    line = parsed(number, text)
+                    line = parse(number, text)
                 except CommandError as error:
                     if checking is None:
                         raise
@@ -255,8 +255,8 @@ def read(file: Path, checking: Checking | None = None) -> Iterator[Line]:
                     checking.left_out += 1
 
 
-def parsed(number: int, text: bytes) -> Line | None:
-    """The event of a line; None where it is about the installation that wrote it, and not about a record."""
+def parse(number: int, text: bytes) -> Line | None:
+    """Returns the event of a line; None for events about the exporting installation instead of a record."""
     try:
         record = msgspec.convert(strict_json.loads(text, max_bytes=MAX_LINE, max_depth=DEPTH), Record)
         category, key = types.category_of(record.stream), types.key_of(record.stream)
@@ -269,8 +269,8 @@ def parsed(number: int, text: bytes) -> Line | None:
             raise errors.InvalidEvent(f"{record.event} does not belong into a stream called {record.stream!r}")
         event = types.decode_event(record.event, record.schema_version, record.data)
     except (ValueError, msgspec.ValidationError, errors.EventsError) as error:
-        said = getattr(error, "fields", None) or error
-        raise _wrong(number, str(said)) from None
+        message = getattr(error, "fields", None) or error
+        raise _wrong(number, str(message)) from None
     return Line(number, record, event)
 
 
@@ -280,7 +280,7 @@ def _checked_key(category: str, key: str) -> str:
 
 
 def _is_of_installation(event: str) -> bool:
-    """Is it an event that this release knows, but no record's: of staff logins, keys, subscriptions, rebuilds?"""
+    """Returns whether the event is known but about the installation: staff logins, keys, subscriptions, rebuilds."""
     return any(known.name == event for known in types.event_types()) and not aggregate.is_known(event.partition(".")[0])
 
 
@@ -292,7 +292,7 @@ def _wrong(number: int, message: str) -> CommandError:
 
 
 def store_all(file: Path, total: int) -> int:
-    """Write what is not here yet; returns how many that were."""
+    """Writes the events that are not stored yet and returns their number."""
     added, lines = 0, read(file)
     with tqdm(desc="import", unit=" events", total=total, disable=None) as bar:
         while batch := list(islice(lines, BATCH)):
@@ -314,14 +314,14 @@ def store_batch(batch: Sequence[Line]) -> int:
 
 
 def _store(batch: Sequence[Line]) -> int:
-    """Project, then append: the order of a command. Events of one author go together."""
+    """Projects, then appends, in the order of a command. Consecutive events of one author are stored together."""
     known = {row[0] for row in store.query(KNOWN, (_ids(batch),))}
     fresh = [line for line in batch if line.record.event_id not in known]
     now = store.query("select now()")[0][0]
     for acting, together in groupby(fresh, key=lambda line: line.record.context()):
         lines = list(together)
         new = [_new_event(line, now) for line in lines]
-        with preconditions.waived("all"):  # it happened: what the rules are today is no reason to lose it
+        with preconditions.waived("all"):  # The event has happened already, so today's rules do not apply.
             projections.project(new)
         with context.acting(acting):
             store.append_many(list(_appends(lines)))
@@ -348,17 +348,17 @@ def _appends(lines: Iterable[Line]) -> Iterator[store.Append]:
         )
 
 
-def _culprit(batch: Sequence[Line], error: Exception) -> tuple[int, str]:
-    """Which line it was: the batch once more, line by line, and taken back."""
+def _failing_line(batch: Sequence[Line], error: Exception) -> tuple[int, str]:
+    """Returns the line that failed: applies the batch again line by line, and rolls it back."""
     number = batch[0].number
     try:
         with transaction.atomic():
             for line in batch:
                 number = line.number
-                _try([line])
+                _project([line])
             transaction.set_rollback(True)
     except Exception as found:
         error = found
     fields = getattr(error, "fields", None)
-    said = error.message if isinstance(error, errors.EventsError) else f"{type(error).__name__}: {error}"
-    return number, said + (f" {fields}" if fields else "")
+    message = error.message if isinstance(error, errors.EventsError) else f"{type(error).__name__}: {error}"
+    return number, message + (f" {fields}" if fields else "")

@@ -101,7 +101,7 @@ def _read(file: Path, encoding: str | None) -> rows.Plan:
 
 def _write(plan: rows.Plan, found: Destination, file: Path, *, archived: bool) -> int:
     total = len(found.fresh) + len(found.changed)
-    quiet = None if total else True  # None: shown only on a terminal
+    quiet = None if total else True  # None: progress is shown only on a terminal
     bar = tqdm(total=total, unit=" submissions", desc=file.name, disable=quiet)
     written = 0
 
@@ -148,12 +148,12 @@ def _summary(plan: rows.Plan, found: Destination, added: int, dry_run: bool) -> 
 
 
 def _times(plan: rows.Plan) -> dict[str, Column | None]:
-    """The columns of times: `finished_at` ends the completion time, `created_at` is the upload."""
+    """Describes the columns of times: `finished_at` ends the completion time, `created_at` is the upload."""
     return {"started_at": plan.times.start, "finished_at": plan.times.finished, "created_at": plan.times.end}
 
 
 def _table(plan: rows.Plan) -> list[str]:
-    """The lines of a dry run: columns, type, label and options of each field."""
+    """Returns the lines of a dry run: columns, type, label and options of each field."""
     named = {"\t": "tab"}.get(plan.delimiter, plan.delimiter)
     lines = [f"{plan.encoding}, delimiter {named}, {plan.header_rows} header row(s), {len(plan.rows)} rows"]
     for made in plan.fields:

@@ -1,4 +1,4 @@
-"""`manage.py revoke_api_key KEY`: the key opens nothing any more, and its live sockets are closed within a second."""
+"""`manage.py revoke_api_key KEY`: revokes a key; its live sockets are closed within a second."""
 
 from __future__ import annotations
 

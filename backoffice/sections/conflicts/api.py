@@ -141,7 +141,7 @@ class ConflictList(views.View):
 
     def get(self, request: Request) -> Response:
         kinds = readable(request)
-        views.only(request, PARAMETERS)
+        views.allow_parameters(request, PARAMETERS)
         page = listing.page(
             inbox.SPEC,
             sort=request.query_params.get("sort") or None,
@@ -188,7 +188,7 @@ class Conflict(views.View):
 
     def get(self, request: Request, key: str) -> Response:
         row = found(request, key)
-        views.only(request, ())
+        views.allow_parameters(request, ())
         return Response(whole(row, request.user))
 
 
@@ -212,7 +212,7 @@ class _Action(views.View):
 
     def post(self, request: Request, key: str) -> Response:
         row = found(request, key)
-        views.only(request, ())
+        views.allow_parameters(request, ())
         permissions.require_scope(request, f"{section.kind(row.category).name}:write")
         answer = self.act(request, row, command_view.as_object(request.data))
         return Response(answer)

@@ -1,4 +1,4 @@
-"""What a person decides about a conflict: the places, the choices so far, and what would come of them."""
+"""A person's decisions about a conflict: the conflicting places, the choices so far, and a preview of the result."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NOTES: Final = {
     "deleted_there": gettext_lazy("Changed on one side, removed on the other."),
     "order": gettext_lazy("Both sides moved the same questions to different positions."),
     "group": gettext_lazy("These fields belong together and were changed on both sides."),
-    "illegal_transition": gettext_lazy("This step is not possible from the state they chose."),
-    "duplicate": gettext_lazy("After the merge, two of them would have the same name."),
+    "illegal_transition": gettext_lazy("This change is not possible from the status they chose."),
+    "duplicate": gettext_lazy("After the merge, two items would have the same name."),
     "dangling": gettext_lazy("After the merge, this would refer to a question that no longer exists."),
     "cycle": gettext_lazy("After the merge, these questions would contain each other."),
     "whole": gettext_lazy("The record changed since this was requested. Apply it anyway?"),
@@ -36,9 +36,11 @@ NOTES: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One thing to decide. `there` are the sides that have a value, `entry` is how one is typed (text, long, choice,
-    yes_no, json, none), `choice` what is chosen so far, `typed` what stands in the input; `regions` are the lines of a
-    long text, side by side."""
+    """One conflicting place.
+
+    `there`: the sides that have a value. `entry`: the type of its input (text, long, choice, yes_no, json, none).
+    `choice`: the chosen side. `typed`: the content of the input. `regions`: the parts of a long text, side by side.
+    """
 
     number: int
     path: str
@@ -63,7 +65,7 @@ class Place:
 
 @dataclass
 class Answers:
-    """What a person has chosen and typed so far, from the form; `complaints` about what was typed."""
+    """The choices and inputs from the form; `complaints` are errors in the inputs."""
 
     choices: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +79,7 @@ class Answers:
 
 
 def _entry(kind: Kind, place: FieldConflict) -> str:
-    """How a value of this place is typed."""
+    """Returns the type of input for values of this place."""
     if place.path == situations.WHOLE:
         return "none"
     known = [side for side in (place.base, place.theirs, place.mine) if side is not conflicts.UNSET]
@@ -98,7 +100,7 @@ def _options(kind: Kind, path: str, entry: str) -> Sequence[tuple[str, Any]]:
 
 
 def _raw(entry: str, value: Any) -> str:
-    """A value as its input holds it."""
+    """Formats a value for its input."""
     if value is conflicts.UNSET:
         return ""
     if entry in ("text", "long", "choice"):
@@ -107,7 +109,7 @@ def _raw(entry: str, value: Any) -> str:
 
 
 def _parsed(entry: str, typed: str) -> Any:
-    """The typed text as a value. Raises `errors.InvalidJson`."""
+    """Parses the input as a value. Raises `errors.InvalidJson`."""
     if entry in ("text", "long", "choice"):
         return typed.replace("\r\n", "\n")
     return strict_json.loads(typed)
@@ -120,13 +122,13 @@ def _shown(kind: Kind, place: FieldConflict, value: Any, labels: Mapping[str, st
         wanted = set(place.fields) or set(value)
         return "\n".join(f"{number}. {labels.get(key, key)}" for number, key in enumerate(value, 1) if key in wanted)
     if isinstance(value, dict) and {"id", "type"} <= value.keys():
-        told = {name: each for name, each in value.items() if name != "id"}
-        return "\n".join(f"{name}: {diffs.shown(kind, name, each, whole=True)}" for name, each in told.items())
+        named = {name: each for name, each in value.items() if name != "id"}
+        return "\n".join(f"{name}: {diffs.shown(kind, name, each, whole=True)}" for name, each in named.items())
     return diffs.shown(kind, values.steps(place.path)[-1], value, whole=True)
 
 
 def places(now: situations.Situation, answers: Answers, staff: Any, complaints: Mapping[str, str]) -> list[Place]:
-    """What this person sees of what is to be decided, with their choices so far."""
+    """Returns the conflicting places that this person may see, with their choices so far."""
     category = types.category_of(now.filed.stream)
     kind, role = section.kind(category), access.role_of(staff)
     between = store.read_stream(now.filed.stream, now.filed.base_version, upto=now.version)
@@ -192,7 +194,7 @@ def _whole(now: situations.Situation) -> str:
 
 
 def answers_of(request: HttpRequest, now: situations.Situation) -> Answers:
-    """The form, by path: numbers on the page may mean other places by now."""
+    """Reads the form by path, because the numbers on the page may be outdated."""
     found = Answers(reason=request.POST.get("reason", "").strip() or None)
     kind = section.kind(types.category_of(now.filed.stream))
     places = {place.path: place for place in now.open_places}
@@ -209,12 +211,12 @@ def answers_of(request: HttpRequest, now: situations.Situation) -> Answers:
             try:
                 found.values[where] = _parsed(entry, typed)
             except errors.InvalidJson as error:
-                found.complaints[where] = error_messages.said(error.message)
+                found.complaints[where] = error_messages.translate(error.message)
     return found
 
 
 def preview(now: situations.Situation, answers: Answers, staff: Any) -> dict[str, Any]:
-    """What would change on the record, what is wrong with it, how much is left to decide."""
+    """Returns the changes to the record, the errors, and the number of undecided places."""
     category = types.category_of(now.filed.stream)
     undecided = [place.path for place in now.open_places if place.path not in answers.choices]
     found: dict[str, Any] = {"left": len(undecided), "lines": [], "wrong": [], "ready": False}
@@ -224,7 +226,7 @@ def preview(now: situations.Situation, answers: Answers, staff: Any) -> dict[str
         if answers.complaints:
             raise errors.InvalidCommand(fields=answers.complaints)
         after = now.previewed(answers.chosen())
-        found |= {"lines": diffs.lines(category, now.theirs, after, staff), "ready": True}
+        found |= {"lines": diffs.rows(category, now.theirs, after, staff), "ready": True}
         found["gone"] = bool(after.get("deleted_at")) and not now.theirs.get("deleted_at")
     except errors.EventsError as error:
         complaints = getattr(error, "fields", {}) or {"": error.message}
@@ -232,5 +234,5 @@ def preview(now: situations.Situation, answers: Answers, staff: Any) -> dict[str
         names = diffs.item_labels(kind, now.theirs, now.mine)
         for where, message in complaints.items():
             label = diffs.label_of(kind, values.steps(where), names) if where else ""
-            found["wrong"].append((label, error_messages.said(message)))
+            found["wrong"].append((label, error_messages.translate(message)))
     return found

@@ -14,7 +14,7 @@ from events.models import StoredJson
 
 
 class Conflict(Record):
-    """A change that waits for a person: what the inbox lists. The three versions are in its stream."""
+    """An edit that conflicts, as the inbox lists it. Its stream has the three versions."""
 
     class Status(models.TextChoices):
         OPEN = "open", _("Open")
@@ -59,5 +59,5 @@ class Conflict(Record):
 
     @property
     def stream(self) -> str:
-        """The stream of the record it is about."""
+        """The stream of the conflicting record."""
         return f"{self.category}-{self.key}"

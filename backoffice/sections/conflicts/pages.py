@@ -1,4 +1,4 @@
-"""The conflict inbox and the page on which a person settles one: base, theirs, yours, result. Works without scripts."""
+"""The conflict inbox, and the page that resolves one conflict: base, theirs, yours, result. Works without scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadReque
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from backoffice import access, error_messages, listing, models, section
 from backoffice.section import Kind
@@ -24,8 +24,8 @@ from events.conflicts import values
 MAX_ROWS: Final = 200
 
 
-def waiting(staff: Any) -> int:
-    """The number beside the inbox in the navigation."""
+def count_open(staff: Any) -> int:
+    """Returns the number of open conflicts for the navigation."""
     return inbox.count_open(staff)["everybody"]
 
 
@@ -40,15 +40,19 @@ def _found(request: HttpRequest, key: uuid.UUID) -> models.Conflict:
 
 
 def _ids(texts: Sequence[str]) -> list[uuid.UUID]:
-    """Raises `ValueError` for an id that is none, and for more than `MAX_ROWS`."""
+    """Parses ids. Raises `ValueError` for an invalid id and for more than `MAX_ROWS`."""
     found = [uuid.UUID(text) for text in texts[: MAX_ROWS + 1] if text]
     if len(found) > MAX_ROWS:
         raise ValueError(f"at most {MAX_ROWS} ids")
     return found
 
 
-def _asked(request: HttpRequest) -> dict[str, str]:
-    known = {name: request.GET.get(name, "") for name in ("whose", "status", "kind", "record", "sort")}
+def _filters(request: HttpRequest) -> dict[str, str]:
+    return _filters_of(request.GET)
+
+
+def _filters_of(parameters: Mapping[str, str]) -> dict[str, str]:
+    known = {name: parameters.get(name, "") for name in ("whose", "status", "kind", "record", "sort")}
     if known["status"] not in (*models.Conflict.Status.values, "any"):
         known["status"] = "open"
     if known["whose"] not in inbox.WHOSE:
@@ -56,20 +60,20 @@ def _asked(request: HttpRequest) -> dict[str, str]:
     return known
 
 
-def _matching(request: HttpRequest, asked: Mapping[str, str]) -> Any:
+def _matching(request: HttpRequest, filters: Mapping[str, str]) -> Any:
     found = inbox.visible(request.user)
-    if asked["status"] != "any":
-        found = found.filter(status=asked["status"])
-    found = found.filter(inbox.WHOSE[asked["whose"]](request.user))
-    if asked["kind"]:
-        found = found.filter(category=asked["kind"])
-    if asked["record"]:
-        found = found.filter(category=types.category_of(asked["record"]), key=types.key_of(asked["record"]))
+    if filters["status"] != "any":
+        found = found.filter(status=filters["status"])
+    found = found.filter(inbox.WHOSE[filters["whose"]](request.user))
+    if filters["kind"]:
+        found = found.filter(category=filters["kind"])
+    if filters["record"]:
+        found = found.filter(category=types.category_of(filters["record"]), key=types.key_of(filters["record"]))
     return found
 
 
-def decorated(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, Any]]:
-    """Rows of the inbox as this person may see them."""
+def with_details(items: Sequence[models.Conflict], staff: Any) -> list[dict[str, Any]]:
+    """Adds to rows of the inbox the details that this person may see."""
     names = event_rows.names_of(items, staff)
     return [
         {
@@ -100,12 +104,12 @@ def _record_name(stream: str, staff: Any) -> str:
     about = models.Conflict(category=category, key=types.key_of(stream))
     try:
         return event_rows.names_of([about], staff).get(stream, stream)
-    except ValidationError:  # out of an address: no id
+    except ValidationError:  # an invalid id in the URL
         return stream
 
 
-def _judged_at(row: models.Conflict) -> int:
-    """The record's version that a settled conflict was decided on."""
+def _resolved_version(row: models.Conflict) -> int:
+    """Returns the record's version on which a resolved conflict was decided."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
     readable = [event for event in events if not event.unreadable]
     last = next((event for event in reversed(readable) if event.type == "conflict.resolved"), None)
@@ -120,7 +124,7 @@ def _exists(kind: Kind, row: models.Conflict) -> bool:
 
 
 class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Inbox and conflict page under Django's own names."""
+    """The inbox and conflict page under Django's URL names."""
 
     def get_urls(self) -> list[URLPattern]:
         routes: list[tuple[str, str, Callable[..., HttpResponse]]] = [
@@ -145,49 +149,50 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return access.settles(request.user)
+        return access.may_resolve(request.user)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def list_page(self, request: HttpRequest) -> HttpResponse:
-        """The inbox: yours, your team's or everybody's, open or settled, of one kind or of one record, by age."""
+        """Lists conflicts: yours, your team's or all, open or closed, filtered by kind or record, sorted by age."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
-        asked = _asked(request)
+        filters = _filters(request)
         cursor = request.GET.get("cursor") or None
         try:
-            matching = _matching(request, asked).select_related("assignee")
-            found = listing.page(inbox.SPEC, sort=asked["sort"] or None, cursor=cursor, queryset=matching)
+            matching = _matching(request, filters).select_related("assignee")
+            found = listing.page(inbox.SPEC, sort=filters["sort"] or None, cursor=cursor, queryset=matching)
         except listing.PageError as error:
-            messages.warning(request, error_messages.said(error.message))
+            messages.warning(request, error_messages.translate(error.message))
             return HttpResponseRedirect(request.path)
         context = {
             **self.admin_site.each_context(request),
             "title": _("Conflicts"),
-            "rows": decorated(found.items, request.user),
+            "rows": with_details(found.items, request.user),
             "page": found,
-            "asked": asked,
+            "asked": filters,
+            "is_asked": filters != _filters_of({"sort": filters["sort"]}),
             "numbers": {**inbox.count_open(request.user), "team": inbox.count_team(request.user)},
             "statuses": [
-                ("open", _("Open")),
-                ("resolved", _("Resolved")),
-                ("dismissed", _("Discarded")),
+                ("open", pgettext("filter", "Open")),
+                ("resolved", pgettext("filter", "Resolved")),
+                ("dismissed", pgettext("filter", "Discarded")),
                 ("any", _("All")),
             ],
             "kinds": [(name, section.kind(name).plural) for name in inbox.categories(request.user)],
-            "record_name": _record_name(asked["record"], request.user),
+            "record_name": _record_name(filters["record"], request.user),
             "ages": [("", _("Newest first")), ("created_at", _("Oldest first"))],
-            "is_first": not cursor and not asked["sort"],
-            "can_settle": access.settles(request.user),
+            "is_first": not cursor and not filters["sort"],
+            "can_settle": access.may_resolve(request.user),
             "stamp": stamp,
             "opts": self.model._meta,
         }
         return TemplateResponse(request, "admin/backoffice/conflicts.html", context)
 
     def rows(self, request: HttpRequest) -> HttpResponse:
-        """Rows by id for a page that is open, as the lists of records have them (`lists.rows`)."""
+        """Returns rows by id for an open page, like the lists of records (`lists.rows`)."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
@@ -196,8 +201,8 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except ValueError:
             return HttpResponseBadRequest()
         items = inbox.visible(request.user).select_related("assignee").filter(pk__in=shown)
-        fresh = _matching(request, _asked(request)).filter(pk__in=new).values_list("pk", flat=True)
-        context = {"rows": decorated(list(items), request.user), "can_settle": access.settles(request.user)}
+        fresh = _matching(request, _filters(request)).filter(pk__in=new).values_list("pk", flat=True)
+        context = {"rows": with_details(list(items), request.user), "can_settle": access.may_resolve(request.user)}
         response = TemplateResponse(request, "admin/backoffice/conflict_rows.html", context)
         response["X-New"] = " ".join(map(str, fresh))
         response["X-Position"] = str(stamp.position)
@@ -205,13 +210,13 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return response
 
     def count(self, request: HttpRequest) -> HttpResponse:
-        """How many wait, for the number in the navigation."""
+        """Returns the number of open conflicts for the navigation."""
         response = JsonResponse(inbox.count_open(request.user))
         response["Cache-Control"] = "no-store"
         return response
 
     def bulk(self, request: HttpRequest) -> HttpResponse:
-        """Dismisses or assigns several conflicts; a failure is reported and does not stop the others."""
+        """Discards or assigns several conflicts; reports failures and continues with the others."""
         back = HttpResponseRedirect(reverse("admin:backoffice_conflict_changelist"))
         if request.method != "POST" or not self.has_change_permission(request):
             raise PermissionDenied
@@ -242,7 +247,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return back
 
     def conflict_page(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """The conflict page. A POST settles it, or with `preview` shows what would come of it."""
+        """Shows one conflict. A POST resolves it or, with `preview`, shows the result."""
         row = _found(request, key)
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             if request.method == "POST":
@@ -252,10 +257,14 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         answers = decisions.answers_of(request, now)
         if "preview" in request.POST:
             return self._conflict_page(request, row, answers, previewing=True)
-        return self._settle(request, row, answers)
+        return self._resolve(request, row, answers)
 
-    def _settle(self, request: HttpRequest, row: models.Conflict, answers: decisions.Answers) -> HttpResponse:
-        """1 what was typed can be read  2 the choices and the change, in one transaction."""
+    def _resolve(self, request: HttpRequest, row: models.Conflict, answers: decisions.Answers) -> HttpResponse:
+        """Resolves the conflict.
+
+        1  parse the inputs
+        2  store the choices and the change, in one transaction
+        """
         seen = request.POST.get("version", "")
         try:
             if answers.complaints:
@@ -278,7 +287,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return HttpResponseRedirect(reverse(section.kind(row.category).url("change"), args=[row.key]))
 
     def preview(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """What would come of the choices so far, for a page with scripts."""
+        """Returns a preview of the choices so far, for pages with scripts."""
         row = _found(request, key)
         if request.method != "POST" or not inbox.may_settle(request.user, row.command_type):
             raise PermissionDenied
@@ -298,12 +307,12 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         stamp, staff = log_position.now(), request.user
         is_open = row.status == "open"
-        now = situations.situation(row.pk, None if is_open else _judged_at(row))
+        now = situations.situation(row.pk, None if is_open else _resolved_version(row))
         kind = section.kind(row.category)
         complaints = dict(getattr(error, "fields", {}))
         places = decisions.places(now, answers, staff, complaints)
         hidden = len(now.open_places) - len(places)
-        # What belongs to no place of the page is said on top of it.
+        # Errors that belong to no place are shown at the top of the page.
         shown_at = {place.path for place in places} | {values.steps(place.path)[0] for place in places} | {"reason"}
         on_top = [message for where, message in complaints.items() if where not in shown_at]
         context = {
@@ -322,8 +331,8 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "can_settle": is_open and not hidden and inbox.may_settle(staff, row.command_type),
             "can_act": inbox.may_settle(staff, row.command_type),
             "assignable": inbox.assignable(row.command_type) if inbox.may_settle(staff, row.command_type) else [],
-            "their_lines": diffs.lines(row.category, now.base, now.theirs, staff) if now.base else [],
-            "my_lines": diffs.lines(row.category, now.theirs, now.merge.values, staff) if now.is_edit else [],
+            "their_lines": diffs.rows(row.category, now.base, now.theirs, staff) if now.base else [],
+            "my_lines": diffs.rows(row.category, now.theirs, now.merge.values, staff) if now.is_edit else [],
             "preview": decisions.preview(now, answers, staff) if is_open else None,
             "previewing": previewing,
             "reason": answers.reason if request.method == "POST" else now.filed.command.get("reason"),
@@ -338,7 +347,7 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/backoffice/conflict.html", context, status=status)
 
     def act(self, request: HttpRequest, key: uuid.UUID) -> HttpResponse:
-        """Assigns, comments on, dismisses or reopens a conflict."""
+        """Assigns, comments on, discards or reopens a conflict."""
         row = _found(request, key)
         back = HttpResponseRedirect(reverse("admin:backoffice_conflict_change", args=[key]))
         if request.method != "POST":

@@ -1,4 +1,4 @@
-"""Events of conflicts into their read table."""
+"""Writes events of conflicts into their read table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMENTED = "update conflicts set comments = comments + 1, version = %s, updated
 
 
 def conflicts(events: Sequence[NewEvent]) -> None:
-    """Keeps `conflicts`."""
+    """Updates the table `conflicts`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.ConflictFiled:
             store.execute(INSERT_CONFLICTS, [msgspec.json.encode([_filed(event) for event in batch]).decode()])

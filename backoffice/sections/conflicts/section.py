@@ -26,7 +26,7 @@ def show(event: RecordedEvent, role: str) -> JsonDict:
 
 
 def _may_follow(staff: Any) -> bool:
-    return access.settles(staff) and topics.in_scope(staff, "events:read")
+    return access.may_resolve(staff) and topics.in_scope(staff, "events:read")
 
 
 def _ready() -> None:
@@ -40,9 +40,9 @@ SECTION = Section(
             label=_("Conflicts"),
             url_name="admin:backoffice_conflict_changelist",
             icon="merge",
-            visible=access.settles,
+            visible=access.may_resolve,
             key="c",
-            count=pages.waiting,
+            count=pages.count_open,
         ),
     ),
     admins={models.Conflict: pages.ConflictAdmin},

@@ -25,12 +25,12 @@ VERBS: Final = {
 CHOICES: Final = {
     "theirs": gettext_lazy("theirs"),
     "mine": gettext_lazy("the author's"),
-    "value": gettext_lazy("typed"),
+    "value": gettext_lazy("a new value"),
 }
 
 
 def trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
-    """Who did what about it, newest first, as this person may see it."""
+    """Returns each action on the conflict with its actor, newest first, as this person may see it."""
     events = store.read_stream(types.stream_name(domain.CATEGORY, row.pk))
     names = dict(models.Staff.objects.values_list("pk", "username"))
     found = []
@@ -49,4 +49,4 @@ def trail(row: models.Conflict, staff: Any) -> list[dict[str, Any]]:
 
 def _chosen(kind: Kind, where: str, how: str) -> str:
     label = "" if where == situations.WHOLE else diffs.label_of(kind, values.steps(where), {})
-    return f"{label} {CHOICES[how]}".strip()
+    return _("%(field)s: %(choice)s") % {"field": label, "choice": CHOICES[how]} if label else str(CHOICES[how])

@@ -1,4 +1,4 @@
-"""The event browser: the log newest first, filtered, and one event in full. For roles that may view events."""
+"""The event browser: the filtered log, newest first, and the page of one event. For roles that may view events."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from events.types import RecordedEvent
 
 PAGE: Final = 50
 TOGETHER: Final = 200
-PATIENCE: Final = 5.0  # seconds a statement of these pages may take
+STATEMENT_TIMEOUT: Final = 5.0  # timeout in seconds for a statement of these pages
 PARAMETERS: Final = ("stream", "type", "actor", "correlation", "since", "until")
 
 ONE = f"select {decoding.COLUMNS} from events_event where position = %s"  # noqa: S608
 
 
 class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Read-only pages over the log."""
+    """Read-only pages about the log."""
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -57,22 +57,22 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def list_page(self, request: HttpRequest) -> HttpResponse:
-        """The log, newest first, down from `?before=`."""
+        """Lists the log, newest first, before the position `?before=`."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         stamp = log_position.now()
-        asked, wrong = _asked(request.GET)
+        filters, wrong = _filters(request.GET)
         before = request.GET.get("before", "")
         upto = int(before) - 1 if before.isdecimal() and len(before) < 19 else stamp.position
-        found, slow = _found(_wanted(asked), min(upto, stamp.position))
+        found, slow = _found(_query(filters), min(upto, stamp.position))
         context = {
             **self.admin_site.each_context(request),
             "title": _("Events"),
-            "rows": event_rows.all_shown(found.events, request.user),
+            "rows": event_rows.rows(found.events, request.user),
             "asked": {name: request.GET.get(name, "") for name in PARAMETERS},
             "wrong": wrong,
             "slow": slow,
-            "is_asked": any(asked.values()),
+            "is_asked": any(filters.values()),
             "is_first": not before,
             "before": None if found.end else found.reached + 1,
             "reached": found.reached,
@@ -80,14 +80,14 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "stopped_short": not found.end and len(found.events) < PAGE,
             "kinds": _kinds(),
             "topics": " ".join(event_rows.topics_of(request.user)),
-            "following": _following(asked, request.GET),
+            "following": _feed_attributes(filters, request.GET),
             "stamp": stamp,
             "opts": self.model._meta,
         }
         return TemplateResponse(request, "admin/backoffice/events.html", context)
 
     def event_page(self, request: HttpRequest, position: int) -> HttpResponse:
-        """One event in full: what it changed, and all that the same request caused."""
+        """Shows one event: its changes, and all events of the same request."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         safe = head.safe()
@@ -95,7 +95,7 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if not rows:
             raise Http404
         event = decoding.events_of(rows)[0]
-        seen = event_rows.all_shown([event], request.user)[0]
+        seen = event_rows.rows([event], request.user)[0]
         caused = causation.tree(event, upto=safe, limit=TOGETHER)
         entry = _entry(event, request.user)
         context = {
@@ -116,38 +116,38 @@ class EventAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 def _found(wanted: search.Query, upto: int) -> tuple[search.Page, bool]:
     """Returns the matching events, and whether the search timed out."""
     try:
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_TIMEOUT):
             return search.find(wanted, upto=upto, limit=PAGE), False
     except errors.TookTooLong:
         return search.Page(events=[], reached=0, end=True), True
 
 
 def _kinds() -> list[tuple[str, list[str]]]:
-    """Event types by the record they are about: (``user``, [``user.created``, …])."""
+    """Groups event types by their kind of record: (``user``, [``user.created``, …])."""
     names = [kind.name for kind in types.event_types()]
     return [(kind, list(group)) for kind, group in groupby(names, key=lambda name: name.partition(".")[0])]
 
 
-def _following(asked: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
-    """The filters that the live feed holds new events against, as attributes."""
-    found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if asked.get(name)}
-    return found | ({"until": asked["until"].isoformat()} if asked.get("until") else {})
+def _feed_attributes(filters: Mapping[str, Any], query: Mapping[str, str]) -> dict[str, str]:
+    """Returns the filters as HTML attributes, so that the live feed applies them to new events."""
+    found = {name: query[name].strip() for name in ("stream", "type", "actor", "correlation") if filters.get(name)}
+    return found | ({"until": filters["until"].isoformat()} if filters.get("until") else {})
 
 
 def _entry(event: RecordedEvent, staff: Any) -> timeline.Entry | None:
-    """What the event changed in its record, as this person may see it; None where there is no record to compare."""
+    """Returns the event's change of its record, as this person may see it; None without a record."""
     if section.find(event.category) is None or not access.may(staff, "view", event.category):
         return None
     try:
-        with timeouts.at_most(PATIENCE):
+        with timeouts.at_most(STATEMENT_TIMEOUT):
             found = timeline.entries(event.stream, event.version, staff, limit=1)
     except (errors.TookTooLong, errors.InvalidEvent, errors.Archived):
-        return None  # a record that cannot be folded is no reason not to show the event
+        return None  # the event is shown even if its record cannot be folded
     return found[0] if found else None
 
 
 def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
-    """Positions of the versions before and after this one in its stream."""
+    """Returns the positions of the previous and next version in its stream."""
     try:
         around = store.read_stream(event.stream, max(0, event.version - 2), upto=event.version + 1)
     except errors.Archived:
@@ -156,25 +156,25 @@ def _neighbours(event: RecordedEvent) -> dict[str, int | None]:
     return {"before": by_version.get(event.version - 1), "after": by_version.get(event.version + 1)}
 
 
-def _asked(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """The filters of the address, and the names of those that make no sense."""
-    asked: dict[str, Any] = {}
+def _filters(query: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """Parses the filters of the URL; returns them and the names of the invalid ones."""
+    filters: dict[str, Any] = {}
     wrong = []
     for name in PARAMETERS:
         text = query.get(name, "").replace("\0", "").strip()[:300]
         try:
-            asked[name] = _PARSERS.get(name, str)(text) if text else None
+            filters[name] = _PARSERS.get(name, str)(text) if text else None
         except ValueError:
             wrong.append(name)
-    return asked, wrong
+    return filters, wrong
 
 
-def _wanted(asked: Mapping[str, Any]) -> search.Query:
-    """``user.*`` is every type that begins so."""
-    kind = asked.get("type") or ""
+def _query(filters: Mapping[str, Any]) -> search.Query:
+    """Expands ``user.*`` to all event types with that prefix."""
+    kind = filters.get("type") or ""
     if kind.endswith(".*"):
-        return search.Query(**{**asked, "type": None, "kind": kind.removesuffix("*")})
-    return search.Query(**asked)
+        return search.Query(**{**filters, "type": None, "kind": kind.removesuffix("*")})
+    return search.Query(**filters)
 
 
 def _instant(text: str) -> datetime:
@@ -185,16 +185,16 @@ def _instant(text: str) -> datetime:
         raise ValueError(text)
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError:  # year 1 or 9999, in a zone where it is another year
+    except OverflowError:  # year 1 or 9999, which another time zone moves out of range
         raise ValueError(text) from None
 
 
-def _until(text: str) -> datetime:
-    """The end of what is meant: of a day, the day after."""
+def _upper_bound(text: str) -> datetime:
+    """Exclusive upper bound; a bare date includes that day."""
     try:
         return _instant(text) + timedelta(days=1 if parse_date(text) else 0)
     except OverflowError:
         raise ValueError(text) from None
 
 
-_PARSERS: Final[Mapping[str, Any]] = {"correlation": uuid.UUID, "since": _instant, "until": _until}
+_PARSERS: Final[Mapping[str, Any]] = {"correlation": uuid.UUID, "since": _instant, "until": _upper_bound}

@@ -1,4 +1,4 @@
-"""The forms of a form's pages."""
+"""Django forms for the pages of forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backoffice.web import forms as inputs
 
 
 class FieldsInput(forms.Textarea):
-    """A form's questions: JSON, which the page's editor takes over where there is JavaScript."""
+    """The questions of a form as JSON, which the editor replaces where JavaScript runs."""
 
     def __init__(self) -> None:
         attrs = {"rows": 14, "spellcheck": "false", "class": "code", "data-fields-editor": "", "data-kind": "json"}
@@ -56,13 +56,13 @@ class NewFormForm(FormForm):
         del self.fields["archived"]
 
     def clean_user_id(self) -> str:
-        """The owner by id, or by address where this person may see addresses."""
+        """Finds the owner by id, or by e-mail address if this person may see addresses."""
         typed = self.cleaned_data["user_id"].strip()
         try:
             found = models.User.objects.filter(pk=uuid.UUID(typed), deleted_at=None)
         except ValueError:
             seen = "email" not in access.hidden_fields(self.staff, "user")
-            found = models.User.living_with(typed) if seen else models.User.objects.none()
+            found = models.User.not_deleted_with_address(typed) if seen else models.User.objects.none()
         owner = found.first()
         if owner is None:
             raise forms.ValidationError(_("There is no such user."))

@@ -17,7 +17,7 @@ from events.models import StoredJson
 
 
 class Form(Record):
-    """A form that a user made: `fields` is a list of ``{id, type, label, help, required, options, page, …}``."""
+    """A form that a user made; `fields` is a list of ``{id, type, label, help, required, options, page, …}``."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(

@@ -1,4 +1,4 @@
-"""A form on the pages of records: its owner, its latest submissions and how many came each day."""
+"""Panels on the page of a form: owner, latest submissions and submissions per day."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def row_context(row: models.Form, staff: Any) -> dict[str, Any]:
 
 
 def panels(row: models.Form, staff: Any) -> dict[str, Any]:
-    """A form's owner, its latest submissions and how many came each day."""
+    """Returns a form's owner, its latest submissions and the number of submissions per day."""
     owner = lists.related(row, "user")
     context: dict[str, Any] = {"owner": owner, "owner_label": section.kind("user").title(owner, staff)}
     if not access.may(staff, "view", "submission"):
@@ -41,7 +41,7 @@ def panels(row: models.Form, staff: Any) -> dict[str, Any]:
 
 
 def submissions_per_day(form_id: Any, days: int = DAYS) -> list[tuple[date, int]]:
-    """Submissions of each of the last days, today included, days without any too."""
+    """Counts the submissions of each of the last days, including today and days without any."""
     today = timezone.now().date()
     first = today - timedelta(days=days - 1)
     with connection.cursor() as cursor:
@@ -51,7 +51,7 @@ def submissions_per_day(form_id: Any, days: int = DAYS) -> list[tuple[date, int]
 
 
 def format_questions(value: Any, whole: bool) -> str | None:
-    """The questions as a number, unless they are wanted as a whole."""
+    """Formats the questions as their number, or in full if requested."""
     if whole or not isinstance(value, list):
         return None
     return ngettext("%(n)d question", "%(n)d questions", len(value)) % {"n": len(value)}

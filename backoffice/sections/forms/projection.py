@@ -1,4 +1,4 @@
-"""Events of forms into their read table."""
+"""Writes events of forms into their read table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWNER_LIVING = "select backoffice_owner_living(%s::uuid[])"
 
 
 def forms(events: Sequence[NewEvent]) -> None:
-    """Keeps `forms`."""
+    """Updates the table `forms`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.FormCreated:
             store.execute(INSERT_FORMS, [read_table.rows(batch)])
@@ -46,7 +46,7 @@ def _form_changes(event: object) -> dict[str, Any]:
 
 
 def demand_living_owner(events: Sequence[NewEvent]) -> None:
-    """New forms belong to users who are not deleted."""
+    """Requires that owners of new forms are not deleted."""
     owners = {event.data.user_id for event in events if isinstance(event.data, domain.FormCreated)}
     if owners and not preconditions.is_waived("all"):
         store.execute(OWNER_LIVING, [arrays.Uuids(owners)])

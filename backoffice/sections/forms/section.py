@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from backoffice import listing, models, navigation
 from backoffice.listing import Sort
@@ -39,7 +40,7 @@ FORM = Kind(
     columns=(
         Column(label=_("Form"), sort="title"),
         Column(label=_("Owner"), wide=True),
-        Column(label=_("Fields"), number=True, wide=True),
+        Column(label=_("Questions"), number=True, wide=True),
         Column(label=_("Changed"), wide=True),
         Column(label=_("Created"), sort="-created_at"),
     ),
@@ -52,8 +53,8 @@ FORM = Kind(
     choices=(
         Choice(
             name="archived",
-            label=_("Archived"),
-            values=(("", _("Archived or not")), ("false", _("In use")), ("true", _("Archived"))),
+            label=_("Archived or not"),
+            values=(("", _("Archived or not")), ("false", _("In use")), ("true", pgettext_lazy("filter", "Archived"))),
         ),
         DELETED_CHOICE,
     ),

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 SAMPLE = 65_536
-_ALIEN = 12.0  # bits of a character that the language does not have
-_TOLERATED = 8.0  # mean bits above which no language fits
+_ALIEN = 12.0  # cost in bits of a character that the language does not have
+_TOLERATED = 8.0  # mean cost above which no language fits
 _TOLERATED_EAST = 10.5  # these write two bytes a character
-_MARGIN = 4.0  # bits by which the best must win
+_MARGIN = 4.0  # margin in bits by which the best must win
 _FEW = 4  # characters: too few to refuse Western text for
 
 _LATIN = {
@@ -135,7 +135,7 @@ class Guess:
 
 
 def guess(data: bytes) -> str:
-    """The code page of bytes that are not UTF-8. Raises `Undecided`. Reads at most `SAMPLE` bytes of lines."""
+    """Returns the code page of bytes that are not UTF-8. Raises `Undecided`. Reads at most `SAMPLE` bytes of lines."""
     sample = _sample(data)
     guesses = sorted(_guesses(sample), key=lambda g: g.bits)
     if not guesses:
@@ -156,7 +156,7 @@ def guess(data: bytes) -> str:
 
 
 def _sample(data: bytes) -> bytes:
-    """The first lines with bytes beyond ASCII: whole lines, so that no character is cut."""
+    """Returns the first lines with bytes beyond ASCII: whole lines, so that no character is cut."""
     lines, size = [], 0
     for found in re.finditer(rb"[^\r\n]*[\x80-\xff][^\r\n]*", data):
         lines.append(found[0][:SAMPLE])
@@ -180,7 +180,7 @@ def _guesses(sample: bytes) -> Iterator[Guess]:
 
 
 def _contexts(text: str) -> Counter[tuple[str, str, str]]:
-    """The count of each non-ASCII character with its two neighbours."""
+    """Counts each non-ASCII character with its two neighbours."""
     padded = f" {text} "
     return Counter(
         (padded[at - 1], padded[at], padded[at + 1])
@@ -220,7 +220,7 @@ def _east_cost(_before: str, char: str, _after: str, language: str) -> float:
 
 @lru_cache(maxsize=65_536)
 def _in_first_level(char: str, language: str) -> bool:
-    """Whether the national standard has the character in its level for everyday use."""
+    """Returns whether the national standard has the character in its level for everyday use."""
     encoding, (first, last) = _FIRST_LEVELS[language]
     try:
         lead = char.encode(encoding)[0]

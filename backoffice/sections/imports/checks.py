@@ -1,4 +1,4 @@
-"""Everything that the domain or the store would refuse, found before the first write."""
+"""Finds all values that the domain or the store would refuse, before the first write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MAX_PROBLEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A value that cannot be stored: its place in the file and the reason; without a line it concerns the form."""
+    """A value that cannot be stored, with its place in the file and the reason.
+
+    Without a line it concerns the form.
+    """
 
     message: str
     line: int | None = None
@@ -44,7 +47,7 @@ class ValuesRejected(ImportRejected):
 
 
 def check(found: Destination, plan: rows.Plan, state: forms.Form) -> None:
-    """Decide and encode everything that would be written, without writing it. Raises `ValuesRejected`."""
+    """Decides and encodes everything that would be written, without writing it. Raises `ValuesRejected`."""
     problems: list[Problem] = []
     total = 0
     for problem in _problems(found, plan, state):
@@ -75,7 +78,7 @@ def _problems(found: Destination, plan: rows.Plan, state: forms.Form) -> Iterato
 def _refusal(
     record: aggregate.Aggregate, data: CommandData, state: Any, now: datetime
 ) -> errors.EventsError | ValueError | None:
-    """The error with which the domain or the store would refuse this command; None when it would be stored."""
+    """Returns the error with which the domain or the store would refuse this command; None if there is none."""
     try:
         for event in record.decide(data, state, aggregate.Decision(key="", now=now)):
             encoding.encode(event)
@@ -90,7 +93,7 @@ def _message(error: Exception) -> str:
 
 
 def _where(plan: rows.Plan, row: rows.Row, error: Exception) -> Iterator[Problem]:
-    """The cells that caused an error."""
+    """Returns the cells that caused an error."""
     columns = {"started_at": plan.times.start, "created_at": plan.times.end or plan.times.start}
     placed = False
     for name, message in (getattr(error, "fields", None) or {}).items():

@@ -53,7 +53,7 @@ _SHAPES = tuple(
     )
 )
 _LONGEST = 120
-# Year, and day and month in either order: the epochs of clocks and databases, written for unknown times.
+# Year, and day and month in either order, of the epochs of clocks and databases, which replace unknown times.
 _FILLERS = {
     (0, frozenset((0,))), (1, frozenset((1,))), (1601, frozenset((1,))), (1753, frozenset((1,))),
     (1899, frozenset((12, 30))), (1899, frozenset((12, 31))), (1900, frozenset((1,))), (1900, frozenset((0, 1))),
@@ -79,13 +79,13 @@ def _parts(cell: str) -> dict[str, str | None] | None:
 
 
 def zone_of(cell: str) -> str:
-    """The zone as the cell writes it, known or not; "" where there is none."""
+    """Returns the zone as written in the cell, known or not; "" without one."""
     parts = _parts(cell)
     return (parts["zone"] or "").strip() if parts else ""
 
 
 def is_filler(cell: str) -> bool:
-    """Whether the cell is the epoch of some clock (1970-01-01, 1980-01-01, 0000-00-00) instead of a time."""
+    """Returns whether the cell is the epoch of some clock (1970-01-01, 1980-01-01, 0000-00-00) instead of a time."""
     parts = _parts(cell)
     if parts is None or "name" in parts:
         return False
@@ -102,7 +102,7 @@ class Style:
     ambiguous: bool
 
     def value(self, cell: str, zone: tzinfo) -> datetime | date:
-        """A date, or an aware datetime: a time without a zone is in `zone`. Raises `ValueError`."""
+        """Returns a date, or an aware datetime: a time without a zone is in `zone`. Raises `ValueError`."""
         return _value(cell, self.order, zone)
 
 
@@ -116,7 +116,7 @@ def _value(cell: str, order: str, zone: tzinfo) -> datetime | date:
 
 
 def study(cells: Collection[str], default: str, zone: tzinfo = UTC) -> Style | None:
-    """The one style in which all cells are dates, or all are moments; None for anything else.
+    """Returns the one style in which all cells are dates, or all are times; None for anything else.
 
     `default` is the order if every cell is ambiguous.
     """
@@ -141,7 +141,10 @@ def study(cells: Collection[str], default: str, zone: tzinfo = UTC) -> Style | N
 
 
 def order_of(matches: Iterable[dict[str, str | None]]) -> str | None:
-    """Day or month first, if the cells prove it: no month is above 12; AM/PM and dots indicate the usual order."""
+    """Returns the order of day and month, if the cells prove it.
+
+    A number above 12 is a day; AM/PM and dots indicate the usual order of their countries.
+    """
     order, custom = None, None
     for parts in matches:
         if int(parts["first"] or 0) > 12:
@@ -153,7 +156,7 @@ def order_of(matches: Iterable[dict[str, str | None]]) -> str | None:
 
 
 def proven_order(cells: Collection[str]) -> str | None:
-    """The order that this column proves, if all of it are dates and some can be read one way only."""
+    """Returns the order that this column proves: all cells are dates and some can be read one way only."""
     if not all_dates(cells):
         return None
     matches = (_match(cell) for cell in cells)
@@ -161,7 +164,7 @@ def proven_order(cells: Collection[str]) -> str | None:
 
 
 def all_dates(cells: Collection[str]) -> bool:
-    """Whether all cells are shaped like dates or moments; stops at the first that is not."""
+    """Returns whether all cells look like dates or times; stops at the first other cell."""
     return bool(cells) and all(_match(cell) for cell in cells)
 
 

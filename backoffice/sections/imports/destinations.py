@@ -1,4 +1,4 @@
-"""The destination of an import: owner and form, and which rows of the plan the form lacks, has, or has erased.
+"""The destination of an import: its owner, its form, and the rows of the plan that the form lacks.
 
 Importing a file again, a renamed, reordered or extended one, adds only the rows that the form lacks (see
 `identity`). A submission that staff deleted stays deleted, an erased one stays erased (`suppressions`). A row
@@ -22,7 +22,7 @@ from events import snapshots, store
 from events.privacy import pseudonyms
 from events.types import named_id, stream_name
 
-# Of the ids of forms and rows that were imported before ids were keyed.
+# Namespace of the ids of forms and rows that were imported before ids were keyed.
 NAMESPACE = uuid.UUID("7d0f0e5e-8a0b-5c1f-9b55-3c2f6f1b7a52")
 _SHAPES = {"multiple_choice": "list", "matrix": "rows", "ranking": "rows"}
 
@@ -36,7 +36,7 @@ class ImportRejected(Exception):
 
 @dataclass(slots=True)
 class Destination:
-    """The form of an import, and the rows of the plan by what is to be done with them.
+    """The form of an import, and the rows of the plan by the action they need.
 
     fresh    rows that the form lacks
     changed  rows that it has with other content
@@ -58,7 +58,7 @@ class Destination:
 
 
 def find(plan: rows.Plan, title: str, email: str, *, update: bool, archived: bool) -> tuple[Destination, forms.Form]:
-    """Look up owner and form, and compare the rows; returns the form's state too. Raises `ImportRejected`."""
+    """Looks up owner and form, and compares the rows; returns the form's state too. Raises `ImportRejected`."""
     title = values.normal_name(title)
     if not 0 < len(title) <= bounds.TITLE:
         raise ImportRejected(f"the title must have 1 to {bounds.TITLE} characters")
@@ -69,8 +69,8 @@ def find(plan: rows.Plan, title: str, email: str, *, update: bool, archived: boo
         found.by = plan.respondent
         found.fresh = [(row.identity, row) for row in plan.rows]
     else:
-        asked = _compare(found, plan, state)
-        _match(found, plan, state, asked, keyed=keyed)
+        question_sets = _compare(found, plan, state)
+        _match(found, plan, state, question_sets, keyed=keyed)
         if state.archived and found.fresh and not archived:
             raise ImportRejected(
                 f"the form “{found.title}” is archived; add --archived to import its old submissions all the same"
@@ -83,7 +83,7 @@ def find(plan: rows.Plan, title: str, email: str, *, update: bool, archived: boo
 
 def _owner(email: str) -> User:
     try:
-        owner = User.living_with(values.normal_email(email)).first()
+        owner = User.not_deleted_with_address(values.normal_email(email)).first()
     except ValueError as error:
         raise ImportRejected(f"“{email}” is not an owner: {error}") from None
     if owner is None:
@@ -95,7 +95,7 @@ def _owner(email: str) -> User:
 
 
 def _form_of(owner: User, title: str) -> tuple[Destination, bool]:
-    """The form of this title, existing or new, and whether the ids of its rows can be derived."""
+    """Returns the form of this title, existing or new, and whether the ids of its rows can be derived."""
     subject = stream_name("user", owner.pk)
     key = pseudonyms.of(subject)
     as_given, title = title, unicodedata.normalize("NFC", title)
@@ -110,12 +110,12 @@ def _form_of(owner: User, title: str) -> tuple[Destination, bool]:
 
 
 def form_id_of(key: pseudonyms.Pseudonyms, title: str) -> uuid.UUID:
-    """The id of the form that an import with this title creates for the owner of the key."""
+    """Returns the id of the form that an import with this title creates for the owner of the key."""
     return key.id(f"form\x1f{title}")
 
 
 def _imported(owner: User, title: str) -> Iterator[uuid.UUID]:
-    """Forms of this title from an import on another installation, which came with `import_events`."""
+    """Returns forms of this title that another installation imported and `import_events` copied."""
     for form in Form.objects.filter(user_id=owner.pk, title=title).order_by("created_at", "id"):
         first = store.read_stream(stream_name("form", form.pk), limit=1)
         if first and first[0].actor == suppressions.ACTOR:
@@ -123,7 +123,7 @@ def _imported(owner: User, title: str) -> Iterator[uuid.UUID]:
 
 
 def _compare(found: Destination, plan: rows.Plan, state: forms.Form) -> list[set[str]]:
-    """Compare an existing form with the plan: changes by staff are kept, new fields are added.
+    """Compares an existing form with the plan: changes by staff stay, new fields are added.
 
     Raises `ImportRejected` if staff removed a field that the file has, or if answers have another shape than the form's
     field. Returns the sets of fields that the form has had, in order.
@@ -131,8 +131,8 @@ def _compare(found: Destination, plan: rows.Plan, state: forms.Form) -> list[set
     if state.deleted_at is not None:
         raise ImportRejected(f"the form “{found.title}” was deleted; restore it or choose another title")
     history = store.read_stream(stream_name("form", found.form_id))
-    asked = [{made["id"] for made in event.data["fields"]} for event in history if event.data.get("fields")]
-    ever = set().union(*asked)
+    question_sets = [{made["id"] for made in event.data["fields"]} for event in history if event.data.get("fields")]
+    ever = set().union(*question_sets)
     have = {made["id"]: made for made in state.fields}
     wanted = [made.field for made in plan.fields]
     removed = [made["label"] for made in wanted if made["id"] in ever and made["id"] not in have]
@@ -144,7 +144,7 @@ def _compare(found: Destination, plan: rows.Plan, state: forms.Form) -> list[set
     _compare_types(found, [(have[made["id"]], made) for made in wanted if made["id"] in have])
     new = [made for made in wanted if made["id"] not in have]
     found.new_fields = [{name: value for name, value in made.items() if name != rows.IDENTITY} for made in new]
-    return asked
+    return question_sets
 
 
 def _compare_types(found: Destination, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
@@ -174,17 +174,19 @@ def _listed(labels: Sequence[Any]) -> str:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _match(found: Destination, plan: rows.Plan, state: forms.Form, asked: list[set[str]], *, keyed: bool) -> None:
-    """Divide the rows into known, changed, new and erased ones."""
+def _match(
+    found: Destination, plan: rows.Plan, state: forms.Form, question_sets: list[set[str]], *, keyed: bool
+) -> None:
+    """Divides the rows into known, changed, new and erased ones."""
     found.by, lacking = identity.column_of(plan, state.fields, keyed=keyed)
     if lacking is not None:
         raise ImportRejected(
             f"the file has no column “{lacking}”, by which the rows of the form “{found.title}” are recognised"
         )
     key = pseudonyms.of(stream_name("form", found.form_id))
-    if key is None:  # stored in plain text before there were keys, so no submission has a derived id
+    if key is None:  # stored in plain text before rows had keys, so no submission has a derived id
         key = pseudonyms.Pseudonyms(bytes(32))
-    matches = identity.Matcher(plan, found.form_id, key, found.by).run(asked, keyed=keyed)
+    matches = identity.Matcher(plan, found.form_id, key, found.by).run(question_sets, keyed=keyed)
     found.known, found.changed, found.erased = matches.known, matches.changed, matches.erased
     if matches.unrecognisable:
         found.warnings.append(

@@ -23,14 +23,14 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_DELIMITERS = "\t;|,"  # with equal evidence, the one that is rarer in prose wins
+_DELIMITERS = "\t;|,"  # with equal evidence, the one that is rarer in texts wins
 _SAMPLE = 262_144
 _CELL_LIMIT = 16 * 1024 * 1024
 _ENDS = re.compile(r"\r\n|\r|\n")
 _REST_OF_QUOTED = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
 _EXCEL_SEP = re.compile(r'[\ufeff\r\n]*[ \t]*("?)sep=(.)\1(?:\2*|[ \t]*)(?=\r|\n|$)', re.IGNORECASE)
 _ISO_2022_JP = re.compile(rb"\x1b(?:\$[@B]|\([BJ])")
-_MARKS = "\ufeff\u00ef\u00bb\u00bf"  # a byte-order mark, and one that was read as Latin-1
+_MARKS = "\ufeff\u00ef\u00bb\u00bf"  # a byte-order mark, and one decoded as Latin-1
 
 
 class Refused(Exception):
@@ -71,7 +71,7 @@ class Sheet:
 
 
 def read(data: bytes, encoding: str | None = None) -> Sheet:
-    """Cut a file into records, its text in Unicode's composed form (NFC). Raises `Refused`."""
+    """Cuts a file into records; the text is in Unicode's composed form (NFC). Raises `Refused`."""
     if other := filetypes.other_than_csv(data):
         raise Refused(other)
     text, found, guessed = decode(data, encoding)
@@ -87,13 +87,16 @@ def read(data: bytes, encoding: str | None = None) -> Sheet:
 
 
 def _without_marks(text: str) -> str:
-    """Without the byte-order marks in front, of which joined and twice converted files have several."""
+    """Removes byte-order marks at the start, of which joined and twice converted files have several."""
     text = text.lstrip("\ufeff")
     return text[3:].lstrip("\ufeff") if text.startswith(_MARKS[1:]) else text
 
 
 def _separator_line(text: str) -> tuple[str, str]:
-    """The delimiter that Excel's line `sep=;` names, or "", and the text with that line blank (lines keep counting)."""
+    """Returns the delimiter that Excel's line `sep=;` names, or "", and the text with that line blank.
+
+    The line stays, so that line numbers are correct.
+    """
     found = _EXCEL_SEP.match(text)
     if found is None:
         return "", text
@@ -117,7 +120,10 @@ def _refuse_nul(lines: list[int], records: list[list[str]]) -> None:
 
 
 def decode(data: bytes, encoding: str | None = None) -> tuple[str, str, bool]:
-    """Text, the encoding's name, and whether it was guessed: a mark decides, then strict UTF-8, then legacy scoring."""
+    """Returns the text, the encoding's name, and whether it was guessed.
+
+    A byte-order mark decides, then strict UTF-8, then scoring of legacy encodings.
+    """
     if encoding:
         return _strictly(data, encoding), encoding, False
     for mark, name in _BOMS:
@@ -154,7 +160,7 @@ def _strictly(data: bytes, encoding: str) -> str:
 
 
 def _before(data: bytes, encoding: str) -> str:
-    """The text before a bad byte, to count its lines; some codecs know no replacement."""
+    """Decodes the text before a bad byte, to count its lines; some codecs have no replacement character."""
     try:
         return data.decode(encoding, "replace")
     except ValueError:
@@ -162,7 +168,7 @@ def _before(data: bytes, encoding: str) -> str:
 
 
 def _unmarked_utf16(data: bytes) -> str | None:
-    """UTF-16 without a mark: NUL bytes at even or at odd places only, and text of lines and cells when read so.
+    """Detects UTF-16 without a mark: NUL bytes only at even or at odd positions, and plausible text when decoded.
 
     Western text has a NUL in nearly every other byte; Cyrillic or Chinese only at delimiters and line ends.
     """
@@ -177,7 +183,7 @@ def _unmarked_utf16(data: bytes) -> str | None:
 
 
 def _refuse_damaged_utf8(data: bytes, error: UnicodeDecodeError) -> None:
-    """Mostly good UTF-8 with a few bad bytes is a damaged file: another encoding would spoil the good letters."""
+    """Raises `Refused` for mostly valid UTF-8 with a few bad bytes, which another encoding would garble."""
     letters = Counter(
         "bad" if "\udc80" <= c <= "\udcff" else "good" for c in _high(data.decode("utf-8", "surrogateescape"))
     )
@@ -194,7 +200,7 @@ def _high(text: str) -> list[str]:
 
 
 def _place(before: str) -> tuple[int, int]:
-    """Line and character, from 1, of what follows `before`; CR, LF and CRLF each end a line."""
+    """Returns the line and character, from 1, of the text after `before`; CR, LF and CRLF each end a line."""
     ends = _ENDS.split(before)
     return len(ends), len(ends[-1]) + 1
 
@@ -203,7 +209,7 @@ def _place(before: str) -> tuple[int, int]:
 
 
 def sniff(text: str) -> tuple[str, bool]:
-    """The delimiter, and whether a space after it is skipped (`a, "b"`): the one that makes the most even table.
+    """Returns the delimiter that makes the most even table, and whether a space after it is skipped (`a, "b"`).
 
     A candidate must divide the first record below any title lines. Among those that divide nine records of ten alike
     the widest wins, else the most even one; a file that none divides has one column.
@@ -238,7 +244,7 @@ def _records(text: str, delimiter: str, skip_space: bool) -> tuple[list[int], li
     except Refused:
         if '\\"' not in text:
             raise
-    # Some databases write a quote inside a cell as \" instead of "": same length, so lines and columns still hold.
+    # Some databases write a quote inside a cell as \" instead of "": same length, so positions stay correct.
     return _parse(text.replace('\\"', '""'), delimiter, skip_space)
 
 
@@ -260,7 +266,7 @@ def _parse(text: str, delimiter: str, skip_space: bool) -> tuple[list[int], list
 
 
 def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -> Refused:
-    """Find the quote at which the parser failed, in the record that begins on `line`."""
+    """Finds the quote at which the parser failed, in the record that begins on `line`."""
     start = 0
     for _, end in zip(range(line - 1), _ENDS.finditer(text), strict=False):
         start = end.end()
@@ -276,8 +282,10 @@ def _fault(text: str, line: int, delimiter: str, skip_space: bool, error: str) -
 
 
 def _bad_quote(text: str, start: int, delimiter: str, skip_space: bool) -> tuple[int | None, int | None, int]:
-    """Offsets of the quote that opens the broken cell and of the one that seems to close it (None: none does), and
-    which cell of its row that is."""
+    """Returns the offsets of the quotes that open and seem to close the broken cell, and its index in the row.
+
+    The second offset is None if no quote closes the cell.
+    """
     cell_begins, at, column = True, start, 1
     while at < len(text):
         char = text[at]

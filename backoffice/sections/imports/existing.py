@@ -20,7 +20,7 @@ _TRUTHS = {"true": True, "false": False, "vrai": True, "faux": False}
 
 
 def adopt(plan: rows.Plan, fields: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Convert the answers of single columns again if the form's field has another type; returns warnings."""
+    """Converts the answers of single columns again if the form's field has another type; returns warnings."""
     have = {field["id"]: field for field in fields}
     warnings = []
     for made in plan.fields:
@@ -60,7 +60,10 @@ def _or_text(read: Reader, cell: str) -> tuple[Any, bool]:
 
 
 def _reader(ours: Mapping[str, Any], column: Column, context: infer.Context) -> Reader | None:
-    """A function from cells to values of the form's type; it raises `ValueError` or `KeyError` for other cells."""
+    """Returns a function from cells to values of the form's type.
+
+    It raises `ValueError` or `KeyError` for cells of another type.
+    """
     kind, cells = ours["type"], [cell for cell in column.values if cell not in column.missing]
     if kind in TEXTS:
         return str
@@ -102,7 +105,7 @@ def _moment(cells: Sequence[str], context: infer.Context, column: Column) -> Rea
 
 
 def _several(options: Sequence[Any], separators: Sequence[str]) -> Reader:
-    """A reader of several options in one cell, with the separator that gives the most known options."""
+    """Returns a reader of several options in one cell, with the separator that gives the most known options."""
     known = set(map(str, options))
 
     def read(cell: str) -> list[str]:

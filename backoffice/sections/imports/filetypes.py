@@ -9,7 +9,7 @@ _EXCEL = "in Excel choose File > Save As > “CSV UTF-8 (Comma delimited)”"
 _CALC = "in LibreOffice choose File > Save As > “Text CSV”"
 _EXPORT = "export the responses as CSV in the survey tool"
 
-# First bytes -> what the file is, and how to get CSV.
+# First bytes -> name of the format, and how to get CSV.
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook (.xls)", _EXCEL),
     (b"\x09\x08\x10\x00", "an Excel workbook (.xls)", _EXCEL),
@@ -58,7 +58,7 @@ _MARKS = (
 
 
 def other_than_csv(data: bytes) -> str | None:
-    """One sentence that names the format and how to get CSV; None if the file may be CSV."""
+    """Returns a sentence that names the format and how to get CSV; None if the file may be CSV."""
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zipped(data)
     for magic, name, advice in _MAGIC:
@@ -72,7 +72,7 @@ def other_than_csv(data: bytes) -> str | None:
 
 
 def _zipped(data: bytes) -> str:
-    """The names of the entries stand at the beginning and, listed again, at the end of the archive."""
+    """Returns the names of a ZIP's entries, which are at the start and in the directory at the end."""
     names = data[:_HEAD] + data[-8 * _HEAD :]
     for inside, name, advice in _ZIPPED:
         if inside in names:

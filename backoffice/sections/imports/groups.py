@@ -39,7 +39,7 @@ _FREE = re.compile(
 )
 _SCALE = 15
 _PLACE = re.compile(r"\D*?(\d{1,2})\.?\D*")
-_RETRIED = 40  # columns; the later columns of a longer run that forms no question are not tried again
+_RETRIED = 40  # columns; the later columns of a longer run that is no question are not tried again
 
 
 @dataclass(slots=True)
@@ -65,21 +65,21 @@ class Question:
 
 
 def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
-    """The questions in file order, without the columns that have a role."""
+    """Returns the questions in file order, without the columns that have a role."""
     at = 0
     stems = notations.Stems()
-    hopeless: dict[int, int] = {}  # notation -> the column up to which its run forms no question
+    unmatched: dict[int, int] = {}  # notation -> the column up to which its run forms no question
     while at < len(columns):
-        run = _joined(columns, at, delimiter, hopeless) or _run_at(columns, at, delimiter, stems, hopeless)
+        run = _joined(columns, at, delimiter, unmatched) or _run_at(columns, at, delimiter, stems, unmatched)
         yield from run
         at += sum(len(question.all_columns) for question in run)
 
 
-def _joined(columns: Sequence[Column], at: int, delimiter: str, hopeless: dict[int, int]) -> list[Question]:
-    """A column that joins the options and the tick boxes after it, as one question if they agree."""
-    run = notations.beneath(columns, at) if at >= hopeless.get(-1, 0) else None
+def _joined(columns: Sequence[Column], at: int, delimiter: str, unmatched: dict[int, int]) -> list[Question]:
+    """Returns a column of options and the tick boxes after it as questions: as one if they agree."""
+    run = notations.beneath(columns, at) if at >= unmatched.get(-1, 0) else None
     if run and len(run.columns) > _RETRIED:
-        hopeless[-1] = at + len(run.columns)
+        unmatched[-1] = at + len(run.columns)
     made = _shaped(run, delimiter) if run and len(run.columns) > 1 else _single_box(run)
     if not made or made[0].kind != "multiple":
         return []
@@ -95,7 +95,7 @@ def _single_box(run: Run | None) -> list[Question]:
 
 
 def _agrees(joined: Column, question: Question) -> bool:
-    """Whether the cell joins exactly the options that the row ticks, in any order and with any separator."""
+    """Returns whether the cell joins exactly the options that the row ticks, in any order and with any separator."""
     rows = [
         [option for option, on, cell in zip(question.options, question.on, cells, strict=True) if cell and cell == on]
         for cells in _rows(question.columns)
@@ -108,16 +108,16 @@ def _agrees(joined: Column, question: Question) -> bool:
 
 
 def _run_at(
-    columns: Sequence[Column], at: int, delimiter: str, stems: notations.Stems, hopeless: dict[int, int]
+    columns: Sequence[Column], at: int, delimiter: str, stems: notations.Stems, unmatched: dict[int, int]
 ) -> list[Question]:
     for number, notation in enumerate(notations.NOTATIONS):
-        if at < hopeless.get(number, 0):
+        if at < unmatched.get(number, 0):
             continue
         run = notations.run(columns, at, notation, stems)
         if run and (made := _shaped(run, delimiter)):
             return made
         if run and len(run.columns) > _RETRIED:
-            hopeless[number] = at + len(run.columns)
+            unmatched[number] = at + len(run.columns)
     return [_single(columns[at])]
 
 
@@ -129,7 +129,7 @@ def _single(column: Column) -> Question:
 
 
 def _shaped(run: Run, delimiter: str) -> list[Question]:
-    """The run as one question, with "other: …" columns beside it; or empty when its cells do not belong together."""
+    """Returns the run as one question, with separate "other: …" columns; empty if its cells do not belong together."""
     for chosen in _choices(run):
         if len(chosen) < 2 or len(run.columns) - len(chosen) > max(1, len(run.columns) // 4):
             continue
@@ -149,7 +149,7 @@ def _shaped(run: Run, delimiter: str) -> list[Question]:
 
 
 def _choices(run: Run) -> Iterator[list[int]]:
-    """Candidate sets of columns: all, those without free text, those that are certainly tick boxes."""
+    """Yields candidate sets of columns: all, those without free text, those that are certainly tick boxes."""
     each = list(enumerate(zip(run.columns, run.options, strict=True)))
     ticks = {i for i, (column, option) in each if _is_tick_box(column, option, i + 1)}
     free = {i for i, (column, option) in each if _FREE.search(option) and (i not in ticks or not column.values)}
@@ -171,7 +171,7 @@ def _beside(stem: str, column: Column, option: str) -> Question:
 
 
 def _box(column: Column, option: str) -> tuple[str, str] | None:
-    """The texts of the ticked and of the empty box, "" where unknown; None when the column is no tick box."""
+    """Returns the texts of the ticked and of the empty box, "" if unknown; None if the column is no tick box."""
     texts = list(column.values)
     if option and len(texts) == 1 and headers.plain(texts[0]) == headers.plain(option):
         return texts[0], ""
@@ -203,7 +203,7 @@ def _multiple(run: Run, columns: list[Column], options: list[str]) -> Question |
         for column, option, text in zip(columns, options, texts, strict=True)
     ]
     stem = run.label or (", ".join(labels) if all(options) else columns[0].label)
-    return Question("multiple", stem[:300], columns, _unlike(labels), texts, off)
+    return Question("multiple", stem[:300], columns, _distinct(labels), texts, off)
 
 
 def _is_tick(text: str, option: str, number: int) -> bool:
@@ -213,7 +213,7 @@ def _is_tick(text: str, option: str, number: int) -> bool:
 
 
 def _distinct_texts(columns: list[Column], options: list[str], texts: list[str], off: str) -> bool:
-    """Without options in the header each column's one text is its option: all unlike, no number, some seen twice."""
+    """Returns each column's only text as its option: all different, no number, some seen twice."""
     used = [text for text in texts if text]
     if any(options) or len(set(used)) < len(used) or any(numbers.study([text], ",") for text in used):
         return False
@@ -221,7 +221,10 @@ def _distinct_texts(columns: list[Column], options: list[str], texts: list[str],
 
 
 def _whole_rows(columns: list[Column], off: str) -> bool:
-    """Whether the unticked boxes of each row are all blank or all say "off": an answer cannot tell them apart."""
+    """Returns whether the unticked boxes of each row are all blank or all "off".
+
+    An answer cannot store the difference.
+    """
     if not off:
         return True
     for cells in set(_rows(columns)):
@@ -232,7 +235,10 @@ def _whole_rows(columns: list[Column], off: str) -> bool:
 
 
 def _ranking(run: Run, columns: list[Column], options: list[str]) -> Question | None:
-    """Each row numbers some columns 1, 2, 3, … without a gap; a column that nobody ranked belongs to it too."""
+    """Returns a ranking if each row numbers some columns 1, 2, 3, … without a gap.
+
+    A column without any rank is an option that was never ranked.
+    """
     allowed = {str(n) for n in range(1, len(columns) + 1)}
     if len(columns) < 3 or not all(set(column.values) <= allowed for column in columns):
         return None
@@ -251,13 +257,13 @@ def _ranking(run: Run, columns: list[Column], options: list[str]) -> Question | 
 
 
 def _reach_all(ranked: list[list[str]], width: int) -> bool:
-    """Whether some row ranks every column, or all rows rank their first few without a gap."""
+    """Returns whether some row ranks every column, or all rows rank their first few without a gap."""
     gapless = all({int(cell) for cell in row} == set(range(1, len(row) + 1)) for row in ranked)
     return any(len(row) == width for row in ranked) or (gapless and len(ranked) > 2)
 
 
 def _order(run: Run, columns: list[Column], options: list[str]) -> Question | None:
-    """Ranking by column, as in LimeSurvey: the first holds the first option, and no option occurs twice in a row."""
+    """Returns a ranking by column, as in LimeSurvey: column 1 has the first option, and no option repeats in a row."""
     places = [found[1] if (found := _PLACE.fullmatch(option)) else "" for option in options]
     if not run.notation.sure or places != [str(n) for n in range(1, len(columns) + 1)]:
         return None
@@ -265,7 +271,7 @@ def _order(run: Run, columns: list[Column], options: list[str]) -> Question | No
     if not 1 < len(texts) <= _SCALE or numbers.study(texts, ",") or not columns[0].values:
         return None
     if 2 * sum(sum(text in column.values for column in columns) > 1 for text in texts) < len(texts):
-        return None  # options come at several places; two scales side by side share nothing
+        return None  # in a ranking, options occur at several ranks; two scales side by side share no options
     for cells in _rows(columns):
         given = [cell for cell, column in zip(cells, columns, strict=True) if cell not in column.missing]
         if len(set(given)) < len(given):
@@ -294,9 +300,10 @@ def _grid(run: Run, columns: list[Column], options: list[str], delimiter: str) -
 
 
 def _is_scale(used: list[Column], shared: Counter[str], *, sure: bool) -> bool:
-    """Whether the columns draw their answers from one short list.
+    """Returns whether the columns have their answers from one short list.
 
-    Under a sure notation half of the columns may prove it, or many repetitions, or one or two short answers each.
+    With a sure notation it is enough that half of the columns repeat answers, that answers repeat often on average, or
+    that each column has one or two short answers.
     """
     total = sum(column.values.total() for column in used)
     alike = [column for column in used if 2 * sum(shared[text] > 1 for text in column.values) >= len(column.values)]
@@ -307,16 +314,16 @@ def _is_scale(used: list[Column], shared: Counter[str], *, sure: bool) -> bool:
 
 
 def _rows(columns: list[Column]) -> Iterator[tuple[str, ...]]:
-    """The cells of each row."""
+    """Returns the cells of each row."""
     return zip(*(column.cells for column in columns), strict=True)
 
 
 def _row_labels(columns: list[Column], options: list[str]) -> list[str]:
-    return _unlike([option or column.name or column.label for column, option in zip(columns, options, strict=True)])
+    return _distinct([option or column.name or column.label for column, option in zip(columns, options, strict=True)])
 
 
-def _unlike(labels: list[str]) -> list[str]:
-    """The labels, with a number after each repeated one."""
+def _distinct(labels: list[str]) -> list[str]:
+    """Returns the labels, with a number after each repeated one."""
     seen: Counter[str] = Counter()
     taken: set[str] = set()
     result: list[str] = []

@@ -35,7 +35,7 @@ _UNUSUAL = re.compile("[\r\u200b\ufeff]")
 
 
 def plain(text: str) -> str:
-    """Lower case, without accents, letters and digits only: how names are compared."""
+    """Returns lower-case letters and digits without accents, for comparing names."""
     decomposed = unicodedata.normalize("NFKD", text.replace("(UTC)", "")).lower()
     return "".join(char for char in decomposed if char.isalnum())
 
@@ -72,10 +72,10 @@ _ROLE_NAMES = {
 }  # fmt: skip
 ROLES = {plain(name): (role, rank) for role, names in _ROLE_NAMES.items() for rank, name in enumerate(names)}
 _END_NAMES = _ROLE_NAMES["end"]
-# "end" has three meanings: when it was submitted, when the respondent finished, and when the record last changed.
+# "end" has three meanings: time of the submission, time when the respondent finished, and time of the last change.
 SUBMITTED = frozenset(map(plain, _END_NAMES[: _END_NAMES.index("completedat")]))
 FINISHED = frozenset(map(plain, _END_NAMES[_END_NAMES.index("completedat") : _END_NAMES.index("recordeddate")]))
-# A date without a time of day says when it was submitted only under these names; "Start date" may be a question.
+# A date without a time of day is the time of the submission only under these names; "Start date" may be a question.
 DAY_ENOUGH = SUBMITTED | {"completedat", "completiontime", "recordeddate", "datelastaction", "createdat"}
 _TIMESTAMP = re.compile(r"\w+_timestamp")  # REDCap: one for each instrument
 
@@ -99,7 +99,7 @@ class Column:
 
     @property
     def letter(self) -> str:
-        """The column's name in a spreadsheet."""
+        """Returns the column's name in a spreadsheet."""
         letters, n = "", self.index + 1
         while n:
             n, rest = divmod(n - 1, 26)
@@ -108,7 +108,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """The question with its option, or the column's letter when it has no name."""
+        """Returns the question with its option, or the column's letter if it has no name."""
         if self.option and self.option.lower() not in _RESPONSE:
             return f"{self.question} – {self.option}" if self.question else self.option
         return self.question or f"Column {self.letter}"
@@ -125,7 +125,7 @@ class Table:
 
 
 def read(sheet: dialect.Sheet) -> Table:
-    """Make the table rectangular and name its columns. Raises `Refused`."""
+    """Makes the table rectangular and names its columns. Raises `Refused`."""
     filled = [(line, cells) for line, cells in zip(sheet.lines, map(_clean, sheet.records), strict=True) if any(cells)]
     if not filled:
         raise dialect.Refused("the file holds no text, only delimiters")
@@ -154,8 +154,8 @@ def _without_titles(filled: list[tuple[int, list[str]]]) -> tuple[list[tuple[int
     above = titles.count(records)
     if above and _options_below(records):
         above = 0
-    said = "line {} is above the header and was skipped: “{}”"
-    return filled[above:], [said.format(line, " ".join(cells).strip()) for line, cells in filled[:above]]
+    notice = "line {} is above the header and was skipped: “{}”"
+    return filled[above:], [notice.format(line, " ".join(cells).strip()) for line, cells in filled[:above]]
 
 
 def _columns(heading: Heading, heads: list[list[str]], rows: list[list[str]], lines: list[int]) -> list[Column]:
@@ -168,14 +168,14 @@ def _columns(heading: Heading, heads: list[list[str]], rows: list[list[str]], li
 
 
 def _clean(record: list[str]) -> list[str]:
-    """Cells without white space around them (no-break spaces and stray byte-order marks too), lines ended by LF."""
+    """Trims white space around cells (no-break spaces and stray byte-order marks too) and ends lines by LF."""
     if _UNUSUAL.search("".join(record)):
         record = [cell.replace("\r\n", "\n").replace("\r", "\n").strip(_INVISIBLE) for cell in record]
     return [cell.strip() for cell in record]
 
 
 def _title(cell: str) -> str:
-    """A header on one line: line breaks, no-break and double spaces become one space."""
+    """Returns a header on one line: line breaks, no-break and double spaces become one space."""
     cell = " ".join(cell.split())
     return "" if re.fullmatch(r"Unnamed: \d+(_level_\d+)?|\.\.\.\d+|X\.\d+", cell) else cell
 
@@ -185,7 +185,7 @@ def _title(cell: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """One notation of headers: its number of rows, how it is recognised, and how it names the columns."""
+    """One notation of headers: its number of rows, a test for it, and the naming of the columns."""
 
     name: str
     rows: int
@@ -195,14 +195,14 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class _Second:
-    """The second record seen as answer options below the first: the evidence for two header rows."""
+    """The second record as possible answer options below the first: the evidence for two header rows."""
 
     heads: list[str]
     cells: list[str]
     body: list[list[str]]
     responses: int  # cells that say "Response"
     continued: list[int]  # columns whose header is blank, with an option below
-    answers_about: bool  # whether it has an id or a time, as a respondent's row does
+    answers_about: bool  # whether it has an id or a time, as a respondent's row has
 
 
 def _second(records: list[list[str]]) -> _Second:
@@ -224,7 +224,7 @@ def _import_ids(record: list[str]) -> bool:
 
 
 def _options_below(records: list[list[str]]) -> bool:
-    """Questions over their answer options, as SurveyMonkey writes them."""
+    """Detects questions above their answer options, as SurveyMonkey writes them."""
     second = _second(records)
     if second.answers_about:
         return False
@@ -235,21 +235,21 @@ def _options_below(records: list[list[str]]) -> bool:
 
 
 def _options_in_body(second: _Second) -> bool:
-    """Option texts under several blank headers that recur in the cells below them; used without an id column."""
+    """Detects option texts under several blank headers that recur in the cells below; only without an id column."""
     below = [i for i in second.continued if any(second.cells[i] == row[i] for row in second.body if i < len(row))]
     many = len(second.continued) >= 2
     return many and (len(below) == len(second.continued) or _words_over_types(second))
 
 
 def _texts_below(records: list[list[str]]) -> bool:
-    """Variable names over question texts, as statistics programs write them."""
+    """Detects variable names above question texts, as statistics programs write them."""
     second = _second(records)
     named = second.answers_about or all(second.heads)
     return not second.continued and named and _words_over_types(second)
 
 
 def _words_over_types(second: _Second) -> bool:
-    """Whether the row holds text over at least two columns of numbers or dates, and fits none of them."""
+    """Returns whether the row has text above at least two columns of numbers or dates, and fits none of them."""
     unlike = 0
     for index, cell in enumerate(second.cells):
         below = [row[index] for row in second.body if index < len(row) and row[index]]
@@ -271,7 +271,7 @@ def _names_over_ids(names: list[str], ids: list[str]) -> list[Column]:
 
 
 def _names_over_texts(names: list[str], texts: list[str], ids: list[str]) -> list[Column]:
-    """Qualtrics: a name, the question, and JSON that names the zone of times."""
+    """Detects Qualtrics: a name, the question, and JSON that names the time zone."""
     return [
         Column(i, name, text or name, name=name, zone=_zone(cell))
         for i, (name, text, cell) in enumerate(zip(names, texts, ids, strict=True))
@@ -288,7 +288,7 @@ def _two_rows(names: list[str], below: list[str]) -> list[Column]:
 
 
 def _continued(names: list[str], below: list[str]) -> list[Column]:
-    """A blank header continues the question to its left."""
+    """Continues the question of the header to the left under a blank header."""
     columns: list[Column] = []
     group = -1
     for index, (name, option) in enumerate(zip(names, below, strict=True)):
@@ -316,7 +316,10 @@ _HEADINGS = (
 
 
 def _with_row_names(heads: list[list[str]], rows: list[list[str]]) -> list[list[str]]:
-    """Add the header that R omits above its row names: every row is one cell longer and begins with a unique name."""
+    """Adds the header that R omits above its row names.
+
+    It is missing if every row is one cell longer than the header and begins with a unique name.
+    """
     width = len(heads[0])
     one_more = len(heads) == 1 and all(len(row) == width + 1 for row in rows) and any(row[-1] for row in rows)
     if one_more and len(rows) > 1 and len({row[0] for row in rows}) == len(rows):
@@ -325,12 +328,12 @@ def _with_row_names(heads: list[list[str]], rows: list[list[str]]) -> list[list[
 
 
 def _give_role(column: Column, *, first: bool) -> None:
-    """Mark columns with data about the submission: its id, times, source and row number."""
+    """Marks columns with data about the submission: its id, times, source and row number."""
     key = plain(column.name or column.header)
     answers = [cell for cell in column.cells if cell]
     if (key in ROLES or column.header == "#") and not (column.group is not None and column.option):
         role, rank = ROLES.get(key, ("respondent", 99))
-        # A few respondents may be there twice (joined exports); a column of few ids is a question or a batch number.
+        # A few respondents may be repeated (joined exports); a column of few ids is a question or a batch number.
         if role != "respondent" or (answers and len(set(answers)) >= 0.9 * len(column.cells)):
             column.role, column.rank = role, rank
             if "UTC" in column.header:

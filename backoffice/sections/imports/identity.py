@@ -1,8 +1,8 @@
 """Matches the rows of a plan with the submissions of a form: known rows, changed rows and new rows.
 
 A submission's id is a keyed digest of its row's identity (`events.privacy.pseudonyms`, under the form's key). The same
-row gets the same id from every export, and once the form's owner is erased nobody can test a guess. An identity is a
-name, shared by rows of one respondent or of equal content, and a number that counts them. Numbers follow the order of
+row gets the same id from every export, and after an erasure of the form's owner no guess can be tested. An identity is
+a name, shared by rows of one respondent or of equal content, and a number that counts them. Numbers follow the order of
 one export, which the next one may reverse, so rows of one name are matched by content first:
 
     1  a row that equals a stored submission of its name is that submission
@@ -13,7 +13,7 @@ Without ids, the name is the whole content. A question that was added later is t
 were stored before: those are searched by the questions that the form had at each time (`generations`).
 
 Forms of releases before ids were keyed, and forms that came with `import_events` from another installation, have ids
-that cannot be derived here. Their submissions are found by the answers they hold, erased ones by their old ids.
+that cannot be derived here. Their submissions are found by their answers, erased ones by their old ids.
 """
 
 from __future__ import annotations
@@ -66,19 +66,19 @@ class Matches:
 
 
 def id_of(key: Pseudonyms, identity: rows.Identity) -> uuid.UUID:
-    """The id of the submission that a row becomes."""
+    """Returns the id of the submission that a row becomes."""
     name, number = identity
     return key.id(f"submission\x1f{name}\x1f{number}")
 
 
-# -- which column -----------------------------------------------------------------------------------------------------
+# -- the identity column ----------------------------------------------------------------------------------------------
 
 
 def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bool) -> tuple[Column | None, str | None]:
-    """The column that identifies rows of a form, or the label of its field when the file lacks it.
+    """Returns the column that identifies rows of a form, or the label of its field if the file lacks it.
 
-    The first import of a form marks the field. Before ids were keyed there was no mark, but each id was kept in its own
-    field.
+    The first import of a form marks the field. Before ids were keyed there was no mark, but a field of its own for
+    each id.
     """
     single = {made.field["id"]: made.columns[0] for made in plan.fields if len(made.columns) == 1}
     for made in fields:
@@ -93,12 +93,12 @@ def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bo
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-def generations(plan: rows.Plan, asked: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
-    """The file's columns that the form had, for each set of questions that it ever had, newest first.
+def generations(plan: rows.Plan, question_sets: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
+    """Returns the file's columns that the form had, for each of its sets of questions, newest first.
 
     Columns that are no question (times) belong to every set. The set of all columns is not included.
     """
-    late = [{made.field["id"] for made in plan.fields} - have for have in reversed(asked)]
+    late = [{made.field["id"] for made in plan.fields} - have for have in reversed(question_sets)]
     seen: list[set[str]] = [set()]
     for missing in late:
         if missing not in seen and len(seen) <= MAX_GENERATIONS:
@@ -113,7 +113,7 @@ def generations(plan: rows.Plan, asked: Sequence[AbstractSet[str]]) -> Iterator[
 
 
 class Matcher:
-    """Compares a plan with the submissions of one form, in batches; keeps no answers of equal ones."""
+    """Compares a plan with the submissions of one form, in batches; stores no answers of equal ones."""
 
     def __init__(self, plan: rows.Plan, form_id: uuid.UUID, key: Pseudonyms, by: Column | None) -> None:
         self.plan, self.form_id, self.key, self.by = plan, form_id, key, by
@@ -124,14 +124,14 @@ class Matcher:
         self._next: Counter[str] = Counter()
         self._old: _Old | None = None
 
-    def run(self, asked: Sequence[AbstractSet[str]], *, keyed: bool) -> Matches:
+    def run(self, question_sets: Sequence[AbstractSet[str]], *, keyed: bool) -> Matches:
         if not keyed:
             self._old = _Old(self.plan, self.form_id, self.by)
             self.matches.unrecognisable = 0 if self.form_id.version == OLD_VERSION else self._old.erased
         names = [name for name, _ in rows.identities(self.plan.columns, self.by)]
         left = self._match(names, range(len(names)))
         if self.by is None:
-            for columns in generations(self.plan, asked):
+            for columns in generations(self.plan, question_sets):
                 if left:
                     left = self._match([name for name, _ in rows.identities(columns, None)], left)
         for at in left:
@@ -150,7 +150,7 @@ class Matcher:
         self.matches.fresh.append(((name, self._next[name]), row))
 
     def _match(self, names: Sequence[str], which: Iterable[int]) -> list[int]:
-        """Match the rows of these names with stored submissions; returns the other rows in file order."""
+        """Matches the rows of these names with stored submissions; returns the other rows in file order."""
         groups: dict[str, list[int]] = {}
         for at in which:
             groups.setdefault(names[at], []).append(at)
@@ -158,11 +158,11 @@ class Matcher:
         for batch in _batches(groups):
             stored = self._stored(batch)
             for name, members in batch.items():
-                left += self._settle(name, members, stored.get(name, []))
+                left += self._match_name(name, members, stored.get(name, []))
         return sorted(left)
 
-    def _settle(self, name: str, members: Sequence[int], stored: Sequence[Stored]) -> list[int]:
-        """Match the rows of one name: equal answers first, then pairs; returns the rows that are left."""
+    def _match_name(self, name: str, members: Sequence[int], stored: Sequence[Stored]) -> list[int]:
+        """Matches the rows of one name: equal answers first, then pairs; returns the remaining rows."""
         spare = {one.id: one for one in stored if one.id not in self._claimed}
         rest: list[int] = []
         if len(members) == len(spare) == 1:
@@ -193,11 +193,14 @@ class Matcher:
             self.matches.changed.append((stored, row))
 
     def _content(self, answers: Mapping[str, Any] | None) -> str:
-        """The answers to the file's questions, for comparison; None for an erased submission."""
+        """Returns the answers to the file's questions, for comparison; None for an erased submission."""
         return _plain({name: answers[name] for name in self.fields if name in answers}) if answers else ""
 
     def _stored(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Stored]]:
-        """Stored submissions of these names: numbers from 1 until one is missing, and those found by their answers."""
+        """Yields stored submissions of these names.
+
+        Numbers are tried from 1 until one is missing; others are found by their answers.
+        """
         found: dict[str, list[Stored]] = {}
         wanted = {(name, number) for name, members in batch.items() for number in range(1, len(members) + 1)}
         while wanted:
@@ -251,7 +254,7 @@ def _read(ids: Iterable[uuid.UUID]) -> list[Stored]:
 
 
 def merged(stored: Stored, row: rows.Row, fields: Iterable[str]) -> dict[str, Any]:
-    """The stored answers updated with those of the row; answers to questions that the file lacks are kept."""
+    """Returns the stored answers updated with those of the row; answers to questions that the file lacks stay."""
     answers = dict(stored.answers or {})
     for name in fields:
         if name not in row.answers:
@@ -266,23 +269,23 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """The text with composed accents; before text was normalised, it was stored unchanged."""
+    """Returns the text in composed form; older releases stored it unchanged."""
     return rows.nfc(msgspec.json.encode(value, order="deterministic").decode())
 
 
 def changed_times(stored: Stored, row: rows.Row) -> dict[str, Any]:
-    """The times of the row that differ from those of the submission."""
+    """Returns the times of the row that differ from those of the submission."""
     given = {"started_at": row.started_at, "completion_time": row.completion_time, "created_at": row.created_at}
     return {name: value for name, value in given.items() if value is not None and value != stored.times[name]}
 
 
-# -- forms of before --------------------------------------------------------------------------------------------------
+# -- forms of older releases ------------------------------------------------------------------------------------------
 
 SCAN = "select id, answers::text from submissions where form_id = %s and id > %s order by id limit %s"
 
 
 class _Old:
-    """Submissions whose ids cannot be derived: of releases before keyed ids, or of another installation."""
+    """Submissions without derivable ids: from releases before keyed ids, or from another installation."""
 
     def __init__(self, plan: rows.Plan, form_id: uuid.UUID, by: Column | None) -> None:
         named = [made.field["id"] for made in plan.fields if by is not None and made.columns == [by]]
@@ -309,7 +312,7 @@ class _Old:
         return _plain(answers)
 
     def is_erased(self, at: int) -> bool:
-        """Whether the submission of this row's respondent, or of this content, was erased."""
+        """Returns whether the submission of this row's respondent, or with this content, was erased."""
         return self._old[at][0] in self._erased
 
     def named(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[uuid.UUID]]:

@@ -33,7 +33,7 @@ _COUNT_HEADER = re.compile(
 _BOOLEAN = {"true": True, "false": False, "vrai": True, "faux": False}
 _YES_NO = {"yes", "no", "oui", "non", "ja", "nein", "sí", "si", "y", "n", "maybe", "peut-être"}
 # Separators of several options in one cell: Microsoft Forms, Nextcloud, Google Forms, Qualtrics (its comma has no space
-# behind it, so that options may hold commas), Airtable, Jotform.
+# behind it, so that options may contain commas), Airtable, Jotform.
 _NO_SPACE = r"(?<!\d),(?=\S)|,(?=[^\s\d])"
 _SEPARATORS = tuple(re.compile(mark) for mark in (";", "; ", ", ", _NO_SPACE, r"\|", r" \| ", r"\n", "、"))
 _SPACED = re.compile(" ")  # KoBoToolbox, ODK: names without spaces
@@ -83,7 +83,7 @@ class FieldPlan:
 
 
 def reading(column: Column, context: Context) -> Reading:
-    """The narrowest type that every answer of the column fits."""
+    """Returns the narrowest type that every answer of the column fits."""
     texts = list(column.values)
     if not texts:
         return Reading("text", str)
@@ -152,7 +152,7 @@ def iso(moment: Any) -> str:
 
 
 def _joined(column: Column, texts: list[str], context: Context) -> Reading | None:
-    """Several options in one cell (`Red;Blue;`, `Red, Blue`), where the options stand alone often enough to be sure."""
+    """Reads several options in one cell (`Red;Blue;`, `Red, Blue`), if enough options also occur alone."""
     for mark in _SEPARATORS:
         if found := _divided(column, texts, mark):
             return found
@@ -164,7 +164,7 @@ def _joined(column: Column, texts: list[str], context: Context) -> Reading | Non
 
 
 def _are_ascending(cells: list[list[str]]) -> bool:
-    """Whether the codes of each cell ascend and some cell has three, so that they are no decimals or thousands."""
+    """Returns whether the codes of each cell ascend and some cell has three, which rules out decimals and thousands."""
     numbered = [[int(code) for code in codes] for codes in cells]
     return any(len(codes) > 2 for codes in cells) and all(codes == sorted(set(codes)) for codes in numbered)
 
@@ -183,12 +183,15 @@ def _divided(column: Column, texts: list[str], mark: re.Pattern[str], *, codes: 
 
 
 def _offered(uses: Counter[str], answers: int) -> list[str]:
-    """The options without texts that one respondent of many wrote under "Other"."""
+    """Returns the options without texts that one respondent of many wrote under "Other"."""
     return [part for part, n in uses.items() if n > 1 or answers <= 20]
 
 
 def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bool, codes: bool) -> bool:
-    """Whether the parts are options: each is in several answers, half of them also alone; few others ("Other: …")."""
+    """Returns whether the parts of cells are options.
+
+    Each must be in several answers, half of them also alone; a few may be others ("Other: …").
+    """
     several = [parts for parts in cells.values() if len(parts) > 1]
     if not several or any(len(set(parts)) < len(parts) for parts in several):
         return False
@@ -203,7 +206,7 @@ def _are_options(cells: dict[str, list[str]], answers: Counter[str], *, sure: bo
 
 
 def _stand_alone(cells: dict[str, list[str]], uses: Counter[str]) -> bool:
-    """Whether half of these parts are whole answers too, and most parts of all answers are among these."""
+    """Returns whether half of these parts are whole answers too, and most parts of all answers are among these."""
     alone = sum(1 for parts in cells.values() if len(parts) == 1 and parts[0] in uses)
     parts = [part for parts in cells.values() for part in parts]
     known = sum(1 for part in parts if part in uses)
@@ -234,7 +237,7 @@ _STARTS = re.compile(r"[\s$€£~]*\d|" + _UNDER.pattern + "|" + _OVER.pattern, 
 
 
 def natural(options: list[str]) -> list[str]:
-    """Ranges and amounts by their numbers ("18-29", "30-44", "> 60"), then all others in order of first use."""
+    """Sorts ranges and amounts by their numbers ("18-29", "30-44", "> 60"); others keep the order of first use."""
     ranked = [option for option in options if _STARTS.match(option) and _AMOUNT.search(option)]
     if len(ranked) < 2 or len(ranked) < 0.6 * len(options):
         return options
@@ -251,7 +254,7 @@ def _rank(option: str) -> tuple[int, ...]:
 
 
 def slug(label: str) -> str:
-    """An id from the label: ASCII words, at most 60 characters; a short hash for a label without Latin letters."""
+    """Returns an id from the label: ASCII words, at most 60 characters; a short hash without Latin letters."""
     ascii_only = unicodedata.normalize("NFKD", label.lower()).encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "_", ascii_only).strip("_")
     if len(words) > 60:
@@ -281,7 +284,7 @@ class Ids:
 
 
 def field_of(question: groups.Question, ids: Ids, context: Context, *, hidden: bool = False) -> FieldPlan:
-    """The form field of one question."""
+    """Returns the form field of one question."""
     made: dict[str, Any] = {"id": ids.of(question.label), "type": "", "label": question.label, "help": ""}
     made |= {"required": False, "options": [], "page": 1}
     if hidden:
@@ -315,14 +318,14 @@ def _multiple(made: dict[str, Any], question: groups.Question, _context: Context
 
     def answer(cells: tuple[str, ...]) -> list[str] | None:
         chosen = [option for (option, on), cell in zip(boxes, cells, strict=True) if cell and cell == on]
-        asked = question.off and question.off in cells  # nothing ticked, but asked: an empty list
+        asked = question.off and question.off in cells  # shown but nothing ticked: an empty list
         return chosen if chosen or asked else None
 
     return FieldPlan(made, question.all_columns, _by_row(made["id"], question.columns, answer))
 
 
 def _order_of(made: dict[str, Any], question: groups.Question, _context: Context) -> FieldPlan:
-    """A ranking whose column k holds the option at rank k: one row per option, with its rank as the value."""
+    """Returns a ranking from columns for each rank: one row per option, with its rank as the value."""
     ids = Ids()
     made |= {"type": "ranking", "options": list(range(1, len(question.columns) + 1))}
     made["rows"] = [{"id": ids.of(label), "label": label} for label in question.options]
@@ -335,7 +338,7 @@ def _order_of(made: dict[str, Any], question: groups.Question, _context: Context
 
 
 def _rows_of(made: dict[str, Any], question: groups.Question, _context: Context) -> FieldPlan:
-    """Grids and rankings: one row per column, and their common scale."""
+    """Returns a grid or ranking: one row per column, and their common scale."""
     ids, scale = Ids(), list(dict.fromkeys(text for column in question.columns for text in column.values))
     style = question.numbers
     made |= {"type": "ranking" if question.kind == "ranking" else "matrix", "options": _scale(question, scale, style)}
@@ -351,7 +354,7 @@ def _rows_of(made: dict[str, Any], question: groups.Question, _context: Context)
 
 
 def _by_row(key: str, columns: list[Column], answer: Callable[[tuple[str, ...]], Any]) -> Callable[[Answers], None]:
-    """Fill in one answer from several cells; equal cells are converted once."""
+    """Fills in one answer from several cells; equal cells are converted once."""
     known: dict[tuple[str, ...], Any] = {}
 
     def fill(rows: Answers) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the garbage collector from scanning the rows of an import again and again; they form no cycles."""
+"""Excludes the rows of an import from garbage collection, because they form no cycles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def set_aside() -> Iterator[Callable[[], object]]:
+def gc_frozen() -> Iterator[Callable[[], object]]:
     """Freezes existing objects so that the collector skips them while rows are written.
 
     Call the yielded function after each chunk: it collects the chunk's garbage, so that memory does not grow with the

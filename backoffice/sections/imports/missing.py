@@ -1,6 +1,6 @@
 """Decides which cells mean "no answer": blank ones, and markers such as NA if the file uses them consistently. Pure.
 
-* In a column whose other cells are all numbers or all dates, a marker is missing; but beside blanks and a scale of few
+* In a column whose other cells are all numbers or all dates, a marker is missing; but with blanks and a scale of few
   numbers it is one more choice ("1 … 5, N/A").
 * In any other column it is missing when the file writes it in at least two columns and none of those has a blank cell
   as well: then it replaces the blank. Otherwise a person chose or typed it, and it stays an answer.
@@ -24,7 +24,7 @@ _CODE = re.compile(r"[A-Z]{2}")
 
 
 def mark(columns: Sequence[Column], delimiter: str) -> Counter[str]:
-    """Set each column's `missing` and keep only answers in `values`; returns the count of each marker."""
+    """Sets each column's `missing` and leaves only answers in `values`; returns the count of each marker."""
     used = {marker: [c for c in columns if marker in c.values] for marker in MARKERS}
     consistent = {
         marker for marker, where in used.items() if len(where) > 1 and not any("" in column.values for column in where)

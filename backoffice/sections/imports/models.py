@@ -1,4 +1,4 @@
-"""What imports keep of erased submissions."""
+"""Digests that imports store of erased submissions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from django.db import models
 
 
 class ImportSuppression(models.Model):
-    """A keyed digest of what identified an erased submission: `imports.suppressions` says of what, and who can test it.
+    """A keyed digest of values that identified an erased submission; see `imports.suppressions`.
 
-    fields  the answers that the digest is about, where it is about several; empty: about one value
+    fields  the answers of the digest, if it is about several; empty: about one value
     """
 
     form_id = models.UUIDField()

@@ -63,7 +63,7 @@ class _Timed:
 
 
 def day_order(columns: Sequence[Column], delimiter: str, zone: tzinfo) -> tuple[str, bool]:
-    """The order of day and month that some column proves, or the usual one for the delimiter.
+    """Returns the order of day and month that some column proves, or the usual one for the delimiter.
 
     A column proves it by a day above 12, or by times that ascend in one order only.
     """
@@ -91,11 +91,11 @@ def _ascending_order(column: Column, zone: tzinfo) -> str | None:
 
 
 def choose(table: headers.Table, context: infer.Context, warnings: list[str]) -> Times:
-    """Choose the columns of times; columns without times and questions about times stay questions."""
+    """Chooses the columns of times; columns without times and questions about times stay questions."""
     claimed = [column for column in table.columns if column.role in ("start", "end")]
     for column in claimed:
         _ignore_fillers(column, warnings)
-    claimed.sort(key=lambda column: (not _says_submitted(column), column.rank))
+    claimed.sort(key=lambda column: (not _is_submission_time(column), column.rank))
     named = [timed for column in claimed if (timed := _claim(column, context, warnings))]
     times, chosen = Times(), _Choice(table.columns)
     for timed in named:
@@ -104,14 +104,14 @@ def choose(table: headers.Table, context: infer.Context, warnings: list[str]) ->
         chosen.take(timed)
     for name, found in (("start", chosen.start), ("end", chosen.end), ("finished", chosen.finished)):
         if found is not None:
-            _settle(times, name, found, context, table.lines, warnings)
+            _fill_times(times, name, found, context, table.lines, warnings)
     if times.end is None and times.start is None:
         warnings.append("no column says when the submissions were made; they get the time of the import")
     return times
 
 
 class _Choice:
-    """The columns chosen so far, the best name first."""
+    """The chosen columns so far, the best name first."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._before = dict(zip(map(id, columns[1:]), columns, strict=False))
@@ -129,8 +129,8 @@ class _Choice:
         return self.finished_by_name if self.submitted else None
 
     def take_named(self, timed: _Timed) -> None:
-        """Take columns by name, those of the submission first, because the others are compared with them."""
-        if _says_submitted(timed.column):
+        """Takes columns by name, those of the submission first, because the others are compared with them."""
+        if _is_submission_time(timed.column):
             self.submitted = self.submitted or timed
         elif timed.column.role == "start":
             self._take_if_it_fits("start", timed)
@@ -140,7 +140,7 @@ class _Choice:
             self.changed = self.changed or timed
 
     def _take_if_it_fits(self, slot: str, timed: _Timed) -> None:
-        """Take it unless it may be a question: after the submission, or with round times behind a question."""
+        """Takes the column unless it may be a question: after the submission, or with round times behind a question."""
         before = self._before.get(id(timed.column))
         behind_question = before is not None and not before.role
         apart = self.submitted and not _same_day(timed, self.submitted)
@@ -151,7 +151,7 @@ class _Choice:
             setattr(self, slot, timed)
 
     def take(self, timed: _Timed) -> None:
-        """Take a column by its content: the time of the submission, or the start before it."""
+        """Takes a column by its content: the time of the submission, or the start before it."""
         if self.end is None and (self.start is None or _precedes(self.start, timed)):
             self.submitted = timed
             timed.column.role = "end"
@@ -163,7 +163,7 @@ class _Choice:
             self.start.column.role, timed.column.role = "start", "end"
 
 
-def _says_submitted(column: Column) -> bool:
+def _is_submission_time(column: Column) -> bool:
     header = column.name or column.header
     return headers.plain(header) in headers.SUBMITTED or header.lower().endswith("_timestamp")
 
@@ -180,17 +180,17 @@ def _ignore_fillers(column: Column, warnings: list[str]) -> None:
 
 
 def _claim(column: Column, context: infer.Context, warnings: list[str]) -> _Timed | None:
-    """The times of a column whose name announces times; a column without any is a question."""
+    """Returns the times of a column whose name announces times; None without any, then it is a question."""
     style = _style(column, context)
     if style is not None:
         return _Timed(column, style, _read(column, style, column.zone or context.zone))
     if column.values:
         column.role = ""
-        _say_unread(column, warnings)
+        _report_unread(column, warnings)
     return None
 
 
-def _say_unread(column: Column, warnings: list[str]) -> None:
+def _report_unread(column: Column, warnings: list[str]) -> None:
     unknown = {zone for cell in column.values if (zone := dates.zone_of(cell)) and zones.find(zone) is None}
     if unknown:
         shown = ", ".join(f"“{zone[:40]}”" for zone in sorted(unknown)[:3])
@@ -201,7 +201,7 @@ def _say_unread(column: Column, warnings: list[str]) -> None:
 
 
 def _style(column: Column, context: infer.Context) -> dates.Style | None:
-    """The format of the column's times, if nine of ten cells are times (or days, under names that allow days)."""
+    """Returns the format of the times, if nine of ten cells are times (or dates, where the name allows them)."""
     readable = Counter({cell: n for cell, n in column.values.items() if dates.all_dates([cell])})
     if not readable or readable.total() < 0.9 * column.values.total():
         return None
@@ -216,7 +216,7 @@ def _style(column: Column, context: infer.Context) -> dates.Style | None:
 
 
 def _by_content(table: headers.Table, context: infer.Context) -> list[_Timed]:
-    """Columns without a role that hold automatic timestamps, in file order."""
+    """Returns columns without a role that contain automatic timestamps, in file order."""
     plain = [column for column in table.columns if not column.role]
     at_edge = {id(column) for column in (*plain[:_EDGE], *plain[-_EDGE:])}
     first = {id(column) for column in plain[:1]}
@@ -239,7 +239,7 @@ def _timed(column: Column, context: infer.Context) -> _Timed | None:
 
 
 def _automatic(timed: _Timed, *, first: bool) -> bool:
-    """Whether a clock wrote these times: they ascend or descend, or have seconds; round ones only at first."""
+    """Returns whether a clock wrote these times: ordered, or with seconds; round ones only at first."""
     known = timed.known
     seconds = {(moment.second, moment.microsecond) for moment in known}
     if len(known) < 3:
@@ -250,7 +250,7 @@ def _automatic(timed: _Timed, *, first: bool) -> bool:
 
 
 def _in_order(known: Sequence[datetime]) -> bool:
-    """Whether nine of ten neighbours ascend, or nine of ten descend."""
+    """Returns whether nine of ten neighbours ascend, or nine of ten descend."""
     pairs = list(pairwise(known))
     up = sum(1 for before, after in pairs if before <= after)
     down = sum(1 for before, after in pairs if before >= after)
@@ -258,18 +258,18 @@ def _in_order(known: Sequence[datetime]) -> bool:
 
 
 def _round(timed: _Timed) -> bool:
-    """Whether every time is a multiple of five minutes, as people write them."""
+    """Returns whether every time is a multiple of five minutes, as people write them."""
     return all(m.minute % 5 == 0 and m.second == 0 and m.microsecond == 0 for m in timed.known)
 
 
 def _precedes(first: _Timed, then: _Timed) -> bool:
-    """Whether in nineteen of twenty rows `first` is at most a day after `then` (zones may be missing)."""
+    """Returns whether in nineteen of twenty rows `first` is at most a day after `then` (zones may be missing)."""
     pairs = [(a, b) for a, b in zip(first.moments, then.moments, strict=True) if a and b]
     return 20 * sum(1 for a, b in pairs if (a - b).total_seconds() <= 86_400) >= 19 * len(pairs)
 
 
 def _pair(first: _Timed, then: _Timed) -> bool:
-    """Whether the columns stand close together and every row starts before it ends, most of them within a day."""
+    """Returns whether the columns are near each other and every row starts before it ends, mostly within a day."""
     return abs(first.column.index - then.column.index) <= _EDGE and _same_day(first, then)
 
 
@@ -297,18 +297,18 @@ def _moment(value: datetime | date, zone: tzinfo) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _settle(
+def _fill_times(
     times: Times, name: str, timed: _Timed, context: infer.Context, lines: list[int], warnings: list[str]
 ) -> None:
     column, style = timed.column, timed.style
     setattr(times, name, column)
     setattr(times, {"start": "started", "end": "ended", "finished": "finishes"}[name], timed.moments)
     times.by_day = times.by_day or not style.timed
-    if name != "finished":  # which stays a field of its own, so that nothing of it is lost
+    if name != "finished":  # the column stays a field of its own, so that nothing is lost
         _keep_unread(times, timed, lines, warnings)
     if style.ambiguous and not context.proven:
         warnings.append(f"{named(column)}: day and month could be either way round; read as {order_words(style.order)}")
-    _say_ambiguous_zones(column, warnings)
+    _report_ambiguous_zones(column, warnings)
 
 
 def _keep_unread(times: Times, timed: _Timed, lines: list[int], warnings: list[str]) -> None:
@@ -322,7 +322,7 @@ def _keep_unread(times: Times, timed: _Timed, lines: list[int], warnings: list[s
         column.values = Counter({cell: n for cell, n in column.values.items() if cell in kept})
 
 
-def _say_ambiguous_zones(column: Column, warnings: list[str]) -> None:
+def _report_ambiguous_zones(column: Column, warnings: list[str]) -> None:
     written = {dates.zone_of(cell).upper().strip("()") for cell in column.values}
     warnings += [
         f"{named(column)}: {zone} is used in several places; read as that of {zones.AMBIGUOUS[zone]}"

@@ -43,7 +43,7 @@ class Run:
 
 
 def _enclosed(opening: str, closing: str) -> Callable[[Column], Stem | None]:
-    """A reader of headers that end with the option in brackets: `Rate [Food]`, `Symptoms (choice=Fever)`."""
+    """Returns a reader of headers that end with the option in brackets: `Rate [Food]`, `Symptoms (choice=Fever)`."""
 
     def read(column: Column) -> Stem | None:
         before, mark, option = column.question.rpartition(opening)
@@ -55,7 +55,7 @@ def _enclosed(opening: str, closing: str) -> Callable[[Column], Stem | None]:
 
 
 def _behind(mark: str) -> Callable[[Column], Stem | None]:
-    """A reader of headers with the option behind the last mark: `Rate >> Crust`, `crops/maize`."""
+    """Returns a reader of headers with the option behind the last mark: `Rate >> Crust`, `crops/maize`."""
 
     def read(column: Column) -> Stem | None:
         before, found, option = column.question.rpartition(mark)
@@ -67,12 +67,12 @@ def _behind(mark: str) -> Callable[[Column], Stem | None]:
 
 
 def _header_rows(column: Column) -> Stem | None:
-    """SurveyMonkey: the question in the first header row, the option in the second."""
+    """Reads SurveyMonkey: the question in the first header row, the option in the second."""
     return Stem(column.group, column.question, column.option) if column.group is not None else None
 
 
 def _checkbox_code(column: Column) -> Stem | None:
-    """REDCap: `symptoms___1`; a minus in the code is one more underscore (`symptoms____99`)."""
+    """Reads REDCap: `symptoms___1`; a minus in the code is one more underscore (`symptoms____99`)."""
     stem, mark, code = (column.name or column.question).rpartition("___")
     if stem.endswith("_"):
         stem, code = stem[:-1], f"-{code}"
@@ -86,7 +86,7 @@ _SUBQUESTION = re.compile(r"_\d{1,4}(?:_TEXT)?$")
 
 
 def _named_subquestion(column: Column) -> Stem | None:
-    """Qualtrics: the name `Q5_1` over the text `Please rate: - Price`; `Q3_4_TEXT` is the text of "Other"."""
+    """Reads Qualtrics: the name `Q5_1` over the text `Please rate: - Price`; `Q3_4_TEXT` is the text of "Other"."""
     found = _SUBQUESTION.search(column.name) if column.name else None
     question, mark, option = column.question.partition(" - ")
     if found is None or not mark or not question or not option:
@@ -99,7 +99,7 @@ _SEPARATOR = re.compile(r"(?::| [-–—>|/]) |(?<=\S)/(?=\S)")
 
 
 def _numbered(column: Column) -> Stem | None:
-    """Statistics programs: `q4_1`, `q4_2`; LimeSurvey: `Q2_SQ001`, `Q2_other`.
+    """Reads statistics programs: `q4_1`, `q4_2`; LimeSurvey: `Q2_SQ001`, `Q2_other`.
 
     The label may be in another header row ("Which of these? - Milk").
     """
@@ -116,7 +116,7 @@ def _numbered(column: Column) -> Stem | None:
 
 
 def _split(which: int) -> Callable[[Column], Stem | None]:
-    """Any tool: the question, a separator, the option."""
+    """Reads any tool: the question, a separator, the option."""
 
     def read(column: Column) -> Stem | None:
         marks = [mark for mark in _SEPARATOR.finditer(column.question) if mark.start()]
@@ -129,7 +129,7 @@ def _split(which: int) -> Callable[[Column], Stem | None]:
 
 
 def _in_parentheses(column: Column) -> Stem | None:
-    """Tally: `Which days? (Monday (morning))`, with the parenthesis that closes at the end."""
+    """Reads Tally: `Which days? (Monday (morning))`, with the parenthesis that closes at the end."""
     text = column.question
     depth, at = 0, len(text)
     while at and (depth or at == len(text)) and text.endswith(")"):
@@ -140,24 +140,24 @@ def _in_parentheses(column: Column) -> Stem | None:
 
 
 def _option_first(column: Column) -> Stem | None:
-    """Alchemer: `Milk:Which do you drink?`."""
+    """Reads Alchemer: `Milk:Which do you drink?`."""
     option, mark, stem = column.question.partition(":")
     return Stem(stem, stem, option) if mark and stem and stem == stem.lstrip() and option else None
 
 
 def _repeated(column: Column) -> Stem | None:
-    """The same header again, also as pandas writes it: `Q`, `Q.1`, `Q.2`."""
+    """Reads a repeated header, also as pandas writes it: `Q`, `Q.1`, `Q.2`."""
     stem = re.sub(r"\.\d{1,3}$", "", column.question)
     return Stem(stem, stem, "") if stem else None
 
 
 def _continued(column: Column) -> Stem | None:
-    """A blank header after a question, in a file with one header row."""
+    """Reads a blank header after a question, in a file with one header row."""
     return Stem("", column.question, "") if column.group is None else None
 
 
 def _option_alone(column: Column) -> Stem | None:
-    """Typeform: the header is the option, and so is each cell that is not blank."""
+    """Reads Typeform: the header is the option, and so is each cell that is not blank."""
     return Stem("", "", column.question) if column.question and set(column.values) == {column.question} else None
 
 
@@ -183,7 +183,7 @@ _AFTER = re.compile(r"\s*(?:/|>>|: | - |\.)\s*(?P<bare>\S.*)|\s*[(\[](?P<enclose
 
 
 class Stems:
-    """The stem that each reader finds in each column, computed once."""
+    """Computes the stem that each reader finds in each column, once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, int], Stem | None] = {}
@@ -196,7 +196,7 @@ class Stems:
 
 
 def run(columns: Sequence[Column], at: int, notation: Notation, stems: Stems) -> Run | None:
-    """The run of neighbours that begins at `at`, of two columns at least."""
+    """Returns the run of neighbours that begins at `at`, if it has at least two columns."""
     first = stems.of(columns[at], notation)
     if first is None:
         return None
@@ -213,7 +213,7 @@ def run(columns: Sequence[Column], at: int, notation: Notation, stems: Stems) ->
 
 
 def beneath(columns: Sequence[Column], at: int) -> Run | None:
-    """The columns behind `at` that repeat its header with an option each: it joins in one cell what they tick."""
+    """Returns the columns behind `at` that repeat its header with one option each, whose ticks it joins in one cell."""
     head = columns[at]
     found: list[Column] = []
     options: list[str] = []

@@ -32,14 +32,14 @@ class Style:
         return int(self.plain(cell)) if self.whole else float(self.plain(cell))
 
     def plain(self, cell: str) -> str:
-        """The number with a decimal point and without group separators."""
+        """Returns the number with a decimal point and without group separators."""
         for mark in (" ", "\u00a0", "\u202f") if self.group == " " else (self.group,):
             cell = cell.replace(mark, "") if mark else cell
         return cell.replace(",", ".") if self.decimal == "," else cell
 
 
 def study(cells: Collection[str], delimiter: str) -> Style | None:
-    """The one style in which all cells are numbers that a double holds exactly as written, or None.
+    """Returns the one style in which all cells are numbers that a double represents exactly, or None.
 
     "1,234" alone is ambiguous: thousands in a comma-delimited file, decimals in others (which come from countries with
     a decimal comma), unless other cells decide.
@@ -53,7 +53,7 @@ def study(cells: Collection[str], delimiter: str) -> Style | None:
 
 
 def _are_versions(cells: Collection[str], style: Style) -> bool:
-    """Whether cells differ in zeros at their end only: 1.1 and 1.10 are versions, not one number."""
+    """Returns whether cells differ only in zeros at their end: 1.1 and 1.10 are versions, not one number."""
     if style.whole or not any(cell.endswith("0") for cell in cells):
         return False
     decimals = {plain for cell in cells if "." in (plain := style.plain(cell))}
@@ -76,7 +76,7 @@ def _candidates(cells: Collection[str], delimiter: str) -> list[Style]:
 
 
 def _exact(cell: str, style: Style) -> bool:
-    """Whether nothing is lost: up to 15 digits a double gives back what was written."""
+    """Returns whether a double is exact: up to 15 digits are read back as written."""
     if len(cell) <= 15 and "e" not in cell.lower():
         return True
     if len(cell) > 40:

@@ -21,7 +21,7 @@ from backoffice.sections.imports.moments import listed as _listed
 from backoffice.sections.imports.moments import named as _named
 from backoffice.sections.imports.moments import order_words as _words
 
-# The name that identifies a row, and the number of the row among those that share it, counted from 1.
+# The name that identifies a row, and the number of the row among those with the same name, from 1.
 Identity: TypeAlias = tuple[str, int]
 
 _XFORM = {"_uuid", "_submission_time", "__version__", "instanceID", "meta-instanceID", "KEY", "formhub/uuid"}
@@ -31,7 +31,7 @@ _OWN_IDS = (
     "responseid", "submissionid", "entryid", "responseuuid", "uuid", "instanceid", "metainstanceid", "id",
     "idreponse", "iddelareponse", "numerodereponse", "identifiant",
 )  # fmt: skip
-# The order among them before ids of submissions were keyed: forms of that time are still found by it.
+# The order of these ids before ids of submissions were keyed: older forms are still found by it.
 _OLD_ORDER = (
     "respondentid", "responseid", "submissionid", "entryid", "responseuuid", "uuid", "instanceid", "metainstanceid",
     "participantid", "caseid", "recordid", "token", "id", "identifiant", "idreponse", "iddelareponse",
@@ -77,7 +77,7 @@ class Plan:
 
 @memory.uncollected()
 def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
-    """Read an export. Raises `dialect.Refused` with line and column. `zone` applies to times without one."""
+    """Reads an export. Raises `dialect.Refused` with line and column. `zone` applies to times without one."""
     sheet = dialect.read(data, encoding)
     table = headers.read(sheet)
     gone = missing.mark(table.columns, sheet.delimiter)
@@ -104,17 +104,19 @@ def plan(data: bytes, encoding: str | None = None, zone: tzinfo = UTC) -> Plan:
 
 
 def _is_xform(columns: Sequence[Column]) -> bool:
-    """Whether KoBoToolbox or ODK wrote the file: they join the chosen options of a question with spaces."""
+    """Returns whether KoBoToolbox or ODK wrote the file: they join the chosen options of a question with spaces."""
     return any(column.header.rpartition("/")[2] in _XFORM for column in columns)
 
 
 def _about_file(sheet: dialect.Sheet, table: headers.Table) -> list[str]:
-    said = list(table.warnings)
+    notices = list(table.warnings)
     if sheet.guessed:
-        said.append(f"the encoding was guessed to be {sheet.encoding}; name it with --encoding if the text looks wrong")
+        notices.append(
+            f"the encoding was guessed to be {sheet.encoding}; name it with --encoding if the text looks wrong"
+        )
     if table.blank_rows:
-        said.append(f"{table.blank_rows} blank row(s) skipped")
-    return said
+        notices.append(f"{table.blank_rows} blank row(s) skipped")
+    return notices
 
 
 listed = _listed  # for `existing` and `run`
@@ -124,7 +126,10 @@ listed = _listed  # for `existing` and `run`
 
 
 def _respondent(columns: Sequence[Column]) -> Column | None:
-    """The column that identifies rows: the submission's own id before the respondent's, one without repeats first."""
+    """Returns the column that identifies rows.
+
+    The submission's own id comes before the respondent's, and columns without repeats before others.
+    """
     claimed = [column for column in columns if column.role == "respondent"]
     return min(claimed, key=preference, default=None)
 
@@ -141,7 +146,7 @@ def _place(column: Column, order: Sequence[str]) -> int:
 
 
 def _fields(columns: Sequence[Column], times: moments.Times, context: infer.Context) -> list[infer.FieldPlan]:
-    """The questions in the file's order, then hidden fields with data about the submission."""
+    """Returns the questions in the file's order, then hidden fields with data about the submission."""
     ids = infer.Ids()
     asked = [column for column in columns if not column.role]
     made = [infer.field_of(question, ids, context) for question in groups.questions(asked, context.delimiter)]
@@ -188,7 +193,7 @@ def _rows(
 
 
 def _refuse_huge(table: headers.Table, rows: Sequence[Row]) -> None:
-    """Refuse rows that the event store would refuse in the middle of the import."""
+    """Raises `Refused` for rows that the event store would refuse in the middle of the import."""
     longest = sum(max(map(len, column.values), default=0) for column in table.columns)
     if longest * 12 < MAX_ROW_BYTES:  # JSON writes 6 bytes for a character at most; as much again for field ids
         return
@@ -235,7 +240,7 @@ BY_CONTENT = "content\x1f"
 
 
 def identities(columns: Sequence[Column], by: Column | None) -> list[Identity]:
-    """The name of each row: its cell in the column `by`, or else its content.
+    """Returns the name of each row: its cell in the column `by`, or else its content.
 
     Content is the non-blank cells under their headers in the order of headers' names, without a mere row number: moving
     columns or rows, or adding a question nobody answered, changes nothing. Composed and decomposed letters are one.
@@ -249,7 +254,7 @@ def identities(columns: Sequence[Column], by: Column | None) -> list[Identity]:
 
 
 def old_identities(columns: Sequence[Column]) -> list[Identity]:
-    """The identities of releases before keyed ids: the respondent's id first, and no ordinal of 1."""
+    """Returns the identities of releases before keyed ids: the respondent's id first, and no ordinal of 1."""
     claimed = [column for column in columns if column.role == "respondent"]
     return identities(columns, min(claimed, key=lambda column: _place(column, _OLD_ORDER), default=None))
 
@@ -264,7 +269,7 @@ def _counted(names: Iterable[str]) -> list[Identity]:
 
 
 def nfc(text: str) -> str:
-    """The text in composed form (NFC), which all systems but macOS write."""
+    """Returns the text in composed form (NFC), which all systems except macOS write."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

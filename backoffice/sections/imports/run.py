@@ -32,7 +32,7 @@ WRITERS = 2
 def destination(
     plan: rows.Plan, title: str, email: str, *, update: bool = False, archived: bool = False
 ) -> Destination:
-    """Find the destination of a plan and check everything that would be written; writes nothing.
+    """Finds the destination of a plan and checks everything that would be written; writes nothing.
 
     `update`: correct rows that the form has with other content. `archived`: accept an archived form.
     Raises `destinations.ImportRejected`, and `checks.ValuesRejected` for values that cannot be stored.
@@ -51,7 +51,7 @@ def carry_out(
     source: str = "import",
     archived: bool = False,
 ) -> int:
-    """Write the rows that the form lacks; returns the number of added submissions. Each chunk is one transaction.
+    """Writes the rows that the form lacks; returns the number of added submissions. Each chunk is one transaction.
 
     source    the origin of the rows; with the command's type it is the reason of the events
     archived  write into the form even if it is archived
@@ -61,7 +61,7 @@ def carry_out(
     added = 0
     acting = context.acting(actor=suppressions.ACTOR)
     accepted = preconditions.waived("archived") if archived else nullcontext()
-    with memory.set_aside() as tidy, acting, accepted, ThreadPoolExecutor(WRITERS) as writers:
+    with memory.gc_frozen() as tidy, acting, accepted, ThreadPoolExecutor(WRITERS) as writers:
         key = _form(plan, found, description, source)
         chunks = _chunks(plan, found, key, source)
 
@@ -81,7 +81,7 @@ def carry_out(
 
 
 def _chunks(plan: rows.Plan, found: Destination, key: pseudonyms.Pseudonyms, source: str) -> Iterator[list[Command]]:
-    """The commands in chunks: new rows, then corrections. A repeated import creates commands with the same ids."""
+    """Yields the commands in chunks: new rows, then corrections. A repeated import creates the same command ids."""
     reason = _reason(source, "submission.receive")
     for start in range(0, len(found.fresh), CHUNK):
         chunk = [(str(identity.id_of(key, one)), row) for one, row in found.fresh[start : start + CHUNK]]
@@ -98,7 +98,7 @@ def _chunks(plan: rows.Plan, found: Destination, key: pseudonyms.Pseudonyms, sou
 
 
 def _change(key: pseudonyms.Pseudonyms, record: uuid.UUID, version: int, data: CommandData, source: str) -> Command:
-    """A command that changes this version to this content, with an id derived from both."""
+    """Returns a command that changes this version to this content, with an id derived from both."""
     content = msgspec.json.encode(data, order="deterministic").decode()
     name = command_type_of(type(data)).name
     return Command(
@@ -110,22 +110,22 @@ def _change(key: pseudonyms.Pseudonyms, record: uuid.UUID, version: int, data: C
 
 
 def _reason(source: str, kind: str) -> str:
-    """Source and command type; the source is truncated to the maximum length of a reason."""
+    """Returns source and command type; the source is truncated to the maximum length of a reason."""
     return f"{source[: encryption.MAX_REASON - len(kind) - 1]} {kind}"
 
 
 def _write(chunk: Sequence[Command]) -> tuple[int, int]:
-    """Write one chunk in one transaction; returns the numbers of its commands and of added submissions."""
+    """Writes one chunk in one transaction; returns the numbers of its commands and of added submissions."""
     try:
         results = commands.dispatch_many(chunk)
     finally:
-        connection.close()  # back to the pool: no request ends in this thread
+        connection.close()  # returns the connection to the pool, because no request ends in this thread
     received = [isinstance(command.data, submissions.ReceiveSubmission) for command in chunk]
     return len(chunk), sum(r.status == "applied" and new for r, new in zip(results, received, strict=True))
 
 
 def _form(plan: rows.Plan, found: Destination, description: str, source: str) -> pseudonyms.Pseudonyms:
-    """Create the form or add its missing fields; returns the key of its submissions' ids."""
+    """Creates the form or adds its missing fields; returns the key of its submissions' ids."""
     if found.version == 0:
         found.form_id = form_id_of(pseudonyms.make(stream_name("user", found.owner_id)), found.title)
     subject = stream_name("form", found.form_id)

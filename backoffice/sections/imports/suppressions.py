@@ -23,7 +23,7 @@ from events.types import NewEvent, category_of, key_of, stream_name
 
 # The actor of imports, and so of the first event of every imported form.
 ACTOR: Final = "command:import_submissions"
-# Sets of questions that erased submissions had answered; each costs a digest of every row.
+# Sets of questions that erased submissions had answered; each costs one digest per row.
 MAX_SHAPES: Final = 100
 
 INSERT = """
@@ -41,7 +41,7 @@ Fields = Mapping[str, Mapping[str, Any]]
 
 
 def remember(form_id: Any, stream: str) -> None:
-    """Store the digests of a submission before it is erased, for forms that an import created.
+    """Stores the digests of a submission before it is erased, for forms that an import created.
 
     Uses only readable events: an erasure does not wait for unreadable ones.
     """
@@ -67,7 +67,7 @@ def by_id(fields: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def _identifying(answers: Mapping[str, Any], fields: Fields) -> Iterator[str]:
-    """Values that identify one person: e-mail addresses anywhere, telephone numbers, ids under their question."""
+    """Returns values that identify a person: e-mail addresses anywhere, telephone numbers, ids under their question."""
     for name, value in answers.items():
         made = fields.get(name, {})
         if made.get(rows.IDENTITY) or made.get("source") == "respondent":
@@ -102,7 +102,7 @@ class Suppressed:
     shapes: list[tuple[str, ...]] = field(default_factory=list)
 
     def holds(self, answers: Mapping[str, Any]) -> bool:
-        """Whether these answers identify a person whose submission was erased, or contain all its answers."""
+        """Returns whether these answers identify a person with an erased submission, or contain all its answers."""
         if any(self.key.digest(text) in self.digests for text in _identifying(answers, self.fields)):
             return True
         return any(
@@ -113,7 +113,7 @@ class Suppressed:
 
 
 def of(form_id: Any, key: pseudonyms.Pseudonyms, fields: Sequence[Mapping[str, Any]]) -> Suppressed | None:
-    """The suppressions of a form; None if it has none."""
+    """Returns the suppressions of a form; None if it has none."""
     found = store.query(READ, (form_id,))
     if not found:
         return None
@@ -122,7 +122,7 @@ def of(form_id: Any, key: pseudonyms.Pseudonyms, fields: Sequence[Mapping[str, A
 
 
 def forget(form_ids: Sequence[str], limit: int) -> int:
-    """Delete the suppressions of erased forms, which are useless without the key."""
+    """Deletes the suppressions of erased forms, which are useless without the key."""
     return len(store.query(FORGET, {"forms": list(form_ids), "limit": limit}))
 
 
@@ -130,12 +130,12 @@ def forget(form_ids: Sequence[str], limit: int) -> int:
 
 
 def note_erasures(events: Sequence[NewEvent]) -> None:
-    """With `submission.erased`, while its answers can be read: what keeps the next import from restoring it."""
+    """Projects `submission.erased`: stores its digests while its answers can be read."""
     for event in events:
         if isinstance(event.data, submissions.SubmissionErased):
             remember(event.data.form_id or models.Submission.form_of(event.key), event.stream)
 
 
 def purge(subjects: Sequence[str], limit: int) -> int:
-    """Drop those of erased forms (`events.extension.Purger`)."""
+    """Deletes the suppressions of erased forms (`events.extension.Purger`)."""
     return forget([key_of(one) for one in subjects if category_of(one) == "form"], limit)

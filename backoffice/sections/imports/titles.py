@@ -12,10 +12,10 @@ _BELOW = 1_000
 
 
 def count(records: Sequence[Sequence[str]]) -> int:
-    """The number of title lines above the header.
+    """Returns the number of title lines above the header.
 
     A title line is narrower than the rows below it, or has one filled cell. The first line that is as wide as the rows
-    and filled throughout is the header, if it is words and no answer.
+    and has no blank cell is the header, if it has words unlike the answers below.
     """
     filled = [[cell.strip() for cell in record] for record in records[: _BELOW + _MOST] if any(map(str.strip, record))]
     blank = len(records[: _BELOW + _MOST]) - len(filled)
@@ -33,7 +33,7 @@ def count(records: Sequence[Sequence[str]]) -> int:
 
 
 def _blank_before(records: Sequence[Sequence[str]], at: int) -> int:
-    """The number of blank records among the first `at` filled ones."""
+    """Counts the blank records among the first `at` filled ones."""
     filled = blank = 0
     for record in records:
         if any(map(str.strip, record)):
@@ -46,17 +46,20 @@ def _blank_before(records: Sequence[Sequence[str]], at: int) -> int:
 
 
 def _is_title(record: Sequence[str], width: int) -> bool:
-    """One filled cell in a wide table, a line that ends before the table does, or a few cells with a date or number."""
+    """Returns whether a record is a title.
+
+    It has one filled cell, fewer cells than the table, or a few with a date or number.
+    """
     filled = [cell for cell in record if cell]
     alone = len(filled) == 1 and width > 1
     return alone or len(record) < width or (len(filled) < len(record) and any(typed([cell]) for cell in filled))
 
 
 def _is_header(record: Sequence[str], below: Sequence[Sequence[str]], narrowest: int) -> bool:
-    """Whether the record is words, and no answer like those below it.
+    """Returns whether the record has only words, unlike the answers below it.
 
-    One cell more than the line above is what R writes, which leaves out the header of its row names: then only typed
-    columns below the words prove the header.
+    R writes no header above its row names, so a record that is one cell longer than the line above may be its first
+    row. Then it is a header only if columns below it have numbers or dates.
     """
     if len(set(record)) < len(record) or any(typed([cell]) for cell in record):
         return False
@@ -70,7 +73,7 @@ def _is_header(record: Sequence[str], below: Sequence[Sequence[str]], narrowest:
 
 
 def typed(cells: Sequence[str]) -> str | None:
-    """``number`` or ``date`` when every cell is one."""
+    """Returns ``number`` or ``date`` if every cell is one."""
     if numbers.study(cells, ";") or numbers.study(cells, ","):
         return "number"
     return "date" if dates.all_dates(cells) else None

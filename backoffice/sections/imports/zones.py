@@ -24,7 +24,7 @@ _ABBREVIATIONS = {
     "SGT": 8, "HKT": 8, "PHT": 8, "MYT": 8, "JST": 9, "KST": 9, "AWST": 8, "ACST": 9.5, "ACDT": 10.5, "AEST": 10,
     "AEDT": 11, "NZST": 12, "NZDT": 13,
 }  # fmt: skip
-# Abbreviations that mean another zone elsewhere -> how they are read here.
+# Abbreviations that mean another zone elsewhere -> their reading here.
 AMBIGUOUS = {
     "IST": "India (+05:30)", "BST": "Britain (+01:00)", "CST": "the United States (-06:00)", "AST": "Canada (-04:00)",
     "GST": "the Gulf (+04:00)", "MST": "the United States (-07:00)", "CDT": "the United States (-05:00)",
@@ -82,7 +82,7 @@ _LONG = dict(_long_names())
 
 @lru_cache(maxsize=1024)
 def find(text: str) -> tzinfo | None:
-    """The zone named by the text, or None; of two names (`+01:00[Europe/Paris]`) the offset counts."""
+    """Returns the zone named by the text, or None; of two names (`+01:00[Europe/Paris]`) the offset counts."""
     text = text.strip()
     if offset := _OFFSET.fullmatch(text):
         return _offset(offset)
@@ -109,5 +109,5 @@ def _by_name(text: str) -> tzinfo | None:
     region = _REGIONS.get(text.upper(), text if _IANA.fullmatch(text) else "")
     try:
         return ZoneInfo(region) if region else None
-    except (ValueError, OSError, KeyError):  # no such zone is a KeyError
+    except (ValueError, OSError, KeyError):  # zoneinfo raises KeyError for an unknown zone
         return None

@@ -1,4 +1,4 @@
-"""Everything that is held about a user, for whoever may hand it out."""
+"""API endpoint that exports all data about a user, for people with that right."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rest_framework.request import Request
 
 from backoffice import access, models, section, streaming
 from backoffice.api import openapi, permissions, problems, views
-from backoffice.sections.privacy import export as held
+from backoffice.sections.privacy import export as user_export
 from events import context, errors
 
 SCOPE = "users:export"
 
 
 class Export(views.View):
-    """One file with all of it. A POST, because that it was handed out is recorded."""
+    """Exports all data about a user as one file. It is a POST because the export is recorded."""
 
     operations = {
         "POST": openapi.Operation(
@@ -41,7 +41,7 @@ class Export(views.View):
         permissions.require_scope(request, SCOPE)
         if not access.may(request.user, "export", "user"):
             raise problems.forbidden("user.export")
-        views.only(request, ("reason",))
+        views.allow_parameters(request, ("reason",))
         reason = views.reason(request)
         try:
             user = models.User.objects.filter(pk=section.uuid_key(key)).first()
@@ -50,7 +50,7 @@ class Export(views.View):
         if user is None:
             raise Http404
         with context.acting(reason=reason):
-            pieces = held.export(user, "api")
+            pieces = user_export.export(user, "api")
         return streaming.download(request._request, pieces, f"user-{user.pk}.json")
 
 

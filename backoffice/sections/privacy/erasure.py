@@ -1,11 +1,10 @@
-"""Erasing a user, a form or a submission: what goes with the event that says so, and what is cleared up afterwards.
+"""Erases a user, a form or a submission: the changes in the transaction of the event, and the purge afterwards.
 
-The event comes by any way in. In its transaction, beside the read tables (`users`, `forms`, `submissions` below are
-inline projections that a rebuild does not run): open conflicts about it are put away, a user's forms are erased too,
-and the keys are dropped. After the commit, the rest is purged in steps (`events.privacy.erasure`).
-
-A form's answers belong to its owner's subject: they go with the owner. What stays, for the figures: that there were
-such records, when, on which plan.
+In the transaction of the event, whichever way its command arrived, inline projections that a rebuild does not run
+(`users`, `forms`, `submissions` below) discard open conflicts about the record, erase a user's forms too, and delete
+the keys. After the commit, the rest is purged in steps (`events.privacy.erasure`).
+A form's answers belong to its owner's subject and are erased with the owner. For statistics the log still shows that
+such records existed, when, and on which plan.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from events.types import ERASED, Command, NewEvent
 CHUNK: Final = 1_000
 KINDS: Final = ("form", "submission")
 
-# Of a conflict: is it about one of these records, or about a submission of one of these forms?
+# Whether a conflict is about one of these records, or about a submission of one of these forms.
 ABOUT: Final = """
 (category || '-' || key = any(%(streams)s) or (category = 'submission' and exists (
     select 1 from submissions s where s.id::text = key and s.form_id = any(%(forms)s::uuid[]))))
 """
 
-# -- before it ------------------------------------------------------------------------------------------------------
+# -- before the erasure -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holdings:
-    """How much goes with an erasure: versions of the record, forms, submissions, conflicts about any of them."""
+class AffectedData:
+    """The data that an erasure affects: versions of the record, forms, submissions, conflicts about them."""
 
     versions: int
     forms: int = 0
@@ -50,7 +49,7 @@ class Holdings:
 
 
 def _about(row: models.User | models.Submission) -> dict[str, Any]:
-    """The parameters of `ABOUT` for a record and what belongs to it."""
+    """Returns the parameters of `ABOUT` for a record and its dependent records."""
     forms: list[Any] = []
     if isinstance(row, models.User):
         forms = list(models.Form.objects.filter(user_id=row.pk).values_list("pk", flat=True))
@@ -59,18 +58,18 @@ def _about(row: models.User | models.Submission) -> dict[str, Any]:
 
 
 def conflicts_about(user: models.User) -> list[uuid.UUID]:
-    """Conflicts that quote a user, a form of theirs or what was answered there."""
+    """Returns the conflicts that contain data of a user, of their forms or of the answers to those."""
     return [row[0] for row in store.query(f"select id from conflicts where {ABOUT}", _about(user))]  # noqa: S608
 
 
-def holdings(row: models.User | models.Submission) -> Holdings:
-    """What an erasure of this record would take away."""
-    asked = _about(row)
-    return Holdings(
+def affected_data(row: models.User | models.Submission) -> AffectedData:
+    """Counts the data that an erasure of this record would remove."""
+    parameters = _about(row)
+    return AffectedData(
         versions=row.version,
-        forms=len(asked["forms"]),
-        submissions=models.Submission.objects.filter(form_id__in=asked["forms"]).count(),
-        conflicts=store.query(f"select count(*) from conflicts where {ABOUT}", asked)[0][0],  # noqa: S608
+        forms=len(parameters["forms"]),
+        submissions=models.Submission.objects.filter(form_id__in=parameters["forms"]).count(),
+        conflicts=store.query(f"select count(*) from conflicts where {ABOUT}", parameters)[0][0],  # noqa: S608
     )
 
 
@@ -78,43 +77,43 @@ def holdings(row: models.User | models.Submission) -> Holdings:
 
 
 def notes(events: Sequence[NewEvent]) -> None:
-    """Before the read tables are written: `user.erased` takes what quotes them out of the notes of errors."""
-    if gone := _of(events, user_domain.UserErased):
-        erasure.scrub(_values_of(gone))
+    """Before the read tables are written, removes the values of erased users from stored error notes."""
+    if erased := _of(events, user_domain.UserErased):
+        erasure.scrub(_values_of(erased))
 
 
 def users(events: Sequence[NewEvent]) -> None:
-    """Follows `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
-    gone = _of(events, user_domain.UserErased)
-    if not gone:
+    """Projects `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
+    erased = _of(events, user_domain.UserErased)
+    if not erased:
         return
-    _put_away(gone)
-    _erase_forms(gone)
-    erasure.shred(gone)
+    _discard_conflicts(erased)
+    _erase_forms(erased)
+    erasure.shred(erased)
     _purge_after_commit()
 
 
 def forms(events: Sequence[NewEvent]) -> None:
-    """What goes with `form.erased`: conflicts about it and its submissions, and the key of all of them."""
-    gone = _of(events, form_domain.FormErased)
-    if not gone:
+    """Projects `form.erased`: discards conflicts about it and its submissions, and deletes the key of all of them."""
+    erased = _of(events, form_domain.FormErased)
+    if not erased:
         return
-    _put_away(gone)
-    erasure.shred([*gone, *_apart(gone)])
+    _discard_conflicts(erased)
+    erasure.shred([*erased, *_with_own_key(erased)])
     _purge_after_commit()
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """Erases with `submission.erased`: conflicts about it, its leaf of the form's tree, and its own key if any."""
-    gone = _of(events, submission_domain.SubmissionErased)
-    if not gone:
+    """Projects `submission.erased`: its conflicts, its leaf of the form's key tree, and its own key if it has one."""
+    erased = _of(events, submission_domain.SubmissionErased)
+    if not erased:
         return
-    _put_away(gone)
+    _discard_conflicts(erased)
     for event in events:
         if isinstance(event.data, submission_domain.SubmissionErased):
             form_id = event.data.form_id or models.Submission.form_of(event.key)
             erasure.shred_leaf(types.stream_name("form", form_id), event.stream)
-    erasure.shred(gone)
+    erasure.shred(erased)
     _purge_after_commit()
 
 
@@ -123,7 +122,7 @@ def _of(events: Iterable[NewEvent], kind: type[types.Event]) -> list[str]:
 
 
 def _values_of(streams: Sequence[str]) -> set[str]:
-    """Every address and name that these users ever had; those of today also where their events cannot be read."""
+    """Returns all addresses and names that these users ever had; the current ones even if events are unreadable."""
     rows = models.User.objects.filter(pk__in=[types.key_of(stream) for stream in streams])
     found = {value for row in rows.values_list(*user_domain.PERSONAL) for value in row if value}
     for stream in streams:
@@ -135,8 +134,8 @@ def _values_of(streams: Sequence[str]) -> set[str]:
 OPEN_CONFLICTS: Final = f"select id, category || '-' || key from conflicts where status = 'open' and {ABOUT}"  # noqa: S608 - a constant
 
 
-def _put_away(streams: Sequence[str]) -> None:
-    """Nobody decides any more about what is gone. Without a reason: that is kept with the erasure."""
+def _discard_conflicts(streams: Sequence[str]) -> None:
+    """Discards conflicts about erased records. The event has no reason: that is recorded with the erasure."""
     forms = [types.key_of(stream) for stream in streams if types.category_of(stream) == "form"]
     waiting = store.query(OPEN_CONFLICTS, {"streams": list(streams), "forms": forms})
     with context.acting(reason=None):
@@ -154,18 +153,18 @@ def _erase_forms(streams: Sequence[str]) -> None:
         )
 
 
-APART: Final = """
+WITH_OWN_KEY: Final = """
 select k.subject from submissions s join events_subject_key k on k.subject = 'submission-' || s.id
  where s.form_id = any(%s::uuid[]) and k.erased_at is null
 """
 
 
-def _apart(streams: Sequence[str]) -> list[str]:
-    """Submissions of these forms that have a key of their own, because a conflict or a reason was about them."""
-    return [row[0] for row in store.query(APART, ([types.key_of(stream) for stream in streams],))]
+def _with_own_key(streams: Sequence[str]) -> list[str]:
+    """Returns submissions of these forms that have their own key, because a conflict or a reason was about them."""
+    return [row[0] for row in store.query(WITH_OWN_KEY, ([types.key_of(stream) for stream in streams],))]
 
 
-# -- afterwards -----------------------------------------------------------------------------------------------------
+# -- after the commit -------------------------------------------------------------------------------------------------
 
 ANSWERS: Final = """
 update submissions set answers = %(none)s::jsonb where id = any(array(
@@ -185,8 +184,8 @@ returning 1
 """
 
 
-# Answers to commands about one submission are under its form's subject. All rows of the form are looked through for
-# them, so this runs after the commit, when nobody waits.
+# Results of commands about a submission are encrypted under its form's subject. Finding them reads all rows of the
+# form, so this runs after the commit, when no request waits.
 REMEMBERED: Final = """
 delete from events_command c using submissions s
  where s.id = any(%(submissions)s::uuid[]) and c.subject = 'form-' || s.form_id and c.stream = 'submission-' || s.id
@@ -194,15 +193,15 @@ returning 1
 """
 
 
-def _asked(subjects: Sequence[str], limit: int) -> dict[str, Any]:
+def _parameters(subjects: Sequence[str], limit: int) -> dict[str, Any]:
     keys = {category: [types.key_of(s) for s in subjects if types.category_of(s) == category] for category in KINDS}
     none = msgspec.json.encode(submission_domain.NO_ANSWERS).decode()
-    asked = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
-    return asked | {"erased": ERASED, "none": none, "limit": limit}
+    parameters = {"streams": list(subjects), "forms": keys["form"], "submissions": keys["submission"]}
+    return parameters | {"erased": ERASED, "none": none, "limit": limit}
 
 
 def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
-    return len(store.query(statement, _asked(subjects, limit)))
+    return len(store.query(statement, _parameters(subjects, limit)))
 
 
 PURGERS: Final[dict[str, extension.Purger]] = {
@@ -213,7 +212,7 @@ PURGERS: Final[dict[str, extension.Purger]] = {
 }
 
 
-# Rows that whoever erased waits for; beyond, and where something goes wrong, `events.tasks.finish_erasures` goes on.
+# Rows that the erasing request itself purges; `events.tasks.finish_erasures` does the rest and retries after errors.
 AT_ONCE: Final = 20_000
 
 

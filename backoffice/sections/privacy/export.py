@@ -1,7 +1,7 @@
-"""Everything that is held about a user, as one JSON document: a copy for whoever asks for theirs (GDPR, article 15).
+"""Exports all data about a user as one JSON document, for requests under GDPR, article 15.
 
-Written piece by piece, so that its size does not matter. Read as people read: what was erased says so, and everything
-else is in the clear. That it was made is an event of its own.
+The document is written in pieces, so that its size does not matter. Values are shown as on pages: erased ones say so,
+all others are readable. The export is recorded as an event.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ BATCH: Final = 500
 
 
 def export(user: models.User, way: str) -> Iterator[bytes]:
-    """The document, in pieces; that it is made is recorded before the first. The caller has checked who asks."""
+    """Yields the document in pieces, after recording the export. The caller has checked the requester's rights."""
     store.append(types.stream_name(privacy.CATEGORY, user.pk), [privacy.PersonExported(way=way)])
     return pieces(user)
 
 
 def pieces(user: models.User) -> Iterator[bytes]:
-    """
-    user         the record as it is now, and every event of it
-    forms        those they own, each with its events
-    submissions  those that came in through these forms, each with its events
-    conflicts    changes to any of these that waited for a person
+    """Yields the parts of the document.
+
+    user         the current record and all its events
+    forms        the forms they own, each with its events
+    submissions  the submissions to these forms, each with its events
+    conflicts    conflicts about any of these
     audit        exports like this one
     """
     stream = types.stream_name("user", user.pk)
@@ -57,13 +58,13 @@ def _array(name: str, items: Iterable[Any]) -> Iterator[bytes]:
 
 
 def _with_events(category: str, rows: Iterable[Model]) -> Iterator[dict[str, Any]]:
-    """Rows with their events, read for many rows at once."""
+    """Yields rows with their events, which are read in batches."""
     for some in _chunks(rows):
-        told: dict[str, list[RecordedEvent]] = {}
+        by_key: dict[str, list[RecordedEvent]] = {}
         for event in store.read_streams([types.stream_name(category, row.pk) for row in some]):
-            told.setdefault(event.key, []).append(event)
+            by_key.setdefault(event.key, []).append(event)
         for row in some:
-            yield {**_row(row), "events": _wires(told.get(str(row.pk), ()))}
+            yield {**_row(row), "events": _wires(by_key.get(str(row.pk), ()))}
 
 
 def _chunks(rows: Iterable[Model]) -> Iterator[list[Model]]:

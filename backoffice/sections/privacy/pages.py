@@ -1,4 +1,4 @@
-"""Erasing a record for ever, and handing out all that is held about a user: for data protection officers."""
+"""Pages that erase a record or export all data about a user, for data protection officers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from backoffice import error_messages, streaming
 from backoffice.sections.privacy import erasure
-from backoffice.sections.privacy import export as held
+from backoffice.sections.privacy import export as user_export
 from backoffice.web import forms as inputs
 from backoffice.web import records
 from backoffice.web.kind_admin import RecordPages, Route
@@ -24,7 +24,7 @@ from events import errors
 
 
 class EraseForm(inputs.RecordForm):
-    """Why, and that it is meant."""
+    """The reason for an erasure, and its confirmation."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -32,7 +32,7 @@ class EraseForm(inputs.RecordForm):
         reason.required = True
         reason.error_messages["required"] = _("Enter a reason: it stays readable after the erasure.")
         reason.help_text = _("This reason stays readable permanently: enter no personal data.")
-        reason.widget.attrs["placeholder"] = _("Who asked, and when; no names")
+        reason.widget.attrs["placeholder"] = _("Ticket number and date; no names")
         meant = forms.BooleanField(label=_("I understand that this cannot be undone."))
         meant.error_messages["required"] = _("Check this box to confirm the erasure.")
         self.fields["meant"] = meant
@@ -43,7 +43,7 @@ class EraseForm(inputs.RecordForm):
 
 
 class PrivacyPages(RecordPages):
-    """Erasing a record, and exporting everything held about a user."""
+    """Erases a record, and exports all data about a user."""
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -52,7 +52,7 @@ class PrivacyPages(RecordPages):
         )
 
     def erase(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Asks, with everything that will go in view; then it is a command like any other."""
+        """Shows everything that will be erased and asks for confirmation, then sends the command."""
         if not self.admin.allows(request, self.kind.erase):
             raise PermissionDenied
         row = self.admin.found(key)
@@ -67,7 +67,7 @@ class PrivacyPages(RecordPages):
         try:
             records.send(request, self.kind.erase or "", str(row.pk), {}, form, None)
         except errors.EventsError as error:
-            form.complain({}, error_messages.in_one_line(error))
+            form.show_errors({}, error_messages.in_one_line(error))
             return self._question(request, row, form, status=error.status)
         messages.success(request, _("%(kind)s was erased.") % {"kind": self.kind.singular})
         return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
@@ -80,15 +80,15 @@ class PrivacyPages(RecordPages):
             "name": name,
             "row": row,
             "form": form,
-            "goes": erasure.holdings(row),
+            "goes": erasure.affected_data(row),
         }
         return TemplateResponse(request, "admin/backoffice/erase_record.html", context, status=status)
 
     def export(self, request: HttpRequest, key: str) -> HttpResponseBase:
-        """Everything held about a user as one file (POST: that it was handed out is recorded)."""
+        """Exports all data about a user as one file. It is a POST because the export is recorded."""
         if not self.admin.allows(request, self.kind.export):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         row = self.admin.found(key)
-        return streaming.download(request, held.export(row, "admin"), f"user-{row.pk}.json")
+        return streaming.download(request, user_export.export(row, "admin"), f"user-{row.pk}.json")

@@ -1,4 +1,4 @@
-"""The forms of a setting's pages."""
+"""Django forms for the pages of settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SettingForm(inputs.RecordForm):
     )
 
     def changed(self) -> dict[str, Any]:
-        """JSON tells 1 from true and from 1.0; Python does not."""
+        """Compares as JSON, because Python considers 1, true and 1.0 equal."""
         found = super().changed()
         if not found and self.base is not None and "value" in self.cleaned_data:
             value = self.cleaned_data["value"]

@@ -1,4 +1,4 @@
-"""Events of settings into their read table."""
+"""Writes events of settings into their read table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ on conflict (key) do update set value = excluded.value, version = excluded.versi
 
 
 def settings(events: Sequence[NewEvent]) -> None:
-    """Keeps `settings`."""
+    """Updates the table `settings`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.SettingChanged:
             store.execute(UPSERT_SETTINGS, [read_table.rows(read_table.last_of_each(batch), key="key")])

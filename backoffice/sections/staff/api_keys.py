@@ -1,4 +1,4 @@
-"""API keys: who holds which, what they open, when they were last used; and the button that ends one."""
+"""Admin pages of API keys: owner, scopes, last use, and the action that revokes a key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backoffice.sections.staff import keys
 
 
 class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """For administrators. Keys are made on the command line, where the token is shown once; here they end."""
+    """Lists keys, which administrators can revoke. The command line creates keys and shows the token once."""
 
     list_display = ("name", "shown", "owner", "opens", "state", "last_used_at", "expires_at")
     list_select_related = ("owner",)
@@ -61,9 +61,9 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """The list needs it for its actions; a key itself is never edited."""
+        """Allows the list to offer its actions; a key itself is never edited."""
         return obj is None and self.has_module_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A key is revoked, never deleted: history names it."""
+        """Forbids deletion: a key is revoked, because the history refers to it."""
         return False

@@ -1,4 +1,4 @@
-"""Who asks: a staff session with CSRF, or a program with an API key."""
+"""Authenticates API requests: a staff session with CSRF token, or a program with an API key."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ CHALLENGE: Final = 'Bearer realm="FormEase backoffice"'
 
 
 class ApiKeyAuthentication(authentication.BaseAuthentication):
-    """`Authorization: Bearer fe_<key>.<secret>`: the request acts as the key's owner, bounded by the key's scopes.
+    """`Authorization: Bearer fe_<key>.<secret>`: the request acts as the key's owner, limited to the key's scopes.
 
-    A bearer token that is wrong is refused at once; it does not fall back to the session.
+    An invalid bearer token is refused at once, without trying the session.
     """
 
     def authenticate(self, request: Request) -> tuple[models.Staff, models.ApiKey] | None:
@@ -36,7 +36,7 @@ class ApiKeyAuthentication(authentication.BaseAuthentication):
 
 
 class SessionAuthentication(authentication.SessionAuthentication):
-    """The admin's session. Whoever only carries its cookie cannot write: that takes the CSRF token as well."""
+    """The admin's session. Writing needs the CSRF token too; the cookie alone is not enough."""
 
     def enforce_csrf(self, request: Request) -> None:
         try:

@@ -1,4 +1,4 @@
-"""API keys: ``fe_<prefix>.<secret>``. The prefix finds the key, the secret proves it; only a keyed hash is stored."""
+"""API keys: ``fe_<prefix>.<secret>``. The prefix finds the key; only a keyed hash of the secret is stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USED_EVERY: Final = timedelta(minutes=1)
 
 
 class KeyRefused(Exception):
-    """The key does not open the door; `code` says why where its holder may know."""
+    """The key is refused; `code` gives the reason if its holder may know it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class KeyRefused(Exception):
 
 
 def all_scopes() -> tuple[str, ...]:
-    """Everything that a key can be given."""
+    """Returns all scopes that a key can have."""
     kinds = section.kinds()
     return (
         "*",
@@ -47,7 +47,7 @@ def all_scopes() -> tuple[str, ...]:
 def create(
     *, name: str, owner: models.Staff, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> tuple[models.ApiKey, str]:
-    """A new key and its token, which nobody can read again afterwards; the owner's stream tells of it.
+    """Creates a key and returns its token, which cannot be read again; records an event in the owner's stream.
 
     Raises `ValueError` naming an unknown scope.
     """
@@ -62,23 +62,23 @@ def create(
         key = models.ApiKey.objects.create(
             prefix=prefix, name=name, secret_hash=hashed(secret), scopes=wanted, owner=owner, expires_at=expires_at
         )
-        _tell(key, domain.StaffKeyCreated(key=prefix, name=name, scopes=wanted, expires_at=expires_at))
+        _record(key, domain.StaffKeyCreated(key=prefix, name=name, scopes=wanted, expires_at=expires_at))
     return key, f"fe_{prefix}.{secret}"
 
 
 def revoke(key: models.ApiKey) -> bool:
-    """The key opens nothing from here on, and its live sockets are closed by the event. False when it was so before."""
+    """Revokes the key; the event closes its live sockets. Returns False if it was revoked before."""
     with transaction.atomic():
         found = models.ApiKey.objects.select_for_update().get(pk=key.pk)
         if found.revoked_at is not None:
             return False
         found.revoked_at = timezone.now()
         found.save(update_fields=["revoked_at"])
-        _tell(found, domain.StaffKeyRevoked(key=found.prefix))
+        _record(found, domain.StaffKeyRevoked(key=found.prefix))
     return True
 
 
-def _tell(key: models.ApiKey, event: types.Event) -> None:
+def _record(key: models.ApiKey, event: types.Event) -> None:
     store.append(types.stream_name(domain.CATEGORY, str(key.owner_id)), [event], store.ANY)
 
 
@@ -87,7 +87,7 @@ def hashed(secret: str, pepper: str | bytes | None = None) -> str:
 
 
 def verify(token: str) -> models.ApiKey:
-    """The key behind a token. Raises `KeyRefused`; expiry and revocation are told only to who knows the secret."""
+    """Returns the key of a token. Raises `KeyRefused`; reports expiry and revocation only if the secret is correct."""
     prefix = prefix_of(token)
     secret = token.partition(".")[2]
     key = models.ApiKey.objects.select_related("owner").filter(prefix=prefix).first() if prefix else None
@@ -104,20 +104,20 @@ def verify(token: str) -> models.ApiKey:
 
 
 def prefix_of(token: str) -> str:
-    """The part of a token that finds its key; empty for what is no token."""
+    """Returns the part of a token that finds its key; empty for other text."""
     prefix, dot, _secret = token.removeprefix("fe_").partition(".")
     return prefix if token.startswith("fe_") and dot and "\0" not in prefix else ""
 
 
 def _matches(secret: str, known: str) -> bool:
-    """In constant time, whether there is something to compare with or not. Older peppers still open."""
+    """Compares the secret in constant time, even if the key does not exist. Older peppers are still accepted."""
     peppers = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     found = [constant_time_compare(hashed(secret, pepper), known) for pepper in peppers]
     return any(found)
 
 
 def _mark_used(key: models.ApiKey) -> None:
-    """At most one write a minute and key."""
+    """Records the last use, at most once a minute for each key."""
     now = timezone.now()
     if key.last_used_at is None or key.last_used_at < now - USED_EVERY:
         stale = Q(last_used_at=None) | Q(last_used_at__lt=now - USED_EVERY)

@@ -1,4 +1,4 @@
-"""Staff logins, the API keys that act for them, and what limits their attempts to sign in."""
+"""Staff logins, the API keys that act for them, and the limits of their sign-in attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backoffice.sections.staff import domain, recording
 
 
 class Staff(AbstractUser):
-    """Somebody who works in the backoffice. (A FormEase customer is a `User`.)"""
+    """A member of staff. (A FormEase customer is a `User`.)"""
 
     class Role(models.TextChoices):
         ADMIN = "admin", _("Administrator")
@@ -37,7 +37,7 @@ class Staff(AbstractUser):
         self._password_taken_away = True
 
     def check_password(self, raw_password: str | None) -> bool:
-        """Is it this login's password? Its hash is made anew where it is older than today's work factor."""
+        """Returns whether it is this login's password; rehashes it if its work factor is outdated."""
         correct, outdated = hashers.verify_password(raw_password, self.password)
         if correct and outdated and raw_password is not None:
             self.password = hashers.make_password(raw_password)
@@ -45,18 +45,18 @@ class Staff(AbstractUser):
         return correct
 
     def save(self, *args: Any, **options: Any) -> None:
-        """Record a new password in the log, set by a page, a command or a script."""
-        password = getattr(self, "_password", None)  # Django's note of a password that was set
+        """Records a new password in the log, whether a page, a command or a script set it."""
+        password = getattr(self, "_password", None)  # Django stores here the password that was set
         new = (password is not None or self._password_taken_away) and not self._state.adding
         with transaction.atomic():
             super().save(*args, **options)
             if new:
-                recording.tell(self, domain.StaffPasswordChanged())
+                recording.record(self, domain.StaffPasswordChanged())
         self._password_taken_away = False
 
 
 class ApiKey(models.Model):
-    """Access for a program. Only a keyed hash of the secret is kept; `prefix` finds it, scopes bound it."""
+    """Access for a program. Only a keyed hash of the secret is stored; `prefix` finds it, scopes limit it."""
 
     prefix = models.CharField(_("key"), max_length=16, unique=True)
     name = models.CharField(_("name"), max_length=100)
@@ -77,10 +77,10 @@ class ApiKey(models.Model):
 
 
 class SignInBudget(models.Model):
-    """How many more attempts to sign in an account, an address or a device has: full again at `full_at`.
+    """The remaining sign-in attempts of an account, an address or a device; full again at `full_at`.
 
-    In the database, not in Valkey: limits hold when that is away. Unlogged: after a crash all budgets are full. Keys
-    are keyed digests or account numbers; no address and nothing that somebody typed is in here.
+    In the database and not in Valkey, so that limits apply without Valkey. The table is unlogged: after a crash all
+    budgets are full. Keys are keyed digests or account numbers; addresses and typed text are not stored.
     """
 
     key = models.CharField(max_length=100, primary_key=True)
@@ -94,9 +94,9 @@ class SignInBudget(models.Model):
 
 
 class SignInFailure(models.Model):
-    """Failed attempts to sign in that are not in the log yet: one row an account and five minutes.
+    """Failed sign-in attempts that are not in the log yet: one row for each account and five minutes.
 
-    `account` is a login's number, or empty for names that are nobody's: what was typed there may be a password.
+    `account` is a login's number, or empty for unknown names, because people sometimes type a password there.
     `addresses` are keyed digests, to count different ones.
     """
 

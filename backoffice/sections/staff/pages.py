@@ -1,4 +1,4 @@
-"""Staff logins: Django's own pages for them, for administrators, with each change told as an event."""
+"""Admin pages of staff logins: Django's own pages, for administrators, with each change recorded as an event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from backoffice.sections.staff import domain, recording
 
 
 class NewStaffForm(AdminUserCreationForm):  # type: ignore[type-arg]
-    """Adding a login. Its password is hashed before the transaction that saves it (`StaffAdmin.add_view`)."""
+    """Adds a login. Its password is hashed before the transaction that saves it (`StaffAdmin.add_view`)."""
 
     hashed: str | None = None
 
@@ -35,7 +35,7 @@ class NewStaffForm(AdminUserCreationForm):  # type: ignore[type-arg]
 
 
 class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
-    """Who works here, and as what. Only administrators come in; nobody locks themselves out."""
+    """Staff logins and their roles. Only administrators have access, and they cannot remove their own."""
 
     add_form = NewStaffForm
 
@@ -59,11 +59,9 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
-    @staticmethod
-    def full_name(login: models.Staff) -> str:
+    @admin.display(description=gettext_lazy("Full name"))
+    def full_name(self, login: models.Staff) -> str:
         return login.get_full_name()
-
-    full_name.short_description = gettext_lazy("name")  # type: ignore[attr-defined]
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return access.role_of(request.user) == "admin"
@@ -77,7 +75,7 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         return self.has_module_permission(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A login is deactivated, never deleted: history names it."""
+        """Forbids deletion: a login is deactivated, because the history refers to it."""
         return False
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
@@ -95,12 +93,12 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
             before = models.Staff.objects.select_for_update().get(pk=obj.pk) if change else None
             obj.is_staff = True
             super().save_model(request, obj, form, change)
-            recording.tell(obj, *recording.changes(before, obj))
+            recording.record(obj, *recording.changes(before, obj))
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Hash first: Django's page does all of it in one transaction, with its connection."""
+        """Hashes the password first: Django's page would hash it inside its transaction, holding a connection."""
         password = request.POST.get("password1")
         if password and self.has_add_permission(request):
             request.hashed_password = make_password(password)  # type: ignore[attr-defined]
@@ -113,12 +111,12 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
 
     @admin.action(description=gettext_lazy("Sign out everywhere"))
     def sign_out(self, request: HttpRequest, logins: QuerySet[models.Staff]) -> None:
-        """End every session of these logins, sockets too."""
+        """Ends all sessions and sockets of these logins."""
         wanted = {str(login.pk): login for login in logins}
         with transaction.atomic():
             for session in Session.objects.filter(expire_date__gte=timezone.now()):
                 if str(session.get_decoded().get(SESSION_KEY)) in wanted:
                     session.delete()
             for login in wanted.values():
-                recording.tell(login, domain.StaffSessionRevoked())
+                recording.record(login, domain.StaffSessionRevoked())
         self.message_user(request, _("Signed out: %(names)s") % {"names": ", ".join(map(str, wanted.values()))})

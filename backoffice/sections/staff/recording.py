@@ -1,7 +1,7 @@
 """Events about staff logins, appended in the transaction of the change.
 
 A trigger (`sql/staff_changes.function.sql`) records other changes (SQL, `QuerySet.update`) when the transaction
-commits. It leaves out the events appended here, which `tell` notes in the transaction.
+commits. It skips changes whose events were appended here, which `record` marks in the transaction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Login(Protocol):
     def save(self, *, update_fields: Iterable[str]) -> None: ...
 
 
-# Ends with the transaction, and is taken back with the savepoint. The trigger reads it.
+# Ends with the transaction and is undone by a rollback to a savepoint. The trigger reads it.
 NOTE: Final = """
 select set_config('backoffice.staff_told', coalesce(current_setting('backoffice.staff_told', true), '') || %s, true)
 """
@@ -39,15 +39,15 @@ def stream(login: Login) -> str:
     return types.stream_name(domain.CATEGORY, str(login.pk))
 
 
-def tell(login: Login, *events: Event) -> None:
-    """Append events about a login; call it in the transaction of the change."""
+def record(login: Login, *events: Event) -> None:
+    """Appends events about a login; call it in the transaction of the change."""
     if events:
         _note(login, *(types.event_type_of(type(event)).name for event in events))
         store.append(stream(login), list(events), store.ANY)
 
 
 def changes(before: Login | None, after: Login) -> list[Event]:
-    """The changes of a login, as events. (`models.Staff.save` records a new password.)"""
+    """Returns the changes of a login as events. (`models.Staff.save` records a new password.)"""
     if before is None:
         return [domain.StaffCreated(username=after.username, role=after.role, is_superuser=after.is_superuser)]
     found: list[Event] = []
@@ -62,7 +62,7 @@ def changes(before: Login | None, after: Login) -> list[Event]:
 
 
 def save_rehashed(login: Login) -> None:
-    """Save a hash of the same password with today's work factor: nobody changed a password, so nothing is recorded."""
+    """Saves a hash of the same password with today's work factor, without an event: no password changed."""
     with transaction.atomic():
         _note(login, "staff.password_changed")
         login.save(update_fields=["password"])

@@ -12,7 +12,7 @@ from backoffice.sections.staff.pages import StaffAdmin
 
 
 def _ready() -> None:
-    sign_in.listen()
+    sign_in.connect_signals()
     sockets.authenticate_keys()
 
 
@@ -31,6 +31,6 @@ SECTION = Section(
     ),
     admins={models.Staff: StaffAdmin, models.ApiKey: ApiKeyAdmin},
     revocations=sockets.REVOCATIONS,
-    tasks=(tasks.tell_failed_sign_ins,),
+    tasks=(tasks.record_failed_sign_ins,),
     ready=_ready,
 )

@@ -1,18 +1,16 @@
-"""Signing in: how often it may be tried, from where, and which events record it.
+"""Sign-in: limits of attempts by account and address, and the events that record attempts.
 
-An attempt is judged before the password is hashed, by budgets in the database (`sign_in_take`), so that guessing costs
-the guesser's time and not ours:
-
-    one browser that has signed in to this account before has a budget of its own (a signed cookie names it), until the
-    password is changed: whoever took the cookie with an old password guesses like anybody else
-    anybody else draws on the account's budget and on that of their address
-
-A stranger can empty the budgets of an account and of an address, but not that of the owner's own browser: nobody is
-locked out by somebody else. A name that is no account is limited the same way, so that limits do not tell which exist.
-A success gives its token back, one, and clears nothing.
-
-Addresses: the log keeps that of a successful sign-in (in the event's metadata, as of every act), failed ones are only
-counted there and named in the process log, which its operator deletes. Budgets know keyed digests.
+Budgets in the database (`sign_in_take`) judge an attempt before the password is hashed, so that guessing costs the
+attacker's time and not the server's:
+* A browser that has signed in to the account before has a budget of its own, named by a signed cookie, until the
+password changes. A stolen cookie with an old password gives no advantage.
+* All others use the budgets of the account and of their address.
+A stranger can exhaust the budgets of an account and of an address, but not that of the owner's own browser: nobody
+can lock out somebody else. Names without an account are limited the same way, so that limits do not reveal which
+accounts exist. A successful sign-in returns its own token and resets nothing else.
+Addresses: the log stores the address of a successful sign-in in the event's metadata, as for every action. Failed
+attempts are only counted there; their addresses are in the process log, which the operator deletes. Budgets contain
+keyed digests.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class Budget(NamedTuple):
-    """`burst` attempts at once, one more every `seconds`."""
+    """`burst` attempts at once, then one more every `seconds`."""
 
     seconds: float
     burst: int
@@ -54,7 +52,7 @@ ADDRESS: Final = Budget(10.0, 30)
 DEVICE: Final = Budget(30.0, 10)
 
 TAKE: Final = "select o_wait from sign_in_take(%s::text[], %s::float[], %s::int[])"
-# Locked in the order in which attempts take them, so that none waits for one that waits for it.
+# Locks in the order in which attempts take their budgets, which prevents deadlocks.
 GIVE_BACK: Final = """
 with given(key, every) as (select * from unnest(%s::text[], %s::float[])),
      held as (select b.key from sign_in_budgets b join given using (key) order by b.key for update of b)
@@ -63,7 +61,7 @@ update sign_in_budgets b set full_at = b.full_at - given.every * interval '1 sec
 """
 FORGET_BUDGETS: Final = "delete from sign_in_budgets where full_at < clock_timestamp()"
 
-# Names that are no account share this many budgets: the table stays small, and what was typed cannot be found again.
+# Names without an account share this many budgets: the table stays small, and typed text cannot be recovered.
 NAMES: Final = 2**16
 
 COUNT_FAILURE: Final = """
@@ -74,7 +72,7 @@ on conflict (account) do update set
     addresses = case when %(address)s = any(f.addresses) or cardinality(f.addresses) >= %(most)s then f.addresses
                      else f.addresses || excluded.addresses end
 """
-# One row at a time, so that each event is stored with the end of its row.
+# One row at a time, so that each event is stored in the transaction that deletes its row.
 TAKE_FAILURES: Final = """
 delete from sign_in_failures where account = (
     select account from sign_in_failures
@@ -93,7 +91,7 @@ DEVICE_ACCOUNTS: Final = 8
 
 
 class Limited(Exception):
-    """Too many attempts; `seconds` until the next may be made."""
+    """Too many attempts; the next one is allowed in `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -104,24 +102,24 @@ class Limited(Exception):
 
 
 class Charge(NamedTuple):
-    """The budgets that an attempt draws on."""
+    """The budgets that an attempt uses."""
 
     keys: Sequence[str]
     budgets: Sequence[Budget]
 
     def take(self) -> None:
-        """Take a token from each; raises `Limited` and takes none where one is empty."""
+        """Takes one token from each budget; raises `Limited` and takes none if one is empty."""
         every, bursts = [budget.seconds for budget in self.budgets], [budget.burst for budget in self.budgets]
         wait: float = store.query(TAKE, (list(self.keys), every, bursts))[0][0]
         if wait > 0:
             raise Limited(wait)
 
-    def give_back(self) -> None:
+    def return_tokens(self) -> None:
         store.execute(GIVE_BACK, (list(self.keys), [budget.seconds for budget in self.budgets]))
 
 
 def charge(request: HttpRequest, name: str, account: int | None) -> Charge:
-    """The budgets that an attempt with this name draws on; `account` is the login's number when the name is one's."""
+    """Returns the budgets for an attempt with this name; `account` is the login's number if the name exists."""
     device = known_device(request, account)
     if device is not None:
         return Charge([f"device:{_digest(device)}:{account}"], [DEVICE])
@@ -130,7 +128,7 @@ def charge(request: HttpRequest, name: str, account: int | None) -> Charge:
 
 
 def address_digest(request: HttpRequest) -> str:
-    """Names the client's address, an IPv6 one by its network of 64 bits: that is what one customer has."""
+    """Returns a digest of the client's address; IPv6 by its network of 64 bits, which one customer owns."""
     address = _address(request)
     if isinstance(address, ipaddress.IPv6Address):
         return _digest(str(ipaddress.ip_network((address, 64), strict=False)))
@@ -138,7 +136,7 @@ def address_digest(request: HttpRequest) -> str:
 
 
 def _address(request: HttpRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The client's address; None where there is none (a Unix socket without a proxy's word)."""
+    """Returns the client's address; None without one (a Unix socket whose proxy sends no address)."""
     try:
         address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
     except ValueError:
@@ -151,11 +149,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(keyed).hexdigest()[:32]
 
 
-# -- browsers that have signed in before ----------------------------------------------------------------------------
+# -- known browsers ---------------------------------------------------------------------------------------------------
 
 
 def known_device(request: HttpRequest, account: int | None) -> str | None:
-    """The name of this browser when it has signed in to the account before, with the password that it has now."""
+    """Returns this browser's name if it has signed in to the account with its current password."""
     device, accounts = _device(request)
     if account is None or account not in accounts:
         return None
@@ -163,7 +161,7 @@ def known_device(request: HttpRequest, account: int | None) -> str | None:
 
 
 def _device(request: HttpRequest) -> tuple[str, dict[int, str]]:
-    """The browser's name, and the accounts it has signed in to, each with the mark of its password then."""
+    """Returns the browser's name and the accounts it has signed in to, each with the password mark at that time."""
     try:
         found = signing.loads(request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_SALT, max_age=DEVICE_AGE)
         return str(found["device"]), {int(account): str(mark) for account, mark in found["marks"]}
@@ -172,13 +170,13 @@ def _device(request: HttpRequest) -> tuple[str, dict[int, str]]:
 
 
 def _password_mark(account: int) -> str:
-    """Changes with the account's password, and says nothing of it."""
+    """Returns a value that changes with the account's password and reveals nothing about it."""
     stored = models.Staff.objects.filter(pk=account).values_list("password", flat=True).first()
     return _digest(f"password {account} {stored}")[:16]
 
 
 def remember_device(request: HttpRequest, response: HttpResponse, account: int) -> None:
-    """This browser has signed in to the account: its next attempts have a budget of their own."""
+    """Remembers that this browser has signed in to the account, so that its attempts have a budget of their own."""
     device, accounts = _device(request)
     kept = [(account, _password_mark(account)), *((pk, mark) for pk, mark in accounts.items() if pk != account)]
     response.set_cookie(
@@ -196,7 +194,7 @@ def remember_device(request: HttpRequest, response: HttpResponse, account: int) 
 
 
 def count_failure(request: HttpRequest, account: int | None, *, refused: bool = False) -> None:
-    """Count an attempt that failed, or was refused without a try; `tell_failures` brings it into the log."""
+    """Counts an attempt that failed or was refused; `record_failures` writes the counts to the log."""
     known = "" if account is None else str(account)
     counted = {
         "account": known,
@@ -210,26 +208,27 @@ def count_failure(request: HttpRequest, account: int | None, *, refused: bool = 
     log.warning("sign-in %s: account %s from %s", what, known or UNKNOWN, _address(request) or "an unknown address")
 
 
-def tell_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:
-    """Bring counted failures into the log, one event an account; returns how many events that took."""
+def record_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:
+    """Writes counted failures to the log, one event per account; returns the number of events."""
     wanted = {"account": None if account is None else str(account), "older": older}
-    told = 0
+    count = 0
     while True:
         with transaction.atomic():
             found = store.query(TAKE_FAILURES, wanted)
             if not found:
-                return told
+                return count
             of, since, until, attempts, refused, addresses = found[0]
             event = domain.StaffLoginFailed(
                 attempts=attempts, refused=refused, addresses=addresses, since=since, until=until
             )
             store.append(types.stream_name(domain.CATEGORY, of or UNKNOWN), [event], store.ANY)
-        told += 1
+        count += 1
 
 
-def note_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
-    """Django's signal: tell who signed in, after the failures that went before. A session that code made for itself,
-    without a request, is nobody's sign-in.
+def record_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
+    """Receiver of Django's signal: records the sign-in, after the failures before it.
+
+    A session that code creates without a request is not recorded.
     """
     if not isinstance(user, models.Staff) or request.method is None:
         return
@@ -239,22 +238,22 @@ def note_login(request: HttpRequest, user: models.Staff | None, **_: Any) -> Non
     known = known_device(request, user.pk) is not None
     name = user.get_full_name() or user.get_username()
     with context.acting(actor=f"staff:{user.pk}", actor_name=name), transaction.atomic():
-        tell_failures(user.pk, older=timedelta())
-        recording.tell(user, domain.StaffLoggedIn(session=session, known_device=known))
+        record_failures(user.pk, older=timedelta())
+        recording.record(user, domain.StaffLoggedIn(session=session, known_device=known))
 
 
-def note_logout(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
-    """Django's signal comes before the session is flushed, so its key is still there."""
+def record_logout(request: HttpRequest, user: models.Staff | None, **_: Any) -> None:
+    """Receiver of Django's signal, which comes before the session is flushed, so its key is still there."""
     if isinstance(user, models.Staff) and (key := request.session.session_key):
-        recording.tell(user, domain.StaffLoggedOut(session=auth.session_digest(key)))
+        recording.record(user, domain.StaffLoggedOut(session=auth.session_digest(key)))
 
 
 def forget_budgets() -> None:
-    """Delete budgets that are full again."""
+    """Deletes budgets that are full again."""
     store.execute(FORGET_BUDGETS)
 
 
-def listen() -> None:
-    """Called once from `ready()`; calling it again changes nothing."""
-    signals.user_logged_in.connect(note_login, dispatch_uid="backoffice.sections.staff.sign_in.note_login")
-    signals.user_logged_out.connect(note_logout, dispatch_uid="backoffice.sections.staff.sign_in.note_logout")
+def connect_signals() -> None:
+    """Connects the receivers; `ready()` calls it, and calling it again changes nothing."""
+    signals.user_logged_in.connect(record_login, dispatch_uid="backoffice.sections.staff.sign_in.record_login")
+    signals.user_logged_out.connect(record_logout, dispatch_uid="backoffice.sections.staff.sign_in.record_logout")

@@ -1,4 +1,4 @@
-"""The forms that ask for a password, with the limits of `backoffice.sections.staff.sign_in` asked first."""
+"""Forms with a password, which check the limits of `backoffice.sections.staff.sign_in` first."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from backoffice.sections.staff import passwords, sign_in
 
 
 class Refusal(NamedTuple):
-    """An attempt that was not tried: the HTTP status to answer with, and the seconds until another one may be."""
+    """A refused attempt: the HTTP status of the response, and the seconds until the next attempt is allowed."""
 
     status: int
     seconds: int
 
 
 class SignInForm(AdminAuthenticationForm):
-    """Django's, with the limits asked first. `refusal` says why an attempt was not tried."""
+    """Django's sign-in form, with limits checked first. `refusal` is the reason if the attempt was not tried."""
 
     refusal: Refusal | None = None
 
     def clean(self) -> dict[str, Any]:
-        """In this order:
+        """Checks an attempt.
 
-        1  whose name it is, and what the attempt draws on
-        2  the budgets: an attempt too many ends here, no password is hashed
-        3  the password, on one of the turns to hash
-        4  a failure is counted, a success gives its token back
+        1  find the login and its budgets
+        2  take from the budgets: an attempt beyond them ends here, without hashing
+        3  check the password in a free hashing slot
+        4  count a failure; return the token after a success
         """
         name, password = self.cleaned_data.get("username"), self.cleaned_data.get("password")
         if name is None or not password:
@@ -41,36 +41,36 @@ class SignInForm(AdminAuthenticationForm):
         request = self.request
         assert request is not None
         account = models.Staff.objects.filter(username=name).values_list("pk", flat=True).first()  # 1
-        drawn = sign_in.charge(request, name, account)
+        charge = sign_in.charge(request, name, account)
         try:
-            drawn.take()  # 2
+            charge.take()  # 2
             super().clean()  # 3
         except sign_in.Limited as limited:
             sign_in.count_failure(request, account, refused=True)
             self.refusal = Refusal(429, limited.seconds)
             raise too_many(limited) from limited
         except passwords.Busy as busy:
-            drawn.give_back()
+            charge.return_tokens()
             self.refusal = Refusal(503, passwords.RETRY_AFTER)
             raise ValidationError(_("Too many people are signing in just now. Try again in a moment.")) from busy
         except ValidationError:
             sign_in.count_failure(request, account)  # 4
             raise
-        drawn.give_back()
+        charge.return_tokens()
         return self.cleaned_data
 
 
 class OwnPasswordForm(AdminPasswordChangeForm):
-    """Changing one's own password: the old one may not be guessed at either."""
+    """Changes one's own password; guesses of the old one are limited as well."""
 
     def clean_old_password(self) -> str:
-        drawn = sign_in.Charge([f"own:{self.user.pk}"], [sign_in.DEVICE])
+        charge = sign_in.Charge([f"own:{self.user.pk}"], [sign_in.DEVICE])
         try:
-            drawn.take()
+            charge.take()
         except sign_in.Limited as limited:
             raise too_many(limited) from limited
         old = super().clean_old_password()
-        drawn.give_back()
+        charge.return_tokens()
         return str(old)
 
 
@@ -83,6 +83,6 @@ def too_many(limited: sign_in.Limited) -> ValidationError:
 
 
 def refuse(response: HttpResponse, refusal: Refusal) -> None:
-    """Answer with the refusal's status instead of 200."""
+    """Answers with the refusal's status instead of 200."""
     response.status_code = refusal.status
     response["Retry-After"] = str(refusal.seconds)

@@ -1,4 +1,4 @@
-"""The admin site with the sign-in of staff: its form and limits, one's own password, the answer when it is busy."""
+"""The admin site's sign-in: form, limits, change of one's own password, and the response when hashing is busy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StaffSite(BackofficeSite):
     answered = (*BackofficeSite.answered, passwords.Busy)
 
     def answer(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        """Also when a page had to hash a password and too many others had to as well."""
+        """Answers 503 when too many passwords are being hashed, on any page that hashes one."""
         if not isinstance(error, passwords.Busy):
             return super().answer(request, error)
         context = {**self.each_context(request), "title": _("Too busy")}
@@ -31,7 +31,7 @@ class StaffSite(BackofficeSite):
         return response
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The only way in for people, within its limits: `signin`."""
+        """Signs people in, within the limits of `sign_in`."""
         response = super().login(request, extra_context)
         form = (getattr(response, "context_data", None) or {}).get("form")
         if form is None and request.method == "POST" and request.user.is_authenticated:
@@ -43,7 +43,7 @@ class StaffSite(BackofficeSite):
     def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """One's own password; other sessions end, and the log says so."""
+        """Changes one's own password; ends the other sessions and records an event."""
         request.current_app = self.name
         view: Callable[..., Any] = PasswordChangeView.as_view(
             form_class=sign_in_forms.OwnPasswordForm,
@@ -53,5 +53,5 @@ class StaffSite(BackofficeSite):
         response: HttpResponse = view(request)
         if request.method == "POST" and response.status_code == HTTPStatus.FOUND:
             assert isinstance(request.user, models.Staff)
-            sign_in.remember_device(request, response, request.user.pk)  # it was known by the old password
+            sign_in.remember_device(request, response, request.user.pk)  # others may know the old password
         return response

@@ -1,4 +1,4 @@
-"""Sockets of staff and of API keys: who a bearer token is, and which events of staff end or recheck a socket."""
+"""Authenticates sockets by API key, and closes or rechecks sockets after events of staff."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ select k.id::text, k.xmin::text, s.id::text, s.xmin::text
 
 
 def by_api_key(token: str) -> auth.Identity | None:
-    """Who a bearer token is, for the socket; None when it opens nothing."""
-    rows = _rows_of_key(token)  # first: what changes after it was read here is noticed
+    """Authenticates a bearer token for a socket; None when it is invalid."""
+    rows = _rows_of_key(token)  # first, so that later changes are noticed
     try:
         key = keys.verify(token)
     except keys.KeyRefused:
@@ -48,7 +48,7 @@ def by_api_key(token: str) -> auth.Identity | None:
 
 
 def _rows_of_key(token: str) -> tuple[versions.Row, ...]:
-    """The rows of a key and of its owner, as they are now; none for a key that is not known."""
+    """Returns the current rows of a key and of its owner; none for an unknown key."""
     found = store.query(KEY_ROWS, (keys.prefix_of(token),))
     if not found:
         return ()
@@ -57,17 +57,20 @@ def _rows_of_key(token: str) -> tuple[versions.Row, ...]:
 
 
 def _session_of_key(prefix: str) -> str:
-    """What a key's sockets have instead of a session."""
+    """Returns what the sockets of a key use instead of a session."""
     return f"key:{prefix}"
 
 
 def _close(event: types.RecordedEvent) -> auth.Revocation:
-    """All sockets of the person."""
+    """Closes all sockets of the person."""
     return auth.Revocation(event.key, "close")
 
 
 def _close_sessions(event: types.RecordedEvent) -> auth.Revocation:
-    """The sockets of one session when the event names it (by `auth.session_digest`), else of all; keys are none."""
+    """Closes the sockets of the session that the event names, or of all sessions; sockets of keys stay.
+
+    Events name a session by `auth.session_digest`.
+    """
     return auth.Revocation(event.key, "close", event.data.get("session") or auth.ANY_SESSION)
 
 
@@ -90,6 +93,6 @@ REVOCATIONS: Final[Mapping[str, Callable[[types.RecordedEvent], auth.Revocation]
 
 
 def authenticate_keys() -> None:
-    """Have sockets accept API keys; calling it again changes nothing."""
+    """Lets sockets accept API keys; calling it again changes nothing."""
     if by_api_key not in auth.TOKEN_AUTHENTICATORS:
         auth.TOKEN_AUTHENTICATORS.append(by_api_key)

@@ -1,4 +1,4 @@
-"""Upkeep by the clock."""
+"""Periodic tasks of staff logins."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from celery import shared_task
 from backoffice.sections.staff import sign_in
 
 
-@shared_task(name="backoffice.tasks.tell_failed_sign_ins")  # the name that queues and beat know
-def tell_failed_sign_ins() -> int:
-    """Bring failed attempts of five minutes and more ago into the log; returns how many events that took."""
+@shared_task(name="backoffice.tasks.tell_failed_sign_ins")  # the name in queues and in the schedule
+def record_failed_sign_ins() -> int:
+    """Writes failed sign-ins older than five minutes to the log; returns the number of events."""
     sign_in.forget_budgets()
-    return sign_in.tell_failures()
+    return sign_in.record_failures()

@@ -16,7 +16,7 @@ from events.models import StoredJson
 
 
 class Submission(Record):
-    """What somebody answered: `answers` maps field ids to values, `completion_time` is in seconds."""
+    """A submission to a form; `answers` maps field ids to values, `completion_time` is in seconds."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     form = models.ForeignKey(
@@ -47,8 +47,9 @@ class Submission(Record):
 
     @classmethod
     def form_of(cls, key: str) -> Any:
-        """The form of a submission whose events do not name it. Raises `UnreadableEvent` where its row does not either:
-        nobody would know under which key the answers are.
+        """Returns the form of a submission whose events do not name it, from its row.
+
+        Raises `UnreadableEvent` if the row does not name it either, because the key of the answers is then unknown.
         """
         found = cls._default_manager.filter(pk=key).values_list("form_id", flat=True).first()
         if found is None:

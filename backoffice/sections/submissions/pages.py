@@ -1,4 +1,4 @@
-"""A submission on the pages of records: the form it answers, and the answers beside their questions."""
+"""Panels on the page of a submission: its form, and the answers beside their questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from events.types import JsonDict, RecordedEvent
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What somebody answered to a question. `kind` says how to draw it: empty, list, long, yes_no, text."""
+    """An answer to a question. `kind` is its display type: empty, list, long, yes_no, text."""
 
     label: str
     type: str
@@ -34,7 +34,7 @@ def row_context(row: models.Submission, _staff: Any) -> dict[str, Any]:
 
 
 def panels(row: models.Submission, staff: Any) -> dict[str, Any]:
-    """Answers beside their questions, in the form's order; answers to questions that are gone come last."""
+    """Returns the answers beside their questions, in the form's order; answers to removed questions come last."""
     form = lists.related(row, "form")
     context: dict[str, Any] = {"form_row": form}
     if "answers" in access.hidden_fields(staff, "submission"):
@@ -71,5 +71,5 @@ def format_answers(value: Any, _whole: bool) -> str | None:
 
 
 def show(event: RecordedEvent, role: str) -> JsonDict | None:
-    """Of forms, only that one was erased, and with it the answers on an open page."""
+    """Shows of form events only erasures, which also remove the answers from open pages."""
     return topics.show(event, role) if event.category == "submission" or event.type == "form.erased" else None

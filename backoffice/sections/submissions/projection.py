@@ -1,4 +1,4 @@
-"""Events of submissions into their read table."""
+"""Writes events of submissions into their read table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORM_OPEN = "select backoffice_form_open(%s::uuid[], %s::boolean)"
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
-    """Keeps `submissions`."""
+    """Updates the table `submissions`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.SubmissionReceived:
             store.execute(INSERT_SUBMISSIONS, [read_table.rows(batch)])
@@ -44,7 +44,7 @@ def _submission_changes(event: NewEvent) -> dict[str, Any]:
 
 
 def demand_open_form(events: Sequence[NewEvent]) -> None:
-    """New submissions belong to forms that take some."""
+    """Requires that forms of new submissions accept submissions."""
     wanted = {event.data.form_id for event in events if isinstance(event.data, domain.SubmissionReceived)}
     if wanted and not preconditions.is_waived("all"):
         store.execute(FORM_OPEN, [arrays.Uuids(wanted), preconditions.is_waived("archived")])

@@ -15,7 +15,7 @@ from events.aggregate import Aggregate, Decision, Reasons
 from events.types import ERASED, CommandData, Event, command_type, event_type
 
 # Changes that somebody has to give a reason for, wherever they are made.
-REASONS = Reasons(fields=("email", "role", "plan"), message="Enter a reason: required for plan, role and e-mail.")
+REASONS = Reasons(fields=("email", "role", "plan"), message="Enter a reason: required for plan, role and email.")
 PERSONAL = ("email", "first_name", "last_name")
 SUBJECT = "user-{key}"
 

@@ -1,4 +1,4 @@
-"""The form of a user's page."""
+"""Django form for the page of a user."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class UserForm(inputs.RecordForm):
     role = forms.ChoiceField(label=_("Role"), choices=models.User.Role.choices, initial="member")
 
     def clean_email(self) -> str:
-        """The address as the domain compares it, so that other capitals are no change."""
+        """Normalises the address like the domain, so that different capitals are no change."""
         try:
             return values.normal_email(self.cleaned_data["email"])
         except ValueError as error:
-            raise forms.ValidationError(error_messages.said(str(error))) from error
+            raise forms.ValidationError(error_messages.translate(str(error))) from error

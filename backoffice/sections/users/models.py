@@ -32,7 +32,7 @@ class User(Record):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.CharField(_("email"), max_length=254)
-    # The normal form of an address that an older release stored in another one; null where they are the same.
+    # The normal form of an address that an older release stored in another form; null if they are the same.
     mailbox = models.TextField(_("mailbox"), null=True, blank=True, editable=False)  # noqa: DJ001
     first_name = models.CharField(_("first name"), max_length=150, blank=True)
     last_name = models.CharField(_("last name"), max_length=150, blank=True)
@@ -72,7 +72,7 @@ class User(Record):
         return f"{self.first_name} {self.last_name}".strip()
 
     @classmethod
-    def living_with(cls, address: str) -> models.QuerySet[User]:
-        """The user who is reached at an address, in whatever spelling either is written."""
+    def not_deleted_with_address(cls, address: str) -> models.QuerySet[User]:
+        """Returns the user with this e-mail address who is not deleted, however either address is spelled."""
         mailbox = values.mailbox(address)
         return cls._default_manager.filter(Q(email=mailbox) | Q(mailbox=mailbox), deleted_at=None)

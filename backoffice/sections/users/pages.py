@@ -1,4 +1,4 @@
-"""A user on the pages of records: what they are called, and their forms beside them."""
+"""The title of a user's page, and the panel of their forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LATEST: Final = 5
 
 
 def title(user: models.User | None, staff: Any) -> str:
-    """A customer as this person may see them: the name, else the address if it is not hidden from them."""
+    """Returns a customer's name, else the address if this person may see it."""
     if user is None:
         return _("Unknown user")
     if user.erased_at:
@@ -24,7 +24,7 @@ def title(user: models.User | None, staff: Any) -> str:
 
 
 def panels(row: models.User, staff: Any) -> dict[str, Any]:
-    """A user's forms."""
+    """Returns a user's forms."""
     if not access.may(staff, "view", "form"):
         return {}
     found = models.Form.objects.filter(user_id=row.pk, deleted_at=None).order_by("-created_at")[: LATEST + 1]

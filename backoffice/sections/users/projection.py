@@ -1,4 +1,4 @@
-"""Events of users into their read table."""
+"""Writes events of users into their read table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAILBOX_FREE = "select backoffice_mailbox_free(%s::text[], %s::uuid[])"
 
 
 def users(events: Sequence[NewEvent]) -> None:
-    """Keeps `users`."""
+    """Updates the table `users`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.UserCreated:
             store.execute(INSERT_USERS, [read_table.rows(batch, more=_mailbox)])
@@ -33,7 +33,7 @@ def users(events: Sequence[NewEvent]) -> None:
 
 
 def _mailbox(event: Any) -> dict[str, Any]:
-    """The normal form of an address that an older release stored in another one; null where they are the same."""
+    """Returns the normal form of an address stored in another form; null if they are the same."""
     if not isinstance(event.email, str):
         return {}
     mailbox = values.mailbox(event.email)
@@ -47,14 +47,14 @@ def _user_changes(event: object) -> dict[str, Any]:
         case domain.UserRestored():
             return {"deleted_at": None}
         case domain.UserErased():
-            gone = {"email": ERASED, "mailbox": None, "first_name": "", "last_name": "", "last_login": None}
-            return gone | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
+            blank = {"email": ERASED, "mailbox": None, "first_name": "", "last_name": "", "last_login": None}
+            return blank | {"deleted_at": event.deleted_at, "erased_at": event.erased_at}
         case _:
             return {}
 
 
 def demand_free_mailbox(events: Sequence[NewEvent]) -> None:
-    """Nobody else has the mailbox of a new, changed or restored user."""
+    """Requires that no other user has the mailbox of a new, changed or restored user."""
     if preconditions.is_waived("all"):
         return
     wanted: list[tuple[str | None, str]] = []

@@ -2,7 +2,7 @@
 
 const { schema, csrf } = document.getElementById("api").dataset;
 
-/** Add the CSRF token to what is sent to this site. */
+/** Adds the CSRF token to requests to this site. */
 function withToken(request) {
   const own = new URL(request.url, location.href).origin === location.origin;
   if (own && !["GET", "HEAD"].includes(request.method ?? "GET")) request.headers["X-CSRFToken"] = csrf;

@@ -14,7 +14,7 @@ export function open(element) {
 
 class ConflictPage {
   #previews = new DebouncedSet(() => this.#preview(), 250, { pauseMs: 0, attempts: 1 });
-  #asked = 0;
+  #latest = 0;
 
   constructor(element) {
     this.element = element;
@@ -92,7 +92,7 @@ class ConflictPage {
     if (words) words.textContent = _("%(done)s of %(all)s decided", values);
   }
 
-  // -- keys ---------------------------------------------------------------------------------------------------------
+  // -- keyboard -----------------------------------------------------------------------------------------------------
 
   #pressed(event) {
     if (event.key === "Escape" && event.target.matches("[data-typed]")) {
@@ -144,10 +144,10 @@ class ConflictPage {
   // -- preview ---------------------------------------------------------------------------------------------
 
   async #preview() {
-    const asked = ++this.#asked;
+    const request = ++this.#latest;
     const body = new FormData(this.form);
     const answer = await fetch(this.element.dataset.previewUrl, { method: "POST", body, credentials: "same-origin" });
-    if (!answer.ok || asked !== this.#asked) return;
+    if (!answer.ok || request !== this.#latest) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     this.box.replaceChildren(...page.body.childNodes);
   }

@@ -7,7 +7,7 @@ import { _, ngettext } from "./words.js";
 
 const TIMEOUT_MS = 30_000;
 
-/** A live list: changed rows are updated in place, new ones wait behind a button, so that no row moves. */
+/** A live list: changed rows are updated in place; new ones are announced by a button, so that no row moves. */
 export function open(element) {
   new LiveList(element).start();
 }
@@ -32,7 +32,7 @@ class LiveList {
     this.subscription = live().subscribe([this.element.dataset.topic], {
       since: this.element.dataset.since,
       onEvent: (event) => this.#onEvent(event),
-      // Too far behind, or the log was restored: read the list again and follow from there.
+      // Too far behind, or the log was restored: reload the list and continue from its position.
       onReset: (frame) => frame.reason !== "forbidden" && this.#redraws.add("reset"),
       onDenied: () => {},
     });
@@ -91,7 +91,7 @@ class LiveList {
     flash(fresh);
   }
 
-  /** Those of the ids that match the filters of this list and are not shown. */
+  /** Returns those of the ids that match the filters of this list and are not shown. */
   #matching(ids) {
     const found = ({ headers }) => (headers.get("X-New") ?? "").split(" ").filter((id) => id && !this.#row(id));
     return this.#fetch(this.#address({ new: ids.join(",") }), found);

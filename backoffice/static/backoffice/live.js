@@ -4,7 +4,7 @@ import { _ } from "./words.js";
 let current = null;
 let painted = false;
 
-/** The page's single connection; every page opens it to learn when its session ends. */
+/** The page's single connection; every page opens it to be notified when its session ends. */
 export function connection() {
   if (current === null) {
     const session = document.querySelector("[data-session]")?.dataset.session || null;

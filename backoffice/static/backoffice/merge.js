@@ -1,5 +1,5 @@
 // Three-way merge in the browser, for previews and for changes that others save while a page is open.
-// The twin of the server's `events/conflicts`: same policies and results, both tested by tests/events/merge_vectors.json.
+// The counterpart of the server's `events/conflicts`: same policies and results, as tests/events/merge_vectors.json tests.
 // The server decides; this predicts its result. A missing value is `undefined` here, never null.
 // The parts are in merge/; this module is the entry point.
 
@@ -14,7 +14,7 @@ export { regions } from "./merge/text.js";
 export { InvalidMerge, same } from "./merge/values.js";
 
 /**
- * Merge what `mine` changed since `base` into `theirs`.
+ * Merges the changes of `mine` since `base` into `theirs`.
  *
  * policies  field -> policy in JSON form, as the server sends them
  * options   {groups: [[field, …]], checks: [{kind: unique|references|acyclic, …}]}
@@ -28,7 +28,7 @@ export function merge(base, theirs, mine, policies, options = {}) {
   return { values, changed: changedFields(theirs, values), conflicts: merging.conflicts, notes: merging.notes };
 }
 
-/** The fields of a merged or resolved record that differ from theirs: the values to apply. */
+/** Returns the fields of a merged or resolved record that differ from theirs: the values to apply. */
 export function changedFields(theirs, values) {
   const changed = {};
   for (const [name, value] of Object.entries(values)) if (!same(value, get(theirs, name))) put(changed, name, value);

@@ -29,7 +29,7 @@ export class NewRecords {
     return this.#known.size;
   }
 
-  /** Records were dropped unasked, so the number is unknown. */
+  /** Ids above `MAX_PENDING` were dropped, so the number is unknown. */
   get isUnsure() {
     return this.#overflows > 0;
   }

@@ -2,6 +2,7 @@
 import { keepAgo } from "./ago.js";
 import { bindShortcuts } from "./shortcuts.js";
 import { bindPalette } from "./palette.js";
+import * as session from "./session.js";
 import { dismissToasts } from "./toasts.js";
 
 document.documentElement.classList.add("scripted");
@@ -22,7 +23,7 @@ const features = [
   ["[data-conflict]", () => import("./conflict.js")],
   ["[data-poll]", () => import("./system.js")],
   ["[data-inbox-badge]", () => import("./inbox_badge.js")],
-  ["[data-session]", () => import("./session.js")],
+  ["[data-session]", async () => session], // not by a later request: that could fail, and the page stay readable
   ["[data-person-url]", () => import("./offline/shell.js")],
   ["[data-command]", () => import("./offline/saver.js")],
   ["[data-queue-page]", () => import("./offline/page.js")],

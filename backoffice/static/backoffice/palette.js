@@ -1,6 +1,6 @@
 const WAIT_MS = 140;
 
-/** Ctrl+K: find a record or go to a page, by keyboard. Without JavaScript the same link opens the search page. */
+/** Ctrl+K: finds a record or goes to a page. Without JavaScript the same link opens the search page. */
 export function bindPalette(root) {
   const dialog = root.querySelector("[data-search-dialog]");
   if (!dialog) return;

@@ -177,7 +177,7 @@ class LiveRecord {
         ? this.#ownUpdateText(what)
         : _("%(who)s changed %(what)s.", { who: last.who, what });
     const text = document.createElement("span");
-    text.textContent = last.reason ? `${words} “${last.reason}”` : words;
+    text.textContent = last.reason ? `${words} ${_("“%(text)s”", { text: last.reason })}` : words;
     bar.replaceChildren(text, button(_("Close"), () => (bar.hidden = true)));
     bar.classList.toggle("warning", now.deleted || this.#conflicting.size > 0);
     bar.hidden = false;

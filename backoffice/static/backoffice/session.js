@@ -4,6 +4,7 @@ import { Timer, fullJitter } from "../realtime/timer.js";
 import { connection } from "./live.js";
 import { fetchPerson } from "./offline/shell.js";
 
+const GRACE_MS = 300; // a quick answer for the same person shows no cover
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 const STABLE_MS = 60_000;
@@ -22,7 +23,10 @@ class SessionGuard {
   #attempts = 0;
   #enteredAt = -Infinity;
   #over = false; // another person is signed in: the page cannot be used again
-  #alarm = new Timer(() => this.check());
+  #latest = 0; // number of the latest check; answers to earlier ones are ignored
+  #focused = null; // had the focus before the cover
+  #timer = new Timer(() => this.check());
+  #grace = new Timer(() => this.covered || this.#coverPage("checking"));
 
   constructor({ person, session, personUrl, loginUrl }, connection, cover) {
     Object.assign(this, { person: Number(person), session, personUrl, loginUrl, connection, cover });
@@ -37,16 +41,18 @@ class SessionGuard {
     if (this.covered && !this.#over) this.check();
   }
 
-  /** After a revoked connection: asks who is signed in; the page stays covered until the answer is known. */
+  /** After a revoked connection: asks who is signed in. Without an answer within GRACE_MS the page is covered. */
   async check() {
     if (this.#over) return;
-    this.#alarm.clear();
-    let found;
-    try {
-      found = await fetchPerson(this.personUrl);
-    } catch {
+    const number = ++this.#latest;
+    this.#timer.clear();
+    this.#grace.set(GRACE_MS);
+    const found = await fetchPerson(this.personUrl).catch(() => null);
+    if (number !== this.#latest) return;
+    this.#grace.clear();
+    if (found === null) {
       this.#coverPage("signed_out");
-      this.#alarm.set(fullJitter(this.#attempts++, FIRST_WAIT_MS, LONGEST_WAIT_MS));
+      this.#timer.set(fullJitter(this.#attempts++, FIRST_WAIT_MS, LONGEST_WAIT_MS));
       return;
     }
     this.#attempts = 0;
@@ -65,9 +71,11 @@ class SessionGuard {
     this.#enteredAt = now;
     this.session = session;
     this.connection.enter(session);
+    if (!this.covered) return;
     delete document.documentElement.dataset.covered;
     this.cover.hidden = true;
     document.title = this.title;
+    this.#focused?.focus();
   }
 
   #coverPage(why) {
@@ -79,9 +87,10 @@ class SessionGuard {
     const next = why === "other" ? "" : `?${new URLSearchParams({ next: location.pathname + location.search })}`;
     link.href = `${this.loginUrl}${next}`;
     const was = this.covered;
+    if (!was) this.#focused = document.activeElement;
     document.documentElement.dataset.covered = "";
     this.cover.hidden = false;
-    document.title = this.cover.querySelector("h2").textContent;
+    document.title = this.cover.querySelector("h2").innerText;
     if (!was) link.focus();
   }
 

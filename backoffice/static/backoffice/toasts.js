@@ -5,7 +5,7 @@ export function dismissToasts(root) {
   for (const toast of root.querySelectorAll("[data-toasts] [data-passing]")) removeLater(toast);
 }
 
-/** Show a message. */
+/** Shows a message. */
 export function toast(text, kind = "info") {
   const container = document.querySelector("[data-toasts]");
   const element = document.createElement("p");

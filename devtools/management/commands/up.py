@@ -30,7 +30,7 @@ from devtools.valkey import Valkey
 SERVICES_FILE = "services.env"
 CHILDREN_FILE = "children"
 READY_SECONDS = 60.0
-LEFTOVER_SECONDS = 10.0  # allowed for the children of a killed run to end
+LEFTOVER_SECONDS = 10.0  # limit for the children of a killed run to end
 # Celery prints a six-line warning for root; on a developer's own machine that is not a mistake.
 AS_ROOT = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
 LOGINS = ("admin", "manager", "agent", "viewer", "dpo")
@@ -80,11 +80,11 @@ class Up:
         self.new_password = False
 
     async def run(self) -> str:
-        """1 end leftovers of a killed run, check the port (the folder is locked already)  2 start PostgreSQL and Valkey
+        """Run the product until it is stopped; returns the reason of a failure, empty after a regular stop.
+
+        1 end leftovers of a killed run, check the port (the folder is locked already)  2 start PostgreSQL and Valkey
         3 migrate, seed a first run  4 start web, worker, beat, subscriptions  5 when ready, print address and logins
         6 stop everything in reverse order.
-
-        Returns the reason of a failure; empty after a regular stop.
         """
         self.end_leftovers()
         self.require_port()
@@ -192,7 +192,7 @@ class Up:
     # -- 3 --------------------------------------------------------------------------------------------------------
 
     def is_prepared(self) -> bool:
-        """Whether the database is migrated and has data; two queries, because a Django process would take seconds."""
+        """True when the database is migrated and has data. Two queries, because a Django process would take seconds."""
         if self.new_password:
             return False
         try:
@@ -245,7 +245,7 @@ class Up:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def is_ready(self) -> bool:
-        """Whether /readyz answers 200; a hand-written request, because one status line needs no client library."""
+        """True when /readyz answers 200. The request is written by hand: one status line needs no client library."""
         host = self.address.removeprefix("http://").rsplit(":", 1)[0].strip("[]")
         try:
             reader, writer = await asyncio.open_connection(host, self.port)

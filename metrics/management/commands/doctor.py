@@ -50,7 +50,7 @@ MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `state` is ok, note (works, but worth knowing) or wrong."""
+    """One line of the report; `state` is ok, note (works, but has a limitation) or wrong."""
 
     subject: str
     state: str
@@ -97,7 +97,7 @@ def embedded_wheels() -> Finding:
 
 
 def postgres() -> Finding:
-    """PostgreSQL is reachable, new enough and durable."""
+    """Checks that PostgreSQL is reachable, new enough and durable."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             number = connection.info.server_version
@@ -119,7 +119,7 @@ def migrations() -> Finding:
 
 
 def erasures() -> Finding:
-    """No erasure is overdue: a purge is retried each minute, so one that still waits keeps failing."""
+    """Checks that no erasure is overdue. Purges are retried each minute, so an old one fails repeatedly."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(erasure.STATUS).fetchone()
@@ -135,7 +135,7 @@ def erasures() -> Finding:
 
 
 def keys() -> Finding:
-    """Each master key decrypts what was encrypted under its id."""
+    """Checks that each master key decrypts the data encrypted under its id."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             found = key_witness.statuses(lambda statement: connection.execute(statement).fetchall())
@@ -158,7 +158,7 @@ def keys() -> Finding:
 
 
 def plain_snapshots() -> Finding:
-    """No snapshot is plain: `migrate`, each night and each erasure encrypt those of earlier releases."""
+    """Checks that no snapshot is plain. `migrate`, a nightly task and each erasure encrypt plain ones."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(snapshots.COUNT_PLAIN, (snapshots.personal_categories(),)).fetchone()
@@ -172,7 +172,7 @@ def plain_snapshots() -> Finding:
 
 
 def postgres_log() -> Finding:
-    """PostgreSQL does not quote values that users sent when it logs an error."""
+    """Checks that PostgreSQL does not quote values sent by users when it logs an error."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             row = connection.execute(LOGGED).fetchone()
@@ -186,7 +186,7 @@ def postgres_log() -> Finding:
 
 
 def events() -> Finding:
-    """No event is parked because this release cannot read it."""
+    """Checks that no event is parked because this release cannot read it."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
             found = connection.execute(UNREADABLE).fetchall()
@@ -220,7 +220,7 @@ def counters() -> Finding:
 
 
 def session() -> Finding:
-    """The settings that end hung sessions reach the server; poolers drop start-up options."""
+    """Checks that the settings that end hung sessions reach the server; poolers drop start-up options."""
     try:
         with psycopg.connect(**health.parameters() | {"options": _options()}) as connection:
             rows = connection.execute(SETTINGS, (list(sessions.SETTINGS),)).fetchall()
@@ -241,7 +241,7 @@ def _options() -> str:
 
 
 def valkey() -> Finding:
-    """Valkey is reachable and never evicts keys: it holds the task queue."""
+    """Checks that Valkey is reachable and never evicts keys, because it contains the task queue."""
     try:
         with valkey_clients.client("background") as client:
             info = client.info()
@@ -264,7 +264,7 @@ def running() -> Finding:
     return Finding("up", "ok", f"`make run` is process {values['UP_PID']} on port {values['UP_PORT']}")
 
 
-# In order of preference; the headless shell needs about half the processor time.
+# In order of preference; the headless shell takes about half the processor time.
 CHROMIUM_NAMES: Final = (
     "chromium-headless-shell",
     "/usr/bin/chromium",
@@ -275,7 +275,7 @@ CHROMIUM_NAMES: Final = (
 
 
 def chromium_path() -> str | None:
-    """The browser of the browser tests; None when none is installed."""
+    """The path of the browser that the browser tests use; None when none is installed."""
     named = os.environ.get("CHROMIUM")
     return next((path for name in ([named] if named else CHROMIUM_NAMES) if (path := shutil.which(name))), None)
 

@@ -1,4 +1,4 @@
-"""Writes the description of the socket, for the copy in the documentation and for generators of clients."""
+"""`manage.py asyncapi`: writes the AsyncAPI description of the socket to standard output."""
 
 from __future__ import annotations
 

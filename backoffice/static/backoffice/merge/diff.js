@@ -61,7 +61,7 @@ function diffLists(policy, before, after, path, strict) {
   return found;
 }
 
-/** The items of a keyed list by id; refuses an id that is missing or there twice. */
+/** Returns the items of a keyed list by id; rejects missing and repeated ids. */
 export function indexed(policy, items, path) {
   const found = new Map();
   items.forEach((item, place) => {

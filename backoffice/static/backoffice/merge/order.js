@@ -21,7 +21,7 @@ export function longestIncreasing(numbers) {
   return found.reverse();
 }
 
-/** The fewest items that have to move to get from one order to the other, in the new order. */
+/** Returns the smallest set of items whose move turns one order into the other, in the new order. */
 export function moved(before, after) {
   const place = new Map(before.map((item, index) => [item, index]));
   const common = after.filter((item) => place.has(item));
@@ -32,7 +32,7 @@ export function moved(before, after) {
 
 export const equalOrder = (a, b) => a.length === b.length && a.every((item, i) => item === b[i]);
 
-/** Merge two orders of the items in `kept` (a Set): the order, and the items whose places contradict. */
+/** Merges two orders of the items in `kept` (a Set); returns the order, and the items with contradicting positions. */
 export function mergeOrder(base, theirs, mine, kept, preferred) {
   const inTheirs = new Set(theirs);
   const inMine = new Set(mine);
@@ -82,7 +82,7 @@ function mergePairs(base, theirs, mine, preferred) {
   return [order, contested];
 }
 
-/** Merge sort where x precedes y when it does in two of three orders: not transitive, so `sort` would not do. */
+/** Merge sort where x precedes y if it does in two of three orders: not transitive, so `sort` cannot be used. */
 function sortedByPairs(items, [a, b, c]) {
   const precedes = (x, y) => (a.get(x) < a.get(y)) + (b.get(x) < b.get(y)) + (c.get(x) < c.get(y)) >= 2;
   const merged = (left, right) => {
@@ -100,7 +100,7 @@ function sortedByPairs(items, [a, b, c]) {
   return runs[0] ?? [];
 }
 
-/** By place on the path: the first place of an item that this one precedes in two of three orders. */
+/** Returns, by position on the path, the first position of an item that this one precedes in two of three orders. */
 function reachesOf(path, [a, b, c]) {
   const size = path.length;
   const first = new Array(size).fill(size);
@@ -117,7 +117,7 @@ function reachesOf(path, [a, b, c]) {
   return first;
 }
 
-/** The items only one side has, by where they go: after an item, or before one; undefined is the list's edge. */
+/** Returns the items of only one side by position: after an item, or before one; undefined is the edge of the list. */
 function insertions(side, kept, shared, movedThere) {
   const found = { after: new Map(), before: new Map() };
   let run = [];

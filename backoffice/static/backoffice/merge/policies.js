@@ -25,7 +25,7 @@ const FITS = {
   counter: isNumber,
 };
 
-/** The policy that fits these values: json and options by structure; a misfit is compared as one value. */
+/** Returns the policy that fits these values: json and options by structure; other values are compared as a whole. */
 export function concrete(policy, ...candidates) {
   const present = candidates.filter((value) => value !== undefined);
   if (policy.kind === "json" || policy.kind === "options") return byStructure(policy, present);

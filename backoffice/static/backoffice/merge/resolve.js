@@ -9,7 +9,7 @@ import { invalid, InvalidMerge, isMap } from "./values.js";
 
 const RULE_MESSAGES = {
   duplicate: "Another item has the same value.",
-  dangling: "This names an item that is not there.",
+  dangling: "This refers to an item that does not exist.",
   cycle: "These items contain each other.",
 };
 

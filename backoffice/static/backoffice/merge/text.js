@@ -8,7 +8,7 @@ const splitLines = (text) => text.replaceAll("\r\n", "\n").split("\n");
 // How often the regions between matching lines are divided again: as on the server, so that both merge alike.
 const MAX_ROUNDS = 32;
 
-/** Lines that stayed (patience diff): common ends, then lines that occur once on both sides, in order. */
+/** Returns the unchanged lines (patience diff): common ends, then lines that occur once on both sides, in order. */
 function matches(a, b) {
   const found = new Map();
   const todo = [[0, a.length, 0, b.length, MAX_ROUNDS]];

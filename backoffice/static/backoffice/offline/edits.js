@@ -5,7 +5,7 @@
 // json, check, choice), and
 //   state    waiting | refused | done      tried    sent without an answer: it may be saved already
 //   verdict  of the server, see docs/conflicts.md; `why` is the reason when refused
-//   closed   done, and no later edit of its record needs it any more to be understood
+//   closed   done, and no later edit of its record depends on it any more
 import { losesNumbers } from "../inputs.js";
 import { same } from "../merge.js";
 
@@ -131,19 +131,19 @@ function isNeeded(predecessor, { stream, seq, trunk_version }) {
   return older && (!predecessor.closed || isSaved(predecessor, trunk_version));
 }
 
-/** Applies the verdicts to the sent edits (`asked`): the changed edits, and the verdicts to report. */
-export function applyVerdicts(edits, asked, results) {
+/** Applies the verdicts to the `sent` edits; returns the changed edits, and those with a verdict to report. */
+export function applyVerdicts(edits, sent, results) {
   const verdicts = new Map(results.map((result) => [result.seq, result]));
   const now = new Map(edits.map((edit) => [edit.seq, edit]));
   const verdictsToReport = [];
-  for (const { seq, state } of asked) {
+  for (const { seq, state } of sent) {
     const verdict = verdicts.get(seq);
     if (state !== "waiting" || !verdict || !now.has(seq)) continue;
     const next = withVerdict(now.get(seq), behindDone(verdict, verdicts, now));
     now.set(seq, next);
     if (next.state !== "waiting") verdictsToReport.push(next);
   }
-  const streams = new Set(asked.map((edit) => edit.stream));
+  const streams = new Set(sent.map((edit) => edit.stream));
   for (const stream of streams) close(now, stream);
   const before = new Set(edits);
   return { changed: [...now.values()].filter((edit) => !before.has(edit)), verdicts: verdictsToReport };
@@ -179,8 +179,8 @@ function close(now, stream) {
 }
 
 /** After a server error (500): an edit that was sent alone and fails repeatedly goes to the tray. */
-export function afterServerError(asked) {
-  const [edit, ...more] = asked.filter(({ state }) => state === "waiting");
+export function afterServerError(sent) {
+  const [edit, ...more] = sent.filter(({ state }) => state === "waiting");
   if (!edit || more.length) return [];
   const failures = (edit.failures ?? 0) + 1;
   if (failures < MAX_FAILURES) return [{ ...edit, failures }];

@@ -10,12 +10,12 @@ const MAX_SERVER_ERRORS = 2; // after so many server errors in a row, edits are 
  *
  *  queue    the person's `Queue`          network  their `Network`
  *  send     async (body) -> `{status, retryAfter?, results?}`; rejects without an answer
- *  alarm    calls `poke` later            pause    (attempt, min, max) -> delay in ms
+ *  timer    calls `flush` later           pause    (attempt, min, max) -> delay in ms
  *  locks    `navigator.locks`             client   this browser's name
  */
 export class Flusher {
   #parts;
-  #asked = false;
+  #requested = false;
   #failures = 0;
   #alone = false;
 
@@ -24,38 +24,38 @@ export class Flusher {
   }
 
   /** Starts a round. While a round waits for the lock, further calls have no effect. */
-  async poke() {
-    if (this.#asked) return;
-    this.#asked = true;
-    this.#parts.alarm.clear();
+  async flush() {
+    if (this.#requested) return;
+    this.#requested = true;
+    this.#parts.timer.clear();
     try {
       await this.#parts.locks.request(LOCK, async () => {
-        this.#asked = false; // later calls start another round
-        await this.#flush();
+        this.#requested = false; // later calls start another round
+        await this.#sendAll();
       });
     } catch (error) {
-      this.#asked = false;
+      this.#requested = false;
       console.warn("offline:", error.message); // no storage, or the page is closing
     }
   }
 
   /** 1 choose the oldest waiting edits with their chains  2 check server and person  3 mark as sent  4 send
    *  5 store the verdicts in one transaction  6 repeat until no edit is left */
-  async #flush() {
+  async #sendAll() {
     const { queue, network, send, client } = this.#parts;
     for (;;) {
       const chosen = batchOf(await queue.all(), { alone: this.#alone }); // 1
       if (!chosen.length) return this.#tidy();
-      if ((await network.ask()) !== "there") return; // 2
-      const asked = await this.#markSent(chosen); // 3
+      if ((await network.ask()) !== "online") return; // 2
+      const sent = await this.#markSent(chosen); // 3
       let answer;
       try {
-        answer = await send(bodyOf(client, queue.person, asked)); // 4
+        answer = await send(bodyOf(client, queue.person, sent)); // 4
       } catch {
         return network.lost();
       }
-      if (!answer.results) return this.#onError(answer, asked);
-      const { changed, verdicts } = applyVerdicts(await queue.all(), asked, answer.results);
+      if (!answer.results) return this.#onError(answer, sent);
+      const { changed, verdicts } = applyVerdicts(await queue.all(), sent, answer.results);
       if (!(await this.#storeVerdicts(changed, verdicts)) || !verdicts.length) return this.#pause(); // 5
       this.#failures = 0;
     } // 6
@@ -70,8 +70,8 @@ export class Flusher {
     } catch (error) {
       if (!isFull(error)) throw error; // storage is full: send them anyway
     }
-    const there = new Set((await queue.all()).map(({ id }) => id));
-    return sent.filter(({ id }) => there.has(id));
+    const stored = new Set((await queue.all()).map(({ id }) => id));
+    return sent.filter(({ id }) => stored.has(id));
   }
 
   /** Stores the verdicts; true if all were stored. With full storage, finished edits leave the queue instead; the rest
@@ -79,29 +79,29 @@ export class Flusher {
   async #storeVerdicts(changed, verdicts) {
     const { queue } = this.#parts;
     try {
-      await queue.put(changed, { told: verdicts });
+      await queue.put(changed, { verdicts });
       return true;
     } catch (error) {
       if (!isFull(error)) throw error;
     }
     const over = changed.filter((edit) => edit.state === "done" && edit.closed).map((edit) => edit.seq);
-    await queue.remove(over, { told: verdicts.filter((edit) => over.includes(edit.seq)) });
+    await queue.remove(over, { verdicts: verdicts.filter((edit) => over.includes(edit.seq)) });
     return over.length === changed.length;
   }
 
   #pause(retryAfter = 0) {
     const pause = this.#parts.pause(this.#failures++, FIRST_WAIT_MS, LONGEST_WAIT_MS);
-    this.#parts.alarm.set(retryAfter * 1000 + pause);
+    this.#parts.timer.set(retryAfter * 1000 + pause);
   }
 
   /** The whole request was rejected, or ended with a server error. */
-  async #onError({ status, retryAfter = 0 }, asked) {
+  async #onError({ status, retryAfter = 0 }, sent) {
     this.#pause(retryAfter);
     if (status !== 500) return;
-    const changed = afterServerError(asked);
+    const changed = afterServerError(sent);
     const verdicts = changed.filter((edit) => edit.state === "refused");
     this.#alone = !verdicts.length && (this.#alone || this.#failures >= MAX_SERVER_ERRORS);
-    await this.#parts.queue.put(changed, { told: verdicts });
+    await this.#parts.queue.put(changed, { verdicts });
   }
 
   async #tidy() {

@@ -63,7 +63,7 @@ class EditsPage {
     when.dateTime = edit.queued_at;
     head.append(name, when);
     item.append(head, ...this.#state(edit, blocked), this.#diffRows(edit));
-    if (edit.reason) item.append(make("p", "entry-reason", `“${edit.reason}”`));
+    if (edit.reason) item.append(make("p", "entry-reason", _("“%(text)s”", { text: edit.reason })));
     item.append(this.#actions(edit, item));
     return item;
   }
@@ -92,12 +92,12 @@ class EditsPage {
   #actions(edit, item) {
     const actions = make("p", "edit-doors");
     if (edit.state === "done" && edit.verdict.status === "conflict") {
-      const link = make("a", "button small", _("Decide"));
+      const link = make("a", "button small", _("Resolve conflict"));
       link.href = conflictUrlOf(this.own.urls, edit);
       actions.append(link);
     }
     if (!isFree(edit)) return actions;
-    const words = edit.state === "refused" ? [_("Fix"), _("Discard")] : [_("Change"), _("Cancel this edit")];
+    const words = edit.state === "refused" ? [_("Fix"), _("Discard")] : [_("Edit"), _("Cancel this edit")];
     actions.append(
       button(words[0], () => this.#change(edit, item)),
       button(words[1], () => this.#drop(edit), "button small danger"),
@@ -142,7 +142,7 @@ class EditsPage {
     if (wrong) return toast(_("Enter valid JSON, or null for no value."), "error");
     await this.own.queue.put([next], {}, (now) => now.id === edit.id && isFree(now));
     this.#stop();
-    await this.own.flusher.poke();
+    await this.own.flusher.flush();
   }
 
   #stop() {
@@ -153,7 +153,7 @@ class EditsPage {
   async #drop(edit) {
     await this.own.queue.remove([edit.seq], {}, (now) => now.id === edit.id && isFree(now));
     this.element.querySelector("[data-section=waiting] h2").scrollIntoView({ block: "nearest" });
-    await this.own.flusher.poke(); // edits that it blocked are sent
+    await this.own.flusher.flush(); // edits that it blocked are sent
   }
 
   async #clear() {

@@ -25,7 +25,7 @@ class Saver {
 
   async start() {
     this.form.addEventListener("submit", (event) => this.#submit(event));
-    this.own.queue.onChange(({ told = [] }) => this.#changed(told.filter((edit) => edit.stream === this.stream)));
+    this.own.queue.onChange(({ verdicts = [] }) => this.#changed(verdicts.filter((edit) => edit.stream === this.stream)));
     this.record.addEventListener("looked", () => this.#show());
     if ("kept" in document.documentElement.dataset) dropOldToasts();
     await this.#show();
@@ -47,12 +47,12 @@ class Saver {
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
-    const away = this.own.network.state !== "there";
-    if (!away && !Object.keys(fields).length && !this.#fields.some(isQueued)) return this.form.submit(); // 1
+    const isOffline = this.own.network.state !== "online";
+    if (!isOffline && !Object.keys(fields).length && !this.#fields.some(isQueued)) return this.form.submit(); // 1
     const edits = await this.own.queue.all().catch(() => null);
     if (edits === null) return this.form.submit(); // no storage: as without scripts
     const predecessors = unseen(edits, this.stream, this.#version).length || blockedStreams(edits).has(this.stream);
-    if (predecessors || away) return this.#keep(fields, edits); // 2
+    if (predecessors || isOffline) return this.#keep(fields, edits); // 2
     const answer = await this.#send(); // 3
     if (answer.location) location.assign(answer.location);
     else if (answer.here) this.form.submit(); // the server renders its messages
@@ -118,12 +118,12 @@ class Saver {
     await this.#show();
     stay();
     toast(this.#whenSent(), "warning");
-    this.own.flusher.poke();
+    this.own.flusher.flush();
   }
 
   #whenSent() {
     const words = {
-      there: _("Stored in this browser; it will be sent after an earlier edit."),
+      online: _("Stored in this browser; it will be sent after an earlier edit."),
       signed_out: _("Stored in this browser. Sign in to send it."),
       other: _("Stored in this browser. It will be sent when you sign in again."),
     };
@@ -202,7 +202,7 @@ class Saver {
 
   #line(edit) {
     if (edit.state === "refused") return line(verdictOf(edit), this.#queueLink(_("Fix or discard")));
-    const link = make("a", "button small", _("Decide"));
+    const link = make("a", "button small", _("Resolve conflict"));
     link.href = conflictUrlOf(this.own.urls, edit);
     const close = button(_("Close"), () => this.own.queue.put([{ ...edit, looked: true }]));
     return line(verdictOf(edit), link, close);

@@ -29,7 +29,7 @@ function build(urls) {
   const network = new Network({
     person,
     ask: async () => (await fetchPerson(urls.personUrl)).person,
-    alarm: new Timer(() => network.ask()),
+    timer: new Timer(() => network.ask()),
     pause: fullJitter,
   });
   const flusher = new Flusher({
@@ -37,7 +37,7 @@ function build(urls) {
     network,
     client: clientId(),
     send: (body) => sync(urls.syncUrl, body),
-    alarm: new Timer(() => flusher.poke()),
+    timer: new Timer(() => flusher.flush()),
     pause: fullJitter,
     locks: navigator.locks ?? { request: (_name, work) => work() },
   });
@@ -51,30 +51,30 @@ export function open() {
   if (!own) return;
   const { queue, network, flusher } = own;
   const count = () => showCount(own);
-  queue.onChange(({ told = [], here }) => {
+  queue.onChange(({ verdicts = [], here }) => {
     count();
-    if (here) summaries(told).forEach((words) => toast(words));
+    if (here) summaries(verdicts).forEach((words) => toast(words));
   });
   network.onChange((state) => {
     count();
-    if (state === "there") flusher.poke();
+    if (state === "online") flusher.flush();
   });
   window.addEventListener("online", () => network.ask());
   window.addEventListener("offline", () => network.lost());
   window.addEventListener("connection", ({ detail }) => {
-    if (detail === "reconnecting" || (detail === "live" && network.state === "away")) network.ask();
+    if (detail === "reconnecting" || (detail === "live" && network.state === "offline")) network.ask();
   });
-  document.addEventListener("visibilitychange", () => document.hidden || flusher.poke());
+  document.addEventListener("visibilitychange", () => document.hidden || flusher.flush());
   refreshKept(queue);
   guardLogout(own);
   if (navigator.onLine === false || "kept" in document.documentElement.dataset) network.lost();
-  else flusher.poke();
+  else flusher.flush();
   count();
 }
 
 // -- requests ---------------------------------------------------------------------------------------------------
 
-/** `{person, session}` of the signed-in person, null for none; rejects without an answer. */
+/** Returns `{person, session}` of the signed-in person, null if none; rejects without a response. */
 export async function fetchPerson(url) {
   const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
   if (!answer.ok) throw new Error(String(answer.status));
@@ -120,7 +120,7 @@ function showNetwork(state, n, urls) {
   const bar = document.querySelector("[data-network]");
   if (!bar) return;
   const words = {
-    away: () => _("You are offline. Edits are stored in this browser and sent when you are back online."),
+    offline: () => _("You are offline. Edits are stored in this browser and sent when you are back online."),
     signed_out: () =>
       n
         ? ngettext(
@@ -156,7 +156,7 @@ function guardLogout({ queue, network }) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const n = openCount(await queue.all().catch(() => []));
-    if ((await network.ask()) === "away") {
+    if ((await network.ask()) === "offline") {
       toast(_("You cannot sign out while offline: your session would stay open."), "error");
       return;
     }
@@ -186,7 +186,7 @@ function updateWorker() {
     workers.register(place.dataset.worker, { scope, updateViaCache: "none" }).catch((error) => {
       console.warn("offline:", error.message); // pages work online without it
     });
-    // A page that was loading while the worker took control is not controlled yet: it asks for it.
+    // A page that was loading while the worker took control is not controlled yet, so it requests control.
     workers.ready.then(({ active }) => workers.controller ?? active.postMessage({ take: location.href }));
   } else {
     workers.getRegistrations().then((all) => all.forEach((registration) => registration.unregister()));
@@ -196,8 +196,8 @@ function updateWorker() {
 
 /** Refreshes the cached pages of saved records, for the next time offline. */
 function refreshKept(queue) {
-  queue.onChange(({ told = [], here }) => {
-    const keep = [...new Set(told.map((edit) => edit.path))];
+  queue.onChange(({ verdicts = [], here }) => {
+    const keep = [...new Set(verdicts.map((edit) => edit.path))];
     if (here && keep.length) navigator.serviceWorker?.controller?.postMessage({ keep });
   });
 }

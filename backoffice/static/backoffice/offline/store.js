@@ -3,7 +3,7 @@
 const NAME = "formease";
 const STORE = "edits";
 const CHANNEL = "formease:edits";
-const PAGES = "formease-pages-"; // the worker's copies of pages
+const PAGES = "formease-pages-"; // the cached pages of the worker
 
 export class Queue {
   #opened = null;
@@ -65,7 +65,7 @@ export class Queue {
     this.#publish({});
   }
 
-  /** Calls `listener(news)` after changes in any tab; `news.told` has verdicts, `news.here` is set for this tab. */
+  /** Calls `listener({verdicts, here})` after changes in any tab; `here` is set in the tab that made the change. */
   onChange(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -116,7 +116,7 @@ async function freedSpace() {
   for (const name of (await globalThis.caches?.keys()) ?? []) {
     if (!name.startsWith(PAGES)) continue;
     const pages = await caches.open(name);
-    const kept = await pages.keys(); // in the order they were put in
+    const kept = await pages.keys(); // in insertion order
     for (const page of kept.slice(0, Math.ceil(kept.length / 2))) dropped += await pages.delete(page);
   }
   return dropped > 0;

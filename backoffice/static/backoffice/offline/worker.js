@@ -1,13 +1,13 @@
 // The service worker of /admin/. Online it changes nothing: every page and file comes from the server. Offline, or when
 // the server does not answer, it serves the shell and the record pages this person opened last.
 //
-// `self.formease` is written in front of this file by the server: version, parts (address -> hash), words, page, records.
+// `self.formease` is prepended by the server: version, parts (URL -> hash), words, page, records.
 
 const { version, parts, words, page: offlinePage, records } = self.formease;
 const SHELL = `formease-shell-${version}`;
-const PAGES = "formease-pages-"; // and the person's number
+const PAGES = "formease-pages-"; // followed by the person's number
 const MAX_PAGES = 40;
-const TIMEOUT_MS = 8000; // after it an older copy is better than waiting
+const TIMEOUT_MS = 8000; // then an older copy is better than waiting
 const AWAY = new Set([502, 503, 504]);
 const RECORD = new RegExp(records);
 const IGNORE_QUERY = { ignoreVary: true, ignoreSearch: true };
@@ -66,14 +66,14 @@ async function activate() {
 
 // -- pages -----------------------------------------------------------------------------------------------------------
 
-/** 1 ask the network, up to the timeout  2 check whose page it is and keep it  3 offline: the kept copy
+/** 1 fetch from the network, up to the timeout  2 check the owner and cache it  3 offline: the cached copy
  *  4 else the page that lists what is available offline */
 async function answerPage(event, url) {
-  const asked = fetch(event.request).then((answer) => received(event, url, answer)); // 1, 2
-  event.waitUntil(asked.catch(() => {}));
+  const fetched = fetch(event.request).then((answer) => received(event, url, answer)); // 1, 2
+  event.waitUntil(fetched.catch(() => {}));
   const kept = RECORD.test(url.pathname) ? await find(url) : undefined;
   try {
-    const answer = await (kept ? Promise.race([asked, silence()]) : asked);
+    const answer = await (kept ? Promise.race([fetched, silence()]) : fetched);
     if (!kept || !AWAY.has(answer.status)) return answer;
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -96,14 +96,14 @@ async function received(event, url, answer) {
   return answer;
 }
 
-/** Keeps a record page that the server allows to keep: the last `MAX_PAGES`, as far as storage permits. */
+/** Caches a record page if the server allows it: the last `MAX_PAGES`, as far as storage permits. */
 async function keep(url, answer) {
   if (!RECORD.test(url.pathname) || !answer.headers.has("X-Keep") || !isWhole(answer)) return;
   if (!answer.headers.get("Content-Type")?.startsWith("text/html")) return;
   const pages = await caches.open(PAGES + answer.headers.get("X-Person"));
   await pages.delete(url.pathname);
   await pages.put(url.pathname, answer).catch((error) => console.warn("offline:", error.message));
-  const oldest = await pages.keys(); // in the order they were put in
+  const oldest = await pages.keys(); // in insertion order
   await Promise.all(oldest.slice(0, -MAX_PAGES).map((request) => pages.delete(request)));
 }
 
@@ -141,7 +141,7 @@ async function inLanguage(language) {
 
 const isWhole = (answer) => answer.status === 200 && answer.type === "basic" && !answer.redirected;
 
-/** Marks a kept page as a copy; keeps its headers, including the security policy. */
+/** Marks a cached page as a copy; keeps its headers, including the security policy. */
 async function marked(answer) {
   const headers = new Headers(answer.headers);
   for (const name of ["Content-Encoding", "Content-Length"]) headers.delete(name);

@@ -1,0 +1,134 @@
+"""The description and the API agree: schemathesis generates requests to every operation.
+
+The suite tries a few for each operation; `make chaos` tries many (LONG=1). Half of the requests name existing records,
+so that they do not end with 404.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+import schemathesis
+import yaml
+from django.core import signals
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import close_old_connections
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode, openapi
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from backoffice.sections.staff import keys
+from tests import factories, live
+from tests.backoffice import api_client
+from tests.events.interleaving import LONG
+
+pytestmark = pytest.mark.django_db
+
+SCHEMA: Final = openapi.from_dict(
+    yaml.load(
+        (live.PROJECT / "docs" / "openapi.yaml").read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+)
+SCHEMA.app = WSGIHandler()
+# The domain has rules that a schema cannot express: an address without an @, a missing record.
+LEFT_OUT: Final = [positive_data_acceptance]
+OPERATIONS: Final = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
+
+
+# Codes that refuse a request without a body, where the refusal does not name a missing field.
+MISSING: Final = {"malformed", "unsupported_media_type", "invalid_event"}
+
+
+@pytest.fixture
+def token(settings: Any) -> str:
+    settings.API_RATE_PER_MINUTE = 0
+    _, token = keys.create(name="schemathesis", owner=api_client.staff("admin"), scopes=keys.all_scopes())
+    return token
+
+
+@contextlib.contextmanager
+def connections_stay() -> Iterator[None]:
+    """Keeps the connection open: the end of a request would close it together with the transaction of this test."""
+    both = (signals.request_started, signals.request_finished)
+    for signal in both:
+        signal.disconnect(close_old_connections)
+    try:
+        yield
+    finally:
+        for signal in both:
+            signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def known() -> dict[str, dict[str, str]]:
+    """Returns existing values for path parameters, by the beginning of the path."""
+    user, form, submission = factories.user(), factories.form(), factories.submission()
+    return {
+        "/api/v1/users/": {"key": str(user)},
+        "/api/v1/forms/": {"key": str(form)},
+        "/api/v1/submissions/": {"key": str(submission)},
+        "/api/v1/settings/": {"key": "a.setting"},
+        "/api/v1/conflicts/": {"key": conflict()},
+        "/api/v1/streams/": {"stream": f"user-{user}"},
+        "/api/v1/system/rebuilds/": {"table": "users"},
+    }
+
+
+def conflict() -> str:
+    """Returns the id of an open conflict."""
+    key, caller = factories.user(plan="free"), api_client.signed_in("admin")
+    caller.command("user.update", key, {"plan": "premium"}, base_version=1, reason="Asked by phone")
+    answer = caller.command("user.update", key, {"plan": "enterprise"}, base_version=1, reason="Asked by e-mail")
+    assert answer.status_code == 409
+    return str(answer.json()["conflict_id"])
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_every_response_is_documented(label: str, token: str, known: dict[str, dict[str, str]]) -> None:
+    operation = OPERATIONS[label]
+    there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {})
+
+    @settings(
+        max_examples=300 if LONG else 6,
+        deadline=None,
+        derandomize=not LONG,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        case=st.sampled_from(GenerationMode).flatmap(lambda mode: operation.as_strategy(generation_mode=mode)),
+        exists=st.booleans(),
+    )
+    def conforms(case: schemathesis.Case, exists: bool) -> None:
+        if exists:
+            case.path_parameters.update(there)
+        response = case.call(headers={"Authorization": f"Bearer {token}"})
+        case.validate_response(response, excluded_checks=LEFT_OUT, headers={"Authorization": f"Bearer {token}"})
+
+    with connections_stay():
+        conforms()
+
+
+WITH_BODY: Final = [label for label, one in OPERATIONS.items() if "requestBody" in one.definition.raw]
+
+
+@pytest.mark.parametrize("label", WITH_BODY)
+def test_required_body_is_documented_as_required(label: str, token: str, known: dict[str, dict[str, str]]) -> None:
+    operation = OPERATIONS[label]
+    there = next((value for beginning, value in known.items() if operation.path.startswith(beginning)), {"name": "x"})
+    caller = api_client.Caller(token=token)
+    answer = caller.send(operation.method.upper(), operation.path.format(**there), If_Match="*")
+    said = answer.json()
+    missing = "This field is required." in said.get("errors", {}).values() or said.get("code") in MISSING
+    assert operation.definition.raw["requestBody"]["required"] is missing, answer.content
+
+
+@pytest.mark.parametrize("action", ["start", "cancel"])
+def test_refused_rebuild_returns_the_documented_response(action: str, token: str) -> None:
+    operation = OPERATIONS[f"POST /api/v1/system/rebuilds/{{table}}/{action}/"]
+    shape = operation.definition.raw["responses"]["409"]["content"]["application/problem+json"]["schema"]
+    assert shape == {"$ref": "#/components/schemas/Problem"}

@@ -212,10 +212,10 @@ class Cache:
             if isinstance(found, Found):
                 task.stats.shared += 1
                 return self._keep(task, self._shared_entry(task, found, demand, began))
-            if found is None or time.monotonic() >= deadline:
+            if found is None:
                 break
-            if found:
-                return self._load_with_lease(task, token)
+            if found or time.monotonic() >= deadline:
+                return self._load_and_share(task, token)
             task.stats.waits += not looks
             time.sleep(PAUSES[min(looks, len(PAUSES) - 1)])
             looks += 1
@@ -234,8 +234,8 @@ class Cache:
             stats=task.stats,
         )
 
-    def _load_with_lease(self, task: Task, token: str) -> Entry:
-        """Load, then store the value for the other processes; whatever happens, the lease ends."""
+    def _load_and_share(self, task: Task, token: str) -> Entry:
+        """Load, then store the value for the other processes; whatever happens, the lease ends if it is this load's."""
         stored = False
         try:
             entry = self._keep(task, self._load(task))

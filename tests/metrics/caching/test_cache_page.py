@@ -16,7 +16,7 @@ from metrics import queries
 from metrics.caching import cache, pages
 from realtime import cluster, publish
 from tests.backoffice import api_client
-from tests.backoffice.test_admin_sockets import REPORT, no_other_reports
+from tests.backoffice.monitoring.test_connections import REPORT, no_other_reports
 from tests.metrics.caching.simulated import Process
 
 __all__ = ["no_other_reports"]

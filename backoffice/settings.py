@@ -112,6 +112,9 @@ CACHES = {
     }
 }
 
+# Memory for cached figures in each web process, in MiB.
+CACHE_MEMORY_MIB = read("CACHE_MEMORY_MIB", environment.whole(1, 65_536), 64)
+
 CELERY_BROKER_URL = "redis+socket" + REDIS_URL.removeprefix("unix") if REDIS_URL.startswith("unix") else REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

@@ -139,7 +139,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
     "refresh the materialized views": {
-        "task": "metrics.refresh_views",
+        "task": "metrics.materialized.tasks.refresh_views",
         "schedule": 300,
         "options": {"expires": 240},  # a run that waited this long is followed by the next one
     },

@@ -115,8 +115,8 @@ def database_and_checks() -> tuple[str, str, dict[str, str]]:
 def live() -> str:
     """Returns the state of this process's hub.
 
-    `ok`, `idle` (no client has connected yet), `polling` (without relay or Valkey it reads the log), `draining` (it is
-    shutting down and must receive no more clients) or `behind`.
+    `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
+    (it is shutting down and must receive no more clients) or `behind`.
     """
     status = local_hub.status()
     if status is None:

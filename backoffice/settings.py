@@ -112,6 +112,9 @@ CACHES = {
     }
 }
 
+# Memory for cached figures in each web process, in MiB.
+CACHE_MEMORY_MIB = read("CACHE_MEMORY_MIB", environment.whole(1, 65_536), 64)
+
 CELERY_BROKER_URL = "redis+socket" + REDIS_URL.removeprefix("unix") if REDIS_URL.startswith("unix") else REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -136,7 +139,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
     "refresh the materialized views": {
-        "task": "metrics.refresh_views",
+        "task": "metrics.materialized.tasks.refresh_views",
         "schedule": 300,
         "options": {"expires": 240},  # a run that waited this long is followed by the next one
     },

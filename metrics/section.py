@@ -7,13 +7,11 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from backoffice import access, health, navigation, topics
+from backoffice import access, navigation, topics
 from backoffice.section import Section
-from events import extension
-from metrics.counters import extensions, subscription, tasks
-from metrics.materialized import freshness
+from metrics import pages, wiring
+from metrics.counters import extensions, tasks
 from metrics.materialized import tasks as view_tasks
-from metrics.monitoring import pages
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -22,13 +20,6 @@ _sees_system = partial(access.sees, "system")
 def _may_follow_system(staff: Any) -> bool:
     """Those who may see how the system runs; programs need the scope for it."""
     return _sees_system(staff) and topics.in_scope(staff, "system:read")
-
-
-def _ready() -> None:
-    subscription.register()
-    health.register("views", freshness.probe)
-    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
-        extension.run_as_owner(function)
 
 
 SECTION = Section(
@@ -40,10 +31,11 @@ SECTION = Section(
         (_("Log head"), "admin:system_head", "head", "l"),
         (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
         (_("Live connections"), "admin:system_sockets", "live", "w"),
+        (_("Cache"), "admin:system_cache", "cache", ""),
     ),
     extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
-    api_urls="metrics.monitoring.api",
+    api_urls="metrics.api",
     api_shapes="metrics.monitoring.shapes",
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
@@ -59,5 +51,5 @@ SECTION = Section(
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
     tasks=(tasks.reconcile, view_tasks.refresh_views),
-    ready=_ready,
+    ready=wiring.connect,
 )

@@ -50,6 +50,7 @@ MALFORMED: dict[str, list[Any]] = {
         "postgres://[::1/name",
         ("", PRODUCTION),
     ],
+    "CACHE_MEMORY_MIB": ["0", "-1", "64M", "70000"],
     "DATABASE_POOL": ["0", "-3", "many", "1001"],
     "REDIS_URL": [
         "foo",

@@ -167,6 +167,7 @@ class Extension:
     sorts        added to those of the kind, for ``sort=``
     load         reads the values of a page's rows, all at once; a row without values has dashes and no API fields
     item_fields  fields of the API's list items, as a struct whose own fields are added to the kind's shape
+    api_columns  those of them that the statement of the list reads from another table; `load` reads the others
     in_record    whether a single record has the fields too. They change without its version, so 304 is not answered
     panels       shown on the record's page after the kind's own
     hidden       role -> names of fields: it gets no column, sort, API field or panel of these names
@@ -178,6 +179,7 @@ class Extension:
     sorts: Mapping[str, listing.Sort] = field(default_factory=dict)
     load: Load = load_nothing
     item_fields: type[msgspec.Struct] | None = None
+    api_columns: Mapping[str, listing.ForeignColumn] = field(default_factory=dict)
     in_record: bool = False
     panels: tuple[Panel, ...] = ()
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -62,6 +62,11 @@ def execute(statement: str, parameters: Parameters = ()) -> None:
         pipeline.query(statement, parameters)
 
 
+def together(statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
+    """Run statements in one round trip and, outside of a transaction, in one of their own; return the rows of each."""
+    return _pipeline().together(statements)
+
+
 class PendingRows:
     """The rows of a statement that may still be queued; reading them sends the queue."""
 
@@ -232,6 +237,24 @@ class Pipeline:
         self.pending.append(pending)
         self.queued_bytes += size
         return pending
+
+    def together(self, statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
+        self.send()
+        if not self.raw.autocommit and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            self.query("select 1", ())  # sends "begin" first
+        try:
+            try:
+                return self._together(statements)
+            except _STALE:
+                if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                    raise
+                return self._together(statements)
+        except psycopg.Error as error:
+            raise _translated(error) from error
+
+    def _together(self, statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
+        results = self._run([self._prepared(*each) for each in statements])
+        return [self._rows(result) for result in results]
 
     def send(self) -> None:
         """Send the queue in order and hand out the rows of every statement."""

@@ -48,7 +48,7 @@ class Page:
     sort: str
 
 
-def page(
+def page(  # noqa: PLR0913 - named, and all but the list have defaults
     spec: str | Spec,
     *,
     sort: str | None = None,
@@ -89,7 +89,7 @@ def page(
         if columns is not None and direct:
             reader = Reader(question, order, columns, limit + 1, counts=count and known is None)
         else:
-            reader = reading.Reader(question, order, limit + 1, known)
+            reader = reading.Reader(question, order, limit + 1, known, keys_only=columns is not None)
         found = reader.read(start)  # 3
         if start.backward and len(found.keys) <= limit:  # the beginning of the list: a whole first page
             start = Start()

@@ -63,25 +63,29 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads up to `size` rows of one question as model instances; `known` is its total, if a cursor carried it."""
+    """Reads up to `size` rows of one question as model instances, or their keys only.
+
+    `known` is the total, if a cursor carried it.
+    """
 
     question: Question
     order: Order
     size: int
     known: tuple[int, bool] | None
+    keys_only: bool = False
 
     def read(self, start: Start) -> Found:
         """The rows after the start, towards the end or, backward, towards the beginning."""
         question, order, limit = self.question, self.order, self.size
         if question.search is None:
-            return _walk(question, order, start, limit)
+            return _walk(question, order, start, limit, keys_only=self.keys_only)
         if found := _look_nearby(question, order, start, limit):  # 1
             return found
         if self.known is None or self.known[0] <= HIT_CAP:
             found = _sort_hits(question, order, start, limit)  # 2
             if found.total is None or found.total <= HIT_CAP:
                 return found
-        return _walk(question, order, start, limit)  # 3
+        return _walk(question, order, start, limit, keys_only=self.keys_only)  # 3
 
     def total(self, found: Found) -> tuple[int, bool]:
         """The number of all rows, and whether it is exact."""
@@ -91,7 +95,7 @@ class Reader:
         return totals.total_of_all(rows) if self.question.is_unfiltered else totals.total_of(rows)
 
 
-def _walk(question: Question, order: Order, start: Start, limit: int) -> Found:
+def _walk(question: Question, order: Order, start: Start, limit: int, *, keys_only: bool) -> Found:
     if order.sort.through is not None:
         keys: list[Key] = []
         for run in orders.runs(order, start):
@@ -104,7 +108,12 @@ def _walk(question: Question, order: Order, start: Start, limit: int) -> Found:
     items: list[Any] = []
     for run in orders.runs(order, start):
         if len(items) < limit:
-            items += orders.window(question.rows, order, run)[: limit - len(items)]
+            rows = orders.window(question.rows, order, run)
+            if keys_only:
+                rows = rows.values_list(*order.columns, order.pk)
+            items += rows[: limit - len(items)]
+    if keys_only:
+        return Found(items)
     return Found([order.key(item) for item in items], items)
 
 

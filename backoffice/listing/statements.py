@@ -29,7 +29,7 @@ class Slot(Expression):
         super().__init__()
         self.place = place
 
-    def as_sql(self, _compiler: Any, _connection: Any) -> tuple[str, tuple[Any, ...]]:  # type: ignore[override]
+    def as_sql(self, _compiler: Any, _connection: Any) -> tuple[str, tuple[Any, ...]]:
         return "%s", (self,)
 
 

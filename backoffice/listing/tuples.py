@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Model, QuerySet, Subquery, Value
 from django.db.models.expressions import OuterRef, RawSQL
 from django.db.models.functions import Coalesce
@@ -51,7 +52,7 @@ class Reader:
         self.order, self.columns, self.size = order, columns, size
         self.counts = counts
         self.counted: tuple[int, bool] | None = None
-        model = question.base.model
+        model: Any = question.base.model
         self.key: tuple[Hashable, ...] = (model, order, self.shape, columns, size)
 
     def read(self, start: Start) -> Found:
@@ -156,7 +157,7 @@ def rows_of(model: type[Model], order: Order, columns: Columns, keys: Sequence[A
     def build() -> Statement | None:
         rows = _with_foreign(model._default_manager.order_by().filter(pk=RawSQL("key.pk", ())), order, columns)
         found = statements.compiled(rows.values_list(*read))
-        kind = order.pk_field.db_type(connection=statements.connection)
+        kind = order.pk_field.db_type(connection=connection)
         return found and Statement(
             f"select row.* from unnest(%s::{kind}[]) with ordinality as key (pk, place)"  # noqa: S608
             f" cross join lateral ({found.sql}) as row order by key.place",
@@ -196,7 +197,8 @@ def _with_foreign(rows: QuerySet[Any], order: Order, columns: Columns) -> QueryS
         others = column.through.model._default_manager.order_by().filter(**{column.through.key: OuterRef(order.pk)})
         value = Subquery(others.values(column.name)[:1])
         added[name] = value if column.default is None else Coalesce(value, Value(column.default))
-    return rows.annotate(**added)
+    annotated: QuerySet[Any] = rows.annotate(**added)
+    return annotated
 
 
 def _dictionaries(columns: Columns, read: tuple[str, ...], rows: Sequence[Any]) -> list[dict[str, Any]]:

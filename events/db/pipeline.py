@@ -63,7 +63,11 @@ def execute(statement: str, parameters: Parameters = ()) -> None:
 
 
 def together(statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
-    """Run statements in one round trip and, outside of a transaction, in one of their own; return the rows of each."""
+    """Run statements in one round trip, and in one transaction; return the rows of each.
+
+    They are not prepared: so a time limit that one of them sets applies to parsing the next ones, which can wait for a
+    lock, and statements of many shapes do not crowd out the prepared ones.
+    """
     return _pipeline().together(statements)
 
 
@@ -242,19 +246,15 @@ class Pipeline:
         self.send()
         if not self.raw.autocommit and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
             self.query("select 1", ())  # sends "begin" first
+        queued = []
+        for statement, parameters in statements:
+            values = self._dumped(statement, parameters)
+            text = placeholders.numbered(statement)[0]
+            queued.append((text, values, self.transformer.types, self.transformer.formats))
         try:
-            try:
-                return self._together(statements)
-            except _STALE:
-                if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
-                    raise
-                return self._together(statements)
+            return [self._rows(result) for result in self._run(self.pgconn.send_query_params, queued)]
         except psycopg.Error as error:
             raise _translated(error) from error
-
-    def _together(self, statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
-        results = self._run([self._prepared(*each) for each in statements])
-        return [self._rows(result) for result in results]
 
     def send(self) -> None:
         """Send the queue in order and hand out the rows of every statement."""
@@ -263,7 +263,8 @@ class Pipeline:
         if not queued:
             return
         try:
-            for result, pending in zip(self._run(queued), waiting, strict=True):
+            results = self._run(self.pgconn.send_query_prepared, queued)
+            for result, pending in zip(results, waiting, strict=True):
                 pending.resolve(self._rows(result))
         except psycopg.Error as error:
             raise _translated(error) from error
@@ -271,12 +272,12 @@ class Pipeline:
     def _clear_queue(self) -> None:
         self.queued, self.pending, self.queued_bytes = [], [], 0
 
-    def _run(self, queued: Sequence[_Prepared]) -> list[pq.abc.PGresult]:
+    def _run(self, send: Callable[..., None], queued: Sequence[tuple[Any, ...]]) -> list[pq.abc.PGresult]:
         """One pipeline: all statements, one synchronisation, one result each (after one that failed: "aborted")."""
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
-        for prepared in queued:
-            pgconn.send_query_prepared(*prepared)
+        for arguments in queued:
+            send(*arguments)
         pgconn.pipeline_sync()
         self._flush()
         results = []
@@ -351,6 +352,12 @@ class Pipeline:
         if not parameters:
             key: _Key = (statement, None)
             return self.prepared.get(key) or self._prepare(key), None, None
+        dumped = self._dumped(statement, parameters)
+        key = (statement, self.transformer.types)
+        return self.prepared.get(key) or self._prepare(key), dumped, self.transformer.formats
+
+    def _dumped(self, statement: str, parameters: Parameters) -> Sequence[Any]:
+        """The parameters encoded for PostgreSQL; `transformer` has their types and formats."""
         values = parameters
         if not isinstance(values, list | tuple):
             values = (
@@ -358,9 +365,7 @@ class Pipeline:
                 if isinstance(values, Mapping)
                 else list(values)
             )
-        dumped = self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
-        key = (statement, self.transformer.types)
-        return self.prepared.get(key) or self._prepare(key), dumped, self.transformer.formats
+        return self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
 
     def _prepare(self, key: _Key) -> bytes:
         if len(self.prepared) >= MAX_PREPARED:

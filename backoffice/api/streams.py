@@ -22,10 +22,12 @@ MAX_LIMIT: Final = 1000
 LOST_PLUS = re.compile(r" (\d\d:?\d\d)$")
 STREAM = re.compile(r"[a-z][a-z0-9_]*-[^\0]{1,200}")
 
-AFTER = openapi.query("after", "Only events after this one.", {"type": "integer", "minimum": 0, "default": 0})
-LIMITED = openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT})
+AFTER = openapi.query("after", "Only events after this position.", {"type": "integer", "minimum": 0, "default": 0})
+LIMITED = openapi.query(
+    "limit", "Maximum number of events.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}
+)
 CONSISTENT = openapi.query(
-    "consistent", "Everything that was written before is in the answer.", {"type": "string", "enum": ["1"]}
+    "consistent", "The answer includes all changes committed before the request.", {"type": "string", "enum": ["1"]}
 )
 STREAM_NAME = openapi.in_path("stream", "A record's stream, such as `user-<id>` or `setting-<name>`.")
 
@@ -36,12 +38,12 @@ class Events(views.View):
     operations = {
         "GET": openapi.Operation(
             id="read_events",
-            summary="The log in global order",
+            summary="Read events in global order",
             tag="events",
             parameters=(
                 AFTER,
                 LIMITED,
-                openapi.query("type", "Only these kinds, separated by commas.", {"type": "string"}),
+                openapi.query("type", "Only events of these types, separated by commas.", {"type": "string"}),
                 CONSISTENT,
             ),
             response=openapi.ref("EventPage"),
@@ -57,7 +59,7 @@ class Events(views.View):
         after = views.integer(request, "after", 0)
         wanted = _types(request)
         safe = head.safe()
-        # Rare kinds are not looked for in files by request; the error `archived` says how far those go.
+        # A request does not search archive files for rare types; the error `archived` names their last position.
         read = store.read_here if wanted else store.read_all
         found = read(after, limit, upto=safe, types=wanted) if after < safe else []
         return Response({"items": [wire(request, event) for event in found], "head": safe})
@@ -82,7 +84,7 @@ class Stream(views.View):
     operations = {
         "GET": openapi.Operation(
             id="read_stream",
-            summary="Events of one record",
+            summary="Read the events of one record",
             tag="events",
             parameters=(STREAM_NAME, AFTER, LIMITED, CONSISTENT),
             response=openapi.ref("StreamPage"),
@@ -107,13 +109,15 @@ class State(views.View):
     operations = {
         "GET": openapi.Operation(
             id="read_state",
-            summary="A record at a version or an instant",
-            description="Without either: as it is now.",
+            summary="Read a record at a version or time",
+            description="Without `version` and `at`: the current state.",
             tag="events",
             parameters=(
                 STREAM_NAME,
-                openapi.query("version", "After this event of the record.", {"type": "integer", "minimum": 0}),
-                openapi.query("at", "At this instant (ISO 8601).", {"type": "string", "format": "date-time"}),
+                openapi.query(
+                    "version", "The state after the event with this version.", {"type": "integer", "minimum": 0}
+                ),
+                openapi.query("at", "The state at this time (ISO 8601).", {"type": "string", "format": "date-time"}),
                 CONSISTENT,
             ),
             response=openapi.ref("State"),

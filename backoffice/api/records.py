@@ -1,6 +1,6 @@
-"""Reading records of every kind, in lists and one by one, and changing one that was read.
+"""Reads records of every kind, in lists and one by one, and updates them based on the version that was read.
 
-A row is fetched with the caller's columns only: what a role may not see never leaves the database.
+Queries select only the columns that the caller may see.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIST_PARAMETERS: Final = ("search", "sort", "limit", "cursor", "consistent")
 
 
 def visible(kind: Kind, request: Request) -> tuple[str, ...]:
-    """The fields of its shape that this caller may see."""
+    """Returns the fields of the kind's struct that this caller may see."""
     assert kind.shape is not None
     hidden = access.hidden_fields(request.user, kind.category)
     return tuple(name for name in kind.shape.__struct_fields__ if name not in hidden)
@@ -40,7 +40,7 @@ def visible(kind: Kind, request: Request) -> tuple[str, ...]:
 
 
 class RecordList(views.View):
-    """A list, a page at a time."""
+    """Lists records in pages."""
 
     kind: ClassVar[Kind]
 
@@ -58,7 +58,7 @@ class RecordList(views.View):
 
 
 def _page(request: Request, kind: Kind) -> listing.Page:
-    """The page asked for; an unknown filter or sort is named, with those that are known to this caller."""
+    """Returns the requested page. The error for an unknown filter or sort lists those that this caller may use."""
     spec, asked = dataclasses.replace(kind.spec, related=()), request.query_params
     hidden = access.hidden_fields(request.user, kind.category)
     filters = [name for name in spec.filters if name not in hidden]
@@ -99,7 +99,7 @@ def page_info(page: listing.Page) -> dict[str, Any]:
 
 
 class ReadableRecord(views.View):
-    """One record, with its version as ETag."""
+    """Reads a record, with its version as ETag."""
 
     kind: ClassVar[Kind]
 
@@ -145,14 +145,14 @@ class ReadableRecord(views.View):
 
 
 class Record(ReadableRecord):
-    """One record that can also be deleted."""
+    """Reads or deletes a record."""
 
     def delete(self, request: Request, key: str) -> Response:
         return self._write(request, key, self.kind.delete or "", {})
 
 
 class EditableRecord(Record):
-    """One record that can also be changed field by field."""
+    """Reads, updates or deletes a record."""
 
     def patch(self, request: Request, key: str) -> Response:
         assert self.kind.update is not None

@@ -1,4 +1,4 @@
-"""Reading events: one record's stream, its state then, and the whole log in order."""
+"""Reads events: the stream of one record, its state at a version or time, and the whole log in order."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STREAM_NAME = openapi.in_path("stream", "A record's stream, such as `user-<id>` 
 
 
 class Events(views.View):
-    """The log in global order, safe to poll."""
+    """Reads the log in global order; polling misses no event."""
 
     operations = {
         "GET": openapi.Operation(
@@ -79,7 +79,7 @@ def _types(request: Request) -> list[str] | None:
 
 
 class Stream(views.View):
-    """Events of one record."""
+    """Reads the events of one record."""
 
     operations = {
         "GET": openapi.Operation(
@@ -104,7 +104,7 @@ class Stream(views.View):
 
 
 class State(views.View):
-    """A record as it was at a version or at an instant."""
+    """Reads a record at a version or time."""
 
     operations = {
         "GET": openapi.Operation(
@@ -153,7 +153,7 @@ class State(views.View):
 
 
 def readable(request: Request, stream: str) -> str:
-    """The stream's name as it is stored, once it is clear that the caller may read it."""
+    """Returns the stream's name in its stored form. Raises 403 or 404 if the caller may not read it."""
     if not STREAM.fullmatch(stream):
         raise Http404
     category, key = types.category_of(stream), types.key_of(stream)
@@ -168,7 +168,7 @@ def readable(request: Request, stream: str) -> str:
 
 
 def existing(stream: str) -> int:
-    """The stream's version; 404 when it has no events."""
+    """Returns the stream's version. Raises 404 if it has no events."""
     version = store.version_of(stream)
     if version == 0:
         raise Http404
@@ -176,7 +176,7 @@ def existing(stream: str) -> int:
 
 
 def instant(request: Request, name: str) -> datetime | None:
-    """An instant from the query; one without a zone is UTC. Raises 400 naming the parameter."""
+    """Returns a time from the query; without a zone it is UTC. Raises 400 naming the parameter."""
     text = request.query_params.get(name)
     if text is None:
         return None
@@ -191,7 +191,7 @@ def instant(request: Request, name: str) -> datetime | None:
 
 
 def wire(request: Request, event: types.RecordedEvent) -> types.JsonDict:
-    """The event as everybody sees it, less what this caller may not."""
+    """Returns the event as JSON without the fields that are hidden from the caller."""
     shown = event.to_wire()
     shown["data"] = access.redact(request.user, event.category, event.data)
     return shown

@@ -53,9 +53,9 @@ class CacheProcess(shapes.Shape, frozen=True, kw_only=True):
 
 
 class CacheQuery(shapes.Shape, frozen=True, kw_only=True):
-    """One query in all processes since they started. `within`: the seconds an answer may be old, null when it is always
-    current; `seconds`: how long it is kept at most, 0 when it is not cached; `shared`: also kept in Valkey, from where
-    it was answered `shared_hits` times; `hits` came from memory."""
+    """Figures of one cached query, over all processes since they started. `within` is the permitted age in seconds,
+    null if values must be current; `seconds` the time to live, 0 if the query is not cached. `shared`: also cached in
+    Valkey, with `shared_hits`; `hits` are those from memory."""
 
     query: str
     within: float | None

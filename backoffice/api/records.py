@@ -258,7 +258,7 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
         tag=kind.name,
         parameters=tuple(parameters),
         response=openapi.ref(f"{kind.shape.__name__}Page"),
-        errors=(*COMMON, 503),
+        errors=(*COMMON, 503, *([504] if extensions.fed_by(kind) else [])),
         scope=f"{kind.name}:read",
     )
     return {"GET": operation}

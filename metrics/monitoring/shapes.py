@@ -224,7 +224,7 @@ class Rebuilds(shapes.Shape, frozen=True, kw_only=True):
     items: list[Rebuild]
 
 
-class RebuildWish(shapes.Shape, frozen=True, kw_only=True):
+class RebuildRequest(shapes.Shape, frozen=True, kw_only=True):
     """A request to rebuild. `fresh` restarts an interrupted rebuild from the beginning; `take_over` replaces a builder
     that hangs."""
 

@@ -31,7 +31,7 @@ class Export(views.View):
                 openapi.in_path("key", "The record's UUID."),
                 openapi.query("reason", "The reason for the export.", {"type": "string", "maxLength": 200}),
             ),
-            response=openapi.ref("Person"),
+            response=openapi.ref("PersonalDataExport"),
             errors=(400, 401, 403, 404, 429),
             scope=SCOPE,
         )

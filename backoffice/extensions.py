@@ -1,4 +1,4 @@
-"""What sections add to the kinds of others (`Section.extends`), as one person may see it.
+"""Columns, API fields and panels of extensions (`Section.extends`), limited to those that one person may see.
 
 Values are loaded once for all rows of a page, never row by row.
 """
@@ -16,7 +16,7 @@ Values = dict[Any, dict[str, Any]]  # key of a row -> values by field
 
 
 def columns(kind: Kind, staff: Any) -> list[Column]:
-    """The columns after the kind's own."""
+    """Returns the columns of extensions, shown after the kind's own."""
     hidden = access.hidden_fields(staff, kind.category)
     return [
         column for more in section.extensions(kind.category) for column in more.columns if column.value not in hidden
@@ -24,24 +24,24 @@ def columns(kind: Kind, staff: Any) -> list[Column]:
 
 
 def cells(kind: Kind, items: Sequence[Any], staff: Any) -> Values:
-    """The values of the columns after the kind's own."""
+    """Returns the values of the columns of extensions."""
     return _values(kind, [item.pk for item in items], staff, lambda more: [column.value for column in more.columns])
 
 
 def api_values(kind: Kind, keys: Sequence[Any], staff: Any) -> Values:
-    """The API fields of one record beside the kind's own."""
+    """Returns the API fields of extensions for one record."""
     return _values(kind, keys, staff, lambda more: more.api_fields if more.in_record else ())
 
 
 def api_columns(kind: Kind, staff: Any) -> dict[str, ForeignColumn]:
-    """The API fields of a list's items that are read in the same statement as the rows."""
+    """Returns the API fields of a list's items that are read in the same statement as the rows."""
     hidden = access.hidden_fields(staff, kind.category)
     found = section.extensions(kind.category)
     return {name: column for more in found for name, column in more.api_columns.items() if name not in hidden}
 
 
 def api_item_values(kind: Kind, keys: Sequence[Any], staff: Any) -> Values:
-    """The API fields of a list's items beside the kind's own and the `api_columns`."""
+    """Returns the API fields of extensions for the items of a list, without the `api_columns`."""
     return _values(kind, keys, staff, lambda more: [name for name in more.api_fields if name not in more.api_columns])
 
 
@@ -51,7 +51,7 @@ def fed_by(kind: Kind) -> list[str]:
 
 
 def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:
-    """The panels of a record's page after the kind's own, as template and context."""
+    """Returns template and context of each panel of extensions, shown after the kind's own."""
     hidden = access.hidden_fields(staff, kind.category)
     return [
         {"template": panel.template, "context": panel.context(row, staff)}
@@ -62,7 +62,7 @@ def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:
 
 
 def _values(kind: Kind, keys: Sequence[Any], staff: Any, names_of: Callable[[Extension], Iterable[str]]) -> Values:
-    """The values of these fields that the person may see; an extension with none of them is not asked."""
+    """Returns the values of the visible ones of these fields; does not load extensions that have none."""
     hidden = access.hidden_fields(staff, kind.category)
     found: Values = {}
     for more in section.extensions(kind.category):

@@ -128,8 +128,8 @@ def merged(question: Question, order: Order, start: Start, limit: int) -> Statem
     if not found:
         return None
     union = " union all ".join(f"({part.sql})" for part in found)
-    listed = ", ".join(_names(order))
-    sql = f"select * from ({union}) as part ({listed}) order by {_order_by(order, start)} limit %s"  # noqa: S608
+    listed = ", ".join(names(order))
+    sql = f"select * from ({union}) as part ({listed}) order by {order_by(order, start)} limit %s"  # noqa: S608
     return Statement(sql, (*(value for part in found for value in part.parameters), limit))
 
 
@@ -143,9 +143,9 @@ def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> 
     near = compiled(rows.annotate(is_hit=is_hit).values_list(*order.columns, order.pk, "is_hit")[:NEARBY])
     if near is None:
         return None
-    columns = ", ".join(_names(order))
+    columns = ", ".join(names(order))
     sql = f"""select {columns} from ({near.sql}) as near ({columns}, is_hit) where is_hit
-               order by {_order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
+               order by {order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
     keys = _fetch(Statement(sql, (*near.parameters, limit)))
     return Found(keys) if len(keys) == limit else None
 
@@ -161,11 +161,11 @@ def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Fo
         hits = compiled(rows.values_list(*order.columns, order.pk)[: HIT_CAP + 1])
     if hits is None:
         return Found([], total=0)
-    columns = ", ".join(_names(order))
+    columns = ", ".join(names(order))
     beyond, compared = _beyond(order, start)
     sql = f"""with hit ({columns}) as materialized ({hits.sql})
               select {columns}, (select count(*) from hit) from hit where {beyond}
-               order by {_order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
+               order by {order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
     found = _fetch(Statement(sql, (*hits.parameters, *compared, limit)))
     if not found:
         return Found([], total=0 if start.key is None else None)
@@ -175,16 +175,16 @@ def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Fo
 # -- SQL over the keys of rows ----------------------------------------------------------------------------------------
 
 
-def _names(order: Order) -> list[str]:
+def names(order: Order) -> list[str]:
     return [*(f"v{n}" for n in range(len(order.columns))), "pk"]
 
 
 def _terms(order: Order) -> list[str]:
     is_text = order.sort.is_text
-    return [*(f'search_text({name}) collate "C"' if is_text else name for name in _names(order)[:-1]), "pk"]
+    return [*(f'search_text({name}) collate "C"' if is_text else name for name in names(order)[:-1]), "pk"]
 
 
-def _order_by(order: Order, start: Start) -> str:
+def order_by(order: Order, start: Start) -> str:
     direction = "desc" if order.descending != start.backward else "asc"
     empty_last = [f"v0 is null {'desc' if start.backward else 'asc'}"] if order.sort.nullable else []
     return ", ".join([*empty_last, *(f"{term} {direction}" for term in _terms(order))])

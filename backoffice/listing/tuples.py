@@ -1,7 +1,7 @@
 """Reads a page as plain values, for the API: no model instance, one round trip for rows, counts and time limit.
 
 The queries are those of `reading` and `orders`; here they are compiled once (`statements`) and run by the pipeline.
-A sort by another table and a list of living and deleted rows read keys first, then the rows of the keys.
+A sort by another table and a list of living and deleted rows find keys; the rows of the keys are joined to them.
 """
 
 from __future__ import annotations
@@ -53,49 +53,66 @@ class Reader:
         self.counts = counts
         self.counted: tuple[int, bool] | None = None
         model: Any = question.base.model
+        is_direct = order.sort.through is None and len(question.states) == 1
+        keyed = (*order.columns, order.pk)
+        self.read_columns = (
+            _selected(order, columns) if is_direct else (*(f"key {name}" for name in keyed), *columns.names)
+        )
         self.key: tuple[Hashable, ...] = (model, order, self.shape, columns, size)
 
     def read(self, start: Start) -> Found:
-        """The rows after the start, in reading order; only their keys where the rows are read by key."""
-        slots = self._slots(start)
+        """The rows after the start, in reading order."""
         values = [*self.values, *(start.key or ())]
-        if self.order.sort.through is None and len(self.question.states) == 1:
-            read = _selected(self.order, self.columns)
-            rows = self._runs(slots, start, values, read)
-            count = len(self.order.columns) + 1
-            return Found([row[:count] for row in rows], _dictionaries(self.columns, read, rows))
-        if self.order.sort.through is not None:
-            return Found(self._runs(slots, start, values, None))
-        merged = statements.once(
-            (*self.key, "merged", _kind(start)),
-            lambda: reading.merged(self.question, self.order, slots, self.size),
-        )
-        return Found(self._fetch(merged, values))
+        count = len(self.order.columns) + 1
+        if self.order.sort.through is None and len(self.question.states) > 1:
+            key = (*self.key, "merged", _kind(start))
+            rows = self._fetch(statements.once(key, partial(self._merged, start)), values)
+        else:
+            rows = self._runs(start, values)
+        return Found([row[:count] for row in rows], _dictionaries(self.columns, self.read_columns, rows))
 
     def total(self, _found: Found) -> tuple[int, bool]:
         """The number of all rows, and whether it is exact."""
         assert self.counted is not None, "not asked to count"
         return self.counted
 
-    def _runs(self, slots: Start, start: Start, values: list[Any], read: tuple[str, ...] | None) -> list[Any]:
-        """Rows of one run after another; with another table's sort (`read` is None) their keys."""
+    def _runs(self, start: Start, values: list[Any]) -> list[Any]:
+        """Rows of one run after another."""
         rows: list[Any] = []
         for number, run in enumerate(orders.runs(self.order, start)):
             if len(rows) < self.size:
                 key = (*self.key, number, _kind(start))
-                found = statements.once(key, partial(self._of_run, slots, number, read))
-                more = self._fetch(found, values)
-                rows += more if read else [orders.key_of(run, row) for row in more]
+                more = self._fetch(statements.once(key, partial(self._of_run, start, number)), values)
+                rows += more if self.order.sort.through is None else [orders.key_of(run, row) for row in more]
         return rows[: self.size]
 
-    def _of_run(self, slots: Start, number: int, read: tuple[str, ...] | None) -> Statement | None:
-        run = orders.runs(self.order, slots)[number]
-        if read is None:
-            assert self.order.sort.through is not None
-            keys = orders.keys_through(self.question.rows, self.order, run, self.order.sort.through)
-            return statements.compiled(keys[: self.size])
-        rows = orders.window(self.question.rows, self.order, run)
-        return statements.compiled(_with_foreign(rows, self.order, self.columns).values_list(*read)[: self.size])
+    def _of_run(self, start: Start, number: int) -> Statement | None:
+        run = orders.runs(self.order, self._slots(start))[number]
+        through = self.order.sort.through
+        if through is not None:
+            keys = orders.keys_through(self.question.rows, self.order, run, through)[: self.size]
+            names = ["pk"] if run.is_empty else ["v0", "pk"]
+            direction = "desc" if run.descending else "asc"
+            order_by = ", ".join(f"{name} {direction}" for name in names)
+            return self._with_rows(statements.compiled(keys), names, order_by)
+        rows = _with_foreign(orders.window(self.question.rows, self.order, run), self.order, self.columns)
+        return statements.compiled(rows.values_list(*self.read_columns)[: self.size])
+
+    def _merged(self, start: Start) -> Statement | None:
+        keys = reading.merged(self.question, self.order, self._slots(start), self.size)
+        return self._with_rows(keys, reading.names(self.order), reading.order_by(self.order, start))
+
+    def _with_rows(self, keys: Statement | None, names: Sequence[str], order_by: str) -> Statement | None:
+        """The keys with their rows."""
+        if keys is None:
+            return None
+        row = _row(self.question.base.model, self.order, self.columns)
+        sql = (
+            f"select page_key.*, row.* from ({keys.sql}) as page_key ({', '.join(names)})"  # noqa: S608
+            f" cross join lateral ({row.sql}) as row order by {order_by}"
+        )
+        conversions = tuple((number + len(names), convert) for number, convert in row.conversions)
+        return Statement(sql, (*keys.parameters, *row.parameters), conversions)
 
     def _slots(self, start: Start) -> Start:
         """The start with slots instead of its values; None stays, because it decides where the page begins."""
@@ -152,24 +169,30 @@ def rows_of(model: type[Model], order: Order, columns: Columns, keys: Sequence[A
     """The rows of these primary keys, in their order; one that was removed meanwhile is left out."""
     if not keys:
         return []
-    read = tuple(dict.fromkeys(columns.names))
 
-    def build() -> Statement | None:
-        rows = _with_foreign(model._default_manager.order_by().filter(pk=RawSQL("key.pk", ())), order, columns)
-        found = statements.compiled(rows.values_list(*read))
+    def build() -> Statement:
+        row = _row(model, order, columns)
         kind = order.pk_field.db_type(connection=connection)
-        return found and Statement(
-            f"select row.* from unnest(%s::{kind}[]) with ordinality as key (pk, place)"  # noqa: S608
-            f" cross join lateral ({found.sql}) as row order by key.place",
-            (Slot(0), *found.parameters),
-            found.conversions,
+        return Statement(
+            f"select row.* from unnest(%s::{kind}[]) with ordinality as page_key (pk, place)"  # noqa: S608
+            f" cross join lateral ({row.sql}) as row order by page_key.place",
+            (Slot(0), *row.parameters),
+            row.conversions,
         )
 
     statement = statements.once((model, "rows", columns), build)
     assert statement is not None
     array = arrays.Uuids(keys) if order.pk_field.get_internal_type() == "UUIDField" else list(keys)
     (rows,) = fetch([statement.bound([array])])
-    return _dictionaries(columns, read, statement.converted(rows))
+    return _dictionaries(columns, columns.names, statement.converted(rows))
+
+
+def _row(model: type[Model], order: Order, columns: Columns) -> Statement:
+    """One row, whose key is `page_key.pk`."""
+    rows = model._default_manager.order_by().filter(pk=RawSQL("page_key.pk", ()))
+    found = statements.compiled(_with_foreign(rows, order, columns).values_list(*columns.names))
+    assert found is not None
+    return found
 
 
 def _lifted(question: Question, values: list[Any]) -> tuple[Question, Shape]:

@@ -252,7 +252,7 @@ class Pipeline:
             text = placeholders.numbered(statement)[0]
             queued.append((text, values, self.transformer.types, self.transformer.formats))
         try:
-            return [self._rows(result) for result in self._run(self.pgconn.send_query_params, queued)]
+            return [self._rows(result) for result in self._run(queued, self.pgconn.send_query_params)]
         except psycopg.Error as error:
             raise _translated(error) from error
 
@@ -263,8 +263,7 @@ class Pipeline:
         if not queued:
             return
         try:
-            results = self._run(self.pgconn.send_query_prepared, queued)
-            for result, pending in zip(results, waiting, strict=True):
+            for result, pending in zip(self._run(queued), waiting, strict=True):
                 pending.resolve(self._rows(result))
         except psycopg.Error as error:
             raise _translated(error) from error
@@ -272,10 +271,11 @@ class Pipeline:
     def _clear_queue(self) -> None:
         self.queued, self.pending, self.queued_bytes = [], [], 0
 
-    def _run(self, send: Callable[..., None], queued: Sequence[tuple[Any, ...]]) -> list[pq.abc.PGresult]:
+    def _run(self, queued: Sequence[tuple[Any, ...]], send: Any = None) -> list[pq.abc.PGresult]:
         """One pipeline: all statements, one synchronisation, one result each (after one that failed: "aborted")."""
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
+        send = send or pgconn.send_query_prepared
         for arguments in queued:
             send(*arguments)
         pgconn.pipeline_sync()

@@ -114,6 +114,23 @@ class NoStoreMiddleware:
         return response
 
 
+class ApplicationMiddleware:
+    """Marks every response, including static files and error pages, as one of this application.
+
+    Scripts need to know: a gateway, a firewall or the sign-in page of a network answers requests too, with any status.
+    """
+
+    HEADER: Final = "X-FormEase"
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        response.headers[self.HEADER] = "1"
+        return response
+
+
 class ContentSecurityPolicyMiddleware:
     """Sends `settings.SECURE_CSP` as a header; name and format are those of Django 6."""
 

@@ -223,9 +223,10 @@ def new_page(browser: Any, session_stack: live.Stack) -> Iterator[Callable[..., 
             problems.append(message.text)
 
     def make(role: str | None = None, at: str = "/admin/", **options: Any) -> Any:
+        options.setdefault("base_url", session_stack.url)  # or that of a proxy before it
         options.setdefault("service_workers", "block")  # it would download the whole shell for each context
         options.setdefault("reduced_motion", "reduce")  # an animated dot is drawn sixty times a second
-        context = browser.new_context(base_url=session_stack.url, **options)
+        context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -67,7 +67,7 @@ class EditAdmin(KindAdmin):
         changed = form.changed()
         if not changed:
             messages.info(request, _("Nothing was changed."))
-            return _go_on(request, request.path)
+            return _go_on(request, request.path, lambda: self._saved(request, stream))
         try:
             result = send(request, self.kind.update or "", str(row.pk), changed, form, version)
         except errors.Conflict as conflict:
@@ -80,7 +80,12 @@ class EditAdmin(KindAdmin):
             _explain(form, error)
             return self._record_page(request, row, stamp, form, version, status=error.status)
         _show_result(request, result, version)
-        return _go_on(request, request.path)
+        return _go_on(request, request.path, lambda: self._saved(request, stream))
+
+    def _saved(self, request: HttpRequest, stream: str) -> dict[str, Any]:
+        """Returns the saved record, for a page that stays open because the person typed on while it was saved."""
+        state, version = snapshots.state_dict(stream)
+        return {"version": version, "values": _input_values(self.kind, request, state)}
 
     def _record_page(
         self,
@@ -232,10 +237,12 @@ class EditAdmin(KindAdmin):
         return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
 
 
-def _go_on(request: HttpRequest, address: str) -> HttpResponse:
-    """Redirects after a save; scripts get the URL as JSON because they cannot see a redirect."""
+def _go_on(
+    request: HttpRequest, address: str, saved: Callable[[], dict[str, Any]] = dict
+) -> HttpResponse:
+    """Redirects after a save; scripts get the URL and the saved record as JSON: they cannot see a redirect."""
     if request.headers.get("X-Requested-With") == "fetch":
-        return JsonResponse({"location": address})
+        return JsonResponse({"location": address, **saved()})
     return HttpResponseRedirect(address)
 
 

@@ -2,6 +2,7 @@ import { DebouncedSet } from "./debounced_set.js";
 import { shortcutsEnabled } from "./shortcuts.js";
 import { live } from "./live.js";
 import { announce } from "./toasts.js";
+import { keys, read, remove, write } from "./storage.js";
 import { _ } from "./words.js";
 
 const KEPT_MS = 24 * 60 * 60 * 1000;
@@ -38,7 +39,7 @@ class ConflictPage {
       this.#paint();
       if (this.places.length) this.#go(this.places.findIndex((place) => !chosen(place)) || 0, false);
     } else {
-      localStorage.removeItem(this.key); // closed: no draft to keep
+      remove(this.key); // closed: no draft to keep
     }
     this.#follow();
   }
@@ -161,7 +162,7 @@ class ConflictPage {
       typed: place.querySelector("[data-typed]")?.value,
     }));
     const reason = this.form.querySelector("[data-reason]").value;
-    localStorage.setItem(this.key, JSON.stringify({ at: Date.now(), places, reason }));
+    write(this.key, JSON.stringify({ at: Date.now(), places, reason }));
   }
 
   #restore() {
@@ -254,7 +255,7 @@ function isTyping(element) {
 
 function readDraft(key) {
   try {
-    const draft = JSON.parse(localStorage.getItem(key) ?? "null");
+    const draft = JSON.parse(read(key) ?? "null");
     return draft && Date.now() - draft.at < KEPT_MS ? draft : null;
   } catch {
     return null;
@@ -262,7 +263,7 @@ function readDraft(key) {
 }
 
 function forgetOldDrafts() {
-  for (const key of Object.keys(localStorage)) {
-    if (key.startsWith(PREFIX) && !readDraft(key)) localStorage.removeItem(key);
+  for (const key of keys()) {
+    if (key.startsWith(PREFIX) && !readDraft(key)) remove(key);
   }
 }

@@ -2,8 +2,9 @@ const LONGEST_MS = 30_000;
 
 /**
  * Collects keys and passes them to `handle` in batches: one call at a time, at most `limit` keys per call, and a pause
- * between calls. Keys added during a call go into the next one. A failed call is retried with exponential backoff; after
- * `attempts` failures in a row its keys are dropped and `gaveUp` is called.
+ * between calls. Keys added during a call go into the next one. A failed call is retried with exponential backoff, and as
+ * soon as the connection returns, until it succeeds: a page that says "Live" must not miss a change. With `gaveUp`, the
+ * keys are dropped instead after `attempts` failures in a row, and `gaveUp` is called.
  */
 export class DebouncedSet {
   #keys = new Set();
@@ -11,9 +12,11 @@ export class DebouncedSet {
   #busy = false;
   #failures = 0;
 
-  constructor(handle, waitMs = 120, { limit = Infinity, pauseMs = 500, attempts = 5, gaveUp = () => {} } = {}) {
+  constructor(handle, waitMs = 120, { limit = Infinity, pauseMs = 500, attempts = 5, gaveUp = null } = {}) {
     this.handle = handle;
     Object.assign(this, { waitMs, limit, pauseMs, attempts, gaveUp });
+    globalThis.addEventListener?.("online", () => this.#hurry());
+    globalThis.addEventListener?.("connection", ({ detail }) => detail === "live" && this.#hurry());
   }
 
   /** Number of pending keys. */
@@ -38,6 +41,13 @@ export class DebouncedSet {
     this.#keys.delete(key);
   }
 
+  /** Retries a failed call now. */
+  #hurry() {
+    if (!this.#failures || this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#run();
+  }
+
   async #run() {
     this.#timer = null;
     if (!this.#keys.size) return;
@@ -52,7 +62,7 @@ export class DebouncedSet {
       console.warn("live:", error.message);
       this.#failures += 1;
       pauseMs = Math.min(pauseMs * 2 ** this.#failures, LONGEST_MS);
-      if (this.#failures < this.attempts) {
+      if (!this.gaveUp || this.#failures < this.attempts) {
         this.#keys = new Set([...keys, ...this.#keys]);
       } else {
         this.#failures = 0;

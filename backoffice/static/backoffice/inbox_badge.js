@@ -1,12 +1,13 @@
+import { jsonOf } from "./answers.js";
 import { DebouncedSet } from "./debounced_set.js";
 import { live } from "./live.js";
+
+const ANSWER_MS = 30_000;
 
 /** Keeps the number of open conflicts in the navigation current, on every page. */
 export function open(element) {
   const refresh = new DebouncedSet(async () => {
-    const answer = await fetch(element.dataset.inboxBadge, { credentials: "same-origin" });
-    if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) return;
-    const { everybody } = await answer.json();
+    const { everybody } = await jsonOf(await fetch(element.dataset.inboxBadge, { signal: AbortSignal.timeout(ANSWER_MS) }));
     element.textContent = String(everybody);
     element.hidden = everybody === 0;
   }, 300);

@@ -1,5 +1,8 @@
 import { connect } from "../realtime/index.js";
+import { isOurs } from "./answers.js";
 import { _ } from "./words.js";
+
+const ANSWER_MS = 30_000;
 
 let current = null;
 let painted = false;
@@ -45,10 +48,13 @@ function paint(chip, state) {
 }
 
 /** Fetches a page or a fragment of the server as a document. */
-export async function fetchDocument(url, { signal } = {}) {
-  const answer = await fetch(url, { signal, headers: { "X-Requested-With": "fetch" }, credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`${answer.status} ${url}`);
-  if (answer.redirected && new URL(answer.url).pathname.includes("/login/")) throw new Error("signed out");
+export async function fetchDocument(url, { signal = AbortSignal.timeout(ANSWER_MS) } = {}) {
+  const answer = await fetch(url, { signal, headers: { "X-Requested-With": "fetch" } });
+  if (!answer.ok || !isOurs(answer)) throw new Error(`${answer.status} ${url}`);
+  if (answer.redirected && new URL(answer.url).pathname.includes("/login/")) {
+    window.dispatchEvent(new Event("signed-out"));
+    throw new Error("signed out");
+  }
   return { page: new DOMParser().parseFromString(await answer.text(), "text/html"), headers: answer.headers };
 }
 

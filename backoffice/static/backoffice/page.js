@@ -63,14 +63,17 @@ function bindMenus(root) {
   root.addEventListener("keydown", (event) => event.key === "Escape" && close());
 }
 
-/** Ignores a second submit while the first is pending. (The command id makes it harmless anyway.) */
+/** Ignores a second submit while the first is pending, before the listeners of the form itself see it. */
 function guardDoubleSubmit(root) {
-  root.addEventListener("submit", (event) => {
+  const guard = (event) => {
     const button = event.target.querySelector("[data-save]");
     if (!button) return;
-    if (button.getAttribute("aria-busy") === "true") event.preventDefault();
-    else button.setAttribute("aria-busy", "true");
-  });
+    if (button.getAttribute("aria-busy") === "true") {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    } else button.setAttribute("aria-busy", "true");
+  };
+  root.addEventListener("submit", guard, { capture: true });
   root.addEventListener("stayed", (event) => event.target.querySelector("[data-save]").removeAttribute("aria-busy"));
   window.addEventListener("pageshow", () => {
     for (const button of root.querySelectorAll("[data-save][aria-busy]")) button.removeAttribute("aria-busy");

@@ -1,3 +1,4 @@
+import { jsonOf } from "./answers.js";
 import { DebouncedSet } from "./debounced_set.js";
 import { button } from "./dom.js";
 import { avatars, presenceText } from "./avatars.js";
@@ -8,6 +9,7 @@ import { announce } from "./toasts.js";
 import { _ } from "./words.js";
 
 const IDLE_MS = 10 * 60 * 1000;
+const ANSWER_MS = 30_000;
 
 /** An open record: changes by others appear in untouched fields; in fields you edited, you choose. */
 export function open(element) {
@@ -25,6 +27,8 @@ class LiveRecord {
     this.base = this.form?.elements.namedItem("base_version");
     this.seen = this.#mergedTo = Number(element.dataset.version);
     this.me = element.dataset.me;
+    this.saving = null; // resolves when the page stays open after a save
+    this.savedHere = new Set(); // versions saved by this page
     this.rules = JSON.parse(element.dataset.rules ?? "{}");
   }
 
@@ -45,6 +49,8 @@ class LiveRecord {
       onDenied: () => {},
     });
     this.element.addEventListener("look", () => this.#updates.add("queue"));
+    this.form?.addEventListener("saving", ({ detail }) => (this.saving = detail));
+    this.element.addEventListener("saved", ({ detail }) => this.#showSaved(detail));
     this.#trackPresence(topic);
   }
 
@@ -57,11 +63,17 @@ class LiveRecord {
   // -- changes by others ------------------------------------------------------------------------------------------
 
   async #fetch() {
-    const answer = await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { credentials: "same-origin" });
-    if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) throw new Error(String(answer.status));
-    const now = await answer.json();
-    if (now.version > this.seen) this.#show(now);
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    const now = await jsonOf(await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { signal }));
+    await this.saving; // until its answer arrives, the page cannot tell its own change from one by others
+    if (now.version > this.seen && now.version >= this.#mergedTo) this.#show(now);
     this.element.dispatchEvent(new CustomEvent("looked"));
+  }
+
+  /** A save of this page was answered and the page stayed open: its text was saved as the record is now. */
+  #showSaved(now) {
+    this.savedHere.add(now.version);
+    this.#applyUpdate({ ...now, changes: [] });
   }
 
   #show(now) {
@@ -165,7 +177,8 @@ class LiveRecord {
   }
 
   #showUpdateBar(now) {
-    const others = now.changes.filter((change) => change.actor !== this.me || this.form);
+    const changes = now.changes.filter((change) => !this.savedHere.has(change.version));
+    const others = changes.filter((change) => change.actor !== this.me || this.form);
     if (!others.length) return;
     const bar = this.element.querySelector("[data-meanwhile]");
     const last = others.at(-1);

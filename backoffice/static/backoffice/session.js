@@ -15,6 +15,7 @@ export function open(element) {
   socket.onState((state, _reason, code) => {
     if (state === "stopped" && code === REVOKED) guard.check();
   });
+  window.addEventListener("signed-out", () => guard.check()); // a request was answered by the login page
   document.addEventListener("visibilitychange", () => document.hidden || guard.recheck());
   window.addEventListener("pageshow", () => guard.recheck());
 }

@@ -1,3 +1,5 @@
+import { read, write } from "./storage.js";
+
 const STORED = "formease:keys";
 const SEQUENCE_MS = 1200;
 
@@ -8,7 +10,7 @@ export function bindShortcuts(root) {
   let pendingSequence = null;
   if (toggle) {
     toggle.checked = shortcutsEnabled();
-    toggle.addEventListener("change", () => localStorage.setItem(STORED, toggle.checked ? "on" : "off"));
+    toggle.addEventListener("change", () => write(STORED, toggle.checked ? "on" : "off"));
   }
   for (const button of root.querySelectorAll("[data-open-help]")) {
     button.hidden = false;
@@ -54,7 +56,7 @@ function actions(root, help) {
 }
 
 export function shortcutsEnabled() {
-  return localStorage.getItem(STORED) !== "off";
+  return read(STORED) !== "off";
 }
 
 function isTyping(element) {

@@ -178,13 +178,13 @@ function close(now, stream) {
   for (const edit of chain) if (!edit.closed) now.set(edit.seq, { ...edit, closed: true });
 }
 
-/** After a server error (500): an edit that was sent alone and fails repeatedly goes to the tray. */
-export function afterServerError(sent) {
+/** After an error that an edit may have caused: one that was sent alone and fails repeatedly goes to the tray. */
+export function afterServerError(sent, code = "server_error") {
   const [edit, ...more] = sent.filter(({ state }) => state === "waiting");
   if (!edit || more.length) return [];
   const failures = (edit.failures ?? 0) + 1;
   if (failures < MAX_FAILURES) return [{ ...edit, failures }];
-  return [refused({ ...edit, failures: 0, tried: false }, "server_error")];
+  return [refused({ ...edit, failures: 0, tried: false }, code)];
 }
 
 // -- manual changes ---------------------------------------------------------------------------------------------------

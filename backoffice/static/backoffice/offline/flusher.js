@@ -95,10 +95,11 @@ export class Flusher {
   }
 
   /** The whole request was rejected, or ended with a server error. */
-  async #onError({ status, retryAfter = 0 }, sent) {
+  async #onError({ status, retryAfter = 0, ours = true }, sent) {
     this.#pause(retryAfter);
-    if (status !== 500) return;
-    const changed = afterServerError(sent);
+    const code = codeOf(status, ours);
+    if (code === null) return;
+    const changed = afterServerError(sent, code);
     const verdicts = changed.filter((edit) => edit.state === "refused");
     this.#alone = !verdicts.length && (this.#alone || this.#failures >= MAX_SERVER_ERRORS);
     await this.#parts.queue.put(changed, { verdicts });
@@ -110,4 +111,11 @@ export class Flusher {
     const old = expired(await this.#parts.queue.all());
     if (old.length) await this.#parts.queue.remove(old);
   }
+}
+
+/** The code of an error that one of the edits may have caused; null if any request would have been answered so. */
+function codeOf(status, ours) {
+  if (status === 500) return "server_error";
+  if (status === 413) return "too_large";
+  return !ours && (status === 400 || status === 403) ? "blocked" : null; // a firewall that reads the text
 }

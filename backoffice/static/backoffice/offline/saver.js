@@ -1,9 +1,22 @@
 import { button, make } from "../dom.js";
-import { defaultOf, isQueued, put, seenOf, setQueued, valueOf } from "../inputs.js";
+import { isJson as isJsonAnswer, isOurs } from "../answers.js";
+import { isQueued, isUnsaved, put, seenOf, setDefault, setQueued, valueOf } from "../inputs.js";
 import { toast } from "../toasts.js";
 import { _ } from "../words.js";
-import { basedOn, COMMANDS, differs, blockedStreams, isJson, MAX_EDITS, seenBy, unseen, openCount } from "./edits.js";
+import {
+  basedOn,
+  blockedStreams,
+  cleaned,
+  COMMANDS,
+  differs,
+  isJson,
+  MAX_EDITS,
+  openCount,
+  seenBy,
+  unseen,
+} from "./edits.js";
 import { shell, token } from "./shell.js";
+import { isFull } from "./store.js";
 import { conflictUrlOf, verdictOf } from "./verdicts.js";
 
 const ANSWER_MS = 20_000; // a slower save is queued and sent again; its id makes that idempotent
@@ -40,56 +53,135 @@ class Saver {
     return [...this.form.elements].filter((field) => field.closest("[data-field]") && field.name && !field.disabled);
   }
 
+  get #reason() {
+    return this.form.elements.namedItem("reason");
+  }
+
+  get #inputs() {
+    return [...this.#fields, this.#reason];
+  }
+
   // -- saving -------------------------------------------------------------------------------------------------------
 
-  /** 1 nothing typed: submit, the server reports it  2 offline, or an earlier edit waits: queue  3 else send
-   *  4 no answer: queue under the same id, because the server may have saved it */
+  /** 1 nothing typed: stay  2 offline, or an earlier edit waits: queue  3 else send what is typed by now
+   *  4 saved: leave, or stay with what was typed meanwhile  5 rejected: show the messages of the server
+   *  6 else queue under the same id, because the server may have saved it */
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
-    const isOffline = this.own.network.state !== "online";
-    if (!isOffline && !Object.keys(fields).length && !this.#fields.some(isQueued)) return this.form.submit(); // 1
-    const edits = await this.own.queue.all().catch(() => null);
-    if (edits === null) return this.form.submit(); // no storage: as without scripts
-    const predecessors = unseen(edits, this.stream, this.#version).length || blockedStreams(edits).has(this.stream);
-    if (predecessors || isOffline) return this.#keep(fields, edits); // 2
-    const answer = await this.#send(); // 3
-    if (answer.location) location.assign(answer.location);
-    else if (answer.here) this.form.submit(); // the server renders its messages
-    else this.#keep(fields, edits, { id: this.form.elements.namedItem("command_id").value, tried: answer.tried }); // 4
+    if (!Object.keys(fields).length) return this.#stay(_("Nothing was changed."), "info"); // 1
+    const sent = new Map(this.#inputs.map((field) => [field, valueOf(field)]));
+    const body = new FormData(this.form);
+    this.form.dispatchEvent(new CustomEvent("saving", { detail: new Promise((done) => (this.done = done)) }));
+    const edits = await this.own.queue.all().catch(() => null); // null: this browser does not store edits
+    const isBehind =
+      edits !== null && (unseen(edits, this.stream, this.#version).length > 0 || blockedStreams(edits).has(this.stream));
+    if (isBehind || this.own.network.state !== "online") return this.#keep(fields, edits, { isBehind }); // 2
+    const answer = await this.#send(body); // 3
+    if (answer.location) this.#saved(answer, fields, sent); // 4
+    else if (answer.page) this.#showMessages(answer.page); // 5
+    else if (answer.refusal) this.#stay(answer.refusal);
+    else this.#keep(fields, edits, { ...answer, id: body.get("command_id") }); // 6
   }
 
-  async #send() {
-    const body = new FormData(this.form);
+  /** Returns `location` (saved, or filed as a conflict), `page` (with messages), `refusal` (nothing was saved, and
+   *  sending it again would not help), or for the queue `tried` (it may be saved) and `why`. */
+  async #send(body) {
+    const { network, person } = this.own;
     body.set("csrfmiddlewaretoken", token());
-    const headers = { "X-Requested-With": "fetch", "X-Person": String(this.own.person) };
+    const headers = { "X-Requested-With": "fetch", "X-Person": String(person) };
     try {
       const signal = AbortSignal.timeout(ANSWER_MS);
       const answer = await fetch(location.pathname, { method: "POST", body, headers, signal });
-      if (answer.redirected) this.own.network.ask(); // to the login page
-      if (answer.redirected) return { tried: false };
-      if (answer.status >= 500) this.own.network.lost();
-      if (answer.status >= 500) return { tried: true };
-      const result = answer.headers.get("Content-Type")?.includes("json") ? await answer.json() : {};
-      if (result.code === "other_person") this.own.network.ask();
-      if (result.code === "other_person") return { tried: false };
-      return result.location ? result : { here: true };
+      if (answer.status === 413) {
+        return { refusal: _("This edit is too large for the server. Your changes stay on this page.") };
+      }
+      if (!isOurs(answer) || answer.status >= 500) {
+        network.lost();
+        return { tried: true, why: isOurs(answer) ? "" : this.#notOurs(answer.status) };
+      }
+      const result = isJsonAnswer(answer) ? await answer.json() : {};
+      if (result.location) return result;
+      const page = new DOMParser().parseFromString(isJsonAnswer(answer) ? "" : await answer.text(), "text/html");
+      if (page.querySelector("form[data-edit]")) return { page };
+      await network.ask(); // signed out, another person, an old token, a missing right or record: the queue reports it
+      return { tried: false };
     } catch {
-      this.own.network.lost();
+      network.lost();
       return { tried: true };
     }
   }
 
-  async #keep(fields, edits, { id = crypto.randomUUID(), tried = false } = {}) {
-    const stay = () => this.form.dispatchEvent(new CustomEvent("stayed", { bubbles: true }));
-    if (!Object.keys(fields).length) toast(_("Nothing was changed."));
-    if (!Object.keys(fields).length || !this.#isValid(fields)) return stay();
-    if (openCount(edits) >= MAX_EDITS) {
-      stay();
-      toast(_("Too many edits are waiting to be sent. Your changes stay on this page."), "error");
-      return;
+  #notOurs(status) {
+    return _("Stored in this browser: your network answered instead of FormEase (%(status)s). It is sent again later.", {
+      status,
+    });
+  }
+
+  /** Saved, or filed as a conflict. The page stays if something was typed meanwhile, and saves that on top. */
+  #saved({ location: next, version, values }, fields, sent) {
+    const isLater = (field) => valueOf(field) !== sent.get(field) && (field === this.#reason || isUnsaved(field));
+    if (!this.#inputs.some(isLater)) return this.#leave(next);
+    if (next !== location.pathname) {
+      this.#stay(_("Conflicts with a change by someone else. What you typed since then stays on this page."));
+      const link = make("a", "button small", _("Resolve conflict"));
+      link.href = next;
+      this.#showLines([line(_("Conflicts with a change by someone else. A decision is needed."), link)]);
+      return undefined;
     }
-    const reason = this.form.elements.namedItem("reason");
+    for (const [field, value] of sent) {
+      if (!(field.name in fields)) continue;
+      const typed = valueOf(field);
+      setDefault(field, cleaned(fields[field.name].kind, value));
+      if (field instanceof HTMLSelectElement) field.value = typed; // a new default may select another option
+    }
+    if (!isLater(this.#reason)) this.#reason.value = "";
+    this.form.elements.namedItem("command_id").value = crypto.randomUUID();
+    this.record.dispatchEvent(new CustomEvent("saved", { detail: { version, values } }));
+    return this.#stay(_("Saved as version %(version)s. What you typed since then is not saved yet.", { version }), "info");
+  }
+
+  /** Typing that the next page would discard is not accepted any more. */
+  #leave(address) {
+    this.form.inert = true;
+    const back = () => {
+      this.form.inert = false;
+      this.#stay();
+    };
+    window.addEventListener("pageshow", back, { once: true });
+    globalThis.navigation?.addEventListener("navigateerror", back, { once: true });
+    location.assign(address);
+  }
+
+  /** The page stays open, with everything typed. */
+  #stay(words = "", kind = "error") {
+    this.done?.();
+    this.form.dispatchEvent(new CustomEvent("stayed", { bubbles: true }));
+    if (words) toast(words, kind);
+  }
+
+  /** Shows the messages of a page of the server on this one. */
+  #showMessages(page) {
+    this.#stay();
+    const theirs = page.querySelector("form[data-edit]");
+    this.form.querySelector(":scope > .notice.error")?.remove();
+    const notice = theirs.querySelector(":scope > .notice.error");
+    if (notice) this.form.querySelector(".grid").before(document.adoptNode(notice));
+    const complaints = new Map();
+    for (const field of this.#inputs) {
+      const message = theirs.elements.namedItem(field.name)?.closest(".field")?.querySelector(".complaint");
+      if (message) complaints.set(field, message.textContent.trim());
+    }
+    this.#complain(complaints);
+  }
+
+  async #keep(fields, edits, { id = crypto.randomUUID(), tried = false, isBehind = false, why = "" } = {}) {
+    if (edits === null) return this.#stay(this.#notStored());
+    if (!this.#isValid(fields)) return this.#stay();
+    if (openCount(edits) >= MAX_EDITS) {
+      return this.#stay(_("Too many edits are waiting to be sent. Your changes stay on this page."));
+    }
+    const reason = this.#reason;
     const { command, key } = this.form.dataset;
     const edit = {
       id,
@@ -108,22 +200,29 @@ class Saver {
     };
     try {
       await this.own.queue.add(edit);
-    } catch {
-      stay();
-      toast(_("The browser's storage is full, so your edit was not stored. Your changes stay on this page."), "error");
-      return;
+    } catch (error) {
+      return this.#stay(
+        isFull(error)
+          ? _("The browser's storage is full, so your edit was not stored. Your changes stay on this page.")
+          : this.#notStored(),
+      );
     }
     reason.value = "";
     this.form.elements.namedItem("command_id").value = crypto.randomUUID();
     await this.#show();
-    stay();
-    toast(this.#whenSent(), "warning");
-    this.own.flusher.flush();
+    this.#stay(why || this.#whenSent(isBehind), "warning");
+    return this.own.flusher.flush();
   }
 
-  #whenSent() {
+  #notStored() {
+    return _("Not saved: this browser does not store edits. Your changes stay on this page; save again once you are online.");
+  }
+
+  #whenSent(isBehind) {
     const words = {
-      online: _("Stored in this browser; it will be sent after an earlier edit."),
+      online: isBehind
+        ? _("Stored in this browser; it will be sent after an earlier edit.")
+        : _("Stored in this browser. It will be sent again shortly."),
       signed_out: _("Stored in this browser. Sign in to send it."),
       other: _("Stored in this browser. It will be sent when you sign in again."),
     };
@@ -153,14 +252,18 @@ class Saver {
         complaints.set(field, _("Enter valid JSON, or null for no value."));
       }
     }
-    const reason = this.form.elements.namedItem("reason");
+    const reason = this.#reason;
     const critical = this.form.dataset.critical.split(" ").some((name) => name in fields);
     if (critical && !reason.value.trim()) {
       complaints.set(reason, this.form.dataset.criticalMessage);
     }
-    for (const field of [...this.#fields, reason]) complain(field, complaints.get(field));
-    complaints.keys().next().value?.focus();
+    this.#complain(complaints);
     return !complaints.size;
+  }
+
+  #complain(complaints) {
+    for (const field of this.#inputs) complain(field, complaints.get(field));
+    complaints.keys().next().value?.focus();
   }
 
   // -- queued values on top of the record -----------------------------------------------------------------------------
@@ -184,7 +287,6 @@ class Saver {
   }
 
   #showNotice(edits, mine) {
-    const bar = this.form.querySelector("[data-mine]");
     const ours = edits.filter((edit) => edit.stream === this.stream);
     const reported = ours.filter((edit) => edit.state === "refused" || isOpenConflict(edit));
     const n = mine.filter((edit) => edit.state === "waiting").length;
@@ -196,6 +298,11 @@ class Saver {
       const words = _("Edits not sent yet: %(n)s. The form shows them as if they were saved.", { n });
       lines.push(line(words, this.#queueLink(_("View edits"))));
     }
+    this.#showLines(lines);
+  }
+
+  #showLines(lines) {
+    const bar = this.form.querySelector("[data-mine]");
     bar.replaceChildren(...lines);
     bar.hidden = !lines.length;
   }

@@ -1,4 +1,6 @@
 import { Timer, fullJitter } from "../../realtime/timer.js";
+import { isOurs, jsonOf } from "../answers.js";
+import { keys, read, remove, write } from "../storage.js";
 import { toast } from "../toasts.js";
 import { _, ngettext } from "../words.js";
 import { openCount, waiting } from "./edits.js";
@@ -22,9 +24,9 @@ export function shell() {
 }
 
 function build(urls) {
-  const person = Number(urls.person ?? localStorage.getItem(PERSON)) || null;
+  const person = Number(urls.person ?? read(PERSON)) || null;
   if (person === null) return null;
-  if (urls.person) localStorage.setItem(PERSON, urls.person);
+  if (urls.person) write(PERSON, urls.person);
   const queue = new Queue(person);
   const network = new Network({
     person,
@@ -74,18 +76,17 @@ export function open() {
 
 // -- requests ---------------------------------------------------------------------------------------------------
 
-/** Returns `{person, session}` of the signed-in person, null if none; rejects without a response. */
+/** Returns `{person, session}` of the signed-in person, null if none; rejects without a response of the application. */
 export async function fetchPerson(url) {
-  const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
-  if (!answer.ok) throw new Error(String(answer.status));
-  return answer.json();
+  return jsonOf(await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) }));
 }
 
 async function sync(url, body) {
   const headers = { "Content-Type": "application/json", "X-CSRFToken": token() };
   const answer = await fetch(url, { method: "POST", headers, body, signal: AbortSignal.timeout(SYNC_MS) });
   const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
-  return answer.ok ? { status: 200, ...(await answer.json()) } : { status: answer.status, retryAfter };
+  if (!answer.ok) return { status: answer.status, retryAfter, ours: isOurs(answer) };
+  return { status: 200, ...(await jsonOf(answer)) };
 }
 
 /** The CSRF token of the current session; the one in a page may be outdated. */
@@ -94,15 +95,16 @@ export function token() {
 }
 
 function clientId() {
-  const known = localStorage.getItem(CLIENT) ?? crypto.randomUUID();
-  localStorage.setItem(CLIENT, known);
+  const known = read(CLIENT) ?? crypto.randomUUID();
+  write(CLIENT, known);
   return known;
 }
 
 // -- on the page -----------------------------------------------------------------------------------------------------
 
 async function showCount({ queue, network, urls }) {
-  const edits = await queue.all().catch(() => []);
+  const stored = await queue.all().catch(() => null);
+  const edits = stored ?? [];
   const n = openCount(edits);
   const refused = n - waiting(edits).length;
   const chip = document.querySelector("[data-queued]");
@@ -113,14 +115,17 @@ async function showCount({ queue, network, urls }) {
       ? ngettext("%(n)s edit rejected", "%(n)s edits rejected", refused)
       : ngettext("%(n)s waiting", "%(n)s waiting", n);
   }
-  showNetwork(network.state, n, urls);
+  showNetwork(network.state, n, urls, stored !== null);
 }
 
-function showNetwork(state, n, urls) {
+function showNetwork(state, n, urls, isStored) {
   const bar = document.querySelector("[data-network]");
   if (!bar) return;
   const words = {
-    offline: () => _("You are offline. Edits are stored in this browser and sent when you are back online."),
+    offline: () =>
+      isStored
+        ? _("You are offline. Edits are stored in this browser and sent when you are back online.")
+        : _("You are offline, and this browser does not store edits. Keep this page open until you can save."),
     signed_out: () =>
       n
         ? ngettext(
@@ -133,8 +138,8 @@ function showNetwork(state, n, urls) {
       _("Someone else is signed in here now. Your edits wait until you sign in; nobody else can see or send them."),
   };
   bar.hidden = !(state in words);
-  if (bar.hidden || bar.dataset.state === `${state} ${n}`) return;
-  bar.dataset.state = `${state} ${n}`;
+  if (bar.hidden || bar.dataset.state === `${state} ${n} ${isStored}`) return;
+  bar.dataset.state = `${state} ${n} ${isStored}`;
   const text = document.createElement("span");
   text.textContent = words[state]();
   bar.replaceChildren(text);
@@ -210,8 +215,8 @@ export async function forgetPages() {
 
 /** After signing out: deletes edits, cached pages and conflict drafts of this person. */
 export async function forget(person) {
-  localStorage.removeItem(PERSON);
+  remove(PERSON);
   const drafts = `formease:conflict:${person}:`;
-  for (const key of Object.keys(localStorage)) if (key.startsWith(drafts)) localStorage.removeItem(key);
+  for (const key of keys()) if (key.startsWith(drafts)) remove(key);
   await Promise.all([forgetPages(), new Queue(person).purge()]);
 }

@@ -8,11 +8,11 @@ const PAGES = "formease-pages-"; // the cached pages of the worker
 export class Queue {
   #opened = null;
   #listeners = new Set();
-  #channel = new BroadcastChannel(CHANNEL);
+  #channel = globalThis.BroadcastChannel ? new BroadcastChannel(CHANNEL) : null;
 
   constructor(person) {
     this.person = person;
-    this.#channel.onmessage = ({ data }) => this.#receive(data);
+    if (this.#channel) this.#channel.onmessage = ({ data }) => this.#receive(data);
   }
 
   /** All edits of this person, oldest first. */
@@ -72,7 +72,7 @@ export class Queue {
   }
 
   #publish(news) {
-    this.#channel.postMessage({ person: this.person, ...news });
+    this.#channel?.postMessage({ person: this.person, ...news });
     this.#receive({ person: this.person, here: true, ...news });
   }
 
@@ -93,7 +93,7 @@ export class Queue {
 
   /** Runs one transaction; resolves with the result of the request once it is on disk. */
   async #run(mode, work) {
-    this.#opened ??= open();
+    this.#opened ??= open(() => (this.#opened = null));
     const database = await this.#opened.catch((error) => {
       this.#opened = null;
       throw error;
@@ -122,7 +122,8 @@ async function freedSpace() {
   return dropped > 0;
 }
 
-function open() {
+/** Opens the database. `closed` is called when the connection ends: by a newer release, or because it was deleted. */
+function open(closed) {
   return new Promise((resolve, reject) => {
     const request = indexedDB.open(NAME, 1);
     request.onupgradeneeded = () => {
@@ -131,7 +132,11 @@ function open() {
     };
     request.onsuccess = () => {
       const database = request.result;
-      database.onversionchange = () => database.close(); // a newer release in another tab
+      database.onclose = closed; // deleted with the data of the site
+      database.onversionchange = () => {
+        database.close(); // a newer release in another tab
+        closed();
+      };
       resolve(database);
     };
     request.onerror = () => reject(request.error);

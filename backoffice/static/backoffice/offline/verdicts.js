@@ -34,6 +34,8 @@ export function rejectionText(verdict, why) {
     idempotency_key_reused: _("A different edit with this id was already saved. Check the record."),
     reason_required: _("Enter a reason: it is required for this change."),
     server_error: _("Server error."),
+    too_large: _("This edit is too large for the server."),
+    blocked: _("Something between this browser and the server blocks this edit. Ask your network administrator."),
   };
   return words[verdict?.code] ?? why;
 }

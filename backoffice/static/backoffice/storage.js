@@ -1,0 +1,33 @@
+/** Small values kept in this browser. Where a page may not store, reading gives null and writing has no effect. */
+
+export function read(key) {
+  try {
+    return localStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+export function write(key, value) {
+  try {
+    localStorage.setItem(key, value);
+  } catch {
+    // forbidden or full: the value lasts as long as the page
+  }
+}
+
+export function remove(key) {
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // forbidden: there is nothing to remove
+  }
+}
+
+export function keys() {
+  try {
+    return Object.keys(localStorage);
+  } catch {
+    return [];
+  }
+}

@@ -6,12 +6,14 @@ import base64
 import functools
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.staticfiles import finders
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import get_template
 from django.template.response import TemplateResponse
@@ -33,7 +35,7 @@ POLICY: Final = "default-src 'none'; script-src 'self'; connect-src 'self'"
 
 # Header: the person a page belongs to. The worker caches pages of one person only, and deletes them when this changes.
 PERSON: Final = "X-Person"
-# Header: the worker may cache this page. It never decides by the URL.
+# Header: the worker may cache this page, with the files of this release. It never decides by the URL.
 KEEP: Final = "X-Keep"
 
 
@@ -56,6 +58,11 @@ def worker(_request: HttpRequest) -> HttpResponse:
     return response
 
 
+def mark_kept(response: HttpResponse) -> None:
+    """Marks a page that the worker may cache with its release: it needs the files of the same release."""
+    response[KEEP] = manifest()["version"]
+
+
 def manifest() -> dict[str, Any]:
     """Returns the worker's manifest.
 
@@ -68,7 +75,7 @@ def manifest() -> dict[str, Any]:
 
 @functools.cache
 def _manifest() -> dict[str, Any]:
-    contents = {settings.STATIC_URL + name: Path(path).read_bytes() for name, path in _parts().items()}
+    contents = {settings.STATIC_URL + name: Path(path).read_bytes() for name, path in _parts()}
     parts = {address: _integrity(content) for address, content in sorted(contents.items())}
     templates = [Path(str(get_template(name).origin)).read_bytes() for name in PAGES]  # type: ignore[attr-defined]
     seal = json.dumps(parts).encode() + _source(WORKER).encode() + b"".join(templates)
@@ -83,17 +90,22 @@ def _manifest() -> dict[str, Any]:
     }
 
 
-def _parts() -> dict[str, str]:
-    """Returns the static files of the pages: plain name -> path.
-
-    Pages of an older release request names with a hash; without a network they get the current file.
-    """
+def _parts() -> Iterator[tuple[str, str]]:
+    """Yields the static files of the pages: the name in their URL, with a hash in production, and the path."""
+    hashed = {} if settings.DEBUG else getattr(staticfiles_storage, "hashed_files", {})
+    if hashed:
+        yield from ((name, staticfiles_storage.path(name)) for plain, name in hashed.items() if _is_part(plain))
+        return
     found: dict[str, str] = {}
     for finder in finders.get_finders():
         for name, storage in finder.list([]):
-            if name.startswith(PARTS) and name not in LEFT_OUT:
+            if _is_part(name):
                 found.setdefault(name, storage.path(name))
-    return found
+    yield from found.items()
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(PARTS) and name not in LEFT_OUT
 
 
 def _integrity(content: bytes) -> str:

@@ -43,7 +43,7 @@ class EditAdmin(KindAdmin):
         form = self._form(request, row, state, version)
         response = self._record_page(request, row, stamp, form, version, unreadable=now.unreadable)
         if self.kind.offline:
-            response[offline.KEEP] = "1"
+            offline.mark_kept(response)
         return response
 
     def _form(self, request: HttpRequest, row: Any, state: Mapping[str, Any], version: int) -> forms.RecordForm | None:

@@ -82,6 +82,20 @@ def test_disabled_worker_unregisters_itself_and_pages_register_none(settings: An
     assert "data-sync-url" in page, "what waits is still sent"
 
 
+def test_every_response_is_marked_as_one_of_the_application() -> None:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    statuses = {
+        client.get("/admin/worker.js"): 200,
+        client.get("/static/backoffice/page.js"): 200,
+        client.get("/admin/"): 302,
+        client.get("/nowhere/"): 404,
+        client.post("/admin/login/"): 403,
+        client.get("/api/v1/users/"): 401,
+    }
+    for response, status in statuses.items():
+        assert (response.status_code, response["X-FormEase"]) == (status, "1")
+
+
 # -- ownership --------------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +103,8 @@ def test_pages_name_their_owner_and_only_records_may_be_cached() -> None:
     caller = api_client.signed_in("manager")
     person = str(caller.person.pk)  # type: ignore[union-attr]
     record = caller.client.get(change(factories.user()))
-    assert (record["X-Person"], record["X-Keep"]) == (person, "1")
+    release = told(caller.client.get("/admin/worker.js").content.decode())["version"]
+    assert (record["X-Person"], record["X-Keep"]) == (person, release)
     for address in ("/admin/", "/admin/backoffice/user/", change(factories.submission(), "submission")):
         response = caller.client.get(address)
         assert response["X-Person"] == person
@@ -155,7 +170,8 @@ def test_save_by_script_returns_the_next_url() -> None:
         data = {**fields, "first_name": name, "base_version": 1, "command_id": uuid.uuid4()}
         return caller.client.post(change(key), data, headers=headers)
 
-    assert save("Mine").json() == {"location": change(key)}
+    saved = save("Mine").json()
+    assert (saved["location"], saved["version"], saved["values"]["first_name"]) == (change(key), 2, "Mine")
     assert save("Too late").json()["location"].startswith("/admin/backoffice/conflict/")
 
 

@@ -287,7 +287,7 @@ def test_second_save_during_a_slow_first_one_files_no_conflict(
     assert conflicts(stack, key) == 0
 
 
-# -- lost requests of live pages ----------------------------------------------------------------------------------------
+# -- lost requests of live pages ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["drop", "cut", "answer"])

@@ -1,4 +1,4 @@
-"""A release while browsers have pages, scripts and cached pages of the one before, with static files as in production."""
+"""A release while browsers have pages and scripts of the one before, with static files as in production."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SHELLS = "caches.keys().then((names) => names.filter((name) => name.startsWith('
 def releases(session_stack: live.Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Two releases: environments with their collected static files.
 
-    The second one renames a function that modules import from each other, and marks its pages.
+    The second one renames functions that modules import from each other, and marks its pages.
     """
     folder = tmp_path_factory.mktemp("releases")
     changes = folder / "changes"
     for source in SCRIPTS.rglob("*.js"):
-        text = re.sub(r"\bannounce\b", "announceText", source.read_text())
+        text = re.sub(r"\b(announce|dismissToasts)\b", r"\1Renamed", source.read_text())
         if source.name == "page.js":
             text += 'document.documentElement.dataset.release = "second";\n'
         if text != source.read_text():

@@ -287,7 +287,7 @@ def test_second_save_during_a_slow_first_one_files_no_conflict(
     assert conflicts(stack, key) == 0
 
 
-# -- lost requests of live pages ---------------------------------------------------------------------------------------
+# -- lost requests of live pages --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["drop", "cut", "answer"])
@@ -368,3 +368,67 @@ def test_forbidden_local_storage_leaves_live_updates_and_saving(manager: Any, ag
     save(agent, first_name="Augusta")
     expect(agent.locator(".toast")).to_contain_text("Saved as version 3")
     assert user(stack, key) == ("Augusta", "Theirs", 3)
+
+
+# -- no socket ----------------------------------------------------------------------------------------------------------
+
+
+def test_pages_poll_and_say_so_where_sockets_are_blocked(manager: Any, agent: Any, proxy: FaultProxy) -> None:
+    key = new_user(manager, first_name="Ada")
+    blocked = proxy.block_upgrades()
+    agent.clock.install()
+    record(agent, key)
+    expect(agent.locator("form[data-ready]")).to_be_visible()
+    blocked.wait()
+    command(manager, "user.update", key, {"first_name": "Augusta"})
+    agent.clock.run_for(30_000)
+    expect(agent.locator("[data-live]")).to_have_text("Updates every 15 s")
+    expect(agent.locator("[name=first_name]")).to_have_value("Augusta")
+    proxy.heal()
+    agent.clock.run_for(30_000)
+    live_now(agent)
+    expect(agent.locator("[data-live]")).to_have_text("Live")
+
+
+def test_list_is_covered_after_signing_out_elsewhere_without_a_socket(
+    manager: Any, agent: Any, proxy: FaultProxy, stack: live.Stack
+) -> None:
+    key = new_user(manager, first_name="Ada")
+    proxy.block_upgrades()
+    agent.clock.install()
+    agent.goto("/admin/backoffice/user/")
+    expect(agent.locator(f'tr[data-id="{key}"]')).to_be_visible()
+    elsewhere = agent.context.new_page()
+    elsewhere.goto("/admin/")
+    elsewhere.click("details.menu summary")
+    elsewhere.click("#logout-form button")
+    expect(elsewhere.locator("[data-signed-out-person]")).to_be_visible()
+    agent.clock.run_for(30_000)
+    expect(agent.locator("[data-cover]")).to_be_visible()
+    expect(agent.locator(f'tr[data-id="{key}"]')).to_be_hidden()
+
+
+# -- zoom ---------------------------------------------------------------------------------------------------------------
+
+COVERED = """() => {
+  const field = document.activeElement;
+  if (field === document.body) return ""; // after the last one
+  const box = field.getBoundingClientRect();
+  const [x, y] = [box.left + Math.min(box.width, 40) / 2, box.top + Math.min(box.height, 20) / 2];
+  const top = document.elementFromPoint(x, y);
+  return top === field || field.contains(top) ? "" : `${field.name || field.tagName} at ${y}: ${top?.className}`;
+}"""
+
+
+@pytest.mark.parametrize("size", [(320, 256), (640, 400), (390, 844), (1280, 600)])
+def test_no_bar_covers_the_focused_field(manager: Any, agent: Any, size: tuple[int, int]) -> None:
+    key = new_user(manager, first_name="Ada")
+    agent.set_viewport_size({"width": size[0], "height": size[1]})
+    opened(agent, key)
+    for start, step in (("first_name", "Tab"), ("reason", "Shift+Tab")):
+        agent.focus(f"[name={start}]")
+        for _field in range(7):
+            agent.keyboard.press(step)
+            assert agent.evaluate(COVERED) == ""
+    agent.goto(f"/admin/backoffice/user/{key}/history/")
+    assert agent.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

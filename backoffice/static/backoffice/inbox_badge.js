@@ -1,6 +1,6 @@
 import { jsonOf } from "./answers.js";
 import { DebouncedSet } from "./debounced_set.js";
-import { live } from "./live.js";
+import { live, whilePolling } from "./live.js";
 
 const ANSWER_MS = 30_000;
 
@@ -11,6 +11,7 @@ export function open(element) {
     element.textContent = String(everybody);
     element.hidden = everybody === 0;
   }, 300);
+  whilePolling(() => refresh.add("poll"));
   live().subscribe(["conflicts"], {
     onEvent: () => refresh.add("conflicts"),
     onReset: (frame) => frame.reason !== "forbidden" && refresh.add("conflicts"),

@@ -1,6 +1,6 @@
 import { DebouncedSet } from "./debounced_set.js";
 import { ListPresence } from "./list_presence.js";
-import { fetchDocument, flash, live } from "./live.js";
+import { fetchDocument, flash, live, whilePolling } from "./live.js";
 import { IDS_PER_REQUEST, MAX_SHOWN, NewRecords, arrives } from "./new_records.js";
 import { announce } from "./toasts.js";
 import { _, ngettext } from "./words.js";
@@ -14,7 +14,8 @@ export function open(element) {
 
 class LiveList {
   #changed = new DebouncedSet((ids) => this.#refresh(ids), 120, { limit: IDS_PER_REQUEST });
-  #redraws = new DebouncedSet((reasons) => this.#reload(reasons), 120, { gaveUp: () => location.reload() });
+  #redraws = new DebouncedSet((reasons) => this.#reload(reasons));
+  #erasures = new DebouncedSet((reasons) => this.#reload(reasons), 120, { gaveUp: () => location.reload() });
   #newRecords = new NewRecords((ids) => this.#matching(ids), () => this.#updateBanner());
   #last = Promise.resolve();
 
@@ -29,6 +30,7 @@ class LiveList {
   start() {
     this.presence?.start();
     this.button.addEventListener("click", () => this.#show());
+    whilePolling(() => this.#redraws.add("poll"));
     this.subscription = live().subscribe([this.element.dataset.topic], {
       since: this.element.dataset.since,
       onEvent: (event) => this.#onEvent(event),
@@ -43,7 +45,7 @@ class LiveList {
     const row = this.#row(id);
     if (event.event.endsWith(".erased")) {
       row?.remove();
-      this.#redraws.add("erased"); // the whole list: no data of an erased person may stay on the page, hidden or not
+      this.#erasures.add("erased"); // the whole list: no data of an erased person may stay on the page, hidden or not
     } else if (row) {
       if (Number(row.dataset.version) < event.version || event.version === 1) this.#changed.add(id);
     } else if (arrives(event) || this.#newRecords.has(id)) {

@@ -4,8 +4,12 @@ import { _ } from "./words.js";
 
 const ANSWER_MS = 30_000;
 
+const POLL_AFTER_MS = 10_000; // without a socket, although the application answers
+const POLL_MS = 15_000;
+
 let current = null;
 let painted = false;
+let polling = null; // the timer, while no socket can be opened
 
 /** The page's single connection; every page opens it to be notified when its session ends. */
 export function connection() {
@@ -17,18 +21,47 @@ export function connection() {
   return current;
 }
 
+/** Calls `refresh` at intervals while no socket can be opened, as behind a proxy that blocks them. */
+export function whilePolling(refresh) {
+  window.addEventListener("poll", refresh);
+}
+
+/** Starts or ends polling after a change of the connection's state. */
+function watchSocket(state, changed) {
+  if (state === "connecting" || state === "reconnecting") {
+    polling ??= setTimeout(function poll() {
+      polling = setTimeout(poll, POLL_MS);
+      document.documentElement.dataset.polling = "";
+      window.dispatchEvent(new Event("poll"));
+      changed();
+    }, POLL_AFTER_MS);
+    return;
+  }
+  clearTimeout(polling);
+  polling = null;
+  delete document.documentElement.dataset.polling;
+}
+
 /** The same connection for live content; the chip in the header shows its state. */
 export function live() {
   connection();
   if (!painted) {
     painted = true;
     const chip = document.querySelector("[data-live]");
-    const show = () => paint(chip, navigator.onLine === false ? "offline" : current.state);
-    current.onState(show);
+    const show = () => paint(chip, stateNow());
+    current.onState((state) => {
+      watchSocket(state, show);
+      show();
+    });
     window.addEventListener("online", show);
     window.addEventListener("offline", show);
   }
   return current;
+}
+
+function stateNow() {
+  if (navigator.onLine === false) return "offline";
+  return "polling" in document.documentElement.dataset ? "polling" : current.state;
 }
 
 function paint(chip, state) {
@@ -37,6 +70,7 @@ function paint(chip, state) {
     live: _("Live"),
     connecting: _("Connecting"),
     reconnecting: _("Reconnecting"),
+    polling: _("Updates every %(n)s s", { n: POLL_MS / 1000 }),
     offline: _("Offline"),
     stopped: _("Not live"),
   };

@@ -3,7 +3,7 @@ import { DebouncedSet } from "./debounced_set.js";
 import { button } from "./dom.js";
 import { avatars, presenceText } from "./avatars.js";
 import { defaultOf, isQueued, isTouched, isUnsaved, losesNumbers, put, same, setDefault, valueOf } from "./inputs.js";
-import { flash, live } from "./live.js";
+import { flash, live, whilePolling } from "./live.js";
 import { merge } from "./merge.js";
 import { announce } from "./toasts.js";
 import { _ } from "./words.js";
@@ -51,6 +51,7 @@ class LiveRecord {
     this.element.addEventListener("look", () => this.#updates.add("queue"));
     this.form?.addEventListener("saving", ({ detail }) => (this.saving = detail));
     this.element.addEventListener("saved", ({ detail }) => this.#showSaved(detail));
+    whilePolling(() => this.#updates.add("poll"));
     this.#trackPresence(topic);
   }
 

@@ -89,6 +89,44 @@ test("a failed request is retried with growing delays and then given up", async 
   assert.equal(requests.length, 3);
 });
 
+test("keys are retried until a request succeeds where nobody gives them up", async (t) => {
+  t.mock.method(console, "warn", () => {});
+  const pass = clock(t);
+  const { requests, handle, fail, answer } = server(t);
+  const batches = new DebouncedSet(handle, 100);
+  batches.add("a");
+  await pass(100);
+  for (let n = 1; n <= 8; n++) {
+    assert.equal(requests.length, n);
+    await fail();
+    batches.add("a");
+    await pass(30_000);
+  }
+  await answer();
+  await pass(60_000);
+  assert.equal(requests.length, 9);
+});
+
+test("the return of the connection retries at once", async (t) => {
+  t.mock.method(console, "warn", () => {});
+  const heard = new EventTarget();
+  globalThis.addEventListener = heard.addEventListener.bind(heard);
+  t.after(() => delete globalThis.addEventListener);
+  const pass = clock(t);
+  const { requests, handle, fail, answer } = server(t);
+  const batches = new DebouncedSet(handle, 100);
+  batches.add("a");
+  await pass(100);
+  await fail();
+  heard.dispatchEvent(new Event("online"));
+  await settled();
+  assert.deepEqual(requests, [["a"], ["a"]]);
+  await answer();
+  heard.dispatchEvent(new Event("online"));
+  await pass(60_000);
+  assert.equal(requests.length, 2);
+});
+
 // -- what is new to a list
 
 function news(t) {

@@ -10,10 +10,13 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, health, navigation, topics
 from backoffice.section import Section
 from events import extension
+from events.subscriptions import companions
 from metrics.counters import extensions, subscription, tasks
 from metrics.materialized import freshness
 from metrics.materialized import tasks as view_tasks
-from metrics.monitoring import pages
+from metrics.monitoring import fallback, pages, sampling
+from metrics.monitoring import tasks as sampling_tasks
+from metrics.monitoring.history import tables
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -27,8 +30,10 @@ def _may_follow_system(staff: Any) -> bool:
 def _ready() -> None:
     subscription.register()
     health.register("views", freshness.probe)
-    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
+    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)", *tables.OWNER_FUNCTIONS):
         extension.run_as_owner(function)
+    companions.register("sampling", fallback.run)
+    sampling.STEPS = (sampling.keep_history,)
 
 
 SECTION = Section(
@@ -58,6 +63,7 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
-    tasks=(tasks.reconcile, view_tasks.refresh_views),
+    widgets=sampling.widgets(),
+    tasks=(tasks.reconcile, view_tasks.refresh_views, sampling_tasks.sample),
     ready=_ready,
 )

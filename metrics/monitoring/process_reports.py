@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from celery import signals
 from django.conf import settings
 from django.db import DatabaseError, connection
 
@@ -81,10 +80,11 @@ class Reporter:
         self._skew = abs((before + time.time()) / 2 - database)
 
     def report(self) -> dict[str, Any]:
-        active, values = self._counts.active_at, [None] * SIZES["host"]
+        active = self._counts.active_at
+        values: list[float | None] = [None] * SIZES["host"]
         found: dict[str, float | None] = {**self._figures.read(), "host.skew": self._skew}
         for name, value in found.items():
-            values[POSITIONS[name]] = value  # type: ignore[call-overload] # a list of None that gets numbers
+            values[POSITIONS[name]] = value
         return {
             "process": self.process,
             "kind": self.kind,
@@ -115,23 +115,3 @@ def start(kind: str) -> None:
 def expire() -> None:
     """Delete the rows of processes that ended long ago."""
     store.query(EXPIRE, (EXPIRES_SECONDS,))
-
-
-# -- Celery: a worker reports from its first task, beat from its start ---------------------------------------------
-
-
-@signals.task_prerun.connect
-def _start_in_worker(task: Any = None, **_: Any) -> None:
-    if task is not None and not task.request.is_eager:
-        start("worker")
-
-
-@signals.beat_init.connect
-def _start_in_beat(**_: Any) -> None:
-    start("beat")
-
-
-@signals.before_task_publish.connect
-def _note_message(**_: Any) -> None:
-    """Beat is alive when it sends, not when its process exists."""
-    request_counts.counts.active()

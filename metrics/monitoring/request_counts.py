@@ -12,8 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from celery import signals
-
 from metrics.monitoring import buckets
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -43,6 +41,13 @@ class Counts:
         self.numbers[ERRORS] += failed
         self.buckets[buckets.index(seconds)] += 1
         self.active()
+
+    def task(self) -> None:
+        self.numbers[TASKS] += 1
+        self.active()
+
+    def failed_task(self) -> None:
+        self.numbers[FAILED_TASKS] += 1
 
     def cache_read(self, *, hit: bool) -> None:
         self.numbers[CACHE_HITS if hit else CACHE_MISSES] += 1
@@ -87,16 +92,3 @@ class CountRequests:
             raise
         if status:
             self._counts.request(time.perf_counter() - start, failed=status >= 500)
-
-
-@signals.task_postrun.connect
-def _count_task(task: Any = None, **_: Any) -> None:
-    if task is not None and not task.request.is_eager:
-        counts.numbers[TASKS] += 1
-        counts.active()
-
-
-@signals.task_failure.connect
-def _count_failure(sender: Any = None, **_: Any) -> None:
-    if sender is not None and not sender.request.is_eager:
-        counts.numbers[FAILED_TASKS] += 1

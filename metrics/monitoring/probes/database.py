@@ -28,7 +28,9 @@ select 100.0 * count(*) / (current_setting('max_connections')::int
        count(*) filter (where wait_event_type = 'Lock')
   from pg_stat_activity where backend_type in ('client backend', 'parallel worker') or wait_event_type = 'Lock'
 """
-SIZES = "select pg_database_size(current_database())::float, age(datfrozenxid) from pg_database where datname = current_database()"
+SIZES = """
+select pg_database_size(oid)::float, age(datfrozenxid) from pg_database where datname = current_database()
+"""
 
 
 def read(slot: int) -> Readings:

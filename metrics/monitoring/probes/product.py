@@ -19,7 +19,7 @@ select count(*) from (
 """
 
 
-def read(slot: int) -> Readings:
+def read(_slot: int) -> Readings:
     opened, oldest = store.query(CONFLICTS)[0]
     return {
         ("submissions.rate", ""): store.query(SUBMISSIONS)[0][0],

@@ -24,7 +24,7 @@ def read(slot: int) -> Readings:
     try:
         client.ping()
         latency = time.perf_counter() - start
-        info: dict[str, Any] = client.info()  # type: ignore[assignment] # the client is not asyncio's
+        info: dict[str, Any] = client.info()
     except (redis.RedisError, OSError):
         return {("valkey.reachable", ""): 0.0}
     grown = differences.since_last_slot(slot, {"valkey.evicted": info["evicted_keys"]})

@@ -14,9 +14,10 @@ from events.subscriptions import companions
 from metrics.counters import extensions, subscription, tasks
 from metrics.materialized import freshness
 from metrics.materialized import tasks as view_tasks
-from metrics.monitoring import fallback, pages, sampling
+from metrics.monitoring import exported, fallback, pages, sampling
 from metrics.monitoring import tasks as sampling_tasks
 from metrics.monitoring.history import tables
+from realtime import prometheus
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -32,6 +33,7 @@ def _ready() -> None:
     health.register("views", freshness.probe)
     for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)", *tables.OWNER_FUNCTIONS):
         extension.run_as_owner(function)
+    prometheus.COLLECTORS["samples"] = exported.SampleCollector()
     companions.register("sampling", fallback.run)
     sampling.STEPS = (sampling.keep_history,)
 

@@ -135,7 +135,7 @@ def measure(asked: argparse.Namespace) -> None:
     rolled = time.perf_counter() - start
     end = datetime.fromtimestamp(last * 5, UTC)
     day, name = ranges.Range(end - timedelta(days=1), end), "db.latency"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "24 h chart, 288 points": "(metric, at, value), indexed",
             "ms": timed(lambda: store.query(PLAIN_CHART, (name, day.start, day.end)), asked.times),
@@ -153,7 +153,7 @@ def measure(asked: argparse.Namespace) -> None:
         },
     ]
     for row in rows:
-        row["ratio"] = float(row["ms"]) / float(rows[0]["ms"])
+        row["ratio"] = row["ms"] / rows[0]["ms"]
     raw = timed(lambda: read.window(name, 86_400, last - 1), asked.times)
     sizes = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from backoffice import log_filters
 from backoffice.celery import app as celery_app
 from events import store
 from metrics.monitoring import fallback, sampling
@@ -246,6 +248,17 @@ def test_scheduled_sample_expires_before_the_next_one_and_is_not_redelivered(set
     assert celery_app.tasks["metrics.sample"].acks_late is False
 
 
+def test_frequent_samples_do_not_fill_the_log() -> None:
+    quiet = log_filters.WithoutFrequentTasks()
+
+    def kept(level: int, name: str) -> bool:
+        return quiet.filter(logging.LogRecord("celery", level, "", 1, "%(name)s", ({"name": name},), None))
+
+    assert not kept(logging.INFO, "metrics.sample")
+    assert kept(logging.WARNING, "metrics.sample")
+    assert kept(logging.INFO, "events.tasks.seal")
+
+
 # -- the fallback -----------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +291,16 @@ def test_one_process_holds_the_lease_of_the_fallback(clock: Clock, probes: dict[
     assert other.step() == clock.slot  # the first one was killed
     clock.slot += 5
     assert one.step() is None
+
+
+@pytest.mark.parametrize("turn", [0.0, 1.0, 4.3])
+def test_turn_of_a_slot_is_within_the_next_five_seconds(turn: float) -> None:
+    before = store.query("select extract(epoch from clock_timestamp())::float")[0][0]
+    pause = fallback.seconds_until(turn)
+    after = store.query("select extract(epoch from clock_timestamp())::float")[0][0]
+    assert 0 < pause <= 5
+    first = (before + pause - turn) % 5
+    assert first <= after - before + 1e-3 or first >= 5 - (after - before) - 1e-3
 
 
 def test_loop_of_the_fallback_samples_until_it_is_stopped(probes: dict[str, Probe]) -> None:

@@ -84,11 +84,6 @@ def database() -> str:
     return database_and_checks()[0]
 
 
-def database_and_log() -> tuple[str, str]:
-    """Returns the states of the database and of the log."""
-    return database_and_checks()[:2]
-
-
 def database_and_checks() -> tuple[str, str, dict[str, str]]:
     """Returns the states of the database, of the log and of the registered checks.
 
@@ -115,8 +110,8 @@ def database_and_checks() -> tuple[str, str, dict[str, str]]:
 def live() -> str:
     """Returns the state of this process's hub.
 
-    `ok`, `idle` (no client has connected yet), `polling` (without relay or Valkey it reads the log), `draining` (it is
-    shutting down and must receive no more clients) or `behind`.
+    `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
+    (it is shutting down and must receive no more clients) or `behind`.
     """
     status = local_hub.status()
     if status is None:

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from backoffice.celery import app as celery_app
 from events import store
+from metrics import queries
 from metrics.monitoring import buckets, process_reports, request_counts
 from metrics.monitoring.history import tables, write
 from metrics.monitoring.probes import certificate, differences, processes, valkey
@@ -262,6 +263,19 @@ def test_no_report_is_started_where_they_are_switched_off(settings: Any) -> None
     settings.PROCESS_REPORTS = False
     process_reports.start("web")
     assert process_reports._started == {}
+
+
+@pytest.mark.django_db
+def test_share_of_cache_hits_comes_from_the_counts_of_the_cache() -> None:
+    slot = tables.present_slot()
+    one, counts = reporter()
+    one.write()
+    assert processes.read(slot)[("cache.hit", "")] is None  # nobody has read
+    counts.cache_reads = lambda: (30, 10)
+    one.write()
+    assert processes.read(slot + 1)[("cache.hit", "")] == 75
+    assert request_counts.counts.cache_reads is queries.hits_and_misses
+    assert all(number >= 0 for number in queries.hits_and_misses())
 
 
 # -- counters of others -----------------------------------------------------------------------------------------------

@@ -1,0 +1,41 @@
+"""Lists, a page at a time: filters, search, sorting, and an encrypted cursor instead of a page number.
+
+Each kind of record declares the filters and sorts of its list; the error for another name contains it. Admin and API
+both use these functions. `pages` has the steps.
+"""
+
+from backoffice.listing.filters import CREATED_FILTERS, LIVING, Filter, boolean, by_uuid, choice, flag
+from backoffice.listing.pages import LIMIT, MAX_LIMIT, Page, matching, page
+from backoffice.listing.refusals import InvalidCursor, InvalidFilter, PageError, TooSlow, UnknownFilter, UnknownSort
+from backoffice.listing.search import MAX_SEARCH
+from backoffice.listing.spec import CREATED, SPECS, Sort, Spec, Through
+from backoffice.listing.totals import COUNT_CAP, total_of
+
+__all__ = [
+    "COUNT_CAP",
+    "CREATED",
+    "CREATED_FILTERS",
+    "LIMIT",
+    "LIVING",
+    "MAX_LIMIT",
+    "MAX_SEARCH",
+    "SPECS",
+    "Filter",
+    "InvalidCursor",
+    "InvalidFilter",
+    "Page",
+    "PageError",
+    "Sort",
+    "Spec",
+    "Through",
+    "TooSlow",
+    "UnknownFilter",
+    "UnknownSort",
+    "boolean",
+    "by_uuid",
+    "choice",
+    "flag",
+    "matching",
+    "page",
+    "total_of",
+]

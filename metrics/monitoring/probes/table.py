@@ -69,6 +69,7 @@ def run(slot: int, seconds: float = SECONDS) -> Result:
     values: Readings = {}
     for name, future in started.items():
         if not future.done():
+            future.cancel()  # if no thread has begun it: a later run would take counts that nobody stores
             failed[name] = f"no answer within {seconds:g} s"
         elif (error := future.exception()) is not None:
             failed[name] = f"{type(error).__name__}: {error}".strip()

@@ -139,7 +139,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     },
     "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
     "refresh the materialized views": {
-        "task": "metrics.refresh_views",
+        "task": "metrics.materialized.tasks.refresh_views",
         "schedule": 300,
         "options": {"expires": 240},  # a run that waited this long is followed by the next one
     },
@@ -315,6 +315,8 @@ REST_FRAMEWORK = {
 API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", environment.whole(0, 1_000_000), 1200)
 # Commands a minute in batches and queues, where one call contains many; 0: no limit.
 API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", environment.whole(0, 10_000_000), 12_000)
+# Seconds that one statement of a list may take; then the answer is 503, with the advice to narrow the filters.
+LIST_STATEMENT_SECONDS: float = read("LIST_STATEMENT_SECONDS", environment.whole(1, 600), 2)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",

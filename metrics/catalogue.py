@@ -42,6 +42,20 @@ class Totals(Query[read.Totals], frozen=True, kw_only=True):
         return read.totals()
 
 
+@define
+class Uncounted(Query[int], frozen=True, kw_only=True):
+    """The number of parked streams, whose events are not in the counters. Not cached: it is one small read."""
+
+    name: ClassVar[str] = "uncounted"
+    result: ClassVar[Any] = int
+    right: ClassVar[tuple[str, str]] = ("view", "form")
+    seconds: ClassVar[float] = 0.0
+    fed_by: ClassVar[tuple[str, ...]] = (applying.NAME,)
+
+    def load(self) -> int:
+        return read.as_of().not_counted
+
+
 # -- users ------------------------------------------------------------------------------------------------------------
 
 
@@ -241,13 +255,20 @@ class FormStats(Query[list[FormDay]], frozen=True, kw_only=True):
         ]
 
 
-def form_days(days: Days, staff: Any, *, consistent: bool = False) -> Answer[list[FormDay]]:
+def sees_timing(staff: Any) -> bool:
+    """True for roles that may see when and how fast a single submission was made: those that see its answers."""
+    hidden = access.hidden_fields(staff, "submission")
+    return access.sees("submission", staff) and hidden.isdisjoint(("answers", "completion_time"))
+
+
+def form_days(days: Days, staff: Any, *, min_position: int = 0, consistent: bool = False) -> Answer[list[FormDay]]:
     """The days of `FormStats` as this person may see them.
 
-    The average of a single submission is its time, which roles that do not see the times of submissions do not get.
+    The average of a single submission is its time, which roles that do not see the timing of submissions do not get.
     """
-    answer = queries.ask(FormStats(first=days.first, last=days.last), staff, consistent=consistent)
-    if "completion_time" not in access.hidden_fields(staff, "submission"):
+    query = FormStats(first=days.first, last=days.last)
+    answer = queries.ask(query, staff, min_position=min_position, consistent=consistent)
+    if sees_timing(staff):
         return answer
     rows = [msgspec.structs.replace(row, avg_completion_time=None) if row.timed == 1 else row for row in answer.value]
     return Answer(rows, msgspec.json.encode(rows), answer.position, answer.at)

@@ -11,6 +11,7 @@ from backoffice import access, navigation, topics
 from backoffice.section import Section
 from metrics import pages, wiring
 from metrics.counters import extensions, tasks
+from metrics.figures import panels
 from metrics.materialized import tasks as view_tasks
 from realtime.topics import Topic
 
@@ -24,16 +25,21 @@ def _may_follow_system(staff: Any) -> bool:
 
 SECTION = Section(
     name="metrics",
-    navigation=navigation.of_pages(
-        "system",
-        _sees_system,
-        (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
-        (_("Log head"), "admin:system_head", "head", "l"),
-        (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
-        (_("Live connections"), "admin:system_sockets", "live", "w"),
-        (_("Cache"), "admin:system_cache", "cache", ""),
+    navigation=(
+        *navigation.of_pages("", partial(access.sees, "form"), (_("Figures"), "admin:figures", "figures", "m")),
+        *navigation.of_pages(
+            "system",
+            _sees_system,
+            (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
+            (_("Log head"), "admin:system_head", "head", "l"),
+            (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
+            (_("Live connections"), "admin:system_sockets", "live", "w"),
+            (_("Cache"), "admin:system_cache", "cache", ""),
+        ),
     ),
-    extends=extensions.EXTENSIONS,
+    extends=(*extensions.EXTENSIONS, *panels.EXTENSIONS),
+    styles=("metrics/charts.css",),
+    modules=("metrics/page.js",),
     admin_urls=pages.urls,
     api_urls="metrics.api",
     api_shapes="metrics.monitoring.shapes",

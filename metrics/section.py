@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation, topics
 from backoffice.section import Section
 from metrics import pages, wiring
-from metrics.counters import extensions, tasks
+from metrics.counters import extensions, tasks, updates
 from metrics.figures import panels
 from metrics.materialized import tasks as view_tasks
 from realtime.topics import Topic
@@ -56,6 +56,7 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    widgets={updates.KEY: ("view", "form", "forms:read")},
     tasks=(tasks.reconcile, view_tasks.refresh_views),
     ready=wiring.connect,
 )

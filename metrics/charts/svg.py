@@ -88,9 +88,9 @@ def _grid(drawing: Drawing) -> SafeString:
 def _labels(drawing: Drawing) -> SafeString:
     return format_html_join(
         "",
-        '<text class="tick {}" x="{:.2f}%" y="{}">{}</text>',
+        '<text class="tick {}" x="{}%" y="{}">{}</text>',
         (
-            (_anchor(drawing.places[place]), drawing.places[place] * 100, HEIGHT - 5, text)
+            (_anchor(drawing.places[place]), f"{drawing.places[place] * 100:.2f}", HEIGHT - 5, text)
             for place, text in drawing.labels
         ),
     )

@@ -70,7 +70,9 @@ def sign_ups(segments: Iterable[Segment], first: date, last: date) -> Chart:
         moments=months,
         step="month",
         series=[
-            Series(str(plan.label), str(plan.value), [found.get((month, str(plan.value)), 0) for month in months], number)
+            Series(
+                str(plan.label), str(plan.value), [found.get((month, str(plan.value)), 0) for month in months], number
+            )
             for number, plan in enumerate(User.Plan)
         ],
     )

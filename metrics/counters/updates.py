@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from events import head
 from events.db import pipeline
 from events.types import RecordedEvent
-from metrics.counters import applying
+from metrics.counters import applying, seed
 from metrics.counters.applying import Changed
 from realtime import publish
 
@@ -114,6 +115,12 @@ def handle(events: Sequence[RecordedEvent]) -> None:
     """The handler of the subscription: count, and push once that is committed."""
     changed = applying.handle(events)
     pipeline.once_committed(LOCAL.add, changed, events[-1].position)
+
+
+def start() -> None:
+    """Seed the counters. Pages that showed what was there before read everything again."""
+    seed.start()
+    LOCAL.add_all(head.safe())
 
 
 def tick(position: int) -> None:

@@ -95,7 +95,7 @@ export class Chart {
   #draw(width) {
     const { kind, step, unit, series, moments } = this.#data;
     const style = getComputedStyle(this.figure);
-    const [ink, line] = [style.getPropertyValue("color"), resolved(this.figure, "--line")];
+    const [ink, line] = ["--ink-quiet", "--line"].map((name) => resolved(this.figure, name));
     const font = `11.5px ${style.fontFamily}`;
     const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const options = {
@@ -109,7 +109,7 @@ export class Chart {
         y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.05 : 1] },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: 70, values: (_plot, splits) => splits.map((at) => momentText(at, step)) },
+        { ...axis, grid: { show: false }, size: 28, space: 70, values: (_plot, splits) => splits.map((at) => momentText(at, step)) },
         { ...axis, size: 54, incrs: incrementsOf(unit), values: (_plot, splits) => splits.map((v) => valueText(v, unit)) },
       ],
       series: [{}, ...seriesOf(this.#data, this.figure)],
@@ -151,7 +151,7 @@ export class Chart {
   }
 
   #onCursor(plot) {
-    if (this.#byKeys && plot.cursor.event === undefined) return;
+    if (this.#byKeys && !plot.cursor.event) return; // drawn again, not moved
     this.#byKeys = false;
     this.#chosen = plot.cursor.idx ?? null;
     this.#show();
@@ -192,9 +192,9 @@ function seriesOf({ kind, series }, figure) {
     const dash = DASHES[colour % DASHES.length];
     if (kind === "bar") {
       const paths = uPlot.paths.bars({ size: [BAR_SHARE, 60, 1] });
-      return { label, paths, fill: patterned(stroke, colour), stroke, width: 0, points: { show: false } };
+      return { label, paths, fill: patterned(stroke, colour, resolved(figure, "--surface")), stroke, width: 0, points: { show: false } };
     }
-    return { label, stroke, width: 2, dash, points: { show: alone }, spanGaps: false };
+    return { label, stroke, width: colour ? 1.75 : 2.5, dash, points: { show: alone }, spanGaps: false };
   });
   if (kind === "bar") return drawn.reverse();
   if (kind !== "band") return drawn;
@@ -216,11 +216,13 @@ function alone(plot, number) {
 }
 
 /** The colour of a series of bars; from the second on with lines in it. */
-function patterned(colour, number) {
+function patterned(colour, number, ground) {
   if (number === 0) return colour;
   const tile = make("canvas");
   tile.width = tile.height = 8;
   const pen = tile.getContext("2d");
+  pen.fillStyle = ground; // the columns behind must not shine through
+  pen.fillRect(0, 0, 8, 8);
   pen.fillStyle = pen.strokeStyle = colour;
   pen.globalAlpha = 0.45;
   pen.fillRect(0, 0, 8, 8);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, date, datetime, timedelta
 from xml.etree import ElementTree
@@ -60,7 +61,7 @@ def test_ticks_are_values_that_people_read_as_round(highest: float, unit: scales
 def test_few_moments_have_a_label_and_the_last_one_has(count: int) -> None:
     places = list(scales.label_places(count))
     assert places[-1] == count - 1
-    assert len({later - earlier for earlier, later in zip(places, places[1:], strict=False)}) <= 1
+    assert len({later - earlier for earlier, later in itertools.pairwise(places)}) <= 1
     assert 1 <= len(places) <= scales.MAX_LABELS
 
 

@@ -14,7 +14,6 @@ const COUNTED_MS = 1_000; // then what was committed before is counted, and was 
 /** A part of a page that shows figures: it is fetched again when they change, and replaced number by number. */
 export class LivePart {
   #refreshes = new DebouncedSet((positions) => this.#refresh(Math.max(...positions)), WAIT_MS, { pauseMs: PAUSE_MS });
-
   #isConnected = false;
 
   constructor(element) {

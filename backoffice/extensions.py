@@ -32,9 +32,10 @@ def api_values(kind: Kind, items: Sequence[Any], staff: Any, *, in_record: bool 
     return _values(kind, items, staff, lambda more: more.api_fields if more.in_record or not in_record else ())
 
 
-def fed_by(kind: Kind) -> list[str]:
-    """The subscriptions that keep values of the list."""
-    return list(dict.fromkeys(name for more in section.extensions(kind.category) for name in more.fed_by))
+def fed_by(kind: Kind, *, in_record: bool = False) -> list[str]:
+    """The subscriptions that keep values of the list, or of one record."""
+    found = [more for more in section.extensions(kind.category) if more.in_record or not in_record]
+    return list(dict.fromkeys(name for more in found for name in more.fed_by))
 
 
 def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:

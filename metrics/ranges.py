@@ -1,9 +1,9 @@
 """Ranges of days in a query: `range=7d`, or `from=` and `to=`. Days are UTC days.
 
-    range  a whole number of m (minutes), h (hours), d (days) or y (years of 365 days), at most a year. Days and years
-           end today and count it: `7d` is today and the six days before. Minutes and hours reach back from now, and
-           every day they touch is included
-    from   with `to`: two dates, both included, at most a year (366 days, so that a leap year fits)
+range  a whole number of m (minutes), h (hours), d (days) or y (years of 365 days), at most a year. Days and years
+       end today and count it: `7d` is today and the six days before. Minutes and hours reach back from now, and
+       every day they touch is included
+from   with `to`: two dates, both included, at most a year (366 days, so that a leap year fits)
 """
 
 from __future__ import annotations

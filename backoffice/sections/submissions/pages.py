@@ -36,8 +36,9 @@ def row_context(row: models.Submission, _staff: Any) -> dict[str, Any]:
 def panels(row: models.Submission, staff: Any) -> dict[str, Any]:
     """Returns the answers beside their questions, in the form's order; answers to removed questions come last."""
     form = lists.related(row, "form")
-    context: dict[str, Any] = {"form_row": form}
-    if "answers" in access.hidden_fields(staff, "submission"):
+    hidden = access.hidden_fields(staff, "submission")
+    context: dict[str, Any] = {"form_row": form, "times_hidden": "completion_time" in hidden}
+    if "answers" in hidden:
         return context | {"answers_hidden": True}
     if row.is_erased:
         return context | {"answers_erased": True}

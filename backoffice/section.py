@@ -38,6 +38,7 @@ from backoffice.parts import (
     Text,
     commands,
     ingested,
+    nobody,
     nothing_beside,
     plain_title,
     uuid_key,
@@ -99,6 +100,8 @@ class Kind:
     created_label: Text = CREATED
     labels: Mapping[str, Text] = field(default_factory=dict)  # of fields; else the model says
     title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> what the record is called
+    owner: Callable[[Any, Any], str] = nobody  # (row, staff) -> whose it is, beside its title in the latest activity
+    owner_related: tuple[str, ...] = ()  # what rows are read together with for `owner`, besides `related`
 
     # -- who may do what
     rights: Roles = field(default_factory=dict)  # role -> actions: view, and the parts of its commands after the dot

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from backoffice import access, models, topics
+from backoffice import access, models, section, topics
 from backoffice.sections.submissions import domain
 from backoffice.web import diffs, lists
 from events.types import JsonDict, RecordedEvent
@@ -27,6 +27,12 @@ class Answer:
 def title(row: models.Submission, _staff: Any) -> str:
     form = lists.related(row, "form")
     return str(form) if form else str(row.pk)
+
+
+def owner(row: models.Submission, staff: Any) -> str:
+    """Returns the name of the owner of a submission's form."""
+    form = lists.related(row, "form")
+    return section.kind("form").owner(form, staff) if form else ""
 
 
 def row_context(row: models.Submission, _staff: Any) -> dict[str, Any]:

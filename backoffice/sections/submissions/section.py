@@ -24,6 +24,8 @@ SUBMISSION = Kind(
     created_label=_("Received"),
     labels={"form_id": _("form")},
     title=pages.title,
+    owner=pages.owner,
+    owner_related=("form__user",),
     # who may do what
     rights={
         "manager": frozenset({"view", "receive", "delete"}),

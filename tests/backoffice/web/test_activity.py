@@ -84,4 +84,4 @@ def test_event_of_a_submission_carries_neither_title_nor_owner() -> None:
     before = head.safe()
     receive(form, "system")
     (event,) = store.read_all(before, 10, upto=head.safe())
-    assert set(event.data) == {"form_id", "answers", "created_at", "started_at", "completion_time"}
+    assert set(event.data) == {"form_id", "answers", "created_at"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,7 +85,7 @@ def page(
         keys, items = found.keys[:limit], _items(question, order, found, limit)
         total, is_exact = None, False
         if count:  # 4
-            total, is_exact = _total(question, found, came_with, known)
+            total, is_exact = _total(question, found, came_with, known, (wanted.name, asked))
     if start.backward:
         keys.reverse()
         items.reverse()
@@ -175,12 +175,15 @@ def _items(question: Question, order: Order, found: reading.Found, limit: int) -
     return [rows[key] for key in keys if key in rows]
 
 
-def _total(question: Question, found: reading.Found, came_with: Cursor | None, known: int | None) -> tuple[int, bool]:
+def _total(
+    question: Question, found: reading.Found, came_with: Cursor | None, known: int | None, key: Hashable
+) -> totals.Total:
     if known is not None and came_with is not None:
         return known, came_with.is_exact
     if found.total is not None and found.total <= reading.HIT_CAP:
         return found.total, True
-    return totals.total_of_all(question.rows) if question.is_unfiltered else totals.total_of(question.rows)
+    count = totals.total_of_all if question.is_unfiltered else totals.total_of
+    return totals.kept(key, lambda: count(question.rows))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How many rows a list has: counted up to a cap, estimated beyond it.
+"""The number of rows of a list: counted up to a cap, estimated beyond it.
 
 Estimates are kept for a while, because they take longer than a page. Counted numbers are exact and never kept.
 """

@@ -190,7 +190,7 @@ def _total(
 def _in_time() -> Iterator[None]:
     """Limits each statement of a page. Raises `TooSlow`."""
     try:
-        with timeouts.at_most(settings.LIST_STATEMENT_SECONDS):
+        with timeouts.cursors_at_most(settings.LIST_STATEMENT_SECONDS):
             yield
     except errors.TookTooLong as error:
         raise TooSlow from error

@@ -92,13 +92,11 @@ def _no_cached_figures() -> None:
 
     This process has a cache only while it follows the log, for the tests of sockets.
     """
-    from backoffice.listing import totals
     from events import freshness
     from metrics.caching import cache
 
     freshness.LOCAL.refuse_all()
     cache.LOCAL.memory.clear()
-    totals.forget()
 
 
 # Tables that the migrations fill and no test changes.

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from django.db.models import Model
 from django.utils.translation import gettext_lazy as _
 from msgspec import UNSET, UnsetType
 
@@ -68,6 +69,21 @@ def _number(label: Any, name: str) -> Column:
     return Column(label=label, value=name, sort=f"-{name}", number=True, wide=True)
 
 
+def _column(model: type[Model], key: str, name: str, default: int | None = 0) -> listing.ForeignColumn:
+    return listing.ForeignColumn(listing.Through(model, key), name, default)
+
+
+# The same values as `load` reads, in the statement of a list's page.
+_USER_COLUMNS: Final = {
+    "form_count": _column(UserStats, "user_id", "form_count"),
+    "submission_count": _column(UserStats, "user_id", "submission_count"),
+    "recent_submissions": _column(UserStats, "user_id", "recent"),
+}
+_FORM_COLUMNS: Final = {
+    "submission_count": _column(FormStats, "form_id", "submissions"),
+    "last_submission_at": _column(FormStats, "form_id", "last_at", None),
+}
+
 EXTENSIONS: Final = (
     Extension(
         category="user",
@@ -80,6 +96,7 @@ EXTENSIONS: Final = (
         load=_of_users,
         item_fields=UserFields,
         in_record=True,
+        api_columns=_USER_COLUMNS,
         fed_by=(NAME,),
     ),
     Extension(
@@ -92,6 +109,7 @@ EXTENSIONS: Final = (
         load=_of_forms,
         item_fields=FormFields,
         in_record=True,
+        api_columns=_FORM_COLUMNS,
         hidden={"viewer": frozenset({"last_submission_at"})},
         fed_by=(NAME,),
     ),

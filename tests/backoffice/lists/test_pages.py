@@ -356,15 +356,3 @@ def test_page_answers_a_slow_list_with_503_and_advice(locked_users: None) -> Non
     response = manager.client.get("/admin/backoffice/user/")
     assert response.status_code == 503
     assert "Narrow the filters" in response.content.decode()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_time_limit_ends_with_the_list_and_takes_no_statement_of_its_own() -> None:
-    models.User.objects.bulk_create(list_rows.user(n) for n in range(3))
-    with CaptureQueriesContext(connection) as captured, connection.cursor() as cursor:
-        assert len(listing.page("users", count=False).items) == 3
-        cursor.execute("show statement_timeout")
-        limit = cursor.fetchone()
-    assert len(captured) == 2
-    assert "statement_timeout" in captured[0]["sql"]
-    assert limit == ("0",)

@@ -92,20 +92,22 @@ def _manifest() -> dict[str, Any]:
 
 def _parts() -> Iterator[tuple[str, str]]:
     """Yields the static files of the pages: the name in their URL, with a hash in production, and the path."""
+    added = {f"{name.partition('/')[0]}/" for one in section.sections() for name in (*one.styles, *one.modules)}
+    prefixes = (*PARTS, *sorted(added))
+
+    def is_part(name: str) -> bool:
+        return name.startswith(prefixes) and name not in LEFT_OUT
+
     hashed = {} if settings.DEBUG else getattr(staticfiles_storage, "hashed_files", {})
     if hashed:
-        yield from ((name, staticfiles_storage.path(name)) for plain, name in hashed.items() if _is_part(plain))
+        yield from ((name, staticfiles_storage.path(name)) for plain, name in hashed.items() if is_part(plain))
         return
     found: dict[str, str] = {}
     for finder in finders.get_finders():
         for name, storage in finder.list([]):
-            if _is_part(name):
+            if is_part(name):
                 found.setdefault(name, storage.path(name))
     yield from found.items()
-
-
-def _is_part(name: str) -> bool:
-    return name.startswith(PARTS) and name not in LEFT_OUT
 
 
 def _integrity(content: bytes) -> str:

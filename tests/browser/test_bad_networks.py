@@ -167,20 +167,6 @@ def test_too_large_edit_stays_on_the_page(manager: Any, agent: Any, proxy: Fault
     assert user(stack, key)[::2] == ("Augusta", 2)
 
 
-def test_edit_that_a_firewall_rejects_goes_to_the_tray(manager: Any, agent: Any, proxy: FaultProxy) -> None:
-    key = new_user(manager)
-    agent.clock.install()  # the pauses between attempts last up to five minutes
-    opened(agent, key)
-    proxy.answer(f"{CHANGE}|{SYNC}", "POST", status=403, body=b"<h1>blocked</h1>")
-    save(agent, first_name="union select")
-    expect(agent.locator("[data-queued]")).to_have_text("1 waiting")
-    for _attempt in range(3):
-        with agent.expect_response(re.compile(SYNC)):
-            agent.clock.run_for(310_000)
-    expect(agent.locator("[data-queued]")).to_have_text("1 edit rejected")
-    expect(agent.locator("[data-mine]")).to_contain_text("blocks this edit")
-
-
 def test_outdated_token_or_missing_right_keeps_the_text(
     manager: Any, agent: Any, proxy: FaultProxy, stack: live.Stack
 ) -> None:
@@ -366,7 +352,7 @@ def test_forbidden_local_storage_leaves_live_updates_and_saving(manager: Any, ag
     assert user(stack, key) == ("Augusta", "Theirs", 3)
 
 
-# -- no socket ----------------------------------------------------------------------------------------------------------
+# -- no socket ---------------------------------------------------------------------------------------------------------
 
 
 def test_pages_poll_and_say_so_where_sockets_are_blocked(manager: Any, agent: Any, proxy: FaultProxy) -> None:
@@ -404,7 +390,7 @@ def test_list_is_covered_after_signing_out_elsewhere_without_a_socket(
     expect(agent.locator(f'tr[data-id="{key}"]')).to_be_hidden()
 
 
-# -- zoom ---------------------------------------------------------------------------------------------------------------
+# -- zoom --------------------------------------------------------------------------------------------------------------
 
 COVERED = """() => {
   const field = document.activeElement;

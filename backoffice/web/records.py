@@ -237,9 +237,7 @@ class EditAdmin(KindAdmin):
         return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
 
 
-def _go_on(
-    request: HttpRequest, address: str, saved: Callable[[], dict[str, Any]] = dict
-) -> HttpResponse:
+def _go_on(request: HttpRequest, address: str, saved: Callable[[], dict[str, Any]] = dict) -> HttpResponse:
     """Redirects after a save; scripts get the URL and the saved record as JSON: they cannot see a redirect."""
     if request.headers.get("X-Requested-With") == "fetch":
         return JsonResponse({"location": address, **saved()})

@@ -273,9 +273,7 @@ def test_second_save_during_a_slow_first_one_files_no_conflict(
 
 
 @pytest.mark.parametrize("fault", ["drop", "cut", "answer"])
-def test_row_whose_request_was_lost_is_requested_again(
-    manager: Any, agent: Any, proxy: FaultProxy, fault: str
-) -> None:
+def test_row_whose_request_was_lost_is_requested_again(manager: Any, agent: Any, proxy: FaultProxy, fault: str) -> None:
     key = new_user(manager, first_name="Ada")
     agent.goto("/admin/backoffice/user/")
     live_now(agent)

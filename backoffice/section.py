@@ -155,6 +155,7 @@ class Kind:
 
     # -- API
     shape: type[msgspec.Struct] | None = None  # None: not readable through the API
+    is_posted: bool = False  # a POST to its list creates a record too, beside `commands/`
     filter_help: Mapping[str, str] = field(default_factory=dict)
     ingested: Mapping[str, str] = field(default_factory=dict)  # what happened at FormEase -> the command it stands for
     routine: frozenset[str] = frozenset()  # commands for which the scope of `ingest/` is enough

@@ -23,7 +23,7 @@ from events.types import CommandData, Event, command_type, event_type
 CATEGORY: Final = "rule"
 KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 METRIC: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
-TARGET: Final = re.compile(r"[A-Za-z0-9_.-]{0,100}")
+TARGET: Final = re.compile(r"\*|[A-Za-z0-9_.-]{0,100}")
 
 # A window is read every five seconds for each rule, so it has a limit.
 MAX_WINDOW: Final = 6 * 3600
@@ -171,6 +171,7 @@ class SeedRule(CommandData, frozen=True):
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a rule. Its id is the key of its stream.
 
+    target                which host or subscription; empty: the worst one; ``*``: each has an alert of its own
     warn, critical        levels; None: no alert of this severity
     clear                 level at which it is calm again; None: the lowest level
     for_seconds           how long the value must be beyond a level; `critical_for_seconds` for the critical one
@@ -234,7 +235,7 @@ def _per(value: str) -> str:
 
 def _target(value: str) -> str:
     if not TARGET.fullmatch(value):
-        raise ValueError("Use letters, digits, dots, dashes and underscores.")
+        raise ValueError("Enter a name, * for an alert of each target, or nothing for the worst one.")
     return value
 
 

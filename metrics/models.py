@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
+from metrics.counters.models import (
+    CountersState,
+    DayOwner,
+    DayStats,
+    FormHour,
+    FormStats,
+    Reconciliation,
+    ReconciliationDifference,
+    SkippedPosition,
+    UserStats,
+)
+from metrics.materialized.models import ViewFreshness
 from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
 
-__all__ = ["Alert", "Episode", "Rule", "Silence"]
+__all__ = [
+    "Alert",
+    "CountersState",
+    "DayOwner",
+    "DayStats",
+    "Episode",
+    "FormHour",
+    "FormStats",
+    "Reconciliation",
+    "ReconciliationDifference",
+    "Rule",
+    "Silence",
+    "SkippedPosition",
+    "UserStats",
+    "ViewFreshness",
+]

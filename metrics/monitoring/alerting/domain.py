@@ -30,9 +30,7 @@ FLAPPING_SLOTS: Final = 3600 // conditions.SLOT_SECONDS
 
 Reason = Literal["threshold", "no_data"]
 Ended = Literal["rule_disabled", "rule_deleted", "target_gone"]
-Why = Literal[
-    "recovered", "data_returned", "no_data", "rule_changed", "rule_disabled", "rule_deleted", "target_gone"
-]
+Why = Literal["recovered", "data_returned", "no_data", "rule_changed", "rule_disabled", "rule_deleted", "target_gone"]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
 
@@ -290,6 +288,13 @@ def _changes(state: Alert, event: Event) -> dict[str, Any]:
         case AlertResolved():
             ended = {"status": "quiet", "why": event.why, "value": event.value, **_UNOWNED}
             return {**ended, "resolved_at": conditions.instant(event.slot)}
+        case _:
+            return _acted(event)
+
+
+def _acted(event: Event) -> dict[str, Any]:
+    """What changes by a person's act or by time."""
+    match event:
         case AlertFlapping():
             return {"flapping": True}
         case AlertAcknowledged():
@@ -371,27 +376,47 @@ def _of_quiet(command: JudgeAlert, state: Alert) -> Event | None:
 
 
 def _of_values(command: JudgeAlert, state: Alert) -> Event | None:
-    rule, window, slot, episode = command.rule, command.window, command.slot, state.episode
+    """The event of an open alert that its values cause."""
+    rule, window, slot = command.rule, command.window, command.slot
     if not conditions.fresh(window):
         resolves = rule.on_missing == "resolve" and conditions.missing(rule, window, command.sampled)
         return _resolved(state, slot, "no_data") if resolves else None
-    value, severity = conditions.newest(window), conditions.worst(rule, window)
     if state.reason == "no_data":
-        if severity is not None:
-            return AlertReasonChanged(episode=episode, reason="threshold", severity=severity, value=value, slot=slot)
-        return _resolved(state, slot, "data_returned", value) if conditions.full(rule, window) else None
-    if severity == "critical" and state.severity == "warning" and state.status == "firing":
-        return AlertWorsened(episode=episode, severity=severity, value=value, slot=slot)
+        return _of_returned(command, state)
     seconds = conditions.keep(rule, flapping=state.flapping)
-    if conditions.calm(conditions.calm_of(rule), window, seconds):
-        if _by_edit(command, state, seconds):
-            return _resolved(state, slot, "rule_changed", value, command.changed_by)
-        return _resolved(state, slot, "recovered", value)
-    can_ease = state.severity == "critical" and rule.warn is not None and state.status == "firing"
+    if conditions.calm(conditions.calm_of(rule), window, seconds) and not _worsens(command, state):
+        why: Why = "rule_changed" if _by_edit(command, state, seconds) else "recovered"
+        by = command.changed_by if why == "rule_changed" else None
+        return _resolved(state, slot, why, conditions.newest(window), by)
+    return _of_firing(command, state, seconds) if state.status == "firing" else None
+
+
+def _worsens(command: JudgeAlert, state: Alert) -> bool:
+    is_warning = state.severity == "warning" and state.status == "firing"
+    return is_warning and conditions.breached(command.rule, command.window, "critical")
+
+
+def _of_returned(command: JudgeAlert, state: Alert) -> Event | None:
+    """Values arrive again: still an alert, or none; undecided while too few have arrived."""
+    rule, window, slot, value = command.rule, command.window, command.slot, conditions.newest(command.window)
+    severity = conditions.worst(rule, window)
+    if severity is not None:
+        given = {"episode": state.episode, "severity": severity, "value": value, "slot": slot}
+        return AlertReasonChanged(reason="threshold", **given)
+    return _resolved(state, slot, "data_returned", value) if conditions.full(rule, window) else None
+
+
+def _of_firing(command: JudgeAlert, state: Alert, seconds: int) -> Event | None:
+    """The event of an alert that goes on firing."""
+    rule, window = command.rule, command.window
+    given: dict[str, Any] = {"episode": state.episode, "slot": command.slot}
+    if _worsens(command, state):
+        return AlertWorsened(severity="critical", value=conditions.newest(window), **given)
+    can_ease = state.severity == "critical" and rule.warn is not None
     if can_ease and conditions.under_critical(rule, window, seconds):
-        return AlertEased(episode=episode, severity="warning", value=value, slot=slot)
-    if state.status == "firing" and len(state.raised_slots) >= FLAPPING_COUNT and not state.flapping:
-        return AlertFlapping(episode=episode, count=len(state.raised_slots), slot=slot)
+        return AlertEased(severity="warning", value=conditions.newest(window), **given)
+    if len(state.raised_slots) >= FLAPPING_COUNT and not state.flapping:
+        return AlertFlapping(count=len(state.raised_slots), **given)
     return None
 
 
@@ -418,9 +443,7 @@ def _of_time(command: JudgeAlert, state: Alert) -> Event | None:
     return None
 
 
-def _resolved(
-    state: Alert, slot: int, why: Why, value: float | None = None, by: str | None = None
-) -> AlertResolved:
+def _resolved(state: Alert, slot: int, why: Why, value: float | None = None, by: str | None = None) -> AlertResolved:
     raised = state.raised_at or conditions.instant(slot)
     lasted = max(0, int((conditions.instant(slot) - raised).total_seconds()))
     return AlertResolved(episode=state.episode, why=why, lasted=lasted, value=value, slot=slot, by=by)
@@ -430,25 +453,36 @@ def _resolved(
 
 
 def decide(command: CommandData, state: Alert, at: Decision) -> Sequence[Event]:
-    if isinstance(command, JudgeAlert):
-        return judge(command, state)
-    if isinstance(command, EndAlert):
-        newer = state.is_open and command.slot > state.slot
-        return [_resolved(state, command.slot, command.why, by=command.by)] if newer else []
-    if state.episode == 0:
-        raise errors.StreamNotFound("There is no such alert.")
-    if isinstance(command, CommentAlert):
-        text = command.text.strip()
-        if not text:
-            raise errors.InvalidCommand(fields={"text": "Enter a comment."})
-        bounds.check(command, {"text": text}, {"text": bounds.text(MAX_TEXT)})
-        return [AlertCommented(episode=state.episode, by=command.by, text=text)]
-    _demand_open(command, state)
+    match command:
+        case JudgeAlert():
+            return judge(command, state)
+        case EndAlert():
+            newer = state.is_open and command.slot > state.slot
+            return [_resolved(state, command.slot, command.why, by=command.by)] if newer else []
+        case _ if state.episode == 0:
+            raise errors.StreamNotFound("There is no such alert.")
+        case CommentAlert():
+            return _comment(command, state)
+        case _:
+            _demand_open(command, state)
+            return _act(command, state, at)
+
+
+def _comment(command: CommentAlert, state: Alert) -> Sequence[Event]:
+    text = command.text.strip()
+    if not text:
+        raise errors.InvalidCommand(fields={"text": "Enter a comment."})
+    bounds.check(command, {"text": text}, {"text": bounds.text(MAX_TEXT)})
+    return [AlertCommented(episode=state.episode, by=command.by, text=text)]
+
+
+def _act(command: CommandData, state: Alert, at: Decision) -> Sequence[Event]:
+    """What a person does about the episode that is open."""
     match command:
         case AcknowledgeAlert():
             return _acknowledge(command, state, at)
         case UnacknowledgeAlert():
-            given = {"episode": state.episode, "at": at.now, "by": command.by}
+            given: dict[str, Any] = {"episode": state.episode, "at": at.now, "by": command.by}
             return [AlertUnacknowledged(why="by_hand", **given)] if state.owner else []
         case EscalateAlert():
             return [AlertEscalated(episode=state.episode, step=state.step + 1, by=command.by)]

@@ -139,8 +139,10 @@ class RuleForm(inputs.RecordForm):
         max_length=100,
         required=False,
         widget=forms.TextInput(attrs=PLAIN),
-        help_text=gettext_lazy("A metric that counts everything: the value judged is the share in percent that is "
-                               "certain, with at least 5 counted. Empty: the value itself."),
+        help_text=gettext_lazy(
+            "A metric that counts everything: the value judged is the share in percent that is "
+            "certain, with at least 5 counted. Empty: the value itself."
+        ),
     )
     over_seconds = forms.IntegerField(label=gettext_lazy("Seconds of the share"), min_value=0)
     channels = NamesField(

@@ -28,7 +28,7 @@ from metrics.monitoring.alerting.conditions import SLOT_SECONDS
 logger = logging.getLogger(__name__)
 
 NAMESPACE: Final = uuid.UUID("e0a7f5b2-44f9-5d0a-a0a3-0f4a1f0b6c11")
-PRESENT = f"select floor(extract(epoch from clock_timestamp()) / {SLOT_SECONDS})::bigint"
+PRESENT = "select floor(extract(epoch from clock_timestamp()) / %s)::bigint"
 # Has a value in every slot in which a sampler ran.
 SAMPLER: Final = "sampler.seconds"
 # An open alert of a target that has had no sample for so long ends: the host or subscription was removed.
@@ -66,7 +66,7 @@ def judge(slot: int) -> list[Result]:
 
 def present_slot() -> int:
     """The slot of now, by the clock of the database."""
-    return int(store.query(PRESENT)[0][0])
+    return int(store.query(PRESENT, (SLOT_SECONDS,))[0][0])
 
 
 def load(slot: int) -> tuple[list[Subject], list[tuple[str, domain.Ended]]]:
@@ -90,7 +90,7 @@ def judge_one(subject: Subject, slot: int, sampled: Sequence[bool]) -> list[Resu
     command = command_of(subject, slot, sampled)
     decided = domain.judge(command, subject.state)
     if not decided:
-        return _end_if_gone(subject, slot, sampled)
+        return _end_if_gone(subject, slot)
     name = types.event_type_of(type(decided[0])).name
     return _send(subject.key, command, slot, name, episode=getattr(decided[0], "episode", 0))
 
@@ -161,7 +161,7 @@ def _sampled(found: Sequence[Subject], slot: int) -> list[bool]:
 # -- ends -------------------------------------------------------------------------------------------------------------
 
 
-def _end_if_gone(subject: Subject, slot: int, sampled: Sequence[bool]) -> list[Result]:
+def _end_if_gone(subject: Subject, slot: int) -> list[Result]:
     """Ends the open alert of a target without samples for an hour in which others were sampled."""
     state = subject.state
     if not state.is_open or not subject.target or slot - state.slot < conditions.slots(GONE_SECONDS):

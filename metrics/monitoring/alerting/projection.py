@@ -14,11 +14,11 @@ from metrics.monitoring.alerting import domain, rules, silences
 
 INSERT_RULES = """
 insert into metrics_rule (id, title, metric, target, comparison, warn, critical, clear, for_seconds,
-       critical_for_seconds, keep_seconds, on_missing, missing_seconds, per, over_seconds, channels, escalation, enabled,
-       origin, created_at, version, updated_at)
+       critical_for_seconds, keep_seconds, on_missing, missing_seconds, per, over_seconds, channels, escalation,
+       enabled, origin, created_at, version, updated_at)
 select id, title, metric, target, comparison, warn, critical, clear, for_seconds,
-       critical_for_seconds, keep_seconds, on_missing, missing_seconds, per, over_seconds, channels, escalation, enabled,
-       origin, created_at, version, updated_at
+       critical_for_seconds, keep_seconds, on_missing, missing_seconds, per, over_seconds, channels, escalation,
+       enabled, origin, created_at, version, updated_at
   from jsonb_populate_recordset(null::metrics_rule, %s::jsonb)
 """
 

@@ -6,6 +6,7 @@ edits it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -77,11 +78,11 @@ class RuleUpdated(Event, frozen=True):
     metric: str | UnsetType = UNSET
     target: str | UnsetType = UNSET
     comparison: Comparison | UnsetType = UNSET
-    warn: float | None | UnsetType = UNSET
-    critical: float | None | UnsetType = UNSET
-    clear: float | None | UnsetType = UNSET
+    warn: float | UnsetType | None = UNSET
+    critical: float | UnsetType | None = UNSET
+    clear: float | UnsetType | None = UNSET
     for_seconds: int | UnsetType = UNSET
-    critical_for_seconds: int | None | UnsetType = UNSET
+    critical_for_seconds: int | UnsetType | None = UNSET
     keep_seconds: int | UnsetType = UNSET
     on_missing: OnMissing | UnsetType = UNSET
     missing_seconds: int | UnsetType = UNSET
@@ -133,11 +134,11 @@ class UpdateRule(CommandData, frozen=True):
     metric: str | UnsetType = UNSET
     target: str | UnsetType = UNSET
     comparison: Comparison | UnsetType = UNSET
-    warn: float | None | UnsetType = UNSET
-    critical: float | None | UnsetType = UNSET
-    clear: float | None | UnsetType = UNSET
+    warn: float | UnsetType | None = UNSET
+    critical: float | UnsetType | None = UNSET
+    clear: float | UnsetType | None = UNSET
     for_seconds: Seconds | UnsetType = UNSET
-    critical_for_seconds: Seconds | None | UnsetType = UNSET
+    critical_for_seconds: Seconds | UnsetType | None = UNSET
     keep_seconds: Seconds | UnsetType = UNSET
     on_missing: OnMissing | UnsetType = UNSET
     missing_seconds: Seconds | UnsetType = UNSET
@@ -256,7 +257,7 @@ def names(given: Sequence[str]) -> list[str]:
 def _escalation(steps: Sequence[Step]) -> list[Step]:
     if len(steps) > MAX_STEPS:
         raise ValueError(f"An escalation has at most {MAX_STEPS} steps.")
-    if any(later.minutes <= earlier.minutes for earlier, later in zip(steps, steps[1:], strict=False)):
+    if any(later.minutes <= earlier.minutes for earlier, later in itertools.pairwise(steps)):
         raise ValueError("Each step of the escalation must be later than the one before.")
     return [Step(minutes=step.minutes, channels=names(step.channels)) for step in steps]
 

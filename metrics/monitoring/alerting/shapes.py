@@ -67,8 +67,8 @@ class Silence(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Alert(shapes.Shape, frozen=True, kw_only=True):
-    """An alert. `since` is when the value went beyond the level, `inhibited_by` the firing rules that mute its messages,
-    `silenced_by` the silences that do."""
+    """An alert. `since` is when the value went beyond the level. Its messages are muted by the firing rules
+    `inhibited_by` and by the silences `silenced_by`."""
 
     id: str
     rule: str

@@ -38,7 +38,7 @@ _targets: Targets = _no_targets
 
 def register(read: Read, targets: Targets) -> None:
     """Have windows and targets read by these functions."""
-    global _read, _targets  # noqa: PLW0603 - one source for each process
+    global _read, _targets
     _read, _targets = read, targets
 
 
@@ -58,9 +58,7 @@ def window(rule: Rule, target: str, seconds: int, until_slot: int) -> list[float
     return shares(counted, totals, conditions.slots(rule.over_seconds))[-conditions.slots(seconds) :]
 
 
-def shares(
-    counted: Sequence[float | None], totals: Sequence[float | None], span: int
-) -> list[float | None]:
+def shares(counted: Sequence[float | None], totals: Sequence[float | None], span: int) -> list[float | None]:
     """The certain share in percent at each slot, over the `span` slots up to it; None where nothing was sampled."""
     found: list[float | None] = []
     part = whole = 0.0

@@ -98,10 +98,10 @@ class Model:
     def step(self, moment: Moment) -> str | None:
         """The event expected at this slot: its name and severity or reason."""
         expected = self._by_values(moment)
-        if expected is None and self.status == "firing" and self.owned_until is not None:
-            if moment.slot >= self.owned_until:
-                self.owned_until = None
-                return "unacknowledged expired"
+        owned = self.status == "firing" and self.owned_until is not None and moment.slot >= self.owned_until
+        if expected is None and owned:
+            self.owned_until = None
+            return "unacknowledged expired"
         return expected
 
     def _by_values(self, moment: Moment) -> str | None:

@@ -55,7 +55,9 @@ def act(person: str, stream: Stream, slot: int, model: Model) -> None:
     """Has a person do something about the current episode. It is refused exactly when the model is not open."""
     episode = stream.state.episode
     command: Any = {
-        "acknowledge": domain.AcknowledgeAlert(episode=episode, by="staff:1", until=conditions.instant(slot + ACKNOWLEDGED)),
+        "acknowledge": domain.AcknowledgeAlert(
+            episode=episode, by="staff:1", until=conditions.instant(slot + ACKNOWLEDGED)
+        ),
         "unacknowledge": domain.UnacknowledgeAlert(episode=episode, by="staff:1"),
         "close": domain.CloseAlert(episode=episode, by="staff:1"),
         "comment": domain.CommentAlert(by="staff:1", text="Looking."),
@@ -122,4 +124,4 @@ def _check_stream(stream: Stream) -> None:
 
 
 def test_acknowledgement_by_default_lasts_longer_for_a_warning() -> None:
-    assert domain.ACKNOWLEDGED_FOR == {"critical": timedelta(hours=1), "warning": timedelta(hours=8)}
+    assert {"critical": timedelta(hours=1), "warning": timedelta(hours=8)} == domain.ACKNOWLEDGED_FOR

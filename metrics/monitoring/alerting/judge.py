@@ -22,7 +22,7 @@ import msgspec
 
 from events import context, errors, store, types
 from events.commands import Result
-from metrics.monitoring.alerting import conditions, defaults, dispatching, domain, models, rules, windows
+from metrics.monitoring.alerting import conditions, defaults, dispatching, domain, machine, models, rules, windows
 from metrics.monitoring.alerting.conditions import SLOT_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def load(slot: int) -> tuple[list[Subject], list[tuple[str, domain.Ended]]]:
 def judge_one(subject: Subject, slot: int, sampled: Sequence[bool]) -> list[Result]:
     """Judges one rule for one target."""
     command = command_of(subject, slot, sampled)
-    decided = domain.judge(command, subject.state)
+    decided = machine.judge(command, subject.state)
     if not decided:
         return _end_if_gone(subject, slot)
     name = types.event_type_of(type(decided[0])).name
@@ -117,7 +117,7 @@ def command_of(subject: Subject, slot: int, sampled: Sequence[bool]) -> domain.J
 def _subject(row: models.Rule, target: str, alerts: Mapping[str, models.Alert]) -> Subject:
     key = domain.alert_key(row.pk, target)
     alert = alerts.get(key)
-    state = domain.Alert() if alert is None else domain.AGGREGATE.load(alert.folded)
+    state = domain.Alert() if alert is None else machine.AGGREGATE.load(alert.folded)
     return Subject(key=key, rule=rule_of(row), rule_id=row.pk, rule_version=row.version, target=target, state=state)
 
 

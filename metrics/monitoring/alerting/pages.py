@@ -223,7 +223,8 @@ class AlertPages:
         row = models.Rule.objects.filter(pk=request.GET.get("rule", "").replace("\0", "")).first()
         if row is None:
             raise Http404
-        hours = int(request.GET["hours"]) if request.GET.get("hours") in map(str, HOURS) else 24
+        asked = request.GET.get("hours", "")
+        hours = int(asked) if asked in [str(each) for each in HOURS] else 24
         data: dict[str, Any] = {"title": _("Preview of a rule"), "rule": row, "hours": hours, "choices": HOURS}
         try:
             rule = preview.changed_rule(row.pk, _given(request))
@@ -347,7 +348,9 @@ def _chart(row: models.Alert, rule: models.Rule | None) -> chart.Chart | None:
     except (KeyError, windows.NoSource):
         return None
     within = models.Episode.objects.filter(alert=row.pk, raised_at__lt=end).order_by("-raised_at")[:LATEST]
-    spans = [(_slot(one.raised_at), one.resolved_at and _slot(one.resolved_at), one.severity) for one in within]
+    spans = [
+        (_slot(one.raised_at), _slot(one.resolved_at) if one.resolved_at else None, one.severity) for one in within
+    ]
     return chart.draw(judge.rule_of(rule), values, slot - len(values) + 1, spans)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from backoffice.api import shapes as api_shapes
 from events.aggregate import Decision
-from metrics.monitoring.alerting import conditions, domain, judge, models, rules, windows
+from metrics.monitoring.alerting import conditions, domain, judge, machine, models, rules, windows
 
 MAX_HOURS: Final = 168
 # Events that people are notified of.
@@ -68,7 +68,7 @@ def replay(rule: rules.Rule, values: Iterable[float | None], first: int = 1) -> 
         length = conditions.slots(conditions.seconds_needed(rule, flapping=state.flapping))
         window = known[max(0, number + 1 - length) : number + 1]
         command = domain.JudgeAlert(rule=rule, rule_version=1, target="", window=window, slot=slot)
-        for event in domain.judge(command, state):
+        for event in machine.judge(command, state):
             state = domain.evolve(state, event)
             events.append(event)
     messages = sum(isinstance(event, _NOTIFIED) for event in events)

@@ -10,7 +10,7 @@ import msgspec
 from backoffice import read_table
 from events import store
 from events.types import NewEvent
-from metrics.monitoring.alerting import domain, rules, silences
+from metrics.monitoring.alerting import conditions, domain, rules, silences
 
 INSERT_RULES = """
 insert into metrics_rule (id, title, metric, target, comparison, warn, critical, clear, for_seconds,
@@ -115,9 +115,9 @@ def write_episodes(events: Sequence[NewEvent]) -> None:
         key = f"{event.key}#{data.episode}"
         match data:
             case domain.AlertRaised():
-                at = domain.conditions.instant(data.slot)
+                at = conditions.instant(data.slot)
                 store.execute(INSERT_EPISODE, [key, event.key, data.episode, data.severity, at])
             case domain.AlertWorsened() | domain.AlertReasonChanged() if data.severity == "critical":
                 store.execute(WORSEN_EPISODE, [data.severity, key])
             case domain.AlertResolved():
-                store.execute(END_EPISODE, [domain.conditions.instant(data.slot), data.why, key])
+                store.execute(END_EPISODE, [conditions.instant(data.slot), data.why, key])

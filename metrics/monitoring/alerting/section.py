@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation, topics
 from backoffice.section import HeaderItem, Section
 from events.rebuild.read_tables import ReadTable
-from metrics.monitoring.alerting import domain, kinds, pages, projection
+from metrics.monitoring.alerting import domain, kinds, machine, pages, projection
 from realtime.topics import Topic
 
 _sees_alerts = partial(access.sees, domain.CATEGORY)
@@ -38,7 +38,7 @@ SECTION = Section(
             project=topics.show,
         ),
     ),
-    aggregates=(domain.AGGREGATE,),
+    aggregates=(machine.AGGREGATE,),
     read_tables=(
         ReadTable(name="metrics_alert", category=domain.CATEGORY, project=projection.write_alerts),
         ReadTable(name="metrics_alert_episode", category=domain.CATEGORY, project=projection.write_episodes),

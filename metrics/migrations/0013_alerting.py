@@ -1,10 +1,12 @@
 """Read tables of alert rules, silences, alerts and their episodes."""
 
-import backoffice.text
+import uuid
+
 import django.contrib.postgres.indexes
 import django.db.models.functions.text
-import uuid
 from django.db import migrations, models
+
+import backoffice.text
 
 
 class Migration(migrations.Migration):

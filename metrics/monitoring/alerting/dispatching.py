@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from django.utils.formats import number_format
+from django.template import defaultfilters
 from django.utils.translation import gettext, override
 
 from events import commands, types
@@ -66,4 +66,4 @@ def describe(row: models.Alert, title: str) -> str:
     words = f"{title_of(title)} ({row.target})" if row.target else title_of(title)
     if row.reason == "no_data":
         return gettext("%(alert)s: no data") % {"alert": words}
-    return words if row.value is None else f"{words}: {number_format(round(row.value, 2))}"
+    return words if row.value is None else f"{words}: {defaultfilters.floatformat(row.value, '-2')}"

@@ -211,3 +211,12 @@ class SilenceForm(inputs.RecordForm):
         for name in ("starts_at", "ends_at"):
             field: Any = self.fields[name]
             field.zone = zone or "UTC"
+
+    def changed(self) -> dict[str, Any]:
+        """The form shows minutes: an instant within the minute that it showed was not changed."""
+        found = super().changed()
+        for name in ("starts_at", "ends_at"):
+            shown = self.fields[name].prepare_value
+            if self.base is not None and name in found and shown(found[name]) == shown(self.base.get(name)):
+                del found[name]
+        return found

@@ -27,6 +27,7 @@ SECTION = Section(
     admin_urls=pages.urls,
     api_urls="metrics.monitoring.alerting.api",
     api_shapes="metrics.monitoring.alerting.shapes",
+    scopes=("alerts",),
     # view, acknowledge, comment, close, escalate
     rights={domain.CATEGORY: kinds.ALERT_RIGHTS},
     topics=(

@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.urls import get_resolver
 from drf_spectacular.validation import validate_schema
 
+from backoffice import section
 from backoffice.api import views
 from events import types
 from tests import factories, live

@@ -33,8 +33,7 @@ def covered_minutes(silence: Silence, day: str) -> int:
     [("2026-03-28", 60), ("2026-03-29", 30), ("2026-03-30", 60), ("2026-10-24", 60), ("2026-10-25", 90)],
 )
 def test_daily_window_keeps_the_wall_clock_across_daylight_saving(day: str, minutes: int) -> None:
-    """uptime-kuma#6233: the window shifts by an hour. On 2026-03-29 02:30-03:00 does not exist; on 2026-10-25 02:30-03:00
-    comes twice."""
+    """uptime-kuma#6233: the window shifts by an hour. 02:30 to 03:00 is missing on 2026-03-29, double on 2026-10-25."""
     assert covered_minutes(window(), day) == minutes
 
 

@@ -5,7 +5,6 @@ Queries select only the columns that the caller may see.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -51,9 +50,9 @@ class RecordList(views.View):
         kind = self.kind
         permissions.require_view(request, kind.category)
         page = _page(request, kind)
-        columns = visible(kind, request)
-        added = extensions.api_values(kind, page.items, request.user)
-        items = [row(item, columns) | added.get(item.pk, {}) for item in page.items]
+        pk = kind.spec.pk
+        added = extensions.api_item_values(kind, [item[pk] for item in page.items], request.user)
+        items = [item | added[item[pk]] for item in page.items] if added else page.items
         return Response({"items": items, "page_info": page_info(page)})
 
 
@@ -76,7 +75,7 @@ class PostedList(RecordList):
 
 def _page(request: Request, kind: Kind) -> listing.Page:
     """Returns the requested page. The error for an unknown filter or sort lists those that this caller may use."""
-    spec, asked = dataclasses.replace(kind.spec, related=()), request.query_params
+    spec, asked = kind.spec, request.query_params
     hidden = access.hidden_fields(request.user, kind.category)
     filters = [name for name in spec.filters if name not in hidden]
     sorts = [name for name in spec.sorts if name not in hidden]
@@ -93,7 +92,7 @@ def _page(request: Request, kind: Kind) -> listing.Page:
         filters={name: asked[name] for name in filters if asked.get(name, "") != ""},
         search=asked.get("search", ""),
         hidden=hidden,
-        queryset=kind.model._default_manager.only(*visible(kind, request)),
+        columns=listing.Columns.of(visible(kind, request), extensions.api_columns(kind, request.user)),
     )
 
 
@@ -120,6 +119,9 @@ class ReadableRecord(views.View):
 
     kind: ClassVar[Kind]
 
+    def feeding(self) -> Sequence[str]:
+        return (*self.fed_by, *extensions.fed_by(self.kind, in_record=True))
+
     def get(self, request: Request, key: str) -> Response:
         permissions.require_view(request, self.kind.category)
         views.allow_parameters(request, ("consistent",))
@@ -129,7 +131,7 @@ class ReadableRecord(views.View):
             raise Http404
         shown = row(found, columns)
         headers = {"ETag": etag(shown["version"])}
-        added = extensions.api_values(self.kind, [found], request.user, in_record=True)
+        added = extensions.api_values(self.kind, [found.pk], request.user)
         # Fields of extensions change without the version, so an unchanged version does not mean "not modified".
         if not added and _matches(request.headers.get("If-None-Match", ""), shown["version"]):
             return Response(status=304, headers=headers)
@@ -275,7 +277,7 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
         tag=kind.name,
         parameters=tuple(parameters),
         response=openapi.ref(f"{kind.shape.__name__}Page"),
-        errors=(*COMMON, 503, *([504] if extensions.fed_by(kind) else [])),
+        errors=(*COMMON, 503, *_late(kind)),
         scope=f"{kind.name}:read",
     )
     return {"GET": operation, **(_post_operation(kind) if kind.is_posted else {})}
@@ -307,7 +309,7 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
             tag=kind.name,
             parameters=(key, IF_NONE_MATCH, CONSISTENT),
             response=openapi.ref(kind.shape.__name__),
-            errors=(304, *COMMON, 404),
+            errors=(304, *COMMON, 404, *_late(kind, in_record=True)),
             scope=f"{kind.name}:read",
             etag=True,
         ),
@@ -318,6 +320,11 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
         body = types.command_type_of(kind.update).cls.__name__
         found["PATCH"] = _write(kind, key, "update", f"Change fields of a {kind.category}", body)
     return found
+
+
+def _late(kind: Kind, *, in_record: bool = False) -> tuple[int, ...]:
+    """504 where ``consistent=1`` may wait in vain."""
+    return (504,) if extensions.fed_by(kind, in_record=in_record) else ()
 
 
 def _write(kind: Kind, key: openapi.Schema, verb: str, summary: str, body: str | None = None) -> openapi.Operation:

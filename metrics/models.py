@@ -14,15 +14,20 @@ from metrics.counters.models import (
     UserStats,
 )
 from metrics.materialized.models import ViewFreshness
+from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
 
 __all__ = [
+    "Alert",
     "CountersState",
     "DayOwner",
     "DayStats",
+    "Episode",
     "FormHour",
     "FormStats",
     "Reconciliation",
     "ReconciliationDifference",
+    "Rule",
+    "Silence",
     "SkippedPosition",
     "UserStats",
     "ViewFreshness",

@@ -1,0 +1,37 @@
+"""Notifications: channels, and the log of what was decided and delivered."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from django.utils.translation import gettext_lazy as _
+
+from backoffice import access, navigation
+from backoffice.section import Section
+from metrics.monitoring.notify import planner, subscription, tasks
+from metrics.monitoring.notify.models import Channel, Delivery
+from metrics.monitoring.notify.pages import ChannelAdmin, DeliveryAdmin
+
+VIEW: Final = frozenset({"view"})
+
+SECTION = Section(
+    name="notifications",
+    navigation=navigation.of_pages(
+        "system",
+        partial(access.sees, "channel"),
+        (_("Notification channels"), "admin:metrics_channel_changelist", "live", ""),
+        (_("Deliveries"), "admin:metrics_delivery_changelist", "log", ""),
+        order=1,
+    ),
+    admins={Channel: ChannelAdmin, Delivery: DeliveryAdmin},
+    api_urls="metrics.monitoring.notify.api",
+    api_shapes="metrics.monitoring.notify.shapes",
+    # view, retry (a delivery), edit (channels: administrators only)
+    rights={
+        "channel": {"manager": frozenset({"view", "retry"}), **dict.fromkeys(("agent", "viewer", "dpo"), VIEW)},
+    },
+    after={"alert": planner.plan},
+    tasks=(tasks.send_notifications, tasks.forget_deliveries),
+    ready=subscription.register,
+)

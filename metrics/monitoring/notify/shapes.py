@@ -49,7 +49,7 @@ class Channels(shapes.Shape, frozen=True, kw_only=True):
 
 class NewChannel(shapes.Shape, frozen=True, kw_only=True):
     """A channel to create. `url` is that of the webhook, ntfy topic or Matrix server; ntfy and Matrix take a `token`,
-    Matrix a `room`, e-mail has `recipients`. The answer for a webhook contains `signing_key`, which cannot be read again."""
+    Matrix a `room`, e-mail has `recipients`. The answer for a webhook has the `signing_key`, shown only then."""
 
     name: Name
     kind: Kind

@@ -130,9 +130,7 @@ def certificates(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
     certificate = (
         _builder(subject, issuer, key.public_key())
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -209,5 +207,3 @@ def smtp() -> Iterator[Mailbox]:
 
 def replies(*statuses: int, **named: Any) -> list[Reply]:
     return [Reply(status, **named) for status in statuses]
-
-

@@ -38,8 +38,9 @@ def test_cause_is_delivered_once_to_each_channel(receiver: Receiver) -> None:
         alerts.channel(url=receiver.url)
     alerts.raised()
     with transaction.atomic():  # the same cause again
+        cause = alerts.deliveries()[0].cause
         message = planner.Message(
-            alert="high_cpu", episode=1, cause="1", kind="firing", severity="critical", facts={}
+            alert="high_cpu", episode=1, cause=cause, kind="firing", severity="critical", facts={}
         )
         for one in planner._locked_channels().values():
             planner._insert(one, message)

@@ -238,12 +238,10 @@ def request(
             raise
         try:
             return _exchange(connection, method, parts, body, headers)
-        except (OSError, http.client.HTTPException):
-            if deadline.expired:
-                raise TimeoutError from None
-            raise
         finally:
             connection.close()
+            if deadline.expired:  # whatever a connection that was cut off looked like
+                raise TimeoutError
 
 
 def _connected(addresses: Sequence[str], port: int, deadline: Deadline) -> socket.socket:
@@ -273,14 +271,14 @@ def _over(raw: socket.socket, scheme: str, host: str, port: int, deadline: Deadl
     context = ssl.create_default_context()
     if settings.ALERT_CA_FILE:
         context.load_verify_locations(settings.ALERT_CA_FILE)
+    secure = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
+    deadline.watch(secure)
     try:
-        secure = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
-        deadline.watch(secure)
         secure.do_handshake()
-    except ssl.SSLCertVerificationError:
-        raise Unreachable("the certificate is not valid") from None
-    except (OSError, ValueError):
-        raise Unreachable("TLS failed") from None
+    except OSError as error:
+        secure.close()
+        bad = isinstance(error, ssl.SSLCertVerificationError)
+        raise Unreachable("the certificate is not valid" if bad else "TLS failed") from None
     connection.sock = secure
     return connection
 
@@ -291,8 +289,8 @@ def _exchange(
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     connection.sock.settimeout(TOTAL_SECONDS)  # the deadline ends it earlier
     connection.request(method, path, body, {"Connection": "close", "User-Agent": "FormEase", **headers})
-    answer = connection.getresponse()
-    return Response(status=answer.status, headers={name.lower(): value for name, value in answer.getheaders()})
+    with connection.getresponse() as answer:
+        return Response(status=answer.status, headers={name.lower(): value for name, value in answer.getheaders()})
 
 
 # -- the result of a message ------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.metrics.notify.receivers import Receiver
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PATH = "hidden-path-7"
-TOKEN = "tk_hidden_token"  # noqa: S105 - of a test
+TOKEN = "tk_hidden_token"
 
 
 def signed_in(role: str) -> Client:

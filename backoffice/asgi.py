@@ -14,13 +14,13 @@ from django.conf import settings  # noqa: E402
 
 from backoffice import request_limits  # noqa: E402
 from realtime.proxies import ClientAddress  # noqa: E402
-from realtime.routing import lifespan_application, websocket_application  # noqa: E402
+from realtime.routing import Following, lifespan_application, websocket_application  # noqa: E402
 
 request_limits.limit_daphne()
 application = ClientAddress(
     ProtocolTypeRouter(
         {
-            "http": request_limits.Limit(http_application),
+            "http": Following(request_limits.Limit(http_application)),
             "websocket": websocket_application,
             "lifespan": lifespan_application,
         }

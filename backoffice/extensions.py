@@ -32,6 +32,11 @@ def api_values(kind: Kind, items: Sequence[Any], staff: Any, *, in_record: bool 
     return _values(kind, items, staff, lambda more: more.api_fields if more.in_record or not in_record else ())
 
 
+def fed_by(kind: Kind) -> list[str]:
+    """The subscriptions that keep values of the list."""
+    return list(dict.fromkeys(name for more in section.extensions(kind.category) for name in more.fed_by))
+
+
 def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:
     """The panels of a record's page after the kind's own, as template and context."""
     hidden = access.hidden_fields(staff, kind.category)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -28,6 +28,18 @@ APPLIED = "SELECT app, name FROM django_migrations"
 UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parked.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
 
 log = logging.getLogger(__name__)
+
+Run = Callable[[str], Sequence[Sequence[Any]]]
+Check = Callable[[Run], str]
+_checks: dict[str, Check] = {}
+
+
+def register(name: str, check: Check) -> None:
+    """Add a check of the database to `/readyz`.
+
+    It gets a function that runs a statement and returns rows, and returns `ok` or a short state.
+    """
+    _checks[name] = check
 
 
 class ProbeMiddleware:
@@ -56,46 +68,55 @@ def livez(_request: HttpRequest) -> JsonResponse:
 def readyz(_request: HttpRequest) -> JsonResponse:
     """Answers 200 when the database responds and is migrated, otherwise 503.
 
-    Without Valkey, or with parked events that cannot be read, `status` is `degraded` and the answer still 200.
+    Without Valkey, with parked events that cannot be read, or where a registered check is not `ok`, `status` is
+    `degraded` and the answer still 200.
     """
-    found, log_state = database_and_log()
-    checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live()}
+    found, log_state, more = database_and_checks()
+    checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live(), **more}
     ready = checks["database"] == "ok" and checks["live"] != "draining"
-    whole = checks["valkey"] == "ok" and checks["log"] == "ok"
+    whole = all(checks[name] == "ok" for name in ("valkey", "log", *more))
     status = "unavailable" if not ready else "ok" if whole else "degraded"
     return JsonResponse({"status": status, "checks": checks}, status=200 if ready else 503)
 
 
 def database() -> str:
     """Returns `ok`, `migrations pending` or `unreachable`."""
-    return database_and_log()[0]
+    return database_and_checks()[0]
 
 
 def database_and_log() -> tuple[str, str]:
-    """Returns the states of the database and of the log.
+    """Returns the states of the database and of the log."""
+    return database_and_checks()[:2]
 
-    Database: `ok`, `migrations pending` or `unreachable`; log: `ok`, `unreadable events` or `unknown`.
-    Uses its own connection: an exhausted pool means a busy site, not a missing database.
+
+def database_and_checks() -> tuple[str, str, dict[str, str]]:
+    """Returns the states of the database, of the log and of the registered checks.
+
+    Database: `ok`, `migrations pending` or `unreachable`; log: `ok`, `unreadable events` or `unknown`. The registered
+    checks are `unknown` where they cannot be made. Uses its own connection: an exhausted
+    pool means a busy site, not a missing database.
     """
+    unknown = dict.fromkeys(_checks, "unknown")
     try:
         with psycopg.connect(**parameters(), autocommit=True) as connection:
             applied = set(connection.execute(APPLIED).fetchall())
             if not wanted_migrations() <= applied:
-                return "migrations pending", "unknown"
+                return "migrations pending", "unknown", unknown
             unreadable = connection.execute(UNREADABLE).fetchone()
+            more = {name: check(lambda sql: connection.execute(sql).fetchall()) for name, check in _checks.items()}
     except psycopg.errors.UndefinedTable:
-        return "migrations pending", "unknown"
+        return "migrations pending", "unknown", unknown
     except psycopg.Error as error:
         log.warning("readyz: database: %s", error)
-        return "unreachable", "unknown"
-    return "ok", "ok" if unreadable is None else "unreadable events"
+        return "unreachable", "unknown", unknown
+    return "ok", "ok" if unreadable is None else "unreadable events", more
 
 
 def live() -> str:
     """Returns the state of this process's hub.
 
-    `ok`, `idle` (no client has connected yet), `polling` (without relay or Valkey it reads the log), `draining` (it is
-    shutting down and must receive no more clients) or `behind`.
+    `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
+    (it is shutting down and must receive no more clients) or `behind`.
     """
     status = local_hub.status()
     if status is None:

@@ -170,6 +170,7 @@ class Extension:
     in_record    whether a single record has the fields too. They change without its version, so 304 is not answered
     panels       shown on the record's page after the kind's own
     hidden       role -> names of fields: it gets no column, sort, API field or panel of these names
+    fed_by       subscriptions that keep the values: ``consistent=1`` waits for them
     """
 
     category: str
@@ -180,6 +181,7 @@ class Extension:
     in_record: bool = False
     panels: tuple[Panel, ...] = ()
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    fed_by: tuple[str, ...] = ()
 
     @property
     def api_fields(self) -> tuple[str, ...]:

@@ -112,6 +112,9 @@ CACHES = {
     }
 }
 
+# Memory for cached figures in each web process, in MiB.
+CACHE_MEMORY_MIB = read("CACHE_MEMORY_MIB", environment.whole(1, 65_536), 64)
+
 CELERY_BROKER_URL = "redis+socket" + REDIS_URL.removeprefix("unix") if REDIS_URL.startswith("unix") else REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
@@ -129,13 +132,23 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
     "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
+    "reconcile the counters": {
+        "task": "metrics.counters.tasks.reconcile",
+        "schedule": 300,
+        "options": {"expires": 240},
+    },
     "record failed sign-ins": {"task": "backoffice.tasks.tell_failed_sign_ins", "schedule": 60},
+    "refresh the materialized views": {
+        "task": "metrics.materialized.tasks.refresh_views",
+        "schedule": 300,
+        "options": {"expires": 240},  # a run that waited this long is followed by the next one
+    },
     "send notifications": {
-        "task": "metrics.tasks.send_notifications",
+        "task": "metrics.monitoring.notify.tasks.send_notifications",
         "schedule": 5,
         "options": {"expires": 4},  # the next one does the same
     },
-    "forget old deliveries": {"task": "metrics.tasks.forget_deliveries", "schedule": 86400},
+    "forget old deliveries": {"task": "metrics.monitoring.notify.tasks.forget_deliveries", "schedule": 86400},
 }
 
 # -- notifications ----------------------------------------------------------------------------------------------------
@@ -332,6 +345,8 @@ REST_FRAMEWORK = {
 API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", environment.whole(0, 1_000_000), 1200)
 # Commands a minute in batches and queues, where one call contains many; 0: no limit.
 API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", environment.whole(0, 10_000_000), 12_000)
+# Seconds that one statement of a list may take; then the answer is 503, with the advice to narrow the filters.
+LIST_STATEMENT_SECONDS: float = read("LIST_STATEMENT_SECONDS", environment.whole(1, 600), 2)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,32 +17,49 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @contextlib.contextmanager
-def services() -> Iterator[None]:
-    """Start a migrated database (fsync on) and a Valkey for this run, unless Django is already set up."""
+def services(folder: Path | None = None, settings: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Start a migrated database (fsync on) and a Valkey for this run, unless Django is already set up.
+
+    folder    keeps their data for another run; then they are always started
+    settings  of PostgreSQL, in addition to those of development
+    """
     import django
     from django.apps import apps
 
-    if apps.ready:
+    if apps.ready and folder is None:
         yield
         return
     from devtools.postgres import Postgres
     from devtools.valkey import Valkey
 
-    with tempfile.TemporaryDirectory(prefix="formease-bench-") as name, contextlib.ExitStack() as stack:
-        Path(name).chmod(0o711)
-        os.environ |= {"DATA_DIR": name, "DJANGO_SETTINGS_MODULE": "backoffice.settings"}
-        for variable, service in (("DATABASE_URL", Postgres), ("REDIS_URL", Valkey)):
-            started = service(Path(name))
-            stack.callback(started.stop)
-            started.start()
-            os.environ[variable] = started.url()
-        django.setup()
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="formease-bench-")))
+            folder.chmod(0o711)
+        os.environ |= {"DATA_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "backoffice.settings"}
+        started: tuple[tuple[str, Postgres | Valkey], ...] = (
+            ("DATABASE_URL", Postgres(folder, settings=settings)),
+            ("REDIS_URL", Valkey(folder)),
+        )
+        for variable, service in started:
+            stack.callback(service.stop)
+            service.start()
+            os.environ[variable] = service.url()
+        if not apps.ready:
+            django.setup()
         from django.core.management import call_command
         from django.db import connections
 
         call_command("migrate", verbosity=0)
-        stack.callback(connections.close_all)
+        stack.callback(_close, connections)
         yield
+
+
+def _close(connections: Any) -> None:
+    """Close the connections and their pools, so that the services can be started again."""
+    connections.close_all()
+    for connection in connections.all():
+        connection.close_pool()
 
 
 def table(title: str, rows: Sequence[dict[str, Any]]) -> None:

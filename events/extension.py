@@ -5,6 +5,7 @@
     add_purgers            steps that delete readable copies of erased data
     explain_constraint     the domain error behind a broken database constraint
     recall_before_merge    a function that looks for an earlier answer before a stale command is merged
+    run_as_owner           a function that the application may run with the owner's privileges
 
 A registration may be repeated. Subscriptions and rebuildable read tables have registries of their own:
 `subscriptions.checkpoints.register`, `rebuild.builder.register`.
@@ -32,6 +33,7 @@ inline_projections: dict[str, list[Projection]] = {}
 purgers: dict[str, Purger] = {}
 constraint_errors: dict[str, Callable[[], errors.EventsError]] = {}
 recalls: list[Recall] = []
+owner_functions: list[str] = []
 
 
 def register_aggregate(record: aggregate.Aggregate) -> None:
@@ -62,3 +64,9 @@ def recall_before_merge(recall: Recall) -> None:
     """Register `recall`, which is called with each command that was decided against an older version."""
     if recall not in recalls:
         recalls.append(recall)
+
+
+def run_as_owner(function: str) -> None:
+    """Have `grants.grant` let the application run this function, ``name(types)``, with the privileges of its owner."""
+    if function not in owner_functions:
+        owner_functions.append(function)

@@ -85,13 +85,15 @@ def stream_of(table: str) -> str:
 
 
 # Only the owner of a table may replace it; the application may run as another role (`events.db.grants`).
-OWNED = "select pg_has_role(relowner, 'usage') from pg_class where oid = to_regclass(quote_ident(%s))"
+OWNED = """
+select bool_and(coalesce(pg_has_role(c.relowner, 'usage'), false))
+  from unnest(%s::text[]) as wanted(name) left join pg_class c on c.oid = to_regclass(quote_ident(wanted.name))
+"""
 
 
 def may_rebuild(table: str) -> bool:
     """True when this application's role, which is also its workers' role, owns the table."""
-    found = store.query(OWNED, (table,))
-    return bool(found and found[0][0])
+    return bool(store.query(OWNED, (list(read_tables.stored_in(read_tables.find(table))),))[0][0])
 
 
 def request_rebuild(table: str, *, fresh: bool = False, take_over: bool = False) -> RecordedEvent:

@@ -1,5 +1,6 @@
 """Clients of Valkey: the one place that combines its address with the timeouts of each role.
 
+cache        a value that can also be loaded from the database
 request      a request or a command waits for the answer, and continues without it after the timeout
 bus          publishers and probes
 background   tasks of the hub, listeners and operators' checks: nobody waits
@@ -14,10 +15,10 @@ import redis
 import redis.asyncio
 from django.conf import settings
 
-Role: TypeAlias = Literal["request", "bus", "background"]
+Role: TypeAlias = Literal["cache", "request", "bus", "background"]
 
 # Seconds, to connect and to get an answer.
-TIMEOUTS: Final[dict[Role, float]] = {"request": 0.5, "bus": 1.0, "background": 2.0}
+TIMEOUTS: Final[dict[Role, float]] = {"cache": 0.1, "request": 0.5, "bus": 1.0, "background": 2.0}
 
 
 def client(role: Role, **options: Any) -> redis.Redis:
@@ -41,4 +42,7 @@ def _shared(role: Role, _url: str) -> redis.Redis:
 
 
 def _with_timeouts(role: Role, options: dict[str, Any]) -> dict[str, Any]:
-    return {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role]} | options
+    given: dict[str, Any] = {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role]}
+    if role == "cache":
+        given["retry"] = None  # redis-py repeats a failed call three times; loading the value is quicker
+    return given | options

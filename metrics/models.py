@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from metrics.counters.models import (
+    CountersState,
+    DayOwner,
+    DayStats,
+    FormHour,
+    FormStats,
+    Reconciliation,
+    ReconciliationDifference,
+    SkippedPosition,
+    UserStats,
+)
+from metrics.materialized.models import ViewFreshness
 from metrics.monitoring.notify.models import Attempt, Channel, Delivery
 
 __all__ = [
     "Attempt",
     "Channel",
+    "CountersState",
+    "DayOwner",
+    "DayStats",
     "Delivery",
+    "FormHour",
+    "FormStats",
+    "Reconciliation",
+    "ReconciliationDifference",
+    "SkippedPosition",
+    "UserStats",
+    "ViewFreshness",
 ]

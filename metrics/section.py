@@ -9,8 +9,9 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, navigation, topics
 from backoffice.section import Section
-from metrics import user_counts
-from metrics.monitoring import pages
+from metrics import pages, wiring
+from metrics.counters import extensions, tasks
+from metrics.materialized import tasks as view_tasks
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -30,10 +31,11 @@ SECTION = Section(
         (_("Log head"), "admin:system_head", "head", "l"),
         (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
         (_("Live connections"), "admin:system_sockets", "live", "w"),
+        (_("Cache"), "admin:system_cache", "cache", ""),
     ),
-    extends=(user_counts.EXTENSION,),
+    extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
-    api_urls="metrics.monitoring.api",
+    api_urls="metrics.api",
     api_shapes="metrics.monitoring.shapes",
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
@@ -48,4 +50,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    tasks=(tasks.reconcile, view_tasks.refresh_views),
+    ready=wiring.connect,
 )

@@ -37,6 +37,10 @@ VALKEY_TIMEOUT: Final = 2.0
 _started_at: Final = time.time()
 
 
+# Name -> what a layer above adds to this process's reports.
+extras: Final[dict[str, Callable[[], Any]]] = {}
+
+
 class Unreachable(Exception):
     """Valkey cannot be reached, so other processes are not known."""
 
@@ -61,7 +65,8 @@ class HubStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     """One process. Instants are Unix seconds, memory bytes, lags seconds over the last minute; counts since start.
 
-    `closes` is by close code; `cpu` the share of one core and `delivered` the frames a second since the last report.
+    `closes` is by close code, `extra` from layers above (`extras`). `cpu` is the share of one core and `delivered` the
+    frames a second since the last report.
     """
 
     process: str
@@ -92,6 +97,7 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int
     revocations: int
     closes: dict[str, int]
+    extra: dict[str, Any] = {}
 
 
 def index_key() -> str:
@@ -156,6 +162,7 @@ class Reporter:
             refusals=prometheus.total(prometheus.REFUSALS),
             revocations=prometheus.total(prometheus.REVOCATIONS),
             closes=prometheus.by_label(prometheus.CLOSES),
+            extra={name: msgspec.to_builtins(report()) for name, report in extras.items()},
         )
 
     async def _publish(self, client: aioredis.Redis, report: ProcessReport) -> None:

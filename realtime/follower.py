@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from django.utils import timezone
 
-from events import types
+from events import freshness, types
 from realtime import conf, encoding, log_reader, prometheus, publish
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ LAG_SECONDS: Final = 60.0
 LAGS: Final = 2_000
 # A beacon overtakes no batch, but the relay may still have to publish events below the head that it names.
 BEACON_GRACE: Final = 0.2
+# A beacon comes each second; where the next one is this late, a read of the store replaces it before trust ends.
+CONFIRM_AFTER: Final = 1.05
 # The longest pause between two attempts to read an unavailable store.
 STORE_PAUSE: Final = 5.0
 
@@ -64,6 +67,7 @@ class Follower:
         self._announced = 0  # the highest position announced by a batch or beacon
         self._fills = 0  # completed reads of the store
         self._last_assigned = 0  # the highest position the log had assigned at the last read
+        self._beacon = (0, freshness.NEVER)  # the head of the last beacon, and when it was received
         self._changed: asyncio.Future[None] = self._loop.create_future()
 
     # -- messages ----------------------------------------------------------------------------------------------------
@@ -87,8 +91,27 @@ class Follower:
         self.relay_at = self._loop.time()
         if beacon.epoch != self.epoch:
             self.request_fill()
-        elif beacon.head > self.position:
+            return
+        self._beacon = (beacon.head, time.monotonic())
+        self._confirm_beacon()
+        if beacon.head > self.position:
             self._loop.call_later(BEACON_GRACE, self._fill_if_missing, beacon.head)
+
+    def _confirm_beacon(self) -> None:
+        """Confirm what this process knows, once the head of the last beacon is reached."""
+        head, received = self._beacon
+        if self.position < head:
+            return
+        self._beacon = (0, freshness.NEVER)
+        if freshness.LOCAL.confirm_by_message(received):
+            self._loop.call_later(CONFIRM_AFTER, self._confirm_in_time)
+        else:
+            self.request_fill()
+
+    def _confirm_in_time(self) -> None:
+        """Read the store where nothing has confirmed this process's knowledge since, before it is disconnected."""
+        if not freshness.LOCAL.trusted(time.monotonic() + freshness.TRUST_SECONDS - CONFIRM_AFTER + 0.01):
+            self.request_fill()
 
     def receive_notification(self) -> None:
         """Read the store after a commit of a writer, but only while the relay is silent."""
@@ -120,6 +143,7 @@ class Follower:
         for event in events:
             if event.position <= self.position:
                 continue
+            freshness.LOCAL.touch(event)
             self._before(event)  # first: a revocation applies to its own event already
             if types.erases(event.type):
                 self.ring.restart(self.position)  # catching up then reads the store, where the erased data is gone
@@ -132,6 +156,9 @@ class Follower:
                 prometheus.LAG.observe(lag)
                 self._lags.add(self._loop.time(), lag)
         self.position = max(self.position, upto)
+        freshness.LOCAL.advance(self.position)
+        if self._beacon[0] > 0:
+            self._confirm_beacon()
         self._wake_waiters()
 
     def lags(self) -> list[float]:
@@ -167,6 +194,7 @@ class Follower:
     async def _fill(self) -> None:
         """Read the log up to its safe head."""
         before = self.position  # a batch may move it during the query
+        begun = time.monotonic()
         head = await self._log.head()
         self._last_assigned = head.last
         if not self.ready.is_set():
@@ -177,6 +205,8 @@ class Follower:
             page = await self._log.read(self.position, head.safe, self._limits.page)
             prometheus.EVENTS.labels("store").inc(len(page))
             self.apply(page, head.safe if len(page) < self._limits.page else page[-1].position)
+        freshness.LOCAL.confirm(begun)
+        self._loop.call_later(CONFIRM_AFTER, self._confirm_in_time)
         self.ready.set()
 
     def _start_at(self, head: log_reader.Head) -> None:
@@ -184,6 +214,7 @@ class Follower:
         self.epoch, self._followed_from = head.epoch, head.last
         self.position = max(0, head.safe - self._limits.ring_events)
         self.ring.restart(self.position)
+        freshness.LOCAL.start(self.epoch, self.position)
 
     def _restart_at(self, head: log_reader.Head) -> None:
         """Switch to another history of the log. Its positions may have been assigned twice, so every client reloads."""
@@ -191,7 +222,9 @@ class Follower:
         logger.error("history was rewound (%s): from %d of %s to %s", reason, self.position, self.epoch, head)
         self.epoch, self.position, self._announced = head.epoch, head.safe, head.safe
         self._followed_from = head.last
+        self._beacon = (0, freshness.NEVER)
         self.ring.restart(head.safe)
+        freshness.LOCAL.restart(self.epoch, head.safe)
         self._on_rewind(reason)
 
     # -- waiting -----------------------------------------------------------------------------------------------------

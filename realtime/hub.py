@@ -13,7 +13,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable
 
-from events import types
+from events import freshness, types
 from realtime import (
     admission,
     auth,
@@ -125,6 +125,7 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        freshness.LOCAL.disconnect()
         await self.log.close()
         await auth.disconnect()
 

@@ -1,4 +1,4 @@
-"""The hub of this process: started with the server or by the first socket, and reachable from any thread."""
+"""The hub of this process: started with the server or its first request, and reachable from any thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _hubs: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, hub.Hub]] = we
 
 
 async def current() -> hub.Hub:
-    """This process's hub, started on the running loop by the first socket (Daphne has no lifespan)."""
+    """This process's hub, started on the running loop; Daphne has no lifespan that would have started it."""
     await start()
     return _hubs[asyncio.get_running_loop()]
 

@@ -19,8 +19,22 @@ async def websocket_application(scope: asgi.Scope, receive: asgi.Receive, send: 
         await send({"type": "websocket.close", "code": 1008})
 
 
+class Following:
+    """Starts the hub before the first HTTP request where the server has no lifespan, as Daphne under `runserver`.
+
+    Only a process that follows the log may use cached values.
+    """
+
+    def __init__(self, application: asgi.Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        await local_hub.start()
+        await self._application(scope, receive, send)
+
+
 async def lifespan_application(_scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
-    """Start and stop the hub together with the server; without a lifespan the first socket starts the hub."""
+    """Start and stop the hub together with the server; without a lifespan the first request or socket starts it."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":

@@ -86,6 +86,19 @@ def pytest_runtest_teardown() -> None:
             used.close()
 
 
+@pytest.fixture(autouse=True)
+def _no_cached_figures() -> None:
+    """Refuse cached figures of other tests: emptied tables are no event that would refuse them.
+
+    This process has a cache only while it follows the log, for the tests of sockets.
+    """
+    from events import freshness
+    from metrics.caching import cache
+
+    freshness.LOCAL.refuse_all()
+    cache.LOCAL.memory.clear()
+
+
 # Tables that the migrations fill and no test changes.
 KEPT = {"django_content_type", "auth_permission"}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from django.http import HttpRequest
@@ -50,6 +50,10 @@ class View(APIView):
                 raise problems.malformed(detail, "repeated_parameter", parameter=name)
         self._be_consistent(request)
 
+    def feeding(self) -> Sequence[str]:
+        """The subscriptions that ``consistent=1`` waits for."""
+        return self.fed_by
+
     def _be_consistent(self, request: Request) -> None:
         """With ``consistent=1``, waits until the view's tables contain all committed events.
 
@@ -58,9 +62,10 @@ class View(APIView):
         wanted = request.query_params.get("consistent")
         if wanted not in (None, "1"):
             raise problems.malformed("consistent takes 1.", "invalid_parameter", parameter="consistent")
-        if wanted and self.fed_by:
+        names = self.feeding() if wanted else ()
+        if names:
             reached = head.newest()
-            for name in self.fed_by:
+            for name in names:
                 progress.wait_for(name, reached, CONSISTENT_SECONDS)
 
 

@@ -3,9 +3,10 @@
 The owner migrates, archives, rebuilds read tables and removes events. The application's role reads, appends and updates
 its bookkeeping. Without UPDATE, DELETE, TRUNCATE and ownership none of its statements can change a stored event.
 
-Two operations of the running application need an owner, so they are functions with the owner's privileges: adding
-partitions, and dropping copies of read tables that hold erased data. Ownership, or membership in the owner's role,
-would permit everything; a function permits only what it does.
+Some operations of the running application need an owner, so they are functions with the owner's privileges: adding
+partitions, dropping copies of read tables that hold erased data, and those that higher layers register
+(`extension.run_as_owner`). Ownership, or membership in the owner's role, would permit everything; a function permits
+only what it does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 import psycopg
 from django.db import transaction
 
-from events import store
+from events import extension, store
 from events.db import session
 
 # Privileges on tables of the store; `ALL` on every table that is not listed.
@@ -53,13 +54,14 @@ def grant(role: str) -> list[str]:
     statements are returned as comments.
     """
     name, schema, database = store.query(NAMES, (role,))[0]
+    functions = [*FUNCTIONS, *extension.owner_functions]
     made = [
         f"revoke all on all tables in schema {schema} from {name}",
         f"revoke create on schema {schema} from {name}",
         f"grant usage on schema {schema} to {name}",
         f"grant usage, select on all sequences in schema {schema} to {name}",
         *(f"grant {PRIVILEGES.get(table, ALL)} on {table} to {name}" for (table,) in store.query(TABLES)),
-        *(statement for function in FUNCTIONS for statement in _as_owner(function, name, schema)),
+        *(statement for function in functions for statement in _as_owner(function, name, schema)),
     ]
     with transaction.atomic():
         for statement in made:

@@ -5,8 +5,8 @@
     3  replay    the log up to the safe head, in batches; the position moves in the transaction that has the effect
     4  complete  the copy: indexes, constraints, statistics; views on the table are copied too
     5  catch up  with events written meanwhile
-    6  swap      lock, replay the last events, move both tables: one short transaction with a short lock timeout, so
-                 that writers do not wait
+    6  swap      wait for a refresh of materialized views to end, then lock, replay the last events and move both
+                 tables: one short transaction with a short lock timeout, so that writers do not wait
     7  clean up  validate the foreign keys, drop the old table
 
 The live table is neither written nor locked before step 6. The rebuild calls the same projection functions: they name
@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -35,12 +34,9 @@ from events import errors, head, store, types
 from events.archive import reader as archives
 from events.db import driver_errors
 from events.integrity.stored_rows import StoredRow
-from events.rebuild import read_tables, replay, shadow_table
+from events.rebuild import claim, read_tables, replay, shadow_table
 from events.rebuild.read_tables import ReadTable, RebuildProgress
-from events.subscriptions import checkpoints, parked
 from events.types import NewEvent
-
-log = logging.getLogger(__name__)
 
 BATCH: Final = 4_000
 STRETCH: Final = 1_000_000  # positions scanned by one statement: few may be of the category
@@ -48,13 +44,9 @@ NEAR: Final = 2_000  # positions behind the head at which a swap is worth trying
 MAX_TAIL: Final = 20_000  # events replayed while writers wait
 LOCK_TIMEOUT: Final = "500ms"  # below deadlock_timeout: the rebuild gives up, never a writer
 SWAP_PAUSE: Final = 0.5
+REFRESH_TIMEOUT: Final = "10s"  # one attempt's wait for the end of a refresh that reads the table
 INDEX_MEMORY: Final = "256MB"
 PATIENCE: Final = 60.0
-TAKEN_OVER: Final = "Another rebuild of {} took over, or an erasure ended this one: start it again."
-
-
-ReportProgress = Callable[[RebuildProgress], None]
-
 
 # -- the algorithm ----------------------------------------------------------------------------------------------------
 
@@ -64,7 +56,7 @@ def rebuild(
     *,
     fresh: bool = False,
     take_over: bool = False,
-    report: ReportProgress | None = None,
+    report: claim.ReportProgress | None = None,
     batch: int = BATCH,
     patience: float = PATIENCE,
 ) -> RebuildProgress:
@@ -77,80 +69,32 @@ def rebuild(
 
     Raises `RebuildRefused`; then the live table is untouched, and a later call continues.
     """
-    if name not in read_tables._tables:
-        raise errors.RebuildRefused(
-            f"No read table is called {name!r}. Known: {', '.join(sorted(read_tables._tables))}."
-        )
-    builder = Builder(read_tables._tables[name], report or (lambda _: None), batch)
-    builder.claim(take_over)  # 1
+    table, report = read_tables.find(name), report or (lambda _: None)
+    if isinstance(table, ReadTable):
+        builder = Builder(table, report, batch)
+        build: Callable[[], None] = partial(builder.build, fresh, patience)
+        claimed: claim.Claim = builder
+    else:
+        claimed = claim.Claim(name, report)
+        build = partial(table.build, claimed, patience)
+    claimed.claim(take_over)  # 1
     try:
-        builder.build(fresh, patience)
+        build()
     except BaseException as error:
-        builder.release(error)
+        claimed.release(error)
         raise
-    return builder.seen()
+    return claimed.seen()
 
 
-CLAIM = f"""
-insert into events_rebuild as r (name, phase, owner, pid, backend_start)
-select %(name)s, 'new', %(owner)s, a.pid, a.backend_start from pg_stat_activity a where a.pid = pg_backend_pid()
-on conflict (name) do update
-   set owner = excluded.owner, pid = excluded.pid, backend_start = excluded.backend_start, fence = r.fence + 1,
-       resumed_at = clock_timestamp(), resumed_from = r.position, error = null, finished_at = null
- where %(take_over)s or r.pid = pg_backend_pid() or not {read_tables.ALIVE}
-returning fence, phase, position, recipe
-"""  # noqa: S608
-
-ADVANCE = """
-update events_rebuild
-   set phase = %(phase)s, position = %(position)s, events = events + %(events)s, target = greatest(target, %(target)s),
-       unreadable = unreadable + %(unreadable)s, updated_at = clock_timestamp()
- where name = %(name)s and fence = %(fence)s returning name
-"""
-
-RESTART = """
-update events_rebuild
-   set phase = 'building', position = 0, events = 0, target = 0, unreadable = 0, recipe = %(recipe)s,
-       started_at = clock_timestamp(), resumed_at = clock_timestamp(), resumed_from = 0
- where name = %(name)s and fence = %(fence)s returning name
-"""
-
-RELEASE = """
-update events_rebuild
-   set owner = null, pid = null, backend_start = null, error = %(error)s,
-       finished_at = case when phase = 'done' then clock_timestamp() end
- where name = %(name)s and fence = %(fence)s
-"""
-
-
-class Builder:
+class Builder(claim.Claim):
     """One rebuild of one table: its state between the steps."""
 
-    def __init__(self, table: ReadTable, report_progress: ReportProgress, batch: int) -> None:
-        self.table, self.report_progress, self.batch = table, report_progress, batch
-        self.fence = self.position = 0
-        self.phase, self.recipe = "new", ""
+    def __init__(self, table: ReadTable, report_progress: claim.ReportProgress, batch: int) -> None:
+        super().__init__(table.name, report_progress)
+        self.table, self.batch = table, batch
         self.loose = True  # while the copy has no unique index except its key, creations may be projected first
         self.path: str = store.query("select current_setting('search_path')")[0][0]
         self.tables = shadow_table.Tables(table.name)
-
-    # 1
-
-    def claim(self, take_over: bool) -> None:
-        mine = {"name": self.table.name, "owner": checkpoints.owner_name(), "take_over": take_over}
-        found = store.query(CLAIM, mine)
-        if not found:
-            owner = next(one.owner for one in read_tables.progress() if one.name == self.table.name)
-            raise errors.RebuildRefused(f"{self.table.name} is being rebuilt by {owner}.")
-        self.fence, self.phase, self.position, self.recipe = found[0]
-
-    def release(self, error: BaseException | None = None) -> None:
-        """Release the claim, so that the next builder need not wait until this connection ends."""
-        description = parked.describe(error) if error else None
-        try:
-            store.execute(RELEASE, {"name": self.table.name, "fence": self.fence, "error": description})
-        except (errors.EventsError, psycopg.Error) as failure:
-            log.warning("rebuild of %s: cannot record that it ended (%s)", self.table.name, failure)
 
     def build(self, fresh: bool, patience: float) -> None:
         if self.phase != "swapped":
@@ -176,10 +120,8 @@ class Builder:
             self.loose = not self.tables.unique_indexes()
             return
         with transaction.atomic():
-            if not store.query(RESTART, {"name": self.table.name, "fence": self.fence, "recipe": recipe}):
-                raise errors.LeaseLost(TAKEN_OVER.format(self.table.name))
+            self.restart(recipe)
             self.tables.make_shadow()
-        self.phase, self.position = "building", 0
 
     def _recipe(self) -> str:
         """Digest of everything the copy depends on: epoch, shape, projection and event schemas."""
@@ -242,25 +184,6 @@ class Builder:
             if events:
                 self.table.project(events)
 
-    @contextmanager
-    def step(self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0) -> Iterator[None]:
-        """A transaction under our fence that ends at this phase and position; raises `LeaseLost`."""
-        with self.fenced(phase, position, events, target, unreadable):
-            yield
-        self.report_progress(self.seen())
-
-    @contextmanager
-    def fenced(
-        self, phase: str, position: int, events: int = 0, target: int = 0, unreadable: int = 0
-    ) -> Iterator[None]:
-        """Run `step` without reporting progress, because a callback may be slow and the caller may hold locks."""
-        now = {"phase": phase, "position": position, "events": events, "target": target, "unreadable": unreadable}
-        with transaction.atomic():
-            if not store.query(ADVANCE, {"name": self.table.name, "fence": self.fence, **now}):
-                raise errors.LeaseLost(TAKEN_OVER.format(self.table.name))
-            yield
-        self.phase, self.position = phase, position
-
     # 4
 
     def complete(self) -> None:
@@ -279,6 +202,8 @@ class Builder:
             return False
         try:
             with transaction.atomic():
+                store.execute(f"set local lock_timeout = '{REFRESH_TIMEOUT}'")
+                store.query(read_tables.WAIT_FOR_SWAP_LOCK)  # holds no other lock yet, so nobody waits for it
                 store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
                 keys = self.tables.lock()
                 upto = head.last()  # everyone who wrote this table has committed
@@ -306,9 +231,6 @@ class Builder:
         with self.step("done", self.position):
             pass
         self.release()
-
-    def seen(self) -> RebuildProgress:
-        return next(one for one in read_tables.progress() if one.name == self.table.name)
 
 
 def _readable(events: Sequence[tuple[int, NewEvent | None]]) -> list[NewEvent]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from events import store
+from events import errors, store
 from events.extension import Projection
 
 
@@ -18,6 +18,20 @@ class ReadTable(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     category: str
     project: Projection
+
+
+class SeededTables(msgspec.Struct, frozen=True, kw_only=True):
+    """Tables of a subscription that are derived from read tables by SQL instead of from the log.
+
+    build   (claim, seconds to try the swap): builds them beside the live ones under the claim, and swaps all at once
+    tables  their names
+    """
+
+    name: str
+    build: Callable[[Any, float], None]
+    tables: tuple[str, ...]
+
+    category: None = None  # no kind of record has them
 
 
 class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,10 +58,12 @@ class RebuildProgress(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: int = 0
 
 
-_tables: dict[str, ReadTable] = {}
+Rebuildable: TypeAlias = ReadTable | SeededTables
+
+_tables: dict[str, Rebuildable] = {}
 
 
-def register(table: ReadTable) -> None:
+def register(table: Rebuildable) -> None:
     """Register a read table; called from `AppConfig.ready()`. Registering it again does nothing."""
     known = _tables.get(table.name)
     if known is not None and known != table:
@@ -55,9 +71,30 @@ def register(table: ReadTable) -> None:
     _tables[table.name] = table
 
 
-def tables() -> list[ReadTable]:
+def tables() -> list[Rebuildable]:
     """All registered read tables, by name."""
     return [_tables[name] for name in sorted(_tables)]
+
+
+def find(name: str) -> Rebuildable:
+    """The read table of that name. Raises `RebuildRefused`."""
+    if name not in _tables:
+        raise errors.RebuildRefused(f"No read table is called {name!r}. Known: {', '.join(sorted(_tables))}.")
+    return _tables[name]
+
+
+def stored_in(table: Rebuildable) -> tuple[str, ...]:
+    """The names of its tables in the database."""
+    return table.tables if isinstance(table, SeededTables) else (table.name,)
+
+
+# -- swaps and refreshes ----------------------------------------------------------------------------------------------
+
+# The advisory lock of a swap, and of every refresh of a materialized view that reads the table: a refresh tries it and
+# skips, a swap waits for it. Without it a long refresh would keep the swap from locking the table within its timeout.
+SWAP_LOCK: Final = "(17782, 1)"
+WAIT_FOR_SWAP_LOCK: Final = f"select pg_advisory_xact_lock{SWAP_LOCK}"
+TRY_SWAP_LOCK: Final = f"select pg_try_advisory_xact_lock{SWAP_LOCK}"
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -47,6 +47,12 @@ select format('alter table %%s add constraint %%I %%s', %(shadow)s::text, connam
   from pg_constraint where conrelid = %(oid)s and contype = 'p'
 """
 
+# `like … including all` leaves out storage parameters such as the fill factor.
+STORAGE = """
+select format('alter table %%s set (%%s)', %(shadow)s::text, array_to_string(reloptions, ', '))
+  from pg_class where oid = %(oid)s and reloptions is not null
+"""
+
 RIGHTS = """
 select format('alter table %%s owner to %%I', %(shadow)s::text, pg_get_userbyid(relowner))
   from pg_class where oid = %(oid)s
@@ -165,8 +171,9 @@ class Tables:
             run(f"create schema {schema} authorization {owner}")
             run(f"comment on schema {schema} is '{MARK}'")
         run(f"create table {self.shadow} (like {self.live} including all excluding indexes)")
-        for statement in [*store.query(KEYS, self.known), *store.query(RIGHTS, self.known)]:
-            run(statement[0])
+        for query in (STORAGE, KEYS, RIGHTS):
+            for statement in store.query(query, self.known):
+                run(statement[0])
 
     @contextmanager
     def only_the_shadow(self, path: str) -> Iterator[None]:

@@ -40,12 +40,17 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     types       only these event types, None for all; the checkpoint skips the others
     batch       most events in one turn; they should be handled well within a lease
     poll        seconds between two looks at the log without a notification
+    pause       seconds to wait after a batch that was not full, so that the next one has the events of several commits:
+                an event that arrives alone is handled at once, many are handled together
     tick        called about once a second by the active runner, with its position: for beacons
     start       first position of a new subscription: 0 (the beginning) or None (the current head)
     park        park the stream of an event that cannot be handled, and continue with the others. Only for effects
                 inside the database: a batch may be tried several times, each time rolled back. False: stop and retry
     max_parked  stop with an error at this many parked streams, because there must be another cause
     partitions  most runners; each stream belongs to one partition, so its events stay in order
+    seed        computes the effect from the present state of the database and sets the checkpoint, in one transaction;
+                called where there is no checkpoint yet, and instead of stopping where the history was rewound. Events
+                must not have their effect twice, so `rewind` refuses
     """
 
     name: str
@@ -54,11 +59,13 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] | None = None
     batch: int = 500
     poll: float = POLL_SECONDS
+    pause: float = 0.0
     tick: Callable[[int], None] | None = None
     start: int | None = 0
     park: bool = True
     max_parked: int = MAX_PARKED
     partitions: int = 1
+    seed: Callable[[], None] | None = None
 
     def __post_init__(self) -> None:
         if "/" in self.name or self.partitions < 1:
@@ -222,6 +229,11 @@ def ensure(subscription: Subscription) -> None:
         store.execute(CREATE, (positions.pop() if positions else start, wanted))
 
 
+def is_new(subscription: Subscription) -> bool:
+    """True when the subscription has no checkpoint yet."""
+    return not store.query(ROWS, (subscription.name,))
+
+
 def _differs(subscription: Subscription, rows: Sequence[tuple[str, int, bool]]) -> str:
     current = ", ".join(f"{name} at {position}{' (running)' if leased else ''}" for name, position, leased in rows)
     return (
@@ -255,6 +267,10 @@ def rewind(subscription: Subscription | str, position: int, reason: str) -> None
     Recorded in the stream `subscription-<name>`. Raises `InvalidCommand`, `UnknownSubscription`.
     """
     found, safe = find(subscription), head.safe()
+    if found.seed is not None:
+        raise errors.InvalidCommand(
+            fields={"position": f"{found.name} would count events twice: run rebuild_projection {found.name} instead."}
+        )
     if not reason.strip():
         raise errors.InvalidCommand(fields={"reason": "Enter a reason: required to rewind a subscription."})
     if not 0 <= position <= safe:

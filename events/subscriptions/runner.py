@@ -209,6 +209,11 @@ def run(
             try:
                 _active(subscription, owner, stop, listener, lease_seconds, partition)
                 failures = 0
+            except errors.HistoryRewound as error:
+                _record_error(subscription.checkpoints[partition], error)
+                if subscription.seed is None or not _reseeded(subscription):
+                    stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                    failures += 1
             except Exception as error:
                 _record_error(subscription.checkpoints[partition], error)
                 stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
@@ -229,6 +234,8 @@ def _active(
     partition: int,
 ) -> None:
     """Run steps 1 to 5 for as long as the lease holds."""
+    if subscription.seed is not None and checkpoints.is_new(subscription):
+        subscription.seed()
     lease = acquire(subscription, owner, seconds, partition=partition)
     if lease is None:
         listener.wait(subscription.poll, stop)
@@ -240,12 +247,26 @@ def _active(
             if renewed is None or renewed.fence != lease.fence:
                 return
             lease.renew_at, lease.epoch = renewed.renew_at, renewed.epoch
-        more = step(subscription, owner, lease)
+        before, more = lease.position, step(subscription, owner, lease)
         if subscription.tick and time.monotonic() - last_tick >= 1.0:
             last_tick = time.monotonic()
             subscription.tick(lease.position)
         if not more:
+            if subscription.pause and lease.position > before:
+                stop.wait(subscription.pause)
             listener.wait(min(subscription.poll, 1.0, seconds / 3), stop)
+
+
+def _reseeded(subscription: Subscription) -> bool:
+    """Seed the subscription again after `HistoryRewound`; False when that failed."""
+    assert subscription.seed is not None
+    try:
+        subscription.seed()
+    except Exception as error:
+        _record_error(subscription.checkpoints[0], error)
+        return False
+    log.warning("subscription %s: seeded again, because the history was rewound", subscription.name)
+    return True
 
 
 def align_partitions(subscription: Subscription) -> int:

@@ -98,15 +98,17 @@ class ReadTable:
 
 
 SIZES = """
-select name, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)
-  from unnest(%s::text[]) as wanted(name) join pg_class c on c.oid = to_regclass(quote_ident(wanted.name))
+select wanted.name, sum(greatest(c.reltuples, 0))::bigint, sum(pg_total_relation_size(c.oid))::bigint
+  from unnest(%s::text[], %s::text[]) as wanted(name, stored)
+  join pg_class c on c.oid = to_regclass(quote_ident(wanted.stored)) group by wanted.name
 """
 
 
 def read_tables() -> list[ReadTable]:
     """Every read table that can be rebuilt, by name."""
     found = rebuild.progress()
-    sizes = {row[0]: row[1:] for row in store.query(SIZES, ([one.name for one in found],))}
+    stored = [(table.name, name) for table in rebuild.tables() for name in rebuild.stored_in(table)]
+    sizes = {row[0]: row[1:] for row in store.query(SIZES, tuple(map(list, zip(*stored, strict=True))))}
     return [_read_table(one, *sizes.get(one.name, (0, 0))) for one in found]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from django.contrib.admin import AdminSite
@@ -23,9 +24,9 @@ PAGES: Final[tuple[type[OperatorPages], ...]] = (
 )
 
 
-def urls(site: AdminSite) -> list[URLPattern]:
+def urls(site: AdminSite, wanted: Sequence[type[OperatorPages]] = PAGES) -> list[URLPattern]:
     return [
         path(f"system/{route.path}", site.admin_view(route.view), name=f"system_{route.name}")
-        for pages in PAGES
+        for pages in wanted
         for route in pages(site).routes()
     ]

@@ -37,6 +37,47 @@ class Checkpoints(shapes.Shape, frozen=True, kw_only=True):
     head: int
 
 
+class CacheProcess(shapes.Shape, frozen=True, kw_only=True):
+    """The cache of one web process. `connected`: it follows the log closely enough to use cached values; `valkey` is
+    `open` after a failed call."""
+
+    host: str
+    pid: int
+    behind: int
+    connected: bool
+    position: int
+    valkey: Literal["ok", "open", "unused"]
+    bytes: int
+    limit: int
+
+
+class CacheQuery(shapes.Shape, frozen=True, kw_only=True):
+    """One query in all processes since they started. `within`: the seconds an answer may be old, null when it is always
+    current; `seconds`: how long it is kept at most, 0 when it is not cached; `shared`: also kept in Valkey, from where
+    it was answered `shared_hits` times; `hits` came from memory."""
+
+    query: str
+    within: float | None
+    seconds: float
+    shared: bool
+    hits: int
+    shared_hits: int
+    misses: int
+    loads: int
+    waits: int
+    evictions: int
+    compared: int
+    differences: int
+    entries: int
+    bytes: int
+
+
+class CacheFigures(shapes.Shape, frozen=True, kw_only=True):
+    processes: list[CacheProcess]
+    queries: list[CacheQuery]
+    complete: bool
+
+
 class ParkedStream(shapes.Shape, frozen=True, kw_only=True):
     """A stream that was put aside: its first event, what that failed on (null when it only waits to be replayed, or
     when errors are not for the caller), and how many wait behind it."""

@@ -18,6 +18,7 @@ from django.db import DatabaseError, connection, transaction
 from backoffice.sections.users.domain import UserUpdated
 from devtools import launcher, processes
 from events import errors, store
+from events.subscriptions import checkpoints
 from events.subscriptions import runner as subscriptions
 from events.subscriptions.runner import Subscription
 from events.types import RecordedEvent, new_id
@@ -64,7 +65,7 @@ def serve() -> None:
         kind, argument = line.split()
         if (pid := os.fork()) == 0:
             launcher.die_with(me, signal.SIGKILL)
-            {"writer": write, "runner": run}[kind](argument)
+            {"writer": write, "runner": run, "registered": run_registered}[kind](argument)
         print(pid, flush=True)
 
 
@@ -110,6 +111,12 @@ def run(name: str) -> None:
     subscriptions.RETRY_SECONDS = (0.05,)  # type: ignore[misc]
     wanted = Subscription(name=name, handle=handle, batch=20, poll=0.05)
     subscriptions.run(wanted, threading.Event(), lease_seconds=0.5)
+
+
+def run_registered(name: str) -> None:
+    """Run a subscription of the product."""
+    subscriptions.RETRY_SECONDS = (0.05,)  # type: ignore[misc]
+    subscriptions.run(checkpoints.find(name), threading.Event(), lease_seconds=0.5)
 
 
 def lines(folder: Path) -> list[str]:

@@ -493,7 +493,9 @@ def test_progress_lists_every_read_table_and_its_position(monkeypatch: pytest.Mo
         store.append(f"setting-{new_id()}", [settings.SettingChanged(value=1)])
     empty = range(head_before + 2, head.safe())
     history(random.Random(8), 40)
-    assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys([*TABLES, "conflicts"], "none")
+    assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys(
+        [*TABLES, "conflicts", "counters"], "none"
+    )
     seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=3, report=seen.append)
     building = [one for one in seen if one.phase == "building"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -119,3 +121,25 @@ async def refuses(url: str, session: str) -> None:
         with pytest.raises(harness.Closed) as closed:
             await nobody.recv()
         assert closed.value.rcvd.code == frames.REVOKED
+
+
+@pytest.mark.services
+def test_server_without_a_lifespan_follows_the_log_from_its_first_request(transactional_db: None) -> None:
+    """Only a process that follows the log may use cached figures."""
+
+    async def scenario() -> None:
+        async with serving("daphne") as url:
+            address = f"http{url.removeprefix('ws').removesuffix('/ws/admin/')}/readyz"
+            while True:
+                answer = await asyncio.to_thread(_get_json, address)
+                assert answer["checks"]["live"] != "idle"
+                if answer["checks"]["live"] != "behind":
+                    break
+                await asyncio.sleep(0.05)
+
+    run_scenario(scenario())
+
+
+def _get_json(address: str) -> Any:
+    with urllib.request.urlopen(address) as response:
+        return json.load(response)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -26,6 +26,9 @@ from events import valkey as valkey_clients
 from events.db import session as sessions
 from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
+from metrics.counters import reconcile
+from metrics.materialized import freshness
+from metrics.monitoring import indexes as index_checks
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -184,6 +187,20 @@ def postgres_log() -> Finding:
     return Finding("server log", "ok", "PostgreSQL writes no values into its log")
 
 
+def indexes() -> Finding:
+    """Every declared index exists and is valid, under the collation it was built with."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            found = index_checks.faults(connection)
+    except psycopg.Error:
+        return Finding("indexes", "note", "unknown: the database does not answer")
+    if not found:
+        return Finding("indexes", "ok", "all exist and are valid, with the collations they were built with")
+    some = "; ".join(f"{fault.text}: {fault.remedy}" for fault in found[:SHOWN])
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return Finding("indexes", "wrong", some + more)
+
+
 def events() -> Finding:
     """Checks that no event is parked because this release cannot read it."""
     try:
@@ -196,6 +213,53 @@ def events() -> Finding:
     some = ", ".join(f"{position} ({stream})" for position, stream in found[:SHOWN])
     many = f"more than {MOST:,}" if len(found) > MOST else f"{len(found):,}"
     return Finding("events", "wrong", f"{many} cannot be read: {some}; see docs/operations.md, Unreadable events")
+
+
+def counters() -> Finding:
+    """The last comparisons of the counters with the read tables found no difference."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            row = connection.execute(reconcile.LATEST).fetchone()
+    except psycopg.Error:
+        return Finding("counters", "note", "unknown: the database does not answer")
+    if row is None:
+        return Finding("counters", "note", "not compared with the read tables yet")
+    state, at, note, uncounted, different = row
+    if different:
+        text = f"{different} comparisons found wrong numbers: run reconcile_counters --all, then rebuild_projection"
+        return Finding("counters", "wrong", f"{text} counters")
+    if uncounted:
+        return Finding("counters", "note", f"{uncounted:,} records are not counted: their streams are parked")
+    if state == "incomplete":
+        return Finding("counters", "note", f"not compared: {note}")
+    return Finding("counters", "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}")
+
+
+def views() -> Finding:
+    """The materialized views are refreshed; names the session that keeps them from it."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+
+            def run(statement: str) -> Sequence[Sequence[Any]]:
+                return connection.execute(statement).fetchall()
+
+            found, holder = freshness.statuses(run), freshness.holder(run)
+    except psycopg.Error:
+        return Finding("views", "note", "unknown: the database does not answer")
+    waiting = f"; {holder} holds the lock" if holder else ""
+    for view in found:
+        match freshness.state(view):
+            case "never":
+                return Finding("views", "note", f"{view.name} is not computed yet: Celery beat refreshes it{waiting}")
+            case "failed":
+                return Finding("views", "wrong", f"{view.name}: {view.error}{waiting}; run refresh_views")
+            case "late":
+                text = f"{view.name} is {(view.age or 0) / 60:.0f} minutes old: is Celery beat running?{waiting}"
+                return Finding("views", "wrong", text)
+        if view.differences:
+            text = f"{view.differences} days of {view.name} differ from the counters: run reconcile_counters"
+            return Finding("views", "wrong", text)
+    return Finding("views", "ok", ", ".join(f"{view.name} as of position {view.position:,}" for view in found))
 
 
 def session() -> Finding:
@@ -272,9 +336,12 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     running,
     postgres,
     migrations,
+    indexes,
     keys,
     events,
+    counters,
     session,
+    views,
     erasures,
     plain_snapshots,
     postgres_log,

@@ -24,13 +24,13 @@ delete from metrics_attempt where delivery_id = any(array(
 """
 
 
-@shared_task(name="metrics.tasks.send_notifications", acks_late=False)
+@shared_task(acks_late=False)
 def send_notifications() -> int:
     """Send what is due; returns how many messages were delivered."""
     return sender.send_due()
 
 
-@shared_task(name="metrics.tasks.forget_deliveries")
+@shared_task
 def forget_deliveries() -> int:
     """Delete finished deliveries after 90 days; returns how many."""
     store.query(FORGET_ATTEMPTS, (KEPT_DAYS,))

@@ -148,12 +148,11 @@ def test_rebuild_is_requested_and_cancelled() -> None:
 
 
 def test_consistent_reads_show_the_last_write() -> None:
-    """Read tables are written in the command's own transaction, so no read has to wait."""
+    """Read tables are kept in the command's own transaction, so a read without counters has nothing to wait for."""
     manager, key = api_client.signed_in("manager"), new_id()
     sent = manager.command("user.create", key, {"email": api_client.email(), "first_name": "Ada"}).json()
     stream = f"user-{key}"
     assert manager.get(f"users/{key}/?consistent=1").json()["version"] == sent["version"]
-    assert str(key) in {one["id"] for one in manager.get("users/?consistent=1&limit=100").json()["items"]}
     assert manager.get(f"streams/{stream}/?consistent=1").json()["version"] == sent["version"]
     assert manager.get(f"streams/{stream}/state/?consistent=1").json()["state"]["first_name"] == "Ada"
     after = sent["position"] - 1
@@ -178,11 +177,11 @@ def test_consistent_read_waits_for_the_subscription(
     monkeypatch.setattr(records.RecordList, "fed_by", (fed.name,))
     subscriptions.acquire(fed, "a")
     reached = store.append(f"user-{factories.user()}", [UserUpdated(plan="premium")]).position
-    assert manager.get("users/").status_code == 200  # without `consistent=1` no request waits
+    assert manager.get("submissions/").status_code == 200  # without `consistent=1` no request waits
     monkeypatch.setattr(views, "CONSISTENT_SECONDS", 0.05)
-    problem(manager.get("users/?consistent=1"), 504, "wait_timeout")
+    problem(manager.get("submissions/?consistent=1"), 504, "wait_timeout")
     monkeypatch.setattr(views, "CONSISTENT_SECONDS", 30.0)
-    waiting = factories.Thread(lambda: manager.get("users/?consistent=1").status_code)
+    waiting = factories.Thread(lambda: manager.get("submissions/?consistent=1").status_code)
     effects.catch_up(fed)
     assert waiting.result() == 200
     assert progress.position(fed) >= reached == head.newest()

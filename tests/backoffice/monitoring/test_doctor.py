@@ -117,6 +117,7 @@ def test_livez_answers_200_and_readyz_503_without_a_database(client: Client, mon
         "log": "unknown",
         "valkey": "ok",
         "live": "",
+        "views": "unknown",
     }
 
 

@@ -1,0 +1,8 @@
+"""All addresses of this package in the API."""
+
+from __future__ import annotations
+
+from metrics.caching import api as caching
+from metrics.monitoring import api as monitoring
+
+urlpatterns = [*monitoring.urlpatterns, *caching.urlpatterns]

@@ -1,0 +1,53 @@
+"""Which events refuse which cached values: the product's tags, and the event that refuses values by name.
+
+    tag of an event   its category (`form`), its stream (`form-<id>`), and for a form that names its owner `user-<id>`
+    hard              erasures, deletions, restorations (`events.freshness`), everything of staff and settings
+    by name           `cache.invalidated`: values whose name matches its pattern
+
+The invalidation is an event, so it reaches every process like any other, in order and without Valkey, and the log
+says who asked for it. A process that starts later refuses everything from before it started anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from events import freshness, store, types
+from events.types import Event, RecordedEvent, event_type
+
+STREAM: Final = types.stream_name("cache", "values")
+MAX_PATTERN: Final = 200
+
+
+@event_type("cache.invalidated")
+class CacheInvalidated(Event, frozen=True):
+    """Cached values whose names match are not used any more, in any process."""
+
+    pattern: str
+
+
+def register() -> None:
+    """Called once from `ready()`."""
+    freshness.taggers["form"] = _owner
+    freshness.hard_categories.update(("staff", "setting"))
+    freshness.patterns_of["cache.invalidated"] = _pattern
+
+
+def _owner(event: RecordedEvent) -> Iterable[str]:
+    owner = event.data.get("user_id")
+    return (types.stream_name("user", str(owner)),) if owner else ()
+
+
+def _pattern(event: RecordedEvent) -> str:
+    return str(event.data.get("pattern", "*"))
+
+
+def invalidate(pattern: str) -> int:
+    """Refuse the values whose names match, in every process; returns the position from which they are refused.
+
+    `*` stands for any text. Raises `ValueError` for an empty or a very long pattern.
+    """
+    if not pattern.strip() or len(pattern) > MAX_PATTERN:
+        raise ValueError(f"A pattern has 1 to {MAX_PATTERN} characters.")
+    return store.append(STREAM, [CacheInvalidated(pattern=pattern)]).position

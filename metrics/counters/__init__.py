@@ -1,0 +1,1 @@
+"""Counters: numbers of users, forms and submissions, folded from the log by one subscription."""

@@ -1,0 +1,184 @@
+"""Computes the counters from the read tables by SQL, without locks and without replaying the log.
+
+    1  H := the safe head, in a statement of its own
+    2  one REPEATABLE READ transaction: the rows of each table (`truth`), and X: the visible positions above H
+    3  in one transaction: rows in place, checkpoint = H, positions to skip = X, nothing parked
+
+Read tables change in the transaction that appends the event, so the snapshot of step 2 contains exactly the effects of
+the events it sees: all up to H, because the head is safe, and those of X. The handler then drops X and folds the rest:
+each event counts once. docs/read-side.md shows that X is needed.
+
+`start` is step 3 in place, for tables that nobody reads yet or whose history was rewound. `build` fills copies beside
+the live tables and swaps them, so that readers never see zeros.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from django.db import transaction
+
+from events import errors, head, store
+from events.db import arrays, driver_errors
+from events.rebuild import builder, shadow_table
+from events.rebuild.claim import Claim
+from metrics.counters import applying, truth
+from metrics.counters.applying import NAME
+
+Windows = tuple[datetime, datetime]
+
+ISOLATE: Final = "set transaction isolation level repeatable read"
+
+# The bounds select all rows or few, which a generic plan cannot know; nothing here may be cancelled half-way by a limit
+# meant for pages.
+SETTINGS: Final = """
+select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('statement_timeout', '0', true),
+       set_config('work_mem', '64MB', true)
+"""
+
+ABOVE: Final = "select position from events_event where position > %s"
+
+# -- 3 ----------------------------------------------------------------------------------------------------------------
+
+STATE: Final = """
+update metrics_counters_state
+   set recent_from = %s, kept_from = %s, user_count = %s, form_count = %s, submission_count = %s, seeded_position = %s,
+       seeded_at = clock_timestamp()
+"""
+
+EMPTY_SKIPPED: Final = "delete from metrics_counters_skip"
+
+SKIP: Final = "insert into metrics_counters_skip (position) select unnest(%s::bigint[])"
+
+# Their effect is in the read tables, or they are above the checkpoint and read again.
+UNPARK: Final = "delete from events_parked where subscription = %s"
+
+CHECKPOINT: Final = """
+insert into events_checkpoint as c (name, position, epoch) values (%(name)s, %(position)s, %(epoch)s::uuid)
+on conflict (name) do update
+   set position = excluded.position, epoch = excluded.epoch, fence = c.fence + 1, owner = null, leased_until = null,
+       updated_at = clock_timestamp(), error = null
+"""
+
+CURRENT: Final = """
+select 1 from events_checkpoint
+ where name = %s and epoch = %s::uuid and position <= coalesce(pg_sequence_last_value('events_position_seq'), 0)
+"""
+
+
+class Snapshot:
+    """The counters as of one snapshot: bounds, totals and positions above `position` that it has seen."""
+
+    def __init__(self, targets: Mapping[str, str]) -> None:
+        """Fill `targets` (table -> where its rows go). Begins a transaction's snapshot: call it first, isolated."""
+        self.windows = applying.windows()
+        self.above: list[int] = []
+        self.targets = targets
+
+    def fill(self, position: int) -> None:
+        """Step 2, in a REPEATABLE READ transaction; `position` was read before it began."""
+        self.position = position
+        store.query(SETTINGS)
+        self.above = [row[0] for row in store.query(ABOVE, (position,))]
+        wanted = truth.bounds(self.windows)
+        for table, (columns, query) in truth.QUERIES.items():
+            store.execute(f"insert into {self.targets[table]} ({columns}) {query}", wanted)
+        totals = truth.TOTALS.format(table=self.targets["metrics_user_stats"])
+        self.totals: tuple[int, int, int] = store.query(totals)[0]
+
+    def put_in_place(self, epoch: str) -> None:
+        """Everything of step 3 except the rows, in the caller's transaction, which has locked the state."""
+        store.execute(EMPTY_SKIPPED)
+        store.execute(SKIP, (arrays.Numbers(self.above),))
+        store.execute(STATE, (*self.windows, *self.totals, self.position))
+        store.execute(UNPARK, (NAME,))
+        store.execute(CHECKPOINT, {"name": NAME, "position": self.position, "epoch": epoch})
+
+
+# -- in place ---------------------------------------------------------------------------------------------------------
+
+
+def start() -> None:
+    """Seed the live tables, unless the checkpoint is of this history or the log is empty."""
+    epoch = head.epoch()
+    position = head.safe()  # 1
+    if store.query(CURRENT, (NAME, epoch)) or position == 0:
+        return
+    with transaction.atomic():
+        store.execute(ISOLATE)
+        store.query(SETTINGS)
+        applying.lock()  # another process that seeds: this one fails to serialise, and finds its checkpoint
+        for table in truth.TABLES:
+            store.execute(f"delete from {table}")  # noqa: S608 - our own names
+        snapshot = Snapshot({table: table for table in truth.TABLES})
+        snapshot.fill(position)  # 2
+        snapshot.put_in_place(epoch)  # 3
+
+
+# -- beside the live tables -------------------------------------------------------------------------------------------
+
+
+def build(claim: Claim, patience: float) -> None:
+    """Build copies under the claim and swap them in; what an interrupted build left is discarded."""
+    tables = [shadow_table.Tables(table) for table in truth.TABLES]
+    if claim.phase != "swapped":
+        _build(claim, tables, patience)
+    for one in tables:
+        for statement in one.leftovers():
+            with claim.step("swapped", claim.position):
+                shadow_table.run(statement)
+    with claim.step("done", claim.position):
+        pass
+    claim.release()
+
+
+def _build(claim: Claim, tables: list[shadow_table.Tables], patience: float) -> None:
+    epoch, path = head.epoch(), store.query("select current_setting('search_path')")[0][0]
+    with transaction.atomic():
+        claim.restart()
+        for one in tables:
+            one.refuse_loss()
+            one.make_shadow()
+    position = head.safe()  # 1
+    snapshot = Snapshot({one.name: one.shadow for one in tables})
+    with transaction.atomic():
+        store.execute(ISOLATE)
+        with claim.fenced("building", position, target=position):
+            snapshot.fill(position)  # 2
+    claim.report_progress(claim.seen())
+    for one in tables:
+        for statement in one.missing():
+            with claim.step("indexing", position), one.shadow_first(path):
+                store.execute(f"set local maintenance_work_mem = '{builder.INDEX_MEMORY}'")
+                shadow_table.run(statement)
+    deadline = time.monotonic() + patience
+    while not _swap(claim, tables, snapshot, epoch):  # 3
+        if time.monotonic() > deadline:
+            raise errors.RebuildRefused(
+                f"{NAME} could not be locked for the swap within {patience:g} s: a long transaction is using them. "
+                "Try again."
+            )
+        time.sleep(builder.SWAP_PAUSE)
+    claim.report_progress(claim.seen())
+
+
+def _swap(claim: Claim, tables: list[shadow_table.Tables], snapshot: Snapshot, epoch: str) -> bool:
+    """False when a lock was not available. The state row first, as the handler does: no batch is then half-way."""
+    try:
+        with transaction.atomic():
+            store.execute(f"set local lock_timeout = '{builder.LOCK_TIMEOUT}'")
+            applying.lock()
+            keys: list[Any] = [one.lock() for one in tables]
+            with claim.fenced("swapped", snapshot.position, target=snapshot.position):
+                for one, found in zip(tables, keys, strict=True):
+                    one.swap(found)
+                snapshot.put_in_place(epoch)
+    except (errors.EventsError, psycopg.Error) as error:
+        if not driver_errors.is_temporary(error):
+            raise
+        return False
+    return True

@@ -1,0 +1,13 @@
+"""All operator pages of this package, under ``system/``."""
+
+from __future__ import annotations
+
+from django.contrib.admin import AdminSite
+from django.urls import URLPattern
+
+from metrics.caching.pages import CachePages
+from metrics.monitoring import pages
+
+
+def urls(site: AdminSite) -> list[URLPattern]:
+    return pages.urls(site, (*pages.PAGES, CachePages))

@@ -1,0 +1,23 @@
+"""Connects this package with the layers below when the application starts."""
+
+from __future__ import annotations
+
+from backoffice import health
+from events import extension
+from metrics import catalogue, queries
+from metrics.caching import pages, tags
+from metrics.counters import subscription
+from metrics.materialized import freshness
+from realtime import cluster
+
+__all__ = ["catalogue"]  # imported so that its queries are registered
+
+
+def connect() -> None:
+    """Called once from `ready()`; calling it again changes nothing."""
+    subscription.register()
+    tags.register()
+    cluster.extras[pages.EXTRA] = queries.report
+    health.register("views", freshness.probe)
+    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
+        extension.run_as_owner(function)

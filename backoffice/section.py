@@ -155,6 +155,7 @@ class Kind:
 
     # -- API
     shape: type[msgspec.Struct] | None = None  # None: not readable through the API
+    is_posted: bool = False  # a POST to its list creates a record too, beside `commands/`
     filter_help: Mapping[str, str] = field(default_factory=dict)
     ingested: Mapping[str, str] = field(default_factory=dict)  # what happened at FormEase -> the command it stands for
     routine: frozenset[str] = frozenset()  # commands for which the scope of `ingest/` is enough
@@ -246,6 +247,7 @@ class Section:
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
     api_shapes: str = ""  # a module of structs that the description of the API is to have
+    scopes: tuple[str, ...] = ()  # of API keys, beside those of its kinds: ``alerts`` is ``alerts:read`` and so on
 
     # -- who may do what with categories that are no kinds: ``event``, ``system``
     rights: Mapping[str, Roles] = field(default_factory=dict)

@@ -188,6 +188,7 @@ SECTIONS = [
     "backoffice.sections.imports.section",
     "backoffice.sections.event_log.section",
     "metrics.section",
+    "metrics.monitoring.alerting.section",
     "metrics.monitoring.notify.section",
 ]
 

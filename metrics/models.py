@@ -14,19 +14,24 @@ from metrics.counters.models import (
     UserStats,
 )
 from metrics.materialized.models import ViewFreshness
+from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
 from metrics.monitoring.notify.models import Attempt, Channel, Delivery
 
 __all__ = [
+    "Alert",
     "Attempt",
     "Channel",
     "CountersState",
     "DayOwner",
     "DayStats",
     "Delivery",
+    "Episode",
     "FormHour",
     "FormStats",
     "Reconciliation",
     "ReconciliationDifference",
+    "Rule",
+    "Silence",
     "SkippedPosition",
     "UserStats",
     "ViewFreshness",

@@ -40,13 +40,6 @@ SECTION = Section(
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(
-        Topic(
-            name="alerts",
-            categories=("alert",),
-            may_subscribe=topics.may_work,
-            projection_key=access.projection_key,
-            project=topics.show,
-        ),
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),

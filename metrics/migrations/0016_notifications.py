@@ -9,9 +9,7 @@ import events.types
 
 
 class Migration(migrations.Migration):
-    initial = True
-
-    dependencies = []
+    dependencies = [("metrics", "0013_alerting")]
 
     operations = [
         migrations.CreateModel(

@@ -29,7 +29,7 @@ STATES: Final = [state for state, _label in models.STATES]
 
 def _require(request: Request, action: str) -> None:
     """Raises 403 unless the caller may do `action` (view, retry, edit) to channels."""
-    permissions.require_scope(request, "system:read" if action == "view" else "system:write")
+    permissions.require_scope(request, "alerts:read" if action == "view" else "alerts:write")
     if not access.may(request.user, action, "channel"):
         raise problems.forbidden(f"channel.{action}")
 
@@ -45,7 +45,7 @@ def _operation(
         request={openapi.JSON: openapi.ref(body)} if body else None,
         response=openapi.ref(response),
         errors=WRITES if writes else READS,
-        scope="system:write" if writes else "system:read",
+        scope="alerts:write" if writes else "alerts:read",
     )
 
 

@@ -139,7 +139,8 @@ def _about_alert(one: Claimed) -> list[str]:
     facts = one.facts
     found = [str(REASONS[facts["reason"]])] if facts.get("reason") in REASONS else []
     if (value := facts.get("value")) is not None:
-        found.append(_("Value: %(value)s") % {"value": _number(value, SOURCES.rule(sources.rule_of(one.alert)).unit)})
+        metric = SOURCES.rule(sources.rule_of(one.alert)).metric
+        found.append(_("Value: %(value)s") % {"value": SOURCES.value(metric, float(value))})
     if since := facts.get("since"):
         found.append(_("Since: %(time)s") % {"time": _time(since)})
     return found
@@ -151,10 +152,6 @@ def _about_end(one: Claimed) -> list[str]:
     if (lasted := facts.get("lasted")) is not None:
         found.append(_("It lasted %(minutes)s min.") % {"minutes": max(1, round(float(lasted) / 60))})
     return found
-
-
-def _number(value: Any, unit: str) -> str:
-    return f"{float(value):.4g} {unit}".strip()
 
 
 def _time(value: Any) -> str:

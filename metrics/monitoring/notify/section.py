@@ -9,11 +9,17 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, navigation
 from backoffice.section import Section
-from metrics.monitoring.notify import planner, subscription, tasks
+from metrics.monitoring.notify import alert_source, planner, subscription, tasks
 from metrics.monitoring.notify.models import Channel, Delivery
 from metrics.monitoring.notify.pages import ChannelAdmin, DeliveryAdmin
 
 VIEW: Final = frozenset({"view"})
+
+
+def _ready() -> None:
+    alert_source.connect()
+    subscription.register()
+
 
 SECTION = Section(
     name="notifications",
@@ -21,7 +27,7 @@ SECTION = Section(
         "system",
         partial(access.sees, "channel"),
         (_("Notification channels"), "admin:metrics_channel_changelist", "live", ""),
-        (_("Deliveries"), "admin:metrics_delivery_changelist", "log", ""),
+        (_("Deliveries"), "admin:metrics_delivery_changelist", "events", ""),
         order=1,
     ),
     admins={Channel: ChannelAdmin, Delivery: DeliveryAdmin},
@@ -33,5 +39,5 @@ SECTION = Section(
     },
     after={"alert": planner.plan},
     tasks=(tasks.send_notifications, tasks.forget_deliveries),
-    ready=subscription.register,
+    ready=_ready,
 )

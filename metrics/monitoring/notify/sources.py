@@ -13,14 +13,14 @@ import msgspec
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """What a message says about a rule, and whom it is for.
 
-    unit        of its values: ``%``, ``s`` …
+    metric      what it judges; names the unit of its values
     channels    names of channels; empty: all of them
     escalation  names of the channels of each step, from step 1; an empty step means `channels`
     """
 
     id: str
     title: str
-    unit: str = ""
+    metric: str = ""
     channels: Sequence[str] = ()
     escalation: Sequence[Sequence[str]] = ()
 
@@ -46,6 +46,10 @@ def _never(*_arguments: Any) -> str:
     return ""
 
 
+def _plain_value(_metric: str, value: float) -> str:
+    return f"{value:.4g}"
+
+
 def _path(alert: str) -> str:
     return f"/admin/alerts/{quote(alert, safe=':')}/" if alert else "/admin/alerts/"
 
@@ -57,6 +61,7 @@ class Sources(msgspec.Struct, kw_only=True):
     firing     () -> alerts that fire now
     silence    (alert, severity, at) -> id of a silence that covers it, else empty
     inhibitor  (rule, ids of firing rules) -> the firing rule that mutes this one, else empty
+    value      (metric, value) -> the value in words, with its unit
     path       (alert) -> path of the alert's page; of all alerts for an empty key
     """
 
@@ -64,6 +69,7 @@ class Sources(msgspec.Struct, kw_only=True):
     firing: Callable[[], Sequence[FiringAlert]] = _none
     silence: Callable[[str, str, datetime], str] = _never
     inhibitor: Callable[[str, Collection[str]], str] = _never
+    value: Callable[[str, float], str] = _plain_value
     path: Callable[[str], str] = _path
 
 

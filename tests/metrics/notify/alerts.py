@@ -136,7 +136,7 @@ class World:
         self.inhibits: dict[str, set[str]] = {}
 
     def rule(self, rule: str) -> Rule:
-        return self.rules.get(rule) or Rule(id=rule, title=rule.replace("_", " ").capitalize(), unit="%")
+        return self.rules.get(rule) or Rule(id=rule, title=rule.replace("_", " ").capitalize())
 
     def fires(self, alert: str = "high_cpu", episode: int = 1, severity: str = "critical") -> None:
         facts = {"reason": "threshold", "value": 97.5, "since": SINCE.isoformat()}
@@ -156,6 +156,7 @@ class World:
         found = sources.SOURCES
         found.rule, found.firing = self.rule, self._firing
         found.silence, found.inhibitor = self.silence, self.inhibitor
+        found.value = lambda _metric, value: f"{value:g} %"
 
     def _firing(self) -> Sequence[FiringAlert]:
         return list(self.firing)

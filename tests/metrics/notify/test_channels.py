@@ -119,7 +119,7 @@ def test_old_signing_key_is_used_for_a_day_beside_the_new_one(receiver: Receiver
 
 
 def test_slack_gets_a_text_that_cannot_mention_anybody(receiver: Receiver, world: alerts.World) -> None:
-    world.rules["high_cpu"] = Rule(id="high_cpu", title="CPU <!channel> & more", unit="%")
+    world.rules["high_cpu"] = Rule(id="high_cpu", title="CPU <!channel> & more")
     alerts.channel("slack", url=f"{receiver.url}/services/T0/B0/x")
     alerts.raised()
     assert sender.send_due() == 1

@@ -183,7 +183,7 @@ def test_role_decides_through_api_and_pages(role: str, receiver: Receiver) -> No
 
 def test_key_without_the_scope_is_refused(receiver: Receiver) -> None:
     channel = alerts.channel(url=receiver.url)
-    reader, stranger = api_client.program("system:read", role="admin"), api_client.program("users:read", role="admin")
+    reader, stranger = api_client.program("alerts:read", role="admin"), api_client.program("users:read", role="admin")
     assert reader.get("channels/").status_code == 200
     api_client.problem(reader.post(f"channels/{channel}/test/", {}), 403, "missing_scope")
     api_client.problem(stranger.get("deliveries/"), 403, "missing_scope")

@@ -163,10 +163,14 @@ if EMAIL_URL:
     EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = mail["EMAIL_HOST_USER"] or "", mail["EMAIL_HOST_PASSWORD"] or ""
     EMAIL_USE_TLS, EMAIL_USE_SSL = mail.get("EMAIL_USE_TLS", False), mail.get("EMAIL_USE_SSL", False)
 EMAIL_TIMEOUT = 10  # Django has none, and a silent mail server would keep a worker for ever
-DEFAULT_FROM_EMAIL = read("EMAIL_FROM", environment.text, "formease@localhost")
+DEFAULT_FROM_EMAIL = read(
+    "EMAIL_FROM", environment.matching(r"[^\n@]*[^\s@]+@[^\s@]+", "an e-mail address"), "formease@localhost"
+)
 # Private networks that channels may reach, also without TLS; and networks that they must never reach. Without the first
-# only https to public addresses is allowed.
-ALERT_ALLOWED_NETWORKS: list[str] = read("ALERT_ALLOWED_NETWORKS", environment.networks, [])
+# only https to public addresses is allowed. In development a receiver on this machine is.
+ALERT_ALLOWED_NETWORKS: list[str] = read(
+    "ALERT_ALLOWED_NETWORKS", environment.networks, ["127.0.0.0/8", "::1/128"] if DEBUG else []
+)
 ALERT_DENIED_NETWORKS: list[str] = read("ALERT_DENIED_NETWORKS", environment.networks, [])
 # Certificates of an own authority, trusted by channels besides the usual ones.
 ALERT_CA_FILE = read("ALERT_CA_FILE", environment.readable_file, None)

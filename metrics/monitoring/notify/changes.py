@@ -183,8 +183,8 @@ def _url_problems(row: Channel, secret: ChannelSecret) -> dict[str, str]:
         found["recipients"] = _("Only e-mail channels have recipients.")
     try:
         parts = guard.parsed(secret.url)
-    except guard.Refused as error:
-        return found | {"url": _("Enter a URL that may be used: %(reason)s.") % {"reason": error}}
+    except guard.Refused:
+        return found | {"url": _("Enter a URL that begins with https:// and has no user name and no spaces.")}
     if row.kind == "ntfy" and not parts.path.strip("/"):
         found["url"] = _("Enter the URL of a topic, such as https://ntfy.sh/topic.")
     if row.kind == "matrix" and not secret.room:

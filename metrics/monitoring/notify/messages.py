@@ -122,14 +122,11 @@ def details(one: Claimed) -> list[str]:
         return [_("Alerts will arrive here. You need not do anything.")]
     if one.kind == "notice":
         why = PAUSES.get(one.facts.get("why", ""), "")
-        return [f"{why} {_('Messages wait until somebody resumes it.')}".strip()]
+        waits = _("Messages wait until somebody resumes it.")
+        return [f"{why} {waits}".strip()]
     found = [*_about_end(one)] if one.kind == "resolved" else [*_about_alert(one)]
     if one.kind == "flapping":
-        count = int(one.facts.get("count", 0))
-        raised = ngettext(
-            "It was raised %(count)d time within an hour.", "It was raised %(count)d times within an hour.", count
-        )
-        found.append(f"{raised % {'count': count}} {_('Its next messages are held back for an hour.')}")
+        found += _about_flapping(int(one.facts.get("count", 0)))
     if one.late:
         found.append(_("This message is late, because the alert was muted or could not be delivered before."))
     return found
@@ -144,6 +141,13 @@ def _about_alert(one: Claimed) -> list[str]:
     if since := facts.get("since"):
         found.append(_("Since: %(time)s") % {"time": _time(since)})
     return found
+
+
+def _about_flapping(count: int) -> list[str]:
+    raised = ngettext(
+        "It was raised %(count)d time within an hour.", "It was raised %(count)d times within an hour.", count
+    )
+    return [raised % {"count": count}, _("Its next messages are held back for an hour.")]
 
 
 def _about_end(one: Claimed) -> list[str]:

@@ -109,7 +109,7 @@ def plan(events: Sequence[NewEvent]) -> None:
     wanted = [event for event in events if event.type in KINDS]
     if not wanted:
         return
-    channels = _locked_channels()
+    channels = lock_channels()
     for event in wanted:
         kind, data = KINDS[event.type], types.to_builtins(event.data)
         episode = int(data.get("episode", 0))
@@ -137,7 +137,7 @@ def plan_late(alert: str, episode: int, severity: str, facts: Mapping[str, Any])
         alert=alert, episode=episode, cause="late", kind="firing", severity=severity, facts=_chosen(facts), late=True
     )
     with transaction.atomic():
-        channels = _locked_channels()
+        channels = lock_channels()
         for channel in _concerned(channels, message):
             _insert(channel, message)
         _keep_groups(channels.values())
@@ -146,7 +146,7 @@ def plan_late(alert: str, episode: int, severity: str, facts: Mapping[str, Any])
 def notice(about: uuid.UUID, cause: str, facts: Mapping[str, Any]) -> None:
     """Have all other channels report something about a channel; in the caller's transaction."""
     message = Message(alert="", episode=0, cause=cause, kind="notice", severity="critical", facts=dict(facts))
-    channels = _locked_channels()
+    channels = lock_channels()
     for channel in channels.values():
         if channel.id != about:
             _insert(channel, message)
@@ -183,7 +183,8 @@ def _chosen(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: facts[name] for name in FACTS if facts.get(name) is not None}
 
 
-def _locked_channels() -> dict[uuid.UUID, _Channel]:
+def lock_channels() -> dict[uuid.UUID, _Channel]:
+    """All channels, locked until the end of the transaction, so that groups are extended one after the other."""
     names = ("id", "name", "kind", "min_severity", "group_until", "urgent_until", "now", "recent")
     found = [_Channel(**dict(zip(names, row, strict=True))) for row in store.query(LOCK_CHANNELS)]
     return {channel.id: channel for channel in found}

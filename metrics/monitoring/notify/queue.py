@@ -275,17 +275,23 @@ OTHERS: Final = "select 1 from metrics_channel where id <> %s and paused_at is n
 
 
 def mark(batch: Batch, answer: Answer) -> None:
-    """Record how an attempt ended, and when the next one is due."""
+    """Record how an attempt ended, when the next one is due, and pause a channel that fails too often."""
+    is_test = batch.deliveries[0].kind == "test"
     with transaction.atomic():
         for one in batch.deliveries:
             store.execute(END_ATTEMPT, (answer.outcome, answer.detail[:200], one.id, one.attempt))
             if answer.outcome == "delivered":
                 store.execute(DELIVERED, (answer.detail[:200], one.id))
-            elif one.kind == "test":
+            elif is_test:
                 store.execute(FAILED, ("test", answer.detail[:200], one.id, one.attempt))
             else:
-                store.execute(RETRY, (answer.detail[:200], delay(one.attempt, answer.retry_after), one.id, one.attempt))
-        _count(batch.channel, answer, is_test=batch.deliveries[0].kind == "test")
+                wait = delay(one.attempt, answer.retry_after)
+                store.execute(RETRY, (answer.detail[:200], wait, one.id, one.attempt))
+        why = _counted(batch.channel, answer, is_test=is_test)
+    if why:
+        with transaction.atomic():
+            planner.lock_channels()  # all at once and in order, so that two of these cannot block each other
+            pause(batch.channel.id, batch.channel.name, why)
     settle()
 
 
@@ -295,16 +301,20 @@ def delay(attempt: int, retry_after: float | None = None) -> float:
     return max(usual, min(retry_after or 0.0, DELAYS[-1]))
 
 
-def _count(channel: Channel, answer: Answer, *, is_test: bool) -> None:
-    """Count failures in a row. Too many pause the channel, unless no other could report that; 410 pauses at once."""
+def _counted(channel: Channel, answer: Answer, *, is_test: bool) -> str:
+    """Count failures in a row; returns why the channel must be paused, or nothing.
+
+    Too many failures pause it, unless no other channel could report that. 410 pauses it at once.
+    """
     if answer.outcome == "delivered":
         store.execute(WORKS, (channel.id,))
     elif answer.gone:
-        pause(channel.id, channel.name, "gone")
+        return "gone"
     elif not is_test:
         failures, runs = store.query(FAILS, (channel.id,))[0]
         if runs and failures >= PAUSE_AFTER and store.query(OTHERS, (channel.id,)):
-            pause(channel.id, channel.name, "failures")
+            return "failures"
+    return ""
 
 
 def pause(channel: uuid.UUID, name: str, why: str) -> bool:
@@ -356,3 +366,16 @@ def known_episodes(wanted: Collection[tuple[str, int]]) -> set[tuple[str, int]]:
     """Those of these episodes of which a message arrived, may have arrived or is still to be sent."""
     alerts, episodes = [alert for alert, _ in wanted], [episode for _, episode in wanted]
     return {(alert, episode) for alert, episode in store.query(KNOWN, (alerts, episodes))}
+
+
+AGE: Final = """
+select coalesce(extract(epoch from clock_timestamp() - min(d.due)), 0)::float8
+  from metrics_delivery d join metrics_channel c on c.id = d.channel_id
+ where d.state = 'waiting' and d.due < clock_timestamp() and d.attempts = 0 and c.paused_at is null
+"""
+
+
+def age() -> float:
+    """Seconds for which the oldest delivery has been due without an attempt, for the metric `notify.age`."""
+    found: float = store.query(AGE)[0][0]
+    return found

@@ -10,36 +10,13 @@ from typing import Any
 import msgspec
 from django.db import transaction
 
-from events import errors, projections, store, types
+from events import projections, store, types
 from events.types import Event, NewEvent
 from metrics.monitoring.notify import changes, sources
 from metrics.monitoring.notify.models import Attempt, Delivery
 from metrics.monitoring.notify.sources import FiringAlert, Rule
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-class AnyAlertEvent(Event, frozen=True):
-    """Has the fields of all alert events, for as long as they are not declared."""
-
-    episode: int
-    severity: str | None = None
-    reason: str | None = None
-    value: float | None = None
-    since: datetime | None = None
-    why: str | None = None
-    lasted: int | None = None
-    count: int | None = None
-    step: int | None = None
-    note: str | None = None
-
-
-def _class_of(name: str) -> type[Event]:
-    try:
-        return types.event_type_of(f"alert.{name}").cls
-    except errors.UnknownEventType:
-        made = type(f"Alert{name.title()}", (AnyAlertEvent,), {}, frozen=True)
-        return types.event_type(f"alert.{name}")(made)
 
 
 DEFAULTS: dict[str, Any] = {
@@ -49,7 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "since": SINCE,
     "rule_version": 1,
     "target": "",
-    "calm": {"metric": "cpu.percent", "comparison": "above", "level": 70.0},
+    "calm": {"metric": "cpu.percent", "comparison": "above", "clear": 70.0},
     "slot": 1,
     "at": SINCE,
     "lasted": 120,
@@ -62,14 +39,9 @@ WHY = {"resolved": "recovered", "unacknowledged": "expired", "closed": ""}
 
 
 def event(name: str, episode: int = 1, **fields: Any) -> Event:
-    """An alert event of that name; fields that are not given have some valid value, where the event has them."""
-    cls = _class_of(name)
+    """An alert event of that name; fields that are not given have some valid value."""
     given = {**DEFAULTS, "episode": episode, "why": WHY.get(name, ""), **fields}
-    if cls.__mro__[1] is AnyAlertEvent:
-        wanted = {"raised": ("severity", "reason", "value", "since"), "worsened": ("severity", "value")}.get(name, ())
-        names = {"episode", *wanted, *fields, *({"why", "lasted"} if name == "resolved" else set())}
-        given = {field: value for field, value in given.items() if field in names}
-    return msgspec.convert(msgspec.to_builtins(given), cls, strict=False)
+    return msgspec.convert(msgspec.to_builtins(given), types.event_type_of(f"alert.{name}").cls)
 
 
 def happen(alert: str, *events: Event) -> None:

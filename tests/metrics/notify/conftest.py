@@ -22,6 +22,12 @@ def world() -> Iterator[alerts.World]:
         setattr(sources.SOURCES, name, function)
 
 
+@pytest.fixture(autouse=True)
+def _as_in_production(settings: Any) -> None:
+    """Channels reach public addresses only, unless a test allows more."""
+    settings.ALERT_ALLOWED_NETWORKS = []
+
+
 @pytest.fixture
 def receiver(settings: Any) -> Iterator[Receiver]:
     """A receiver that channels may reach."""

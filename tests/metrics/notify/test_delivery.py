@@ -42,7 +42,7 @@ def test_cause_is_delivered_once_to_each_channel(receiver: Receiver) -> None:
         message = planner.Message(
             alert="high_cpu", episode=1, cause=cause, kind="firing", severity="critical", facts={}
         )
-        for one in planner._locked_channels().values():
+        for one in planner.lock_channels().values():
             planner._insert(one, message)
     assert len(alerts.deliveries()) == 2
     assert sender.send_due() == 2
@@ -266,6 +266,20 @@ def test_failing_channel_does_not_delay_the_others(receiver: Receiver) -> None:
     assert sender.send_due() == 3
     assert [request.path for request in receiver.requests] == ["/good"] * 3 + ["/bad"], "and is tried once"
     assert {one.channel_id for one in alerts.deliveries(state="delivered")} == {good}
+
+
+def test_age_is_that_of_the_oldest_delivery_that_nobody_tried(receiver: Receiver) -> None:
+    channel = alerts.channel(url=receiver.url)
+    assert queue.age() == 0.0
+    alerts.raised()
+    alerts.pass_time(300)
+    assert queue.age() > 299
+    changes.pause(channel)
+    assert queue.age() == 0.0
+    changes.resume(channel)
+    receiver.replies = receivers.replies(500)
+    sender.send_due()
+    assert queue.age() == 0.0, "a receiver that fails is no late sender"
 
 
 # -- pausing ----------------------------------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ class RestoreRule(CommandData, frozen=True):
     """Bring a deleted rule back."""
 
 
-@command_type("rule.seed")
+@command_type("default_rule.seed")  # of no kind of record, so no program can send it
 class SeedRule(CommandData, frozen=True):
     """Write a default rule: creates it, or brings one that nobody has edited to the values of this release."""
 

@@ -117,7 +117,7 @@ def test_only_admins_change_rules(firing: str, role: str) -> None:
     problem(caller.post("rules/", {"id": "queue", **RULE}), 403, "forbidden")
     problem(caller.patch(f"rules/{firing}/", {"warn": 1}, If_Match="*"), 403, "forbidden")
     problem(caller.delete(f"rules/{firing}/", If_Match="*"), 403, "forbidden")
-    for command, data in (("create", RULE), ("update", {"warn": 1}), ("delete", {}), ("restore", {}), ("seed", {})):
+    for command, data in (("create", RULE), ("update", {"warn": 1}), ("delete", {}), ("restore", {})):
         problem(caller.command(f"rule.{command}", firing, data), 403, "forbidden")
     for name, args in (("add", []), ("delete", [firing]), ("restore", [firing]), ("rollback", [firing, 1])):
         page = caller.client.post(reverse(f"admin:backoffice_rule_{name}", args=args), {})

@@ -11,7 +11,7 @@ import pytest
 
 from events import errors, testing
 from events.aggregate import Decision
-from metrics.monitoring.alerting import conditions, domain
+from metrics.monitoring.alerting import conditions, domain, machine
 from tests.metrics.alerting import histories
 from tests.metrics.alerting.histories import Model, Moment
 
@@ -26,13 +26,13 @@ class Stream:
 
     def __init__(self) -> None:
         self.events: list[Any] = []
-        self.state = domain.AGGREGATE.initial()
+        self.state = machine.AGGREGATE.initial()
 
     def do(self, command: Any, slot: int) -> list[Any]:
-        decided = domain.decide(command, self.state, Decision(key="cpu", now=conditions.instant(slot)))
+        decided = machine.decide(command, self.state, Decision(key="cpu", now=conditions.instant(slot)))
         stored = [testing.stored(event) for event in decided]
         self.events += stored
-        self.state = domain.AGGREGATE.fold(stored, self.state)
+        self.state = machine.AGGREGATE.fold(stored, self.state)
         return stored
 
 
@@ -119,8 +119,8 @@ def _check_stream(stream: Stream) -> None:
     assert raised == list(range(1, len(raised) + 1))
     slots = [event.slot for event in stream.events if isinstance(getattr(event, "slot", None), int)]
     assert slots == sorted(set(slots))
-    assert domain.AGGREGATE.fold(stream.events) == stream.state
-    assert domain.AGGREGATE.load(domain.AGGREGATE.dump(stream.state)) == stream.state
+    assert machine.AGGREGATE.fold(stream.events) == stream.state
+    assert machine.AGGREGATE.load(machine.AGGREGATE.dump(stream.state)) == stream.state
 
 
 def test_acknowledgement_by_default_lasts_longer_for_a_warning() -> None:

@@ -9,7 +9,9 @@ import events.types
 
 
 class Migration(migrations.Migration):
-    dependencies = [("metrics", "0013_alerting")]
+    dependencies = [
+        ("metrics", "0013_alerting"),
+    ]
 
     operations = [
         migrations.CreateModel(
@@ -113,7 +115,7 @@ class Migration(migrations.Migration):
             name="Delivery",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("message_id", models.UUIDField(default=events.types.new_id, unique=True)),
+                ("message_id", models.UUIDField(default=events.types.new_id, unique=True, verbose_name="message id")),
                 ("alert", models.TextField(verbose_name="alert")),
                 ("episode", models.IntegerField(verbose_name="episode")),
                 ("cause", models.TextField()),
@@ -143,7 +145,7 @@ class Migration(migrations.Migration):
                         db_default=django.db.models.functions.datetime.Now(), verbose_name="decided at"
                     ),
                 ),
-                ("due", models.DateTimeField()),
+                ("due", models.DateTimeField(verbose_name="due at")),
                 ("expires_at", models.DateTimeField()),
                 ("leased_until", models.DateTimeField(null=True)),
                 ("attempts", models.IntegerField(db_default=0, verbose_name="attempts")),

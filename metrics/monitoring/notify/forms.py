@@ -58,8 +58,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         else:
             self.initial["recipients"] = "\n".join(self.instance.recipients)
             for name in ("url", "token", "room"):
-                if name in self.fields:
-                    self.fields[name].help_text = KEEP
+                self.fields[name].help_text = KEEP
 
     def clean_recipients(self) -> list[str]:
         return [line.strip(" ,;") for line in self.cleaned_data["recipients"].splitlines() if line.strip(" ,;")]

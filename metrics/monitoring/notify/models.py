@@ -101,7 +101,7 @@ class Delivery(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    message_id = models.UUIDField(unique=True, default=types.new_id)
+    message_id = models.UUIDField(_("message id"), unique=True, default=types.new_id)
     channel = models.ForeignKey(Channel, on_delete=models.PROTECT, verbose_name=_("channel"))
     alert = models.TextField(_("alert"))
     episode = models.IntegerField(_("episode"))
@@ -113,7 +113,7 @@ class Delivery(models.Model):
     why = models.CharField(max_length=80, db_default="")
     late = models.BooleanField(db_default=False)
     decided_at = models.DateTimeField(_("decided at"), db_default=Now())
-    due = models.DateTimeField()
+    due = models.DateTimeField(_("due at"))
     expires_at = models.DateTimeField()
     leased_until = models.DateTimeField(null=True)
     attempts = models.IntegerField(_("attempts"), db_default=0)
@@ -141,7 +141,7 @@ class Delivery(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.alert or self.kind} #{self.episode}"
+        return f"{self.alert} #{self.episode}" if self.alert else self.kind
 
 
 class Attempt(models.Model):

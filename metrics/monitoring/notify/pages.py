@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django.contrib import admin, messages
@@ -20,9 +21,19 @@ from backoffice import access
 from events import errors
 from metrics.monitoring.notify import changes, labels
 from metrics.monitoring.notify.forms import ChannelForm
-from metrics.monitoring.notify.models import Channel, Delivery
+from metrics.monitoring.notify.models import STATES, Channel, Delivery
 
 ACTIONS: Final = ("test", "pause", "resume", "delete")
+# The fields of a destination by kind of channel; of a new one all.
+DESTINATION: Final[Mapping[str, tuple[str, ...]]] = {
+    "": ("recipients", "url", "token", "room"),
+    "email": ("recipients",),
+    "webhook": ("url", "rotate"),
+    "slack": ("url",),
+    "teams": ("url",),
+    "ntfy": ("url", "token"),
+    "matrix": ("url", "token", "room"),
+}
 
 
 def _may(request: HttpRequest, action: str) -> bool:
@@ -84,10 +95,9 @@ class ChannelAdmin(_Pages):
         if not _may(request, "edit"):
             names = ("name", "kind", "shown_target", "shown_state", "language", "min_severity")
             return [(None, {"fields": (*names, "quiet_from", "quiet_until", "zone")})]
-        signing = () if obj is None else ("rotate",)
         return [
             (None, {"fields": ("name", "kind", "language", "min_severity")}),
-            (_("Destination"), {"fields": ("recipients", "url", "token", "room", *signing)}),
+            (_("Destination"), {"fields": DESTINATION[obj.kind if obj else ""]}),
             (
                 _("Quiet hours"),
                 {
@@ -138,10 +148,8 @@ class ChannelAdmin(_Pages):
         response["Cache-Control"] = "no-store"
         return response
 
-    @admin.action(description=gettext_lazy("Send a test message"))
+    @admin.action(description=gettext_lazy("Send a test message"), permissions=["change"])
     def send_tests(self, request: HttpRequest, chosen: QuerySet[Channel]) -> None:
-        if not _may(request, "edit"):
-            raise PermissionDenied
         for channel in chosen:
             self._report_test(request, channel)
 
@@ -193,7 +201,7 @@ class DeliveryAdmin(_Pages):
 
     list_display = ("decided_at", "subject", "channel", "shown_state", "attempts", "delivered_at", "answer")
     list_display_links = ("decided_at",)
-    list_filter = ("state", "channel")
+    change_list_template = "admin/metrics/delivery/change_list.html"
     list_select_related = ("channel",)
     ordering = ("-id",)
     show_full_result_count = False
@@ -203,6 +211,10 @@ class DeliveryAdmin(_Pages):
         *("decided_at", "due", "delivered_at", "answer", "shown_tries"),
     )
     readonly_fields = fields
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        shown = {"states": STATES, "state": request.GET.get("state__exact", "")}
+        return super().changelist_view(request, {**shown, **(extra_context or {})})
 
     @admin.display(description=gettext_lazy("message"))
     def subject(self, delivery: Delivery) -> str:
@@ -223,10 +235,11 @@ class DeliveryAdmin(_Pages):
         """Allows the list to offer its action; a delivery itself is never edited."""
         return obj is None and _may(request, "retry")
 
-    @admin.action(description=gettext_lazy("Send again"))
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        return _may(request, "retry")
+
+    @admin.action(description=gettext_lazy("Send again"), permissions=["retry"])
     def send_again(self, request: HttpRequest, chosen: QuerySet[Delivery]) -> None:
-        if not _may(request, "retry"):
-            raise PermissionDenied
         again = sum(_retried(delivery.pk) for delivery in chosen)
         left = chosen.count() - again
         self.message_user(request, _("Sent again: %(number)d.") % {"number": again})

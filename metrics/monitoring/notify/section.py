@@ -24,11 +24,10 @@ def _ready() -> None:
 SECTION = Section(
     name="notifications",
     navigation=navigation.of_pages(
-        "system",
+        "running",
         partial(access.sees, "channel"),
-        (_("Notification channels"), "admin:metrics_channel_changelist", "live", ""),
-        (_("Deliveries"), "admin:metrics_delivery_changelist", "events", ""),
-        order=1,
+        (_("Channels"), "admin:metrics_channel_changelist", "external", ""),
+        (_("Deliveries"), "admin:metrics_delivery_changelist", "check", ""),
     ),
     admins={Channel: ChannelAdmin, Delivery: DeliveryAdmin},
     api_urls="metrics.monitoring.notify.api",

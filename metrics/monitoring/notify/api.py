@@ -80,36 +80,45 @@ class Channel(views.View):
         "DELETE": _operation("delete_channel", "Delete a channel and its secrets", "DeletedChannel", CHANNEL),
     }
 
-    def get(self, request: Request, channel: uuid.UUID) -> Response:
+    def get(self, request: Request, channel: str) -> Response:
         _require(request, "view")
         views.allow_parameters(request, ())
-        return Response(_channel(request, changes.find(channel)))
+        return Response(_channel(request, changes.find(_known(channel))))
 
-    def patch(self, request: Request, channel: uuid.UUID) -> Response:
+    def patch(self, request: Request, channel: str) -> Response:
         _require(request, "edit")
         views.allow_parameters(request, ())
         asked = api_shapes.checked(shapes.ChannelChanges, command_view.as_object(request.data))
         given = _given(asked)
         paused = given.pop("paused", None)
-        written = changes.write(channel, given)
+        written = changes.write(_known(channel), given)
         if paused is not None:
-            (changes.pause if paused else changes.resume)(channel)
+            (changes.pause if paused else changes.resume)(written.channel.pk)
         return _written(request, written)
 
-    def delete(self, request: Request, channel: uuid.UUID) -> Response:
+    def delete(self, request: Request, channel: str) -> Response:
         _require(request, "edit")
         views.allow_parameters(request, ())
-        changes.delete(channel)
-        return Response({"id": channel})
+        deleted = _known(channel)
+        changes.delete(deleted)
+        return Response({"id": deleted})
 
 
 class Test(views.View):
     operations = {"POST": _operation("test_channel", "Send a test message now", "Delivery", CHANNEL)}
 
-    def post(self, request: Request, channel: uuid.UUID) -> Response:
+    def post(self, request: Request, channel: str) -> Response:
         _require(request, "edit")
         views.allow_parameters(request, ())
-        return Response(_delivery(changes.test(channel)))
+        return Response(_delivery(changes.test(_known(channel))))
+
+
+def _known(text: str) -> uuid.UUID:
+    """The id in an address. Raises `StreamNotFound` for text that is none."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise errors.StreamNotFound("There is no such channel or delivery.") from None
 
 
 def _given(asked: msgspec.Struct) -> dict[str, Any]:
@@ -197,10 +206,10 @@ def _uuid(text: str) -> uuid.UUID:
 class Retry(views.View):
     operations = {"POST": _operation("retry_delivery", "Send a delivery again", "Delivery", DELIVERY)}
 
-    def post(self, request: Request, delivery: uuid.UUID) -> Response:
+    def post(self, request: Request, delivery: str) -> Response:
         _require(request, "retry")
         views.allow_parameters(request, ())
-        found = models.Delivery.objects.filter(message_id=delivery).first()
+        found = models.Delivery.objects.filter(message_id=_known(delivery)).first()
         if found is None:
             raise errors.StreamNotFound("There is no such delivery.")
         changes.retry(found.pk)
@@ -230,8 +239,8 @@ def _delivery(one: models.Delivery) -> dict[str, Any]:
 
 urlpatterns = [
     path("channels/", Channels.as_view(), name="api-channels"),
-    path("channels/<uuid:channel>/", Channel.as_view(), name="api-channel"),
-    path("channels/<uuid:channel>/test/", Test.as_view(), name="api-channel-test"),
+    path("channels/<str:channel>/", Channel.as_view(), name="api-channel"),
+    path("channels/<str:channel>/test/", Test.as_view(), name="api-channel-test"),
     path("deliveries/", Deliveries.as_view(), name="api-deliveries"),
-    path("deliveries/<uuid:delivery>/retry/", Retry.as_view(), name="api-delivery-retry"),
+    path("deliveries/<str:delivery>/retry/", Retry.as_view(), name="api-delivery-retry"),
 ]

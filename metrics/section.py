@@ -12,6 +12,8 @@ from backoffice.section import Section
 from metrics import pages, wiring
 from metrics.counters import extensions, tasks
 from metrics.materialized import tasks as view_tasks
+from metrics.monitoring import sampling
+from metrics.monitoring import tasks as sampling_tasks
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -27,6 +29,7 @@ SECTION = Section(
     navigation=navigation.of_pages(
         "system",
         _sees_system,
+        (_("Health"), "admin:system_health", "check", "y"),
         (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
         (_("Log head"), "admin:system_head", "head", "l"),
         (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
@@ -43,6 +46,7 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
-    tasks=(tasks.reconcile, view_tasks.refresh_views),
+    widgets=sampling.widgets(),
+    tasks=(tasks.reconcile, view_tasks.refresh_views, sampling_tasks.sample),
     ready=wiring.connect,
 )

@@ -82,6 +82,7 @@ MALFORMED: dict[str, list[Any]] = {
     "ALERT_HEARTBEAT_URL": ["hooks.example.org/hunter2", "smtp://hunter2", "https:///hunter2", "https://h:x/hunter2"],
     "TRUSTED_PROXIES": ["-1", "10", "some"],
     "OFFLINE": ["sometimes"],
+    "PROCESS_REPORTS": ["sometimes"],
     "LOG_LEVEL": ["LOUD", "10", "IN FO"],
 }
 # Free text, or checked by one command, which reports the error itself.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from django.urls import reverse
 
+from metrics.monitoring import metric_types, units
 from metrics.monitoring.alerting import dispatching, inhibition, models, report
 from metrics.monitoring.notify import sources
 from metrics.monitoring.notify.sources import FiringAlert, Rule
@@ -16,6 +17,7 @@ def connect() -> None:
     found = sources.SOURCES
     found.rule, found.firing = _rule, _firing
     found.silence, found.inhibitor, found.path = report.silence_of, _inhibitor, _path
+    found.value = _value
 
 
 def _rule(rule: str) -> Rule:
@@ -49,3 +51,8 @@ def _inhibitor(rule: str, firing: Collection[str]) -> str:
 
 def _path(alert: str) -> str:
     return reverse("admin:alerts_alert", args=[alert]) if alert else reverse("admin:alerts_list")
+
+
+def _value(metric: str, value: float) -> str:
+    known = metric_types.METRICS.get(metric)
+    return units.text(value, known.unit if known else "1")

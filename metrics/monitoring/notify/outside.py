@@ -1,7 +1,7 @@
 """Two URLs from the environment, for when this system cannot notify by itself.
 
-`heartbeat` is called after each tick: an outside service notices when it stops. `database_failed` and `database_works`
-are called by the sampler: without PostgreSQL there are no delivery rows, so after `SILENT` seconds each sampler sends
+`heartbeat` is called after each tick: an outside service notices when it stops. `watch_database` is called by the
+sampler: without PostgreSQL there are no delivery rows, so after `SILENT` seconds each sampler sends
 one bare message to ALERT_FALLBACK_URL, and another when the database is back. Several samplers send one each.
 """
 
@@ -64,14 +64,12 @@ class DatabaseWatch:
 _watch = DatabaseWatch()
 
 
-def database_failed() -> bool:
-    """Called by the sampler when PostgreSQL does not answer."""
-    return _watch.failed()
-
-
-def database_works() -> bool:
-    """Called by the sampler when PostgreSQL answers."""
-    return _watch.works()
+def watch_database(answers: bool) -> None:
+    """Called by the sampler in every slot: whether PostgreSQL answers."""
+    if answers:
+        _watch.works()
+    else:
+        _watch.failed()
 
 
 def _report(text: str) -> bool:

@@ -11,9 +11,21 @@ from django.utils import translation
 
 from events import commands, store
 from events.subscriptions import runner as subscriptions
+from metrics.monitoring import sampling
 from metrics.monitoring.alerting import models, rules, silences
-from metrics.monitoring.notify import alert_source, muting, sender, sources, subscription, sweep, tasks
+from metrics.monitoring.notify import (
+    alert_source,
+    changes,
+    muting,
+    outside,
+    sender,
+    sources,
+    subscription,
+    sweep,
+    tasks,
+)
 from metrics.monitoring.notify.models import Attempt, Delivery
+from metrics.monitoring.probes import table
 from tests import factories
 from tests.metrics.notify import alerts
 from tests.metrics.notify.receivers import Receiver
@@ -119,6 +131,24 @@ def test_closed_alert_is_not_reported_late(receiver: Receiver) -> None:
     alerts.channel(url=receiver.url)
     sweep.sweep(1)
     assert not Delivery.objects.filter(alert=key).exists()
+
+
+def test_value_of_a_metric_has_its_unit() -> None:
+    assert sources.SOURCES.value("cpu.percent", 97.5).replace("\xa0", " ").startswith("97.5")
+    assert "%" in sources.SOURCES.value("cpu.percent", 97.5)
+    assert sources.SOURCES.value("no.metric", 3.0) == "3"
+
+
+def test_tick_sweeps_and_samples_the_age_of_deliveries(receiver: Receiver) -> None:
+    channel = alerts.channel(url=receiver.url)
+    alerts.raised(rule())
+    alerts.pass_time(300)
+    assert {sweep.sweep, outside.heartbeat} <= set(sampling.STEPS)
+    assert outside.watch_database in sampling.WATCHERS
+    age = table.PROBES["notifications"](1)["notify.age", ""]
+    assert age is not None
+    assert age > 299
+    changes.delete(channel)
 
 
 # -- who sends --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The models of the read side, where Django looks for them."""
+"""The models of the read side and of monitoring, where Django looks for them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from metrics.counters.models import (
 )
 from metrics.materialized.models import ViewFreshness
 from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
+from metrics.monitoring.notify.models import Attempt, Channel, Delivery
 
 __all__ = [
     "Alert",
+    "Attempt",
+    "Channel",
     "CountersState",
     "DayOwner",
     "DayStats",
+    "Delivery",
     "Episode",
     "FormHour",
     "FormStats",

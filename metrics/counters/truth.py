@@ -79,6 +79,9 @@ QUERIES: Final = {
 }
 TABLES: Final = tuple(QUERIES)
 
+# Every table that has to stay in place while numbers are computed or compared in one snapshot.
+STILL: Final = (*TABLES, "users", "forms", "submissions")
+
 TOTALS: Final = """
 select count(*) filter (where alive), coalesce(sum(form_count), 0)::bigint, coalesce(sum(submission_count), 0)::bigint
   from {table}

@@ -68,6 +68,21 @@ select 1 from events_checkpoint
 """
 
 
+# The users' numbers are sums over the forms, whose rows this snapshot has just filled: submissions are read once less.
+USERS: Final = """
+select coalesce(u.id, f.user_id) as user_id, case when u.id is not null then u.deleted_at is null end as alive,
+       coalesce(f.form_count, 0), coalesce(f.submission_count, 0), coalesce(f.recent, 0), f.last_at
+  from users u
+  full join (
+       select s.user_id, count(*) as form_count, sum(s.submissions)::bigint as submission_count,
+              sum(h.n)::bigint as recent, max(s.last_at) as last_at
+         from {metrics_form_stats} s
+         left join (select form_id, sum(n) as n from {metrics_form_hours} where hour >= %(recent_from)s
+                     group by form_id) h using (form_id)
+        where s.alive group by s.user_id) f on f.user_id = u.id
+"""
+
+
 class Snapshot:
     """The counters as of one snapshot: bounds, totals and positions above `position` that it has seen."""
 
@@ -83,7 +98,9 @@ class Snapshot:
         store.query(SETTINGS)
         self.above = [row[0] for row in store.query(ABOVE, (position,))]
         wanted = truth.bounds(self.windows)
-        for table, (columns, query) in truth.QUERIES.items():
+        users = {"metrics_user_stats": USERS.format_map(self.targets)}
+        for table, (columns, definition) in truth.QUERIES.items():
+            query = users.get(table, definition)
             store.execute(f"insert into {self.targets[table]} ({columns}) {query}", wanted)
         totals = truth.TOTALS.format(table=self.targets["metrics_user_stats"])
         self.totals: tuple[int, int, int] = store.query(totals)[0]

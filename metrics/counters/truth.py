@@ -1,6 +1,6 @@
 """The definition of each counter: one query per table over the read tables.
 
-A seed inserts the rows, a reconciliation compares them. `first` and `last` limit users and their forms, `from_day` and
+A seed inserts the rows (those of users: `seed.USERS`), a reconciliation compares them. `first` and `last` limit users and their forms, `from_day` and
 `until` limit days.
 """
 

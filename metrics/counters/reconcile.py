@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from django.db import transaction
 
-from events import decoding, store
+from events import decoding, errors, store
 from events.rebuild import read_tables
 from events.types import RecordedEvent
 from metrics.counters import applying, folding, seed, truth
@@ -111,7 +111,10 @@ PARKED: Final = "select position, stream from events_parked where subscription =
 
 AT: Final = f"select {decoding.COLUMNS} from events_event where position = any(%s) order by position"  # noqa: S608
 
-PATH: Final = "select current_schema(), current_setting('search_path')"
+PATH: Final = """
+select relnamespace::regnamespace::text, current_setting('search_path') from pg_class
+ where oid = 'metrics_counters_state'::regclass
+"""
 
 # What a copy needs from each table: the rows of the slice.
 USERS: Final = "user_id >= %(first)s and user_id <= %(last)s"
@@ -176,7 +179,11 @@ def bring_up_to_date(wanted: Slice) -> tuple[int, int]:
     _copy(wanted)
     handled, after = 0, position
     while True:
-        events = store.read_here(after, BATCH, upto=2**62, types=folding.TYPES)
+        try:
+            events = store.read_here(after, BATCH, upto=2**62, types=folding.TYPES)
+        except errors.Archived as error:
+            behind = f"the events after {after:,} are in an archive"
+            raise Incomplete(f"{behind}: compared when the counters follow") from error
         if events or first:
             applying.handle([*first, *_readable(events)])
         first, handled = [], handled + len(events)

@@ -1,7 +1,7 @@
 """The definition of each counter: one query per table over the read tables.
 
-A seed inserts the rows (those of users: `seed.USERS`), a reconciliation compares them. `first` and `last` limit users and their forms, `from_day` and
-`until` limit days.
+A seed inserts the rows (for users: those of `seed.USERS`), a reconciliation compares them. `first` and `last` limit
+users and their forms, `from_day` and `until` limit days.
 """
 
 from __future__ import annotations

@@ -69,7 +69,9 @@ class Claim:
         try:
             found = store.query(CLAIM, mine)
         except psycopg.errors.InsufficientPrivilege as error:
-            raise errors.RebuildRefused(f"{self.name} can only be rebuilt by the role that owns the tables.") from error
+            raise errors.RebuildRefused(
+                f"This application does not own {self.name}: its owner runs rebuild_projection {self.name}."
+            ) from error
         if not found:
             owner = next(one.owner for one in read_tables.progress() if one.name == self.name)
             raise errors.RebuildRefused(f"{self.name} is being rebuilt by {owner}.")

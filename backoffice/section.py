@@ -242,6 +242,9 @@ class Section:
     extends: tuple[Extension, ...] = ()  # columns, sorts, API fields and panels for kinds of other sections
     header: tuple[HeaderItem, ...] = ()  # items in the header of every page
     index: IndexPage | None = None  # replaces the overview; at most one section declares it
+    # static style sheets and JavaScript modules of every page; their folders are kept for pages without a network
+    styles: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
@@ -313,7 +316,7 @@ def _check_index() -> None:
 
 
 def _check_extensions(category: str, added: Sequence[Extension]) -> None:
-    """Checks that the kind exists and that no name is used twice, by the kind or by another extension."""
+    """Checks that the kind exists, that no name is used twice, and that `api_columns` are API fields."""
     if category not in _kinds:
         raise ImproperlyConfigured(f"An extension names {category!r}, which is no kind of record.")
     kind = _kinds[category]
@@ -321,6 +324,9 @@ def _check_extensions(category: str, added: Sequence[Extension]) -> None:
     for more in added:
         if twice := taken & more.names:
             raise ImproperlyConfigured(f"An extension of {category!r} has names in use: {', '.join(sorted(twice))}.")
+        if unknown := more.api_columns.keys() - set(more.api_fields):
+            listed = ", ".join(sorted(unknown))
+            raise ImproperlyConfigured(f"An extension of {category!r} reads columns that are no API fields: {listed}.")
         taken |= more.names
 
 

@@ -129,6 +129,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
+    # The slot is that of the database when the task runs, so a late one is dropped and none runs twice.
+    "sample the metrics": {"task": "metrics.sample", "schedule": 5, "options": {"expires": 4}},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
     "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
@@ -326,6 +328,11 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["backoffice.api.openapi.add_components"],
 }
 
+# -- monitoring -------------------------------------------------------------------------------------------------------
+
+# Off: this process writes no report of its requests, tasks and host (`metrics/monitoring/process_reports.py`).
+PROCESS_REPORTS = read("PROCESS_REPORTS", environment.switch, True)
+
 # -- offline ----------------------------------------------------------------------------------------------------------
 
 # Off: browsers unregister the service worker and queue no more edits; edits that are queued are still sent.
@@ -338,7 +345,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"frequent": {"()": "backoffice.log_filters.WithoutFrequentTasks"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["frequent"]}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"level": "INFO"},

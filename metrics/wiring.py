@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from backoffice import health
 from events import extension
+from events.subscriptions import companions
 from metrics import catalogue, queries
 from metrics.caching import pages, tags
 from metrics.counters import subscription
 from metrics.materialized import freshness
-from realtime import cluster
+from metrics.monitoring import exported, fallback, request_counts, sampling
+from metrics.monitoring.history import tables
+from realtime import cluster, prometheus
 
 __all__ = ["catalogue"]  # imported so that its queries are registered
 
@@ -19,5 +22,9 @@ def connect() -> None:
     tags.register()
     cluster.extras[pages.EXTRA] = queries.report
     health.register("views", freshness.probe)
-    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
+    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)", *tables.OWNER_FUNCTIONS):
         extension.run_as_owner(function)
+    prometheus.COLLECTORS["samples"] = exported.SampleCollector()
+    companions.register("sampling", fallback.run)
+    request_counts.counts.cache_reads = queries.hits_and_misses
+    sampling.STEPS = (sampling.keep_history,)

@@ -12,7 +12,7 @@ from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import store
 from events.rebuild import builder
-from metrics.counters import applying
+from metrics.counters import applying, updates
 from metrics.management.commands import doctor
 from tests import factories
 from tests.metrics.counters import counting
@@ -195,7 +195,7 @@ def test_windows_follow_the_clock_of_the_database_and_not_that_of_the_runner(mon
     counting.receive(form, counting.ago(days=1))
     monkeypatch.setattr(applying, "datetime", Ahead)
     counting.follow()
-    applying.tick(0)
+    updates.tick(0)
     assert counting.user_numbers(owner) == (1, 1, 1)
     assert store.query("select count(*) from metrics_form_hours") == [(1,)]
     assert store.query("select recent_from, kept_from from metrics_counters_state") == [applying.windows()]
@@ -212,7 +212,7 @@ def test_recent_is_exact_again_when_the_clock_was_a_day_ahead() -> None:
     assert counting.user_numbers(owner) == (1, 5, 2)
     counting.receive(form, edge + timedelta(hours=2))
     counting.follow()
-    applying.tick(0)
+    updates.tick(0)
     assert counting.user_numbers(owner) == (1, 6, 6)
     counting.demand_fresh()
     counting.demand_identity()
@@ -225,7 +225,7 @@ def test_doctor_asks_for_a_rebuild_when_a_clock_that_was_ahead_dropped_hours() -
     counting.demand_identity()
     assert doctor.counters().state == "ok"
     applying.sweep(counting.now() + timedelta(days=400))
-    applying.tick(0)
+    updates.tick(0)
     assert doctor.counters().state == "wrong"
     builder.rebuild("counters")
     assert counting.user_numbers(owner) == (1, 1, 1)

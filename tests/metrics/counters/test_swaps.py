@@ -1,4 +1,4 @@
-"""Comparisons, refreshes and rebuilds at the same time, while others write: none finds a difference that is not there."""
+"""Comparisons, refreshes and rebuilds at the same time, while others write: no false difference is found."""
 
 from __future__ import annotations
 

@@ -150,6 +150,15 @@ def test_event_behind_an_open_append_keeps_the_view_from_counting_as_unchanged()
         writer.result()
 
 
+def test_view_refreshed_while_the_clock_was_ahead_is_late_and_refreshed_again() -> None:
+    refresh.refresh(views.DAILY)
+    factories.user()
+    older(-86_400)
+    assert freshness.state(freshness.statuses(store.query)[0]) == "late"
+    assert refresh.refresh(views.DAILY).status == "refreshed"
+    assert freshness.state(freshness.statuses(store.query)[0]) == "fresh"
+
+
 # -- alone, beside readers --------------------------------------------------------------------------------------------
 
 

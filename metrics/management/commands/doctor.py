@@ -10,7 +10,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
@@ -33,6 +33,7 @@ from metrics.monitoring.alerting import report
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
+COMPARISON_OVERDUE = 3_600.0  # seconds; a slice is compared every five minutes
 LOG_SETTINGS = ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error", "log_statement")
 # Whether each of LOG_SETTINGS, in this order, lets PostgreSQL's log quote values that users sent.
 LOGGED = """
@@ -232,15 +233,25 @@ def counters() -> Finding:
         return Finding("counters", "note", "unknown: the database does not answer")
     if row is None:
         return Finding("counters", "note", "not compared with the read tables yet")
-    state, at, note, uncounted, different = row
+    return Finding("counters", *_compared(*row))
+
+
+def _compared(
+    state: str, at: datetime, note: str, uncounted: int, age: float, different: int, dropped: bool
+) -> tuple[str, str]:
+    """State and text of a finding, from a row of `reconcile.LATEST`."""
     if different:
         text = f"{different} comparisons found wrong numbers: run reconcile_counters --all, then rebuild_projection"
-        return Finding("counters", "wrong", f"{text} counters")
+        return "wrong", f"{text} counters"
+    if dropped:
+        return "wrong", "the database's clock was ahead and old hours were dropped: run rebuild_projection counters"
+    if age > COMPARISON_OVERDUE:
+        return "wrong", f"not compared since {at:%Y-%m-%d %H:%M}: is Celery beat running?"
     if uncounted:
-        return Finding("counters", "note", f"{uncounted:,} records are not counted: their streams are parked")
+        return "note", f"{uncounted:,} records are not counted: their streams are parked"
     if state == "incomplete":
-        return Finding("counters", "note", f"not compared: {note}")
-    return Finding("counters", "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}")
+        return "note", f"not compared: {note}"
+    return "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}"
 
 
 def views() -> Finding:

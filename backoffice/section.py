@@ -245,7 +245,7 @@ class Section:
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
-    api_shapes: str = ""  # a module of structs that the description of the API is to have
+    api_shapes: str | tuple[str, ...] = ()  # modules of structs that the description of the API has
 
     # -- who may do what with categories that are no kinds: ``event``, ``system``
     rights: Mapping[str, Roles] = field(default_factory=dict)
@@ -254,7 +254,7 @@ class Section:
 
     # -- live
     topics: tuple[Topic, ...] = ()
-    widgets: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)  # see `topics.WIDGETS`
+    widgets: Mapping[str, tuple[str, str, str] | None] = field(default_factory=dict)  # see `topics.WIDGETS`
     revocations: Mapping[str, Callable[[RecordedEvent], Revocation | None]] = field(default_factory=dict)
 
     # -- events: aggregates and read tables that belong to no kind, and what happens in the transaction of an event.

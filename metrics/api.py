@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metrics.caching import api as caching
+from metrics.dashboard import api as dashboard
 from metrics.monitoring import api as monitoring
 
-urlpatterns = [*monitoring.urlpatterns, *caching.urlpatterns]
+urlpatterns = [*monitoring.urlpatterns, *caching.urlpatterns, *dashboard.urlpatterns]

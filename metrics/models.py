@@ -13,6 +13,7 @@ from metrics.counters.models import (
     SkippedPosition,
     UserStats,
 )
+from metrics.dashboard.models import SavedLayout, SharedLayout
 from metrics.materialized.models import ViewFreshness
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "FormStats",
     "Reconciliation",
     "ReconciliationDifference",
+    "SavedLayout",
+    "SharedLayout",
     "SkippedPosition",
     "UserStats",
     "ViewFreshness",

@@ -8,9 +8,11 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, navigation, topics
-from backoffice.section import Section
+from backoffice.section import IndexPage, Section
 from metrics import pages, wiring
 from metrics.counters import extensions, tasks
+from metrics.dashboard import pages as dashboard_pages
+from metrics.dashboard import push
 from metrics.materialized import tasks as view_tasks
 from realtime.topics import Topic
 
@@ -35,8 +37,10 @@ SECTION = Section(
     ),
     extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
+    index=IndexPage(view=dashboard_pages.index),
+    widgets=push.rights(),
     api_urls="metrics.api",
-    api_shapes="metrics.monitoring.shapes",
+    api_shapes=("metrics.monitoring.shapes", "metrics.dashboard.shapes"),
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(

@@ -222,5 +222,3 @@ def unshare(staff: Any, key: uuid.UUID) -> bool:
     if not access.is_admin(staff):
         found = found.filter(owner_id=staff.pk)
     return bool(found.delete()[0])
-
-

@@ -40,7 +40,7 @@ def all_scopes() -> tuple[str, ...]:
         *(f"{kind.name}:export" for kind in kinds if kind.export),
         "events:read",
         "ingest:write",
-        *(f"system:{action}" for action in ("read", "write", "*")),
+        *(f"{part}:{action}" for part in ("system", "dashboard") for action in ("read", "write", "*")),
     )
 
 

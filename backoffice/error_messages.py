@@ -53,6 +53,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("Someone else changed the same fields since this record was opened."),
         gettext_noop("This command id was already used for a different command."),
         gettext_noop("The database cannot be reached; nothing was stored."),
+        gettext_noop("This list takes too long. Narrow the filters, search for a longer word, or sort by date."),
         gettext_noop("The task queue does not respond; nothing was started. Try again when it is back."),
         gettext_noop("There is no such subscription."),
         gettext_noop("These figures are not computed yet. Try again in five minutes."),

@@ -18,6 +18,10 @@ from backoffice import values
 from events import store
 from events.types import NewEvent
 
+# Conditions of the partial indexes for lists of living and of deleted records.
+LIVE = models.Q(deleted_at=None)
+DELETED = models.Q(deleted_at__isnull=False)
+
 
 class Record(models.Model):
     """Base of read tables: the stream version of a row and the time when that version was recorded."""

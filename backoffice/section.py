@@ -119,7 +119,7 @@ class Kind:
     default_sort: str = "-created_at"
     filters: Mapping[str, listing.Filter] = field(default_factory=dict)
     filter_defaults: Mapping[str, str] = field(default_factory=dict)
-    search: tuple[str, ...] = ()  # columns with a trigram index on their upper case
+    search: tuple[str, ...] = ()  # columns with indexes on `text.SearchText`
     related: tuple[str, ...] = ()  # what rows are read together with
     heavy: tuple[str, ...] = ()  # columns left unread where only the record's title is wanted
     choices: tuple[Choice, ...] = ()

@@ -315,6 +315,8 @@ REST_FRAMEWORK = {
 API_RATE_PER_MINUTE = read("API_RATE_PER_MINUTE", environment.whole(0, 1_000_000), 1200)
 # Commands a minute in batches and queues, where one call contains many; 0: no limit.
 API_COMMANDS_PER_MINUTE = read("API_COMMANDS_PER_MINUTE", environment.whole(0, 10_000_000), 12_000)
+# Seconds that one statement of a list may take; then the answer is 503, with the advice to narrow the filters.
+LIST_STATEMENT_SECONDS: float = read("LIST_STATEMENT_SECONDS", environment.whole(1, 600), 2)
 SPECTACULAR_SETTINGS = {
     "TITLE": "FormEase backoffice",
     "DESCRIPTION": "Every write is a command, every change an event.",

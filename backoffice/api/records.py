@@ -217,6 +217,10 @@ def _precondition_failed(current: int, **extra: Any) -> problems.Problem:
 FILTER_HELP: Final = {
     "deleted": "`false` (as without it): living records; `true`: deleted ones; `any`: both.",
 }
+SEARCH_HELP: Final = (
+    "Words to be found in {}, or an id. Case and accents do not count. A word with three letters or digits in a row is "
+    "found anywhere, beside other words. Only shorter words: each is found at the beginning of a field."
+)
 COMMON: Final = (400, 401, 403, 429)
 REASON: Final = openapi.query("reason", "Why: required for some fields.", {"type": "string", "maxLength": 200})
 WRITES: Final = (400, 401, 403, 404, 410, 412, 413, 415, 422, 428, 429)
@@ -240,10 +244,14 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
             openapi.query(name, {**FILTER_HELP, **kind.filter_help}.get(name, ""), {"type": "string"})
             for name in spec.filters
         ),
-        openapi.query("search", f"Words to be found in {', '.join(spec.search)}, or an id.", {"type": "string"}),
+        openapi.query("search", SEARCH_HELP.format(", ".join(spec.search)), {"type": "string", "maxLength": 200}),
         openapi.query("sort", "", {"type": "string", "enum": sorts, "default": spec.default_sort}),
         openapi.query("limit", "How many.", limit),
-        openapi.query("cursor", "`next_cursor` or `previous_cursor` of a page of the same sort.", {"type": "string"}),
+        openapi.query(
+            "cursor",
+            "`next_cursor` or `previous_cursor` of a page of the same sort. Opaque; it reveals nothing.",
+            {"type": "string"},
+        ),
         CONSISTENT,
     ]
     operation = openapi.Operation(
@@ -252,7 +260,7 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
         tag=kind.name,
         parameters=tuple(parameters),
         response=openapi.ref(f"{kind.shape.__name__}Page"),
-        errors=COMMON,
+        errors=(*COMMON, 503),
         scope=f"{kind.name}:read",
     )
     return {"GET": operation}

@@ -10,15 +10,17 @@ from django.db import DatabaseError, connection
 
 from events import errors, store
 
-NOW = "select current_setting('statement_timeout')"
-SET = "select set_config('statement_timeout', %s, %s)"
+# Set for the transaction, outside of one for the session, which goes back into the pool.
+SET = """
+with before as materialized (select current_setting('statement_timeout') as value)
+select value, set_config('statement_timeout', %s, %s) from before
+"""
 
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
     """Limit every statement inside, of the store and of the ORM, to `seconds`. Raises `TookTooLong`."""
-    before = store.query(NOW)[0][0]
-    _set(f"{seconds * 1000:.0f}ms")
+    before = _set(f"{seconds * 1000:.0f}ms")
     try:
         yield
     except (errors.StoreUnavailable, DatabaseError) as error:
@@ -30,6 +32,7 @@ def at_most(seconds: float) -> Iterator[None]:
             _set(before)  # a failed transaction resets it itself
 
 
-def _set(value: str) -> None:
-    """Set the limit for the current transaction; without one, for the session, whose value the caller resets."""
-    store.query(SET, (value, connection.in_atomic_block))
+def _set(value: str) -> str:
+    """Set the limit for the current transaction, without one for the session; returns the previous one."""
+    before: str = store.query(SET, (value, connection.in_atomic_block))[0][0]
+    return before

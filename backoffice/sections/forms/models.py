@@ -6,13 +6,12 @@ import uuid
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
-from django.db.models import F
-from django.db.models.functions import Upper
+from django.db.models import F, Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from backoffice.read_table import Record
-from backoffice.text import Composed
+from backoffice.read_table import DELETED, LIVE, Record
+from backoffice.text import SearchText, sort_text
 from events.models import StoredJson
 
 
@@ -41,10 +40,24 @@ class Form(Record):
         verbose_name = _("form")
         verbose_name_plural = _("forms")
         indexes = [
-            models.Index(F("created_at").desc(), F("id").desc(), name="forms_created"),
-            models.Index("user", "created_at", name="forms_user_created"),
-            models.Index("title", "id", name="forms_title"),
-            GinIndex(OpClass(Upper(Composed("title")), "gin_trgm_ops"), name="forms_search"),
+            # The list by date and by title.
+            models.Index(F("created_at").desc(), F("id").desc(), name="forms_live_created", condition=LIVE),
+            models.Index(sort_text("title"), F("id"), name="forms_live_title", condition=LIVE),
+            # The list of deleted forms.
+            models.Index(F("created_at").desc(), F("id").desc(), name="forms_deleted", condition=DELETED),
+            # A user's forms by date; all of them, because erasures and exports need the deleted ones too.
+            models.Index("user", F("created_at").desc(), F("id").desc(), name="forms_user"),
+            # A user's forms in use by date.
+            models.Index(
+                "user",
+                F("created_at").desc(),
+                F("id").desc(),
+                name="forms_user_in_use",
+                condition=LIVE & Q(archived=False),
+            ),
+            # Search by words of three letters and more, and by shorter ones.
+            GinIndex(OpClass(SearchText("title"), "gin_trgm_ops"), name="forms_words"),
+            models.Index(OpClass(SearchText("title"), "text_pattern_ops"), name="forms_title_begins"),
         ]
 
     def __str__(self) -> str:

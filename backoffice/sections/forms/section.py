@@ -44,7 +44,7 @@ FORM = Kind(
         Column(label=_("Changed"), wide=True),
         Column(label=_("Created"), sort="-created_at"),
     ),
-    sorts={"created_at": listing.CREATED, "title": Sort("title")},
+    sorts={"created_at": listing.CREATED, "title": Sort("title", is_text=True)},
     filters={"archived": listing.flag("archived"), "user": listing.by_uuid("user_id"), **listing.CREATED_FILTERS},
     filter_defaults=listing.LIVING,
     search=("title",),

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 
-from backoffice.read_table import Record
+from backoffice.read_table import DELETED, LIVE, Record
 from backoffice.sections.submissions import domain
 from events import errors, types
 from events.models import StoredJson
@@ -38,7 +38,16 @@ class Submission(Record):
         verbose_name = _("submission")
         verbose_name_plural = _("submissions")
         indexes = [
-            models.Index(F("created_at").desc(), F("id").desc(), name="submissions_created"),
+            # The list by date.
+            models.Index(F("created_at").desc(), F("id").desc(), name="submissions_live_created", condition=LIVE),
+            # The list of deleted submissions.
+            models.Index(
+                F("created_at").desc(),
+                F("id").desc(),
+                name="submissions_deleted",
+                condition=DELETED,
+            ),
+            # A form's submissions by date; all of them, because erasures and imports need the deleted ones too.
             models.Index("form", F("created_at").desc(), F("id").desc(), name="submissions_form_created"),
         ]
 

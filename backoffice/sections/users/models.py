@@ -7,13 +7,12 @@ import uuid
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Upper
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import values
-from backoffice.read_table import Record
-from backoffice.text import Composed
+from backoffice.read_table import DELETED, LIVE, Record
+from backoffice.text import SearchText, sort_text
 from events.types import ERASED
 
 
@@ -51,18 +50,36 @@ class User(Record):
             models.UniqueConstraint("email", condition=Q(deleted_at=None) & ~Q(email=ERASED), name="users_email_once"),
         ]
         indexes = [
-            models.Index(F("created_at").desc(), F("id").desc(), name="users_created"),
-            models.Index("plan", F("created_at").desc(), F("id").desc(), name="users_plan_created"),
-            models.Index("email", "id", name="users_email"),
-            models.Index("mailbox", name="users_mailbox", condition=Q(mailbox__isnull=False)),
-            models.Index(F("last_login"), F("id"), name="users_last_login"),
-            models.Index("plan", "last_login", name="users_plan_active", condition=Q(deleted_at=None)),
-            GinIndex(
-                OpClass(Upper(Composed("email")), "gin_trgm_ops"),
-                OpClass(Upper(Composed("first_name")), "gin_trgm_ops"),
-                OpClass(Upper(Composed("last_name")), "gin_trgm_ops"),
-                name="users_search",
+            # The list by sign-up, and by plan or role.
+            models.Index(F("created_at").desc(), F("id").desc(), name="users_live_created", condition=LIVE),
+            models.Index("plan", F("created_at").desc(), F("id").desc(), name="users_live_plan", condition=LIVE),
+            models.Index("role", F("created_at").desc(), F("id").desc(), name="users_live_role", condition=LIVE),
+            # The list by address, name or last login.
+            models.Index("email", "id", name="users_live_email", condition=LIVE),
+            models.Index(
+                sort_text("last_name"),
+                sort_text("first_name"),
+                F("id"),
+                name="users_live_name",
+                condition=LIVE,
             ),
+            models.Index("last_login", "id", name="users_live_last_login", condition=LIVE),
+            # The list of deleted users.
+            models.Index(F("created_at").desc(), F("id").desc(), name="users_deleted", condition=DELETED),
+            # Who of a plan signed in lately: figures, and the filters by plan and activity together.
+            models.Index("plan", "last_login", name="users_plan_active", condition=LIVE),
+            # The user of an address, in an older normal form.
+            models.Index("mailbox", name="users_mailbox", condition=Q(mailbox__isnull=False)),
+            # Search by words of three letters and more, and by shorter ones.
+            GinIndex(
+                OpClass(SearchText("email"), "gin_trgm_ops"),
+                OpClass(SearchText("first_name"), "gin_trgm_ops"),
+                OpClass(SearchText("last_name"), "gin_trgm_ops"),
+                name="users_words",
+            ),
+            models.Index(OpClass(SearchText("email"), "text_pattern_ops"), name="users_email_begins"),
+            models.Index(OpClass(SearchText("first_name"), "text_pattern_ops"), name="users_first_name_begins"),
+            models.Index(OpClass(SearchText("last_name"), "text_pattern_ops"), name="users_last_name_begins"),
         ]
 
     def __str__(self) -> str:

@@ -63,6 +63,7 @@ USER = Kind(
     sorts={
         "created_at": listing.CREATED,
         "email": Sort("email"),
+        "name": Sort("last_name", then=("first_name",), is_text=True),
         "last_login": Sort("last_login", nullable=True, parse=datetime.fromisoformat),
     },
     filters={

@@ -28,6 +28,7 @@ from events.privacy import erasure, key_witness, master_keys
 from events.subscriptions import parked
 from metrics.counters import reconcile
 from metrics.materialized import freshness
+from metrics.monitoring import indexes as index_checks
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -186,6 +187,20 @@ def postgres_log() -> Finding:
     return Finding("server log", "ok", "PostgreSQL writes no values into its log")
 
 
+def indexes() -> Finding:
+    """Every declared index exists and is valid, under the collation it was built with."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            found = index_checks.faults(connection)
+    except psycopg.Error:
+        return Finding("indexes", "note", "unknown: the database does not answer")
+    if not found:
+        return Finding("indexes", "ok", "all exist and are valid, with the collations they were built with")
+    some = "; ".join(f"{fault.text}: {fault.remedy}" for fault in found[:SHOWN])
+    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return Finding("indexes", "wrong", some + more)
+
+
 def events() -> Finding:
     """Checks that no event is parked because this release cannot read it."""
     try:
@@ -321,6 +336,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     running,
     postgres,
     migrations,
+    indexes,
     keys,
     events,
     counters,

@@ -192,13 +192,12 @@ def test_tampered_cursor_is_refused(manager: api_client.Caller) -> None:
         factories.user()
         factories.form()
     cursor = manager.get("users/?limit=1").json()["page_info"]["next_cursor"]
-    payload, _, signature = cursor.rpartition(":")
-    swapped = ("A" if signature[0] != "A" else "B") + signature[1:]
+    swapped = ("A" if cursor[0] != "A" else "B") + cursor[1:]
     for wrong in (
         "x",
-        payload,
-        f"{payload}:{swapped}",
-        f"{payload}x:{signature}",
+        swapped,
+        cursor[:-8],
+        f"{cursor[:20]}:{cursor[20:]}",
         cursor[::-1],
         "%00",
         "é",
@@ -232,9 +231,9 @@ def test_strange_queries_cause_no_server_error(query: str) -> None:
 def test_search_takes_wildcards_literally(manager: api_client.Caller) -> None:
     factories.user(first_name="100%")
     factories.user(first_name="Ada")
-    for word in ("%25", "100%25"):
-        assert len(manager.get(f"users/?search={word}").json()["items"]) == 1
-    assert manager.get("users/?search=_da").json()["items"] == []
+    assert len(manager.get("users/?search=100%25").json()["items"]) == 1
+    for word in ("%25", "%25%25%25", "_da", "___"):
+        assert manager.get(f"users/?search={word}").json()["items"] == []
 
 
 # -- one record -----------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ MALFORMED: dict[str, list[Any]] = {
     "SECURE_HSTS_SECONDS": ["-1", "long", "1e9"],
     "API_RATE_PER_MINUTE": ["-5", "fast", "0.5", "1000001"],
     "API_COMMANDS_PER_MINUTE": ["-5", "fast", "0.5", "10000001"],
+    "LIST_STATEMENT_SECONDS": ["0", "-1", "fast", "0.5", "601"],
     "METRICS_ALLOWED_NETWORKS": ["everywhere", "10.0.0.0/33", "10.0.0.1/8"],
     "TRUSTED_PROXIES": ["-1", "10", "some"],
     "OFFLINE": ["sometimes"],

@@ -1,0 +1,132 @@
+"""Orders of lists and keyset conditions: the rows after a row, found by comparing whole rows.
+
+`(created_at, id) < (x, y)` is a range of an index, so that page 10,000 costs what page 1 costs and ties neither repeat
+nor vanish. A nullable column makes two runs, the rows with a value and then those without, each a range of an index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from django.db.models import BooleanField, Exists, F, Field, Func, Model, OuterRef, QuerySet, Value
+
+from backoffice import text
+from backoffice.listing.refusals import UnknownSort
+from backoffice.listing.spec import Sort, Spec, Through
+
+# The values of a row that the list is sorted by, and its primary key.
+Key: TypeAlias = tuple[Any, ...]
+
+
+class Beyond(Func):
+    """`(a, b) < (x, y)`, a range of an index. Written with OR, it would be read from the beginning."""
+
+    output_field = BooleanField()
+
+    def __init__(self, columns: Sequence[Any], values: Sequence[Any], *, less: bool) -> None:
+        super().__init__(*columns, *values)
+        self.less = less
+
+    def as_sql(self, compiler: Any, _connection: Any, **_: Any) -> tuple[str, tuple[Any, ...]]:  # type: ignore[override]
+        parts = [compiler.compile(part) for part in self.get_source_expressions()]
+        half = len(parts) // 2
+        left, right = (", ".join(sql for sql, _ in side) for side in (parts[:half], parts[half:]))
+        parameters = tuple(value for _, values in parts for value in values)
+        return f"({left}) {'<' if self.less else '>'} ({right})", parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A sort of a list as asked for, and its direction.
+
+    label    its name in addresses: `-created_at`
+    columns  what the rows are compared by before the primary key
+    """
+
+    list: str
+    sort: Sort
+    descending: bool
+    label: str
+    columns: tuple[str, ...]
+    pk: str
+    pk_field: Field[Any, Any]
+
+    def key(self, item: Model) -> Key:
+        return (*(getattr(item, column) for column in self.columns), getattr(item, self.pk))
+
+
+def asked(spec: Spec, label: str | None, hidden: frozenset[str]) -> Order:
+    """The order of that name. Raises `UnknownSort`, also for a sort by a hidden field: it would reveal values."""
+    label = label or spec.default_sort
+    name = label.removeprefix("-")
+    sort = spec.sorts.get(name)
+    if sort is None or hidden & {name, sort.column, *sort.then}:
+        raise UnknownSort(f"{spec.name} cannot be sorted by {name!r}.", "sort")
+    columns = tuple(column for column in (sort.column, *sort.then) if column != spec.pk)
+    return Order(spec.name, sort, label.startswith("-"), label, columns, spec.pk, spec.model._meta.pk)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a page begins: after the row of `key`, towards the end or, `backward`, towards the beginning."""
+
+    key: Key | None = None
+    backward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows that follow each other in one index: those with a value, or those without."""
+
+    is_empty: bool
+    after: Key | None
+    descending: bool
+
+
+def runs(order: Order, start: Start) -> list[Run]:
+    """The runs that are read from there, in reading order."""
+    descending = order.descending != start.backward
+    if not order.sort.nullable:
+        return [Run(False, start.key, descending)]
+    found = [False, True]
+    if start.backward:
+        found.reverse()
+    if start.key is not None and (start.key[0] is None) != found[0]:
+        del found[0]
+    return [Run(is_empty, start.key if n == 0 else None, descending) for n, is_empty in enumerate(found)]
+
+
+def window(rows: QuerySet[Any], order: Order, run: Run) -> QuerySet[Any]:
+    """The rows of one run after its start, in reading order."""
+    if order.sort.nullable:
+        rows = rows.filter(**{f"{order.sort.column}__isnull": run.is_empty})
+    return _after(rows, order, run, order.columns, order.pk)
+
+
+def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through, limit: int) -> list[Key]:
+    """The keys of one run after its start, read along the index of the other table.
+
+    The empty run has the rows without a value there, and those that have no row there.
+    """
+    column, others = order.sort.column, through.model._default_manager.order_by()
+    if order.sort.nullable:
+        others = others.filter(**{f"{column}__isnull": False})
+    if run.is_empty:
+        unvalued = rows.filter(~Exists(others.filter(**{through.key: OuterRef(order.pk)})))
+        found = _after(unvalued, order, run, (), order.pk).values_list(order.pk, flat=True)
+        return [(None, key) for key in found[:limit]]
+    others = others.filter(Exists(rows.filter(**{order.pk: OuterRef(through.key)})))
+    return list(_after(others, order, run, (column,), through.key).values_list(column, through.key)[:limit])
+
+
+def _after(rows: QuerySet[Any], order: Order, run: Run, columns: Sequence[str], pk: str) -> QuerySet[Any]:
+    is_text = order.sort.is_text
+    terms = [*(text.sort_text(F(column)) if is_text else F(column) for column in columns), F(pk)]
+    if run.after is not None:
+        *values, key = (Value(value) for value in run.after)
+        after = [*(text.SearchText(value) if is_text else value for value in values), key]
+        compared = 1 if run.is_empty else len(terms)
+        rows = rows.filter(Beyond(terms[-compared:], after[-compared:], less=run.descending))
+    return rows.order_by(*(term.desc() if run.descending else term.asc() for term in terms))

@@ -1,0 +1,193 @@
+"""Ways to read the rows of a page, and the choice between them.
+
+without a search   walk the index of the sort from the cursor; with deleted rows as well, two indexes merged
+with a search      1 look at the next `NEARBY` rows of the list: a common word fills a page there
+                   2 collect all hits by the index of the search, sort them, and take the page and the total
+                   3 above `HIT_CAP` hits, walk the index of the sort as far as it takes
+
+The planner alone cannot choose between 1 and 2: it assumes that hits are spread evenly, and walks past a whole table
+where they are all old. The choice here depends only on what step 1 finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connection
+from django.db.models import BooleanField, ExpressionWrapper, OuterRef, Q, QuerySet, Subquery
+
+from backoffice.listing import order as orders
+from backoffice.listing.order import Key, Order, Start
+
+NEARBY: Final = 2_000
+HIT_CAP: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The rows that a list is asked for.
+
+    base     all rows of the list
+    states   conditions on `deleted_at`, of which each has an index; two where living and deleted rows are wanted
+    filters  the other filters
+    search   the condition of the search, None without one
+    """
+
+    base: QuerySet[Any]
+    states: tuple[Q, ...]
+    filters: Q
+    search: Q | None = None
+
+    @property
+    def is_unfiltered(self) -> bool:
+        return self.search is None and not self.filters and not self.base.query.where
+
+    @property
+    def rows(self) -> QuerySet[Any]:
+        state = self.states[0] if len(self.states) == 1 else Q()
+        return self.base.filter(state, self.filters, self.search or Q())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Keys in reading order; their rows where they were read with them, and the number of all rows where known."""
+
+    keys: list[Key]
+    items: list[Any] | None = None
+    total: int | None = None
+
+
+def read(question: Question, order: Order, start: Start, limit: int, known_total: int | None) -> Found:
+    """Up to `limit` rows after the start, towards the end or, backward, towards the beginning."""
+    if question.search is None:
+        return _walk(question, order, start, limit)
+    if found := _look_nearby(question, order, start, limit):  # 1
+        return found
+    if known_total is None or known_total <= HIT_CAP:
+        found = _sort_hits(question, order, start, limit)  # 2
+        if found.total is None or found.total <= HIT_CAP:
+            return found
+    return _walk(question, order, start, limit)  # 3
+
+
+def _walk(question: Question, order: Order, start: Start, limit: int) -> Found:
+    if order.sort.through is not None:
+        keys: list[Key] = []
+        for run in orders.runs(order, start):
+            if len(keys) < limit:
+                wanted = limit - len(keys)
+                keys += orders.keys_through(question.rows, order, run, order.sort.through, wanted)
+        return Found(keys)
+    if len(question.states) > 1:
+        return _merge(question, order, start, limit)
+    items: list[Any] = []
+    for run in orders.runs(order, start):
+        if len(items) < limit:
+            items += orders.window(question.rows, order, run)[: limit - len(items)]
+    return Found([order.key(item) for item in items], items)
+
+
+def _merge(question: Question, order: Order, start: Start, limit: int) -> Found:
+    """The next rows of each state, each along its index, sorted together."""
+    parts = []
+    for state in question.states:
+        for run in orders.runs(order, start):
+            rows = orders.window(question.rows.filter(state), order, run)
+            parts.append(_compiled(rows.values_list(*order.columns, order.pk)[:limit]))
+    found = [part for part in parts if part]
+    union = " union all ".join(f"({sql})" for sql, _ in found)
+    parameters = [value for _, values in found for value in values]
+    columns = _names(order)
+    listed = ", ".join(columns)
+    sql = f"select * from ({union}) as part ({listed}) order by {_order_by(order, start)} limit %s"  # noqa: S608
+    return Found(_fetch(sql, [*parameters, limit]) if found else [])
+
+
+def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> Found | None:
+    """The page, if the next rows of the list fill it; they are as many however rare the hits are."""
+    if order.sort.through is not None or len(question.states) > 1:
+        return None
+    assert question.search is not None
+    is_hit = ExpressionWrapper(question.filters & question.search, output_field=BooleanField())
+    rows = orders.window(question.base.filter(question.states[0]), order, orders.runs(order, start)[0])
+    compiled = _compiled(rows.annotate(is_hit=is_hit).values_list(*order.columns, order.pk, "is_hit")[:NEARBY])
+    if compiled is None:
+        return None
+    inner, parameters = compiled
+    columns = ", ".join(_names(order))
+    sql = f"""select {columns} from ({inner}) as near ({columns}, is_hit) where is_hit
+               order by {_order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
+    keys = _fetch(sql, [*parameters, limit])
+    return Found(keys) if len(keys) == limit else None
+
+
+def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Found:
+    """The page and the total from all hits, at most `HIT_CAP` and one more."""
+    rows = question.rows
+    if (through := order.sort.through) is not None:
+        others = through.model._default_manager.order_by().filter(**{through.key: OuterRef(order.pk)})
+        rows = rows.annotate(through_value=Subquery(others.values(order.sort.column)[:1]))
+        compiled = _compiled(rows.values_list("through_value", order.pk)[: HIT_CAP + 1])
+    else:
+        compiled = _compiled(rows.values_list(*order.columns, order.pk)[: HIT_CAP + 1])
+    if compiled is None:
+        return Found([], total=0)
+    inner, parameters = compiled
+    columns = ", ".join(_names(order))
+    beyond, compared = _beyond(order, start)
+    sql = f"""with hit ({columns}) as materialized ({inner})
+              select {columns}, (select count(*) from hit) from hit where {beyond}
+               order by {_order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
+    found = _fetch(sql, [*parameters, *compared, limit])
+    if not found:
+        return Found([], total=0 if start.key is None else None)
+    return Found([row[:-1] for row in found], total=found[0][-1])
+
+
+# -- SQL over the keys of rows ----------------------------------------------------------------------------------------
+
+
+def _names(order: Order) -> list[str]:
+    return [*(f"v{n}" for n in range(len(order.columns))), "pk"]
+
+
+def _terms(order: Order) -> list[str]:
+    is_text = order.sort.is_text
+    return [*(f'search_text({name}) collate "C"' if is_text else name for name in _names(order)[:-1]), "pk"]
+
+
+def _order_by(order: Order, start: Start) -> str:
+    direction = "desc" if order.descending != start.backward else "asc"
+    empty_last = [f"v0 is null {'desc' if start.backward else 'asc'}"] if order.sort.nullable else []
+    return ", ".join([*empty_last, *(f"{term} {direction}" for term in _terms(order))])
+
+
+def _beyond(order: Order, start: Start) -> tuple[str, Sequence[Any]]:
+    """The condition of the rows after the start, and its parameters."""
+    if start.key is None:
+        return "true", ()
+    sign = "<" if order.descending != start.backward else ">"
+    if order.sort.nullable and start.key[0] is None:
+        after = f"v0 is null and pk {sign} %s"
+        return (f"({after} or v0 is not null)" if start.backward else after), (start.key[-1],)
+    values = ["search_text(%s)" if order.sort.is_text else "%s" for _ in order.columns]
+    after = f"({', '.join(_terms(order))}) {sign} ({', '.join([*values, '%s'])})"
+    return (f"({after} or v0 is null)" if order.sort.nullable and not start.backward else after), start.key
+
+
+def _compiled(rows: QuerySet[Any, Any]) -> tuple[str, Sequence[Any]] | None:
+    """SQL and parameters, None where Django knows that there are no rows."""
+    try:
+        sql, parameters = rows.query.sql_with_params()
+    except EmptyResultSet:
+        return None
+    return sql, parameters
+
+
+def _fetch(sql: str, parameters: Sequence[Any]) -> list[Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return list(cursor.fetchall())

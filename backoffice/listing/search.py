@@ -1,0 +1,92 @@
+"""Search in lists: words to conditions that an index answers, whatever the words are.
+
+Words and columns pass through the same SQL function (`text.SearchText`): accents and case do not count. A word with
+three letters or digits in a row is found anywhere, by a trigram index. Shorter words have no trigram: alone, they are
+found at the beginning of a column, by an index of its own; beside a longer word, anywhere.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final
+
+from django.db import connection
+from django.db.models import BooleanField, Func, Q, TextField, Value
+
+from backoffice import text
+from backoffice.listing.refusals import InvalidFilter
+from backoffice.listing.spec import Spec
+
+MAX_SEARCH: Final = 200
+MAX_WORDS: Final = 8
+
+# Words as they are compared, and whether they have a trigram. PostgreSQL decides that with the same classes of
+# characters with which pg_trgm takes trigrams out of a text.
+FOLD: Final = """
+select folded, folded ~ '[[:alnum:]]{3}'
+  from unnest(%s::text[]) with ordinality as asked (word, place), search_text(word) as folded
+ where folded <> '' order by place
+"""
+
+
+class Contains(Func):
+    """`column like pattern`, which a trigram index answers."""
+
+    template = "%(expressions)s"
+    arg_joiner = " like "
+    output_field = BooleanField()
+
+
+class Begins(Contains):
+    """`column ^@ text`, which only a B-tree answers: of a short word a trigram index would read half of itself."""
+
+    arg_joiner = " ^@ "
+
+
+def words(search: str) -> str:
+    """A search without surrounding space. Raises `InvalidFilter` where it is too long."""
+    found = search.strip()
+    if len(found) > MAX_SEARCH:
+        raise InvalidFilter(f"A search has at most {MAX_SEARCH} characters.", "search")
+    return found
+
+
+def whole_key(spec: Spec, asked: str) -> Any:
+    """The primary key that the search consists of, None where it is no UUID."""
+    if spec.model._meta.pk.get_internal_type() != "UUIDField":
+        return None
+    try:
+        return uuid.UUID(asked)
+    except ValueError:
+        return None
+
+
+def condition(spec: Spec, asked: str, hidden: frozenset[str]) -> Q | None:
+    """Every word in one of the searchable columns; None where nothing can match."""
+    columns = [text.SearchText(name) for name in spec.search if name not in hidden]
+    folded = _fold(asked.split()[:MAX_WORDS])
+    if not columns or not folded:
+        return None
+    anywhere = any(has_trigram for _, has_trigram in folded)
+    found = Q()
+    for word, _ in folded:
+        any_column = Q()
+        for column in columns:
+            any_column |= Q(Contains(column, _text(f"%{escaped(word)}%")) if anywhere else Begins(column, _text(word)))
+        found &= any_column
+    return found
+
+
+def escaped(word: str) -> str:
+    """A word whose characters all stand for themselves in a LIKE pattern."""
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _text(value: str) -> Value:
+    return Value(value, output_field=TextField())
+
+
+def _fold(found: list[str]) -> list[tuple[str, bool]]:
+    with connection.cursor() as cursor:
+        cursor.execute(FOLD, [found])
+        return list(cursor.fetchall())

@@ -1,0 +1,72 @@
+"""Declarations of lists: sorts, filters and searched columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from django.db.models import Model
+
+from backoffice.listing.filters import Filter
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """The table of a sort's column, where it is not the list's own. `key`, unique there, holds the list's primary key.
+
+    The table has an index on (column, key), which a page walks.
+    """
+
+    model: type[Model]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order of a list. The table has an index on the columns that ends in the primary key.
+
+    column     the first column; `then` are the following ones
+    nullable   rows without a value come last, whichever way the list is sorted; with `through` also rows without a row
+    parse      reads the column's value back from a cursor
+    is_text    names or a title: all columns are compared as `text.sort_text`, in the index too
+    through    another table that has the column
+    """
+
+    column: str
+    nullable: bool = False
+    parse: Callable[[str], Any] = str
+    then: tuple[str, ...] = ()
+    is_text: bool = False
+    through: Through | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """The sorts, filters and searched columns of one list. Columns in `search` have indexes on `text.SearchText`."""
+
+    name: str
+    model: type[Model]
+    sorts: Mapping[str, Sort]
+    default_sort: str
+    filters: Mapping[str, Filter] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    search: tuple[str, ...] = ()
+    related: tuple[str, ...] = ()
+    category: str = ""
+
+    @property
+    def pk(self) -> str:
+        """The attribute of its rows that is the primary key."""
+        return str(self.model._meta.pk.attname)
+
+
+CREATED: Final = Sort("created_at", parse=datetime.fromisoformat)
+
+# Name -> list. Filled from the declarations in `ready()`.
+SPECS: Final[dict[str, Spec]] = {}
+
+
+def named(spec: str | Spec) -> Spec:
+    return SPECS[spec] if isinstance(spec, str) else spec

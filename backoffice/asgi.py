@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from django.core.asgi import get_asgi_application
@@ -13,17 +14,21 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402 - Django must be s
 from django.conf import settings  # noqa: E402
 
 from backoffice import request_limits  # noqa: E402
+from metrics.monitoring import process_reports, request_counts  # noqa: E402
 from realtime.proxies import ClientAddress  # noqa: E402
 from realtime.routing import Following, lifespan_application, websocket_application  # noqa: E402
 
 request_limits.limit_daphne()
-application = ClientAddress(
-    ProtocolTypeRouter(
-        {
-            "http": Following(request_limits.Limit(http_application)),
-            "websocket": websocket_application,
-            "lifespan": lifespan_application,
-        }
+application = request_counts.CountRequests(
+    ClientAddress(
+        ProtocolTypeRouter(
+            {
+                "http": Following(request_limits.Limit(http_application)),
+                "websocket": websocket_application,
+                "lifespan": lifespan_application,
+            }
+        ),
+        settings.TRUSTED_PROXIES,
     ),
-    settings.TRUSTED_PROXIES,
+    on_request=functools.partial(process_reports.start, "web"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from celery import Celery, signals
@@ -33,8 +34,9 @@ def check_keys(**_: Any) -> None:
 
 @signals.before_task_publish.connect
 def carry_context(headers: dict[str, Any], **_: Any) -> None:
-    """Adds the current context to the headers of the task."""
+    """Adds the current context to the headers of the task, and when it was sent, which Celery does not record."""
     headers.update(context.current().headers())
+    headers["sent_at"] = time.time()
 
 
 @signals.task_prerun.connect

@@ -129,6 +129,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "create partitions of the log": {"task": "events.tasks.create_partitions", "schedule": 3600},
     "forget old idempotency keys": {"task": "events.tasks.forget_commands", "schedule": 3600},
+    # The slot is that of the database when the task runs, so a late one is dropped and none runs twice.
+    "sample the metrics": {"task": "metrics.sample", "schedule": 5, "options": {"expires": 4}},
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
     "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
@@ -325,6 +327,11 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.1",
     "POSTPROCESSING_HOOKS": ["backoffice.api.openapi.add_components"],
 }
+
+# -- monitoring -------------------------------------------------------------------------------------------------------
+
+# Off: this process writes no report of its requests, tasks and host (`metrics/monitoring/process_reports.py`).
+PROCESS_REPORTS = read("PROCESS_REPORTS", environment.switch, True)
 
 # -- offline ----------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from metrics.counters import extensions, tasks
 from metrics.dashboard import pages as dashboard_pages
 from metrics.dashboard import push
 from metrics.materialized import tasks as view_tasks
+from metrics.monitoring import sampling
+from metrics.monitoring import tasks as sampling_tasks
 from realtime.topics import Topic
 
 _sees_system = partial(access.sees, "system")
@@ -38,7 +40,7 @@ SECTION = Section(
     extends=extensions.EXTENSIONS,
     admin_urls=pages.urls,
     index=IndexPage(view=dashboard_pages.index),
-    widgets=push.rights(),
+    widgets={**sampling.widgets(), **push.rights()},
     api_urls="metrics.api",
     api_shapes=("metrics.monitoring.shapes", "metrics.dashboard.shapes"),
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
@@ -54,6 +56,6 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
-    tasks=(tasks.reconcile, view_tasks.refresh_views),
+    tasks=(tasks.reconcile, view_tasks.refresh_views, sampling_tasks.sample),
     ready=wiring.connect,
 )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from backoffice import health
 from events import extension
+from events.subscriptions import companions
 from metrics import catalogue, queries
 from metrics.caching import pages, tags
 from metrics.counters import subscription
+from metrics.dashboard import push
 from metrics.materialized import freshness
+from metrics.monitoring import fallback, sampling
+from metrics.monitoring.history import tables
 from realtime import cluster
 
 __all__ = ["catalogue"]  # imported so that its queries are registered
@@ -19,5 +23,7 @@ def connect() -> None:
     tags.register()
     cluster.extras[pages.EXTRA] = queries.report
     health.register("views", freshness.probe)
-    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)"):
+    for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)", *tables.OWNER_FUNCTIONS):
         extension.run_as_owner(function)
+    companions.register("sampling", fallback.run)
+    sampling.STEPS = (sampling.keep_history, push.step)

@@ -48,3 +48,8 @@ def status() -> cluster.HubStatus | None:
 def report() -> cluster.ProcessReport | None:
     """The latest report of this process, from any thread; None when it has no hub."""
     return next((local.reporter.latest for local in list(_hubs.values())), None)
+
+
+def people() -> set[str]:
+    """The people with a socket in this process, from any thread."""
+    return {person for local in list(_hubs.values()) for person in list(local.sockets_by_person)}

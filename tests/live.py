@@ -126,6 +126,7 @@ class Stack:
             "DATA_DIR": str(self.folder),
             "PORT": str(self.port),
             "DEBUG": "1",
+            "PROCESS_REPORTS": "1",
             "PYTHONUNBUFFERED": "1",
         }
         password = make_password(PASSWORD)

@@ -64,6 +64,7 @@ def _start() -> None:
     folder.mkdir(exist_ok=True)
     os.environ["DATA_DIR"] = str(folder)
     os.environ["REDIS_PREFIX"] = f"test-{worker()}"
+    os.environ["PROCESS_REPORTS"] = "0"  # a thread of this process would keep writing to the test database
     if "DATABASE_URL" not in os.environ:
         postgres = Postgres(folder, durable=False)
         _open.callback(postgres.stop)

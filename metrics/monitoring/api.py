@@ -17,7 +17,7 @@ from backoffice.api import shapes as api_shapes
 from events import context, errors, head, jobs, partitions
 from events.db import timeouts
 from events.subscriptions import checkpoints, parked
-from metrics.monitoring import overview, shapes
+from metrics.monitoring import history_api, overview, shapes
 
 STATEMENT_SECONDS: Final = 5.0  # limit for one statement of a GET request
 LIMIT: Final = 100
@@ -322,6 +322,7 @@ def _rebuild(request: Request, one: overview.ReadTable) -> dict[str, Any]:
 
 
 urlpatterns = [
+    *history_api.urlpatterns,
     path("system/subscriptions/", Subscriptions.as_view(), name="api-subscriptions"),
     path("system/subscriptions/<str:name>/parked/", ParkedStreams.as_view(), name="api-parked"),
     path("system/subscriptions/<str:name>/replay/", Replay.as_view(), name="api-replay"),

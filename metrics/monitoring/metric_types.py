@@ -50,7 +50,7 @@ _CLUSTER: Final = (
     # -- log
     Metric("log.head_lag", "s", "cluster", _("Head of the log held back"), kind="age"),
     Metric("log.events", "1/s", "cluster", _("Events per second")),
-    Metric("seal.age", "s", "cluster", _("Age of the last seal with events after it"), kind="age"),
+    Metric("seal.age", "s", "cluster", _("Age of the oldest event without a seal"), kind="age"),
     Metric("subscriptions.parked", "1", "cluster", _("Parked streams")),
     Metric("views.age", "s", "cluster", _("Age of the materialized views"), kind="age"),
     # -- sockets

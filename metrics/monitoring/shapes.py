@@ -227,3 +227,66 @@ class RebuildWish(shapes.Shape, frozen=True, kw_only=True):
     fresh: bool = False
     take_over: bool = False
     reason: shapes.Reason | None = None
+
+
+class History(shapes.Shape, frozen=True, kw_only=True):
+    """The points of a metric, a row for every step of the range: `[t, min, avg, max, n]`, `t` in Unix seconds.
+
+    The three values are null in a gap. `n` counts samples, so a row with fewer than the others is partial. A sample is
+    taken every five seconds; its slot is `t / 5`, and `slot` the newest one. `tier` says from which table they come.
+    """
+
+    metric: str
+    target: str
+    unit: Literal["percent", "s", "1", "1/s", "1/min", "GiB", "days"]
+    step: int
+    tier: Literal["raw", "minute", "hour"]
+    slot: int | None
+    points: list[tuple[int, float | None, float | None, float | None, int]]
+
+
+class SystemLoad(shapes.Shape, frozen=True, kw_only=True):
+    """The busiest host: percent of the processors and of the memory that it may use, and of its disk that is free."""
+
+    cpu: float | None
+    memory: float | None
+    disk_free: float | None
+    load_per_cpu: float | None
+
+
+class DatabaseHealth(shapes.Shape, frozen=True, kw_only=True):
+    """`state` is that of this moment; latency in seconds, connections in percent of those that may be used."""
+
+    state: str
+    latency: float | None
+    connections: float | None
+
+
+class WebsocketHealth(shapes.Shape, frozen=True, kw_only=True):
+    """Open connections, the p99 of the seconds from commit to socket, and processes that poll the log."""
+
+    connections: float | None
+    lag_p99: float | None
+    polling: float | None
+
+
+class ErrorHealth(shapes.Shape, frozen=True, kw_only=True):
+    """The percentage of failed requests of the last five minutes, and the requests and errors of the last slot."""
+
+    rate: float | None
+    requests: float | None
+    errors: float | None
+
+
+class SystemHealth(shapes.Shape, frozen=True, kw_only=True):
+    """The newest sample. Values are null when they are not known, and all of them when it is older than 30 seconds.
+
+    `active_users` counts users with a sign-in or a submission in the last five minutes.
+    """
+
+    active_users: float | None
+    system_load: SystemLoad
+    database: DatabaseHealth
+    websockets: WebsocketHealth
+    errors: ErrorHealth
+    timestamp: datetime | None

@@ -9,15 +9,17 @@ create unlogged table metrics_process (
     active_at timestamptz,
     host_values real[] not null,
     counts bigint[] not null,
-    buckets bigint[] not null,
+    buckets integer[] not null,
     people text[] not null,
     seen bigint[],
-    seen_buckets bigint[]
+    seen_buckets integer[],
+    seen_slot bigint
 ) with (fillfactor = 50);
 -- The last value of counters that something else keeps, to take differences.
 create table metrics_counter (
     name text primary key,
-    value double precision not null
+    value double precision not null,
+    slot bigint not null
 ) with (fillfactor = 50);
 -- Who runs a loop of which there is to be one.
 create table metrics_lease (

@@ -1,4 +1,4 @@
-"""Runs every registered subscription, one thread per partition, until SIGTERM or SIGINT."""
+"""Runs every registered subscription, one thread per partition, and their companions, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.privacy import key_witness
+from events.subscriptions import companions
 from events.subscriptions import runner as subscriptions
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class Command(BaseCommand):
             for subscription in chosen
             for partition, checkpoint in enumerate(subscription.checkpoints)
         ]
+        if not options["names"]:
+            threads += [
+                threading.Thread(target=loop, args=(stop,), name=name) for name, loop in companions.loops.items()
+            ]
         for thread in threads:
             thread.start()
         self.stdout.write(f"running {', '.join(s.name for s in chosen) or 'no subscriptions'}")

@@ -110,7 +110,9 @@ def latest() -> tuple[int | None, dict[str, float | None]]:
     """The newest slot with values, and the value of each metric in it: of several targets the worst."""
     slot = newest_slot()
     by_target = targets(slot) if slot is not None else {}
-    return slot, {metric.name: worst(metric, by_target.get(metric.name, {})) for metric in metric_types.METRICS.values()}
+    return slot, {
+        metric.name: worst(metric, by_target.get(metric.name, {})) for metric in metric_types.METRICS.values()
+    }
 
 
 def worst(metric: Metric, by_target: dict[str, float | None]) -> float | None:

@@ -13,7 +13,6 @@ from typing import Final
 from django.db import transaction
 
 from events import store
-from metrics.monitoring.history import tables
 
 GRACE: Final = timedelta(seconds=10)  # a sample is written up to this long after the start of its slot
 MOST: Final = 1440  # buckets of one run; a longer rest is for the next one

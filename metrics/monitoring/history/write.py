@@ -69,7 +69,7 @@ def values(slot: int, found: Values) -> None:
 
 def _storable(value: float | None) -> float | None:
     """The value as a `real` can hold it; infinite values and NaN are missing."""
-    return value if value is not None and -LARGEST < value < LARGEST else None
+    return float(value) if value is not None and -LARGEST < value < LARGEST else None
 
 
 def add_durations(slot: int, name: str, counts: Sequence[int]) -> list[int]:

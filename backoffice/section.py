@@ -242,6 +242,8 @@ class Section:
     extends: tuple[Extension, ...] = ()  # what it adds to kinds of other sections
     header: tuple[HeaderItem, ...] = ()  # items in the header of every page
     index: IndexPage | None = None  # in place of the overview; at most one section has one
+    styles: tuple[str, ...] = ()  # static style sheets of every page
+    modules: tuple[str, ...] = ()  # static JavaScript modules of every page
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""

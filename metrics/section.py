@@ -10,9 +10,10 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation, topics
 from backoffice.section import IndexPage, Section
 from metrics import pages, wiring
-from metrics.counters import extensions, tasks
+from metrics.counters import extensions, tasks, updates
 from metrics.dashboard import pages as dashboard_pages
 from metrics.dashboard import push
+from metrics.figures import panels
 from metrics.materialized import tasks as view_tasks
 from metrics.monitoring import sampling
 from metrics.monitoring import tasks as sampling_tasks
@@ -28,19 +29,24 @@ def _may_follow_system(staff: Any) -> bool:
 
 SECTION = Section(
     name="metrics",
-    navigation=navigation.of_pages(
-        "system",
-        _sees_system,
-        (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
-        (_("Log head"), "admin:system_head", "head", "l"),
-        (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
-        (_("Live connections"), "admin:system_sockets", "live", "w"),
-        (_("Cache"), "admin:system_cache", "cache", ""),
+    navigation=(
+        *navigation.of_pages("", partial(access.sees, "form"), (_("Figures"), "admin:figures", "figures", "m")),
+        *navigation.of_pages(
+            "system",
+            _sees_system,
+            (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
+            (_("Log head"), "admin:system_head", "head", "l"),
+            (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
+            (_("Live connections"), "admin:system_sockets", "live", "w"),
+            (_("Cache"), "admin:system_cache", "cache", ""),
+        ),
     ),
-    extends=extensions.EXTENSIONS,
+    extends=(*extensions.EXTENSIONS, *panels.EXTENSIONS),
+    styles=("metrics/charts.css",),
+    modules=("metrics/page.js",),
     admin_urls=pages.urls,
     index=IndexPage(view=dashboard_pages.index),
-    widgets={**sampling.widgets(), **push.rights()},
+    widgets={**sampling.widgets(), **push.rights(), updates.KEY: ("view", "form", "forms:read")},
     api_urls="metrics.api",
     api_shapes=("metrics.monitoring.shapes", "metrics.dashboard.shapes"),
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)

@@ -21,13 +21,18 @@ from metrics.charts import scales, svg
 from metrics.charts.scales import Unit
 
 Kind = Literal["line", "bar", "band"]
-Step = Literal["time", "day", "month"]
+Step = Literal["time", "hour", "day", "month"]
 Moment = date | datetime
 Values = Sequence[float | None]
 
 # How a moment is written in a table and under an axis.
-LONG_FORMATS: dict[Step, str] = {"time": "DATETIME_FORMAT", "day": "DATE_FORMAT", "month": "YEAR_MONTH_FORMAT"}
-SHORT_FORMATS: dict[Step, str] = {"time": "H:i", "day": "j M", "month": "M Y"}
+LONG_FORMATS: dict[Step, str] = {
+    "time": "DATETIME_FORMAT",
+    "hour": "DATETIME_FORMAT",
+    "day": "DATE_FORMAT",
+    "month": "YEAR_MONTH_FORMAT",
+}
+SHORT_FORMATS: dict[Step, str] = {"time": "H:i", "hour": "j M", "day": "j M", "month": "M Y"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,7 @@ class Chart:
     """A chart with its title and unit.
 
     id      unique on the page; letters, digits and dashes
-    step    what a moment stands for; days and months are UTC
+    step    what a moment stands for; days and months are UTC. `hour`: times within several days
     sums    values of a series add up, so that the summary names their sum
     """
 
@@ -70,6 +75,8 @@ class Chart:
             return "–"
         if self.unit == "seconds":
             return display.seconds(value)
+        if self.unit == "milliseconds":
+            return display.milliseconds(value / 1000)
         if self.unit == "share":
             return display.percent(value)
         return str(number_format(value, force_grouping=True))

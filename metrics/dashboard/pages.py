@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from backoffice import access
 from backoffice.web import log_position
 from metrics.dashboard import layouts, tiles, widgets
-from metrics.dashboard.asked import RANGES, Span, span_of
+from metrics.dashboard.asked import RANGES, Span, span_of, zone
 from metrics.dashboard.layouts import Layout
 from metrics.monitoring import metric_types
 from metrics.monitoring.history import ranges, tables
@@ -118,12 +118,11 @@ def _render(site: AdminSite, request: HttpRequest, layout: Layout, page: dict[st
         **page,
         "stamp": stamp,
         "span": span,
-        "span_label": RANGES.get(span.name, ""),
         "ranges": [{"name": name, "label": label, "chosen": name == span.name} for name, label in RANGES.items()],
         "tiles": filled,
         "kiosk": kiosk,
+        "zone": zone().key,
         "present_slot": tables.present_slot(),
-        "follows_system": access.may(request.user, "view", "system"),
         "layout": {"schema": layout.schema, "tiles": [_plain(tile) for tile in layout.tiles]},
         "catalogue": _catalogue(request.user) if page["editable"] else None,
     }

@@ -18,7 +18,6 @@ from backoffice.models import Conflict
 from events import errors, head
 from events.privacy import erasure
 from events.subscriptions import status as subscription_status
-from metrics.counters import read as counters
 from metrics.dashboard.widgets import WIDGETS
 from realtime import publish
 
@@ -37,10 +36,10 @@ def _health() -> Any:
     return probes.database_and_log()
 
 
-# Kind -> the number whose change makes pages load the widget again.
+# Kind -> the number whose change makes pages load the widget again. Records are pushed by the counters
+# (`metrics.counters.updates`).
 COUNTS: Final[dict[str, Callable[[], Any]]] = {
     "health": _health,
-    "figures": counters.totals,
     "conflicts": lambda: Conflict.objects.filter(status=Conflict.Status.OPEN).count(),
     "erasures": lambda: erasure.status().unpurged,
     "subscriptions": _subscriptions,

@@ -51,7 +51,6 @@ class Widget:
     template  shows the result of `load` as ``content``
     w, h      its size when it is added
     topics    events of these topics change it
-    pushed    `push` publishes that it changed
     metrics   the metrics that it shows; the first one is drawn
     link      the name of the page behind it
     """
@@ -64,7 +63,6 @@ class Widget:
     w: int = 1
     h: int = 1
     topics: tuple[str, ...] = ()
-    pushed: bool = False
     metrics: tuple[str, ...] = ()
     options: type[Options] = Options
     link: str = ""
@@ -80,8 +78,8 @@ class Widget:
         return msgspec.convert(given, self.options)
 
 
-def _chart(kind: str, label: Text, *metrics: str, w: int = 1, h: int = 1, link: str = "") -> Widget:
-    """A widget of metrics, seen by those who may see the first of them."""
+def _chart(kind: str, label: Text, *metrics: str, w: int = 1, link: str = "") -> Widget:
+    """A widget of metrics, seen by those who may see the first of them. Wide ones show a chart."""
     return Widget(
         kind=kind,
         label=label,
@@ -89,7 +87,7 @@ def _chart(kind: str, label: Text, *metrics: str, w: int = 1, h: int = 1, link: 
         load=metric_tiles.loader(metrics),
         template="metric",
         w=w,
-        h=h,
+        h=w,
         metrics=metrics,
         link=link,
     )
@@ -98,7 +96,7 @@ def _chart(kind: str, label: Text, *metrics: str, w: int = 1, h: int = 1, link: 
 WIDGETS: Final[dict[str, Widget]] = {
     widget.kind: widget
     for widget in (
-        Widget(kind="health", label=_("Health"), right=None, load=lists.health, template="health", pushed=True),
+        Widget(kind="health", label=_("Health"), right=None, load=lists.health, template="health",),
         Widget(
             kind="figures",
             label=pgettext_lazy("widget", "Records"),
@@ -106,7 +104,6 @@ WIDGETS: Final[dict[str, Widget]] = {
             load=lists.figures,
             template="figures",
             w=2,
-            pushed=True,
         ),
         _chart("staff_online", _("Staff online"), "staff.online"),
         _chart("users_active", _("Active users"), "users.active", "users.active_day"),
@@ -119,7 +116,6 @@ WIDGETS: Final[dict[str, Widget]] = {
             template="conflicts",
             w=2,
             topics=("conflicts",),
-            pushed=True,
             link="admin:backoffice_conflict_changelist",
         ),
         Widget(
@@ -139,7 +135,6 @@ WIDGETS: Final[dict[str, Widget]] = {
             right=("erase", "user"),
             load=lists.erasures,
             template="erasures",
-            pushed=True,
         ),
         _chart("cpu", _("CPU"), "cpu.percent", "cpu.throttled", "load.per_cpu", w=2),
         _chart("memory", _("Memory"), "memory.percent", w=2),
@@ -174,7 +169,6 @@ WIDGETS: Final[dict[str, Widget]] = {
             template="subscriptions",
             w=2,
             h=2,
-            pushed=True,
             link="admin:system_subscriptions",
         ),
         Widget(
@@ -183,7 +177,6 @@ WIDGETS: Final[dict[str, Widget]] = {
             right=SYSTEM,
             load=lists.log,
             template="log",
-            pushed=True,
             link="admin:system_head",
         ),
         Widget(

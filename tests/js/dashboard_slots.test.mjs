@@ -163,4 +163,9 @@ test("undo returns the version before, and steps of one move count once", () => 
   assert.equal(arrangement.undo(), true);
   assert.equal(ids(arrangement.tiles), "abc");
   assert.equal(arrangement.undo(), false);
+  arrangement.change(removed(arrangement.tiles, "c"));
+  const held = arrangement.tiles;
+  arrangement.change(moved(arrangement.tiles, "a", 1));
+  arrangement.revert(held);
+  assert.deepEqual([ids(arrangement.tiles), arrangement.undo(), ids(arrangement.tiles)], ["ab", true, "abc"]);
 });

@@ -72,6 +72,14 @@ export class Arrangement {
     if (place >= 0) this.#past.length = place + 1;
   }
 
+  /** Takes back all changes since `tiles` were the present ones. */
+  revert(tiles) {
+    const place = this.#past.indexOf(tiles);
+    if (place < 0) return;
+    this.#past.length = place;
+    this.tiles = tiles;
+  }
+
   find(id) {
     return this.tiles.find((tile) => tile.id === id);
   }

@@ -78,8 +78,8 @@ class Chart:
         if self.unit == "milliseconds":
             return display.milliseconds(value / 1000)
         if self.unit == "share":
-            return display.percent(value)
-        return str(number_format(value, force_grouping=True))
+            return _("%(n)s%%") % {"n": _plain(value * 100)}
+        return _plain(value)
 
     def moment_text(self, moment: Moment, formats: dict[Step, str] = LONG_FORMATS) -> str:
         return str(date_format(moment, formats[self.step]))
@@ -168,6 +168,12 @@ class Chart:
 
     def _values(self) -> list[Values]:
         return [one.values for one in self.series]
+
+
+def _plain(value: float) -> str:
+    """A grouped number with at most one decimal, and none that is zero."""
+    rounded = round(value, 1)
+    return str(number_format(int(rounded) if rounded == int(rounded) else rounded, force_grouping=True))
 
 
 def _epoch(moment: Moment) -> int:

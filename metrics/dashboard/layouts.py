@@ -139,7 +139,7 @@ def default(staff: Any) -> Layout:
     kinds = widgets.DEFAULTS.get(access.role_of(staff) or "", ())
     return Layout(
         tiles=[
-            Tile(id=widget.kind, kind=widget.kind, w=widget.w, h=widget.h)
+            Tile(id=widget.kind.replace("_", "-"), kind=widget.kind, w=widget.w, h=widget.h)
             for kind in kinds
             if (widget := widgets.find(kind)) and widgets.may_see(staff, kind, {})
         ]

@@ -61,9 +61,10 @@ def value_text(metric: Metric, value: float | None) -> str:
         return _("yes") if value else _("no")
     if metric.unit == "s":
         return display.seconds(value) if metric.kind == "age" else display.milliseconds(value)
-    text = number_format(round(value, 1 if abs(value) < 10 and value != round(value) else 0), force_grouping=True)
+    rounded = round(value, 1) if abs(value) < 10 else round(value)
+    text = number_format(int(rounded) if rounded == int(rounded) else rounded, force_grouping=True)
     if metric.unit == "percent":
-        return _("%(n)s %%") % {"n": text}
+        return _("%(n)s%%") % {"n": text}
     unit = {"1/s": _("/s"), "1/min": _("/min"), "GiB": _("GiB"), "days": _("days")}.get(metric.unit, "")
     return f"{text} {unit}".strip()
 

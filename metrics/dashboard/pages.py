@@ -29,7 +29,7 @@ def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
     """The dashboard of the person who is signed in (`Section.index`)."""
     stored = layouts.of(request.user)
     page = {
-        "title": _("Dashboard"),
+        "title": _("Overview"),
         "version": stored.version,
         "own": stored.own,
         "address": reverse("admin:index"),

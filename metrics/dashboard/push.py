@@ -69,6 +69,11 @@ def step(_slot: int) -> None:
             _published[kind] = found
 
 
+def forget() -> None:
+    """Push every widget again at the next step."""
+    _published.clear()
+
+
 def _send(key: str, data: Mapping[str, Any]) -> bool:
     at = timezone.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return publish.ephemeral(TOPIC, EVENT, {"widget_id": key, "data": dict(data), "timestamp": at}, key=key)

@@ -106,7 +106,7 @@ WIDGETS: Final[dict[str, Widget]] = {
             w=2,
         ),
         _chart("staff_online", _("Staff online"), "staff.online"),
-        _chart("users_active", _("Active users"), "users.active", "users.active_day"),
+        _chart("users_active", _("Active users"), "users.active", "users.active_day", w=2),
         _chart("submissions_rate", _("Submissions per minute"), "submissions.rate", w=2),
         Widget(
             kind="conflicts",
@@ -115,6 +115,7 @@ WIDGETS: Final[dict[str, Widget]] = {
             load=lists.conflicts,
             template="conflicts",
             w=2,
+            h=2,
             topics=("conflicts",),
             link="admin:backoffice_conflict_changelist",
         ),
@@ -192,15 +193,16 @@ WIDGETS: Final[dict[str, Widget]] = {
     )
 }
 
-_PRODUCT: Final = ("staff_online", "users_active", "submissions_rate", "figures")
-_SYSTEM: Final = ("cpu", "memory", "errors", "responses", "database", "valkey_queue", "disk")
-# Role -> the kinds of its default layout, in order. What the role may not see is left out.
+_PRODUCT: Final = ("health", "staff_online", "figures", "submissions_rate", "users_active")
+_SYSTEM: Final = ("cpu", "memory", "errors", "responses", "database", "valkey_queue")
+# Role -> the kinds of its default layout, in order, so that rows of four columns are full. What the role may not see is
+# left out.
 DEFAULTS: Final[dict[str, tuple[str, ...]]] = {
-    "admin": ("health", *_PRODUCT, "conflicts", *_SYSTEM, "sockets", "subscriptions", "log", "activity"),
-    "manager": ("health", *_PRODUCT, "conflicts", "activity", *_SYSTEM),
-    "agent": ("health", *_PRODUCT, "conflicts", "activity"),
-    "viewer": ("health", *_PRODUCT, "activity"),
-    "dpo": ("health", *_PRODUCT, "erasures", "log", "activity"),
+    "admin": (*_PRODUCT, "conflicts", "activity", *_SYSTEM, "sockets", "subscriptions", "disk", "log"),
+    "manager": (*_PRODUCT, "conflicts", "activity", *_SYSTEM, "disk"),
+    "agent": (*_PRODUCT, "conflicts", "activity"),
+    "viewer": (*_PRODUCT, "activity"),
+    "dpo": (*_PRODUCT, "activity", "erasures", "log"),
 }
 
 

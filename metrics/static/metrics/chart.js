@@ -11,14 +11,14 @@ const UTC = { timeZone: "UTC" };
 
 /** The options of `Intl.DateTimeFormat` for the time axis, by what a moment stands for. */
 const AXIS_FORMATS = {
-  time: { hour: "2-digit", minute: "2-digit" },
+  time: { hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
   hour: { day: "numeric", month: "short" },
   day: { day: "numeric", month: "short", ...UTC },
   month: { month: "short", year: "numeric", ...UTC },
 };
 
 const numbers = new Intl.NumberFormat(LANGUAGE, { notation: "compact" });
-const shares = new Intl.NumberFormat(LANGUAGE, { style: "percent" });
+const shares = new Intl.NumberFormat(LANGUAGE, { style: "percent", maximumFractionDigits: 1 });
 
 const charts = new WeakMap();
 
@@ -113,13 +113,13 @@ export class Chart {
       height: this.#height(),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-      padding: [12, 16, 0, 0],
+      padding: [12, 20, 0, 0],
       scales: {
         x: { time: true, range: (_plot, low, high) => padded(low, high, kind === "bar", moments.length) },
         y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.05 : 1] },
       },
       axes: [
-        { ...axis, grid: { show: false }, space: 70, values: (_plot, splits) => splits.map((at) => text.format(new Date(at * 1000))) },
+        { ...axis, size: 30, grid: { show: false }, space: 70, values: (_plot, splits) => splits.map((at) => text.format(new Date(at * 1000))) },
         { ...axis, size: 54, incrs: incrementsOf(unit), values: (_plot, splits) => splits.map((v) => valueText(v, unit)) },
       ],
       series: [{}, ...seriesOf(this.#data, this.figure)],

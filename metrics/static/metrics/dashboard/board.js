@@ -4,6 +4,7 @@ import { _ } from "../../backoffice/words.js";
 import { MetricTile } from "./metric_tile.js";
 import { SLOT_SECONDS, samplesIn, widgetsIn } from "./slots.js";
 
+const LANGUAGE = document.documentElement.lang || undefined;
 const DEBOUNCE_MS = 1_000;
 const AT_ONCE = 10;
 const RETRY_MS = 15_000;
@@ -139,9 +140,9 @@ export class Board {
     if (this.live && !this.paused) this.#tiles.forEach((tile) => tile.showAge(present));
     const newest = Math.max(0, ...[...this.#tiles.values()].map((tile) => tile.slot ?? 0));
     const age = (present - newest) * SLOT_SECONDS;
-    const time = new Intl.DateTimeFormat(document.documentElement.lang, { timeStyle: "medium", timeZone: this.settings.zone });
-    const at = time.format(new Date(newest * SLOT_SECONDS * 1000));
     if (!this.live || !newest) return;
+    const format = { timeStyle: "medium", hourCycle: "h23", timeZone: this.settings.zone };
+    const at = new Intl.DateTimeFormat(LANGUAGE, format).format(new Date(newest * SLOT_SECONDS * 1000));
     const silent = age > 30;
     this.clock.dataset.state = silent ? "stale" : this.paused ? "still" : "live";
     const words = silent ? _("no values since %(time)s", { time: at }) : _("as of %(time)s", { time: at });

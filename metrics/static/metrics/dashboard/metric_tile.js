@@ -7,6 +7,7 @@ import { SLOT_SECONDS, SlotSeries, stateOfAge } from "./slots.js";
 const LANGUAGE = document.documentElement.lang || undefined;
 const TABLE_ROWS = 60;
 const LONG_SECONDS = 2 * 86_400; // from here on the axis shows days
+const MOMENT = { dateStyle: "short", timeStyle: "medium", hourCycle: "h23" };
 const JITTER_MS = 2_000;
 const RETRY_MS = 30_000;
 
@@ -144,8 +145,8 @@ export class MetricTile {
     return valueText(value, this.live.unit, this.live.kind);
   }
 
-  #time(at, options = { dateStyle: "short", timeStyle: "medium" }) {
-    return new Intl.DateTimeFormat(LANGUAGE, { ...options, timeZone: this.board.zone }).format(new Date(at * 1000));
+  #time(at) {
+    return new Intl.DateTimeFormat(LANGUAGE, { ...MOMENT, timeZone: this.board.zone }).format(new Date(at * 1000));
   }
 
   #words(place) {

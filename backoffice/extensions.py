@@ -1,4 +1,4 @@
-"""What sections add to the kinds of others (`Section.extends`), as one person may see it.
+"""Columns, API fields and panels of extensions (`Section.extends`), limited to those that one person may see.
 
 Values are loaded once for all rows of a page, never row by row.
 """
@@ -15,7 +15,7 @@ Values = dict[Any, dict[str, Any]]  # key of a row -> values by field
 
 
 def columns(kind: Kind, staff: Any) -> list[Column]:
-    """The columns after the kind's own."""
+    """Returns the columns of extensions, shown after the kind's own."""
     hidden = access.hidden_fields(staff, kind.category)
     return [
         column for more in section.extensions(kind.category) for column in more.columns if column.value not in hidden
@@ -23,12 +23,12 @@ def columns(kind: Kind, staff: Any) -> list[Column]:
 
 
 def cells(kind: Kind, items: Sequence[Any], staff: Any) -> Values:
-    """The values of the columns after the kind's own."""
+    """Returns the values of the columns of extensions."""
     return _values(kind, items, staff, lambda more: [column.value for column in more.columns])
 
 
 def api_values(kind: Kind, items: Sequence[Any], staff: Any, *, in_record: bool = False) -> Values:
-    """The API fields beside the kind's own: of a list's items, or of one record."""
+    """Returns the API fields of extensions, for the items of a list or for one record."""
     return _values(kind, items, staff, lambda more: more.api_fields if more.in_record or not in_record else ())
 
 
@@ -38,7 +38,7 @@ def fed_by(kind: Kind) -> list[str]:
 
 
 def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:
-    """The panels of a record's page after the kind's own, as template and context."""
+    """Returns template and context of each panel of extensions, shown after the kind's own."""
     hidden = access.hidden_fields(staff, kind.category)
     return [
         {"template": panel.template, "context": panel.context(row, staff)}
@@ -49,7 +49,7 @@ def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:
 
 
 def _values(kind: Kind, items: Sequence[Any], staff: Any, names_of: Callable[[Extension], Iterable[str]]) -> Values:
-    """The values of these fields that the person may see; an extension with none of them is not asked."""
+    """Returns the values of the visible ones of these fields; does not load extensions that have none."""
     hidden = access.hidden_fields(staff, kind.category)
     keys = [item.pk for item in items]
     found: Values = {}

@@ -84,11 +84,6 @@ def database() -> str:
     return database_and_checks()[0]
 
 
-def database_and_log() -> tuple[str, str]:
-    """Returns the states of the database and of the log."""
-    return database_and_checks()[:2]
-
-
 def database_and_checks() -> tuple[str, str, dict[str, str]]:
     """Returns the states of the database, of the log and of the registered checks.
 

@@ -1,4 +1,4 @@
-"""The rules that records share which are created, changed, deleted, restored and erased: users and forms."""
+"""Rules shared by records that are created, updated, deleted, restored and, if declared, erased."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from events.types import CommandData, Event
 
 
 class State(Protocol):
-    """The state of such a record."""
+    """The state of such a record. A record that can be erased also has `erased_at`."""
 
     @property
     def exists(self) -> bool: ...
     @property
     def deleted_at(self) -> datetime | None: ...
-    @property
-    def erased_at(self) -> datetime | None: ...
 
 
 S = TypeVar("S", bound=State)
@@ -29,18 +27,22 @@ S = TypeVar("S", bound=State)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lifecycle:
-    """Which commands a record in which state accepts, and the events that they lead to.
+    """Turns commands into events, and rejects commands that the record's state does not allow.
 
-    rules, limits  of its fields
-    duplicate, missing, erased, deleted  the messages for a command that the record's state does not allow
+    rules      field -> function that checks and normalises a value
+    limits     field -> size limit
+    duplicate  message when a record with the same key exists
+    missing    message when the record does not exist
+    deleted    message when a deleted record is updated
+    erased     message when an erased record is updated or restored
     """
 
     rules: values.Rules
     limits: Mapping[str, bounds.Limit]
     duplicate: str
     missing: str
-    erased: str
     deleted: str
+    erased: str = ""
 
     def create(self, command: CommandData, state: State, at: Decision, created: Callable[..., Event]) -> list[Event]:
         if state.exists:
@@ -62,8 +64,8 @@ class Lifecycle:
         return [restored()] if self._kept(state).deleted_at is not None else []
 
     def erase(self, state: State, at: Decision, erased: Callable[..., Event]) -> list[Event]:
-        """A record whose creation cannot be read any more can be erased too."""
-        done = (state if at.has_gaps else self._known(state)).erased_at is not None
+        """Erases also a record whose creation cannot be read any more."""
+        done = _is_erased(state if at.has_gaps else self._known(state))
         return [] if done else [erased(erased_at=at.now, deleted_at=state.deleted_at or at.now)]
 
     def _known(self, state: S) -> S:
@@ -72,7 +74,7 @@ class Lifecycle:
         return state
 
     def _kept(self, state: S) -> S:
-        if self._known(state).erased_at is not None:
+        if _is_erased(self._known(state)):
             raise errors.Erased(self.erased)
         return state
 
@@ -80,3 +82,7 @@ class Lifecycle:
         if self._kept(state).deleted_at is not None:
             raise errors.Rejected(self.deleted)
         return state
+
+
+def _is_erased(state: State) -> bool:
+    return getattr(state, "erased_at", None) is not None

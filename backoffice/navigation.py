@@ -29,7 +29,7 @@ OVERVIEW: Final = NavItem(
 
 
 def of_kind(kind: Kind, *, key: str = "", group: str = "records") -> NavItem:
-    """The entry of a kind's list, for those who may view it."""
+    """Returns the entry of a kind's list, visible to people who may view the kind."""
     return NavItem(
         label=capfirst(kind.model._meta.verbose_name_plural or ""),
         url_name=kind.url("changelist"),
@@ -43,7 +43,7 @@ def of_kind(kind: Kind, *, key: str = "", group: str = "records") -> NavItem:
 def of_pages(
     group: str, visible: Callable[[Any], bool], *entries: tuple[Text, str, str, str], order: int = 0
 ) -> tuple[NavItem, ...]:
-    """Entries of one group for the same people, each as (label, name of the address, icon, key)."""
+    """Returns entries of one group with the same visibility, each given as (label, URL name, icon, key)."""
     return tuple(
         NavItem(label=label, url_name=url_name, icon=icon, group=group, visible=visible, key=key, order=order)
         for label, url_name, icon, key in entries
@@ -51,7 +51,7 @@ def of_pages(
 
 
 def groups(request: HttpRequest) -> list[dict[str, Any]]:
-    """The navigation for this person, in groups; entries without an address or without the right are left out."""
+    """Returns the navigation in groups, without entries that have no URL or that this person may not see."""
     declared = [OVERVIEW, *(item for one in section.sections() for item in one.navigation)]
     found: list[dict[str, Any]] = []
     for name, label in GROUPS.items():
@@ -62,7 +62,7 @@ def groups(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def header_items(request: HttpRequest) -> list[dict[str, Any]]:
-    """What sections show in the header, as template and context; nothing for those who may not come in."""
+    """Returns template and context of each header item; none for people without access to the backoffice."""
     if access.role_of(request.user) is None:
         return []
     return [

@@ -22,7 +22,7 @@ from events import errors
 from events.types import Command
 
 Text = str | Promise
-# role -> what it may do, or the fields that this is about. `admin` and superusers may do everything and are not listed.
+# role -> actions, or names of fields. `admin` and superusers may do everything and are not listed.
 Roles = Mapping[str, frozenset[str]]
 Redaction = Callable[[str | None, Mapping[str, Any]], dict[str, Any]]
 
@@ -34,10 +34,10 @@ Redaction = Callable[[str | None, Mapping[str, Any]], dict[str, Any]]
 class NavItem:
     """An entry of the navigation.
 
-    group    one of `navigation.GROUPS`; entries of a group stand in the order of the sections, then by `order`
-    visible  (staff) -> is it shown to this person?
-    key      the key that goes there after `g`
-    count    (staff) -> the number beside it
+    group    one of `navigation.GROUPS`; a group is sorted by `order`, then in the order of the sections
+    visible  (staff) -> True for people who see the entry
+    key      keyboard shortcut: the key after `g`
+    count    (staff) -> the number on its badge
     """
 
     label: Text
@@ -52,9 +52,13 @@ class NavItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column of a list. `sort` is one of the kind's sorts; `field` must not be hidden; phones leave out `wide` ones.
+    """A column of a list.
 
-    `value` is the field that a list without a template of its own shows.
+    sort    the order that a click on its head selects: one of the kind's sorts, with ``-`` for descending
+    field   the column is left out for roles from which this field is hidden
+    wide    left out on phones
+    number  aligned to the right
+    value   the field in its cells, unless the kind has its own ``row.html``
     """
 
     label: Text
@@ -67,7 +71,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """A filter of a list as a menu of values; the first, empty one leaves it out."""
+    """A filter of a list as a menu of values. The first value is empty and means: no filter."""
 
     name: str
     label: Text
@@ -83,7 +87,7 @@ DELETED_CHOICE = Choice(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Narrowing:
-    """A filter of a list by another record. `label` shows its ``%(name)s`` or ``%(title)s``."""
+    """A filter of a list by another record. `label` may contain that record's ``%(name)s`` or ``%(title)s``."""
 
     category: str
     label: Text
@@ -91,12 +95,12 @@ class Narrowing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inbox:
-    """Where commands go that could not be carried out unseen. All of it happens outside the command's transaction.
+    """The inbox for commands that a person must decide. Its functions run outside the command's transaction.
 
-    file    (command, conflict, source) -> the conflict's id; the same one for the same command
-    review  (command, seen, base_version, source) -> files a change that is too old, as the `errors.Conflict` to raise
-    recall  (command) raises the `errors.Conflict` that this command was answered with before
-    page    the name of the address of a conflict's page
+    file    (command, conflict, source) -> the conflict's id; the same id for the same command
+    review  (command, seen, base_version, source) -> files a change that is too old; returns the `errors.Conflict`
+    recall  (command) raises the `errors.Conflict` that the command received before
+    page    URL name of a conflict's page
     """
 
     file: Callable[[Command, errors.Conflict, Any], str]
@@ -106,16 +110,16 @@ class Inbox:
 
 
 def plain_title(row: Any, _staff: Any) -> str:
-    """A record is called what its model says."""
+    """The name that the model gives a row."""
     return str(row)
 
 
-def nothing_beside(_row: Any, _staff: Any) -> dict[str, Any]:
+def no_context(_row: Any, _staff: Any) -> dict[str, Any]:
     return {}
 
 
 def ingested(category: str, *actions: str) -> dict[str, str]:
-    """Names of what happened at FormEase and the commands for it: ``user.created`` is ``user.create``."""
+    """Maps types of CloudEvents to commands: ``user.created`` to ``user.create``."""
     past = {action: f"{action}d" if action.endswith("e") else f"{action}ed" for action in actions}
     return {f"{category}.{past[action]}": f"{category}.{action}" for action in actions}
 
@@ -126,23 +130,23 @@ def commands(category: str, *actions: str) -> frozenset[str]:
 
 
 def uuid_key(key: str) -> str:
-    """A UUID in its canonical spelling: another spelling would be another stream. Raises `InvalidCommand`."""
+    """Normalises a UUID, because another spelling would name another stream. Raises `InvalidCommand`."""
     try:
         return str(uuid.UUID(key))
     except ValueError:
         raise errors.InvalidCommand(fields={"key": "The key of this record must be a UUID."}) from None
 
 
-# -- what one section adds to the kinds of another --------------------------------------------------------------------
+# -- extensions of kinds of other sections ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
     """A panel in the main column of a record's page.
 
-    template  finds the result of `context` as ``panel``
-    context   (row, staff) -> the values it shows
-    field     its name in `Extension.hidden`
+    template  gets the result of `context` as ``panel``
+    context   (row, staff) -> values for the template
+    field     name of the panel in `Extension.hidden`
     """
 
     template: str
@@ -160,17 +164,17 @@ def load_nothing(_keys: Sequence[Any], _staff: Any) -> Mapping[Any, Mapping[str,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extension:
-    """What a section adds to a kind of record of another section, which does not import it.
+    """Columns, sorts, API fields and panels for a kind of record of another section, which need not import this one.
 
     category     the kind
-    columns      shown after the kind's own; `Column.value` names the field that a cell shows
-    sorts        added to those of the kind, for ``sort=``
-    load         reads the values of a page's rows, all at once; a row without values has dashes and no API fields
-    item_fields  fields of the API's list items, as a struct whose own fields are added to the kind's shape
-    in_record    whether a single record has the fields too. They change without its version, so 304 is not answered
-    panels       shown on the record's page after the kind's own
-    hidden       role -> names of fields: it gets no column, sort, API field or panel of these names
-    fed_by       subscriptions that keep the values: ``consistent=1`` waits for them
+    columns      shown after the kind's own columns; `Column.value` names the field in a cell
+    sorts        added to the kind's sorts, for ``sort=``
+    load         loads the values for all rows of a page; a row without values shows dashes and has no API fields
+    item_fields  struct whose fields are added to the API's list items
+    in_record    adds the fields to the single record too. Then it never answers 304: values change without the version
+    panels       shown on the record's page after the kind's own panels
+    hidden       role -> names: the role gets no column, sort, API field or panel with such a name
+    fed_by       subscriptions that update the values: ``consistent=1`` waits for them
     """
 
     category: str
@@ -189,22 +193,22 @@ class Extension:
 
     @property
     def names(self) -> frozenset[str]:
-        """All names that it adds; none of them may be one of the kind's own."""
+        """All names that it adds; none may exist in the kind."""
         columns, panels = (column.value for column in self.columns), (panel.field for panel in self.panels)
         return frozenset((*columns, *self.sorts, *self.api_fields, *panels)) - {""}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeaderItem:
-    """An item in the header of every page; its template finds the result of `context` as ``header_item``."""
+    """An item in the header of every page. Its template gets the result of `context` as ``header_item``."""
 
     template: str
     context: Callable[[HttpRequest], dict[str, Any]]
-    visible: Callable[[Any], bool]  # (staff) -> is it shown to this person?
+    visible: Callable[[Any], bool]  # (staff) -> True for people who see it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexPage:
-    """The view that answers the site's index in place of the overview. At most one section declares it."""
+    """The view of the site's index, which replaces the overview. At most one section declares it."""
 
     view: Callable[[AdminSite, HttpRequest], HttpResponse]

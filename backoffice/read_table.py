@@ -51,14 +51,25 @@ def _nothing_more(_data: Any) -> dict[str, Any]:
     return {}
 
 
-def rows(events: Sequence[NewEvent], key: str = "id", more: Callable[[Any], dict[str, Any]] = _nothing_more) -> str:
-    """Returns the events as one JSON array of rows for `jsonb_to_recordset`. `more` derives columns from an event."""
+def rows(
+    events: Sequence[NewEvent], key: str = "id", more: Callable[[Any], dict[str, Any]] = _nothing_more
+) -> list[dict[str, Any]]:
+    """Returns the row of each event: its fields, the key, version and time. `more` derives columns from an event."""
     found = []
     for event in events:
         row: dict[str, Any] = {name: getattr(event.data, name) for name in event.data.__struct_fields__}
         row |= {key: event.key, "version": event.version, "updated_at": event.recorded_at, **more(event.data)}
         found.append(row)
-    return msgspec.json.encode(found).decode()
+    return found
+
+
+def insert_all(table: str, events: Sequence[NewEvent], more: Callable[[Any], dict[str, Any]] = _nothing_more) -> None:
+    """Inserts a row for each event of one type, in one statement. Columns are called like the event's fields."""
+    found = rows(events, more=more)
+    columns = ", ".join(found[0])
+    statement = f"""insert into {table} ({columns})
+                    select {columns} from jsonb_populate_recordset(null::{table}, %s::jsonb)"""  # noqa: S608
+    store.execute(statement, [to_json(found)])
 
 
 def update_all(
@@ -89,7 +100,7 @@ def update_all(
         settings = ", ".join(f"{name} = row.{name}" for name in columns if name != "id")
         statement = f"""update {table} set {settings} from jsonb_populate_recordset(null::{table}, %s::jsonb) row
                          where {table}.id = row.id"""  # noqa: S608
-        store.execute(statement, [msgspec.json.encode(batch).decode()])
+        store.execute(statement, [to_json(batch)])
 
 
 def update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
@@ -100,5 +111,10 @@ def update(table: str, event: NewEvent, changes: dict[str, Any]) -> None:
     store.execute(f"update {table} set {columns} where id = %s", [*row.values(), event.key])  # noqa: S608
 
 
+def to_json(value: Any) -> str:
+    """Encodes rows, or the value of one column, as a JSON parameter."""
+    return msgspec.json.encode(value).decode()
+
+
 def _parameter(value: Any) -> Any:
-    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
+    return to_json(value) if isinstance(value, list | dict) else value

@@ -1,4 +1,4 @@
-"""Hands the declarations of the sections to the layers below, each into the table it keeps."""
+"""Registers the declarations of the sections with the lower layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from realtime import topics as live
 def fill() -> None:
     """Called once from `ready()`; calling it again changes nothing.
 
-    The order of an event's projections is: what other records must be like, the read table, what follows.
+    Projections of an event run in this order: preconditions on other records, the read table, further effects.
     """
     section.load()
     found, kinds = section.sections(), section.kinds()
@@ -47,7 +47,7 @@ def fill() -> None:
 
 
 def register_pages(site: AdminSite) -> None:
-    """Give every kind of record its pages, and every other model of a section the pages it declares."""
+    """Registers the pages of every kind of record, and of the other models that sections declare."""
     from backoffice.web.record_admin import RecordAdmin  # noqa: PLC0415 - it needs the apps to be ready
 
     for one in section.sections():

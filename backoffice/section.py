@@ -1,8 +1,8 @@
-"""The two records that the product is declared with: `Section`, one capability, and `Kind`, one kind of record.
+"""Declarations of the product: a `Section` is one capability, a `Kind` is one kind of record.
 
-Each folder under `sections/` declares itself once, in `section.py`, as `SECTION`. The settings list the modules
-(`SECTIONS`) and the shell reads the declarations in loops: site, addresses, rights, topics, API, projections. They are
-imported in `AppConfig.ready()`; nothing reads them at import time.
+Each folder under `sections/` declares one `SECTION` in its `section.py`. The settings list these modules (`SECTIONS`).
+`AppConfig.ready()` imports them; then the shell builds site, URLs, permissions, topics, API and projections from them.
+No module reads the declarations at import time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from backoffice.parts import (
     Text,
     commands,
     ingested,
-    nothing_beside,
+    no_context,
     plain_title,
     uuid_key,
 )
@@ -79,35 +79,35 @@ CREATED: Text = _("Created")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Kind:
-    """One kind of record, in everything that is asked of it."""
+    """One kind of record: its pages, permissions, commands, list, history, live topic and API."""
 
-    # -- what it is
-    category: str  # first part of its streams and commands: ``user``
-    name: str  # in addresses, scopes and topics: ``users``
+    # -- identity
+    category: str  # first part of stream names and command names: ``user``
+    name: str  # in URLs, scopes and topics: ``users``
     model: type[Model]
     aggregate: Aggregate
-    projection: Projection  # keeps its read table, inside the transaction that writes the events
-    key: Callable[[str], str] = uuid_key  # a key as its stream spells it; raises `InvalidCommand`
-    key_help: str = "The record's UUID."
+    projection: Projection  # updates the read table, inside the transaction that writes the events
+    key: Callable[[str], str] = uuid_key  # normalises a key; raises `InvalidCommand`
+    key_help: str = "The record's UUID."  # description of the key in the API
 
-    # -- in words
-    icon: str = "forms"
+    # -- labels and messages
+    icon: str = "forms"  # a symbol of static/backoffice/icons.svg
     singular: Text = ""
-    add_label: Text = ""
-    empty: Text = ""
-    searchable: Text = ""
+    add_label: Text = ""  # button that opens the form of a new record
+    empty: Text = ""  # message of a list without records
+    searchable: Text = ""  # placeholder of the list's search
     created_label: Text = CREATED
-    labels: Mapping[str, Text] = field(default_factory=dict)  # of fields; else the model says
-    title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> what the record is called
+    labels: Mapping[str, Text] = field(default_factory=dict)  # field -> label; default: the model's verbose name
+    title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> name of the record
 
-    # -- who may do what
-    rights: Roles = field(default_factory=dict)  # role -> actions: view, and the parts of its commands after the dot
-    hidden: Roles = field(default_factory=dict)  # role -> fields it never sees: no page, history, export or frame
-    read_only: Roles = field(default_factory=dict)  # role -> fields it sees and may not change
+    # -- permissions. Administrators may do everything and are not listed
+    rights: Roles = field(default_factory=dict)  # role -> actions: ``view``, and command names after the dot
+    hidden: Roles = field(default_factory=dict)  # role -> fields left out of pages, history, API, export and frames
+    read_only: Roles = field(default_factory=dict)  # role -> fields that it sees but cannot change
 
-    # -- its commands by what they do; None: not by hand
+    # -- names of the commands behind the buttons and the API's methods; None: there is no button
     create: str | None = None
-    update: str | None = None  # the same as `create` where one command does both
+    update: str | None = None  # the same as `create` when one command does both
     delete: str | None = None
     restore: str | None = None
     erase: str | None = None
@@ -120,48 +120,48 @@ class Kind:
     filters: Mapping[str, listing.Filter] = field(default_factory=dict)
     filter_defaults: Mapping[str, str] = field(default_factory=dict)
     search: tuple[str, ...] = ()  # columns with indexes on `text.SearchText`
-    related: tuple[str, ...] = ()  # what rows are read together with
-    heavy: tuple[str, ...] = ()  # columns left unread where only the record's title is wanted
-    choices: tuple[Choice, ...] = ()
-    narrowings: Mapping[str, Narrowing] = field(default_factory=dict)  # filter -> the record it is about
-    row_context: Callable[[Any, Any], dict[str, Any]] = nothing_beside  # (row, staff) -> more for a row's template
-    on_overview: bool = False
-    found_by_id_only: bool = False  # the search over all kinds leaves its words out
+    related: tuple[str, ...] = ()  # relations loaded with each row (`select_related`)
+    heavy: tuple[str, ...] = ()  # large columns, not loaded when only the record's title is needed
+    choices: tuple[Choice, ...] = ()  # menus above the list; each belongs to one of `filters`
+    narrowings: Mapping[str, Narrowing] = field(default_factory=dict)  # filter -> the record that it filters by
+    row_context: Callable[[Any, Any], dict[str, Any]] = no_context  # (row, staff) -> context of a row's template
+    on_overview: bool = False  # the overview shows the number of records
+    found_by_id_only: bool = False  # the search over all kinds finds its records by id, not by text
 
     # -- the record's page
-    form: type[Any] | None = None  # a `web.forms.RecordForm`
+    form: type[Any] | None = None  # a `web.forms.RecordForm`; None: the page is read-only
     add_form: type[Any] | None = None
-    prefilled: tuple[str, ...] = ()  # fields that an address may fill in on the form of a new record
-    taken: Text = ""  # said where `create` is `update` and there is such a record
-    fact_templates: Mapping[str, str] = field(default_factory=dict)  # field -> the template that shows it to readers
-    facts: tuple[str, ...] = ()  # fields shown to readers; without it those of the form
-    panels: Callable[[Any, Any], dict[str, Any]] = nothing_beside  # (row, staff) -> what stands beside the record
-    offline: bool = False  # its pages are kept by browsers and edited without a network
+    prefilled: tuple[str, ...] = ()  # fields that the query string may set in the form of a new record
+    taken: Text = ""  # error when `create` is also `update` and the record exists
+    fact_templates: Mapping[str, str] = field(default_factory=dict)  # field -> template for people who may not edit
+    facts: tuple[str, ...] = ()  # fields shown to people who may not edit; default: the fields of the form
+    panels: Callable[[Any, Any], dict[str, Any]] = no_context  # (row, staff) -> context of the templates of its page
+    offline: bool = False  # browsers cache its pages, and people can edit them without a network
 
-    # -- fields in history, differences and events
-    references: tuple[str, ...] = ()  # keys of other records, shown beside instead of in a change
-    automatic: tuple[str, ...] = ()  # set by the product, not by people: in no summary, and not restored
-    personal: tuple[str, ...] = ()  # fields that say "erased" once the record is
+    # -- fields in history, comparisons and events
+    references: tuple[str, ...] = ()  # keys of other records, shown as links and not as changes
+    automatic: tuple[str, ...] = ()  # set by the product: left out of summaries and never restored
+    personal: tuple[str, ...] = ()  # shown as "erased" after an erasure
     formats: Mapping[str, Callable[[Any, bool], str | None]] = field(default_factory=dict)
-    # ^ field -> (value, whole) -> its text; None: as any other
-    summaries: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)  # field -> its text in an event's line
-    items: Mapping[str, Text] = field(default_factory=dict)  # list field -> how an item is called, by its ``%(label)s``
-    compared: Mapping[str, Policy] = field(default_factory=dict)  # how fields without a merge policy are compared
+    # ^ field -> function (value, whole) -> text; None: formatted by its type
+    summaries: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)  # field -> text in an event's summary
+    items: Mapping[str, Text] = field(default_factory=dict)  # list field -> name of an item, with ``%(label)s``
+    compared: Mapping[str, Policy] = field(default_factory=dict)  # comparison of fields without a merge policy
 
     # -- live
-    record_topic: str | None = None  # each record has a topic of its own: ``user:<key>``
-    follows: tuple[str, ...] = ()  # categories whose events its topic carries too
-    show: Callable[[RecordedEvent, str], JsonDict | None] | None = None  # (event, role) -> as the topic shows it
+    record_topic: str | None = None  # each record has its own topic ``user:<key>``; None: only the kind has one
+    follows: tuple[str, ...] = ()  # other categories whose events its topic includes
+    show: Callable[[RecordedEvent, str], JsonDict | None] | None = None  # (event, role) -> frame; None: `topics.show`
 
     # -- API
     shape: type[msgspec.Struct] | None = None  # None: not readable through the API
-    filter_help: Mapping[str, str] = field(default_factory=dict)
-    ingested: Mapping[str, str] = field(default_factory=dict)  # what happened at FormEase -> the command it stands for
-    routine: frozenset[str] = frozenset()  # commands for which the scope of `ingest/` is enough
+    filter_help: Mapping[str, str] = field(default_factory=dict)  # filter -> its description in the API
+    ingested: Mapping[str, str] = field(default_factory=dict)  # type of a CloudEvent -> command
+    routine: frozenset[str] = frozenset()  # commands for which an API key needs only the scope of `ingest/`
 
     @cached_property
     def spec(self) -> listing.Spec:
-        """What its list can be asked, with the sorts that other sections add. Read it after all sections are loaded."""
+        """The list's filters, sorts and search, with the sorts of extensions. Complete once all sections are loaded."""
         added = {name: sort for more in extensions(self.category) for name, sort in more.sorts.items()}
         return listing.Spec(
             name=self.name,
@@ -184,7 +184,7 @@ class Kind:
         return self.name
 
     def topic_of(self, key: Any) -> str:
-        """The topic of one record: its own, else that of all."""
+        """The topic of one record; without its own, the topic of the kind."""
         return f"{self.record_topic}:{key}" if self.record_topic else self.topic
 
     @property
@@ -196,14 +196,14 @@ class Kind:
         return self.model._meta.pk.get_internal_type() == "UUIDField"
 
     def templates(self, part: str) -> tuple[str, str]:
-        """The templates of a part of its pages (row, related, icon, badges, facts, detail): the first that exists."""
+        """Candidate templates for a part of a page: row, related, icon, badges, facts or detail. The first wins."""
         return f"admin/backoffice/{self.category}/{part}.html", f"admin/backoffice/kind/{part}.html"
 
     def url(self, view: str) -> str:
         return f"admin:backoffice_{self.category}_{view}"
 
     def __getattr__(self, name: str) -> Any:
-        """For templates: ``resource.url_history`` is the name of that address, ``resource.template_row`` a template."""
+        """Resolves names in templates: ``resource.url_history`` is a URL name, ``resource.template_row`` a template."""
         if name.startswith("url_"):
             return self.url({"url_list": "changelist"}.get(name, name.removeprefix("url_")))
         if name.startswith("template_"):
@@ -211,14 +211,14 @@ class Kind:
         raise AttributeError(name)
 
     def label(self, name: str) -> str:
-        """A field of the record in words."""
+        """The label of a field."""
         if name in self.labels:
             return str(self.labels[name])
         known = {field.name: field for field in self.model._meta.get_fields()}.get(name.removesuffix("_id"))
         return str(getattr(known, "verbose_name", name.replace("_", " ")))
 
     def choice_label(self, name: str, value: Any) -> str | None:
-        """A stored choice in words, None when the field has no choices."""
+        """The label of a stored choice; None for a field without choices."""
         known = {field.name: field for field in self.model._meta.get_fields()}.get(name)
         choices = dict(getattr(known, "choices", None) or ())
         return str(choices[value]) if value in choices else None
@@ -229,7 +229,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Section:
-    """One capability of the product. Whatever it has nothing of is left out."""
+    """One capability of the product. All parts but the name are optional."""
 
     name: str
     kinds: tuple[Kind, ...] = ()
@@ -237,21 +237,21 @@ class Section:
     # -- pages
     navigation: tuple[NavItem, ...] = ()
     admins: Mapping[type[Model], type[ModelAdmin[Any]]] = field(default_factory=dict)
-    admin_urls: Callable[[AdminSite], Sequence[URLPattern]] | None = None  # beside those of its models
+    admin_urls: Callable[[AdminSite], Sequence[URLPattern]] | None = None  # pages that belong to no model
     record_pages: tuple[type[Any], ...] = ()  # pages of every record: `web.kind_admin.RecordPages`
-    extends: tuple[Extension, ...] = ()  # what it adds to kinds of other sections
+    extends: tuple[Extension, ...] = ()  # columns, sorts, API fields and panels for kinds of other sections
     header: tuple[HeaderItem, ...] = ()  # items in the header of every page
-    index: IndexPage | None = None  # in place of the overview; at most one section has one
+    index: IndexPage | None = None  # replaces the overview; at most one section declares it
     styles: tuple[str, ...] = ()  # static style sheets of every page
     modules: tuple[str, ...] = ()  # static JavaScript modules of every page
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
-    api_shapes: str | tuple[str, ...] = ()  # modules of structs that the description of the API has
+    api_shapes: str | tuple[str, ...] = ()  # modules of structs for the API's description
 
-    # -- who may do what with categories that are no kinds: ``event``, ``system``
+    # -- permissions for categories without a kind, such as ``event`` and ``system``
     rights: Mapping[str, Roles] = field(default_factory=dict)
-    # category -> (role, data) -> data of its events without what the role may not see
+    # category -> function (role, data) -> event data without the parts that the role must not see
     redactions: Mapping[str, Redaction] = field(default_factory=dict)
 
     # -- live
@@ -259,21 +259,20 @@ class Section:
     widgets: Mapping[str, tuple[str, str, str] | None] = field(default_factory=dict)  # see `topics.WIDGETS`
     revocations: Mapping[str, Callable[[RecordedEvent], Revocation | None]] = field(default_factory=dict)
 
-    # -- events: aggregates and read tables that belong to no kind, and what happens in the transaction of an event.
-    # A rebuild runs the projections of read tables only
+    # -- events: aggregates and read tables without a kind, and functions that run in the transaction of an event.
+    # A rebuild runs only the projections of read tables
     aggregates: tuple[Aggregate, ...] = ()
     read_tables: tuple[ReadTable, ...] = ()
     before: Mapping[str, Projection] = field(default_factory=dict)  # category -> run before the read tables
     after: Mapping[str, Projection] = field(default_factory=dict)  # category -> run after the read tables
-    constraints: Mapping[str, Callable[[], errors.EventsError]] = field(
-        default_factory=dict
-    )  # name -> the error for the caller
+    # name of a database constraint -> the error for the caller
+    constraints: Mapping[str, Callable[[], errors.EventsError]] = field(default_factory=dict)
     purgers: Mapping[str, Purger] = field(default_factory=dict)
     inbox: Inbox | None = None
 
-    tasks: tuple[Any, ...] = ()  # Celery's, which it knows by their names; the schedule is in the settings
+    tasks: tuple[Any, ...] = ()  # Celery tasks, registered by name; the settings contain their schedule
 
-    ready: Callable[[], None] | None = None  # called once, after everything else is in place
+    ready: Callable[[], None] | None = None  # called once, after everything else is registered
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------
@@ -286,7 +285,7 @@ _extensions: dict[str, list[Extension]] = {}
 
 
 def load() -> None:
-    """Import the sections that the settings name. Called from `ready()`; calling it again changes nothing.
+    """Import the sections that the settings list. Called from `ready()`; calling it again changes nothing.
 
     Raises `ImproperlyConfigured` for declarations that contradict each other.
     """
@@ -316,9 +315,9 @@ def _check_index() -> None:
 
 
 def _check_extensions(category: str, added: Sequence[Extension]) -> None:
-    """An extension needs a kind, and names that neither the kind nor another extension has."""
+    """Checks that the kind exists and that no name is used twice, by the kind or by another extension."""
     if category not in _kinds:
-        raise ImproperlyConfigured(f"An extension is for {category!r}, which is no kind of record.")
+        raise ImproperlyConfigured(f"An extension names {category!r}, which is no kind of record.")
     kind = _kinds[category]
     taken = {*kind.sorts, *(field.name for field in kind.model._meta.get_fields())}
     for more in added:
@@ -347,22 +346,22 @@ def find(category: str) -> Kind | None:
 
 
 def rights(category: str) -> Roles:
-    """role -> what it may do with this category."""
+    """role -> actions that it may do with this category."""
     return _rights.get(category, {})
 
 
 def redaction(category: str) -> Redaction | None:
-    """What redacts the data of a category's events, where hidden fields are not all."""
+    """The function that redacts events of a category beyond hidden fields; None if there is none."""
     return _redactions.get(category)
 
 
 def extensions(category: str) -> Sequence[Extension]:
-    """What other sections add to this kind of record, in the order of the settings."""
+    """The extensions of this kind of record, in the order of the settings."""
     return _extensions.get(category, ())
 
 
 def hidden(role: str, category: str) -> frozenset[str]:
-    """The fields of a kind, and of its extensions, that the role never sees. None for a category that is no kind."""
+    """The fields of a kind and its extensions that the role never sees; empty for a category that is no kind."""
     if category not in _kinds:
         return frozenset()
     found = _kinds[category].hidden.get(role, frozenset())

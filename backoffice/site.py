@@ -1,4 +1,4 @@
-"""The admin site itself: its name, its navigation, its overview, its search."""
+"""The admin site: name, navigation, overview and search."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BackofficeSite(admin.AdminSite):
     def admin_view(  # type: ignore[override]
         self, view: Callable[..., HttpResponse], cacheable: bool = False
     ) -> Callable[..., HttpResponse]:
-        """Every page says whose it is: a browser keeps none of somebody else's."""
+        """Marks every page with its person, so that browsers never show cached pages of someone else."""
         from backoffice.web import offline  # noqa: PLC0415
 
         guarded = super().admin_view(view, cacheable)
@@ -73,13 +73,13 @@ class BackofficeSite(admin.AdminSite):
         return signed
 
     def answer(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        """The page in place of one that ended with one of the `answered` errors."""
+        """Returns the response to one of the `answered` errors."""
         context = {**self.each_context(request), "title": _("Unreadable event"), "error": error}
         status = error.status if isinstance(error, errors.EventsError) else 500
         return TemplateResponse(request, "admin/backoffice/unreadable.html", context, status=status)
 
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """The page after it names who left, so that the browser forgets what it kept for them."""
+        """Signs out. The next page names the person, so that the browser deletes their cached data."""
         return super().logout(request, {"left": request.user.pk, **(extra_context or {})})
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class BackofficeSite(admin.AdminSite):
     def index(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The page that a section declares, else the overview: numbers that are cheap, and the last events."""
+        """Returns the index page of a section; without one the overview: record counts and the last events."""
         if declared := section.index():
             return declared.view(self, request)
         from backoffice.web import event_rows, log_position  # noqa: PLC0415 - they need the apps to be ready
@@ -116,11 +116,11 @@ class BackofficeSite(admin.AdminSite):
         app_label: str,
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Django's page for one app is a second, plainer navigation; ours is enough."""
+        """Answers 404: Django's page for one app would be a second navigation."""
         return HttpResponseRedirect(reverse("admin:index"))
 
     def search(self, request: HttpRequest) -> HttpResponse:
-        """Records of all kinds at once; `?fragment=1` is what the command bar shows."""
+        """Searches records of all kinds. `?fragment=1` returns the results for the command bar."""
         words = request.GET.get("q", "").strip()[:200]
         context = {
             **self.each_context(request),
@@ -133,7 +133,7 @@ class BackofficeSite(admin.AdminSite):
 
 
 def _figures(staff: Any) -> list[dict[str, Any]]:
-    """How many there are of each, counted no further than the lists count, and how many came in a day."""
+    """Returns the number of records of each kind, counted up to the limit of lists, and the new ones of one day."""
     day = timezone.now() - timedelta(days=1)
     figures = []
     for kind in section.kinds():

@@ -1,7 +1,7 @@
-"""What can be followed live, by whom, and what each role sees of it.
+"""Live topics: who may subscribe to each, and which fields each role receives.
 
-Each kind of record has a topic; sections add others.
-`access` decides, here as everywhere; the layer of the sockets only asks these functions.
+Each kind of record has a topic; sections add others. The permissions come from `access`; the sockets call these
+functions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from realtime import topics
 
 
 class KeyHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A program: what its owner may, as far as the scopes of its key go. Looks like staff to `access`."""
+    """A program with an API key: its owner's permissions, limited by the key's scopes. `access` treats it as staff."""
 
     is_active: bool
     is_staff: bool
@@ -35,7 +35,7 @@ def _may_view(kind: section.Kind, staff: Any) -> bool:
 
 
 def may_work(staff: Any) -> bool:
-    """Anybody who is let into the backoffice at all; programs need the scope for all events."""
+    """Returns whether a person has any role; a program also needs the scope for all events."""
     return access.role_of(staff) is not None and in_scope(staff, "events:read")
 
 
@@ -45,8 +45,9 @@ WIDGETS: Final[dict[str, tuple[str, str, str] | None]] = {}
 
 
 def may_see_widget(staff: Any, key: str) -> bool:
-    """May this principal see a value of this key (`<widget>` or `<widget>:<which>`) on the dashboard? What no widget
-    declared is for administrators only.
+    """Returns whether a principal may see the values of a key (`<widget>` or `<widget>:<part>`) on the dashboard.
+
+    Only administrators see keys that no widget declares.
     """
     widget = key.partition(":")[0]
     if widget not in WIDGETS:
@@ -59,7 +60,7 @@ def may_see_widget(staff: Any, key: str) -> bool:
 
 
 def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
-    """The event as the role may see it: fields hidden from it are not there."""
+    """Returns the event as JSON without the fields that are hidden from the role."""
     shown = event.to_wire()
     hidden = access.role_hidden_fields(role, event.category)
     if hidden:
@@ -68,7 +69,7 @@ def show(event: types.RecordedEvent, role: str) -> types.JsonDict:
 
 
 def of_kind(kind: section.Kind) -> tuple[topics.Topic, topics.Topic]:
-    """The feed of a kind's events, and the one of who has which record open, which is only presence."""
+    """Returns two topics of a kind: its events, and the presence of people who have a record open."""
     may_view = functools.partial(_may_view, kind)
     return (
         topics.Topic(

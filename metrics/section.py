@@ -1,4 +1,4 @@
-"""Monitoring: how the system runs, for those who keep it running."""
+"""Monitoring: the state of the running system, for operators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _sees_system = partial(access.sees, "system")
 
 
 def _may_follow_system(staff: Any) -> bool:
-    """Those who may see how the system runs; programs need the scope for it."""
+    """Returns whether this person may view the system's state; programs also need the scope."""
     return _sees_system(staff) and topics.in_scope(staff, "system:read")
 
 

@@ -26,7 +26,7 @@ class Commands(views.View):
     operations = {
         "POST": openapi.Operation(
             id="send_command",
-            summary="Carry out one write",
+            summary="Execute a command",
             description="Repeating a command with the same `id` returns the first answer with status `duplicate`.",
             tag="commands",
             request={"application/json": openapi.ref("Command")},

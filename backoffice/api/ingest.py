@@ -47,10 +47,11 @@ class Ingest(views.View):
     operations = {
         "POST": openapi.Operation(
             id="ingest",
-            summary="Take in CloudEvents",
+            summary="Send CloudEvents",
             description=(
-                "Structured, batch, or binary (attributes as `ce-…` headers). Idempotent on (`source`, `id`). A single "
-                "event is answered like a command; a batch always with 200 and one verdict for each event."
+                "Accepts structured, batch and binary mode (attributes as `ce-…` headers). Idempotent by (`source`, "
+                "`id`). A single event is answered like a command, a batch always with 200 and one verdict for each "
+                "event."
             ),
             tag="commands",
             request={

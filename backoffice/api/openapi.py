@@ -1,5 +1,6 @@
-"""The API's description. Each view says what it does in `operations`; the schemas come from the structs themselves, so
-that a command added to the domain is described without a line here.
+"""Generates the API's OpenAPI description from the `operations` of the views and from the structs.
+
+A command that is added to the domain is described automatically.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def header(name: str, description: str, *, required: bool = False, schema: Schem
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one address: what it takes, what it answers, how it refuses, which scope a key needs. `merges`: it
-    changes a record, so its 409 may be a conflict of two versions."""
+    """One method of one URL: parameters, request, response, errors, and the scope that a key needs.
+
+    `merges`: it updates a record, so its 409 may be a conflict of two versions.
+    """
 
     id: str
     summary: str
@@ -92,20 +95,20 @@ def _refusal(status: int, *, merges: bool) -> Schema:
 
 
 def _needs_body(request: Mapping[str, Schema]) -> bool:
-    """A request without a body is read as an empty object; that will do where no field is required."""
+    """Returns whether a body is required: an omitted one is an empty object, valid if all fields are optional."""
     structs = [_struct(schema.get("$ref", "").rpartition("/")[2]) for schema in request.values()]
     return any(struct is None or _needs_data(struct) for struct in structs)
 
 
 def _struct(name: str) -> type[msgspec.Struct] | None:
-    """The struct behind the name of a component, where it is that of one struct."""
+    """Returns the struct of a component; None if the component is not a single struct."""
     commands = {kind.cls.__name__: kind.cls for kind in types.command_types()}
     return next((struct for struct in _declared() if struct.__name__ == name), commands.get(name))
 
 
 @functools.cache
 def _declared() -> list[type[msgspec.Struct]]:
-    """The structs of the API: the kit's own and those of the sections."""
+    """Returns the structs of `api.shapes` and of the sections."""
     from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
 
     declared = [one.api_shapes for one in section.sections() if one.api_shapes]
@@ -120,7 +123,7 @@ def _declared() -> list[type[msgspec.Struct]]:
 
 
 class Described(AutoSchema):
-    """Takes the operation from the view's table instead of guessing it from serializers."""
+    """Reads the operation from the view's `operations`, because there are no serializers."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Schema | None:
         operations: Mapping[str, Operation] = getattr(self.view, "operations", {})
@@ -131,7 +134,7 @@ class Described(AutoSchema):
 
 
 def add_components(result: Schema, **_: Any) -> Schema:
-    """Postprocessing hook of drf-spectacular: the structs as schemas, and how callers identify themselves."""
+    """Adds the schemas of structs and the authentication methods; a postprocessing hook of drf-spectacular."""
     result["components"] = {
         "schemas": dict(sorted(_schemas().items())),
         "securitySchemes": {
@@ -163,7 +166,7 @@ def _schemas() -> Schema:
 
 
 def _commands(known: list[types.CommandType], envelope: Schema) -> Schema:
-    """One schema for each command, told apart by `type`, and `Command`, which is any of them."""
+    """Returns a schema for each command, and `Command`, the union of them, discriminated by `type`."""
     found = {_component(kind): _command(kind, envelope) for kind in known}
     mapping = {kind.name: REF_TEMPLATE.format(name=_component(kind)) for kind in known}
     found["Command"] = {

@@ -1,6 +1,6 @@
-"""Reading records of every kind, in lists and one by one, and changing one that was read.
+"""Reads records of every kind, in lists and one by one, and updates them based on the version that was read.
 
-A row is fetched with the caller's columns only: what a role may not see never leaves the database.
+Queries select only the columns that the caller may see.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LIST_PARAMETERS: Final = ("search", "sort", "limit", "cursor", "consistent")
 
 
 def visible(kind: Kind, request: Request) -> tuple[str, ...]:
-    """The fields of its shape that this caller may see."""
+    """Returns the fields of the kind's struct that this caller may see."""
     assert kind.shape is not None
     hidden = access.hidden_fields(request.user, kind.category)
     return tuple(name for name in kind.shape.__struct_fields__ if name not in hidden)
@@ -40,7 +40,7 @@ def visible(kind: Kind, request: Request) -> tuple[str, ...]:
 
 
 class RecordList(views.View):
-    """A list, a page at a time."""
+    """Lists records in pages."""
 
     kind: ClassVar[Kind]
 
@@ -58,7 +58,7 @@ class RecordList(views.View):
 
 
 def _page(request: Request, kind: Kind) -> listing.Page:
-    """The page asked for; an unknown filter or sort is named, with those that are known to this caller."""
+    """Returns the requested page. The error for an unknown filter or sort lists those that this caller may use."""
     spec, asked = dataclasses.replace(kind.spec, related=()), request.query_params
     hidden = access.hidden_fields(request.user, kind.category)
     filters = [name for name in spec.filters if name not in hidden]
@@ -99,7 +99,7 @@ def page_info(page: listing.Page) -> dict[str, Any]:
 
 
 class ReadableRecord(views.View):
-    """One record, with its version as ETag."""
+    """Reads a record, with its version as ETag."""
 
     kind: ClassVar[Kind]
 
@@ -113,7 +113,7 @@ class ReadableRecord(views.View):
         shown = row(found, columns)
         headers = {"ETag": etag(shown["version"])}
         added = extensions.api_values(self.kind, [found], request.user, in_record=True)
-        # What other sections add changes without the version: then an unchanged version does not mean "not modified".
+        # Fields of extensions change without the version, so an unchanged version does not mean "not modified".
         if not added and _matches(request.headers.get("If-None-Match", ""), shown["version"]):
             return Response(status=304, headers=headers)
         return Response(shown | added.get(found.pk, {}), headers=headers)
@@ -125,7 +125,7 @@ class ReadableRecord(views.View):
             raise Http404 from None
 
     def _write(self, request: Request, key: str, command: str, data: Mapping[str, Any]) -> Response:
-        """Send a command based on the version of `If-Match`; what cannot be merged into the version of now is 412."""
+        """Sends a command based on the version in `If-Match`; a conflict is answered with 412."""
         views.allow_parameters(request, ("reason",))
         asked = command_view.command_of(
             request,
@@ -145,14 +145,14 @@ class ReadableRecord(views.View):
 
 
 class Record(ReadableRecord):
-    """One record that can also be deleted."""
+    """Reads or deletes a record."""
 
     def delete(self, request: Request, key: str) -> Response:
         return self._write(request, key, self.kind.delete or "", {})
 
 
 class EditableRecord(Record):
-    """One record that can also be changed field by field."""
+    """Reads, updates or deletes a record."""
 
     def patch(self, request: Request, key: str) -> Response:
         assert self.kind.update is not None
@@ -172,24 +172,22 @@ def _based(command: types.Command, base: int | None) -> types.Command:
 
 
 def _idempotency_key(request: Request) -> uuid.UUID:
-    """The `Idempotency-Key` header, else a new one: without it a repeated request is a new one."""
+    """Returns the `Idempotency-Key` header; without it a new id, so that a repeated request is a new command."""
     name = "Idempotency-Key"
     text = request.headers.get(name)
     if text is None:
         return types.new_id()
     try:
-        return uuid.UUID(text.strip('"'))  # one of a version that is ours is refused with the command
+        return uuid.UUID(text.strip('"'))  # the command rejects UUIDs of the version that the server uses
     except ValueError:
         raise problems.malformed("Idempotency-Key must be a UUID.", "invalid_header", parameter=name) from None
 
 
 def _if_match(request: Request, stream: str) -> int | None:
-    """The version the caller read; None for ``*`` (whatever it is). 428 without the header, 404 without the record."""
+    """Returns the version in `If-Match`; None for ``*``. 428 without the header, 404 without the record."""
     header = request.headers.get("If-Match", "").strip()
     if not header:
-        detail = (
-            'Send If-Match with the ETag of the version you read, such as "v3": nobody is to be overwritten unseen.'
-        )
+        detail = 'Send If-Match with the ETag of the version you read, such as "v3", so that no change is overwritten.'
         raise problems.Problem(428, "precondition_required", detail)
     current = store.version_of(stream)
     if current == 0:
@@ -215,18 +213,18 @@ def _precondition_failed(current: int, **extra: Any) -> problems.Problem:
 # -- addresses and their description ----------------------------------------------------------------------------------
 
 FILTER_HELP: Final = {
-    "deleted": "`false` (as without it): living records; `true`: deleted ones; `any`: both.",
+    "deleted": "`false` (default): records that are not deleted; `true`: deleted ones; `any`: both.",
 }
 SEARCH_HELP: Final = (
-    "Words to be found in {}, or an id. Case and accents do not count. A word with three letters or digits in a row is "
-    "found anywhere, beside other words. Only shorter words: each is found at the beginning of a field."
+    "Words in {}, or an id. Case and accents are ignored. Words with three letters or digits in a row are found "
+    "anywhere in a field. If all words are shorter, each is found at the beginning of a field."
 )
 COMMON: Final = (400, 401, 403, 429)
-REASON: Final = openapi.query("reason", "Why: required for some fields.", {"type": "string", "maxLength": 200})
+REASON: Final = openapi.query("reason", "The reason: required for some fields.", {"type": "string", "maxLength": 200})
 WRITES: Final = (400, 401, 403, 404, 410, 412, 413, 415, 422, 428, 429)
 
-IF_MATCH = openapi.header("If-Match", "The ETag of the version that was read; `*` for whatever it is.", required=True)
-IF_NONE_MATCH = openapi.header("If-None-Match", "The ETag already held: 304 when it is still the version.")
+IF_MATCH = openapi.header("If-Match", "The ETag of the version that was read; `*` for any version.", required=True)
+IF_NONE_MATCH = openapi.header("If-None-Match", "The ETag of a cached response: 304 if the version is the same.")
 IDEMPOTENCY = openapi.header(
     "Idempotency-Key",
     "A UUID: the same request again returns the first answer.",
@@ -246,7 +244,7 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
         ),
         openapi.query("search", SEARCH_HELP.format(", ".join(spec.search)), {"type": "string", "maxLength": 200}),
         openapi.query("sort", "", {"type": "string", "enum": sorts, "default": spec.default_sort}),
-        openapi.query("limit", "How many.", limit),
+        openapi.query("limit", "Maximum number of items.", limit),
         openapi.query(
             "cursor",
             "`next_cursor` or `previous_cursor` of a page of the same sort. Opaque; it reveals nothing.",
@@ -256,11 +254,11 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
     ]
     operation = openapi.Operation(
         id=f"list_{kind.name}",
-        summary=f"A page of {kind.name}",
+        summary=f"List {kind.name}",
         tag=kind.name,
         parameters=tuple(parameters),
         response=openapi.ref(f"{kind.shape.__name__}Page"),
-        errors=(*COMMON, 503),
+        errors=(*COMMON, 503, *([504] if extensions.fed_by(kind) else [])),
         scope=f"{kind.name}:read",
     )
     return {"GET": operation}
@@ -272,7 +270,7 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
     found = {
         "GET": openapi.Operation(
             id=f"read_{kind.category}",
-            summary=f"One {kind.category}",
+            summary=f"Read a {kind.category}",
             tag=kind.name,
             parameters=(key, IF_NONE_MATCH, CONSISTENT),
             response=openapi.ref(kind.shape.__name__),
@@ -293,7 +291,7 @@ def _write(kind: Kind, key: openapi.Schema, verb: str, summary: str, body: str |
     return openapi.Operation(
         id=f"{verb}_{kind.category}",
         summary=summary,
-        description="What others changed meanwhile is merged; 412 with the present ETag when it cannot be.",
+        description="Concurrent changes are merged; if that is impossible, the answer is 412 with the current ETag.",
         tag=kind.name,
         parameters=(key, IF_MATCH, IDEMPOTENCY, REASON),
         request={openapi.JSON: openapi.ref(body)} if body else None,
@@ -306,7 +304,7 @@ def _write(kind: Kind, key: openapi.Schema, verb: str, summary: str, body: str |
 
 
 def urls_of(kind: Kind) -> list[URLPattern]:
-    """The addresses of a kind of record: its list and each record. None for a kind that has no shape."""
+    """Returns the URLs of a kind: its list and its records. Empty for a kind without `shape`."""
     if kind.shape is None:
         return []
     name = kind.shape.__name__

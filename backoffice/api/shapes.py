@@ -1,6 +1,6 @@
-"""The shapes of what goes in and out, as structs: they describe the API (OpenAPI) and check what comes in.
+"""Structs of the API's requests and responses. They validate input and are its OpenAPI schemas.
 
-A field that some role never sees may be missing from what it reads, hence `UNSET`.
+Fields that are hidden from some role are missing from its responses, hence `UNSET`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from backoffice.section import Kind
 from events import answers, commands, errors
 from events.types import JsonDict
 
-Reason = Annotated[str, msgspec.Meta(max_length=200, description="Why, in the person's words.")]
+Reason = Annotated[str, msgspec.Meta(max_length=200, description="The reason for the change.")]
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the shapes below."""
+    """Base of the structs below."""
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------
 
 
 class PageInfo(Shape, frozen=True, kw_only=True):
-    """Where a page is. Counted exactly up to 10,000; beyond that `total_count` is an estimate."""
+    """Position of a page in its list. `total_count` is exact up to 10,000 and an estimate beyond."""
 
     has_next_page: bool
     has_previous_page: bool
@@ -43,24 +43,24 @@ class PageInfo(Shape, frozen=True, kw_only=True):
 
 @functools.cache
 def page_of(item: type[msgspec.Struct], name: str) -> type[msgspec.Struct]:
-    """The shape of a page of a list, called ``<name>Page``."""
+    """Returns the struct of a page of a list, called ``<name>Page``."""
     fields: list[Any] = [("items", list[item]), ("page_info", PageInfo)]  # type: ignore[valid-type]
     return msgspec.defstruct(f"{name}Page", fields, bases=(Shape,), module=__name__, frozen=True, kw_only=True)
 
 
 def record_of(kind: Kind) -> type[msgspec.Struct]:
-    """The shape of a single record, with the fields that other sections add to it."""
+    """Returns the struct of a single record, with the fields of extensions."""
     return _extended(kind, in_record=True)
 
 
 def item_of(kind: Kind) -> type[msgspec.Struct]:
-    """The shape of a list's item, with the fields that other sections add to it."""
+    """Returns the struct of a list's item, with the fields of extensions."""
     return _extended(kind, in_record=False)
 
 
 @functools.cache
 def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
-    """The shape of a kind with the fields of its extensions; ``<name>Item`` where items have more than the record."""
+    """Returns the struct of a kind with the fields of extensions, called ``<name>Item`` if items have more fields."""
     assert kind.shape is not None
     found = [more for more in section.extensions(kind.category) if more.item_fields]
     if not in_record and all(more.in_record for more in found):
@@ -82,7 +82,7 @@ def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
 
 
 def _field(field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
-    """A field as `defstruct` takes it."""
+    """Returns a field in the form that `defstruct` takes."""
     return (field.name, field.type) if field.required else (field.name, field.type, field.default)
 
 
@@ -93,7 +93,7 @@ Unreadable = Literal["not_json", "unknown_version", "does_not_fit", "unknown_typ
 
 
 class UnreadableEvent(Shape, frozen=True, kw_only=True):
-    """An event whose change is missing from a state, because this release cannot read it."""
+    """An event that this release cannot read, so that its change is missing from a state."""
 
     position: int
     version: int
@@ -101,8 +101,8 @@ class UnreadableEvent(Shape, frozen=True, kw_only=True):
 
 
 class Event(Shape, frozen=True, kw_only=True):
-    """Something that happened, as the API and the socket show it. `unreadable` says why an event cannot be read; then
-    `data` is empty, or of an unknown type as stored."""
+    """An event in the API and on the socket. `unreadable` is the reason why it cannot be read; then `data` is empty,
+    or, for an unknown type, as stored."""
 
     position: int
     stream: str
@@ -127,15 +127,15 @@ class StreamPage(Shape, frozen=True, kw_only=True):
 
 
 class EventPage(Shape, frozen=True, kw_only=True):
-    """Events in global order. Nothing at or below `head` can still appear: go on with `after` = the last position, or
-    with `head` when fewer than `limit` came."""
+    """Events in global order. No event can still appear at or below `head`: continue with `after` = the last position,
+    or = `head` if there were fewer than `limit` events."""
 
     items: list[Event]
     head: int
 
 
 class State(Shape, frozen=True, kw_only=True):
-    """A record as it was; `state` is null when there was nothing yet. `unreadable` lists events that it lacks."""
+    """A record at a version; `state` is null before its creation. `unreadable` lists events missing from the state."""
 
     stream: str
     version: int
@@ -147,7 +147,7 @@ class State(Shape, frozen=True, kw_only=True):
 
 
 class Envelope(Shape, frozen=True, kw_only=True):
-    """One write. `id` is its idempotency key; `key` names the record and is chosen by the client on create."""
+    """A command. `id` is its idempotency key; `key` is the record's key, which the client chooses for a new record."""
 
     id: UUID
     type: str
@@ -158,8 +158,9 @@ class Envelope(Shape, frozen=True, kw_only=True):
 
 
 class Applied(Shape, frozen=True, kw_only=True):
-    """The answer to a write. `status`: applied; merged (somebody else changed other things meanwhile); unchanged;
-    duplicate (the same `id` again: the first answer). `merged` says what a merge took from whom."""
+    """The result of a command. `status`: applied; merged (with concurrent changes of other fields); unchanged;
+    duplicate (the `id` was used before: the first result). `merged` lists the side from which a merge took each
+    change."""
 
     id: UUID
     status: answers.Status
@@ -175,7 +176,7 @@ class Because(Shape, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A refusal (RFC 9457). `code` is stable; `errors` has one message per field."""
+    """An error (RFC 9457). `code` is stable; `errors` has one message per field."""
 
     type: str
     title: str
@@ -188,9 +189,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConflictProblem(Problem, frozen=True, kw_only=True):
-    """Somebody else changed the same fields since `base_version`, or (`why`: age) it was queued too long ago. Nothing
-    was applied. `base` is the record as it was then, `theirs` as it is now, `mine` as this command alone would have
-    left it; `fields` are to be decided."""
+    """Someone else changed the same fields since `base_version`, or (`why`: age) the command was queued for too long.
+    Nothing was applied. `base` is the record at `base_version`, `theirs` at `version`, `mine` is `base` with only this
+    command applied; a person must decide `fields`."""
 
     stream: str
     base_version: int
@@ -208,8 +209,8 @@ class ConflictProblem(Problem, frozen=True, kw_only=True):
 
 
 class Mutation(Envelope, frozen=True, kw_only=True):
-    """A command that was queued offline. `seq` orders the queue; `base_version` is the version its author would have
-    had, `trunk_version` the last one they had from the server, under their own queued edits; `queued_at` when, by
+    """A command that was queued offline. `seq` orders the queue. `base_version` is the version that the author edited,
+    including their own queued edits; `trunk_version` is the last version from the server. `queued_at` is the time on
     the device's clock."""
 
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -218,9 +219,10 @@ class Mutation(Envelope, frozen=True, kw_only=True):
 
 
 class Queue(Shape, frozen=True, kw_only=True):
-    """What one browser queued; `client_id` is its own, and the same every time. `person` is who queued it (the number
-    that `/admin/offline/person/` gives): from the session of anybody else it is refused as `other_person`. `sent_at` is
-    the device's time as it sends: an edit's age is `sent_at` - `queued_at`, whatever the clock of the device shows."""
+    """The queue of one browser. `client_id` identifies the browser and never changes. `person` is the author (the
+    number from `/admin/offline/person/`); another person's session gets the error `other_person`. `sent_at` is the time
+    of sending on the device's clock: an edit's age is `sent_at` - `queued_at`, so that a wrong clock does not
+    matter."""
 
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     person: int | None = None
@@ -229,8 +231,8 @@ class Queue(Shape, frozen=True, kw_only=True):
 
 
 class SyncVerdict(Shape, frozen=True, kw_only=True):
-    """What became of one queued command. `problem` is what it would have been answered alone: a conflict with the three
-    versions and its `conflict_id`, or a refusal; `blocked_by` the `seq` of an earlier one of its record."""
+    """The result of one queued command. `problem` is the error that it would receive alone: a conflict with the three
+    versions and its `conflict_id`, or another error. `blocked_by` is the `seq` of an earlier command for its record."""
 
     seq: int
     status: Literal["applied", "merged", "unchanged", "duplicate", "conflict", "rejected"]
@@ -247,7 +249,7 @@ class SyncVerdict(Shape, frozen=True, kw_only=True):
 
 
 class SyncAnswer(Shape, frozen=True, kw_only=True):
-    """One verdict for each, in `seq` order."""
+    """One verdict for each command, in the order of `seq`."""
 
     results: list[SyncVerdict]
 
@@ -273,8 +275,8 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Shape, frozen=True, kw_only=True):
-    """What became of one event of a batch. `id` and `source` are the event's own; `command_id` and what follows are the
-    command's answer; `problem` is what the event would have been answered alone, when its status is ``rejected``."""
+    """The result of one event of a batch. `id` and `source` are the event's; `command_id` and the following fields are
+    the result of its command. `problem` is the error that a ``rejected`` event would receive alone."""
 
     id: str
     source: str
@@ -298,8 +300,10 @@ class Batch(Shape, frozen=True, kw_only=True):
 
 
 def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) -> T:
-    """`given` as a struct; all complaints at once, one per field, as `errors.InvalidCommand`. `lenient` ignores unknown
-    fields instead of refusing them."""
+    """Returns `given` as a struct. `lenient` ignores unknown fields.
+
+    Raises `errors.InvalidCommand` with the errors of all fields.
+    """
     known = _fields(cls)
     complaints = {} if lenient else {name: "There is no such field." for name in given if name not in known}
     taken: dict[str, Any] = {}
@@ -318,13 +322,15 @@ def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) ->
 
 @functools.cache
 def _fields(cls: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
-    """Asked once for each class: msgspec evaluates all annotations every time."""
+    """Returns the fields by their encoded names. Cached, because msgspec evaluates all annotations at each call."""
     return {field.encode_name: field for field in msgspec.structs.fields(cls)}
 
 
 def in_utc(value: Any) -> Any:
-    """An instant in UTC (without a zone it is taken as UTC); anything else as it is. PostgreSQL would keep the year 0,
-    and nobody could read the record any more: `ValueError`."""
+    """Converts a datetime to UTC (one without a zone is taken as UTC); returns other values unchanged.
+
+    Raises `ValueError` for years that PostgreSQL stores but Python cannot read.
+    """
     try:
         return values.utc(value) if isinstance(value, datetime) else value
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Reading events: one record's stream, its state then, and the whole log in order."""
+"""Reads events: the stream of one record, its state at a version or time, and the whole log in order."""
 
 from __future__ import annotations
 
@@ -22,26 +22,28 @@ MAX_LIMIT: Final = 1000
 LOST_PLUS = re.compile(r" (\d\d:?\d\d)$")
 STREAM = re.compile(r"[a-z][a-z0-9_]*-[^\0]{1,200}")
 
-AFTER = openapi.query("after", "Only events after this one.", {"type": "integer", "minimum": 0, "default": 0})
-LIMITED = openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT})
+AFTER = openapi.query("after", "Only events after this position.", {"type": "integer", "minimum": 0, "default": 0})
+LIMITED = openapi.query(
+    "limit", "Maximum number of events.", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": LIMIT}
+)
 CONSISTENT = openapi.query(
-    "consistent", "Everything that was written before is in the answer.", {"type": "string", "enum": ["1"]}
+    "consistent", "The answer includes all changes committed before the request.", {"type": "string", "enum": ["1"]}
 )
 STREAM_NAME = openapi.in_path("stream", "A record's stream, such as `user-<id>` or `setting-<name>`.")
 
 
 class Events(views.View):
-    """The log in global order, safe to poll."""
+    """Reads the log in global order; polling misses no event."""
 
     operations = {
         "GET": openapi.Operation(
             id="read_events",
-            summary="The log in global order",
+            summary="Read events in global order",
             tag="events",
             parameters=(
                 AFTER,
                 LIMITED,
-                openapi.query("type", "Only these kinds, separated by commas.", {"type": "string"}),
+                openapi.query("type", "Only events of these types, separated by commas.", {"type": "string"}),
                 CONSISTENT,
             ),
             response=openapi.ref("EventPage"),
@@ -57,7 +59,7 @@ class Events(views.View):
         after = views.integer(request, "after", 0)
         wanted = _types(request)
         safe = head.safe()
-        # Rare kinds are not looked for in files by request; the error `archived` says how far those go.
+        # A request does not search archive files for rare types; the error `archived` names their last position.
         read = store.read_here if wanted else store.read_all
         found = read(after, limit, upto=safe, types=wanted) if after < safe else []
         return Response({"items": [wire(request, event) for event in found], "head": safe})
@@ -77,12 +79,12 @@ def _types(request: Request) -> list[str] | None:
 
 
 class Stream(views.View):
-    """Events of one record."""
+    """Reads the events of one record."""
 
     operations = {
         "GET": openapi.Operation(
             id="read_stream",
-            summary="Events of one record",
+            summary="Read the events of one record",
             tag="events",
             parameters=(STREAM_NAME, AFTER, LIMITED, CONSISTENT),
             response=openapi.ref("StreamPage"),
@@ -102,18 +104,20 @@ class Stream(views.View):
 
 
 class State(views.View):
-    """A record as it was at a version or at an instant."""
+    """Reads a record at a version or time."""
 
     operations = {
         "GET": openapi.Operation(
             id="read_state",
-            summary="A record at a version or an instant",
-            description="Without either: as it is now.",
+            summary="Read a record at a version or time",
+            description="Without `version` and `at`: the current state.",
             tag="events",
             parameters=(
                 STREAM_NAME,
-                openapi.query("version", "After this event of the record.", {"type": "integer", "minimum": 0}),
-                openapi.query("at", "At this instant (ISO 8601).", {"type": "string", "format": "date-time"}),
+                openapi.query(
+                    "version", "The state after the event with this version.", {"type": "integer", "minimum": 0}
+                ),
+                openapi.query("at", "The state at this time (ISO 8601).", {"type": "string", "format": "date-time"}),
                 CONSISTENT,
             ),
             response=openapi.ref("State"),
@@ -149,7 +153,7 @@ class State(views.View):
 
 
 def readable(request: Request, stream: str) -> str:
-    """The stream's name as it is stored, once it is clear that the caller may read it."""
+    """Returns the stream's name in its stored form. Raises 403 or 404 if the caller may not read it."""
     if not STREAM.fullmatch(stream):
         raise Http404
     category, key = types.category_of(stream), types.key_of(stream)
@@ -164,7 +168,7 @@ def readable(request: Request, stream: str) -> str:
 
 
 def existing(stream: str) -> int:
-    """The stream's version; 404 when it has no events."""
+    """Returns the stream's version. Raises 404 if it has no events."""
     version = store.version_of(stream)
     if version == 0:
         raise Http404
@@ -172,7 +176,7 @@ def existing(stream: str) -> int:
 
 
 def instant(request: Request, name: str) -> datetime | None:
-    """An instant from the query; one without a zone is UTC. Raises 400 naming the parameter."""
+    """Returns a time from the query; without a zone it is UTC. Raises 400 naming the parameter."""
     text = request.query_params.get(name)
     if text is None:
         return None
@@ -187,7 +191,7 @@ def instant(request: Request, name: str) -> datetime | None:
 
 
 def wire(request: Request, event: types.RecordedEvent) -> types.JsonDict:
-    """The event as everybody sees it, less what this caller may not."""
+    """Returns the event as JSON without the fields that are hidden from the caller."""
     shown = event.to_wire()
     shown["data"] = access.redact(request.user, event.category, event.data)
     return shown

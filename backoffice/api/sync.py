@@ -35,13 +35,14 @@ class Sync(views.View):
     operations = {
         "POST": openapi.Operation(
             id="sync",
-            summary="Carry out what was queued offline",
+            summary="Send commands that were queued offline",
             description=(
-                "In `seq` order, each exactly once, one transaction each; always 200, one verdict for each. A refused "
-                "command blocks later ones of its record (`blocked_by`), nothing else. Edits upon edits: send the "
-                "whole chain, acknowledged ones too, until its last has its verdict. What was queued more than seven "
-                "days ago (`sent_at` - `queued_at`) is filed for review. A request that failed (5xx) may be sent again "
-                "as it is."
+                "Executes them in the order of `seq`, each exactly once and in its own transaction. Always answers 200 "
+                "with one verdict for each command. A rejected command blocks later commands of its record only "
+                "(`blocked_by`). Where edits build on earlier queued edits, send the whole chain, including "
+                "acknowledged ones, until the last edit has a verdict. Commands that were queued more than seven days "
+                "ago (`sent_at` - `queued_at`) are filed as conflicts for review. A request that failed (5xx) can be "
+                "repeated unchanged."
             ),
             tag="commands",
             request={openapi.JSON: openapi.ref("Queue")},
@@ -55,9 +56,11 @@ class Sync(views.View):
         views.allow_parameters(request, ())
         queue = shapes.checked(shapes.Queue, command_view.as_object(request.data))
         if queue.person is not None and queue.person != request.user.pk:
-            raise problems.forbidden("sync", "other_person", "Somebody else queued this; they have to be signed in.")
+            raise problems.forbidden(
+                "sync", "other_person", "Someone else queued these commands; that person must sign in to send them."
+            )
         if len(queue.mutations) > MAX_MUTATIONS:
-            raise problems.Problem(413, "too_large", f"A queue is sent in pieces of at most {MAX_MUTATIONS} commands.")
+            raise problems.Problem(413, "too_large", f"Send at most {MAX_MUTATIONS} commands at once.")
         throttling.demand_commands(request, len(queue.mutations))
         flush = Flush(request, queue.client_id, queue.sent_at)
         return Response({"results": flush.run(in_order(queue.mutations))})

@@ -1,7 +1,7 @@
 """Lists, a page at a time: filters, search, sorting, and an encrypted cursor instead of a page number.
 
-Each kind of record declares what its list can be asked; a name that is not declared is an error that says which. The
-admin and the API both read here. `pages` has the steps.
+Each kind of record declares the filters and sorts of its list; the error for another name contains it. Admin and API
+both use these functions. `pages` has the steps.
 """
 
 from backoffice.listing.filters import CREATED_FILTERS, LIVING, Filter, boolean, by_uuid, choice, flag

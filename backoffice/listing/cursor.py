@@ -35,7 +35,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The row a page begins after (or, `backward`, ends before), and the total counted for the first page.
 
     key       the values that the list is sorted by and the primary key, as text
-    question  digest of filters and search: the total is that of another question when it differs
+    question  digest of filters and search: if it differs, the total belongs to another query
     """
 
     backward: bool

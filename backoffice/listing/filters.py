@@ -63,7 +63,7 @@ ANY: Final = "any"
 
 
 def deleted(value: str) -> Q:
-    """`false` shows living records (as does leaving it out), `true` deleted ones, `any` both."""
+    """`false` (default) matches records that are not deleted, `true` deleted ones, `any` both."""
     return Q() if value == ANY else Q(deleted_at__isnull=not boolean(value))
 
 

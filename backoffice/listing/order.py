@@ -39,9 +39,9 @@ class Beyond(Func):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A sort of a list as asked for, and its direction.
+    """A requested sort of a list, and its direction.
 
-    label    its name in addresses: `-created_at`
+    label    its name in URLs: `-created_at`
     columns  what the rows are compared by before the primary key
     """
 
@@ -58,7 +58,7 @@ class Order:
 
 
 def asked(spec: Spec, label: str | None, hidden: frozenset[str]) -> Order:
-    """The order of that name. Raises `UnknownSort`, also for a sort by a hidden field: it would reveal values."""
+    """Returns the order of this name. Raises `UnknownSort`, also for a hidden field: its order would reveal values."""
     label = label or spec.default_sort
     name = label.removeprefix("-")
     sort = spec.sorts.get(name)
@@ -86,7 +86,7 @@ class Run:
 
 
 def runs(order: Order, start: Start) -> list[Run]:
-    """The runs that are read from there, in reading order."""
+    """Returns the runs to read from a start, in reading order."""
     descending = order.descending != start.backward
     if not order.sort.nullable:
         return [Run(False, start.key, descending)]

@@ -33,7 +33,7 @@ STATE: Final = "deleted"
 class Page:
     """Rows of a list and the cursors of the pages around it.
 
-    `total_count` is None when it was not asked for. Up to 10,000 it is exact; beyond that it may be an estimate, and
+    `total_count` is None when it was not requested. Up to 10,000 it is exact; beyond that it may be an estimate, and
     `total_is_exact` is false.
     """
 
@@ -59,7 +59,7 @@ def page(
     queryset: QuerySet[Any] | None = None,
     count: bool = True,
 ) -> Page:
-    """One page of a list. `hidden` fields can be neither searched nor sorted by: that would reveal their values.
+    """Returns one page of a list. Searching or sorting by `hidden` fields is rejected: it would reveal their values.
 
     1 the order, and the place in it that the cursor names
     2 the filters and the search as conditions
@@ -158,7 +158,7 @@ def _condition(spec: Spec, name: str, value: str, hidden: frozenset[str]) -> Q:
 
 
 def digest(filters: Mapping[str, str], search: str, hidden: frozenset[str], queryset: QuerySet[Any] | None) -> bytes:
-    """Identifies what is counted: a total that came with a cursor of another question is not shown."""
+    """Identifies a query, so that a cursor's total is not shown for another query."""
     restricted = ""
     if queryset is not None and queryset.query.where:
         with contextlib.suppress(EmptyResultSet):

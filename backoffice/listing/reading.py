@@ -28,7 +28,7 @@ HIT_CAP: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The rows that a list is asked for.
+    """A query for rows of a list.
 
     base     all rows of the list
     states   conditions on `deleted_at`, of which each has an index; two where living and deleted rows are wanted

@@ -1,4 +1,4 @@
-"""Errors of lists: questions that a list cannot answer, and answers that would take too long."""
+"""Errors of lists: queries that a list does not support, and queries that take too long."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from events import errors
 
 
 class PageError(errors.EventsError):
-    """The list cannot be asked that. `parameter` names the part of the question that is wrong."""
+    """The list does not support this query. `parameter` is the name of the wrong parameter."""
 
     code = "invalid_query"
     status = 400
@@ -17,7 +17,7 @@ class PageError(errors.EventsError):
 
 
 class UnknownSort(PageError):
-    """The list cannot be sorted by that."""
+    """The list has no such sort."""
 
     code = "unknown_sort"
 
@@ -29,7 +29,7 @@ class UnknownFilter(PageError):
 
 
 class InvalidFilter(PageError):
-    """The filter does not take that value."""
+    """The filter does not accept this value."""
 
     code = "invalid_filter"
 

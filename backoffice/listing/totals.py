@@ -1,4 +1,4 @@
-"""How many rows a list has: counted up to a cap, estimated beyond it."""
+"""The number of rows of a list: counted up to a cap, estimated beyond it."""
 
 from __future__ import annotations
 

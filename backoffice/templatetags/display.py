@@ -206,12 +206,14 @@ def querystring_without(context: dict[str, Any], *names: str) -> str:
 
 @register.filter
 def plain(value: Any) -> Any:
-    """A value by its type: a grouped number, an instant, a day; a dash for None; anything else unchanged."""
+    """Formats a value by its type: yes or no, a grouped number, a time, a date; a dash for None; else unchanged."""
     if value is None or isinstance(value, datetime):
         return ago(value)
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
     if isinstance(value, date):
         return date_format(value, "DATE_FORMAT")
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+    if isinstance(value, int | float | Decimal):
         return number_format(value, force_grouping=True)
     return value
 

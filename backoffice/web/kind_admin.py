@@ -1,4 +1,4 @@
-"""The base of the pages of a kind of record: who may see them, and the record an address names."""
+"""Base class of the pages of a kind of record: permissions, and finding the record of a URL."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from backoffice import access
 from backoffice.section import Kind
 from events import types
 
-# (route, name, view) of an address
+# (route, name, view) of a URL
 Route = tuple[str, str, Callable[..., HttpResponseBase]]
 
 
 class KindAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Permissions by `access` instead of Django's own tables, and what all pages of a kind of record share."""
+    """Base of all pages of a kind of record. Permissions come from `access` instead of Django's tables."""
 
     kind: ClassVar[Kind]
 
@@ -34,19 +34,20 @@ class KindAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return types.stream_name(self.kind.category, key)
 
     def allows(self, request: HttpRequest, command: str | None) -> bool:
-        """May this person send this command (by its name)?"""
+        """Returns whether this person may send the command of this name."""
         return command is not None and access.may(request.user, command.partition(".")[2], self.kind.category)
 
     def demand(self, request: HttpRequest, *commands: str | None) -> None:
-        """403 unless this person may see the record, or may send the command. One that the record does not have (None)
-        nobody may send.
+        """Raises `PermissionDenied` unless this person may send the commands; without commands, view the record.
+
+        A command of None, which the kind does not have, is denied to everybody.
         """
         allowed = self.allows(request, *commands) if commands else self.has_view_permission(request)
         if not allowed:
             raise PermissionDenied
 
     def found(self, key: str) -> Any:
-        """The row of a record, or 404."""
+        """Returns the row of a record. Raises `Http404`."""
         try:
             pk = uuid.UUID(key) if self.kind.is_uuid_keyed else key
         except ValueError:
@@ -57,7 +58,7 @@ class KindAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return row
 
     def page_context(self, request: HttpRequest) -> dict[str, Any]:
-        """What the templates of all its pages are given."""
+        """Returns the context that the templates of all pages share."""
         return {**self.admin_site.each_context(request), "resource": self.kind, "opts": self.model._meta}
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

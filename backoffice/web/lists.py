@@ -1,4 +1,4 @@
-"""Lists: a page by cursor, filters and search in the address, and single rows again when they change."""
+"""List pages: filters, search and cursor in the query string, and single rows for updating an open page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from backoffice.section import Column, Kind
 from backoffice.web import log_position
 from backoffice.web.kind_admin import KindAdmin
 
-MAX_ROWS: Final = 200  # rows asked for at once by a live page
+MAX_ROWS: Final = 200  # rows that an open page may request at once
 PAGE_PARAMETERS: Final = frozenset({"q", "sort", "cursor"})
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A column's head: where a click leads, and how the list is sorted by it now ('', 'up', 'down')."""
+    """A column's head: the link of a click, and the present sort direction ('', 'up', 'down')."""
 
     column: Column
     link: str | None
@@ -34,7 +34,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Menu:
-    """A filter's menu."""
+    """A menu that filters the list."""
 
     name: str
     label: Any
@@ -43,10 +43,10 @@ class Menu:
 
 
 class ListAdmin(KindAdmin):
-    """The list of a kind of record, and rows of it for a page that is open."""
+    """The list page of a kind of record, and single rows for updating an open page."""
 
     def list_page(self, request: HttpRequest) -> HttpResponse:
-        """The list. What it cannot be asked is said and left out."""
+        """Renders the list. An invalid parameter is removed by a redirect, with a warning."""
         self.demand(request)
         kind, stamp = self.kind, log_position.now()
         asked = _asked(request)
@@ -75,10 +75,10 @@ class ListAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/list.html", context)
 
     def rows(self, request: HttpRequest) -> HttpResponse:
-        """Rows by id, as the list draws them, for a page that is open.
+        """Renders rows by id, for updating an open page.
 
-        ``?ids=…`` are those on screen, which it replaces in place; ``?new=…`` those that would be, with the list's own
-        filters, which it counts (header ``X-New``).
+        ``?ids=…`` are rows on the screen, which the page replaces. ``?new=…`` are new records: the header ``X-New``
+        returns those that match the list's filters, and the page counts them.
         """
         self.demand(request)
         kind, stamp = self.kind, log_position.now()
@@ -130,7 +130,7 @@ class ListAdmin(KindAdmin):
         return [Menu(c.name, c.label, filters.get(c.name, ""), c.values) for c in self.kind.choices]
 
     def _narrowed(self, filters: Mapping[str, str], staff: Any) -> list[dict[str, str]]:
-        """Filters that came by a link rather than a menu, as chips that can be taken off."""
+        """Returns the filters that have no menu, set by a link, as chips that people can remove."""
         chips = []
         for name, narrowing in self.kind.narrowings.items():
             if key := filters.get(name):
@@ -147,7 +147,7 @@ class ListAdmin(KindAdmin):
 
 
 def _asked(request: HttpRequest) -> dict[str, Any]:
-    """The question in the address: what is no part of a page's own is a filter; empty ones are left out."""
+    """Parses the query string. Each parameter except search, sort and cursor is a filter; empty ones are ignored."""
     filters = {name: value for name, value in request.GET.items() if name not in PAGE_PARAMETERS and value}
     return {
         "search": request.GET.get("q", "")[:200],
@@ -158,7 +158,7 @@ def _asked(request: HttpRequest) -> dict[str, Any]:
 
 
 def _keys(kind: Kind, text: str) -> list[Any]:
-    """The ids in a parameter. Raises `ValueError` for one that is none, and for more than `MAX_ROWS`."""
+    """Parses a list of ids. Raises `ValueError` for an invalid id and for more than `MAX_ROWS`."""
     keys = [key for key in text.split(",", MAX_ROWS + 1) if key]
     if len(keys) > MAX_ROWS:
         raise ValueError(f"at most {MAX_ROWS} ids")
@@ -166,13 +166,13 @@ def _keys(kind: Kind, text: str) -> list[Any]:
 
 
 def visible_columns(kind: Kind, staff: Any) -> list[Column]:
-    """The kind's own columns for this person; a column stays when only its sort is about something hidden."""
+    """Returns the kind's own columns, without those of hidden fields; columns that can be sorted stay."""
     hidden = access.hidden_fields(staff, kind.category)
     return [column for column in kind.columns if column.field not in hidden or column.sort]
 
 
 def decorated(kind: Kind, items: Iterable[Any], staff: Any) -> list[dict[str, Any]]:
-    """Rows with what this person may see of them."""
+    """Returns the context of each row's template, for this person."""
     hidden = access.hidden_fields(staff, kind.category)
     return [
         {
@@ -187,7 +187,7 @@ def decorated(kind: Kind, items: Iterable[Any], staff: Any) -> list[dict[str, An
 
 
 def listed(kind: Kind, items: Sequence[Any], staff: Any) -> list[dict[str, Any]]:
-    """Rows of the list, each with the cells (column, value) of the columns that other sections add."""
+    """Returns the context of each row's template, with the cells (column, value) of extensions."""
     columns, values = extensions.columns(kind, staff), extensions.cells(kind, items, staff)
     rows = decorated(kind, items, staff)
     for row in rows:
@@ -197,7 +197,7 @@ def listed(kind: Kind, items: Sequence[Any], staff: Any) -> list[dict[str, Any]]
 
 
 def related(item: Any, name: str) -> Any:
-    """A related row, None when it is gone: read tables hold no foreign keys."""
+    """Returns a related row; None if it does not exist, because read tables have no foreign keys."""
     try:
         return getattr(item, name)
     except ObjectDoesNotExist:

@@ -1,4 +1,4 @@
-"""One record: see, add, change, delete, bring back. Every write is a command; nothing typed is ever lost."""
+"""Pages that show, add, update, delete and restore one record. Every write is a command; no typed input is lost."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from events.privacy import erasure
 
 
 class EditAdmin(KindAdmin):
-    """The page of a record, and those that add, delete and restore one."""
+    """The pages that show, add, delete and restore a record."""
 
     def change_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The record's page; a POST saves what was changed on it."""
+        """Renders the record's page; a POST saves the changed fields."""
         self.demand(request)
         stamp, row = log_position.now(), self.found(key)
         now = snapshots.folded(self.stream(row.pk))
@@ -47,7 +47,7 @@ class EditAdmin(KindAdmin):
         return response
 
     def _form(self, request: HttpRequest, row: Any, state: Mapping[str, Any], version: int) -> forms.RecordForm | None:
-        """The form over the state, or None where this person only reads."""
+        """Returns the form with the state's values; None for people who may not edit."""
         may_edit = self.allows(request, self.kind.update) and not getattr(row, "deleted_at", None)
         if not may_edit or self.kind.form is None:
             return None
@@ -57,7 +57,7 @@ class EditAdmin(KindAdmin):
         return form
 
     def _save(self, request: HttpRequest, row: Any, stamp: log_position.Stamp) -> HttpResponse:
-        """1 the base from the store, never from the client  2 what differs from it  3 the command  4 its verdict."""
+        """1 load the base from the store  2 compare  3 dispatch the command  4 show the result."""
         stream = self.stream(row.pk)
         opened = number(request.POST.get("base_version"))
         base, version = snapshots.state_dict(stream, opened)
@@ -79,7 +79,7 @@ class EditAdmin(KindAdmin):
         except errors.EventsError as error:
             _explain(form, error)
             return self._record_page(request, row, stamp, form, version, status=error.status)
-        _say(request, result, version)
+        _show_result(request, result, version)
         return _go_on(request, request.path)
 
     def _record_page(
@@ -132,7 +132,7 @@ class EditAdmin(KindAdmin):
             "deleted": bool(getattr(row, "deleted_at", None)),
             "name": kind.title(row, request.user),
             "values": _input_values(kind, request, state),
-            "changes": [_told(kind, event, request.user) for event in between],
+            "changes": [_as_notice(kind, event, request.user) for event in between],
             "aside": render_to_string("admin/backoffice/record_facts.html", context, request),
         }
         response = JsonResponse(answer)
@@ -140,7 +140,7 @@ class EditAdmin(KindAdmin):
         return response
 
     def add_page(self, request: HttpRequest) -> HttpResponse:
-        """A new record. Its id is drawn with the empty form, so that a double click makes one record."""
+        """Adds a record. Its id is chosen with the empty form, so that a double click adds one record."""
         kind = self.kind
         self.demand(request, kind.create)
         if kind.add_form is None or kind.create is None:
@@ -163,9 +163,7 @@ class EditAdmin(KindAdmin):
         return HttpResponseRedirect(reverse(kind.url("change"), args=[types.key_of(result.stream)]))
 
     def _unborn(self, key: str) -> int | None:
-        """The version of a record that is not there yet, where one command both creates and changes: it must not change
-        a record that is there.
-        """
+        """Returns version 0 if one command both creates and updates. Raises `InvalidCommand` if the record exists."""
         if self.kind.create != self.kind.update:
             return None
         if self.model._default_manager.filter(pk=key).exists():
@@ -181,7 +179,7 @@ class EditAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/add_record.html", context, status=status)
 
     def delete_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Asks, with the record in view; refused when it changed since it was asked."""
+        """Asks for confirmation, showing the record; rejects the answer if the record changed since then."""
         self.demand(request, self.kind.delete)
         row = self.found(key)
         state, version = snapshots.state_dict(self.stream(row.pk))
@@ -219,7 +217,7 @@ class EditAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/delete_record.html", context, status=status)
 
     def restore(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Bring a deleted record back (POST)."""
+        """Restores a deleted record (POST)."""
         self.demand(request, self.kind.restore)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -235,7 +233,7 @@ class EditAdmin(KindAdmin):
 
 
 def _go_on(request: HttpRequest, address: str) -> HttpResponse:
-    """Redirects after a save; scripts get the address as JSON because they cannot see a redirect."""
+    """Redirects after a save; scripts get the URL as JSON because they cannot see a redirect."""
     if request.headers.get("X-Requested-With") == "fetch":
         return JsonResponse({"location": address})
     return HttpResponseRedirect(address)
@@ -251,10 +249,9 @@ def send(
     *,
     typed: bool = True,
 ) -> commands.Result:
-    """Dispatch a command as the person of the request. Where something was `typed`, a conflict waits in the inbox.
+    """Dispatches a command as the person of the request. A conflict is filed in the inbox if the data were `typed`.
 
-    A page brought back with the browser's Back button carries an id that was used: what it asks for now is another
-    command, so it gets an id of its own.
+    A page reopened with the browser's Back button contains a command id that was used, so its command gets a new id.
     """
     command = types.Command(
         id=form.cleaned_data.get("command_id") or types.new_id(),
@@ -282,8 +279,8 @@ def _explain(form: forms.RecordForm, error: errors.EventsError) -> None:
     form.show_errors(complaints, message)
 
 
-def _say(request: HttpRequest, result: commands.Result, base_version: int) -> None:
-    """The verdict, in words."""
+def _show_result(request: HttpRequest, result: commands.Result, base_version: int) -> None:
+    """Shows the result of the command as a message."""
     if result.status == "unchanged":
         messages.info(request, _("Nothing was changed."))
         return
@@ -302,7 +299,7 @@ def _say(request: HttpRequest, result: commands.Result, base_version: int) -> No
 def _input_values(
     kind: Kind, request: HttpRequest, state: Mapping[str, Any], names: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """A state as the inputs of its form hold it."""
+    """Returns the values of a state as its form's inputs show them."""
     if kind.form is None:
         return {}
     form = kind.form(staff=request.user, base=state, initial=state)
@@ -310,7 +307,7 @@ def _input_values(
 
 
 def _critical(record: Aggregate, key: str) -> dict[str, Any]:
-    """For the page's script: the fields of this record whose change needs a reason, and what to say without one."""
+    """Returns, for the page's script, the fields whose change needs a reason and the error without one."""
     reasons = record.reasons
     if reasons is None or not reasons.concerns(key):
         return {"critical": (), "critical_message": ""}
@@ -318,7 +315,7 @@ def _critical(record: Aggregate, key: str) -> dict[str, Any]:
 
 
 def _rules(record: Aggregate) -> str:
-    """How fields of such records merge, as the page's script takes it; empty where they are single values."""
+    """Returns the merge policies as JSON for the page's script; empty for a kind without policies."""
     if not record.policies:
         return ""
     known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # a function of the domain's own stays here
@@ -326,7 +323,7 @@ def _rules(record: Aggregate) -> str:
     return json.dumps({"policies": conflicts.policies_to_json(record.policies), "checks": checks})
 
 
-def _told(kind: Kind, event: types.RecordedEvent, staff: Any) -> dict[str, Any]:
+def _as_notice(kind: Kind, event: types.RecordedEvent, staff: Any) -> dict[str, Any]:
     names = access.redact(staff, kind.category, event.data)
     return {
         "version": event.version,
@@ -339,4 +336,4 @@ def _told(kind: Kind, event: types.RecordedEvent, staff: Any) -> dict[str, Any]:
 
 
 class ReasonForm(forms.RecordForm):
-    """No fields but why."""
+    """A form with only the reason."""

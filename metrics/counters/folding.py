@@ -1,4 +1,4 @@
-"""Folds a batch of events into deltas. Pure: no database; what an earlier event said is passed in as `Facts`."""
+"""Folds a batch of events into deltas. Pure: no database; data of earlier events are passed in as `Facts`."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ class Rebuild(_RebuildAction):
     operations = _action(
         "rebuild_table",
         "Have a worker rebuild a read table",
-        "RebuildWish",
+        "RebuildRequest",
         "Rebuild",
         TABLE,
         description="The current table stays in use until the new one is complete. 409 while a rebuild is running.",
@@ -285,7 +285,7 @@ class Rebuild(_RebuildAction):
     def post(self, request: Request, table: str) -> Response:
         permissions.require_system(request, "rebuild")
         views.allow_parameters(request, ())
-        asked = api_shapes.checked(shapes.RebuildWish, command_view.as_object(request.data))
+        asked = api_shapes.checked(shapes.RebuildRequest, command_view.as_object(request.data))
         overview.known(table)
         with context.acting(reason=asked.reason):
             jobs.request_rebuild(table, fresh=asked.fresh, take_over=asked.take_over)

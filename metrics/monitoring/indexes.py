@@ -1,4 +1,4 @@
-"""The indexes of the read tables: the query each one serves, and what is wrong with those in the database."""
+"""The indexes of the read tables: the query that each serves, and the detection of missing or invalid ones."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class IndexFault:
 
 
 def declared() -> dict[str, str]:
-    """Index -> table, of all models."""
+    """Maps each index of all models to its table."""
     found: dict[str, str] = {}
     for model in apps.get_models():
         options = model._meta
@@ -78,7 +78,7 @@ def declared() -> dict[str, str]:
 
 
 def faults(connection: Any) -> list[IndexFault]:
-    """What is wrong, from a psycopg connection."""
+    """Returns the faults of the indexes in the database of a psycopg connection."""
     present = dict(connection.execute(PRESENT).fetchall())
     found = []
     for name, table in sorted(declared().items()):

@@ -165,7 +165,7 @@ def closes(reports: Sequence[cluster.ProcessReport]) -> list[CloseRow]:
 def counts(reports: Sequence[cluster.ProcessReport]) -> list[tuple[str, str, int]]:
     """The other counters since the processes started: name, explanation, value."""
     counters = (
-        (_("Fills"), _("gaps filled from the log"), "fills"),
+        (_("Gap fills"), _("gaps filled from the log"), "fills"),
         (_("Credit waits"), _("times a client was slower than the log"), "credit_waits"),
         (_("Drops"), _("ephemeral values dropped"), "drops"),
         (_("Resets"), _("clients asked to reload"), "resets"),

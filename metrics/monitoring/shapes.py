@@ -1,4 +1,4 @@
-"""How the system runs, as the API shows it."""
+"""Structs of the monitoring API."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from backoffice.api import shapes
 
 
 class Checkpoint(shapes.Shape, frozen=True, kw_only=True):
-    """Where one subscription, or one partition of it, stands. `behind` counts events (at most 10,000 when `many`);
-    `seconds` is the age of the first of them; `pace` positions a second over the last minute, null when not known."""
+    """Progress of a subscription, or of one partition of it. `behind` counts the events of the backlog (`many`: more
+    than 10,000), `seconds` is the age of the oldest one. `pace` is in positions per second over the last minute, or
+    null."""
 
     name: str
     subscription: str
@@ -31,7 +32,7 @@ class Checkpoint(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Checkpoints(shapes.Shape, frozen=True, kw_only=True):
-    """All of them; the log can be read up to `head`."""
+    """All checkpoints; the log can be read up to `head`."""
 
     items: list[Checkpoint]
     head: int
@@ -52,9 +53,9 @@ class CacheProcess(shapes.Shape, frozen=True, kw_only=True):
 
 
 class CacheQuery(shapes.Shape, frozen=True, kw_only=True):
-    """One query in all processes since they started. `within`: the seconds an answer may be old, null when it is always
-    current; `seconds`: how long it is kept at most, 0 when it is not cached; `shared`: also kept in Valkey, from where
-    it was answered `shared_hits` times; `hits` came from memory."""
+    """Figures of one cached query, over all processes since they started. `within` is the permitted age in seconds,
+    null if values must be current; `seconds` the time to live, 0 if the query is not cached. `shared`: also cached in
+    Valkey, with `shared_hits`; `hits` are those from memory."""
 
     query: str
     within: float | None
@@ -79,8 +80,8 @@ class CacheFigures(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ParkedStream(shapes.Shape, frozen=True, kw_only=True):
-    """A stream that was put aside: its first event, what that failed on (null when it only waits to be replayed, or
-    when errors are not for the caller), and how many wait behind it."""
+    """A parked stream: its first event, the error of that event, and the number of events waiting behind it. The error
+    is null if the event waits for a replay, or if the caller may not see errors."""
 
     subscription: str
     stream: str
@@ -96,21 +97,21 @@ class ParkedStream(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ParkedStreams(shapes.Shape, frozen=True, kw_only=True):
-    """In the order of positions; go on with `after` = the last position while `more`."""
+    """Parked streams in the order of positions. While `more`, continue with `after` = the last position."""
 
     items: list[ParkedStream]
     more: bool
 
 
 class Replay(shapes.Shape, frozen=True, kw_only=True):
-    """Which parked streams are to be handled again: these, or all (null)."""
+    """A request to replay these parked streams, or all (null)."""
 
     streams: Annotated[list[str], msgspec.Meta(min_length=1, max_length=1000)] | None = None
     reason: shapes.Reason | None = None
 
 
 class Replayed(shapes.Shape, frozen=True, kw_only=True):
-    """What a replay came to for one stream: events handled and left, and what the next one failed on."""
+    """The result of a replay for one stream: events handled, events left, and the error of the next one."""
 
     stream: str
     handled: int
@@ -119,13 +120,14 @@ class Replayed(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Replays(shapes.Shape, frozen=True, kw_only=True):
-    """Streams that are missing here were not begun within the time of one call, or flow by now: replay again."""
+    """Results by stream. A missing stream was not started within the time limit, or is no longer parked: replay
+    again."""
 
     results: list[Replayed]
 
 
 class Skip(shapes.Shape, frozen=True, kw_only=True):
-    """One parked event that is given up, and why."""
+    """A request to skip one parked event, with the reason."""
 
     stream: str
     position: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
@@ -133,7 +135,8 @@ class Skip(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Holder(shapes.Shape, frozen=True, kw_only=True):
-    """A session, or a prepared transaction (`gid`), that holds the head back; `doing` without the values in it."""
+    """A session, or a prepared transaction (`gid`), that holds the head back. `doing` is its statement without
+    values."""
 
     floor: int
     pid: int | None
@@ -148,7 +151,7 @@ class Holder(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Partition(shapes.Shape, frozen=True, kw_only=True):
-    """A part of the log on disk: positions `first` to `last`, of which `drawn` are used."""
+    """A partition of the log: positions `first` to `last`, of which `drawn` are used."""
 
     name: str
     first: int
@@ -158,7 +161,7 @@ class Partition(shapes.Shape, frozen=True, kw_only=True):
 
 
 class LastSeal(shapes.Shape, frozen=True, kw_only=True):
-    """How far the log is sealed; `unsealed` events (at most 10,000 when `many`) follow."""
+    """The newest seal, and the number of `unsealed` events after it (`many`: more than 10,000)."""
 
     number: int
     upto: int
@@ -169,7 +172,7 @@ class LastSeal(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Verification(shapes.Shape, frozen=True, kw_only=True):
-    """The last check of the whole log that was asked for."""
+    """The result of the last requested verification of the whole log."""
 
     at: datetime
     actor: str
@@ -182,8 +185,8 @@ class Verification(shapes.Shape, frozen=True, kw_only=True):
 
 
 class LogHead(shapes.Shape, frozen=True, kw_only=True):
-    """How far the log can be read (`head`), what is given out (`last`), who is in between, how it is laid out, sealed
-    and checked. `checking` says since when a check is under way."""
+    """State of the log: readable up to `head`, positions drawn up to `last`, the holders between them, partitions,
+    newest seal and verification. `checking` is the start of a running verification."""
 
     epoch: str
     head: int
@@ -197,8 +200,8 @@ class LogHead(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Rebuild(shapes.Shape, frozen=True, kw_only=True):
-    """A read table and its latest rebuild. `state`: idle, waits (for a worker), running, silent (no sign for a minute),
-    interrupted."""
+    """A read table and its latest rebuild. `state`: idle, waits (for a worker), running, silent (no progress report for
+    a minute), interrupted."""
 
     table: str
     state: Literal["idle", "waits", "running", "silent", "interrupted"]
@@ -221,8 +224,9 @@ class Rebuilds(shapes.Shape, frozen=True, kw_only=True):
     items: list[Rebuild]
 
 
-class RebuildWish(shapes.Shape, frozen=True, kw_only=True):
-    """`fresh` starts anew where an interrupted one is left; `take_over` relieves a builder that hangs."""
+class RebuildRequest(shapes.Shape, frozen=True, kw_only=True):
+    """A request to rebuild. `fresh` restarts an interrupted rebuild from the beginning; `take_over` replaces a builder
+    that hangs."""
 
     fresh: bool = False
     take_over: bool = False

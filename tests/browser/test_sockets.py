@@ -26,7 +26,7 @@ def test_page_counts_connections_and_shows_when_the_server_does_not_answer(
     total = page.locator("[data-part=totals] .figure-value").first
     expect(total).to_have_text(re.compile("^[1-9]"), timeout=20_000)
     expect(page.locator("[data-part=processes] .station")).to_have_count(1)
-    expect(page.locator("[data-part=relay]")).to_contain_text("running", timeout=20_000)
+    expect(page.locator("[data-part=relay]")).to_contain_text("Running", timeout=20_000)
     if folder := os.environ.get("PICTURES"):
         pictures(new_page, page, Path(folder))
     stack.kill_web()

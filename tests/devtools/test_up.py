@@ -56,7 +56,7 @@ class Run:
 
     def wait_for_all(self) -> None:
         """Waits for relay and worker too, which start after the pages."""
-        self.wait_for("running relay")
+        self.wait_for("running counters, relay")
         self.wait_for(" ready.")  # the worker
 
     def exit_code(self) -> int:
@@ -96,7 +96,7 @@ def test_run_starts_in_an_empty_folder_survives_sigkill_and_stops_completely(fol
     first.wait_for("Ctrl-C stops everything")
     ready = readyz(port)
     assert ready["status"] == "ok"
-    assert ready["checks"] | {"live": ""} == {"database": "ok", "valkey": "ok", "log": "ok", "live": ""}
+    assert ready["checks"] | {"live": ""} == {"database": "ok", "valkey": "ok", "log": "ok", "live": "", "views": "ok"}
     password = (folder / "demo-password").read_text().strip()
     assert f"sign in as admin, manager, agent, viewer, dpo; password: {password}" in first.output
     for name in ("demo-password", "secret-key", "services.env"):

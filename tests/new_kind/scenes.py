@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,14 @@ def url(view: str, *args: object) -> str:
 def test_notes_have_pages(admin: api_client.Caller) -> None:
     browser = admin.client
     assert browser.get(url("add")).status_code == 200
-    form = {"title": "Call back", "text": "on Monday", "command_id": str(uuid.uuid4())}
+    form = {"title": "Call back", "text": "on Monday", "pinned": "on", "command_id": str(uuid.uuid4())}
     added = browser.post(url("add"), form)
     assert added.status_code == 302, added.content
     key = added["Location"].split("/")[-3]
     listed = browser.get(url("changelist"))
     assert "Call back" in listed.content.decode()
     assert "on Monday" in listed.content.decode()
+    assert re.search(r"<td[^>]*>\s*yes\s*</td>", listed.content.decode()), "a truth value is shown as a word"
     assert url("changelist") in browser.get("/admin/").content.decode(), "the navigation has an entry"
     assert browser.get(url("rows"), {"ids": key}).status_code == 200
     page = browser.get(url("change", key))
@@ -79,6 +81,8 @@ def test_notes_have_an_api(admin: api_client.Caller) -> None:
     assert admin.patch(f"notes/{key}/", {"text": "on Tuesday"}, If_Match='"v1"').status_code == 200
     assert admin.delete(f"notes/{key}/", If_Match='"v2"').status_code == 200
     assert admin.get("notes/").json()["items"] == []
+    assert admin.command("note.restore", key, {}).status_code == 200
+    assert admin.get("notes/?pinned=false&search=call").json()["items"][0]["deleted_at"] is None
     assert "/api/v1/notes/{key}/" in admin.get("/api/schema/").content.decode()
     assert "text" not in api_client.signed_in("viewer").get(f"notes/{key}/").json(), "hidden from this role"
     api_client.problem(api_client.signed_in("dpo").get("notes/"), 403, "forbidden")

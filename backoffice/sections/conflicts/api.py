@@ -1,6 +1,6 @@
-"""The conflict inbox: list, look, settle, assign, comment, dismiss, reopen.
+"""API of the conflict inbox: list, read, resolve, assign, comment, dismiss, reopen.
 
-What a role may not see of a record, it does not see of a conflict about it; who may send such a change may settle it.
+Fields that are hidden from a role are hidden in conflicts too. People who may send a command may resolve its conflict.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WRITE_SCOPE: Final = "the write scope of the record"
 
 
 def item(row: models.Conflict, staff: Any) -> dict[str, Any]:
-    """A conflict in a list."""
+    """Returns a conflict as an item of a list."""
     role = access.role_of(staff)
     return {
         "id": row.pk,
@@ -57,7 +57,7 @@ def item(row: models.Conflict, staff: Any) -> dict[str, Any]:
 
 
 def whole(row: models.Conflict, staff: Any) -> dict[str, Any]:
-    """A conflict with its three versions as they were filed, how things stand now, and what was done about it."""
+    """Returns a conflict with its three filed versions, its present state and the actions on it."""
     now = situations.situation(row.pk)
     role = access.role_of(staff)
     filed = access.redact(staff, domain.CATEGORY, types.to_builtins(now.filed))
@@ -84,7 +84,7 @@ def whole(row: models.Conflict, staff: Any) -> dict[str, Any]:
 
 
 def readable(request: Request) -> list[str]:
-    """The kinds of record the caller may read: by role, and for a key by its scopes."""
+    """Returns the kinds of record that the caller may read: by role, and for an API key by its scopes."""
     found = []
     for category in inbox.categories(request.user):
         try:
@@ -99,7 +99,7 @@ def readable(request: Request) -> list[str]:
 
 
 def found(request: Request, key: str) -> models.Conflict:
-    """The conflict, or 404, which is also the answer to who may not see such records."""
+    """Returns the conflict. Raises `Http404` if it does not exist or the caller may not see such records."""
     try:
         row = inbox.visible(request.user, readable(request)).filter(pk=uuid.UUID(key)).first()
     except ValueError:
@@ -113,12 +113,12 @@ def found(request: Request, key: str) -> models.Conflict:
 
 
 class ConflictList(views.View):
-    """The inbox, a page at a time, by age."""
+    """Lists conflicts by age, in pages."""
 
     operations = {
         "GET": openapi.Operation(
             id="list_conflicts",
-            summary="A page of the conflict inbox",
+            summary="List conflicts",
             tag="conflicts",
             parameters=(
                 openapi.query(
@@ -126,11 +126,17 @@ class ConflictList(views.View):
                     "",
                     {"type": "string", "enum": ["open", "resolved", "dismissed", "any"], "default": "open"},
                 ),
-                openapi.query("mine", "Assigned to you, or yours and assigned to nobody.", {"type": "boolean"}),
-                openapi.query("team", "The same, of everybody who has your role.", {"type": "boolean"}),
-                openapi.query("sort", "By age.", {"type": "string", "enum": ["-created_at", "created_at"]}),
-                openapi.query("record", "Only those about this record: its stream's name.", {"type": "string"}),
-                openapi.query("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": listing.MAX_LIMIT}),
+                openapi.query(
+                    "mine", "Conflicts assigned to you, and unassigned conflicts of your changes.", {"type": "boolean"}
+                ),
+                openapi.query("team", "The same for everybody with your role.", {"type": "boolean"}),
+                openapi.query(
+                    "sort", "Newest or oldest first.", {"type": "string", "enum": ["-created_at", "created_at"]}
+                ),
+                openapi.query("record", "Only conflicts of this record, given by its stream.", {"type": "string"}),
+                openapi.query(
+                    "limit", "Maximum number of items.", {"type": "integer", "minimum": 1, "maximum": listing.MAX_LIMIT}
+                ),
                 openapi.query("cursor", "`next_cursor` or `previous_cursor` of a page.", {"type": "string"}),
             ),
             response=openapi.ref("ConflictPage"),
@@ -172,12 +178,12 @@ def _asked(request: Request, rows: Any) -> Any:
 
 
 class Conflict(views.View):
-    """One conflict."""
+    """Reads one conflict."""
 
     operations = {
         "GET": openapi.Operation(
             id="read_conflict",
-            summary="One conflict: three versions, and how things stand now",
+            summary="Read a conflict with its three versions and its present state",
             tag="conflicts",
             parameters=(KEY,),
             response=openapi.ref("ConflictRecord"),
@@ -208,7 +214,7 @@ def _operation(verb: str, summary: str, shape: str, description: str = "") -> di
 
 
 class _Action(views.View):
-    """Something done to one conflict."""
+    """Base of the actions on one conflict."""
 
     def post(self, request: Request, key: str) -> Response:
         row = found(request, key)
@@ -227,10 +233,11 @@ class _Action(views.View):
 class Resolve(_Action):
     operations = _operation(
         "resolve",
-        "Settle it",
+        "Resolve a conflict",
         "Resolution",
-        "`choices` maps each conflict's path to `theirs`, `mine` or `value`, `values` holds what was typed. Judged "
-        "against the record of now; with `version`, 409 `conflict_moved` when what you decided about has changed.",
+        "`choices` maps the path of each conflict to `theirs`, `mine` or `value`; `values` contains typed values. They "
+        "are merged with the current record. With `version`, the answer is 409 `conflict_moved` if the open conflicts "
+        "have changed since.",
     )
 
     def act(self, request: Request, row: models.Conflict, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,7 +275,7 @@ def _simple(build: Callable[[Any, Request], CommandData]) -> Any:
 
 class Assign(_Action):
     shape = shapes.Assignment
-    operations = _operation("assign", "Say whose it is", "Assignment", "A login's number, `me`, or null for nobody.")
+    operations = _operation("assign", "Assign a conflict", "Assignment", "A login's number, `me`, or null for nobody.")
 
     act = _simple(
         lambda asked, request: domain.AssignConflict(
@@ -279,19 +286,19 @@ class Assign(_Action):
 
 class Comment(_Action):
     shape = shapes.Remark
-    operations = _operation("comment", "Say something about it", "Remark")
+    operations = _operation("comment", "Comment on a conflict", "Remark")
     act = _simple(lambda asked, _: domain.CommentConflict(text=asked.text))
 
 
 class Dismiss(_Action):
     shape = api_shapes.Because
-    operations = _operation("dismiss", "Put it away: the change is not wanted any more", "Because")
+    operations = _operation("dismiss", "Discard the change of a conflict", "Because")
     act = _simple(lambda _asked, _: domain.DismissConflict())
 
 
 class Reopen(_Action):
     shape = api_shapes.Because
-    operations = _operation("reopen", "Take it out again", "Because")
+    operations = _operation("reopen", "Reopen a discarded conflict", "Because")
     act = _simple(lambda _asked, _: domain.ReopenConflict())
 
 

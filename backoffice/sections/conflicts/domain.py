@@ -1,7 +1,7 @@
-"""A change that could not be merged, waiting for a person: events, commands, state, evolve, decide.
+"""A change that could not be merged and waits for a person: events, commands, state, evolve, decide.
 
-Nothing of it was applied. What its author wanted, the three versions it was about and who does what about it are here,
-so that nothing that was typed is ever lost. Each event names the record's stream: what may be shown depends on it.
+Nothing of the change was applied. Its events store the command, the three versions and all later actions, so that no
+typed input is lost. Each event contains the record's stream, which decides who may see it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from events.types import ERASED, CommandData, Event, JsonDict, command_type, eve
 CATEGORY = "conflict"
 MAX_COMMENT = 2_000
 
-# Namespace of conflict ids: the id follows from the command's, so that a command that is sent again is filed once.
+# Namespace of conflict ids. They are derived from command ids, so that a repeated command is filed once.
 NAMESPACE = uuid.UUID("0b0c6f6e-6f0a-5c0d-8a55-5f0e6c1fd2a7")
 
-# A conflict quotes a record, so it is about whoever that is about, and goes with them.
+# A conflict quotes a record, so it is encrypted under the record's subject and erased with it.
 SUBJECT = "{stream}"
 QUOTED: JsonDict = {
     "command.data": {},
@@ -50,7 +50,7 @@ class AlreadySettled(errors.Rejected):
 
 
 def id_for(command_id: uuid.UUID) -> uuid.UUID:
-    """The conflict of a command, if there is one."""
+    """Returns the id that a conflict of this command has."""
     return uuid.uuid5(NAMESPACE, str(command_id))
 
 
@@ -58,7 +58,7 @@ def id_for(command_id: uuid.UUID) -> uuid.UUID:
 
 
 def _check_filed(event: Any) -> None:
-    """What pages, API and read table take for granted of the objects in it."""
+    """Checks the types inside the event's JSON objects, on which pages, API and read table rely."""
     command, source = event.command, event.source or {}
     texts = (command.get("type"), command.get("key", ""), command.get("id", ""), command.get("reason") or "")
     if "-" not in event.stream or not all(isinstance(text, str) for text in texts):
@@ -76,13 +76,18 @@ def _check_filed(event: Any) -> None:
 
 @event_type("conflict.filed", personal=QUOTED, subject=SUBJECT, check=_check_filed)
 class ConflictFiled(Event, frozen=True):
-    """stream    the record's
-    command      what was asked for: ``{id, type, key, data, reason}``; nothing of it was applied
-    base_version the version its author began with; `version` the record's when it was filed
-    base, theirs, mine   the record then, now, and as this command alone would have left it
-    fields       the paths that both changed; `conflicts` what is known of each
-    why          conflict: both changed the same; age: it waited too long offline to be applied unseen
-    source       where it came from when it was queued offline: ``{client_id, seq, queued_at}``
+    """A command conflicted with a concurrent change and was not applied.
+
+    stream        stream of the record
+    command       ``{id, type, key, data, reason}``
+    base_version  version that the author edited
+    version       version of the record when the conflict was filed
+    base, theirs  the record at these two versions
+    mine          `base` with only this command applied
+    fields        paths that both sides changed
+    conflicts     details of each path
+    why           conflict: both sides changed a path; age: the command was queued offline for too long
+    source        origin of a command that was queued offline: ``{client_id, seq, queued_at}``
     """
 
     stream: str
@@ -104,7 +109,7 @@ class ConflictFiled(Event, frozen=True):
 
 @event_type("conflict.assigned", subject=SUBJECT)
 class ConflictAssigned(Event, frozen=True):
-    """To whom it falls to settle it; None: to nobody in particular."""
+    """The conflict was assigned to a login, or to nobody."""
 
     stream: str
     assignee: int | None
@@ -118,9 +123,12 @@ class ConflictCommented(Event, frozen=True):
 
 @event_type("conflict.resolved", personal={"values": {}}, subject=SUBJECT)
 class ConflictResolved(Event, frozen=True):
-    """choices    path -> theirs | mine | value; `values` those that were typed
-    parents       the two versions brought together: ``{base_version, theirs_version}``
-    version       of the record afterwards
+    """A person decided every conflicting path.
+
+    choices  path -> theirs | mine | value
+    values   path -> typed value
+    parents  the two merged versions: ``{base_version, theirs_version}``
+    version  version of the record afterwards
     """
 
     stream: str
@@ -132,7 +140,7 @@ class ConflictResolved(Event, frozen=True):
 
 @event_type("conflict.dismissed", subject=SUBJECT)
 class ConflictDismissed(Event, frozen=True):
-    """The change is not wanted any more. It stays readable here."""
+    """The change was discarded. It stays readable in the inbox."""
 
     stream: str
 
@@ -175,7 +183,7 @@ class CommentConflict(CommandData, frozen=True):
 
 @command_type("conflict.resolve")
 class ResolveConflict(CommandData, frozen=True):
-    """Only ever sent beside the change that settles it, in the same transaction."""
+    """Closes a conflict. Sent only in the transaction of the change that resolves it."""
 
     choices: JsonDict
     values: JsonDict
@@ -190,7 +198,7 @@ class DismissConflict(CommandData, frozen=True):
 
 @command_type("conflict.drop", despite_gaps=True)
 class DropConflict(CommandData, frozen=True):
-    """Dismiss it because the record it is about is erased. Only ever sent beside that, in the same transaction."""
+    """Dismisses a conflict because its record is erased. Sent only in the transaction of the erasure."""
 
     stream: str
 
@@ -214,7 +222,7 @@ class Conflict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stream(self) -> str | None:
-        """The record's stream, which is the subject of all that is quoted here."""
+        """The record's stream, which is also the subject of the quoted data."""
         return None if self.filed is None else self.filed.stream
 
 
@@ -271,12 +279,12 @@ def decide(command: CommandData, state: Conflict, at: Decision) -> Sequence[Even
 
 
 def _drop(command: DropConflict, state: Conflict) -> Sequence[Event]:
-    """Also where what was filed cannot be read."""
+    """Dismisses an open conflict, also when its first event cannot be read."""
     return [ConflictDismissed(stream=command.stream)] if state.status == "open" else []
 
 
 def _file(command: FileConflict, state: Conflict, at: Decision) -> Sequence[Event]:
-    """Once; the same command again is the same conflict, another one under its id is a mistake."""
+    """Files a conflict once; another command with the same id is an error."""
     if state.filed is not None:
         if state.filed.fingerprint != command.fingerprint:
             raise errors.IdempotencyKeyReused("This command id was already used for a different command.")
@@ -286,7 +294,7 @@ def _file(command: FileConflict, state: Conflict, at: Decision) -> Sequence[Even
 
 
 def _open(state: Conflict) -> str:
-    """The record's stream, if nobody has settled this."""
+    """Returns the record's stream. Raises `AlreadySettled` if the conflict is closed."""
     assert state.filed is not None
     if state.status != "open":
         raise AlreadySettled

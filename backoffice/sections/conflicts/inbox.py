@@ -1,9 +1,9 @@
-"""The conflict inbox: the changes that could not be merged, and how a person settles one.
+"""The conflict inbox: stores changes that could not be merged, lists them, and resolves them.
 
-`backoffice.commands.dispatch` files them here, in a transaction of its own after the command's was rolled back.
+`backoffice.commands.dispatch` files a conflict in a separate transaction, after the command's was rolled back.
 
-To settle one is to merge again, against the current record, with a person's choices: the change and the event that
-says so are one transaction.
+Resolving merges the change again, with the current record and a person's choices. The resulting change and the
+`conflict.resolved` event are written in one transaction.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Forbidden(errors.EventsError):
 
 
 def file(command: Command, conflict: errors.Conflict, source: Any = None) -> str:
-    """Put a change into the inbox; returns the conflict's id, the same one for the same command."""
+    """Files a conflict and returns its id, which is the same for the same command."""
     key = domain.id_for(command.id)
     acting = context.current()
     asked = {"id": command.id, "type": command.type, "key": command.key, "data": command.data}
@@ -75,14 +75,14 @@ def file(command: Command, conflict: errors.Conflict, source: Any = None) -> str
     try:
         commands.dispatch(Command(id=types.new_id(), key=str(key), data=filing, reason=command.reason))
     except errors.EventTooLarge:
-        # Three versions of a very long form. What the store can rebuild is left out, and rebuilt when it is looked at.
+        # Three versions of a very long form. They are left out, and rebuilt from the store when the conflict is read.
         lean = msgspec.structs.replace(filing, base={}, theirs={}, mine={}, conflicts=[])
         commands.dispatch(Command(id=types.new_id(), key=str(key), data=lean, reason=command.reason))
     return str(key)
 
 
 def review(command: Command, seen: Any, base_version: int, source: Any) -> errors.Conflict:
-    """File a change that could be applied but is too old to be applied unseen; returns what it was filed as."""
+    """Files a change that is too old to be applied without a person's decision; returns the `Conflict` to raise."""
     record = aggregate.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
     state, version = snapshots.state(stream)
@@ -109,8 +109,9 @@ def review(command: Command, seen: Any, base_version: int, source: Any) -> error
 
 
 def recall(command: Command) -> None:
-    """Raises the `Conflict` that this command was answered with before. Asked only where a merge would begin, so that
-    a command about a record that did not move costs nothing more.
+    """Raises the `Conflict` that this command received before.
+
+    Called only before a merge, so that commands on an unchanged record cost no extra query.
     """
     found = filed(domain.id_for(command.id))
     if found is None:
@@ -121,13 +122,13 @@ def recall(command: Command) -> None:
 
 
 def filed(key: uuid.UUID) -> domain.ConflictFiled | None:
-    """What was filed under this id."""
+    """Returns the first event of a conflict; None if there is no such conflict."""
     first = store.read_stream(types.stream_name(domain.CATEGORY, key), limit=1)
     return cast(domain.ConflictFiled, first[0].event) if first else None
 
 
 def as_error(found: domain.ConflictFiled, conflict_id: str) -> errors.Conflict:
-    """A filed conflict as it was first answered."""
+    """Returns a filed conflict as the error that its command received."""
     kind = errors.Overdue if found.why == "age" else errors.Conflict
     return kind(
         stream=found.stream,
@@ -146,56 +147,56 @@ def as_error(found: domain.ConflictFiled, conflict_id: str) -> errors.Conflict:
 
 
 def categories(staff: Any) -> list[str]:
-    """The kinds of record whose conflicts this person sees: those they may view."""
+    """Returns the kinds of record that this person may view; they see the conflicts of these."""
     return [kind.category for kind in section.kinds() if access.may(staff, "view", kind.category)]
 
 
 def visible(staff: Any, only: Sequence[str] | None = None) -> QuerySet[models.Conflict]:
-    """All conflicts this person may see; `only` narrows it to some kinds of record."""
+    """Returns the conflicts that this person may see, if `only` is given, of these kinds of record."""
     seen = [category for category in categories(staff) if only is None or category in only]
     return models.Conflict.objects.filter(category__in=seen)
 
 
 def mine(staff: Any) -> Q:
-    """Assigned to this person, or theirs and assigned to nobody."""
+    """Matches conflicts that are assigned to this person, or were caused by them and are unassigned."""
     return Q(assignee_id=staff.pk) | Q(author=f"staff:{staff.pk}", assignee_id=None)
 
 
 def team(staff: Any) -> Q:
-    """Assigned to a colleague of the same role (oneself too), or made by one and assigned to nobody."""
+    """Matches conflicts assigned to people of the same role, or caused by them and unassigned."""
     colleagues = models.Staff.objects.filter(role=staff.role, is_superuser=staff.is_superuser, is_active=True)
     keys = list(colleagues.values_list("pk", flat=True))
     return Q(assignee_id__in=keys) | Q(author__in=[f"staff:{key}" for key in keys], assignee_id=None)
 
 
-# Whose conflicts a list shows -> which they are.
+# value of the inbox's `whose` filter -> its query
 WHOSE: Final[Mapping[str, Callable[[Any], Q]]] = {"everybody": lambda _staff: Q(), "team": team, "mine": mine}
 
 
 def count_open(staff: Any) -> dict[str, int]:
-    """How many wait: of this person, and of everybody (of the kinds they may view)."""
+    """Counts open conflicts: this person's, and all of the kinds that they may view."""
     waiting = visible(staff).filter(status="open")
     found = waiting.aggregate(mine=Count("id", filter=mine(staff)), everybody=Count("id"))
     return {"mine": found["mine"], "everybody": found["everybody"]}
 
 
 def count_team(staff: Any) -> int:
-    """How many wait for this person's team. Not in `count_open`: that one is asked for every page."""
+    """Counts open conflicts of this person's team. Separate from `count_open`, which runs for every page."""
     return visible(staff).filter(team(staff), status="open").count()
 
 
 def may_settle(staff: Any, command_type: str) -> bool:
-    """May this person send such a change at all? Which fields is asked again with the change that comes out."""
+    """Returns whether this person may send such a command. Fields are checked later, on the resulting change."""
     category, _, action = command_type.partition(".")
     return access.may(staff, action, category)
 
 
-# -- settling -------------------------------------------------------------------------------------------------------
+# -- resolving ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How it ended: the change that was made (None when the record stays as it is) and the record's version."""
+    """Result of resolving: the applied change (None if the record was not changed) and the record's version."""
 
     result: commands.Result | None
     version: int
@@ -213,17 +214,18 @@ def resolve(
     reason: str | None = None,
     seen: int | None = None,
 ) -> Settled:
-    """Settle a conflict: the change that comes out of the choices and the event that says so, in one transaction.
+    """Resolves a conflict: applies the chosen change and records `conflict.resolved`, in one transaction.
 
-    choices  path -> ``theirs``, ``mine`` or ``value``; `values` path -> what was typed instead
-    seen     the record's version the person decided on: when what they decided about is another thing by now, `Moved`
+    choices  path -> ``theirs``, ``mine`` or ``value``
+    values   path -> typed value, where the choice is ``value``
+    seen     version of the record that the person saw. `Moved` is raised if the open choices have changed since then
 
-    Raises `StreamNotFound`, `Forbidden`, `AlreadySettled`, `Moved`, `InvalidCommand` (a message per path) and what the
-    record's own rules refuse; then nothing was written.
+    Raises `StreamNotFound`, `Forbidden`, `AlreadySettled`, `Moved`, `InvalidCommand` (a message per path) and the
+    errors of the record's own rules. Then nothing was written.
     """
     chosen = as_choices(choices, values or {})
     with transaction.atomic():
-        store.query(LOCK, (types.stream_name(domain.CATEGORY, key),))  # who waits sees how it ended
+        store.query(LOCK, (types.stream_name(domain.CATEGORY, key),))  # a second request sees the result of the first
         now = situations.situation(key)
         demand(staff, now)
         if now.status != "open":
@@ -232,18 +234,18 @@ def resolve(
             raise Moved
         result = _applied(now, staff, chosen, reason)
         version = result.version if result else now.version
-        told = domain.ResolveConflict(
+        data = domain.ResolveConflict(
             choices={path: "value" if isinstance(choice, dict) else choice for path, choice in chosen.items()},
             values={path: choice["value"] for path, choice in chosen.items() if isinstance(choice, dict)},
             parents={"base_version": now.filed.base_version, "theirs_version": now.version},
             version=version,
         )
-        commands.dispatch(Command(id=types.new_id(), key=str(key), data=told, reason=reason))
+        commands.dispatch(Command(id=types.new_id(), key=str(key), data=data, reason=reason))
     return Settled(result, version)
 
 
 def as_choices(choices: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Choices and typed values together, as the merge takes them. Raises `InvalidCommand` for what makes no sense."""
+    """Combines choices and typed values into the merge's format. Raises `InvalidCommand` if they contradict."""
     wrong: dict[str, str] = {}
     found: dict[str, Any] = {}
     for path in {**choices, **values}:
@@ -271,19 +273,19 @@ def _applied(
         raise Forbidden(missing)
     try:
         return commands.dispatch(command)
-    except errors.Conflict as conflict:  # it moved between the look and the lock
+    except errors.Conflict as conflict:  # the record changed between the read and the lock
         raise Moved from conflict
 
 
 def demand(staff: Any, now: situations.Situation) -> None:
-    """Refuse whoever may not send a change such as this one."""
+    """Raises `Forbidden` for a person who may not send such a command."""
     kind = now.filed.command["type"]
     if not may_settle(staff, kind):
         raise Forbidden(kind)
 
 
 def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None) -> commands.Result:
-    """Assign, comment, dismiss or reopen: for whoever may settle it. Raises as `resolve` does."""
+    """Assigns, comments, dismisses or reopens a conflict. Needs the right to resolve it; raises as `resolve` does."""
     found = filed(key)
     if found is None:
         raise errors.StreamNotFound("There is no such conflict.")
@@ -301,6 +303,6 @@ def _assignable(assignee: int, command_type: str) -> None:
 
 
 def assignable(command_type: str) -> list[models.Staff]:
-    """Everybody who may settle such a conflict."""
+    """Returns everybody who may resolve such a conflict."""
     people = models.Staff.objects.filter(is_active=True, is_staff=True).order_by("username")
     return [person for person in people if may_settle(person, command_type)]

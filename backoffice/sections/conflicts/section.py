@@ -1,4 +1,4 @@
-"""The conflict inbox: changes that could not be merged, and settling them."""
+"""The conflict inbox: lists changes that could not be merged, and resolves them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from realtime.topics import Topic
 
 
 def show(event: RecordedEvent, role: str) -> JsonDict:
-    """That something happened to a conflict, and about which record; what it holds is read from the inbox."""
+    """Returns the event with the record's stream but without the conflict's content; clients read that from the
+    inbox."""
     shown = event.to_wire()
     seen = access.role_redact(role, event.category, event.data)
     shown["data"] = {name: seen[name] for name in ("stream", "fields", "author", "assignee") if name in seen}

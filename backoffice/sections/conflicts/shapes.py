@@ -1,4 +1,4 @@
-"""Conflicts as the API shows them, and what their resolution takes."""
+"""Structs of the conflict API."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from events.types import JsonDict
 
 
 class ConflictItem(shapes.Shape, frozen=True, kw_only=True):
-    """A change that waits for a person. `stream` is the record's; `fields` the paths both changed; `why`: conflict, or
-    age (it was queued offline for too long to be applied unseen); `assignee` the number of a login."""
+    """A change that could not be merged. `stream` is the record's stream, `fields` are the paths that both sides
+    changed, `assignee` is the number of a login. `why` is `conflict`, or `age` for a change that was queued offline for
+    too long."""
 
     id: UUID
     status: Literal["open", "resolved", "dismissed"]
@@ -41,8 +42,8 @@ class ConflictPage(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ConflictNow(shapes.Shape, frozen=True, kw_only=True):
-    """How things stand: the `record` at `version`, what is still to be decided, and the two `merged` as far as they go
-    (theirs where they do not; null when the change is one that is carried out or not)."""
+    """The current `record` at `version`, its open `conflicts`, and the two sides `merged`, with their value at each
+    open conflict. `merged` is null for a change that is applied as a whole or not at all."""
 
     version: int
     record: JsonDict
@@ -51,8 +52,8 @@ class ConflictNow(shapes.Shape, frozen=True, kw_only=True):
 
 
 class ConflictRecord(ConflictItem, frozen=True, kw_only=True):
-    """A conflict with its three versions as they were filed; `data` is what was asked for, `record_version` the
-    record's version then, `events` what was done about it."""
+    """A conflict with its three versions as filed. `data` is the data of the command, `record_version` the record's
+    version when it was filed; `events` are the actions on the conflict."""
 
     base: JsonDict
     theirs: JsonDict
@@ -65,8 +66,8 @@ class ConflictRecord(ConflictItem, frozen=True, kw_only=True):
 
 
 class Resolution(shapes.Shape, frozen=True, kw_only=True):
-    """Path -> `theirs`, `mine` or `value`; what was typed is in `values`. A change that is carried out or not as a
-    whole (a deletion) has the path `*`. `version` is that of the record when you decided."""
+    """`choices` maps each path to `theirs`, `mine` or `value`, `values` contains typed values. A change that is applied
+    as a whole or not at all (a deletion) has the path `*`. `version` is the record's version that you saw."""
 
     choices: dict[str, Literal["theirs", "mine", "value"]] = {}
     values: JsonDict = {}
@@ -75,7 +76,7 @@ class Resolution(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Settled(shapes.Shape, frozen=True, kw_only=True):
-    """The conflict afterwards; `result` is the change that was made, null when the record stays as it is."""
+    """The closed conflict. `result` is the applied change, null if the record was not changed."""
 
     conflict: ConflictRecord
     result: shapes.Applied | None

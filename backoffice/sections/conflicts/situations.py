@@ -1,4 +1,4 @@
-"""One conflict against the current record: the two merged as far as they go, and the change that choices lead to."""
+"""A conflict compared with the current record: the partial merge, the open choices, and the change they result in."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from events.aggregate import Aggregate, Decision
 from events.conflicts import FieldConflict
 from events.types import Command, CommandData
 
-# The place of a choice about a change as a whole: a deletion is carried out or not.
+# Path of a choice about a whole change: a deletion is applied or not.
 WHOLE: Final = "*"
 _CHOOSE: Final = "Choose theirs, mine or a value."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """A conflict against the record of now (or of `version`).
+    """A conflict compared with the record at `version`, by default the current one.
 
-    filed       what was asked for, with its base; `status` of the conflict
-    theirs      the record at `version`; `merge` the two brought together as far as they go
+    filed   the event that filed it, with the command and its base
+    status  open, resolved or dismissed
+    base    the record that the author of the change saw
+    theirs  the record at `version`
+    mine    the record with only the author's change
+    merge   the merge of `theirs` and `mine`, with the conflicts that are left
     """
 
     id: uuid.UUID
@@ -40,7 +44,7 @@ class Situation:
 
     @cached_property
     def is_edit(self) -> bool:
-        """Field by field; else the change is carried out or not, as a whole."""
+        """Returns whether the change edits fields; otherwise it is applied as a whole or not at all."""
         return reconcile.edits_fields(self.data, self.record)
 
     @cached_property
@@ -50,7 +54,7 @@ class Situation:
 
     @cached_property
     def open_places(self) -> tuple[FieldConflict, ...]:
-        """What a person has to decide."""
+        """The conflicts that a person must decide."""
         if not self.is_edit:
             return (FieldConflict(path=WHOLE, kind="whole"),)
         lost = (
@@ -61,18 +65,18 @@ class Situation:
 
     @cached_property
     def gone(self) -> list[str]:
-        """Fields that they removed and that such a change cannot leave out."""
+        """Fields that the other side removed and that this command requires."""
         return sorted(reconcile.required(type(self.data)) - self.merge.values.keys())
 
     @property
     def decisions(self) -> list[tuple[str, str, Any]]:
-        """What the choices are about: the same as before, and they still hold."""
+        """The open conflicts as comparable values. Choices stay valid as long as these are equal."""
         return [(place.path, place.kind, types.to_builtins(place.to_dict())) for place in self.open_places]
 
     def decided(self, choices: Mapping[str, Any]) -> CommandData | None:
-        """The change that comes out of these choices, for the record of `version`; None when nothing is left of it.
+        """Returns the change that these choices result in, based on `version`; None if it changes nothing.
 
-        Raises `InvalidCommand` naming each path without choice, unknown, or still wrong.
+        Raises `InvalidCommand`, which names each path that has no choice, is unknown or has an invalid value.
         """
         if not self.is_edit:
             return self._whole(choices)
@@ -100,8 +104,10 @@ class Situation:
         return self.data if choices[WHOLE] == "mine" else None
 
     def previewed(self, choices: Mapping[str, Any]) -> types.JsonDict:
-        """The record as these choices would leave it, checked by the record's own rules. Raises as `decided` and the
-        record's `decide` do."""
+        """Returns the record after these choices, checked by its rules.
+
+        Raises the errors of `decided` and of the record's `decide`.
+        """
         data = self.decided(choices)
         state = snapshots.state(self.filed.stream, self.version)[0]
         if data is None:
@@ -111,7 +117,7 @@ class Situation:
 
 
 def situation(key: uuid.UUID, version: int | None = None) -> Situation:
-    """The conflict against the record of now, or of an earlier `version`. Raises `StreamNotFound`."""
+    """Loads a conflict and compares it with the current record, or with `version`. Raises `StreamNotFound`."""
     state, _ = snapshots.state(types.stream_name(domain.CATEGORY, key))
     found: domain.ConflictFiled | None = state.filed
     if found is None:
@@ -120,7 +126,7 @@ def situation(key: uuid.UUID, version: int | None = None) -> Situation:
     data = types.decode_command(found.command["type"], found.command["data"])
     theirs, reached = snapshots.state_dict(found.stream, version)
     base, wanted = found.base, found.mine
-    if not base and not wanted:  # left out for their size, or there was nothing yet
+    if not base and not wanted:  # left out because of their size, or the record did not exist
         base, wanted = _rebuilt(record, found, data)
     return Situation(
         id=key,

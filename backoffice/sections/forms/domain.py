@@ -42,7 +42,7 @@ class FormCreated(Event, frozen=True):
 
 @event_type("form.updated", personal=PERSONAL, subject=SUBJECT)
 class FormUpdated(Event, frozen=True):
-    """Only what changed; `fields` as a whole list, since order is part of it."""
+    """Contains only the changed fields; `fields` is the whole list, because its order matters."""
 
     title: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -57,12 +57,12 @@ class FormDeleted(Event, frozen=True):
 
 @event_type("form.restored", subject=SUBJECT)
 class FormRestored(Event, frozen=True):
-    """A deletion was taken back."""
+    """The deleted form was restored."""
 
 
 @event_type("form.erased", erases=True)
 class FormErased(Event, frozen=True):
-    """The key of the form's texts and of all its submissions' answers is gone: its owner was erased."""
+    """The owner was erased: the key of the form's texts and of its submissions' answers was deleted."""
 
     erased_at: datetime
     deleted_at: datetime
@@ -95,12 +95,12 @@ class DeleteForm(CommandData, frozen=True):
 
 @command_type("form.restore")
 class RestoreForm(CommandData, frozen=True):
-    """Bring a deleted form back."""
+    """Restore a deleted form."""
 
 
 @command_type("form.erase", despite_gaps=True)
 class EraseForm(CommandData, frozen=True):
-    """Make a form and what was answered to it unreadable for ever. Sent where its owner is erased."""
+    """Make a form and the answers to it unreadable for ever. Sent when its owner is erased."""
 
 
 # -- state ----------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def _title(value: str) -> str:
 
 
 def checked_fields(fields: Sequence[Any]) -> list[JsonDict]:
-    """A form's fields, or `ValueError` naming the first that is wrong: each an object with a unique id and a type."""
+    """Returns a form's fields: objects with a unique id and a type. Raises `ValueError` naming the first wrong one."""
     if len(fields) > MAX_FIELDS:
         raise ValueError(f"A form has at most {MAX_FIELDS} fields.")
     seen: set[str] = set()

@@ -11,13 +11,6 @@ from events import store
 from events.db import arrays
 from events.types import NewEvent
 
-INSERT_FORMS = """
-insert into forms (id, user_id, title, description, fields, archived, created_at, version, updated_at)
-select id, user_id, title, description, fields, false, created_at, version, updated_at
-  from jsonb_to_recordset(%s::jsonb) as row(id uuid, user_id uuid, title text, description text, fields jsonb,
-       created_at timestamptz, version bigint, updated_at timestamptz)
-"""
-
 OWNER_LIVING = "select backoffice_owner_living(%s::uuid[])"
 
 
@@ -25,12 +18,16 @@ def forms(events: Sequence[NewEvent]) -> None:
     """Updates the table `forms`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.FormCreated:
-            store.execute(INSERT_FORMS, [read_table.rows(batch)])
+            read_table.insert_all("forms", batch, more=_not_archived)
         elif kind is domain.FormUpdated:
             read_table.update_all("forms", batch)
         else:
             for event in batch:
                 read_table.update("forms", event, _form_changes(event.data))
+
+
+def _not_archived(_event: object) -> dict[str, Any]:
+    return {"archived": False}
 
 
 def _form_changes(event: object) -> dict[str, Any]:

@@ -21,17 +21,17 @@ class Export(views.View):
     operations = {
         "POST": openapi.Operation(
             id="export_user",
-            summary="Everything held about a user",
+            summary="Export the personal data of a user",
             description=(
-                "The record, the forms they own, the submissions to those, conflicts about any of them, each with all "
-                "its events. For data protection officers. That it was made is recorded, with `reason`."
+                "Contains the user, their forms, the submissions to these, and conflicts of all of them, each with all "
+                "events. For data protection officers. The export is recorded as an event, with `reason`."
             ),
             tag="users",
             parameters=(
                 openapi.in_path("key", "The record's UUID."),
-                openapi.query("reason", "Why.", {"type": "string", "maxLength": 200}),
+                openapi.query("reason", "The reason for the export.", {"type": "string", "maxLength": 200}),
             ),
-            response=openapi.ref("Person"),
+            response=openapi.ref("PersonalDataExport"),
             errors=(400, 401, 403, 404, 429),
             scope=SCOPE,
         )

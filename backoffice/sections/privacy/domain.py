@@ -1,6 +1,6 @@
-"""What was done with everything that is held about somebody, as events in `privacy-<user id>`: for the audit trail.
+"""Events about personal-data exports, in `privacy-<user id>`: for the audit trail.
 
-Appended beside the act; who and why are in the event's own columns. They outlive the person's erasure.
+Actor and reason are columns of the event. These events stay readable after the person's erasure.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ CATEGORY = "privacy"
 
 @event_type("privacy.exported")
 class PersonExported(Event, frozen=True):
-    """Everything held about a user was put into one file. `way`: admin, api or command."""
+    """The personal data of a user were exported as a file. `way`: admin, api or command."""
 
     way: str

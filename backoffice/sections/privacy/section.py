@@ -1,4 +1,4 @@
-"""Privacy: erasing people, and exporting everything held about one."""
+"""Privacy: erases users, and exports their personal data."""
 
 from __future__ import annotations
 

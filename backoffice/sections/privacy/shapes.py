@@ -1,4 +1,4 @@
-"""The personal-data export as the API shows it."""
+"""Struct of the personal-data export."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from backoffice.api import shapes
 from events.types import JsonDict
 
 
-class Person(shapes.Shape, frozen=True, kw_only=True):
-    """Everything held about a user; records carry their events under `events`."""
+class PersonalDataExport(shapes.Shape, frozen=True, kw_only=True):
+    """The personal data of a user. Each record has its events under `events`."""
 
     format: str
     head: int

@@ -1,4 +1,4 @@
-"""A system setting: a name and any JSON value. A value that moved meanwhile always goes to a person."""
+"""A system setting: a name and any JSON value. A person decides every concurrent change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SettingChanged(Event, frozen=True):
 
 @event_type("setting.removed")
 class SettingRemoved(Event, frozen=True):
-    """The setting is gone; what reads it falls back to its default."""
+    """The setting was removed; its default applies again."""
 
 
 # -- commands -------------------------------------------------------------------------------------------------------

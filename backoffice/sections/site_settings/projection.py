@@ -21,6 +21,7 @@ def settings(events: Sequence[NewEvent]) -> None:
     """Updates the table `settings`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.SettingChanged:
-            store.execute(UPSERT_SETTINGS, [read_table.rows(read_table.last_of_each(batch), key="key")])
+            rows = read_table.rows(read_table.last_of_each(batch), key="key")
+            store.execute(UPSERT_SETTINGS, [read_table.to_json(rows)])
         elif kind is domain.SettingRemoved:
             store.execute("delete from settings where key = any(%s)", [[event.key for event in batch]])

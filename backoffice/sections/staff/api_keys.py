@@ -6,17 +6,17 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice import access, models
+from backoffice import models
 from backoffice.sections.staff import keys
+from backoffice.sections.staff.administrators import AdministratorsOnly
 
 
-class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class ApiKeyAdmin(AdministratorsOnly):
     """Lists keys, which administrators can revoke. The command line creates keys and shows the token once."""
 
     list_display = ("name", "shown", "owner", "opens", "state", "last_used_at", "expires_at")
@@ -47,23 +47,9 @@ class ApiKeyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         names = ", ".join(str(key) for key in chosen if keys.revoke(key))
         self.message_user(request, _("Revoked: %(names)s") % {"names": names or "–"})
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        title = capfirst(self.opts.verbose_name_plural)
-        return super().changelist_view(request, {"title": title, **(extra_context or {})})
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return access.role_of(request.user) == "admin"
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_module_permission(request)
-
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Allows the list to offer its actions; a key itself is never edited."""
         return obj is None and self.has_module_permission(request)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbids deletion: a key is revoked, because the history refers to it."""
-        return False

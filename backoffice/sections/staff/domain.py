@@ -1,6 +1,6 @@
-"""What happens to staff logins, as events in `staff-<id>`: for the audit trail, and so that live sockets can be closed.
+"""Events about staff logins, in `staff-<id>`: for the audit trail, and to close live sockets.
 
-Logins live in Django's table; these events tell of them and are appended beside the change, in its transaction.
+Django's table stores the logins; the events are appended in the transaction that changes a login.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class StaffCreated(Event, frozen=True):
 
 @event_type("staff.role_changed")
 class StaffRoleChanged(Event, frozen=True):
-    """Another role, or the superuser's mark given or taken."""
+    """The role or the superuser status changed."""
 
     before: str
     after: str
@@ -30,23 +30,25 @@ class StaffRoleChanged(Event, frozen=True):
 
 @event_type("staff.deactivated")
 class StaffDeactivated(Event, frozen=True):
-    """The login may not come in any more; its sessions end."""
+    """The login was deactivated; its sessions end."""
 
 
 @event_type("staff.reactivated")
 class StaffReactivated(Event, frozen=True):
-    """The login may come in again."""
+    """The login was activated again."""
 
 
 @event_type("staff.password_changed")
 class StaffPasswordChanged(Event, frozen=True):
-    """A new password; all other sessions end."""
+    """The password changed; all other sessions end."""
 
 
 @event_type("staff.logged_in")
 class StaffLoggedIn(Event, frozen=True):
-    """Signed in. `session` is a digest of the session's key, never the key. `known_device`: its cookie says that this
-    browser had signed in to this login before.
+    """The person signed in.
+
+    session       digest of the session's key, never the key
+    known_device  a cookie proves that this browser had signed in to this login before
     """
 
     session: str
@@ -55,11 +57,13 @@ class StaffLoggedIn(Event, frozen=True):
 
 @event_type("staff.login_failed")
 class StaffLoginFailed(Event, frozen=True):
-    """Failed attempts to sign in as this login between two moments, told together; in `staff-unknown` those with a name
-    that is no login's, which is not kept: people type passwords there.
+    """Attempts to sign in as this login failed, between `since` and `until`.
 
-    attempts   wrong passwords               refused    more attempts, not tried because they were too many
-    addresses  how many different addresses they came from
+    Attempts with an unknown name are in `staff-unknown`, without the name, because people type passwords there.
+
+    attempts   wrong passwords
+    refused    further attempts, rejected by the limits
+    addresses  number of different addresses
     """
 
     attempts: int
@@ -71,21 +75,21 @@ class StaffLoginFailed(Event, frozen=True):
 
 @event_type("staff.logged_out")
 class StaffLoggedOut(Event, frozen=True):
-    """`session` is a digest of the session's key, never the key."""
+    """The person signed out. `session` is a digest of the session's key, never the key."""
 
     session: str
 
 
 @event_type("staff.session_revoked")
 class StaffSessionRevoked(Event, frozen=True):
-    """Somebody ended one session of this login (`session` a digest), or all of them (None)."""
+    """One session of this login was ended (`session` is its digest), or all of them (None)."""
 
     session: str | None = None
 
 
 @event_type("staff.key_created")
 class StaffKeyCreated(Event, frozen=True):
-    """An API key that acts for this login. `key` is the part that names it, never the secret."""
+    """An API key for this login was created. `key` is its public prefix, never the secret."""
 
     key: str
     name: str
@@ -95,6 +99,6 @@ class StaffKeyCreated(Event, frozen=True):
 
 @event_type("staff.key_revoked")
 class StaffKeyRevoked(Event, frozen=True):
-    """The key opens nothing any more, and its sockets are closed."""
+    """An API key was revoked; its sockets are closed."""
 
     key: str

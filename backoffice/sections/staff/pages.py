@@ -14,12 +14,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backoffice import access, models
+from backoffice import models
 from backoffice.sections.staff import domain, recording
+from backoffice.sections.staff.administrators import AdministratorsOnly
 
 
 class NewStaffForm(AdminUserCreationForm):  # type: ignore[type-arg]
@@ -34,7 +34,7 @@ class NewStaffForm(AdminUserCreationForm):  # type: ignore[type-arg]
         return user
 
 
-class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
+class StaffAdmin(AdministratorsOnly, UserAdmin):  # type: ignore[type-arg]
     """Staff logins and their roles. Only administrators have access, and they cannot remove their own."""
 
     add_form = NewStaffForm
@@ -55,28 +55,15 @@ class StaffAdmin(UserAdmin):  # type: ignore[type-arg]
         (gettext_lazy("Permissions"), {"fields": ("role",)}),
     )
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        title = capfirst(self.opts.verbose_name_plural)
-        return super().changelist_view(request, {"title": title, **(extra_context or {})})
-
     @admin.display(description=gettext_lazy("Full name"))
     def full_name(self, login: models.Staff) -> str:
         return login.get_full_name()
 
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return access.role_of(request.user) == "admin"
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_module_permission(request)
-
-    has_change_permission = has_view_permission
-
     def has_add_permission(self, request: HttpRequest) -> bool:
         return self.has_module_permission(request)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Forbids deletion: a login is deactivated, because the history refers to it."""
-        return False
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_module_permission(request)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **options: Any) -> Any:
         form = super().get_form(request, obj, change=change, **options)

@@ -17,7 +17,7 @@ from events.types import ERASED, CommandData, Event, JsonDict, command_type, eve
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
-# What stands where answers were.
+# Replaces erased answers.
 NO_ANSWERS: JsonDict = {ERASED: ERASED}
 SUBJECT = "form-{form_id}"
 
@@ -50,7 +50,7 @@ class SubmissionReceived(Event, frozen=True):
 
 @event_type("submission.corrected", personal={"answers": NO_ANSWERS}, subject="form-{form_id}")
 class SubmissionCorrected(Event, frozen=True):
-    """The source now gives other answers or times. Only what changed; `answers` as a whole."""
+    """The source corrected answers or times. Contains only the changed fields; `answers` is the whole map."""
 
     form_id: UUID
     answers: JsonDict | UnsetType = UNSET
@@ -66,7 +66,7 @@ class SubmissionDeleted(Event, frozen=True):
 
 @event_type("submission.erased", erases=True)
 class SubmissionErased(Event, frozen=True):
-    """The key of this submission's answers is gone. `form_id` is None where no event that names it can be read."""
+    """The key of the answers was deleted. `form_id` is None if no event that contains it can be read."""
 
     form_id: UUID | None
     erased_at: datetime
@@ -86,7 +86,7 @@ class ReceiveSubmission(CommandData, frozen=True):
 
 @command_type("submission.correct")
 class CorrectSubmission(CommandData, frozen=True):
-    """Replace answers or times by what the source gives now."""
+    """Replace answers or times by corrected ones from the source."""
 
     answers: JsonDict | UnsetType = UNSET
     started_at: datetime | UnsetType | None = UNSET
@@ -101,7 +101,7 @@ class DeleteSubmission(CommandData, frozen=True):
 
 @command_type("submission.erase", despite_gaps=True)
 class EraseSubmission(CommandData, frozen=True):
-    """Make what somebody answered unreadable for ever."""
+    """Make the answers of a submission unreadable for ever."""
 
 
 # -- state ----------------------------------------------------------------------------------------------------------

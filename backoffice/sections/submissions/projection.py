@@ -11,13 +11,6 @@ from events import store
 from events.db import arrays
 from events.types import NewEvent
 
-INSERT_SUBMISSIONS = """
-insert into submissions (id, form_id, answers, started_at, completion_time, created_at, version, updated_at)
-select id, form_id, answers, started_at, completion_time, created_at, version, updated_at
-  from jsonb_to_recordset(%s::jsonb) as row(id uuid, form_id uuid, answers jsonb, started_at timestamptz,
-       completion_time double precision, created_at timestamptz, version bigint, updated_at timestamptz)
-"""
-
 FORM_OPEN = "select backoffice_form_open(%s::uuid[], %s::boolean)"
 
 
@@ -25,7 +18,7 @@ def submissions(events: Sequence[NewEvent]) -> None:
     """Updates the table `submissions`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.SubmissionReceived:
-            store.execute(INSERT_SUBMISSIONS, [read_table.rows(batch)])
+            read_table.insert_all("submissions", batch)
         elif kind is domain.SubmissionCorrected:
             read_table.update_all("submissions", batch)
         else:

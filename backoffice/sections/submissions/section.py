@@ -1,4 +1,4 @@
-"""Submissions: what people answered to forms."""
+"""Submissions: the answers of people to forms."""
 
 from __future__ import annotations
 

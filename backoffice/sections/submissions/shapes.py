@@ -12,7 +12,7 @@ from events.types import JsonDict
 
 
 class Submission(shapes.Shape, frozen=True, kw_only=True):
-    """What somebody answered: `answers` maps field ids to values, `completion_time` is in seconds."""
+    """A submission to a form: `answers` maps field ids to values, `completion_time` is in seconds."""
 
     id: UUID
     version: int

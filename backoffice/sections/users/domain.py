@@ -14,7 +14,7 @@ from events import errors
 from events.aggregate import Aggregate, Decision, Reasons
 from events.types import ERASED, CommandData, Event, command_type, event_type
 
-# Changes that somebody has to give a reason for, wherever they are made.
+# Changes that need a reason, wherever they are made.
 REASONS = Reasons(fields=("email", "role", "plan"), message="Enter a reason: required for plan, role and email.")
 PERSONAL = ("email", "first_name", "last_name")
 SUBJECT = "user-{key}"
@@ -35,7 +35,7 @@ class UserCreated(Event, frozen=True):
 
 @event_type("user.updated", personal=PERSONAL, subject=SUBJECT)
 class UserUpdated(Event, frozen=True):
-    """Only what changed."""
+    """Contains only the changed fields."""
 
     email: str | UnsetType = UNSET
     first_name: str | UnsetType = UNSET
@@ -52,12 +52,12 @@ class UserDeleted(Event, frozen=True):
 
 @event_type("user.restored", subject=SUBJECT)
 class UserRestored(Event, frozen=True):
-    """A deletion was taken back."""
+    """The deleted user was restored."""
 
 
 @event_type("user.erased", erases=True)
 class UserErased(Event, frozen=True):
-    """The key of the user's personal data is gone, and those of their forms with it. Who and why stay readable."""
+    """The keys of the user's personal data and of their forms were deleted. Actor and reason stay readable."""
 
     erased_at: datetime
     deleted_at: datetime
@@ -94,12 +94,12 @@ class DeleteUser(CommandData, frozen=True):
 
 @command_type("user.restore")
 class RestoreUser(CommandData, frozen=True):
-    """Bring a deleted user back."""
+    """Restore a deleted user."""
 
 
 @command_type("user.erase", despite_gaps=True)
 class EraseUser(CommandData, frozen=True):
-    """Make all that is known of a user unreadable for ever, their forms and what was answered there included."""
+    """Make the personal data of a user unreadable for ever, including their forms and the submissions to these."""
 
 
 # -- state ----------------------------------------------------------------------------------------------------------
@@ -178,8 +178,8 @@ def decide(command: CommandData, state: User, at: Decision) -> Sequence[Event]:
 
 # -- the record -----------------------------------------------------------------------------------------------------
 
-# No table of policies: whatever both sides changed to different values goes to a person, which is right for the
-# critical fields (email, role, plan) and harmless for names. Untouched fields merge.
+# No merge policies: a person decides fields that both sides changed to different values, which is right for the
+# critical fields (email, role, plan) and harmless for names. Changes of different fields merge.
 AGGREGATE = Aggregate(
     category="user",
     state=User,

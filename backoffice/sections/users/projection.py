@@ -10,13 +10,6 @@ from backoffice.sections.users import domain
 from events import store
 from events.types import ERASED, NewEvent
 
-INSERT_USERS = """
-insert into users (id, email, mailbox, first_name, last_name, plan, role, last_login, created_at, version, updated_at)
-select id, email, mailbox, first_name, last_name, plan, role, last_login, created_at, version, updated_at
-  from jsonb_to_recordset(%s::jsonb) as row(id uuid, email text, mailbox text, first_name text, last_name text,
-       plan text, role text, last_login timestamptz, created_at timestamptz, version bigint, updated_at timestamptz)
-"""
-
 MAILBOX_FREE = "select backoffice_mailbox_free(%s::text[], %s::uuid[])"
 
 
@@ -24,7 +17,7 @@ def users(events: Sequence[NewEvent]) -> None:
     """Updates the table `users`."""
     for kind, batch in read_table.runs(events):
         if kind is domain.UserCreated:
-            store.execute(INSERT_USERS, [read_table.rows(batch, more=_mailbox)])
+            read_table.insert_all("users", batch, more=_mailbox)
         elif kind is domain.UserUpdated:
             read_table.update_all("users", batch, unique=("email",), more=_mailbox)
         else:

@@ -19,8 +19,10 @@ from django.db import close_old_connections
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode, openapi
+from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from backoffice.api import views
 from backoffice.sections.staff import keys
 from tests import factories, live
 from tests.backoffice import api_client
@@ -36,6 +38,8 @@ SCHEMA: Final = openapi.from_dict(
 SCHEMA.app = WSGIHandler()
 # The domain has rules that a schema cannot express: an address without an @, a missing record.
 LEFT_OUT: Final = [positive_data_acceptance]
+# No subscription runs here, so lists with counts answer `consistent=1` with 504, which must be documented.
+TIMEOUT: Final = 504
 OPERATIONS: Final = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
 
 
@@ -44,8 +48,9 @@ MISSING: Final = {"malformed", "unsupported_media_type", "invalid_event"}
 
 
 @pytest.fixture
-def token(settings: Any) -> str:
+def token(settings: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     settings.API_RATE_PER_MINUTE = 0
+    monkeypatch.setattr(views, "CONSISTENT_SECONDS", 0.05)
     _, token = keys.create(name="schemathesis", owner=api_client.staff("admin"), scopes=keys.all_scopes())
     return token
 
@@ -107,7 +112,8 @@ def test_every_response_is_documented(label: str, token: str, known: dict[str, d
         if exists:
             case.path_parameters.update(there)
         response = case.call(headers={"Authorization": f"Bearer {token}"})
-        case.validate_response(response, excluded_checks=LEFT_OUT, headers={"Authorization": f"Bearer {token}"})
+        excluded = [*LEFT_OUT, not_a_server_error] if response.status_code == TIMEOUT else LEFT_OUT
+        case.validate_response(response, excluded_checks=excluded, headers={"Authorization": f"Bearer {token}"})
 
     with connections_stay():
         conforms()

@@ -181,7 +181,8 @@ def tables_with(needles: tuple[str, ...]) -> dict[str, int]:
     tables = store.query(
         """select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
              from pg_class c join pg_namespace n on n.oid = c.relnamespace
-            where c.relkind in ('r', 'm') and left(n.nspname, 3) <> 'pg_' and n.nspname <> 'information_schema'"""
+            where c.relkind in ('r', 'm') and c.relispopulated
+              and left(n.nspname, 3) <> 'pg_' and n.nspname <> 'information_schema'"""
     )
     found = {}
     with connection.cursor() as cursor:
@@ -327,7 +328,8 @@ do $$ declare thing text; begin
          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'S') and not exists (
                select from pg_depend d where d.objid = c.oid and d.deptype in ('a', 'i') and c.relkind = 'S')
         union all select format('function %%s', oid::regprocedure) from pg_proc
-         where pronamespace = 'public'::regnamespace and left(proname, 7) = 'events_' and prokind = 'f'
+         where pronamespace = 'public'::regnamespace
+           and split_part(proname, '_', 1) in ('events', 'metrics') and prokind = 'f'
     loop execute format('alter %%s owner to {owner}', thing); end loop;
 end $$
 """

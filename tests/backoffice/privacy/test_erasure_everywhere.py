@@ -84,7 +84,8 @@ def holds(content: bytes, wanted: Iterable[bytes]) -> bool:
 TABLES = """
 select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
- where c.relkind in ('r', 'm') and left(n.nspname, 3) <> 'pg_' and n.nspname <> 'information_schema' order by 1
+ where c.relkind in ('r', 'm') and c.relispopulated
+   and left(n.nspname, 3) <> 'pg_' and n.nspname <> 'information_schema' order by 1
 """
 
 

@@ -13,3 +13,4 @@ class NoteForm(inputs.RecordForm):
 
     title = forms.CharField(label=_("Title"), max_length=300)
     text = inputs.Text(label=_("Text"), required=False, widget=forms.Textarea)
+    pinned = forms.BooleanField(label=_("Pinned"), required=False)

@@ -1,4 +1,4 @@
-"""Notes."""
+"""Notes of the team."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ NOTE = Kind(
     create="note.create",
     update="note.update",
     delete="note.delete",
+    restore="note.restore",
     columns=(
         Column(label=_("Note")),
         Column(label=_("Text"), field="text", value="text"),
+        Column(label=_("Pinned"), value="pinned"),
         Column(label=_("Created"), sort="-created_at", value="created_at"),
     ),
-    filters=listing.CREATED_FILTERS,
+    filters={"pinned": listing.flag("pinned"), **listing.CREATED_FILTERS},
     filter_defaults=listing.LIVING,
     search=("title",),
     choices=(DELETED_CHOICE,),

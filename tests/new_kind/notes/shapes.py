@@ -15,6 +15,7 @@ class Note(shapes.Shape, frozen=True, kw_only=True):
     version: int
     title: str
     text: str
+    pinned: bool
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None

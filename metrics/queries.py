@@ -231,3 +231,10 @@ def report() -> figures.CacheReport:
         limit=local.memory.limit,
         queries=rows,
     )
+
+
+def hits_and_misses() -> tuple[int, int]:
+    """How many reads of this process the cache answered, from memory or from Valkey, and how many it could not."""
+    sizes = cache.LOCAL.memory.sizes()
+    counts = [_figures[name].counts(sizes[name].hits if name in sizes else 0) for name in registered()]
+    return sum(one["hits"] + one["shared"] for one in counts), sum(one["misses"] for one in counts)

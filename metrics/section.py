@@ -34,6 +34,7 @@ SECTION = Section(
         *navigation.of_pages(
             "system",
             _sees_system,
+            (_("Health"), "admin:system_health", "check", "y"),
             (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
             (_("Log head"), "admin:system_head", "head", "l"),
             (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),

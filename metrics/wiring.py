@@ -10,9 +10,9 @@ from metrics.caching import pages, tags
 from metrics.counters import subscription
 from metrics.dashboard import push
 from metrics.materialized import freshness
-from metrics.monitoring import fallback, sampling
+from metrics.monitoring import exported, fallback, request_counts, sampling
 from metrics.monitoring.history import tables
-from realtime import cluster
+from realtime import cluster, prometheus
 
 __all__ = ["catalogue"]  # imported so that its queries are registered
 
@@ -25,5 +25,7 @@ def connect() -> None:
     health.register("views", freshness.probe)
     for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)", *tables.OWNER_FUNCTIONS):
         extension.run_as_owner(function)
+    prometheus.COLLECTORS["samples"] = exported.SampleCollector()
     companions.register("sampling", fallback.run)
+    request_counts.counts.cache_reads = queries.hits_and_misses
     sampling.STEPS = (sampling.keep_history, push.step)

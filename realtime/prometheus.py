@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import deque
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.registry import Collector
 
 __all__ = ["REGISTRY"]
+
+# Figures of the whole installation, which layers above add; the other ones are those of one process.
+COLLECTORS: dict[str, Collector] = {}
 
 SOCKETS = Gauge("realtime_sockets", "Open sockets", multiprocess_mode="livesum")
 BEHIND = Gauge("realtime_sockets_behind", "Sockets catching up or out of credit", multiprocess_mode="livesum")

@@ -47,12 +47,15 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _registry() -> prometheus_client.CollectorRegistry:
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if not folder:
-        return prometheus.REGISTRY
-    _forget_dead_processes(Path(folder))
+    """The figures of this process, or of all that share the directory, and those of the installation."""
     registry = prometheus_client.CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        _forget_dead_processes(Path(folder))
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(prometheus.REGISTRY)
+    for collector in prometheus.COLLECTORS.values():
+        registry.register(collector)
     return registry
 
 

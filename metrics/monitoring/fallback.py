@@ -30,9 +30,11 @@ on conflict (name) do update set owner = excluded.owner, leased_until = excluded
  where lease.owner = excluded.owner or lease.leased_until < clock_timestamp()
 returning owner
 """
-# Seconds until the middle of the next slot: a scheduled sample of that slot has come by then.
-NEXT = f"""
-select {SLOT_SECONDS} * 1.5 - mod(extract(epoch from clock_timestamp())::numeric, {SLOT_SECONDS})::float
+# Late in a slot, so that a scheduler that works again has its turn first and this loop stops.
+TURN: Final = 4.3
+# Seconds until the clock of the database is so many seconds into a slot.
+UNTIL = f"""
+select {SLOT_SECONDS} - mod(extract(epoch from clock_timestamp()) + {SLOT_SECONDS} - %s::numeric, {SLOT_SECONDS})::float
 """  # noqa: S608 - a constant
 
 
@@ -65,6 +67,12 @@ def acquire(name: str, owner: str, seconds: float) -> bool:
     return bool(store.query(ACQUIRE, {"name": name, "owner": owner, "seconds": seconds}))
 
 
+def seconds_until(turn: float) -> float:
+    """Seconds until the next instant that is `turn` seconds into a slot."""
+    pause: float = store.query(UNTIL, (turn,))[0][0]
+    return pause
+
+
 def run(stop: threading.Event) -> None:
     """Take a step in every slot until `stop` is set."""
     process_reports.start("subscriptions")
@@ -72,10 +80,10 @@ def run(stop: threading.Event) -> None:
     while not stop.is_set():
         pause = float(SLOT_SECONDS)
         try:
-            pause = store.query(NEXT)[0][0]
             state.step()
+            pause = seconds_until(TURN)
         except (errors.EventsError, psycopg.Error, DatabaseError) as error:
             log.warning("no sample: %s", error)
         finally:
             connection.close()
-        stop.wait(min(pause, 1.5 * SLOT_SECONDS))
+        stop.wait(pause)

@@ -8,6 +8,7 @@ from typing import Final
 from django.contrib.admin import AdminSite
 from django.urls import URLPattern, path
 
+from metrics.monitoring.health_page import HealthPages
 from metrics.monitoring.live_connections import LiveConnectionPages
 from metrics.monitoring.log_head import LogHeadPages
 from metrics.monitoring.operator_action import OperatorPages
@@ -16,6 +17,7 @@ from metrics.monitoring.rebuilds import RebuildPages
 from metrics.monitoring.subscriptions import SubscriptionPages
 
 PAGES: Final[tuple[type[OperatorPages], ...]] = (
+    HealthPages,
     SubscriptionPages,
     ParkedStreamPages,
     LogHeadPages,

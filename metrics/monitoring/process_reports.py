@@ -91,7 +91,7 @@ class Reporter:
             "host": self.host,
             "idle": None if active is None else time.monotonic() - active,
             "values": values,
-            "counts": list(self._counts.numbers),
+            "counts": self._counts.snapshot(),
             "buckets": list(self._counts.buckets),
             "people": sorted(local_hub.people()),
         }

@@ -35,6 +35,8 @@ class Counts:
         self.numbers = [0] * SIZE
         self.buckets = [0] * buckets.SIZE
         self.active_at: float | None = None  # `time.monotonic`, of the last request, task or message
+        # The cache counts its own reads: (answered, not answered).
+        self.cache_reads: Callable[[], tuple[int, int]] | None = None
 
     def request(self, seconds: float, *, failed: bool) -> None:
         self.numbers[REQUESTS] += 1
@@ -49,8 +51,12 @@ class Counts:
     def failed_task(self) -> None:
         self.numbers[FAILED_TASKS] += 1
 
-    def cache_read(self, *, hit: bool) -> None:
-        self.numbers[CACHE_HITS if hit else CACHE_MISSES] += 1
+    def snapshot(self) -> list[int]:
+        """All numbers at this moment, those of the cache included."""
+        numbers = list(self.numbers)
+        if self.cache_reads is not None:
+            numbers[CACHE_HITS], numbers[CACHE_MISSES] = self.cache_reads()
+        return numbers
 
     def active(self) -> None:
         """Note that this process has just done some of its work."""

@@ -23,6 +23,12 @@ from tests.realtime.harness import Server, Writer, run_scenario
 ELSEWHERE = "203.0.113.9"
 
 
+@pytest.fixture(autouse=True)
+def _own_figures_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the figures that layers above add, which need a database."""
+    monkeypatch.setattr(prometheus, "COLLECTORS", {})
+
+
 def get_metrics(user: Any = None, address: str = ELSEWHERE, **headers: str) -> Any:
     request = RequestFactory().get("/metrics", REMOTE_ADDR=address, headers=headers)
     request.user = user or AnonymousUser()

@@ -14,8 +14,10 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.db import connection
 
-from events import errors, store
+from events import errors
 from metrics.monitoring import fallback, process_reports, sampling
+
+TURN = 1.0  # seconds into a slot
 
 
 class Command(BaseCommand):
@@ -37,7 +39,7 @@ class Command(BaseCommand):
             pause = 5.0
             try:
                 self.report(sampling.take(), as_json=options["json"])
-                pause = store.query(fallback.NEXT)[0][0]
+                pause = fallback.seconds_until(TURN)
             except errors.StoreUnavailable as error:
                 self.stderr.write(f"no sample: {error}")
             finally:

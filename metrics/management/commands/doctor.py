@@ -46,6 +46,13 @@ UNREADABLE = f"""
 select distinct position, stream from events_parked where {parked.IS_UNREADABLE}
  order by position limit {MOST + 1}
 """  # noqa: S608 - a constant
+SAMPLE_OVERDUE = 30
+SAMPLES = """
+select pg_has_role('pg_read_all_stats', 'usage'), extract(epoch from clock_timestamp())::float - 5.0 * (
+    select slot from metrics_sample
+     where source = 'cluster' and slot > extract(epoch from clock_timestamp())::bigint / 5 - 17280
+     order by slot desc limit 1)
+"""
 SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
@@ -297,6 +304,22 @@ def valkey() -> Finding:
     return Finding("valkey", "ok", f"{version}, {policy}")
 
 
+def samples() -> Finding:
+    """Checks that metrics are sampled, and that the application may see the sessions that they count."""
+    try:
+        with psycopg.connect(**health.parameters()) as connection:
+            sees_all, age = connection.execute(SAMPLES).fetchall()[0]
+    except psycopg.Error:
+        return Finding("metrics", "note", "unknown: the database does not answer")
+    if not sees_all:
+        return Finding("metrics", "note", "sessions of others are not seen: grant pg_read_all_stats to this login")
+    if age is None or age > SAMPLE_OVERDUE:
+        since = "no sample of the last day" if age is None else f"no sample for {age:.0f} s"
+        text = f"{since}: start beat with a worker, run_subscriptions, or check_alerts --loop"
+        return Finding("metrics", "note", text)
+    return Finding("metrics", "ok", f"sampled {max(age, 0):.0f} s ago")
+
+
 def running() -> Finding:
     try:
         with (settings.DATA_DIR / "services.env").open() as file:
@@ -346,5 +369,6 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     plain_snapshots,
     postgres_log,
     valkey,
+    samples,
     chromium,
 )

@@ -74,6 +74,7 @@ MALFORMED: dict[str, list[Any]] = {
     "METRICS_ALLOWED_NETWORKS": ["everywhere", "10.0.0.0/33", "10.0.0.1/8"],
     "TRUSTED_PROXIES": ["-1", "10", "some"],
     "OFFLINE": ["sometimes"],
+    "PROCESS_REPORTS": ["sometimes"],
     "LOG_LEVEL": ["LOUD", "10", "IN FO"],
 }
 # Free text, or checked by one command, which reports the error itself.

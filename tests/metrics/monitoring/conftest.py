@@ -1,4 +1,4 @@
-"""An empty history for every test of this folder."""
+"""An empty history with the partitions of this moment for every test of this folder that has a database."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from metrics.monitoring.history import tables
 from tests.metrics.monitoring import slots
 
 
 @pytest.fixture(autouse=True)
 def _empty_history(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tables without models are not emptied by Django."""
+    """Django does not empty tables without models after a test with real commits."""
     marker = request.node.get_closest_marker("django_db")
-    if marker is not None and marker.kwargs.get("transaction"):
-        request.getfixturevalue("transactional_db")
-        slots.empty()
+    if marker is None:
         yield
+        return
+    commits = bool(marker.kwargs.get("transaction"))
+    request.getfixturevalue("transactional_db" if commits else "db")
+    tables.create_partitions(tables.present_slot())
+    yield
+    if commits:
         slots.empty()
-    else:
-        yield

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from django.db import connection
 
-from metrics.monitoring.history import rollup, tables, write
+from metrics.monitoring.history import rollup, tables
 from metrics.monitoring.metric_types import POSITIONS, SIZES, metric, source
 
 TABLES = (
@@ -45,6 +45,3 @@ def roll_up(slot: int) -> None:
     before = None
     while before != (before := rollup.checkpoints()):
         rollup.roll_up(slot)
-
-
-__all__ = ["empty", "fill", "of", "roll_up", "write"]

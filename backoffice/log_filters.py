@@ -1,0 +1,17 @@
+"""Filters of the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+# Tasks that run every few seconds; Celery would log two lines for each run.
+FREQUENT_TASKS: Final = frozenset({"metrics.sample"})
+
+
+class WithoutFrequentTasks(logging.Filter):
+    """Drops the lines in which a worker receives and finishes such a task; warnings and errors stay."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        about = record.args if isinstance(record.args, dict) else {}
+        return record.levelno > logging.INFO or about.get("name") not in FREQUENT_TASKS

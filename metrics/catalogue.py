@@ -108,7 +108,7 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
 
 @define
 class UserAnalytics(Query[Analytics], frozen=True, kw_only=True):
-    """Users by plan and month of sign-up, as of a refresh: its number is part of the key, so the value never changes."""
+    """Users by plan and month of sign-up, as of a refresh. Its number is part of the key: the value never changes."""
 
     number: int
 

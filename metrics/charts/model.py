@@ -81,6 +81,16 @@ class Chart:
             return _("%(n)s%%") % {"n": _plain(value * 100)}
         return _plain(value)
 
+    def tick_text(self, value: float) -> str:
+        """A round value at the axis, shorter than `text` for durations."""
+        if self.unit != "seconds":
+            return self.text(value)
+        if value < 60:
+            return _("%(n)s s") % {"n": number_format(value, 0)}
+        if value < 3_600:
+            return _("%(n)s min") % {"n": number_format(value / 60, 0)}
+        return _("%(n)s h") % {"n": number_format(value / 3_600, 0)}
+
     def moment_text(self, moment: Moment, formats: dict[Step, str] = LONG_FORMATS) -> str:
         return str(date_format(moment, formats[self.step]))
 
@@ -149,7 +159,7 @@ class Chart:
                 summary=self.summary,
                 kind=self.kind,
                 top=steps[-1],
-                ticks=[(step, self.text(step)) for step in steps],
+                ticks=[(step, self.tick_text(step)) for step in steps],
                 places=_places(self.moments, self.kind),
                 labels=[
                     (place, self.moment_text(self.moments[place], SHORT_FORMATS))

@@ -42,7 +42,6 @@ def _decimal_step(least: float) -> float:
 
 
 def label_places(count: int) -> Sequence[int]:
-    """The indices that get a label: the first, the last and some between, evenly spaced."""
-    if count <= MAX_LABELS:
-        return range(count)
-    return [round(number * (count - 1) / (MAX_LABELS - 1)) for number in range(MAX_LABELS)]
+    """The indices that get a label: the last one, and others at equal distances before it."""
+    step = max(1, math.ceil((count - 1) / (MAX_LABELS - 1)))
+    return range((count - 1) % step, count, step)

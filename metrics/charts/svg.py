@@ -1,4 +1,4 @@
-"""Draws charts as SVG: no script, no inline style, printable; colours and dashes come from the style sheet.
+"""Draws charts as SVG: no script, no inline style, printable. Colours and dashes come from the style sheet.
 
 The width follows the page. Places in time are percentages of it; heights and texts are in pixels, so that texts stay
 readable on a phone. Lines are drawn in a nested `svg` that is stretched, with strokes that are not.
@@ -53,8 +53,10 @@ def draw(drawing: Drawing) -> SafeString:
     """The whole picture, with its title and summary for screen readers."""
     content = {"line": _lines, "band": _bands, "bar": _bars}[drawing.kind](drawing)
     return format_html(
-        '<svg class="plot" width="100%" height="{height}" role="img" aria-labelledby="{id}-title {id}-summary">'
-        '<title id="{id}-title">{title}</title><desc id="{id}-summary">{summary}</desc>{grid}{content}{labels}</svg>',
+        '<div class="plot"><svg class="plot-ticks" width="46" height="{height}" aria-hidden="true">{ticks}</svg>'
+        '<svg class="plot-area" height="{height}" overflow="visible" role="img"'
+        ' aria-labelledby="{id}-title {id}-summary"><title id="{id}-title">{title}</title>'
+        '<desc id="{id}-summary">{summary}</desc>{grid}{content}{labels}</svg></div>',
         id=drawing.id,
         height=HEIGHT,
         title=drawing.title,
@@ -62,6 +64,7 @@ def draw(drawing: Drawing) -> SafeString:
         grid=_grid(drawing),
         content=content,
         labels=_labels(drawing),
+        ticks=_tick_texts(drawing),
     )
 
 
@@ -74,15 +77,14 @@ def _y(value: float, top: float) -> str:
 
 
 def _grid(drawing: Drawing) -> SafeString:
-    rows = (
-        (_y(value, drawing.top), f"{float(_y(value, drawing.top)) - 4:.1f}", text if value else "")
-        for value, text in drawing.ticks
-    )
-    return format_html_join(
-        "",
-        '<line class="grid-line" x1="0" x2="100%" y1="{0}" y2="{0}"></line><text class="tick" x="0" y="{1}">{2}</text>',
-        rows,
-    )
+    line = '<line class="grid-line" x1="0" x2="100%" y1="{0}" y2="{0}"></line>'
+    return format_html_join("", line, ((_y(value, drawing.top),) for value, _text in drawing.ticks))
+
+
+def _tick_texts(drawing: Drawing) -> SafeString:
+    """The labels of the value axis, in a picture of their own width left of the area."""
+    rows = ((_y(value, drawing.top), text) for value, text in drawing.ticks)
+    return format_html_join("", '<text class="tick" x="0" y="{}" dy="4">{}</text>', rows)
 
 
 def _labels(drawing: Drawing) -> SafeString:

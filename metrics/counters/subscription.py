@@ -16,7 +16,7 @@ SUBSCRIPTION: Final = subscriptions.Subscription(
     pause=0.1,  # a batch of one costs almost as much as one of fifty, and the processor it takes is the writers'
     tick=updates.tick,
     partitions=1,
-    seed=seed.start,
+    seed=updates.start,
 )
 
 REBUILDABLE: Final = read_tables.SeededTables(name=applying.NAME, build=seed.build, tables=truth.TABLES)

@@ -4,7 +4,8 @@ Topics are those of the records (``user:<id>``, ``form:<id>``), of their lists (
 Changes are collected, so that each topic gets at most one frame a second: the first change at once, what follows
 within the second at the next tick. A frame has no values: a page reads them with the rights of its reader.
 
-    keys      the records that changed; on a list empty for "any", on the dashboard the names of queries
+    keys      the records that changed; on a list empty for "any", on the dashboard the names of queries, and
+              `records` where any record may have changed
     as_of     the position that the counters include now, and the time
     previous  the position of the topic's frame before, None for the first: a list that missed one reads all its rows
 """
@@ -16,9 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from events import head
 from events.db import pipeline
 from events.types import RecordedEvent
-from metrics.counters import applying
+from metrics.counters import applying, seed
 from metrics.counters.applying import Changed
 from realtime import publish
 
@@ -32,6 +34,7 @@ MAX_WAITING: Final = 10_000  # topics; then changes of further records are not p
 LISTS: Final[Mapping[str, str]] = {"user": "users", "form": "forms"}
 DASHBOARD: Final = "dashboard"
 TOTALS: Final = ("totals", "form-stats")
+ANY_RECORD: Final = "records"
 
 
 class Updates:
@@ -62,11 +65,11 @@ class Updates:
         self.flush()
 
     def add_all(self, position: int) -> None:
-        """Any record of any list may have changed: the windows moved."""
+        """Any record may have changed: the windows moved, or everything was counted again."""
         self._position = max(self._position, position)
         for topic in LISTS.values():
             self._waiting[topic] = set()
-        self._note(DASHBOARD, TOTALS)
+        self._note(DASHBOARD, (*TOTALS, ANY_RECORD))
         self.flush()
 
     def flush(self) -> None:
@@ -114,6 +117,12 @@ def handle(events: Sequence[RecordedEvent]) -> None:
     """The handler of the subscription: count, and push once that is committed."""
     changed = applying.handle(events)
     pipeline.once_committed(LOCAL.add, changed, events[-1].position)
+
+
+def start() -> None:
+    """Seed the counters. Pages that showed what was there before read everything again."""
+    seed.start()
+    LOCAL.add_all(head.safe())
 
 
 def tick(position: int) -> None:

@@ -104,7 +104,7 @@ export class Chart {
   #draw(width) {
     const { kind, step, unit, series, moments } = this.#data;
     const style = getComputedStyle(this.figure);
-    const [ink, line] = [style.getPropertyValue("color"), resolved(this.figure, "--line")];
+    const [ink, line] = ["--ink-quiet", "--line"].map((name) => resolved(this.figure, name));
     const font = `11.5px ${style.fontFamily}`;
     const text = new Intl.DateTimeFormat(LANGUAGE, { timeZone: this.zone, ...AXIS_FORMATS[step] });
     const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
@@ -119,7 +119,13 @@ export class Chart {
         y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.05 : 1] },
       },
       axes: [
-        { ...axis, size: 30, grid: { show: false }, space: 70, values: (_plot, splits) => splits.map((at) => text.format(new Date(at * 1000))) },
+        {
+          ...axis,
+          size: 28,
+          grid: { show: false },
+          space: 70,
+          values: (_plot, splits) => splits.map((at) => text.format(new Date(at * 1000))),
+        },
         { ...axis, size: 54, incrs: incrementsOf(unit), values: (_plot, splits) => splits.map((v) => valueText(v, unit)) },
       ],
       series: [{}, ...seriesOf(this.#data, this.figure)],
@@ -204,9 +210,9 @@ function seriesOf({ kind, series }, figure) {
     const dash = DASHES[colour % DASHES.length];
     if (kind === "bar") {
       const paths = uPlot.paths.bars({ size: [BAR_SHARE, 60, 1] });
-      return { label, paths, fill: patterned(stroke, colour), stroke, width: 0, points: { show: false } };
+      return { label, paths, fill: patterned(stroke, colour, resolved(figure, "--surface")), stroke, width: 0, points: { show: false } };
     }
-    return { label, stroke, width: 2, dash, points: { show: alone }, spanGaps: false };
+    return { label, stroke, width: colour ? 1.75 : 2.5, dash, points: { show: alone }, spanGaps: false };
   });
   if (kind === "bar") return drawn.reverse();
   if (kind !== "band") return drawn;
@@ -228,11 +234,13 @@ function alone(plot, number) {
 }
 
 /** The colour of a series of bars; from the second on with lines in it. */
-function patterned(colour, number) {
+function patterned(colour, number, ground) {
   if (number === 0) return colour;
   const tile = make("canvas");
   tile.width = tile.height = 8;
   const pen = tile.getContext("2d");
+  pen.fillStyle = ground; // the columns behind must not shine through
+  pen.fillRect(0, 0, 8, 8);
   pen.fillStyle = pen.strokeStyle = colour;
   pen.globalAlpha = 0.45;
   pen.fillRect(0, 0, 8, 8);

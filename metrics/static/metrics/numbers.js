@@ -2,9 +2,12 @@ import { DebouncedSet } from "../backoffice/debounced_set.js";
 import { fetchDocument, live } from "../backoffice/live.js";
 
 const EVENT = "metrics.updated";
+const DASHBOARD = "dashboard";
+const ANY_RECORD = "records"; // among the keys of the dashboard's frame
 const TIMEOUT_MS = 10_000;
 const WAIT_MS = 100;
 const PAUSE_MS = 1_000;
+const COUNTED_MS = 1_000; // then what was committed before is counted, and was perhaps not pushed to this page
 
 /** The `metrics.updated` values in an ephemeral frame, which may be one of several in a batch. */
 export function updatesIn(frame) {
@@ -23,10 +26,16 @@ export class LivePart {
 
   start() {
     partsOf(this.body); // remember the HTML of the server
-    live().subscribe([this.element.dataset.topic], {
-      onEphemeral: (frame) => updatesIn(frame).forEach(({ as_of }) => this.#refreshes.add(as_of.position)),
-      // Changes between the page and now were not pushed to it. What is not counted yet will be pushed.
-      onSubscribed: ({ position }) => position > this.#position() && this.#refreshes.add(0),
+    const { topic } = this.element.dataset;
+    const concerns = (frame, { keys }) => frame.topic === topic || keys.includes(ANY_RECORD);
+    live().subscribe([...new Set([topic, DASHBOARD])], {
+      onEphemeral: (frame) => {
+        for (const update of updatesIn(frame)) {
+          if (concerns(frame, update)) this.#refreshes.add(update.as_of.position);
+        }
+      },
+      // Changes up to this position were perhaps not pushed to this page. The server waits until they are counted.
+      onSubscribed: ({ position }) => position > this.#position() && this.#refreshes.add(position),
       onDenied: () => {},
     });
   }
@@ -37,7 +46,7 @@ export class LivePart {
 
   async #refresh(position) {
     const address = new URL(this.element.dataset.figures, location.href);
-    if (position) address.searchParams.set("position", position);
+    address.searchParams.set("position", position);
     const { page } = await fetchDocument(address.href, { signal: AbortSignal.timeout(TIMEOUT_MS) });
     const [old, now] = [partsOf(this.body), partsOf(page.body)];
     for (const [name, part] of now) {
@@ -89,7 +98,7 @@ export class LiveCells {
     if (!this.body.querySelector("[data-added]")) return;
     live().subscribe([this.element.dataset.topic], {
       onEphemeral: (frame) => updatesIn(frame).forEach((update) => this.#onUpdate(update)),
-      onSubscribed: () => this.#all(),
+      onSubscribed: () => setTimeout(() => this.#all(), COUNTED_MS),
       onDenied: () => {},
     });
   }

@@ -14,6 +14,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from backoffice import section
+from backoffice.models import Form
+from backoffice.sections.forms import domain as forms
 from events import head
 from metrics import catalogue, ranges
 from metrics.counters import read
@@ -82,8 +85,6 @@ def test_page_is_open_to_every_role_that_sees_forms(role: str, form: uuid.UUID) 
 
 
 def test_page_needs_the_right_to_view_forms(monkeypatch: pytest.MonkeyPatch, form: uuid.UUID) -> None:
-    from backoffice import section
-
     monkeypatch.setitem(section._rights, "form", {})
     assert client("agent").get(reverse("admin:figures")).status_code == 403
     assert client("agent").get(reverse("admin:figures_csv", args=["forms"])).status_code == 403
@@ -219,9 +220,6 @@ def test_page_of_a_form_shows_its_figures(form: uuid.UUID) -> None:
 
 
 def test_page_of_a_user_shows_the_figures_of_their_living_forms(form: uuid.UUID) -> None:
-    from backoffice.sections.forms import domain as forms
-    from backoffice.models import Form
-
     owner = Form.objects.get(pk=form).user_id
     other = factories.form(owner)
     counting.receive(other)

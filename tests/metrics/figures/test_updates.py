@@ -177,7 +177,7 @@ def test_frame_is_sent_after_the_commit_and_never_after_a_rollback(valkey: Valke
 
 
 @pytest.mark.django_db(transaction=True)
-def test_moved_window_refreshes_every_list(valkey: Valkey) -> None:
+def test_moved_window_refreshes_every_list_and_record(valkey: Valkey) -> None:
     factories.user()
     counting.follow()
     valkey.sent.clear()
@@ -185,4 +185,5 @@ def test_moved_window_refreshes_every_list(valkey: Valkey) -> None:
     store.execute("update metrics_counters_state set recent_from = recent_from - interval '2 hours'")
     updates.tick(head.newest())
     assert valkey.of("users")[0]["keys"] == valkey.of("forms")[0]["keys"] == []
+    assert "records" in valkey.of("dashboard")[0]["keys"]
     assert not applying.is_due()

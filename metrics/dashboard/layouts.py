@@ -5,6 +5,7 @@ A layout is checked where it comes in. Tiles of unknown kinds are kept: another 
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from backoffice import access
 from events import errors, store
 from metrics.dashboard import widgets
 from metrics.dashboard.models import SavedLayout, SharedLayout
+
+log = logging.getLogger(__name__)
 
 MAX_TILES: Final = 40
 MAX_SHARED: Final = 50  # shared copies of one person
@@ -152,11 +155,18 @@ def default(staff: Any) -> Layout:
 def of(staff: Any) -> Stored:
     """The layout of this person, else the default of the role."""
     row = SavedLayout.objects.filter(person_id=staff.pk).first()
-    if row is None:
-        return Stored(default(staff), 0, own=False)
-    if row.body is None:
-        return Stored(default(staff), row.version, own=False)
-    return Stored(msgspec.convert(row.body, Layout, strict=False), row.version, own=True)
+    version = row.version if row else 0
+    layout = _readable(row.body) if row and row.body is not None else None
+    return Stored(layout or default(staff), version, own=layout is not None)
+
+
+def _readable(body: Any) -> Layout | None:
+    """A stored layout; None for one that this release cannot read."""
+    try:
+        return msgspec.convert(body, Layout)
+    except msgspec.ValidationError as error:
+        log.warning("a stored layout cannot be read: %s", error)
+        return None
 
 
 SAVE = """
@@ -209,11 +219,12 @@ def shared_by(staff: Any) -> list[SharedLayout]:
 
 
 def find_shared(key: uuid.UUID) -> tuple[SharedLayout, Layout] | None:
-    """A shared copy; None where there is none, or where its owner may not enter any more."""
+    """A shared copy; None where there is none to read, or where its owner may not enter any more."""
     row = SharedLayout.objects.select_related("owner").filter(pk=key).first()
     if row is None or access.role_of(row.owner) is None:
         return None
-    return row, msgspec.convert(row.body, Layout, strict=False)
+    layout = _readable(row.body)
+    return (row, layout) if layout else None
 
 
 def unshare(staff: Any, key: uuid.UUID) -> bool:

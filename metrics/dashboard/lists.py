@@ -12,18 +12,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backoffice import access, models, section
-from backoffice import health as probes
 from backoffice.web import event_rows
 from events import head, store
 from events.privacy import erasure
 from events.subscriptions import status as subscription_status
 from metrics import catalogue, queries
 from metrics.dashboard.asked import Asked
-from metrics.monitoring import overview
-from metrics.monitoring.history import read, tables
-from metrics.monitoring.metric_types import SLOT_SECONDS
+from metrics.monitoring import dependencies, overview
 
-SILENT_SLOTS: Final = 6  # 30 s without a sample: the sampler does not run
 ROWS: Final = {1: 3, 2: 8, 3: 14}  # height of a tile -> rows that fit
 
 
@@ -31,28 +27,25 @@ ROWS: Final = {1: 3, 2: 8, 3: 14}  # height of a tile -> rows that fit
 
 
 def health(asked: Asked) -> dict[str, Any]:
-    """One word for the state of the system, and the names of what is not well.
+    """One word for the state of the system, and the dependencies that are not well.
 
-    Their states are for those who may see how the system runs.
+    Their reasons are for those who may see how the system runs.
     """
-    database, log_state, more = probes.database_and_checks()
-    checks = {"database": database, "log": log_state, "valkey": probes.valkey(), "live": probes.live(), **more}
-    checks |= {"sampling": "ok" if sampler_age() is not None else "silent"}
-    broken = {name: state for name, state in checks.items() if state not in {"ok", "idle"}}
+    found = dependencies.statuses(since=False)
+    details = access.may(asked.staff, "view", "system")
+    broken = [one for one in found if one.state in {"warn", "bad"}]
+    unknown = sum(1 for one in found if one.state == "unknown")
     return {
-        "state": "bad" if database != "ok" else "warn" if broken else "good",
-        "broken": broken if access.may(asked.staff, "view", "system") else dict.fromkeys(broken, ""),
-        "checked": len(checks),
+        "state": found[0].state,
+        "broken": [
+            {"label": one.dependency.label, "reason": one.reason if details else "", "look": one.look}
+            for one in broken[: ROWS[asked.h] * asked.w]
+        ],
+        "count": len(broken),
+        "unknown": unknown,
+        "well": len(found) - len(broken) - unknown,
+        "link": "admin:system_health" if details else "",
     }
-
-
-def sampler_age() -> int | None:
-    """Seconds since the newest sample; None where there was none for 30 seconds."""
-    present = tables.present_slot()
-    newest = read.newest_slot(present)
-    if newest is None or present - newest > SILENT_SLOTS:
-        return None
-    return (present - newest) * SLOT_SECONDS
 
 
 def subscriptions(asked: Asked) -> dict[str, Any]:

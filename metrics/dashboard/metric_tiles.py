@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from backoffice import access
-from backoffice.templatetags import display
 from metrics.charts.model import Chart, Series, Step
 from metrics.charts.scales import Unit
 from metrics.dashboard.asked import Asked, zone
-from metrics.monitoring import metric_types
+from metrics.monitoring import metric_types, units
 from metrics.monitoring.history import read, tables
 from metrics.monitoring.history.read import History, Point
 from metrics.monitoring.metric_types import SLOT_SECONDS, Metric
@@ -54,19 +52,10 @@ class Freshness:
 
 
 def value_text(metric: Metric, value: float | None) -> str:
-    """A value with its unit, as people read it; `numbers.js` writes the same."""
-    if value is None:
-        return "–"
-    if metric.kind == "flag":
+    """A value with its unit; `numbers.js` writes the same."""
+    if metric.kind == "flag" and value is not None:
         return _("yes") if value else _("no")
-    if metric.unit == "s":
-        return display.seconds(value) if metric.kind == "age" else display.milliseconds(value)
-    rounded = round(value, 1) if abs(value) < 10 else round(value)
-    text = number_format(int(rounded) if rounded == int(rounded) else rounded, force_grouping=True)
-    if metric.unit == "percent":
-        return _("%(n)s%%") % {"n": text}
-    unit = {"1/s": _("/s"), "1/min": _("/min"), "GiB": _("GiB"), "days": _("days")}.get(metric.unit, "")
-    return f"{text} {unit}".strip()
+    return units.text(value, metric.unit)
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------

@@ -13,12 +13,12 @@ from typing import Any, Final
 from django.db import DatabaseError
 from django.utils import timezone
 
-from backoffice import health as probes
 from backoffice.models import Conflict
 from events import errors, head
 from events.privacy import erasure
 from events.subscriptions import status as subscription_status
 from metrics.dashboard.widgets import WIDGETS
+from metrics.monitoring import dependencies
 from realtime import publish
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def _subscriptions() -> Any:
 
 
 def _health() -> Any:
-    return probes.database_and_log()
+    return [(one.dependency.name, one.state) for one in dependencies.statuses(since=False)]
 
 
 # Kind -> the number whose change makes pages load the widget again. Records are pushed by the counters

@@ -69,7 +69,8 @@ class FilledTile:
 
     @property
     def link(self) -> str:
-        return self.widget.link if self.widget and self.state != "forbidden" else ""
+        own = self.widget.link if self.widget and self.state != "forbidden" else ""
+        return str(self.content.get("link", own))
 
     @property
     def topics(self) -> str:

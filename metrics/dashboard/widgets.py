@@ -96,7 +96,13 @@ def _chart(kind: str, label: Text, *metrics: str, w: int = 1, link: str = "") ->
 WIDGETS: Final[dict[str, Widget]] = {
     widget.kind: widget
     for widget in (
-        Widget(kind="health", label=_("Health"), right=None, load=lists.health, template="health",),
+        Widget(
+            kind="health",
+            label=_("Health"),
+            right=None,
+            load=lists.health,
+            template="health",
+        ),
         Widget(
             kind="figures",
             label=pgettext_lazy("widget", "Records"),

@@ -6,7 +6,7 @@ Each page fails its test on a script error or a violation of the content securit
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.services]
 
 
 @pytest.fixture(autouse=True)
-def _default_layouts(stack: live.Stack) -> Iterator[None]:
+def _default_layouts(stack: live.Stack) -> None:
     stack.query("delete from metrics_layout")
-    yield
 
 
 def order(page: Any) -> list[str]:
@@ -54,9 +53,7 @@ def is_saved(page: Any) -> None:
 # -- arranging --------------------------------------------------------------------------------------------------------
 
 
-def test_tiles_are_moved_and_resized_by_keyboard_and_announced(
-    new_page: Callable[..., Any], stack: live.Stack
-) -> None:
+def test_tiles_are_moved_and_resized_by_keyboard_and_announced(new_page: Callable[..., Any], stack: live.Stack) -> None:
     page = arranging(new_page)
     before, said = order(page), page.locator("[data-board-announcer]")
     grip = handle(page, "staff_online")
@@ -299,7 +296,7 @@ def test_old_values_are_marked_and_said(new_page: Callable[..., Any], stack: liv
     name = page.get_by_role("region", name="Memory no values for")
     expect(name).to_be_visible()
     expect(page.locator("[data-board-words]")).to_contain_text("no values since")
-    expect(page.locator("[data-kind=health]")).to_contain_text("Degraded")
+    expect(page.locator("[data-kind=health]")).to_contain_text("Sampler")
 
 
 # -- other media ------------------------------------------------------------------------------------------------------

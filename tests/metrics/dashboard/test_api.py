@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from metrics.dashboard import layouts
 from metrics.dashboard.layouts import Layout, Tile
+from metrics.dashboard.models import SavedLayout, SharedLayout
 from tests.backoffice import api_client
 from tests.backoffice.api_client import Caller, problem, program, signed_in
 
@@ -100,6 +101,19 @@ def test_one_of_two_concurrent_saves_wins() -> None:
     (winner,) = [outcome for outcome in outcomes if not outcome.startswith("stale")]
     assert outcomes.count("stale 1") == 3
     assert [tile.kind for tile in layouts.of(person).layout.tiles] == [winner]
+
+
+@pytest.mark.django_db
+def test_layout_of_another_release_is_replaced_by_the_default() -> None:
+    caller = signed_in("agent")
+    put(caller, body("note"), '"v0"')
+    copy = caller.post(f"{PATH}share/", {"name": "One"}).json()
+    SavedLayout.objects.update(body={"schema": 2, "rows": []})
+    SharedLayout.objects.update(body={"schema": 2, "rows": []})
+    found = caller.get(PATH).json()
+    assert (found["own"], found["version"]) == (False, 1)
+    assert caller.client.get("/admin/").status_code == 200
+    assert caller.client.get(copy["url"]).status_code == 404
 
 
 TILE = {"id": "a", "kind": "note", "w": 1, "h": 1}

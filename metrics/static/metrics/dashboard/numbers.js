@@ -1,30 +1,38 @@
 import { _ } from "../../backoffice/words.js";
 
 const LANGUAGE = globalThis.document?.documentElement.lang || undefined;
-const one = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 1 });
-const whole = new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: 0 });
 
-/** A value with its unit, in the words of `value_text` in metrics/dashboard/metric_tiles.py. */
+/** A value with its unit, in the words of metrics/monitoring/units.py. */
 export function valueText(value, unit, kind) {
   if (value === null || value === undefined) return "–";
   if (kind === "flag") return value ? _("yes") : _("no");
-  if (unit === "s") return kind === "age" ? duration(value) : milliseconds(value);
-  const text = Math.abs(value) < 10 && !Number.isInteger(value) ? one.format(value) : whole.format(value);
-  if (unit === "percent") return _("%(n)s%", { n: text });
-  const words = { "1/s": _("/s"), "1/min": _("/min"), GiB: _("GiB"), days: _("days") };
-  return unit in words ? `${text} ${words[unit]}` : text;
+  if (unit === "s") return value >= 10 ? duration(value) : milliseconds(value);
+  const n = number(value, Number.isInteger(value) || Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 1 ? 1 : 2);
+  const words = {
+    percent: () => _("%(n)s%", { n }),
+    "1/s": () => _("%(n)s per second", { n }),
+    "1/min": () => _("%(n)s per minute", { n }),
+    GiB: () => _("%(n)s GiB", { n }),
+    days: () => _("%(n)s days", { n }),
+  };
+  return words[unit]?.() ?? n;
+}
+
+function number(value, digits) {
+  const format = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return new Intl.NumberFormat(LANGUAGE, format).format(value);
 }
 
 function duration(value) {
   const seconds = Math.round(value);
   if (seconds < 60) return _("%(n)s s", { n: seconds });
-  const two = (number) => String(number).padStart(2, "0");
+  const two = (part) => String(part).padStart(2, "0");
   if (seconds < 3600) return _("%(m)s min %(s)s s", { m: Math.floor(seconds / 60), s: two(seconds % 60) });
   return _("%(h)s h %(m)s min", { h: Math.floor(seconds / 3600), m: two(Math.floor((seconds % 3600) / 60)) });
 }
 
 function milliseconds(value) {
-  return value < 1 ? _("%(n)s ms", { n: whole.format(value * 1000) }) : _("%(n)s s", { n: one.format(value) });
+  return value < 1 ? _("%(n)s ms", { n: Math.round(value * 1000) }) : _("%(n)s s", { n: number(value, 1) });
 }
 
 /** What a chart is drawn in: shares from 0 to 1, milliseconds, seconds or a number; and the factor to get there. */

@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 from backoffice import access
 from events import errors
 from events.db import timeouts
+from metrics.monitoring import sparklines
 
 STATEMENT_SECONDS: Final = 5.0  # limit for one statement of a page
 POLL_MS: Final = 2_000
@@ -48,7 +49,7 @@ class OperatorPages:
         raise NotImplementedError
 
     def render(self, request: HttpRequest, name: str, context: dict[str, Any]) -> HttpResponse:
-        """A page with a part that changes: ``<name>.html`` around ``<name>_part.html``."""
+        """A page with a part that changes: ``<name>.html`` around ``<name>_part.html`` and its charts."""
         as_of = timezone.localtime()
         shared = {
             "as_of": as_of,
@@ -56,14 +57,15 @@ class OperatorPages:
             "may": allowed_actions(request),
             "may_see_events": access.may(request.user, "view", "event"),
             "may_read_errors": access.may_read_errors(request.user),
+            "part": f"admin/backoffice/system/{name}_part.html",
+            "sparklines": sparklines.of_page(name),
         }
-        part = f"admin/backoffice/system/{name}_part.html"
         if request.GET.get("fragment"):
-            response = TemplateResponse(request, part, shared | context)
+            response = TemplateResponse(request, "admin/backoffice/system/fragment.html", shared | context)
             response["Cache-Control"] = "no-store"
             response["X-As-Of"] = f"{as_of:%H:%M:%S}"
             return response
-        whole = {**self.site.each_context(request), **shared, **context, "part": part}
+        whole = {**self.site.each_context(request), **shared, **context}
         return TemplateResponse(request, f"admin/backoffice/system/{name}.html", whole)
 
     def busy(self, request: HttpRequest) -> HttpResponse:

@@ -18,7 +18,7 @@ def text(value: float | None, unit: Unit) -> str:
     number = number_format(value, _decimals(value), use_l10n=True, force_grouping=True)
     return {
         "percent": _("%(n)s%%"),
-        "1": _("%(n)s"),
+        "1": "%(n)s",
         "1/s": _("%(n)s per second"),
         "1/min": _("%(n)s per minute"),
         "GiB": _("%(n)s GiB"),

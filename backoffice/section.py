@@ -242,8 +242,9 @@ class Section:
     extends: tuple[Extension, ...] = ()  # columns, sorts, API fields and panels for kinds of other sections
     header: tuple[HeaderItem, ...] = ()  # items in the header of every page
     index: IndexPage | None = None  # replaces the overview; at most one section declares it
-    styles: tuple[str, ...] = ()  # static style sheets of every page
-    modules: tuple[str, ...] = ()  # static JavaScript modules of every page
+    # static style sheets and JavaScript modules of every page; their folders are kept for pages without a network
+    styles: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""

@@ -60,12 +60,10 @@ View = Callable[..., HttpResponseBase]
 
 
 def _guarded(view: View) -> View:
-    """Decorates a view: requires the right to view forms, as `metrics/forms/` does, and limits its statements."""
+    """Decorates a view: limits its statements, and answers 503 instead of waiting for a busy database."""
 
     @wraps(view)
     def guarded(self: FigurePages, request: HttpRequest, *args: Any, **named: Any) -> HttpResponseBase:
-        if not access.may(request.user, "view", "form"):
-            raise PermissionDenied
         try:
             with timeouts.at_most(STATEMENT_SECONDS):
                 return view(self, request, *args, **named)
@@ -74,6 +72,12 @@ def _guarded(view: View) -> View:
             return TemplateResponse(request, "admin/backoffice/system/timeout_notice.html", context, status=503)
 
     return guarded
+
+
+def _require(request: HttpRequest) -> None:
+    """Raises `PermissionDenied` unless this person may view forms, as for `metrics/forms/`."""
+    if not access.may(request.user, "view", "form"):
+        raise PermissionDenied
 
 
 class FigurePages:
@@ -90,6 +94,7 @@ class FigurePages:
 
     @_guarded
     def index(self, request: HttpRequest) -> HttpResponseBase:
+        _require(request)
         try:
             days = _days(request)
         except ranges.InvalidRange as error:
@@ -125,6 +130,7 @@ class FigurePages:
     @_guarded
     def download(self, request: HttpRequest, name: str) -> HttpResponseBase:
         """A chart of the page as CSV, for the same range."""
+        _require(request)
         try:
             days = _days(request)
         except ranges.InvalidRange as error:

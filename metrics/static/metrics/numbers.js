@@ -1,19 +1,14 @@
 import { DebouncedSet } from "../backoffice/debounced_set.js";
 import { fetchDocument, live } from "../backoffice/live.js";
+import { updatesIn } from "./updates.js";
 
-const EVENT = "metrics.updated";
 const DASHBOARD = "dashboard";
 const ANY_RECORD = "records"; // among the keys of the dashboard's frame
 const TIMEOUT_MS = 10_000;
 const WAIT_MS = 100;
 const PAUSE_MS = 1_000;
+const COUNTED_ROW = "tr[data-id]:has([data-added])";
 const COUNTED_MS = 1_000; // then what was committed before is counted, and was perhaps not pushed to this page
-
-/** The `metrics.updated` values in an ephemeral frame, which may be one of several in a batch. */
-export function updatesIn(frame) {
-  const values = frame.data.updates ?? [frame];
-  return values.filter((value) => value.event === EVENT).map((value) => value.data);
-}
 
 /** A part of a page that shows figures: it is fetched again when they change, and replaced number by number. */
 export class LivePart {
@@ -95,7 +90,6 @@ export class LiveCells {
   }
 
   start() {
-    if (!this.body.querySelector("[data-added]")) return;
     live().subscribe([this.element.dataset.topic], {
       onEphemeral: (frame) => updatesIn(frame).forEach((update) => this.#onUpdate(update)),
       onSubscribed: () => setTimeout(() => this.#all(), COUNTED_MS),
@@ -111,11 +105,11 @@ export class LiveCells {
   }
 
   #all() {
-    for (const row of this.body.querySelectorAll("tr[data-id]")) this.#rows.add(row.dataset.id);
+    for (const row of this.body.querySelectorAll(COUNTED_ROW)) this.#rows.add(row.dataset.id);
   }
 
   #row(key) {
-    return this.body.querySelector(`tr[data-id="${CSS.escape(key)}"]`);
+    return this.body.querySelector(`${COUNTED_ROW}[data-id="${CSS.escape(key)}"]`);
   }
 
   async #refresh(keys) {

@@ -155,6 +155,7 @@ class Kind:
 
     # -- API
     shape: type[msgspec.Struct] | None = None  # None: not readable through the API
+    is_posted: bool = False  # a POST to its list creates a record too, as `commands/` does
     filter_help: Mapping[str, str] = field(default_factory=dict)  # filter -> its description in the API
     ingested: Mapping[str, str] = field(default_factory=dict)  # type of a CloudEvent -> command
     routine: frozenset[str] = frozenset()  # commands for which an API key needs only the scope of `ingest/`
@@ -249,6 +250,7 @@ class Section:
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
     api_shapes: str | tuple[str, ...] = ()  # modules of structs for the API's description
+    scopes: tuple[str, ...] = ()  # of API keys, beside those of its kinds: `alerts` means `alerts:read` and so on
 
     # -- permissions for categories without a kind, such as ``event`` and ``system``
     rights: Mapping[str, Roles] = field(default_factory=dict)

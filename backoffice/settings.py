@@ -161,6 +161,7 @@ SECTIONS = [
     "backoffice.sections.imports.section",
     "backoffice.sections.event_log.section",
     "metrics.section",
+    "metrics.monitoring.alerting.section",
 ]
 
 # -- Django ---------------------------------------------------------------------------------------------------------

@@ -15,17 +15,22 @@ from metrics.counters.models import (
 )
 from metrics.dashboard.models import SavedLayout, SharedLayout
 from metrics.materialized.models import ViewFreshness
+from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
 
 __all__ = [
+    "Alert",
     "CountersState",
     "DayOwner",
     "DayStats",
+    "Episode",
     "FormHour",
     "FormStats",
     "Reconciliation",
     "ReconciliationDifference",
+    "Rule",
     "SavedLayout",
     "SharedLayout",
+    "Silence",
     "SkippedPosition",
     "UserStats",
     "ViewFreshness",

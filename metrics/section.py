@@ -50,16 +50,10 @@ SECTION = Section(
     widgets={**sampling.widgets(), **push.rights(), updates.KEY: ("view", "form", "forms:read")},
     api_urls="metrics.api",
     api_shapes=("metrics.monitoring.shapes", "metrics.dashboard.shapes"),
+    scopes=("dashboard",),
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(
-        Topic(
-            name="alerts",
-            categories=("alert",),
-            may_subscribe=topics.may_work,
-            projection_key=access.projection_key,
-            project=topics.show,
-        ),
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),

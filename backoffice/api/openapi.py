@@ -159,6 +159,7 @@ def _schemas() -> Schema:
         if record.shape is not None:
             item = shapes.item_of(record)
             wanted += [shapes.record_of(record), item, shapes.page_of(item, record.shape.__name__)]
+            wanted += [shapes.new_of(record)] if record.is_posted else []
     known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]

@@ -17,7 +17,7 @@ import psycopg
 import redis
 from django.conf import settings
 from django.core.management import BaseCommand
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.utils import timezone
 
 from backoffice import health
@@ -29,6 +29,7 @@ from events.subscriptions import parked
 from metrics.counters import reconcile
 from metrics.materialized import freshness
 from metrics.monitoring import indexes as index_checks
+from metrics.monitoring.alerting import report
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -352,6 +353,18 @@ def chromium() -> Finding:
     return Finding("chromium", "note", "none found: browser tests are skipped; install one or set CHROMIUM")
 
 
+def alerts() -> Finding:
+    """Lists the alerts that fire. An alert is no fault of this installation, so it is a note."""
+    try:
+        rows = report.firing()
+        said = report.summary(rows)
+    except DatabaseError:
+        return Finding("alerts", "note", "not checked: the tables are missing or cannot be read")
+    if not rows:
+        return Finding("alerts", "ok", "none fires")
+    return Finding("alerts", "note", f"{len(rows)} {'fires' if len(rows) == 1 else 'fire'}: {said}")
+
+
 PROBES: tuple[Callable[[], Finding], ...] = (
     python,
     disk,
@@ -365,6 +378,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     counters,
     session,
     views,
+    alerts,
     erasures,
     plain_snapshots,
     postgres_log,

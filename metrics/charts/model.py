@@ -15,6 +15,7 @@ from typing import Any, Literal
 from django.utils.formats import date_format, number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from backoffice.templatetags import display
 from metrics.charts import scales, svg
@@ -51,6 +52,16 @@ class Series:
     high: Values = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A shaded part of a chart, such as an episode of an alert; without `end` it lasts."""
+
+    start: datetime
+    end: datetime | None
+    severity: str
+    label: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chart:
     """A chart with its title and unit.
@@ -58,6 +69,7 @@ class Chart:
     id      unique on the page; letters, digits and dashes
     step    what a moment stands for; days and months are UTC. `hour`: times within several days
     sums    values of a series add up, so that the summary names their sum
+    spans   shaded parts, behind the series; of charts with moments of type `datetime`
     """
 
     id: str
@@ -68,6 +80,7 @@ class Chart:
     step: Step = "day"
     unit: Unit = "count"
     sums: bool = True
+    spans: Sequence[Span] = ()
 
     def text(self, value: float | None) -> str:
         """A value in words: a grouped number, a duration or a percentage; a dash for None."""
@@ -110,8 +123,18 @@ class Chart:
 
     @property
     def summary(self) -> str:
-        """The chart in a sentence per series."""
-        return " ".join(self._sentence(one) for one in self.series)
+        """The chart in a sentence per series, and one for the shaded parts."""
+        return " ".join([*(self._sentence(one) for one in self.series), *self._said_spans()])
+
+    def _said_spans(self) -> list[str]:
+        if not self.spans:
+            return []
+        named = ", ".join(dict.fromkeys(one.label for one in self.spans))
+        count = len(self.spans)
+        return [
+            ngettext("Shaded: %(n)s alert (%(named)s).", "Shaded: %(n)s alerts (%(named)s).", count)
+            % {"n": count, "named": named}
+        ]
 
     def _sentence(self, one: Series) -> str:
         known = [(value, place) for place, value in enumerate(one.values) if value is not None]
@@ -145,7 +168,16 @@ class Chart:
             "series": [{"label": one.label, "colour": one.colour} for one in self.series],
             "values": [list(one.values) for one in self.series],
             **(bands if self.kind == "band" else {}),
+            **({"spans": self.span_data} if self.spans else {}),
         }
+
+    @property
+    def span_data(self) -> list[dict[str, Any]]:
+        """The shaded parts for `chart.js`."""
+        return [
+            {"start": _epoch(one.start), "end": _epoch(one.end) if one.end else None, "severity": one.severity}
+            for one in self.spans
+        ]
 
     @property
     def svg(self) -> SafeString:
@@ -167,6 +199,7 @@ class Chart:
                 ],
                 series=[svg.DrawnSeries(one.colour, one.values, one.low, one.high) for one in self.series],
                 titles=[name for name, _values in self.rows[::-1]],
+                spans=[svg.DrawnSpan(*_extent(one, self.moments), one.severity, one.label) for one in self.spans],
                 texts=[[self.text(value) for value in one.values] for one in self.series],
             )
         )
@@ -190,6 +223,16 @@ def _epoch(moment: Moment) -> int:
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return int(moment.timestamp())
+
+
+def _extent(span: Span, moments: Sequence[Moment]) -> tuple[float, float]:
+    """The left and right end of a shaded part, from 0 to 1, cut off at the ends of the chart."""
+    if len(moments) < 2:
+        return 0.0, 0.0
+    first, last = _epoch(moments[0]), _epoch(moments[-1])
+    ends = (_epoch(span.start), _epoch(span.end) if span.end else last)
+    left, right = (min(max((at - first) / (last - first), 0.0), 1.0) for at in ends)
+    return left, right
 
 
 def _places(moments: Sequence[Moment], kind: Kind) -> list[float]:

@@ -10,8 +10,9 @@ from typing import Any, Final
 from django.utils.translation import gettext as _
 
 from backoffice import access
-from metrics.charts.model import Chart, Series, Step
+from metrics.charts.model import Chart, Series, Span, Step
 from metrics.charts.scales import Unit
+from metrics.dashboard import alerts
 from metrics.dashboard.asked import Asked, zone
 from metrics.monitoring import metric_types, units
 from metrics.monitoring.history import read, tables
@@ -97,11 +98,13 @@ def _numbers(asked: Asked, metrics: Sequence[Metric], target: str = "") -> tuple
 
 
 def _chart(asked: Asked, metric: Metric, target: str) -> dict[str, Any]:
-    found = read.points(metric.name, asked.span.resolved(), zone=zone(), target=target)
+    range_ = asked.span.resolved()
+    found = read.points(metric.name, range_, zone=zone(), target=target)
+    chart = drawn(f"chart-{asked.tile}", metric, found, alerts.spans(asked, metric, range_.start, range_.end))
     return {
-        "chart": drawn(f"chart-{asked.tile}", metric, found),
+        "chart": chart,
         "rows": table(metric, found.points),
-        "live": live_data(metric, found, live=asked.span.live),
+        "live": live_data(metric, found, live=asked.span.live) | {"spans": chart.span_data},
         "live_id": f"live-{asked.tile}",
     }
 
@@ -123,8 +126,8 @@ def live_data(metric: Metric, found: History, *, live: bool) -> dict[str, Any]:
 # -- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def drawn(name: str, metric: Metric, found: History) -> Chart:
-    """The chart of a metric: its average, with the range from lowest to highest behind it."""
+def drawn(name: str, metric: Metric, found: History, spans: Sequence[Span] = ()) -> Chart:
+    """The chart of a metric: its average, the range from lowest to highest behind it, and episodes of alerts."""
     factor = _factor(metric)
     points = found.points
     seconds = points[-1][0] - points[0][0] if points else 0
@@ -146,6 +149,7 @@ def drawn(name: str, metric: Metric, found: History) -> Chart:
         step=step,
         unit=chart_unit(metric),
         sums=False,
+        spans=spans,
     )
 
 

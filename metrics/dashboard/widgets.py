@@ -15,7 +15,7 @@ from django.utils.translation import pgettext_lazy
 
 from backoffice import access
 from backoffice.section import Text
-from metrics.dashboard import lists, metric_tiles
+from metrics.dashboard import alerts, lists, metric_tiles
 from metrics.dashboard.asked import Asked
 from metrics.monitoring import metric_types
 
@@ -104,6 +104,16 @@ WIDGETS: Final[dict[str, Widget]] = {
             template="health",
         ),
         Widget(
+            kind="alerts",
+            label=_("Alerts"),
+            right=("view", "alert"),
+            load=alerts.now,
+            template="alerts",
+            w=2,
+            topics=("alerts",),
+            link="admin:alerts_list",
+        ),
+        Widget(
             kind="figures",
             label=pgettext_lazy("widget", "Records"),
             right=("view", "submission"),
@@ -121,7 +131,6 @@ WIDGETS: Final[dict[str, Widget]] = {
             load=lists.conflicts,
             template="conflicts",
             w=2,
-            h=2,
             topics=("conflicts",),
             link="admin:backoffice_conflict_changelist",
         ),
@@ -199,16 +208,17 @@ WIDGETS: Final[dict[str, Widget]] = {
     )
 }
 
-_PRODUCT: Final = ("health", "staff_online", "figures", "submissions_rate", "users_active")
+_PRODUCT: Final = ("health", "staff_online", "figures", "alerts")
+_RATES: Final = ("submissions_rate", "users_active")
 _SYSTEM: Final = ("cpu", "memory", "errors", "responses", "database", "valkey_queue")
 # Role -> the kinds of its default layout, in order, so that rows of four columns are full. What the role may not see is
 # left out.
 DEFAULTS: Final[dict[str, tuple[str, ...]]] = {
-    "admin": (*_PRODUCT, "conflicts", "activity", *_SYSTEM, "sockets", "subscriptions", "disk", "log"),
-    "manager": (*_PRODUCT, "conflicts", "activity", *_SYSTEM, "disk"),
-    "agent": (*_PRODUCT, "conflicts", "activity"),
-    "viewer": (*_PRODUCT, "activity"),
-    "dpo": (*_PRODUCT, "activity", "erasures", "log"),
+    "admin": (*_PRODUCT, "conflicts", *_SYSTEM, *_RATES, "activity", "sockets", "subscriptions", "disk", "log"),
+    "manager": (*_PRODUCT, "conflicts", *_RATES, *_SYSTEM, "activity", "disk"),
+    "agent": (*_PRODUCT, "conflicts", *_RATES, "activity"),
+    "viewer": (*_PRODUCT, *_RATES, "activity"),
+    "dpo": (*_PRODUCT, "erasures", "log", *_RATES, "activity"),
 }
 
 

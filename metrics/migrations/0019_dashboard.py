@@ -11,6 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
         ("metrics", "0010_sampling"),
+        ("metrics", "0013_alerting"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

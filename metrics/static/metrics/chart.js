@@ -130,11 +130,25 @@ export class Chart {
       ],
       series: [{}, ...seriesOf(this.#data, this.figure)],
       bands: bandsOf(kind, series.length),
-      hooks: { setCursor: [(plot) => this.#onCursor(plot)] },
+      hooks: { drawClear: [(plot) => this.#drawSpans(plot)], setCursor: [(plot) => this.#onCursor(plot)] },
     };
     const zone = step === "day" || step === "month" ? "UTC" : this.zone;
     if (zone) options.tzDate = (at) => uPlot.tzDate(new Date(at * 1000), zone);
     this.#plot = new uPlot(options, columnsOf(this.#data), this.box);
+  }
+
+  /** Shaded parts, such as episodes of alerts, behind the series. */
+  #drawSpans(plot) {
+    const { left, top, width, height } = plot.bbox;
+    for (const { start, end, severity } of this.#data.spans ?? []) {
+      const at = (moment) => Math.min(Math.max(plot.valToPos(moment, "x", true), left), left + width);
+      const [from, to] = [at(start), end === null ? left + width : at(end)];
+      plot.ctx.save();
+      plot.ctx.globalAlpha = 0.18;
+      plot.ctx.fillStyle = resolved(this.figure, severity === "critical" ? "--bad" : "--warn");
+      plot.ctx.fillRect(from, top, Math.max(2, to - from), height);
+      plot.ctx.restore();
+    }
   }
 
   // -- the chosen moment ------------------------------------------------------------------------------------------
@@ -275,7 +289,7 @@ function padded(low, high, isBars, count) {
 
 function incrementsOf(unit) {
   if (unit === "seconds") return [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18_000, 36_000, 86_400];
-  if (unit === "share") return [0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5];
+  if (unit === "share") return [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5];
   return [1, 2, 5].flatMap((n) => Array.from({ length: 12 }, (_each, power) => n * 10 ** power)).sort((a, b) => a - b);
 }
 

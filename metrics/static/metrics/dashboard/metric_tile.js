@@ -138,6 +138,7 @@ export class MetricTile {
       values: [scaled(average)],
       low: [scaled(low)],
       high: [scaled(high)],
+      spans: this.live.spans,
     };
   }
 

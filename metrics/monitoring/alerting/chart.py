@@ -60,6 +60,7 @@ class Chart:
     low: float | None
     high: float | None
     average: float | None
+    stale_since: datetime | None  # of the newest value, when it is not fresh
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -89,7 +90,15 @@ def draw(
         low=min(present),
         high=max(present),
         average=sum(present) / len(present),
+        stale_since=_stale_since(values, first),
     )
+
+
+def _stale_since(values: Sequence[float | None], first: int) -> datetime | None:
+    if conditions.fresh(values):
+        return None
+    last = max(number for number, value in enumerate(values) if value is not None)
+    return conditions.instant(first + last)
 
 
 class _Scale:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import listing
 from backoffice.listing import Sort
 from backoffice.section import DELETED_CHOICE, Choice, Column, Kind
 from events import errors
-from metrics.monitoring.alerting import domain, forms, models, projection, rules, shapes, silences
+from metrics.monitoring.alerting import forms, models, projection, rules, shapes, silences
 
 _EVERYBODY: Final = ("manager", "agent", "viewer", "dpo")
 
@@ -31,6 +32,11 @@ def _steps(value: Any, _whole: bool) -> str:
     return "; ".join(f"{step['minutes']} min: {', '.join(step['channels']) or '–'}" for step in value) or "–"
 
 
+def _rule_title(row: Any, _staff: Any) -> str:
+    """The title in the reader's language where it is that of a default rule."""
+    return gettext(row.title)
+
+
 RULE: Final = Kind(
     category=rules.CATEGORY,
     name="rules",
@@ -41,6 +47,7 @@ RULE: Final = Kind(
     key_help="The rule's id.",
     # in words
     icon="rule",
+    title=_rule_title,
     singular=_("Alert rule"),
     add_label=_("New alert rule"),
     empty=_("No rules yet: the sampler writes the default rules when it starts."),
@@ -127,5 +134,3 @@ SILENCE: Final = Kind(
     record_topic="silence",
     shape=shapes.Silence,
 )
-
-ALERT_CATEGORY: Final = domain.CATEGORY

@@ -12,24 +12,6 @@ from events import store
 from events.types import NewEvent
 from metrics.monitoring.alerting import conditions, domain, rules, silences
 
-INSERT_RULES = """
-insert into metrics_rule (id, title, metric, target, comparison, warn, critical, clear, for_seconds,
-       critical_for_seconds, keep_seconds, on_missing, missing_seconds, per, over_seconds, channels, escalation,
-       enabled, origin, created_at, version, updated_at)
-select id, title, metric, target, comparison, warn, critical, clear, for_seconds,
-       critical_for_seconds, keep_seconds, on_missing, missing_seconds, per, over_seconds, channels, escalation,
-       enabled, origin, created_at, version, updated_at
-  from jsonb_populate_recordset(null::metrics_rule, %s::jsonb)
-"""
-
-INSERT_SILENCES = """
-insert into metrics_silence (id, title, rules, targets, severity, repeat, weekdays, starts_at, ends_at, from_time,
-       to_time, zone, created_at, version, updated_at)
-select id, title, rules, targets, severity, repeat, weekdays, starts_at, ends_at, from_time,
-       to_time, zone, created_at, version, updated_at
-  from jsonb_populate_recordset(null::metrics_silence, %s::jsonb)
-"""
-
 FOLDED = "select id, folded::text from metrics_alert where id = any(%s)"
 
 UPSERT_ALERTS = """
@@ -57,7 +39,7 @@ def write_rules(events: Sequence[NewEvent]) -> None:
     """Updates the table `metrics_rule`."""
     for kind, batch in read_table.runs(events):
         if kind is rules.RuleCreated:
-            store.execute(INSERT_RULES, [read_table.rows(batch)])
+            read_table.insert_all("metrics_rule", batch)
         elif kind is rules.RuleRestored:
             for event in batch:
                 read_table.update("metrics_rule", event, {"deleted_at": None})
@@ -69,7 +51,7 @@ def write_silences(events: Sequence[NewEvent]) -> None:
     """Updates the table `metrics_silence`."""
     for kind, batch in read_table.runs(events):
         if kind is silences.SilenceCreated:
-            store.execute(INSERT_SILENCES, [read_table.rows(batch)])
+            read_table.insert_all("metrics_silence", batch)
         elif kind is silences.SilenceRestored:
             for event in batch:
                 read_table.update("metrics_silence", event, {"deleted_at": None})
@@ -85,7 +67,7 @@ def write_alerts(events: Sequence[NewEvent]) -> None:
         states[event.key] = domain.evolve(states.get(event.key) or domain.Alert(), event.data)
         last[event.key] = event
     found = [_row(event, states[key]) for key, event in last.items()]
-    store.execute(UPSERT_ALERTS, [msgspec.json.encode(found).decode()])
+    store.execute(UPSERT_ALERTS, [read_table.to_json(found)])
 
 
 def _loaded(text: str) -> domain.Alert:

@@ -103,7 +103,7 @@ def states() -> list[dict[str, Any]]:
         waiting = list(judge.pending(judge.present_slot() - 1))
     except windows.NoSource:
         waiting = []
-    pending = [
+    found_pending = [
         {
             "id": subject.key,
             "rule": subject.rule_id,
@@ -117,8 +117,16 @@ def states() -> list[dict[str, Any]]:
         }
         for subject, one in waiting
     ]
-    keys = {each["id"] for each in pending}
-    return [*pending, *(each for each in found if each["id"] not in keys)]
+    keys = {each["id"] for each in found_pending}
+    return [*found_pending, *(each for each in found if each["id"] not in keys)]
+
+
+def pending(slot: int) -> dict[str, dict[str, Any]]:
+    """The rules that are pending at a slot, by alert, for the frame `system.metrics`."""
+    return {
+        subject.key: {"severity": one.severity, "seconds": one.seconds, "of": one.of}
+        for subject, one in judge.pending(slot)
+    }
 
 
 def summary(rows: Sequence[models.Alert]) -> str:

@@ -77,6 +77,7 @@ def test_alert_has_a_timeline_a_shaded_chart_and_actions(admin: Caller, samples:
     assert '<rect class="shade shade-warning"' in shown
     assert '<polyline class="values"' in shown
     assert shown.count("<line class=") == 3
+    assert "No data since" not in shown
     act = reverse("admin:alerts_act", args=[cpu, "acknowledge"])
     until = datetime.now(ZoneInfo("UTC")) + timedelta(hours=2)
     sent = {"episode": "1", "text": "On it.", "until": f"{until:%Y-%m-%dT%H:%M}"}
@@ -95,6 +96,14 @@ def test_alert_without_data_says_since_when(admin: Caller, samples: Samples, cpu
     do("rule.update", cpu, {"on_missing": "raise"})
     samples.tick(METRIC, [50] * 5 + [None] * 30)
     assert "no data" in page(admin, "alerts_alert", cpu)
+
+
+def test_firing_alert_without_fresh_values_says_since_when(admin: Caller, samples: Samples, cpu: str) -> None:
+    """grafana#77800: the alert goes on, and its page says that nothing is known since then."""
+    samples.slot -= 50
+    samples.tick(METRIC, [85] * 20 + [None] * 30)
+    assert "No data since" in page(admin, "alerts_alert", cpu)
+    assert models.Alert.objects.get(pk=cpu).state == "firing"
 
 
 @pytest.mark.parametrize("until", ["2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])

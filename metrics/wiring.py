@@ -11,7 +11,7 @@ from metrics.counters import subscription
 from metrics.dashboard import push
 from metrics.materialized import freshness
 from metrics.monitoring import exported, fallback, request_counts, sampling
-from metrics.monitoring.alerting import judge, windows
+from metrics.monitoring.alerting import judge, report, windows
 from metrics.monitoring.history import read, tables
 from realtime import cluster, prometheus
 
@@ -31,3 +31,4 @@ def connect() -> None:
     request_counts.counts.cache_reads = queries.hits_and_misses
     windows.register(read.window, read.targets)
     sampling.STEPS = (sampling.keep_history, judge.judge, push.step)
+    sampling.PENDING = report.pending

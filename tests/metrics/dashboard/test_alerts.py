@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from metrics.charts.model import Chart
 from metrics.dashboard import tiles
 from metrics.dashboard.asked import Span
 from metrics.dashboard.layouts import Tile
+from metrics.monitoring.alerting import models
 from tests.backoffice import api_client
 from tests.metrics.alerting.conftest import cpu, samples
 from tests.metrics.alerting.samples import Samples
@@ -32,6 +36,7 @@ def test_open_alert_has_its_value_for_those_who_see_the_system(samples: Samples,
 
 def test_episode_shades_the_chart_of_its_metric_only(samples: Samples, cpu: str) -> None:
     samples.tick("cpu.percent", [99] * 6)
+    models.Episode.objects.update(raised_at=timezone.now() - timedelta(minutes=10))  # the samples are of another day
     chart: Chart = filled("cpu", "manager", h=2).content["chart"]
     (span,) = chart.spans
     assert (span.severity, span.end, span.label) == ("critical", None, "CPU")

@@ -1,6 +1,6 @@
 import { button, make } from "../../backoffice/dom.js";
 import { fetchDocument } from "../../backoffice/live.js";
-import { _ } from "../../backoffice/words.js";
+import { _, ngettext } from "../../backoffice/words.js";
 import { send } from "./saver.js";
 
 /** The dialogs of the arrange mode: add a tile, share a copy, import a file. */
@@ -100,7 +100,8 @@ export function bindImport(root, { url, version, failed, stale }) {
     if (!file.files.length) return;
     try {
       const { body } = await send("POST", url, await file.files[0].text(), version());
-      const lines = [_("%(n)s tiles were imported.", { n: body.layout.tiles.length })];
+      const count = body.layout.tiles.length;
+      const lines = [ngettext("%(n)s tile was imported.", "%(n)s tiles were imported.", count)];
       if (body.unknown.length) lines.push(_("Not available here: %(kinds)s.", { kinds: body.unknown.join(", ") }));
       if (body.forbidden.length) lines.push(_("Left out, not permitted: %(kinds)s.", { kinds: body.forbidden.join(", ") }));
       result.replaceChildren(...lines.map((line) => make("p", "", line)));

@@ -173,7 +173,7 @@ def measure(asked: argparse.Namespace) -> None:
         "median ms": statistics.median(durations),
         "p95 ms": sorted(durations)[int(len(durations) * 0.95)],
         "processor ms": used,
-        "share of a core": used / 5000,
+        "percent of a core": used / 50,
     }
     harness.table("Tick, with PostgreSQL", [tick])
     harness.save("history", {"bytes": sizes, "charts": rows, "window_ms": raw, "tick": tick})

@@ -48,7 +48,8 @@ class Signal:
 class Dependency:
     """Something that the system needs: its signals, what users notice without it, and what to do.
 
-    `missing` describes the state in which its signals have no value; `optional` ones are left out then.
+    The first signal is the essential one: without its value the others, such as a count of failures, prove nothing.
+    `missing` describes that; an `optional` dependency is left out then.
     """
 
     name: str
@@ -233,7 +234,7 @@ def _status(
     dependency: Dependency, slot: int, values: Mapping[str, Mapping[str, float | None]], since: bool
 ) -> DependencyStatus | None:
     """The status by the worst signal; None for an optional dependency that has no value."""
-    judged = []
+    judged: list[tuple[int, int, Signal, Metric, str, float]] = []
     for order, signal in enumerate(dependency.signals):
         metric = metric_types.metric(signal.metric)
         known = {target: value for target, value in values.get(signal.metric, {}).items() if value is not None}
@@ -241,7 +242,8 @@ def _status(
             pick: Callable[..., str] = min if metric.low_is_bad else max
             target = pick(known, key=lambda name: known[name])
             judged.append((signal.level(known[target]), -order, signal, metric, target, known[target]))
-    if not judged:
+    is_known = any(order == 0 for _level, order, *_rest in judged)
+    if not is_known and not any(level for level, *_rest in judged):
         if dependency.optional:
             return None
         reason = str(dependency.missing or _("There is no value in the newest sample."))

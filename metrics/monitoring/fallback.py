@@ -82,8 +82,10 @@ def run(stop: threading.Event) -> None:
         try:
             state.step()
             pause = seconds_until(TURN)
-        except (errors.EventsError, psycopg.Error, DatabaseError) as error:
-            log.warning("no sample: %s", error)
+        except sampling.AWAY as error:
+            sampling.note_failure(error)
+        except (errors.EventsError, psycopg.Error, DatabaseError):
+            log.exception("no sample")
         finally:
             connection.close()
         stop.wait(pause)

@@ -13,12 +13,15 @@ Celery: they are watched.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from django.db import connection
+import psycopg
+from django.db import InterfaceError, OperationalError, connection
 
+from events import errors
 from metrics.monitoring import metric_types, process_reports
 from metrics.monitoring.history import read, rollup, tables, write
 from metrics.monitoring.probes import differences, table
@@ -32,8 +35,13 @@ Step: TypeAlias = Callable[[int], object]
 
 # Steps after the sample, in this order; `metrics/section.py` fills it.
 STEPS: tuple[Step, ...] = ()
+# Called in each tick with whether PostgreSQL answers: without it there is no slot, no step and no alert.
+WATCHERS: tuple[Callable[[bool], object], ...] = ()
 # What `system.metrics` says about rules that are not yet firing; `metrics/section.py` may set it.
 PENDING: Callable[[int], Any] | None = None
+
+AWAY: Final = (errors.StoreUnavailable, psycopg.OperationalError, OperationalError, InterfaceError)
+_away: Final = threading.Event()
 
 FRAME: Final = "system.metrics"
 LEAST_GAP: Final = 2  # slots without a sample before the fallback takes over
@@ -49,14 +57,19 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tick() -> int | None:
-    """Sample the present slot; returns it, or None when another process has it."""
-    sample = take()
+    """Sample the present slot; returns it, or None when another process has it or PostgreSQL does not answer."""
+    try:
+        sample = take()
+    except AWAY as error:
+        note_failure(error)
+        return None
     return None if sample is None else sample.slot
 
 
 def take() -> Sample | None:
-    """Run steps 1 to 5; see `tick`."""
+    """Run steps 1 to 5; see `tick`. Raises one of `AWAY` when PostgreSQL does not answer."""
     slot = tables.present_slot()
+    _inform_watchers(answers=True)
     _ensure_partitions(slot)
     if not write.claim(slot):
         return None
@@ -68,6 +81,25 @@ def take() -> Sample | None:
     for step in (_publish_sample(sample), *STEPS):
         _follow(step, slot)
     return sample
+
+
+def note_failure(error: Exception) -> None:
+    """Inform the watchers that PostgreSQL does not answer; logged when it begins, not in every slot."""
+    if not _away.is_set():
+        log.warning("no sample: %s", error)
+    _away.set()
+    _inform_watchers(answers=False)
+
+
+def _inform_watchers(*, answers: bool) -> None:
+    if answers and _away.is_set():
+        log.info("PostgreSQL answers again")
+        _away.clear()
+    for watcher in WATCHERS:
+        try:
+            watcher(answers)
+        except Exception:
+            log.exception("the watcher %s failed", getattr(watcher, "__qualname__", watcher))
 
 
 def _follow(step: Step, slot: int) -> None:

@@ -75,8 +75,8 @@ def of_page(page: str) -> list[Sparkline]:
     names = METRICS.get(page, ())
     if not names:
         return []
-    slot = tables.present_slot()
-    return [draw(name, _points(name, slot)) for name in names]
+    slot, (_newest, values) = tables.present_slot(), read.latest()
+    return [draw(name, _points(name, slot), values[name]) for name in names]
 
 
 def _points(name: str, slot: int) -> read.History:
@@ -87,8 +87,8 @@ def _points(name: str, slot: int) -> read.History:
     return found
 
 
-def draw(name: str, history: read.History) -> Sparkline:
-    """Draw the points; a gap stays empty, and a single point between two gaps is a dot."""
+def draw(name: str, history: read.History, now: float | None) -> Sparkline:
+    """Draw the points beside the newest value. A gap stays empty; a single point between two gaps is a dot."""
     metric = metric_types.metric(name)
     known = [(at, low, mean, high, n) for at, low, mean, high, n in history.points if mean is not None]
     samples = sum(point[4] for point in known)
@@ -101,7 +101,7 @@ def draw(name: str, history: read.History) -> Sparkline:
         label=metric.label,
         line=" ".join(_path(history, run, top) for run in runs),
         area=" ".join(_area(history, run, top) for run in runs),
-        now=units.text(history.points[-1][2] if history.points else None, metric.unit),
+        now=units.text(now, metric.unit),
         lowest=units.text(lowest if known else None, metric.unit),
         average=units.text(
             sum((mean or 0.0) * n for _at, _low, mean, _high, n in known) / samples if samples else None, metric.unit

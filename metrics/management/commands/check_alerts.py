@@ -17,7 +17,6 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.db import connection
 
-from events import errors
 from metrics.monitoring import fallback, process_reports, sampling
 from metrics.monitoring.alerting import report
 
@@ -44,7 +43,8 @@ class Command(BaseCommand):
             try:
                 self.report(sampling.take(), as_json=options["json"])
                 pause = fallback.seconds_until(TURN)
-            except errors.StoreUnavailable as error:
+            except sampling.AWAY as error:
+                sampling.note_failure(error)
                 self.stderr.write(f"no sample: {error}")
             finally:
                 connection.close()

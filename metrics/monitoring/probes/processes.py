@@ -34,9 +34,11 @@ AGES = """
 select kind, extract(epoch from clock_timestamp() - max(active_at))::float from metrics_process
  where active_at is not null group by kind
 """
+# The first reading of a new process has no processor time, so that of an older process is preferred.
 HOSTS = """
 select distinct on (host) host, host_values from metrics_process
- where reported_at > clock_timestamp() - %s * interval '1 second' order by host, reported_at desc
+ where reported_at > clock_timestamp() - %s * interval '1 second'
+ order by host, host_values[1] is null, reported_at desc
 """
 
 

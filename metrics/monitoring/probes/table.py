@@ -18,6 +18,8 @@ from metrics.monitoring.probes.readings import Read, Readings
 logger = logging.getLogger(__name__)
 
 SECONDS: Final = 1.0
+# Each may have a connection of the pool, which a worker keeps; ten probes of a few milliseconds need no more.
+THREADS: Final = 6
 
 # Name -> the probe. Sections add theirs in `ready()`.
 PROBES: Final[dict[str, Read]] = {
@@ -67,6 +69,7 @@ def run(slot: int, seconds: float = SECONDS) -> Result:
     values: Readings = {}
     for name, future in started.items():
         if not future.done():
+            future.cancel()  # if no thread has begun it: a later run would take counts that nobody stores
             failed[name] = f"no answer within {seconds:g} s"
         elif (error := future.exception()) is not None:
             failed[name] = f"{type(error).__name__}: {error}".strip()
@@ -90,7 +93,7 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     if os.getpid() not in _pools:
         _pools.clear()
         _running.clear()
-        _pools[os.getpid()] = concurrent.futures.ThreadPoolExecutor(len(PROBES) + 4, thread_name_prefix="probe")
+        _pools[os.getpid()] = concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="probe")
     return _pools[os.getpid()]
 
 

@@ -70,3 +70,18 @@ def hang(slot: int) -> None:
     table.PROBES.clear()
     table.PROBES["hanging"] = hanging
     sampling.tick()
+
+
+def without_database() -> None:
+    """Tick while nothing listens at the address of the database; prints what watchers learn."""
+    from metrics.monitoring import sampling
+
+    usual = dict(connection.settings_dict)
+    connection.settings_dict["OPTIONS"].pop("pool")  # it would wait ten seconds for a connection
+    sampling.WATCHERS = (lambda answers: print("answers" if answers else "away", flush=True),)
+    sampling.STEPS = ()
+    connection.settings_dict |= {"HOST": "127.0.0.1", "PORT": "1"}
+    assert sampling.tick() is None
+    assert sampling.tick() is None
+    connection.settings_dict |= {"HOST": usual["HOST"], "PORT": usual["PORT"]}
+    assert sampling.tick() is not None

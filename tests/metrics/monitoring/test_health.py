@@ -52,6 +52,11 @@ def test_missing_value_is_unknown_and_not_good() -> None:
     assert (found.state, found.reason) == ("unknown", "No worker has finished a task yet.")
 
 
+def test_signal_that_counts_failures_does_not_prove_that_its_source_works() -> None:
+    sample(tables.present_slot(), worker_age=None, tasks_failed=0)
+    assert status("worker").state == "unknown"
+
+
 def test_state_began_with_its_first_slot() -> None:
     present = tables.present_slot()
     for slot in range(present - 30, present + 1):

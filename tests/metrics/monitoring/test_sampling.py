@@ -215,6 +215,14 @@ def test_sampling_goes_on_without_valkey(clock: Clock, settings: Any) -> None:
     assert found["db.latency"][""] is not None
 
 
+def test_watchers_learn_that_the_database_is_away_and_that_it_is_back() -> None:
+    with samplers.start("without_database()") as process:
+        assert process.stdout
+        learned = process.stdout.read().split()
+    assert process.returncode == 0
+    assert learned == ["away", "away", "answers"]
+
+
 # -- Celery -----------------------------------------------------------------------------------------------------------
 
 

@@ -29,27 +29,27 @@ def history(*values: float | None) -> read.History:
 
 
 def test_gap_interrupts_the_line() -> None:
-    drawn = sparklines.draw("db.blocked", history(1, 2, None, 3, None, 4, 4))
+    drawn = sparklines.draw("db.blocked", history(1, 2, None, 3, None, 4, 4), 2.0)
     assert drawn.line.count("M") == 3
     assert "M300.0 19.0h0.1" in drawn.line  # a single point is a dot
     assert "nan" not in drawn.line.lower()
 
 
 def test_highest_value_is_at_the_top_and_zero_at_the_bottom() -> None:
-    assert sparklines.draw("db.blocked", history(0, 10)).line == "M0.0 70.0L600.0 2.0"
+    assert sparklines.draw("db.blocked", history(0, 10), 2.0).line == "M0.0 70.0L600.0 2.0"
 
 
 def test_percentages_have_a_fixed_scale() -> None:
-    assert sparklines.draw("cpu.percent", history(50, 50)).line == "M0.0 36.0L600.0 36.0"
+    assert sparklines.draw("cpu.percent", history(50, 50), 2.0).line == "M0.0 36.0L600.0 36.0"
 
 
 def test_summary_names_now_and_extremes() -> None:
-    summary = sparklines.draw("db.blocked", history(1, 3, 2)).summary
+    summary = sparklines.draw("db.blocked", history(1, 3, 2), 2.0).summary
     assert summary.endswith("now 2, from 1 to 3, on average 2")
 
 
 def test_chart_without_values_says_so() -> None:
-    drawn = sparklines.draw("db.blocked", history(None, None))
+    drawn = sparklines.draw("db.blocked", history(None, None), 2.0)
     assert (drawn.line, drawn.is_empty) == ("", True)
     assert drawn.summary.endswith("no values")
 

@@ -108,7 +108,7 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
 
 @define
 class UserAnalytics(Query[Analytics], frozen=True, kw_only=True):
-    """Users by plan and month of sign-up, as of a refresh. Its number is part of the key: the value never changes."""
+    """Users by plan and month of sign-up. The number of the refresh is part of the key, so a value never changes."""
 
     number: int
 

@@ -21,7 +21,7 @@ RANGE: Final = {"type": "string", "pattern": f"^{ranges.RANGE.pattern}$", "defau
 RANGE_PARAMETERS: Final = (
     openapi.query(
         "range",
-        "How far back: a whole number of m (minutes), h, d or y, at most a year. `7d`: today and the six days before.",
+        "A whole number of m (minutes), h, d or y, at most a year. `7d` is today and the six days before.",
         RANGE,
     ),
     openapi.query("from", "With `to`, instead of `range`: the first UTC date.", DATE),

@@ -150,11 +150,11 @@ def _operation(action: str, summary: str, kinds: tuple[type[msgspec.Struct], ...
 
 
 def _message(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    example = next(example for example in EXAMPLES if type(example) is kind)
+    examples = [example for example in EXAMPLES if type(example) is kind]
     return {
         "name": kind.__struct_config__.tag,
         "title": kind.__name__,
         "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
-        "examples": [{"payload": msgspec.json.decode(frames.encode(example))}],
+        "examples": [{"payload": msgspec.json.decode(frames.encode(example))} for example in examples],
         "x-direction": "to server" if kind in frames.CLIENT_FRAMES else "to client",
     }

@@ -38,7 +38,11 @@ ANY_RECORD: Final = "records"
 
 
 class Updates:
-    """The changes that are not pushed yet, of the process that runs the subscription."""
+    """The changes that are not pushed yet, of one process.
+
+    Only the runner of the subscription ticks. Another process counts only when an operator replays a parked stream; it
+    pushes at once, because nothing would push what waits.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Updates:
         self._previous: dict[str, int] = {}  # list or dashboard -> position of its last frame
         self._position = 0
         self._paused_until = 0.0
+        self._ticks = False
 
     def add(self, changed: Changed, position: int) -> None:
         """Note what a committed batch changed, and push what is due."""
@@ -62,7 +67,7 @@ class Updates:
                 self._note(f"{category}:{key}", (key,))
         if changed.users or changed.forms or changed.days:
             self._note(DASHBOARD, TOTALS)
-        self.flush()
+        self._flush()
 
     def add_all(self, position: int) -> None:
         """Any record may have changed: the windows moved, or everything was counted again."""
@@ -70,14 +75,19 @@ class Updates:
         for topic in LISTS.values():
             self._waiting[topic] = set()
         self._note(DASHBOARD, (*TOTALS, ANY_RECORD))
-        self.flush()
+        self._flush()
 
-    def flush(self) -> None:
+    def tick(self) -> None:
+        """Called about once a second: push what waits."""
+        self._ticks = True
+        self._flush()
+
+    def _flush(self) -> None:
         """Push the topics whose last frame is a second ago; what cannot be sent stays."""
         now = self._clock()
         if now < self._paused_until or not self._waiting:
             return
-        self._sent_at = {topic: at for topic, at in self._sent_at.items() if now - at < SECONDS}
+        self._sent_at = {topic: at for topic, at in self._sent_at.items() if self._ticks and now - at < SECONDS}
         due = [topic for topic in self._waiting if topic not in self._sent_at][: MAX_TOPICS - len(self._sent_at)]
         if not due:
             return
@@ -130,4 +140,4 @@ def tick(position: int) -> None:
     if applying.is_due():
         applying.sweep()
         LOCAL.add_all(position)
-    LOCAL.flush()
+    LOCAL.tick()

@@ -91,6 +91,7 @@ def test_number_that_changed_while_the_page_was_offline_is_refreshed(
     page = new_page(role="agent", at="")
     record(page, key, "form")
     live_now(page)
+    expect(page.locator(".chart-canvas canvas")).to_be_visible()  # the last script is loaded
     marked(page)
     page.context.set_offline(True)
     stack.kill_web()

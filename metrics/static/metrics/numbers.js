@@ -7,12 +7,14 @@ const ANY_RECORD = "records"; // among the keys of the dashboard's frame
 const TIMEOUT_MS = 10_000;
 const WAIT_MS = 100;
 const PAUSE_MS = 1_000;
+const SPREAD_MS = 2_000; // pages do not all ask at once when a web process has restarted
 const COUNTED_ROW = "tr[data-id]:has([data-added])";
 const COUNTED_MS = 1_000; // then what was committed before is counted, and was perhaps not pushed to this page
 
 /** A part of a page that shows figures: it is fetched again when they change, and replaced number by number. */
 export class LivePart {
   #refreshes = new DebouncedSet((positions) => this.#refresh(Math.max(...positions)), WAIT_MS, { pauseMs: PAUSE_MS });
+  #isConnected = false;
 
   constructor(element) {
     this.element = element;
@@ -22,17 +24,27 @@ export class LivePart {
   start() {
     partsOf(this.body); // remember the HTML of the server
     const { topic } = this.element.dataset;
-    const concerns = (frame, { keys }) => frame.topic === topic || keys.includes(ANY_RECORD);
-    live().subscribe([...new Set([topic, DASHBOARD])], {
-      onEphemeral: (frame) => {
-        for (const update of updatesIn(frame)) {
-          if (concerns(frame, update)) this.#refreshes.add(update.as_of.position);
-        }
-      },
-      // Changes up to this position were perhaps not pushed to this page. The server waits until they are counted.
-      onSubscribed: ({ position }) => position > this.#position() && this.#refreshes.add(position),
+    const refresh = ({ as_of }) => this.#refreshes.add(as_of.position);
+    live().subscribe([topic], {
+      onEphemeral: (frame) => updatesIn(frame).forEach(refresh),
+      onSubscribed: ({ position }) => this.#onSubscribed(position),
       onDenied: () => {},
     });
+    if (topic === DASHBOARD) return;
+    live().subscribe([DASHBOARD], {
+      onEphemeral: (frame) => updatesIn(frame).filter(({ keys }) => keys.includes(ANY_RECORD)).forEach(refresh),
+      onDenied: () => {},
+    });
+  }
+
+  /**
+   * Changes up to this position were perhaps not pushed to this page. The server waits until they are counted. After a
+   * reconnection the web process may have just started, and have missed frames of changes that are above the position.
+   */
+  #onSubscribed(position) {
+    if (this.#isConnected) setTimeout(() => this.#refreshes.add(position), COUNTED_MS + Math.random() * SPREAD_MS);
+    else if (position > this.#position()) this.#refreshes.add(position);
+    this.#isConnected = true;
   }
 
   #position() {

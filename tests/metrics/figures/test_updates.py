@@ -32,7 +32,10 @@ class Valkey:
         return self.up
 
     def updates(self) -> Updates:
-        return Updates(self.send, lambda: self.now)
+        """Those of the process that runs the subscription."""
+        found = Updates(self.send, lambda: self.now)
+        found.tick()
+        return found
 
     def of(self, topic: str) -> list[dict[str, Any]]:
         return [value.data for value in self.sent if value.topic == topic]
@@ -62,13 +65,13 @@ def test_topic_gets_one_frame_a_second_with_everything_since() -> None:
         valkey.now += 0.005
     assert len(valkey.of("users")) == 1
     valkey.now += 1
-    pushed.flush()
+    pushed.tick()
     first, second = valkey.of("users")
     assert second["keys"] == ["u0", "u1", "u2"]
     assert (second["previous"], second["as_of"]["position"]) == (first["as_of"]["position"], 100)
     assert len(valkey.of("user:u1")) == 2
     valkey.now += 5
-    pushed.flush()
+    pushed.tick()
     assert len(valkey.of("users")) == 2, "nothing waits any more"
 
 
@@ -85,7 +88,7 @@ def test_many_records_are_pushed_over_several_seconds_and_all_of_them() -> None:
     assert len(valkey.sent) == updates.MAX_TOPICS
     for _second in range(3):
         valkey.now += 1
-        pushed.flush()
+        pushed.tick()
     assert {f"user:u{number}" for number in range(1_200)} <= {value.topic for value in valkey.sent}
 
 
@@ -96,10 +99,10 @@ def test_changes_wait_while_valkey_is_away() -> None:
     pushed.add(changed("a"), 1)
     pushed.add(changed("b"), 2)
     valkey.up = True
-    pushed.flush()
+    pushed.tick()
     assert not valkey.sent, "it is not asked again within the second"
     valkey.now += 1
-    pushed.flush()
+    pushed.tick()
     assert [frame["keys"] for frame in valkey.of("users")] == [["a", "b"]]
 
 
@@ -112,8 +115,16 @@ def test_waiting_changes_are_bounded() -> None:
     assert len(pushed._waiting) <= updates.MAX_WAITING + 3
     valkey.up = True
     valkey.now += 1
-    pushed.flush()
+    pushed.tick()
     assert [frame["keys"] for frame in valkey.of("users")] == [[]]
+
+
+def test_process_that_only_replays_pushes_at_once_because_it_never_ticks() -> None:
+    valkey = Valkey()
+    pushed = Updates(valkey.send, lambda: valkey.now)
+    pushed.add(changed("a"), 1)
+    pushed.add(changed("b"), 2)
+    assert [frame["keys"] for frame in valkey.of("users")] == [["a"], ["b"]]
 
 
 # -- what changed -----------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Samples:
     def put(self, metric: str, slot: int, value: float | None, target: str = "") -> None:
         self._values.setdefault((judge.SAMPLER, ""), {})[slot] = 0.01
         if value is not None:
-            self._values.setdefault((metric, target), {})[slot] = value
+            self._values.setdefault((metric, target), {})[slot] = float(value)
 
     def tick(self, metric: str, values: Sequence[float | None], target: str = "") -> list[Result]:
         """Samples one slot for each value and judges it, as the sampler does."""

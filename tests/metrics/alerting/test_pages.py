@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.core.management import call_command
 from django.urls import reverse
 
 from events import store
 from events.types import new_id
-from metrics.monitoring.alerting import dispatching, models, report
+from metrics.monitoring.alerting import dispatching, judge, models, report
 from realtime import publish
 from tests.backoffice.api_client import Caller, problem, signed_in
 from tests.metrics.alerting.samples import Samples, do
@@ -238,18 +235,11 @@ def test_preview_shows_how_often_a_rule_would_have_fired(admin: Caller, samples:
     assert models.Rule.objects.get(pk=cpu).version == 1
 
 
-def test_check_alerts_prints_states_and_doctor_lists_firing_alerts(samples: Samples, cpu: str) -> None:
-    samples.tick(METRIC, [99] * 6)
-    printed = StringIO()
-    call_command("check_alerts", "--json", stdout=printed)
-    assert [(each["id"], each["state"]) for each in json.loads(printed.getvalue())["alerts"]] == [(cpu, "firing")]
-    printed = StringIO()
-    call_command("check_alerts", stdout=printed)
-    assert "CPU" in printed.getvalue()
-    from metrics.management.commands import doctor
-
-    found = doctor.alerts()
-    assert (found.state, found.text) == ("note", "1 fires: CPU: 99")
+def test_states_are_listed_with_those_that_are_pending(samples: Samples, cpu: str) -> None:
+    samples.slot = judge.present_slot() - 3
+    samples.tick(METRIC, [99] * 3)
+    (found,) = report.states()
+    assert (found["id"], found["state"], found["severity"], found["of"]) == (cpu, "pending", "critical", 30)
 
 
 def test_description_names_the_target() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from backoffice import access, section
+from backoffice.listing import ForeignColumn
 from backoffice.section import Column, Extension, Kind
 
 Values = dict[Any, dict[str, Any]]  # key of a row -> values by field
@@ -24,12 +25,24 @@ def columns(kind: Kind, staff: Any) -> list[Column]:
 
 def cells(kind: Kind, items: Sequence[Any], staff: Any) -> Values:
     """Returns the values of the columns of extensions."""
-    return _values(kind, items, staff, lambda more: [column.value for column in more.columns])
+    return _values(kind, [item.pk for item in items], staff, lambda more: [column.value for column in more.columns])
 
 
-def api_values(kind: Kind, items: Sequence[Any], staff: Any, *, in_record: bool = False) -> Values:
-    """Returns the API fields of extensions, for the items of a list or for one record."""
-    return _values(kind, items, staff, lambda more: more.api_fields if more.in_record or not in_record else ())
+def api_values(kind: Kind, keys: Sequence[Any], staff: Any) -> Values:
+    """Returns the API fields of extensions for one record."""
+    return _values(kind, keys, staff, lambda more: more.api_fields if more.in_record else ())
+
+
+def api_columns(kind: Kind, staff: Any) -> dict[str, ForeignColumn]:
+    """Returns the API fields of a list's items that are read in the same statement as the rows."""
+    hidden = access.hidden_fields(staff, kind.category)
+    found = section.extensions(kind.category)
+    return {name: column for more in found for name, column in more.api_columns.items() if name not in hidden}
+
+
+def api_item_values(kind: Kind, keys: Sequence[Any], staff: Any) -> Values:
+    """Returns the API fields of extensions for the items of a list, without the `api_columns`."""
+    return _values(kind, keys, staff, lambda more: [name for name in more.api_fields if name not in more.api_columns])
 
 
 def fed_by(kind: Kind) -> list[str]:
@@ -48,10 +61,9 @@ def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _values(kind: Kind, items: Sequence[Any], staff: Any, names_of: Callable[[Extension], Iterable[str]]) -> Values:
+def _values(kind: Kind, keys: Sequence[Any], staff: Any, names_of: Callable[[Extension], Iterable[str]]) -> Values:
     """Returns the values of the visible ones of these fields; does not load extensions that have none."""
     hidden = access.hidden_fields(staff, kind.category)
-    keys = [item.pk for item in items]
     found: Values = {}
     for more in section.extensions(kind.category):
         names = {name for name in names_of(more) if name not in hidden}

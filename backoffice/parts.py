@@ -171,6 +171,7 @@ class Extension:
     sorts        added to the kind's sorts, for ``sort=``
     load         loads the values for all rows of a page; a row without values shows dashes and has no API fields
     item_fields  struct whose fields are added to the API's list items
+    api_columns  those of them that the list's own statement reads from another table; `load` reads the others
     in_record    adds the fields to the single record too. Then it never answers 304: values change without the version
     panels       shown on the record's page after the kind's own panels
     hidden       role -> names: the role gets no column, sort, API field or panel with such a name
@@ -182,6 +183,7 @@ class Extension:
     sorts: Mapping[str, listing.Sort] = field(default_factory=dict)
     load: Load = load_nothing
     item_fields: type[msgspec.Struct] | None = None
+    api_columns: Mapping[str, listing.ForeignColumn] = field(default_factory=dict)
     in_record: bool = False
     panels: tuple[Panel, ...] = ()
     hidden: Mapping[str, frozenset[str]] = field(default_factory=dict)

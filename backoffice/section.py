@@ -318,7 +318,7 @@ def _check_index() -> None:
 
 
 def _check_extensions(category: str, added: Sequence[Extension]) -> None:
-    """Checks that the kind exists and that no name is used twice, by the kind or by another extension."""
+    """Checks that the kind exists, that no name is used twice, and that `api_columns` are API fields."""
     if category not in _kinds:
         raise ImproperlyConfigured(f"An extension names {category!r}, which is no kind of record.")
     kind = _kinds[category]
@@ -326,6 +326,9 @@ def _check_extensions(category: str, added: Sequence[Extension]) -> None:
     for more in added:
         if twice := taken & more.names:
             raise ImproperlyConfigured(f"An extension of {category!r} has names in use: {', '.join(sorted(twice))}.")
+        if unknown := more.api_columns.keys() - set(more.api_fields):
+            listed = ", ".join(sorted(unknown))
+            raise ImproperlyConfigured(f"An extension of {category!r} reads columns that are no API fields: {listed}.")
         taken |= more.names
 
 

@@ -5,7 +5,6 @@ Queries select only the columns that the caller may see.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -51,9 +50,9 @@ class RecordList(views.View):
         kind = self.kind
         permissions.require_view(request, kind.category)
         page = _page(request, kind)
-        columns = visible(kind, request)
-        added = extensions.api_values(kind, page.items, request.user)
-        items = [row(item, columns) | added.get(item.pk, {}) for item in page.items]
+        pk = kind.spec.pk
+        added = extensions.api_item_values(kind, [item[pk] for item in page.items], request.user)
+        items = [item | added[item[pk]] for item in page.items] if added else page.items
         return Response({"items": items, "page_info": page_info(page)})
 
 
@@ -76,7 +75,7 @@ class PostedList(RecordList):
 
 def _page(request: Request, kind: Kind) -> listing.Page:
     """Returns the requested page. The error for an unknown filter or sort lists those that this caller may use."""
-    spec, asked = dataclasses.replace(kind.spec, related=()), request.query_params
+    spec, asked = kind.spec, request.query_params
     hidden = access.hidden_fields(request.user, kind.category)
     filters = [name for name in spec.filters if name not in hidden]
     sorts = [name for name in spec.sorts if name not in hidden]
@@ -93,7 +92,7 @@ def _page(request: Request, kind: Kind) -> listing.Page:
         filters={name: asked[name] for name in filters if asked.get(name, "") != ""},
         search=asked.get("search", ""),
         hidden=hidden,
-        queryset=kind.model._default_manager.only(*visible(kind, request)),
+        columns=listing.Columns.of(visible(kind, request), extensions.api_columns(kind, request.user)),
     )
 
 
@@ -129,7 +128,7 @@ class ReadableRecord(views.View):
             raise Http404
         shown = row(found, columns)
         headers = {"ETag": etag(shown["version"])}
-        added = extensions.api_values(self.kind, [found], request.user, in_record=True)
+        added = extensions.api_values(self.kind, [found.pk], request.user)
         # Fields of extensions change without the version, so an unchanged version does not mean "not modified".
         if not added and _matches(request.headers.get("If-None-Match", ""), shown["version"]):
             return Response(status=304, headers=headers)

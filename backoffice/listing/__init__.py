@@ -8,8 +8,9 @@ from backoffice.listing.filters import CREATED_FILTERS, LIVING, Filter, boolean,
 from backoffice.listing.pages import LIMIT, MAX_LIMIT, Page, matching, page
 from backoffice.listing.refusals import InvalidCursor, InvalidFilter, PageError, TooSlow, UnknownFilter, UnknownSort
 from backoffice.listing.search import MAX_SEARCH
-from backoffice.listing.spec import CREATED, SPECS, Sort, Spec, Through
+from backoffice.listing.spec import CREATED, SPECS, ForeignColumn, Sort, Spec, Through
 from backoffice.listing.totals import COUNT_CAP, total_of
+from backoffice.listing.tuples import Columns
 
 __all__ = [
     "COUNT_CAP",
@@ -20,7 +21,9 @@ __all__ = [
     "MAX_LIMIT",
     "MAX_SEARCH",
     "SPECS",
+    "Columns",
     "Filter",
+    "ForeignColumn",
     "InvalidCursor",
     "InvalidFilter",
     "Page",

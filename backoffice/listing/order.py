@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from django.db.models import BooleanField, Exists, F, Field, Func, Model, OuterRef, QuerySet, Value
+from django.db.models import BooleanField, Exists, Expression, F, Field, Func, Model, OuterRef, QuerySet, Value
 
 from backoffice import text
 from backoffice.listing.refusals import UnknownSort
@@ -105,27 +105,31 @@ def window(rows: QuerySet[Any], order: Order, run: Run) -> QuerySet[Any]:
     return _after(rows, order, run, order.columns, order.pk)
 
 
-def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through, limit: int) -> list[Key]:
+def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through) -> QuerySet[Any, Any]:
     """The keys of one run after its start, read along the index of the other table.
 
-    The empty run has the rows without a value there, and those that have no row there.
+    The empty run has the rows without a value there, and those that have no row there. It has no values, only keys.
     """
     column, others = order.sort.column, through.model._default_manager.order_by()
     if order.sort.nullable:
         others = others.filter(**{f"{column}__isnull": False})
     if run.is_empty:
         unvalued = rows.filter(~Exists(others.filter(**{through.key: OuterRef(order.pk)})))
-        found = _after(unvalued, order, run, (), order.pk).values_list(order.pk, flat=True)
-        return [(None, key) for key in found[:limit]]
+        return _after(unvalued, order, run, (), order.pk).values_list(order.pk)
     others = others.filter(Exists(rows.filter(**{order.pk: OuterRef(through.key)})))
-    return list(_after(others, order, run, (column,), through.key).values_list(column, through.key)[:limit])
+    return _after(others, order, run, (column,), through.key).values_list(column, through.key)
+
+
+def key_of(run: Run, row: Key) -> Key:
+    """The key in a row of `keys_through`."""
+    return (None, *row) if run.is_empty else row
 
 
 def _after(rows: QuerySet[Any], order: Order, run: Run, columns: Sequence[str], pk: str) -> QuerySet[Any]:
     is_text = order.sort.is_text
     terms = [*(text.sort_text(F(column)) if is_text else F(column) for column in columns), F(pk)]
     if run.after is not None:
-        *values, key = (Value(value) for value in run.after)
+        *values, key = (value if isinstance(value, Expression) else Value(value) for value in run.after)
         after = [*(text.SearchText(value) if is_text else value for value in values), key]
         compared = 1 if run.is_empty else len(terms)
         rows = rows.filter(Beyond(terms[-compared:], after[-compared:], less=run.descending))

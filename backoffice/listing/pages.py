@@ -14,13 +14,14 @@ from django.db.models import Q, QuerySet
 from backoffice.listing import cursor as cursors
 from backoffice.listing import filters as filter_kinds
 from backoffice.listing import order as orders
-from backoffice.listing import reading, totals
+from backoffice.listing import reading, tuples
 from backoffice.listing import search as searches
 from backoffice.listing.cursor import Cursor
 from backoffice.listing.order import Key, Order, Start
-from backoffice.listing.reading import Question
+from backoffice.listing.reading import Found, Question
 from backoffice.listing.refusals import InvalidFilter, TooSlow, UnknownFilter
 from backoffice.listing.spec import Spec, named
+from backoffice.listing.tuples import Columns, Reader
 from events import errors
 from events.db import timeouts
 
@@ -37,7 +38,7 @@ class Page:
     `total_is_exact` is false.
     """
 
-    items: list[Any]
+    items: list[Any]  # model instances, or dictionaries where columns were asked for
     next_cursor: str | None
     previous_cursor: str | None
     has_next: bool
@@ -47,7 +48,7 @@ class Page:
     sort: str
 
 
-def page(
+def page(  # noqa: PLR0913 - named, and all but the list have defaults
     spec: str | Spec,
     *,
     sort: str | None = None,
@@ -58,8 +59,11 @@ def page(
     hidden: frozenset[str] = frozenset(),
     queryset: QuerySet[Any] | None = None,
     count: bool = True,
+    columns: Columns | None = None,
 ) -> Page:
     """Returns one page of a list. Searching or sorting by `hidden` fields is rejected: it would reveal their values.
+
+    With `columns`, items are dictionaries of these columns; nothing else leaves the database but the sort's columns.
 
     1 the order, and the place in it that the cursor names
     2 the filters and the search as conditions
@@ -74,18 +78,26 @@ def page(
     order = orders.asked(wanted, sort, hidden)  # 1
     came_with = cursors.decrypt(cursor, order) if cursor else None
     start = Start(cursors.parsed(came_with.key, order), came_with.backward) if came_with else Start()
-    with _in_time():
+    asked = digest(filters or {}, search, hidden, queryset)
+    known = None
+    if came_with is not None and came_with.total is not None and came_with.question == asked:
+        known = came_with.total, came_with.is_exact
+    direct = columns is not None and queryset is None and not search.strip()
+    with _in_time(each=direct):
         question = _question(wanted, filters or {}, search, hidden, queryset)  # 2
-        asked = digest(filters or {}, search, hidden, queryset)
-        known = came_with.total if came_with and came_with.question == asked else None
-        found = reading.read(question, order, start, limit + 1, known)  # 3
+        reader: Reader | reading.Reader
+        if columns is not None and direct:
+            reader = Reader(question, order, columns, limit + 1, counts=count and known is None)
+        else:
+            reader = reading.Reader(question, order, limit + 1, known, keys_only=columns is not None)
+        found = reader.read(start)  # 3
         if start.backward and len(found.keys) <= limit:  # the beginning of the list: a whole first page
             start = Start()
-            found = reading.read(question, order, start, limit + 1, known)
-        keys, items = found.keys[:limit], _items(question, order, found, limit)
+            found = reader.read(start)
+        keys, items = found.keys[:limit], _items(question.base, order, found, limit, columns)
         total, is_exact = None, False
         if count:  # 4
-            total, is_exact = _total(question, found, came_with, known)
+            total, is_exact = known or reader.total(found)
     if start.backward:
         keys.reverse()
         items.reverse()
@@ -166,28 +178,22 @@ def digest(filters: Mapping[str, str], search: str, hidden: frozenset[str], quer
     return cursors.digest(sorted(filters.items()), search.split(), sorted(hidden), restricted)
 
 
-def _items(question: Question, order: Order, found: reading.Found, limit: int) -> list[Any]:
+def _items(base: QuerySet[Any], order: Order, found: Found, limit: int, columns: Columns | None) -> list[Any]:
     """The rows of the page; a row that was removed since its key was read is left out."""
     if found.items is not None:
         return found.items[:limit]
     keys = [key[-1] for key in found.keys[:limit]]
-    rows = {getattr(item, order.pk): item for item in question.base.filter(pk__in=keys)} if keys else {}
+    if columns is not None:
+        return tuples.rows_of(base.model, order, columns, keys)
+    rows = {getattr(item, order.pk): item for item in base.filter(pk__in=keys)} if keys else {}
     return [rows[key] for key in keys if key in rows]
 
 
-def _total(question: Question, found: reading.Found, came_with: Cursor | None, known: int | None) -> tuple[int, bool]:
-    if known is not None and came_with is not None:
-        return known, came_with.is_exact
-    if found.total is not None and found.total <= reading.HIT_CAP:
-        return found.total, True
-    return totals.total_of_all(question.rows) if question.is_unfiltered else totals.total_of(question.rows)
-
-
 @contextlib.contextmanager
-def _in_time() -> Iterator[None]:
-    """Limits each statement of a page. Raises `TooSlow`."""
+def _in_time(*, each: bool) -> Iterator[None]:
+    """Limits each statement of a page, unless it comes with a limit of its own (`each`). Raises `TooSlow`."""
     try:
-        with timeouts.at_most(settings.LIST_STATEMENT_SECONDS):
+        with contextlib.nullcontext() if each else timeouts.at_most(settings.LIST_STATEMENT_SECONDS):
             yield
     except errors.TookTooLong as error:
         raise TooSlow from error

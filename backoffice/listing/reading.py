@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from django.core.exceptions import EmptyResultSet
 from django.db import connection
 from django.db.models import BooleanField, ExpressionWrapper, OuterRef, Q, QuerySet, Subquery
 
 from backoffice.listing import order as orders
+from backoffice.listing import totals
 from backoffice.listing.order import Key, Order, Start
+from backoffice.listing.statements import Statement, compiled
 
 NEARBY: Final = 2_000
 HIT_CAP: Final = 50_000
@@ -60,50 +61,76 @@ class Found:
     total: int | None = None
 
 
-def read(question: Question, order: Order, start: Start, limit: int, known_total: int | None) -> Found:
-    """Up to `limit` rows after the start, towards the end or, backward, towards the beginning."""
-    if question.search is None:
-        return _walk(question, order, start, limit)
-    if found := _look_nearby(question, order, start, limit):  # 1
-        return found
-    if known_total is None or known_total <= HIT_CAP:
-        found = _sort_hits(question, order, start, limit)  # 2
-        if found.total is None or found.total <= HIT_CAP:
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads up to `size` rows of one question as model instances, or their keys only.
+
+    `known` is the total, if a cursor carried it.
+    """
+
+    question: Question
+    order: Order
+    size: int
+    known: tuple[int, bool] | None
+    keys_only: bool = False
+
+    def read(self, start: Start) -> Found:
+        """The rows after the start, towards the end or, backward, towards the beginning."""
+        question, order, limit = self.question, self.order, self.size
+        if question.search is None:
+            return _walk(question, order, start, limit, keys_only=self.keys_only)
+        if found := _look_nearby(question, order, start, limit):  # 1
             return found
-    return _walk(question, order, start, limit)  # 3
+        if self.known is None or self.known[0] <= HIT_CAP:
+            found = _sort_hits(question, order, start, limit)  # 2
+            if found.total is None or found.total <= HIT_CAP:
+                return found
+        return _walk(question, order, start, limit, keys_only=self.keys_only)  # 3
+
+    def total(self, found: Found) -> tuple[int, bool]:
+        """The number of all rows, and whether it is exact."""
+        if found.total is not None and found.total <= HIT_CAP:
+            return found.total, True
+        rows = self.question.rows
+        return totals.total_of_all(rows) if self.question.is_unfiltered else totals.total_of(rows)
 
 
-def _walk(question: Question, order: Order, start: Start, limit: int) -> Found:
+def _walk(question: Question, order: Order, start: Start, limit: int, *, keys_only: bool) -> Found:
     if order.sort.through is not None:
         keys: list[Key] = []
         for run in orders.runs(order, start):
             if len(keys) < limit:
-                wanted = limit - len(keys)
-                keys += orders.keys_through(question.rows, order, run, order.sort.through, wanted)
+                found = orders.keys_through(question.rows, order, run, order.sort.through)
+                keys += [orders.key_of(run, row) for row in found[: limit - len(keys)]]
         return Found(keys)
     if len(question.states) > 1:
-        return _merge(question, order, start, limit)
+        return Found(_fetch(merged(question, order, start, limit)))
     items: list[Any] = []
     for run in orders.runs(order, start):
         if len(items) < limit:
-            items += orders.window(question.rows, order, run)[: limit - len(items)]
+            rows = orders.window(question.rows, order, run)
+            if keys_only:
+                rows = rows.values_list(*order.columns, order.pk)
+            items += rows[: limit - len(items)]
+    if keys_only:
+        return Found(items)
     return Found([order.key(item) for item in items], items)
 
 
-def _merge(question: Question, order: Order, start: Start, limit: int) -> Found:
-    """The next rows of each state, each along its index, sorted together."""
+def merged(question: Question, order: Order, start: Start, limit: int) -> Statement | None:
+    """The keys of the next rows of each state, each along its index, sorted together."""
     parts = []
     for state in question.states:
         for run in orders.runs(order, start):
             rows = orders.window(question.rows.filter(state), order, run)
-            parts.append(_compiled(rows.values_list(*order.columns, order.pk)[:limit]))
+            parts.append(compiled(rows.values_list(*order.columns, order.pk)[:limit]))
     found = [part for part in parts if part]
-    union = " union all ".join(f"({sql})" for sql, _ in found)
-    parameters = [value for _, values in found for value in values]
-    columns = _names(order)
-    listed = ", ".join(columns)
-    sql = f"select * from ({union}) as part ({listed}) order by {_order_by(order, start)} limit %s"  # noqa: S608
-    return Found(_fetch(sql, [*parameters, limit]) if found else [])
+    if not found:
+        return None
+    union = " union all ".join(f"({part.sql})" for part in found)
+    listed = ", ".join(names(order))
+    sql = f"select * from ({union}) as part ({listed}) order by {order_by(order, start)} limit %s"  # noqa: S608
+    return Statement(sql, (*(value for part in found for value in part.parameters), limit))
 
 
 def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> Found | None:
@@ -113,14 +140,13 @@ def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> 
     assert question.search is not None
     is_hit = ExpressionWrapper(question.filters & question.search, output_field=BooleanField())
     rows = orders.window(question.base.filter(question.states[0]), order, orders.runs(order, start)[0])
-    compiled = _compiled(rows.annotate(is_hit=is_hit).values_list(*order.columns, order.pk, "is_hit")[:NEARBY])
-    if compiled is None:
+    near = compiled(rows.annotate(is_hit=is_hit).values_list(*order.columns, order.pk, "is_hit")[:NEARBY])
+    if near is None:
         return None
-    inner, parameters = compiled
-    columns = ", ".join(_names(order))
-    sql = f"""select {columns} from ({inner}) as near ({columns}, is_hit) where is_hit
-               order by {_order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
-    keys = _fetch(sql, [*parameters, limit])
+    columns = ", ".join(names(order))
+    sql = f"""select {columns} from ({near.sql}) as near ({columns}, is_hit) where is_hit
+               order by {order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
+    keys = _fetch(Statement(sql, (*near.parameters, limit)))
     return Found(keys) if len(keys) == limit else None
 
 
@@ -130,18 +156,17 @@ def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Fo
     if (through := order.sort.through) is not None:
         others = through.model._default_manager.order_by().filter(**{through.key: OuterRef(order.pk)})
         rows = rows.annotate(through_value=Subquery(others.values(order.sort.column)[:1]))
-        compiled = _compiled(rows.values_list("through_value", order.pk)[: HIT_CAP + 1])
+        hits = compiled(rows.values_list("through_value", order.pk)[: HIT_CAP + 1])
     else:
-        compiled = _compiled(rows.values_list(*order.columns, order.pk)[: HIT_CAP + 1])
-    if compiled is None:
+        hits = compiled(rows.values_list(*order.columns, order.pk)[: HIT_CAP + 1])
+    if hits is None:
         return Found([], total=0)
-    inner, parameters = compiled
-    columns = ", ".join(_names(order))
+    columns = ", ".join(names(order))
     beyond, compared = _beyond(order, start)
-    sql = f"""with hit ({columns}) as materialized ({inner})
+    sql = f"""with hit ({columns}) as materialized ({hits.sql})
               select {columns}, (select count(*) from hit) from hit where {beyond}
-               order by {_order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
-    found = _fetch(sql, [*parameters, *compared, limit])
+               order by {order_by(order, start)} limit %s"""  # noqa: S608 - compiled by Django, with parameters
+    found = _fetch(Statement(sql, (*hits.parameters, *compared, limit)))
     if not found:
         return Found([], total=0 if start.key is None else None)
     return Found([row[:-1] for row in found], total=found[0][-1])
@@ -150,16 +175,16 @@ def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Fo
 # -- SQL over the keys of rows ----------------------------------------------------------------------------------------
 
 
-def _names(order: Order) -> list[str]:
+def names(order: Order) -> list[str]:
     return [*(f"v{n}" for n in range(len(order.columns))), "pk"]
 
 
 def _terms(order: Order) -> list[str]:
     is_text = order.sort.is_text
-    return [*(f'search_text({name}) collate "C"' if is_text else name for name in _names(order)[:-1]), "pk"]
+    return [*(f'search_text({name}) collate "C"' if is_text else name for name in names(order)[:-1]), "pk"]
 
 
-def _order_by(order: Order, start: Start) -> str:
+def order_by(order: Order, start: Start) -> str:
     direction = "desc" if order.descending != start.backward else "asc"
     empty_last = [f"v0 is null {'desc' if start.backward else 'asc'}"] if order.sort.nullable else []
     return ", ".join([*empty_last, *(f"{term} {direction}" for term in _terms(order))])
@@ -178,16 +203,9 @@ def _beyond(order: Order, start: Start) -> tuple[str, Sequence[Any]]:
     return (f"({after} or v0 is null)" if order.sort.nullable and not start.backward else after), start.key
 
 
-def _compiled(rows: QuerySet[Any, Any]) -> tuple[str, Sequence[Any]] | None:
-    """SQL and parameters, None where Django knows that there are no rows."""
-    try:
-        sql, parameters = rows.query.sql_with_params()
-    except EmptyResultSet:
-        return None
-    return sql, parameters
-
-
-def _fetch(sql: str, parameters: Sequence[Any]) -> list[Any]:
+def _fetch(statement: Statement | None) -> list[Any]:
+    if statement is None:
+        return []
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+        cursor.execute(statement.sql, statement.parameters)
         return list(cursor.fetchall())

@@ -24,6 +24,15 @@ class Through:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignColumn:
+    """A column of another table, read together with the rows of a list; `default` where there is no row."""
+
+    through: Through
+    name: str
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sort:
     """An order of a list. The table has an index on the columns that ends in the primary key.
 

@@ -10,11 +10,14 @@ from django.db.models import QuerySet
 COUNT_CAP: Final = 10_000
 # A list without filters is not counted up to the cap when it is estimated to be that much longer.
 SURELY_LONG: Final = 10 * COUNT_CAP
+# Around the statement of `keys`.
+ESTIMATE: Final = "explain (format json) {}"
+COUNT: Final = f"select count(*) from ({{}} limit {COUNT_CAP + 1}) as counted"  # noqa: S608 - no input
 
 
 def total_of(rows: QuerySet[Any], cap: int = COUNT_CAP) -> tuple[int, bool]:
     """The number of rows as (number, is exact): counted up to `cap`, beyond it the planner's estimate."""
-    counted = rows.order_by().values("pk")[: cap + 1].count()
+    counted = keys(rows)[: cap + 1].count()
     return (counted, True) if counted <= cap else (estimate(rows, cap), False)
 
 
@@ -26,5 +29,19 @@ def total_of_all(rows: QuerySet[Any]) -> tuple[int, bool]:
 
 def estimate(rows: QuerySet[Any], more_than: int) -> int:
     """The planner's estimate, corrected to be more than a number that is known to be exceeded."""
-    plan = json.loads(rows.order_by().values("pk").explain(format="json"))
-    return max(int(plan[0]["Plan"]["Plan Rows"]), more_than + 1)
+    return max(planned(json.loads(keys(rows).explain(format="json"))), more_than + 1)
+
+
+def keys(rows: QuerySet[Any]) -> QuerySet[Any, Any]:
+    """The rows to count."""
+    return rows.order_by().values("pk")
+
+
+def planned(plan: Any) -> int:
+    """The number of rows in a plan."""
+    return int(plan[0]["Plan"]["Plan Rows"])
+
+
+def settled(counted: int, estimated: int, cap: int = COUNT_CAP) -> tuple[int, bool]:
+    """The number of rows as (number, is exact), from a count up to `cap` and the planner's estimate."""
+    return (counted, True) if counted <= cap else (max(estimated, cap + 1), False)

@@ -62,6 +62,15 @@ def execute(statement: str, parameters: Parameters = ()) -> None:
         pipeline.query(statement, parameters)
 
 
+def together(statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
+    """Run statements in one round trip, and in one transaction; return the rows of each.
+
+    They are not prepared: so a time limit that one of them sets applies to parsing the next ones, which can wait for a
+    lock, and statements of many shapes do not crowd out the prepared ones.
+    """
+    return _pipeline().together(statements)
+
+
 class PendingRows:
     """The rows of a statement that may still be queued; reading them sends the queue."""
 
@@ -233,6 +242,20 @@ class Pipeline:
         self.queued_bytes += size
         return pending
 
+    def together(self, statements: Sequence[tuple[str, Parameters]]) -> list[Rows]:
+        self.send()
+        if not self.raw.autocommit and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            self.query("select 1", ())  # sends "begin" first
+        queued = []
+        for statement, parameters in statements:
+            values = self._dumped(statement, parameters)
+            text = placeholders.numbered(statement)[0]
+            queued.append((text, values, self.transformer.types, self.transformer.formats))
+        try:
+            return [self._rows(result) for result in self._run(queued, self.pgconn.send_query_params)]
+        except psycopg.Error as error:
+            raise _translated(error) from error
+
     def send(self) -> None:
         """Send the queue in order and hand out the rows of every statement."""
         queued, waiting = self.queued, self.pending
@@ -248,12 +271,13 @@ class Pipeline:
     def _clear_queue(self) -> None:
         self.queued, self.pending, self.queued_bytes = [], [], 0
 
-    def _run(self, queued: Sequence[_Prepared]) -> list[pq.abc.PGresult]:
+    def _run(self, queued: Sequence[tuple[Any, ...]], send: Any = None) -> list[pq.abc.PGresult]:
         """One pipeline: all statements, one synchronisation, one result each (after one that failed: "aborted")."""
         pgconn = self.pgconn
         pgconn.enter_pipeline_mode()
-        for prepared in queued:
-            pgconn.send_query_prepared(*prepared)
+        send = send or pgconn.send_query_prepared
+        for arguments in queued:
+            send(*arguments)
         pgconn.pipeline_sync()
         self._flush()
         results = []
@@ -328,6 +352,12 @@ class Pipeline:
         if not parameters:
             key: _Key = (statement, None)
             return self.prepared.get(key) or self._prepare(key), None, None
+        dumped = self._dumped(statement, parameters)
+        key = (statement, self.transformer.types)
+        return self.prepared.get(key) or self._prepare(key), dumped, self.transformer.formats
+
+    def _dumped(self, statement: str, parameters: Parameters) -> Sequence[Any]:
+        """The parameters encoded for PostgreSQL; `transformer` has their types and formats."""
         values = parameters
         if not isinstance(values, list | tuple):
             values = (
@@ -335,9 +365,7 @@ class Pipeline:
                 if isinstance(values, Mapping)
                 else list(values)
             )
-        dumped = self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
-        key = (statement, self.transformer.types)
-        return self.prepared.get(key) or self._prepare(key), dumped, self.transformer.formats
+        return self.transformer.dump_sequence(values, [PyFormat.AUTO] * len(values))
 
     def _prepare(self, key: _Key) -> bytes:
         if len(self.prepared) >= MAX_PREPARED:

@@ -11,12 +11,15 @@ from typing import Any, Final
 from uuid import UUID
 
 import msgspec
+from django.db.models import Model
 from django.utils.translation import gettext_lazy as _
 from msgspec import UNSET, UnsetType
 
+from backoffice import listing
 from backoffice.section import Column, Extension
 from metrics.counters import read
 from metrics.counters.applying import NAME
+from metrics.counters.models import FormStats, UserStats
 
 
 class UserFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,21 @@ def _of_forms(keys: Sequence[UUID], _staff: Any) -> Mapping[UUID, Mapping[str, A
     return {key: msgspec.structs.asdict(counts) for key, counts in read.forms(keys).items()}
 
 
+def _column(model: type[Model], key: str, name: str, default: int | None = 0) -> listing.ForeignColumn:
+    return listing.ForeignColumn(listing.Through(model, key), name, default)
+
+
+# The same values as `load` reads, in the statement of a list's page.
+_USER_COLUMNS: Final = {
+    "form_count": _column(UserStats, "user_id", "form_count"),
+    "submission_count": _column(UserStats, "user_id", "submission_count"),
+    "recent_submissions": _column(UserStats, "user_id", "recent"),
+}
+_FORM_COLUMNS: Final = {
+    "submission_count": _column(FormStats, "form_id", "submissions"),
+    "last_submission_at": _column(FormStats, "form_id", "last_at", None),
+}
+
 EXTENSIONS: Final = (
     Extension(
         category="user",
@@ -52,6 +70,7 @@ EXTENSIONS: Final = (
         ),
         load=_of_users,
         item_fields=UserFields,
+        api_columns=_USER_COLUMNS,
         fed_by=(NAME,),
     ),
     Extension(
@@ -62,6 +81,7 @@ EXTENSIONS: Final = (
         ),
         load=_of_forms,
         item_fields=FormFields,
+        api_columns=_FORM_COLUMNS,
         hidden={"viewer": frozenset({"last_submission_at"})},
         fed_by=(NAME,),
     ),

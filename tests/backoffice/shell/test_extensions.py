@@ -9,7 +9,7 @@ from django.contrib.admin import AdminSite
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 
-from backoffice import listing, section
+from backoffice import listing, models, section
 from backoffice.section import Column, Extension, IndexPage, Panel, Section
 from metrics.dashboard import pages
 
@@ -58,6 +58,13 @@ def test_two_extensions_may_not_use_the_same_name() -> None:
     for name in ("a", "b"):
         more = Extension(category="user", columns=(Column(label="Score", value="score"),))
         section.add(name, Section(name=name, extends=(more,)))
+    with pytest.raises(ImproperlyConfigured, match="score"):
+        section.load()
+
+
+def test_a_column_that_is_no_api_field_is_an_error() -> None:
+    column = listing.ForeignColumn(listing.Through(models.Form, "user_id"), "title")
+    section.add("a", Section(name="a", extends=(Extension(category="user", api_columns={"score": column}),)))
     with pytest.raises(ImproperlyConfigured, match="score"):
         section.load()
 

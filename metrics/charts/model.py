@@ -184,6 +184,7 @@ class Chart:
         """The drawing of the server: for paper, and without scripts."""
         highest = max((value for values in self._extents() for value in values if value is not None), default=0.0)
         steps = scales.ticks(highest, self.unit)
+        named = self.kind == "bar"  # only bars have a text of their own
         return svg.draw(
             svg.Drawing(
                 id=self.id,
@@ -198,9 +199,9 @@ class Chart:
                     for place in scales.label_places(len(self.moments))
                 ],
                 series=[svg.DrawnSeries(one.colour, one.values, one.low, one.high) for one in self.series],
-                titles=[name for name, _values in self.rows[::-1]],
+                titles=[self.moment_text(moment) for moment in self.moments] if named else [],
                 spans=[svg.DrawnSpan(*_extent(one, self.moments), one.severity, one.label) for one in self.spans],
-                texts=[[self.text(value) for value in one.values] for one in self.series],
+                texts=[[self.text(value) for value in one.values] for one in self.series] if named else [],
             )
         )
 

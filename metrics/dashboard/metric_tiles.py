@@ -21,7 +21,7 @@ from metrics.monitoring.metric_types import SLOT_SECONDS, Metric
 
 STALE_SLOTS: Final = 3  # older samples are marked
 SILENT_SECONDS: Final = 30  # older samples are hatched
-TABLE_ROWS: Final = 60
+TABLE_ROWS: Final = 30  # with scripts up to 60
 LONG_SECONDS: Final = 2 * 86_400  # from here on the axis shows days
 
 

@@ -11,6 +11,7 @@ from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from backoffice import access
@@ -122,6 +123,7 @@ def _render(site: AdminSite, request: HttpRequest, layout: Layout, page: dict[st
         "tiles": filled,
         "kiosk": kiosk,
         "zone": zone().key,
+        "as_of": timezone.localtime(),
         "present_slot": tables.present_slot(),
         "layout": {"schema": layout.schema, "tiles": [_plain(tile) for tile in layout.tiles]},
         "catalogue": _catalogue(request.user) if page["editable"] else None,

@@ -190,8 +190,9 @@ export class Chart {
 
   /** The values of the chosen moment, from the table. Only those chosen by keys are announced. */
   #show() {
-    this.readout.setAttribute("aria-live", this.#byKeys ? "polite" : "off");
-    this.readout.textContent = this.#chosen === null ? "" : this.#words(this.#chosen);
+    const [level, words] = [this.#byKeys ? "polite" : "off", this.#chosen === null ? "" : this.#words(this.#chosen)];
+    if (this.readout.getAttribute("aria-live") !== level) this.readout.setAttribute("aria-live", level);
+    if (this.readout.textContent !== words) this.readout.textContent = words;
   }
 
   #words(place) {

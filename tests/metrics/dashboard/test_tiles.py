@@ -207,7 +207,7 @@ def test_chart_has_a_gap_a_table_and_a_summary() -> None:
     found = tiles.fill(tile("cpu", h=2), person, Span("15m"))
     chart = found.content["chart"]
     assert [value is None for value in chart.series[0].values[-60:]].count(True) == 10
-    assert len(found.content["rows"]) <= 60
+    assert len(found.content["rows"]) <= 30
     assert found.content["live"]["slot"] == newest
     assert found.content["live"]["points"][-1][0] // 5 == newest
     text = chart.svg
@@ -215,11 +215,11 @@ def test_chart_has_a_gap_a_table_and_a_summary() -> None:
     assert "style=" not in text
 
 
-def test_table_of_a_long_chart_has_at_most_sixty_rows_and_keeps_peaks() -> None:
+def test_table_of_a_long_chart_has_at_most_thirty_rows_and_keeps_peaks() -> None:
     samples.store(lambda statement, *parameters: store.query(statement, parameters), 180)
     found = tiles.fill(tile("metric", h=2, metric="queue.depth"), api_client.staff("admin"), Span("15m"))
     rows = found.content["rows"]
-    assert len(rows) == 60
+    assert len(rows) == 30
     assert "14" in {row.high for row in rows}
     assert rows[0].at > rows[-1].at
 

@@ -50,6 +50,7 @@ export class Board {
   start() {
     this.elements().forEach((element) => this.bind(element));
     if (this.live) this.#follow();
+    this.#showAges();
     setInterval(() => this.#showAges(), 1_000);
     setInterval(() => this.#retry(), RETRY_MS);
     document.addEventListener("visibilitychange", () => this.redraw());

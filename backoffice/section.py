@@ -39,6 +39,7 @@ from backoffice.parts import (
     commands,
     ingested,
     no_context,
+    nobody,
     plain_title,
     uuid_key,
 )
@@ -99,6 +100,8 @@ class Kind:
     created_label: Text = CREATED
     labels: Mapping[str, Text] = field(default_factory=dict)  # field -> label; default: the model's verbose name
     title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> name of the record
+    owner: Callable[[Any, Any], str] = nobody  # (row, staff) -> name of the user whom the record belongs to
+    owner_related: tuple[str, ...] = ()  # relations read with the rows for `owner`, besides `related`
 
     # -- permissions. Administrators may do everything and are not listed
     rights: Roles = field(default_factory=dict)  # role -> actions: ``view``, and command names after the dot

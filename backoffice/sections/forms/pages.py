@@ -12,6 +12,12 @@ from backoffice.web import lists
 LATEST: Final = 5
 
 
+def owner(row: models.Form, staff: Any) -> str:
+    """Returns the name of a form's owner, nothing for staff who may not view users."""
+    user = section.kind("user")
+    return str(user.title(lists.related(row, "user"), staff)) if access.may(staff, "view", "user") else ""
+
+
 def row_context(row: models.Form, staff: Any) -> dict[str, Any]:
     return {"owner": section.kind("user").title(lists.related(row, "user"), staff)}
 

@@ -124,6 +124,7 @@ PATTERNS: Final = (
     (r"Enter at most (?P<most>\d+) names\.", gettext_noop("Enter at most %(most)s names.")),
     (r"An escalation has at most (?P<most>\d+) steps\.", gettext_noop("An escalation has at most %(most)s steps.")),
     (r"(?P<name>.+) is no name of a rule or target\.", gettext_noop("%(name)s is no name of a rule or target.")),
+    (
         r"(?P<parameter>from|to) is a date such as 2026-01-31\.",
         gettext_noop("%(parameter)s is a date such as 2026-01-31."),
     ),

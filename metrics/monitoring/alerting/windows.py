@@ -48,7 +48,14 @@ def targets_of(slot: int) -> Mapping[str, Mapping[str, float | None]]:
 
 
 def window(rule: Rule, target: str, seconds: int, until_slot: int) -> list[float | None]:
-    """The values that a rule judges, one for each slot of `seconds`, oldest first."""
+    """The values that a rule judges, one for each slot of `seconds`, oldest first; none of an unknown metric."""
+    try:
+        return _window(rule, target, seconds, until_slot)
+    except KeyError:
+        return [None] * conditions.slots(seconds)
+
+
+def _window(rule: Rule, target: str, seconds: int, until_slot: int) -> list[float | None]:
     whole = conditions.slots(seconds) * conditions.SLOT_SECONDS
     if not rule.per:
         return list(_read(rule.metric, whole, until_slot, target))

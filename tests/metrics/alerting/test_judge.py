@@ -214,7 +214,7 @@ def test_rule_that_fails_does_not_stop_the_others(samples: Samples, cpu: str, mo
 
     def failing(metric: str, seconds: int, until: int, target: str = "") -> list[float | None]:
         if metric == "no.metric":
-            raise KeyError(metric)
+            raise RuntimeError(metric)
         return read(metric, seconds, until, target)
 
     judge.windows.register(failing, samples.targets)

@@ -221,11 +221,11 @@ def test_each_stored_event_is_announced_once(admin: Caller, samples: Samples, cp
 
 
 def test_preview_shows_how_often_a_rule_would_have_fired(admin: Caller, samples: Samples, cpu: str) -> None:
-    for slot in range(samples.slot - 600, samples.slot + 1):
-        samples.put(METRIC, slot, 90 if slot % 200 < 50 else 50)
+    for number in range(600):
+        samples.put(METRIC, samples.slot - 600 + number, 90 if number % 200 < 50 else 50)
     found = admin.post("rules/preview/", {"id": cpu, "hours": 1}).json()
     assert found["raised"] == 3
-    assert found["messages"] in (5, 6)
+    assert found["messages"] == 6
     assert admin.post("rules/preview/", {"id": cpu, "hours": 1, "data": {"warn": 92}}).json()["raised"] == 0
     assert "It would have fired 3 times in 1 hours" in page(admin, "alerts_preview", rule=cpu, hours=1)
     assert "It would have fired 0 times" in page(admin, "alerts_preview", rule=cpu, hours=1, warn=92)

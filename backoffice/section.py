@@ -252,7 +252,7 @@ class Section:
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
-    api_shapes: str = ""  # a module of structs for the API's description
+    api_shapes: str | tuple[str, ...] = ()  # modules of structs for the API's description
     scopes: tuple[str, ...] = ()  # of API keys, beside those of its kinds: `alerts` means `alerts:read` and so on
 
     # -- permissions for categories without a kind, such as ``event`` and ``system``
@@ -262,7 +262,7 @@ class Section:
 
     # -- live
     topics: tuple[Topic, ...] = ()
-    widgets: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)  # see `topics.WIDGETS`
+    widgets: Mapping[str, tuple[str, str, str] | None] = field(default_factory=dict)  # see `topics.WIDGETS`
     revocations: Mapping[str, Callable[[RecordedEvent], Revocation | None]] = field(default_factory=dict)
 
     # -- events: aggregates and read tables without a kind, and functions that run in the transaction of an event.

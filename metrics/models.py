@@ -13,6 +13,7 @@ from metrics.counters.models import (
     SkippedPosition,
     UserStats,
 )
+from metrics.dashboard.models import SavedLayout, SharedLayout
 from metrics.materialized.models import ViewFreshness
 from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
 from metrics.monitoring.notify.models import Attempt, Channel, Delivery
@@ -31,6 +32,8 @@ __all__ = [
     "Reconciliation",
     "ReconciliationDifference",
     "Rule",
+    "SavedLayout",
+    "SharedLayout",
     "Silence",
     "SkippedPosition",
     "UserStats",

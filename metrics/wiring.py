@@ -8,6 +8,7 @@ from events.subscriptions import companions
 from metrics import catalogue, queries
 from metrics.caching import pages, tags
 from metrics.counters import subscription
+from metrics.dashboard import push
 from metrics.materialized import freshness
 from metrics.monitoring import exported, fallback, request_counts, sampling
 from metrics.monitoring.alerting import judge, report, windows
@@ -29,5 +30,5 @@ def connect() -> None:
     companions.register("sampling", fallback.run)
     request_counts.counts.cache_reads = queries.hits_and_misses
     windows.register(read.window, read.targets)
-    sampling.STEPS = (sampling.keep_history, judge.judge)
+    sampling.STEPS = (sampling.keep_history, judge.judge, push.step)
     sampling.PENDING = report.pending

@@ -111,7 +111,9 @@ def _declared() -> list[type[msgspec.Struct]]:
     """Returns the structs of `api.shapes` and of the sections."""
     from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
 
-    modules = [shapes, *(import_module(one.api_shapes) for one in section.sections() if one.api_shapes)]
+    declared = [one.api_shapes for one in section.sections() if one.api_shapes]
+    names = [name for some in declared for name in ((some,) if isinstance(some, str) else some)]
+    modules = [shapes, *map(import_module, names)]
     return [
         value
         for module in modules

@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.db import connection
 
+from events import errors
 from metrics.monitoring import fallback, process_reports, sampling
 from metrics.monitoring.alerting import report
 
@@ -40,8 +41,7 @@ class Command(BaseCommand):
             try:
                 self.report(sampling.take(), as_json=options["json"])
                 pause = fallback.seconds_until(TURN)
-            except sampling.AWAY as error:
-                sampling.note_failure(error)
+            except errors.StoreUnavailable as error:
                 self.stderr.write(f"no sample: {error}")
             finally:
                 connection.close()

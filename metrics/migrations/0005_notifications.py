@@ -10,7 +10,7 @@ import events.types
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("metrics", "0013_alerting"),
+        ("metrics", "0004_alerting"),
     ]
 
     operations = [

@@ -11,7 +11,7 @@ import backoffice.text
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("metrics", "0010_sampling"),
+        ("metrics", "0003_sampling"),
         ("backoffice", "0007_rules"),  # the extension that the search indexes need
     ]
 

@@ -17,19 +17,21 @@ export function replacements(before, after) {
   return found;
 }
 
-/** One replacement that turns `before` into `after`, without equal ends; null when they are equal. */
-export function replacement(before, after) {
-  return before === after ? null : trimmed(0, before, after);
+/** The replacement by which typing turned `before` into `after`, which left the caret behind it; null if they are equal.
+ *  The caret decides which of two equal letters is new. */
+export function typedReplacement(before, after, caret) {
+  return before === after ? null : trimmed(0, before, after, after.length - caret);
 }
 
-function trimmed(at, removed, inserted) {
+/** Leaves out equal ends: at most `tail` units at the end, then at the start. */
+function trimmed(at, removed, inserted, tail = Infinity) {
   const shorter = Math.min(removed.length, inserted.length);
-  let start = 0;
-  while (start < shorter && removed[start] === inserted[start]) start += 1;
-  if (isHighSurrogate(removed[start - 1])) start -= 1; // never divides a character
   let end = 0;
-  while (end < shorter - start && removed.at(-1 - end) === inserted.at(-1 - end)) end += 1;
-  if (end && isLowSurrogate(removed.at(-end))) end -= 1;
+  while (end < Math.min(shorter, tail) && removed.at(-1 - end) === inserted.at(-1 - end)) end += 1;
+  if (end && isLowSurrogate(removed.at(-end))) end -= 1; // never divides a character
+  let start = 0;
+  while (start < shorter - end && removed[start] === inserted[start]) start += 1;
+  if (start && isHighSurrogate(removed[start - 1])) start -= 1;
   const inner = (text) => text.slice(start, text.length - end);
   return { at: at + start, removed: inner(removed), inserted: inner(inserted) };
 }

@@ -3,7 +3,7 @@
  *  The browser's own history is lost, or points at the wrong text, once a script changes a field. Undoing must also
  *  never undo the change of another person: it would be saved as if its author had reverted it. Hence each field has a
  *  list of its author's replacements, whose positions follow every change from outside. */
-import { replacement } from "./text_edits.js";
+import { typedReplacement } from "./text_edits.js";
 
 const MAX_STEPS = 500;
 const histories = new WeakMap(); // field -> {text, done: [replacement], undone: [replacement]}
@@ -59,7 +59,7 @@ function historyOf(field) {
 
 function note(field) {
   const history = historyOf(field);
-  const step = replacement(history.text, field.value);
+  const step = typedReplacement(history.text, field.value, field.selectionEnd);
   if (!step) return;
   history.text = field.value;
   history.undone = [];

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-import threading
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.utils.crypto import get_random_string
 from playwright.sync_api import expect
 
 from tests import live
+from tests.browser.input_method import InputMethod
+from tests.browser.second_person import SecondPerson
 from tests.browser.test_admin import command, live_now, new_user, record
 from tests.browser.test_offline import queued, save
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
-EVERY_S = 0.3
 ANNOUNCEMENTS = """() => {
   window.announced = [];
   const isLive = (node) => (node instanceof Element ? node : node.parentElement)?.closest(
@@ -32,64 +28,6 @@ ANNOUNCEMENTS = """() => {
     }
   }).observe(document.body, { subtree: true, childList: true, characterData: true });
 }"""
-
-
-class SecondPerson:
-    """Somebody else who saves through the API from a thread of their own."""
-
-    def __init__(self, stack: live.Stack, role: str) -> None:
-        self.url = f"{stack.url}/api/v1/commands/"
-        token = get_random_string(32)
-        self.headers = {
-            "Cookie": f"sessionid={stack.session(role)}; csrftoken={token}",
-            "X-CSRFToken": token,
-            "Content-Type": "application/json",
-        }
-        self.saves = threading.Semaphore(0)
-
-    def save(self, kind: str, key: str, data: dict[str, Any]) -> None:
-        body = json.dumps({"id": str(uuid.uuid4()), "type": kind, "key": key, "data": data}).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url, body, self.headers)) as answer:
-            assert answer.status == 200
-
-    @contextmanager
-    def saving(self, kind: str, key: str, data_of: Callable[[int], dict[str, Any]]) -> Iterator[None]:
-        """Saves `data_of(1)`, `data_of(2)`, … every 300 ms while the block runs."""
-        done, failures = threading.Event(), []
-
-        def run() -> None:
-            number = 0
-            try:
-                while not done.is_set():
-                    number += 1
-                    self.save(kind, key, data_of(number))
-                    self.saves.release()
-                    done.wait(EVERY_S)
-            except Exception as error:
-                failures.append(error)
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-        assert not failures, failures
-
-
-class InputMethod:
-    """Composes text as an input method does: shows what is composed, then replaces it by the chosen characters."""
-
-    def __init__(self, page: Any) -> None:
-        self.session = page.context.new_cdp_session(page)
-
-    def compose(self, text: str) -> None:
-        selected = {"selectionStart": len(text), "selectionEnd": len(text)}
-        self.session.send("Input.imeSetComposition", {"text": text, **selected})
-
-    def commit(self, text: str) -> None:
-        self.session.send("Input.insertText", {"text": text})
 
 
 @pytest.fixture

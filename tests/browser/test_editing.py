@@ -160,7 +160,7 @@ def test_change_of_an_untouched_field_keeps_its_selection(manager: Any, agent: A
 def test_question_that_is_edited_keeps_composition_caret_and_undo(
     manager: Any, agent: Any, other: SecondPerson
 ) -> None:
-    fields = [{"id": name, "type": "text", "label": f"Question {name}"} for name in "ab"]
+    fields = [{"id": f"q-1e{name}", "type": "text", "label": f"Question {name}"} for name in "ab"]  # not a number
     key = new_form(manager, fields=fields)
     opened(agent, key)
     agent.locator(".opener").nth(1).click()

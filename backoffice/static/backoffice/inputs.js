@@ -100,7 +100,9 @@ export function setDefault(field, value) {
   } else if (field.defaultValue !== String(value ?? "")) field.defaultValue = String(value ?? "");
 }
 
+const STRINGS = /"[^"\\]*(?:\\.[^"\\]*)*"/gs;
+
 /** Whether a JSON text has numbers that JavaScript would change by parsing them: 1.0, 1e3, more than 15 digits. */
 export function losesNumbers(text) {
-  return /\d[.eE]|\d{16}/.test(text);
+  return /\d[.eE]|\d{16}/.test(text.replace(STRINGS, '""'));
 }

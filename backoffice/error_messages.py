@@ -57,6 +57,12 @@ MESSAGES: Final = frozenset(
         gettext_noop("The task queue does not respond; nothing was started. Try again when it is back."),
         gettext_noop("There is no such subscription."),
         gettext_noop("These figures are not computed yet. Try again in five minutes."),
+        gettext_noop("Send either range, or from and to."),
+        gettext_noop("from and to belong together: send both dates."),
+        gettext_noop("range is a whole number from 1 and m, h, d or y, such as 90m, 24h, 7d or 1y."),
+        gettext_noop("range is at most a year."),
+        gettext_noop("from is after to."),
+        gettext_noop("from and to are at most a year apart."),
         gettext_noop("Choose theirs, mine or a value."),
         gettext_noop("There is no conflict here."),
         gettext_noop("Another item has the same value."),
@@ -82,6 +88,10 @@ PATTERNS: Final = (
     (
         r"The year must be between (?P<first>\d+) and (?P<last>\d+)\.",
         gettext_noop("The year must be between %(first)s and %(last)s."),
+    ),
+    (
+        r"(?P<parameter>from|to) is a date such as 2026-01-31\.",
+        gettext_noop("%(parameter)s is a date such as 2026-01-31."),
     ),
     (r"A form has at most (?P<most>\d+) fields\.", gettext_noop("A form has at most %(most)s fields.")),
     (r"Field (?P<number>\d+) needs an id \(text\)\.", gettext_noop("Field %(number)s needs an id (text).")),

@@ -45,9 +45,10 @@ def api_item_values(kind: Kind, keys: Sequence[Any], staff: Any) -> Values:
     return _values(kind, keys, staff, lambda more: [name for name in more.api_fields if name not in more.api_columns])
 
 
-def fed_by(kind: Kind) -> list[str]:
-    """The subscriptions that keep values of the list."""
-    return list(dict.fromkeys(name for more in section.extensions(kind.category) for name in more.fed_by))
+def fed_by(kind: Kind, *, in_record: bool = False) -> list[str]:
+    """The subscriptions that keep values of the list, or of one record."""
+    found = [more for more in section.extensions(kind.category) if more.in_record or not in_record]
+    return list(dict.fromkeys(name for more in found for name in more.fed_by))
 
 
 def panels(kind: Kind, row: Any, staff: Any) -> list[dict[str, Any]]:

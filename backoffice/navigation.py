@@ -73,6 +73,15 @@ def header_items(request: HttpRequest) -> list[dict[str, Any]]:
     ]
 
 
+def assets() -> dict[str, list[str]]:
+    """The style sheets and JavaScript modules that sections add to every page."""
+    found = section.sections()
+    return {
+        "added_styles": [name for one in found for name in one.styles],
+        "added_modules": [name for one in found for name in one.modules],
+    }
+
+
 def _entry(item: NavItem, request: HttpRequest) -> dict[str, Any] | None:
     try:
         url = reverse(item.url_name)

@@ -114,6 +114,11 @@ def plain_title(row: Any, _staff: Any) -> str:
     return str(row)
 
 
+def nobody(_row: Any, _staff: Any) -> str:
+    """A record that belongs to no user."""
+    return ""
+
+
 def no_context(_row: Any, _staff: Any) -> dict[str, Any]:
     return {}
 

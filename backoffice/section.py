@@ -39,6 +39,7 @@ from backoffice.parts import (
     commands,
     ingested,
     no_context,
+    nobody,
     plain_title,
     uuid_key,
 )
@@ -99,6 +100,8 @@ class Kind:
     created_label: Text = CREATED
     labels: Mapping[str, Text] = field(default_factory=dict)  # field -> label; default: the model's verbose name
     title: Callable[[Any, Any], str] = plain_title  # (row, staff) -> name of the record
+    owner: Callable[[Any, Any], str] = nobody  # (row, staff) -> name of the user whom the record belongs to
+    owner_related: tuple[str, ...] = ()  # relations read with the rows for `owner`, besides `related`
 
     # -- permissions. Administrators may do everything and are not listed
     rights: Roles = field(default_factory=dict)  # role -> actions: ``view``, and command names after the dot
@@ -242,6 +245,9 @@ class Section:
     extends: tuple[Extension, ...] = ()  # columns, sorts, API fields and panels for kinds of other sections
     header: tuple[HeaderItem, ...] = ()  # items in the header of every page
     index: IndexPage | None = None  # replaces the overview; at most one section declares it
+    # static style sheets and JavaScript modules of every page; their folders are kept for pages without a network
+    styles: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""

@@ -86,6 +86,7 @@ class BackofficeSite(admin.AdminSite):
         from backoffice.web import offline  # noqa: PLC0415
 
         return super().each_context(request) | {
+            **navigation.assets(),
             "navigation": navigation.groups(request),
             "header_items": navigation.header_items(request),
             "works_offline": settings.OFFLINE,

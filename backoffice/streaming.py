@@ -9,11 +9,13 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
 
-def download(request: HttpRequest, pieces: Iterator[bytes], name: str) -> StreamingHttpResponse:
-    """Returns `pieces` of JSON as a download. Django needs a sync or async iterator, depending on the server."""
+def download(
+    request: HttpRequest, pieces: Iterator[bytes], name: str, content_type: str = "application/json"
+) -> StreamingHttpResponse:
+    """Returns `pieces` of a file as a download. Django needs a sync or async iterator, depending on the server."""
     content = _awaited(pieces) if isinstance(request, ASGIRequest) else pieces
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return StreamingHttpResponse(content, content_type="application/json", headers=headers)
+    return StreamingHttpResponse(content, content_type=content_type, headers=headers)
 
 
 async def _awaited(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

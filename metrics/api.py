@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from metrics import figures_api
 from metrics.caching import api as caching
 from metrics.monitoring import api as monitoring
 
-urlpatterns = [*monitoring.urlpatterns, *caching.urlpatterns]
+urlpatterns = [*monitoring.urlpatterns, *caching.urlpatterns, *figures_api.urlpatterns]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
 
+from backoffice import access
 from events import head, store
 from events.subscriptions import status
 from metrics import queries
 from metrics.counters import applying, read
-from metrics.queries import Query, define
+from metrics.materialized import read as materialized
+from metrics.materialized import views
+from metrics.queries import Answer, Query, define
+from metrics.ranges import Days
 
 # The lifetimes of the specification: user figures, form figures and the state of the system, in seconds.
 USER_SECONDS, FORM_SECONDS, HEALTH_SECONDS = 300.0, 60.0, 30.0
@@ -36,6 +40,20 @@ class Totals(Query[read.Totals], frozen=True, kw_only=True):
 
     def load(self) -> read.Totals:
         return read.totals()
+
+
+@define
+class Uncounted(Query[int], frozen=True, kw_only=True):
+    """The number of parked streams, whose events are not in the counters. Not cached: it is one small read."""
+
+    name: ClassVar[str] = "uncounted"
+    result: ClassVar[Any] = int
+    right: ClassVar[tuple[str, str]] = ("view", "form")
+    seconds: ClassVar[float] = 0.0
+    fed_by: ClassVar[tuple[str, ...]] = (applying.NAME,)
+
+    def load(self) -> int:
+        return read.as_of().not_counted
 
 
 # -- users ------------------------------------------------------------------------------------------------------------
@@ -65,6 +83,51 @@ class UsersByPlan(Query[PlanCounts], frozen=True, kw_only=True):
 
     def load(self) -> PlanCounts:
         return msgspec.convert(dict(store.query(PLANS)), PlanCounts)
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """Users of one plan and one month of sign-up; `metrics.materialized.read.Segment` explains the numbers."""
+
+    plan: Literal["free", "premium", "enterprise"]
+    signup_month: date
+    users: int
+    active_30d: int
+    with_forms: int
+    with_submissions: int
+    forms: int
+    submissions: int
+
+
+class Analytics(msgspec.Struct, frozen=True, kw_only=True):
+    """All segments, and the position and time that their refresh describes."""
+
+    items: list[Segment]
+    position: int
+    at: datetime
+
+
+@define
+class UserAnalytics(Query[Analytics], frozen=True, kw_only=True):
+    """Users by plan and month of sign-up. The number of the refresh is part of the key, so a value never changes."""
+
+    number: int
+
+    name: ClassVar[str] = "user-analytics"
+    result: ClassVar[Any] = Analytics
+    right: ClassVar[tuple[str, str]] = ("view", "user")
+    within: ClassVar[float | None] = USER_SECONDS
+    seconds: ClassVar[float] = USER_SECONDS
+    shared: ClassVar[bool] = True
+
+    def load(self) -> Analytics:
+        found = materialized.analytics()
+        items = [msgspec.convert(msgspec.structs.asdict(row), Segment) for row in found.items]
+        return Analytics(items=items, position=found.as_of.position, at=found.as_of.at)
+
+
+def user_analytics(staff: Any) -> Analytics:
+    """Users by plan and month of sign-up. Raises `NotComputed` before the first refresh."""
+    return queries.ask(UserAnalytics(number=materialized.number(views.ANALYTICS)), staff).value
 
 
 class UserFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,13 +209,14 @@ class UserForms(Query[FormCounts], frozen=True, kw_only=True):
 
 
 class FormDay(msgspec.Struct, frozen=True, kw_only=True):
-    """One day (UTC). The average is in seconds; None where no submission has a time."""
+    """One day (UTC). The average is in seconds, over the `timed` submissions that have a time; None where none has."""
 
     date: date
     users_created: int
     forms_created: int
     unique_users: int
     submissions: int
+    timed: int
     avg_completion_time: float | None
 
 
@@ -184,10 +248,30 @@ class FormStats(Query[list[FormDay]], frozen=True, kw_only=True):
                 forms_created=day.forms_created,
                 unique_users=day.unique_users,
                 submissions=day.submissions,
+                timed=day.timed,
                 avg_completion_time=day.avg_completion_time,
             )
             for day in read.days(self.first, self.last)
         ]
+
+
+def sees_timing(staff: Any) -> bool:
+    """True for roles that may see when and how fast a single submission was made: those that see its answers."""
+    hidden = access.hidden_fields(staff, "submission")
+    return access.sees("submission", staff) and hidden.isdisjoint(("answers", "completion_time"))
+
+
+def form_days(days: Days, staff: Any, *, min_position: int = 0, consistent: bool = False) -> Answer[list[FormDay]]:
+    """The days of `FormStats` as this person may see them.
+
+    The average of a single submission is its time, which roles that do not see the timing of submissions do not get.
+    """
+    query = FormStats(first=days.first, last=days.last)
+    answer = queries.ask(query, staff, min_position=min_position, consistent=consistent)
+    if sees_timing(staff):
+        return answer
+    rows = [msgspec.structs.replace(row, avg_completion_time=None) if row.timed == 1 else row for row in answer.value]
+    return Answer(rows, msgspec.json.encode(rows), answer.position, answer.at)
 
 
 # -- the system -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation, topics
 from backoffice.section import Section
 from metrics import pages, wiring
-from metrics.counters import extensions, tasks
+from metrics.counters import extensions, tasks, updates
+from metrics.figures import panels
 from metrics.materialized import tasks as view_tasks
 from metrics.monitoring import sampling
 from metrics.monitoring import tasks as sampling_tasks
@@ -26,17 +27,22 @@ def _may_follow_system(staff: Any) -> bool:
 
 SECTION = Section(
     name="metrics",
-    navigation=navigation.of_pages(
-        "system",
-        _sees_system,
-        (_("Health"), "admin:system_health", "check", "y"),
-        (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
-        (_("Log head"), "admin:system_head", "head", "l"),
-        (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
-        (_("Live connections"), "admin:system_sockets", "live", "w"),
-        (_("Cache"), "admin:system_cache", "cache", ""),
+    navigation=(
+        *navigation.of_pages("", partial(access.sees, "form"), (_("Figures"), "admin:figures", "figures", "m")),
+        *navigation.of_pages(
+            "system",
+            _sees_system,
+            (_("Health"), "admin:system_health", "check", "y"),
+            (_("Subscriptions"), "admin:system_subscriptions", "flow", "b"),
+            (_("Log head"), "admin:system_head", "head", "l"),
+            (_("Rebuilds"), "admin:system_rebuilds", "rebuild", "r"),
+            (_("Live connections"), "admin:system_sockets", "live", "w"),
+            (_("Cache"), "admin:system_cache", "cache", ""),
+        ),
     ),
-    extends=extensions.EXTENSIONS,
+    extends=(*extensions.EXTENSIONS, *panels.EXTENSIONS),
+    styles=("metrics/charts.css",),
+    modules=("metrics/page.js",),
     admin_urls=pages.urls,
     api_urls="metrics.api",
     api_shapes="metrics.monitoring.shapes",
@@ -53,7 +59,7 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
-    widgets=sampling.widgets(),
+    widgets={**sampling.widgets(), updates.KEY: ("view", "form", "forms:read")},
     tasks=(tasks.reconcile, view_tasks.refresh_views, sampling_tasks.sample),
     ready=wiring.connect,
 )

@@ -74,6 +74,16 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
         event_id="0197a3c0-0000-7000-8000-000000000002",
     ),
     frames.Ephemeral(topic="dashboard", event="system.metrics", data={"cpu": 0.2}, timestamp=_MOMENT),
+    frames.Ephemeral(
+        topic="users",
+        event="metrics.updated",
+        data={
+            "keys": ["0197a3c0-0000-7000-8000-000000000001"],
+            "as_of": {"position": 1042, "at": _MOMENT},
+            "previous": 1038,
+        },
+        timestamp=_MOMENT,
+    ),
     frames.PresenceFrame(topic="users", joined=[_ADA]),
     frames.Reset(topics=["users"], reason="too_old", epoch=_EPOCH, position=99_000),
     frames.Ping(n=3, position=1042),
@@ -140,11 +150,11 @@ def _operation(action: str, summary: str, kinds: tuple[type[msgspec.Struct], ...
 
 
 def _message(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    example = next(example for example in EXAMPLES if type(example) is kind)
+    examples = [example for example in EXAMPLES if type(example) is kind]
     return {
         "name": kind.__struct_config__.tag,
         "title": kind.__name__,
         "payload": {"$ref": f"#/components/schemas/{kind.__name__}"},
-        "examples": [{"payload": msgspec.json.decode(frames.encode(example))}],
+        "examples": [{"payload": msgspec.json.decode(frames.encode(example))} for example in examples],
         "x-direction": "to server" if kind in frames.CLIENT_FRAMES else "to client",
     }

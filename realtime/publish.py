@@ -118,6 +118,19 @@ def send(message: Message) -> bool:
     return send_raw(encode(message))
 
 
+def send_all(messages: Sequence[Message]) -> bool:
+    """Publish messages in one round trip, for senders that repeat what was not sent: a short timeout, no retry."""
+    pipeline = valkey.shared_client("cache").pipeline(transaction=False)
+    for message in messages:
+        pipeline.publish(channel(), encode(message))
+    try:
+        pipeline.execute()
+    except (redis.RedisError, OSError) as error:
+        logger.warning("Valkey is unreachable, %d values are sent later: %s", len(messages), error)
+        return False
+    return True
+
+
 def send_raw(raw: bytes) -> bool:
     """Send a message that is already encoded; see `send`."""
     try:
@@ -132,8 +145,13 @@ def ephemeral(
     topic: str, event: str, data: dict[str, Any], *, key: str | None = None, exclude: str | None = None
 ) -> bool:
     """Publish an ephemeral value on `topic`; the latest per `key` wins (by default the event's name)."""
+    return send(value(topic, event, data, key=key, exclude=exclude))
+
+
+def value(topic: str, event: str, data: dict[str, Any], *, key: str | None = None, exclude: str | None = None) -> Value:
+    """An ephemeral value of this moment; see `ephemeral`."""
     timestamp = timezone.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return send(Value(topic=topic, event=event, key=key or event, data=data, timestamp=timestamp, exclude=exclude))
+    return Value(topic=topic, event=event, key=key or event, data=data, timestamp=timestamp, exclude=exclude)
 
 
 def batches(

@@ -102,6 +102,9 @@ class ReadableRecord(views.View):
 
     kind: ClassVar[Kind]
 
+    def feeding(self) -> Sequence[str]:
+        return (*self.fed_by, *extensions.fed_by(self.kind, in_record=True))
+
     def get(self, request: Request, key: str) -> Response:
         permissions.require_view(request, self.kind.category)
         views.allow_parameters(request, ("consistent",))
@@ -257,7 +260,7 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
         tag=kind.name,
         parameters=tuple(parameters),
         response=openapi.ref(f"{kind.shape.__name__}Page"),
-        errors=(*COMMON, 503, *([504] if extensions.fed_by(kind) else [])),
+        errors=(*COMMON, 503, *_late(kind)),
         scope=f"{kind.name}:read",
     )
     return {"GET": operation}
@@ -273,7 +276,7 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
             tag=kind.name,
             parameters=(key, IF_NONE_MATCH, CONSISTENT),
             response=openapi.ref(kind.shape.__name__),
-            errors=(304, *COMMON, 404),
+            errors=(304, *COMMON, 404, *_late(kind, in_record=True)),
             scope=f"{kind.name}:read",
             etag=True,
         ),
@@ -284,6 +287,11 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
         body = types.command_type_of(kind.update).cls.__name__
         found["PATCH"] = _write(kind, key, "update", f"Change fields of a {kind.category}", body)
     return found
+
+
+def _late(kind: Kind, *, in_record: bool = False) -> tuple[int, ...]:
+    """504 where ``consistent=1`` may wait in vain."""
+    return (504,) if extensions.fed_by(kind, in_record=in_record) else ()
 
 
 def _write(kind: Kind, key: openapi.Schema, verb: str, summary: str, body: str | None = None) -> openapi.Operation:

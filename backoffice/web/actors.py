@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Final
 
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext_lazy
 
 from events.types import RecordedEvent
+
+SOURCES: Final = {
+    "staff": pgettext_lazy("source", "Backoffice"),
+    "key": pgettext_lazy("source", "API"),
+    "command": pgettext_lazy("source", "Command line"),
+    "system": pgettext_lazy("source", "System"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +26,11 @@ class Actor:
     ref: str
     name: str
     kind: str
+
+    @property
+    def source(self) -> Any:
+        """How the event came in."""
+        return SOURCES.get(self.kind, "")
 
 
 def actor(ref: str, name: str | None = None) -> Actor:

@@ -6,7 +6,7 @@ import contextlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from django.urls import reverse
 
@@ -30,7 +30,7 @@ class AboutRecord(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventRow:
-    """An event as a row: action, record, actor, and its data as this person may see it."""
+    """An event as a row: action, record with its owner, actor, and its data as this person may see it."""
 
     event: RecordedEvent
     actor: actors.Actor
@@ -41,6 +41,7 @@ class EventRow:
     record: str | None
     data: dict[str, Any]
     name: str
+    owner: str
     brief: str
 
 
@@ -57,12 +58,12 @@ def latest(staff: Any, limit: int) -> list[EventRow]:
 
 
 def rows(events: Sequence[RecordedEvent], staff: Any) -> list[EventRow]:
-    """Returns events as this person may see them, with the names of their records, which are read together."""
-    names = names_of(events, staff)
-    return [_row(event, staff, names.get(event.stream, "")) for event in events]
+    """Returns events as this person may see them; their records are read together, with one query for each kind."""
+    labels = _labels(events, staff)
+    return [_row(event, staff, *labels.get(event.stream, UNKNOWN)) for event in events]
 
 
-def _row(event: RecordedEvent, staff: Any, name: str) -> EventRow:
+def _row(event: RecordedEvent, staff: Any, name: str, owner: str) -> EventRow:
     kind = section.find(event.category)
     data = access.redact(staff, event.category, event.data)
     verb, icon = timeline.verb_of(event.type)
@@ -80,27 +81,36 @@ def _row(event: RecordedEvent, staff: Any, name: str) -> EventRow:
         record=record,
         data=data,
         name=name,
+        owner=owner,
         brief=_summary(kind, data),
     )
 
 
 def names_of(events: Iterable[AboutRecord], staff: Any) -> dict[str, str]:
     """Returns stream -> record name, with one query for each kind of record."""
+    return {stream: name for stream, (name, _) in _labels(events, staff).items()}
+
+
+UNKNOWN: Final = ("", "")
+
+
+def _labels(events: Iterable[AboutRecord], staff: Any) -> dict[str, tuple[str, str]]:
+    """Returns stream -> (record name, name of its owner), with one query for each kind of record."""
     keys: dict[str, set[str]] = {}
     for event in events:
         keys.setdefault(event.category, set()).add(event.key)
-    names: dict[str, str] = {}
+    labels: dict[str, tuple[str, str]] = {}
     for category, wanted in keys.items():
         kind = section.find(category)
         if kind is None:
             continue
         if not kind.is_uuid_keyed:  # a key that a person chose is the name, also of a removed record
-            names |= {f"{category}-{key}": key for key in wanted}
+            labels |= {f"{category}-{key}": (key, "") for key in wanted}
             continue
-        rows = kind.model._default_manager.select_related(*kind.related).defer(*kind.heavy)
+        rows = kind.model._default_manager.select_related(*kind.related, *kind.owner_related).defer(*kind.heavy)
         for row in rows.filter(pk__in=_uuids(wanted)):
-            names[f"{category}-{row.pk}"] = kind.title(row, staff)
-    return names
+            labels[f"{category}-{row.pk}"] = (kind.title(row, staff), kind.owner(row, staff))
+    return labels
 
 
 def _uuids(keys: Iterable[str]) -> list[uuid.UUID]:

@@ -89,9 +89,11 @@ def _parts() -> dict[str, str]:
     Pages of an older release request names with a hash; without a network they get the current file.
     """
     found: dict[str, str] = {}
+    added = {f"{name.partition('/')[0]}/" for one in section.sections() for name in (*one.styles, *one.modules)}
+    prefixes = (*PARTS, *sorted(added))
     for finder in finders.get_finders():
         for name, storage in finder.list([]):
-            if name.startswith(PARTS) and name not in LEFT_OUT:
+            if name.startswith(prefixes) and name not in LEFT_OUT:
                 found.setdefault(name, storage.path(name))
     return found
 

@@ -9,6 +9,7 @@ thirty clients keep a log each. Then every log is compared with the store:
     revoked     no event at or after the one that removed the right; the socket was closed for good
     presence    every client that may see it sees the same people, and exactly those who are present
     durable     every acknowledged command is in the log, with its effect once
+    counted     the counters have followed, and `reconcile_counters --all` finds no difference to the read tables
 
 Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.
 """
@@ -34,7 +35,7 @@ sys.path.insert(0, str(PROJECT))
 from benchmarks import harness  # noqa: E402
 from benchmarks.chaos.clients import REVOCATIONS, ClientSet, create_clients, revoke  # noqa: E402
 from benchmarks.chaos.faults import FAULTS  # noqa: E402
-from benchmarks.chaos.oracle import Oracle, presence_errors  # noqa: E402
+from benchmarks.chaos.oracle import Oracle, counter_errors, presence_errors  # noqa: E402
 from benchmarks.chaos.stack import READY_SECONDS, Stack  # noqa: E402
 from benchmarks.chaos.writers import Writer, create_records, retry_until_answered  # noqa: E402
 from realtime import frames  # noqa: E402
@@ -176,6 +177,7 @@ async def evaluate(
     waiting = await clients.non_reader.end(15.0)
     wrong = [fault for watcher in clients.watchers for fault in oracle.check(watcher)]
     wrong += [f"presence: {error}" for error in presence_errors(clients)] + oracle.durable(results)
+    wrong += await stack.do(in_thread, functools.partial(counter_errors, CATCH_UP_SECONDS))
     if clients.non_reader.code is None:
         wrong.append("the client that never reads is still connected")
     if (await stack.do(in_thread, stamp)).epoch != start.epoch:

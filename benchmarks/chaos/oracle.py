@@ -166,3 +166,20 @@ def presence_errors(clients: ClientSet) -> list[str]:
                 if sees != there:
                     wrong.append(f"{watcher.name} sees {sees} on {topic}, there are {there}")
     return wrong
+
+
+def counter_errors(seconds: float) -> list[str]:
+    """Compare all counters with the read tables, once the counters have followed."""
+    from events import errors, head
+    from events.subscriptions import progress
+    from metrics.counters import applying, reconcile
+
+    try:
+        progress.wait_for(applying.NAME, head.safe(), seconds)
+    except errors.WaitTimeout as error:
+        return [f"counted: {error}"]
+    outcome = reconcile.reconcile()
+    if outcome is None:
+        return ["counted: another reconciliation is running"]
+    found = [f"counted: {difference}" for difference in outcome.differences]
+    return found if outcome.state == "clean" else found or [f"counted: {outcome.state}: {outcome.note}"]

@@ -39,6 +39,7 @@ class Writer(threading.Thread):
         self.rng, self.pause = random.Random(seed), 1 / rate
         self.users, self.forms = users, forms
         self.acknowledged: list[Any] = []
+        self.received: list[UUID] = []  # submissions of acknowledged commands
         self.error: BaseException | None = None
         self._ending = threading.Event()
 
@@ -51,10 +52,10 @@ class Writer(threading.Thread):
             while not self._ending.wait(self.rng.expovariate(1 / self.pause)):
                 if self.rng.random() < 0.02:
                     many = [self.command() for _ in range(self.rng.randint(10, 60))]
-                    self.acknowledged += retry_until_answered(functools.partial(commands.dispatch_many, many))
+                    self.acknowledge(retry_until_answered(functools.partial(commands.dispatch_many, many)))
                 else:
                     one = self.command()
-                    self.acknowledged.append(retry_until_answered(functools.partial(commands.dispatch, one)))
+                    self.acknowledge([retry_until_answered(functools.partial(commands.dispatch, one))])
         except BaseException as error:
             self.error = error
         finally:
@@ -68,6 +69,11 @@ class Writer(threading.Thread):
         if self.is_alive():
             raise RuntimeError("a writer is stuck")
 
+    def acknowledge(self, results: Sequence[Any]) -> None:
+        self.acknowledged += results
+        streams = (result.stream.partition("-") for result in results if result.version == 1)
+        self.received += [UUID(key) for category, _, key in streams if category == "submission"]
+
     def command(self) -> Any:
         from backoffice.sections.forms import domain as forms
         from backoffice.sections.site_settings import domain as settings
@@ -78,7 +84,10 @@ class Writer(threading.Thread):
         rng, mark = self.rng, f"{self.rng.random():.12f}"
         key: Any = new_id()
         data: Any
-        match rng.choices(["update", "email", "create", "form", "submission", "setting"], [6, 1, 1, 2, 4, 1])[0]:
+        kinds = {"update": 6, "email": 1, "create": 1, "form": 2, "submission": 4, "setting": 1}
+        if self.received:
+            kinds |= {"correction": 1, "deletion": 1}
+        match rng.choices(list(kinds), list(kinds.values()))[0]:
             case "update":
                 key, data = (
                     rng.choice(self.users),
@@ -91,7 +100,13 @@ class Writer(threading.Thread):
             case "form":
                 key, data = rng.choice(self.forms), forms.UpdateForm(title=mark)
             case "submission":
-                data = submissions.ReceiveSubmission(form_id=rng.choice(self.forms), answers={"q": mark * 10})
+                data = submissions.ReceiveSubmission(
+                    form_id=rng.choice(self.forms), answers={"q": mark * 10}, completion_time=1.5
+                )
+            case "correction":
+                key, data = rng.choice(self.received), submissions.CorrectSubmission(completion_time=rng.random() * 60)
+            case "deletion":
+                key, data = self.received.pop(rng.randrange(len(self.received))), submissions.DeleteSubmission()
             case _:
                 key, data = f"chaos.{rng.randint(0, 9)}", settings.SetSetting(value=mark)
         return Command(id=new_id(), key=str(key), data=data)

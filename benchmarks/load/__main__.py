@@ -12,6 +12,8 @@ core is the bottleneck, the rates of fast servers converge, but the CPU time of 
 3  handshakes   signed in by session cookie, per second, after the first fifty; and what bare sockets do
 4  storm        all clients lose their connection, miss 100 events and resume
 5  revocation   event appended -> socket closed
+6  reads        lists, records and figures over HTTP by 8 connections, while two writers dispatch 100 commands a second;
+                beside it the same without writers
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any, Final
 import uvloop
 
 from benchmarks import harness
-from benchmarks.load import clients, scenarios, servers
+from benchmarks.load import clients, reads, scenarios, servers
 
 KINDS: Final = ("bare", "hub", "channels-core", "channels-pubsub")
 SIZES: Final = (200, 1000, 2000)
@@ -51,15 +53,19 @@ async def measure(
     if len(clients.CORES) > 1:
         os.sched_setaffinity(0, {clients.CORES[1]})
     rows = [await scenarios.fan_out(kind, size, seconds) for size in sizes for kind in kinds]
-    results: dict[str, Any] = {"fan_out": rows, "path": {}, "goals": []}
+    results: dict[str, Any] = {"fan_out": rows, "path": {}, "reads": {}, "goals": []}
     if rows:
         compare(rows)
         harness.table("Fan-out: 400-byte events to every socket", rows)
     if path:
+        results["reads"] = await reads.measure(session, 2 * seconds)  # before the session is revoked
+        harness.table("Reads over HTTP while writers run", results["reads"]["rows"])
+        for wrong in results["reads"]["wrong"][:10]:
+            print(f"WRONG {wrong}")
         results["path"] = await scenarios.whole_path(session, path, origin)
         figures = [{"metric": name, "value": value} for name, value in results["path"].items()]
         harness.table("The whole path: store, relay, Valkey, sockets", figures)
-    results["goals"] = fan_out_goals(rows) + path_goals(results["path"])
+    results["goals"] = fan_out_goals(rows) + path_goals(results["path"]) + read_goals(results["reads"])
     if results["goals"]:
         harness.table(f"Goals (whole path: {path} sockets)", results["goals"])
     return results
@@ -94,6 +100,10 @@ def path_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
         names = ("commit to frame p50 ms", "bare: commit to frame p50 ms")
         figures = figures | {OF_BARE: round(figures[names[0]] / figures[names[1]], 2)}
     return [goal(name, figures[name], *GOALS[name]) for name in GOALS if name in figures]
+
+
+def read_goals(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [goal("reads refused or wrong", len(found["wrong"]), 0, less=True)] if found else []
 
 
 def goal(metric: str, value: float, wanted: float, less: bool) -> dict[str, Any]:

@@ -186,7 +186,7 @@ async def app(_kind: str, port: int) -> tuple[Any, Any]:
     django.setup()
     from django.test import override_settings
 
-    override_settings(REALTIME=raised_limits()).enable()
+    override_settings(REALTIME=raised_limits(), API_RATE_PER_MINUTE=0).enable()
     return (lambda: None), uvicorn_server("backoffice.asgi:application", port)
 
 

@@ -1,6 +1,6 @@
 """Which events refuse which cached values: the product's tags, and the event that refuses values by name.
 
-    tag of an event   its category (`form`), its stream (`form-<id>`), and for a form that names its owner `user-<id>`
+    tag of an event   its category (`form`), its stream (`form-<id>`), and those of its data in `metrics.effects`
     hard              erasures, deletions, restorations (`events.freshness`), everything of staff and settings
     by name           `cache.invalidated`: values whose name matches its pattern
 
@@ -10,11 +10,11 @@ says who asked for it. A process that starts later refuses everything from befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from events import freshness, store, types
 from events.types import Event, RecordedEvent, event_type
+from metrics import effects
 
 STREAM: Final = types.stream_name("cache", "values")
 MAX_PATTERN: Final = 200
@@ -29,14 +29,9 @@ class CacheInvalidated(Event, frozen=True):
 
 def register() -> None:
     """Called once from `ready()`."""
-    freshness.taggers["form"] = _owner
+    freshness.taggers.update(dict.fromkeys({name.partition(".")[0] for name in effects.EFFECTS}, effects.data_tags))
     freshness.hard_categories.update(("staff", "setting"))
     freshness.patterns_of["cache.invalidated"] = _pattern
-
-
-def _owner(event: RecordedEvent) -> Iterable[str]:
-    owner = event.data.get("user_id")
-    return (types.stream_name("user", str(owner)),) if owner else ()
 
 
 def _pattern(event: RecordedEvent) -> str:

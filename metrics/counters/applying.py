@@ -13,6 +13,7 @@ still converges: docs/read-side.md has the proof.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -50,15 +51,24 @@ delete from metrics_counters_skip s
 """
 
 
-def handle(events: Sequence[RecordedEvent]) -> None:
+class Changed(msgspec.Struct, frozen=True):
+    """Keys of the users and forms whose counters a batch may have changed; `days`: figures of days changed too."""
+
+    users: frozenset[str] = frozenset()
+    forms: frozenset[str] = frozenset()
+    days: bool = False
+
+
+def handle(events: Sequence[RecordedEvent]) -> Changed:
     """Apply a batch, in the transaction that moves the checkpoint."""
     recent_from, kept_from = lock()  # 1
     counted, passed = _skipped(events)  # 2
     fresh = [event for event in events if event.position not in counted] if counted else events
     before = facts(fresh)  # 3
-    apply(folding.fold(fresh, before, recent_from, kept_from))  # 4, 5
+    changed = apply(folding.fold(fresh, before, recent_from, kept_from))  # 4, 5
     if passed:
         store.execute(FORGET, (NAME,))
+    return changed
 
 
 def lock() -> tuple[datetime, datetime]:
@@ -204,7 +214,7 @@ with d as materialized (
            last_at = greatest(u.last_at, excluded.last_at)
 )
 select coalesce(sum(forms), 0)::bigint, coalesce(sum(submissions), 0)::bigint,
-       coalesce(array_agg(user_id) filter (where lowered), '{}') from owners
+       coalesce(array_agg(user_id) filter (where lowered), '{}'), coalesce(array_agg(user_id), '{}') from owners
 """
 
 LOWERED: Final = """
@@ -238,9 +248,10 @@ update metrics_counters_state
 """
 
 
-def apply(deltas: Deltas) -> None:
+def apply(deltas: Deltas) -> Changed:
     """Step 5: write the deltas, with at most six statements however many events there were."""
     users = forms = submissions = 0
+    owners_of_forms: list[uuid.UUID] = []
     if deltas.users:
         rows = [{"user_id": key, "alive": alive} for key, alive in deltas.users.items()]
         users = store.query(USERS, (_json(rows),))[0][0]
@@ -248,7 +259,7 @@ def apply(deltas: Deltas) -> None:
         store.execute(HOURS, (_json(hours),))
     if deltas.forms:
         changed = {"forms": _json(_forms(deltas)), "recent_from": deltas.recent_from}
-        forms, submissions, lowered = store.query(FORMS, changed)[0]
+        forms, submissions, lowered, owners_of_forms = store.query(FORMS, changed)[0]
         if lowered:
             store.execute(LOWERED, (arrays.Uuids(lowered),))
     if deltas.days:
@@ -257,6 +268,11 @@ def apply(deltas: Deltas) -> None:
         store.execute(DAYS, {"days": _json(days), "owners": _json(owners)})
     if users or forms or submissions:
         store.execute(TOTALS, (users, forms, submissions))
+    return Changed(
+        users=frozenset(deltas.users) | {str(key) for key in owners_of_forms},
+        forms=frozenset(deltas.forms),
+        days=bool(deltas.days),
+    )
 
 
 def _forms(deltas: Deltas) -> list[dict[str, Any]]:
@@ -297,10 +313,9 @@ MOVE: Final = "update metrics_counters_state set recent_from = %s, kept_from = %
 DUE: Final = "select 1 from metrics_counters_state where recent_from < %s or kept_from < %s"
 
 
-def tick(_position: int) -> None:
-    """Called about once a second by the active runner."""
-    if store.query(DUE, windows()):
-        sweep()
+def is_due() -> bool:
+    """True when the windows are behind the clock."""
+    return bool(store.query(DUE, windows()))
 
 
 def sweep(now: datetime | None = None) -> None:

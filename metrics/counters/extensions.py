@@ -1,4 +1,4 @@
-"""Counts in the lists of users and forms: columns and API fields, read by key for one page of rows.
+"""Counts of users and forms: columns and sorts of the lists, and API fields. Read by key for one page of rows.
 
 Roles that may not see answers see no timing of single submissions, so they do not see the last submission of a form.
 """
@@ -45,6 +45,30 @@ def _of_forms(keys: Sequence[UUID], _staff: Any) -> Mapping[UUID, Mapping[str, A
     return {key: msgspec.structs.asdict(counts) for key, counts in read.forms(keys).items()}
 
 
+def _by_user(column: str) -> listing.Sort:
+    return listing.Sort(column, parse=int, through=listing.Through(UserStats, "user_id"))
+
+
+def _by_form(column: str, **how: Any) -> listing.Sort:
+    return listing.Sort(column, through=listing.Through(FormStats, "form_id"), **how)
+
+
+# Rows of lists are walked in the order of the counters' indexes: metrics_user_forms, metrics_form_submissions, …
+USER_SORTS: Final = {
+    "form_count": _by_user("form_count"),
+    "submission_count": _by_user("submission_count"),
+    "recent_submissions": _by_user("recent"),
+}
+FORM_SORTS: Final = {
+    "submission_count": _by_form("submissions", parse=int),
+    "last_submission_at": _by_form("last_at", nullable=True, parse=datetime.fromisoformat),
+}
+
+
+def _number(label: Any, name: str) -> Column:
+    return Column(label=label, value=name, sort=f"-{name}", number=True, wide=True)
+
+
 def _column(model: type[Model], key: str, name: str, default: int | None = 0) -> listing.ForeignColumn:
     return listing.ForeignColumn(listing.Through(model, key), name, default)
 
@@ -64,23 +88,27 @@ EXTENSIONS: Final = (
     Extension(
         category="user",
         columns=(
-            Column(label=_("Forms"), value="form_count", number=True, wide=True),
-            Column(label=_("Submissions"), value="submission_count", number=True, wide=True),
-            Column(label=_("Last 30 days"), value="recent_submissions", number=True, wide=True),
+            _number(_("Forms"), "form_count"),
+            _number(_("Submissions"), "submission_count"),
+            _number(_("Last 30 days"), "recent_submissions"),
         ),
+        sorts=USER_SORTS,
         load=_of_users,
         item_fields=UserFields,
+        in_record=True,
         api_columns=_USER_COLUMNS,
         fed_by=(NAME,),
     ),
     Extension(
         category="form",
         columns=(
-            Column(label=_("Submissions"), value="submission_count", number=True, wide=True),
-            Column(label=_("Last submission"), value="last_submission_at", wide=True),
+            _number(_("Submissions"), "submission_count"),
+            Column(label=_("Last submission"), value="last_submission_at", sort="-last_submission_at", wide=True),
         ),
+        sorts=FORM_SORTS,
         load=_of_forms,
         item_fields=FormFields,
+        in_record=True,
         api_columns=_FORM_COLUMNS,
         hidden={"viewer": frozenset({"last_submission_at"})},
         fed_by=(NAME,),

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from events.types import JsonDict, RecordedEvent, key_of
+from metrics import effects
 
 # Enough digits for the sum of any two finite doubles, so that sums are exact.
 EXACT: Final = decimal.Context(prec=700)
@@ -23,7 +24,7 @@ CORRECTED: Final = "submission.corrected"
 DELETED: Final = "submission.deleted"
 
 # The events that change a counter. Archiving a form and erasing a submission change none.
-TYPES: Final = (*USER_ALIVE, *FORM_ALIVE, RECEIVED, CORRECTED, DELETED)
+TYPES: Final = effects.COUNTED
 
 COUNTED_FIELDS: Final = ("created_at", "completion_time")
 

@@ -120,6 +120,18 @@ def forms(keys: Iterable[uuid.UUID]) -> dict[uuid.UUID, FormCounts]:
     return {key: found.get(key, FormCounts()) for key in listed}
 
 
+FORM_RECENT: Final = """
+select coalesce(sum(h.n), 0)::bigint from metrics_form_hours h, metrics_counters_state s
+ where h.form_id = %s and h.hour >= s.recent_from
+"""
+
+
+def form_recent(form: uuid.UUID) -> int:
+    """Living submissions of a form since `Window.recent_from`."""
+    count: int = store.query(FORM_RECENT, (form,))[0][0]
+    return count
+
+
 TOTALS: Final = "select user_count, form_count, submission_count from metrics_counters_state"
 
 

@@ -114,6 +114,18 @@ def analytics() -> Analytics:
     return Analytics([Segment(*row) for row in rows], as_of)
 
 
+NUMBER: Final = "select number from metrics_view where name = %s and refreshed_at is not null"
+
+
+def number(view: View) -> int:
+    """The number of the last refresh. Raises `NotComputed` before the first one."""
+    found = store.query(NUMBER, (view.name,))
+    if not found:
+        raise NotComputed
+    refresh: int = found[0][0]
+    return refresh
+
+
 def _read(statement: str) -> tuple[AsOf, list[Sequence[Any]]]:
     try:
         rows = store.query(statement)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -294,3 +294,51 @@ class SystemHealth(shapes.Shape, frozen=True, kw_only=True):
     websockets: WebsocketHealth
     errors: ErrorHealth
     timestamp: datetime | None
+
+
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+class AsOf(shapes.Shape, frozen=True, kw_only=True):
+    """Every event up to `position` is in the numbers, which were read at `at`."""
+
+    position: int
+    at: datetime
+
+
+class UserSegment(shapes.Shape, frozen=True, kw_only=True):
+    """Users who are not deleted, of one plan and one month of sign-up (its first day). `active_30d` signed in on one of
+    the last 30 UTC days or today. Forms that are deleted count neither themselves nor with their submissions."""
+
+    plan: Literal["free", "premium", "enterprise"]
+    signup_month: date
+    users: int
+    active_30d: int
+    with_forms: int
+    with_submissions: int
+    forms: int
+    submissions: int
+
+
+class UserMetrics(shapes.Shape, frozen=True, kw_only=True):
+    items: list[UserSegment]
+    as_of: AsOf
+
+
+class FormMetricsDay(shapes.Shape, frozen=True, kw_only=True):
+    """One UTC day. Forms created and their owners (`unique_users`) count also when the forms are deleted later;
+    submissions count unless they are deleted. `avg_completion_time` is in seconds, and null where no submission has a
+    time, or a single one whose time this caller may not see."""
+
+    date: date
+    forms_created: int
+    unique_users: int
+    submissions: int
+    avg_completion_time: float | None
+
+
+class FormMetrics(shapes.Shape, frozen=True, kw_only=True):
+    """One item for every day of the range, the oldest first."""
+
+    items: list[FormMetricsDay]
+    as_of: AsOf

@@ -40,6 +40,7 @@ def lived_in(stack: live.Stack) -> tuple[str, str, int]:
     """Creates sample data; returns a user with a history, a form with submissions, and the user's last event."""
     stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "120", "--submissions", "1500")
+    stack.manage("refresh_views", "--force")
     ((user,),) = stack.query(
         "select id::text from users where deleted_at is null and first_name <> '' and first_name ~ '^[A-Za-zÀ-ÿ]+$'"
         " order by version desc, created_at desc limit 1"
@@ -62,6 +63,7 @@ def test_screenshots_of_list_record_history_and_two_browsers(
         ("history", f"{place}/history/"),
         ("form", f"/admin/backoffice/form/{form}/change/"),
         ("event", f"/admin/events/storedevent/{event}/"),
+        ("figures", "/admin/figures/?range=90d"),
         ("subscriptions", "/admin/system/subscriptions/"),
     ):
         page.goto(address)

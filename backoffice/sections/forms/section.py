@@ -24,6 +24,7 @@ FORM = Kind(
     empty=_("Forms appear here as soon as a user creates one."),
     searchable=_("Search by title"),
     labels={"user_id": _("owner"), "fields": _("questions")},
+    owner=pages.owner,
     # who may do what
     rights={
         "manager": frozenset({"view", "create", "update", "delete", "restore"}),

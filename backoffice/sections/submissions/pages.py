@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from backoffice import access, models, topics
+from backoffice import access, models, section, topics
 from backoffice.sections.submissions import domain
 from backoffice.web import diffs, lists
 from events.types import JsonDict, RecordedEvent
@@ -29,6 +29,12 @@ def title(row: models.Submission, _staff: Any) -> str:
     return str(form) if form else str(row.pk)
 
 
+def owner(row: models.Submission, staff: Any) -> str:
+    """Returns the name of the owner of a submission's form."""
+    form = lists.related(row, "form")
+    return section.kind("form").owner(form, staff) if form else ""
+
+
 def row_context(row: models.Submission, _staff: Any) -> dict[str, Any]:
     return {"form": lists.related(row, "form"), "name": str(row)}
 
@@ -36,8 +42,9 @@ def row_context(row: models.Submission, _staff: Any) -> dict[str, Any]:
 def panels(row: models.Submission, staff: Any) -> dict[str, Any]:
     """Returns the answers beside their questions, in the form's order; answers to removed questions come last."""
     form = lists.related(row, "form")
-    context: dict[str, Any] = {"form_row": form}
-    if "answers" in access.hidden_fields(staff, "submission"):
+    hidden = access.hidden_fields(staff, "submission")
+    context: dict[str, Any] = {"form_row": form, "times_hidden": "completion_time" in hidden}
+    if "answers" in hidden:
         return context | {"answers_hidden": True}
     if row.is_erased:
         return context | {"answers_erased": True}

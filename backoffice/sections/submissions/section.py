@@ -24,6 +24,8 @@ SUBMISSION = Kind(
     created_label=_("Received"),
     labels={"form_id": _("form")},
     title=pages.title,
+    owner=pages.owner,
+    owner_related=("form__user",),
     # who may do what
     rights={
         "manager": frozenset({"view", "receive", "delete"}),
@@ -31,7 +33,8 @@ SUBMISSION = Kind(
         "viewer": frozenset({"view"}),
         "dpo": frozenset({"view", "delete", "erase"}),
     },
-    hidden={"viewer": frozenset({"answers"})},
+    # Roles without the answers see no timing of single submissions either.
+    hidden={"viewer": frozenset({"answers", "started_at", "completion_time"})},
     # commands
     delete="submission.delete",
     erase="submission.erase",
@@ -39,7 +42,7 @@ SUBMISSION = Kind(
     columns=(
         Column(label=_("Submission")),
         Column(label=_("Answers"), number=True, field="answers", wide=True),
-        Column(label=_("Time taken"), number=True, wide=True),
+        Column(label=_("Time taken"), number=True, field="completion_time", wide=True),
         Column(label=_("Received"), sort="-created_at"),
     ),
     filters={"form": listing.by_uuid("form_id"), **listing.CREATED_FILTERS},

@@ -18,8 +18,8 @@ class Submission(shapes.Shape, frozen=True, kw_only=True):
     version: int
     form_id: UUID
     answers: JsonDict | UnsetType = UNSET
-    started_at: datetime | None
-    completion_time: float | None
+    started_at: datetime | UnsetType | None = UNSET
+    completion_time: float | UnsetType | None = UNSET
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None

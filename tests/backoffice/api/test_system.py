@@ -152,7 +152,8 @@ def test_consistent_reads_show_the_last_write() -> None:
     manager, key = api_client.signed_in("manager"), new_id()
     sent = manager.command("user.create", key, {"email": api_client.email(), "first_name": "Ada"}).json()
     stream = f"user-{key}"
-    assert manager.get(f"users/{key}/?consistent=1").json()["version"] == sent["version"]
+    record = api_client.signed_in("admin").command("setting.set", "limits.uploads", {"value": 5}).json()
+    assert manager.get("settings/limits.uploads/?consistent=1").json()["version"] == record["version"]
     assert manager.get(f"streams/{stream}/?consistent=1").json()["version"] == sent["version"]
     assert manager.get(f"streams/{stream}/state/?consistent=1").json()["state"]["first_name"] == "Ada"
     after = sent["position"] - 1

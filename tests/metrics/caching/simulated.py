@@ -15,6 +15,7 @@ from metrics import catalogue, queries
 from metrics.caching import cache, figures
 from metrics.caching.entries import Entry, Memory
 from metrics.caching.shared import SharedCache
+from metrics.figures import records
 
 _numbers = itertools.count()
 
@@ -67,4 +68,6 @@ def every_query(user: UUID) -> list[queries.Query[Any]]:
         catalogue.UsersByPlan(),
         catalogue.UserForms(user=user),
         catalogue.FormStats(first=today - timedelta(days=6), last=today),
+        records.UserDays(user=user),
+        records.FormDays(form=user),
     ]

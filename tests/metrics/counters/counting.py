@@ -56,6 +56,17 @@ def receive(form: uuid.UUID, created_at: datetime | None = None, seconds: float 
     return key
 
 
+def import_many(form: object, count: int) -> list[uuid.UUID]:
+    """Receive submissions as an import does: many commands in one transaction."""
+    keys = [new_id() for _ in range(count)]
+    received = [
+        factories.command(submissions.ReceiveSubmission(form_id=form, answers={}, completion_time=0.1), key)
+        for key in keys
+    ]
+    commands.dispatch_many(received)
+    return keys
+
+
 def erase(user: uuid.UUID) -> None:
     """Erase a user; their forms follow."""
     commands.dispatch(factories.command(users.EraseUser(), user, reason="asked for it"))

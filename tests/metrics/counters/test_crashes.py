@@ -34,17 +34,6 @@ def forker() -> Iterator[killable.Forker]:
     made.close()
 
 
-def import_many(form: object, count: int) -> list[object]:
-    """Receive submissions as an import does: many commands in one transaction."""
-    keys = [new_id() for _ in range(count)]
-    received = [
-        factories.command(submissions.ReceiveSubmission(form_id=form, answers={}, completion_time=0.1), key)
-        for key in keys
-    ]
-    commands.dispatch_many(received)
-    return keys
-
-
 @pytest.mark.timeout(600 if LONG else 120)
 def test_runner_killed_in_a_loop_during_an_import_counts_each_submission_once(forker: killable.Forker) -> None:
     owner = factories.user()
@@ -57,7 +46,7 @@ def test_runner_killed_in_a_loop_during_an_import_counts_each_submission_once(fo
         nonlocal imported
         while not stop.is_set():
             for paper in papers:
-                import_many(paper, 50)
+                counting.import_many(paper, 50)
                 imported += 50
             counting.send(forms.DeleteForm(), papers[0])
             counting.send(forms.RestoreForm(), papers[0])
@@ -103,7 +92,7 @@ def test_paused_runner_that_lost_its_lease_counts_nothing_twice() -> None:
 def statements(count: int, key: object) -> int:
     """Statements of one batch that erases a user with so many forms."""
     for _ in range(count):
-        import_many(factories.form(key), 2)
+        counting.import_many(factories.form(key), 2)
     counting.follow()
     counting.erase(key)
     events = store.read_all(counting.checkpoint(), 500, upto=head.safe(), types=SUBSCRIPTION.types)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from celery import signals
 from django.conf import settings
 from django.core.management import call_command
 from django.db import transaction
@@ -22,7 +23,7 @@ from events.rebuild import builder, read_tables
 from metrics.management.commands import doctor
 from metrics.materialized import freshness, read, refresh, tasks, views
 from metrics.materialized.freshness import Freshness
-from tests import factories
+from tests import factories, live
 from tests.metrics.counters import counting
 from tests.metrics.materialized import scenes
 
@@ -365,3 +366,12 @@ def test_swap_waits_for_a_refresh_that_keeps_the_new_ones_away() -> None:
         refreshing.rollback()
     assert rebuild.result().phase == "done"
     assert refresh.refresh(views.DAILY, force=True).status == "refreshed"
+
+
+@pytest.mark.filterwarnings("ignore")  # the worker in a thread warns about settings that are irrelevant here
+def test_start_of_beat_refreshes_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beat alone would wait a whole period before its first run, in which there are no figures."""
+    monkeypatch.setattr(tasks, "FIRST", 0)
+    with live.worker_thread():
+        signals.beat_init.send(sender=None)
+        assert counting.eventually(lambda: freshness.state(status(views.ANALYTICS)) == "fresh", 30)

@@ -309,6 +309,7 @@ def test_conflict_in_questions_shows_what_differs_and_keeps_the_rest(
         expect(note.locator("li")).to_contain_text(words)
     expect(note).not_to_contain_text("{")
     note.get_by_role("button", name="Keep mine").click()
+    expect(agent.locator(".editor button").first).to_be_focused()
     expect(agent.locator(".opener").first).to_contain_text("Also changed")
     agent.click("[data-save]")
     expect(agent.locator(".toast")).to_contain_text("Saved as version 3")

@@ -6,8 +6,8 @@ import { merge, mergeLinesTaking, resolve } from "./merge.js";
  *
  *  theirs  the value of the server        rules   {policies, checks} of the record */
 export function mergedValue(field, theirs, rules) {
-  const merge = mergeOf(field, theirs, rules);
-  return merge && !merge.conflicts.length ? textOf(field, merge.values[field.name]) : undefined;
+  const merged = mergeOf(field, theirs, rules);
+  return merged && !merged.conflicts.length ? textOf(field, merged.values[field.name]) : undefined;
 }
 
 /** The text when its author keeps their side of each conflict: it contains the other changes of the others.

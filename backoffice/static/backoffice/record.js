@@ -138,9 +138,8 @@ class LiveRecord {
     const box = field.closest(".field");
     const note = box.querySelector("[data-theirs]");
     if (isNew) {
-      const text = document.createElement("span");
       note.replaceChildren(
-        text,
+        make("div"),
         button(_("Take theirs"), () => this.#decide(field, this.#conflicting.get(field.name))),
         button(_("Keep mine"), () => {
           this.#decide(field, valueKeepingMine(field, this.#conflicting.get(field.name), this.rules));
@@ -164,7 +163,8 @@ class LiveRecord {
     if (!same(field, value)) put(field, value);
     this.#accept(field, theirs);
     this.#moveBase();
-    field.focus();
+    const place = field.hidden ? field.closest(".field").querySelector(".editor button") : field;
+    place.focus();
   }
 
   #showUpdateBar(now) {

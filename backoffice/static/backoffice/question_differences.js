@@ -24,7 +24,7 @@ export function questionDifferences(field, theirs, rules) {
     list.append(...JSON.parse(theirs || "[]").map((question) => make("li", "", questionName(question))));
     return list;
   }
-  const sides = [JSON.parse(valueOf(field)), JSON.parse(theirs || "[]")];
+  const sides = [JSON.parse(theirs || "[]"), JSON.parse(valueOf(field))]; // named as their editor knows them
   const names = new Map(sides.flat().map((question) => [String(question.id), questionName(question)]));
   list.append(...merge.conflicts.map((conflict) => difference(conflict, names)));
   return list;
@@ -35,13 +35,14 @@ function difference({ path, theirs, mine }, names) {
   const item = make("li");
   const what = id === undefined ? _("Order of the questions") : (names.get(id) ?? id);
   const where = property === undefined ? what : `${what} · ${PROPERTIES[property]?.() ?? property}`;
-  item.append(make("strong", "", where), side(_("Theirs"), theirs, property, names), side(_("Yours"), mine, property, names));
+  const value = (title, of) => side(title, shown(of, property, names));
+  item.append(make("strong", "", where), value(_("Theirs"), theirs), value(_("Yours"), mine));
   return item;
 }
 
-function side(title, value, property, names) {
+function side(title, value) {
   const element = make("span", "question-side");
-  element.append(make("span", "quiet", title), " ", make("span", "", shown(value, property, names)));
+  element.append(make("span", "quiet", title), " ", make("span", "", value));
   return element;
 }
 
@@ -49,7 +50,7 @@ function shown(value, property, names) {
   if (value === undefined) return property === undefined ? _("removed") : _("empty");
   if (typeof value === "boolean") return value ? _("yes") : _("no");
   if (property === "type") return typeName(value);
-  if (Array.isArray(value)) return value.map((one) => shown(one, "", names)).map((one) => names.get(one) ?? one).join(", ");
+  if (Array.isArray(value)) return value.map((one) => names.get(one) ?? shown(one, "", names)).join(", ");
   if (typeof value === "object" && value !== null) return questionName({ id: "", ...value }) || JSON.stringify(value);
   return String(value);
 }

@@ -3,7 +3,7 @@ import { button, make } from "./dom.js";
 import { avatars, presenceText } from "./avatars.js";
 import { noComposition, watchCompositions } from "./composition.js";
 import { mergedValue, valueKeepingMine } from "./field_merge.js";
-import { isDefault, isQueued, isSeen, isUnsaved, isWaiting, put, same, seenOf, setDefault, setQueued, valueOf } from "./inputs.js";
+import { isDefault, isQueued, isSeen, isUnsaved, isWaiting, put, same, seenOf, setDefault, setQueued } from "./inputs.js";
 import { flash, live } from "./live.js";
 import { questionDifferences } from "./question_differences.js";
 import { announce, toast } from "./toasts.js";

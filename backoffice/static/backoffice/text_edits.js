@@ -17,8 +17,8 @@ export function replacements(before, after) {
   return found;
 }
 
-/** The replacement by which typing turned `before` into `after`, which left the caret behind it; null if they are equal.
- *  The caret decides which of two equal letters is new. */
+/** The replacement by which typing turned `before` into `after`, which left the caret behind it; null if equal. The
+ *  caret decides which of two equal letters is new. */
 export function typedReplacement(before, after, caret) {
   return before === after ? null : trimmed(0, before, after, after.length - caret);
 }

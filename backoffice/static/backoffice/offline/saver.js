@@ -1,8 +1,10 @@
+import { noComposition } from "../composition.js";
 import { button, make } from "../dom.js";
 import { defaultOf, isQueued, put, seenOf, setQueued, valueOf } from "../inputs.js";
 import { toast } from "../toasts.js";
 import { _ } from "../words.js";
-import { basedOn, COMMANDS, differs, blockedStreams, isJson, MAX_EDITS, seenBy, unseen, openCount } from "./edits.js";
+import { basedOn, blockedStreams, COMMANDS, differs, isJson, MAX_EDITS, openCount } from "./edits.js";
+import { savedVersions, seenBy, unseen } from "./edits.js";
 import { shell, token } from "./shell.js";
 import { conflictUrlOf, verdictOf } from "./verdicts.js";
 
@@ -16,6 +18,8 @@ export function open() {
 }
 
 class Saver {
+  #saved = []; // edits with a verdict since the page was opened
+
   constructor(form, own) {
     this.form = form;
     this.own = own;
@@ -167,18 +171,19 @@ class Saver {
 
   async #show() {
     const edits = await this.own.queue.all().catch(() => []);
-    const mine = unseen(edits, this.stream, this.#version);
-    const seen = seenBy(mine);
-    for (const field of this.#fields) this.#showField(field, seen);
+    await noComposition();
+    const mine = unseen(this.#withSaved(edits), this.stream, Math.max(this.#version, Number(this.record.dataset.version)));
+    const [seen, versions] = [seenBy(mine), savedVersions(mine)];
+    for (const field of this.#fields) this.#showField(field, seen, versions);
     this.#showNotice(edits, mine);
     this.form.dispatchEvent(new CustomEvent("queued"));
   }
 
   /** Keeps unsaved typing; replaces values that went to the inbox or the tray by the value of the server. */
-  #showField(field, seen) {
+  #showField(field, seen, versions) {
     const before = seenOf(field);
     const untyped = !differs(kindOf(field), valueOf(field), before);
-    setQueued(field, seen.get(field.name));
+    setQueued(field, seen.get(field.name), versions.get(field.name));
     if (untyped && seenOf(field) !== valueOf(field)) put(field, seenOf(field));
     field.closest("[data-field]").classList.toggle("queued-field", isQueued(field));
   }
@@ -216,10 +221,16 @@ class Saver {
 
   /** The queue changed; `verdicts` are those on edits of this record. A saved value stays shown as queued until the
    *  update of the record arrives. */
-  #changed(verdicts) {
-    const saved = verdicts.some((edit) => edit.state === "done" && edit.verdict.status !== "conflict");
-    if (!saved) this.#show();
+  async #changed(verdicts) {
+    this.#saved.push(...verdicts.filter((edit) => edit.state === "done"));
+    await this.#show();
     if (verdicts.length) this.record.dispatchEvent(new CustomEvent("look"));
+  }
+
+  /** The edits, and those with a verdict that have left a full storage. */
+  #withSaved(edits) {
+    const ids = new Set(edits.map(({ id }) => id));
+    return [...edits, ...this.#saved.filter(({ id }) => !ids.has(id))];
   }
 }
 

@@ -137,7 +137,7 @@ WIDGETS: Final[dict[str, Widget]] = {
         Widget(
             kind="activity",
             label=_("Latest activity"),
-            right=("view", "user"),
+            right=None,  # its rows are those that the reader may see
             load=lists.activity,
             template="activity",
             w=2,

@@ -22,7 +22,15 @@ from psycopg import conninfo
 T = TypeVar("T")
 
 # Variables whose values no message may show.
-SECRETS: Final = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "PRIVACY_KEYS"}
+SECRETS: Final = {
+    "DATABASE_URL",
+    "REDIS_URL",
+    "SECRET_KEY",
+    "PRIVACY_KEYS",
+    "EMAIL_URL",
+    "ALERT_FALLBACK_URL",
+    "ALERT_HEARTBEAT_URL",
+}
 SWITCHES: Final = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -129,6 +137,39 @@ def origins(name: str, default: list[str]) -> list[str]:
             raise ValueError(f"contains {origin!r}, which is not an origin such as https://admin.example.org")
         _check_port(urlsplit(origin))
     return found
+
+
+def web_address(name: str, default: str) -> str:
+    """Reads an absolute http or https URL."""
+    value = text(name, default)
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in {"https", "http"} or not parts.hostname or not value.isascii() or " " in value:
+            raise ValueError("must be an address such as https://hooks.example.org/path")
+        _check_port(parts)
+    return value
+
+
+def mail_server(name: str, default: str) -> str:
+    """Reads smtp://user:password@host:587, smtp+tls://… (STARTTLS) or smtp+ssl://…"""
+    value = text(name, default)
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in {"smtp", "smtp+tls", "smtp+ssl", "smtps"} or not parts.hostname:
+            raise ValueError("must be an address such as smtp+tls://user:password@mail.example.org:587")
+        _check_port(parts)
+    return value
+
+
+def readable_file(name: str, default: Path | None) -> Path | None:
+    """Reads the path of a file that exists."""
+    value = text(name, str(default or ""))
+    if not value:
+        return None
+    path = Path(value).absolute()
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("is not a file that can be read")
+    return path
 
 
 def folder(name: str, default: Path | None) -> Path | None:

@@ -158,6 +158,7 @@ class Kind:
 
     # -- API
     shape: type[msgspec.Struct] | None = None  # None: not readable through the API
+    is_posted: bool = False  # a POST to its list creates a record too, as `commands/` does
     filter_help: Mapping[str, str] = field(default_factory=dict)  # filter -> its description in the API
     ingested: Mapping[str, str] = field(default_factory=dict)  # type of a CloudEvent -> command
     routine: frozenset[str] = frozenset()  # commands for which an API key needs only the scope of `ingest/`
@@ -251,7 +252,8 @@ class Section:
 
     # -- API: a module whose `urlpatterns` are under ``v1/``. A string, so that only the web process imports views
     api_urls: str = ""
-    api_shapes: str = ""  # a module of structs for the API's description
+    api_shapes: str | tuple[str, ...] = ()  # modules of structs for the API's description
+    scopes: tuple[str, ...] = ()  # of API keys, beside those of its kinds: `alerts` means `alerts:read` and so on
 
     # -- permissions for categories without a kind, such as ``event`` and ``system``
     rights: Mapping[str, Roles] = field(default_factory=dict)
@@ -260,7 +262,7 @@ class Section:
 
     # -- live
     topics: tuple[Topic, ...] = ()
-    widgets: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)  # see `topics.WIDGETS`
+    widgets: Mapping[str, tuple[str, str, str] | None] = field(default_factory=dict)  # see `topics.WIDGETS`
     revocations: Mapping[str, Callable[[RecordedEvent], Revocation | None]] = field(default_factory=dict)
 
     # -- events: aggregates and read tables without a kind, and functions that run in the transaction of an event.

@@ -145,7 +145,40 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
         "schedule": 300,
         "options": {"expires": 240},  # a run that waited this long is followed by the next one
     },
+    "send notifications": {
+        "task": "metrics.monitoring.notify.tasks.send_notifications",
+        "schedule": 5,
+        "options": {"expires": 4},  # the next one does the same
+    },
+    "forget old deliveries": {"task": "metrics.monitoring.notify.tasks.forget_deliveries", "schedule": 86400},
 }
+
+# -- notifications ----------------------------------------------------------------------------------------------------
+
+# The address of this site in messages.
+SITE_URL = read("SITE_URL", environment.web_address, next(iter(ALLOWED_ORIGINS), "")).rstrip("/")
+# smtp://user:password@host:25, smtp+tls://… (STARTTLS) or smtp+ssl://…
+EMAIL_URL = read("EMAIL_URL", environment.mail_server, "")
+if EMAIL_URL:
+    mail = environ.Env.email_url_config(EMAIL_URL.replace("smtps://", "smtp+ssl://", 1))
+    EMAIL_HOST, EMAIL_PORT = mail["EMAIL_HOST"], mail["EMAIL_PORT"] or 25
+    EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = mail["EMAIL_HOST_USER"] or "", mail["EMAIL_HOST_PASSWORD"] or ""
+    EMAIL_USE_TLS, EMAIL_USE_SSL = mail.get("EMAIL_USE_TLS", False), mail.get("EMAIL_USE_SSL", False)
+EMAIL_TIMEOUT = 10  # Django has none, and a silent mail server would keep a worker for ever
+DEFAULT_FROM_EMAIL = read(
+    "EMAIL_FROM", environment.matching(r"[^\n@]*[^\s@]+@[^\s@]+", "an e-mail address"), "formease@localhost"
+)
+# Private networks that channels may reach, also without TLS; and networks that they must never reach. Without the first
+# only https to public addresses is allowed. In development a receiver on this machine is.
+ALERT_ALLOWED_NETWORKS: list[str] = read(
+    "ALERT_ALLOWED_NETWORKS", environment.networks, ["127.0.0.0/8", "::1/128"] if DEBUG else []
+)
+ALERT_DENIED_NETWORKS: list[str] = read("ALERT_DENIED_NETWORKS", environment.networks, [])
+# Certificates of an own authority, trusted by channels besides the usual ones.
+ALERT_CA_FILE = read("ALERT_CA_FILE", environment.readable_file, None)
+# Gets one message when PostgreSQL is down, as {"text": ...}; and a request after each tick, for an outside watchdog.
+ALERT_FALLBACK_URL = read("ALERT_FALLBACK_URL", environment.web_address, "")
+ALERT_HEARTBEAT_URL = read("ALERT_HEARTBEAT_URL", environment.web_address, "")
 
 # -- the product ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +194,8 @@ SECTIONS = [
     "backoffice.sections.imports.section",
     "backoffice.sections.event_log.section",
     "metrics.section",
+    "metrics.monitoring.alerting.section",
+    "metrics.monitoring.notify.section",
 ]
 
 # -- Django ---------------------------------------------------------------------------------------------------------

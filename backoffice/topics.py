@@ -39,8 +39,9 @@ def may_work(staff: Any) -> bool:
     return access.role_of(staff) is not None and in_scope(staff, "events:read")
 
 
-# Widget -> the right to see its values: an action and a category of `access`, and the scope a program needs.
-WIDGETS: Final[dict[str, tuple[str, str, str]]] = {}
+# Widget -> the right to see its values: an action and a category of `access`, and the scope a program needs. None: all
+# who may follow the dashboard see them.
+WIDGETS: Final[dict[str, tuple[str, str, str] | None]] = {}
 
 
 def may_see_widget(staff: Any, key: str) -> bool:
@@ -48,9 +49,12 @@ def may_see_widget(staff: Any, key: str) -> bool:
 
     Only administrators see keys that no widget declares.
     """
-    right = WIDGETS.get(key.partition(":")[0])
-    if right is None:
+    widget = key.partition(":")[0]
+    if widget not in WIDGETS:
         return access.role_of(staff) == "admin" and in_scope(staff, "*")
+    right = WIDGETS[widget]
+    if right is None:
+        return may_work(staff)
     action, category, scope = right
     return access.may(staff, action, category) and in_scope(staff, scope)
 

@@ -292,11 +292,12 @@ def seed_counters() -> None:
     """Fill the counters as their seed does, up to the start of the empty log."""
     from django.db import transaction
 
-    from events import head, store
+    from events import head
+    from events.rebuild import read_tables
     from metrics.counters import applying, seed, truth
 
     with transaction.atomic():
-        store.execute(seed.ISOLATE)
+        read_tables.one_snapshot(truth.STILL)
         applying.lock()
         snapshot = seed.Snapshot({table: table for table in truth.TABLES})
         snapshot.fill(0)

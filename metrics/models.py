@@ -1,4 +1,4 @@
-"""The models of the read side, where Django looks for them."""
+"""The models of the read side and of monitoring, where Django looks for them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ from metrics.counters.models import (
     SkippedPosition,
     UserStats,
 )
+from metrics.dashboard.models import SavedLayout, SharedLayout
 from metrics.materialized.models import ViewFreshness
+from metrics.monitoring.alerting.models import Alert, Episode, Rule, Silence
+from metrics.monitoring.notify.models import Attempt, Channel, Delivery
 
 __all__ = [
+    "Alert",
+    "Attempt",
+    "Channel",
     "CountersState",
     "DayOwner",
     "DayStats",
+    "Delivery",
+    "Episode",
     "FormHour",
     "FormStats",
     "Reconciliation",
     "ReconciliationDifference",
+    "Rule",
+    "SavedLayout",
+    "SharedLayout",
+    "Silence",
     "SkippedPosition",
     "UserStats",
     "ViewFreshness",

@@ -182,6 +182,7 @@ def _task(query: Query[Any], role: str) -> cache.Task:
         shared=query.shared,
         fed_by=query.fed_by,
         until=functools.partial(_seconds_left, query.until),
+        check=functools.partial(msgspec.json.decode, type=query.result),
     )
 
 

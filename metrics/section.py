@@ -8,9 +8,11 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import access, navigation, topics
-from backoffice.section import Section
+from backoffice.section import IndexPage, Section
 from metrics import pages, wiring
 from metrics.counters import extensions, tasks, updates
+from metrics.dashboard import pages as dashboard_pages
+from metrics.dashboard import push
 from metrics.figures import panels
 from metrics.materialized import tasks as view_tasks
 from metrics.monitoring import sampling
@@ -44,22 +46,17 @@ SECTION = Section(
     styles=("metrics/charts.css",),
     modules=("metrics/page.js",),
     admin_urls=pages.urls,
+    index=IndexPage(view=dashboard_pages.index),
+    widgets={**sampling.widgets(), **push.rights(), updates.KEY: ("view", "form", "forms:read")},
     api_urls="metrics.api",
-    api_shapes="metrics.monitoring.shapes",
+    api_shapes=("metrics.monitoring.shapes", "metrics.dashboard.shapes"),
+    scopes=("dashboard",),
     # view, replay (parked events), skip, rebuild (read tables), verify (the log)
     rights={"system": {"manager": frozenset({"view", "replay"}), "dpo": frozenset({"view", "verify"})}},
     topics=(
-        Topic(
-            name="alerts",
-            categories=("alert",),
-            may_subscribe=topics.may_work,
-            projection_key=access.projection_key,
-            project=topics.show,
-        ),
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
-    widgets={**sampling.widgets(), updates.KEY: ("view", "form", "forms:read")},
     tasks=(tasks.reconcile, view_tasks.refresh_views, sampling_tasks.sample),
     ready=wiring.connect,
 )

@@ -8,9 +8,11 @@ from events.subscriptions import companions
 from metrics import catalogue, queries
 from metrics.caching import pages, tags
 from metrics.counters import subscription
+from metrics.dashboard import push
 from metrics.materialized import freshness
 from metrics.monitoring import exported, fallback, request_counts, sampling
-from metrics.monitoring.history import tables
+from metrics.monitoring.alerting import judge, report, windows
+from metrics.monitoring.history import read, tables
 from realtime import cluster, prometheus
 
 __all__ = ["catalogue"]  # imported so that its queries are registered
@@ -27,4 +29,6 @@ def connect() -> None:
     prometheus.COLLECTORS["samples"] = exported.SampleCollector()
     companions.register("sampling", fallback.run)
     request_counts.counts.cache_reads = queries.hits_and_misses
-    sampling.STEPS = (sampling.keep_history,)
+    windows.register(read.window, read.targets)
+    sampling.STEPS = (sampling.keep_history, judge.judge, push.step)
+    sampling.PENDING = report.pending

@@ -54,7 +54,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     presence_renew: float = 5.0
     presence_grace: float = 8.0
     ephemeral_flush: float = 0.25
-    ephemeral_hidden: float = 5.0
+    ephemeral_hidden: float = 30.0  # between two batches for a hidden page
     ephemeral_batch: int = 10
     ephemeral_bytes: int = 64 * 1024
 

@@ -111,7 +111,9 @@ def _declared() -> list[type[msgspec.Struct]]:
     """Returns the structs of `api.shapes` and of the sections."""
     from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
 
-    modules = [shapes, *(import_module(one.api_shapes) for one in section.sections() if one.api_shapes)]
+    declared = [one.api_shapes for one in section.sections() if one.api_shapes]
+    names = [name for some in declared for name in ((some,) if isinstance(some, str) else some)]
+    modules = [shapes, *map(import_module, names)]
     return [
         value
         for module in modules
@@ -157,6 +159,7 @@ def _schemas() -> Schema:
         if record.shape is not None:
             item = shapes.item_of(record)
             wanted += [shapes.record_of(record), item, shapes.page_of(item, record.shape.__name__)]
+            wanted += [shapes.new_of(record)] if record.is_posted else []
     known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]

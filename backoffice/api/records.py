@@ -56,6 +56,23 @@ class RecordList(views.View):
         return Response({"items": items, "page_info": page_info(page)})
 
 
+class PostedList(RecordList):
+    """A list to which a new record can be posted."""
+
+    def post(self, request: Request) -> Response:
+        """Create a record. Its id is that of the body; without one, that of the request."""
+        views.allow_parameters(request, ("reason",))
+        data, command_id = dict(command_view.as_object(request.data)), _idempotency_key(request)
+        key = data.pop("id", str(command_id) if self.kind.is_uuid_keyed else None)
+        if not isinstance(key, str):
+            raise errors.InvalidCommand(fields={"id": "This field is required."})
+        command = command_view.command_of(
+            request, id=command_id, type=self.kind.create or "", key=key, data=data, reason=views.reason(request)
+        )
+        result = command_view.send(request, command)
+        return Response(command_view.shown(request, result), headers={"ETag": etag(result.version)})
+
+
 def _page(request: Request, kind: Kind) -> listing.Page:
     """Returns the requested page. The error for an unknown filter or sort lists those that this caller may use."""
     spec, asked = kind.spec, request.query_params
@@ -263,7 +280,23 @@ def _list_operations(kind: Kind) -> dict[str, openapi.Operation]:
         errors=(*COMMON, 503, *_late(kind)),
         scope=f"{kind.name}:read",
     )
-    return {"GET": operation}
+    return {"GET": operation, **(_post_operation(kind) if kind.is_posted else {})}
+
+
+def _post_operation(kind: Kind) -> dict[str, openapi.Operation]:
+    assert kind.shape is not None
+    operation = openapi.Operation(
+        id=f"create_{kind.category}",
+        summary=f"Create a {kind.category}",
+        tag=kind.name,
+        parameters=(IDEMPOTENCY, REASON),
+        request={openapi.JSON: openapi.ref(f"New{kind.shape.__name__}")},
+        response=openapi.ref("Applied"),
+        errors=(400, 401, 403, 409, 413, 415, 422, 429),
+        scope=f"{kind.name}:write",
+        etag=True,
+    )
+    return {"POST": operation}
 
 
 def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
@@ -316,7 +349,8 @@ def urls_of(kind: Kind) -> list[URLPattern]:
         return []
     name = kind.shape.__name__
     record = EditableRecord if kind.update else Record if kind.delete else ReadableRecord
-    many: Any = type(f"{name}List", (RecordList,), {"kind": kind, "operations": _list_operations(kind)})
+    base = PostedList if kind.is_posted else RecordList
+    many: Any = type(f"{name}List", (base,), {"kind": kind, "operations": _list_operations(kind)})
     one: Any = type(f"{name}Record", (record,), {"kind": kind, "operations": _record_operations(kind)})
     return [
         path(f"{kind.name}/", many.as_view(), name=f"api-{kind.name}"),

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from backoffice import section, values
 from backoffice.section import Kind
-from events import answers, commands, errors
+from events import answers, commands, errors, types
 from events.types import JsonDict
 
 Reason = Annotated[str, msgspec.Meta(max_length=200, description="The reason for the change.")]
@@ -56,6 +56,17 @@ def record_of(kind: Kind) -> type[msgspec.Struct]:
 def item_of(kind: Kind) -> type[msgspec.Struct]:
     """Returns the struct of a list's item, with the fields of extensions."""
     return _extended(kind, in_record=False)
+
+
+@functools.cache
+def new_of(kind: Kind) -> type[msgspec.Struct]:
+    """The body of a POST to the list of a kind: the data of the command that creates a record, and its id."""
+    assert kind.shape is not None
+    command = types.command_type_of(kind.create or "").cls
+    identity: type[Any] = UUID | UnsetType if kind.is_uuid_keyed else str  # type: ignore[assignment]
+    field: Any = ("id", identity, UNSET) if kind.is_uuid_keyed else ("id", identity)
+    name = f"New{kind.shape.__name__}"
+    return msgspec.defstruct(name, [field], bases=(command,), module=__name__, frozen=True, kw_only=True)
 
 
 @functools.cache

@@ -43,6 +43,17 @@ VERBS: Final = {
     "invalidated": (_("had loaded again"), "cache"),
     "key_created": (_("created an API key"), "key"),
     "key_revoked": (_("revoked an API key"), "key"),
+    "raised": (_("raised"), "alert"),
+    "worsened": (_("worsened"), "up"),
+    "eased": (_("eased"), "down"),
+    "resolved": (_("resolved"), "check"),
+    "reason_changed": (_("changed the cause"), "info"),
+    "flapping": (_("reported flapping"), "alert"),
+    "acknowledged": (_("acknowledged"), "check"),
+    "unacknowledged": (_("ended the acknowledgement"), "restore"),
+    "escalated": (_("escalated"), "up"),
+    "commented": (_("commented"), "edit"),
+    "closed": (_("closed"), "close"),
 }
 
 TOGETHER = """

@@ -30,7 +30,8 @@ def sqlstate(error: BaseException | None) -> str:
     while error is not None:
         if isinstance(error, psycopg.Error) and error.sqlstate:
             return error.sqlstate
-        error = error.__cause__ or error.__context__
+        cause = error.__cause__ or error.__context__
+        error = cause if cause is not error else None  # "raise error from error"
     return ""
 
 

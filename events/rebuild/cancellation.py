@@ -9,6 +9,7 @@ import psycopg
 from django.db import transaction
 
 from events import errors, store
+from events.rebuild import read_tables
 
 # -- by an operator ---------------------------------------------------------------------------------------------------
 
@@ -34,6 +35,8 @@ def cancel(name: str) -> bool:
     The copy is kept, and the next rebuild continues it. Returns False when there is nothing to cancel or the swap is
     done.
     """
+    if name in _seeded():
+        store.query(INTERRUPT, (name,))  # its one long transaction looks at the fence afterwards only
     for _ in range(CANCEL_ATTEMPTS):
         try:
             with transaction.atomic():
@@ -44,12 +47,16 @@ def cancel(name: str) -> bool:
     raise errors.RebuildRefused(f"The rebuild of {name} cannot be stopped at the moment; try again.")
 
 
-# -- by an erasure-----------------------------------------------------------------------------------------------------
+def _seeded() -> list[str]:
+    return [table.name for table in read_tables.tables() if isinstance(table, read_tables.SeededTables)]
+
+
+# -- by an erasure ----------------------------------------------------------------------------------------------------
 
 STOP = """
 update events_rebuild
    set phase = 'new', position = 0, recipe = '', fence = fence + 1, error = 'ended by an erasure; start it again'
- where phase not in ('done', 'swapped') and started_at < %s returning name
+ where phase not in ('done', 'swapped') and started_at < %s and name <> all(%s) returning name
 """
 
 DISCARD = "select events_discard_copies(%s)"
@@ -58,9 +65,9 @@ DISCARD = "select events_discard_copies(%s)"
 def stop(before: datetime) -> int:
     """End rebuilds that began before an erasure: their copies may contain erased data. Returns how many.
 
-    Builders at work find their fence outdated and stop.
+    Builders at work find their fence outdated and stop. Seeded tables hold numbers only: theirs go on.
     """
-    return len(store.query(STOP, (before,)))
+    return len(store.query(STOP, (before, _seeded())))
 
 
 def discard(before: datetime) -> int:

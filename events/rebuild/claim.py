@@ -66,7 +66,12 @@ class Claim:
 
     def claim(self, take_over: bool) -> None:
         mine = {"name": self.name, "owner": checkpoints.owner_name(), "take_over": take_over}
-        found = store.query(CLAIM, mine)
+        try:
+            found = store.query(CLAIM, mine)
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise errors.RebuildRefused(
+                f"This application does not own {self.name}: its owner runs rebuild_projection {self.name}."
+            ) from error
         if not found:
             owner = next(one.owner for one in read_tables.progress() if one.name == self.name)
             raise errors.RebuildRefused(f"{self.name} is being rebuilt by {owner}.")

@@ -90,11 +90,23 @@ def stored_in(table: Rebuildable) -> tuple[str, ...]:
 
 # -- swaps and refreshes ----------------------------------------------------------------------------------------------
 
-# The advisory lock of a swap, and of every refresh of a materialized view that reads the table: a refresh tries it and
-# skips, a swap waits for it. Without it a long refresh would keep the swap from locking the table within its timeout.
+# The advisory lock of a swap. Transactions that read the tables in one snapshot share it, a swap waits for them all:
+# otherwise its attempts to lock a table would make readers wait for nothing.
 SWAP_LOCK: Final = "(17782, 1)"
 WAIT_FOR_SWAP_LOCK: Final = f"select pg_advisory_xact_lock{SWAP_LOCK}"
-TRY_SWAP_LOCK: Final = f"select pg_try_advisory_xact_lock{SWAP_LOCK}"
+SHARE_SWAP_LOCK: Final = f"select pg_advisory_xact_lock_shared{SWAP_LOCK}"
+
+ONE_SNAPSHOT: Final = "set transaction isolation level repeatable read"
+
+
+def one_snapshot(tables: Sequence[str]) -> None:
+    """Give the caller's transaction, which has run no query yet, one snapshot in which these tables stay in place.
+
+    The locks come before the snapshot. After a swap that the snapshot does not see, the name would mean the new table,
+    whose rows it does not see either: every read would find an empty table. Share the lock of swaps next.
+    """
+    store.execute(ONE_SNAPSHOT)
+    store.execute(f"lock table {', '.join(tables)} in access share mode")
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Task:
     shared   kept in Valkey too: only numbers, dates and known words
     fed_by   subscriptions that keep the tables it reads
     until    seconds that it still holds by the clock, asked after each load
+    check    raises `ValueError` for bytes from Valkey that are no value of this query
     """
 
     key: str
@@ -69,6 +70,7 @@ class Task:
     shared: bool = False
     fed_by: tuple[str, ...] = ()
     until: Callable[[], float] = _no_end
+    check: Callable[[bytes], object] = bytes
 
 
 class Flight(concurrent.futures.Future["Entry | None"]):
@@ -210,8 +212,9 @@ class Cache:
             began = time.monotonic()
             found = self.shared.fetch(task.key, demand.epoch, demand.lowest, token, LEASE_SECONDS)
             if isinstance(found, Found):
-                task.stats.shared += 1
-                return self._keep(task, self._shared_entry(task, found, demand, began))
+                if entry := self._shared_entry(task, found, demand, began):
+                    return self._keep(task, entry)
+                continue
             if found is None:
                 break
             if found or time.monotonic() >= deadline:
@@ -221,13 +224,22 @@ class Cache:
             looks += 1
         return self._keep(task, self._load(task))
 
-    def _shared_entry(self, task: Task, found: Found, demand: Demand, began: float) -> Entry:
+    def _shared_entry(self, task: Task, found: Found, demand: Demand, began: float) -> Entry | None:
+        """An entry from Valkey; None, and the value is removed, where it is not one of this query."""
+        try:
+            task.check(found.value)
+        except ValueError as error:
+            log.warning("%s: the shared value cannot be read: %s", task.name, error)
+            self.shared.remove(task.key)
+            return None
+        task.stats.shared += 1
+        left = min(found.left, task.seconds)  # Valkey's clock may have been set back
         return Entry(
             task.name,
             found.value,
             asof=found.asof,
             epoch=demand.epoch,
-            until=min(began + found.left, time.monotonic() + task.until()),
+            until=min(began + left, time.monotonic() + task.until()),
             slots=task.slots,
             exact=task.exact,
             at=found.at,

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from events import freshness
 from metrics.caching import figures
 
-# Bytes of an entry besides its value and its key: the object, its slots, its place in the dictionary.
-OVERHEAD: Final = 400
+# Bytes of an entry besides its value and its key: the objects of its fields, its place in the dictionary.
+OVERHEAD: Final = 560
 # One hit in so many is loaded again and compared.
 SAMPLE: Final = 1_000
 

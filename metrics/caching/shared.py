@@ -29,30 +29,54 @@ T = TypeVar("T")
 
 OPEN_SECONDS: Final = 1.0
 
-# 1 a value of this epoch, as of `lowest` or later, not expired  2 else the lease, where it is free  3 else neither.
-FETCH: Final = """
+# Something else at our keys is removed: a value that is no hash of numbers, or that never ends, as a lease that never
+# ends. Every call would meet it, and its error would stop the calls for all keys.
+OURS: Final = """
+local function stored(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then return nil end
+  if kind == 'hash' and redis.call('PTTL', key) ~= -1 then
+    local h = redis.call('HMGET', key, 'epoch', 'asof', 'until', 'at', 'value')
+    local asof, ends, at = tonumber(h[2]), tonumber(h[3]), tonumber(h[4])
+    if h[1] and h[5] and asof and ends and at and asof < 2^53 and ends < 2^53 and at < 2^53 then
+      return {epoch = h[1], asof = asof, ends = ends, at = at, value = h[5]}
+    end
+  end
+  redis.call('DEL', key)
+  return nil
+end
+local lease = redis.call('TYPE', KEYS[2]).ok
+if lease ~= 'none' and (lease ~= 'string' or redis.call('PTTL', KEYS[2]) == -1) then redis.call('DEL', KEYS[2]) end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local h = redis.call('HMGET', KEYS[1], 'epoch', 'asof', 'until', 'at', 'value')
-if h[1] == ARGV[1] and h[5] and tonumber(h[2]) >= tonumber(ARGV[2]) and tonumber(h[3]) > now then
-  return {h[2], tostring(tonumber(h[3]) - now), h[4], h[5]}
+"""
+
+# 1 a value of this epoch, as of `lowest` or later, not expired  2 else the lease, where it is free  3 else neither.
+FETCH: Final = (
+    OURS
+    + """
+local h = stored(KEYS[1])
+if h and h.epoch == ARGV[1] and h.asof >= tonumber(ARGV[2]) and h.ends > now then
+  return {string.format('%.0f', h.asof), string.format('%.0f', h.ends - now), string.format('%.6f', h.at), h.value}
 end
 if redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) then return 1 end
 return 0
 """
+)
 
 # Releases the lease if it is still this load's, and stores the value unless one of the same history is newer.
-STORE: Final = """
+STORE: Final = (
+    OURS
+    + """
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
-local h = redis.call('HMGET', KEYS[1], 'epoch', 'asof')
-if h[1] == ARGV[2] and h[2] and tonumber(h[2]) > tonumber(ARGV[3]) then return 0 end
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local h = stored(KEYS[1])
+if h and h.epoch == ARGV[2] and h.asof > tonumber(ARGV[3]) then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'epoch', ARGV[2], 'asof', ARGV[3], 'until', now + ARGV[4], 'at', ARGV[5], 'value', ARGV[6])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1
 """
+)
 
 RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
@@ -115,7 +139,7 @@ class SharedCache:
             answer = fetch(keys=self._keys(key), args=(epoch, lowest, token, int(lease_seconds * 1000)))
             if isinstance(answer, list):
                 asof, left, at, value = answer
-                return Found(int(asof), int(float(left)) / 1000, float(at), bytes(value))
+                return Found(int(asof), int(left) / 1000, float(at), bytes(value))
             return bool(answer)
 
         return self.breaker.call(work)
@@ -129,6 +153,10 @@ class SharedCache:
             return bool(store(keys=self._keys(key), args=(token, epoch, found.asof, left, found.at, found.value)))
 
         return self.breaker.call(work)
+
+    def remove(self, key: str) -> object:
+        """Remove a value that cannot be read."""
+        return self.breaker.call(lambda: valkey.shared_client("cache").delete(self._keys(key)[0]))
 
     def release(self, key: str, token: str) -> bool | None:
         """Release a lease without a value."""

@@ -15,19 +15,25 @@ from typing import Any, Literal
 from django.utils.formats import date_format, number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from backoffice.templatetags import display
 from metrics.charts import scales, svg
 from metrics.charts.scales import Unit
 
 Kind = Literal["line", "bar", "band"]
-Step = Literal["time", "day", "month"]
+Step = Literal["time", "hour", "day", "month"]
 Moment = date | datetime
 Values = Sequence[float | None]
 
 # How a moment is written in a table and under an axis.
-LONG_FORMATS: dict[Step, str] = {"time": "DATETIME_FORMAT", "day": "DATE_FORMAT", "month": "YEAR_MONTH_FORMAT"}
-SHORT_FORMATS: dict[Step, str] = {"time": "H:i", "day": "j M", "month": "M Y"}
+LONG_FORMATS: dict[Step, str] = {
+    "time": "DATETIME_FORMAT",
+    "hour": "DATETIME_FORMAT",
+    "day": "DATE_FORMAT",
+    "month": "YEAR_MONTH_FORMAT",
+}
+SHORT_FORMATS: dict[Step, str] = {"time": "H:i", "hour": "j M", "day": "j M", "month": "M Y"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,24 @@ class Series:
     high: Values = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """A shaded part of a chart, such as an episode of an alert; without `end` it lasts."""
+
+    start: datetime
+    end: datetime | None
+    severity: str
+    label: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chart:
     """A chart with its title and unit.
 
     id      unique on the page; letters, digits and dashes
-    step    what a moment stands for; days and months are UTC
+    step    what a moment stands for; days and months are UTC. `hour`: times within several days
     sums    values of a series add up, so that the summary names their sum
+    spans   shaded parts, behind the series; of charts with moments of type `datetime`
     """
 
     id: str
@@ -63,6 +80,7 @@ class Chart:
     step: Step = "day"
     unit: Unit = "count"
     sums: bool = True
+    spans: Sequence[Span] = ()
 
     def text(self, value: float | None) -> str:
         """A value in words: a grouped number, a duration or a percentage; a dash for None."""
@@ -70,9 +88,11 @@ class Chart:
             return "–"
         if self.unit == "seconds":
             return display.seconds(value)
+        if self.unit == "milliseconds":
+            return display.milliseconds(value / 1000)
         if self.unit == "share":
-            return display.percent(value)
-        return str(number_format(int(value) if value == int(value) else value, force_grouping=True))
+            return _("%(n)s%%") % {"n": _plain(value * 100)}
+        return _plain(value)
 
     def tick_text(self, value: float) -> str:
         """A round value at the axis, shorter than `text` for durations."""
@@ -103,8 +123,18 @@ class Chart:
 
     @property
     def summary(self) -> str:
-        """The chart in a sentence per series."""
-        return " ".join(self._sentence(one) for one in self.series)
+        """The chart in a sentence per series, and one for the shaded parts."""
+        return " ".join([*(self._sentence(one) for one in self.series), *self._said_spans()])
+
+    def _said_spans(self) -> list[str]:
+        if not self.spans:
+            return []
+        named = ", ".join(dict.fromkeys(one.label for one in self.spans))
+        count = len(self.spans)
+        return [
+            ngettext("Shaded: %(n)s alert (%(named)s).", "Shaded: %(n)s alerts (%(named)s).", count)
+            % {"n": count, "named": named}
+        ]
 
     def _sentence(self, one: Series) -> str:
         known = [(value, place) for place, value in enumerate(one.values) if value is not None]
@@ -138,13 +168,23 @@ class Chart:
             "series": [{"label": one.label, "colour": one.colour} for one in self.series],
             "values": [list(one.values) for one in self.series],
             **(bands if self.kind == "band" else {}),
+            **({"spans": self.span_data} if self.spans else {}),
         }
+
+    @property
+    def span_data(self) -> list[dict[str, Any]]:
+        """The shaded parts for `chart.js`."""
+        return [
+            {"start": _epoch(one.start), "end": _epoch(one.end) if one.end else None, "severity": one.severity}
+            for one in self.spans
+        ]
 
     @property
     def svg(self) -> SafeString:
         """The drawing of the server: for paper, and without scripts."""
         highest = max((value for values in self._extents() for value in values if value is not None), default=0.0)
         steps = scales.ticks(highest, self.unit)
+        named = self.kind == "bar"  # only bars have a text of their own
         return svg.draw(
             svg.Drawing(
                 id=self.id,
@@ -159,8 +199,9 @@ class Chart:
                     for place in scales.label_places(len(self.moments))
                 ],
                 series=[svg.DrawnSeries(one.colour, one.values, one.low, one.high) for one in self.series],
-                titles=[name for name, _values in self.rows[::-1]],
-                texts=[[self.text(value) for value in one.values] for one in self.series],
+                titles=[self.moment_text(moment) for moment in self.moments] if named else [],
+                spans=[svg.DrawnSpan(*_extent(one, self.moments), one.severity, one.label) for one in self.spans],
+                texts=[[self.text(value) for value in one.values] for one in self.series] if named else [],
             )
         )
 
@@ -173,10 +214,26 @@ class Chart:
         return [one.values for one in self.series]
 
 
+def _plain(value: float) -> str:
+    """A grouped number with at most one decimal, and none that is zero."""
+    rounded = round(value, 1)
+    return str(number_format(int(rounded) if rounded == int(rounded) else rounded, force_grouping=True))
+
+
 def _epoch(moment: Moment) -> int:
     if not isinstance(moment, datetime):
         moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
     return int(moment.timestamp())
+
+
+def _extent(span: Span, moments: Sequence[Moment]) -> tuple[float, float]:
+    """The left and right end of a shaded part, from 0 to 1, cut off at the ends of the chart."""
+    if len(moments) < 2:
+        return 0.0, 0.0
+    first, last = _epoch(moments[0]), _epoch(moments[-1])
+    ends = (_epoch(span.start), _epoch(span.end) if span.end else last)
+    left, right = (min(max((at - first) / (last - first), 0.0), 1.0) for at in ends)
+    return left, right
 
 
 def _places(moments: Sequence[Moment], kind: Kind) -> list[float]:

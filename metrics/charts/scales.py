@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, Literal
 
-Unit = Literal["count", "seconds", "share"]
+Unit = Literal["count", "seconds", "milliseconds", "share"]
 
 MAX_STEPS: Final = 4
 MAX_LABELS: Final = 5  # so many fit on a phone
@@ -28,7 +28,7 @@ def _step(least: float, unit: Unit) -> float:
         if least <= _SECONDS[-1]:
             return next(step for step in _SECONDS if step >= least)
         return _decimal_step(least / 3_600) * 3_600
-    if unit == "count":
+    if unit in ("count", "milliseconds"):
         return max(1.0, _decimal_step(least))
     return _decimal_step(least) if least else 0.25
 

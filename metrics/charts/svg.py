@@ -32,6 +32,16 @@ class DrawnSeries:
     high: Values = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnSpan:
+    """A shaded part from `left` to `right`, each from 0 to 1."""
+
+    left: float
+    right: float
+    severity: str
+    label: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
     """What is drawn: `ticks` and `labels` are (value or index, text); `places` are from 0 to 1."""
@@ -47,6 +57,7 @@ class Drawing:
     series: Sequence[DrawnSeries]
     titles: Sequence[str]
     texts: Sequence[Sequence[str]]
+    spans: Sequence[DrawnSpan] = ()
 
 
 def draw(drawing: Drawing) -> SafeString:
@@ -56,16 +67,27 @@ def draw(drawing: Drawing) -> SafeString:
         '<div class="plot"><svg class="plot-ticks" width="46" height="{height}" aria-hidden="true">{ticks}</svg>'
         '<svg class="plot-area" height="{height}" overflow="visible" role="img"'
         ' aria-labelledby="{id}-title {id}-summary"><title id="{id}-title">{title}</title>'
-        '<desc id="{id}-summary">{summary}</desc>{grid}{content}{labels}</svg></div>',
+        '<desc id="{id}-summary">{summary}</desc>{spans}{grid}{content}{labels}</svg></div>',
         id=drawing.id,
         height=HEIGHT,
         title=drawing.title,
         summary=drawing.summary,
+        spans=_spans(drawing),
         grid=_grid(drawing),
         content=content,
         labels=_labels(drawing),
         ticks=_tick_texts(drawing),
     )
+
+
+def _spans(drawing: Drawing) -> SafeString:
+    """Shaded parts; a short one is still visible."""
+    rect = '<rect class="span span-{}" x="{}%" y="{}" width="{}%" height="{}"><title>{}</title></rect>'
+    rows = []
+    for one in drawing.spans:
+        left, width = f"{one.left * 100:.2f}", f"{max(0.4, (one.right - one.left) * 100):.2f}"
+        rows.append((one.severity, left, ABOVE, width, PLOT, one.label))
+    return format_html_join("", rect, rows)
 
 
 def _height_of(value: float, top: float) -> float:

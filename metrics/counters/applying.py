@@ -81,9 +81,18 @@ def lock() -> tuple[datetime, datetime]:
 
 
 def windows(now: datetime | None = None) -> tuple[datetime, datetime]:
-    """(`recent_from`, `kept_from`) as they should be now."""
-    hour = folding.full_hour(now or datetime.now(UTC))
+    """(`recent_from`, `kept_from`) as they should be now, by the database's clock: those of runners may differ."""
+    hour = folding.full_hour(now or clock())
     return hour - RECENT, hour.replace(hour=0) - timedelta(days=KEPT_DAYS - 1)
+
+
+CLOCK: Final = "select clock_timestamp()"
+
+
+def clock() -> datetime:
+    """The time by the database's clock, in UTC."""
+    now: datetime = store.query(CLOCK)[0][0]
+    return now.astimezone(UTC)
 
 
 def _skipped(events: Sequence[RecordedEvent]) -> tuple[set[int], bool]:
@@ -298,33 +307,47 @@ _ENCODER: Final = msgspec.json.Encoder(decimal_format="string")
 
 # -- the moving windows -----------------------------------------------------------------------------------------------
 
-LEAVING: Final = """
-update metrics_user_stats u set recent = u.recent - gone.n
+MOVED: Final = """
+update metrics_user_stats u set recent = u.recent + %(sign)s * moved.n
   from (select s.user_id, sum(h.n)::bigint as n from metrics_form_hours h join metrics_form_stats s using (form_id)
-         where h.hour >= %(before)s and h.hour < %(after)s and s.alive and s.user_id is not null
-         group by s.user_id) gone
- where u.user_id = gone.user_id
+         where h.hour >= %(first)s and h.hour < %(end)s and s.alive and s.user_id is not null
+         group by s.user_id) moved
+ where u.user_id = moved.user_id
 """
 
 DROP: Final = "delete from metrics_form_hours where hour < %s"
 
 MOVE: Final = "update metrics_counters_state set recent_from = %s, kept_from = %s"
 
-DUE: Final = "select 1 from metrics_counters_state where recent_from < %s or kept_from < %s"
+BOUNDS: Final = "select recent_from, kept_from from metrics_counters_state"
 
 
 def is_due() -> bool:
-    """True when the windows are behind the clock."""
-    return bool(store.query(DUE, windows()))
+    """True when the windows are not where they should be now."""
+    found = store.query(BOUNDS)
+    return bool(found) and tuple(found[0]) != _reachable(found[0][1])
 
 
 def sweep(now: datetime | None = None) -> None:
-    """Move the windows forward to where they should be now. May run anywhere and any number of times."""
+    """Move the windows to where they should be now. May run anywhere and any number of times.
+
+    Where the clock was ahead, the recent window moves back and is exact again. It moves back no further than the hours
+    that are kept: those that were dropped come back with a rebuild only, for which `doctor` asks.
+    """
     with pipeline.transaction():
         recent_from, kept_from = lock()
-        recent_now, kept_now = (max(pair) for pair in zip((recent_from, kept_from), windows(now), strict=True))
-        if recent_now > recent_from:
-            store.execute(LEAVING, {"before": recent_from, "after": recent_now})
+        recent_now, kept_now = _reachable(kept_from, now)
+        if recent_now != recent_from:
+            first, end = sorted((recent_from, recent_now))
+            store.execute(MOVED, {"sign": -1 if recent_now > recent_from else 1, "first": first, "end": end})
         if kept_now > kept_from:
             store.execute(DROP, (kept_now,))
-        store.execute(MOVE, (recent_now, kept_now))
+        if (recent_now, kept_now) != (recent_from, kept_from):
+            store.execute(MOVE, (recent_now, kept_now))
+
+
+def _reachable(kept_from: datetime, now: datetime | None = None) -> tuple[datetime, datetime]:
+    """`windows` without the hours before `kept_from`, which are not kept."""
+    recent_now, kept_now = windows(now)
+    kept_now = max(kept_from, kept_now)
+    return max(recent_now, kept_now), kept_now

@@ -17,13 +17,14 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from django.db import transaction
 
-from events import decoding, store
+from events import decoding, errors, store
+from events.rebuild import read_tables
 from events.types import RecordedEvent
 from metrics.counters import applying, folding, seed, truth
 from metrics.counters.applying import NAME
@@ -96,7 +97,7 @@ def next_slice() -> Slice:
     found = store.query(LAST)
     first = found[0][0] if found and found[0][0] else truth.FIRST
     following = store.query(NEXT, (first, SMALLEST_SLICE, SLICES))
-    today = datetime.now(UTC).date()
+    today = applying.clock().date()
     return Slice(first, following[0][0] if following else truth.LAST, (today - timedelta(days=1), today))
 
 
@@ -110,7 +111,10 @@ PARKED: Final = "select position, stream from events_parked where subscription =
 
 AT: Final = f"select {decoding.COLUMNS} from events_event where position = any(%s) order by position"  # noqa: S608
 
-PATH: Final = "select current_schema(), current_setting('search_path')"
+PATH: Final = """
+select relnamespace::regnamespace::text, current_setting('search_path') from pg_class
+ where oid = 'metrics_counters_state'::regclass
+"""
 
 # What a copy needs from each table: the rows of the slice.
 USERS: Final = "user_id >= %(first)s and user_id <= %(last)s"
@@ -132,7 +136,8 @@ def reconcile(wanted: Slice | None = None) -> Outcome | None:
     position, uncounted, checked, note = 0, 0, 0, ""
     differences: list[Difference] = []
     with transaction.atomic():
-        store.execute(seed.ISOLATE)
+        read_tables.one_snapshot(truth.STILL)
+        store.query(read_tables.SHARE_SWAP_LOCK)
         if not store.query(TRY_LOCK)[0][0]:
             return None
         store.query(seed.SETTINGS)
@@ -143,7 +148,7 @@ def reconcile(wanted: Slice | None = None) -> Outcome | None:
             note = str(reason)
         transaction.set_rollback(True)  # 5
     outcome = Outcome(
-        at=datetime.now(UTC),
+        at=applying.clock(),
         position=position,
         everything=wanted.is_everything,
         state="incomplete" if note else "different" if differences else "clean",
@@ -174,7 +179,11 @@ def bring_up_to_date(wanted: Slice) -> tuple[int, int]:
     _copy(wanted)
     handled, after = 0, position
     while True:
-        events = store.read_here(after, BATCH, upto=2**62, types=folding.TYPES)
+        try:
+            events = store.read_here(after, BATCH, upto=2**62, types=folding.TYPES)
+        except errors.Archived as error:
+            behind = f"the events after {after:,} are in an archive"
+            raise Incomplete(f"{behind}: compared when the counters follow") from error
         if events or first:
             applying.handle([*first, *_readable(events)])
         first, handled = [], handled + len(events)
@@ -201,6 +210,7 @@ def _copy(wanted: Slice) -> None:
         where = condition.format(schema=schema)
         store.execute(f"insert into pg_temp.{table} select * from {schema}.{table} where {where}", parameters)  # noqa: S608
         store.execute(f"analyze pg_temp.{table}")
+    applying.lock()  # creates the state before the first event is counted
 
 
 # -- unreadable events ------------------------------------------------------------------------------------------------
@@ -336,15 +346,18 @@ def _pair(name: str, keys: Sequence[str]) -> str:
     return f"('{name}', {mine}::text, {other}::text, {mine} is distinct from {other})"
 
 
-# The latest result, and how many found a difference since the last seed and the last clean comparison of everything.
-LATEST: Final = """
-select r.state, r.at, r.note, r.uncounted,
+# The latest result with its age in seconds; how many found a difference since the last seed and the last clean
+# comparison of everything; and whether hours were dropped too early, by a clock that was ahead.
+LATEST: Final = f"""
+select r.state, r.at, r.note, r.uncounted, extract(epoch from clock_timestamp() - r.at)::float,
        (select count(*) from metrics_reconciliation d
          where d.state = 'different' and d.at > all (
                select seeded_at from metrics_counters_state where seeded_at is not null
-               union all select at from metrics_reconciliation where everything and state = 'clean'))
+               union all select at from metrics_reconciliation where everything and state = 'clean')),
+       exists (select 1 from metrics_counters_state
+                where kept_from > clock_timestamp() - interval '{applying.KEPT_DAYS - 2} days')
   from metrics_reconciliation r order by r.id desc limit 1
-"""
+"""  # noqa: S608 - a constant
 
 # -- 5 ----------------------------------------------------------------------------------------------------------------
 

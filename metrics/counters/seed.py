@@ -24,14 +24,12 @@ from django.db import transaction
 
 from events import errors, head, store
 from events.db import arrays, driver_errors
-from events.rebuild import builder, shadow_table
+from events.rebuild import builder, read_tables, shadow_table
 from events.rebuild.claim import Claim
 from metrics.counters import applying, truth
 from metrics.counters.applying import NAME
 
 Windows = tuple[datetime, datetime]
-
-ISOLATE: Final = "set transaction isolation level repeatable read"
 
 # The bounds select all rows or few, which a generic plan cannot know; nothing here may be cancelled half-way by a limit
 # meant for pages.
@@ -70,6 +68,21 @@ select 1 from events_checkpoint
 """
 
 
+# The users' numbers are sums over the forms, whose rows this snapshot has just filled: submissions are read once less.
+USERS: Final = """
+select coalesce(u.id, f.user_id) as user_id, case when u.id is not null then u.deleted_at is null end as alive,
+       coalesce(f.form_count, 0), coalesce(f.submission_count, 0), coalesce(f.recent, 0), f.last_at
+  from users u
+  full join (
+       select s.user_id, count(*) as form_count, sum(s.submissions)::bigint as submission_count,
+              sum(h.n)::bigint as recent, max(s.last_at) as last_at
+         from {metrics_form_stats} s
+         left join (select form_id, sum(n) as n from {metrics_form_hours} where hour >= %(recent_from)s
+                     group by form_id) h using (form_id)
+        where s.alive group by s.user_id) f on f.user_id = u.id
+"""
+
+
 class Snapshot:
     """The counters as of one snapshot: bounds, totals and positions above `position` that it has seen."""
 
@@ -85,7 +98,9 @@ class Snapshot:
         store.query(SETTINGS)
         self.above = [row[0] for row in store.query(ABOVE, (position,))]
         wanted = truth.bounds(self.windows)
-        for table, (columns, query) in truth.QUERIES.items():
+        users = {"metrics_user_stats": USERS.format_map(self.targets)}
+        for table, (columns, definition) in truth.QUERIES.items():
+            query = users.get(table, definition)
             store.execute(f"insert into {self.targets[table]} ({columns}) {query}", wanted)
         totals = truth.TOTALS.format(table=self.targets["metrics_user_stats"])
         self.totals: tuple[int, int, int] = store.query(totals)[0]
@@ -109,7 +124,8 @@ def start() -> None:
     if store.query(CURRENT, (NAME, epoch)) or position == 0:
         return
     with transaction.atomic():
-        store.execute(ISOLATE)
+        read_tables.one_snapshot(truth.STILL)
+        store.query(read_tables.SHARE_SWAP_LOCK)
         store.query(SETTINGS)
         applying.lock()  # another process that seeds: this one fails to serialise, and finds its checkpoint
         for table in truth.TABLES:
@@ -146,10 +162,11 @@ def _build(claim: Claim, tables: list[shadow_table.Tables], patience: float) -> 
     position = head.safe()  # 1
     snapshot = Snapshot({one.name: one.shadow for one in tables})
     with transaction.atomic():
-        store.execute(ISOLATE)
-        with claim.fenced("building", position, target=position):
-            snapshot.fill(position)  # 2
-    claim.report_progress(claim.seen())
+        read_tables.one_snapshot(truth.STILL)
+        store.query(read_tables.SHARE_SWAP_LOCK)
+        snapshot.fill(position)  # 2
+    with claim.step("building", position, target=position):  # not around it: an erasure would wait for this row
+        pass
     for one in tables:
         for statement in one.missing():
             with claim.step("indexing", position), one.shadow_first(path):
@@ -170,6 +187,8 @@ def _swap(claim: Claim, tables: list[shadow_table.Tables], snapshot: Snapshot, e
     """False when a lock was not available. The state row first, as the handler does: no batch is then half-way."""
     try:
         with transaction.atomic():
+            store.execute(f"set local lock_timeout = '{builder.REFRESH_TIMEOUT}'")
+            store.query(read_tables.WAIT_FOR_SWAP_LOCK)  # holds no other lock yet, so nobody waits for it
             store.execute(f"set local lock_timeout = '{builder.LOCK_TIMEOUT}'")
             applying.lock()
             keys: list[Any] = [one.lock() for one in tables]

@@ -1,7 +1,7 @@
 """The definition of each counter: one query per table over the read tables.
 
-A seed inserts the rows, a reconciliation compares them. `first` and `last` limit users and their forms, `from_day` and
-`until` limit days.
+A seed inserts the rows (for users: those of `seed.USERS`), a reconciliation compares them. `first` and `last` limit
+users and their forms, `from_day` and `until` limit days.
 """
 
 from __future__ import annotations
@@ -78,6 +78,9 @@ QUERIES: Final = {
     "metrics_day_owners": ("day, user_id", DAY_OWNERS),
 }
 TABLES: Final = tuple(QUERIES)
+
+# Every table that has to stay in place while numbers are computed or compared in one snapshot.
+STILL: Final = (*TABLES, "users", "forms", "submissions")
 
 TOTALS: Final = """
 select count(*) filter (where alive), coalesce(sum(form_count), 0)::bigint, coalesce(sum(submission_count), 0)::bigint

@@ -8,7 +8,7 @@ is stored and logged as one of `reconcile_counters` is, and never repaired silen
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -16,7 +16,7 @@ import msgspec
 from django.db import transaction
 
 from events import store
-from metrics.counters import reconcile, truth
+from metrics.counters import applying, reconcile, truth
 from metrics.counters.reconcile import Difference, Outcome, Slice
 
 
@@ -43,7 +43,7 @@ def compare() -> int | None:
 
     Runs in the transaction of the refresh, which has one snapshot.
     """
-    began = datetime.now(UTC)
+    began = applying.clock()
     ours = {day: Figures(*figures) for day, *figures in store.query(VIEW)}
     found = _counted(min(ours), max(ours))
     if found is None:
@@ -58,7 +58,7 @@ def compare() -> int | None:
                 position=position,
                 everything=True,  # it is no slice: those go on where they are
                 state="different",
-                seconds=(datetime.now(UTC) - began).total_seconds(),
+                seconds=(applying.clock() - began).total_seconds(),
                 note="mv_daily_metrics",
                 checked=len(ours),
                 uncounted=uncounted,

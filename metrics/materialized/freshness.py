@@ -27,7 +27,8 @@ HOLDER: Final = f"""
 select a.pid, a.application_name, a.state, extract(epoch from clock_timestamp() - a.xact_start)::float
   from pg_locks l join pg_stat_activity a on a.pid = l.pid
  where l.locktype = 'advisory' and l.granted and l.objsubid = 2
-   and (l.classid::bigint, l.objid::bigint) = {read_tables.SWAP_LOCK}
+   and ((l.classid::bigint, l.objid::bigint) = {views.REFRESH_LOCK}
+        or (l.classid::bigint, l.objid::bigint) = {read_tables.SWAP_LOCK} and l.mode = 'ExclusiveLock')
    and l.database = (select oid from pg_database where datname = current_database())
  limit 1
 """  # noqa: S608 - constants
@@ -69,7 +70,7 @@ def state(view: Freshness) -> State:
     """
     if view.refreshed_at is None or view.age is None:
         return "failed" if view.error else "never"
-    if view.age <= views.MISSED * views.PERIOD:
+    if abs(view.age) <= views.MISSED * views.PERIOD:  # negative: the clock was ahead
         return "fresh"
     return "failed" if view.error else "late"
 

@@ -1,7 +1,8 @@
 """Refreshes the materialized views: one at a time, under time limits, and not when nothing changed.
 
     1  read the safe head: the content will reflect every event up to it, and perhaps later ones
-    2  begin a transaction with one snapshot; skip when another refresh or the swap of a rebuild is running
+    2  begin a transaction with one snapshot of tables that stay in place; skip when another refresh or the swap of a
+       rebuild is running
     3  skip when no event was recorded since, or when the last refresh is recent
     4  refresh; a successor with a changed definition is filled beside the view and put in its place
     5  compare the daily figures with the counters, in the same snapshot
@@ -25,6 +26,7 @@ from django.db import DatabaseError, transaction
 from events import errors, head, store
 from events.db import driver_errors
 from events.rebuild import read_tables
+from metrics.counters import truth
 from metrics.materialized import cross_check, views
 from metrics.materialized.views import View
 
@@ -57,10 +59,14 @@ def refresh_all(*, force: bool = False) -> list[Outcome]:
 
 
 BEGIN: Final = (
-    "set transaction isolation level repeatable read",
     f"set local lock_timeout = '{LOCK_TIMEOUT}'",
     f"set local statement_timeout = '{STATEMENT_TIMEOUT}'",
 )
+
+TRY_LOCKS: Final = f"""
+select case when pg_try_advisory_xact_lock{views.REFRESH_LOCK}
+            then pg_try_advisory_xact_lock_shared{read_tables.SWAP_LOCK} else false end
+"""
 
 LAST: Final = """
 select position, number, extract(epoch from now() - refreshed_at)::float,
@@ -79,7 +85,8 @@ def refresh(view: View, *, force: bool = False) -> Outcome:
         with transaction.atomic(durable=True):  # 2
             for statement in BEGIN:
                 store.execute(statement)
-            if not store.query(read_tables.TRY_SWAP_LOCK)[0][0]:
+            read_tables.one_snapshot(truth.STILL)
+            if not store.query(TRY_LOCKS)[0][0]:
                 return Outcome(name=view.name, status="busy")
             return _skipped(view, safe, newest, force) or _refreshed(view, safe)  # 3, 4 to 6
     except (errors.EventsError, psycopg.Error, DatabaseError) as error:
@@ -104,7 +111,7 @@ def _skipped(view: View, safe: int, newest: int, force: bool) -> Outcome | None:
     if position == safe == newest and same_data:
         store.execute(CHECKED, (view.name,))
         return Outcome(name=view.name, status="unchanged", position=position, number=number)
-    if age < RECENT:
+    if 0 <= age < RECENT:  # negative: the clock was ahead
         return Outcome(name=view.name, status="recent", position=position, number=number)
     return None
 

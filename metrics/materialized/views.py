@@ -8,6 +8,7 @@ import msgspec
 
 PERIOD: Final = 300  # seconds between two refreshes by Celery beat
 EXPIRES: Final = 240  # seconds after which a waiting task is dropped: the next one follows
+REFRESH_LOCK: Final = "(17782, 2)"  # advisory: one refresh at a time
 MISSED: Final = 3  # periods without a refresh after which a view is late
 
 

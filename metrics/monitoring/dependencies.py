@@ -197,14 +197,14 @@ DEPENDENCIES: Final = (
 )
 
 
-def statuses() -> list[DependencyStatus]:
-    """The status of the sampler and of every dependency, the worst first."""
+def statuses(*, since: bool = True) -> list[DependencyStatus]:
+    """The status of the sampler and of every dependency, the worst first. `since`: search when each state began."""
     slot, present = read.newest_slot(), tables.present_slot()
     sampler = _sampler(slot, present)
     if sampler.state == "bad" or slot is None:
         return [sampler]
     values = read.targets(slot)
-    found = [status for one in DEPENDENCIES if (status := _status(one, slot, values)) is not None]
+    found = [status for one in DEPENDENCIES if (status := _status(one, slot, values, since)) is not None]
     return sorted([sampler, *found], key=lambda status: -_rank(status.state))
 
 
@@ -231,7 +231,7 @@ def _sampler(slot: int | None, present: int) -> DependencyStatus:
 
 
 def _status(
-    dependency: Dependency, slot: int, values: Mapping[str, Mapping[str, float | None]]
+    dependency: Dependency, slot: int, values: Mapping[str, Mapping[str, float | None]], since: bool
 ) -> DependencyStatus | None:
     """The status by the worst signal; None for an optional dependency that has no value."""
     judged: list[tuple[int, int, Signal, Metric, str, float]] = []
@@ -249,8 +249,8 @@ def _status(
         reason = str(dependency.missing or _("There is no value in the newest sample."))
         return DependencyStatus(dependency, "unknown", reason, None, is_old=False)
     level, _order, signal, metric, target, value = max(judged, key=lambda one: one[:2])
-    since, is_old = _since(signal, metric, target, level, slot)
-    return DependencyStatus(dependency, BY_LEVEL[level], _reason(metric, target, value), since, is_old)
+    began, is_old = _since(signal, metric, target, level, slot) if since else (None, False)
+    return DependencyStatus(dependency, BY_LEVEL[level], _reason(metric, target, value), began, is_old)
 
 
 def _reason(metric: Metric, target: str, value: float) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from tests import live
 from tests.browser.test_admin import DESK, PHONE, command, expect, live_now, new_user
+from tests.metrics.dashboard import samples
 
 pytestmark = [pytest.mark.browser, pytest.mark.services]
 
@@ -57,7 +58,6 @@ def test_screenshots_of_list_record_history_and_two_browsers(
     place = f"/admin/backoffice/user/{user}"
     page = new_page(role="manager", at="", viewport=DESK)
     for name, address in (
-        ("overview", "/admin/"),
         ("list", "/admin/backoffice/user/"),
         ("record", f"{place}/change/"),
         ("history", f"{place}/history/"),
@@ -86,6 +86,26 @@ def test_screenshots_of_list_record_history_and_two_browsers(
     expect(one.locator("[name=first_name]")).to_have_value("Camille")
     picture(one, "two-browsers-one")
     picture(other, "two-browsers-other")
+
+
+def test_screenshots_of_the_dashboard(
+    new_page: Callable[..., Any], picture: Callable[..., None], lived_in: tuple[str, str, int], stack: live.Stack
+) -> None:
+    stack.stop_process("subscriptions")  # the sampler: the pictures show the same values each time
+    stack.query("delete from metrics_layout")
+    stack.query("delete from metrics_sample")
+    samples.store(stack.query, 740)
+    page = new_page(role="manager", viewport={"width": 1360, "height": 1160}, color_scheme="light")
+    expect(page.locator(".chart-canvas canvas").first).to_be_visible()
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        picture(page, f"dashboard-{theme}", online=False)
+    page.emulate_media(color_scheme="light")
+    page.get_by_role("button", name="Arrange").click()
+    picture(page, "dashboard-arranging", online=False)
+    phone = new_page(role="agent", viewport=PHONE, device_scale_factor=2, color_scheme="dark")
+    expect(phone.locator("[data-kind=health]")).to_be_visible()
+    picture(phone, "dashboard-phone", online=False)
 
 
 def test_screenshots_of_waiting_edits_and_of_the_tray(

@@ -56,7 +56,7 @@ class Run:
 
     def wait_for_all(self) -> None:
         """Waits for relay and worker too, which start after the pages."""
-        self.wait_for("running counters, relay")
+        self.wait_for("running counters, notifications, relay")
         self.wait_for(" ready.")  # the worker
 
     def exit_code(self) -> int:

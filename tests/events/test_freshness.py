@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
@@ -155,3 +156,29 @@ def test_trust_ends_and_only_a_read_of_the_store_brings_it_back(known: Freshness
 def test_slots_of_many_tags_are_sorted_and_distinct() -> None:
     found = freshness.slots(["user", "form", "user"])
     assert found == tuple(sorted({freshness.slot("user"), freshness.slot("form")}))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """The definition of a pattern, by trying every length for every star."""
+    if not pattern:
+        return not name or name[0] == ":"
+    if pattern[0] == "*":
+        return any(matches(pattern[1:], name[at:]) for at in range(len(name) + 1))
+    return name[:1] == pattern[0] and matches(pattern[1:], name[1:])
+
+
+def test_pattern_matches_what_its_definition_says() -> None:
+    patterns = ["".join(letters) for size in range(1, 5) for letters in product("a:*", repeat=size)]
+    names = ["".join(letters) for size in range(1, 6) for letters in product("ab:", repeat=size)]
+    wrong = [
+        (pattern, name)
+        for pattern in patterns
+        for name in names
+        if bool(freshness.glob(pattern).fullmatch(name)) != matches(pattern, name)
+    ]
+    assert wrong == []
+
+
+def test_pattern_of_many_stars_is_matched_in_linear_time() -> None:
+    """With backtracking into each star this would take longer than the age of the universe."""
+    assert freshness.glob("*a" * 95 + "*b").fullmatch("a" * 200 + ":admin") is None

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.utils import IntegrityError
 
 from events import errors
-from events.db import arrays, pipeline
+from events.db import arrays, driver_errors, pipeline
 from events.types import new_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,6 +139,14 @@ def test_error_in_the_block_rolls_back_sent_and_queued_statements(other: psycopg
         pipeline.execute(INSERT, (2, "not sent"))
         _ = 1 / 0
     assert words() == []
+
+
+def test_error_without_a_state_is_no_collision() -> None:
+    """A parameter that psycopg cannot adapt fails before it is sent; its error is its own cause."""
+    with pytest.raises(psycopg.ProgrammingError) as caught, pipeline.transaction():
+        pipeline.execute("select %s", ({},))
+    assert driver_errors.sqlstate(caught.value) == ""
+    assert not driver_errors.is_collision(caught.value)
 
 
 def test_ignored_error_does_not_end_in_a_commit() -> None:

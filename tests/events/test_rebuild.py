@@ -38,6 +38,7 @@ from tests.events import effects
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("own_database")]
 
 TABLES = ("users", "forms", "submissions", "settings")
+ALERTING = ("metrics_alert", "metrics_alert_episode", "metrics_rule", "metrics_silence")
 
 
 # -- an isolated log --------------------------------------------------------------------------------------------------
@@ -494,7 +495,7 @@ def test_progress_lists_every_read_table_and_its_position(monkeypatch: pytest.Mo
     empty = range(head_before + 2, head.safe())
     history(random.Random(8), 40)
     assert {one.name: one.phase for one in read_tables.progress()} == dict.fromkeys(
-        [*TABLES, "conflicts", "counters"], "none"
+        [*TABLES, "conflicts", "counters", *ALERTING], "none"
     )
     seen: list[RebuildProgress] = []
     rebuild.rebuild("users", batch=3, report=seen.append)

@@ -43,6 +43,9 @@ test("another layout of the same JSON is no change, another number is one", () =
   assert.equal(edits.differs("json", '{"a": [1, 2]}', '{"a":[1,2]}'), false);
   assert.equal(edits.differs("json", "1.0", "1"), true);
   assert.equal(edits.differs("json", "12345678901234567", "12345678901234568"), true);
+  assert.equal(edits.differs("json", '{"id": "q-1e5"}', '{"id":"q-1e5"}'), false, "digits in a text are no number");
+  assert.equal(edits.differs("json", '{"a\\"": "1. \\"A\\""}', '{"a\\"":"1. \\"A\\""}'), false);
+  assert.equal(edits.differs("json", '{"1. A": 1.0}', '{"1. A": 1}'), true);
   assert.equal(edits.differs("json", "{", "{}"), true);
   assert.equal(edits.differs("text", " a", "a"), false);
   assert.equal(edits.differs("check", true, false), true);

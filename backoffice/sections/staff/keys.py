@@ -34,9 +34,10 @@ class KeyRefused(Exception):
 def all_scopes() -> tuple[str, ...]:
     """Returns all scopes that a key can have."""
     kinds = section.kinds()
+    names = [*(kind.name for kind in kinds), *(name for one in section.sections() for name in one.scopes)]
     return (
         "*",
-        *(f"{kind.name}:{action}" for kind in kinds for action in ("read", "write", "*")),
+        *(f"{name}:{action}" for name in names for action in ("read", "write", "*")),
         *(f"{kind.name}:export" for kind in kinds if kind.export),
         "events:read",
         "ingest:write",

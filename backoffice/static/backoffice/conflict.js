@@ -1,8 +1,8 @@
 import { DebouncedSet } from "./debounced_set.js";
 import { shortcutsEnabled } from "./shortcuts.js";
 import { live } from "./live.js";
-import { announce } from "./toasts.js";
 import { keys, read, remove, write } from "./storage.js";
+import { announce, respond } from "./toasts.js";
 import { _ } from "./words.js";
 
 const KEPT_MS = 24 * 60 * 60 * 1000;
@@ -118,7 +118,7 @@ class ConflictPage {
 
   #choose(place, side) {
     if (choose(place, side)) this.#changed();
-    announce(side === "theirs" ? _("Theirs") : _("Yours"));
+    respond(side === "theirs" ? _("Theirs") : _("Yours"));
   }
 
   #edit(place) {

@@ -1,25 +1,8 @@
 import { make } from "./dom.js";
+import { putText } from "./inputs.js";
+import { newQuestionId, questionName, TYPES, typeName } from "./questions.js";
 import { _ } from "./words.js";
 
-/** Labels of the known question types; an unknown type is shown by its name. */
-const TYPES = {
-  text: () => _("Short text"),
-  long_text: () => _("Long text"),
-  email: () => _("Email address"),
-  phone: () => _("Phone number"),
-  url: () => _("Web address"),
-  integer: () => _("Whole number"),
-  number: () => _("Number"),
-  date: () => _("Date"),
-  datetime: () => _("Date and time"),
-  boolean: () => _("Yes or no"),
-  single_choice: () => _("One choice"),
-  multiple_choice: () => _("Several choices"),
-  ranking: () => _("Ranking"),
-  rating: () => _("Rating"),
-  matrix: () => _("Matrix"),
-};
-const PLACES = "button, input, select, textarea";
 const WITH_OPTIONS = new Set(["single_choice", "multiple_choice", "ranking", "matrix"]);
 
 /** Edits the questions of a form as a list. The textarea below it stays the source of truth: it is submitted. */
@@ -31,6 +14,7 @@ class FieldsEditor {
   #questions = [];
   #opened = null;
   #dragged = null;
+  #refreshers = new WeakMap(); // item -> function that shows a question in it
 
   constructor(area) {
     this.area = area;
@@ -50,35 +34,29 @@ class FieldsEditor {
     this.foot.append(add, this.json);
     this.root.append(this.list, this.foot, this.announcer);
     this.area.before(this.root);
-    this.area.addEventListener("brought-in", () => this.#keepingFocus(() => this.#read()));
+    this.area.addEventListener("brought-in", () => this.#update());
     this.area.addEventListener("change", () => this.area.hidden || this.#read());
     this.#read();
   }
 
-  #read() {
+  /** Reads the textarea and draws its questions, all but the `kept` item anew. */
+  #read(kept = null) {
     try {
       const found = JSON.parse(this.area.value || "[]");
       if (!Array.isArray(found) || found.some((one) => one === null || typeof one !== "object")) throw new TypeError();
       this.#questions = found;
       if (!this.area.dataset.json) this.#showJson(false);
-      this.#draw();
+      this.#draw(kept);
     } catch {
       this.#showJson(true); // invalid JSON is left to the person who typed it
     }
   }
 
-  /** Runs `draw` and keeps focus and selection in the question that is being edited. */
-  #keepingFocus(draw) {
-    const typing = document.activeElement;
-    const item = this.list.contains(typing) ? typing.closest(".question") : null;
-    const number = item ? [...item.querySelectorAll(PLACES)].indexOf(typing) : -1;
-    const selection = [typing?.selectionStart, typing?.selectionEnd];
-    draw();
-    const again = [...this.list.children].find((each) => each.dataset.id === item?.dataset.id);
-    const place = item && again?.querySelectorAll(PLACES)[number];
-    if (!place) return;
-    place.focus();
-    if (Number.isInteger(selection[0])) place.setSelectionRange(...selection);
+  /** Shows questions that others changed. The item that has the focus keeps its elements, and so the selection and the
+   *  undo history. */
+  #update() {
+    const item = document.activeElement?.closest(".question");
+    this.#read(this.list.contains(item) ? item : null);
   }
 
   #write() {
@@ -106,11 +84,9 @@ class FieldsEditor {
   // -- changes ------------------------------------------------------------------------------------------------------
 
   #add() {
-    const taken = new Set(this.#questions.map((question) => question.id));
-    let number = this.#questions.length + 1;
-    while (taken.has(`q${number}`)) number += 1;
-    this.#questions.push({ id: `q${number}`, type: "text", label: "", required: false });
-    this.#opened = `q${number}`;
+    const id = newQuestionId();
+    this.#questions.push({ id, type: "text", label: "", required: false });
+    this.#opened = id;
     this.#changed();
     this.list.lastElementChild.querySelector("input")?.focus();
   }
@@ -118,7 +94,7 @@ class FieldsEditor {
   #remove(index) {
     const [gone] = this.#questions.splice(index, 1);
     this.#changed();
-    this.announcer.textContent = _("Removed: %(name)s", { name: gone.label || gone.id });
+    this.announcer.textContent = _("Removed: %(name)s", { name: questionName(gone) });
     const next = this.list.children[Math.min(index, this.list.children.length - 1)];
     (next?.querySelector(".opener") ?? this.foot.firstChild).focus();
   }
@@ -128,7 +104,7 @@ class FieldsEditor {
     const [question] = this.#questions.splice(from, 1);
     this.#questions.splice(to, 0, question);
     this.#changed();
-    const values = { name: question.label || question.id, place: to + 1 };
+    const values = { name: questionName(question), place: to + 1 };
     this.announcer.textContent = _("%(name)s is now question %(place)s", values);
     this.list.children[to].querySelector(".grip").focus();
   }
@@ -146,51 +122,76 @@ class FieldsEditor {
 
   // -- drawing ------------------------------------------------------------------------------------------------------
 
-  #draw() {
-    this.list.replaceChildren(...this.#questions.map((question, index) => this.#item(question, index)));
+  /** Draws the list. A `kept` item is not moved, because that would end its focus; its question may have changed. */
+  #draw(kept = null) {
+    const place = kept ? this.#questions.findIndex((question) => question.id === kept.dataset.id) : -1;
+    const items = this.#questions.map((question, index) => (index === place ? kept : this.#item(question)));
+    if (place < 0) return this.list.replaceChildren(...items);
+    for (const old of [...this.list.children]) if (old !== kept) old.remove();
+    kept.before(...items.slice(0, place));
+    kept.after(...items.slice(place + 1));
+    this.#refreshers.get(kept)(this.#questions[place]);
   }
 
-  #item(question, index) {
+  /** An item refers to its question through `at`: a change by others replaces the question of an item that stays. */
+  #item(question) {
+    const at = { question };
     const item = make("div", "question");
     item.dataset.id = question.id;
     const isOpen = this.#opened === question.id;
     item.classList.toggle("open", isOpen);
-    const head = make("div", "question-head");
     const opener = make("button", "opener");
     opener.type = "button";
     opener.setAttribute("aria-expanded", String(isOpen));
-    const name = make("span", "", question.label || question.id);
-    opener.append(name, make("span", "badge", typeName(question.type)));
-    if (question.required) opener.append(make("span", "must", "*"));
+    const [name, badge, must] = [make("span"), make("span", "badge"), make("span", "must", "*")];
+    opener.append(name, badge, must);
     opener.addEventListener("click", () => {
-      this.#opened = isOpen ? null : question.id;
+      const index = this.#questions.indexOf(at.question);
+      this.#opened = isOpen ? null : at.question.id;
       this.#draw();
       this.list.children[index].querySelector(".opener").focus();
     });
-    const label = question.label || question.id;
-    const grip = tool("grip", _("Move %(name)s: drag, or use the arrow keys", { name: label }), "⠿");
-    grip.className = "grip";
+    const grip = tool("grip", "⠿");
     grip.draggable = true;
-    this.#bindMoves(item, grip, index);
-    const remove = tool("tool danger", _("Remove %(name)s", { name: label }), "✕");
-    remove.addEventListener("click", () => this.#remove(index));
+    this.#bindMoves(item, grip, at);
+    const remove = tool("tool danger", "✕");
+    remove.addEventListener("click", () => this.#remove(this.#questions.indexOf(at.question)));
+    const head = make("div", "question-head");
     head.append(grip, opener, remove);
     item.append(head);
-    if (isOpen) item.append(this.#body(question, name));
+    const showHead = () => {
+      name.textContent = questionName(at.question);
+      badge.textContent = typeName(at.question.type);
+      must.hidden = !at.question.required;
+      describe(grip, _("Move %(name)s: drag, or use the arrow keys", { name: questionName(at.question) }));
+      describe(remove, _("Remove %(name)s", { name: questionName(at.question) }));
+    };
+    const body = isOpen ? new QuestionBody(at, (...change) => this.#set(at.question, ...change), showHead) : null;
+    if (body) item.append(body.element);
+    const show = () => {
+      showHead();
+      body?.show(at.question);
+    };
+    this.#refreshers.set(item, (now) => {
+      at.question = now;
+      show();
+    });
+    show();
     return item;
   }
 
-  #bindMoves(item, grip, index) {
+  #bindMoves(item, grip, at) {
+    const place = () => this.#questions.indexOf(at.question);
     grip.addEventListener("keydown", (event) => {
       const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (!step) return;
       event.preventDefault();
-      this.#move(index, index + step);
+      this.#move(place(), place() + step);
     });
     grip.addEventListener("dragstart", (event) => {
-      this.#dragged = index;
+      this.#dragged = place();
       event.dataTransfer.effectAllowed = "move";
-      event.dataTransfer.setData("text/plain", String(index));
+      event.dataTransfer.setData("text/plain", String(place()));
       event.dataTransfer.setDragImage(item, 12, 12);
       item.classList.add("dragged");
     });
@@ -208,81 +209,89 @@ class FieldsEditor {
       if (this.#dragged === null) return;
       event.preventDefault();
       item.classList.remove("over");
-      this.#move(this.#dragged, index);
+      this.#move(this.#dragged, place());
     });
   }
+}
 
-  #body(question, name) {
-    const body = make("div", "question-body");
-    const label = input(question.label ?? "");
-    label.addEventListener("input", () => {
-      this.#set(question, "label", label.value);
-      name.textContent = label.value || question.id;
+/** The inputs of the question in `at`. `set(name, value)` changes a property; `changed` is called after each change. */
+class QuestionBody {
+  constructor(at, set, changed) {
+    this.element = make("div", "question-body");
+    this.label = input("text", (text) => set("label", text));
+    this.type = document.createElement("select");
+    this.help = input("text", (text) => set("help", text || undefined));
+    this.page = input("number", (text) => set("page", text ? Number(text) : undefined));
+    this.page.min = "1";
+    this.required = document.createElement("input");
+    this.required.type = "checkbox";
+    this.options = document.createElement("textarea");
+    this.type.addEventListener("change", () => {
+      set("type", this.type.value);
+      this.#showOptions(at.question);
     });
-    const kind = document.createElement("select");
-    for (const type of new Set([...Object.keys(TYPES), question.type])) kind.add(new Option(typeName(type), type));
-    kind.value = question.type;
-    kind.addEventListener("change", () => {
-      this.#set(question, "type", kind.value);
-      this.#draw();
-    });
-    const help = input(question.help ?? "");
-    help.addEventListener("input", () => this.#set(question, "help", help.value || undefined));
-    const page = input(question.page ?? "", "number");
-    page.min = "1";
-    page.addEventListener("input", () => this.#set(question, "page", page.value ? Number(page.value) : undefined));
-    const required = document.createElement("input");
-    required.type = "checkbox";
-    required.checked = Boolean(question.required);
-    required.addEventListener("change", () => this.#set(question, "required", required.checked));
+    this.required.addEventListener("change", () => set("required", this.required.checked));
+    this.options.addEventListener("input", () => set("options", optionsIn(this.options.value)));
+    for (const name of ["input", "change"]) this.element.addEventListener(name, changed);
     const check = make("label", "check");
-    check.append(required, _("An answer is required"));
-    body.append(labelled(_("Question"), label), labelled(_("Type"), kind));
-    body.append(labelled(_("Help"), help), labelled(_("Page"), page));
-    if (WITH_OPTIONS.has(question.type) || question.options?.length) body.append(this.#options(question));
-    body.append(check);
-    return body;
+    check.append(this.required, _("An answer is required"));
+    this.optionsLabel = labelled("", this.options);
+    this.optionsLabel.classList.add("full");
+    this.element.append(labelled(_("Question"), this.label), labelled(_("Type"), this.type));
+    this.element.append(labelled(_("Help"), this.help), labelled(_("Page"), this.page), this.optionsLabel, check);
+  }
+
+  /** Shows a question; inputs that already show it are left alone. */
+  show(question) {
+    putText(this.label, question.label ?? "");
+    const types = new Set([...Object.keys(TYPES), question.type]);
+    if (this.type.length !== types.size) {
+      this.type.replaceChildren(...[...types].map((type) => new Option(typeName(type), type)));
+    }
+    this.type.value = question.type;
+    putText(this.help, question.help ?? "");
+    const page = String(question.page ?? "");
+    if (this.page.value !== page) this.page.value = page;
+    this.required.checked = Boolean(question.required);
+    this.#showOptions(question);
   }
 
   /** Plain-text options, one per line; structured options are edited as JSON only. */
-  #options(question) {
-    const options = question.options ?? [];
+  #showOptions({ type, options = [] }) {
     const plain = options.every((option) => typeof option === "string");
-    const area = document.createElement("textarea");
-    area.rows = Math.min(8, Math.max(3, options.length));
-    const textOf = (option) => (typeof option === "string" ? option : (option.label ?? option.value ?? ""));
-    area.value = options.map(textOf).join("\n");
-    area.readOnly = !plain;
-    area.addEventListener("input", () => {
-      this.#set(question, "options", area.value.split("\n").map((line) => line.trim()).filter(Boolean));
-    });
-    const box = labelled(plain ? _("Options, one per line") : _("Options (edit them as JSON)"), area);
-    box.classList.add("full");
-    return box;
+    const text = options.map((option) => (typeof option === "string" ? option : (option.label ?? option.value ?? "")));
+    this.optionsLabel.hidden = !WITH_OPTIONS.has(type) && !options.length;
+    this.optionsLabel.firstChild.data = plain ? _("Options, one per line") : _("Options (edit them as JSON)");
+    this.options.rows = Math.min(8, Math.max(3, options.length));
+    this.options.readOnly = !plain;
+    if (optionsIn(this.options.value).join("\n") !== text.join("\n")) putText(this.options, text.join("\n"));
   }
 }
 
-function typeName(type) {
-  return TYPES[type]?.() ?? String(type ?? "?");
+function optionsIn(text) {
+  return text.split("\n").map((line) => line.trim()).filter(Boolean);
 }
 
-function tool(className, label, sign) {
+function tool(className, sign) {
   const element = make("button", className, sign);
   element.type = "button";
-  element.setAttribute("aria-label", label);
-  element.title = label;
   return element;
 }
 
-function input(value, type = "text") {
+function describe(element, text) {
+  element.setAttribute("aria-label", text);
+  element.title = text;
+}
+
+function input(type, onText) {
   const element = document.createElement("input");
   element.type = type;
-  element.value = value;
+  element.addEventListener("input", () => onText(element.value));
   return element;
 }
 
 function labelled(text, field) {
-  const element = make("label", "", "");
-  element.append(text, field);
+  const element = make("label");
+  element.append(document.createTextNode(text), field);
   return element;
 }

@@ -1,6 +1,8 @@
 /** Inputs of a record: their value, the value of the server (their default) and the value of a queued edit. */
+import { moved, replacements } from "./text_edits.js";
+import { hasText, rebase } from "./typing_history.js";
 
-const queued = new WeakMap(); // input -> the value of a queued edit, not yet sent to the server
+const queued = new WeakMap(); // input -> {value, version} of a queued edit that the page's version does not contain
 
 export function valueOf(field) {
   return field.type === "checkbox" ? field.checked : field.value;
@@ -14,21 +16,22 @@ export function defaultOf(field) {
 
 /** The value that its author sees as saved: that of a queued edit, else that of the server. */
 export function seenOf(field) {
-  return queued.has(field) ? queued.get(field) : defaultOf(field);
+  return queued.has(field) ? queued.get(field).value : defaultOf(field);
 }
 
-export function setQueued(field, value) {
+/** `version` is the one in which the edit was saved; it is infinite while the edit waits. */
+export function setQueued(field, value, version = Infinity) {
   if (value === undefined) queued.delete(field);
-  else queued.set(field, value);
+  else queued.set(field, { value, version });
 }
 
 export function isQueued(field) {
   return queued.has(field);
 }
 
-/** Whether it differs from the value of the server; updates must not overwrite it then. */
-export function isTouched(field) {
-  return isTyped(field) && normal(valueOf(field)) !== normal(defaultOf(field));
+/** Whether it shows a queued edit that a version of the record does not contain. */
+export function isWaiting(field, version) {
+  return queued.has(field) && queued.get(field).version > version;
 }
 
 /** Whether it has typing that is neither saved nor queued. */
@@ -45,24 +48,61 @@ function normal(value) {
 }
 
 export function same(field, value) {
-  return normal(valueOf(field)) === normal(field.type === "checkbox" ? Boolean(value) : String(value ?? ""));
+  return normal(valueOf(field)) === ofServer(field, value);
+}
+
+/** Whether a value of the server is the one that its author sees as saved. */
+export function isSeen(field, value) {
+  return normal(seenOf(field)) === ofServer(field, value);
+}
+
+/** Whether a value of the server is the one that the page had before. */
+export function isDefault(field, value) {
+  return normal(defaultOf(field)) === ofServer(field, value);
+}
+
+function ofServer(field, value) {
+  return field.type === "checkbox" ? Boolean(value) : normal(String(value ?? ""));
 }
 
 export function put(field, value) {
   if (field.type === "checkbox") field.checked = Boolean(value);
-  else field.value = String(value ?? "");
+  else putText(field, String(value ?? ""));
   field.dispatchEvent(new Event("change", { bubbles: true }));
   field.dispatchEvent(new CustomEvent("brought-in"));
+}
+
+/** Sets a text by the smallest replacements: the selection stays at its words, and typing can still be undone. */
+export function putText(field, text) {
+  if (field.hidden || !hasText(field)) {
+    if (field.value !== text) field.value = text;
+    return;
+  }
+  const changes = replacements(field.value, normal(text)).reverse(); // from the end: earlier positions stay valid
+  if (!changes.length) return;
+  let { selectionStart: start, selectionEnd: end } = field;
+  const { selectionDirection, scrollTop } = field;
+  for (const change of changes) {
+    const { at, removed, inserted } = change;
+    field.setRangeText(inserted, at, at + removed.length);
+    [start, end] = [moved(start, change), moved(end, change)];
+    rebase(field, change);
+  }
+  if (document.activeElement !== field) return; // some browsers move the focus to a selection
+  field.setSelectionRange(start, end, selectionDirection);
+  field.scrollTop = scrollTop;
 }
 
 export function setDefault(field, value) {
   if (field.type === "checkbox") field.defaultChecked = Boolean(value);
   else if (field instanceof HTMLSelectElement) {
     for (const option of field.options) option.defaultSelected = option.value === String(value ?? "");
-  } else field.defaultValue = String(value ?? "");
+  } else if (field.defaultValue !== String(value ?? "")) field.defaultValue = String(value ?? "");
 }
+
+const STRINGS = /"[^"\\]*(?:\\.[^"\\]*)*"/gs;
 
 /** Whether a JSON text has numbers that JavaScript would change by parsing them: 1.0, 1e3, more than 15 digits. */
 export function losesNumbers(text) {
-  return /\d[.eE]|\d{16}/.test(text);
+  return /\d[.eE]|\d{16}/.test(text.replace(STRINGS, '""'));
 }

@@ -10,7 +10,7 @@ import { get, put, same } from "./merge/values.js";
 export { diff } from "./merge/diff.js";
 export { steps } from "./merge/paths.js";
 export { resolve } from "./merge/resolve.js";
-export { regions } from "./merge/text.js";
+export { mergeLinesTaking, regions } from "./merge/text.js";
 export { InvalidMerge, same } from "./merge/values.js";
 
 /**

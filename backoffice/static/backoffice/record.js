@@ -1,11 +1,15 @@
 import { jsonOf } from "./answers.js";
 import { DebouncedSet } from "./debounced_set.js";
-import { button } from "./dom.js";
+import { button, make } from "./dom.js";
 import { avatars, presenceText } from "./avatars.js";
-import { defaultOf, isQueued, isTouched, isUnsaved, losesNumbers, put, same, setDefault, valueOf } from "./inputs.js";
+import { noComposition, watchCompositions } from "./composition.js";
+import { mergedValue, valueKeepingMine } from "./field_merge.js";
+import { isDefault, isQueued, isSeen, isUnsaved, isWaiting, put, same } from "./inputs.js";
+import { seenOf, setDefault, setQueued } from "./inputs.js";
 import { flash, live, whilePolling } from "./live.js";
-import { merge } from "./merge.js";
-import { announce } from "./toasts.js";
+import { questionDifferences } from "./question_differences.js";
+import { announce, toast } from "./toasts.js";
+import { recordTyping } from "./typing_history.js";
 import { _ } from "./words.js";
 
 const IDLE_MS = 10 * 60 * 1000;
@@ -19,13 +23,14 @@ export function open(element) {
 class LiveRecord {
   #updates = new DebouncedSet(() => this.#fetch());
   #conflicting = new Map(); // field name -> the value of the others
-  #mergedTo;
+  #undecided = new Set(); // names of fields that others changed while an own edit of them is queued
+  #applied; // version of the values that the form was brought to; ahead of `seen` after a save of this page
 
   constructor(element) {
     this.element = element;
     this.form = element.querySelector("[data-edit]");
     this.base = this.form?.elements.namedItem("base_version");
-    this.seen = this.#mergedTo = Number(element.dataset.version);
+    this.seen = this.#applied = Number(element.dataset.version);
     this.me = element.dataset.me;
     this.saving = null; // resolves when the page stays open after a save
     this.savedHere = new Set(); // versions saved by this page
@@ -67,7 +72,9 @@ class LiveRecord {
     const signal = AbortSignal.timeout(ANSWER_MS);
     const now = await jsonOf(await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { signal }));
     await this.saving; // until its answer arrives, the page cannot tell its own change from one by others
-    if (now.version > this.seen && now.version >= this.#mergedTo) this.#show(now);
+    await noComposition();
+    if (now.version > this.seen && now.version >= this.#applied) this.#show(now);
+    else if (this.#undecided.size && now.version >= this.#applied) this.#applyUpdate(now);
     this.element.dispatchEvent(new CustomEvent("looked"));
   }
 
@@ -79,6 +86,8 @@ class LiveRecord {
 
   #show(now) {
     this.seen = now.version;
+    this.element.dataset.version = now.version;
+    this.wasQueued = this.form && [...this.form.elements].some(isQueued);
     this.#applyUpdate(now);
     this.element.querySelector("[data-aside]").innerHTML = now.aside;
     for (const place of document.querySelectorAll("[data-name]")) place.textContent = now.name;
@@ -86,29 +95,49 @@ class LiveRecord {
   }
 
   #applyUpdate(now) {
+    this.#applied = now.version;
     for (const [name, theirs] of Object.entries(now.values)) {
       const field = this.#field(name);
-      if (!field || same(field, theirs)) {
-        if (field) this.#accept(field, theirs);
-        continue;
-      }
-      if (isTouched(field)) this.#mergeField(field, theirs) || this.#showConflict(field, theirs, now);
-      else if (!same(field, theirs)) {
-        put(field, theirs);
-        this.#accept(field, theirs);
-        flash(field.closest(".field"));
-      }
+      if (field) this.#applyValue(field, theirs, now);
     }
-    if (!this.#conflicting.size) this.#moveBase(now.version);
+    this.#moveBase();
   }
 
-  /** Makes the current version the base: the form contains every change of the others. */
-  #moveBase(version) {
-    if (this.base) this.base.value = version;
-    this.#mergedTo = version;
+  /** The base of local changes is the value that the author sees as saved. While a queued edit of the field waits, the
+   *  server decides how it merges; then the record contains it, and typing on top of it is merged. */
+  #applyValue(field, theirs, now) {
+    this.#undecided.delete(field.name);
+    if (same(field, theirs)) this.#accept(field, theirs);
+    else if (isWaiting(field, now.version)) isDefault(field, theirs) || this.#undecided.add(field.name);
+    else if (isSeen(field, theirs)) this.#accept(field, theirs);
+    else {
+      if (isQueued(field)) this.#baseOnSaved(field);
+      const merged = isUnsaved(field) ? mergedValue(field, theirs, this.rules) : theirs;
+      if (merged === undefined) this.#showConflict(field, theirs, now);
+      else this.#take(field, merged, theirs);
+    }
   }
 
+  /** A queued edit was saved: from now on it is the base of what was typed since. */
+  #baseOnSaved(field) {
+    setDefault(field, seenOf(field));
+    setQueued(field, undefined);
+  }
+
+  #take(field, merged, theirs) {
+    put(field, merged);
+    this.#accept(field, theirs);
+    flash(field.closest(".field"));
+  }
+
+  /** Makes the current version the base once the form contains every change of the others. */
+  #moveBase() {
+    if (this.base && !this.#conflicting.size && !this.#undecided.size) this.base.value = this.#applied;
+  }
+
+  /** Makes a value of the server the saved one. */
   #accept(field, value) {
+    if (!isWaiting(field, this.#applied)) setQueued(field, undefined);
     setDefault(field, value);
     this.#conflicting.delete(field.name);
     const note = field.closest(".field").querySelector("[data-theirs]");
@@ -117,64 +146,41 @@ class LiveRecord {
     this.#markTouched(field);
   }
 
-  /** Merges a field as the server will: questions one by one, long texts by line. Returns false if that needs a
-   *  decision. */
-  #mergeField(field, theirs) {
-    const { policies = {}, checks } = this.rules;
-    const sides = [defaultOf(field), String(theirs ?? ""), valueOf(field)];
-    const json = field.dataset.kind === "json";
-    if (!(field.name in policies) || isQueued(field) || sides[0] === sides[1]) return false;
-    if (json && sides.some(losesNumbers)) return false;
-    try {
-      const records = sides.map((text) => ({ [field.name]: json ? JSON.parse(text) : text }));
-      const { conflicts, values } = merge(...records, policies, { checks });
-      if (conflicts.length) return false;
-      const merged = values[field.name];
-      put(field, json ? JSON.stringify(merged, null, 2) : merged);
-    } catch {
-      return false; // half-typed JSON
-    }
-    this.#accept(field, theirs);
-    flash(field.closest(".field"));
-    return true;
-  }
-
   /** Offers both values where both sides changed the field since the version of this page. */
   #showConflict(field, theirs, now) {
-    if (String(theirs) === String(defaultOf(field)) || same(field, theirs)) return;
+    const who = now.changes.findLast((change) => field.name in change.fields)?.who ?? _("Someone else");
+    const isNew = !this.#conflicting.has(field.name);
     this.#conflicting.set(field.name, theirs);
     const box = field.closest(".field");
     const note = box.querySelector("[data-theirs]");
-    const who = now.changes.findLast((change) => field.name in change.fields)?.who ?? _("Someone else");
-    const text = document.createElement("span");
-    text.textContent = _("%(who)s changed this too: %(value)s", { who, value: shown(field, theirs) });
-    note.replaceChildren(
-      text,
-      button(_("Take theirs"), () => {
-        put(field, theirs);
-        this.#decided(field, theirs);
-      }),
-      button(_("Keep mine"), () => this.#decided(field, theirs)),
-    );
-    note.hidden = false;
-    box.classList.add("clashing");
-  }
-
-  /** Shows the value of the others where the conflicting edit left the queue for the conflict inbox. */
-  #showTheirs() {
-    for (const [name, theirs] of this.#conflicting) {
-      const field = this.#field(name);
-      if (isTouched(field)) continue;
-      put(field, theirs);
-      this.#accept(field, theirs);
-      if (!this.#conflicting.size) this.#moveBase(this.seen);
+    if (isNew) {
+      note.replaceChildren(
+        make("div"),
+        button(_("Take theirs"), () => this.#decide(field, this.#conflicting.get(field.name))),
+        button(_("Keep mine"), () => {
+          this.#decide(field, valueKeepingMine(field, this.#conflicting.get(field.name), this.rules));
+        }),
+      );
+      note.hidden = false;
+      box.classList.add("clashing");
+      announce(_("%(who)s changed this too: %(value)s", { who, value: labelOf(box) }));
     }
+    const differences = questionDifferences(field, theirs, this.rules);
+    const value = differences ? "" : shown(field, theirs);
+    note.firstChild.replaceChildren(_("%(who)s changed this too: %(value)s", { who, value }), differences ?? "");
   }
 
-  #decided(field, theirs) {
+  #decide(field, value) {
+    if (value === undefined) {
+      toast(_("These changes cannot be merged on this page. Save to decide on the conflict page."), "error");
+      return;
+    }
+    const theirs = this.#conflicting.get(field.name);
+    if (!same(field, value)) put(field, value);
     this.#accept(field, theirs);
-    if (!this.#conflicting.size) this.#moveBase(this.seen);
-    field.focus();
+    this.#moveBase();
+    const place = field.hidden ? field.closest(".field").querySelector(".editor button") : field;
+    place.focus();
   }
 
   #showUpdateBar(now) {
@@ -200,8 +206,7 @@ class LiveRecord {
   }
 
   #ownUpdateText(what) {
-    const wasQueued = this.form && [...this.form.elements].some(isQueued);
-    return wasQueued
+    return this.wasQueued
       ? _("Your waiting edits were saved: %(what)s.", { what })
       : _("You saved this in another window: %(what)s.", { what });
   }
@@ -210,13 +215,16 @@ class LiveRecord {
 
   #watchTyping() {
     const fields = [...this.form.elements].filter((field) => field.closest("[data-field]"));
+    watchCompositions();
+    recordTyping(this.form);
     this.form.addEventListener("input", (event) => this.#markTouched(event.target));
     this.form.addEventListener("change", (event) => this.#markTouched(event.target));
     let saving = false;
     this.form.addEventListener("submit", () => (saving = true));
     this.form.addEventListener("stayed", () => (saving = false)); // queued: the page stays open
     this.form.addEventListener("queued", () => {
-      this.#showTheirs();
+      const decided = [...this.#undecided].some((name) => !isWaiting(this.#field(name), this.#applied));
+      if (decided) this.#updates.add("queue");
       fields.forEach((field) => this.#markTouched(field));
     });
     window.addEventListener("pageshow", () => {
@@ -272,16 +280,31 @@ class LiveRecord {
     const place = this.element.querySelector("[data-here]");
     place.hidden = !people.length;
     place.replaceChildren(avatars(people), document.createTextNode(presenceText(people)));
-    for (const old of this.element.querySelectorAll(".who-types")) old.remove();
-    for (const person of people.filter((one) => one.state === "editing" && one.field)) {
-      const label = this.#field(person.field)?.closest(".field")?.querySelector("label");
-      if (!label) continue;
-      const sign = document.createElement("span");
-      sign.className = "who-types";
-      sign.textContent = person.name;
-      label.append(sign);
+    const editing = people.filter((one) => one.state === "editing" && one.field);
+    for (const box of this.element.querySelectorAll(".field[data-field]")) {
+      this.#showEditors(box, editing.filter((one) => one.field === box.dataset.field));
     }
   }
+
+  /** Shows who edits a field beside its label, and describes the field with it: the label stays the field's name. */
+  #showEditors(box, people) {
+    const text = people.map((one) => _("%(name)s is editing", { name: one.name })).join(", ");
+    const sign = box.querySelector(".who-types") ?? make("span", "who-types");
+    if (sign.textContent === text) return;
+    sign.textContent = text;
+    sign.id = `who-types-${box.dataset.field}`;
+    if (text) box.append(sign);
+    else sign.remove();
+    const field = this.#field(box.dataset.field);
+    const others = (field?.getAttribute("aria-describedby") ?? "").split(" ").filter((id) => id && id !== sign.id);
+    const ids = text ? [...others, sign.id] : others;
+    if (ids.length) field?.setAttribute("aria-describedby", ids.join(" "));
+    else field?.removeAttribute("aria-describedby");
+  }
+}
+
+function labelOf(box) {
+  return box.querySelector("label").textContent.trim();
 }
 
 function shown(field, value) {

@@ -26,24 +26,41 @@ function removeLater(element) {
   }, STAY_MS);
 }
 
+const ANNOUNCE_MS = 5000;
+const QUIET_MS = 60_000;
+
 let pending = [];
 let timer = null;
-const ANNOUNCE_MS = 5000;
+const requested = new Map(); // text -> when it was last to be announced
 
-/** Announces a text to screen readers; texts are collected and announced at most every five seconds. */
+/** Announces a text to screen readers: texts are collected into one announcement at most every five seconds. A text
+ *  that comes again is announced again only after a minute without it: many changes of one field are one message. */
 export function announce(text) {
-  if (!pending.includes(text)) pending.push(text);
-  if (timer === null) {
-    flush();
-    timer = setTimeout(() => {
-      timer = null;
-      if (pending.length) flush();
-    }, ANNOUNCE_MS);
-  }
+  const now = Date.now();
+  for (const [old, at] of requested) if (now - at > QUIET_MS) requested.delete(old);
+  const isNew = !requested.has(text);
+  requested.set(text, now);
+  if (!isNew) return;
+  pending.push(text);
+  timer ??= setTimeout(flush, 0);
+}
+
+/** Announces the response to what the person has just done: at once, and each time. */
+export function respond(text) {
+  show(text);
 }
 
 function flush() {
+  if (pending.length) show(pending.splice(0).slice(-3).join(". "));
+  timer = setTimeout(pause, ANNOUNCE_MS);
+}
+
+function pause() {
+  timer = null;
+  if (pending.length) flush();
+}
+
+function show(text) {
   const region = document.querySelector("[data-announcer]");
-  if (region) region.textContent = pending.slice(-3).join(". ");
-  pending = [];
+  if (region) region.replaceChildren(text); // a new node: the same text is announced again
 }

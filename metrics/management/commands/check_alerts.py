@@ -1,4 +1,4 @@
-"""Samples the cluster once, with the steps that follow; with `--loop` in every slot until SIGTERM or SIGINT.
+"""Samples the cluster once, judges the rules and prints the alerts; with `--loop` in every slot until it is stopped.
 
 For installations without Celery beat, and for cron. Several may run: a slot is sampled once.
 """
@@ -14,7 +14,9 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.db import connection
 
+from events import errors
 from metrics.monitoring import fallback, process_reports, sampling
+from metrics.monitoring.alerting import report
 
 TURN = 1.0  # seconds into a slot
 
@@ -24,7 +26,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--loop", action="store_true", help="continue in every slot of five seconds")
-        parser.add_argument("--json", action="store_true", help="print each sample as a line of JSON")
+        parser.add_argument("--json", action="store_true", help="print each sample and the alerts as a line of JSON")
 
     def handle(self, **options: Any) -> None:
         if not options["loop"]:
@@ -39,8 +41,7 @@ class Command(BaseCommand):
             try:
                 self.report(sampling.take(), as_json=options["json"])
                 pause = fallback.seconds_until(TURN)
-            except sampling.AWAY as error:
-                sampling.note_failure(error)
+            except errors.StoreUnavailable as error:
                 self.stderr.write(f"no sample: {error}")
             finally:
                 connection.close()
@@ -52,9 +53,13 @@ class Command(BaseCommand):
             return
         values = sampling.worst(sample.values)
         if as_json:
-            self.stdout.write(json.dumps({"slot": sample.slot, "values": values, "failed": sample.failed}))
+            found = {"slot": sample.slot, "values": values, "failed": sample.failed, "alerts": report.states()}
+            self.stdout.write(json.dumps(found, default=str))
             return
         known = sum(value is not None for value in values.values())
         self.stdout.write(f"Slot {sample.slot}: {known} of {len(values)} metrics.")
         for name, reason in sorted(sample.failed.items()):
             self.stdout.write(f"  probe {name}: {reason}")
+        for each in report.states():
+            title = " ".join(filter(None, (each["title"], each["target"])))
+            self.stdout.write(f"  {each['state']} ({each['severity']}): {title}")

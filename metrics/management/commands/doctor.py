@@ -10,14 +10,14 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import psycopg
 import redis
 from django.conf import settings
 from django.core.management import BaseCommand
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.utils import timezone
 
 from backoffice import health
@@ -29,9 +29,11 @@ from events.subscriptions import parked
 from metrics.counters import reconcile
 from metrics.materialized import freshness
 from metrics.monitoring import indexes as index_checks
+from metrics.monitoring.alerting import report
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
+COMPARISON_OVERDUE = 3_600.0  # seconds; a slice is compared every five minutes
 LOG_SETTINGS = ("log_error_verbosity", "log_min_error_statement", "log_parameter_max_length_on_error", "log_statement")
 # Whether each of LOG_SETTINGS, in this order, lets PostgreSQL's log quote values that users sent.
 LOGGED = """
@@ -231,15 +233,25 @@ def counters() -> Finding:
         return Finding("counters", "note", "unknown: the database does not answer")
     if row is None:
         return Finding("counters", "note", "not compared with the read tables yet")
-    state, at, note, uncounted, different = row
+    return Finding("counters", *_compared(*row))
+
+
+def _compared(
+    state: str, at: datetime, note: str, uncounted: int, age: float, different: int, dropped: bool
+) -> tuple[str, str]:
+    """State and text of a finding, from a row of `reconcile.LATEST`."""
     if different:
         text = f"{different} comparisons found wrong numbers: run reconcile_counters --all, then rebuild_projection"
-        return Finding("counters", "wrong", f"{text} counters")
+        return "wrong", f"{text} counters"
+    if dropped:
+        return "wrong", "the database's clock was ahead and old hours were dropped: run rebuild_projection counters"
+    if age > COMPARISON_OVERDUE:
+        return "wrong", f"not compared since {at:%Y-%m-%d %H:%M}: is Celery beat running?"
     if uncounted:
-        return Finding("counters", "note", f"{uncounted:,} records are not counted: their streams are parked")
+        return "note", f"{uncounted:,} records are not counted: their streams are parked"
     if state == "incomplete":
-        return Finding("counters", "note", f"not compared: {note}")
-    return Finding("counters", "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}")
+        return "note", f"not compared: {note}"
+    return "ok", f"equal to the read tables at {at:%Y-%m-%d %H:%M}"
 
 
 def views() -> Finding:
@@ -352,6 +364,18 @@ def chromium() -> Finding:
     return Finding("chromium", "note", "none found: browser tests are skipped; install one or set CHROMIUM")
 
 
+def alerts() -> Finding:
+    """Lists the alerts that fire. An alert is no fault of this installation, so it is a note."""
+    try:
+        rows = report.firing()
+        said = report.summary(rows)
+    except DatabaseError:
+        return Finding("alerts", "note", "not checked: the tables are missing or cannot be read")
+    if not rows:
+        return Finding("alerts", "ok", "none fires")
+    return Finding("alerts", "note", f"{len(rows)} {'fires' if len(rows) == 1 else 'fire'}: {said}")
+
+
 PROBES: tuple[Callable[[], Finding], ...] = (
     python,
     disk,
@@ -365,6 +389,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     counters,
     session,
     views,
+    alerts,
     erasures,
     plain_snapshots,
     postgres_log,

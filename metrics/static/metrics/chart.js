@@ -9,21 +9,22 @@ const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3], [14, 4]];
 const LANGUAGE = document.documentElement.lang || undefined;
 const UTC = { timeZone: "UTC" };
 
-/** The formats of the time axis, by what a moment stands for. */
+/** The options of `Intl.DateTimeFormat` for the time axis, by what a moment stands for. */
 const AXIS_FORMATS = {
-  time: new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit" }),
-  day: new Intl.DateTimeFormat(LANGUAGE, { day: "numeric", month: "short", ...UTC }),
-  month: new Intl.DateTimeFormat(LANGUAGE, { month: "short", year: "numeric", ...UTC }),
+  time: { hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+  hour: { day: "numeric", month: "short" },
+  day: { day: "numeric", month: "short", ...UTC },
+  month: { month: "short", year: "numeric", ...UTC },
 };
 
 const numbers = new Intl.NumberFormat(LANGUAGE, { notation: "compact" });
-const shares = new Intl.NumberFormat(LANGUAGE, { style: "percent" });
+const shares = new Intl.NumberFormat(LANGUAGE, { style: "percent", maximumFractionDigits: 1 });
 
 const charts = new WeakMap();
 
 /** The interactive chart of a `[data-chart]` figure; one per figure. */
-export function chartOf(figure) {
-  if (!charts.has(figure)) charts.set(figure, new Chart(figure));
+export function chartOf(figure, options) {
+  if (!charts.has(figure)) charts.set(figure, new Chart(figure, options));
   return charts.get(figure);
 }
 
@@ -31,6 +32,9 @@ export function chartOf(figure) {
  * Draws the data of a figure with uPlot in place of the server's drawing, which stays for paper. The pointer, or the
  * arrow keys once the chart has the focus, choose a moment; its values are read from the table, in the words of the
  * server. `take` shows the data of a newer figure; `set` shows data in the form of `metrics/charts/model.py`.
+ *
+ * Options for charts that change by themselves: `data` in place of that in the figure, `words(place)` in place of the
+ * table, `zone`, the time zone of the axis, and `fill: true` for the height of the figure's plot.
  */
 export class Chart {
   #plot = null;
@@ -38,10 +42,10 @@ export class Chart {
   #chosen = null;
   #byKeys = false;
 
-  constructor(figure) {
-    this.figure = figure;
+  constructor(figure, { data = dataOf(figure), words = null, zone = undefined, fill = false } = {}) {
+    Object.assign(this, { figure, words, zone, fill });
     this.readout = figure.querySelector("[data-readout]");
-    this.#data = dataOf(figure);
+    this.#data = data;
     this.box = make("div", "chart-canvas");
     Object.assign(this.box, { tabIndex: 0, role: "group" });
     this.box.setAttribute("aria-roledescription", _("chart"));
@@ -82,8 +86,13 @@ export class Chart {
   #resize() {
     const width = Math.floor(this.box.clientWidth);
     if (width <= 0) return; // hidden, or printed
+    const height = this.#height();
     if (this.#plot === null) this.#draw(width);
-    else if (width !== this.#plot.width) this.#plot.setSize({ width, height: HEIGHT });
+    else if (width !== this.#plot.width || height !== this.#plot.height) this.#plot.setSize({ width, height });
+  }
+
+  #height() {
+    return (this.fill && Math.floor(this.box.clientHeight)) || HEIGHT;
   }
 
   #redraw() {
@@ -97,27 +106,49 @@ export class Chart {
     const style = getComputedStyle(this.figure);
     const [ink, line] = ["--ink-quiet", "--line"].map((name) => resolved(this.figure, name));
     const font = `11.5px ${style.fontFamily}`;
+    const text = new Intl.DateTimeFormat(LANGUAGE, { timeZone: this.zone, ...AXIS_FORMATS[step] });
     const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const options = {
       width,
-      height: HEIGHT,
+      height: this.#height(),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-      padding: [12, 16, 0, 0],
+      padding: [12, 20, 0, 0],
       scales: {
         x: { time: true, range: (_plot, low, high) => padded(low, high, kind === "bar", moments.length) },
         y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.05 : 1] },
       },
       axes: [
-        { ...axis, grid: { show: false }, size: 28, space: 70, values: (_plot, splits) => splits.map((at) => momentText(at, step)) },
+        {
+          ...axis,
+          size: 28,
+          grid: { show: false },
+          space: 70,
+          values: (_plot, splits) => splits.map((at) => text.format(new Date(at * 1000))),
+        },
         { ...axis, size: 54, incrs: incrementsOf(unit), values: (_plot, splits) => splits.map((v) => valueText(v, unit)) },
       ],
       series: [{}, ...seriesOf(this.#data, this.figure)],
       bands: bandsOf(kind, series.length),
-      hooks: { setCursor: [(plot) => this.#onCursor(plot)] },
+      hooks: { drawClear: [(plot) => this.#drawSpans(plot)], setCursor: [(plot) => this.#onCursor(plot)] },
     };
-    if (step !== "time") options.tzDate = (at) => uPlot.tzDate(new Date(at * 1000), "UTC");
+    const zone = step === "day" || step === "month" ? "UTC" : this.zone;
+    if (zone) options.tzDate = (at) => uPlot.tzDate(new Date(at * 1000), zone);
     this.#plot = new uPlot(options, columnsOf(this.#data), this.box);
+  }
+
+  /** Shaded parts, such as episodes of alerts, behind the series. */
+  #drawSpans(plot) {
+    const { left, top, width, height } = plot.bbox;
+    for (const { start, end, severity } of this.#data.spans ?? []) {
+      const at = (moment) => Math.min(Math.max(plot.valToPos(moment, "x", true), left), left + width);
+      const [from, to] = [at(start), end === null ? left + width : at(end)];
+      plot.ctx.save();
+      plot.ctx.globalAlpha = 0.18;
+      plot.ctx.fillStyle = resolved(this.figure, severity === "critical" ? "--bad" : "--warn");
+      plot.ctx.fillRect(from, top, Math.max(2, to - from), height);
+      plot.ctx.restore();
+    }
   }
 
   // -- the chosen moment ------------------------------------------------------------------------------------------
@@ -159,11 +190,13 @@ export class Chart {
 
   /** The values of the chosen moment, from the table. Only those chosen by keys are announced. */
   #show() {
-    this.readout.setAttribute("aria-live", this.#byKeys ? "polite" : "off");
-    this.readout.textContent = this.#chosen === null ? "" : this.#words(this.#chosen);
+    const [level, words] = [this.#byKeys ? "polite" : "off", this.#chosen === null ? "" : this.#words(this.#chosen)];
+    if (this.readout.getAttribute("aria-live") !== level) this.readout.setAttribute("aria-live", level);
+    if (this.readout.textContent !== words) this.readout.textContent = words;
   }
 
   #words(place) {
+    if (this.words) return this.words(place);
     const table = this.figure.querySelector("table");
     const row = table.tBodies[0].rows[table.tBodies[0].rows.length - 1 - place]; // the newest is first
     if (!row) return "";
@@ -257,16 +290,14 @@ function padded(low, high, isBars, count) {
 
 function incrementsOf(unit) {
   if (unit === "seconds") return [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 18_000, 36_000, 86_400];
-  if (unit === "share") return [0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5];
+  if (unit === "share") return [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5];
   return [1, 2, 5].flatMap((n) => Array.from({ length: 12 }, (_each, power) => n * 10 ** power)).sort((a, b) => a - b);
-}
-
-function momentText(at, step) {
-  return AXIS_FORMATS[step].format(new Date(at * 1000));
 }
 
 function valueText(value, unit) {
   if (unit === "share") return shares.format(value);
+  if (unit === "milliseconds" && value < 1000) return _("%(n)s ms", { n: numbers.format(value) });
+  if (unit === "milliseconds") return _("%(n)s s", { n: numbers.format(value / 1000) });
   if (unit !== "seconds") return numbers.format(value);
   if (value < 60) return _("%(n)s s", { n: value });
   if (value < 3600) return _("%(n)s min", { n: numbers.format(value / 60) });

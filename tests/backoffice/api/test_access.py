@@ -33,6 +33,10 @@ def body_of(kind: str, owner: uuid.UUID, form: uuid.UUID) -> dict[str, Any]:
         "form.update": {"title": "Another title"},
         "submission.receive": {"form_id": str(form), "answers": {}},
         "setting.set": {"value": 2},
+        "rule.create": {"title": "Queue", "metric": "queue.depth", "warn": 100},
+        "rule.update": {"warn": 200},
+        "silence.create": {"title": "Upgrade", "ends_at": "2100-01-01T00:00:00Z"},
+        "silence.update": {"title": "Restart"},
     }.get(kind, {})
 
 
@@ -42,8 +46,12 @@ def records() -> dict[str, Any]:
     owner = factories.user(email=f"{SECRET}@example.org", first_name="Ada", last_name="Lovelace")
     form = factories.form(owner)
     submission = factories.submission(form, question=SECRET)
-    assert api_client.signed_in("admin").command("setting.set", "limits.uploads", {"value": 1}).status_code == 200
-    return {"user": owner, "form": form, "submission": submission, "setting": "limits.uploads"}
+    keys = {"setting": "limits.uploads", "rule": "queue_depth", "silence": str(uuid.uuid4())}
+    admin, data = api_client.signed_in("admin"), {"setting.set": {"value": 1}}
+    for command in ("setting.set", "rule.create", "silence.create"):
+        body = data.get(command) or body_of(command, owner, form)
+        assert admin.command(command, keys[command.partition(".")[0]], body).status_code == 200
+    return {"user": owner, "form": form, "submission": submission, **keys}
 
 
 # -- role × resource × action ---------------------------------------------------------------------------------------
@@ -56,7 +64,7 @@ def records() -> dict[str, Any]:
 def test_command_requires_a_role_that_may_send_it(role: str, kind: str, records: dict[str, Any]) -> None:
     category, _, action = kind.partition(".")
     new = action in {"create", "receive"}
-    key = uuid.uuid4() if new else records[category]
+    key = ("another_rule" if category == "rule" else uuid.uuid4()) if new else records[category]
     before = store.version_of(f"{category}-{key}")
     body = body_of(kind, records["user"], records["form"])
     response = api_client.signed_in(role).command(kind, key, body, reason="asked by letter")

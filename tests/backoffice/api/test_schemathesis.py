@@ -7,6 +7,7 @@ so that they do not end with 404.
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -91,7 +92,16 @@ def known() -> dict[str, dict[str, str]]:
         "/api/v1/conflicts/": {"key": conflict()},
         "/api/v1/streams/": {"stream": f"user-{user}"},
         "/api/v1/system/rebuilds/": {"table": "users"},
+        "/api/v1/channels/": {"channel": channel()},
     }
+
+
+def channel() -> str:
+    """Returns the id of a notification channel."""
+    made = api_client.signed_in("admin").post(
+        "channels/", {"name": uuid.uuid4().hex, "kind": "email", "recipients": ["a@example.org"]}
+    )
+    return str(made.json()["id"])
 
 
 def conflict() -> str:

@@ -401,7 +401,7 @@ def test_live_feed_applies_the_filters_and_the_last_day_is_included(story: dict[
     shown = text_of(page)
     assert 'data-type="user.*"' in shown
     assert f'data-stream="{event.stream}"' in shown
-    assert 'data-topics="users forms submissions settings"' in shown
+    assert 'data-topics="users forms submissions settings rules silences"' in shown
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from backoffice import listing, models, section
 from backoffice.section import Column, Extension, IndexPage, Panel, Section
+from metrics.dashboard import pages
 
 TABLES = ("_sections", "_kinds", "_rights", "_redactions", "_extensions")
 
@@ -27,17 +28,15 @@ def index(_site: AdminSite, _request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-def test_one_section_may_declare_the_index_page() -> None:
-    declared = IndexPage(view=index)
-    section.add("a", Section(name="a", index=declared))
-    section.load()
-    assert section.index() is declared
+def test_the_index_is_the_page_that_a_section_declares() -> None:
+    declared = section.index()
+    assert declared is not None
+    assert declared.view is pages.index
 
 
 def test_a_second_index_page_is_an_error_that_names_both_sections() -> None:
     section.add("a", Section(name="a", index=IndexPage(view=index)))
-    section.add("b", Section(name="b", index=IndexPage(view=index)))
-    with pytest.raises(ImproperlyConfigured, match="a, b"):
+    with pytest.raises(ImproperlyConfigured, match="metrics, a"):
         section.load()
 
 

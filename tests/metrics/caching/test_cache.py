@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import tracemalloc
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,7 @@ from events import commands, freshness, head, store
 from events.subscriptions import progress
 from events.types import new_id
 from metrics import catalogue
-from metrics.caching import cache
+from metrics.caching import cache, figures
 from metrics.caching.entries import Entry, Memory
 from metrics.caching.shared import Found, new_token
 from tests import factories
@@ -403,6 +405,26 @@ def test_least_recently_used_entries_are_evicted_beyond_the_limit() -> None:
     memory.put("e", entry(20_000, known, "e"))
     assert memory.get("e") is None
     assert memory.get("a")
+
+
+def test_counted_bytes_are_at_least_those_that_entries_occupy() -> None:
+    known = freshness.Freshness()
+    known.start("e", 1)
+    memory = Memory(100_000_000, known)
+    stats = figures.QueryFigures("test")
+    tracemalloc.start()
+    try:
+        for number in range(5_000):
+            name = f"user-forms:{uuid.UUID(int=number)}:admin"
+            value = b'{"live":1,"archived":0,"deleted":0,"submissions":%d}' % number
+            marks = freshness.slots(("form", "submission", name))
+            new = Entry(name, value, asof=2, epoch="e", until=1.0 + number, stats=stats, slots=marks, at=float(number))
+            memory.put(f"0123456789ab:{name}", new)
+        occupied = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(memory) == 5_000
+    assert occupied <= memory.bytes <= 2 * occupied
 
 
 def test_entry_replaced_by_a_newer_one_is_counted_once() -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 from django.test import override_settings
 
 from devtools.valkey import Valkey
-from events import store, valkey
+from events import head, store, valkey
+from metrics import catalogue, queries
 from metrics.caching import cache, shared
 from tests import factories
 from tests.factories import Thread
@@ -151,3 +152,50 @@ def test_readers_wait_for_a_stopped_server_together(server: Valkey) -> None:
         assert {reader.result() for reader in readers} == {b"0"}
     finally:
         send(server, signal.SIGCONT)
+
+
+GARBAGE: dict[str, Callable[[Any, str], object]] = {
+    "a string": lambda client, key: client.set(key, "garbage"),
+    "a list": lambda client, key: client.rpush(key, "garbage"),
+    "an empty hash": lambda client, key: client.hset(key, "other", "1"),
+    "words for numbers": lambda client, key: client.hset(key, mapping=stamp(asof="new", until="late", at="now")),
+    "no number": lambda client, key: client.hset(key, mapping=stamp(asof="nan", until="inf", at="-nan")),
+    "a value that never ends": lambda client, key: client.hset(key, mapping=stamp()),
+    "no value of this query": lambda client, key: (
+        client.hset(key, mapping=stamp()),
+        client.pexpire(key, 60_000),
+    ),
+}
+
+
+def stamp(**changed: str) -> dict[str, str]:
+    far = str(int(time.time() * 1000) + 10**9)
+    fields = {"epoch": head.epoch(), "asof": str(10**9), "until": far, "at": "1", "value": '{"free": "\\u0000'}
+    return fields | changed
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_at_a_key_is_replaced_and_disturbs_no_other_key(server: Valkey, kind: str, part: int) -> None:
+    client = valkey.shared_client("cache")
+    factories.user()
+    first, second, query = Process(), Process(), catalogue.UsersByPlan()
+    key = first.shared._keys(queries.task_of(query, "admin").key)[part]
+    GARBAGE[kind](client, key)
+    assert first.ask(query).free == count()
+    assert first.shared.breaker.state == "ok"
+    before = queries.task_of(query, "admin").stats.shared
+    assert second.ask(query).free == count()
+    assert queries.task_of(query, "admin").stats.shared == before + 1
+    assert client.ttl(key) != -1
+
+
+@pytest.mark.services
+def test_shared_value_holds_no_longer_than_declared_when_the_clock_of_valkey_is_set_back(server: Valkey) -> None:
+    client = valkey.shared_client("cache")
+    first, second, asked = Process(), Process(), task(count, "user", seconds=5.0)
+    first.cache.get(asked)
+    key = first.shared._keys(asked.key)[0]
+    client.hset(key, "until", str(int(time.time() * 1000) + 10**9))
+    assert second.cache.get(asked).until <= time.monotonic() + asked.seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 
 import pytest
@@ -11,7 +11,9 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import store
-from metrics.counters import applying
+from events.rebuild import builder
+from metrics.counters import applying, updates
+from metrics.management.commands import doctor
 from tests import factories
 from tests.metrics.counters import counting
 
@@ -178,3 +180,60 @@ def test_sweep_takes_exactly_the_hours_that_leave_the_window() -> None:
     assert store.query("select count(*) from metrics_form_hours") == [(0,)]
     applying.sweep(counting.now())
     counting.demand_identity()
+
+
+def test_windows_follow_the_clock_of_the_database_and_not_that_of_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner whose clock is a year ahead would drop all hours."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=365)
+
+    owner = factories.user()
+    form = factories.form(owner)
+    counting.receive(form, counting.ago(days=1))
+    monkeypatch.setattr(applying, "datetime", Ahead)
+    counting.follow()
+    updates.tick(0)
+    assert counting.user_numbers(owner) == (1, 1, 1)
+    assert store.query("select count(*) from metrics_form_hours") == [(1,)]
+    assert store.query("select recent_from, kept_from from metrics_counters_state") == [applying.windows()]
+
+
+def test_recent_is_exact_again_when_the_clock_was_a_day_ahead() -> None:
+    owner = factories.user()
+    form = factories.form(owner)
+    edge = applying.windows()[0]
+    for hours in (0, 1, 23, 24, 25):
+        counting.receive(form, edge + timedelta(hours=hours))
+    counting.follow()
+    applying.sweep(counting.now() + timedelta(days=1))
+    assert counting.user_numbers(owner) == (1, 5, 2)
+    counting.receive(form, edge + timedelta(hours=2))
+    counting.follow()
+    updates.tick(0)
+    assert counting.user_numbers(owner) == (1, 6, 6)
+    counting.demand_fresh()
+    counting.demand_identity()
+
+
+def test_doctor_asks_for_a_rebuild_when_a_clock_that_was_ahead_dropped_hours() -> None:
+    owner = factories.user()
+    counting.receive(factories.form(owner))
+    counting.follow()
+    counting.demand_identity()
+    assert doctor.counters().state == "ok"
+    applying.sweep(counting.now() + timedelta(days=400))
+    updates.tick(0)
+    assert doctor.counters().state == "wrong"
+    builder.rebuild("counters")
+    assert counting.user_numbers(owner) == (1, 1, 1)
+    assert doctor.counters().state == "ok"
+
+
+def test_doctor_reports_counters_that_nobody_compares() -> None:
+    counting.follow()
+    counting.demand_identity()  # also before the first event
+    store.execute("update metrics_reconciliation set at = at - interval '2 hours'")
+    assert (doctor.counters().state, doctor.counters().text[:15]) == ("wrong", "not compared si")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 
+import psycopg
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 
+from backoffice import health
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
-from events import store
-from events.rebuild import builder
+from events import errors, store
+from events.rebuild import builder, read_tables
 from events.subscriptions import parked
 from metrics.counters import reconcile, seed, tasks, truth
 from metrics.counters.models import Reconciliation
@@ -226,3 +229,30 @@ def test_doctor_reports_wrong_numbers_until_they_are_rebuilt(history: tuple) -> 
     counting.park(counting.receive(history[1]))
     counting.demand_identity()
     assert "1 records are not counted" in doctor.counters().text
+
+
+@pytest.mark.parametrize("name", ["users", "forms", "submissions", "counters"])
+def test_no_swap_happens_inside_the_snapshot_of_a_comparison(name: str) -> None:
+    """After it, names would mean new tables whose rows the snapshot does not see: every number would differ."""
+    counting.receive(factories.form())
+    counting.follow()
+    with transaction.atomic():
+        read_tables.one_snapshot(truth.STILL)
+        store.query(read_tables.SHARE_SWAP_LOCK)
+        with pytest.raises(errors.RebuildRefused):
+            factories.Thread(lambda: builder.rebuild(name, patience=0)).result()
+    assert builder.rebuild(name).phase == "done"
+    counting.demand_identity()
+
+
+def test_comparison_that_waits_for_a_swap_sees_its_result() -> None:
+    counting.receive(factories.form())
+    counting.follow()
+    with psycopg.connect(**health.parameters()) as other:
+        other.execute("lock table metrics_form_stats in access exclusive mode")
+        comparison = factories.Thread(reconcile.reconcile)
+        assert counting.eventually(lambda: store.query("select 1 from pg_locks where not granted"))
+        assert builder.rebuild("submissions").phase == "done"
+    outcome = comparison.result()
+    assert outcome is not None
+    assert (outcome.state, outcome.differences) == ("clean", [])

@@ -7,15 +7,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import transaction
 
+from backoffice import health
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users.domain import UserUpdated
 from events import errors, store
-from events.rebuild import builder
+from events.db import timeouts
+from events.rebuild import builder, cancellation
 from events.subscriptions import checkpoints
 from events.subscriptions import runner as subscriptions
 from events.types import new_id
@@ -226,6 +229,38 @@ def test_rebuild_counts_what_was_parked() -> None:
     counting.follow()
     assert counting.user_numbers(owner) == (1, 6, 6)
     counting.demand_identity()
+
+
+def test_erasure_neither_waits_for_a_rebuild_of_the_counters_nor_ends_it() -> None:
+    """Counters hold no personal data, and a large rebuild would never end where people are erased all day."""
+    owner, _ = some_history()
+    counting.follow()
+    with psycopg.connect(**health.parameters()) as other:
+        other.execute("lock table submissions in access exclusive mode")
+        rebuild = factories.Thread(lambda: builder.rebuild("counters"))
+        assert counting.eventually(lambda: store.query("select 1 from pg_locks where not granted"))
+        with timeouts.at_most(30):
+            assert cancellation.stop(counting.now()) == 0
+            cancellation.discard(counting.now())
+    assert rebuild.result().phase == "done"
+    counting.erase(owner)
+    counting.follow()
+    counting.demand_fresh()
+    counting.demand_identity()
+
+
+def test_cancelled_rebuild_of_the_counters_ends_while_it_computes() -> None:
+    owner, _ = some_history()
+    counting.follow()
+    with psycopg.connect(**health.parameters()) as other:
+        other.execute("lock table submissions in access exclusive mode")
+        rebuild = factories.Thread(lambda: builder.rebuild("counters"))
+        assert counting.eventually(lambda: store.query("select 1 from pg_locks where not granted"))
+        assert cancellation.cancel("counters")
+        with pytest.raises(errors.EventsError):
+            rebuild.result()
+    assert counting.user_numbers(owner) == (1, 5, 5)
+    assert builder.rebuild("counters").phase == "done"
 
 
 def test_windows_after_a_seed_are_those_of_a_fold() -> None:

@@ -19,7 +19,7 @@ from django.test import Client
 from backoffice import health
 from backoffice.sections.site_settings.domain import SettingChanged
 from events import head, store
-from events.rebuild import builder, read_tables
+from events.rebuild import builder
 from metrics.management.commands import doctor
 from metrics.materialized import freshness, read, refresh, tasks, views
 from metrics.materialized.freshness import Freshness
@@ -151,13 +151,22 @@ def test_event_behind_an_open_append_keeps_the_view_from_counting_as_unchanged()
         writer.result()
 
 
+def test_view_refreshed_while_the_clock_was_ahead_is_late_and_refreshed_again() -> None:
+    refresh.refresh(views.DAILY)
+    factories.user()
+    older(-86_400)
+    assert freshness.state(freshness.statuses(store.query)[0]) == "late"
+    assert refresh.refresh(views.DAILY).status == "refreshed"
+    assert freshness.state(freshness.statuses(store.query)[0]) == "fresh"
+
+
 # -- alone, beside readers --------------------------------------------------------------------------------------------
 
 
 def test_second_refresh_at_the_same_time_is_skipped() -> None:
     refresh.refresh(views.DAILY)
     with scenes.session() as other:
-        assert other.execute(read_tables.TRY_SWAP_LOCK).fetchone() == (True,)
+        assert other.execute(refresh.TRY_LOCKS).fetchone() == (True,)
         for view in views.VIEWS:
             assert refresh.refresh(view, force=True).status == "busy"
         held = freshness.holder(store.query)
@@ -243,7 +252,7 @@ def test_statement_timeout_is_recorded_and_the_old_rows_stay(monkeypatch: pytest
 
 
 def test_lock_timeout_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refresh, "BEGIN", (refresh.BEGIN[0], "set local lock_timeout = '50ms'", refresh.BEGIN[2]))
+    monkeypatch.setattr(refresh, "BEGIN", ("set local lock_timeout = '50ms'", refresh.BEGIN[1]))
     with scenes.session() as other:
         other.execute("lock table users in access exclusive mode")
         outcome = refresh.refresh(views.DAILY)
@@ -293,7 +302,7 @@ def test_doctor_reports_late_and_failed_views_and_who_holds_the_lock() -> None:
     assert findings().state == "wrong"
     assert "17 minutes old" in findings().text
     with scenes.session(application_name="slow report") as other:
-        other.execute(read_tables.TRY_SWAP_LOCK)
+        other.execute(refresh.TRY_LOCKS)
         assert f"slow report (process {other.info.backend_pid}" in findings().text
     store.execute("update metrics_view set error = 'no space' where name = 'mv_user_analytics'")
     store.execute("update metrics_view set checked_at = now() where name = 'mv_daily_metrics'")
@@ -357,7 +366,7 @@ def test_swap_waits_for_a_refresh_that_keeps_the_new_ones_away() -> None:
     factories.user()
     refresh.refresh(views.DAILY)
     with scenes.session() as refreshing:
-        refreshing.execute(read_tables.TRY_SWAP_LOCK)
+        refreshing.execute(refresh.TRY_LOCKS)
         refreshing.execute("select count(*) from users")  # locks the table until it ends, as a refresh does
         with waiting_for("pg_advisory_xact_lock"):
             rebuild = factories.Thread(lambda: builder.rebuild("users"))

@@ -1,4 +1,4 @@
-"""Lengths of notes: an extension of another section's kind, an item in the header, and the site's index page."""
+"""Lengths of notes: an extension of another section's kind, and an item in the header."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from django.contrib.admin import AdminSite
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from msgspec import UNSET, UnsetType
 
 from backoffice import access, section
 from backoffice.listing import Sort
-from backoffice.section import Column, Extension, HeaderItem, IndexPage, Panel, Section
+from backoffice.section import Column, Extension, HeaderItem, Panel, Section
 
 TEMPLATES = "admin/backoffice/note_lengths"
 
@@ -39,10 +37,6 @@ def header(request: HttpRequest) -> dict[str, Any]:
     return {"path": request.path}
 
 
-def index(site: AdminSite, request: HttpRequest) -> HttpResponse:
-    return TemplateResponse(request, f"{TEMPLATES}/index.html", site.each_context(request))
-
-
 SECTION = Section(
     name="note_lengths",
     extends=(
@@ -61,5 +55,4 @@ SECTION = Section(
         ),
     ),
     header=(HeaderItem(template=f"{TEMPLATES}/header.html", context=header, visible=access.is_admin),),
-    index=IndexPage(view=index),
 )

@@ -9,7 +9,7 @@ const splitLines = (text) => text.replaceAll("\r\n", "\n").split("\n");
 const MAX_ROUNDS = 32;
 
 /** Returns the unchanged lines (patience diff): common ends, then lines that occur once on both sides, in order. */
-function matches(a, b) {
+export function matches(a, b) {
   const found = new Map();
   const todo = [[0, a.length, 0, b.length, MAX_ROUNDS]];
   while (todo.length) {
@@ -68,6 +68,15 @@ function region(base, theirs, mine) {
 
 export function mergeLines(base, theirs, mine) {
   const found = regions(base, theirs, mine);
-  if (found.some(({ kind }) => kind === "conflict")) return undefined;
-  return found.flatMap((each) => (each.kind === "mine" ? each.mine : each.theirs)).join("\n");
+  return found.some(({ kind }) => kind === "conflict") ? undefined : joined(found, "theirs");
+}
+
+/** The merged text, with the lines of one side (`theirs` or `mine`) where both changed the same lines. */
+export function mergeLinesTaking(side, base, theirs, mine) {
+  return joined(regions(base, theirs, mine), side);
+}
+
+function joined(found, side) {
+  const sideOf = (kind) => (kind === "mine" ? "mine" : kind === "conflict" ? side : "theirs");
+  return found.flatMap((each) => each[sideOf(each.kind)]).join("\n");
 }

@@ -88,6 +88,15 @@ export function seenBy(edits) {
   return seen;
 }
 
+/** The versions that contain these values: name -> version, infinite while the edit waits. */
+export function savedVersions(edits) {
+  const versions = new Map();
+  for (const { fields, verdict } of edits) {
+    for (const name of Object.keys(fields)) versions.set(name, verdict?.version ?? Infinity);
+  }
+  return versions;
+}
+
 /** The base versions of a new edit: that of the page, and that including the author's own edits. */
 export function basedOn(edits, stream, version) {
   return { trunk_version: version, base_version: version + unseen(edits, stream, version).length };

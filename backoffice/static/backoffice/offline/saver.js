@@ -1,3 +1,4 @@
+import { noComposition } from "../composition.js";
 import { button, make } from "../dom.js";
 import { isJson as isJsonAnswer, isOurs } from "../answers.js";
 import { isQueued, isUnsaved, put, seenOf, setDefault, setQueued, valueOf } from "../inputs.js";
@@ -12,6 +13,7 @@ import {
   isJson,
   MAX_EDITS,
   openCount,
+  savedVersions,
   seenBy,
   unseen,
 } from "./edits.js";
@@ -29,6 +31,8 @@ export function open() {
 }
 
 class Saver {
+  #decided = []; // edits with a verdict since the page was opened
+
   constructor(form, own) {
     this.form = form;
     this.own = own;
@@ -270,18 +274,19 @@ class Saver {
 
   async #show() {
     const edits = await this.own.queue.all().catch(() => []);
-    const mine = unseen(edits, this.stream, this.#version);
-    const seen = seenBy(mine);
-    for (const field of this.#fields) this.#showField(field, seen);
+    await noComposition();
+    const mine = unseen(this.#withSaved(edits), this.stream, Math.max(this.#version, Number(this.record.dataset.version)));
+    const [seen, versions] = [seenBy(mine), savedVersions(mine)];
+    for (const field of this.#fields) this.#showField(field, seen, versions);
     this.#showNotice(edits, mine);
     this.form.dispatchEvent(new CustomEvent("queued"));
   }
 
   /** Keeps unsaved typing; replaces values that went to the inbox or the tray by the value of the server. */
-  #showField(field, seen) {
+  #showField(field, seen, versions) {
     const before = seenOf(field);
     const untyped = !differs(kindOf(field), valueOf(field), before);
-    setQueued(field, seen.get(field.name));
+    setQueued(field, seen.get(field.name), versions.get(field.name));
     if (untyped && seenOf(field) !== valueOf(field)) put(field, seenOf(field));
     field.closest("[data-field]").classList.toggle("queued-field", isQueued(field));
   }
@@ -323,10 +328,16 @@ class Saver {
 
   /** The queue changed; `verdicts` are those on edits of this record. A saved value stays shown as queued until the
    *  update of the record arrives. */
-  #changed(verdicts) {
-    const saved = verdicts.some((edit) => edit.state === "done" && edit.verdict.status !== "conflict");
-    if (!saved) this.#show();
+  async #changed(verdicts) {
+    this.#decided.push(...verdicts.filter((edit) => edit.state === "done"));
+    await this.#show();
     if (verdicts.length) this.record.dispatchEvent(new CustomEvent("look"));
+  }
+
+  /** The edits, and those with a verdict that have left a full storage. */
+  #withSaved(edits) {
+    const ids = new Set(edits.map(({ id }) => id));
+    return [...edits, ...this.#decided.filter(({ id }) => !ids.has(id))];
   }
 }
 

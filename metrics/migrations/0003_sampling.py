@@ -8,7 +8,7 @@ from metrics import sql
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("metrics", "0003_materialized")]
+    dependencies: ClassVar = [("metrics", "0002_materialized")]
 
     operations: ClassVar = [
         migrations.RunSQL(sql.read("sample.table.sql"), "drop table metrics_sample"),

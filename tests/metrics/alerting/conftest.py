@@ -1,0 +1,28 @@
+"""Fixtures of the alerts: samples in memory, one rule of our own and no default rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from metrics.monitoring.alerting import judge
+from tests.metrics.alerting import samples as in_memory
+from tests.metrics.alerting.samples import Samples
+
+
+@pytest.fixture
+def samples(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Samples]:
+    """Samples in memory. The default rules are not written: each test has the rules that it is about."""
+    monkeypatch.setattr(judge, "_is_seeded", True)
+    with in_memory.sampled() as found:
+        yield found
+
+
+@pytest.fixture
+def cpu(samples: Samples) -> str:
+    """A rule: above 80 for 30 s a warning, above 95 for 30 s critical, calm at 70 for 60 s."""
+    data: dict[str, Any] = {"title": "CPU", "metric": "cpu.percent", "warn": 80, "critical": 95, "clear": 70}
+    in_memory.do("rule.create", "high_cpu", {**data, "for_seconds": 30, "keep_seconds": 60})
+    return "high_cpu"

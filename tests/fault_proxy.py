@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -80,6 +81,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     @property
     def url(self) -> str:
@@ -148,11 +150,21 @@ class FaultProxy:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in self._transports:
+            transport.abort()
+        for _ in range(3):  # the loop closes the sockets of aborted transports in a later turn
+            await asyncio.sleep(0)
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        source, sink = await asyncio.open_connection("127.0.0.1", self.target)
+        self._transports.add(sink.transport)
+        return source, sink
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._transports.add(writer.transport)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(reader, writer)
@@ -187,7 +199,7 @@ class FaultProxy:
 
     async def _forward(self, head: bytes, body: bytes) -> bytes:
         head = re.sub(rb"\r\n(connection|keep-alive):[^\r]*", b"", head, flags=re.IGNORECASE)
-        source, sink = await asyncio.open_connection("127.0.0.1", self.target)
+        source, sink = await self._connect()
         try:
             sink.write(head[:-2] + b"Connection: close" + HEAD_END + body)
             return await source.read()
@@ -197,7 +209,7 @@ class FaultProxy:
     async def _tunnel(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The server accepts sockets of its own origin only, so the proxy's origin is replaced."""
         origin = f"\r\nOrigin: http://127.0.0.1:{self.target}".encode()
-        source, sink = await asyncio.open_connection("127.0.0.1", self.target)
+        source, sink = await self._connect()
         sink.write(re.sub(rb"\r\norigin:[^\r]*", origin, head, flags=re.IGNORECASE))
         pumps = [asyncio.create_task(_pump(reader, sink)), asyncio.create_task(_pump(source, writer))]
         try:

@@ -33,6 +33,7 @@ READ = {
     b"set": lambda client, key: client.smembers(key),
     b"zset": lambda client, key: client.zrange(key, 0, -1),
     b"stream": lambda client, key: client.xrange(key),
+    b"none": lambda _client, _key: None,  # it has expired since the scan
 }
 
 

@@ -30,12 +30,12 @@ class Bell {
 const element = document.querySelector("[data-alert-bell]");
 if (element) {
   const bell = new Bell(element, document.querySelector("[data-bell-announcer]"));
-  const refresh = new DebouncedSet(() => bell.refresh(), 300);
+  const refresh = new DebouncedSet((reasons) => bell.refresh({ quietly: !reasons.includes("alerts") }), 300);
   live().subscribe(["alerts"], {
     onEvent: () => refresh.add("alerts"),
     onEphemeral: () => refresh.add("alerts"),
     onReset: (frame) => frame.reason !== "forbidden" && refresh.add("alerts"),
     onDenied: () => {},
-    onSubscribed: () => bell.refresh({ quietly: true }),
+    onSubscribed: () => refresh.add("subscribed"),
   });
 }

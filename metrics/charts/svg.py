@@ -44,7 +44,7 @@ class DrawnSpan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """What is drawn: `ticks` and `labels` are (value or index, text); `places` are from 0 to 1."""
+    """The elements of a drawing: `ticks` and `labels` are (value or index, text); `places` are from 0 to 1."""
 
     id: str
     title: str

@@ -173,7 +173,7 @@ select form_id, hour, n from jsonb_to_recordset(%s::jsonb) as d(form_id uuid, ho
 on conflict (form_id, hour) do update set n = h.n + excluded.n
 """
 
-# A form counts for its owner while it is alive and the owner is known. Whoever is `lowered` lost a last submission.
+# A form counts for its owner while it is alive and the owner is known. An owner in `lowered` lost the last submission.
 FORMS: Final = """
 with d as materialized (
     select * from jsonb_to_recordset(%(forms)s::jsonb) as d(form_id uuid, user_id uuid, alive boolean, n bigint,

@@ -55,7 +55,7 @@ class ShareDashboard(shapes.Shape, frozen=True, kw_only=True):
 
 
 class SharedDashboard(shapes.Shape, frozen=True, kw_only=True):
-    """A shared copy. Whoever opens `url` sees it with their own rights."""
+    """A shared copy. A person who opens `url` sees it with their own rights."""
 
     id: UUID
     name: str

@@ -24,7 +24,7 @@ Text: TypeAlias = str | Promise
 
 Values: TypeAlias = Mapping[str, Mapping[str, float | None]]
 
-STALE_SLOTS: Final = 6  # a newest sample that is older than 30 seconds is no state of now
+STALE_SLOTS: Final = 6  # a newest sample that is older than 30 seconds does not describe the current state
 LOOK_BACK_SLOTS: Final = 6 * tables.HOUR_SLOTS  # how far back the beginning of a state is searched
 BY_LEVEL: Final[Sequence[State]] = ("good", "warn", "bad")
 

@@ -27,7 +27,7 @@ Window = Sequence[float | None]
 
 
 class Calm(msgspec.Struct, frozen=True, kw_only=True):
-    """What is calm for a rule: values of the metric that are not beyond `clear`."""
+    """The condition under which a rule is calm: values of the metric that are not beyond `clear`."""
 
     metric: str
     comparison: Comparison
@@ -68,7 +68,7 @@ def beyond(comparison: Comparison, limit: float, value: float) -> bool:
 
 
 def calm_of(rule: Rule) -> Calm:
-    """What is calm for the rule; without a clear level, what is not beyond its first level."""
+    """Returns the condition under which the rule is calm; without a clear level, its first level counts."""
     first = rule.warn if rule.warn is not None else rule.critical
     clear = rule.clear if rule.clear is not None else first
     return Calm(metric=rule.metric, comparison=rule.comparison, clear=clear if clear is not None else 0.0)

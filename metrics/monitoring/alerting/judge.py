@@ -36,7 +36,7 @@ GONE_SECONDS: Final = 3600
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is judged: a rule for one target, and the state of its alert."""
+    """One evaluation: a rule for one target, and the state of its alert."""
 
     key: str
     rule: rules.Rule
@@ -65,12 +65,12 @@ def judge(slot: int) -> list[Result]:
 
 
 def present_slot() -> int:
-    """The slot of now, by the clock of the database."""
+    """The current slot, by the clock of the database."""
     return int(store.query(PRESENT, (SLOT_SECONDS,))[0][0])
 
 
 def load(slot: int) -> tuple[list[Subject], list[tuple[str, domain.Ended]]]:
-    """What is to be judged, and the open alerts that nothing judges any more, with the reason."""
+    """Returns the evaluations, and the open alerts that no rule evaluates any more, with the reason."""
     known = models.by_id(models.Rule.objects.all())
     alerts = models.by_id(models.Alert.objects.all())
     present = windows.targets_of(slot)

@@ -140,7 +140,13 @@ def test_every_response_is_documented(label: str, token: str, known: dict[str, d
         conforms()
 
 
-WITH_BODY: Final = [label for label, one in OPERATIONS.items() if "requestBody" in one.definition.raw]
+# Alerts, rules and silences are left out: tests/metrics/alerting sends their bodies to records that fire.
+OF_ALERTS: Final = ("/api/v1/alerts/", "/api/v1/rules/", "/api/v1/silences/")
+WITH_BODY: Final = [
+    label
+    for label, one in OPERATIONS.items()
+    if "requestBody" in one.definition.raw and not one.path.startswith(OF_ALERTS)
+]
 
 
 @pytest.mark.parametrize("label", WITH_BODY)

@@ -151,7 +151,7 @@ def _with_signing(row: Channel, secret: ChannelSecret, *, rotate: bool) -> tuple
 
 
 def problems(row: Channel, secret: ChannelSecret) -> dict[str, str]:
-    """What is wrong with a channel: field -> message."""
+    """The errors of a channel: field -> message."""
     found: dict[str, str] = {}
     try:
         row.full_clean(exclude=["target", "paused_why"])

@@ -247,7 +247,7 @@ update metrics_attempt set finished_at = clock_timestamp(), outcome = %s, answer
  where delivery_id = %s and number = %s
 """
 
-# Whoever succeeds first sets the time; also one whose lease expired meanwhile.
+# The first sender that succeeds sets the time, even if its lease expired meanwhile.
 DELIVERED: Final = """
 update metrics_delivery set state = 'delivered', delivered_at = clock_timestamp(), finished_at = clock_timestamp(),
        leased_until = null, answer = %s, why = '' where id = %s and state <> 'delivered'

@@ -21,7 +21,7 @@ _numbers = itertools.count()
 
 
 class Process:
-    """A process whose follower goes on only when it is told to."""
+    """A process whose follower advances only when the test advances it."""
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self.known = freshness.Freshness()

@@ -50,6 +50,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("Enter a name, * for an alert of each target, or nothing for the worst one."),
         gettext_noop("Enter a number."),
         gettext_noop("Use lower-case letters, digits and underscores."),
+        gettext_noop("This id is reserved; choose another one."),
         gettext_noop("Each step of the escalation must be later than the one before."),
         gettext_noop("Enter a warning level, a critical level or both."),
         gettext_noop("The critical level must lie beyond the warning level."),
@@ -63,6 +64,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("Enter a time such as 02:30."),
         gettext_noop("Enter a time zone such as Europe/Paris."),
         gettext_noop("The end must be after the beginning."),
+        gettext_noop("The end must be in the future."),
         gettext_noop("Enter when the silence ends."),
         gettext_noop("The end must differ from the beginning."),
         gettext_noop("Choose at least one weekday."),
@@ -123,6 +125,7 @@ PATTERNS: Final = (
     ),
     (r"Enter at most (?P<most>\d+) names\.", gettext_noop("Enter at most %(most)s names.")),
     (r"An escalation has at most (?P<most>\d+) steps\.", gettext_noop("An escalation has at most %(most)s steps.")),
+    (r"There is no channel named (?P<name>.+)\.", gettext_noop("There is no channel named %(name)s.")),
     (r"(?P<name>.+) is no name of a rule or target\.", gettext_noop("%(name)s is no name of a rule or target.")),
     (
         r"(?P<parameter>from|to) is a date such as 2026-01-31\.",

@@ -29,6 +29,6 @@ def connect() -> None:
     prometheus.COLLECTORS["samples"] = exported.SampleCollector()
     companions.register("sampling", fallback.run)
     request_counts.counts.cache_reads = queries.hits_and_misses
-    windows.register(read.window, read.targets)
+    windows.register(read.window, read.targets, read.minutes)
     sampling.STEPS = (sampling.keep_history, judge.judge, push.step)
     sampling.PENDING = report.pending

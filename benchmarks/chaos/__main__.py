@@ -1,6 +1,6 @@
 """Runs the chaos test: `make chaos` takes two minutes, `python -m benchmarks.chaos --quick --seed 7` 25 seconds.
 
-Two web processes, two runners of the subscriptions, PostgreSQL and Valkey are started for this run. They are killed,
+Two web processes, two runners of the subscriptions, a sampler, PostgreSQL and Valkey are started for this run. They are killed,
 paused, disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some
 thirty clients keep a log each. Then every log is compared with the store:
 
@@ -9,6 +9,7 @@ thirty clients keep a log each. Then every log is compared with the store:
     revoked     no event at or after the one that removed the right; the socket was closed for good
     presence    every client that may see it sees the same people, and exactly those who are present
     durable     every acknowledged command is in the log, with its effect once
+    alerts      see `alerts.py`: raised, decided and resolved once, and every message that is needed arrived, under one id
     counted     the counters have followed, and `reconcile_counters --all` finds no difference to the read tables
 
 Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.
@@ -33,6 +34,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
 from benchmarks import harness  # noqa: E402
+from benchmarks.chaos.alerts import Alerts  # noqa: E402
 from benchmarks.chaos.clients import REVOCATIONS, ClientSet, create_clients, revoke  # noqa: E402
 from benchmarks.chaos.faults import FAULTS  # noqa: E402
 from benchmarks.chaos.oracle import Oracle, counter_errors, presence_errors  # noqa: E402
@@ -68,7 +70,7 @@ class Plan:
 
 
 QUICK = Plan(rounds=1, outage=(0.3, 0.9), rest=(0.3, 0.8), rate=25.0)
-FULL = Plan(rounds=2, outage=(1.0, 4.0), rest=(0.5, 2.5), rate=30.0)
+FULL = Plan(rounds=2, outage=(1.0, 3.5), rest=(0.5, 2.0), rate=30.0)
 
 
 async def until(met: Callable[[], bool], seconds: float) -> float:
@@ -87,6 +89,8 @@ async def run_test(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
     stack = Stack(folder)
     try:
         await stack.open()
+        stack.alerts = Alerts(lambda work: stack.do(in_thread, work), stack.postgres.url(), seed)
+        await stack.alerts.create()
         users, made = await stack.do(in_thread, functools.partial(create_records, rng))
         clients = await stack.do(in_thread, functools.partial(create_clients, stack, rng, users))
         start = await stack.do(in_thread, stamp)
@@ -95,13 +99,17 @@ async def run_test(seed: int, plan: Plan, folder: Path) -> dict[str, Any]:
             writers = [Writer(rng.randrange(2**32), plan.rate, users, made) for _ in range(2)]
             for writer in writers:
                 writer.start()
+            idle = asyncio.create_task(stack.alerts.leave_transaction_open())
             timeline = await inject_faults(stack, clients, plan, rng)
+            await idle
             for writer in writers:
                 await asyncio.to_thread(writer.end)
             results = [result for writer in writers for result in writer.acknowledged]
             return await evaluate(stack, clients, start, timeline, results)
     finally:
         await stack.close()
+        if hasattr(stack, "alerts"):
+            stack.alerts.close()
 
 
 def stamp() -> frames.Since:
@@ -169,6 +177,7 @@ async def evaluate(
         if not watcher._acknowledge:
             watcher._acknowledge = True
             watcher.drop()
+    resolved = asyncio.create_task(stack.alerts.settle())
     oracle = await stack.do(in_thread, lambda: Oracle(start.position))
     settled = await until(lambda: all(oracle.caught_up(one) for one in clients.live), CATCH_UP_SECONDS)
     converged = await until(lambda: not presence_errors(clients), PRESENCE_SECONDS)
@@ -178,13 +187,18 @@ async def evaluate(
     wrong = [fault for watcher in clients.watchers for fault in oracle.check(watcher)]
     wrong += [f"presence: {error}" for error in presence_errors(clients)] + oracle.durable(results)
     wrong += await stack.do(in_thread, functools.partial(counter_errors, CATCH_UP_SECONDS))
+    await resolved
+    wrong += await stack.alerts.check()
     if clients.non_reader.code is None:
         wrong.append("the client that never reads is still connected")
     if (await stack.do(in_thread, stamp)).epoch != start.epoch:
         wrong.append("the epoch changed")
     if wrong:
         wrong += [f"{name}.log: {stack.log_of(name)}" for name in stack.processes]
+    arrived = stack.alerts.receiver.arrived
     return metrics_of(oracle, clients, timeline, results) | {
+        "messages_arrived": len({one.id for one in arrived if one.accepted}),
+        "messages_refused_or_cut_off": sum(not one.accepted for one in arrived),
         "caught_up_after_s": settled,
         "presence_after_s": converged,
         "non_reader_frames_waiting": waiting,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import redis.asyncio as aioredis
 
+from benchmarks.chaos import alerts
 from benchmarks.chaos.clients import ClientSet
 from benchmarks.chaos.stack import Stack
 
@@ -54,14 +55,23 @@ async def kill_relays(stack: Stack, _clients: ClientSet, _rng: random.Random, se
     for name in ("relay1", "relay2"):
         await stack.do(stack.kill, name)
     await asyncio.sleep(seconds)
+    await stack.alerts.until_raised(alerts.RELAY)
     for name in ("relay1", "relay2"):
         await stack.do(stack.spawn, name)
+
+
+@fault("sampler killed")
+async def kill_sampler(stack: Stack, _clients: ClientSet, _rng: random.Random, seconds: float) -> None:
+    await stack.do(stack.kill, "sampler")
+    await asyncio.sleep(seconds)
+    await stack.do(stack.spawn, "sampler")
 
 
 @fault("Valkey killed")
 async def kill_valkey(stack: Stack, _clients: ClientSet, _rng: random.Random, seconds: float) -> None:
     await stack.do(stack.valkey.kill)
     await asyncio.sleep(seconds)
+    await stack.alerts.until_raised(alerts.VALKEY)
     await stack.do(stack.valkey.start)
 
 

@@ -1,4 +1,4 @@
-"""The stack of the chaos test: two web processes, two subscription runners, PostgreSQL, Valkey and a proxy to it."""
+"""The stack of the chaos test: two web processes, two subscription runners, a sampler, PostgreSQL, Valkey, a proxy."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from benchmarks.chaos.alerts import Alerts
 from devtools import processes, services
 from devtools.postgres import Postgres
 from devtools.valkey import Valkey
@@ -76,6 +77,7 @@ class Stack:
         self.urls = [f"ws://127.0.0.1:{port}/ws/admin/" for port in self.ports.values()]
         self.origin = f"http://127.0.0.1:{self.ports['web1']}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.alerts: Alerts  # set once the database is there
         self._executor = concurrent.futures.ThreadPoolExecutor(max_workers=1)
 
     async def do(self, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -94,11 +96,12 @@ class Stack:
             "DATA_DIR": str(self.folder),
             "DJANGO_SETTINGS_MODULE": "backoffice.settings",
             "ALLOWED_ORIGINS": self.origin,
+            "ALERT_ALLOWED_NETWORKS": "127.0.0.0/8",
             "LOG_LEVEL": "WARNING",
             "DEBUG": "1",
         }
         await self.do(prepare)
-        for name in ("web1", "web2", "relay1", "relay2"):
+        for name in ("web1", "web2", "relay1", "relay2", "sampler"):
             await self.do(self.spawn, name)
         await self.do(self.await_webs)
 
@@ -119,6 +122,8 @@ class Stack:
                 netloc=f"{parts.netloc.rsplit(':', 1)[0]}:{self.proxy.port}"
             ).geturl()
         program = ["manage.py", "run_subscriptions", "--lease", "3"]
+        if name == "sampler":
+            program = ["manage.py", "check_alerts", "--loop"]
         if name in self.ports:
             program = ["-m", "realtime.server", "--port", str(self.ports[name]), "--log-level", "warning"]
         with (self.folder / f"{name}.log").open("ab") as log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from django.contrib.admin import AdminSite
@@ -20,7 +20,7 @@ from metrics.dashboard import layouts, tiles, widgets
 from metrics.dashboard.asked import RANGES, Span, span_of, zone
 from metrics.dashboard.layouts import Layout
 from metrics.monitoring import metric_types
-from metrics.monitoring.history import ranges, tables
+from metrics.monitoring.history import ranges, read, tables
 
 AT_ONCE: Final = 10  # tiles of one request
 KIOSK: Final = "kiosk"
@@ -156,8 +156,20 @@ def _catalogue(staff: Any) -> dict[str, Any]:
         if widgets.may_see(staff, one.kind, {})
     ]
     metrics = [
-        {"name": one.name, "label": str(one.label)}
+        {"name": one.name, "label": str(one.label), "group": one.group}
         for one in metric_types.METRICS.values()
         if one.kind != "retired" and access.may(staff, "view", one.right)
     ]
-    return {"widgets": kinds, "metrics": metrics}
+    return {"widgets": kinds, "metrics": metrics, "targets": _targets({one["group"] for one in metrics})}
+
+
+def _targets(groups: Collection[str]) -> dict[str, list[str]]:
+    """The hosts and subscriptions of the newest sample, by the groups of metrics that have targets."""
+    slot = read.newest_slot()
+    by_metric = read.targets(slot) if slot is not None else {}
+    found: dict[str, set[str]] = {}
+    for name, by_target in by_metric.items():
+        group = metric_types.metric(name).group
+        if group in groups:
+            found.setdefault(group, set()).update(target for target in by_target if target)
+    return {group: sorted(targets) for group, targets in found.items() if targets}

@@ -6,7 +6,7 @@ A state never comes from a missing value: what is not known is shown as unknown.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
@@ -16,6 +16,8 @@ from django.utils.translation import gettext_lazy
 
 from events import store
 from metrics.monitoring import metric_types, units
+from metrics.monitoring.alerting import conditions, defaults, models
+from metrics.monitoring.alerting.rules import Comparison
 from metrics.monitoring.history import read, tables
 from metrics.monitoring.metric_types import POSITIONS, SLOT_SECONDS, Metric
 
@@ -31,17 +33,30 @@ BY_LEVEL: Final[Sequence[State]] = ("good", "warn", "bad")
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One metric of a dependency and its limits: at or beyond `warn` a warning, at or beyond `bad` a problem."""
+    """One metric of a dependency and its limits: beyond `warn` a warning, beyond `bad` a problem.
+
+    With `rule` the limits are the levels of that alert rule as it is now, also when somebody changed them; a limit that
+    the rule does not have is the one given here.
+    """
 
     metric: str
-    warn: float
+    warn: float | None = None
     bad: float | None = None
+    rule: str = ""
 
     def level(self, value: float) -> int:
         """0: good, 1: warn, 2: bad."""
-        if metric_types.metric(self.metric).low_is_bad:
-            return 2 if self.bad is not None and value <= self.bad else 1 if value <= self.warn else 0
-        return 2 if self.bad is not None and value >= self.bad else 1 if value >= self.warn else 0
+        return 2 if self._is_beyond(self.bad, value) else 1 if self._is_beyond(self.warn, value) else 0
+
+    def _is_beyond(self, limit: float | None, value: float) -> bool:
+        comparison: Comparison = "below" if metric_types.metric(self.metric).low_is_bad else "above"
+        return limit is not None and conditions.beyond(comparison, limit, value)
+
+    def with_levels(self, rules: Mapping[str, tuple[float | None, float | None]]) -> Signal:
+        """The signal with the limits of its rule; `rules` maps ids to warning and critical levels."""
+        warn, critical = rules.get(self.rule, (None, None))
+        given = {"warn": warn if warn is not None else self.warn, "bad": critical if critical is not None else self.bad}
+        return replace(self, **given) if self.rule else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +97,9 @@ DEPENDENCIES: Final = (
         name="database",
         label=gettext_lazy("PostgreSQL"),
         signals=(
-            Signal("db.connections", 80, 95),
-            Signal("db.oldest_transaction", 60, 300),
-            Signal("db.blocked", 1),
+            Signal("db.connections", rule="database_connections"),
+            Signal("db.oldest_transaction", rule="old_transaction"),
+            Signal("db.blocked", rule="blocked_sessions"),
             Signal("db.latency", 0.1, 1.0),
         ),
         effect=gettext_lazy("Pages and changes become slow; without it nothing can be read or saved."),
@@ -94,7 +109,7 @@ DEPENDENCIES: Final = (
     Dependency(
         name="log",
         label=gettext_lazy("Head of the log"),
-        signals=(Signal("log.head_lag", 10, 60),),
+        signals=(Signal("log.head_lag", bad=60, rule="head_held_back"),),
         effect=gettext_lazy("New events appear late on pages, in subscriptions and in the API. None is lost."),
         remedy=gettext_lazy("See which transaction holds the head back, and end it."),
         page="admin:system_head",
@@ -102,7 +117,10 @@ DEPENDENCIES: Final = (
     Dependency(
         name="subscriptions",
         label=gettext_lazy("Subscriptions"),
-        signals=(Signal("subscription.lag", 5, 60), Signal("subscriptions.parked", 1)),
+        signals=(
+            Signal("subscription.lag", rule="subscription_late"),
+            Signal("subscriptions.parked", rule="parked_streams"),
+        ),
         effect=gettext_lazy("Counters and live pages fall behind the log."),
         remedy=gettext_lazy("Check that run_subscriptions is running; replay or skip parked events."),
         page="admin:system_subscriptions",
@@ -110,7 +128,10 @@ DEPENDENCIES: Final = (
     Dependency(
         name="sockets",
         label=gettext_lazy("Live connections"),
-        signals=(Signal("sockets.polling", 1), Signal("sockets.lag_p99", 1.0, 10.0)),
+        signals=(
+            Signal("sockets.polling", rule="sockets_polling"),
+            Signal("sockets.lag_p99", bad=10.0, rule="sockets_lag"),
+        ),
         effect=gettext_lazy("Open pages show changes up to a second late."),
         remedy=gettext_lazy("Check Valkey and the relay of run_subscriptions."),
         missing=gettext_lazy("No process reports: Valkey is away, or no page is open."),
@@ -119,7 +140,7 @@ DEPENDENCIES: Final = (
     Dependency(
         name="requests",
         label=gettext_lazy("Requests"),
-        signals=(Signal("errors.rate", 1, 5), Signal("requests.p95", 1.0)),
+        signals=(Signal("errors.rate", rule="high_error_rate"), Signal("requests.p95", rule="slow_requests")),
         effect=gettext_lazy("People see error pages, or wait."),
         remedy=gettext_lazy("Read the log of the web processes; compare with the database and the host."),
         missing=gettext_lazy("No requests in the last five minutes."),
@@ -128,14 +149,18 @@ DEPENDENCIES: Final = (
     Dependency(
         name="valkey",
         label=gettext_lazy("Valkey"),
-        signals=(Signal("valkey.reachable", 0, 0), Signal("valkey.memory", 80), Signal("valkey.evictions", 1)),
+        signals=(
+            Signal("valkey.reachable", bad=0.5, rule="valkey_unreachable"),
+            Signal("valkey.memory", rule="valkey_memory"),
+            Signal("valkey.evictions", rule="valkey_evictions"),
+        ),
         effect=gettext_lazy("Live pages are slower and tasks wait. Nothing that is saved is lost."),
         remedy=gettext_lazy("Start it again, or give it more memory; maxmemory-policy must be noeviction."),
     ),
     Dependency(
         name="worker",
         label=gettext_lazy("Worker"),
-        signals=(Signal("worker.age", 30, 60), Signal("tasks.failed", 1)),
+        signals=(Signal("worker.age", warn=30, rule="worker_age"), Signal("tasks.failed", warn=0)),
         effect=gettext_lazy("E-mails, seals, refreshed figures and erasures wait."),
         remedy=gettext_lazy("Start a worker: celery -A backoffice worker. Its log names tasks that fail."),
         missing=gettext_lazy("No worker has finished a task yet."),
@@ -143,7 +168,7 @@ DEPENDENCIES: Final = (
     Dependency(
         name="queue",
         label=gettext_lazy("Task queue"),
-        signals=(Signal("queue.age", 60, 600), Signal("queue.depth", 1000)),
+        signals=(Signal("queue.age", rule="queue_age"), Signal("queue.depth", rule="queue_depth")),
         effect=gettext_lazy("Tasks start late."),
         remedy=gettext_lazy("Start more workers, or look for a task that blocks them."),
         missing=gettext_lazy("The queue cannot be read: Valkey is away."),
@@ -151,7 +176,7 @@ DEPENDENCIES: Final = (
     Dependency(
         name="beat",
         label=gettext_lazy("Scheduler"),
-        signals=(Signal("beat.age", 30),),
+        signals=(Signal("beat.age", rule="beat_age"),),
         effect=gettext_lazy("Scheduled tasks do not run. Metrics are sampled by run_subscriptions instead."),
         remedy=gettext_lazy("Start one scheduler: celery -A backoffice beat."),
         missing=gettext_lazy("No scheduler has sent a task yet."),
@@ -167,7 +192,7 @@ DEPENDENCIES: Final = (
     Dependency(
         name="views",
         label=gettext_lazy("Materialized views"),
-        signals=(Signal("views.age", 600, 3600),),
+        signals=(Signal("views.age", bad=3600, rule="views_late"),),
         effect=gettext_lazy("Figures about users and days are out of date; the page says as of when."),
         remedy=gettext_lazy("Check the worker, or run: manage.py refresh_views."),
         missing=gettext_lazy("They have not been computed yet."),
@@ -177,10 +202,10 @@ DEPENDENCIES: Final = (
         name="hosts",
         label=gettext_lazy("Hosts"),
         signals=(
-            Signal("cpu.percent", 80, 95),
-            Signal("memory.percent", 85, 95),
-            Signal("disk.free", 15, 5),
-            Signal("host.skew", 1, 5),
+            Signal("cpu.percent", rule="high_cpu"),
+            Signal("memory.percent", rule="high_memory"),
+            Signal("disk.free", rule="disk_full"),
+            Signal("host.skew", rule="clock_skew"),
         ),
         effect=gettext_lazy("Everything on this host becomes slow; without disk space nothing can be saved."),
         remedy=gettext_lazy("Find the process that needs so much, free disk space, or synchronise the clock."),
@@ -189,7 +214,7 @@ DEPENDENCIES: Final = (
     Dependency(
         name="certificate",
         label=gettext_lazy("Certificate"),
-        signals=(Signal("tls.days_left", 21, 7),),
+        signals=(Signal("tls.days_left", rule="certificate"),),
         effect=gettext_lazy("Browsers refuse the site once it has expired."),
         remedy=gettext_lazy("Renew it; the proxy usually does so 30 days before."),
         optional=True,
@@ -203,9 +228,25 @@ def statuses(*, since: bool = True) -> list[DependencyStatus]:
     sampler = _sampler(slot, present)
     if sampler.state == "bad" or slot is None:
         return [sampler]
-    values = read.targets(slot)
-    found = [status for one in DEPENDENCIES if (status := _status(one, slot, values, since)) is not None]
+    values, levels = read.targets(slot), _levels()
+    judged = [replace(one, signals=tuple(each.with_levels(levels) for each in one.signals)) for one in DEPENDENCIES]
+    found = [status for one in judged if (status := _status(one, slot, values, since)) is not None]
     return sorted([sampler, *found], key=lambda status: -_rank(status.state))
+
+
+def _levels() -> dict[str, tuple[float | None, float | None]]:
+    """The warning and the critical level of each default rule, as somebody changed it while it judges the same."""
+    stored = models.by_id(models.Rule.objects.filter(deleted_at=None))
+    found = {}
+    for key, default in defaults.RULES.items():
+        row = stored.get(key)
+        is_same = row is not None and all(getattr(row, name) == getattr(default, name) for name in _JUDGED)
+        levels = row if is_same else default
+        found[key] = (levels.warn, levels.critical)
+    return found
+
+
+_JUDGED: Final = ("metric", "comparison", "per")
 
 
 def _rank(state: State) -> int:
@@ -271,10 +312,10 @@ select max(slot) filter (where (case when {beyond_bad} then 2 when {beyond_warn}
 
 def _since(signal: Signal, metric: Metric, target: str, level: int, slot: int) -> tuple[datetime | None, bool]:
     """The instant at which the level began, and whether it began before everything that was searched."""
-    compare = "<=" if metric.low_is_bad else ">="
+    compare = "<" if metric.low_is_bad else ">"
     beyond = {
-        "beyond_bad": f"v[%(position)s] {compare} %(bad)s" if signal.bad is not None else "false",
-        "beyond_warn": f"v[%(position)s] {compare} %(warn)s",
+        f"beyond_{name}": f"v[%(position)s] {compare} %({name})s" if limit is not None else "false"
+        for name, limit in (("bad", signal.bad), ("warn", signal.warn))
     }
     asked = {
         "source": metric_types.source(metric.group, target),

@@ -85,11 +85,16 @@ def _metric(request: Request) -> metric_types.Metric:
     if metric is None or metric.kind == "retired":
         permissions.require_system(request, "view")
         raise problems.malformed("No metric has this name.", "unknown_metric", parameter="metric")
+    require_metric(request, metric)
+    return metric
+
+
+def require_metric(request: Request, metric: metric_types.Metric) -> None:
+    """Raises 403 unless the caller may see the history of a metric."""
     if metric.right == "system":
         permissions.require_system(request, "view")
     else:
         permissions.require_view(request, metric.right)
-    return metric
 
 
 def _zone(request: Request) -> ZoneInfo:

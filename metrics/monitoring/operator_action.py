@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from backoffice import access
 from events import errors
 from events.db import timeouts
-from metrics.monitoring import sparklines
+from metrics.monitoring import alerts_beside, sparklines
 
 STATEMENT_SECONDS: Final = 5.0  # limit for one statement of a page
 POLL_MS: Final = 2_000
@@ -59,6 +59,7 @@ class OperatorPages:
             "may_read_errors": access.may_read_errors(request.user),
             "part": f"admin/backoffice/system/{name}_part.html",
             "sparklines": sparklines.of_page(name),
+            "alerts_beside": alerts_beside.of_page(name, request.user, str(context.get("name", ""))),
         }
         if request.GET.get("fragment"):
             response = TemplateResponse(request, "admin/backoffice/system/fragment.html", shared | context)

@@ -14,7 +14,6 @@ from typing import Any
 from django.core.management import BaseCommand
 from django.db import connection
 
-from events import errors
 from metrics.monitoring import fallback, process_reports, sampling
 from metrics.monitoring.alerting import report
 
@@ -41,8 +40,8 @@ class Command(BaseCommand):
             try:
                 self.report(sampling.take(), as_json=options["json"])
                 pause = fallback.seconds_until(TURN)
-            except errors.StoreUnavailable as error:
-                self.stderr.write(f"no sample: {error}")
+            except sampling.AWAY as error:
+                sampling.note_failure(error)
             finally:
                 connection.close()
             stop.wait(pause)

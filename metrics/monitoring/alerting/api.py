@@ -15,6 +15,7 @@ from backoffice.api import commands as command_view
 from backoffice.api import openapi, permissions, problems, views
 from backoffice.api import shapes as api_shapes
 from events import context, errors, store, types
+from metrics.monitoring import history_api, metric_types
 from metrics.monitoring.alerting import dispatching, domain, models, preview, report, rules, shapes
 
 READS: Final = (400, 401, 403, 404, 429)
@@ -205,6 +206,9 @@ class RulePreview(views.View):
             rule = preview.changed_rule(asked.id, asked.data)
         except models.Rule.DoesNotExist:
             raise Http404 from None
+        for name in (rule.metric, rule.per):
+            if metric := metric_types.METRICS.get(name):
+                history_api.require_metric(request, metric)
         try:
             found = preview.over_history(rule, hours=asked.hours, target=asked.target)
         except preview.NoHistory as error:

@@ -66,9 +66,16 @@ class Chart:
 
 
 def draw(
-    rule: Rule, values: Sequence[float | None], first: int, spans: Iterable[tuple[int, int | None, str]]
+    rule: Rule,
+    values: Sequence[float | None],
+    first: int,
+    spans: Iterable[tuple[int, int | None, str]],
+    step: int = 1,
 ) -> Chart | None:
-    """Draws the values from slot `first` on, with spans of (first slot, end slot, severity). None without values."""
+    """Draws the values from slot `first` on, with spans of (first slot, end slot, severity). None without values.
+
+    step  the number of slots for each value
+    """
     present = [value for value in values if value is not None]
     if not present:
         return None
@@ -76,39 +83,39 @@ def draw(
     known = [limit for _, limit in limits if limit is not None]
     bottom, top = min(0.0, *present, *known), max(*present, *known) * 1.08
     top = top if top > bottom else bottom + 1.0
-    scale = _Scale(first, len(values), bottom, top)
+    scale = _Scale(first, step, len(values), bottom, top)
     return Chart(
         lines=scale.lines(values),
         levels=[Level(name=name, value=limit, y=scale.y(limit)) for name, limit in limits if limit is not None],
         shades=[shade for span in spans if (shade := scale.shade(*span))],
-        rows=_rows(values, first),
+        rows=_rows(values, first, step),
         start=conditions.instant(first),
-        end=conditions.instant(first + len(values)),
+        end=conditions.instant(first + len(values) * step),
         top=top,
         bottom=bottom,
         newest=conditions.newest(values),
         low=min(present),
         high=max(present),
         average=sum(present) / len(present),
-        stale_since=_stale_since(values, first),
+        stale_since=_stale_since(values, first, step),
     )
 
 
-def _stale_since(values: Sequence[float | None], first: int) -> datetime | None:
+def _stale_since(values: Sequence[float | None], first: int, step: int) -> datetime | None:
     if conditions.fresh(values):
         return None
     last = max(number for number, value in enumerate(values) if value is not None)
-    return conditions.instant(first + last)
+    return conditions.instant(first + last * step)
 
 
 class _Scale:
     """Places slots and values in the box of the chart."""
 
-    def __init__(self, first: int, count: int, bottom: float, top: float) -> None:
-        self._first, self._count, self._bottom, self._top = first, count, bottom, top
+    def __init__(self, first: int, step: int, count: int, bottom: float, top: float) -> None:
+        self._first, self._step, self._count, self._bottom, self._top = first, step, count, bottom, top
 
     def x(self, slot: float) -> float:
-        return round((slot - self._first) / self._count * WIDTH, 1)
+        return round((slot - self._first) / (self._count * self._step) * WIDTH, 1)
 
     def y(self, value: float) -> float:
         return round(HEIGHT - (value - self._bottom) / (self._top - self._bottom) * HEIGHT, 1)
@@ -123,24 +130,24 @@ class _Scale:
                 if found[-1]:
                     found.append([])
                 continue
-            x = self.x(self._first + start + size / 2)
+            x = self.x(self._first + (start + size / 2) * self._step)
             found[-1] += [f"{x},{self.y(value)}" for value in dict.fromkeys((min(bucket), max(bucket)))]
         return [" ".join(line if len(line) > 1 else line * 2) for line in found if line]
 
     def shade(self, start: int, end: int | None, severity: str) -> Shade | None:
         """The place of a span; None when it lies outside."""
-        last = self._first + self._count
+        last = self._first + self._count * self._step
         begin, stop = max(start, self._first), min(last if end is None else end, last)
         if begin >= last or stop < self._first:
             return None
         return Shade(severity=severity, x=self.x(begin), width=max(2.0, round(self.x(stop) - self.x(begin), 1)))
 
 
-def _rows(values: Sequence[float | None], first: int) -> list[Row]:
+def _rows(values: Sequence[float | None], first: int, step: int) -> list[Row]:
     size = max(1, math.ceil(len(values) / TABLE_ROWS))
     found = []
     for start in range(0, len(values), size):
         bucket = [value for value in values[start : start + size] if value is not None]
         low, high = (min(bucket), max(bucket)) if bucket else (None, None)
-        found.append(Row(at=conditions.instant(first + start), low=low, high=high))
+        found.append(Row(at=conditions.instant(first + start * step), low=low, high=high))
     return found

@@ -24,6 +24,8 @@ ACKNOWLEDGED_FOR: Final[dict[str, timedelta]] = {"critical": timedelta(hours=1),
 ACKNOWLEDGED_AT_MOST: Final = timedelta(days=7)
 FLAPPING_COUNT: Final = 3  # raised within an hour
 FLAPPING_SLOTS: Final = 3600 // conditions.SLOT_SECONDS
+# A slot so far behind the last event's means that the clock of the database was wrong then; the sampler goes on too.
+WRONG_CLOCK_SLOTS: Final = 3600 // conditions.SLOT_SECONDS
 
 Reason = Literal["threshold", "no_data"]
 Ended = Literal["rule_disabled", "rule_deleted", "target_gone"]
@@ -307,7 +309,7 @@ def _acted(event: Event) -> dict[str, Any]:
 
 
 def _raised(state: Alert, event: AlertRaised) -> dict[str, Any]:
-    recent = [slot for slot in state.raised_slots if slot > event.slot - FLAPPING_SLOTS] + [event.slot]
+    recent = [slot for slot in state.raised_slots if event.slot - FLAPPING_SLOTS < slot < event.slot] + [event.slot]
     at = conditions.instant(event.slot)
     given = {name: getattr(event, name) for name in ("episode", "severity", "reason", "value", "since", "calm")}
     return {

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from backoffice import bounds
+from backoffice import bounds, values
 from events import errors
 from events.aggregate import Aggregate, Decision
 from events.types import CommandData, Event
@@ -22,6 +22,7 @@ from metrics.monitoring.alerting.domain import (
     CATEGORY,
     FLAPPING_COUNT,
     MAX_TEXT,
+    WRONG_CLOCK_SLOTS,
     AcknowledgeAlert,
     Alert,
     AlertAcknowledged,
@@ -56,12 +57,20 @@ def judge(command: JudgeAlert, state: Alert) -> list[Event]:
     2  what the values say: raised, worsened, eased, reason_changed, resolved, flapping
     3  what the time says: an acknowledgement expires, the escalation goes on
     """
-    if command.slot <= state.slot:
+    if not _is_newer(command.slot, state):
         return []
     found = _of_values(command, state) if state.is_open else _of_quiet(command, state)
     if found is None and state.status == "firing":
         found = _of_time(command, state)
     return [found] if found else []
+
+
+def _is_newer(slot: int, state: Alert) -> bool:
+    """Returns whether a slot may decide: it is newer than the last event's, or the clock was more than an hour ahead.
+
+    An event of such a clock must not stop the alert until its time comes.
+    """
+    return slot > state.slot or state.slot - slot > WRONG_CLOCK_SLOTS
 
 
 def _of_quiet(command: JudgeAlert, state: Alert) -> Event | None:
@@ -174,7 +183,7 @@ def decide(command: CommandData, state: Alert, at: Decision) -> Sequence[Event]:
         case JudgeAlert():
             return judge(command, state)
         case EndAlert():
-            newer = state.is_open and command.slot > state.slot
+            newer = state.is_open and _is_newer(command.slot, state)
             return [_resolved(state, command.slot, command.why, by=command.by)] if newer else []
         case _ if state.episode == 0:
             raise errors.StreamNotFound("There is no such alert.")
@@ -219,7 +228,8 @@ def _demand_open(command: Any, state: Alert) -> None:
 
 
 def _acknowledge(command: AcknowledgeAlert, state: Alert, at: Decision) -> Sequence[Event]:
-    until = command.until or at.now + ACKNOWLEDGED_FOR[state.severity]
+    given = values.checked({"until": command.until}, {"until": values.utc_or_none})["until"]
+    until = given or at.now + ACKNOWLEDGED_FOR[state.severity]
     if not at.now < until <= at.now + ACKNOWLEDGED_AT_MOST:
         raise errors.InvalidCommand(fields={"until": "Enter a time within the next seven days."})
     note = command.note.strip()

@@ -1,4 +1,4 @@
-"""The pages of alerts: those that are open, one alert, and the preview of a rule. They work without scripts."""
+"""The pages of alerts: those that are open, and one alert. They work without scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from metrics.monitoring.alerting import (
     domain,
     judge,
     models,
-    preview,
+    preview_page,
     report,
     rules,
     silences,
@@ -47,7 +47,6 @@ LATEST: Final = 100
 EPISODES: Final = 20
 BESIDE: Final = timedelta(minutes=15)  # of the chart, before and after the episode
 MOST: Final = timedelta(hours=24)
-HOURS: Final = (1, 6, 24, 72, 168)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,11 +74,11 @@ class Entry:
 
 
 def urls(site: AdminSite) -> list[URLPattern]:
-    pages = AlertPages(site)
+    pages, previews = AlertPages(site), preview_page.PreviewPage(site)
     routes: tuple[tuple[str, str, Callable[..., HttpResponse]], ...] = (
         ("", "list", pages.list_page),
         ("count/", "count", pages.count),
-        ("preview/", "preview", pages.preview_page),
+        ("preview/", "preview", previews.view),
         ("<str:key>/", "alert", pages.alert_page),
         ("<str:key>/<str:verb>/", "act", pages.act),
     )
@@ -190,10 +189,11 @@ class AlertPages:
             "title": shown.title,
             "shown": shown,
             "row": row,
-            "chart": _chart(row, shown.rule),
+            "chart": _chart(row, shown.rule, request.user),
             "entries": _timeline(row),
             "episodes": models.Episode.objects.filter(alert=key).order_by("-raised_at")[:EPISODES],
             "until": _default_until(row),
+            "may_preview": shown.rule is not None and preview_page.may_see_metrics(request.user, shown.rule),
         }
         return self._render(request, "alert", data)
 
@@ -214,38 +214,7 @@ class AlertPages:
             messages.success(request, _DONE[verb]())
         return HttpResponseRedirect(reverse("admin:alerts_alert", args=[key]))
 
-    # -- preview ------------------------------------------------------------------------------------------------------
 
-    def preview_page(self, request: HttpRequest) -> HttpResponse:
-        """How often a rule would have fired: that of `?rule=`, with other levels and times when they are given."""
-        if not access.may(request.user, "view", rules.CATEGORY):
-            raise PermissionDenied
-        row = models.Rule.objects.filter(pk=request.GET.get("rule", "").replace("\0", "")).first()
-        if row is None:
-            raise Http404
-        asked = request.GET.get("hours", "")
-        hours = int(asked) if asked in [str(each) for each in HOURS] else 24
-        data: dict[str, Any] = {"title": _("Preview of a rule"), "rule": row, "hours": hours, "choices": HOURS}
-        try:
-            rule = preview.changed_rule(row.pk, _given(request))
-            found = preview.over_history(rule, hours=hours)
-        except errors.EventsError as error:
-            return self._preview(request, {**data, "problem": error_messages.in_one_line(error)}, 422)
-        except preview.NoHistory:
-            return self._preview(request, {**data, "problem": _("There is no history of this metric yet.")})
-        spans = [(span.start, span.end, span.severity) for span in found.spans]
-        drawn = chart.draw(rule, found.values, found.first, spans)
-        result = preview.answer(found, hours)
-        minutes = round(found.firing_seconds / 60)
-        shown = {"tried": rule, "chart": drawn, "found": result, "minutes": minutes, "share": found.share}
-        return self._preview(request, data | shown)
-
-    def _preview(self, request: HttpRequest, data: dict[str, Any], status: int = 200) -> HttpResponse:
-        whole = {**self.site.each_context(request), "may": may(request), "fields": _FIELDS, **data}
-        return TemplateResponse(request, "admin/backoffice/alerts/preview.html", whole, status=status)
-
-
-_FIELDS: Final = ("warn", "critical", "clear", "for_seconds", "critical_for_seconds", "keep_seconds")
 _DONE: Final[dict[str, Callable[[], str]]] = {
     "acknowledge": lambda: _("Acknowledged."),
     "unacknowledge": lambda: _("The acknowledgement was ended."),
@@ -281,21 +250,6 @@ def _pending() -> list[dict[str, Any]]:
         {"title": dispatching.title_of(subject.rule.title), "target": subject.target, "one": one, "key": subject.key}
         for subject, one in found
     ]
-
-
-def _given(request: HttpRequest) -> dict[str, Any]:
-    """The fields of the preview's form. Raises `InvalidCommand` for one that is no number."""
-    found: dict[str, Any] = {}
-    for name in _FIELDS:
-        text = request.GET.get(name)
-        if text is None:
-            continue
-        try:
-            number = float(text) if text.strip() else None
-        except ValueError:
-            raise errors.InvalidCommand(fields={name: "Enter a number."}) from None
-        found[name] = int(number) if number is not None and name.endswith("_seconds") else number
-    return found
 
 
 def _command(request: HttpRequest, verb: str) -> types.CommandData:
@@ -336,9 +290,9 @@ def _default_until(row: models.Alert) -> str:
 # -- chart and timeline -----------------------------------------------------------------------------------------------
 
 
-def _chart(row: models.Alert, rule: models.Rule | None) -> chart.Chart | None:
-    """The values around the latest episode, at most a day, with every episode in it."""
-    if rule is None or row.raised_at is None:
+def _chart(row: models.Alert, rule: models.Rule | None, staff: Any) -> chart.Chart | None:
+    """The values around the latest episode, at most a day, with every episode in it; None without the right to them."""
+    if rule is None or row.raised_at is None or not preview_page.may_see_metrics(staff, rule):
         return None
     end = min(row.resolved_at + BESIDE, report.now()) if row.resolved_at else report.now()
     start = max(min(row.since or row.raised_at, row.raised_at) - BESIDE, end - MOST)

@@ -1,7 +1,12 @@
-"""Replays a rule over samples and shows how often it would have fired. Stores nothing."""
+"""Replays a rule over samples and shows how often it would have fired. Stores nothing.
+
+Single samples are kept for 14 days, and long windows cost much; beyond either, averages of minutes are judged. A peak
+within a minute is not seen then, and times are those of minutes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +18,8 @@ from backoffice.api import shapes as api_shapes
 from events.aggregate import Decision
 from metrics.monitoring.alerting import conditions, domain, judge, machine, models, rules, windows
 
-MAX_HOURS: Final = 168
+SAMPLE_HOURS: Final = 14 * 24
+MOST_VALUES: Final = 30_000_000  # looked at by a replay of single samples: slots times the length of the window
 # Events that people are notified of.
 _NOTIFIED: Final = (domain.AlertRaised, domain.AlertWorsened, domain.AlertResolved)
 # A replay carries no acknowledgements, so only these change its state.
@@ -36,13 +42,14 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """The result of a replay; `first` is the slot of the first value."""
+    """The result of a replay; `first` is the slot of the first value, `step` the number of slots for each value."""
 
     rule: rules.Rule
     first: int
     values: Values
     spans: Sequence[Span]
     messages: int
+    step: int = 1
 
     @property
     def samples(self) -> int:
@@ -55,24 +62,41 @@ class Preview:
 
     @property
     def firing_seconds(self) -> int:
-        last = self.first + len(self.values)
+        last = self.first + len(self.values) * self.step
         return sum((span.end or last) - span.start for span in self.spans) * conditions.SLOT_SECONDS
 
 
-def replay(rule: rules.Rule, values: Iterable[float | None], first: int = 1) -> Preview:
-    """Judges a rule at every slot, beginning with slot `first`. A slot without a value is one without a sampler."""
-    known = list(values)
+def replay(rule: rules.Rule, values: Iterable[float | None], first: int = 1, step: int = 1) -> Preview:
+    """Judges a rule at every value, beginning with slot `first`. A slot without a value is one without a sampler."""
+    known, judged = list(values), _by_values_of(rule, step)
     state, events = domain.Alert(), []
-    for number in range(len(known)):
-        slot = first + number
-        length = conditions.slots(conditions.seconds_needed(rule, flapping=state.flapping))
+    for number, value in enumerate(known):
+        if not state.is_open and value is not None and not _is_beyond(rule, value):
+            continue  # nothing can be raised: the newest value is not beyond any level
+        length = conditions.slots(conditions.seconds_needed(judged, flapping=state.flapping))
         window = known[max(0, number + 1 - length) : number + 1]
-        command = domain.JudgeAlert(rule=rule, rule_version=1, target="", window=window, slot=slot)
+        slot = first + number * step
+        command = domain.JudgeAlert(rule=judged, rule_version=1, target="", window=window, slot=slot)
         for event in machine.judge(command, state):
             state = domain.evolve(state, event)
             events.append(event)
     messages = sum(isinstance(event, _NOTIFIED) for event in events)
-    return Preview(rule=rule, first=first, values=known, spans=_spans(events), messages=messages)
+    return Preview(rule=rule, first=first, values=known, spans=_spans(events), messages=messages, step=step)
+
+
+def _is_beyond(rule: rules.Rule, value: float) -> bool:
+    limits = (rule.warn, rule.critical)
+    return any(limit is not None and conditions.beyond(rule.comparison, limit, value) for limit in limits)
+
+
+def _by_values_of(rule: rules.Rule, step: int) -> rules.Rule:
+    """The rule with durations as they are when each value of the window stands for `step` slots."""
+    if step == 1:
+        return rule
+    names = ("for_seconds", "critical_for_seconds", "keep_seconds", "missing_seconds")
+    given = {name: getattr(rule, name) for name in names}
+    shorter = {name: None if value is None else math.ceil(value / step) for name, value in given.items()}
+    return msgspec.structs.replace(rule, **shorter)
 
 
 def _spans(events: Sequence[Any]) -> list[Span]:
@@ -94,14 +118,20 @@ def _changed(span: Span, **fields: Any) -> Span:
 
 
 def over_history(rule: rules.Rule, *, hours: int, target: str = "") -> Preview:
-    """Replays a rule over the last hours of samples. Raises `NoHistory`."""
-    slot, seconds = judge.present_slot() - 1, hours * 3600
+    """Replays a rule over the last hours of samples, or of averages of minutes. Raises `NoHistory`."""
+    slot = judge.present_slot() - 1
     which = target or (rule.target if rule.target != "*" else "")
+    window = conditions.slots(conditions.seconds_needed(rule, flapping=True))
     try:
-        values = windows.window(rule, which, seconds, slot)
+        if hours <= SAMPLE_HOURS and conditions.slots(hours * 3600) * window <= MOST_VALUES:
+            values = windows.window(rule, which, hours * 3600, slot)
+            return replay(rule, values, slot - len(values) + 1)
+        last = slot // windows.SLOTS_A_MINUTE - 1  # the newest minute that is complete
+        values = windows.minutes(rule, which, hours * 60, last)
     except (KeyError, windows.NoSource) as error:
         raise NoHistory("There is no history of this metric.") from error
-    return replay(rule, values, slot - len(values) + 1)
+    first = (last - len(values) + 1) * windows.SLOTS_A_MINUTE
+    return replay(rule, values, first, windows.SLOTS_A_MINUTE)
 
 
 def changed_rule(key: str, data: Mapping[str, Any]) -> rules.Rule:
@@ -118,7 +148,7 @@ def changed_rule(key: str, data: Mapping[str, Any]) -> rules.Rule:
         command = api_shapes.checked(rules.UpdateRule, data)
     else:
         command = api_shapes.checked(rules.CreateRule, {"title": "–", **data})
-    at = Decision(key=key or "preview", now=datetime(2000, 1, 1, tzinfo=UTC))
+    at = Decision(key=key or "tried", now=datetime(2000, 1, 1, tzinfo=UTC))
     return rules.AGGREGATE.fold(rules.decide(command, state, at), state)  # type: ignore[no-any-return]
 
 
@@ -126,6 +156,7 @@ def answer(found: Preview, hours: int) -> dict[str, Any]:
     """A preview as the API shows it."""
     return {
         "hours": hours,
+        "resolution": found.step * conditions.SLOT_SECONDS,
         "samples": found.samples,
         "share": round(found.share, 3),
         "raised": len(found.spans),

@@ -23,6 +23,7 @@ from events.types import CommandData, Event, command_type, event_type
 
 CATEGORY: Final = "rule"
 KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+RESERVED: Final = frozenset({"count", "preview"})  # pages have these names
 METRIC: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 TARGET: Final = re.compile(r"\*|[A-Za-z0-9_.-]{0,100}")
 
@@ -319,6 +320,8 @@ def decide(command: CommandData, state: Rule, at: Decision) -> Sequence[Event]:
 def _create(command: CreateRule, state: Rule, at: Decision, origin: Origin) -> Sequence[Event]:
     if not KEY.fullmatch(at.key):
         raise errors.InvalidCommand(fields={"key": "Use lower-case letters, digits and underscores."})
+    if at.key in RESERVED:
+        raise errors.InvalidCommand(fields={"key": "This id is reserved; choose another one."})
     if state.created_at is not None:
         raise errors.Rejected("A rule with this id already exists.", {"key": "already exists"})
     wanted = _checked(command)

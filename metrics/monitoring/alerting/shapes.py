@@ -134,7 +134,7 @@ class RulePreviewRequest(shapes.Shape, frozen=True, kw_only=True):
     id: str = ""
     data: JsonDict = {}
     target: str = ""
-    hours: Annotated[int, msgspec.Meta(ge=1, le=168)] = 24
+    hours: Annotated[int, msgspec.Meta(ge=1, le=90 * 24)] = 24
 
 
 class PreviewEpisode(shapes.Shape, frozen=True, kw_only=True):
@@ -146,9 +146,11 @@ class PreviewEpisode(shapes.Shape, frozen=True, kw_only=True):
 
 class RulePreview(shapes.Shape, frozen=True, kw_only=True):
     """How often the rule would have fired. `messages` counts those of firing, worsened and resolved alerts; `share` is
-    the part of the slots that have a value."""
+    the part of the slots that have a value. `resolution` is 5 where single samples were judged, 60 where averages of
+    minutes were: for more than 14 days, and for long windows."""
 
     hours: int
+    resolution: Literal[5, 60]
     samples: int
     share: float
     raised: int

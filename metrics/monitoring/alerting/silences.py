@@ -267,6 +267,8 @@ def decide(command: CommandData, state: Silence, at: Decision) -> Sequence[Event
         if wanted["repeat"] == "once" and wanted["starts_at"] is None:
             wanted["starts_at"] = at.now.astimezone(UTC)
         _check(Silence(**wanted))
+        if wanted["ends_at"] is not None and wanted["ends_at"] <= at.now:
+            raise errors.InvalidCommand(fields={"ends_at": "The end must be in the future."})
         return [SilenceCreated(**wanted, created_at=at.now)]
     if state.created_at is None:
         raise errors.StreamNotFound("There is no such silence.")

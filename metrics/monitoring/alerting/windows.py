@@ -11,6 +11,8 @@ from metrics.monitoring.alerting.rules import Rule
 
 # (metric, seconds, until slot, target) -> one value for each slot, oldest first
 Read: TypeAlias = Callable[[str, int, int, str], Sequence[float | None]]
+# (metric, number of minutes, until minute, target) -> the average of each minute, oldest first
+Minutes: TypeAlias = Callable[[str, int, int, str], Sequence[float | None]]
 # (slot) -> metric -> target -> value
 Targets: TypeAlias = Callable[[int], Mapping[str, Mapping[str, float | None]]]
 
@@ -34,12 +36,13 @@ def _no_targets(_slot: int) -> Mapping[str, Mapping[str, float | None]]:
 
 _read: Read = _unregistered
 _targets: Targets = _no_targets
+_minutes: Minutes = _unregistered
 
 
-def register(read: Read, targets: Targets) -> None:
-    """Have windows and targets read by these functions."""
-    global _read, _targets
-    _read, _targets = read, targets
+def register(read: Read, targets: Targets, minutes: Minutes = _unregistered) -> None:
+    """Have windows, targets and averages of minutes read by these functions."""
+    global _read, _targets, _minutes
+    _read, _targets, _minutes = read, targets, minutes
 
 
 def targets_of(slot: int) -> Mapping[str, Mapping[str, float | None]]:
@@ -63,6 +66,24 @@ def _window(rule: Rule, target: str, seconds: int, until_slot: int) -> list[floa
     counted = _read(rule.metric, whole + before, until_slot, target)
     totals = _read(rule.per, whole + before, until_slot, target)
     return shares(counted, totals, conditions.slots(rule.over_seconds))[-conditions.slots(seconds) :]
+
+
+SLOTS_A_MINUTE: Final = 60 // conditions.SLOT_SECONDS
+
+
+def minutes(rule: Rule, target: str, count: int, until: int) -> list[float | None]:
+    """The values that a rule judges by averages of minutes, oldest first; `until` is a minute of the epoch.
+
+    A count of a minute is its average for each slot, so twelve times that. Raises `KeyError` for an unknown metric.
+    """
+    if not rule.per:
+        return list(_minutes(rule.metric, count, until, target))
+    before = math.ceil(rule.over_seconds / 60)
+    counted, totals = (
+        [None if value is None else value * SLOTS_A_MINUTE for value in _minutes(name, count + before, until, target)]
+        for name in (rule.metric, rule.per)
+    )
+    return shares(counted, totals, before)[-count:]
 
 
 def shares(counted: Sequence[float | None], totals: Sequence[float | None], span: int) -> list[float | None]:

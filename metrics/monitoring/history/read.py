@@ -77,6 +77,26 @@ def window(name: str, seconds: int, until_slot: int, target: str = "") -> list[f
     return [found.get(slot) for slot in range(until_slot - count + 1, until_slot + 1)]
 
 
+MINUTES = """
+select extract(epoch from at)::bigint / 60, {worst}(total[%(position)s] / n[%(position)s]) from metrics_minute
+ where {sources} and n[%(position)s] > 0 and at > to_timestamp(%(after)s * 60::bigint)
+   and at <= to_timestamp(%(until)s * 60::bigint)
+ group by at
+"""
+
+
+def minutes(name: str, count: int, until: int, target: str = "") -> list[float | None]:
+    """The average of each of the last `count` minutes up to the minute `until` (of the epoch); None for a gap.
+
+    Without a target, the worst of the averages of hosts or subscriptions.
+    """
+    metric = metric_types.metric(name)
+    sources, source = _sources(metric, target)
+    asked = {"position": POSITIONS[name] + 1, "source": source, "after": until - count, "until": until}
+    found = dict(store.query(MINUTES.format(worst=_worst(metric), sources=sources), asked))
+    return [found.get(minute) for minute in range(until - count + 1, until + 1)]
+
+
 def _worst(metric: Metric) -> str:
     return "min" if metric.low_is_bad else "max"
 

@@ -16,7 +16,7 @@ from backoffice.api import commands as command_view
 from backoffice.api import openapi, permissions, problems, views
 from backoffice.api import shapes as api_shapes
 from events import errors
-from metrics.monitoring.notify import changes, labels, models, shapes
+from metrics.monitoring.notify import answers, changes, labels, models, shapes
 
 LIMIT: Final = 50
 MAX_LIMIT: Final = 200
@@ -223,14 +223,15 @@ def _delivery(one: models.Delivery) -> dict[str, Any]:
     return {
         "id": one.message_id,
         "channel": one.channel_id,
-        **{name: getattr(one, name) for name in (*names, "delivered_at", "answer", "facts")},
+        **{name: getattr(one, name) for name in (*names, "delivered_at", "facts")},
+        "answer": answers.text(one.answer),
         "attempts": [
             {
                 "number": tried.number,
                 "started_at": tried.started_at,
                 "finished_at": tried.finished_at,
                 "outcome": tried.outcome or None,
-                "answer": tried.answer,
+                "answer": answers.text(tried.answer),
             }
             for tried in tries
         ],

@@ -15,6 +15,7 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from backoffice import values
 from events import errors, store, types
 from metrics.monitoring.notify import channel_events, planner, queue, secrets, sender
 from metrics.monitoring.notify.channels import guard
@@ -106,6 +107,7 @@ def _applied(
     for name in OPEN_FIELDS:
         if name in given:
             setattr(row, name, given[name])
+    row.name = values.normal_name(row.name)  # as in rules, which name channels
     old = _stored_secret(row)
     return row, before, old, _changed_secret(old, given)
 
@@ -160,6 +162,8 @@ def problems(row: Channel, secret: ChannelSecret) -> dict[str, str]:
             ("quiet_from" if name == NON_FIELD_ERRORS and "quiet" in str(texts).lower() else _field(name)): texts[0]
             for name, texts in error.message_dict.items()
         }
+    if "," in row.name:
+        found["name"] = _("A name must not contain a comma, because rules list names separated by commas.")
     if row.zone not in zoneinfo.available_timezones():
         found["zone"] = _("Enter a time zone such as Europe/Paris.")
     return found | (_email_problems(row) if row.kind == "email" else _url_problems(row, secret))

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext, pgettext_lazy
 
-from metrics.monitoring.notify import messages, queue
+from metrics.monitoring.notify import answers, messages, queue
 from metrics.monitoring.notify.models import Channel, Delivery
 
 WHY: Final[Mapping[str, Promise]] = {
@@ -71,7 +71,7 @@ def attempts(delivery: Delivery) -> SafeString | str:
     for one in delivery.tries.order_by("number"):
         outcome = one.get_outcome_display() or _("no end recorded: its sender stopped")
         at = formats.date_format(timezone.localtime(one.started_at), "DATETIME_FORMAT")
-        rows.append((at, outcome, one.answer, one.sender))
+        rows.append((at, outcome, answers.text(one.answer), one.sender))
     if not rows:
         return _("None yet")
     return format_html("<ol>{}</ol>", format_html_join("", "<li>{} · {} · {} · {}</li>", rows))

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from backoffice import access
 from events import errors
-from metrics.monitoring.notify import changes, labels
+from metrics.monitoring.notify import answers, changes, labels
 from metrics.monitoring.notify.forms import ChannelForm
 from metrics.monitoring.notify.models import STATES, Channel, Delivery
 
@@ -186,7 +186,7 @@ class ChannelAdmin(_Pages):
 
     def _report_test(self, request: HttpRequest, channel: Channel) -> None:
         delivery = changes.test(channel.pk)
-        shown = {"name": channel, "answer": delivery.answer}
+        shown = {"name": channel, "answer": answers.text(delivery.answer)}
         if delivery.state == "delivered":
             messages.success(request, _("The test message reached “%(name)s”: %(answer)s.") % shown)
         else:
@@ -199,7 +199,7 @@ class ChannelAdmin(_Pages):
 class DeliveryAdmin(_Pages):
     """The log of deliveries: what was decided, when it was delivered, and every attempt."""
 
-    list_display = ("decided_at", "subject", "channel", "shown_state", "attempts", "delivered_at", "answer")
+    list_display = ("decided_at", "subject", "channel", "shown_state", "attempts", "delivered_at", "shown_answer")
     list_display_links = ("decided_at",)
     change_list_template = "admin/metrics/delivery/change_list.html"
     list_select_related = ("channel",)
@@ -208,7 +208,7 @@ class DeliveryAdmin(_Pages):
     actions = ("send_again",)
     fields = (
         *("subject", "channel", "shown_state", "message_id"),
-        *("decided_at", "due", "delivered_at", "answer", "shown_tries"),
+        *("decided_at", "due", "delivered_at", "shown_answer", "shown_tries"),
     )
     readonly_fields = fields
 
@@ -223,6 +223,10 @@ class DeliveryAdmin(_Pages):
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def shown_state(self, delivery: Delivery) -> str:
         return labels.delivery_state(delivery)
+
+    @admin.display(description=gettext_lazy("answer"))
+    def shown_answer(self, delivery: Delivery) -> str:
+        return answers.text(delivery.answer)
 
     @admin.display(description=gettext_lazy("attempts"))
     def shown_tries(self, delivery: Delivery) -> SafeString | str:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 from django.db import transaction
 
+from backoffice import preconditions
 from events import store, strict_json, types
 from events.types import NewEvent
 from metrics.monitoring.notify import sources
@@ -102,7 +103,12 @@ class _Channel(msgspec.Struct, kw_only=True):
 
 
 def plan(events: Sequence[NewEvent]) -> None:
-    """Write the deliveries of new alert events, in their transaction; see the module."""
+    """Write the deliveries of new alert events, in their transaction; see the module.
+
+    Alerts that are copied from another log notify nobody.
+    """
+    if preconditions.is_waived("all"):
+        return
     for event in events:
         if event.type == "alert.closed":
             store.execute(CLOSE, (event.key, types.to_builtins(event.data)["episode"]))
@@ -216,13 +222,19 @@ def _due(channel: _Channel, message: Message) -> datetime:
     span = DIGEST if channel.recent > MANY else GROUP
     channel.recent += 1
     urgent = message.severity == "critical" and message.kind != "resolved"
-    if urgent and (channel.urgent_until is None or channel.urgent_until <= channel.now):
+    if urgent and not _lasts(channel, channel.urgent_until):
         channel.urgent_until, channel.changed = channel.now + span, True
-        channel.group_until = max(channel.group_until or channel.now, channel.urgent_until)
+        still = channel.group_until if _lasts(channel, channel.group_until) else None
+        channel.group_until = max(still or channel.now, channel.urgent_until)
         return channel.now
-    if channel.group_until is None or channel.group_until <= channel.now:
+    if channel.group_until is None or not _lasts(channel, channel.group_until):
         channel.group_until, channel.changed = channel.now + span, True
     return channel.group_until
+
+
+def _lasts(channel: _Channel, until: datetime | None) -> bool:
+    """Whether a group of the channel lasts. No group ends later than `DIGEST` from now, unless a clock was ahead."""
+    return until is not None and channel.now < until <= channel.now + DIGEST
 
 
 def _insert(channel: _Channel, message: Message) -> None:

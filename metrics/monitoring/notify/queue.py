@@ -57,6 +57,18 @@ update metrics_delivery set state = 'failed', why = case when attempts > 0 then 
                order by d.id for update of d skip locked)
 """  # noqa: S608
 
+# The clock of the database was ahead: what it decided, scheduled or leased then would wait until that time comes. A
+# regular pause is `DELAYS[-1]` at most.
+CLOCK: Final = """
+update metrics_delivery set due = clock_timestamp(), expires_at = clock_timestamp() + %s, leased_until = null,
+       decided_at = least(decided_at, clock_timestamp())
+ where id in (select d.id from metrics_delivery d
+               where d.state in ('waiting', 'muted')
+                 and (d.decided_at > clock_timestamp() + interval '1 minute'
+                      or d.why = '' and d.due > clock_timestamp() + interval '61 minutes')
+               order by d.id for update of d skip locked)
+"""
+
 READY: Final = f"""
     d.state = 'waiting' and d.due <= clock_timestamp() and {NOT_LEASED} and c.deleted_at is null
     and (c.paused_at is null or d.kind = 'test')
@@ -151,7 +163,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """The end of an attempt.
 
     outcome      delivered, failed (it did not arrive) or unknown (it may have arrived)
-    detail       a status or an error in a few words; never content of the answer
+    detail       a status or an error as a code of `answers`
     retry_after  seconds that the receiver asked to wait
     gone         the receiver wants no more messages (410)
     """
@@ -167,6 +179,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 def settle() -> None:
     """Drop messages that are not needed any more, and give up those that are too old."""
+    store.execute(CLOCK, (planner.GIVE_UP,))
     store.execute(SUPERSEDE)
     store.execute(NEVER_TOLD)
     store.execute(GIVE_UP)

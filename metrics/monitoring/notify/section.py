@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation
 from backoffice.section import Section
 from metrics.monitoring import sampling
-from metrics.monitoring.notify import alert_source, outside, planner, queue, subscription, sweep, tasks
+from metrics.monitoring.notify import alert_source, named_channels, outside, planner, queue, subscription, sweep, tasks
 from metrics.monitoring.notify.models import Channel, Delivery
 from metrics.monitoring.notify.pages import ChannelAdmin, DeliveryAdmin
 from metrics.monitoring.probes import table
@@ -50,6 +50,7 @@ SECTION = Section(
     rights={
         "channel": {"manager": frozenset({"view", "retry"}), **dict.fromkeys(("agent", "viewer", "dpo"), VIEW)},
     },
+    before={"rule": named_channels.demand_known},
     after={"alert": planner.plan},
     tasks=(tasks.send_notifications, tasks.forget_deliveries),
     ready=_ready,

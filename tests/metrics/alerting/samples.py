@@ -51,7 +51,7 @@ class Samples:
 @contextmanager
 def sampled() -> Iterator[Samples]:
     """Has windows read from memory for the duration of a test."""
-    before, found = (windows._read, windows._targets), Samples()
+    before, found = (windows._read, windows._targets, windows._minutes), Samples()
     windows.register(found.window, found.targets)
     try:
         yield found

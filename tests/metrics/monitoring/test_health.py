@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 import pytest
 from django.urls import reverse
 
+from events import commands
 from metrics.management.commands import doctor
 from metrics.monitoring import dependencies, sampling, units
+from metrics.monitoring.alerting import defaults, rules
 from metrics.monitoring.dependencies import DependencyStatus
 from metrics.monitoring.history import tables, write
 from metrics.monitoring.metric_types import METRICS
+from tests import factories
 from tests.backoffice import api_client
 from tests.metrics.monitoring import slots
 
@@ -72,7 +75,7 @@ def test_blind_slots_do_not_end_a_state() -> None:
     first = present - 20 + (present - 20) % 2
     sample(present + 1, valkey_reachable=0)
     found = dependencies._since(
-        dependencies.Signal("valkey.reachable", 0, 0), METRICS["valkey.reachable"], "", 2, present + 1
+        dependencies.Signal("valkey.reachable", 0.5, 0.5), METRICS["valkey.reachable"], "", 2, present + 1
     )
     assert found[0] is not None
     assert abs(found[0].timestamp() // 5 - first) <= 1
@@ -121,6 +124,26 @@ def test_page_refreshes_its_part() -> None:
 @pytest.mark.parametrize(("role", "allowed"), [("admin", 200), ("dpo", 200), ("agent", 403), ("viewer", 403)])
 def test_page_needs_the_right_to_see_the_system(role: str, allowed: int) -> None:
     assert api_client.signed_in(role).client.get(URL).status_code == allowed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_limits_are_the_levels_of_the_rule_as_somebody_changed_it() -> None:
+    defaults.seed()
+    sample(tables.present_slot(), queue_depth=1500, db_blocked=0)
+    assert status("queue").state == "warn"
+    commands.dispatch(factories.command(rules.UpdateRule(warn=2000, clear=None), "queue_depth"))
+    assert status("queue").state == "good"
+    commands.dispatch(factories.command(rules.UpdateRule(metric="db.blocked"), "queue_depth"))
+    assert status("queue").state == "warn", "a rule about something else has no limits of the queue"
+
+
+def test_every_signal_with_a_rule_has_limits_by_it_and_every_other_one_its_own() -> None:
+    levels = dependencies._levels()
+    for one in dependencies.DEPENDENCIES:
+        for signal in one.signals:
+            assert not signal.rule or signal.rule in levels
+            limited = signal.with_levels(levels)
+            assert (limited.warn, limited.bad) != (None, None), signal.metric
 
 
 @pytest.mark.django_db(transaction=True)

@@ -291,7 +291,7 @@ def fail(channel: Any, times: int) -> None:
         alerts.raised(f"rule_{uuid.uuid4().hex}")
         batch = queue.claim("test", without=others)
         assert batch is not None
-        queue.mark(batch, Answer(outcome="failed", detail="HTTP 500"))
+        queue.mark(batch, Answer(outcome="failed", detail="http:500"))
 
 
 def test_channel_is_paused_after_twenty_failures_and_another_reports_it(receiver: Receiver) -> None:

@@ -173,7 +173,7 @@ def test_redirect_to_the_inside_is_not_followed(settings: Any) -> None:
     with receivers.http() as inside, receivers.http() as outside:
         outside.replies = [Reply(307, {"Location": inside.url})]
         answer = guard.deliver("POST", outside.url, b"x", {})
-        assert (answer.outcome, answer.detail) == ("failed", "HTTP 307")
+        assert (answer.outcome, answer.detail) == ("failed", "http:307")
         assert inside.requests == []
 
 
@@ -194,11 +194,11 @@ def test_certificate_must_be_valid_for_the_name(settings: Any, tmp_path: Path) -
     authority, certificate = receivers.certificates(tmp_path, "localhost")
     with receivers.http(certificate, "localhost") as receiver:
         answer = guard.deliver("POST", receiver.url, b"x", {})
-        assert (answer.outcome, answer.detail) == ("failed", "the certificate is not valid"), "an unknown authority"
+        assert (answer.outcome, answer.detail) == ("failed", "certificate"), "an unknown authority"
         settings.ALERT_CA_FILE = authority
         assert guard.deliver("POST", receiver.url, b"x", {}).outcome == "delivered"
         wrong = receiver.url.replace("localhost", "127.0.0.1")
-        assert guard.deliver("POST", wrong, b"x", {}).detail == "the certificate is not valid"
+        assert guard.deliver("POST", wrong, b"x", {}).detail == "certificate"
     assert len(receiver.requests) == 1
 
 
@@ -236,7 +236,7 @@ def test_closed_port_and_unknown_host_mean_that_nothing_was_sent(settings: Any) 
         pass
     assert guard.deliver("POST", receiver.url, b"x", {}).outcome == "failed"
     answer = guard.deliver("POST", "https://host.invalid/", b"x", {})
-    assert (answer.outcome, answer.detail) == ("failed", "the host name cannot be resolved")
+    assert (answer.outcome, answer.detail) == ("failed", "unresolved")
 
 
 def test_connection_that_breaks_means_that_the_message_may_have_arrived(settings: Any) -> None:

@@ -35,7 +35,7 @@ def send(batch: Batch) -> Answer:
         with translation.override(batch.channel.language):
             return SENDERS[batch.channel.kind](batch, secret)
     except secrets.Unreadable:
-        return Answer(outcome="failed", detail="secret cannot be decrypted")
+        return Answer(outcome="failed", detail="secret")
     except Exception as error:
         log.error("notification to %s: %s", batch.channel.name, type(error).__name__)
-        return Answer(outcome="unknown", detail=f"internal error: {type(error).__name__}")
+        return Answer(outcome="unknown", detail=f"internal:{type(error).__name__}")

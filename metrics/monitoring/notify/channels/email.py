@@ -29,7 +29,7 @@ REFUSED: Final = (
 def send(batch: Batch, _secret: ChannelSecret) -> Answer:
     """Send one e-mail to all recipients of the channel."""
     if not settings.EMAIL_URL:
-        return Answer(outcome="failed", detail="EMAIL_URL is not set")
+        return Answer(outcome="failed", detail="mail_unset")
     text = messages.text(batch.deliveries)
     thread = _thread(batch)
     message = EmailMessage(
@@ -50,18 +50,18 @@ def send(batch: Batch, _secret: ChannelSecret) -> Answer:
     except REFUSED as error:
         return Answer(outcome="failed", detail=_reason(error))
     except (OSError, smtplib.SMTPException) as error:
-        return Answer(outcome="unknown", detail=f"no answer: {type(error).__name__}")
-    return Answer(outcome="delivered", detail="accepted by the mail server")
+        return Answer(outcome="unknown", detail=f"no_answer:{type(error).__name__}")
+    return Answer(outcome="delivered", detail="mail_accepted")
 
 
 def _reason(error: Exception) -> str:
     """The mail server's status. Its text may quote addresses."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({str(code) for code, _text in error.recipients.values()})
-        return f"recipients refused ({', '.join(codes)})"
+        return f"mail_recipients:{', '.join(codes)}"
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"refused ({error.smtp_code})"
-    return f"no connection: {type(error).__name__}"
+        return f"mail_refused:{error.smtp_code}"
+    return f"mail_no_connection:{type(error).__name__}"
 
 
 def _thread(batch: Batch) -> str:

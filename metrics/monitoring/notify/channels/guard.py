@@ -70,11 +70,11 @@ ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 
 class Refused(Exception):
-    """The URL or an address of its host is not allowed. The message names neither path nor credentials."""
+    """The URL or an address of its host is not allowed. The message is a code of `answers`."""
 
 
 class Unreachable(Exception):
-    """No connection: nothing was sent."""
+    """No connection: nothing was sent. The message is a code of `answers`."""
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,20 +90,20 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 def parsed(url: str) -> SplitResult:
     """The parts of a URL that may be requested. Raises `Refused`."""
     if len(url) > MAX_URL or any(not "!" <= character <= "~" for character in url) or "\\" in url:
-        raise Refused("the URL is too long, or has characters that must be encoded")
+        raise Refused("url_characters")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise Refused("the URL cannot be read") from None
+        raise Refused("url_unreadable") from None
     if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise Refused("the URL must begin with https:// and name a host")
+        raise Refused("url_scheme")
     if parts.scheme == "http" and not settings.ALERT_ALLOWED_NETWORKS:
-        raise Refused("the URL must begin with https://")
+        raise Refused("url_plain")
     if parts.username is not None or parts.password is not None:
-        raise Refused("the URL must not contain a user name or password")
+        raise Refused("url_user")
     if port == 0:
-        raise Refused("the URL has no valid port")
+        raise Refused("url_port")
     return parts
 
 
@@ -132,7 +132,7 @@ def resolve(host: str, port: int) -> list[str]:
     thread.start()
     thread.join(RESOLVE_SECONDS)
     if thread.is_alive() or failure or not found:
-        raise Unreachable("the host name cannot be resolved")
+        raise Unreachable("unresolved")
     return list(dict.fromkeys(found))
 
 
@@ -142,13 +142,13 @@ def check(address: str, *, plain: bool = False) -> None:
     reached = _reached(ip)
     never = (*METADATA, *_networks(settings.ALERT_DENIED_NETWORKS))
     if any(_in(one, never) or one.is_multicast for one in (ip, reached)) or _is_tunnel(ip):
-        raise Refused("the host has an address that is never allowed")
+        raise Refused("address_never")
     if _in(reached, _networks(settings.ALERT_ALLOWED_NETWORKS)):
         return
     if plain:
-        raise Refused("without https only addresses in ALERT_ALLOWED_NETWORKS are allowed")
+        raise Refused("address_plain")
     if not reached.is_global or reached.is_reserved or _in(reached, DENIED):
-        raise Refused("the host has an address that is not public")
+        raise Refused("address_private")
 
 
 def _reached(ip: Address) -> Address:
@@ -258,7 +258,7 @@ def _connected(addresses: Sequence[str], port: int, deadline: Deadline) -> socke
             raw.close()
         else:
             return raw
-    raise Unreachable("no connection")
+    raise Unreachable("no_connection")
 
 
 def _over(raw: socket.socket, scheme: str, host: str, port: int, deadline: Deadline) -> http.client.HTTPConnection:
@@ -278,7 +278,7 @@ def _over(raw: socket.socket, scheme: str, host: str, port: int, deadline: Deadl
     except OSError as error:
         secure.close()
         bad = isinstance(error, ssl.SSLCertVerificationError)
-        raise Unreachable("the certificate is not valid" if bad else "TLS failed") from None
+        raise Unreachable("certificate" if bad else "tls") from None
     connection.sock = secure
     return connection
 
@@ -303,13 +303,13 @@ def deliver(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> A
     except (Refused, Unreachable) as error:
         return Answer(outcome="failed", detail=str(error))
     except TimeoutError:
-        return Answer(outcome="unknown", detail="no answer in time")
+        return Answer(outcome="unknown", detail="timeout")
     except (OSError, http.client.HTTPException) as error:
-        return Answer(outcome="unknown", detail=f"no answer: {type(error).__name__}")
+        return Answer(outcome="unknown", detail=f"no_answer:{type(error).__name__}")
     status = response.status
     return Answer(
         outcome="delivered" if 200 <= status < 300 else "failed",
-        detail=f"HTTP {status}",
+        detail=f"http:{status}",
         retry_after=retry_after(response.headers),
         gone=status == http.client.GONE,
     )

@@ -10,6 +10,8 @@ export function bindAdd(root, { previewUrl, range, catalogue, add, failed }) {
   const dialog = root.querySelector("[data-add-dialog]");
   const kind = dialog.querySelector("[data-add-kind]");
   const metric = dialog.querySelector("[data-add-metric-name]");
+  const target = dialog.querySelector("[data-add-target-name]");
+  const worst = target.options[0];
   const [view, text] = [dialog.querySelector("[data-add-view]"), dialog.querySelector("[data-add-text]")];
   kind.append(...catalogue.widgets.map((one) => new Option(one.label, one.kind)));
   metric.append(...catalogue.metrics.map((one) => new Option(one.label, one.name)));
@@ -17,8 +19,17 @@ export function bindAdd(root, { previewUrl, range, catalogue, add, failed }) {
     dialog.querySelector("[data-add-metric]").hidden = kind.value !== "metric";
     dialog.querySelector("[data-add-note]").hidden = kind.value !== "note";
   };
+  const showTargets = () => {
+    const { group } = catalogue.metrics.find((one) => one.name === metric.value) ?? {};
+    const names = catalogue.targets[group] ?? [];
+    target.replaceChildren(worst, ...names.map((name) => new Option(name, name)));
+    target.value = "";
+    dialog.querySelector("[data-add-target]").hidden = !names.length;
+  };
   kind.addEventListener("change", show);
+  metric.addEventListener("change", showTargets);
   show();
+  showTargets();
   root.querySelector("[data-add-tile]").addEventListener("click", () => {
     dialog.returnValue = "";
     dialog.showModal();
@@ -27,7 +38,10 @@ export function bindAdd(root, { previewUrl, range, catalogue, add, failed }) {
     if (dialog.returnValue !== "add") return;
     const widget = catalogue.widgets.find((one) => one.kind === kind.value);
     const options = {};
-    if (widget.kind === "metric") Object.assign(options, { metric: metric.value, view: view.value });
+    if (widget.kind === "metric") {
+      Object.assign(options, { metric: metric.value, view: view.value });
+      if (target.value) options.target = target.value;
+    }
     if (widget.kind === "note") options.text = text.value;
     const size = widget.kind === "metric" && view.value !== "number" ? { w: 2, h: 2 } : { w: widget.w, h: widget.h };
     const tile = { id: newId(), kind: widget.kind, ...size, options };

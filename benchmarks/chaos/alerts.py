@@ -10,21 +10,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import dataclasses
-import hmac
 import itertools
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-import msgspec
 import psycopg
+
+from devtools import webhooks
+from devtools.webhooks import Received
 
 RAISED_SECONDS: Final = 25.0  # two slots, and a sampler that was killed
 SETTLED_SECONDS: Final = 90.0  # longer than the lease of a sender that was killed in a request
@@ -54,7 +52,7 @@ OURS: Final = frozenset(map(key_of, RULES))
 
 @dataclasses.dataclass
 class Arrived:
-    """A request that the receiver accepted, or refused after it was read."""
+    """A request, which the receiver accepted or refused."""
 
     id: str
     body: dict[str, Any]
@@ -63,52 +61,21 @@ class Arrived:
 
 
 class Receiver:
-    """A receiver of signed webhooks. It refuses some requests, and ends some without an answer."""
+    """Receives the webhooks. It refuses some requests, and ends some without an answer."""
 
     def __init__(self, seed: int) -> None:
-        self.key = b""
         self.arrived: list[Arrived] = []
-        self._rng, self._lock = random.Random(seed), threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._rng = random.Random(seed)
+        self.server = webhooks.Receiver(self._answer)
+        self.server.start()
 
     def accepted(self) -> Counter[str]:
         """The number of accepted requests by message id."""
         return Counter(one.id for one in self.arrived if one.accepted)
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                status = receiver.receive(self.headers, self.rfile.read(int(self.headers["Content-Length"])))
-                if status is None:
-                    self.close_connection = True
-                    return
-                with contextlib.suppress(OSError):  # its sender was killed
-                    self.send_response(status)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        return Handler
-
-    def receive(self, headers: Any, body: bytes) -> int | None:
-        """The status of the answer; None ends the connection without one."""
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        wanted = "v1," + base64.b64encode(hmac.digest(self.key, signed, "sha256")).decode()
-        with self._lock:
-            status = 200 if self._rng.random() > REFUSED else self._rng.choice([503, 503, None])
-            is_signed = hmac.compare_digest(wanted, headers["webhook-signature"])
-            self.arrived.append(Arrived(headers["webhook-id"], msgspec.json.decode(body), is_signed, status == 200))
+    def _answer(self, received: Received) -> int | None:
+        status = 200 if self._rng.random() > REFUSED else self._rng.choice([503, 503, None])
+        self.arrived.append(Arrived(received.id, received.body, received.is_signed, status == 200))
         return status
 
 
@@ -156,7 +123,7 @@ class Alerts:
         return found
 
     def close(self) -> None:
-        self.receiver.close()
+        self.receiver.server.close()
 
 
 # -- in the database --------------------------------------------------------------------------------------------------
@@ -168,9 +135,9 @@ def create_rules(receiver: Receiver) -> None:
     from metrics.monitoring.alerting.rules import CreateRule
     from metrics.monitoring.notify import changes
 
-    written = changes.write(None, {"name": "chaos", "kind": "webhook", "url": receiver.url})
+    written = changes.write(None, {"name": "chaos", "kind": "webhook", "url": receiver.server.url})
     assert written.signing_key is not None
-    receiver.key = base64.b64decode(written.signing_key.removeprefix("whsec_"))
+    receiver.server.key = written.signing_key
     for key, (metric, target, comparison, level) in RULES.items():
         given: dict[str, Any] = {"title": key, "metric": metric, "target": target, "comparison": comparison}
         data = CreateRule(**given, critical=level, for_seconds=0, keep_seconds=0)

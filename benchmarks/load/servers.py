@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ FILLER = "x" * 60  # brings the whole frame to about 400 bytes
 
 
 async def serve(kind: str, port: int, control: int) -> None:
-    """Run one server with a control port: `p` publishes one event, `c` returns CPU seconds and memory."""
+    """Run one server with a control port.
+
+    `p` publishes one event, `t` what the sampler does in a slot (our hub only), `c` returns CPU seconds and memory.
+    """
     publish, server = await {"bare": bare, "hub": hub, "app": app}.get(kind, channels)(kind, port)
 
     async def handle_commands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -32,6 +36,8 @@ async def serve(kind: str, port: int, control: int) -> None:
                 result = publish()
                 if asyncio.iscoroutine(result):
                     await result
+            elif command == b"t":
+                publish_sample()
             else:
                 writer.write(usage())
 
@@ -170,6 +176,27 @@ async def start_hub() -> Any:
         own.receive(bus.decode(raw))
 
     return publish
+
+
+def publish_sample() -> None:
+    """Pass the frames of a sample with every metric to this loop's hub, and those of the widgets that changed."""
+    from django.utils import timezone
+
+    from metrics.dashboard import push
+    from metrics.monitoring import sampling
+    from metrics.monitoring.metric_types import METRICS
+    from realtime import local_hub
+    from realtime import publish as bus
+
+    own, now = local_hub._hubs[asyncio.get_running_loop()], timezone.now().isoformat()
+    values = {(name, ""): random.uniform(0, 100) for name in METRICS}
+    sample = sampling.Sample(slot=1, previous=0, values=values, failed={})
+    for topic, key, some in sampling.frames(sample):
+        data = {"slot": 1, "previous": 0, "values": some, "pending": {}}
+        own.receive(bus.Value(topic=topic, event=sampling.FRAME, key=key, data=data, timestamp=now))
+    for kind in push.COUNTS:
+        data = {"widget_id": kind, "data": {"changed": True}, "timestamp": now}
+        own.receive(bus.Value(topic=push.TOPIC, event=push.EVENT, key=kind, data=data, timestamp=now))
 
 
 class AdminPrincipal:

@@ -138,7 +138,9 @@ def test_readers_cannot_change_silences(samples: Samples, role: str) -> None:
 def test_keys_need_the_scope_of_what_they_do(firing: str) -> None:
     reader = api_client.program("alerts:read", "rules:read", role="admin")
     assert reader.get("alerts/").status_code == 200
-    assert reader.post("rules/preview/", {"id": firing}).status_code == 200
+    problem(reader.post("rules/preview/", {"id": firing}), 403, "missing_scope")  # it reads the history
+    operator = api_client.program("system:read", "rules:read", role="admin")
+    assert operator.post("rules/preview/", {"id": firing}).status_code == 200
     problem(reader.post(f"alerts/{firing}/acknowledge/", {"episode": 1}), 403, "missing_scope")
     problem(reader.post("rules/", {"id": "queue", **RULE}), 403, "missing_scope")
     problem(reader.get("silences/"), 403, "missing_scope")
@@ -147,6 +149,25 @@ def test_keys_need_the_scope_of_what_they_do(firing: str) -> None:
     problem(writer.get("rules/"), 403, "missing_scope")
     weak = api_client.program("alerts:write", role="viewer")
     problem(weak.post(f"alerts/{firing}/comment/", {"text": "x"}), 403, "forbidden")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_history_of_a_metric_is_shown_with_an_alert_and_previewed_only_with_the_right_to_the_metric(
+    firing: str, role: str
+) -> None:
+    caller, allowed = signed_in(role), access.role_may(role, "view", "system")
+    page = caller.client.get(reverse("admin:alerts_alert", args=[firing])).content.decode()
+    assert ("<polyline" in page) is allowed
+    assert ("alerts/preview/" in page) is allowed
+    preview = caller.client.get(reverse("admin:alerts_preview"), {"rule": firing, "hours": "1"})
+    assert preview.status_code == (200 if allowed else 403)
+    for body_ in ({"id": firing}, {"data": {"metric": "cpu.percent", "warn": 1}}, SHARE_OF_SYSTEM):
+        assert caller.post("rules/preview/", body_).status_code == (200 if allowed else 403), body_
+    counted = caller.post("rules/preview/", {"data": {"metric": "submissions.rate", "warn": 1}})
+    assert counted.status_code == (200 if access.role_may(role, "view", "submission") else 403)
+
+
+SHARE_OF_SYSTEM = {"data": {"metric": "submissions.rate", "per": "requests.count", "warn": 1}}
 
 
 def test_stream_of_an_alert_is_read_by_those_who_read_the_log(firing: str) -> None:

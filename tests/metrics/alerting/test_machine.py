@@ -11,7 +11,7 @@ import pytest
 
 from events import errors, testing
 from events.aggregate import Decision
-from metrics.monitoring.alerting import conditions, domain, machine
+from metrics.monitoring.alerting import conditions, domain, machine, rules
 from tests.metrics.alerting import histories
 from tests.metrics.alerting.histories import Model, Moment
 
@@ -121,6 +121,37 @@ def _check_stream(stream: Stream) -> None:
     assert slots == sorted(set(slots))
     assert machine.AGGREGATE.fold(stream.events) == stream.state
     assert machine.AGGREGATE.load(machine.AGGREGATE.dump(stream.state)) == stream.state
+
+
+RULE = rules.Rule(metric="cpu.percent", warn=80, for_seconds=5, keep_seconds=5)
+AHEAD = 24 * 720  # slots: the clock of the database was a day ahead
+
+
+def at_slot(stream: Stream, slot: int, value: float) -> list[str]:
+    command = domain.JudgeAlert(rule=RULE, rule_version=1, target="", window=[value] * 4, slot=slot)
+    return [histories.short(event).partition(" ")[0] for event in stream.do(command, slot)]
+
+
+@pytest.mark.parametrize("wrong", ["raised", "resolved"])
+def test_event_of_a_clock_that_was_a_day_ahead_does_not_stop_the_alert(wrong: str) -> None:
+    stream = Stream()
+    assert at_slot(stream, 1000 + AHEAD, 90) == ["raised"]
+    if wrong == "resolved":
+        assert at_slot(stream, 1001 + AHEAD, 10) == ["resolved"]
+        assert at_slot(stream, 1002, 90) == ["raised"]
+    assert at_slot(stream, 1003, 10) == ["resolved"]
+    assert at_slot(stream, 1003, 90) == [], "the same slot again"
+    assert at_slot(stream, 1004, 90) == ["raised"]
+    assert not stream.state.flapping
+
+
+def test_slots_within_an_hour_before_the_last_event_decide_nothing() -> None:
+    stream = Stream()
+    assert at_slot(stream, 5000, 90) == ["raised"]
+    assert [at_slot(stream, slot, 10) for slot in (4999, 5000, 5000 - 720)] == [[], [], []]
+    end = domain.EndAlert(why="rule_deleted", slot=4999)
+    assert stream.do(end, 4999) == []
+    assert len(stream.do(domain.EndAlert(why="rule_deleted", slot=5000 - 721), 4279)) == 1
 
 
 def test_acknowledgement_by_default_lasts_longer_for_a_warning() -> None:

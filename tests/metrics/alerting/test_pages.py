@@ -12,6 +12,7 @@ from django.urls import reverse
 from events import store
 from events.types import new_id
 from metrics.monitoring.alerting import dispatching, judge, models, report
+from metrics.monitoring.notify import changes
 from realtime import publish
 from tests.backoffice.api_client import Caller, problem, signed_in
 from tests.metrics.alerting.samples import Samples, do
@@ -103,7 +104,9 @@ def test_firing_alert_without_fresh_values_says_since_when(admin: Caller, sample
     assert models.Alert.objects.get(pk=cpu).state == "firing"
 
 
-@pytest.mark.parametrize("until", ["2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "until", ["2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z", "2020-01-01T00:00:00", "0001-01-01T00:00:00+14:00"]
+)
 def test_acknowledgement_ends_within_a_week(admin: Caller, samples: Samples, cpu: str, until: str) -> None:
     samples.tick(METRIC, [85] * 6)
     found = problem(admin.post(f"alerts/{cpu}/acknowledge/", {"episode": 1, "until": until}), 422, "invalid")
@@ -111,6 +114,8 @@ def test_acknowledgement_ends_within_a_week(admin: Caller, samples: Samples, cpu
 
 
 def test_rule_is_created_edited_restored_and_deleted_by_its_pages(admin: Caller, samples: Samples) -> None:
+    for name in ("ops", "phone", "boss"):
+        changes.write(None, {"name": name, "kind": "email", "recipients": [f"{name}@example.org"]})
     added = form_of(
         admin, "backoffice_rule_add", key="queue_depth", title="Queue", metric="queue.depth", warn="100",
         comparison="above", on_missing="keep", channels="ops, phone", escalation="15: ops\n60: phone, boss",
@@ -155,6 +160,12 @@ def test_concurrent_edits_of_a_rule_are_merged(admin: Caller, samples: Samples, 
         ({"escalation": [{"minutes": 5, "channels": []}, {"minutes": 5, "channels": []}]}, "escalation"),
         ({"comparison": "below", "critical": 120}, "critical"),
         ({"id": "Queue"}, "key"),
+        ({"id": "preview"}, "key"),
+        ({"id": "count"}, "key"),
+        ({"title": "Q" * 301}, "title"),
+        ({"target": "a:b"}, "target"),
+        ({"target": "../x"}, "target"),
+        ({"channels": ["nobody"]}, "channels"),
     ],
 )
 def test_rule_that_contradicts_itself_is_rejected(
@@ -233,6 +244,16 @@ def test_preview_shows_how_often_a_rule_would_have_fired(admin: Caller, samples:
     assert wrong.status_code == 422
     problem(admin.post("rules/preview/", {"id": "nothing"}), 404, "not_found")
     assert models.Rule.objects.get(pk=cpu).version == 1
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999", "x", "99999999999999999999", "-1"])
+@pytest.mark.parametrize("field", ["warn", "for_seconds", "keep_seconds"])
+def test_preview_refuses_what_is_no_number_of_the_field(
+    admin: Caller, samples: Samples, cpu: str, field: str, value: str
+) -> None:
+    found = admin.client.get(reverse("admin:alerts_preview"), {"rule": cpu, field: value})
+    finite_level = field == "warn" and value in ("99999999999999999999", "-1")
+    assert found.status_code == (422 if not finite_level or value[0] == "9" else 200)
 
 
 def test_states_are_listed_with_those_that_are_pending(samples: Samples, cpu: str) -> None:

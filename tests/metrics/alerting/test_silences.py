@@ -67,6 +67,19 @@ def test_silence_matches_by_rule_target_and_severity(fields: dict[str, Any], exp
     assert silences.matches(Silence(**fields), "high_cpu", "web-1", "critical") is expected
 
 
+def test_silence_that_has_ended_is_rejected_when_it_is_created_and_can_be_ended_by_an_edit() -> None:
+    """A wrong year would silence nothing, and nobody would notice."""
+    begin, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
+    given().when(silences.CreateSilence(title="Upgrade", starts_at=begin, ends_at=end)).then_rejected(
+        "", field="ends_at"
+    )
+    lasting = silences.SilenceCreated(
+        title="Upgrade", rules=[], targets=[], severity="any", repeat="once", weekdays=[], starts_at=begin,
+        ends_at=datetime(2100, 1, 1, tzinfo=UTC), from_time="", to_time="", zone="UTC", created_at=begin,
+    )  # fmt: skip
+    given(lasting).when(silences.UpdateSilence(ends_at=end)).then(silences.SilenceUpdated(ends_at=end))
+
+
 @pytest.mark.parametrize(
     ("fields", "wrong"),
     [

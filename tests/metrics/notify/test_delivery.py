@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from datetime import time
 from typing import Any
 
 import pytest
@@ -353,3 +354,51 @@ def test_deleted_channel_keeps_its_log_and_no_secret(receiver: Receiver) -> None
     row = Channel.objects.get(pk=channel)
     assert (row.secret, row.target, row.recipients) == (None, "", [])
     alerts.channel(name="Pager", url=receiver.url)  # the name is free again
+
+
+# -- a clock of the database that was ahead ---------------------------------------------------------------------------
+
+DAY = 86_400
+
+
+def test_message_decided_by_a_clock_that_was_ahead_is_sent_at_once(receiver: Receiver) -> None:
+    alerts.channel(url=receiver.url)
+    alerts.raised()
+    alerts.pass_time(-DAY)  # everything lies a day ahead
+    assert sender.send_due() == 1
+    (delivery,) = alerts.deliveries()
+    assert delivery.state == "delivered"
+
+
+def test_lease_and_retry_of_a_clock_that_was_ahead_end_at_once(receiver: Receiver) -> None:
+    alerts.channel(url=receiver.url)
+    alerts.raised()
+    assert queue.claim("a sender that dies") is not None
+    alerts.pass_time(-DAY)
+    receiver.replies = receivers.replies(500)
+    assert sender.send_due() == 0
+    alerts.pass_time(-DAY)
+    assert sender.send_due() == 1
+    assert len(set(receiver.ids)) == 1
+
+
+def test_group_of_a_clock_that_was_ahead_does_not_hold_messages_back(mailbox: receivers.Mailbox) -> None:
+    alerts.channel("email", recipients=["a@example.org"])
+    alerts.raised("first", severity="warning")
+    alerts.pass_time(-DAY)
+    alerts.raised("second", severity="warning")
+    assert sender.send_due() == 1, "the first one alone: its time has come"
+    alerts.pass_time(31)
+    assert sender.send_due() == 1
+    alerts.raised("third", severity="critical")
+    assert sender.send_due() == 1, "a critical one is sent at once"
+
+
+def test_message_that_waits_for_the_end_of_quiet_hours_is_no_wrong_clock(mailbox: receivers.Mailbox) -> None:
+    channel = alerts.channel("email", recipients=["a@example.org"], quiet_from=time(0), quiet_until=time(23, 59))
+    alerts.raised(severity="warning")
+    alerts.pass_time(31)
+    Channel.objects.filter(pk=channel).update(quiet_from=time(0), quiet_until=time(23, 59, 59))
+    for _ in range(2):
+        assert sender.send_due() == 0
+    assert alerts.states() == [("firing", "waiting", "quiet_hours")]

@@ -125,6 +125,7 @@ PATTERNS: Final = (
     ),
     (r"Enter at most (?P<most>\d+) names\.", gettext_noop("Enter at most %(most)s names.")),
     (r"An escalation has at most (?P<most>\d+) steps\.", gettext_noop("An escalation has at most %(most)s steps.")),
+    (r"There is no metric named (?P<name>.+)\.", gettext_noop("There is no metric named %(name)s.")),
     (r"There is no channel named (?P<name>.+)\.", gettext_noop("There is no channel named %(name)s.")),
     (r"(?P<name>.+) is no name of a rule or target\.", gettext_noop("%(name)s is no name of a rule or target.")),
     (

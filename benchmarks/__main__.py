@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_BY_DEFAULT = {"load", "chaos", "growth", "lists", "dataset"}
+NOT_BY_DEFAULT = {"load", "chaos", "growth", "lists", "dataset", "repaint"}
 
 
 def names() -> list[str]:

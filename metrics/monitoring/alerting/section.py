@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation, topics
 from backoffice.section import HeaderItem, Section
 from events.rebuild.read_tables import ReadTable
-from metrics.monitoring.alerting import domain, kinds, machine, pages, projection
+from metrics.monitoring.alerting import domain, kinds, machine, metric_names, pages, projection, rules
 from realtime.topics import Topic
 
 _sees_alerts = partial(access.sees, domain.CATEGORY)
@@ -40,6 +40,7 @@ SECTION = Section(
         ),
     ),
     aggregates=(machine.AGGREGATE,),
+    before={rules.CATEGORY: metric_names.demand_known},
     read_tables=(
         ReadTable(name="metrics_alert", category=domain.CATEGORY, project=projection.write_alerts),
         ReadTable(name="metrics_alert_episode", category=domain.CATEGORY, project=projection.write_episodes),

@@ -59,7 +59,8 @@ class EscalationField(forms.CharField):
             minutes, colon, names = line.partition(":")
             if not line.strip():
                 continue
-            if not colon or not minutes.strip().isdecimal() or not 1 <= int(minutes.strip()[:6]) <= 7 * 24 * 60:
+            minutes = minutes.strip()
+            if not colon or not minutes.isdecimal() or len(minutes) > 5 or not 1 <= int(minutes) <= 7 * 24 * 60:
                 raise forms.ValidationError(_("Write one step per line, as in: 15: operations, telephone"))
             channels = [name.strip() for name in names.split(",") if name.strip()]
             steps.append({"minutes": int(minutes), "channels": channels})
@@ -87,12 +88,13 @@ class LocalInstantField(forms.CharField):
             return None
         try:
             found = parse_datetime(text)
-        except ValueError:
-            found = None
-        if found is None:
+            local = found if found is None or found.tzinfo else found.replace(tzinfo=zone_of(self.zone))
+            instant = None if local is None else local.astimezone(UTC)
+        except (ValueError, OverflowError):  # no time, or one before the first or after the last year
+            instant = None
+        if instant is None:
             raise forms.ValidationError(_("Enter a date and a time, such as 2026-01-31T12:00."))
-        local = found if found.tzinfo else found.replace(tzinfo=zone_of(self.zone))
-        return types.to_builtins(local.astimezone(UTC))
+        return types.to_builtins(instant)
 
 
 def zone_of(name: str) -> zoneinfo.ZoneInfo:

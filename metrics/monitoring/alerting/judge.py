@@ -51,7 +51,8 @@ _is_seeded = False
 
 def judge(slot: int) -> list[Result]:
     """Judges all rules at this slot; returns the results of the commands that had to be sent."""
-    _seed_once()  # 1
+    with _contained("the default rules"):
+        _seed_once()  # 1
     found, orphans = load(slot)  # 2
     samples = _sampled(found, slot)
     results = []
@@ -74,14 +75,19 @@ def load(slot: int) -> tuple[list[Subject], list[tuple[str, domain.Ended]]]:
     known = models.by_id(models.Rule.objects.all())
     alerts = models.by_id(models.Alert.objects.all())
     present = windows.targets_of(slot)
-    found = [
-        _subject(row, target, alerts)
-        for row in known.values()
-        if row.enabled and row.deleted_at is None
-        for target in _targets(row, present, alerts)
-    ]
+    found: list[Subject] = []
+    unreadable = set(known)  # a rule of a newer release: its alerts stay as they are
+    for row in known.values():
+        with _contained(row.pk):
+            if row.enabled and row.deleted_at is None:
+                found += [_subject(row, target, alerts) for target in _targets(row, present, alerts)]
+            unreadable.discard(row.pk)
     judged = {subject.key for subject in found}
-    orphans = [(key, _why(known, key)) for key, alert in alerts.items() if alert.is_open and key not in judged]
+    orphans = [
+        (key, _why(known, key))
+        for key, alert in alerts.items()
+        if alert.is_open and key not in judged and domain.parts_of(key)[0] not in unreadable
+    ]
     return found, orphans
 
 
@@ -206,7 +212,7 @@ def _contained(key: str) -> Iterator[None]:
     except errors.StoreUnavailable:
         raise
     except Exception:
-        logger.exception("The rule of %s cannot be judged", key)
+        logger.exception("%s: cannot be judged", key)
 
 
 def pending(slot: int) -> Iterator[tuple[Subject, conditions.Pending]]:

@@ -227,6 +227,30 @@ def test_rule_that_fails_does_not_stop_the_others(samples: Samples, cpu: str, mo
     assert history() == ["alert.raised"]
 
 
+def test_rule_that_cannot_be_read_stops_no_other_and_ends_no_alert(samples: Samples, cpu: str) -> None:
+    """A row of a newer release, while this one still runs."""
+    do("rule.create", "queue", {"title": "Queue", "metric": "queue.depth", "warn": 1, "for_seconds": 0})
+    samples.put("queue.depth", samples.slot + 1, 5)
+    samples.tick(METRIC, [50])
+    assert history("queue") == ["alert.raised"]
+    models.Rule.objects.filter(pk="queue").update(on_missing="explain")
+    samples.tick(METRIC, [85] * 6)
+    assert history() == ["alert.raised"]
+    assert history("queue") == ["alert.raised"]
+
+
+def test_defaults_that_cannot_be_written_stop_no_rule(
+    samples: Samples, cpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(judge, "_is_seeded", False)
+    monkeypatch.setattr(defaults, "seed", fail)
+    samples.tick(METRIC, [85] * 6)
+    assert history() == ["alert.raised"]
+
+
 def test_default_rules_are_written_once_and_follow_a_release_until_they_are_edited(
     samples: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +329,4 @@ def test_nobody_acts_on_an_episode_that_a_judge_resolves_at_the_same_time(sample
 
 
 def acknowledge(data: Any) -> None:
-    from events import commands, types
-
-    commands.dispatch(types.Command(id=types.new_id(), key="high_cpu", data=data))
+    commands.dispatch(factories.command(data, "high_cpu"))

@@ -208,6 +208,42 @@ def test_silence_is_entered_and_shown_on_the_wall_clock_of_its_zone(admin: Calle
     assert "Upgrade" in page(admin, "alerts_list")
 
 
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("ends_at", "9999-12-31T23:59"),
+        ("ends_at", "0001-01-01T00:00"),
+        ("ends_at", "2020-01-01T00:00"),
+        ("ends_at", "2026-13-01T00:00"),
+        ("starts_at", "9999-12-31T23:59"),
+        ("weekdays", "8"),
+        ("rules", "a b, c"),
+        ("zone", "../../etc/passwd"),
+    ],
+)
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_silence_form_names_the_field_of_nonsense(
+    admin: Caller, samples: Samples, zone: str, field: str, text: str
+) -> None:
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M}"
+    given = {"zone": zone, "severity": "any", "repeat": "once", "ends_at": until, field: text}
+    refused = form_of(admin, "backoffice_silence_add", title="Upgrade", **given)
+    assert refused.status_code in (200, 422)
+    assert refused.context["form"].errors.keys() & {field, "ends_at"}
+    assert not models.Silence.objects.exists()
+
+
+@pytest.mark.parametrize("steps", ["x", "5", "0: a", "99999: a", f"{'0' * 5000}1: a", "5: a\n5: b", "5: nobody"])
+def test_rule_form_names_the_escalation_that_cannot_be(admin: Caller, samples: Samples, steps: str) -> None:
+    refused = form_of(
+        admin, "backoffice_rule_add", key="queue_depth", title="Queue", metric="queue.depth", warn="100",
+        comparison="above", on_missing="keep", escalation=steps,
+    )  # fmt: skip
+    assert refused.status_code in (200, 422)
+    assert "escalation" in refused.context["form"].errors
+    assert not models.Rule.objects.exists()
+
+
 def test_weekly_maintenance_needs_weekdays_and_times(admin: Caller, samples: Samples) -> None:
     found = problem(admin.post("silences/", {"title": "Upgrade", "repeat": "weekly"}), 422, "invalid")
     assert set(found["errors"]) == {"from_time", "to_time", "weekdays"}

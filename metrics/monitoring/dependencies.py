@@ -54,9 +54,12 @@ class Signal:
 
     def with_levels(self, rules: Mapping[str, tuple[float | None, float | None]]) -> Signal:
         """The signal with the limits of its rule; `rules` maps ids to warning and critical levels."""
+        if not self.rule:
+            return self
         warn, critical = rules.get(self.rule, (None, None))
-        given = {"warn": warn if warn is not None else self.warn, "bad": critical if critical is not None else self.bad}
-        return replace(self, **given) if self.rule else self
+        return replace(
+            self, warn=self.warn if warn is None else warn, bad=self.bad if critical is None else critical
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

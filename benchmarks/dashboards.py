@@ -43,7 +43,7 @@ async def deliver(dashboards: int, rounds: int, seconds: float) -> list[dict[str
         await boards.connect(dashboards)
         await run_messages(lists, control, dashboards, 20)
         for _ in range(rounds):
-            for name in rates:
+            for name in ("without", "with"):
                 rate, cost = await one_round(lists, control, dashboards, seconds, samples=name == "with")
                 rates[name].append(rate)
                 costs[name].append(cost)

@@ -1,15 +1,15 @@
 """Runs the chaos test: `make chaos` takes two minutes, `python -m benchmarks.chaos --quick --seed 7` 25 seconds.
 
-Two web processes, two runners of the subscriptions, a sampler, PostgreSQL and Valkey are started for this run. They are killed,
-paused, disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights, and some
-thirty clients keep a log each. Then every log is compared with the store:
+Two web processes, two runners of the subscriptions, a sampler, PostgreSQL and Valkey are started for this run. They are
+killed, paused, disconnected and restarted by a seeded plan, while writers dispatch commands, people lose their rights,
+and some thirty clients keep a log each. Then every log is compared with the store:
 
     exact       for each topic granted at the end: the received events are the stored ones, in order, each once
     shown       every event as the role may see it, without hidden fields
     revoked     no event at or after the one that removed the right; the socket was closed for good
     presence    every client that may see it sees the same people, and exactly those who are present
     durable     every acknowledged command is in the log, with its effect once
-    alerts      see `alerts.py`: raised, decided and resolved once, and every message that is needed arrived, under one id
+    alerts      each was raised, notified and resolved once; every message arrived, under one id (see `alerts.py`)
     counted     the counters have followed, and `reconcile_counters --all` finds no difference to the read tables
 
 Exit code 1 on any violation. Needs a POSIX system; restarts keep ports, so clients reconnect by themselves.

@@ -1,10 +1,10 @@
 """Alerts in the chaos test: rules about what the faults break, a receiver of webhooks that fails now and then, a check.
 
-    raised      each fault that a rule is about raises its alert, and its end resolves it
-    once        events of an alert alternate: raised, resolved; episodes are numbered without a gap
-    no recovery an alert whose value never recovers is raised once, through every fault, and resolved by its rule's end
-    decided     every event that people are notified of has its delivery, decided with it
-    delivered   every delivery that is needed arrived at least once, signed, under one id, and nothing else arrived
+raised      each fault that a rule is about raises its alert, and its end resolves it
+once        events of an alert alternate: raised, resolved; episodes are numbered without a gap
+no recovery an alert whose value never recovers is raised once, through every fault, and resolved by its rule's end
+decided     every event that people are notified of has its delivery, decided with it
+delivered   every delivery that is needed arrived at least once, signed, under one id, and nothing else arrived
 """
 
 from __future__ import annotations

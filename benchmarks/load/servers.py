@@ -189,7 +189,7 @@ def publish_sample() -> None:
     from realtime import publish as bus
 
     own, now = local_hub._hubs[asyncio.get_running_loop()], timezone.now().isoformat()
-    values = {(name, ""): random.uniform(0, 100) for name in METRICS}
+    values: dict[tuple[str, str], float | None] = {(name, ""): random.uniform(0, 100) for name in METRICS}
     sample = sampling.Sample(slot=1, previous=0, values=values, failed={})
     for topic, key, some in sampling.frames(sample):
         data = {"slot": 1, "previous": 0, "values": some, "pending": {}}

@@ -57,9 +57,7 @@ class Signal:
         if not self.rule:
             return self
         warn, critical = rules.get(self.rule, (None, None))
-        return replace(
-            self, warn=self.warn if warn is None else warn, bad=self.bad if critical is None else critical
-        )
+        return replace(self, warn=self.warn if warn is None else warn, bad=self.bad if critical is None else critical)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,9 +241,10 @@ def _levels() -> dict[str, tuple[float | None, float | None]]:
     found = {}
     for key, default in defaults.RULES.items():
         row = stored.get(key)
-        is_same = row is not None and all(getattr(row, name) == getattr(default, name) for name in _JUDGED)
-        levels = row if is_same else default
-        found[key] = (levels.warn, levels.critical)
+        if row is not None and all(getattr(row, name) == getattr(default, name) for name in _JUDGED):
+            found[key] = (row.warn, row.critical)
+        else:
+            found[key] = (default.warn, default.critical)
     return found
 
 

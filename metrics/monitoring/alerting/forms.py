@@ -77,7 +77,10 @@ class LocalInstantField(forms.CharField):
         super().__init__(required=False, widget=widget, **options)
 
     def prepare_value(self, value: Any) -> Any:
-        found = parse_datetime(value) if isinstance(value, str) and value else value
+        try:
+            found = parse_datetime(value) if isinstance(value, str) and value else value
+        except ValueError:  # what was typed is shown again
+            return value
         if not isinstance(found, datetime) or found.tzinfo is None:
             return value
         return f"{found.astimezone(zone_of(self.zone)):%Y-%m-%dT%H:%M}"

@@ -153,8 +153,10 @@ def test_keys_need_the_scope_of_what_they_do(firing: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_history_of_a_metric_is_shown_with_an_alert_and_previewed_only_with_the_right_to_the_metric(
-    firing: str, role: str
+    firing: str, samples: Samples, role: str
 ) -> None:
+    for number in range(100):
+        samples.put("cpu.percent", samples.slot - 6 - number, 50)
     caller, allowed = signed_in(role), access.role_may(role, "view", "system")
     page = caller.client.get(reverse("admin:alerts_alert", args=[firing])).content.decode()
     assert ("<polyline" in page) is allowed

@@ -15,6 +15,7 @@ from django.db import connection
 from backoffice import preconditions
 from events import commands, snapshots, store
 from metrics.monitoring.alerting import conditions, defaults, domain, inhibition, judge, machine, models, report
+from metrics.monitoring.notify import changes
 from tests import factories
 from tests.metrics.alerting.samples import Samples, do
 
@@ -89,6 +90,7 @@ def test_edit_keeps_the_episode_and_its_acknowledgement(samples: Samples, cpu: s
     samples.tick(METRIC, [95] * 6)
     command = domain.AcknowledgeAlert(episode=1, by="staff:7", until=conditions.instant(samples.slot + 3600))
     acknowledge(command)
+    changes.write(None, {"name": "ops", "kind": "email", "recipients": ["ops@example.org"]})
     for change in ({"title": "Load"}, {"channels": ["ops"]}, {"warn": 85}):
         do("rule.update", cpu, change)
         samples.tick(METRIC, [95] * 20)
@@ -156,7 +158,7 @@ def test_critical_level_worsens_the_alert_and_drops_the_acknowledgement(samples:
 
 
 def test_acknowledgement_expires_and_the_escalation_goes_on(samples: Samples, cpu: str) -> None:
-    do("rule.update", cpu, {"escalation": [{"minutes": 1, "channels": ["phone"]}]})
+    do("rule.update", cpu, {"escalation": [{"minutes": 1, "channels": []}]})
     samples.tick(METRIC, [85] * 6)
     acknowledge(domain.AcknowledgeAlert(episode=1, by="staff:7", until=conditions.instant(samples.slot + 24)))
     samples.tick(METRIC, [85] * 24)

@@ -70,7 +70,7 @@ def test_bell_counts_by_severity_on_every_page(admin: Caller, samples: Samples, 
 
 def test_alert_has_a_timeline_a_shaded_chart_and_actions(admin: Caller, samples: Samples, cpu: str) -> None:
     samples.slot -= 40
-    samples.tick(METRIC, [50] * 20 + [85] * 18)
+    samples.tick(METRIC, [50] * 20 + [85] * 30)
     shown = page(admin, "alerts_alert", cpu)
     assert '<rect class="shade shade-warning"' in shown
     assert '<polyline class="values"' in shown
@@ -290,8 +290,7 @@ def test_preview_refuses_what_is_no_number_of_the_field(
     admin: Caller, samples: Samples, cpu: str, field: str, value: str
 ) -> None:
     found = admin.client.get(reverse("admin:alerts_preview"), {"rule": cpu, field: value})
-    finite_level = field == "warn" and value in ("99999999999999999999", "-1")
-    assert found.status_code == (422 if not finite_level or value[0] == "9" else 200)
+    assert found.status_code == 422
 
 
 def test_states_are_listed_with_those_that_are_pending(samples: Samples, cpu: str) -> None:

@@ -9,6 +9,7 @@ from django.core.management import call_command
 
 from events import store
 from metrics.monitoring.alerting import judge
+from metrics.monitoring.notify import changes
 from tests.metrics.alerting import samples as in_memory
 from tests.metrics.alerting.samples import do
 
@@ -22,6 +23,7 @@ def test_rebuilt_tables_equal_those_kept_by_the_commands(monkeypatch: pytest.Mon
     with in_memory.sampled() as samples:
         escalation = [{"minutes": 1, "channels": []}]
         do("rule.create", "high_cpu", {**rule, "keep_seconds": 30, "escalation": escalation})
+        changes.write(None, {"name": "ops", "kind": "email", "recipients": ["ops@example.org"]})
         do("rule.update", "high_cpu", {"channels": ["ops"]})
         do("silence.create", "018f0000-0000-7000-8000-000000000001", {
             "title": "Upgrade", "rules": ["high_cpu"], "ends_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),

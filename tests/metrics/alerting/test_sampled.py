@@ -97,7 +97,7 @@ def test_share_by_minutes_is_that_of_single_samples_at_the_end_of_each_minute(cl
     failed = [(slot, 2.0 if slot % 12 == 3 and last - slot < 300 else 0.0) for slot in range(last - 1500, last + 1)]
     slots.fill("errors.count", failed)
     position = POSITIONS["requests.count"] + 1
-    store.execute(f"update metrics_sample set v[{position}] = case when slot %% 12 = 3 then 10 else 0 end where %s", (True,))
+    store.execute(f"update metrics_sample set v[{position}] = case when mod(slot, 12) = 3 then 10 else 0 end")
     slots.roll_up(last + 4)
     by_minutes = windows.minutes(rule, "", 60, minute)
     by_slots = windows.window(rule, "", 3600, last)

@@ -43,9 +43,8 @@ def test_rule_that_names_an_unknown_channel_is_refused_with_its_field(
 
 
 def test_api_names_the_field(receiver: Receiver) -> None:
-    body = {"type": "rule.create", "key": "queue", "data": {**RULE, "channels": ["Nobody"]}}
-    found = problem(signed_in("admin").post("commands/", body), 422, "invalid")
-    assert found["errors"]["channels"] == ["There is no channel named 'Nobody'."]
+    found = signed_in("admin").command("rule.create", "queue", {**RULE, "channels": ["Nobody"]})
+    assert problem(found, 422, "invalid")["errors"] == {"channels": "There is no channel named 'Nobody'."}
 
 
 def test_rule_of_a_deleted_channel_can_still_be_edited(receiver: Receiver) -> None:

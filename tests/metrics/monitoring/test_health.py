@@ -129,7 +129,7 @@ def test_page_needs_the_right_to_see_the_system(role: str, allowed: int) -> None
 @pytest.mark.django_db(transaction=True)
 def test_limits_are_the_levels_of_the_rule_as_somebody_changed_it() -> None:
     defaults.seed()
-    sample(tables.present_slot(), queue_depth=1500, db_blocked=0)
+    sample(tables.present_slot(), queue_age=1, queue_depth=1500, db_blocked=0)
     assert status("queue").state == "warn"
     commands.dispatch(factories.command(rules.UpdateRule(warn=2000, clear=None), "queue_depth"))
     assert status("queue").state == "good"

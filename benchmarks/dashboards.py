@@ -106,7 +106,7 @@ def reload_tiles(dashboards: int, times: int) -> list[dict[str, Any]]:
 
     process_reports.Reporter("web").write()
     assert sampling.tick() is not None
-    client, address = Client(), reverse("admin:dashboard_tiles")
+    client, address = Client(headers={"host": "localhost"}), reverse("admin:dashboard_tiles")
     client.force_login(Staff.objects.create_user(username="reader", role="admin", is_staff=True, is_superuser=True))
     rows = []
     for kind in TILES:

@@ -187,7 +187,7 @@ async def evaluate(
     wrong = [fault for watcher in clients.watchers for fault in oracle.check(watcher)]
     wrong += [f"presence: {error}" for error in presence_errors(clients)] + oracle.durable(results)
     wrong += await stack.do(in_thread, functools.partial(counter_errors, CATCH_UP_SECONDS))
-    await resolved
+    alerts_settled = await resolved
     wrong += await stack.alerts.check()
     if clients.non_reader.code is None:
         wrong.append("the client that never reads is still connected")
@@ -200,6 +200,7 @@ async def evaluate(
         "messages_arrived": len({one.id for one in arrived if one.accepted}),
         "messages_refused_or_cut_off": sum(not one.accepted for one in arrived),
         "caught_up_after_s": settled,
+        "alerts_settled_after_s": alerts_settled,
         "presence_after_s": converged,
         "non_reader_frames_waiting": waiting,
         "violations": wrong,

@@ -115,12 +115,16 @@ class Alerts:
                         await connection.execute("select 1")
             await asyncio.sleep(0.2)
 
-    async def settle(self) -> None:
-        """Disable the rule that always fires, and wait until all alerts are resolved and all messages are sent."""
+    async def settle(self) -> float:
+        """Disable the rule that always fires, and wait until all alerts are resolved and all messages are sent.
+
+        Returns the seconds that it took.
+        """
         await self._work(disable_always)
-        deadline = time.monotonic() + SETTLED_SECONDS
-        while time.monotonic() < deadline and not await self._work(is_settled):
+        started = time.monotonic()
+        while time.monotonic() - started < SETTLED_SECONDS and not await self._work(is_settled):
             await asyncio.sleep(0.5)
+        return time.monotonic() - started
 
     async def check(self) -> list[str]:
         found: list[str] = await self._work(lambda: [f"alerts: {wrong}" for wrong in errors_of(self.receiver)])

@@ -6,6 +6,9 @@ import { SLOT_SECONDS, samplesIn, widgetsIn } from "./slots.js";
 
 const LANGUAGE = document.documentElement.lang || undefined;
 const DEBOUNCE_MS = 1_000;
+// Between two reloads by events. A request costs the server about 10 ms, and many dashboards are open all day.
+const PAUSE_MS = 5_000;
+const ASKED_MS = 100;
 const AT_ONCE = 10;
 const RETRY_MS = 15_000;
 const TIMEOUT_MS = 10_000;
@@ -15,8 +18,14 @@ const FOCUSABLE = "a[href], button, summary, [tabindex='0']";
 /** The tiles of the page: takes frames and events, refreshes tiles one by one, and marks what is old. */
 export class Board {
   #tiles = new Map(); // id -> MetricTile, for tiles of metrics
-  #dirty = new DebouncedSet((ids) => this.#refresh(ids), DEBOUNCE_MS, { limit: AT_ONCE });
+  // Spread, so that the pages do not all ask in the same moment after a sample.
+  #dirty = new DebouncedSet((ids) => this.#refresh(ids), DEBOUNCE_MS * (0.5 + Math.random()), {
+    limit: AT_ONCE,
+    pauseMs: PAUSE_MS,
+  });
+  #asked = new DebouncedSet((ids) => this.#refresh(ids), ASKED_MS, { limit: AT_ONCE });
   #frame = null;
+  #time = null; // the format of times
   #topics = new Map(); // topic -> subscription
 
   constructor(element) {
@@ -77,8 +86,13 @@ export class Board {
     this.#tiles.delete(id);
   }
 
-  /** Loads tiles again: after their data, or their size, changed. */
+  /** Loads tiles again that somebody waits for: of another size, or after a pause. */
   reload(ids) {
+    ids.forEach((id) => this.#asked.add(id));
+  }
+
+  /** Loads tiles again whose data changed. */
+  #reloadSoon(ids) {
     ids.forEach((id) => this.#dirty.add(id));
   }
 
@@ -105,7 +119,7 @@ export class Board {
     }
     const changed = new Set(widgetsIn(frame));
     if ((frame.data.updates ?? [frame]).some(({ event }) => event === UPDATED)) changed.add("figures");
-    if (changed.size) this.reload(this.#ids((one) => changed.has(one.dataset.kind)));
+    if (changed.size) this.#reloadSoon(this.#ids((one) => changed.has(one.dataset.kind)));
     this.redraw();
   }
 
@@ -113,7 +127,7 @@ export class Board {
     if (this.#topics.has(topic)) return;
     const subscription = live().subscribe([topic], {
       since: this.since,
-      onEvent: () => this.paused || this.reload(this.#ids((one) => one.dataset.topics.split(" ").includes(topic))),
+      onEvent: () => this.paused || this.#reloadSoon(this.#ids((one) => one.dataset.topics.split(" ").includes(topic))),
       onReset: (frame) => {
         if (frame.reason !== "forbidden") subscription.restart({ epoch: frame.epoch, position: frame.position });
       },
@@ -143,7 +157,8 @@ export class Board {
     const age = (present - newest) * SLOT_SECONDS;
     if (!this.live || !newest) return;
     const format = { timeStyle: "medium", hourCycle: "h23", timeZone: this.settings.zone };
-    const at = new Intl.DateTimeFormat(LANGUAGE, format).format(new Date(newest * SLOT_SECONDS * 1000));
+    this.#time ??= new Intl.DateTimeFormat(LANGUAGE, format);
+    const at = this.#time.format(new Date(newest * SLOT_SECONDS * 1000));
     const silent = age > 30;
     this.clock.dataset.state = silent ? "stale" : this.paused ? "still" : "live";
     const words = silent ? _("no values since %(time)s", { time: at }) : _("as of %(time)s", { time: at });

@@ -18,6 +18,7 @@ export class MetricTile {
   #rows = null;
   #refill = null;
   #changed = false;
+  #moment = null; // the format of times
 
   /** `board`: {historyUrl, range, zone, live}. */
   constructor(element, board) {
@@ -127,17 +128,18 @@ export class MetricTile {
     const { unit, kind, step, metric } = this.live;
     const { times, low, average, high } = this.#rows;
     const [drawn, factor] = chartUnit(unit, kind);
-    const scaled = (column) => column.map((value) => (value === null ? null : value * factor));
+    const scaled = (column) => (factor === 1 ? column : column.map((value) => (value === null ? null : value * factor)));
+    const band = step > SLOT_SECONDS; // of single samples lowest and highest are the value itself
     const long = times.length && times.at(-1) - times[0] > LONG_SECONDS;
     return {
-      kind: step > SLOT_SECONDS ? "band" : "line",
+      kind: band ? "band" : "line",
       unit: drawn,
       step: long ? "hour" : "time",
       moments: times,
       series: [{ label: metric, colour: 0 }],
       values: [scaled(average)],
-      low: [scaled(low)],
-      high: [scaled(high)],
+      low: band ? [scaled(low)] : [],
+      high: band ? [scaled(high)] : [],
       spans: this.live.spans,
     };
   }
@@ -147,7 +149,8 @@ export class MetricTile {
   }
 
   #time(at) {
-    return new Intl.DateTimeFormat(LANGUAGE, { ...MOMENT, timeZone: this.board.zone }).format(new Date(at * 1000));
+    this.#moment ??= new Intl.DateTimeFormat(LANGUAGE, { ...MOMENT, timeZone: this.board.zone });
+    return this.#moment.format(new Date(at * 1000));
   }
 
   #words(place) {
@@ -160,15 +163,19 @@ export class MetricTile {
   }
 
   #summary() {
-    const known = this.#rows.average.filter((value) => value !== null);
-    if (!known.length) return _("%(title)s: no data.", { title: this.title });
-    const values = {
-      title: this.title,
-      now: this.#text(known.at(-1)),
-      low: this.#text(Math.min(...this.#rows.low.filter((value) => value !== null))),
-      average: this.#text(known.reduce((sum, value) => sum + value, 0) / known.length),
-      high: this.#text(Math.max(...this.#rows.high.filter((value) => value !== null))),
-    };
+    const { low, average, high } = this.#rows;
+    let [count, sum, least, most, now] = [0, 0, Infinity, -Infinity, null];
+    for (let place = 0; place < average.length; place += 1) {
+      if (average[place] === null) continue;
+      now = average[place];
+      count += 1;
+      sum += now;
+      if (low[place] < least) least = low[place];
+      if (high[place] > most) most = high[place];
+    }
+    if (!count) return _("%(title)s: no data.", { title: this.title });
+    const [first, last] = [this.#text(least), this.#text(most)];
+    const values = { title: this.title, now: this.#text(now), low: first, average: this.#text(sum / count), high: last };
     return _("%(title)s: now %(now)s, lowest %(low)s, average %(average)s, highest %(high)s.", values);
   }
 

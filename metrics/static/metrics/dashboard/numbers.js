@@ -18,9 +18,13 @@ export function valueText(value, unit, kind) {
   return words[unit]?.() ?? n;
 }
 
+// By the number of decimals. To make one costs a hundred times as much as to use it.
+const formats = [0, 1, 2].map(
+  (digits) => new Intl.NumberFormat(LANGUAGE, { minimumFractionDigits: digits, maximumFractionDigits: digits }),
+);
+
 function number(value, digits) {
-  const format = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-  return new Intl.NumberFormat(LANGUAGE, format).format(value);
+  return formats[digits].format(value);
 }
 
 function duration(value) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -82,12 +82,21 @@ def unreadable(why: str) -> str:
     return _("Unreadable: %(why)s.") % {"why": UNREADABLE.get(why, why)}
 
 
+AHEAD = timedelta(minutes=1)  # clocks of processes and of the database differ a little
+
+
 @register.filter
 def ago(moment: datetime | None) -> SafeString:
-    """Renders a time as “3 min ago” with the exact time as its title; a script keeps it current."""
+    """Renders a time as “3 min ago” with the exact time as its title; a script keeps it current.
+
+    A time to come, such as the end of a silence, is shown as it is.
+    """
     if moment is None:
         return format_html('<span class="quiet">{}</span>', "–")
     exact = date_format(timezone.localtime(moment), "DATETIME_FORMAT")
+    if moment > timezone.now() + AHEAD:
+        short = date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
+        return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, short)
     return format_html(
         '<time datetime="{}" title="{}" data-ago>{}</time>', moment.isoformat(), exact, _distance(moment)
     )

@@ -199,6 +199,8 @@ def test_silence_is_entered_and_shown_on_the_wall_clock_of_its_zone(admin: Calle
     row = models.Silence.objects.get()
     assert row.ends_at == tomorrow
     assert f'value="{tomorrow:%Y-%m-%dT%H:%M}"' in page(admin, "backoffice_silence_change", row.pk)
+    listed = page(admin, "backoffice_silence_changelist")
+    assert f">{row.ends_at:%m/%d/%Y} " in listed, "a time to come is no “just now”"
     nothing = form_of(admin, "backoffice_silence_change", row.pk)
     assert nothing.status_code == 302
     row.refresh_from_db()

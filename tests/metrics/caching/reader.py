@@ -133,9 +133,13 @@ class Reader:
         }
 
 
-def main(user: str) -> None:
+def be_patient() -> None:
     if os.environ.get("PATIENT"):
         cache.LEASE_SECONDS = valkey.TIMEOUTS["cache"] = 60.0  # type: ignore[misc]
+
+
+def main(user: str) -> None:
+    be_patient()
     reader = Reader(user)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()

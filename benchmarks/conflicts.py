@@ -33,7 +33,10 @@ def users(count: int) -> list[uuid.UUID]:
 
 
 def saves(slices: int, size: int) -> dict[str, list[float]]:
-    """Milliseconds per save for each kind of save, one value per slice. Each save is of another user, so none waits."""
+    """Milliseconds per save for each kind of save, one value per slice.
+
+    Each save is of another user, so none waits.
+    """
     from backoffice import commands as entry_point
     from backoffice.sections.users.domain import UpdateUser
     from events import commands

@@ -339,8 +339,10 @@ def read_all(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """Events of the whole log with position in (`after`, `upto`], in order; `upto` is a head read with `head.safe()`
-    *before*. With `types` or `categories` only those. Archived ones are read from their files.
+    """Events of the whole log with position in (`after`, `upto`], in order, at most `limit`.
+
+    `upto` is a head read with `head.safe()` *before*. With `types` or `categories` only those. Archived events are read
+    from their files.
     """
     narrowed = {"types": types, "categories": categories}
     try:

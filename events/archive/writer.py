@@ -111,13 +111,13 @@ def needed(part: Part, keep_days: int = KEEP_DAYS) -> str | None:
 
 
 def ignore_progress(phase: str, done: int, total: int) -> None:
-    """Ignore the progress."""
+    """Do nothing: the default of `report_progress`."""
 
 
 def archive_next(
     keep_days: int = KEEP_DAYS, report_progress: ReportProgress = ignore_progress, patience: float = PATIENCE
 ) -> Archive | None:
-    """Archive the oldest partition, if it is not needed in the log; None when it is.
+    """Archive the oldest partition and return its archive; None when the partition must stay in the log.
 
     report_progress  called with the phase, the amount done and the total, in positions or streams
 
@@ -280,7 +280,7 @@ def _cover(stream: str, version: int) -> None:
 
 
 def verify_file(written: Archive, report_progress: ReportProgress) -> None:
-    """Verify the file against chains and seals, read as it will be; without the rows of the log."""
+    """Verify the file against chains and seals, through the reader that will serve it, without rows of the log."""
 
     def progress(position: int) -> None:
         report_progress("verify", position - written.low + 1, written.high - written.low)
@@ -308,7 +308,7 @@ def _drop(part: Part, written: Archive, keep_days: int, patience: float) -> None
 
 
 def _dropped(part: Part, written: Archive, keep_days: int) -> bool:
-    """The transaction of step 5; False when the lock is not available."""
+    """Run the transaction of step 5; False when the lock is not available."""
     try:
         with transaction.atomic():
             store.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")

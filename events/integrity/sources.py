@@ -25,7 +25,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """The database, or a file."""
+    """A source of rows to verify."""
 
     can_look_up: bool  # `before` answers, so the checks need not keep the last link of every stream
 

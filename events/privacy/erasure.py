@@ -273,7 +273,7 @@ LEFT: Final = "select count(*) from events_subject_key where key_id <> %s"
 
 
 def outdated() -> int:
-    """The number of keys that another master key than the current one still wraps."""
+    """The number of keys that are still wrapped by a master key other than the current one."""
     left: int = store.query(LEFT, (master_keys.current(),))[0][0]
     return left
 

@@ -191,7 +191,7 @@ class Tables:
     # -- completing the copy
 
     def missing(self) -> list[str]:
-        """Statements that create what the copy still lacks: constraints, indexes, statistics, views with theirs."""
+        """Statements that create what the copy still lacks: constraints, indexes, statistics, views with indexes."""
         made = [row[0] for query in (MISSING_CONSTRAINTS, MISSING_INDEXES) for row in store.query(query, self.known)]
         if made or store.query("select 1 from pg_class where oid = %s::regclass and reltuples < 0", (self.shadow,)):
             made.append(f"analyze {self.shadow}")

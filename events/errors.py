@@ -1,7 +1,7 @@
 """All errors of the event store. One root; the docstring is the default message.
 
-Layers above translate the messages that people see. `code` is stable and part of the API (`application/problem+json`); `status` is the HTTP status, defined here so that
-no error lacks one.
+Layers above translate the messages that people see. `code` is stable and part of the API (`application/problem+json`);
+`status` is the HTTP status, defined here so that no error lacks one.
 """
 
 from __future__ import annotations

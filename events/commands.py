@@ -80,7 +80,7 @@ class _Work(msgspec.Struct):
 
 
 class _Begun(msgspec.Struct, frozen=True):
-    """The row that `events_begin_command` returns; see its columns."""
+    """The row that `events_begin` returns; see its columns."""
 
     now: datetime
     fingerprint: bytes | None

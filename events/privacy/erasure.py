@@ -2,8 +2,9 @@
 
     1  shred   in the transaction that records the erasure: wait for writers of this subject, drop its key, leave a
                tombstone so that no new key is made, and increment the generation
-    2  purge   afterwards, in steps, each a transaction of its own that may be repeated: snapshots, answers to commands,
-               texts of parked events; then data of higher layers (`extension.add_purgers`)
+    2  purge   afterwards, in steps, each a transaction of its own that may be repeated: running rebuilds, snapshots,
+               answers to commands, texts of parked events; then data of higher layers (`extension.add_purgers`), and
+               the copies that rebuilds made
     3  done    the tombstone records the time
 
 Once step 1 has committed, no process reads or writes the data any more (`events_hold`, `events_shredding`). If the

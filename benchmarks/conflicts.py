@@ -1,7 +1,7 @@
 """The cost of detecting conflicts: a save without one beside the plain command, and a queue of 100 offline edits.
 
 The save is what the admin does (a base version, the inbox behind it); the plain command has neither. Both alternate in
-short slices on the same users, fsync on. The result is the median of the slices, the ratio that of the medians.
+short slices, each on users of its own, fsync on. The result is the median of the slices, the ratio that of the medians.
 """
 
 from __future__ import annotations

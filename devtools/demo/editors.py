@@ -123,7 +123,8 @@ class Editor:
     def _open_record_of_partner(self) -> Edit | None:
         """Every other time, open the record that the partner has open; None otherwise.
 
-        The first time the edit is of the same field, the next time of another one."""
+        The first time the edit is of the same field, the next time of another one.
+        """
         theirs = self.partner.open if self.partner else None
         if theirs is None or self.alone < 1:
             self.alone += 1

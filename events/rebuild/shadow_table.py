@@ -164,7 +164,7 @@ class Tables:
         return bool(store.query(HAS_SHADOW, (self.shadow, self.shadow_schema, MARK)))
 
     def make_shadow(self) -> None:
-        """Create an empty copy; the live table's owner owns it too, so that an erasure with their rights can drop it."""
+        """Create an empty copy that the live table's owner owns, so that an erasure with their rights can drop it."""
         owner = store.query(OWNER, (self.oid,))[0][0]
         for schema in (self.shadow_schema, self.old_schema):
             run(f"drop schema if exists {schema} cascade")

@@ -1,4 +1,4 @@
-"""The measurements, one function each."""
+"""The measurements of the load test, one function each."""
 
 from __future__ import annotations
 

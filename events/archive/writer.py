@@ -66,7 +66,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 PARTS = f"select quote_ident(name), low, high from ({partitions.BOUNDS}) p order by low"  # noqa: S608 - a constant
 
 NEEDED = """
-select 'checkpoint ' || name || ' stands at ' || position from events_checkpoint where position < %(high)s - 1
+select 'checkpoint ' || name || ' is at ' || position from events_checkpoint where position < %(high)s - 1
 union all
 select 'an event of ' || stream || ' is parked for ' || subscription from events_parked where position < %(high)s
 union all

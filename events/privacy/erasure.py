@@ -1,4 +1,4 @@
-"""Erasing a subject: drop its key, then purge the copies of its data that are readable elsewhere.
+"""Erases a subject: drops its key, then purges the copies of its data that are readable elsewhere.
 
     1  shred   in the transaction that records the erasure: wait for writers of this subject, drop its key, leave a
                tombstone so that no new key is made, and increment the generation

@@ -35,9 +35,9 @@ _checks: dict[str, Check] = {}
 
 
 def register(name: str, check: Check) -> None:
-    """Add a check of the database to `/readyz`.
+    """Adds a check of the database to `/readyz`.
 
-    It gets a function that runs a statement and returns rows, and returns `ok` or a short state.
+    The check takes a function that runs a statement and returns rows; it returns `ok` or a short state.
     """
     _checks[name] = check
 
@@ -68,8 +68,8 @@ def livez(_request: HttpRequest) -> JsonResponse:
 def readyz(_request: HttpRequest) -> JsonResponse:
     """Answers 200 when the database responds and is migrated, otherwise 503.
 
-    Without Valkey, with parked events that cannot be read, or where a registered check is not `ok`, `status` is
-    `degraded` and the answer still 200.
+    `status` is `degraded`, still with 200, if Valkey is missing, parked events cannot be read, or a registered check
+    is not `ok`.
     """
     found, log_state, more = database_and_checks()
     checks = {"database": found, "log": log_state, "valkey": valkey(), "live": live(), **more}

@@ -14,7 +14,7 @@ from events.types import CommandData, Event
 
 
 class State(Protocol):
-    """The state of such a record. A record that can be erased also has `erased_at`."""
+    """The attributes that a record's state needs; that of a record that can be erased also has `erased_at`."""
 
     @property
     def exists(self) -> bool: ...

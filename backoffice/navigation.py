@@ -74,7 +74,7 @@ def header_items(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def assets() -> dict[str, list[str]]:
-    """The style sheets and JavaScript modules that sections add to every page."""
+    """Returns the style sheets and JavaScript modules that sections add to every page."""
     found = section.sections()
     return {
         "added_styles": [name for one in found for name in one.styles],

@@ -144,7 +144,7 @@ def _exceeds(length: int | None) -> bool:
 
 
 def _end_daphne(request: Any) -> None:
-    """Answers 413 on the connection itself and close it: there is no complete request to answer yet."""
+    """Answers 413 on the connection itself and closes it: there is no complete request to answer yet."""
     channel = request.channel
     if channel is None or getattr(channel, "_body_refused", False):
         return

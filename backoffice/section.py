@@ -346,7 +346,7 @@ def kinds() -> list[Kind]:
 
 
 def kind(category: str) -> Kind:
-    """Raises `KeyError` for a category that is no kind of record."""
+    """Returns the kind of record of this category. Raises `KeyError` for other categories."""
     return _kinds[category]
 
 
@@ -355,7 +355,7 @@ def find(category: str) -> Kind | None:
 
 
 def rights(category: str) -> Roles:
-    """role -> actions that it may do with this category."""
+    """Returns the rights to a category: role -> permitted actions."""
     return _rights.get(category, {})
 
 
@@ -370,7 +370,7 @@ def extensions(category: str) -> Sequence[Extension]:
 
 
 def hidden(role: str, category: str) -> frozenset[str]:
-    """The fields of a kind and its extensions that the role never sees; empty for a category that is no kind."""
+    """Returns the fields of a kind and its extensions that the role never sees; empty for other categories."""
     if category not in _kinds:
         return frozenset()
     found = _kinds[category].hidden.get(role, frozenset())

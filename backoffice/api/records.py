@@ -1,4 +1,4 @@
-"""Reads records of every kind, in lists and one by one, and updates them based on the version that was read.
+"""Reads records of every kind, as lists and individually, and updates them based on the version that was read.
 
 Queries select only the columns that the caller may see.
 """
@@ -323,7 +323,7 @@ def _record_operations(kind: Kind) -> dict[str, openapi.Operation]:
 
 
 def _late(kind: Kind, *, in_record: bool = False) -> tuple[int, ...]:
-    """504 where ``consistent=1`` may wait in vain."""
+    """Returns the error 504 if ``consistent=1`` waits for subscriptions, otherwise nothing."""
     return (504,) if extensions.fed_by(kind, in_record=in_record) else ()
 
 

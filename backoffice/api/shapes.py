@@ -60,7 +60,7 @@ def item_of(kind: Kind) -> type[msgspec.Struct]:
 
 @functools.cache
 def new_of(kind: Kind) -> type[msgspec.Struct]:
-    """The body of a POST to the list of a kind: the data of the command that creates a record, and its id."""
+    """Returns the struct of a POST to a kind's list: the data of the creating command, and the record's id."""
     assert kind.shape is not None
     command = types.command_type_of(kind.create or "").cls
     identity: type[Any] = UUID | UnsetType if kind.is_uuid_keyed else str  # type: ignore[assignment]

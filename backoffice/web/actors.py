@@ -29,7 +29,7 @@ class Actor:
 
     @property
     def source(self) -> Any:
-        """How the event came in."""
+        """The way by which the event arrived, such as the API; empty if it is obvious."""
         return SOURCES.get(self.kind, "")
 
 

@@ -57,7 +57,10 @@ class EditAdmin(KindAdmin):
         return form
 
     def _save(self, request: HttpRequest, row: Any, stamp: log_position.Stamp) -> HttpResponse:
-        """1 load the base from the store  2 compare  3 dispatch the command  4 show the result."""
+        """Saves the changed fields.
+
+        1 load the base from the store  2 compare  3 dispatch the command  4 show the result
+        """
         stream = self.stream(row.pk)
         opened = number(request.POST.get("base_version"))
         base, version = snapshots.state_dict(stream, opened)
@@ -83,7 +86,7 @@ class EditAdmin(KindAdmin):
         return _go_on(request, request.path, lambda: self._saved(request, stream))
 
     def _saved(self, request: HttpRequest, stream: str) -> dict[str, Any]:
-        """Returns the saved record, for a page that stays open because the person typed on while it was saved."""
+        """Returns the saved record, for a page that stays open because its person continued typing during the save."""
         state, version = snapshots.state_dict(stream)
         return {"version": version, "values": _input_values(self.kind, request, state)}
 
@@ -254,7 +257,7 @@ def send(
     *,
     typed: bool = True,
 ) -> commands.Result:
-    """Dispatches a command as the person of the request. A conflict is filed in the inbox if the data were `typed`.
+    """Dispatches a command as the person of the request; files a conflict in the inbox if the data were `typed`.
 
     A page reopened with the browser's Back button contains a command id that was used, so its command gets a new id.
     """

@@ -158,7 +158,7 @@ def _is_erased(event: RecordedEvent) -> bool:
 
 
 def verb_of(event_type: str) -> tuple[Any, str]:
-    """Returns the verb and icon for what an event did."""
+    """Returns the verb and the icon of an event type."""
     word = event_type.partition(".")[2]
     return VERBS.get(word, (word.replace("_", " "), "events"))
 

@@ -13,7 +13,7 @@ LATEST: Final = 5
 
 
 def owner(row: models.Form, staff: Any) -> str:
-    """Returns the name of a form's owner, nothing for staff who may not view users."""
+    """Returns the name of a form's owner; empty for staff who may not view users."""
     user = section.kind("user")
     return str(user.title(lists.related(row, "user"), staff)) if access.may(staff, "view", "user") else ""
 

@@ -171,7 +171,7 @@ def _beside(stem: str, column: Column, option: str) -> Question:
 
 
 def _box(column: Column, option: str) -> tuple[str, str] | None:
-    """Returns the texts of the ticked and of the empty box, "" if unknown; None if the column is no tick box."""
+    """Returns the texts of a ticked and an empty box ("" if unknown); None for other columns."""
     texts = list(column.values)
     if option and len(texts) == 1 and headers.plain(texts[0]) == headers.plain(option):
         return texts[0], ""
@@ -263,7 +263,7 @@ def _reach_all(ranked: list[list[str]], width: int) -> bool:
 
 
 def _order(run: Run, columns: list[Column], options: list[str]) -> Question | None:
-    """Returns a ranking by column, as in LimeSurvey: column 1 has the first option, and no option repeats in a row."""
+    """Returns a ranking in which column k has the option at rank k (LimeSurvey); no option repeats in a row."""
     places = [found[1] if (found := _PLACE.fullmatch(option)) else "" for option in options]
     if not run.notation.sure or places != [str(n) for n in range(1, len(columns) + 1)]:
         return None

@@ -195,7 +195,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class _Second:
-    """The second record as possible answer options below the first: the evidence for two header rows."""
+    """The second record, compared with the first as evidence that it is a second header row of answer options."""
 
     heads: list[str]
     cells: list[str]

@@ -113,7 +113,7 @@ def generations(plan: rows.Plan, question_sets: Sequence[AbstractSet[str]]) -> I
 
 
 class Matcher:
-    """Compares a plan with the submissions of one form, in batches; stores no answers of equal ones."""
+    """Compares a plan with the submissions of one form, in batches, and fills `matches`."""
 
     def __init__(self, plan: rows.Plan, form_id: uuid.UUID, key: Pseudonyms, by: Column | None) -> None:
         self.plan, self.form_id, self.key, self.by = plan, form_id, key, by

@@ -116,7 +116,7 @@ def _numbered(column: Column) -> Stem | None:
 
 
 def _split(which: int) -> Callable[[Column], Stem | None]:
-    """Reads any tool: the question, a separator, the option."""
+    """Reads headers of any tool: the question, a separator, the option."""
 
     def read(column: Column) -> Stem | None:
         marks = [mark for mark in _SEPARATOR.finditer(column.question) if mark.start()]
@@ -213,7 +213,10 @@ def run(columns: Sequence[Column], at: int, notation: Notation, stems: Stems) ->
 
 
 def beneath(columns: Sequence[Column], at: int) -> Run | None:
-    """Returns the columns behind `at` that repeat its header with one option each, whose ticks it joins in one cell."""
+    """Returns the columns after `at` whose headers are its header and one option.
+
+    The cells of column `at` join the options that these columns tick.
+    """
     head = columns[at]
     found: list[Column] = []
     options: list[str] = []

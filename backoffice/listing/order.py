@@ -22,7 +22,7 @@ Key: TypeAlias = tuple[Any, ...]
 
 
 class Beyond(Func):
-    """The condition `(a, b) < (x, y)`, a range of an index. With OR, the index would be read from its beginning."""
+    """The condition `(a, b) < (x, y)`, a range of an index. With OR, the index would be read from its start."""
 
     output_field = BooleanField()
 

@@ -41,6 +41,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("This submission was deleted."),
         gettext_noop("This submission was erased."),
         gettext_noop("There is no such setting."),
+        gettext_noop("This person cannot resolve this conflict."),
         gettext_noop("Use lower-case letters, digits, dots, dashes, underscores."),
         gettext_noop("A rule needs a title."),
         gettext_noop("A rule with this id already exists."),

@@ -66,7 +66,7 @@ def livez(_request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def readyz(_request: HttpRequest) -> JsonResponse:
-    """Answers 200 when the database responds and is migrated, otherwise 503.
+    """Answers 200 if the database responds and is migrated and the hub is not draining, otherwise 503.
 
     `status` is `degraded`, still with 200, if Valkey is missing, parked events cannot be read, or a registered check
     is not `ok`.
@@ -88,8 +88,8 @@ def database_and_checks() -> tuple[str, str, dict[str, str]]:
     """Returns the states of the database, of the log and of the registered checks.
 
     Database: `ok`, `migrations pending` or `unreachable`; log: `ok`, `unreadable events` or `unknown`. The registered
-    checks are `unknown` where they cannot be made. Uses its own connection: an exhausted
-    pool means a busy site, not a missing database.
+    checks are `unknown` where they cannot be made. Uses its own connection: an exhausted pool means a busy site, not a
+    missing database.
     """
     unknown = dict.fromkeys(_checks, "unknown")
     try:
@@ -111,7 +111,7 @@ def live() -> str:
     """Returns the state of this process's hub.
 
     `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
-    (it is shutting down and must receive no more clients) or `behind`.
+    (it is shutting down and must receive no more clients) or `behind` (it cannot read the log).
     """
     status = local_hub.status()
     if status is None:
@@ -138,7 +138,7 @@ def valkey() -> str:
 
 @functools.cache
 def wanted_migrations() -> frozenset[tuple[str, str]]:
-    """Returns the migrations that this version of the code needs, read from the files once."""
+    """Returns the last migration of each app in this version of the code, read from the files once."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 from backoffice import access, section
 from backoffice.section import Kind, NavItem, Text
 
-# The groups of the navigation in display order, and what is above each.
+# The groups of the navigation in display order, with their headings.
 GROUPS: Final[dict[str, str | Promise]] = {
     "": "",
     "records": gettext_lazy("Records"),

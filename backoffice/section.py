@@ -215,14 +215,14 @@ class Kind:
         raise AttributeError(name)
 
     def label(self, name: str) -> str:
-        """The label of a field."""
+        """Returns the label of a field."""
         if name in self.labels:
             return str(self.labels[name])
         known = {field.name: field for field in self.model._meta.get_fields()}.get(name.removesuffix("_id"))
         return str(getattr(known, "verbose_name", name.replace("_", " ")))
 
     def choice_label(self, name: str, value: Any) -> str | None:
-        """The label of a stored choice; None for a field without choices."""
+        """Returns the label of a stored choice; None for other values and for fields without choices."""
         known = {field.name: field for field in self.model._meta.get_fields()}.get(name)
         choices = dict(getattr(known, "choices", None) or ())
         return str(choices[value]) if value in choices else None
@@ -291,7 +291,7 @@ _extensions: dict[str, list[Extension]] = {}
 
 
 def load() -> None:
-    """Import the sections that the settings list. Called from `ready()`; calling it again changes nothing.
+    """Imports the sections that the settings list; `ready()` calls it, and repeated calls change nothing.
 
     Raises `ImproperlyConfigured` for declarations that contradict each other.
     """

@@ -116,7 +116,7 @@ class BackofficeSite(admin.AdminSite):
         app_label: str,
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Answers 404: Django's page for one app would be a second navigation."""
+        """Redirects to the index: Django's page for one app would be a second navigation."""
         return HttpResponseRedirect(reverse("admin:index"))
 
     def search(self, request: HttpRequest) -> HttpResponse:

@@ -203,7 +203,10 @@ def _idempotency_key(request: Request) -> uuid.UUID:
 
 
 def _if_match(request: Request, stream: str) -> int | None:
-    """Returns the version in `If-Match`; None for ``*``. 428 without the header, 404 without the record."""
+    """Returns the version in `If-Match`; None for ``*``.
+
+    Raises 428 without the header, 404 without the record, and 412 for a version that never existed.
+    """
     header = request.headers.get("If-Match", "").strip()
     if not header:
         detail = 'Send If-Match with the ETag of the version you read, such as "v3", so that no change is overwritten.'

@@ -31,7 +31,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class PageInfo(Shape, frozen=True, kw_only=True):
-    """Position of a page in its list. `total_count` is exact up to 10,000 and an estimate beyond."""
+    """Position of a page in its list. `total_count` is exact up to 10,000 and may be an estimate beyond."""
 
     has_next_page: bool
     has_previous_page: bool

@@ -27,7 +27,7 @@ from events.privacy import erasure
 
 
 class EditAdmin(KindAdmin):
-    """The pages that show, add, delete and restore a record."""
+    """The pages that show, edit, add, delete and restore a record."""
 
     def change_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Renders the record's page; a POST saves the changed fields."""
@@ -126,7 +126,7 @@ class EditAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
 
     def live(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The current record as JSON, for open pages: the values of its inputs, and changes since `?since=`."""
+        """Returns the current record as JSON, for open pages: its inputs' values, and changes since `?since=`."""
         self.demand(request)
         kind, stamp, row = self.kind, log_position.now(), self.found(key)
         stream = self.stream(row.pk)
@@ -326,7 +326,7 @@ def _rules(record: Aggregate) -> str:
     """Returns the merge policies as JSON for the page's script; empty for a kind without policies."""
     if not record.policies:
         return ""
-    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # a function of the domain's own stays here
+    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # scripts cannot run functions of the domain
     checks = [conflict_rules.to_json(check) for check in record.checks if isinstance(check, known)]
     return json.dumps({"policies": conflicts.policies_to_json(record.policies), "checks": checks})
 

@@ -255,7 +255,7 @@ def as_choices(choices: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
         elif choice in ("theirs", "mine") and path not in values:
             found[path] = choice
         else:
-            wrong[path] = 'Choose "theirs" or "mine", or "value" with what it shall be under `values`.'
+            wrong[path] = 'Choose "theirs" or "mine", or "value" and enter the value in `values`.'
     if wrong:
         raise errors.InvalidCommand(fields=wrong)
     return found
@@ -285,7 +285,10 @@ def demand(staff: Any, now: situations.Situation) -> None:
 
 
 def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None) -> commands.Result:
-    """Assigns, comments, dismisses or reopens a conflict. Needs the right to resolve it; raises as `resolve` does."""
+    """Assigns, comments on, dismisses or reopens a conflict.
+
+    Raises `Forbidden` without the right to resolve it, `StreamNotFound`, `AlreadySettled` and `InvalidCommand`.
+    """
     found = filed(key)
     if found is None:
         raise errors.StreamNotFound("There is no such conflict.")
@@ -299,7 +302,7 @@ def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None
 def _assignable(assignee: int, command_type: str) -> None:
     person = models.Staff.objects.filter(pk=assignee, is_active=True).first()
     if person is None or not may_settle(person, command_type):
-        raise errors.InvalidCommand(fields={"assignee": "This person cannot settle it."})
+        raise errors.InvalidCommand(fields={"assignee": "This person cannot resolve this conflict."})
 
 
 def assignable(command_type: str) -> list[models.Staff]:

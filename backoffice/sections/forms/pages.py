@@ -33,7 +33,7 @@ def panels(row: models.Form, staff: Any) -> dict[str, Any]:
 
 
 def format_questions(value: Any, whole: bool) -> str | None:
-    """Formats the questions as their number, or in full if requested."""
+    """Formats the questions as their number; None to show them in full (`whole`)."""
     if whole or not isinstance(value, list):
         return None
     return ngettext("%(n)d question", "%(n)d questions", len(value)) % {"n": len(value)}

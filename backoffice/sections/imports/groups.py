@@ -213,7 +213,7 @@ def _is_tick(text: str, option: str, number: int) -> bool:
 
 
 def _distinct_texts(columns: list[Column], options: list[str], texts: list[str], off: str) -> bool:
-    """Returns each column's only text as its option: all different, no number, some seen twice."""
+    """Returns whether each column's only text can be its option: all different, no number, some seen twice."""
     used = [text for text in texts if text]
     if any(options) or len(set(used)) < len(used) or any(numbers.study([text], ",") for text in used):
         return False

@@ -83,7 +83,7 @@ def notes(events: Sequence[NewEvent]) -> None:
 
 
 def users(events: Sequence[NewEvent]) -> None:
-    """Projects `user.erased`: 1 conflicts  2 forms  3 the key. `notes` has cleared the error notes before."""
+    """Projects `user.erased`: discards conflicts, erases the forms, deletes the key. `notes` ran before."""
     erased = _of(events, user_domain.UserErased)
     if not erased:
         return

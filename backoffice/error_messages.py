@@ -56,7 +56,7 @@ MESSAGES: Final = frozenset(
         gettext_noop("The critical level must lie beyond the warning level."),
         gettext_noop("The clear level must not lie beyond the first level."),
         gettext_noop("A share needs a period longer than 0 seconds."),
-        gettext_noop("Say what the silence is for."),
+        gettext_noop("Enter the purpose of the silence."),
         gettext_noop("A silence with this id already exists."),
         gettext_noop("There is no such silence."),
         gettext_noop("This silence was deleted; restore it first."),

@@ -40,7 +40,7 @@ VERBS: Final = {
     "requested": (_("requested"), "rebuild"),
     "cancelled": (_("stopped"), "close"),
     "finished": (_("finished"), "check"),
-    "invalidated": (_("had loaded again"), "cache"),
+    "invalidated": (_("invalidated"), "cache"),
     "key_created": (_("created an API key"), "key"),
     "key_revoked": (_("revoked an API key"), "key"),
     "raised": (_("raised"), "alert"),

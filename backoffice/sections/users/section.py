@@ -80,7 +80,7 @@ USER = Kind(
         Choice(
             name="active",
             label=_("Activity"),
-            values=(("", _("Any activity")), ("true", _("Active in 30 days")), ("false", _("Not active"))),
+            values=(("", _("Any activity")), ("true", _("Active in the last 30 days")), ("false", _("Not active"))),
         ),
         DELETED_CHOICE,
     ),

@@ -1,7 +1,7 @@
 """The health probes of an orchestrator: `/livez` (the process is alive) and `/readyz` (it may receive requests).
 
 Without PostgreSQL the process is not ready; without Valkey it is only slower. The answers contain states, never
-addresses or errors, because anybody may read them.
+addresses or errors, because they are public.
 """
 
 from __future__ import annotations

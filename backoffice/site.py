@@ -133,7 +133,7 @@ class BackofficeSite(admin.AdminSite):
 
 
 def _figures(staff: Any) -> list[dict[str, Any]]:
-    """Returns the numbers of records of each kind, in all and new in the last 24 hours, counted up to a cap."""
+    """Returns for each kind the numbers of records and of new ones in 24 hours, counted up to a cap."""
     day = timezone.now() - timedelta(days=1)
     figures = []
     for kind in section.kinds():

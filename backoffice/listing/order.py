@@ -22,7 +22,7 @@ Key: TypeAlias = tuple[Any, ...]
 
 
 class Beyond(Func):
-    """The condition `(a, b) < (x, y)`, a range of an index. With OR, the index would be read from its start."""
+    """The condition `(a, b) < (x, y)`: a range of an index, unlike the same condition with OR."""
 
     output_field = BooleanField()
 

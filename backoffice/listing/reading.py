@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Keys in reading order, their rows if they were read with the keys, and the number of all rows if known."""
+    """Keys in reading order, their rows if those were read too, and the total if known."""
 
     keys: list[Key]
     items: list[Any] | None = None

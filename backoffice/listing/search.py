@@ -39,7 +39,7 @@ class Contains(Func):
 
 
 class Begins(Contains):
-    """`column ^@ text`, which a B-tree answers; for a short word a trigram index would read most of its entries."""
+    """`column ^@ text`, which a B-tree answers; for a short word a trigram index would read half of itself."""
 
     arg_joiner = " ^@ "
 

@@ -14,9 +14,9 @@ from backoffice.listing.filters import Filter
 
 @dataclass(frozen=True, slots=True)
 class Through:
-    """Another table that has the column of a sort. Its unique column `key` has the primary key of the list's row.
+    """Another table that has the column of a sort.
 
-    That table has an index on (column, key), along which pages are read.
+    Its unique column `key` has the primary key of the list's row. Pages are read along its index on (column, key).
     """
 
     model: type[Model]

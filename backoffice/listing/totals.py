@@ -16,7 +16,7 @@ COUNT: Final = f"select count(*) from ({{}} limit {COUNT_CAP + 1}) as counted"  
 
 
 def total_of(rows: QuerySet[Any], cap: int = COUNT_CAP) -> tuple[int, bool]:
-    """Returns the number of rows as (number, is exact): counted up to `cap`, beyond it the planner's estimate."""
+    """Returns (number of rows, is exact): counted up to `cap`, beyond it the planner's estimate."""
     counted = keys(rows)[: cap + 1].count()
     return (counted, True) if counted <= cap else (estimate(rows, cap), False)
 
@@ -43,5 +43,5 @@ def planned(plan: Any) -> int:
 
 
 def settled(counted: int, estimated: int, cap: int = COUNT_CAP) -> tuple[int, bool]:
-    """Returns the number of rows as (number, is exact), from a count up to `cap` + 1 and the planner's estimate."""
+    """Returns (number of rows, is exact) from a count up to `cap` + 1 and the planner's estimate."""
     return (counted, True) if counted <= cap else (max(estimated, cap + 1), False)

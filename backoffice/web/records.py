@@ -163,15 +163,18 @@ class EditAdmin(KindAdmin):
         data = form.changed()
         key = data.pop("key", None) or str(form.cleaned_data["command_id"] or types.new_id())
         try:
-            result = send(request, kind.create, key, data, form, self._unborn(key))
+            result = send(request, kind.create, key, data, form, self._version_before(key))
         except errors.EventsError as error:
             _explain(form, error)
             return self._new_page(request, form, status=error.status)
         messages.success(request, _("%(kind)s was added.") % {"kind": kind.singular})
         return HttpResponseRedirect(reverse(kind.url("change"), args=[types.key_of(result.stream)]))
 
-    def _unborn(self, key: str) -> int | None:
-        """Returns version 0 if one command both creates and updates. Raises `InvalidCommand` if the record exists."""
+    def _version_before(self, key: str) -> int | None:
+        """Returns the stream's version if one command both creates and updates, otherwise None.
+
+        Raises `InvalidCommand` if the record exists.
+        """
         if self.kind.create != self.kind.update:
             return None
         if self.model._default_manager.filter(pk=key).exists():

@@ -232,7 +232,7 @@ def _encrypt(lines: Sequence[Line], reason: str | None) -> None:
 
 
 def read(file: Path, checking: FileCheck | None = None) -> Iterator[Line]:
-    """Returns the events of records in a file.
+    """Yields the events of records in a file.
 
     `checking` collects invalid lines and counts events that are left out. Without it, the first invalid line ends the
     reading.

@@ -65,7 +65,7 @@ class Question:
 
 
 def questions(columns: Sequence[Column], delimiter: str) -> Iterator[Question]:
-    """Returns the questions in file order, without the columns that have a role."""
+    """Yields the questions in file order, without the columns that have a role."""
     at = 0
     stems = notations.Stems()
     unmatched: dict[int, int] = {}  # notation -> the column up to which its run forms no question

@@ -94,7 +94,7 @@ class SignInBudget(models.Model):
 
 
 class SignInFailure(models.Model):
-    """Failed sign-in attempts that are not in the log yet: one row for each account and five minutes.
+    """Failed sign-in attempts that are not in the log yet: one row for each account.
 
     `account` is a login's number, or empty for unknown names, because people sometimes type a password there.
     `addresses` are keyed digests, to count different ones.

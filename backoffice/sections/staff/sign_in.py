@@ -163,7 +163,10 @@ def known_device(request: HttpRequest, account: int | None) -> str | None:
 
 
 def _device(request: HttpRequest) -> tuple[str, dict[int, str]]:
-    """Returns the browser's name and the accounts it has signed in to, each with the password mark at that time."""
+    """Returns the browser's name, and the accounts it has signed in to with their password marks at that time.
+
+    Without a valid cookie the name is new and there are no accounts.
+    """
     try:
         found = signing.loads(request.COOKIES.get(DEVICE_COOKIE, ""), salt=DEVICE_SALT, max_age=DEVICE_AGE)
         return str(found["device"]), {int(account): str(mark) for account, mark in found["marks"]}

@@ -6,6 +6,7 @@ Fields that are hidden from some role are missing from its responses, hence `UNS
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -86,7 +87,7 @@ def _extended(kind: Kind, *, in_record: bool) -> type[msgspec.Struct]:
         fields,
         bases=(kind.shape,),
         module=kind.shape.__module__,
-        namespace={"__doc__": "\n\n".join(text for text in documented if text)},
+        namespace={"__doc__": "\n\n".join(inspect.cleandoc(text) for text in documented if text)},
         frozen=True,
         kw_only=True,
     )

@@ -191,6 +191,23 @@ def test_tile_is_added_and_the_default_comes_back(new_page: Callable[..., Any], 
     assert order(page) == before
 
 
+def test_tile_shows_the_host_that_was_chosen(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    samples.store(stack.query, 60)
+    page = arranging(new_page, role="manager")
+    page.get_by_role("button", name="Add a tile").click()
+    dialog = page.get_by_role("dialog", name="Add a tile")
+    dialog.get_by_label("Widget").select_option(label="Any metric")
+    target = dialog.get_by_label("Target")
+    expect(target).to_be_hidden()
+    dialog.get_by_label("Metric", exact=True).select_option(label="Memory, of the limit")
+    target.select_option("web-1")
+    dialog.get_by_label("Shown as").select_option(label="Number")
+    dialog.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("heading", name="Memory, of the limit · web-1")).to_be_visible()
+    is_saved(page)
+    assert saved(stack)[-1]["options"] == {"metric": "memory.percent", "view": "number", "target": "web-1"}
+
+
 def test_import_names_what_is_unknown_and_what_is_forbidden(
     new_page: Callable[..., Any], stack: live.Stack, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from metrics.dashboard import layouts
 from metrics.dashboard.layouts import Layout, Tile
 from metrics.dashboard.models import SavedLayout, SharedLayout
+from metrics.monitoring.history import tables, write
 from tests.backoffice import api_client
 from tests.backoffice.api_client import Caller, problem, program, signed_in
 
@@ -255,3 +256,16 @@ def test_preview_shows_one_tile_and_refuses_nonsense() -> None:
         assert caller.client.get(address, {"id": "new", "kind": "note", "w": "1", "h": "1", **wrong}).status_code == 400
     too_many = ",".join(f"t{n}" for n in range(11))
     assert caller.client.get(reverse("admin:dashboard_tiles"), {"ids": too_many}).status_code == 400
+
+
+@pytest.mark.django_db
+def test_dialog_offers_the_hosts_and_subscriptions_of_the_newest_sample_to_those_who_see_them() -> None:
+    slot = tables.present_slot()
+    tables.create_partitions(slot)
+    hosts = {("cpu.percent", "web-1"): 1, ("cpu.percent", "web-2"): 2}
+    write.values(slot, {("db.blocked", ""): 0, ("subscription.lag", "relay"): 0, **hosts})
+    offered = {
+        role: signed_in(role).client.get(reverse("admin:index")).context["catalogue"]["targets"]
+        for role in ("manager", "agent")
+    }
+    assert offered == {"manager": {"host": ["web-1", "web-2"], "subscription": ["relay"]}, "agent": {}}

@@ -160,6 +160,7 @@ def test_history_of_a_metric_is_shown_with_an_alert_and_previewed_only_with_the_
     caller, allowed = signed_in(role), access.role_may(role, "view", "system")
     page = caller.client.get(reverse("admin:alerts_alert", args=[firing])).content.decode()
     assert ("<polyline" in page) is allowed
+    assert ('data-part="chart"' in page) is allowed
     assert ("alerts/preview/" in page) is allowed
     preview = caller.client.get(reverse("admin:alerts_preview"), {"rule": firing, "hours": "1"})
     assert preview.status_code == (200 if allowed else 403)

@@ -64,7 +64,7 @@ class Query(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
         return ()
 
     def until(self, now: datetime) -> datetime | None:
-        """When the clock alone changes the answer; None where it does not."""
+        """The instant at which the clock alone changes the answer; None where it does not."""
         return None
 
 
@@ -169,7 +169,7 @@ def task_of(query: Query[Any], role: str) -> cache.Task:
 
 @functools.lru_cache(maxsize=1_024)
 def _task(query: Query[Any], role: str) -> cache.Task:
-    """Tasks of equal queries are one object: nothing is computed for a hit."""
+    """The task of a query; equal queries share one object, so that nothing is computed for a hit."""
     name = value_name(query, role)
     return cache.Task(
         f"{build()}:{name}",

@@ -22,7 +22,7 @@ SAMPLE: Final = 1_000
 
 
 class Size(NamedTuple):
-    """Of the entries of one query in memory."""
+    """The number, bytes and hits of the entries of one query in memory."""
 
     entries: int
     bytes: int
@@ -33,10 +33,10 @@ class Size(NamedTuple):
 class Entry:
     """A value, encoded as JSON, with what decides whether it may be used.
 
-    asof    a safe head that was read before the value; it reflects every event at or below
+    asof    a safe head that was read before the value; the value reflects every event up to it
     epoch   the history of the log that `asof` belongs to
-    slots   of the tags that the value depends on; `exact`: any of their events refuses it, else only hard ones
-    begun   when this process began to load it, `NEVER` where another one did; `until`: its end; both monotonic
+    slots   of the tags that the value depends on; `exact`: any of their events invalidates it, else only hard ones
+    begun   when this process began to load it (`NEVER`: another one did); `until`: when it expires; monotonic seconds
     at      when it was loaded, for display only
     seen    `Freshness.changes` at the last check that it passed
     hits    times it was used; `hits_looked_at`: of those, before memory last decided about it
@@ -63,7 +63,7 @@ class Entry:
 
 
 class Memory:
-    """The entries of this process, at most `limit` bytes; those unused for longest are evicted. For all threads.
+    """The entries of this process, at most `limit` bytes; those unused for longest are evicted. Thread-safe.
 
     A hit only counts itself. Eviction goes through the entries in order: one with hits since it was last looked at goes
     to the end once more, the first without is dropped.

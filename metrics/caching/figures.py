@@ -87,8 +87,9 @@ class QueryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The cache of one process: whether it may use cached values, up to where it knows the log, and its queries.
+    """The cache of one process: its state, its memory and its queries.
 
+    `connected`: it may use cached values; `position`: up to where it knows the log.
     `valkey`: `ok`, `open` (a call failed; the next attempt is a second later) or `unused` (no call yet).
     """
 

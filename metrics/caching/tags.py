@@ -5,7 +5,7 @@
     by name           `cache.invalidated`: values whose name matches its pattern
 
 The invalidation is an event, so it reaches every process like any other, in order and without Valkey, and the log
-says who asked for it. A process that starts later refuses everything from before it started anyway.
+records who requested it. A process that starts later refuses everything from before it started anyway.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CacheInvalidated(Event, frozen=True):
 
 
 def register() -> None:
-    """Called once from `ready()`."""
+    """Register the tags, hard categories and patterns of this product; called once from `ready()`."""
     freshness.taggers.update(dict.fromkeys({name.partition(".")[0] for name in effects.EFFECTS}, effects.data_tags))
     freshness.hard_categories.update(("staff", "setting"))
     freshness.patterns_of["cache.invalidated"] = _pattern

@@ -90,7 +90,7 @@ class UserStats(models.Model):
 
 
 class DayStats(models.Model):
-    """One day (UTC). Creations are facts and stay; submissions leave when they are deleted.
+    """One day (UTC). Creations are facts and stay; deleted submissions are subtracted.
 
     `timed` of the submissions have a completion time, `seconds` in total: `numeric`, because sums of binary fractions
     do not cancel.

@@ -56,7 +56,7 @@ class Day(msgspec.Struct, frozen=True):
 
     @property
     def avg_completion_time(self) -> float | None:
-        """Seconds; None where no submission has a time."""
+        """The average in seconds; None where no submission has a time."""
         return float(self.seconds / self.timed) if self.timed else None
 
 
@@ -82,7 +82,9 @@ select c.position, c.updated_at, (select count(distinct stream) from events_park
 
 
 def as_of() -> AsOf:
-    """Position 0 before the subscription has run. Read it before the numbers: they may only be newer."""
+    """The position that the counters include; 0 before the subscription has run.
+
+    Read it before the numbers, so that they can only be newer."""
     found = store.query(AS_OF, (NAME,))
     return AsOf(*found[0]) if found else AsOf(0, None)
 
@@ -127,7 +129,7 @@ select coalesce(sum(h.n), 0)::bigint from metrics_form_hours h, metrics_counters
 
 
 def form_recent(form: uuid.UUID) -> int:
-    """Living submissions of a form since `Window.recent_from`."""
+    """The number of living submissions of a form since `Window.recent_from`."""
     count: int = store.query(FORM_RECENT, (form,))[0][0]
     return count
 
@@ -159,7 +161,7 @@ OWNERS: Final = "select count(distinct user_id) from metrics_day_owners where da
 
 
 def unique_owners(first: date, last: date) -> int:
-    """Users who created a form within the days; those of single days do not add up."""
+    """The number of users who created a form within the days; the numbers of single days do not add up."""
     count: int = store.query(OWNERS, (first, last))[0][0]
     return count
 

@@ -87,7 +87,7 @@ class Snapshot:
     """The counters as of one snapshot: bounds, totals and positions above `position` that it has seen."""
 
     def __init__(self, targets: Mapping[str, str]) -> None:
-        """Fill `targets` (table -> where its rows go). Begins a transaction's snapshot: call it first, isolated."""
+        """Begin the snapshot: call it first in a REPEATABLE READ transaction. `targets`: table -> where its rows go."""
         self.windows = applying.windows()
         self.above: list[int] = []
         self.targets = targets
@@ -184,7 +184,9 @@ def _build(claim: Claim, tables: list[shadow_table.Tables], patience: float) -> 
 
 
 def _swap(claim: Claim, tables: list[shadow_table.Tables], snapshot: Snapshot, epoch: str) -> bool:
-    """False when a lock was not available. The state row first, as the handler does: no batch is then half-way."""
+    """Swap the copies in; False when a lock was not available.
+
+    Locks the state row first, as the handler does, so that no batch is half-way."""
     try:
         with transaction.atomic():
             store.execute(f"set local lock_timeout = '{builder.REFRESH_TIMEOUT}'")

@@ -1,6 +1,6 @@
 """Widgets of lists and counts: each function returns what its template shows.
 
-The caller has checked that the reader may see the widget; what a part of it needs besides is checked here.
+The caller has checked that the reader may see the widget; further rights for a part of it are checked here.
 """
 
 from __future__ import annotations

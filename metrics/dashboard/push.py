@@ -1,6 +1,6 @@
 """Publishes after each sample which widgets changed; the metrics themselves are in the frames of `sampling`.
 
-Open pages then load the tile with the rights of their reader, so no content travels here. `realtime.ephemeral` keeps
+Open pages then load the tile with the rights of their reader, so these frames have no content. `realtime.ephemeral` keeps
 the newest value of each key and sends at most ten in one frame.
 """
 

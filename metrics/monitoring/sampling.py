@@ -1,7 +1,9 @@
-"""Samples the cluster once in five seconds. Any process may call `tick`; the slot's primary key lets one of them do it.
+"""Samples the cluster once in five seconds.
+
+Any process may call `tick`; the slot's primary key lets one of them do it.
 
     1  slot     of the clock of the database, claimed by an insert; another process has it: stop
-    2  probe    everything at once, each with a second; a failed probe is missing
+    2  probe    everything at once, each for at most a second; a failed probe is missing
     3  write    one array for each source
     4  publish  one frame `system.metrics`; on the dashboard a frame for each right
     5  follow   the steps that sections add: roll up, judge rules, send notifications, heartbeat
@@ -168,7 +170,7 @@ def worst(values: Readings) -> dict[str, float | None]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Six digits, as many as a `real` keeps: a frame is sent to every dashboard."""
+    """The value with six digits, as many as a `real` keeps: a frame is sent to every dashboard."""
     return None if value is None else float(f"{value:.6g}")
 
 

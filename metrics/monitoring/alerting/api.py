@@ -113,7 +113,7 @@ def _operation(verb: str, summary: str, body: str, description: str = "") -> dic
 
 
 class _Action(views.View):
-    """Something that a person does about one alert."""
+    """Base of the actions of people on one alert."""
 
     verb: ClassVar[str]
     body: ClassVar[type[msgspec.Struct]]

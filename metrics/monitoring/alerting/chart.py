@@ -1,4 +1,4 @@
-"""A time series as SVG, drawn by the server: the values, the levels of a rule, and episodes as shaded spans. Pure."""
+"""A time series as SVG: the values, the levels of a rule, and episodes as shaded spans. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A row of the table for readers of the text."""
+    """A row of the table that shows the chart as text."""
 
     at: datetime
     low: float | None

@@ -75,7 +75,7 @@ def calm_of(rule: Rule) -> Calm:
 
 
 def keep(rule: Rule, *, flapping: bool) -> int:
-    """How many seconds it must be calm. An alert that flaps has to be calm for three times as long, up to an hour."""
+    """How many seconds the value must be calm; three times as many, up to an hour, while the alert flaps."""
     if not flapping:
         return rule.keep_seconds
     return max(rule.keep_seconds, min(rule.keep_seconds * FLAPPING_KEEP, FLAPPING_KEEP_SECONDS))

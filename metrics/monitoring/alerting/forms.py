@@ -213,7 +213,7 @@ class SilenceForm(inputs.RecordForm):
             field.zone = zone or "UTC"
 
     def changed(self) -> dict[str, Any]:
-        """The form shows minutes: an instant within the minute that it showed was not changed."""
+        """The changed fields. The form shows minutes: an instant within the minute shown was not changed."""
         found = super().changed()
         for name in ("starts_at", "ends_at"):
             shown = self.fields[name].prepare_value

@@ -72,7 +72,7 @@ class RuleCreated(Event, frozen=True):
 
 @event_type("rule.updated")
 class RuleUpdated(Event, frozen=True):
-    """Only the fields that changed."""
+    """A rule was edited; has only the fields that changed."""
 
     title: str | UnsetType = UNSET
     metric: str | UnsetType = UNSET
@@ -101,7 +101,7 @@ class RuleDeleted(Event, frozen=True):
 
 @event_type("rule.restored")
 class RuleRestored(Event, frozen=True):
-    """A deletion was taken back."""
+    """The deletion of a rule was taken back."""
 
 
 # -- commands -------------------------------------------------------------------------------------------------------

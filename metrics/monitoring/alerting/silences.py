@@ -1,7 +1,7 @@
 """A silence or maintenance window: during it, matching alerts are not notified. Pure.
 
 A repeating window is kept in local times and a time zone, so that it follows daylight saving. Whether it covers an
-instant is asked of the wall clock there: a missing hour covers nothing, a doubled hour is covered twice. That a
+instant is decided by the wall clock there: a missing hour covers nothing, a doubled hour is covered twice. That a
 silence expires is no event.
 """
 
@@ -51,7 +51,7 @@ class SilenceCreated(Event, frozen=True):
 
 @event_type("silence.updated")
 class SilenceUpdated(Event, frozen=True):
-    """Only the fields that changed."""
+    """A silence was edited; has only the fields that changed."""
 
     title: str | UnsetType = UNSET
     rules: list[str] | UnsetType = UNSET
@@ -73,7 +73,7 @@ class SilenceDeleted(Event, frozen=True):
 
 @event_type("silence.restored")
 class SilenceRestored(Event, frozen=True):
-    """A deletion was taken back."""
+    """The deletion of a silence was taken back."""
 
 
 # -- commands -------------------------------------------------------------------------------------------------------

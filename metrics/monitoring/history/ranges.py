@@ -38,14 +38,16 @@ class BadRange(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From `start` up to and without `end`."""
+    """A range of time from `start` to `end` (exclusive)."""
 
     start: datetime
     end: datetime
 
 
 def parse(text: str, now: datetime, zone: ZoneInfo) -> Range:
-    """The range of that length up to now. Days are those of the zone: ``7d`` is today and the six days before."""
+    """The range of this length up to now.
+
+    Days are those of the zone: ``7d`` is today and the six days before."""
     found = _RANGE.fullmatch(text)
     if found is None:
         raise BadRange("range", "range is a number followed by m, h, d or y, such as 24h.")
@@ -61,7 +63,7 @@ def parse(text: str, now: datetime, zone: ZoneInfo) -> Range:
 
 
 def between(start: str, end: str, zone: ZoneInfo) -> Range:
-    """The range between two instants or dates; without a time zone an instant is one of the zone."""
+    """The range between two instants or dates; an instant without a time zone is local to `zone`."""
     return _checked(_instant(start, zone, "from", 0), _instant(end, zone, "to", 1), "to")
 
 

@@ -60,7 +60,7 @@ SLOT = "select source, v from metrics_sample where slot = %s and source <> 'samp
 
 
 def window(name: str, seconds: int, until_slot: int, target: str = "") -> list[float | None]:
-    """The values of the last `seconds` up to a slot, one for each slot, oldest first; None where one is missing.
+    """The values of the last `seconds` up to a slot, one per slot, oldest first; None: missing.
 
     Without a target, a metric of hosts or subscriptions gives the value of the worst one in each slot.
     """
@@ -224,7 +224,7 @@ def _tier(step: int, found: Sequence[datetime]) -> TierName:
 
 
 def _parts(tier: TierName, found: Sequence[datetime]) -> dict[str, Any]:
-    """Which tier is read from where to where: each has what the coarser one does not have yet."""
+    """The part of the range that each tier is read for: a finer tier begins where the coarser one ends."""
     complete = rollup.checkpoints()
     start, end = found[0], found[-1]
     hour_end = max(start, min(end, complete.get("hour", start))) if tier == "hour" else start

@@ -122,7 +122,7 @@ def _known(text: str) -> uuid.UUID:
 
 
 def _given(asked: msgspec.Struct) -> dict[str, Any]:
-    """The fields that were sent, times as times."""
+    """The fields that were sent, with times parsed."""
     given = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not msgspec.UNSET}
     for name in ("quiet_from", "quiet_until"):
         if given.get(name):

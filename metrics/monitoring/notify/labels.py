@@ -52,7 +52,7 @@ def channel_state(channel: Channel) -> str:
 
 
 def subject(delivery: Delivery) -> str:
-    """The subject of its message, in the language of the page."""
+    """The subject of a delivery's message, in the language of the page."""
     names = queue.Claimed.__struct_fields__
     found = {name: getattr(delivery, name) for name in names if name != "attempt"}
     return messages.subject(queue.Claimed(**found, attempt=delivery.attempts))

@@ -34,7 +34,7 @@ def heartbeat(_slot: int) -> bool:
 
 
 class DatabaseWatch:
-    """How long the database has failed for this process, by its monotonic clock."""
+    """Measures how long the database has failed for this process, by its monotonic clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

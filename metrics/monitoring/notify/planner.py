@@ -169,7 +169,7 @@ def test_message(channel: uuid.UUID) -> int:
 def _facts(
     alert: str, episode: int, data: Mapping[str, Any], earlier: Sequence[Sequence[Any]]
 ) -> tuple[str, dict[str, Any]]:
-    """Severity and facts of a message: of the event, else of the newest message of the episode, else of the alert."""
+    """Severity and facts of a message: the event's, else those of the episode's newest message or of the alert."""
     severity, facts = "", {}
     if earlier:
         _channel, severity, facts, _id = max(earlier, key=lambda row: row[3])
@@ -208,8 +208,8 @@ def _concerned(channels: Mapping[uuid.UUID, _Channel], message: Message) -> list
 def _due(channel: _Channel, message: Message) -> datetime:
     """When a message may be sent. Updates the channel's group.
 
-    Programs (webhooks) get every message at once. To people goes the first critical one at once; everything else waits
-    for the end of the group, 30 s after its first message, and is sent together.
+    Programs (webhooks) get every message at once. People get the first critical one at once; all others wait
+    for the end of the group, 30 s after its first message, and are sent together.
     """
     if channel.kind == "webhook":
         return channel.now

@@ -115,7 +115,7 @@ class Delivery(shapes.Shape, frozen=True, kw_only=True):
 
 
 class Deliveries(shapes.Shape, frozen=True, kw_only=True):
-    """The newest first; go on with `before` = `next` while it is not null."""
+    """Deliveries, the newest first; go on with `before` = `next` while `next` is not null."""
 
     items: list[Delivery]
     next: int | None

@@ -29,7 +29,7 @@ def read(slot: int) -> Readings:
 
 
 def read_subscriptions(_slot: int) -> Readings:
-    """The progress of each checkpoint. One that this release does not declare is nobody's backlog."""
+    """The progress of each checkpoint. Only parked streams count of one that this release does not declare."""
     found: Readings = {}
     parked = 0
     for one in status.statuses():

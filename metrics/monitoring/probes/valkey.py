@@ -18,7 +18,7 @@ PRIORITIES: Final = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 
 def read(slot: int) -> Readings:
-    """Unreachable is a value of `valkey.reachable`; everything else is missing then."""
+    """The figures of Valkey. When it is unreachable, `valkey.reachable` is 0 and the others are missing."""
     client = valkey.shared_client("bus")
     start = time.perf_counter()
     try:
@@ -38,7 +38,7 @@ def read(slot: int) -> Readings:
 
 
 def read_queue(_slot: int) -> Readings:
-    """All priorities and the tasks that a worker has fetched; the age of the oldest that waits."""
+    """The number of tasks, waiting in any priority or fetched by a worker, and the age of the oldest that waits."""
     prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
     names = [f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}{priority}" for priority in PRIORITIES]
     with valkey.shared_client("bus").pipeline(transaction=False) as pipe:

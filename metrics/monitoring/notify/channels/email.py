@@ -65,7 +65,7 @@ def _reason(error: Exception) -> str:
 
 
 def _thread(batch: Batch) -> str:
-    """The id of the conversation: of the episode; of the alerts themselves when they are several."""
+    """The id of the mail conversation, from the episodes of the batch: the same for each message of one episode."""
     names = sorted({f"{one.alert}#{one.episode}" if one.alert else str(one.message_id) for one in batch.deliveries})
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
     return f"<episode-{digest}@{_domain()}>"

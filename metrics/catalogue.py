@@ -110,7 +110,8 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
 class UserAnalytics(Query[Analytics], frozen=True, kw_only=True):
     """Users by plan and month of sign-up.
 
-    The number of the refresh is part of the key, so a value never changes."""
+    The number of the refresh is part of the key, so a value never changes.
+    """
 
     number: int
 

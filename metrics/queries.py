@@ -127,7 +127,7 @@ def _demand_numbers(result: Any, name: str) -> None:
 def ask(query: Query[R], staff: Any, *, min_position: int = 0, consistent: bool = False) -> Answer[R]:
     """The answer to a query, for a person or a program.
 
-    1  may they ask?  Raises `PermissionDenied`
+    1  check the right of `staff`; raises `PermissionDenied`
     2  wait for the subscriptions behind it, where the caller names what it must include
     3  memory, Valkey or the database: `metrics.caching.cache`
 

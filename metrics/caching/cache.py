@@ -151,7 +151,7 @@ class Cache:
         try:
             return self.get(task, reached)
         finally:
-            connections.close_all()  # the thread belongs to nobody
+            connections.close_all()  # no request ends on this thread, so Django does not close them
 
     def _in_memory(self, task: Task, reached: int) -> Entry | None:
         """Step 1 without looking at slots: the path of nearly every read."""
@@ -225,7 +225,7 @@ class Cache:
         return self._keep(task, self._load(task))
 
     def _shared_entry(self, task: Task, found: Found, demand: Demand, began: float) -> Entry | None:
-        """An entry from Valkey; None, and the value is removed, where it is not one of this query."""
+        """An entry from Valkey; None, and the value is removed, where its bytes are no value of this query."""
         try:
             task.check(found.value)
         except ValueError as error:

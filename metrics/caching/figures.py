@@ -20,7 +20,7 @@ LEVELS: Final = {"hits": "memory", "shared": "valkey", "loads": "load"}
 class QueryFigures:
     """The counts of one query in this process since it started.
 
-    hits        answered from memory, by entries that are gone (`entries.Entry.hits`)
+    hits        answered from memory, by entries that were dropped since (`entries.Entry.hits`)
     shared      answered from Valkey
     misses      neither
     loads       loaded from the database

@@ -1,11 +1,11 @@
 """The level in Valkey, which all processes share: values with their stamp, and a lease for each load.
 
-Valkey may be unreachable, half-open, stopped, flushed or restored from an old dump. Then reads are slower, never wrong and
-never an error: every call has a short timeout, one failure stops all calls for about a second, and what is found is
-judged by its stamp like an entry in memory.
+Valkey may be unreachable, half-open, stopped, flushed or restored from an old dump. Then reads are slower, but neither
+wrong nor an error: every call has a short timeout, one failure stops all calls for about a second, and a value from
+Valkey is judged by its stamp like an entry in memory.
 
-Ages are measured by Valkey's own clock, so the clocks of two machines are never compared. A value and the lease of its load are
-two keys: a load that fails changes no value.
+Ages are measured by Valkey's own clock, so the clocks of two machines are never compared. A value and the lease of its
+load are two keys: a load that fails changes no value.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def facts(events: Iterable[RecordedEvent]) -> dict[int, Facts]:
 
 
 def _facts_before(event: RecordedEvent, history: list[RecordedEvent]) -> Facts:
-    """Fold the submission's events below this version."""
+    """The facts of a submission before this event, folded from its history."""
     if not history or history[0].version > 1:
         history = store.read_stream(event.stream, upto=event.version - 1)  # begins in an archive
     known: Facts | None = None

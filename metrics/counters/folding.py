@@ -67,7 +67,8 @@ class DayDelta(msgspec.Struct):
 class Deltas(msgspec.Struct):
     """Changes by a batch: of users, forms, hours of forms and days.
 
-    `users` says whether each is alive; `owners` are (day, user) of new forms."""
+    `users` says whether each is alive; `owners` are (day, user) of new forms.
+    """
 
     recent_from: datetime
     kept_from: datetime

@@ -84,7 +84,8 @@ select c.position, c.updated_at, (select count(distinct stream) from events_park
 def as_of() -> AsOf:
     """The position that the counters include; 0 before the subscription has run.
 
-    Read it before the numbers, so that they can only be newer."""
+    Read it before the numbers, so that they can only be newer.
+    """
     found = store.query(AS_OF, (NAME,))
     return AsOf(*found[0]) if found else AsOf(0, None)
 

@@ -1,8 +1,8 @@
 """Pushes which counters changed to open pages: ephemeral frames `metrics.updated`, after the commit.
 
 Topics are those of the records (``user:<id>``, ``form:<id>``), of their lists (``users``, ``forms``) and ``dashboard``.
-Changes are collected, so that each topic gets at most one frame a second: the first change at once, changes
-within the second after it at the next tick. A frame has no values: a page reads them with the rights of its reader.
+Changes are collected, so that each topic gets at most one frame a second: the first change at once, later changes
+within that second at the next tick. A frame has no values: a page reads them with the rights of its reader.
 
     keys      the records that changed; on a list empty for "any", on the dashboard the names of queries, and
               `records` where any record may have changed

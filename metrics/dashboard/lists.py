@@ -129,7 +129,7 @@ RECENT: Final = timedelta(days=30)
 
 
 def erasures(_asked: Asked) -> dict[str, Any]:
-    """Erasures whose copies are still to be purged, since when, and the number of the last 30 days."""
+    """The number of erasures whose copies are not purged yet, since when, and the erasures of the last 30 days."""
     found = erasure.status()
     recent: int
     last: datetime | None

@@ -1,7 +1,7 @@
 """Publishes after each sample which widgets changed; the metrics themselves are in the frames of `sampling`.
 
-Open pages then load the tile with the rights of their reader, so these frames have no content. `realtime.ephemeral` keeps
-the newest value of each key and sends at most ten in one frame.
+Open pages then load the tile with the rights of their reader, so these frames have no content. `realtime.ephemeral`
+keeps the newest value of each key and sends at most ten in one frame.
 """
 
 from __future__ import annotations

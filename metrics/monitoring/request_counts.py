@@ -20,7 +20,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Asked by machines every few seconds; they would hide the errors of people.
+# Requested by machines every few seconds; they would hide the errors of people.
 NOT_COUNTED: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 # Positions in `Counts.numbers` and in the column `counts` of metrics_process. Append only.

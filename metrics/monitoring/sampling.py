@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 # Called with the slot after its samples are stored.
 Step: TypeAlias = Callable[[int], object]
 
-# Steps after the sample, in this order; `metrics/section.py` fills it.
+# Steps after the sample, in this order; `metrics.wiring` and sections set them.
 STEPS: tuple[Step, ...] = ()
 # Called in each tick with whether PostgreSQL answers: without it there is no slot, no step and no alert.
 WATCHERS: tuple[Callable[[bool], object], ...] = ()
-# What `system.metrics` says about rules that are not yet firing; `metrics/section.py` may set it.
+# The pending rules at a slot, for the frame `system.metrics`; `metrics.wiring` sets it.
 PENDING: Callable[[int], Any] | None = None
 
 AWAY: Final = (errors.StoreUnavailable, psycopg.OperationalError, OperationalError, InterfaceError)

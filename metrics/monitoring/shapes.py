@@ -82,7 +82,8 @@ class CacheFigures(shapes.Shape, frozen=True, kw_only=True):
 class ParkedStream(shapes.Shape, frozen=True, kw_only=True):
     """A parked stream: its first event, the error of that event, and the number of events waiting behind it.
 
-    The error is null if the event waits for a replay, or if the caller may not see errors."""
+    The error is null if the event waits for a replay, or if the caller may not see errors.
+    """
 
     subscription: str
     stream: str
@@ -188,7 +189,8 @@ class Verification(shapes.Shape, frozen=True, kw_only=True):
 class LogHead(shapes.Shape, frozen=True, kw_only=True):
     """State of the log: readable up to `head`, positions drawn up to `last`.
 
-    `holders` are the sessions that hold the head back. `checking` is the start of a running verification."""
+    `holders` are the sessions that hold the head back. `checking` is the start of a running verification.
+    """
 
     epoch: str
     head: int
@@ -311,7 +313,8 @@ class AsOf(shapes.Shape, frozen=True, kw_only=True):
 class UserSegment(shapes.Shape, frozen=True, kw_only=True):
     """Users who are not deleted, of one plan and one month of sign-up (its first day).
 
-    `active_30d` signed in on one of the last 30 UTC days or today. Deleted forms and their submissions do not count."""
+    `active_30d` signed in on one of the last 30 UTC days or today. Deleted forms and their submissions do not count.
+    """
 
     plan: Literal["free", "premium", "enterprise"]
     signup_month: date

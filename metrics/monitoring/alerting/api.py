@@ -1,4 +1,4 @@
-"""The API of alerts, and the preview of rules. Rules and silences themselves are records of the API's kit."""
+"""The API of alerts, and the preview of rules. Rules and silences are served by the API of records."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Shade:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """A level of the rule; `side` is where the alert lies: ``above`` or ``below``."""
+    """A level of the rule; `side` is the side on which values raise an alert: ``above`` or ``below``."""
 
     name: str
     value: float

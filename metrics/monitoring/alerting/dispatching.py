@@ -35,7 +35,7 @@ def announce(result: Result) -> None:
 
 
 def frame(row: models.Alert, event: str, position: int) -> dict[str, Any]:
-    """The data of a `system.alert` frame. Its message is in English: pages show their own text in the reader's language."""
+    """The data of a `system.alert` frame. Its message is in English; pages show a text in the reader's language."""
     with override("en"):
         message = describe(row, titles().get(row.rule_id, row.rule_id))
     return {

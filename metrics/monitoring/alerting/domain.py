@@ -137,7 +137,7 @@ class AlertUnacknowledged(Event, frozen=True):
 
 @event_type("alert.escalated")
 class AlertEscalated(Event, frozen=True):
-    """The next step of the escalation began. `step` counts from 1; `by`: a person who did not wait for its time."""
+    """The next step of the escalation began. `step` counts from 1; `by`: the person who began it early."""
 
     episode: int
     step: int

@@ -18,7 +18,8 @@ Episode = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 class Rule(shapes.Shape, frozen=True, kw_only=True):
     """A rule: the levels of a metric, and how long a value must be beyond or below them.
 
-    `per` is the metric that the values are a share of, in percent over `over_seconds`."""
+    `per` is the metric that the values are a share of, in percent over `over_seconds`.
+    """
 
     id: str
     version: int

@@ -1,8 +1,8 @@
 """A silence or maintenance window: during it, matching alerts are not notified. Pure.
 
 A repeating window is kept in local times and a time zone, so that it follows daylight saving. Whether it covers an
-instant is decided by the wall clock there: a missing hour covers nothing, a doubled hour is covered twice. That a
-silence expires is no event.
+instant is decided by the wall clock there: a missing hour covers nothing, a doubled hour is covered twice. The
+expiry of a silence is no event.
 """
 
 from __future__ import annotations

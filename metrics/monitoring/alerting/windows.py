@@ -1,4 +1,4 @@
-"""The source of the windows of samples. `register` is called once, by the section of the metrics."""
+"""The source of the windows of samples. `metrics.wiring` calls `register` once."""
 
 from __future__ import annotations
 

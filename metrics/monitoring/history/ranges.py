@@ -19,7 +19,7 @@ from metrics.monitoring.metric_types import SLOT_SECONDS
 DEFAULT_POINTS: Final = 600
 MOST_POINTS: Final = 2000
 DAY: Final = 86_400
-# The steps that are chosen when none is asked for.
+# The steps to choose from for a request without a step.
 STEPS: Final = (5, 15, 60, 300, 900, 3600, 6 * 3600, DAY)
 LONGEST: Final = timedelta(days=5 * 366)
 
@@ -47,7 +47,8 @@ class Range:
 def parse(text: str, now: datetime, zone: ZoneInfo) -> Range:
     """The range of this length up to now.
 
-    Days are those of the zone: ``7d`` is today and the six days before."""
+    Days are those of the zone: ``7d`` is today and the six days before.
+    """
     found = _RANGE.fullmatch(text)
     if found is None:
         raise BadRange("range", "range is a number followed by m, h, d or y, such as 24h.")

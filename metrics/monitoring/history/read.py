@@ -217,7 +217,7 @@ def _includes(tier: TierName, other: str) -> bool:
 
 
 def _tier(step: int, found: Sequence[datetime]) -> TierName:
-    """The coarsest tier whose buckets fit between the bounds; days of a zone may begin at half past."""
+    """The coarsest tier whose buckets fit between the bounds; days of a zone may begin at half past an hour."""
     if step % 60:
         return "raw"
     return "hour" if step % 3600 == 0 and all(at.minute == at.second == 0 for at in found) else "minute"

@@ -15,7 +15,7 @@ from django.db import transaction
 from events import store
 
 GRACE: Final = timedelta(seconds=10)  # a sample is written up to this long after the start of its slot
-MOST: Final = 1440  # buckets of one run; a longer rest is for the next one
+MOST: Final = 1440  # buckets of one run; the next run does the rest
 
 MINUTES = """
 insert into metrics_minute (at, source, n, lo, hi, total)

@@ -141,9 +141,10 @@ def _host(url: str) -> str:
 
 
 def _with_signing(row: Channel, secret: ChannelSecret, *, rotate: bool) -> tuple[ChannelSecret, str | None]:
-    """The secret, for a webhook with a signing key, and the key when it is new.
+    """The secret (of a webhook: with a signing key), and the key when it is new.
 
-    The old key is used for a day more."""
+    The old key is used for a day more.
+    """
     if row.kind != "webhook" or (secret.signing and not rotate):
         return secret, None
     now = store.query("select extract(epoch from clock_timestamp())::float8")[0][0]

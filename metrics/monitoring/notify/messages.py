@@ -164,7 +164,7 @@ def _time(value: Any) -> str:
 
 
 def url(one: Claimed) -> str:
-    """The page of the alert, or of the channels."""
+    """The URL of the page of the alert, or of the channels."""
     return settings.SITE_URL + (SOURCES.path(one.alert) if one.alert else reverse("admin:metrics_channel_changelist"))
 
 

@@ -1,6 +1,7 @@
 """Muting: whether a message about an alert must wait. It is never a state of the alert.
 
-Muting is checked just before a message is sent. A muted message is kept. `sweep` releases it once nothing mutes it; when the alert is resolved first, it is dropped.
+Muting is checked just before a message is sent. A muted message is kept. `sweep` releases it once nothing mutes it;
+when the alert is resolved first, it is dropped.
 Messages that say "resolved" are never muted: people who were notified of an alert are notified of its end.
 """
 
@@ -28,7 +29,7 @@ class Muting:
         self._at, self._firing, self._flapping = at, firing, flapping
 
     def reason(self, alert: str, episode: int, severity: str, kind: str = "firing") -> str:
-        """The reason why a message must wait: ``silence:<id>``, ``inhibited:<rule>`` or ``flapping``; empty when it need not."""
+        """The reason to wait: ``silence:<id>``, ``inhibited:<rule>`` or ``flapping``; empty when there is none."""
         if silence := SOURCES.silence(alert, severity, self._at):
             return f"silence:{silence}"
         rule = sources.rule_of(alert)

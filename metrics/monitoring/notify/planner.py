@@ -33,13 +33,13 @@ KINDS: Final[Mapping[str, str]] = {
     "alert.flapping": "flapping",
     "alert.resolved": "resolved",
 }
-# What a message may say. Free text of people (notes, comments) and everything unknown is left out.
+# The facts that a message may contain. Free text of people (notes, comments) and everything unknown is left out.
 FACTS: Final = ("reason", "value", "since", "why", "lasted", "count", "step")
 
 GROUP: Final = timedelta(seconds=30)
 DIGEST: Final = timedelta(seconds=60)  # the group of a channel that had more than `MANY` messages in the last minute
 MANY: Final = 5
-GIVE_UP: Final = timedelta(hours=6)  # an alert that nobody could be notified of for so long is on the page
+GIVE_UP: Final = timedelta(hours=6)  # an older message is not sent any more: the alert is on its page
 
 LOCK_CHANNELS: Final = """
 select c.id, c.name, c.kind, c.min_severity, c.group_until, c.urgent_until, clock_timestamp(),

@@ -18,7 +18,8 @@ EVERY_DAY: Final = frozenset(range(7))
 class DailyWindow(msgspec.Struct, frozen=True, kw_only=True):
     """A window from `start` to `end` (exclusive) in local time; it may cross midnight.
 
-    `days` are those on which it starts, Monday = 0."""
+    `days` are those on which it starts, Monday = 0.
+    """
 
     start: time
     end: time

@@ -31,7 +31,7 @@ class CpuTimes:
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where to read; tests use copies of trees."""
+    """The folders to read; tests use copies of trees."""
 
     proc: Path = Path("/proc")
     cgroup: Path = Path("/sys/fs/cgroup")

@@ -1,6 +1,7 @@
 """The probes, and how they run: all at once, each for at most a second.
 
-The values of a probe that fails are missing, never 0."""
+The values of a probe that fails are missing, never 0.
+"""
 
 from __future__ import annotations
 

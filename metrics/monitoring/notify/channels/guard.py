@@ -240,7 +240,7 @@ def request(
             return _exchange(connection, method, parts, body, headers)
         finally:
             connection.close()
-            if deadline.expired:  # whatever a connection that was cut off looked like
+            if deadline.expired:  # the error that the cut connection caused does not matter
                 raise TimeoutError
 
 

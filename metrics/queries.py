@@ -40,7 +40,7 @@ class Query(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     result      the type of the answer
     right       (action, category): what staff must be allowed to do
     tags_of     the tags of the events that can change the answer; see `metrics.caching.tags`
-    within      None: exact, every event of its tags refuses a cached answer. Else the seconds that it may be old
+    within      None: exact, every event of its tags invalidates a cached answer. Else the seconds that it may be old
     seconds     how long an answer is kept at most; 0: it is not cached
     shared      kept in Valkey too; then `result` consists of numbers, dates and known words
     fed_by      subscriptions that keep the tables it reads; such an answer cannot be exact
@@ -235,7 +235,7 @@ def report() -> figures.CacheReport:
 
 
 def hits_and_misses() -> tuple[int, int]:
-    """How many reads of this process the cache answered, from memory or from Valkey, and how many it could not."""
+    """The numbers of reads of this process that the cache answered (from memory or Valkey) and did not answer."""
     sizes = cache.LOCAL.memory.sizes()
     counts = [_figures[name].counts(sizes[name].hits if name in sizes else 0) for name in registered()]
     return sum(one["hits"] + one["shared"] for one in counts), sum(one["misses"] for one in counts)

@@ -31,7 +31,7 @@ class Size(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A value, encoded as JSON, with what decides whether it may be used.
+    """A value, encoded as JSON, with the facts that decide whether it may be used.
 
     asof    a safe head that was read before the value; the value reflects every event up to it
     epoch   the history of the log that `asof` belongs to
@@ -65,8 +65,8 @@ class Entry:
 class Memory:
     """The entries of this process, at most `limit` bytes; those unused for longest are evicted. Thread-safe.
 
-    A hit only counts itself. Eviction goes through the entries in order: one with hits since it was last looked at goes
-    to the end once more, the first without is dropped.
+    A hit only increments a count. Eviction goes through the entries in order: one with hits since it was last looked at
+    goes to the end once more, the first without is dropped.
     """
 
     def __init__(self, limit: int, known: freshness.Freshness = freshness.LOCAL) -> None:

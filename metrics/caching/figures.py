@@ -55,7 +55,7 @@ class QueryFigures:
         return {name: getattr(self, name) for name in self.NAMES} | {"hits": self.hits + live_hits}
 
     def flush(self, live_hits: int) -> None:
-        """Add what was counted since the last call to the counters of Prometheus: each of their calls takes a lock."""
+        """Add the counts since the last call to the counters of Prometheus: each of their calls takes a lock."""
         for name, count in self.counts(live_hits).items():
             more, self._flushed[name] = count - self._flushed[name], count
             if more <= 0:

@@ -67,7 +67,7 @@ class Chart:
     """A chart with its title and unit.
 
     id      unique on the page; letters, digits and dashes
-    step    what a moment stands for; days and months are UTC. `hour`: times within several days
+    step    the length of time that a moment stands for; days and months are UTC. `hour`: times within several days
     sums    values of a series add up, so that the summary names their sum
     spans   shaded parts, behind the series; of charts with moments of type `datetime`
     """

@@ -2,7 +2,7 @@
 
     1  lock    the one state row: handler, sweep and swap run one after the other
     2  drop    events that the seed has counted already
-    3  facts   what corrections and deletions replace
+    3  facts   those that corrections and deletions replace
     4  fold    the batch into deltas
     5  apply   users, hours, forms with their owners, days, totals: a constant number of statements
 

@@ -1,4 +1,4 @@
-"""Pushes which counters changed to open pages: ephemeral frames `metrics.updated`, after the commit.
+"""Pushes the keys of changed counters to open pages: ephemeral frames `metrics.updated`, after the commit.
 
 Topics are those of the records (``user:<id>``, ``form:<id>``), of their lists (``users``, ``forms``) and ``dashboard``.
 Changes are collected, so that each topic gets at most one frame a second: the first change at once, later changes

@@ -40,7 +40,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old the newest sample is: fresh, late (more than three slots) or silent (more than 30 seconds)."""
+    """The age of the newest sample: fresh, late (more than three slots) or silent (more than 30 seconds)."""
 
     slot: int | None
     seconds: int | None

@@ -20,7 +20,7 @@ DAYS_OF_WEEK: Final = 7
 
 
 def record_days(days: Sequence[DayCount], *, by_week: bool) -> Chart:
-    """Submissions to one record: by day, or by week for roles that may not see when a single one was made."""
+    """Submissions to one record: by day, or by week where the role may not see when one was made."""
     moments, counts = [one.date for one in days], [one.submissions for one in days]
     if by_week:
         starts = range(len(days) % DAYS_OF_WEEK, len(days), DAYS_OF_WEEK)

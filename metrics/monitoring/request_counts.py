@@ -1,8 +1,8 @@
 """Counts of this process since its start: requests, errors, durations, tasks.
 
-`CountRequests` is the outermost ASGI application, so it counts also what no Django middleware sees: refused bodies and
-static files. An error is a 5xx answer or an exception; a 4xx, or a client that leaves, is none. Everything only grows:
-readers take differences, and sums over processes are sums of differences.
+`CountRequests` is the outermost ASGI application, so it also counts requests that no Django middleware sees: refused
+bodies and static files. An error is a 5xx answer or an exception; a 4xx, or a client that leaves, is none. Counts only
+grow: readers take differences, and sums over processes are sums of differences.
 """
 
 from __future__ import annotations

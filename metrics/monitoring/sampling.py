@@ -50,7 +50,7 @@ LEAST_GAP: Final = 2  # slots without a sample before the fallback takes over
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tick stored: its slot, the values by (metric, target), the probes that failed."""
+    """The result of a tick: its slot, the values by (metric, target), the probes that failed."""
 
     slot: int
     previous: int | None
@@ -178,7 +178,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def keep_history(slot: int) -> None:
-    """Roll up what has closed; once an hour delete what has expired."""
+    """Roll up the buckets that have closed; once an hour delete rows that have expired."""
     rollup.roll_up(slot)
     if slot % tables.HOUR_SLOTS == 0:
         process_reports.expire()

@@ -57,7 +57,7 @@ def level(rule: Rule, severity: Severity) -> float | None:
 
 
 def duration(rule: Rule, severity: Severity) -> int:
-    """How many seconds a value must be beyond the level of `severity`."""
+    """The seconds for which a value must be beyond the level of `severity`."""
     if severity == "critical" and rule.critical_for_seconds is not None:
         return rule.critical_for_seconds
     return rule.for_seconds
@@ -75,7 +75,7 @@ def calm_of(rule: Rule) -> Calm:
 
 
 def keep(rule: Rule, *, flapping: bool) -> int:
-    """How many seconds the value must be calm; three times as many, up to an hour, while the alert flaps."""
+    """The seconds for which the value must be calm; while the alert flaps, three times that, up to an hour."""
     if not flapping:
         return rule.keep_seconds
     return max(rule.keep_seconds, min(rule.keep_seconds * FLAPPING_KEEP, FLAPPING_KEEP_SECONDS))

@@ -152,7 +152,7 @@ def _editor(key: str) -> str | None:
 
 
 def _sampled(found: Sequence[Subject], slot: int) -> list[bool]:
-    """For each slot of the longest window whether a sampler ran."""
+    """Whether a sampler ran, for each slot of the longest window."""
     longest = max((conditions.seconds_needed(one.rule, flapping=True) for one in found), default=0)
     plain = rules.Rule(metric=SAMPLER)
     return [value is not None for value in windows.window(plain, "", longest, slot)] if found else []

@@ -1,4 +1,4 @@
-"""The state machine of an alert: what its values, the time and people change. Pure.
+"""The state machine of an alert: its changes by values, by time and by people. Pure.
 
 The table of `docs/monitoring.md` describes it. `judge` is the part that runs at every slot; nearly always it decides
 nothing.
@@ -53,8 +53,8 @@ def judge(command: JudgeAlert, state: Alert) -> list[Event]:
     """The event of one slot, if any; none from a slot that is not newer than the last event's.
 
     1  without a fresh value nothing is raised or resolved, except by the rule's policy for missing values
-    2  what the values say: raised, worsened, eased, reason_changed, resolved, flapping
-    3  what the time says: an acknowledgement expires, the escalation goes on
+    2  events caused by values: raised, worsened, eased, reason_changed, resolved, flapping
+    3  events caused by time: an acknowledgement expires, the escalation goes on
     """
     if command.slot <= state.slot:
         return []

@@ -182,7 +182,7 @@ class AlertPages:
         return response
 
     def alert_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """One alert: its state, the chart with its episode shaded, its timeline, and what a person can do."""
+        """One alert: its state, the chart with its episode shaded, its timeline, and the possible actions."""
         _demand(request, "view")
         row = _found(key)
         (shown,) = _shown([row], report.firing())

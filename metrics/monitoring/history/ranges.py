@@ -1,4 +1,4 @@
-"""Ranges and steps of a chart: parses what a reader asks for, and computes the bounds of the buckets.
+"""Ranges and steps of a chart: parses the parameters of a request, and computes the bounds of the buckets.
 
 A range is ``<n>`` followed by m, h, d or y, up to now, or `start` and `end` as instants or dates; an end date includes
 that day. Steps up to six hours are counted from 1970 in UTC; days are those of the time zone, so one has 23 or 25 hours

@@ -1,7 +1,7 @@
 """Reads the history: windows of single samples for rules, and points for charts.
 
-A chart reads the coarsest tier whose buckets fit into its step, and what that tier does not have yet from the tiers
-below, so it goes up to the newest sample.
+A chart reads the coarsest tier whose buckets fit into its step. Tiers below supply the newest points, which that tier
+does not have yet.
 """
 
 from __future__ import annotations

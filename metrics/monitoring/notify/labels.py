@@ -59,7 +59,7 @@ def subject(delivery: Delivery) -> str:
 
 
 def delivery_state(delivery: Delivery) -> str:
-    """The state, and its reason where there is one."""
+    """The state of a delivery, and the reason where there is one."""
     state = str(delivery.get_state_display())
     why = WHY.get(delivery.why.partition(":")[0])
     return f"{state}: {why}" if why else state

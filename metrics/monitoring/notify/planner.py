@@ -3,7 +3,7 @@
 So a message is decided exactly once, together with the event, or not at all. `plan` is an inline projection of the
 category `alert`. For each event that people are notified of:
 
-    1  kind      what the message says: firing, worsened, reminder, escalated, flapping, resolved
+    1  kind      of the message: firing, worsened, reminder, escalated, flapping, resolved
     2  facts     severity, value, since …, from the event; else from an earlier message of the episode
     3  channels  those of the rule (or of the escalation step) that take this severity. A resolved alert: the channels
                  that have a message of the episode; those that never sent one drop it (`queue.settle`)
@@ -206,7 +206,7 @@ def _concerned(channels: Mapping[uuid.UUID, _Channel], message: Message) -> list
 
 
 def _due(channel: _Channel, message: Message) -> datetime:
-    """When a message may be sent. Updates the channel's group.
+    """The time from which a message may be sent. Updates the channel's group.
 
     Programs (webhooks) get every message at once. People get the first critical one at once; all others wait
     for the end of the group, 30 s after its first message, and are sent together.

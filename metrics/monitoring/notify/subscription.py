@@ -1,8 +1,8 @@
 """The subscription `notifications`: sends soon after each alert event, and about once a second, without Celery.
 
 Its runner holds a lease, so one process at a time does so. Sending may take long, and runs in a thread of its own: the
-runner renews its lease meanwhile. Deliveries that a thread has not sent when the
-process ends are sent by the next runner.
+runner renews its lease meanwhile. Deliveries that a thread has not sent when the process ends are sent by the next
+runner.
 """
 
 from __future__ import annotations

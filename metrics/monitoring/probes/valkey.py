@@ -58,7 +58,7 @@ def read_queue(_slot: int) -> Readings:
 
 
 def _sent_at(raw: bytes) -> float | None:
-    """When a message was sent (`backoffice.celery`); None for one of another program."""
+    """The time at which a task was sent (`backoffice.celery`); None for one of another program."""
     try:
         return float(json.loads(raw)["headers"]["sent_at"])
     except (ValueError, KeyError, TypeError):

@@ -55,7 +55,7 @@ def send(batch: Batch, _secret: ChannelSecret) -> Answer:
 
 
 def _reason(error: Exception) -> str:
-    """The mail server's status. Its text may quote addresses."""
+    """The mail server's status without its text, which may quote addresses."""
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         codes = sorted({str(code) for code, _text in error.recipients.values()})
         return f"recipients refused ({', '.join(codes)})"

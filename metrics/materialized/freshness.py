@@ -87,6 +87,6 @@ def holder(run: Run) -> Holder | None:
 
 
 def probe(run: Run) -> str:
-    """The state for `/readyz`: `ok`, or `late` or `failed` when a view is. A view that is `never` refreshed counts as `ok`."""
+    """The state for `/readyz`: `ok`, or `late` or `failed` when a view is. `never` counts as `ok`."""
     found = {state(view) for view in statuses(run)}
     return next((bad for bad in ("failed", "late") if bad in found), "ok")

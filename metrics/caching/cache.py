@@ -186,7 +186,7 @@ class Cache:
             return flight, True
 
     def _lead(self, task: Task, flight: Flight, demand: Demand) -> Entry:
-        """Fetch for all readers who join. All of them get the error of a failed load; none the interruption."""
+        """Fetch for everybody who joins. A failed load is raised to all of them; an interrupted one to nobody else."""
         try:
             entry = self._fetch(task, demand)
         except BaseException as error:

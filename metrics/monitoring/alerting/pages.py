@@ -217,7 +217,7 @@ class AlertPages:
     # -- preview ------------------------------------------------------------------------------------------------------
 
     def preview_page(self, request: HttpRequest) -> HttpResponse:
-        """Shows how often the rule `?rule=` would have fired, with other levels and times when given."""
+        """How often a rule would have fired: that of `?rule=`, with other levels and times when they are given."""
         if not access.may(request.user, "view", rules.CATEGORY):
             raise PermissionDenied
         row = models.Rule.objects.filter(pk=request.GET.get("rule", "").replace("\0", "")).first()

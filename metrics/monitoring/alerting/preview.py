@@ -60,7 +60,7 @@ class Preview:
 
 
 def replay(rule: rules.Rule, values: Iterable[float | None], first: int = 1) -> Preview:
-    """Judges a rule at every slot, beginning with slot `first`. A slot without a value counts as not sampled."""
+    """Judges a rule at every slot, beginning with slot `first`. A slot without a value is one without a sampler."""
     known = list(values)
     state, events = domain.Alert(), []
     for number in range(len(known)):

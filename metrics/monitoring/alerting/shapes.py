@@ -147,10 +147,8 @@ class PreviewEpisode(shapes.Shape, frozen=True, kw_only=True):
 
 
 class RulePreview(shapes.Shape, frozen=True, kw_only=True):
-    """The result of a preview: how often the rule would have fired.
-
-    `messages` counts those of firing, worsened and resolved alerts; `share` is the part of the slots that have a value.
-    """
+    """How often the rule would have fired. `messages` counts those of firing, worsened and resolved alerts; `share` is
+    the part of the slots that have a value."""
 
     hours: int
     samples: int

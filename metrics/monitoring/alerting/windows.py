@@ -37,7 +37,7 @@ _targets: Targets = _no_targets
 
 
 def register(read: Read, targets: Targets) -> None:
-    """Register the functions that read windows and targets."""
+    """Have windows and targets read by these functions."""
     global _read, _targets
     _read, _targets = read, targets
 

@@ -38,7 +38,7 @@ def read(slot: int) -> Readings:
 
 
 def read_queue(_slot: int) -> Readings:
-    """The number of tasks that wait in any priority or are fetched, and the age of the oldest that waits."""
+    """All priorities and the tasks that a worker has fetched; the age of the oldest that waits."""
     prefix = settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"]
     names = [f"{prefix}{settings.CELERY_TASK_DEFAULT_QUEUE}{priority}" for priority in PRIORITIES]
     with valkey.shared_client("bus").pipeline(transaction=False) as pipe:

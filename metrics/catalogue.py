@@ -1,4 +1,4 @@
-"""The queries of this product: what `queries.ask` can answer."""
+"""The queries of this product, which `queries.ask` answers."""
 
 from __future__ import annotations
 

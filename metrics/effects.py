@@ -7,7 +7,7 @@ its row. Pure: nothing is imported but the shape of an event.
     topics    that carry the event to at least one role; ``{key}`` is the key of its record
     tags      that invalidate cached values; ``{user_id}`` stands for that field of its data
     hard      the event also invalidates values that may be some seconds old
-    counters  ``table.column`` of the counters that it can change; ``total`` are the sums over everything
+    counters  ``table.column`` of the counters that it can change; ``total`` stands for the totals
 
 `system.alert` and `metrics.updated` are ephemeral frames and no events: they change nothing that is stored.
 """

@@ -38,8 +38,8 @@ class Query(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
     name        the first part of the names of its cached values, which `invalidate_cache` matches
     result      the type of the answer
-    right       (action, category): what staff must be allowed to do
-    tags_of     the tags of the events that can change the answer; see `metrics.caching.tags`
+    right       (action, category): the right that staff need
+    tags        the tags of the events that can change the answer; see `metrics.caching.tags`
     within      None: exact, every event of its tags invalidates a cached answer. Else the seconds that it may be old
     seconds     how long an answer is kept at most; 0: it is not cached
     shared      kept in Valkey too; then `result` consists of numbers, dates and known words
@@ -69,7 +69,7 @@ class Query(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, Generic[R], frozen=True):
-    """The answer, and the position and time as of which it is right; `raw` is the value as JSON."""
+    """The answer, and the position and time that it describes; `raw` is the value as JSON."""
 
     value: R
     raw: bytes

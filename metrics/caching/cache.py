@@ -296,7 +296,7 @@ class Cache:
     # -- compare -------------------------------------------------------------------------------------------------------
 
     def _compare(self, task: Task, entry: Entry) -> None:
-        """Load a value that was just served again, in a thread, and compare; at most one at a time."""
+        """Load a served value again, in a thread, and compare both; at most one at a time."""
         if self._comparing.acquire(blocking=False):
             threading.Thread(target=self._compare_in_thread, args=(task, entry), daemon=True, name="compare").start()
 

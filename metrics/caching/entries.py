@@ -106,7 +106,7 @@ class Memory:
                 self._drop(key)
 
     def sizes(self) -> dict[str, Size]:
-        """Query -> its number of entries, their bytes and their hits."""
+        """Maps each query to its number of entries, their bytes and their hits."""
         found: dict[str, Size] = {}
         with self._lock:
             for entry in self._entries.values():

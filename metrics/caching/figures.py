@@ -22,7 +22,7 @@ class QueryFigures:
 
     hits        answered from memory, by entries that were dropped since (`entries.Entry.hits`)
     shared      answered from Valkey
-    misses      neither
+    misses      answered by neither
     loads       loaded from the database
     waits       waited for a load of another request or process
     evictions   dropped because memory was full

@@ -54,7 +54,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A shaded part of a chart, such as an episode of an alert; without `end` it lasts."""
+    """A shaded part of a chart, such as an episode of an alert; without `end` it goes on."""
 
     start: datetime
     end: datetime | None

@@ -1,6 +1,6 @@
 """The tables of the counters. Only `applying` writes them, in the transaction that moves the checkpoint.
 
-`UserStats` and `DayStats` are what is read; `FormStats` and `FormHour` are what they are derived from.
+Readers use `UserStats` and `DayStats`; `FormStats` and `FormHour` contain the numbers for deriving them.
 """
 
 from __future__ import annotations

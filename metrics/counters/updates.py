@@ -124,7 +124,7 @@ LOCAL: Final = Updates()
 
 
 def handle(events: Sequence[RecordedEvent]) -> None:
-    """The handler of the subscription: count, and push once that is committed."""
+    """The handler of the subscription: count, and push after the commit."""
     changed = applying.handle(events)
     pipeline.once_committed(LOCAL.add, changed, events[-1].position)
 

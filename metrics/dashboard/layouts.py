@@ -1,6 +1,6 @@
 """Layouts: an ordered list of tiles. Reads, checks, saves, exports, imports and shares them.
 
-A layout is checked where it comes in. Tiles of unknown kinds are kept: another release may know them.
+A layout is checked when it is received. Tiles of unknown kinds are kept: another release may know them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _published: dict[str, Any] = {}
 
 
 def rights() -> dict[str, tuple[str, str, str] | None]:
-    """Key of a published value -> the right and the scope to receive it (`Section.widgets`)."""
+    """Maps the key of each published value to the right and the scope to receive it (`Section.widgets`)."""
     found: dict[str, tuple[str, str, str] | None] = {}
     for kind in COUNTS:
         right = WIDGETS[kind].right

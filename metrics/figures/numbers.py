@@ -1,4 +1,4 @@
-"""Numbers for display: each with its label, its text and the moment as of which it is right."""
+"""Numbers for display: each with its label, its text and the moment that it describes."""
 
 from __future__ import annotations
 

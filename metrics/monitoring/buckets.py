@@ -33,7 +33,7 @@ def upper(bucket: int) -> float:
 def percentile(counts: Sequence[int], share: float) -> float | None:
     """The duration in seconds that a `share` (0 to 1) of the requests did not exceed; None without requests.
 
-    The middle of its bucket, on the scale of the buckets, halves the error of either end.
+    The result is the middle of a bucket on the logarithmic scale: its error is half of that of either end.
     """
     total = sum(counts)
     if not total:

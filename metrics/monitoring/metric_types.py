@@ -1,4 +1,4 @@
-"""The metrics: what is sampled every five seconds, in which unit, and who may see it.
+"""The metrics that are sampled every five seconds, with their units and the rights to see them.
 
 A metric belongs to a group. Of `cluster` there is one series; of `host` and `subscription` one for each target. The
 values of one group and target are one `real[]` in `metrics_sample`, so the order within a group is stored: append new

@@ -82,7 +82,7 @@ def keep(rule: Rule, *, flapping: bool) -> int:
 
 
 def seconds_needed(rule: Rule, *, flapping: bool = False) -> int:
-    """The length of the window that the rule is judged by."""
+    """The length in seconds of the window that the rule is judged by."""
     durations = [duration(rule, severity) for severity in SEVERITIES if level(rule, severity) is not None]
     return max(*durations, keep(rule, flapping=flapping), rule.missing_seconds, FRESH * SLOT_SECONDS)
 
@@ -151,7 +151,7 @@ def newest(window: Window) -> float | None:
 
 
 def since(rule: Rule, window: Window, severity: Severity, slot: int) -> int:
-    """The slot from which on all values are beyond the level."""
+    """The first slot after which all values are beyond the level, itself included."""
     limit, first = level(rule, severity), slot
     for number, value in enumerate(reversed(window)):
         if value is None:

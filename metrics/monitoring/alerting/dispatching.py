@@ -57,7 +57,7 @@ def titles() -> dict[str, str]:
 
 
 def title_of(text: str) -> str:
-    """The title of a rule in the reader's language, where it is that of a default rule."""
+    """The title of a rule, translated where it is that of a default rule."""
     return gettext(text) if text else ""
 
 

@@ -180,7 +180,7 @@ def _end_if_gone(subject: Subject, slot: int) -> list[Result]:
 
 
 def _send(key: str, data: types.CommandData, slot: int, name: str, episode: int | None = None) -> list[Result]:
-    """Dispatches as the system. A second evaluator that read other samples has lost: it sends nothing."""
+    """Dispatches as the system. Drops a command if another evaluator used its id with other data."""
     if episode is None:
         episode = models.Alert.objects.values_list("episode", flat=True).get(pk=key)
     command_id = types.named_id(NAMESPACE, f"{key} {episode} {slot} {name}")

@@ -114,7 +114,7 @@ class Test(views.View):
 
 
 def _known(text: str) -> uuid.UUID:
-    """The id in an address. Raises `StreamNotFound` for text that is none."""
+    """The id in an address. Raises `StreamNotFound` for text that is no id."""
     try:
         return uuid.UUID(text)
     except ValueError:

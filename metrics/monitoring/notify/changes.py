@@ -234,7 +234,7 @@ def delete(channel: uuid.UUID) -> None:
 
 
 def test(channel: uuid.UUID) -> Delivery:
-    """Send a test message now, on the path of all messages; returns its delivery, with the answer."""
+    """Send a test message now, through the queue like all messages; returns its delivery, with the answer."""
     find(channel)
     delivery = planner.test_message(channel)
     sender.send_one(delivery)

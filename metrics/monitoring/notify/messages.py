@@ -1,6 +1,6 @@
 """The text of messages, in the current language, and the payload of webhooks.
 
-A message says rule, target, severity, value, time and link, and nothing about customers: free text of people (notes,
+A message contains rule, target, severity, value, time and link, and nothing about customers: free text of people (notes,
 comments, reasons) is never part of it. `planner.FACTS` lists all that it can contain.
 """
 

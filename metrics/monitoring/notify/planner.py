@@ -191,7 +191,7 @@ def lock_channels() -> dict[uuid.UUID, _Channel]:
 
 
 def _concerned(channels: Mapping[uuid.UUID, _Channel], message: Message) -> list[_Channel]:
-    """The channels for this message: those of the rule or of the escalation step, else all; by severity."""
+    """The channels for this message: those of the rule or escalation step, else all, that take its severity."""
     rule = SOURCES.rule(sources.rule_of(message.alert))
     named: Sequence[str] = rule.channels
     step = message.facts.get("step")

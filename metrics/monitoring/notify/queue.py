@@ -304,7 +304,7 @@ def delay(attempt: int, retry_after: float | None = None) -> float:
 def _counted(channel: Channel, answer: Answer, *, is_test: bool) -> str:
     """Count failures in a row; returns why the channel must be paused, or nothing.
 
-    Too many failures pause it, unless no other channel could report that. 410 pauses it at once.
+    Too many failures pause the channel, unless no other channel could report that. 410 pauses it at once.
     """
     if answer.outcome == "delivered":
         store.execute(WORKS, (channel.id,))

@@ -1,7 +1,7 @@
 """Reads counters: of users, forms and days, totals, and 90 days of one record.
 
 Every number is as of the checkpoint (`as_of`). Days and hours are UTC. A user's `submission_count` leaves out deleted
-forms; the figures of a day keep their submissions. Recent is since a full hour, 30 days ago (`Window.recent_from`).
+forms; the figures of a day keep their submissions. Recent: since the full hour 30 days ago (`Window.recent_from`).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ _lock: Final = threading.Lock()
 
 
 def start(kind: str) -> None:
-    """Start the reports of this process, once; a forked process starts its own. Does nothing with `PROCESS_REPORTS` off."""
+    """Start the reports of this process, once; a forked process starts its own. Needs `PROCESS_REPORTS`."""
     if os.getpid() in _started or not settings.PROCESS_REPORTS:
         return
     with _lock:

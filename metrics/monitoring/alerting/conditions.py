@@ -151,7 +151,7 @@ def newest(window: Window) -> float | None:
 
 
 def since(rule: Rule, window: Window, severity: Severity, slot: int) -> int:
-    """The first slot after which all values are beyond the level, itself included."""
+    """The first slot of the latest run of values that are beyond the level."""
     limit, first = level(rule, severity), slot
     for number, value in enumerate(reversed(window)):
         if value is None:

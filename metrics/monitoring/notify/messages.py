@@ -1,7 +1,7 @@
 """The text of messages, in the current language, and the payload of webhooks.
 
-A message contains rule, target, severity, value, time and link, and nothing about customers: free text of people (notes,
-comments, reasons) is never part of it. `planner.FACTS` lists all that it can contain.
+A message contains rule, target, severity, value, time and link, and nothing about customers: free text of people
+(notes, comments, reasons) is never part of it. `planner.FACTS` lists all that it can contain.
 """
 
 from __future__ import annotations

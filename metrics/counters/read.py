@@ -37,7 +37,7 @@ class UserCounts(msgspec.Struct, frozen=True):
 
 
 class FormCounts(msgspec.Struct, frozen=True):
-    """Living submissions of a form, deleted or not, and the time of the last one."""
+    """Living submissions of a form, which may be deleted itself, and the time of the last one."""
 
     submission_count: int = 0
     last_submission_at: datetime | None = None

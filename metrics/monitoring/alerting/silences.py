@@ -241,7 +241,7 @@ _RULES: values.Rules = {
 
 
 def _check(silence: Silence) -> None:
-    """Raises `InvalidCommand` for a silence that covers nothing, or for ever by mistake."""
+    """Raises `InvalidCommand` for a silence that covers nothing, or a single one without an end."""
     wrong: dict[str, str] = {}
     if silence.starts_at and silence.ends_at and silence.ends_at <= silence.starts_at:
         wrong["ends_at"] = "The end must be after the beginning."

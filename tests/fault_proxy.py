@@ -18,7 +18,7 @@ PORTAL: Final = b"<!doctype html><title>Guest network</title><h1>Accept the term
 
 @dataclass(eq=False)
 class Fault:
-    """What happens to the requests that match `method` and `path` (a regular expression), at most `times` times.
+    """A fault for at most `times` requests that match `method` and `path` (a regular expression), by `kind`:
 
     drop       the connection is closed, without (`forward=False`) or after the server has answered
     half_open  nothing is ever answered, and the connection stays open
@@ -52,7 +52,7 @@ class Fault:
         self._hit.set()
 
     def wait(self, seconds: float = 30) -> None:
-        """Waits until the first matching request was met by this fault."""
+        """Waits until this fault has handled a request, at most `seconds`."""
         assert self._hit.wait(seconds), f"no request for {self.method} {self.path}"
 
     def release(self) -> None:
@@ -123,7 +123,7 @@ class FaultProxy:
         times: int | None = None,
         forward: bool = False,
     ) -> Fault:
-        """By default the page of a captive portal: 200 with HTML."""
+        """Answers matching requests with this response, by default the HTML page of a captive portal."""
         return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type)))
 
     def block_upgrades(self) -> Fault:
@@ -207,7 +207,7 @@ class FaultProxy:
             sink.close()
 
     async def _tunnel(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The server accepts sockets of its own origin only, so the proxy's origin is replaced."""
+        """Forwards an upgraded connection with the server's origin, because the server accepts no other."""
         origin = f"\r\nOrigin: http://127.0.0.1:{self.target}".encode()
         source, sink = await self._connect()
         sink.write(re.sub(rb"\r\norigin:[^\r]*", origin, head, flags=re.IGNORECASE))

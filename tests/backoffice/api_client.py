@@ -1,4 +1,4 @@
-"""Callers of the API: staff of each role with a session, programs with a key. Real requests through Django's client."""
+"""Callers of the API through Django's client: staff of each role with a session, programs with a key."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Forker:
 
 
 def serve() -> None:
-    """The forker's loop: each input line is a request. It has no thread and no connection that a child could break."""
+    """Run the forker: each input line is a request. It has no thread and no connection that a child could break."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     me = os.getpid()
     for line in sys.stdin:

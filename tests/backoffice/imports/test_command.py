@@ -178,7 +178,7 @@ def test_answer_that_changes_the_type_of_a_column_adds_only_the_new_row(export: 
 
 
 def test_interrupted_import_is_completed_by_the_next_run(export: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted between two chunks; each is a transaction of its own."""
+    """The import is interrupted between two chunks, each of which is a transaction."""
     monkeypatch.setattr(run, "CHUNK", 2)
     monkeypatch.setattr(run, "WRITERS", 1)
     path = export()

@@ -503,7 +503,7 @@ def test_guessable_password_is_refused_everywhere(agent: Staff, password: str, m
 
 
 def test_every_url_of_the_sign_in_page_is_limited(agent: Staff) -> None:
-    """Also for signed-in people and with any query."""
+    """The limit also applies to signed-in people and to URLs with a query string."""
     customer = Staff.objects.create_user("customer", password=PASSWORD)
     client = Client()
     client.force_login(customer)

@@ -73,7 +73,7 @@ def erase(user: uuid.UUID) -> None:
 
 
 def demand_identity() -> None:
-    """Counters plus the events above their checkpoint are the read tables, to the unit."""
+    """Check that counters plus the events above their checkpoint equal the read tables, to the unit."""
     outcome = reconcile.reconcile()
     assert outcome is not None
     assert (outcome.state, outcome.note, outcome.differences) == ("clean", "", [])
@@ -102,7 +102,7 @@ select day, submissions, timed, case when timed > 0 then seconds end from metric
 
 
 def demand_fresh() -> None:
-    """The counters are what a GROUP BY over the read tables gives now."""
+    """Check that the counters equal a GROUP BY over the current read tables."""
     assert store.query(COUNTED) == store.query(FRESH)
     assert store.query(COUNTED_DAYS) == store.query(FRESH_DAYS)
 
@@ -151,7 +151,7 @@ def park(key: uuid.UUID) -> None:
 
 @contextlib.contextmanager
 def lock_in_another_session(statement: str) -> Iterator[None]:
-    """Take a session lock elsewhere until the block ends."""
+    """Hold a session lock in another session until the block ends; `statement` takes it."""
     with psycopg.connect(**health.parameters(), autocommit=True) as other:
         other.execute(statement)
         yield

@@ -1,4 +1,4 @@
-"""Pushed values: what changed, once, and only to those who may see the widget."""
+"""Pushed values: each change is sent once, and only to those who may see the widget."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def fill(name: str, values: Iterable[tuple[int, float | None]], target: str = ""
 
 
 def roll_up(slot: int) -> None:
-    """Roll everything up that closed before a slot."""
+    """Roll up everything that closed before a slot."""
     before = None
     while before != (before := rollup.checkpoints()):
         rollup.roll_up(slot)

@@ -19,7 +19,7 @@ TEMPLATES = "admin/backoffice/note_lengths"
 
 
 class Length(msgspec.Struct, frozen=True, kw_only=True):
-    """How many characters the text of a note has."""
+    """The number of characters in the text of a note."""
 
     length: int | UnsetType = UNSET
 

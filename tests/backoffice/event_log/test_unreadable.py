@@ -283,7 +283,7 @@ def test_unknown_type_without_a_record_is_shown_as_stored() -> None:
 
 
 def test_number_stored_by_an_older_release_breaks_no_list() -> None:
-    """Reproduces the bug report: the read table has the number too."""
+    """The read table has the number too, as a projection of the older release stored it."""
     key = factories.form()
     digits = "1" * 401
     question = QUESTION.replace("0", digits)

@@ -143,7 +143,7 @@ class PersonData:
         return key
 
     def notes(self) -> None:
-        """Creates error notes of the database, and a rebuild that ended halfway."""
+        """Stores errors of subscriptions that quote the person, and starts rebuilds that end halfway."""
         store.query(
             """insert into events_parked (subscription, stream, position, error, traceback) values
                ('mail', %s, 1, 'Zoelinde', 'zq@example'), ('mail', %s, 2, 'ValueError: Barnabas', null) returning 1""",
@@ -176,7 +176,7 @@ class PersonData:
 
 
 def tables_with(needles: tuple[str, ...]) -> dict[str, int]:
-    """Returns every table in which a row contains one of these, as text, inside JSON or inside bytes."""
+    """Returns table -> number of rows that contain one of these texts, plain, inside JSON or inside bytes."""
     like = [f"%{form}%" for text in needles for form in (text, text.encode().hex(), text.encode().hex().upper())]
     tables = store.query(
         """select quote_ident(n.nspname) || '.' || quote_ident(c.relname)

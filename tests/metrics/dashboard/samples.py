@@ -63,7 +63,10 @@ def row(group: str, number: int) -> str:
 
 
 def store(query: Callable[..., Any], slots: int = 720, *, until: int = 0, gap: Sequence[int] = ()) -> int:
-    """Store the last slots, up to `until` slots before the present one; returns the newest. `gap`: slots left out."""
+    """Store the last slots, up to `until` slots before the present one; returns the newest.
+
+    `gap` has the slots to leave out, counted back from the newest.
+    """
     ((present,),) = query(PRESENT)
     for slot in (present - slots, present):
         query(PARTITIONS, slot * 5)

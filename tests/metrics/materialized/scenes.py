@@ -1,4 +1,4 @@
-"""Writes rows into the read tables, which are all that the views read, and opens other sessions."""
+"""Writes rows into the read tables that the views read, and opens other sessions."""
 
 from __future__ import annotations
 

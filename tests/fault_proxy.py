@@ -63,7 +63,7 @@ class Fault:
 
 
 def response(status: int, body: bytes, content_type: str = "text/html; charset=utf-8") -> bytes:
-    """An answer of something other than this application: a gateway, a portal."""
+    """An HTTP response as of a gateway or portal in place of this application."""
     phrase = HTTPStatus(status).phrase
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body
@@ -173,7 +173,7 @@ class FaultProxy:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """1 read one request  2 choose the fault  3 forward it  4 answer as the fault says."""
+        """Serves a request: 1 read it  2 choose the fault  3 forward the request  4 answer as the fault demands."""
         head = await reader.readuntil(HEAD_END)  # 1
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""

@@ -49,7 +49,7 @@ ADD_SESSION = (
 
 
 def copy_database(template: str, name: str) -> None:
-    """Copy the database `template`, to which nobody may be connected."""
+    """Copy the database `template`, to which no session may be connected."""
     drop_database(name)
     command = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
     with _maintenance() as connection:

@@ -1,4 +1,4 @@
-"""Alerts in a browser: the bell on every page, live and announced; acknowledging; silences; a narrow screen."""
+"""Alerts in a browser: count and announcement on every page, live lists, silences on a narrow screen."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_committed_data_survives_a_killed_server(tmp_path: Path) -> None:
 
 
 def test_start_waits_for_a_session_of_the_killed_server(postgres: Postgres) -> None:
-    """The session notices only between two statements; until then PostgreSQL refuses to start."""
+    """The session notices the kill only between two statements; until then PostgreSQL refuses to start."""
     with contextlib.closing(psycopg.connect(postgres.url())) as session:
         session.pgconn.send_query(b"select count(*) from generate_series(1, 3000000)")
         postgres.kill()

@@ -78,7 +78,7 @@ class Started:
         return self.process
 
     def wait(self, blocked: int, written: int) -> list[int]:
-        """Waits for `blocked` waiting backends and `written` committed submissions; returns process ids of the backends."""
+        """Waits for `blocked` waiting backends and `written` committed submissions; returns the waiting process ids."""
         assert self.process is not None
         mine = self.blocker.info.backend_pid
         while self.process.poll() is None:

@@ -498,7 +498,7 @@ def test_erasure_waits_for_running_writers_and_erases_their_data(wait_until: Cal
 
 @pytest.fixture
 def wait_until() -> Callable[..., None]:
-    """Waits until a statement returns a row, on a connection of its own."""
+    """Returns a function that waits until a statement returns a row, on a connection of its own."""
 
     def wait(statement: str) -> None:
         with another_process() as other:

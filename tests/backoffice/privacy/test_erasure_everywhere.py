@@ -366,7 +366,7 @@ class PersonData:
         yield reverse("admin:events_storedevent_changelist")
 
     def exported(self) -> Path:
-        """Writes every kind of export."""
+        """Writes every kind of export; returns their folder."""
         folder = self.folder / "exports"
         folder.mkdir()
         quiet = {"stdout": io.StringIO(), "stderr": io.StringIO()}

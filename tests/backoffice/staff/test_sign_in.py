@@ -1,4 +1,4 @@
-"""Sign-in: limited before a password is hashed, nobody locked out by others, every attempt recorded."""
+"""Sign-in: limited before hashing, known browsers are not locked out by strangers, every attempt is recorded."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.metrics.caching.simulated import Process, task
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Valkey]:
-    """A Valkey of its own, to break."""
+    """A Valkey for this test alone, which it may stop, flush and kill."""
     started = Valkey(tmp_path, durable=False)
     started.start()
     with override_settings(REDIS_URL=started.url()):

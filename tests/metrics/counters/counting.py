@@ -39,7 +39,7 @@ def follow(limit: int | None = None) -> None:
 
 
 def declared(**fields: Any) -> subscriptions.Subscription:
-    """The declaration with other values, such as a smaller batch."""
+    """The subscription of the counters with other values, such as a smaller batch."""
     return msgspec.structs.replace(SUBSCRIPTION, **fields)
 
 
@@ -68,7 +68,7 @@ def import_many(form: object, count: int) -> list[uuid.UUID]:
 
 
 def erase(user: uuid.UUID) -> None:
-    """Erase a user; their forms follow."""
+    """Erase a user, and their forms with them."""
     commands.dispatch(factories.command(users.EraseUser(), user, reason="asked for it"))
 
 
@@ -128,7 +128,7 @@ def ago(**fields: float) -> datetime:
 
 
 def eventually(holds: Callable[[], object], seconds: float = 60) -> bool:
-    """Wait for another thread or process; True as soon as `holds()` does."""
+    """Wait for another thread or process; True as soon as `holds()` does, False after `seconds`."""
     return processes.wait_until(holds, seconds)
 
 

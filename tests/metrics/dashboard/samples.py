@@ -53,7 +53,7 @@ SHAPES: dict[str, Callable[[int], float]] = {
 
 
 def row(group: str, number: int) -> str:
-    """The values of one group in one slot, as PostgreSQL spells an array; metrics without a shape are missing."""
+    """The values of one group in one slot as a PostgreSQL array literal; null for metrics without a shape."""
     size: int = SIZES[group]  # type: ignore[index]
     values = ["null"] * size
     for name, shape in SHAPES.items():

@@ -345,7 +345,7 @@ def test_beat_runs_the_same_refresh_every_five_minutes() -> None:
 
 
 def test_views_survive_rebuilds_and_are_refreshed_after_them() -> None:
-    """A view does not depend on the read tables, so a swap leaves it alone; the next refresh repairs rows."""
+    """A swap neither copies nor breaks a view, which depends on no read table; the next refresh corrects it."""
     factories.form(owner := factories.user(plan="premium"))
     refresh.refresh_all()
     older(refresh.RECENT)

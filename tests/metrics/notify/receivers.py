@@ -25,7 +25,7 @@ LOCAL = ["127.0.0.0/8", "::1/128"]
 
 
 class Received(NamedTuple):
-    """One request."""
+    """A request that a receiver got."""
 
     method: str
     path: str

@@ -39,7 +39,7 @@ def _own_database(own_database: None) -> None:
 
 
 class Records:
-    """A user with a living form that has two submissions, a deleted one, and a setting."""
+    """A user with a form of two submissions and a deleted form, two other users, and a setting."""
 
     def __init__(self) -> None:
         self.user, self.gone_user = factories.user(), factories.user()

@@ -157,7 +157,7 @@ def test_too_long_queue_is_refused(manager: api_client.Caller) -> None:
 
 
 def test_earlier_edit_of_the_same_author_does_not_conflict(manager: api_client.Caller) -> None:
-    """Edits 1 and 2 change the same field, and another person changes another field: no conflict."""
+    """All edits change the same field, and another person has changed another field: no conflict."""
     key = factories.user(first_name="base")
     factories.update(key, last_name="foreign")
     results = push(

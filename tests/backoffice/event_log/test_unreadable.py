@@ -79,7 +79,7 @@ class Broken:
 
 @pytest.fixture(autouse=True)
 def _readable_afterwards(transactional_db: None) -> Iterator[None]:
-    """Makes unreadable events readable again after each test, because the log is shared."""
+    """Removes the contents of unreadable events after each test, because other tests read the same log."""
     start = head.safe()
     yield
     store.execute("delete from events_parked where position > %s", (start,))

@@ -41,7 +41,7 @@ def owner() -> uuid.UUID:
 
 
 class Importer:
-    """Runs the command on texts, each as a file of its own."""
+    """Writes a text to a file and imports it; returns the report of the command."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "export.csv"

@@ -121,9 +121,9 @@ class PersonData:
         self.notes()
 
     def create_conflicts(self) -> uuid.UUID:
-        """Creates three conflicts with data of the person.
+        """Creates an open conflict with a comment and one resolved with a typed value.
 
-        One quotes the person, with a comment; one is about an answer; one is resolved with a typed value.
+        Also deletes an answer with a reason that names its author. Returns the id of the open conflict.
         """
         boss = api_client.staff("admin")
         version = store.version_of(f"user-{self.user}")

@@ -109,7 +109,7 @@ def in_sessions(wanted: list[bytes]) -> list[str]:
 
 
 def in_valkey(wanted: list[bytes]) -> list[str]:
-    """Searches every key of Valkey and its value, in the format of DUMP."""
+    """Searches every key of Valkey and its value, whatever its type."""
     with redis.Redis.from_url(django_settings.REDIS_URL) as client:
         return [
             key.decode(errors="replace")
@@ -274,7 +274,7 @@ class PersonData:
         self.gone += [there, here]
 
     def by_conflicts(self) -> None:
-        """Creates conflicts: an open one with a comment, one resolved with a typed value, one about an answer."""
+        """Creates two conflicts: an open one with a comment and one resolved with a typed value."""
         keys = []
         for way in ("open", "settled"):
             version = store.version_of(f"user-{self.user}")

@@ -228,7 +228,7 @@ def test_hashing_costs_the_same_for_known_and_unknown_names(agent: Staff, counti
 
 @pytest.mark.django_db(transaction=True)
 def test_many_sign_ins_hash_two_at_a_time_and_hold_no_connection(agent: Staff, counting: type[Counting]) -> None:
-    """Thirty at once with a pool of ten, one in use: none fails, the excess ones get 503 with Retry-After."""
+    """Of thirty sign-ins at once none ends with an error: the excess ones are answered with 503 or 429."""
     counting.hashes = counting.most = counting.held = 0
     counting.go.clear()
     people = 30

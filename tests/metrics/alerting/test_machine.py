@@ -52,7 +52,7 @@ def judged(moment: Moment, seen: list[Moment]) -> domain.JudgeAlert:
 
 
 def act(person: str, stream: Stream, slot: int, model: Model) -> None:
-    """Applies an action of a person; checks that it is refused exactly when the model is not open."""
+    """Applies an action of a person to stream and model; the stream must refuse exactly what the model forbids."""
     episode = stream.state.episode
     command: Any = {
         "acknowledge": domain.AcknowledgeAlert(

@@ -119,7 +119,7 @@ class Reader:
                 self.wrong.append(repr(error))
             self.reads += 1
             if dice.random() < 0.05:
-                time.sleep(0.001)  # let the follower have its turn
+                time.sleep(0.001)  # lets the follower run
 
     def report(self) -> dict[str, Any]:
         (own,) = [one for one in queries.report().queries if one.query == self.query.name]

@@ -19,7 +19,7 @@ TEMPLATES = "admin/backoffice/note_lengths"
 
 
 class Length(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of characters in the text of a note."""
+    """The field that the extension adds to a note in the API."""
 
     length: int | UnsetType = UNSET
 

@@ -1,4 +1,4 @@
-"""Writers, subscription runners and a server that tests kill; one process with all imports done forks them."""
+"""Writers and subscription runners that tests kill, forked by one process with all imports done."""
 
 from __future__ import annotations
 

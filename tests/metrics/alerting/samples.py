@@ -1,4 +1,4 @@
-"""Samples in memory, in place of the tables of the history: what `windows.register` takes."""
+"""Samples in memory for `windows.register`, in place of the tables of the history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules judged slot by slot, on the real event store: the public reports, and two evaluators at once."""
+"""Rules judged slot by slot, on the real event store: public bug reports, and several evaluators at once."""
 
 from __future__ import annotations
 

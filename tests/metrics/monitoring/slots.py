@@ -1,4 +1,4 @@
-"""Drives the sampler slot by slot, and fills the history with known values."""
+"""Fills the history with known values, rolls it up and empties it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receivers of notifications in this process, on real sockets: HTTP, HTTPS with its own authority, SMTP."""
+"""Receivers of notifications in this process, on real sockets: HTTP, HTTPS with a test authority, SMTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Editing through a network that fails: typed text is saved, queued, listed as rejected or still on the page."""
+"""Editing through a network that fails: everything typed is saved, queued, listed as rejected or still on the page."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def type_on(page: Any, text: str) -> None:
 
 
 def back(page: Any, proxy: FaultProxy) -> None:
-    """Removes all faults and sends the page the event `online`."""
+    """Removes all faults and lets the page notice."""
     proxy.heal()
     page.evaluate("dispatchEvent(new Event('online'))")
 
@@ -353,7 +353,7 @@ def test_forbidden_local_storage_leaves_live_updates_and_saving(manager: Any, ag
 # -- no socket ---------------------------------------------------------------------------------------------------------
 
 
-def test_pages_poll_and_show_that_where_sockets_are_blocked(manager: Any, agent: Any, proxy: FaultProxy) -> None:
+def test_pages_poll_and_say_so_where_sockets_are_blocked(manager: Any, agent: Any, proxy: FaultProxy) -> None:
     key = new_user(manager, first_name="Ada")
     blocked = proxy.block_upgrades()
     agent.clock.install()

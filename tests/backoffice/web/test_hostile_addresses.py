@@ -65,7 +65,7 @@ EVERY = 1 if LONG else 3
 
 
 def turn(values: Sequence[str], value: str, number: int) -> bool:
-    """Whether the address with this number meets this value."""
+    """Returns whether this value is tried in the URL with this number."""
     return (values.index(value) + number) % EVERY == 0
 
 

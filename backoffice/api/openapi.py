@@ -163,6 +163,9 @@ def _schemas() -> Schema:
     known = [kind for kind in types.command_types() if section.find(kind.name.partition(".")[0])]
     _, components = msgspec.json.schema_components([*wanted, *(kind.cls for kind in known)], ref_template=REF_TEMPLATE)
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]
+    for struct in wanted:
+        if needed := shapes.any_of(struct):
+            components[struct.__name__]["anyOf"] = [{"required": [name]} for name in needed]
     return components | _commands(known, envelope)
 
 
@@ -190,4 +193,6 @@ def _command(kind: types.CommandType, envelope: Schema) -> Schema:
 
 
 def _needs_data(struct: type[msgspec.Struct]) -> bool:
-    return any(field.required for field in msgspec.structs.fields(struct))
+    from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
+
+    return bool(shapes.any_of(struct)) or any(field.required for field in msgspec.structs.fields(struct))

@@ -108,16 +108,14 @@ def window(rows: QuerySet[Any], order: Order, run: Run) -> QuerySet[Any]:
 def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through) -> QuerySet[Any, Any]:
     """The keys of one run after its start, read along the index of the other table.
 
-    The empty run has the rows without a value there, and those that have no row there. It has no values, only keys.
+    The keys of the empty run come without values.
     """
     column, others = order.sort.column, through.model._default_manager.order_by()
     if order.sort.nullable:
-        others = others.filter(**{f"{column}__isnull": False})
-    if run.is_empty:
-        unvalued = rows.filter(~Exists(others.filter(**{through.key: OuterRef(order.pk)})))
-        return _after(unvalued, order, run, (), order.pk).values_list(order.pk)
+        others = others.filter(**{f"{column}__isnull": run.is_empty})
     others = others.filter(Exists(rows.filter(**{order.pk: OuterRef(through.key)})))
-    return _after(others, order, run, (column,), through.key).values_list(column, through.key)
+    columns = () if run.is_empty else (column,)
+    return _after(others, order, run, columns, through.key).values_list(*columns, through.key)
 
 
 def key_of(run: Run, row: Key) -> Key:

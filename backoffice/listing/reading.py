@@ -156,6 +156,8 @@ def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Fo
     if (through := order.sort.through) is not None:
         others = through.model._default_manager.order_by().filter(**{through.key: OuterRef(order.pk)})
         rows = rows.annotate(through_value=Subquery(others.values(order.sort.column)[:1]))
+        if not order.sort.nullable:
+            rows = rows.filter(through_value__isnull=False)
         hits = compiled(rows.values_list("through_value", order.pk)[: HIT_CAP + 1])
     else:
         hits = compiled(rows.values_list(*order.columns, order.pk)[: HIT_CAP + 1])

@@ -16,7 +16,8 @@ from backoffice.listing.filters import Filter
 class Through:
     """The table of a sort's column, where it is not the list's own. `key`, unique there, holds the list's primary key.
 
-    The table has an index on (column, key), which a page walks.
+    The table has an index on (column, key), which a page walks. A record without a row there is missing from the page,
+    so the row is created together with the record.
     """
 
     model: type[Model]
@@ -37,7 +38,7 @@ class Sort:
     """An order of a list. The table has an index on the columns that ends in the primary key.
 
     column     the first column; `then` are the following ones
-    nullable   rows without a value come last, whichever way the list is sorted; with `through` also rows without a row
+    nullable   rows without a value come last, whichever way the list is sorted
     parse      reads the column's value back from a cursor
     is_text    names or a title: all columns are compared as `text.sort_text`, in the index too
     through    another table that has the column

@@ -4,6 +4,7 @@
 
     go              each thread reads until the process ends
     seen N          answer once N more reads are done: their numbers, and what was wrong
+    failed N        answer once N more reads have failed because the database is away; from now on they may
     burst KEY       N threads read a slow query at once
     block SECONDS   the event loop, and so the follower, does nothing for that time
 """
@@ -20,16 +21,18 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
-from django.db import connection
+import psycopg
+from django.db import DatabaseError, connection
 
 from backoffice.sections.users.domain import UserUpdated
-from events import freshness, store, types
+from events import errors, freshness, store, types
 from metrics import queries
 from metrics.caching import cache
 from metrics.queries import Query, define
 from realtime import local_hub
 
 THREADS = 2
+AWAY = (errors.StoreUnavailable, psycopg.OperationalError, DatabaseError)
 BURST = 50
 
 
@@ -86,7 +89,8 @@ class Reader:
     def __init__(self, user: str) -> None:
         self.stream = f"user-{user}"
         self.query = Version(user=UUID(user))
-        self.known = self.reads = 0
+        self.known = self.reads = self.failed = 0
+        self.may_fail = False
         self.wrong: list[str] = []
         touch = freshness.LOCAL.touch
 
@@ -112,6 +116,11 @@ class Reader:
                     if value < done.version:
                         self.wrong.append(f"{value} after {done.version} was written")
             except Exception as error:
+                connection.close()  # as the end of a request does
+                if self.may_fail and isinstance(error, AWAY):
+                    self.failed += 1
+                    time.sleep(0.005)
+                    continue
                 self.wrong.append(repr(error))
             self.reads += 1
             if dice.random() < 0.05:
@@ -143,6 +152,10 @@ def main(user: str) -> None:
         elif order == "seen":
             upto = reader.reads + int(rest)
             while reader.reads < upto:
+                time.sleep(0.005)
+        elif order == "failed":
+            reader.may_fail, upto = True, reader.failed + int(rest)
+            while reader.failed < upto:
                 time.sleep(0.005)
         elif order == "trust":
             while freshness.LOCAL.trusted() is not (rest == "1"):

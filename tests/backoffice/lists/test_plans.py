@@ -40,7 +40,7 @@ MOST_SORTED: Final = 4 * SHOWN
 MOST_BLOCKS: Final = 8 * MOST_READ
 COUNT: Final = "as counted"
 
-KINDS: Final = [kind.name for kind in section.kinds()]
+CATEGORIES: Final = [kind.category for kind in section.kinds()]
 
 
 # -- the plans of what runs -------------------------------------------------------------------------------------------
@@ -155,9 +155,6 @@ def tables(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
             connection.close()
 
 
-CATEGORIES: Final = [kind.category for kind in section.kinds()]
-
-
 # -- the questions ----------------------------------------------------------------------------------------------------
 
 
@@ -220,12 +217,12 @@ def deep(spec: listing.Spec, sort: str, ask: Callable[..., listing.Page]) -> lis
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_page_reads_and_sorts_no_more_than_it_shows(tables: None, category: str) -> None:
     kind, wrong = section.kind(category), []
-    for person in readers(kind):
+    for number, person in enumerate(readers(kind)):
         hidden = access.hidden_fields(person, category)
         fields = kind.shape.__struct_fields__ if kind.shape else ()
         visible = tuple(name for name in fields if name not in hidden)
         columns = listing.Columns.of(visible, extensions.api_columns(kind, person))
-        for chosen in filters(kind):
+        for chosen in [{}] if number else filters(kind):  # what is hidden changes columns, not conditions
             for sort in sorts(kind.spec, hidden):
                 ask = partial(listing.page, kind.spec, filters=chosen, hidden=hidden)
                 cursor_list = [None, *deep(kind.spec, sort, ask)]

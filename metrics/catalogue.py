@@ -276,7 +276,7 @@ def form_days(days: Days, staff: Any, *, min_position: int = 0, consistent: bool
         return answer
     today = datetime.now(UTC).date()
     rows = [
-        row if row.timed >= FEWEST_TIMED and row.date < today else msgspec.structs.replace(row, avg_completion_time=None)
+        msgspec.structs.replace(row, avg_completion_time=None) if row.timed < FEWEST_TIMED or row.date >= today else row
         for row in answer.value
     ]
     return Answer(rows, msgspec.json.encode(rows), answer.position, answer.at)

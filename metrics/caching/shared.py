@@ -139,10 +139,11 @@ class SharedCache:
 
         def work() -> Found | bool:
             fetch, _, _ = self._prepared()
-            answer = fetch(keys=self._keys(key), args=(epoch, lowest, token, int(lease_seconds * 1000), int(left * 1000)))
+            limits = (int(lease_seconds * 1000), int(left * 1000))
+            answer = fetch(keys=self._keys(key), args=(epoch, lowest, token, *limits))
             if isinstance(answer, list):
-                asof, left, at, value = answer
-                return Found(int(asof), int(left) / 1000, float(at), bytes(value))
+                asof, remaining, at, value = answer
+                return Found(int(asof), int(remaining) / 1000, float(at), bytes(value))
             return bool(answer)
 
         return self.breaker.call(work)

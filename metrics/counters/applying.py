@@ -386,6 +386,8 @@ def _step_end(first: datetime, end: datetime, *, backwards: bool = False) -> dat
     if backwards:
         return min(found[0][0] + hour, end - hour)
     return max(found[0][0], first + hour)
+
+
 def _reachable(kept_from: datetime, now: datetime | None = None) -> tuple[datetime, datetime]:
     """`windows` without the hours before `kept_from`, which are not kept."""
     recent_now, kept_now = windows(now)

@@ -29,7 +29,7 @@ def forms(events: Sequence[NewEvent]) -> None:
 
 def _insert(statement: str, name: str, events: Sequence[NewEvent]) -> None:
     if keys := [event.key for event in events if event.type == name]:
-        store.execute(statement, (arrays.Uuids(keys),))
+        store.execute(statement, (arrays.Texts(keys),))
 
 
 INLINE: Final[Mapping[str, Projection]] = {"user": users, "form": forms}

@@ -20,7 +20,7 @@ CHILDREN: Final = 10  # rows of one parent, for example forms of one user
 COMMON: Final = "common"  # a word in half of all texts
 RARE: Final = "seldom"  # a word in `RARE_ROWS` texts
 RARE_ROWS: Final = 20
-MAX_WORDS: Final = 20  # a shorter column has no room for words
+MAX_WORDS: Final = 40  # a shorter column has no room for words
 
 
 def fill(specs: Iterable[listing.Spec]) -> None:
@@ -41,7 +41,7 @@ def fill(specs: Iterable[listing.Spec]) -> None:
 
 # What a batch of inserts leaves for later in an index of words.
 CLEAN: Final = """
-select gin_clean_pending_index(i.indexrelid) from pg_index i join pg_class c on c.oid = i.indexrelid
+select gin_clean_pending_list(i.indexrelid::regclass) from pg_index i join pg_class c on c.oid = i.indexrelid
   join pg_am a on a.oid = c.relam where a.amname = 'gin' and c.relnamespace = current_schema()::regnamespace
 """
 
@@ -54,16 +54,27 @@ def _fill(model: type[models.Model], given: dict[str, str], filled: Iterable[typ
         cursor.execute(f"{statement} from generate_series(1, {ROWS}) n")
 
 
-def _key(model: type[models.Model], number: str = "n") -> str:
-    """The primary key of a row."""
+def _key(model: type[models.Model], n: str = "n") -> str:
+    """The primary key of row `n`."""
     if model._meta.pk.get_internal_type() == "UUIDField":
-        return f"md5('{model._meta.db_table}' || {number})::uuid"
-    return f"'{COMMON}_{model._meta.db_table}_' || {number}"
+        return f"md5('{model._meta.db_table}' || {n})::uuid"
+    return _words(model._meta.db_table, n)
 
 
-def _value(field: Any, filled: Iterable[type[models.Model]]) -> str:  # noqa: C901, PLR0911 - one for each kind of column
+def _words(name: str, n: str = "n") -> str:
+    """A text that begins with a number, so that rows with the same word are spread over a list sorted by it."""
+    rare = f"case when {n} % {ROWS // RARE_ROWS} = 7 then '{RARE} ' else '' end"
+    return f"({_number(name, n)} || ' ' || {rare} || (array['{COMMON}', 'plain'])[1 + {n} % 2] || ' ' || {n})"
+
+
+def _number(name: str, n: str = "n") -> str:
+    """A number that depends on the row and on the name of its column only."""
+    return f"(hashint4({n} + {zlib.crc32(name.encode()) % 1_000_000}) & 2147483647)"
+
+
+def _value(field: Any, filled: Iterable[type[models.Model]]) -> str:
     """SQL for a column."""
-    number = f"(hashint4(n + {zlib.crc32(field.column.encode()) % 1_000_000}) & 2147483647)"
+    number = _number(field.column)
     kind = field.get_internal_type()
     if field.primary_key:
         return _key(field.model)
@@ -82,10 +93,10 @@ def _value(field: Any, filled: Iterable[type[models.Model]]) -> str:  # noqa: C9
     if kind in ("CharField", "TextField"):
         if field.null:
             return "null"
-        length = field.max_length or 1_000
-        rare = f"case when n % {ROWS // RARE_ROWS} = 7 then '{RARE} ' else '' end"
-        words = f"{rare} || (array['{COMMON}', 'plain'])[1 + {number} % 2] || ' ' || n"
-        return f"({words})" if length >= MAX_WORDS else f"left(to_hex({number}), {length})"
+        length = field.max_length or MAX_WORDS
+        return _words(field.column) if length >= MAX_WORDS else f"left(to_hex({number}), {length})"
+    if kind == "UUIDField":
+        return f"md5('{field.column}' || {number} % {ROWS // CHILDREN})::uuid"
     if kind == "BooleanField":
         return f"{number} % 2 = 0"
     if kind == "JSONField":

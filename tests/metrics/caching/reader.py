@@ -126,6 +126,14 @@ class Reader:
             if dice.random() < 0.05:
                 time.sleep(0.001)  # let the follower have its turn
 
+    def wait_for(self, order: str, number: int) -> None:
+        """Wait until so many more reads are done, or have failed."""
+        self.may_fail = self.may_fail or order == "failed"
+        counter = "failed" if order == "failed" else "reads"
+        upto = getattr(self, counter) + number
+        while getattr(self, counter) < upto:
+            time.sleep(0.005)
+
     def report(self) -> dict[str, Any]:
         (own,) = [one for one in queries.report().queries if one.query == self.query.name]
         counts = msgspec.structs.asdict(own)
@@ -149,14 +157,8 @@ def main(user: str) -> None:
         if order == "go":
             for _ in range(THREADS):
                 threading.Thread(target=reader.read, daemon=True).start()
-        elif order == "seen":
-            upto = reader.reads + int(rest)
-            while reader.reads < upto:
-                time.sleep(0.005)
-        elif order == "failed":
-            reader.may_fail, upto = True, reader.failed + int(rest)
-            while reader.failed < upto:
-                time.sleep(0.005)
+        elif order in ("seen", "failed"):
+            reader.wait_for(order, int(rest))
         elif order == "trust":
             while freshness.LOCAL.trusted() is not (rest == "1"):
                 time.sleep(0.005)

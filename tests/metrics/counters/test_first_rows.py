@@ -76,9 +76,7 @@ def test_record_created_during_a_rebuild_is_listed_by_counts_after_the_swap() ->
 
 def test_each_of_many_new_users_has_a_row() -> None:
     keys = [new_id() for _ in range(50)]
-    commands.dispatch_many(
-        [factories.command(users.CreateUser(email=f"{key}@example.org"), key) for key in keys]
-    )
+    commands.dispatch_many([factories.command(users.CreateUser(email=f"{key}@example.org"), key) for key in keys])
     rows = "select count(*) from metrics_user_stats where alive is null and user_id = any(%s)"
     assert store.query(rows, (keys,)) == [(50,)]
 

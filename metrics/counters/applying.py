@@ -383,9 +383,8 @@ def _step_end(first: datetime, end: datetime, *, backwards: bool = False) -> dat
     hour = timedelta(hours=1)
     if not found:
         return first if backwards else end
-    if backwards:
-        return min(found[0][0] + hour, end - hour)
-    return max(found[0][0], first + hour)
+    reached: datetime = found[0][0]
+    return min(reached + hour, end - hour) if backwards else max(reached, first + hour)
 
 
 def _reachable(kept_from: datetime, now: datetime | None = None) -> tuple[datetime, datetime]:

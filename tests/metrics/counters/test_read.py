@@ -95,13 +95,13 @@ def test_days_of_a_record_cover_90_days_of_living_submissions() -> None:
 
 
 MANY = """
-insert into metrics_form_stats (form_id, user_id) select md5(f::text)::uuid, %(user)s from generate_series(1, 2000) f
+insert into metrics_form_stats (form_id, user_id) select md5(f::text)::uuid, %(user)s from generate_series(1, 1000) f
 """
 
 HOURS = """
 insert into metrics_form_hours (form_id, hour, n)
 select md5(f::text)::uuid, date_trunc('hour', now(), 'UTC') - h * interval '1 hour', 1
-  from generate_series(1, 2000) f, generate_series(0, 99) h
+  from generate_series(1, 1000) f, generate_series(0, 99) h
 """
 
 
@@ -113,7 +113,7 @@ def test_days_of_a_user_with_many_forms_are_added_up_in_memory() -> None:
     plan = "\n".join(row[0] for row in store.query(f"explain (analyze, timing off) {read.USER_DAYS}", (owner,)))
     assert "Disk" not in plan
     assert "external" not in plan
-    assert sum(count for _, count in read.user_days(owner)) == 200_000
+    assert sum(count for _, count in read.user_days(owner)) == 100_000
 
 
 def test_as_of_names_the_position_and_what_is_not_counted() -> None:

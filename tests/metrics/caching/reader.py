@@ -7,12 +7,16 @@
     failed N        answer once N more reads have failed because the database is away; from now on they may
     burst KEY       N threads read a slow query at once
     block SECONDS   the event loop, and so the follower, does nothing for that time
+
+With PATIENT=1 in the environment it waits for Valkey and for other processes as long as it takes, so that a busy
+machine does not make it load by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import threading
@@ -25,7 +29,7 @@ import psycopg
 from django.db import DatabaseError, connection
 
 from backoffice.sections.users.domain import UserUpdated
-from events import errors, freshness, store, types
+from events import errors, freshness, store, types, valkey
 from metrics import queries
 from metrics.caching import cache
 from metrics.queries import Query, define
@@ -146,7 +150,13 @@ class Reader:
         }
 
 
+def be_patient() -> None:
+    if os.environ.get("PATIENT"):
+        cache.LEASE_SECONDS = valkey.TIMEOUTS["cache"] = 60.0  # type: ignore[misc]
+
+
 def main(user: str) -> None:
+    be_patient()
     reader = Reader(user)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()

@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
     dependencies = [("backoffice", "0011_drop_replaced_indexes")]
     operations = [
         # users/?deleted=true&sort=email
-        BuildIndex("user", models.Index(fields=["email", "id"], name="users_deleted_email", condition=DELETED)),
+        BuildIndex("user", models.Index(F("email"), F("id"), name="users_deleted_email", condition=DELETED)),
         # users/?deleted=true&sort=name
         BuildIndex(
             "user",
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
         # users/?deleted=true&sort=last_login
         BuildIndex(
             "user",
-            models.Index(fields=["last_login", "id"], name="users_deleted_last_login", condition=DELETED),
+            models.Index(F("last_login"), F("id"), name="users_deleted_last_login", condition=DELETED),
         ),
         # forms/?deleted=true&sort=title
         BuildIndex(
@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
             ),
         ),
         # all submissions of a form, for erasures and imports
-        BuildIndex("submission", models.Index(fields=["form", "id"], name="submissions_form_all")),
+        BuildIndex("submission", models.Index(F("form"), F("id"), name="submissions_form_all")),
         # conflicts/?status=any
         BuildIndex(
             "conflict",

@@ -15,7 +15,7 @@ def by_date(name, condition):
 
 
 def by_title(name, condition):
-    return models.Index(fields=["title", "id"], name=name, condition=condition)
+    return models.Index(F("title"), F("id"), name=name, condition=condition)
 
 
 def words(name):

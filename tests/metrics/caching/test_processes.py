@@ -178,7 +178,7 @@ def test_restarts_and_crashes_of_postgresql_during_reads_make_no_answer_old(
                 all_of(readers, f"seen {READS}")
                 for stop in (postgres.stop, postgres.kill):
                     for reader in readers:
-                        reader.order("failed 5")
+                        reader.order("failed 1")
                     stop()
                     for reader in readers:
                         reader.answer()

@@ -11,7 +11,7 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.users import domain as users
 from events import head, store
 from events.types import new_id
-from metrics.counters import read
+from metrics.counters import applying, read
 from tests import factories
 from tests.metrics.counters import counting
 
@@ -39,6 +39,32 @@ def test_every_day_has_a_row_also_where_clocks_change() -> None:
     finally:
         store.execute("reset time zone")
     assert days == [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/New_York", "Europe/Paris"])
+def test_figures_do_not_depend_on_the_time_zone_of_the_session(zone: str) -> None:
+    owner = factories.user()
+    form = factories.form(owner)
+    midnight = counting.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    for hours in range(-30, 0, 3):  # both sides of midnight in every zone
+        counting.receive(form, midnight + timedelta(hours=hours), seconds=1.0)
+    counting.follow()
+    today = counting.now().date()
+
+    def figures() -> list[object]:
+        days = read.days(today - timedelta(days=3), today)
+        return [days, read.form_days(form), read.user_days(owner), read.form_recent(form), read.users([owner])]
+
+    expected = figures()
+    store.execute(f"set time zone '{zone}'")
+    try:
+        assert figures() == expected
+        counting.receive(form, midnight - timedelta(minutes=30))
+        counting.follow()
+        applying.sweep(counting.now() + timedelta(hours=1))
+        counting.demand_identity()
+    finally:
+        store.execute("reset time zone")
 
 
 def test_average_is_of_submissions_with_a_time() -> None:

@@ -20,10 +20,12 @@ FORMS: Final = "insert into metrics_form_stats (form_id) select unnest(%s::uuid[
 
 
 def users(events: Sequence[NewEvent]) -> None:
+    """Inserts a row for each user that these events create."""
     _insert(USERS, "user.created", events)
 
 
 def forms(events: Sequence[NewEvent]) -> None:
+    """Inserts a row for each form that these events create."""
     _insert(FORMS, "form.created", events)
 
 

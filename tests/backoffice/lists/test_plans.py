@@ -241,7 +241,7 @@ def test_page_reads_and_sorts_no_more_than_it_shows(tables: None, category: str)
     assert not wrong, "\n".join(wrong)
 
 
-# Lists that are searched in their own table.
+# Submissions are found by words of their form: which join is cheaper depends on the sizes of both tables.
 SEARCHED: Final = [kind.category for kind in section.kinds() if kind.search and not kind.found_by_id_only]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -264,16 +264,24 @@ def sees_timing(staff: Any) -> bool:
     return access.sees("submission", staff) and hidden.isdisjoint(("answers", "completion_time"))
 
 
+# An average of fewer submissions, or two averages of a day that goes on, would reveal the time of a single one.
+FEWEST_TIMED = 5
+
+
 def form_days(days: Days, staff: Any, *, min_position: int = 0, consistent: bool = False) -> Answer[list[FormDay]]:
     """The days of `FormStats` as this person may see them.
 
-    The average of a single submission is its time, which roles that do not see the timing of submissions do not get.
+    Roles that do not see the timing of submissions get averages of past days only, of at least `FEWEST_TIMED`.
     """
     query = FormStats(first=days.first, last=days.last)
     answer = queries.ask(query, staff, min_position=min_position, consistent=consistent)
     if sees_timing(staff):
         return answer
-    rows = [msgspec.structs.replace(row, avg_completion_time=None) if row.timed == 1 else row for row in answer.value]
+    today = datetime.now(UTC).date()
+    rows = [
+        msgspec.structs.replace(row, avg_completion_time=None) if row.timed < FEWEST_TIMED or row.date >= today else row
+        for row in answer.value
+    ]
     return Answer(rows, msgspec.json.encode(rows), answer.position, answer.at)
 
 

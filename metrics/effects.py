@@ -60,7 +60,7 @@ EFFECTS: Final[Mapping[str, Effects]] = {
     "form.created": Effects(
         _FORM,
         (*_FORM_TAGS, "user-{user_id}"),
-        counters=("form.alive", "user.form_count", "total.form_count", "day.forms_created", "day.unique_users"),
+        counters=("form.user_id", "user.form_count", "total.form_count", "day.forms_created", "day.unique_users"),
     ),
     "form.updated": Effects(_FORM, _FORM_TAGS),
     "form.deleted": Effects(_FORM, _FORM_TAGS, hard=True, counters=_LIVING_FORM),

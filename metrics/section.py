@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from backoffice import access, navigation, topics
 from backoffice.section import IndexPage, Section
 from metrics import pages, wiring
-from metrics.counters import extensions, tasks, updates
+from metrics.counters import extensions, first_rows, tasks, updates
 from metrics.dashboard import pages as dashboard_pages
 from metrics.dashboard import push
 from metrics.figures import panels
@@ -57,6 +57,7 @@ SECTION = Section(
         Topic(name="dashboard", may_subscribe=topics.may_work, may_see_value=topics.may_see_widget),
         Topic(name="system", may_subscribe=_may_follow_system),
     ),
+    after=first_rows.INLINE,
     tasks=(tasks.reconcile, view_tasks.refresh_views, sampling_tasks.sample),
     ready=wiring.connect,
 )

@@ -167,6 +167,9 @@ def _schemas() -> Schema:
         if "description" in schema:  # indented paragraphs would be shown as code
             schema["description"] = inspect.cleandoc(schema["description"])
     envelope = msgspec.json.schema(shapes.Envelope)["$defs"]["Envelope"]
+    for struct in wanted:
+        if needed := shapes.any_of(struct):
+            components[struct.__name__]["anyOf"] = [{"required": [name]} for name in needed]
     return components | _commands(known, envelope)
 
 
@@ -194,4 +197,6 @@ def _command(kind: types.CommandType, envelope: Schema) -> Schema:
 
 
 def _needs_data(struct: type[msgspec.Struct]) -> bool:
-    return any(field.required for field in msgspec.structs.fields(struct))
+    from backoffice.api import shapes  # noqa: PLC0415 - only the schema needs them
+
+    return bool(shapes.any_of(struct)) or any(field.required for field in msgspec.structs.fields(struct))

@@ -9,7 +9,7 @@ import functools
 import inspect
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the structs below."""
+    """Base of the structs below. Of the optional fields in `any_of`, a request has at least one."""
+
+    any_of: ClassVar[tuple[str, ...]] = ()
 
 
 # -- lists ----------------------------------------------------------------------------------------------------------
@@ -338,9 +340,16 @@ def checked(cls: type[T], given: Mapping[str, Any], *, lenient: bool = False) ->
                 complaints[name] = f"{error}."
         elif field.required:
             complaints[name] = "This field is required."
+    if (needed := any_of(cls)) and given.keys().isdisjoint(needed):
+        complaints |= dict.fromkeys(needed, "This field is required.")
     if complaints:
         raise errors.InvalidCommand(fields=complaints)
     return cls(**taken)
+
+
+def any_of(cls: type[msgspec.Struct]) -> tuple[str, ...]:
+    """Returns the optional fields of which a request has at least one."""
+    return cls.any_of if issubclass(cls, Shape) else ()
 
 
 @functools.cache

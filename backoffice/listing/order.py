@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from django.db.models import BooleanField, Exists, Expression, F, Field, Func, Model, OuterRef, QuerySet, Value
+from django.db.models import BooleanField, Exists, Expression, F, Field, Func, Model, OuterRef, Q, QuerySet, Value
 
 from backoffice import text
 from backoffice.listing.refusals import UnknownSort
@@ -99,26 +99,52 @@ def runs(order: Order, start: Start) -> list[Run]:
     return [Run(is_empty, start.key if n == 0 else None, descending) for n, is_empty in enumerate(found)]
 
 
-def window(rows: QuerySet[Any], order: Order, run: Run) -> QuerySet[Any]:
+def window(rows: QuerySet[Any], filters: Q, order: Order, run: Run) -> QuerySet[Any]:
     """Returns the rows of one run after its start, in reading order."""
     if order.sort.nullable:
         rows = rows.filter(**{f"{order.sort.column}__isnull": run.is_empty})
-    return _after(rows, order, run, order.columns, order.pk)
+        filters = within(filters, order.sort.column, is_empty=run.is_empty)
+    return _after(rows.filter(filters), order, run, order.columns, order.pk)
+
+
+def within(condition: Q, column: str, *, is_empty: bool) -> Q:
+    """The condition among rows whose column is empty, or among those whose column is not.
+
+    Of `last_login < x or last_login is null` one part is left, which is a range of the index; for both, PostgreSQL
+    would read the index from the beginning.
+    """
+    found = _known(condition, column, is_empty)
+    return found if isinstance(found, Q) else Q() if found else Q(pk__in=())
+
+
+def _known(condition: Any, column: str, is_empty: bool) -> Any:
+    """True, False, or the part of the condition that is not decided by the column being empty."""
+    if not isinstance(condition, Q):
+        empty = [(column, None), (f"{column}__isnull", True)]
+        if condition in empty:
+            return is_empty
+        return not is_empty if condition == (f"{column}__isnull", False) else condition
+    if condition.negated or not condition.children or condition.connector == Q.XOR:
+        return condition
+    holds = condition.connector == Q.AND
+    parts = [_known(child, column, is_empty) for child in condition.children]
+    if any(part is (not holds) for part in parts):
+        return not holds
+    left = [part for part in parts if part is not holds]
+    return Q.create(left, condition.connector) if left else holds
 
 
 def keys_through(rows: QuerySet[Any], order: Order, run: Run, through: Through) -> QuerySet[Any, Any]:
     """Returns the keys of one run after its start, in the order of the index of the other table.
 
-    The empty run are the rows without a value or without a row in that table; its keys are primary keys only.
+    The empty run are the rows without a value in that table; its keys are primary keys only.
     """
     column, others = order.sort.column, through.model._default_manager.order_by()
     if order.sort.nullable:
-        others = others.filter(**{f"{column}__isnull": False})
-    if run.is_empty:
-        unvalued = rows.filter(~Exists(others.filter(**{through.key: OuterRef(order.pk)})))
-        return _after(unvalued, order, run, (), order.pk).values_list(order.pk)
+        others = others.filter(**{f"{column}__isnull": run.is_empty})
     others = others.filter(Exists(rows.filter(**{order.pk: OuterRef(through.key)})))
-    return _after(others, order, run, (column,), through.key).values_list(column, through.key)
+    columns = () if run.is_empty else (column,)
+    return _after(others, order, run, columns, through.key).values_list(*columns, through.key)
 
 
 def key_of(run: Run, row: Key) -> Key:

@@ -49,7 +49,12 @@ class Question:
     @property
     def rows(self) -> QuerySet[Any]:
         state = self.states[0] if len(self.states) == 1 else Q()
-        return self.base.filter(state, self.filters, self.search or Q())
+        return self.base.filter(state, self.conditions)
+
+    @property
+    def conditions(self) -> Q:
+        """All conditions but the states."""
+        return self.filters & self.search if self.search is not None else self.filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def _walk(question: Question, order: Order, start: Start, limit: int, *, keys_on
     items: list[Any] = []
     for run in orders.runs(order, start):
         if len(items) < limit:
-            rows = orders.window(question.rows, order, run)
+            rows = orders.window(question.base.filter(question.states[0]), question.conditions, order, run)
             if keys_only:
                 rows = rows.values_list(*order.columns, order.pk)
             items += rows[: limit - len(items)]
@@ -122,7 +127,7 @@ def merged(question: Question, order: Order, start: Start, limit: int) -> Statem
     parts = []
     for state in question.states:
         for run in orders.runs(order, start):
-            rows = orders.window(question.rows.filter(state), order, run)
+            rows = orders.window(question.base.filter(state), question.conditions, order, run)
             parts.append(compiled(rows.values_list(*order.columns, order.pk)[:limit]))
     found = [part for part in parts if part]
     if not found:
@@ -139,7 +144,7 @@ def _look_nearby(question: Question, order: Order, start: Start, limit: int) -> 
         return None
     assert question.search is not None
     is_hit = ExpressionWrapper(question.filters & question.search, output_field=BooleanField())
-    rows = orders.window(question.base.filter(question.states[0]), order, orders.runs(order, start)[0])
+    rows = orders.window(question.base.filter(question.states[0]), Q(), order, orders.runs(order, start)[0])
     near = compiled(rows.annotate(is_hit=is_hit).values_list(*order.columns, order.pk, "is_hit")[:NEARBY])
     if near is None:
         return None
@@ -156,6 +161,8 @@ def _sort_hits(question: Question, order: Order, start: Start, limit: int) -> Fo
     if (through := order.sort.through) is not None:
         others = through.model._default_manager.order_by().filter(**{through.key: OuterRef(order.pk)})
         rows = rows.annotate(through_value=Subquery(others.values(order.sort.column)[:1]))
+        if not order.sort.nullable:
+            rows = rows.filter(through_value__isnull=False)
         hits = compiled(rows.values_list("through_value", order.pk)[: HIT_CAP + 1])
     else:
         hits = compiled(rows.values_list(*order.columns, order.pk)[: HIT_CAP + 1])

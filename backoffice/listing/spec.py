@@ -17,6 +17,7 @@ class Through:
     """Another table that has the column of a sort.
 
     Its unique column `key` has the primary key of the list's row. Pages are read along its index on (column, key).
+    A record without a row there is missing from the page, so that row is created together with the record.
     """
 
     model: type[Model]
@@ -37,7 +38,7 @@ class Sort:
     """An order of a list. The table has an index on the columns that ends in the primary key.
 
     column     the first column; `then` are the following ones
-    nullable   rows without a value come last in both directions, as do rows without a row in the table of `through`
+    nullable   rows without a value come last in both directions
     parse      reads the column's value back from a cursor
     is_text    names or a title: all columns are compared as `text.sort_text`, in the index too
     through    another table that has the column

@@ -95,7 +95,9 @@ class Reader:
             direction = "desc" if run.descending else "asc"
             order_by = ", ".join(f"{name} {direction}" for name in names)
             return self._with_rows(statements.compiled(keys), names, order_by)
-        rows = _with_foreign(orders.window(self.question.rows, self.order, run), self.order, self.columns)
+        question = self.question
+        found = orders.window(question.base.filter(question.states[0]), question.conditions, self.order, run)
+        rows = _with_foreign(found, self.order, self.columns)
         return statements.compiled(rows.values_list(*self.read_columns)[: self.size])
 
     def _merged(self, start: Start) -> Statement | None:

@@ -8,6 +8,9 @@ docs/read-side.md):
     3  Valkey    an entry of another process, or the lease to load; without either wait for the holder of the lease
     4  load      the safe head first, then the query
     5  keep      in memory and in Valkey, unless this process or its transaction cannot prove what it read
+
+An entry that may be some seconds old is loaded again in the background during the last third of its time, when it is
+read. Its readers do not wait for that.
 """
 
 from __future__ import annotations
@@ -19,13 +22,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from events import freshness, head, store
+from events.db import timeouts
 from events.subscriptions import progress
 from metrics.caching import figures
 from metrics.caching.entries import SAMPLE, Entry, Memory
@@ -35,6 +40,10 @@ log = logging.getLogger(__name__)
 
 # The longest that other processes wait for a load; then they load themselves.
 LEASE_SECONDS: Final = 3.0
+# The part of its time after which an entry that may be old is loaded again, and the loads at a time for that.
+FRESH: Final = 2 / 3
+REFRESHES: Final = 2
+REFRESH_SECONDS: Final = 10.0  # of a statement of such a load
 # Pauses between two looks for the value of another process.
 PAUSES: Final = (0.005, 0.01, 0.02)
 
@@ -73,6 +82,9 @@ class Task:
     check: Callable[[bytes], object] = bytes
 
 
+F = TypeVar("F", Entry, "Entry | None")
+
+
 class Flight(concurrent.futures.Future["Entry | None"]):
     """A load that others wait for; its result is None where it was interrupted."""
 
@@ -106,6 +118,7 @@ class Cache:
         self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
         self._comparing = threading.Lock()
+        self._refreshing = threading.BoundedSemaphore(REFRESHES)
 
     # -- read ----------------------------------------------------------------------------------------------------------
 
@@ -123,7 +136,7 @@ class Cache:
         while True:
             flight, leads = self._join(task.key)
             if leads:
-                return self._lead(task, flight, demand)
+                return self._lead(task, flight, partial(self._fetch, task, demand))
             task.stats.waits += 1
             entry = flight.result()
             if entry is not None and demand.accepts(entry):
@@ -171,6 +184,8 @@ class Cache:
         entry.hits += 1
         if not entry.hits % SAMPLE:
             self._compare(task, entry)
+        if time.monotonic() >= entry.fresh_until:
+            self._refresh(task, entry)
         return entry
 
     # -- one load at a time --------------------------------------------------------------------------------------------
@@ -185,10 +200,10 @@ class Cache:
             flight.set_running_or_notify_cancel()  # so that nobody who waits can cancel it for the others
             return flight, True
 
-    def _lead(self, task: Task, flight: Flight, demand: Demand) -> Entry:
+    def _lead(self, task: Task, flight: Flight, fetch: Callable[[], F]) -> F:
         """Fetch for everybody who joins. A failed load is raised to all of them; an interrupted one to nobody else."""
         try:
-            entry = self._fetch(task, demand)
+            entry = fetch()
         except BaseException as error:
             self._end(task.key)
             if isinstance(error, Exception):
@@ -234,12 +249,14 @@ class Cache:
             return None
         task.stats.shared += 1
         left = min(found.left, task.seconds)  # Valkey's clock may have been set back
+        until = min(began + left, time.monotonic() + task.until())
         return Entry(
             task.name,
             found.value,
             asof=found.asof,
             epoch=demand.epoch,
-            until=min(began + left, time.monotonic() + task.until()),
+            until=until,
+            fresh_until=until if task.exact else began + left - (1 - FRESH) * task.seconds,
             slots=task.slots,
             exact=task.exact,
             at=found.at,
@@ -277,6 +294,7 @@ class Cache:
             asof=asof,
             epoch=epoch,
             until=until,
+            fresh_until=until if task.exact else begun + FRESH * task.seconds,
             slots=task.slots,
             exact=task.exact,
             begun=begun,
@@ -292,6 +310,47 @@ class Cache:
         if self._may_keep(entry):
             self.memory.put(task.key, entry)
         return entry
+
+    # -- refresh -------------------------------------------------------------------------------------------------------
+
+    def _refresh(self, task: Task, entry: Entry) -> None:
+        """Load an entry again in a thread, once. Where it fails or none is free, a read loads it after its end."""
+        if not self._refreshing.acquire(blocking=False):
+            return
+        entry.fresh_until = entry.until
+        threading.Thread(target=self._refresh_in_thread, args=(task,), daemon=True, name="refresh").start()
+
+    def _refresh_in_thread(self, task: Task) -> None:
+        try:
+            self.refresh(task)
+        except Exception as error:
+            log.warning("%s could not be loaded again: %s", task.name, error)
+        finally:
+            connections.close_all()
+            self._refreshing.release()
+
+    def refresh(self, task: Task) -> None:
+        """Take a fresher value from another process or load one, unless somebody does already."""
+        with timeouts.at_most(REFRESH_SECONDS):
+            flight, leads = self._join(task.key)
+            if leads:
+                self._lead(task, flight, partial(self._fetch_again, task))
+
+    def _fetch_again(self, task: Task) -> Entry | None:
+        """Steps 3 to 5 without waiting: None where another process loads, or where this one could not keep it."""
+        demand, began, token = Demand(self.known, task, 0), time.monotonic(), new_token()
+        if not demand.trusted:
+            return None
+        found: Found | bool | None = None
+        if task.shared:
+            left = (1 - FRESH) * task.seconds
+            found = self.shared.fetch(task.key, demand.epoch, demand.lowest, token, LEASE_SECONDS, left)
+        if isinstance(found, Found):
+            entry = self._shared_entry(task, found, demand, began)
+            return self._keep(task, entry) if entry else None
+        if found is False:
+            return None
+        return self._load_and_share(task, token) if found else self._keep(task, self._load(task))
 
     # -- compare -------------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ class Entry:
     epoch   the history of the log that `asof` belongs to
     slots   of the tags that the value depends on; `exact`: any of their events refuses it, else only hard ones
     begun   when this process began to load it, `NEVER` where another one did; `until`: its end; both monotonic
+    fresh_until   from then to its end it is still used while it is loaded again
     at      when it was loaded, for display only
     seen    `Freshness.changes` at the last check that it passed
     hits    times it was used; `hits_looked_at`: of those, before memory last decided about it
@@ -56,6 +57,10 @@ class Entry:
     seen: int = -1
     hits: int = 0
     hits_looked_at: int = 0
+    fresh_until: float = float("inf")
+
+    def __post_init__(self) -> None:
+        self.fresh_until = min(self.fresh_until, self.until)
 
     @property
     def size(self) -> int:
@@ -136,7 +141,7 @@ class Memory:
 def _quick_get(
     entries: Mapping[str, Entry], known: freshness.Freshness, now: Callable[[], float] = time.monotonic
 ) -> Callable[[str], Entry | None]:
-    """`Memory.get`: an entry that may be used, without looking at its slots: nothing has changed since its last check.
+    """`Memory.get`: a fresh entry, without looking at its slots: nothing has changed since its last check.
 
     A closure, because this is the path of nearly every read and attribute look-ups are a third of it.
     """
@@ -144,7 +149,7 @@ def _quick_get(
 
     def get(key: str) -> Entry | None:
         entry = find(key)
-        if entry is None or entry.seen != known.changes or not entry.until > now() < known.trusted_until:
+        if entry is None or entry.seen != known.changes or not entry.fresh_until > now() < known.trusted_until:
             return None
         entry.hits += 1
         return entry

@@ -51,12 +51,13 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 """
 
-# 1 a value of this epoch, as of `lowest` or later, not expired  2 else the lease, where it is free  3 else neither.
+# 1 a value of this epoch, as of `lowest` or later, that holds long enough  2 else the lease, where it is free
+# 3 else neither.
 FETCH: Final = (
     OURS
     + """
 local h = stored(KEYS[1])
-if h and h.epoch == ARGV[1] and h.asof >= tonumber(ARGV[2]) and h.ends > now then
+if h and h.epoch == ARGV[1] and h.asof >= tonumber(ARGV[2]) and h.ends > now + tonumber(ARGV[5]) then
   return {string.format('%.0f', h.asof), string.format('%.0f', h.ends - now), string.format('%.6f', h.at), h.value}
 end
 if redis.call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) then return 1 end
@@ -131,15 +132,18 @@ class SharedCache:
         self.breaker = Breaker()
         self._scripts: dict[Any, Sequence[Any]] = {}
 
-    def fetch(self, key: str, epoch: str, lowest: int, token: str, lease_seconds: float) -> Found | bool | None:
-        """A usable value; else whether this call got the lease of its load."""
+    def fetch(
+        self, key: str, epoch: str, lowest: int, token: str, lease_seconds: float, left: float = 0.0
+    ) -> Found | bool | None:
+        """A usable value that holds for more than `left` seconds; else whether this call got the lease of its load."""
 
         def work() -> Found | bool:
             fetch, _, _ = self._prepared()
-            answer = fetch(keys=self._keys(key), args=(epoch, lowest, token, int(lease_seconds * 1000)))
+            limits = (int(lease_seconds * 1000), int(left * 1000))
+            answer = fetch(keys=self._keys(key), args=(epoch, lowest, token, *limits))
             if isinstance(answer, list):
-                asof, left, at, value = answer
-                return Found(int(asof), int(left) / 1000, float(at), bytes(value))
+                asof, remaining, at, value = answer
+                return Found(int(asof), int(remaining) / 1000, float(at), bytes(value))
             return bool(answer)
 
         return self.breaker.call(work)

@@ -13,6 +13,7 @@ still converges: docs/read-side.md has the proof.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -328,22 +329,62 @@ def is_due() -> bool:
     return bool(found) and tuple(found[0]) != _reachable(found[0][1])
 
 
-def sweep(now: datetime | None = None) -> None:
+STEP_ROWS: Final = 100_000
+
+# The hour before which, or after which, there are `most` rows.
+STEP: Final = """
+select hour from metrics_form_hours where hour >= %(first)s and hour < %(end)s
+ order by hour {direction} offset %(most)s limit 1
+"""
+
+
+def sweep(now: datetime | None = None, seconds: float | None = None) -> bool:
     """Move the windows to where they should be now. May run anywhere and any number of times.
+
+    Each step is a transaction of about `STEP_ROWS` rows, after which counts and windows agree. With `seconds` no step
+    begins after that time; returns False when some are left.
 
     Where the clock was ahead, the recent window moves back and is exact again. It moves back no further than the hours
     that are kept: those that were dropped come back with a rebuild only, for which `doctor` asks.
     """
+    deadline = time.monotonic() + seconds if seconds is not None else None
+    while not _step(now):
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+    return True
+
+
+def _step(now: datetime | None) -> bool:
+    """Move one bound by one step; True when both were where they should be."""
     with pipeline.transaction():
         recent_from, kept_from = lock()
         recent_now, kept_now = _reachable(kept_from, now)
-        if recent_now != recent_from:
-            first, end = sorted((recent_from, recent_now))
-            store.execute(MOVED, {"sign": -1 if recent_now > recent_from else 1, "first": first, "end": end})
-        if kept_now > kept_from:
-            store.execute(DROP, (kept_now,))
-        if (recent_now, kept_now) != (recent_from, kept_from):
-            store.execute(MOVE, (recent_now, kept_now))
+        if recent_from < recent_now:
+            bound = _step_end(recent_from, recent_now)
+            store.execute(MOVED, {"sign": -1, "first": recent_from, "end": bound})
+            store.execute(MOVE, (bound, kept_from))
+        elif recent_from > recent_now:
+            bound = _step_end(recent_now, recent_from, backwards=True)
+            store.execute(MOVED, {"sign": 1, "first": bound, "end": recent_from})
+            store.execute(MOVE, (bound, kept_from))
+        elif kept_from < kept_now:
+            bound = _step_end(kept_from, kept_now)
+            store.execute(DROP, (bound,))
+            store.execute(MOVE, (recent_from, bound))
+        else:
+            return True
+    return False
+
+
+def _step_end(first: datetime, end: datetime, *, backwards: bool = False) -> datetime:
+    """The hour up to which one step moves a bound from `first` to `end`; backwards from `end` to `first`."""
+    statement = STEP.format(direction="desc" if backwards else "asc")
+    found = store.query(statement, {"first": first, "end": end, "most": STEP_ROWS})
+    hour = timedelta(hours=1)
+    if not found:
+        return first if backwards else end
+    reached: datetime = found[0][0]
+    return min(reached + hour, end - hour) if backwards else max(reached, first + hour)
 
 
 def _reachable(kept_from: datetime, now: datetime | None = None) -> tuple[datetime, datetime]:

@@ -179,13 +179,18 @@ select d::date, coalesce(h.n, 0)::bigint
  order by 1
 """
 
+# `offset 0`: a user of very many forms would make PostgreSQL read the hours of everybody.
 USER_DAYS: Final = """
 select d::date, coalesce(h.n, 0)::bigint
   from generate_series(date_trunc('day', now() at time zone 'UTC') - interval '89 days', now() at time zone 'UTC',
                        interval '1 day') d
-  left join (select (h.hour at time zone 'UTC')::date as day, sum(h.n) as n
-               from metrics_form_stats s join metrics_form_hours h using (form_id)
-              where s.user_id = %s and s.alive group by 1) h on h.day = d::date
+  left join (select (hour at time zone 'UTC')::date as day, sum(n) as n
+               from (select h.hour, sum(h.n) as n
+                       from metrics_form_stats s
+                      cross join lateral (select f.hour, f.n from metrics_form_hours f
+                                           where f.form_id = s.form_id offset 0) h
+                      where s.user_id = %s and s.alive group by h.hour) h
+              group by 1) h on h.day = d::date
  order by 1
 """
 

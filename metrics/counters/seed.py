@@ -29,6 +29,14 @@ from events.rebuild.claim import Claim
 from metrics.counters import applying, truth
 from metrics.counters.applying import NAME
 
+# Rows of records that were created since the snapshot, without numbers: `first_rows` made them in the replaced tables.
+FIRST_ROWS: Final = {
+    "metrics_user_stats": "insert into metrics_user_stats (user_id)"
+    " select user_id from {old} where alive is null on conflict do nothing",
+    "metrics_form_stats": "insert into metrics_form_stats (form_id)"
+    " select form_id from {old} where user_id is null on conflict do nothing",
+}
+
 Windows = tuple[datetime, datetime]
 
 # The bounds select all rows or few, which a generic plan cannot know; nothing here may be cancelled half-way by a limit
@@ -198,6 +206,8 @@ def _swap(claim: Claim, tables: list[shadow_table.Tables], snapshot: Snapshot, e
             with claim.fenced("swapped", snapshot.position, target=snapshot.position):
                 for one, found in zip(tables, keys, strict=True):
                     one.swap(found)
+                    if statement := FIRST_ROWS.get(one.name):
+                        store.execute(statement.format(old=f"{one.old_schema}.{one.table}"))
                 snapshot.put_in_place(epoch)
     except (errors.EventsError, psycopg.Error) as error:
         if not driver_errors.is_temporary(error):

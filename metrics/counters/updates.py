@@ -29,6 +29,7 @@ KEY: Final = "figures"  # names the right on the dashboard
 SECONDS: Final = 1.0  # between two frames of a topic
 MAX_KEYS: Final = 200  # in a frame of a list; more are "any"
 MAX_TOPICS: Final = 500  # frames a second; the others wait
+SWEEP_SECONDS: Final = 2.0  # then the runner renews its lease and continues at the next tick
 MAX_WAITING: Final = 10_000  # topics; then changes of further records are not pushed to their own topics
 
 LISTS: Final[Mapping[str, str]] = {"user": "users", "form": "forms"}
@@ -138,6 +139,6 @@ def start() -> None:
 def tick(position: int) -> None:
     """Called about once a second by the active runner: move the windows, push the waiting changes."""
     if applying.is_due():
-        applying.sweep()
+        applying.sweep(seconds=SWEEP_SECONDS)
         LOCAL.add_all(position)
     LOCAL.tick()

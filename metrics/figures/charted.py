@@ -127,6 +127,6 @@ def _daily(
 def _months(first: date, last: date) -> list[date]:
     """The first days of the months of a range: at least `MONTHS` months, up to its last one."""
     months = [last.replace(day=1)]
-    while len(months) < MONTHS or months[-1] > first.replace(day=1):
+    while date.min < months[-1] and (len(months) < MONTHS or months[-1] > first.replace(day=1)):
         months.append((months[-1] - timedelta(days=1)).replace(day=1))
     return months[::-1]

@@ -224,7 +224,7 @@ def _daily_cards(answer: Answer[list[catalogue.FormDay]], *, timing: bool) -> li
             chart=time,
             as_of=as_of,
             numbers=[number("average", _("Average of this period"), time.text(average))],
-            note="" if timing else _("Days with a single timed submission are left out."),
+            note="" if timing else _("Today and days with fewer than five timed submissions are left out."),
         ),
     ]
 

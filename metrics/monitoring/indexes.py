@@ -18,6 +18,9 @@ SERVES: Final[Mapping[str, str]] = {
     "users_live_name": "users/?sort=name",
     "users_live_last_login": "users/?sort=last_login",
     "users_deleted": "users/?deleted=true",
+    "users_deleted_email": "users/?deleted=true&sort=email",
+    "users_deleted_name": "users/?deleted=true&sort=name",
+    "users_deleted_last_login": "users/?deleted=true&sort=last_login",
     "users_plan_active": "users of a plan by last login",
     "users_mailbox": "the user of an address in an older normal form",
     "users_email_once": "one living user for each address",
@@ -28,13 +31,15 @@ SERVES: Final[Mapping[str, str]] = {
     "forms_live_created": "forms/ by date",
     "forms_live_title": "forms/?sort=title",
     "forms_deleted": "forms/?deleted=true",
+    "forms_deleted_title": "forms/?deleted=true&sort=title",
     "forms_user": "forms/?user=…, erasures and exports",
     "forms_user_in_use": "forms/?user=…&archived=false",
     "forms_words": "forms/?search=… and submissions/?search=… with three letters and more",
     "forms_title_begins": "forms/?search=… and submissions/?search=… with one or two letters",
     "submissions_live_created": "submissions/ by date",
     "submissions_deleted": "submissions/?deleted=true",
-    "submissions_form_created": "submissions/?form=…, erasures and imports",
+    "submissions_form_live": "submissions/?form=…",
+    "submissions_form_all": "all submissions of a form: erasures and imports",
 }
 
 # Indexes of this schema by name, with their state; one that is being built now is not reported.

@@ -334,7 +334,7 @@ class UserMetrics(shapes.Shape, frozen=True, kw_only=True):
 class FormMetricsDay(shapes.Shape, frozen=True, kw_only=True):
     """One UTC day. Forms created and their owners (`unique_users`) count also when the forms are deleted later;
     submissions count unless they are deleted. `avg_completion_time` is in seconds, and null where no submission has a
-    time, or a single one whose time this caller may not see."""
+    time. For a caller who may not see times it is also null for today and for days with fewer than five of them."""
 
     date: date
     forms_created: int

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 KEYS = {"form": "form_id", "user": "user_id", "hour": "form_id, hour", "day": "day", "total": "id"}
 COLUMNS = {
-    "form": ("metrics_form_stats", "alive, submissions, last_at"),
+    "form": ("metrics_form_stats", "user_id, alive, submissions, last_at"),
     "user": ("metrics_user_stats", "alive, form_count, submission_count, recent, last_at"),
     "hour": ("metrics_form_hours", "n"),
     "day": ("metrics_day_stats", "users_created, forms_created, unique_users, submissions, timed, seconds"),

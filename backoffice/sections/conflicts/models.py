@@ -50,6 +50,7 @@ class Conflict(Record):
         verbose_name_plural = _("conflicts")
         indexes = [
             models.Index("status", F("created_at").desc(), F("id").desc(), name="conflicts_status"),
+            models.Index(F("created_at").desc(), F("id").desc(), name="conflicts_created"),
             models.Index("category", "key", name="conflicts_record"),
             models.Index("author", F("created_at").desc(), name="conflicts_author"),
         ]

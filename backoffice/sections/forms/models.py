@@ -43,8 +43,9 @@ class Form(Record):
             # The list by date and by title.
             models.Index(F("created_at").desc(), F("id").desc(), name="forms_live_created", condition=LIVE),
             models.Index(sort_text("title"), F("id"), name="forms_live_title", condition=LIVE),
-            # The list of deleted forms.
+            # The list of deleted forms, in the same orders.
             models.Index(F("created_at").desc(), F("id").desc(), name="forms_deleted", condition=DELETED),
+            models.Index(sort_text("title"), F("id"), name="forms_deleted_title", condition=DELETED),
             # A user's forms by date; all of them, because erasures and exports need the deleted ones too.
             models.Index("user", F("created_at").desc(), F("id").desc(), name="forms_user"),
             # A user's forms in use by date.

@@ -47,8 +47,16 @@ class Submission(Record):
                 name="submissions_deleted",
                 condition=DELETED,
             ),
-            # A form's submissions by date; all of them, because erasures and imports need the deleted ones too.
-            models.Index("form", F("created_at").desc(), F("id").desc(), name="submissions_form_created"),
+            # A form's submissions by date: however many were deleted, a page reads no deleted one.
+            models.Index(
+                "form",
+                F("created_at").desc(),
+                F("id").desc(),
+                name="submissions_form_live",
+                condition=LIVE,
+            ),
+            # All submissions of a form: erasures and imports need the deleted ones too.
+            models.Index("form", "id", name="submissions_form_all"),
         ]
 
     def __str__(self) -> str:

@@ -64,8 +64,17 @@ class User(Record):
                 condition=LIVE,
             ),
             models.Index("last_login", "id", name="users_live_last_login", condition=LIVE),
-            # The list of deleted users.
+            # The list of deleted users, in the same orders.
             models.Index(F("created_at").desc(), F("id").desc(), name="users_deleted", condition=DELETED),
+            models.Index("email", "id", name="users_deleted_email", condition=DELETED),
+            models.Index(
+                sort_text("last_name"),
+                sort_text("first_name"),
+                F("id"),
+                name="users_deleted_name",
+                condition=DELETED,
+            ),
+            models.Index("last_login", "id", name="users_deleted_last_login", condition=DELETED),
             # Who of a plan signed in lately: figures, and the filters by plan and activity together.
             models.Index("plan", "last_login", name="users_plan_active", condition=LIVE),
             # The user of an address, in an older normal form.

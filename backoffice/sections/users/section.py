@@ -19,8 +19,8 @@ ACTIVE_DAYS = 30
 
 def _active(value: str) -> Q:
     """Matches users who signed in during the last 30 days (true), or did not (false)."""
-    since = Q(last_login__gte=timezone.now() - timedelta(days=ACTIVE_DAYS))
-    return since if listing.boolean(value) else ~since | Q(last_login=None)
+    since = timezone.now() - timedelta(days=ACTIVE_DAYS)
+    return Q(last_login__gte=since) if listing.boolean(value) else Q(last_login__lt=since) | Q(last_login=None)
 
 
 USER = Kind(

@@ -8,11 +8,10 @@ from typing import Any
 from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F
-from django.db.models.functions import Upper
 from django.utils.translation import gettext_lazy as _
 
-from backoffice.read_table import Record
-from backoffice.text import Composed
+from backoffice.read_table import DELETED, LIVE, Record
+from backoffice.text import SearchText
 from events.models import StoredJson
 
 
@@ -65,8 +64,12 @@ class Rule(Record):
         verbose_name_plural = _("alert rules")
         default_permissions = ()
         indexes = [
-            models.Index("title", "id", name="metrics_rule_title"),
-            GinIndex(OpClass(Upper(Composed("title")), "gin_trgm_ops"), name="metrics_rule_search"),
+            # The list by title, and of deleted rules.
+            models.Index("title", "id", name="metrics_rule_live_title", condition=LIVE),
+            models.Index("title", "id", name="metrics_rule_deleted", condition=DELETED),
+            # Search by words of three letters and more, and by shorter ones.
+            GinIndex(OpClass(SearchText("title"), "gin_trgm_ops"), name="metrics_rule_words"),
+            models.Index(OpClass(SearchText("title"), "text_pattern_ops"), name="metrics_rule_begins"),
         ]
 
     def __str__(self) -> str:
@@ -106,8 +109,12 @@ class Silence(Record):
         verbose_name_plural = _("silences")
         default_permissions = ()
         indexes = [
-            models.Index(F("created_at").desc(), F("id").desc(), name="metrics_silence_created"),
-            GinIndex(OpClass(Upper(Composed("title")), "gin_trgm_ops"), name="metrics_silence_search"),
+            # The list by date, and of deleted silences.
+            models.Index(F("created_at").desc(), F("id").desc(), name="metrics_silence_live", condition=LIVE),
+            models.Index(F("created_at").desc(), F("id").desc(), name="metrics_silence_deleted", condition=DELETED),
+            # Search by words of three letters and more, and by shorter ones.
+            GinIndex(OpClass(SearchText("title"), "gin_trgm_ops"), name="metrics_silence_words"),
+            models.Index(OpClass(SearchText("title"), "text_pattern_ops"), name="metrics_silence_begins"),
         ]
 
     def __str__(self) -> str:

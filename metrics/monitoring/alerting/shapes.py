@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 import msgspec
@@ -132,6 +132,8 @@ class AlertEpisode(shapes.Shape, frozen=True, kw_only=True):
 
 class RulePreviewRequest(shapes.Shape, frozen=True, kw_only=True):
     """The fields of a rule, or its id and fields to replace, and the `hours` of history to replay."""
+
+    any_of: ClassVar[tuple[str, ...]] = ("id", "data")
 
     id: str = ""
     data: JsonDict = {}

@@ -4,6 +4,7 @@
 
     go              each thread reads until the process ends
     seen N          answer once N more reads are done: their numbers, and what was wrong
+    failed N        answer once N more reads have failed because the database is away; from now on they may
     burst KEY       N threads read a slow query at once
     block SECONDS   the event loop, and so the follower, does nothing for that time
 
@@ -24,16 +25,18 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import msgspec
-from django.db import connection
+import psycopg
+from django.db import DatabaseError, connection
 
 from backoffice.sections.users.domain import UserUpdated
-from events import freshness, store, types, valkey
+from events import errors, freshness, store, types, valkey
 from metrics import queries
 from metrics.caching import cache
 from metrics.queries import Query, define
 from realtime import local_hub
 
 THREADS = 2
+AWAY = (errors.StoreUnavailable, psycopg.OperationalError, DatabaseError)
 BURST = 50
 
 
@@ -90,7 +93,8 @@ class Reader:
     def __init__(self, user: str) -> None:
         self.stream = f"user-{user}"
         self.query = Version(user=UUID(user))
-        self.known = self.reads = 0
+        self.known = self.reads = self.failed = 0
+        self.may_fail = False
         self.wrong: list[str] = []
         touch = freshness.LOCAL.touch
 
@@ -116,10 +120,23 @@ class Reader:
                     if value < done.version:
                         self.wrong.append(f"{value} after {done.version} was written")
             except Exception as error:
+                connection.close()  # as the end of a request does
+                if self.may_fail and isinstance(error, AWAY):
+                    self.failed += 1
+                    time.sleep(0.005)
+                    continue
                 self.wrong.append(repr(error))
             self.reads += 1
             if dice.random() < 0.05:
                 time.sleep(0.001)  # lets the follower run
+
+    def wait_for(self, order: str, number: int) -> None:
+        """Wait until so many more reads are done, or have failed."""
+        self.may_fail = self.may_fail or order == "failed"
+        counter = "failed" if order == "failed" else "reads"
+        upto = getattr(self, counter) + number
+        while getattr(self, counter) < upto:
+            time.sleep(0.005)
 
     def report(self) -> dict[str, Any]:
         (own,) = [one for one in queries.report().queries if one.query == self.query.name]
@@ -150,10 +167,8 @@ def main(user: str) -> None:
         if order == "go":
             for _ in range(THREADS):
                 threading.Thread(target=reader.read, daemon=True).start()
-        elif order == "seen":
-            upto = reader.reads + int(rest)
-            while reader.reads < upto:
-                time.sleep(0.005)
+        elif order in ("seen", "failed"):
+            reader.wait_for(order, int(rest))
         elif order == "trust":
             while freshness.LOCAL.trusted() is not (rest == "1"):
                 time.sleep(0.005)

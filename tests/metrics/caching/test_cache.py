@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import tracemalloc
 import uuid
 from collections.abc import Callable
@@ -379,6 +380,98 @@ def test_loader_that_outlives_its_lease_neither_fails_nor_replaces_a_newer_value
     three.follow()
     assert three.cache.get(other).value == b"1"
     assert quick.calls == 1
+
+
+# -- loading again while the value may still be used ------------------------------------------------------------------
+
+
+def stale(process: Process, asked: cache.Task) -> Entry:
+    """The value of a task as in the last third of its time, in memory; Valkey has none that is fresher."""
+    entry = process.cache.get(asked)
+    process.shared.remove(asked.key)
+    entry.fresh_until = time.monotonic()
+    return entry
+
+
+def test_value_that_may_be_old_is_used_at_once_while_one_load_replaces_it() -> None:
+    one, load = Process(), Loader()
+    asked = task(load, "user", exact=False, seconds=3_600.0)
+    stale(one, asked)
+    load.value = lambda: 2
+    load.begun.clear()
+    load.go.clear()
+    assert [one.cache.get(asked).value for _ in range(20)] == [b"1"] * 20
+    assert load.begun.wait(30)
+    assert asyncio.run(one.cache.aget(asked)).value == b"1"
+    load.go.set()
+    assert counting.eventually(lambda: one.cache.get(asked).value == b"2")
+    assert load.calls == 2
+
+
+def test_refresh_takes_the_fresher_value_of_another_process() -> None:
+    one, two, load = Process(), Process(), Loader()
+    asked = task(load, "user", exact=False, seconds=3_600.0)
+    for process in (one, two):
+        stale(process, asked)
+    one.shared.store(asked.key, new_token(), one.known.epoch, Found(one.known.position, 3_599.0, 0.0, b"2"))
+    two.cache.refresh(asked)
+    assert two.cache.get(asked).value == b"2"
+    assert load.calls == 2  # one for each at the beginning
+
+
+def test_refresh_is_left_to_the_process_that_loads_already() -> None:
+    one, two, load = Process(), Process(), Loader()
+    asked = task(load, "user", exact=False, seconds=3_600.0)
+    for process in (one, two):
+        stale(process, asked)
+    assert one.shared.fetch(asked.key, one.known.epoch, 0, new_token(), 30.0) is True
+    two.cache.refresh(asked)
+    assert load.calls == 2  # one for each at the beginning
+    assert two.cache.get(asked).value == b"1"
+
+
+def test_deletion_refuses_a_value_that_is_loaded_again() -> None:
+    one, load = Process(), Loader(count)
+    asked = task(load, "user", exact=False, seconds=3_600.0)
+    key = factories.user()
+    one.follow()
+    stale(one, asked)
+    load.value = lambda: 1 if load.calls == 2 else count()  # what the second load saw before the deletion
+    load.begun.clear()
+    load.go.clear()
+    assert one.cache.get(asked).value == b"1"
+    assert load.begun.wait(30)
+    commands.dispatch(command(users.DeleteUser(), key, reason="asked"))
+    one.follow()
+    late = Thread(lambda: one.cache.get(asked).value)
+    while not asked.stats.waits:
+        threading.Event().wait(0.002)
+    load.go.set()
+    assert late.result() == b"0"
+
+
+def test_failed_refresh_leaves_the_value_until_its_end() -> None:
+    one, load = Process(), Loader()
+    asked = task(load, "user", exact=False, seconds=3_600.0)
+    entry = stale(one, asked)
+
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    load.value = fail
+    with pytest.raises(ZeroDivisionError):
+        one.cache.refresh(asked)
+    assert one.cache.get(asked) is entry
+    entry.until = entry.fresh_until = 0.0
+    with pytest.raises(ZeroDivisionError):
+        one.cache.get(asked)
+
+
+def test_exact_value_is_fresh_until_its_end() -> None:
+    one = Process()
+    entry = one.cache.get(task(Loader(), "user", seconds=3_600.0))
+    assert entry.fresh_until == entry.until
+    assert one.cache.get(task(Loader(), "user", exact=False, seconds=3_600.0)).fresh_until < entry.until
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

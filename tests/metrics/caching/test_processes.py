@@ -19,7 +19,7 @@ from devtools import processes
 from devtools.valkey import Valkey
 from events import head, store
 from events.types import new_id
-from tests.events import effects
+from tests.events import effects, servers
 from tests.live import PROJECT
 from tests.metrics.caching.reader import BURST
 
@@ -163,6 +163,33 @@ def test_no_read_is_older_than_what_its_process_knows(server: Valkey, environmen
     assert all(found["hits"] for found in together)
     assert sum(found["shared"] for found in together)
     assert not [found["wrong"] for found in together if found["wrong"]]
+
+
+def test_restarts_and_crashes_of_postgresql_during_reads_make_no_answer_old(
+    server: Valkey, environment: dict[str, str]
+) -> None:
+    with servers.server("cache") as postgres, servers.used(postgres):
+        servers.migrate()
+        environment["DATABASE_URL"] = postgres.url()
+        relay = start_relay(environment)
+        try:
+            with running(environment, str(new_id()), 2) as readers:
+                all_of(readers, "go")
+                all_of(readers, f"seen {READS}")
+                for stop in (postgres.stop, postgres.kill):
+                    for reader in readers:
+                        reader.order("failed 1")
+                    stop()
+                    for reader in readers:
+                        reader.answer()
+                    postgres.start()
+                    all_of(readers, "trust 1")
+                    for found in all_of(readers, f"seen {READS}"):
+                        assert not found["wrong"], stop.__name__
+                assert all(found["hits"] for found in all_of(readers, f"seen {READS}"))
+        finally:
+            relay.kill()
+            relay.wait()
 
 
 def test_two_hundred_misses_in_four_processes_are_one_load(environment: dict[str, str]) -> None:

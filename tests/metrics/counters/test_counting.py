@@ -182,6 +182,49 @@ def test_sweep_takes_exactly_the_hours_that_leave_the_window() -> None:
     counting.demand_identity()
 
 
+def test_long_sweep_is_interrupted_and_continued_with_exact_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a runner renews its lease, and batches of events come between."""
+    monkeypatch.setattr(applying, "STEP_ROWS", 2)
+    owners = [factories.user() for _ in range(3)]
+    papers = [factories.form(owner) for owner in owners]
+    edge, kept = applying.windows()
+    for paper in papers:
+        for hours in (0, 0, 1, 5, 29 * 24):
+            counting.receive(paper, edge + timedelta(hours=hours))
+        counting.receive(paper, kept + timedelta(hours=3))
+    counting.follow()
+    later = counting.now() + timedelta(days=91)
+    steps = 0
+    while not applying.sweep(later, seconds=0.0):
+        steps += 1
+        counting.demand_identity()
+        counting.receive(papers[steps % 3], edge + timedelta(hours=steps))
+        counting.follow()
+    assert steps > 8
+    assert applying.windows(later) == tuple(store.query("select recent_from, kept_from from metrics_counters_state")[0])
+    assert [counting.user_numbers(owner)[2] for owner in owners] == [0, 0, 0]
+    counting.demand_identity()
+
+
+def test_long_sweep_back_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = factories.user()
+    papers = [factories.form(owner) for _ in range(3)]
+    edge = applying.windows()[0]
+    for paper in papers:
+        for hours in (0, 1, 2, 30, 60):
+            counting.receive(paper, edge + timedelta(hours=hours))
+    counting.follow()
+    applying.sweep(counting.now() + timedelta(days=4))
+    assert counting.user_numbers(owner) == (3, 15, 0)
+    monkeypatch.setattr(applying, "STEP_ROWS", 2)
+    steps = 0
+    while not applying.sweep(seconds=0.0):
+        steps += 1
+        counting.demand_identity()
+    assert steps >= 5
+    assert counting.user_numbers(owner) == (3, 15, 15)
+
+
 def test_windows_follow_the_clock_of_the_database_and_not_that_of_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
     """A runner whose clock is a year ahead would drop all hours."""
 

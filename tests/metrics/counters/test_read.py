@@ -11,7 +11,7 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.users import domain as users
 from events import head, store
 from events.types import new_id
-from metrics.counters import read
+from metrics.counters import applying, read
 from tests import factories
 from tests.metrics.counters import counting
 
@@ -39,6 +39,32 @@ def test_every_day_has_a_row_also_where_clocks_change() -> None:
     finally:
         store.execute("reset time zone")
     assert days == [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/New_York", "Europe/Paris"])
+def test_figures_do_not_depend_on_the_time_zone_of_the_session(zone: str) -> None:
+    owner = factories.user()
+    form = factories.form(owner)
+    midnight = counting.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    for hours in range(-30, 0, 3):  # both sides of midnight in every zone
+        counting.receive(form, midnight + timedelta(hours=hours), seconds=1.0)
+    counting.follow()
+    today = counting.now().date()
+
+    def figures() -> list[object]:
+        days = read.days(today - timedelta(days=3), today)
+        return [days, read.form_days(form), read.user_days(owner), read.form_recent(form), read.users([owner])]
+
+    expected = figures()
+    store.execute(f"set time zone '{zone}'")
+    try:
+        assert figures() == expected
+        counting.receive(form, midnight - timedelta(minutes=30))
+        counting.follow()
+        applying.sweep(counting.now() + timedelta(hours=1))
+        counting.demand_identity()
+    finally:
+        store.execute("reset time zone")
 
 
 def test_average_is_of_submissions_with_a_time() -> None:
@@ -92,6 +118,28 @@ def test_days_of_a_record_cover_90_days_of_living_submissions() -> None:
             today - timedelta(days=89): 1,
         }
     assert sum(n for _, n in read.form_days(gone)) == 4
+
+
+MANY = """
+insert into metrics_form_stats (form_id, user_id) select md5(f::text)::uuid, %(user)s from generate_series(1, 1000) f
+"""
+
+HOURS = """
+insert into metrics_form_hours (form_id, hour, n)
+select md5(f::text)::uuid, date_trunc('hour', now(), 'UTC') - h * interval '1 hour', 1
+  from generate_series(1, 1000) f, generate_series(0, 99) h
+"""
+
+
+def test_days_of_a_user_with_many_forms_are_added_up_in_memory() -> None:
+    owner = new_id()
+    store.execute(MANY, {"user": owner})
+    store.execute(HOURS)
+    store.execute("analyze metrics_form_stats, metrics_form_hours")
+    plan = "\n".join(row[0] for row in store.query(f"explain (analyze, timing off) {read.USER_DAYS}", (owner,)))
+    assert "Disk" not in plan
+    assert "external" not in plan
+    assert sum(count for _, count in read.user_days(owner)) == 100_000
 
 
 def test_as_of_names_the_position_and_what_is_not_counted() -> None:

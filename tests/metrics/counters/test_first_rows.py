@@ -1,0 +1,88 @@
+"""A record that is not counted yet is in the lists that are sorted by counts, as 0."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from backoffice.sections.users import domain as users
+from events import commands, store
+from events.rebuild import builder
+from events.types import new_id
+from tests import factories
+from tests.backoffice import api_client
+from tests.metrics.counters import counting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def listed(path: str) -> list[tuple[str, int]]:
+    """(id, first count) of the items of a list."""
+    name = "form_count" if path.startswith("users") else "submission_count"
+    return [(item["id"], item[name]) for item in api_client.signed_in("manager").get(path).json()["items"]]
+
+
+def names(*keys: uuid.UUID) -> list[str]:
+    return [str(key) for key in keys]
+
+
+@pytest.mark.parametrize("sort", ["form_count", "submission_count", "recent_submissions"])
+def test_new_user_is_listed_by_counts_before_it_is_counted(sort: str) -> None:
+    old = factories.user()
+    counting.receive(factories.form(old))
+    counting.follow()
+    new = factories.user()
+    assert listed(f"users/?sort=-{sort}") == [(str(old), 1), (str(new), 0)]
+    assert listed(f"users/?sort={sort}") == [(str(new), 0), (str(old), 1)]
+    counting.demand_identity()
+    counting.follow()
+    counting.demand_fresh()
+
+
+def test_new_form_is_listed_by_counts_before_it_is_counted() -> None:
+    owner = factories.user()
+    old = factories.form(owner)
+    counting.receive(old)
+    counting.follow()
+    new = factories.form(owner)
+    assert [key for key, _ in listed("forms/?sort=-submission_count")] == names(old, new)
+    assert [key for key, _ in listed("forms/?sort=submission_count")] == names(new, old)
+    for sort in ("last_submission_at", "-last_submission_at"):
+        assert [key for key, _ in listed(f"forms/?sort={sort}")] == names(old, new)
+    counting.demand_identity()
+    counting.follow()
+    assert counting.user_numbers(owner) == (2, 1, 1)
+    counting.demand_identity()
+
+
+def test_record_created_during_a_rebuild_is_listed_by_counts_after_the_swap() -> None:
+    factories.form(factories.user())
+    counting.follow()
+    created: list[uuid.UUID] = []
+
+    def create(_report: object) -> None:
+        if not created:
+            created.extend((key := factories.user(), factories.form(key)))
+
+    builder.rebuild("counters", report=create)
+    assert len(created) == 2
+    assert str(created[0]) in dict(listed("users/?sort=-form_count"))
+    assert str(created[1]) in dict(listed("forms/?sort=-submission_count"))
+    counting.demand_identity()
+    counting.follow()
+    assert counting.user_numbers(created[0]) == (1, 0, 0)
+
+
+def test_each_of_many_new_users_has_a_row() -> None:
+    keys = [new_id() for _ in range(50)]
+    commands.dispatch_many([factories.command(users.CreateUser(email=f"{key}@example.org"), key) for key in keys])
+    rows = "select count(*) from metrics_user_stats where alive is null and user_id = any(%s)"
+    assert store.query(rows, (keys,)) == [(50,)]
+
+
+def test_refused_user_has_no_row() -> None:
+    address = api_client.email()
+    commands.dispatch(factories.command(users.CreateUser(email=address), new_id()))
+    counting.send(users.CreateUser(email=address), new_id())
+    assert store.query("select count(*) from metrics_user_stats") == [(1,)]

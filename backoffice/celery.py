@@ -21,6 +21,11 @@ app.autodiscover_tasks()
 _open: dict[str, Any] = {}
 
 
+@signals.setup_logging.connect
+def keep_logging(**_: Any) -> None:
+    """Leaves the log as the settings configured it: Celery would add handlers with a format of its own."""
+
+
 @signals.worker_init.connect
 def check_keys(**_: Any) -> None:
     """Ends a worker with a wrong master key at once, with the reason."""

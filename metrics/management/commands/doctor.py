@@ -29,6 +29,7 @@ from events.subscriptions import parked
 from metrics.counters import reconcile
 from metrics.materialized import freshness
 from metrics.monitoring import indexes as index_checks
+from metrics.monitoring import liveness
 from metrics.monitoring.alerting import report
 
 OLDEST_POSTGRES = 15
@@ -48,13 +49,7 @@ UNREADABLE = f"""
 select distinct position, stream from events_parked where {parked.IS_UNREADABLE}
  order by position limit {MOST + 1}
 """  # noqa: S608 - a constant
-SAMPLE_OVERDUE = 30
-SAMPLES = """
-select pg_has_role('pg_read_all_stats', 'usage'), extract(epoch from clock_timestamp())::float - 5.0 * (
-    select slot from metrics_sample
-     where source = 'cluster' and slot > extract(epoch from clock_timestamp())::bigint / 5 - 17280
-     order by slot desc limit 1)
-"""
+SEES_ALL = "select pg_has_role('pg_read_all_stats', 'usage')"
 SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
 
@@ -316,20 +311,32 @@ def valkey() -> Finding:
     return Finding("valkey", "ok", f"{version}, {policy}")
 
 
-def samples() -> Finding:
-    """Checks that metrics are sampled, and that the application may see the sessions that they count."""
+def sessions_seen() -> Finding:
+    """Checks that the application may see the sessions of others, which the metrics count."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
-            sees_all, age = connection.execute(SAMPLES).fetchall()[0]
+            (sees_all,) = connection.execute(SEES_ALL).fetchall()[0]
     except psycopg.Error:
-        return Finding("metrics", "note", "unknown: the database does not answer")
+        return Finding("sessions", "note", "unknown: the database does not answer")
     if not sees_all:
-        return Finding("metrics", "note", "sessions of others are not seen: grant pg_read_all_stats to this login")
-    if age is None or age > SAMPLE_OVERDUE:
-        since = "no sample of the last day" if age is None else f"no sample for {age:.0f} s"
-        text = f"{since}: start beat with a worker, run_subscriptions, or check_alerts --loop"
-        return Finding("metrics", "note", text)
-    return Finding("metrics", "ok", f"sampled {max(age, 0):.0f} s ago")
+        return Finding("sessions", "note", "those of others are not seen: grant pg_read_all_stats to this login")
+    return Finding("sessions", "ok", "all are seen")
+
+
+def live_check(name: str) -> Callable[[], Finding]:
+    """A finding for a check of `liveness`; what is not `ok` is wrong."""
+
+    def probe() -> Finding:
+        try:
+            with psycopg.connect(**health.parameters()) as connection:
+                state = liveness.CHECKS[name](lambda statement: connection.execute(statement).fetchall())
+        except psycopg.Error:
+            return Finding(name, "note", "unknown: the database does not answer")
+        if state == "unknown":
+            return Finding(name, "note", "unknown: there is no current sample")
+        return Finding(name, "ok", "ok") if state == "ok" else Finding(name, "wrong", f"{state}: {liveness.REMEDIES[name]}")
+
+    return probe
 
 
 def running() -> Finding:
@@ -394,6 +401,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     plain_snapshots,
     postgres_log,
     valkey,
-    samples,
+    *(live_check(name) for name in liveness.CHECKS),
+    sessions_seen,
     chromium,
 )

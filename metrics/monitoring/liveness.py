@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+import psycopg
+
+from backoffice import health
 from events.subscriptions import checkpoints
+from metrics.monitoring.findings import Finding
 from metrics.monitoring.metric_types import POSITIONS, SLOT_SECONDS
 from metrics.monitoring.probes import log as log_probe
 
@@ -20,10 +24,13 @@ SAMPLE_SECONDS: Final = 30
 UNSEALED_SECONDS: Final = 900  # three times the pause between two seals
 STUCK_SECONDS: Final = 600  # a task that nobody took for so long
 
-# Beat lives when it sends, not while its process exists; the others while they report.
-PROCESSES: Final = """
-select kind, extract(epoch from clock_timestamp() - max(case kind when 'beat' then active_at else reported_at end))::float
-  from metrics_process where kind in ('worker', 'beat') group by kind
+WORKERS: Final = """
+select extract(epoch from clock_timestamp() - max(reported_at))::float from metrics_process where kind = 'worker'
+"""
+# The processes that send scheduled tasks. They live when they send, not while they exist.
+SENDERS: Final = """
+select extract(epoch from clock_timestamp() - max(active_at))::float
+  from metrics_process where kind in ('beat', 'subscriptions')
 """
 CHECKPOINTS: Final = """
 select name, coalesce(leased_until >= clock_timestamp(), false), error is not null from events_checkpoint
@@ -36,16 +43,18 @@ select extract(epoch from clock_timestamp())::float - {SLOT_SECONDS} * slot, v[{
 """  # noqa: S608 - constants
 
 
-def process(kind: str) -> Callable[[Run], str]:
-    """A check of the processes of a kind: `ok`, `dead` (no report for a minute) or `missing` (never a report)."""
+def worker(run: Run) -> str:
+    """`ok`, `dead` (no report for a minute) or `missing` (never a report)."""
+    return _by_age(run(WORKERS)[0][0])
 
-    def check(run: Run) -> str:
-        ages = dict(run(PROCESSES))
-        if ages.get(kind) is None:
-            return "missing"
-        return "dead" if ages[kind] > SILENT_SECONDS else "ok"
 
-    return check
+def beat(run: Run) -> str:
+    """`ok`, `dead` (no scheduled task was sent for a minute) or `missing` (never one)."""
+    return _by_age(run(SENDERS)[0][0])
+
+
+def _by_age(seconds: float | None) -> str:
+    return "missing" if seconds is None else "dead" if seconds > SILENT_SECONDS else "ok"
 
 
 def subscriptions(run: Run) -> str:
@@ -82,8 +91,8 @@ def seals(run: Run) -> str:
 
 
 CHECKS: Final[dict[str, Callable[[Run], str]]] = {
-    "worker": process("worker"),
-    "beat": process("beat"),
+    "worker": worker,
+    "beat": beat,
     "subscriptions": subscriptions,
     "samples": samples,
     "queue": queue,
@@ -99,3 +108,19 @@ REMEDIES: Final[dict[str, str]] = {
     "queue": "look for a task that blocks the workers, or start more of them",
     "seals": "look at the log of the worker, or run seal_events",
 }
+
+
+def finding(name: str) -> Callable[[], Finding]:
+    """A check as a probe of `doctor`, where everything but `ok` is wrong."""
+
+    def probe() -> Finding:
+        try:
+            with psycopg.connect(**health.parameters()) as connection:
+                state = CHECKS[name](lambda statement: connection.execute(statement).fetchall())
+        except psycopg.Error:
+            return Finding(name, "note", "unknown: the database does not answer")
+        if state == "unknown":
+            return Finding(name, "note", "unknown: there is no current sample")
+        return Finding(name, "ok", "ok") if state == "ok" else Finding(name, "wrong", f"{state}: {REMEDIES[name]}")
+
+    return probe

@@ -9,7 +9,7 @@ import shutil
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ from metrics.materialized import freshness
 from metrics.monitoring import indexes as index_checks
 from metrics.monitoring import liveness
 from metrics.monitoring.alerting import report
+from metrics.monitoring.findings import Finding
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -52,15 +53,6 @@ select distinct position, stream from events_parked where {parked.IS_UNREADABLE}
 SEES_ALL = "select pg_has_role('pg_read_all_stats', 'usage')"
 SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `state` is ok, note (works, but has a limitation) or wrong."""
-
-    subject: str
-    state: str
-    text: str
 
 
 class Command(BaseCommand):
@@ -323,22 +315,6 @@ def sessions_seen() -> Finding:
     return Finding("sessions", "ok", "all are seen")
 
 
-def live_check(name: str) -> Callable[[], Finding]:
-    """A finding for a check of `liveness`; what is not `ok` is wrong."""
-
-    def probe() -> Finding:
-        try:
-            with psycopg.connect(**health.parameters()) as connection:
-                state = liveness.CHECKS[name](lambda statement: connection.execute(statement).fetchall())
-        except psycopg.Error:
-            return Finding(name, "note", "unknown: the database does not answer")
-        if state == "unknown":
-            return Finding(name, "note", "unknown: there is no current sample")
-        return Finding(name, "ok", "ok") if state == "ok" else Finding(name, "wrong", f"{state}: {liveness.REMEDIES[name]}")
-
-    return probe
-
-
 def running() -> Finding:
     try:
         with (settings.DATA_DIR / "services.env").open() as file:
@@ -401,7 +377,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     plain_snapshots,
     postgres_log,
     valkey,
-    *(live_check(name) for name in liveness.CHECKS),
+    *map(liveness.finding, liveness.CHECKS),
     sessions_seen,
     chromium,
 )

@@ -12,8 +12,8 @@ from backoffice import health
 from events import store
 from events.integrity import seals
 from events.subscriptions import checkpoints
-from metrics.management.commands import doctor
 from metrics.monitoring import liveness
+from metrics.monitoring.findings import Finding
 from metrics.monitoring.history import tables, write
 from realtime import prometheus
 from tests import factories
@@ -87,12 +87,12 @@ BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_dead_part_makes_readyz_degraded_and_doctor_wrong(name: str) -> None:
     all_alive()
-    assert doctor.live_check(name)() == doctor.Finding(name, "ok", "ok")
+    assert liveness.finding(name)() == Finding(name, "ok", "ok")
     break_it, state = BROKEN[name]
     break_it()
     status, text, checks = ready()
     assert (status, text, checks[name]) == (200, "degraded", state)
-    found = doctor.live_check(name)()
+    found = liveness.finding(name)()
     assert (found.state, found.text) == ("wrong", f"{state}: {liveness.REMEDIES[name]}")
 
 
@@ -106,8 +106,8 @@ def test_old_sample_is_late_and_says_nothing_about_the_queue() -> None:
     sample(age=60)
     _status, _text, checks = ready()
     assert (checks["samples"], checks["queue"]) == ("late", "unknown")
-    assert doctor.live_check("samples")().state == "wrong"
-    assert doctor.live_check("queue")().state == "note"
+    assert liveness.finding("samples")().state == "wrong"
+    assert liveness.finding("queue")().state == "note"
 
 
 def test_event_that_waits_for_its_seal_is_late() -> None:

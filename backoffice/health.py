@@ -62,6 +62,7 @@ class ProbeMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        probe: Callable[[HttpRequest], HttpResponse] | None
         probe = {"/livez": livez, "/readyz": readyz}.get(request.path_info)
         if request.path_info == "/metrics" and realtime_views.is_of_a_machine(request):
             probe = realtime_views.metrics

@@ -46,7 +46,7 @@ def share(storage: HashedModules, keep_days: int) -> tuple[int, int]:
 
     A file is deleted when no release has shared it for `keep_days`; the time of a file is that of its last sharing.
     """
-    folder: Path = settings.STATIC_SHARED_DIR
+    folder = Path(settings.STATIC_SHARED_DIR)  # type: ignore[arg-type] # the command checks that it is set
     copied, now = 0, time.time()
     for name in {one + suffix for one in storage.hashed_files.values() for suffix in ("", *COMPRESSED)}:
         source, target = Path(storage.location) / name, folder / name

@@ -84,7 +84,7 @@ def acting(context: Context | None = None, /, **changes: object) -> Iterator[Con
         _current.reset(token)
 
 
-# -- what was written ---------------------------------------------------------------------------------------------------
+# -- what was written -------------------------------------------------------------------------------------------------
 
 
 class Written:
@@ -122,7 +122,7 @@ def last_written() -> Written | None:
     return _written.get()
 
 
-# -- as message headers -------------------------------------------------------------------------------------------------
+# -- as message headers ------------------------------------------------------------------------------------------------
 
 
 def from_headers(headers: dict[str, str]) -> Context | None:

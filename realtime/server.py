@@ -7,8 +7,9 @@ Plain `uvicorn` closes every socket at once on SIGTERM, and all clients reconnec
     2  accepts no more connections, and closes its sockets in small groups, each client with a time to reconnect
     3  ends the requests in progress
 
-The other settings are measured: websockets-sansio (real back-pressure, fastest), no permessage-deflate (twice the CPU, three times the memory), a frame
-size limit that applies before a frame is read, garbage collection frozen after start-up.
+The other settings are measured: websockets-sansio (real back-pressure, fastest), no permessage-deflate (twice the CPU,
+three times the memory), a frame size limit that applies before a frame is read, garbage collection frozen after
+start-up.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import os
 import socket
 import sys
@@ -35,6 +37,10 @@ REQUEST_SECONDS = 8
 KEEP_ALIVE_SECONDS = 75
 # Thousands of sockets are long-lived objects: with rarer collections they cost half.
 GC_THRESHOLDS = (10_000, 20, 50)
+
+
+protocol_log = logging.getLogger("uvicorn.websockets")
+protocol_log.setLevel(logging.WARNING)
 
 
 class FrameWriter:
@@ -81,6 +87,11 @@ BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length:
 
 class Protocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol with the extension that writes ready frames (`realtime.ready_frames`)."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Without two lines, with the client's address, for each socket that opens.
+        self.logger = self.conn.logger = protocol_log
 
     def data_received(self, data: bytes) -> None:
         """Answer an unreadable handshake (too many headers, or too long ones) with 400 and close the connection.
@@ -157,7 +168,6 @@ class Server(uvicorn.Server):
             except TimeoutError:
                 uvicorn.config.logger.warning("not all sockets could be closed within %g s", DRAIN_SECONDS)
         await super().shutdown(sockets)
-
 
     async def _leave(self) -> None:
         """Serve on for the delay without being ready; a second Ctrl-C ends it."""

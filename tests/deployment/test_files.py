@@ -53,7 +53,13 @@ def test_example_has_every_secret_empty_so_that_compose_refuses_to_start() -> No
 
 def test_every_variable_of_the_example_is_documented() -> None:
     documented = (PROJECT / "docs" / "operations.md").read_text()
-    outside = {"POSTGRES_PASSWORD", "DATABASE_OWNER_PASSWORD", "DATABASE_APP_PASSWORD", "VALKEY_PASSWORD", "SITE_ADDRESS"}
+    outside = {
+        "POSTGRES_PASSWORD",
+        "DATABASE_OWNER_PASSWORD",
+        "DATABASE_APP_PASSWORD",
+        "VALKEY_PASSWORD",
+        "SITE_ADDRESS",
+    }
     assert [name for name in variables().keys() - outside if f"`{name}`" not in documented] == []
 
 
@@ -142,7 +148,12 @@ def test_roles_are_no_superusers_and_the_owner_may_prepare_everything(roles: str
     with psycopg.connect(roles.format(role="formease_app"), autocommit=True) as application:
         assert application.execute("show lock_timeout").fetchone() == ("15s",)
         assert application.execute("select pg_has_role('pg_read_all_stats', 'usage')").fetchone() == (True,)
-        for statement in ("create table x (y int)", "create schema x", "drop table kept", "create temporary table x ()"):
+        for statement in (
+            "create table x (y int)",
+            "create schema x",
+            "drop table kept",
+            "create temporary table x ()",
+        ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 application.execute(statement)
 
@@ -235,7 +246,9 @@ def test_pod_meets_the_restricted_standard(name: str) -> None:
 
 def test_web_pod_has_probes_and_time_to_leave_the_service() -> None:
     (container,) = pods()["web"]["containers"]
-    paths = {probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    paths = {
+        probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+    }
     assert paths == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
     assert container["lifecycle"]["preStop"]["exec"]["command"][0] == "sleep"
     (web,) = [one for one in objects() if (one["kind"], one["metadata"]["name"]) == ("Deployment", "web")]

@@ -14,6 +14,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -34,14 +35,17 @@ SOCKETS = 100
 SECONDS = 60.0
 
 
-def program(name: str) -> str:
-    """The path of a proxy; without one the test is skipped, or fails with REQUIRE_PROXIES=1."""
-    found = os.environ.get(name.upper()) or shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        message = f"no {name} found: install it (apt-get install {name}), or set {name.upper()} to its path"
-        if os.environ.get("REQUIRE_PROXIES") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+def program(name: str) -> str | None:
+    """The path of a proxy; Caddy is part of the extra `test`."""
+    places = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
+    return os.environ.get(name.upper()) or shutil.which(name, path=places)
+
+
+def available() -> list[str]:
+    """The proxies that are installed; with REQUIRE_PROXIES=1 both must be."""
+    found = [name for name in ("caddy", "nginx") if program(name)]
+    if os.environ.get("REQUIRE_PROXIES") == "1":
+        assert found == ["caddy", "nginx"], "a proxy is missing"
     return found
 
 
@@ -53,29 +57,17 @@ class Site(live.Stack):
         self.folder = Path(os.environ["DATA_DIR"]) / "proxied"
         self.folder.mkdir(exist_ok=True)
         self.ports = {"web": self.port, "web2": processes.free_port()}
-        self.proxies = {"nginx": processes.free_port(), "caddy": processes.free_port()}
+        self.proxies = {name: processes.free_port() for name in available()}
 
-    def start(self) -> None:
-        origins = ",".join(f"http://127.0.0.1:{port}" for port in self.proxies.values())
-        given = {
+    def restart_stopped(self) -> None:
+        self.env |= {
             "DJANGO_SETTINGS_MODULE": "tests.deployment.proxied_settings",
-            "ALLOWED_ORIGINS": origins,
+            "ALLOWED_ORIGINS": ",".join(f"http://127.0.0.1:{port}" for port in self.proxies.values()),
             "TRUSTED_PROXIES": "1",
             "SHUTDOWN_DELAY": "1",
             "API_RATE_PER_MINUTE": "0",
             "ACCESS_LOG": "1",
         }
-        before = {name: os.environ.get(name) for name in given}
-        os.environ |= given
-        try:
-            super().start()
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name)
-                os.environ |= {} if value is None else {name: value}
-        self.env |= given
-
-    def restart_stopped(self) -> None:
         super().restart_stopped()
         for name in ("web2", *self.proxies):
             if not self.running(name):
@@ -100,7 +92,7 @@ class Site(live.Stack):
     def _start_proxy(self, name: str) -> None:
         command = self._nginx() if name == "nginx" else self._caddy()
         environment = os.environ | {
-            "SITE_ADDRESS": f"http://127.0.0.1:{self.proxies['caddy']}",
+            "SITE_ADDRESS": f"http://127.0.0.1:{self.proxies[name]}",
             "WEB_ADDRESS": " ".join(f"127.0.0.1:{port}" for port in self.ports.values()),
             "CADDY_ADMIN": f"127.0.0.1:{processes.free_port()}",
             "XDG_DATA_HOME": str(self.folder),
@@ -117,7 +109,7 @@ class Site(live.Stack):
             )
 
     def _caddy(self) -> list[str]:
-        return [program("caddy"), "run", "--config", str(DEPLOY / "Caddyfile"), "--adapter", "caddyfile"]
+        return [str(program("caddy")), "run", "--config", str(DEPLOY / "Caddyfile"), "--adapter", "caddyfile"]
 
     def _nginx(self) -> list[str]:
         """Its file as it is, but for the addresses and the certificate, in a folder of the test."""
@@ -136,7 +128,7 @@ class Site(live.Stack):
             f"daemon off; master_process off; pid {self.folder}/nginx.pid; error_log stderr warn;"
             f"events {{}} http {{ access_log off; {temporary} include {self.folder}/site.conf; }}"
         )
-        return [program("nginx"), "-c", str(main), "-p", str(self.folder), "-e", "stderr"]
+        return [str(program("nginx")), "-c", str(main), "-p", str(self.folder), "-e", "stderr"]
 
     def stop(self) -> None:
         for name in ("web2", *self.proxies):
@@ -158,8 +150,8 @@ def answers(port: int, path: str) -> bool:
 
 @pytest.fixture
 def site(template: str) -> Iterator[Site]:
-    for name in ("nginx", "caddy"):
-        program(name)
+    if not available():
+        pytest.skip("neither Caddy nor nginx is installed")
     made = Site(f"proxied_{services_plugin.worker()}", template)
     try:
         made.start()
@@ -227,18 +219,17 @@ class Watcher:
 
 
 def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) -> None:
-    """1 stop one process  2 kill the other  3 stop both at once, which only Caddy bridges  4 compare."""
-    token = json.loads(site.manage("create_api_key", "load", "--owner=admin", "--scopes=users:read,users:write", "--json"))[
-        "token"
-    ]
+    """1 stop one process and start it  2 kill the other  3 stop the rest, which only Caddy bridges  4 compare."""
+    made = site.manage("create_api_key", "load", "--owner=admin", "--scopes=users:read,users:write", "--json")
+    token = json.loads(made)["token"]
     users = [create_user(site, token) for _ in range(2)]
     session = site.session("admin")
-    ((epoch, position),) = site.query("select epoch::text, events_head() from events_epoch")
+    ((epoch, position),) = site.query("select epoch::text, (select max(position) from events_event) from events_epoch")
     since = frames.Since(epoch, position)
 
     async def scenario() -> None:
         ports = list(site.proxies.values())
-        watchers = [Watcher(ports[number % 2], session, since) for number in range(SOCKETS)]
+        watchers = [Watcher(ports[number % len(ports)], session, since) for number in range(SOCKETS)]
         watches = [asyncio.create_task(watcher.watch()) for watcher in watchers]
         await until(lambda: all(watcher.live.state == "live" for watcher in watchers))
         visitors = {
@@ -254,19 +245,16 @@ def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) ->
         await progress(every)
         await asyncio.to_thread(site.kill_process, "web2")  # 2
         await progress(every)
-        await asyncio.to_thread(site.start_process, "web2")
-        await progress(every)
-        for one in visitors["nginx"]:
+        for one in visitors.get("nginx", ()):
             await asyncio.to_thread(one.end)
-        stops = [asyncio.to_thread(site.stop_process, name) for name in site.ports]  # 3
-        await asyncio.gather(*stops)
+        await asyncio.to_thread(site.stop_process, "web")  # 3
         await asyncio.gather(*(asyncio.to_thread(site.start_process, name) for name in site.ports))
-        await progress(visitors["caddy"])
-        for one in visitors["caddy"]:
+        await progress(visitors.get("caddy", []))
+        for one in visitors.get("caddy", ()):
             await asyncio.to_thread(one.end)
         assert {name: [one.failures for one in some] for name, some in visitors.items()} == {  # 4
             name: [[]] * 3 for name in visitors
-        }, site.log("caddy")[-2000:] + site.log("nginx")[-2000:]
+        }, "\n".join(site.log(name)[-2000:] for name in visitors)
         written = [row[0] for row in site.query(WRITTEN, position)]
         await until(lambda: all(watcher.positions[-1:] == written[-1:] for watcher in watchers))
         for watcher in watchers:
@@ -278,8 +266,12 @@ def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) ->
         await asyncio.gather(*watches, return_exceptions=True)
 
     harness.run_scenario(scenario())
-    line = re.search(r"POST /api/v1/commands/ 200 [\d.]+ ms .*actor=key:\w+ stream=user-\S+ position=\d+", site.log("web"))
+    line = re.search(
+        r"POST /api/v1/commands/ 200 [\d.]+ ms .*actor=key:\w+ stream=user-\S+ position=\d+", site.log("web")
+    )
     assert line, "the access log has who wrote what"
+    if missing := {"caddy", "nginx"} - site.proxies.keys():
+        pytest.skip(f"passed without {missing.pop()}: install it (apt-get install nginx-light), or set NGINX to its path")
 
 
 WRITTEN = "select position from events_event where stream like 'user-%%' and position > %s order by position"

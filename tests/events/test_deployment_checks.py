@@ -1,4 +1,4 @@
-"""`check --deploy --database default` fails where an installation is not ready: unmigrated, without rights, wrong key."""
+"""`check --deploy --database default` fails where migrations or privileges are missing, or a key is wrong."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_role_without_any_privilege_is_an_error() -> None:
 def test_command_fails_on_a_wrong_master_key(settings: Any) -> None:
     factories.user()
     settings.PRIVACY_KEYS = {name: bytes(range(32)) for name in settings.PRIVACY_KEYS}
-    with pytest.raises(SystemCheckError, match="events.E007"):
+    with pytest.raises(SystemCheckError, match=r"events\.E007"):
         call_command("check", deploy=True, databases=["default"], stderr=StringIO(), stdout=StringIO())
 
 

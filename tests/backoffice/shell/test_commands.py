@@ -91,7 +91,10 @@ def test_rebuild_as_the_application_role_is_one_line() -> None:
 
 def test_wrong_password_of_valkey_is_one_line() -> None:
     url = os.environ["REDIS_URL"]
-    with pytest.raises(redis.RedisError) as refused, redis.Redis.from_url(url, username="x", password="secret") as client:
+    with (
+        pytest.raises(redis.RedisError) as refused,
+        redis.Redis.from_url(url, username="x", password="secret") as client,
+    ):
         client.ping()
     line = command_errors.explanation(refused.value)
     assert line is not None

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from django.db import IntegrityError, connection
 
-from backoffice import access_log, asgi, log_format
+from backoffice import access_log, asgi, health, log_format
 from events import context, store
 from events.types import new_id
 from tests.backoffice import api_client
@@ -108,18 +108,10 @@ def test_values_that_postgresql_quotes_are_removed_from_message_and_traceback(li
 
 
 def test_failing_statement_is_removed() -> None:
-    try:
-        with psycopg.connect(**_parameters()) as other:
-            other.execute("select * from nowhere where name = 'Augusta King'")
-    except psycopg.Error as error:
-        assert "Augusta" in str(error)
-        assert log_format.scrub(str(error)) == 'relation "nowhere" does not exist'
-
-
-def _parameters() -> dict[str, Any]:
-    from backoffice import health
-
-    return health.parameters()
+    with psycopg.connect(**health.parameters()) as other, pytest.raises(psycopg.Error) as failed:
+        other.execute("select * from nowhere where name = 'Augusta King'")
+    assert "Augusta" in str(failed.value)
+    assert log_format.scrub(str(failed.value)) == 'relation "nowhere" does not exist'
 
 
 # -- the access log ---------------------------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ def release(tmp_path: Path) -> Release:
         (folder / "js").mkdir(parents=True)
         (folder / "js" / "page.js").write_text(script)
         storage = static_files.HashedModules(location=str(folder), base_url="/static/")
-        problems = [one for *_names, one in storage.post_process({"js/page.js": (storage, "js/page.js")}) if one is not True]
+        problems = [
+            one for *_names, one in storage.post_process({"js/page.js": (storage, "js/page.js")}) if one is not True
+        ]
         assert not any(isinstance(one, Exception) for one in problems)
         return storage
 

@@ -135,8 +135,6 @@ def test_every_signal_is_a_metric_and_every_required_one_is_sampled() -> None:
             assert signal.metric in sampled | unreported, signal.metric
 
 
-
-
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [

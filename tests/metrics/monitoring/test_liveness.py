@@ -21,9 +21,10 @@ from tests import factories
 pytestmark = pytest.mark.usefixtures("own_database")  # other tests leave checkpoints and unsealed events
 
 REPORT = """
-insert into metrics_process (process, kind, host, started_at, reported_at, active_at, host_values, counts, buckets, people)
-values (%(kind)s || '-1', %(kind)s, 'a', now(), now() - %(age)s * interval '1 s', now() - %(idle)s * interval '1 s', '{}',
-        %(counts)s::bigint[], '{}', '{}')
+insert into metrics_process (process, kind, host, started_at, reported_at, active_at, host_values, counts, buckets,
+                             people)
+values (%(kind)s || '-1', %(kind)s, 'a', now(), now() - %(age)s * interval '1 s', now() - %(idle)s * interval '1 s',
+        '{}', %(counts)s::bigint[], '{}', '{}')
 on conflict (process) do update set reported_at = excluded.reported_at, active_at = excluded.active_at
 """
 LEASE = """

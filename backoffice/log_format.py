@@ -69,7 +69,7 @@ class JsonFormatter(logging.Formatter):
         if error := _traceback(self, record):
             kind = record.exc_info[0] if record.exc_info else None
             shown |= {"error": kind.__name__ if kind else None, "traceback": error}
-        return json.dumps(shown, ensure_ascii=False, default=str)
+        return json.dumps(shown, default=str)
 
 
 def scrub(text: str) -> str:

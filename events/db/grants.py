@@ -78,7 +78,8 @@ select p.privilege || ' on ' || w.name
 """
 MISSING_ON_SEQUENCES = """
 select 'usage on ' || quote_ident(relname) from pg_class
- where relnamespace = current_schema()::regnamespace and relkind = 'S' and not has_sequence_privilege(oid, 'usage')
+ where relnamespace = current_schema()::regnamespace
+   and case relkind when 'S' then not has_sequence_privilege(oid, 'usage') else false end
  order by 1
 """
 MISSING_ON_FUNCTIONS = """

@@ -271,7 +271,7 @@ def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) ->
     )
     assert line, "the access log has who wrote what"
     if missing := {"caddy", "nginx"} - site.proxies.keys():
-        pytest.skip(f"passed without {missing.pop()}: install it (apt-get install nginx-light), or set NGINX to its path")
+        pytest.skip(f"passed without {missing.pop()}: install nginx-light, or set NGINX to its path")
 
 
 WRITTEN = "select position from events_event where stream like 'user-%%' and position > %s order by position"

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import Client
 
 from backoffice import health
@@ -106,7 +107,7 @@ def test_readyz_answers_degraded_without_valkey(client: Client, settings: Any) -
 def test_livez_answers_200_and_readyz_503_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = {"host": "127.0.0.1", "port": processes.free_port(), "connect_timeout": 2}
     monkeypatch.setattr(health, "parameters", lambda: nowhere)
-    monkeypatch.setattr(type(connection), "pool", None)
+    monkeypatch.setattr(DatabaseWrapper, "pool", None)
     assert client.get("/livez").status_code == 200
     answer = client.get("/readyz")
     assert answer.status_code == 503
@@ -144,7 +145,7 @@ def test_readyz_answers_200_where_every_connection_is_in_use(
 ) -> None:
     """A restart would not help, and other processes have no connection either."""
     monkeypatch.setattr(health, "parameters", lambda: limited_role)
-    monkeypatch.setattr(type(connection), "pool", None)
+    monkeypatch.setattr(DatabaseWrapper, "pool", None)
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
     assert answer.json()["checks"]["database"] == "busy"

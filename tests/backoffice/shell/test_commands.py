@@ -85,7 +85,7 @@ def test_rebuild_as_the_application_role_is_one_line() -> None:
     with pytest.raises((psycopg.Error, ProgrammingError, CommandError)) as refused:
         call_command("rebuild_projection", "users", json=True)
     line = command_errors.explanation(refused.value) or str(refused.value)
-    assert "the role that owns the tables" in line
+    assert "its owner runs rebuild_projection users" in line
     assert "\n" not in line
 
 

@@ -34,6 +34,13 @@ DATABASE_SECONDS = 2  # also the shortest connection timeout that libpq observes
 APPLIED = "SELECT app, name FROM django_migrations"
 # PostgreSQL answers a new connection, but has none left (for this role).
 NO_CONNECTION_LEFT: Final = re.compile("too many (?:clients|connections)|remaining connection slots")
+# For each registered check, so that all of them together answer before an orchestrator stops waiting.
+LIMITS: Final = "SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '400ms'"
+UNKNOWN: Final = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.QueryCanceled,
+)
 UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parked.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
 
 log = logging.getLogger(__name__)
@@ -122,8 +129,10 @@ def database_and_checks() -> tuple[str, str, dict[str, str]]:
 def _checked(check: Check, connection: psycopg.Connection[Any]) -> str:
     """The state of a registered check; `unknown` where its statement fails, which says nothing about the database."""
     try:
-        return check(lambda sql: connection.execute(sql).fetchall())
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled) as error:
+        with connection.transaction():
+            connection.execute(LIMITS)
+            return check(lambda sql: connection.execute(sql).fetchall())
+    except UNKNOWN as error:
         log.warning("readyz: %s", error)
         return "unknown"
 

@@ -27,7 +27,10 @@ def explanation(error: BaseException) -> str | None:
     if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
         return f"database: {_line(cause)}. Run migrate."
     if isinstance(error, DATABASE):
-        return f"database: {_reason(error)}. Is it running? `make run` starts one; DATABASE_URL names another."
+        reason = _reason(error)
+        if "FATAL:" in reason:  # it is running, and refuses this login
+            return f"database: {reason}. DATABASE_URL has the login and the name of the database."
+        return f"database: {reason}. Is it running? `make run` starts one; DATABASE_URL names another."
     return None
 
 

@@ -403,6 +403,7 @@ LOGGING = {
     "loggers": {
         "django": {"level": "INFO"},
         "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can send one; the answer is 400
         "daphne": {"level": "INFO"},
         "httpx": {"level": "WARNING"},
     },

@@ -18,6 +18,6 @@ grant formease_app to formease_owner with admin option;
 -- The metrics count the sessions of others; pg_read_all_stats shows no data.
 grant pg_read_all_stats to formease_app, formease_owner;
 create database formease owner formease_owner;
-revoke connect, temporary on database formease from public;
-grant connect on database formease to formease_app;
+revoke connect on database formease from public;
+grant connect, temporary on database formease to formease_app;
 SQL

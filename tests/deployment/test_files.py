@@ -148,11 +148,11 @@ def test_roles_are_no_superusers_and_the_owner_may_prepare_everything(roles: str
     with psycopg.connect(roles.format(role="formease_app"), autocommit=True) as application:
         assert application.execute("show lock_timeout").fetchone() == ("15s",)
         assert application.execute("select pg_has_role('pg_read_all_stats', 'usage')").fetchone() == (True,)
+        application.execute("create temporary table y ()")  # as a concurrent refresh of a materialized view does
         for statement in (
             "create table x (y int)",
             "create schema x",
             "drop table kept",
-            "create temporary table x ()",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 application.execute(statement)

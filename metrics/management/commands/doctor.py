@@ -68,7 +68,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2))
         else:
             for finding in findings:
-                self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<12}{finding.text}")
+                self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<14}{finding.text}")
         if any(finding.state == "wrong" for finding in findings):
             sys.exit(1)
 
@@ -294,6 +294,8 @@ def valkey() -> Finding:
     try:
         with valkey_clients.client("background") as client:
             info = client.info()
+    except redis.AuthenticationError:
+        return Finding("valkey", "wrong", "refuses the password of REDIS_URL: tasks wait, and live updates poll")
     except redis.RedisError:
         return Finding("valkey", "wrong", "does not answer: the site is slower and tasks wait; see REDIS_URL")
     version = info.get("valkey_version") or info.get("redis_version")

@@ -15,7 +15,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError
 
-from backoffice import command_errors
+from backoffice import command_errors, health
 from devtools import processes
 from events import errors, store
 from tests import factories, live, services_plugin
@@ -55,13 +55,21 @@ def test_refused_createsuperuser_leaves_none(monkeypatch: pytest.MonkeyPatch) ->
     assert store.query("select count(*) from events_event")[0][0] == before[0][0] + 1
 
 
-def test_database_that_refuses_the_login_is_one_line() -> None:
+def test_database_that_does_not_answer_is_one_line() -> None:
     done = manage("showmigrations", DATABASE_URL=f"postgres://nobody:secret@127.0.0.1:{processes.free_port()}/none")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("database: ")
     assert done.stderr.count("\n") == 1
     assert "secret" not in done.stderr
+
+
+def test_login_that_the_database_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "parameters", lambda given=health.parameters: given() | {"dbname": "no_such_database"})
+    line = command_errors.explanation(errors.StoreUnavailable("couldn't get a connection after 10.00 sec"))
+    assert line is not None
+    assert "no_such_database" in line
+    assert line.endswith("DATABASE_URL has the login and the name of the database.")
 
 
 @pytest.mark.django_db
@@ -111,7 +119,7 @@ def test_wrong_password_of_valkey_is_one_line() -> None:
         (errors.StoreUnavailable("The database does not answer."), "DATABASE_URL names another"),
     ],
 )
-def test_error_of_a_service_is_explained(error: Exception, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_service_is_explained(error: Exception, line: str) -> None:
     found: Any = command_errors.explanation(error)
     assert line in found
     assert "\n" not in found

@@ -18,6 +18,10 @@ def explanation(error: BaseException) -> str | None:
         return "This command asks for a confirmation: run it in a terminal, or with --no-input."
     if isinstance(error, redis.RedisError):
         return f"Valkey: {_line(error)}. Is it running, and is the password of REDIS_URL right?"
+    return _of_database(error)
+
+
+def _of_database(error: BaseException) -> str | None:
     cause = error.__cause__ if isinstance(error, DatabaseError) else error
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
         return (
@@ -26,12 +30,12 @@ def explanation(error: BaseException) -> str | None:
         )
     if isinstance(cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
         return f"database: {_line(cause)}. Run migrate."
-    if isinstance(error, DATABASE):
-        reason = _reason(error)
-        if "FATAL:" in reason:  # it is running, and refuses this login
-            return f"database: {reason}. DATABASE_URL has the login and the name of the database."
-        return f"database: {reason}. Is it running? `make run` starts one; DATABASE_URL names another."
-    return None
+    if not isinstance(error, DATABASE):
+        return None
+    reason = _reason(error)
+    if "FATAL:" in reason:  # it is running, and refuses this login
+        return f"database: {reason}. DATABASE_URL has the login and the name of the database."
+    return f"database: {reason}. Is it running? `make run` starts one; DATABASE_URL names another."
 
 
 def _reason(error: BaseException) -> str:

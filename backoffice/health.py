@@ -51,9 +51,9 @@ _checks: dict[str, Check] = {}
 
 
 def register(name: str, check: Check) -> None:
-    """Add a check of the database to `/readyz`.
+    """Adds a check of the database to `/readyz`.
 
-    It gets a function that runs a statement and returns rows, and returns `ok` or a short state.
+    The check takes a function that runs a statement and returns rows; it returns `ok` or a short state.
     """
     _checks[name] = check
 
@@ -166,7 +166,7 @@ def live() -> str:
     """Returns the state of this process and its hub.
 
     `ok`, `idle` (it has not begun to follow the log), `polling` (without relay or Valkey it reads the log), `draining`
-    (it is shutting down and must receive no more clients) or `behind`.
+    (it is shutting down and must receive no more clients) or `behind` (it cannot read the log).
     """
     if local_hub.is_leaving():
         return "draining"
@@ -195,7 +195,7 @@ def valkey() -> str:
 
 @functools.cache
 def wanted_migrations() -> frozenset[tuple[str, str]]:
-    """Returns the migrations that this version of the code needs, read from the files once."""
+    """Returns the last migration of each app in this version of the code, read from the files once."""
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 

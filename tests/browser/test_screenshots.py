@@ -36,9 +36,10 @@ def picture(tmp_path: Path) -> Callable[[Any, str], None]:
     return take
 
 
-@pytest.fixture
-def lived_in(stack: live.Stack) -> tuple[str, str, int]:
+@pytest.fixture(scope="module")
+def lived_in(session_stack: live.Stack) -> tuple[str, str, int]:
     """Creates sample data; returns a user with a history, a form with submissions, and the user's last event."""
+    stack = session_stack
     stack.env["DEMO_PASSWORD"] = live.PASSWORD
     stack.manage("seed_demo", "--users", "120", "--submissions", "1500")
     stack.manage("refresh_views", "--force")

@@ -258,7 +258,7 @@ def test_socket_with_an_archived_position_starts_over(log: None, monkeypatch: py
 
 
 REASONS = [
-    ("insert into events_checkpoint (name, position, epoch) values ('slow', 4, gen_random_uuid())", "slow stands at 4"),
+    ("insert into events_checkpoint (name, position, epoch) values ('slow', 4, gen_random_uuid())", "slow is at 4"),
     (f"insert into events_parked values ('relay', '{ADA}', 3)", f"{ADA} is parked for relay"),
     ("insert into events_rebuild (name, phase, position) values ('users', 'building', 3)", "users is being rebuilt"),
 ]

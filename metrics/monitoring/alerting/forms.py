@@ -140,8 +140,8 @@ class RuleForm(inputs.RecordForm):
         required=False,
         widget=forms.TextInput(attrs=PLAIN),
         help_text=gettext_lazy(
-            "A metric that counts everything: the value judged is the share in percent that is "
-            "certain, with at least 5 counted. Empty: the value itself."
+            "The metric that counts the total: the rule then judges the share in percent, by its lower confidence "
+            "bound, and 0 below 5 counted. Empty: the value itself."
         ),
     )
     over_seconds = forms.IntegerField(label=gettext_lazy("Seconds of the share"), min_value=0)
@@ -180,25 +180,25 @@ class SilenceForm(inputs.RecordForm):
         max_length=100,
         initial="UTC",
         widget=forms.TextInput(attrs=PLAIN),
-        help_text=gettext_lazy("All times are on the wall clock there, such as Europe/Paris."),
+        help_text=gettext_lazy("All times are in this time zone, such as Europe/Paris."),
     )
     starts_at = LocalInstantField(label=gettext_lazy("Begins at"), help_text=gettext_lazy("Empty: now."))
     ends_at = LocalInstantField(
-        label=gettext_lazy("Ends at"), help_text=gettext_lazy("Of a repeating silence: empty for no end.")
+        label=gettext_lazy("Ends at"), help_text=gettext_lazy("For a repeating silence; empty: it never ends.")
     )
     from_time = forms.CharField(
         label=gettext_lazy("From"),
         required=False,
         max_length=5,
         widget=forms.TextInput(attrs={"type": "time"}),
-        help_text=gettext_lazy("Of a repeating silence."),
+        help_text=gettext_lazy("For a repeating silence."),
     )
     to_time = forms.CharField(
         label=gettext_lazy("To"),
         required=False,
         max_length=5,
         widget=forms.TextInput(attrs={"type": "time"}),
-        help_text=gettext_lazy("A time before the beginning is on the next day."),
+        help_text=gettext_lazy("A time before the beginning means the next day."),
     )
     weekdays = WeekdaysField(
         label=gettext_lazy("Weekdays"),

@@ -399,7 +399,7 @@ def _measured(data: types.JsonDict) -> str:
 
 
 WHY: Final[dict[str, Callable[[], str]]] = {
-    "recovered": lambda: _("the value is calm again"),
+    "recovered": lambda: _("the value is normal again"),
     "data_returned": lambda: _("values arrive again"),
     "no_data": lambda: _("no values arrive any more"),
     "rule_changed": lambda: _("the rule was changed"),

@@ -194,7 +194,7 @@ def _on(silence: Any, day: date) -> bool:
 def _title(value: str) -> str:
     title = values.normal_name(value)
     if not title:
-        raise ValueError("Say what the silence is for.")
+        raise ValueError("Enter the purpose of the silence.")
     return title
 
 

@@ -16,7 +16,7 @@ from metrics.monitoring.notify import messages, queue
 from metrics.monitoring.notify.models import Channel, Delivery
 
 WHY: Final[Mapping[str, Promise]] = {
-    "superseded": gettext_lazy("a newer message says more"),
+    "superseded": gettext_lazy("replaced by a newer message"),
     "never_notified": gettext_lazy("nobody was notified of the alert"),
     "closed": gettext_lazy("the alert was closed"),
     "channel_deleted": gettext_lazy("the channel was deleted"),

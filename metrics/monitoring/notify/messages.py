@@ -36,7 +36,7 @@ ENDINGS: Final[Mapping[str, Promise]] = {
     "data_returned": gettext_lazy("Values arrive again, and they are normal."),
     "no_data": gettext_lazy("No values arrive any more."),
     "rule_changed": gettext_lazy("The rule was changed; the value is normal by the new one."),
-    "rule_disabled": gettext_lazy("The rule was switched off."),
+    "rule_disabled": gettext_lazy("The rule was disabled."),
     "rule_deleted": gettext_lazy("The rule was deleted."),
     "target_gone": gettext_lazy("The monitored target does not exist any more."),
 }

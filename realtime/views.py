@@ -75,7 +75,7 @@ def is_of_a_machine(request: HttpRequest) -> bool:
 
     It is then answered under any host name and without TLS, because a scraper addresses each process by itself.
     """
-    return _from_allowed_network(request) or bool(request.headers.get("Authorization"))
+    return _from_allowed_network(request) or request.headers.get("Authorization", "").lower().startswith("bearer ")
 
 
 def _from_allowed_network(request: HttpRequest) -> bool:

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.utils.crypto import get_random_string
 
 from devtools import processes
 from realtime import client, frames
@@ -163,9 +165,9 @@ def site(template: str) -> Iterator[Site]:
 class Visitor(threading.Thread):
     """Sends one request after the other on one connection; `failures` are answers other than 200, and errors."""
 
-    def __init__(self, port: int, token: str, user: str | None = None) -> None:
+    def __init__(self, port: int, headers: dict[str, str], user: str | None = None) -> None:
         super().__init__(daemon=True)
-        self.port, self.token, self.user = port, token, user
+        self.port, self.headers, self.user = port, headers, user
         self.count, self.failures = 0, list[str]()
         self._ending = threading.Event()
         self.start()
@@ -187,11 +189,8 @@ class Visitor(threading.Thread):
 
     def _request(self) -> tuple[str, str, bytes | None, dict[str, str]]:
         if self.user is None:
-            return "GET", "/api/v1/users/?limit=1", None, {"Authorization": f"Bearer {self.token}"}
-        data = {"first_name": uuid.uuid4().hex}
-        body = {"id": str(uuid.uuid4()), "type": "user.update", "key": self.user, "data": data}
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
-        return "POST", "/api/v1/commands/", json.dumps(body).encode(), headers
+            return "GET", "/api/v1/users/?limit=1", None, self.headers
+        return command("user.update", self.user, self.headers, first_name=uuid.uuid4().hex)
 
     def end(self) -> None:
         self._ending.set()
@@ -220,10 +219,10 @@ class Watcher:
 
 def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) -> None:
     """1 stop one process and start it  2 kill the other  3 stop the rest, which only Caddy bridges  4 compare."""
-    made = site.manage("create_api_key", "load", "--owner=admin", "--scopes=users:read,users:write", "--json")
-    token = json.loads(made)["token"]
-    users = [create_user(site, token) for _ in range(2)]
-    session = site.session("admin")
+    session, token = site.session("admin"), get_random_string(32)
+    cookies = f"{settings.SESSION_COOKIE_NAME}={session}; {settings.CSRF_COOKIE_NAME}={token}"
+    headers = {"Cookie": cookies, "X-CSRFToken": token}
+    users = [create_user(site, headers) for _ in range(2)]
     ((epoch, position),) = site.query("select epoch::text, (select max(position) from events_event) from events_epoch")
     since = frames.Since(epoch, position)
 
@@ -233,7 +232,7 @@ def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) ->
         watches = [asyncio.create_task(watcher.watch()) for watcher in watchers]
         await until(lambda: all(watcher.live.state == "live" for watcher in watchers))
         visitors = {
-            name: [Visitor(port, token), *(Visitor(port, token, user) for user in users)]
+            name: [Visitor(port, headers), *(Visitor(port, headers, user) for user in users)]
             for name, port in site.proxies.items()
         }
         every = [one for some in visitors.values() for one in some]
@@ -267,7 +266,7 @@ def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) ->
 
     harness.run_scenario(scenario())
     line = re.search(
-        r"POST /api/v1/commands/ 200 [\d.]+ ms .*actor=key:\w+ stream=user-\S+ position=\d+", site.log("web")
+        r"POST /api/v1/commands/ 200 [\d.]+ ms .*actor=staff:\d+ stream=user-\S+ position=\d+", site.log("web")
     )
     assert line, "the access log has who wrote what"
     if missing := {"caddy", "nginx"} - site.proxies.keys():
@@ -277,12 +276,15 @@ def test_replaced_web_processes_fail_no_request_and_lose_no_event(site: Site) ->
 WRITTEN = "select position from events_event where stream like 'user-%%' and position > %s order by position"
 
 
-def create_user(site: Site, token: str) -> str:
+def command(kind: str, key: str, headers: dict[str, str], **data: str) -> tuple[str, str, bytes, dict[str, str]]:
+    body = {"id": str(uuid.uuid4()), "type": kind, "key": key, "data": data}
+    return "POST", "/api/v1/commands/", json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
+
+
+def create_user(site: Site, headers: dict[str, str]) -> str:
     key = str(uuid.uuid4())
-    body = {"id": str(uuid.uuid4()), "type": "user.create", "key": key, "data": {"email": f"{key}@example.org"}}
     connection = http.client.HTTPConnection("127.0.0.1", site.ports["web"], timeout=SECONDS)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    connection.request("POST", "/api/v1/commands/", json.dumps(body).encode(), headers)
+    connection.request(*command("user.create", key, headers, email=f"{key}@example.org"))
     assert connection.getresponse().status == 200
     connection.close()
     return key

@@ -83,7 +83,7 @@ def add_note_lengths(project: Path) -> None:
 def test_one_folder_and_one_line_add_a_kind_which_a_higher_section_extends_without_being_imported(
     tmp_path: Path,
 ) -> None:
-    """One run of pytest for both, because it migrates a database of its own."""
+    """Both are tested in one run of pytest, because each run migrates a database of its own."""
     project = project_with_notes(tmp_path / "project")
     run(project, "manage.py", "check")
     add_note_lengths(project)

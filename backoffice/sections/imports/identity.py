@@ -96,7 +96,7 @@ def column_of(plan: rows.Plan, fields: Iterable[Mapping[str, Any]], *, keyed: bo
 def generations(plan: rows.Plan, question_sets: Sequence[AbstractSet[str]]) -> Iterator[list[Column]]:
     """Yields the file's columns that the form had, for each of its sets of questions, newest first.
 
-    Columns that are no question (times) belong to every set. The set of all columns is not included.
+    Columns that are not questions (times) belong to every set. The set of all columns is not included.
     """
     late = [{made.field["id"] for made in plan.fields} - have for have in reversed(question_sets)]
     seen: list[set[str]] = [set()]

@@ -131,7 +131,7 @@ class RuleForm(inputs.RecordForm):
         required=False,
         help_text=gettext_lazy("Empty: the same as for a warning."),
     )
-    keep_seconds = forms.IntegerField(label=gettext_lazy("Calm seconds until resolved"), min_value=0)
+    keep_seconds = forms.IntegerField(label=gettext_lazy("Seconds of normal values until resolved"), min_value=0)
     on_missing = forms.ChoiceField(label=gettext_lazy("Without values"), choices=models.Rule.OnMissing)
     missing_seconds = forms.IntegerField(label=gettext_lazy("Seconds without values"), min_value=0)
     per = forms.CharField(
@@ -144,7 +144,7 @@ class RuleForm(inputs.RecordForm):
             "bound, and 0 below 5 counted. Empty: the value itself."
         ),
     )
-    over_seconds = forms.IntegerField(label=gettext_lazy("Seconds of the share"), min_value=0)
+    over_seconds = forms.IntegerField(label=gettext_lazy("Period of the share in seconds"), min_value=0)
     channels = NamesField(
         label=gettext_lazy("Channels"), help_text=gettext_lazy("Names, separated by commas; empty: all channels.")
     )
@@ -213,7 +213,7 @@ class SilenceForm(inputs.RecordForm):
             field.zone = zone or "UTC"
 
     def changed(self) -> dict[str, Any]:
-        """The form shows minutes: an instant within the minute that it showed was not changed."""
+        """The changed fields. The form shows minutes: an instant within the minute shown was not changed."""
         found = super().changed()
         for name in ("starts_at", "ends_at"):
             shown = self.fields[name].prepare_value

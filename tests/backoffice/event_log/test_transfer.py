@@ -79,7 +79,7 @@ def test_invalid_key_arguments_are_refused_in_one_line(change: dict[str, Any], s
 
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
-    """Exports a user, their form, a submission and a change, made by two people; then empties the log."""
+    """Exports four events by two actors: a new user, their form, a submission and a change of the user."""
     start = head.safe()
     with context.acting(actor="staff:7", actor_name="ada", reason="by phone"):
         owner = factories.user(first_name="Ada")

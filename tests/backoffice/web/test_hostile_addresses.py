@@ -60,12 +60,12 @@ def addresses(value: str, number: str) -> Iterator[str]:
 
 
 KEYS = [uuid.UUID(int=7)]
-# Each address meets every value in `make chaos`; in the suite every third one, another third for the next address.
+# `make chaos` tries every value in each URL; the suite tries a third of them, another third for the next URL.
 EVERY = 1 if LONG else 3
 
 
 def turn(values: Sequence[str], value: str, number: int) -> bool:
-    """Whether the address with this number meets this value."""
+    """Returns whether this value is tried in the URL with this number."""
     return (values.index(value) + number) % EVERY == 0
 
 

@@ -18,10 +18,11 @@ COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app
 USER backoffice
-# One proxy (docker-compose.yml: Caddy) is in front, and only it reaches the port.
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DEBUG=0 DATA_DIR=/data TRUSTED_PROXIES=1
+# One proxy (docker-compose.yml: Caddy) is in front, and only it reaches the port. /data is no VOLUME: Docker would give
+# each container one of its own, and the only copy of an archived part of the log would be in one of them.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 DEBUG=0 DATA_DIR=/data TRUSTED_PROXIES=1 \
+    SHUTDOWN_DELAY=5
 EXPOSE 8000
-VOLUME /data
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
 CMD ["python", "-m", "realtime.server", "--host", "0.0.0.0", "--port", "8000"]

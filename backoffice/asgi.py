@@ -13,7 +13,7 @@ http_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402 - Django must be set up first
 from django.conf import settings  # noqa: E402
 
-from backoffice import request_limits  # noqa: E402
+from backoffice import access_log, request_limits  # noqa: E402
 from metrics.monitoring import process_reports, request_counts  # noqa: E402
 from realtime.proxies import ClientAddress  # noqa: E402
 from realtime.routing import Following, lifespan_application, websocket_application  # noqa: E402
@@ -23,7 +23,7 @@ application = request_counts.CountRequests(
     ClientAddress(
         ProtocolTypeRouter(
             {
-                "http": Following(request_limits.Limit(http_application)),
+                "http": access_log.AccessLog(Following(request_limits.Limit(http_application))),
                 "websocket": websocket_application,
                 "lifespan": lifespan_application,
             }

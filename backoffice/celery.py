@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any
@@ -19,6 +20,13 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
 _open: dict[str, Any] = {}
+
+
+@signals.setup_logging.connect
+def keep_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Leaves the log as the settings configured it: Celery would add handlers with a format of its own."""
+    if loglevel is not None:
+        logging.getLogger("celery").setLevel(loglevel)
 
 
 @signals.worker_init.connect

@@ -97,6 +97,18 @@ def whole(least: int, most: int) -> Callable[..., int]:
     return cast
 
 
+def one_of(*choices: str) -> Callable[..., str]:
+    """Returns a reader of one of these words."""
+
+    def cast(name: str, default: str) -> str:
+        value = text(name, default).lower()
+        if value not in choices:
+            raise ValueError(f"is not one of {', '.join(choices)}")
+        return value
+
+    return cast
+
+
 def log_level(name: str, default: str) -> str:
     value = text(name, default).upper()
     if value not in LOG_LEVELS:

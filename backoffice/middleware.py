@@ -13,14 +13,26 @@ from django.http import HttpRequest, HttpResponse
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
-from backoffice import error_pages
+from backoffice import access_log, error_pages, static_files
 from events import context, strict_json
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc] # WhiteNoise has no types
-    """WhiteNoise without streaming: under ASGI Django would buffer the stream anyway and log a warning."""
+    """WhiteNoise without streaming, and with the files that releases share.
+
+    Under ASGI Django would buffer a stream anyway and log a warning.
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        path = request.path_info
+        if not self.autorefresh and path.startswith(self.static_prefix) and path not in self.files:
+            shared = static_files.shared(path.removeprefix(self.static_prefix))
+            if shared is not None:
+                self.add_file_to_dictionary(path, str(shared))
+        response: HttpResponse = super().__call__(request)
+        return response
 
     @staticmethod
     def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
@@ -87,8 +99,13 @@ class ContextMiddleware:
             user_agent=request.headers.get("User-Agent", "").replace("\0", "")[:300] or None,
             client_request_id=_request_id(request),
         ) as acting:
-            response = self.get_response(request)
+            with context.observing_writes() as written:
+                response = self.get_response(request)
             response.headers.setdefault("X-Request-ID", str(acting.correlation_id))
+        noted = access_log.entry(request)
+        noted.request_id, noted.actor = str(acting.correlation_id), noted.actor or acting.actor
+        noted.path = request.path if request.resolver_match and response.status_code != 404 else None
+        noted.stream, noted.position = written.stream, written.position
         return response
 
 

@@ -95,7 +95,9 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     }
 )
 DATABASE_POOL = read("DATABASE_POOL", environment.whole(1, 1000), 10)
-if DATABASE_URL:  # without one, a connection fails at once, while a pool would keep retrying
+# A command has one thread, and without a pool a wrong password ends it at once, with the reason.
+IS_COMMAND = Path(sys.argv[0]).name == "manage.py" and sys.argv[1:2] not in (["run_subscriptions"], ["runserver"])
+if DATABASE_URL and not IS_COMMAND:  # without an address, a pool would keep retrying too
     pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10}
     DATABASES["default"]["OPTIONS"]["pool"] = pool
 
@@ -285,6 +287,9 @@ USE_I18N = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+# A folder that the processes of all releases share. During a rolling deploy, and for pages that stay open after it,
+# each process serves from it the hashed files of the other releases (`manage.py share_static_files`).
+STATIC_SHARED_DIR = read("STATIC_SHARED_DIR", environment.folder, None)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -378,16 +383,28 @@ OFFLINE = read("OFFLINE", environment.switch, True)
 # -- logs -----------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = read("LOG_LEVEL", environment.log_level, "INFO")
+LOG_FORMAT = read("LOG_FORMAT", environment.one_of("text", "json"), "text")
+# One record for each HTTP request (`backoffice/access_log.py`).
+ACCESS_LOG = read("ACCESS_LOG", environment.switch, not DEBUG)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "filters": {"frequent": {"()": "backoffice.log_filters.WithoutFrequentTasks"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["frequent"]}},
+    "formatters": {
+        "text": {"()": "backoffice.log_format.TextFormatter"},
+        "json": {"()": "backoffice.log_format.JsonFormatter"},
+    },
+    "filters": {
+        "frequent": {"()": "backoffice.log_filters.WithoutFrequentTasks"},
+        "context": {"()": "backoffice.log_format.AddContext"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["frequent", "context"]}
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"level": "INFO"},
         "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},  # anybody can send one; the answer is 400
         "daphne": {"level": "INFO"},
         "httpx": {"level": "WARNING"},
     },

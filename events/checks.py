@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import psycopg
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connection
+from django.db import Error as DatabaseFailure
+from django.db.migrations.loader import MigrationLoader
 
-from events import partitions
+from events import errors, partitions
+from events.db import grants
 from events.privacy import key_witness, master_keys
 
 SEQUENCE = """
@@ -52,6 +56,45 @@ def check_order(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -
         return list(_messages())
     except DatabaseError:
         return []  # not migrated yet, or not reachable: other checks report that
+
+
+SHOWN = 5  # names in a message at most
+
+
+@register(Tags.database, deploy=True)
+def check_deployment(
+    app_configs: Sequence[AppConfig] | None = None,  # noqa: ARG001
+    **kwargs: Any,
+) -> list[CheckMessage]:
+    """`manage.py check --deploy --database default`: the database answers, is migrated, and this role may use it.
+
+    The other checks say nothing about a database that they cannot read, because `migrate` runs them on an empty one.
+    """
+    if not kwargs.get("databases"):
+        return []
+    try:
+        pending = _pending_migrations()
+        lacks = [] if pending else grants.missing()
+    except (DatabaseFailure, psycopg.Error, errors.EventsError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = "See DATABASE_URL and, for permissions, grant_application in docs/operations.md."
+        return [Error(f"The database cannot be read: {reason}", hint=hint, id="events.E008")]
+    if pending:
+        return [Error(f"Migrations are not applied: {_some(pending)}.", hint="Run migrate.", id="events.E009")]
+    if lacks:
+        hint = "As the owner of the tables, run grant_application after each migrate."
+        return [Error(f"The application's role lacks: {_some(lacks)}.", hint=hint, id="events.E010")]
+    return []
+
+
+def _pending_migrations() -> list[str]:
+    loader = MigrationLoader(connection)
+    return [".".join(key) for key in sorted(loader.graph.nodes) if key not in loader.applied_migrations]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 DURABILITY = "select current_setting('fsync') = 'on' and current_setting('synchronous_commit') <> 'off'"

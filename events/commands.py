@@ -388,6 +388,8 @@ def _recalled(work: _Work, stored: StoredAnswer) -> Result:
 
 def _shown(stream: str, answer: Answer, status: Status, positions: Positions) -> Result:
     refs = tuple(EventRef(name, version, positions[stream, version]) for name, version in answer.events)
+    if refs and status != "duplicate":
+        context.note_written(stream, refs[-1].position)
     return Result(
         id=answer.id,
         status=status,

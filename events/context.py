@@ -84,6 +84,47 @@ def acting(context: Context | None = None, /, **changes: object) -> Iterator[Con
         _current.reset(token)
 
 
+# -- what was written -------------------------------------------------------------------------------------------------
+
+
+class Written:
+    """The last stream and position that a request or task wrote, for the log of the process."""
+
+    __slots__ = ("position", "stream")
+
+    def __init__(self) -> None:
+        self.stream: str | None = None
+        self.position: int | None = None
+
+
+_written: contextvars.ContextVar[Written | None] = contextvars.ContextVar("events_written", default=None)
+
+
+@contextmanager
+def observing_writes() -> Iterator[Written]:
+    """Run a block whose commands note here what they wrote."""
+    written = Written()
+    token = _written.set(written)
+    try:
+        yield written
+    finally:
+        _written.reset(token)
+
+
+def note_written(stream: str, position: int) -> None:
+    """Note the last event of a command that was committed."""
+    if (written := _written.get()) is not None:
+        written.stream, written.position = stream, position
+
+
+def last_written() -> Written | None:
+    """What this request or task wrote last; None outside `observing_writes`."""
+    return _written.get()
+
+
+# -- as message headers ------------------------------------------------------------------------------------------------
+
+
 def from_headers(headers: dict[str, str]) -> Context | None:
     """The context in a message's headers (`Context.headers`), or None."""
     raw = headers.get("formease_context")

@@ -10,7 +10,7 @@ from metrics.caching import pages, tags
 from metrics.counters import subscription
 from metrics.dashboard import push
 from metrics.materialized import freshness
-from metrics.monitoring import exported, fallback, request_counts, sampling
+from metrics.monitoring import exported, fallback, liveness, request_counts, sampling
 from metrics.monitoring.alerting import judge, report, windows
 from metrics.monitoring.history import read, tables
 from realtime import cluster, prometheus
@@ -24,9 +24,15 @@ def connect() -> None:
     tags.register()
     cluster.extras[pages.EXTRA] = queries.report
     health.register("views", freshness.probe)
+    for name, check in liveness.CHECKS.items():
+        health.register(name, check)
     for function in ("metrics_refresh_view(text)", "metrics_replace_view(text, text)", *tables.OWNER_FUNCTIONS):
         extension.run_as_owner(function)
-    prometheus.COLLECTORS["samples"] = exported.SampleCollector()
+    prometheus.COLLECTORS |= {
+        "samples": exported.SampleCollector(),
+        "processes": exported.ProcessCollector(),
+        "checks": exported.CheckCollector(),
+    }
     companions.register("sampling", fallback.run)
     request_counts.counts.cache_reads = queries.hits_and_misses
     windows.register(read.window, read.targets, read.minutes)

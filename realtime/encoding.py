@@ -86,7 +86,12 @@ def _body_of(event: types.RecordedEvent, topic: topics.Topic, projection_key: st
     except Exception:
         prometheus.PROJECTION_ERRORS.inc()
         logger.exception(
-            "topic %s cannot show event %d (%s) as %r", topic.name, event.position, event.type, projection_key
+            "topic %s cannot show event %d (%s) as %r",
+            topic.name,
+            event.position,
+            event.type,
+            projection_key,
+            extra={"stream": event.stream, "position": event.position},
         )
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from typing import Final
 
@@ -31,6 +32,20 @@ async def stop() -> None:
     local = _hubs.pop(asyncio.get_running_loop(), None)
     if local is not None:
         await local.stop()
+
+
+# Set when this process is about to stop: it still serves, but should get no more clients.
+_leaving: Final = threading.Event()
+
+
+def leave() -> None:
+    """Note that this process is about to stop; `/readyz` answers 503 from now on."""
+    _leaving.set()
+
+
+def is_leaving() -> bool:
+    """Whether this process is about to stop."""
+    return _leaving.is_set()
 
 
 async def drain() -> None:

@@ -70,6 +70,14 @@ def _forget_dead_processes(folder: Path) -> None:
             continue  # it is alive, under another user
 
 
+def is_of_a_machine(request: HttpRequest) -> bool:
+    """True when the request needs no session: from an allowed network, or with a key.
+
+    It is then answered under any host name and without TLS, because a scraper addresses each process by itself.
+    """
+    return _from_allowed_network(request) or request.headers.get("Authorization", "").lower().startswith("bearer ")
+
+
 def _from_allowed_network(request: HttpRequest) -> bool:
     if any(name in request.headers for name in FORWARDED):
         return False

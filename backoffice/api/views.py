@@ -12,7 +12,7 @@ from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from backoffice import models
+from backoffice import access_log, models
 from backoffice.api import openapi, problems, throttling
 from events import context, head
 from events.privacy import encryption
@@ -43,7 +43,8 @@ class View(APIView):
         super().initial(request, *args, **kwargs)
         key = request.auth
         if isinstance(key, models.ApiKey):
-            self.acting.enter_context(context.acting(actor=f"key:{key.prefix}", actor_name=key.name))
+            acting = context.acting(actor=f"key:{key.prefix}", actor_name=key.name)
+            access_log.entry(request).actor = self.acting.enter_context(acting).actor
         for name, found in request.query_params.lists():
             if len(found) > 1:
                 detail = f"{name} is there {len(found)} times; send it once."

@@ -69,6 +69,38 @@ def grant(role: str) -> list[str]:
     return [*made, *_with_settings(name, database)]
 
 
+# Of the current role; a table, sequence or function that does not exist yet is no missing privilege.
+MISSING_ON_TABLES = """
+select p.privilege || ' on ' || w.name
+  from unnest(%s::text[], %s::text[]) as w(name, wanted)
+ cross join lateral unnest(string_to_array(w.wanted, ', ')) as p(privilege)
+ where not has_table_privilege(w.name, p.privilege) order by 1
+"""
+MISSING_ON_SEQUENCES = """
+select 'usage on ' || quote_ident(relname) from pg_class
+ where relnamespace = current_schema()::regnamespace
+   and case relkind when 'S' then not has_sequence_privilege(oid, 'usage') else false end
+ order by 1
+"""
+MISSING_ON_FUNCTIONS = """
+select 'execute on ' || f.name from unnest(%s::text[]) as f(name)
+ where to_regprocedure(f.name) is not null and not has_function_privilege(f.name, 'execute')
+"""
+
+
+def missing() -> list[str]:
+    """The privileges of `grant` that the current role lacks, such as ``insert on events_event``."""
+    tables = [name for (name,) in store.query(TABLES)]
+    wanted = [PRIVILEGES.get(table, ALL) for table in tables]
+    functions = [*FUNCTIONS, *extension.owner_functions]
+    rows = [
+        *store.query(MISSING_ON_TABLES, (tables, wanted)),
+        *store.query(MISSING_ON_SEQUENCES),
+        *store.query(MISSING_ON_FUNCTIONS, (functions,)),
+    ]
+    return [text for (text,) in rows]
+
+
 def _with_settings(role: str, database: str) -> list[str]:
     wanted = [
         f"alter role {role} in database {database} set {name} = '{value}'" for name, value in session.SETTINGS.items()

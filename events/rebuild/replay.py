@@ -82,7 +82,9 @@ def _new(
         else:
             data = types.decode_event(row[3], row[4], strict_json.stored(row[5]))
     except Exception as error:
-        log.warning("event %d of %s is skipped, it cannot be read: %s", row[0], row[1], parked.describe(error))
+        where = {"stream": row[1], "position": row[0]}
+        text = "event %(position)d of %(stream)s is skipped, it cannot be read: %(error)s"
+        log.warning(text, where | {"error": parked.describe(error)}, extra=where)
         return None
     return NewEvent(stream=row[1], version=row[2], data=data, event_id=row[6], recorded_at=row[7])
 

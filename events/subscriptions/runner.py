@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import psycopg
-from django.db import DatabaseError, close_old_connections, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, transaction
 
 from events import decoding, errors, head, notifications, store
 from events.archive import reader as archives
@@ -63,6 +63,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+# The database does not answer: a line in the log, without a traceback.
+AWAY: Final = (errors.StoreUnavailable, psycopg.OperationalError, OperationalError, InterfaceError)
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
 ARCHIVED_PER_TURN: Final = 100_000  # positions; a lease is short
 ATTEMPT_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)  # between attempts after temporary errors
@@ -192,7 +194,8 @@ def _park(subscription: Subscription, lease: Lease, event: RecordedEvent, reache
         parked.park(subscription, event, error)
         lease.advance(reached)
     lease.position = reached
-    log.error("subscription %s: parked %s at %d", lease.name, event.stream, event.position, exc_info=error)
+    where = {"stream": event.stream, "position": event.position}
+    log.error("subscription %s: parked %s at %d", lease.name, *where.values(), exc_info=error, extra=where)
 
 
 # -- the loop ---------------------------------------------------------------------------------------------------------
@@ -291,7 +294,7 @@ NOTE_ERROR = "update events_checkpoint set error = %s, updated_at = clock_timest
 
 
 def _record_error(checkpoint: str, error: Exception) -> None:
-    log.error("subscription %s: %s", checkpoint, error, exc_info=error)
+    log.error("subscription %s: %s", checkpoint, error, exc_info=None if isinstance(error, AWAY) else error)
     with contextlib.suppress(Exception):
         store.query(NOTE_ERROR, (parked.describe(error), checkpoint))
 

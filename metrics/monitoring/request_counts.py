@@ -12,6 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
+from prometheus_client import Counter, Histogram
+
 from metrics.monitoring import buckets
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -22,6 +24,14 @@ Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Requested by machines every few seconds; they would hide the errors of people.
 NOT_COUNTED: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+HTTP_REQUESTS: Final = Counter("http_requests_total", "HTTP requests, without probes and scrapes", ["method", "status"])
+HTTP_SECONDS: Final = Histogram(
+    "http_request_seconds",
+    "Duration of HTTP requests",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 
 # Positions in `Counts.numbers` and in the column `counts` of metrics_process. Append only.
 REQUESTS, ERRORS, TASKS, FAILED_TASKS, CACHE_HITS, CACHE_MISSES = range(6)
@@ -94,7 +104,12 @@ class CountRequests:
         except asyncio.CancelledError:
             raise  # the client left
         except BaseException:
-            self._counts.request(time.perf_counter() - start, failed=True)
+            self._count(scope, time.perf_counter() - start, 500)
             raise
         if status:
-            self._counts.request(time.perf_counter() - start, failed=status >= 500)
+            self._count(scope, time.perf_counter() - start, status)
+
+    def _count(self, scope: Scope, seconds: float, status: int) -> None:
+        self._counts.request(seconds, failed=status >= 500)
+        HTTP_REQUESTS.labels(scope["method"] if scope["method"] in METHODS else "other", str(status)).inc()
+        HTTP_SECONDS.observe(seconds)

@@ -16,9 +16,15 @@ def sample() -> int | None:
     return sampling.tick()
 
 
+@signals.worker_process_init.connect
+def start_reports_of_pool_process(**_: Any) -> None:
+    """Report from the start on, so that a worker without tasks is known to be alive."""
+    process_reports.start("worker")
+
+
 @signals.task_prerun.connect
 def start_reports_of_worker(task: Any = None, **_: Any) -> None:
-    """Report from the first task on, in whichever process of the pool runs it. Eager tasks run in no worker."""
+    """Report from the first task on where the pool has no processes of its own. Eager tasks run in no worker."""
     if task is not None and not task.request.is_eager:
         process_reports.start("worker")
 

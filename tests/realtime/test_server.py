@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 from redis.asyncio.retry import Retry
@@ -77,26 +80,79 @@ def test_sigterm_stops_the_server_and_a_client_continues_with_its_successor(
                 second.wait()
             assert [event.position for event in seen] == await writer.log(stamp.position)
 
-    async def start(port: int) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            processes.child_command(
-                [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
-                orphan_signal=signal.SIGKILL,
-            ),
-            cwd=PROJECT,
-            env=harness.environment(),
-        )
-        while True:
-            try:
-                _, stream = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                assert process.poll() is None
-                await asyncio.sleep(0.05)
-            else:
-                stream.close()
-                return process
+    run_scenario(scenario())
+
+
+async def start(port: int, **variables: str) -> subprocess.Popen[bytes]:
+    """A web process that accepts connections."""
+    process = subprocess.Popen(
+        processes.child_command(
+            [sys.executable, "-m", "realtime.server", "--port", str(port), "--log-level", "warning"],
+            orphan_signal=signal.SIGKILL,
+        ),
+        cwd=PROJECT,
+        env=harness.environment() | variables,
+    )
+    while True:
+        try:
+            _, stream = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            assert process.poll() is None
+            await asyncio.sleep(0.05)
+        else:
+            stream.close()
+            return process
+
+
+def test_stopping_process_is_not_ready_but_serves_for_the_delay(writer: Writer, session: str) -> None:
+    """The delay would be ten minutes; a second signal ends it."""
+
+    def get(port: int, path: str) -> tuple[int, str | None, bytes]:
+        connected = http.client.HTTPConnection("127.0.0.1", port, timeout=harness.TIMEOUT)
+        connected.request("GET", path)
+        answer = connected.getresponse()
+        body = answer.read()
+        connected.close()
+        return answer.status, answer.headers["Connection"], body
+
+    async def scenario() -> None:
+        port = processes.free_port()
+        process = await start(port, SHUTDOWN_DELAY="600")
+        try:
+            assert (await asyncio.to_thread(get, port, "/livez"))[:2] == (200, None)
+            process.send_signal(signal.SIGTERM)
+            while (found := await asyncio.to_thread(get, port, "/readyz"))[0] == 200:
+                await asyncio.sleep(0.02)
+            assert (found[0], json.loads(found[2])["checks"]["live"]) == (503, "draining")
+            status, connection_, _body = await asyncio.to_thread(get, port, "/livez")
+            assert (status, connection_) == (200, "close"), "no proxy keeps a connection that is about to be closed"
+            headers = {"Cookie": harness.cookie(session)}
+            url, origin = f"ws://127.0.0.1:{port}/ws/admin/", settings.ALLOWED_ORIGINS[0]
+            given = {"additional_headers": headers, "origin": origin, "subprotocols": [frames.SUBPROTOCOL]}
+            async with harness.ws.connect(url, compression=None, **given) as socket:
+                await harness.receive(socket, frames.Welcome)
+                process.send_signal(signal.SIGINT)
+                await socket.wait_closed()
+            await asyncio.to_thread(process.wait, harness.TIMEOUT)
+        finally:
+            process.kill()
+            process.wait()
 
     run_scenario(scenario())
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "601"])
+def test_wrong_delay_ends_the_start_with_one_line(value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "realtime.server", "--shutdown-delay", value],
+        cwd=PROJECT,
+        env=harness.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "SHUTDOWN_DELAY=0-600" in done.stderr
 
 
 @pytest.fixture

@@ -210,7 +210,15 @@ def count_failure(request: HttpRequest, account: int | None, *, refused: bool = 
     }
     store.execute(COUNT_FAILURE, counted)
     what = "refused" if refused else "failed"
-    log.warning("sign-in %s: account %s from %s", what, known or UNKNOWN, _address(request) or "an unknown address")
+    log.warning("sign-in %s: account %s from %s", what, known or UNKNOWN, _network(request))
+
+
+def _network(request: HttpRequest) -> str:
+    """Returns the network of the client's address: enough to see an attack, and no personal data."""
+    address = _address(request)
+    if address is None:
+        return "an unknown address"
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 48), strict=False))
 
 
 def record_failures(account: int | None = None, *, older: timedelta = TOGETHER) -> int:

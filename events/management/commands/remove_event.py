@@ -24,9 +24,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         position = options["position"]
-        if not options["no_input"] and input(
-            f"Remove event {position} permanently? Type its position to confirm: "
-        ) != str(position):
+        if not options["no_input"] and _confirmation(position) != str(position):
             raise CommandError("Nothing was removed.")
         try:
             removed = removal.remove(position, options["reason"])
@@ -40,3 +38,10 @@ class Command(BaseCommand):
             if table.category == category:
                 self.stdout.write(f"now rebuild the table that shows it: manage.py rebuild_projection {table.name}")
         self.stdout.write("backups, exports and archives made earlier still contain it")
+
+
+def _confirmation(position: int) -> str:
+    try:
+        return input(f"Remove event {position} permanently? Type its position to confirm: ")
+    except EOFError:
+        raise CommandError("Nothing was removed: without a terminal, confirm with --no-input.") from None

@@ -9,7 +9,7 @@ import shutil
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -29,7 +29,9 @@ from events.subscriptions import parked
 from metrics.counters import reconcile
 from metrics.materialized import freshness
 from metrics.monitoring import indexes as index_checks
+from metrics.monitoring import liveness
 from metrics.monitoring.alerting import report
+from metrics.monitoring.findings import Finding
 
 OLDEST_POSTGRES = 15
 ERASURE_OVERDUE = timedelta(hours=1)
@@ -48,24 +50,9 @@ UNREADABLE = f"""
 select distinct position, stream from events_parked where {parked.IS_UNREADABLE}
  order by position limit {MOST + 1}
 """  # noqa: S608 - a constant
-SAMPLE_OVERDUE = 30
-SAMPLES = """
-select pg_has_role('pg_read_all_stats', 'usage'), extract(epoch from clock_timestamp())::float - 5.0 * (
-    select slot from metrics_sample
-     where source = 'cluster' and slot > extract(epoch from clock_timestamp())::bigint / 5 - 17280
-     order by slot desc limit 1)
-"""
+SEES_ALL = "select pg_has_role('pg_read_all_stats', 'usage')"
 SETTINGS = "select name, current_setting(name) from unnest(%s::text[]) name"
 MARKS = {"ok": "ok  ", "note": "note", "wrong": "WRONG"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `state` is ok, note (works, but has a limitation) or wrong."""
-
-    subject: str
-    state: str
-    text: str
 
 
 class Command(BaseCommand):
@@ -81,7 +68,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2))
         else:
             for finding in findings:
-                self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<12}{finding.text}")
+                self.stdout.write(f"{MARKS[finding.state]:<6}{finding.subject:<14}{finding.text}")
         if any(finding.state == "wrong" for finding in findings):
             sys.exit(1)
 
@@ -307,6 +294,8 @@ def valkey() -> Finding:
     try:
         with valkey_clients.client("background") as client:
             info = client.info()
+    except redis.AuthenticationError:
+        return Finding("valkey", "wrong", "refuses the password of REDIS_URL: tasks wait, and live updates poll")
     except redis.RedisError:
         return Finding("valkey", "wrong", "does not answer: the site is slower and tasks wait; see REDIS_URL")
     version = info.get("valkey_version") or info.get("redis_version")
@@ -316,20 +305,16 @@ def valkey() -> Finding:
     return Finding("valkey", "ok", f"{version}, {policy}")
 
 
-def samples() -> Finding:
-    """Checks that metrics are sampled, and that the application may see the sessions that they count."""
+def sessions_seen() -> Finding:
+    """Checks that the application may see the sessions of others, which the metrics count."""
     try:
         with psycopg.connect(**health.parameters()) as connection:
-            sees_all, age = connection.execute(SAMPLES).fetchall()[0]
+            (sees_all,) = connection.execute(SEES_ALL).fetchall()[0]
     except psycopg.Error:
-        return Finding("metrics", "note", "unknown: the database does not answer")
+        return Finding("sessions", "note", "unknown: the database does not answer")
     if not sees_all:
-        return Finding("metrics", "note", "sessions of others are not seen: grant pg_read_all_stats to this login")
-    if age is None or age > SAMPLE_OVERDUE:
-        since = "no sample of the last day" if age is None else f"no sample for {age:.0f} s"
-        text = f"{since}: start beat with a worker, run_subscriptions, or check_alerts --loop"
-        return Finding("metrics", "note", text)
-    return Finding("metrics", "ok", f"sampled {max(age, 0):.0f} s ago")
+        return Finding("sessions", "note", "those of others are not seen: grant pg_read_all_stats to this login")
+    return Finding("sessions", "ok", "all are seen")
 
 
 def running() -> Finding:
@@ -394,6 +379,7 @@ PROBES: tuple[Callable[[], Finding], ...] = (
     plain_snapshots,
     postgres_log,
     valkey,
-    samples,
+    *map(liveness.finding, liveness.CHECKS),
+    sessions_seen,
     chromium,
 )

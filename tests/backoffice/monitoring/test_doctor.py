@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,15 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import Client
 
 from backoffice import health
 from devtools import processes
 from events import store
 from metrics.management.commands import doctor
+from realtime import local_hub
+from tests import services_plugin
 
 
 def findings() -> dict[str, dict[str, str]]:
@@ -85,12 +90,6 @@ def test_doctor_reports_an_unfinished_erasure() -> None:
 
 
 @pytest.mark.django_db
-def test_readyz_answers_200_with_a_migrated_database(client: Client) -> None:
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
-
-
-@pytest.mark.django_db
 def test_readyz_answers_503_with_pending_migrations(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "wanted_migrations", lambda: frozenset({("backoffice", "9999_from_tomorrow")}))
     answer = client.get("/readyz")
@@ -108,17 +107,59 @@ def test_readyz_answers_degraded_without_valkey(client: Client, settings: Any) -
 def test_livez_answers_200_and_readyz_503_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = {"host": "127.0.0.1", "port": processes.free_port(), "connect_timeout": 2}
     monkeypatch.setattr(health, "parameters", lambda: nowhere)
+    monkeypatch.setattr(DatabaseWrapper, "pool", None)
     assert client.get("/livez").status_code == 200
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["status"] == "unavailable"
-    assert answer.json()["checks"] | {"live": ""} == {
-        "database": "unreachable",
-        "log": "unknown",
-        "valkey": "ok",
-        "live": "",
-        "views": "unknown",
-    }
+    checks = answer.json()["checks"]
+    assert (checks.pop("database"), checks.pop("valkey")) == ("unreachable", "ok")
+    checks.pop("live")
+    assert set(checks.values()) == {"unknown"}
+
+
+@pytest.fixture
+def limited_role(transactional_db: None) -> Iterator[dict[str, Any]]:
+    """Parameters of a login that may have one connection, and has it: PostgreSQL refuses every other."""
+    name = f"limited_{services_plugin.worker()}"
+    with psycopg.connect(**health.parameters(), autocommit=True) as owner:
+        owner.execute(f"create role {name} login connection limit 1 password 'secret'")
+        try:
+            given = health.parameters() | {"user": name, "password": "secret"}
+            with psycopg.connect(**given):
+                yield given
+        finally:
+            owner.execute(f"drop role {name}")
+
+
+def test_readyz_uses_a_pooled_connection_where_postgresql_has_no_other(
+    client: Client, limited_role: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "parameters", lambda: limited_role)
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["database"]) == (200, "ok")
+
+
+def test_readyz_answers_200_where_every_connection_is_in_use(
+    client: Client, limited_role: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restart would not help, and other processes have no connection either."""
+    monkeypatch.setattr(health, "parameters", lambda: limited_role)
+    monkeypatch.setattr(DatabaseWrapper, "pool", None)
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["checks"]["database"] == "busy"
+    assert health.database() == "busy"
+
+
+def test_readyz_answers_503_once_the_process_is_about_to_stop(
+    client: Client, transactional_db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_hub, "_leaving", threading.Event())
+    assert client.get("/readyz").status_code == 200
+    local_hub.leave()
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["live"]) == (503, "draining")
 
 
 @pytest.mark.django_db

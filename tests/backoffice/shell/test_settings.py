@@ -84,6 +84,9 @@ MALFORMED: dict[str, list[Any]] = {
     "OFFLINE": ["sometimes"],
     "PROCESS_REPORTS": ["sometimes"],
     "LOG_LEVEL": ["LOUD", "10", "IN FO"],
+    "LOG_FORMAT": ["xml", "json lines"],
+    "ACCESS_LOG": ["sometimes"],
+    "STATIC_SHARED_DIR": ["/dev/null", "/dev/null/deeper"],
 }
 # Free text, or checked by one command, which reports the error itself.
 ELSEWHERE = {"SERVICE_NAME"}

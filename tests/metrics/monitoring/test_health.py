@@ -9,7 +9,6 @@ import pytest
 from django.urls import reverse
 
 from events import commands
-from metrics.management.commands import doctor
 from metrics.monitoring import dependencies, sampling, units
 from metrics.monitoring.alerting import defaults, rules
 from metrics.monitoring.dependencies import DependencyStatus
@@ -157,18 +156,6 @@ def test_every_signal_is_a_metric_and_every_required_one_is_sampled() -> None:
         for signal in one.signals:
             assert signal.metric in METRICS
             assert signal.metric in sampled | unreported, signal.metric
-
-
-@pytest.mark.django_db(transaction=True)
-def test_doctor_reports_how_old_the_newest_sample_is() -> None:
-    present = tables.present_slot()
-    texts = [doctor.samples().text]
-    for slot in (present - 20, present):
-        sample(slot)
-        texts.append(doctor.samples().text)
-    assert texts[0].startswith("no sample of the last day: start beat")
-    assert texts[1].startswith("no sample for 10")
-    assert texts[2].startswith("sampled ")
 
 
 @pytest.mark.parametrize(

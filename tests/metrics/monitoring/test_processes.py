@@ -67,7 +67,7 @@ def answer(status: int | None, *, path: str = "/admin/", error: BaseException | 
     counted = CountRequests(application, into=counts)
     expected = pytest.raises(type(error)) if error is not None else contextlib.nullcontext()
     with expected:
-        asyncio.run(counted({"type": "http", "path": path}, nothing, nothing))
+        asyncio.run(counted({"type": "http", "path": path, "method": "GET"}, nothing, nothing))
     return counts
 
 

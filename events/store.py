@@ -263,7 +263,8 @@ select {decoding.COLUMNS} from events_event
  where stream = %(stream)s and version > %(after)s and version <= coalesce(%(upto)s::bigint, 9223372036854775807)
    and (%(at)s::timestamptz is null or version < coalesce((
         select min(late.version) from events_event late
-         where late.stream = %(stream)s and late.recorded_at > %(at)s::timestamptz), 9223372036854775807))
+         where late.stream = %(stream)s and late.version > %(after)s and late.recorded_at > %(at)s::timestamptz),
+        9223372036854775807))
  order by version limit %(limit)s::bigint
 """  # noqa: S608 - COLUMNS is a constant
 
@@ -307,6 +308,7 @@ def read_stream(
 ) -> list[RecordedEvent]:
     """Events of one stream with version in (`after`, `upto`], recorded no later than `at`, in order.
 
+    With `at`, no event up to `after` may have been recorded later.
     Archived ones are read from their file; raises `Archived` where the file is missing.
     """
     found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})

@@ -1,0 +1,114 @@
+"""Loads the states that commands are decided on, and says which of them deserve a snapshot.
+
+A state is the newest usable snapshot and the events after it, which the caller's statement (`events_begin`) or
+`LOAD_MANY` reads together. Where that is not enough, because events are archived or a snapshot does not fit this
+release, it is folded by `snapshots.state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from events import aggregate, decoding, errors, snapshots, store, types
+from events.db import arrays
+from events.types import Command
+
+
+class State(msgspec.Struct, frozen=True):
+    """The state of a stream at a version, to decide on.
+
+    covered       version of the snapshot it was loaded from; 0: none
+    has_gaps      it lacks events that cannot be read
+    from_archive  events of it were read from an archive file
+    """
+
+    value: Any
+    version: int
+    covered: int = 0
+    has_gaps: bool = False
+    from_archive: bool = False
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The stored parts of a state: the stream's version, its newest snapshot, and the events after it as JSON."""
+
+    version: int
+    snapshot_version: int | None = None
+    snapshot: str | None = None
+    tail: str | None = None
+
+
+def load(command: Command, stream: str, stored: Stored) -> State:
+    """The state that this command is decided on."""
+    try:
+        return _loaded(stream, stored)
+    except (errors.UnreadableEvent, errors.Undecryptable):
+        if not _accepts_gaps(command):
+            raise
+        return State(snapshots.folded(stream).state, stored.version, has_gaps=True)
+
+
+def _accepts_gaps(command: Command) -> bool:
+    """True for a command that is decided despite gaps: data that cannot be read or decrypted can still be erased."""
+    return types.command_type_of(type(command.data)).despite_gaps
+
+
+def _loaded(stream: str, stored: Stored) -> State:
+    """Snapshot + tail; where the snapshot does not fit this release's state, folded from the beginning."""
+    record = aggregate.of_category(types.category_of(stream))
+    if stored.version == 0:
+        return State(record.initial(), 0)
+    state, covered = None, 0
+    if stored.snapshot and stored.snapshot_version:
+        covered = stored.snapshot_version
+        state = snapshots.decode(record, stream, covered, stored.snapshot)
+        if state is None:
+            return State(snapshots.state(stream)[0], stored.version)
+    tail = decoding.parse_tail(stored.tail, stream) if stored.tail else []
+    if covered + len(tail) != stored.version:  # earlier events are archived, and no snapshot covers them
+        return State(snapshots.state(stream)[0], stored.version, from_archive=True)
+    return State(record.fold(decoding.tail_events(stream, tail), state), stored.version, covered)
+
+
+# What `events_begin` returns of one stream, for many.
+LOAD_MANY = """
+select w.stream, n.version, n.state::text, e.tail
+  from unnest(%s, %s) w(stream, state_version)
+  left join lateral (
+    select version, state from events_snapshot n
+     where n.stream = w.stream and n.state_version = w.state_version order by version desc limit 1) n on true
+  left join lateral (
+    select json_agg(json_build_array(type, schema_version, data, event_id) order by version)::text as tail
+      from events_event e where e.stream = w.stream and e.version > coalesce(n.version, 0)) e on true
+"""
+
+
+def load_many(wanted: Iterable[tuple[str, Command]], versions: Mapping[str, int]) -> dict[str, State]:
+    """The states of the existing streams among those of commands; `versions` are those of the locked streams.
+
+    A state with gaps is returned only where all commands for the stream accept gaps.
+    """
+    commands: dict[str, Command] = {}
+    for stream, command in wanted:
+        if stream in versions and (stream not in commands or not _accepts_gaps(command)):
+            commands[stream] = command
+    if not commands:
+        return {}
+    names = sorted(commands)
+    shapes = arrays.Numbers(aggregate.of_category(types.category_of(name)).state_version for name in names)
+    rows = store.query(LOAD_MANY, (arrays.Texts(names), shapes))
+    return {stream: load(commands[stream], stream, Stored(versions[stream], *stored)) for stream, *stored in rows}
+
+
+def due(states: Mapping[str, State]) -> list[snapshots.Taken]:
+    """The snapshots to take of streams that have changed to these states."""
+    taken = []
+    for stream, state in states.items():
+        record = aggregate.of_category(types.category_of(stream))
+        is_due = snapshots.due(record, state.covered, state.version, from_archive=state.from_archive)
+        if is_due and not state.has_gaps:
+            taken.append(snapshots.Taken(record, stream, state.version, state.value))
+    return taken

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from events import answers, errors, jobs, snapshots, store
 from events.integrity import seals
-from events.privacy import erasure
+from events.privacy import purging
 
 log = logging.getLogger(__name__)
 
@@ -73,15 +73,16 @@ def snapshot() -> tuple[int, int]:
     return snapshots.refresh(), snapshots.prune()
 
 
-@shared_task
+# Long, for a person with millions of submissions; redelivered, it continues where it was.
+@shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
 def finish_erasures() -> int:
     """Finish purges that a process left: it died, or the rest was too much for one request."""
-    return erasure.finish()
+    return purging.finish()
 
 
 def _in_batches(some: Callable[[int], int]) -> None:
     """Call `some` with a batch size, each time in a transaction, until it handles less than a batch."""
-    done = erasure.BATCH
-    while done >= erasure.BATCH:
+    done = purging.BATCH
+    while done >= purging.BATCH:
         with transaction.atomic():
-            done = some(erasure.BATCH)
+            done = some(purging.BATCH)

@@ -23,7 +23,7 @@ from backoffice.web.kind_admin import KindAdmin
 from events import commands, conflicts, errors, snapshots, store, types
 from events.aggregate import Aggregate
 from events.conflicts import rules as conflict_rules
-from events.privacy import erasure
+from events.privacy import purging
 
 
 class EditAdmin(KindAdmin):
@@ -115,7 +115,7 @@ class EditAdmin(KindAdmin):
             "can_delete": self.has_delete_permission(request) and not getattr(row, "deleted_at", None),
             "can_restore": bool(getattr(row, "deleted_at", None)) and self.allows(request, kind.restore),
             "erased": row.is_erased,
-            "purging": row.is_erased and erasure.is_purging(self.stream(row.pk)),
+            "purging": purging.progress(self.stream(row.pk)) if row.is_erased else None,
             "can_erase": self.allows(request, kind.erase) and not row.is_erased,
             "can_export": self.allows(request, kind.export),
             **more,

@@ -25,7 +25,7 @@ from events.archive import restore
 from events.archive import writer as archiving
 from events.integrity import export, proofs, seals, stored_rows
 from events.integrity import verify as verifying
-from events.privacy import erasure
+from events.privacy import erasure, purging
 from events.rebuild import builder as rebuild
 from events.subscriptions import runner as subscriptions
 from events.types import ERASED
@@ -112,7 +112,7 @@ def test_erased_subject_is_unreadable_in_the_archive_and_the_log_still_verifies(
     names = [event.data["first_name"] for event in store.read_stream(ADA)]
     assert set(names) == {ERASED}, "archived or not"
     assert {event.data["first_name"] for event in store.read_all(0, upto=12) if event.stream == BOB} >= {"N2"}
-    erasure.finish()  # deletes the snapshot over the archived events; the state is read from the file again
+    purging.finish()  # deletes the snapshot over the archived events; the state is read from the file again
     assert snapshots.state(ADA)[0].first_name == ERASED
     assert verifying.verify().findings() == []
     archive()  # an archive written after the erasure contains the ciphertext too

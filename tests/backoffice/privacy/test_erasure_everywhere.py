@@ -39,7 +39,7 @@ from events import answers, commands, context, errors, store
 from events.archive import reader as archives
 from events.archive import writer as archiving
 from events.integrity import seals
-from events.privacy import erasure
+from events.privacy import purging
 from events.rebuild import builder as rebuild
 from events.rebuild.read_tables import RebuildProgress
 from events.subscriptions import runner as subscriptions
@@ -443,7 +443,7 @@ def test_no_store_contains_data_of_an_erased_person(life: PersonData, caplog: py
         with context.acting(actor="staff:1"):
             commands.dispatch(factories.command(users.EraseUser(), key, reason="asked by letter"))
     while erasure.status().unpurged:
-        erasure.finish()
+        purging.finish()
 
     wanted = needles(life.prints)
     assert in_tables(wanted) == {}

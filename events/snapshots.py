@@ -1,8 +1,7 @@
 """Snapshots: stored states, so that a long stream need not be folded from its beginning.
 
 A snapshot is a cache: one of another `state_version` is ignored, one newer than the requested version is not used, and
-losing them all costs only time. Of each stream the newest are kept and, for old versions, one for every `SPACING`
-versions: so the state at any version folds about `SPACING` events at most.
+losing them all costs only time. `snapshot_upkeep` decides which ones stay.
 
 Where a state holds personal data (`Aggregate.subject`) its snapshot is encrypted under the subject's key, like its
 events: {"$personal": {"of": "form-…", "text": "<base64>"}}. So an erasure, which drops the key, also covers snapshots,
@@ -14,12 +13,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from django.db import transaction
 
-from events import encoding, errors, search, store, strict_json, types
+from events import decoding, encoding, errors, search, store, strict_json, types
 from events.aggregate import Aggregate, all_aggregates, of_category
 from events.db import arrays
 from events.privacy import encryption, key_witness, subject_keys
@@ -48,40 +46,12 @@ on conflict (stream, version) do update set state_version = excluded.state_versi
 """
 
 SAVE_ALL = """
-insert into events_snapshot (stream, version, state_version, state) select * from unnest(%s, %s, %s, %s)
+insert into events_snapshot (stream, version, state_version, state)
+select * from unnest(%s, %s, %s, %s)
 on conflict (stream, version) do update set state_version = excluded.state_version, state = excluded.state
 """
 
 TAIL: Final = 10  # events after an old snapshot that make another one worthwhile
-SPACING: Final = 500  # versions between the snapshots that are kept for old versions
-PAGE: Final = 500
-KEEP: Final = 3
-
-# Streams that may need a snapshot: by age, or for old versions.
-STALE = """
-select s.stream, s.version - coalesce(n.version, 0) >= %(tail)s
-                 and (n.created_at is null or n.created_at < now() - %(days)s * interval '1 day'),
-       case when s.version < 2 * %(spacing)s then false else s.version / %(spacing)s > (
-            select count(distinct o.version / %(spacing)s) from events_snapshot o
-             where o.stream = s.stream and o.state_version = %(state_version)s and o.version >= %(spacing)s) end
-  from events_stream s
-  left join lateral (
-    select version, created_at from events_snapshot n
-     where n.stream = s.stream and n.state_version = %(state_version)s order by version desc limit 1) n on true
- where s.stream > %(after)s collate "C" and s.stream < %(end)s collate "C"
-   and not exists (select 1 from events_subject_key k where k.subject = s.stream and k.erased_at is not null)
- order by s.stream limit %(limit)s
-"""
-
-# Of each `SPACING` versions, the first snapshot of the newest shape stays.
-PRUNE = """
-delete from events_snapshot s using (
-    select stream, version, row_number() over (partition by stream order by version desc) as age,
-           version < %(spacing)s or row_number() over (
-               partition by stream, version / %(spacing)s order by state_version desc, version) > 1 as is_extra
-      from events_snapshot
-) old where s.stream = old.stream and s.version = old.version and old.age > %(keep)s and old.is_extra returning 1
-"""
 
 
 def load(aggregate: Aggregate, stream: str, version: int | None = None, at: datetime | None = None) -> tuple[Any, int]:
@@ -101,32 +71,54 @@ def load(aggregate: Aggregate, stream: str, version: int | None = None, at: date
     return (state, reached) if state is not None else (None, 0)
 
 
+class Found(NamedTuple):
+    """A stored snapshot."""
+
+    aggregate: Aggregate
+    stream: str
+    version: int
+    text: str
+
+
 def decode(aggregate: Aggregate, stream: str, version: int, text: str, generation: int | None = None) -> Any:
     """A stored snapshot as a state; None when its shape is outdated or its subject was erased.
 
     `generation` is that of the statement that read it; None for deciders only, as in `encryption.Decryptor`.
     """
+    return decode_all([Found(aggregate, stream, version, text)], generation)[0]
+
+
+def decode_all(found: Sequence[Found], generation: int | None = None) -> list[Any]:
+    """`decode` of many snapshots, whose keys are read with one statement."""
+    stored = [_stored(one.text) for one in found]
+    ciphers = [
+        encryption.StateCipher(text[encryption.MARK]["of"], one.stream, generation)
+        if one.aggregate.subject is not None and isinstance(text, dict) and encryption.MARK in text
+        else None
+        for one, text in zip(found, stored, strict=True)
+    ]
+    _learn_keys([cipher for cipher in ciphers if cipher is not None], make=False)
+    return [_state_of(*one) for one in zip(found, stored, ciphers, strict=True)]
+
+
+def _stored(text: str) -> Any:
     try:
-        dumped = strict_json.stored(text)
-        if aggregate.subject is not None:
-            dumped = _decrypted(aggregate, stream, version, dumped, generation)
-        return None if dumped is None else aggregate.load(dumped)
+        return strict_json.stored(text)
+    except ValueError:
+        return None
+
+
+def _state_of(found: Found, stored: Any, cipher: encryption.StateCipher | None) -> Any:
+    """The state in a snapshot; a plain one of a personal record does not count, because it names no subject."""
+    try:
+        if found.aggregate.subject is not None:
+            if cipher is None:
+                return None
+            plain = cipher.decrypt(found.version, found.aggregate.state_version, stored[encryption.MARK]["text"])
+            stored = None if plain is None else strict_json.stored(plain)
+        return None if stored is None else found.aggregate.load(stored)
     except (ValueError, msgspec.ValidationError):
         return None
-
-
-def _decrypted(
-    aggregate: Aggregate, stream: str, version: int, stored: types.JsonDict, generation: int | None
-) -> types.JsonDict | None:
-    """The state of an encrypted snapshot; None for a plain one, which does not name its subject (`encrypt_plain`)."""
-    mark = stored.get(encryption.MARK)
-    if mark is None:
-        return None
-    cipher = encryption.StateCipher(mark["of"], stream, generation)
-    if missing := cipher.missing:
-        cipher.learn(store.query(subject_keys.KEYS, (missing,)), store.once_committed)
-    plain = cipher.decrypt(version, aggregate.state_version, mark["text"])
-    return None if plain is None else strict_json.stored(plain)
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -161,7 +153,7 @@ def save_all(snapshots: Sequence[Taken]) -> None:
 def _to_store(snapshots: Sequence[Taken]) -> list[str | None]:
     """The states as JSON, encrypted where they hold personal data; None where the subject was erased."""
     ciphers = [_cipher_of(one) for one in snapshots]
-    _learn_keys([cipher for cipher in ciphers if cipher is not None])
+    _learn_keys([cipher for cipher in ciphers if cipher is not None], make=True)
     return [_encrypted(one, cipher) for one, cipher in zip(snapshots, ciphers, strict=True)]
 
 
@@ -170,13 +162,18 @@ def _cipher_of(one: Taken) -> encryption.StateCipher | None:
     return None if subject is None else encryption.StateCipher(subject, one.stream)
 
 
-def _learn_keys(ciphers: Sequence[encryption.StateCipher]) -> None:
-    """Look up all keys that are missing with one statement."""
+def _learn_keys(ciphers: Sequence[encryption.StateCipher], *, make: bool) -> None:
+    """Look up all keys that are missing with one statement; `make` those that do not exist."""
     missing: dict[str, list[Any]] = {cipher.subject: [] for cipher in ciphers if cipher.missing}
     if not missing:
         return
-    key_witness.prove()
-    for row in store.query(subject_keys.MAKE, subject_keys.offer(sorted(missing))):
+    if make:
+        key_witness.prove()
+    names = sorted(missing)
+    found = (
+        store.query(subject_keys.MAKE, subject_keys.offer(names)) if make else store.query(subject_keys.KEYS, (names,))
+    )
+    for row in found:
         missing.setdefault(row[1], []).append(row)
     for cipher in ciphers:
         if rows := missing.get(cipher.subject):
@@ -200,76 +197,6 @@ def due(aggregate: Aggregate, covered: int, version: int, *, from_archive: bool 
     """
     every = aggregate.snapshot_every
     return every > 0 and (from_archive or version - covered >= every)
-
-
-# An erasure of the record waits for this lock, and then deletes the new snapshot with the others.
-LOCK = "select version from events_stream where stream = %s for share"
-
-
-def refresh() -> int:
-    """Take the snapshots that are due by age or for old versions; returns how many.
-
-    By age: of records that change too rarely to get one by number of events, or whose snapshots have another
-    `state_version`. For old versions: of records that grew before these were kept. Each is a transaction of its own, so
-    an interrupted run has less left to do.
-    """
-    return sum(_refresh(aggregate) for aggregate in all_aggregates() if aggregate.snapshot_days > 0)
-
-
-def _refresh(aggregate: Aggregate) -> int:
-    made, bounds = 0, {"after": f"{aggregate.category}-", "end": f"{aggregate.category}."}  # "." follows "-"
-    wanted = {
-        "tail": TAIL,
-        "days": aggregate.snapshot_days,
-        "state_version": aggregate.state_version,
-        "limit": PAGE,
-        "spacing": SPACING,
-    }
-    while found := store.query(STALE, wanted | bounds):
-        bounds["after"] = found[-1][0]
-        for stream, is_stale, lacks_old in found:
-            if lacks_old:
-                made += _take_old(aggregate, stream)
-            if is_stale:
-                made += _take(aggregate, stream)
-    return made
-
-
-def _take(aggregate: Aggregate, stream: str, version: int | None = None) -> bool:
-    """Take one snapshot; False where events cannot be read, which a snapshot would hide."""
-    with transaction.atomic():
-        store.query(LOCK, (stream,))
-        found = folded(stream, version)
-        if not found.unreadable:
-            save(aggregate, stream, found.version, found.state)
-        return not found.unreadable
-
-
-# The multiples of the spacing that have no snapshot before the next multiple.
-LACKING = """
-select p from generate_series(%(spacing)s::bigint, (select version from events_stream where stream = %(stream)s),
-                              %(spacing)s::bigint) p
- where not exists (select from events_snapshot n
-                    where n.stream = %(stream)s and n.state_version = %(state_version)s
-                      and n.version >= p and n.version < p + %(spacing)s)
- order by p
-"""
-
-
-def _take_old(aggregate: Aggregate, stream: str) -> int:
-    """Take the missing snapshots for old versions, each folded from the one before; returns how many."""
-    wanted = {"stream": stream, "state_version": aggregate.state_version, "spacing": SPACING}
-    made = 0
-    for (version,) in store.query(LACKING, wanted):
-        if not _take(aggregate, stream, version):
-            break
-        made += 1
-    return made
-
-
-def prune(keep: int = KEEP) -> int:
-    """Delete all but the newest `keep` snapshots of each stream and those for old versions; returns how many."""
-    return len(store.query(PRUNE, {"keep": keep, "spacing": SPACING}))
 
 
 # -- snapshots of earlier releases ------------------------------------------------------------------------------------
@@ -340,6 +267,46 @@ def folded(stream: str, version: int | None = None, at: datetime | None = None) 
     reached = tail[-1].version if tail else reached
     readable = (event.event for event in tail if not event.unreadable)
     return Folded(aggregate.fold(readable, state), reached, tuple(event for event in tail if event.unreadable))
+
+
+LOAD_MANY = f"""
+select w.stream, n.version, n.state::text, {subject_keys.GENERATION} from unnest(%s, %s) w(stream, state_version)
+ cross join lateral (
+    select version, state from events_snapshot n
+     where n.stream = w.stream collate "C" and n.state_version = w.state_version order by version desc limit 1) n
+"""  # noqa: S608 - GENERATION is a constant
+
+TAILS = f"""
+select {decoding.COLUMNS} from unnest(%s, %s) w(name, covered)
+ cross join lateral (select * from events_event e where e.stream = w.name collate "C" and e.version > w.covered) e
+ order by stream, version
+"""  # noqa: S608 - COLUMNS is a constant
+
+
+def folded_many(streams: Sequence[str]) -> dict[str, Folded]:
+    """`folded` of many existing streams, with a few statements, except for those with archived events."""
+    if not streams:
+        return {}
+    known = {stream: of_category(category_of(stream)) for stream in streams}
+    shapes = arrays.Numbers(aggregate.state_version for aggregate in known.values())
+    rows = store.query(LOAD_MANY, (arrays.Texts(known), shapes))
+    found = [Found(known[row[0]], *row[:3]) for row in rows]
+    states = decode_all(found, rows[0][3]) if rows else []
+    loaded = {one.stream: (state, one.version) for one, state in zip(found, states, strict=True) if state is not None}
+    covered = arrays.Numbers(loaded.get(stream, (None, 0))[1] for stream in known)
+    tails: dict[str, list[RecordedEvent]] = {stream: [] for stream in known}
+    for event in decoding.events_of(store.query(TAILS, (arrays.Texts(known), covered))):
+        tails[event.stream].append(event)
+    return {stream: _folded(stream, tails[stream], *loaded.get(stream, (None, 0))) for stream in known}
+
+
+def _folded(stream: str, tail: Sequence[RecordedEvent], state: Any, covered: int) -> Folded:
+    if (tail[0].version != covered + 1) if tail else covered == 0:
+        return folded(stream)  # earlier events are archived
+    readable = (event.event for event in tail if not event.unreadable)
+    unreadable = tuple(event for event in tail if event.unreadable)
+    reached = tail[-1].version if tail else covered
+    return Folded(of_category(category_of(stream)).fold(readable, state), reached, unreadable)
 
 
 def state(stream: str, version: int | None = None, at: datetime | None = None) -> tuple[Any, int]:

@@ -79,10 +79,11 @@ select w.stream, n.version, n.state::text, e.tail
   from unnest(%s, %s) w(stream, state_version)
   left join lateral (
     select version, state from events_snapshot n
-     where n.stream = w.stream and n.state_version = w.state_version order by version desc limit 1) n on true
+     where n.stream = w.stream collate "C" and n.state_version = w.state_version
+     order by version desc limit 1) n on true
   left join lateral (
     select json_agg(json_build_array(type, schema_version, data, event_id) order by version)::text as tail
-      from events_event e where e.stream = w.stream and e.version > coalesce(n.version, 0)) e on true
+      from events_event e where e.stream = w.stream collate "C" and e.version > coalesce(n.version, 0)) e on true
 """
 
 

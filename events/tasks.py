@@ -8,7 +8,7 @@ from collections.abc import Callable
 from celery import shared_task
 from django.db import transaction
 
-from events import answers, errors, jobs, snapshots, store
+from events import answers, errors, jobs, snapshot_upkeep, snapshots, store
 from events.integrity import seals
 from events.privacy import purging
 
@@ -70,7 +70,7 @@ def verify_log(version: int) -> None:
 def snapshot() -> tuple[int, int]:
     """Take snapshots that are due by age and delete old ones; returns the number of each."""
     _in_batches(snapshots.encrypt_plain)
-    return snapshots.refresh(), snapshots.prune()
+    return snapshot_upkeep.refresh(), snapshot_upkeep.prune()
 
 
 # Long, for a person with millions of submissions; redelivered, it continues where it was.

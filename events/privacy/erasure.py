@@ -22,7 +22,6 @@ from django.db import connection, transaction
 from events import errors, store
 from events.privacy import key_tree, key_witness, master_keys, subject_keys
 
-
 # -- 1 shred ----------------------------------------------------------------------------------------------------------
 
 # Writers lock their subjects shared (`events_hold`); taken in the order of slots, as they do.

@@ -39,7 +39,7 @@ from events import answers, commands, context, errors, store
 from events.archive import reader as archives
 from events.archive import writer as archiving
 from events.integrity import seals
-from events.privacy import purging
+from events.privacy import erasure, purging
 from events.rebuild import builder as rebuild
 from events.rebuild.read_tables import RebuildProgress
 from events.subscriptions import runner as subscriptions

@@ -9,7 +9,7 @@ writers of the same stream wait for each other.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -283,9 +283,10 @@ select {decoding.COLUMNS} from events_event
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Readers of archived events: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
+    """Readers of archived events: `read_all(after, limit, …)`, `read_stream(stream, after, upto)` and several streams."""
 
     read_all: Callable[..., list[RecordedEvent]]
+    read_streams: Callable[[Collection[str]], list[RecordedEvent]]
     read_stream: Callable[[str, int, int | None], list[RecordedEvent]]
 
 
@@ -329,8 +330,13 @@ select {decoding.COLUMNS} from events_event where stream = any(%s) order by stre
 
 
 def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
-    """All events of several streams, stream by stream."""
-    return decoding.events_of(query(READ_STREAMS_SQL, (list(streams),)))
+    """All events of several streams, stream by stream; archived ones are read from their files."""
+    found = decoding.events_of(query(READ_STREAMS_SQL, (arrays.Texts(streams),)))
+    begun = {event.stream for event in found if event.version == 1}
+    if _past is None or len(begun) == len(set(streams)):
+        return found
+    earlier = _past.read_streams(set(streams) - begun)
+    return sorted(earlier + found, key=lambda event: (event.stream, event.version)) if earlier else found
 
 
 def read_all(

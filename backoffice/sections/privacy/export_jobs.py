@@ -4,8 +4,8 @@
     2  advance   one transaction: lock the row, make the next part from its place, store it, move the place
     3  finished  the page offers the file; each download is recorded
 
-A worker that dies is replaced: the task is delivered again, and `resume` runs every minute. Two workers take turns at the
-row. An erasure of the person, of a form or of a submission deletes the person's exports.
+A worker that dies is replaced: the task is delivered again, and `resume` runs every minute. Two workers take turns at
+the row. An erasure of the person, of a form or of a submission deletes the person's exports.
 """
 
 from __future__ import annotations

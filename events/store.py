@@ -283,7 +283,7 @@ select {decoding.COLUMNS} from events_event
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Readers of archived events: `read_all(after, limit, …)`, `read_stream(stream, after, upto)`, `read_streams(names)`."""
+    """Readers of archived events, with the parameters of `archive.reader`."""
 
     read_all: Callable[..., list[RecordedEvent]]
     read_streams: Callable[[Collection[str]], list[RecordedEvent]]

@@ -1,8 +1,8 @@
 """Operations whose cost must not grow with the data around them: rows read, statements and time at several sizes.
 
-Each is prepared for a number of versions, events, records or submissions, measured in a transaction that is rolled back,
-and compared between the first and the last size. Where the work itself has that size (purge, export, archiving), the
-cost is that of one submission or stream.
+Each is prepared for a number of versions, events, records or submissions, measured in a transaction that is rolled
+back, and compared between the first and the last size. Where the work itself has that size (purge, export), the cost is
+that of one submission.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from events.archive import writer
 from events.types import Command, new_id
 
 GROWS: Final = 1.5  # ratio of two sizes above which a cost grows
-SLACK: Final = 60  # rows: pages and the depth of an index
+SLACK: Final = {"rows": 60, "statements": 1}  # for the depth of an index, and pages that are cut elsewhere
 ROUNDS: Final = 5
 START: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -125,7 +125,8 @@ def archive(size: int) -> tuple[Callable[[], Any], int]:
 FILL: Final = """
 insert into users (id, email, first_name, last_name, plan, role, created_at, deleted_at, version, updated_at)
 select gen_random_uuid(), 'person' || n || '-' || gen_random_uuid() || '@example.org',
-       case when n <= 50 then 'Zq' else 'Ada' end, 'Last' || n, 'free', case when n <= 60 then 'owner' else 'member' end,
+       case when n <= 50 then 'Zq' else 'Ada' end, 'Last' || n, 'free',
+       case when n <= 60 then 'owner' else 'member' end,
        now() - n * interval '1 minute', case when n between 100 and 150 then now() end, 1, now()
   from generate_series(1, %s) n
 """
@@ -184,7 +185,7 @@ OPERATIONS: Final = (
     Operation("events of a type without any", rare_type),
     Operation("what one request caused", one_request),
     Operation("snapshots of an archived partition", archive),
-    Operation("list: deleted users", a_list(deleted="true")),
+    Operation("list: deleted users", a_list(filters={"deleted": "true"})),
     Operation("list: users by role", a_list(filters={"role": "owner"})),
     Operation("list: two letters", a_list(search="zq")),
     Operation("list: one letter", a_list(search="z")),
@@ -238,9 +239,7 @@ def run(sizes: Sequence[int]) -> list[str]:
     for operation in OPERATIONS:
         found = [cost(operation, size) for size in sizes]
         rows += found
-        if any(
-            found[-1][name] > found[0][name] * GROWS + slack for name, slack in (("rows", SLACK), ("statements", 1))
-        ):
+        if any(found[-1][name] > found[0][name] * GROWS + slack for name, slack in SLACK.items()):
             grown.append(operation.name)
     harness.table("Operations that must not grow", rows)
     harness.save("growth_operations", {"rows": rows, "grown": grown})

@@ -137,6 +137,8 @@ insert into events_purge (erased_at, subjects, step, expected) values (%s, %s, %
 on conflict (erased_at) do nothing
 """
 
+BEGUN: Final = "select 1 from events_purge where erased_at = %s"
+
 PLACE: Final = "select subjects, step, after::text from events_purge where erased_at = %s for update"
 
 MOVE: Final = """
@@ -205,8 +207,7 @@ def _purge(erased_at: datetime, report: ReportStep, most: float) -> tuple[int, i
 
 
 def _begin(erased_at: datetime) -> None:
-    subjects = _group(erased_at)
-    if subjects:
+    if not store.query(BEGUN, (erased_at,)) and (subjects := _group(erased_at)):
         store.execute(BEGIN, (erased_at, subjects, next(iter(steps())), _expected(subjects)))
 
 
@@ -224,13 +225,16 @@ def _batch(
     """Run one batch of a step and move the row; returns the step, its rows and the subjects that are finished."""
     known = steps()
     names = list(known)
-    name = name if name in known else names[0]  # a step of another release
-    rows, place, is_done = _run(known[name], subjects, limit, None if after is None else msgspec.json.decode(after))
+    if name not in known:  # a step of another release
+        name, after = names[0], None
+    step = known[name]
+    rows, place, is_done = _run(step, subjects, limit, None if after is None else msgspec.json.decode(after))
+    swept = rows if isinstance(step, Sweep) else 0
     finished = 0
     if not is_done:
-        store.execute(MOVE, (name, None if place is None else encoding.encoded(place), rows, erased_at))
+        store.execute(MOVE, (name, None if place is None else encoding.encoded(place), swept, erased_at))
     elif name != names[-1]:
-        store.execute(MOVE, (names[names.index(name) + 1], None, rows, erased_at))
+        store.execute(MOVE, (names[names.index(name) + 1], None, swept, erased_at))
     else:
         finished = len(store.query(PURGED, (subjects,)))
         if following := _group(erased_at):
@@ -253,7 +257,7 @@ def _run(step: Purger | Sweep, subjects: Sequence[str], limit: int, after: Any) 
 
 
 class PurgeProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the purge of an erasure is: rows so far, and those expected; both 0 until it has begun."""
+    """How far the purge of an erasure is: rows swept so far, and those expected; both 0 until it has begun."""
 
     rows: int = 0
     expected: int = 0

@@ -147,13 +147,13 @@ class FaultProxy:
 
     async def _close(self) -> None:
         self._server.close()
+        await _turns()  # so that the handlers of connections accepted just before are known
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for transport in self._transports:
             transport.abort()
-        for _ in range(3):  # the loop closes the sockets of aborted transports in a later turn
-            await asyncio.sleep(0)
+        await _turns()  # the loop closes the sockets of aborted transports in a later turn
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         source, sink = await asyncio.open_connection("127.0.0.1", self.target)
@@ -218,6 +218,11 @@ class FaultProxy:
             for pump in pumps:
                 pump.cancel()
             sink.close()
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

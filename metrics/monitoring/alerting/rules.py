@@ -23,7 +23,7 @@ from events.types import CommandData, Event, command_type, event_type
 
 CATEGORY: Final = "rule"
 KEY: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-METRIC: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
+METRIC: Final = re.compile(r"[a-z][a-z0-9_]*+(?:\.[a-z][a-z0-9_]*+)++")
 TARGET: Final = re.compile(r"\*|[A-Za-z0-9_.-]{0,100}")
 
 # A window is read every five seconds for each rule, so it has a limit.

@@ -6,12 +6,16 @@
     seen N          answer once N more reads are done: their numbers, and what was wrong
     burst KEY       N threads read a slow query at once
     block SECONDS   the event loop, and so the follower, does nothing for that time
+
+With PATIENT=1 in the environment it waits for Valkey and for other processes as long as it takes, so that a busy
+machine does not make it load by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import threading
@@ -23,7 +27,7 @@ import msgspec
 from django.db import connection
 
 from backoffice.sections.users.domain import UserUpdated
-from events import freshness, store, types
+from events import freshness, store, types, valkey
 from metrics import queries
 from metrics.caching import cache
 from metrics.queries import Query, define
@@ -129,7 +133,13 @@ class Reader:
         }
 
 
+def be_patient() -> None:
+    if os.environ.get("PATIENT"):
+        cache.LEASE_SECONDS = valkey.TIMEOUTS["cache"] = 60.0  # type: ignore[misc]
+
+
 def main(user: str) -> None:
+    be_patient()
     reader = Reader(user)
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()

@@ -169,7 +169,7 @@ def test_two_hundred_misses_in_four_processes_are_one_load(environment: dict[str
     store.execute("create table loads (key text)")
     relay = start_relay(environment)
     try:
-        with running(environment, str(new_id())) as readers:
+        with running(environment | {"PATIENT": "1"}, str(new_id())) as readers:
             all_of(readers, "trust 1")
             found = all_of(readers, "burst a")
         assert store.query("select count(*) from loads") == [(1,)]

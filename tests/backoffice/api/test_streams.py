@@ -141,6 +141,30 @@ def test_log_is_filtered_by_kind(manager: api_client.Caller) -> None:
     assert "form.created" in found["allowed"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_search_for_a_rare_type_says_how_far_it_came(
+    manager: api_client.Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = head.safe()
+    for _ in range(3):
+        factories.user()
+    form = factories.form()
+    factories.user()
+    monkeypatch.setattr(store, "REACH", 2)
+    after, found = start, []
+    while True:
+        page = poll(manager, after=after, type="form.created")
+        found += [event["stream"] for event in page["items"]]
+        assert page["head"] <= page["reached"] <= after + 2, "a client that continues after `head` misses nothing"
+        after = page["reached"]
+        if page["end"]:
+            break
+    assert found == [f"form-{form}"]
+    assert after == head.safe()
+    full = poll(manager, after=start, limit=2)
+    assert (full["end"], full["reached"]) == (False, full["items"][-1]["position"])
+
+
 @pytest.mark.parametrize("query", ["after=-1", "after=x", f"after={2**63}", "limit=0", "limit=1001", "limit=x"])
 def test_invalid_position_returns_400(manager: api_client.Caller, query: str) -> None:
     problem(manager.get(f"events/?{query}"), 400, "invalid_parameter")

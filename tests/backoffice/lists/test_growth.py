@@ -13,7 +13,8 @@ from tests.costs import rows_read
 FILL = """
 insert into users (id, email, first_name, last_name, plan, role, created_at, deleted_at, version, updated_at)
 select gen_random_uuid(), 'person' || n || '-' || gen_random_uuid() || '@example.org',
-       case when n <= 50 then 'Zq' else 'Ada' end, 'Last' || n, 'free', case when n <= 60 then 'owner' else 'member' end,
+       case when n <= 50 then 'Zq' else 'Ada' end, 'Last' || n, 'free',
+       case when n <= 60 then 'owner' else 'member' end,
        now() - n * interval '1 minute', case when n between 100 and 150 then now() end, 1, now()
   from generate_series(%s + 1, %s) n
 """

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from backoffice import models
+from backoffice.sections.forms import domain as forms
 from backoffice.sections.privacy import erasure, export, export_jobs, tasks
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
@@ -26,10 +27,10 @@ from tests.costs import assert_about_linear, rows_read, statements
 SECRET = "Zoelinde"
 
 
-def person(count: int, forms: int = 1) -> uuid.UUID:
+def person(count: int, owned: int = 1) -> uuid.UUID:
     """A user with forms of `count` submissions each."""
     user = factories.user(first_name=SECRET)
-    for _ in range(forms):
+    for _ in range(owned):
         form = factories.form(user)
         received = [submissions.ReceiveSubmission(form_id=form, answers={"q": SECRET}) for _ in range(count)]
         commands.dispatch_many([Command(id=new_id(), key=str(new_id()), data=data) for data in received])
@@ -88,14 +89,14 @@ def test_purge_reads_each_submission_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_request_purges_a_little_and_a_worker_the_rest(monkeypatch: pytest.MonkeyPatch, sent: list[str]) -> None:
     monkeypatch.setattr(erasure, "AT_ONCE", 10)
     monkeypatch.setattr(purging, "BATCH", 8)
-    user = person(20, forms=2)
+    user = person(20, owned=2)
     erase(user)
     assert sent.count("events.tasks.finish_erasures") >= 1
-    assert 0 < left(user) < 40
+    assert left(user) > 0
     progress = purging.progress(f"user-{user}")
     assert progress is not None
     assert progress.expected == 40
-    assert 0 < progress.rows < 40 + 10
+    assert progress.rows == 40 - left(user)
     client = Client()
     client.force_login(api_client.staff("dpo"))
     page = client.get(reverse("admin:backoffice_user_change", args=[user])).content.decode()
@@ -168,7 +169,7 @@ def document(user: uuid.UUID) -> dict[str, Any]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 500])
 def test_parts_of_any_size_make_the_same_document(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
-    user, empty = person(3, forms=3), factories.user()
+    user, empty = person(3, owned=3), factories.user()
     expected, nothing = document(user), document(empty)
     monkeypatch.setattr(export, "BATCH", batch)
     assert document(user) == expected
@@ -290,11 +291,7 @@ def test_erasure_deletes_the_exports_that_contain_it(large: uuid.UUID, erased: s
     assert all(SECRET.encode() not in bytes(content) for content in contents), "encrypted"
     form = models.Form.objects.get(user_id=large)
     answer = models.Submission.objects.filter(form=form)[0]
-    data: dict[str, Any] = {"user": users.EraseUser(), "submission": submissions.EraseSubmission()}
-    if erased == "form":
-        from backoffice.sections.forms import domain as forms
-
-        data["form"] = forms.EraseForm()
+    data = {"user": users.EraseUser(), "form": forms.EraseForm(), "submission": submissions.EraseSubmission()}
     key = {"user": large, "form": form.pk, "submission": answer.pk}[erased]
     commands.dispatch(factories.command(data[erased], key, reason="asked"))
     purging.finish()

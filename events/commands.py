@@ -108,7 +108,7 @@ def _carry_out(command: Command, seen: Any) -> tuple[_Work, list[store.PendingAp
     if result is not None:
         work.stored = StoredAnswer(bytes(fingerprint or b""), result)
         return work, []
-    state = states.load(command, stream, states.Stored(*stored))
+    state = states.load({stream: command}, {stream: states.Stored(*stored)})[stream]
     after = _decide(work, record, state, now, seen=seen)  # 5, 6
     remembered = _answers([work])  # refuses what is not JSON
     projections.project(work.new)  # 7

@@ -41,10 +41,25 @@ class Stored(msgspec.Struct, frozen=True):
     tail: str | None = None
 
 
-def load(command: Command, stream: str, stored: Stored) -> State:
-    """The state that this command is decided on."""
+def load(commands: Mapping[str, Command], stored: Mapping[str, Stored]) -> dict[str, State]:
+    """The states that the commands for these streams are decided on; keys are read with one or two statements."""
+    found = [
+        snapshots.Found(_record(stream), stream, one.snapshot_version, one.snapshot)
+        for stream, one in stored.items()
+        if one.snapshot_version is not None and one.snapshot is not None
+    ]
+    decoded = dict(zip((one.stream for one in found), snapshots.decode_all(found), strict=True))
+    tails = decoding.Tails({stream: one.tail for stream, one in stored.items()})
+    return {stream: _state(commands[stream], stream, one, decoded.get(stream), tails) for stream, one in stored.items()}
+
+
+def _record(stream: str) -> aggregate.Aggregate:
+    return aggregate.of_category(types.category_of(stream))
+
+
+def _state(command: Command, stream: str, stored: Stored, state: Any, tails: decoding.Tails) -> State:
     try:
-        return _loaded(stream, stored)
+        return _folded(stream, stored, state, tails)
     except (errors.UnreadableEvent, errors.Undecryptable):
         if not _accepts_gaps(command):
             raise
@@ -56,21 +71,16 @@ def _accepts_gaps(command: Command) -> bool:
     return types.command_type_of(type(command.data)).despite_gaps
 
 
-def _loaded(stream: str, stored: Stored) -> State:
+def _folded(stream: str, stored: Stored, state: Any, tails: decoding.Tails) -> State:
     """Snapshot + tail; where the snapshot does not fit this release's state, folded from the beginning."""
-    record = aggregate.of_category(types.category_of(stream))
     if stored.version == 0:
-        return State(record.initial(), 0)
-    state, covered = None, 0
-    if stored.snapshot and stored.snapshot_version:
-        covered = stored.snapshot_version
-        state = snapshots.decode(record, stream, covered, stored.snapshot)
-        if state is None:
-            return State(snapshots.state(stream)[0], stored.version)
-    tail = decoding.parse_tail(stored.tail, stream) if stored.tail else []
-    if covered + len(tail) != stored.version:  # earlier events are archived, and no snapshot covers them
+        return State(_record(stream).initial(), 0)
+    if stored.snapshot is not None and state is None:
+        return State(snapshots.state(stream)[0], stored.version)
+    covered = stored.snapshot_version or 0
+    if covered + len(tails.rows(stream)) != stored.version:  # earlier events are archived, and no snapshot covers them
         return State(snapshots.state(stream)[0], stored.version, from_archive=True)
-    return State(record.fold(decoding.tail_events(stream, tail), state), stored.version, covered)
+    return State(_record(stream).fold(tails.events(stream), state), stored.version, covered)
 
 
 # What `events_begin` returns of one stream, for many.
@@ -99,16 +109,16 @@ def load_many(wanted: Iterable[tuple[str, Command]], versions: Mapping[str, int]
     if not commands:
         return {}
     names = sorted(commands)
-    shapes = arrays.Numbers(aggregate.of_category(types.category_of(name)).state_version for name in names)
+    shapes = arrays.Numbers(_record(name).state_version for name in names)
     rows = store.query(LOAD_MANY, (arrays.Texts(names), shapes))
-    return {stream: load(commands[stream], stream, Stored(versions[stream], *stored)) for stream, *stored in rows}
+    return load(commands, {stream: Stored(versions[stream], *stored) for stream, *stored in rows})
 
 
 def due(states: Mapping[str, State]) -> list[snapshots.Taken]:
     """The snapshots to take of streams that have changed to these states."""
     taken = []
     for stream, state in states.items():
-        record = aggregate.of_category(types.category_of(stream))
+        record = _record(stream)
         is_due = snapshots.due(record, state.covered, state.version, from_archive=state.from_archive)
         if is_due and not state.has_gaps:
             taken.append(snapshots.Taken(record, stream, state.version, state.value))

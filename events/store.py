@@ -26,6 +26,7 @@ NO_STREAM: Final = 0
 EXISTS: Final = -1
 
 MAX_BATCH: Final = 10_000
+STREAM_WINDOW: Final = 500  # versions
 query, execute, once_committed = pipeline.query, pipeline.execute, pipeline.once_committed
 
 
@@ -261,12 +262,14 @@ extension.explain_constraint("events_subject_erased", errors.Erased)
 READ_STREAM_SQL = f"""
 select {decoding.COLUMNS} from events_event
  where stream = %(stream)s and version > %(after)s and version <= coalesce(%(upto)s::bigint, 9223372036854775807)
-   and (%(at)s::timestamptz is null or version < coalesce((
-        select min(late.version) from events_event late
-         where late.stream = %(stream)s and late.version > %(after)s and late.recorded_at > %(at)s::timestamptz),
-        9223372036854775807))
  order by version limit %(limit)s::bigint
 """  # noqa: S608 - COLUMNS is a constant
+
+# The first event after an instant among some versions, and the stream's newest version.
+LATE_SQL = """
+select min(version), (select version from events_stream where stream = %(stream)s) from events_event
+ where stream = %(stream)s and version > %(after)s and version <= %(upto)s and recorded_at > %(at)s
+"""
 
 READ_ALL_SQL = f"""
 select {decoding.COLUMNS} from events_event
@@ -312,7 +315,10 @@ def read_stream(
     With `at`, no event up to `after` may have been recorded later.
     Archived ones are read from their file; raises `Archived` where the file is missing.
     """
-    found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
+    if at is not None:
+        last = _last_before(stream, after, at)
+        upto = last if upto is None else min(upto, last)
+    found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "limit": limit})
     events = decoding.events_of(found)
     first = events[0].version if events else None
     if first == after + 1 or _past is None or (upto is not None and upto <= after):
@@ -322,6 +328,21 @@ def read_stream(
     earlier = _past.read_stream(stream, after, first - 1 if first else upto)
     late = next((n for n, event in enumerate(earlier) if at is not None and event.recorded_at > at), None)
     return (earlier + events if late is None else earlier[:late])[:limit]
+
+
+def _last_before(stream: str, after: int, at: datetime) -> int:
+    """The version after `after` that comes before the first event recorded later than `at`.
+
+    Looks at more and more versions: a statement about all of them would read them all.
+    """
+    width = STREAM_WINDOW
+    while True:
+        late, newest = query(LATE_SQL, {"stream": stream, "after": after, "upto": after + width, "at": at})[0]
+        if late is not None:
+            return int(late) - 1
+        after, width = after + width, 2 * width
+        if newest is None or after >= newest:
+            return after
 
 
 READ_STREAMS_SQL = f"""

@@ -30,10 +30,18 @@ class EditAdmin(KindAdmin):
     """The pages that show, add, delete and restore a record."""
 
     def change_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Renders the record's page; a POST saves the changed fields."""
+        """Renders the record's page; a POST saves the changed fields.
+
+        While an archive file with its events is missing, the record can be read and not changed.
+        """
         self.demand(request)
         stamp, row = log_position.now(), self.found(key)
-        now = snapshots.folded(self.stream(row.pk))
+        try:
+            now = snapshots.folded(self.stream(row.pk))
+        except errors.Archived:
+            if request.method == "POST":
+                raise
+            return self._record_page(request, row, stamp, None, row.version, archived=True)
         state, version = self.kind.aggregate.dump(now.state), now.version
         if request.method == "POST":
             self.demand(request, self.kind.update)

@@ -265,6 +265,7 @@ def _snapshot(part: Part, report_progress: ReportProgress) -> None:
     """
     done, after = 0, ""
     statement = LONG_STREAMS.format(table=part.table, least=snapshots.TAIL, limit=STREAMS)
+    report_progress("snapshot", done, done)
     while found := store.query(statement, (after,)):
         after = found[-1][0]
         _cover(dict(found))

@@ -384,7 +384,7 @@ def test_forbidden_purge_is_reported_and_undoes_no_erasure(
     store.execute("alter function events_discard_copies security invoker")
     become(application)
     make_erased(life.user)
-    assert "Error calling finish" in caplog.text
+    assert "Error calling _purge_some" in caplog.text
     assert "must be owner of schema" in caplog.text
     become(owner)
     assert tables_with(NEEDLES).keys() == {"rebuild_users.users", "rebuild_submissions.submissions"}

@@ -171,14 +171,16 @@ def _with_own_key(streams: Sequence[str]) -> list[str]:
 
 # -- after the commit -------------------------------------------------------------------------------------------------
 
-# The next rows of a form, newest first, so that each is read once.
+# The next rows of a form, newest first, so that each is read once. They are updated by an array of their ids: in a join
+# PostgreSQL would read the whole table for each batch.
 ANSWERS: Final = """
 with batch as materialized (
     select id, created_at, answers <> %(none)s::jsonb as is_readable from submissions
      where form_id = %(form)s::uuid and (created_at, id) < (%(created_at)s::timestamptz, %(id)s::uuid)
      order by created_at desc, id desc limit %(limit)s
 ), changed as (
-    update submissions s set answers = %(none)s::jsonb from batch b where s.id = b.id and b.is_readable returning 1
+    update submissions set answers = %(none)s::jsonb
+     where id = any(array(select id from batch where is_readable)) returning 1
 )
 select (select count(*) from batch), (select count(*) from changed), last.created_at::text, last.id::text
   from (select created_at, id from batch order by created_at, id limit 1) last

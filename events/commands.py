@@ -89,7 +89,8 @@ select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot
 def dispatch(command: Command, seen: Any = None) -> Result:
     """Carry out one command in one transaction; see the module's docstring for the steps.
 
-    `seen` is the state its author decided on, where that is no version of the store: offline edits upon offline edits.
+    `seen` is the state on which the command's author decided, where no version of the store has that state: an offline
+    edit that follows other offline edits.
 
     Raises `InvalidCommand`, `Rejected`, `StreamNotFound`, `Conflict`, `IdempotencyKeyReused`, `StoreUnavailable`; then
     nothing was written. Repeating a command that succeeded returns its first answer with status ``duplicate``.
@@ -135,7 +136,7 @@ def dispatch_many(commands: Sequence[Command]) -> list[Result]:
     """Carry out commands in one transaction, all or nothing, with a handful of set-based statements.
 
     The same steps, events and projections as `dispatch`; commands for one stream are decided in the order given. When
-    one is refused its error is raised with the attribute `command`, and nothing was written.
+    one is refused, its error is raised with the attribute `command`, and nothing was written.
     """
     if not commands:
         return []
@@ -186,7 +187,7 @@ def _stream_of(command: Command) -> str:
 
 
 def _decide(work: _Work, record: Aggregate, state: State, now: datetime, *, seen: Any = None) -> State:
-    """Steps 5 and 6: set the new events, the answer and its subject on `work`; returns the state after the events."""
+    """Steps 5 and 6: set new events, answer and its subject on `work`; returns the state after the events."""
     command, version = work.command, state.version
     data: CommandData = command.data
     notes: tuple[types.JsonDict, ...] = ()

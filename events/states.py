@@ -72,7 +72,7 @@ def _accepts_gaps(command: Command) -> bool:
 
 
 def _folded(stream: str, stored: Stored, state: Any, tails: decoding.Tails) -> State:
-    """Snapshot + tail; where the snapshot does not fit this release's state, folded from the beginning."""
+    """The state from snapshot and tail; folded from the beginning where the snapshot does not fit this release."""
     if stored.version == 0:
         return State(_record(stream).initial(), 0)
     if stored.snapshot is not None and state is None:

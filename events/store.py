@@ -100,8 +100,8 @@ def append(
 ) -> Appended:
     """Append events to one stream, outside a transaction in one of its own, in one round trip.
 
-    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge` or `StoreUnavailable`; then none of
-    them is stored.
+    Raises `WrongExpectedVersion`, `DuplicateEvent`, `InvalidEvent`, `EventTooLarge`, `Erased`, `MasterKeyMissing` or
+    `StoreUnavailable`; then none of them is stored.
     """
     if len(events) == 1 >= len(event_ids):
         known = types.event_type_of(type(events[0]))
@@ -368,8 +368,10 @@ def read_all(
     types: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
 ) -> list[RecordedEvent]:
-    """Events of the whole log with position in (`after`, `upto`], in order; `upto` is a head read with `head.safe()`
-    *before*. With `types` or `categories` only those. Archived ones are read from their files.
+    """Events of the whole log with position in (`after`, `upto`], in order, at most `limit`.
+
+    `upto` is a head read with `head.safe()` *before*. With `types` or `categories` only those. Archived events are read
+    from their files.
     """
     narrowed = {"types": types, "categories": categories}
     try:

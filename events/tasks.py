@@ -76,7 +76,7 @@ def snapshot() -> tuple[int, int]:
 # Long, for a person with millions of submissions; redelivered, it continues where it was.
 @shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
 def finish_erasures() -> int:
-    """Finish purges that a process left: it died, or the rest was too much for one request."""
+    """Finish purges that a process left unfinished: it died, or the rest was too much for one request."""
     return purging.finish()
 
 

@@ -1,4 +1,4 @@
-"""Erasing a subject: drop its key, then purge the copies of its data that are readable elsewhere.
+"""Erases a subject: drops its key, then purges the copies of its data that are readable elsewhere.
 
     1  shred   in the transaction that records the erasure: wait for writers of this subject, drop its key, leave a
                tombstone so that no new key is made, and increment the generation
@@ -125,7 +125,7 @@ LEFT: Final = "select count(*) from events_subject_key where key_id <> %s"
 
 
 def outdated() -> int:
-    """The number of keys that another master key than the current one still wraps."""
+    """The number of keys that are still wrapped by a master key other than the current one."""
     left: int = store.query(LEFT, (master_keys.current(),))[0][0]
     return left
 

@@ -9,7 +9,7 @@ sent while it is made, however large it is, and made by a worker that may be int
     conflicts    conflicts about any of these
     audit        exports like this one
 
-Values are shown as on pages: erased ones say so, all others are readable.
+Values are shown as on pages: erased ones are marked as erased, all others are readable.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ No statement reads the whole log. Each contains only the given conditions and is
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -226,3 +226,20 @@ def events_of_request(correlation: uuid.UUID, *, after: int = 0, upto: int, limi
     """The events that one request caused, in order."""
     asked = {"correlation": correlation, "down": after, "top": upto, "limit": limit}
     return decoding.events_of(_planned(TOGETHER, asked))
+
+
+# -- forwards ---------------------------------------------------------------------------------------------------------
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """Events in order, and the position up to which there are no others: the next read starts there."""
+
+    events: list[RecordedEvent]
+    reached: int
+
+
+def read_stretch(after: int, limit: int, *, upto: int, types: Sequence[str] | None = None) -> Stretch:
+    """`store.read_here` that reads at most `REACH` positions, however rare the types are."""
+    upto = max(after, upto if types is None else min(upto, after + REACH))
+    events = store.read_here(after, limit, upto=upto, types=types) if after < upto else []
+    return Stretch(events, events[-1].position if len(events) == limit else upto)

@@ -405,23 +405,6 @@ def read_here(
     return decoding.events_of(found)
 
 
-REACH: Final = 1_000_000  # positions that one search for events of rare types reads
-
-
-class Stretch(msgspec.Struct, frozen=True):
-    """Events in order, and the position up to which there are no others: the next read starts there."""
-
-    events: list[RecordedEvent]
-    reached: int
-
-
-def read_stretch(after: int, limit: int, *, upto: int, types: Sequence[str] | None = None) -> Stretch:
-    """`read_here` that reads at most `REACH` positions, however rare the types are."""
-    upto = max(after, upto if types is None else min(upto, after + REACH))
-    events = read_here(after, limit, upto=upto, types=types) if after < upto else []
-    return Stretch(events, events[-1].position if len(events) == limit else upto)
-
-
 def version_of(stream: str) -> int:
     """The stream's current version; 0 when it has no events."""
     found = query("select version from events_stream where stream = %s", (stream,))

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from backoffice import access, section
 from backoffice.api import openapi, permissions, problems, views
-from events import aggregate, errors, head, snapshots, store, types
+from events import aggregate, errors, head, search, snapshots, store, types
 
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
@@ -69,7 +69,7 @@ class Events(views.View):
             events = store.read_all(after, limit, upto=safe) if after < safe else []
             reached = events[-1].position if len(events) == limit else max(after, safe)
         else:  # does not search archive files: the error `archived` names their last position
-            found = store.read_stretch(after, limit, upto=safe, types=wanted)
+            found = search.read_stretch(after, limit, upto=safe, types=wanted)
             events, reached = found.events, found.reached
         is_full = len(events) == limit
         answer = {

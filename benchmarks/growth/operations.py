@@ -100,7 +100,7 @@ def state_at_instant(size: int) -> tuple[Callable[[], Any], int]:
 def rare_type(_size: int) -> tuple[Callable[[], Any], int]:
     """A search for a type without events, in a log that the other operations have grown."""
     upto = store.query("select max(position) from events_event")[0][0]
-    return lambda: store.read_stretch(0, 100, upto=upto, types=["log.restored"]), 1
+    return lambda: search.read_stretch(0, 100, upto=upto, types=["log.restored"]), 1
 
 
 def one_request(size: int) -> tuple[Callable[[], Any], int]:
@@ -234,7 +234,7 @@ def cost(operation: Operation, size: int) -> dict[str, Any]:
 
 def run(sizes: Sequence[int]) -> list[str]:
     """Measure all operations at each size; returns the names of those whose cost grows from the first to the last."""
-    setattr(store, "REACH", sizes[0])  # noqa: B010 - a constant; the first size shall reach it
+    setattr(search, "REACH", sizes[0])  # noqa: B010 - a constant; the first size shall reach it
     grown, rows = [], []
     for operation in OPERATIONS:
         found = [cost(operation, size) for size in sizes]

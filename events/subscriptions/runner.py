@@ -30,7 +30,7 @@ from typing import Final
 import psycopg
 from django.db import DatabaseError, close_old_connections, connection, transaction
 
-from events import decoding, errors, head, notifications, store
+from events import decoding, errors, head, notifications, search, store
 from events.archive import reader as archives
 from events.db import pipeline
 from events.integrity.stored_rows import StoredRow
@@ -92,7 +92,7 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
         raise errors.HistoryRewound(
             f"{lease.name} is at {lease.position}, but the log ends at {head.last()}: history was rewound."
         )
-    searched = min(safe, lease.position + store.REACH)
+    searched = min(safe, lease.position + search.REACH)
     try:
         events = _read(subscription, lease, searched)
     except errors.Archived as gone:

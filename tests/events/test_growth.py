@@ -180,15 +180,15 @@ def test_rare_types_are_searched_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
     effects.grow(30)
     placed = store.append("setting-rare", [site_settings.SettingChanged(value=1)]).position
     effects.grow(30)
-    monkeypatch.setattr(store, "REACH", 20)
+    monkeypatch.setattr(search, "REACH", 20)
     found, after, steps = [], start, 0
     while after < head.safe():
-        stretch = store.read_stretch(after, 10, upto=head.safe(), types=["setting.changed"])
+        stretch = search.read_stretch(after, 10, upto=head.safe(), types=["setting.changed"])
         found += [event.position for event in stretch.events]
         assert after < stretch.reached <= after + 20
         after, steps = stretch.reached, steps + 1
     assert (found, steps) == ([placed], -(-(after - start) // 20))
-    assert rows_read(store.read_stretch, start, 10, upto=start + 60, types=["user.erased"]) <= 40
+    assert rows_read(search.read_stretch, start, 10, upto=start + 60, types=["user.erased"]) <= 40
     with effects.effects():
         effects.catch_up(effects.subscription(start=start, batch=7, types=("setting.changed",)))
         assert effects.effect() == [placed]

@@ -2,7 +2,7 @@
 
 In the transaction of the event, for commands of every origin, inline projections that a rebuild does not run (`users`,
 `forms`, `submissions` below) discard open conflicts about the record, erase a user's forms too, and delete the keys.
-After the commit, the rest is purged in steps (`events.privacy.purging`): some rows in the request, the others by a worker.
+After the commit, the rest is purged in steps (`events.privacy.purging`): some rows in the request, others by a worker.
 A form's answers belong to its owner's subject and are erased with the owner. For statistics the log still shows that
 the records existed, when, and on which plan.
 """

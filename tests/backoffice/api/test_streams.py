@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from backoffice.api import shapes
-from events import head, store
+from events import head, search, store
 from tests import factories
 from tests.backoffice import api_client
 from tests.backoffice.api_client import problem
@@ -150,7 +150,7 @@ def test_search_for_a_rare_type_says_how_far_it_came(
         factories.user()
     form = factories.form()
     factories.user()
-    monkeypatch.setattr(store, "REACH", 2)
+    monkeypatch.setattr(search, "REACH", 2)
     after, found = start, []
     while True:
         page = poll(manager, after=after, type="form.created")

@@ -10,6 +10,7 @@ from django.conf import settings
 from backoffice.sections.conflicts.models import Conflict
 from backoffice.sections.forms.models import Form
 from backoffice.sections.imports.models import ImportSuppression
+from backoffice.sections.privacy.models import PersonExport, PersonExportPart
 from backoffice.sections.site_settings.models import Setting
 from backoffice.sections.staff.models import ApiKey, SignInBudget, SignInFailure, Staff
 from backoffice.sections.submissions.models import Submission
@@ -20,6 +21,8 @@ __all__ = [
     "Conflict",
     "Form",
     "ImportSuppression",
+    "PersonExport",
+    "PersonExportPart",
     "Setting",
     "SignInBudget",
     "SignInFailure",

@@ -46,7 +46,7 @@ from backoffice.parts import (
 from events import errors
 from events.aggregate import Aggregate
 from events.conflicts import Policy
-from events.extension import Projection, Purger
+from events.extension import Projection, Purger, Sweep
 from events.rebuild.read_tables import ReadTable
 from events.types import JsonDict, RecordedEvent
 from realtime.auth import Revocation
@@ -273,7 +273,7 @@ class Section:
     after: Mapping[str, Projection] = field(default_factory=dict)  # category -> run after the read tables
     # name of a database constraint -> the error for the caller
     constraints: Mapping[str, Callable[[], errors.EventsError]] = field(default_factory=dict)
-    purgers: Mapping[str, Purger] = field(default_factory=dict)
+    purgers: Mapping[str, Purger | Sweep] = field(default_factory=dict)
     inbox: Inbox | None = None
 
     tasks: tuple[Any, ...] = ()  # Celery tasks, registered by name; the settings contain their schedule

@@ -136,6 +136,7 @@ CELERY_BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "seal the log": {"task": "events.tasks.seal", "schedule": 300},
     "take and drop snapshots": {"task": "events.tasks.snapshot", "schedule": 86400},
     "finish erasures": {"task": "events.tasks.finish_erasures", "schedule": 60},
+    "resume personal-data exports": {"task": "backoffice.sections.privacy.tasks.resume_exports", "schedule": 60},
     "reconcile the counters": {
         "task": "metrics.counters.tasks.reconcile",
         "schedule": 300,

@@ -10,7 +10,8 @@
     6  decide     pure: command + state -> events; none means "unchanged". Some changes need a reason
     7  project    read tables, inside this transaction
     8  append     late: positions are drawn here, and until the commit they hold the head of the log back
-    9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead
+    9  remember   the answer under the command's id; a twin that got this far fails here and recalls instead. Where many
+                  events follow the newest snapshot, the new state is stored as the next one
 
 All of it is one transaction of two round trips (`events.db.pipeline`): steps 2 to 4 read, 7 to 9 write and commit.
 It is retried only for errors that PostgreSQL calls temporary (serialization failure, deadlock) and when another
@@ -20,7 +21,6 @@ transaction was first to create the stream or the answer.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
@@ -29,10 +29,11 @@ from typing import Any
 import msgspec
 
 from events import aggregate as aggregates
-from events import answers, context, decoding, errors, projections, reconcile, retries, snapshots, store, types
+from events import answers, context, errors, projections, reconcile, retries, snapshots, states, store, types
 from events.aggregate import Aggregate, Decision
 from events.answers import Answer, Positions, Status, StoredAnswer
 from events.db import arrays
+from events.states import State
 from events.types import Command, CommandData, Event, NewEvent
 
 
@@ -79,18 +80,6 @@ class _Work(msgspec.Struct):
 # -- one command ------------------------------------------------------------------------------------------------------
 
 
-class _Begun(msgspec.Struct, frozen=True):
-    """The row that `events_begin` returns; see its columns."""
-
-    now: datetime
-    fingerprint: bytes | None
-    result: str | None
-    version: int
-    snapshot_version: int | None
-    snapshot: str | None
-    tail: str | None
-
-
 BEGIN = """
 select o_now, o_fingerprint, o_result, o_version, o_snapshot_version, o_snapshot, o_tail
   from events_begin(%s, %s, %s::int)
@@ -116,18 +105,17 @@ def _carry_out(command: Command, seen: Any) -> tuple[_Work, list[store.PendingAp
     record = aggregates.of_command(type(command.data))
     stream = types.stream_name(record.category, command.key)
     work = _Work(command, stream)
-    begun = _Begun(*store.query(BEGIN, (command.id, stream, record.state_version))[0])  # 2, 3, 4
-    if begun.result is not None:
-        work.stored = StoredAnswer(bytes(begun.fingerprint or b""), begun.result)
+    now, fingerprint, result, *stored = store.query(BEGIN, (command.id, stream, record.state_version))[0]  # 2, 3, 4
+    if result is not None:
+        work.stored = StoredAnswer(bytes(fingerprint or b""), result)
         return work, []
-    state, has_gaps = _state(command, stream, begun)
-    after = _decide(work, record, state, begun.version, begun.now, has_gaps=has_gaps, seen=seen)  # 5, 6
+    state = states.load({stream: command}, {stream: states.Stored(*stored)})[stream]
+    after = _decide(work, record, state, now, seen=seen)  # 5, 6
     remembered = _answers([work])  # refuses what is not JSON
     projections.project(work.new)  # 7
-    appended = _append(work.new, {stream: begun.version})  # 8
+    appended = _append(work.new, {stream: state.version})  # 8
     answers.remember(remembered)  # 9
-    if snapshots.due(record, begun.version, begun.version + len(work.new)):
-        snapshots.save(record, stream, begun.version + len(work.new), after)
+    snapshots.save_all(states.due({stream: after} if work.new else {}))
     return work, appended
 
 
@@ -169,41 +157,26 @@ def _carry_out_set(commands: Sequence[Command]) -> tuple[list[_Work], list[store
     for work in works:
         work.stored = stored.get(work.command.id)
     fresh = [work for work in works if work.stored is None]
-    states, gaps = _states(fresh, before)  # 4
-    repeated = {stream for stream, count in Counter(work.stream for work in fresh).items() if count > 1}
+    loaded = states.load_many([(work.stream, work.command) for work in fresh], before)  # 4
     for work in fresh:
-        _decide_in_set(work, states, now, goes_on=work.stream in repeated, has_gaps=work.stream in gaps)  # 5, 6
+        _decide_in_set(work, loaded, now)  # 5, 6
     remembered = _answers(fresh)
     projections.project(event for work in fresh for event in work.new)  # 7, in the order given: records may depend
     appended = _append_by_reason(fresh, before)  # 8
     answers.remember(remembered)  # 9
+    snapshots.save_all(states.due({work.stream: loaded[work.stream] for work in fresh if work.new}))
     return works, appended
 
 
-def _states(works: Sequence[_Work], before: dict[str, int]) -> tuple[dict[str, tuple[Any, int]], set[str]]:
-    """Step 4 for a set: state and version of each existing stream, and the streams whose state has gaps."""
-    states, gaps = {}, set()
-    for work in sorted(works, key=lambda work: work.stream):
-        if work.stream in before and (work.stream not in states or work.stream in gaps):
-            state, has_gaps = _state(work.command, work.stream)
-            states[work.stream] = (state, before[work.stream])
-            gaps |= {work.stream} if has_gaps else set()
-    return states, gaps
-
-
-def _decide_in_set(
-    work: _Work, states: dict[str, tuple[Any, int]], now: datetime, *, goes_on: bool, has_gaps: bool
-) -> None:
-    """Steps 5 and 6 for one of many; where the stream `goes_on`, `states` advances for the next command."""
+def _decide_in_set(work: _Work, loaded: dict[str, State], now: datetime) -> None:
+    """Steps 5 and 6 for one of many; `loaded` advances for the next command of the stream."""
     record = aggregates.of_command(type(work.command.data))
-    state, version = states.get(work.stream) or (record.initial(), 0)
+    state = loaded.get(work.stream) or State(record.initial(), 0)
     try:
-        after = _decide(work, record, state, version, now, has_gaps=has_gaps)
+        loaded[work.stream] = _decide(work, record, state, now)
     except errors.EventsError as error:
         error.command = work.command  # type: ignore[attr-defined]
         raise
-    if goes_on:
-        states[work.stream] = (after, version + len(work.new))
 
 
 # -- the steps --------------------------------------------------------------------------------------------------------
@@ -213,57 +186,16 @@ def _stream_of(command: Command) -> str:
     return types.stream_name(aggregates.of_command(type(command.data)).category, command.key)
 
 
-def _state(command: Command, stream: str, begun: _Begun | None = None) -> tuple[Any, bool]:
-    """Step 4: the state to decide on, from `begun` or the store, and whether it lacks events.
-
-    Only a command that is decided despite gaps gets a state with gaps: data that cannot be read or decrypted can still
-    be erased.
-    """
-    try:
-        return snapshots.state(stream)[0] if begun is None else _loaded(stream, begun), False
-    except (errors.UnreadableEvent, errors.Undecryptable):
-        if not types.command_type_of(type(command.data)).despite_gaps:
-            raise
-        return snapshots.folded(stream).state, True
-
-
-def _loaded(stream: str, begun: _Begun) -> Any:
-    """The state from snapshot and tail; folded from the beginning where the snapshot does not fit this release."""
-    record = aggregates.of_category(types.category_of(stream))
-    if begun.version == 0:
-        return record.initial()
-    state = None
-    if begun.snapshot and begun.snapshot_version:
-        state = snapshots.decode(record, stream, begun.snapshot_version, begun.snapshot)
-    if begun.snapshot and state is None:
-        return snapshots.state(stream)[0]
-    tail = decoding.parse_tail(begun.tail, stream) if begun.tail else []
-    if (begun.snapshot_version or 0) + len(
-        tail
-    ) != begun.version:  # earlier events are archived, and no snapshot covers them
-        return snapshots.state(stream)[0]
-    return record.fold(decoding.tail_events(stream, tail), state)
-
-
-def _decide(
-    work: _Work,
-    record: Aggregate,
-    state: Any,
-    version: int,
-    now: datetime,
-    *,
-    has_gaps: bool,
-    seen: Any = None,
-) -> Any:
+def _decide(work: _Work, record: Aggregate, state: State, now: datetime, *, seen: Any = None) -> State:
     """Steps 5 and 6: set new events, answer and its subject on `work`; returns the state after the events."""
-    command = work.command
+    command, version = work.command, state.version
     data: CommandData = command.data
     notes: tuple[types.JsonDict, ...] = ()
-    if not has_gaps:  # a state with gaps cannot be merged with
-        data, notes = _reconciled(command, record, work.stream, state, version, seen)
-    decided = record.decide(data, state, Decision(key=command.key, now=now, has_gaps=has_gaps))
-    _demand_reason(command, record, state, decided, version)
-    after = record.fold(decided, state)
+    if not state.has_gaps:  # a state with gaps cannot be merged with
+        data, notes = _reconciled(command, record, work.stream, state.value, version, seen)
+    decided = record.decide(data, state.value, Decision(key=command.key, now=now, has_gaps=state.has_gaps))
+    _demand_reason(command, record, state.value, decided, version)
+    after = record.fold(decided, state.value)
     work.new = _numbered(work.stream, version, decided, now)
     work.subject = record.subject_of(work.stream, after)
     work.answer = Answer(
@@ -273,7 +205,7 @@ def _decide(
         events=tuple((event.type, event.version) for event in work.new),
         merged=notes if work.new else (),
     )
-    return after
+    return msgspec.structs.replace(state, value=after, version=version + len(work.new))
 
 
 def _reconciled(

@@ -6,7 +6,7 @@ Statements select `COLUMNS` from `events_event` and pass their rows to `events_o
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -64,18 +64,44 @@ def events_of(rows: Sequence[Sequence[Any]]) -> list[RecordedEvent]:
     return reading.events()
 
 
-def tail_events(stream: str, tail: Sequence[Sequence[Any]]) -> list[Event]:
-    """Typed, decrypted events of one stream from the rows of `events_begin`: (type, schema version, data, id)."""
-    decryptor = encryption.Decryptor()
-    for _, _, data, _ in tail:
-        if not isinstance(data, dict):
-            raise errors.UnreadableEvent("not_json", stream)
-        decryptor.add(stream, data)
-    if missing := decryptor.missing:
-        decryptor.learn(pipeline.query(subject_keys.KEYS, (missing,)), pipeline.once_committed)
-    for name, _, data, event_id in tail:
-        decryptor.decrypt(stream, uuid.UUID(event_id), name, data)
-    return [decode(stream, name, version, data) for name, version, data, _ in tail]
+class Tails:
+    """Typed, decrypted events of streams, from the tails that `events_begin` returns as JSON.
+
+    The keys of all streams are read with one statement. One unreadable stream does not stop the others: its error is
+    raised when its events are used.
+    """
+
+    def __init__(self, tails: Mapping[str, str | None]) -> None:
+        self._decryptor = encryption.Decryptor()
+        self._rows = {stream: self._parsed(stream, tail) for stream, tail in tails.items()}
+        if missing := self._decryptor.missing:
+            self._decryptor.learn(pipeline.query(subject_keys.KEYS, (missing,)), pipeline.once_committed)
+
+    def _parsed(self, stream: str, tail: str | None) -> list[Any] | errors.UnreadableEvent:
+        """Rows (type, schema version, data, id), whose keys are then wanted; or why there are none."""
+        try:
+            rows: list[Any] = strict_json.stored(tail) if tail else []
+        except ValueError:
+            return errors.UnreadableEvent("not_json", stream)
+        for _, _, data, _ in rows:
+            if not isinstance(data, dict):
+                return errors.UnreadableEvent("not_json", stream)
+            self._decryptor.add(stream, data)
+        return rows
+
+    def rows(self, stream: str) -> list[Any]:
+        """The rows of a stream. Raises `UnreadableEvent`."""
+        found = self._rows[stream]
+        if isinstance(found, errors.UnreadableEvent):
+            raise found
+        return found
+
+    def events(self, stream: str) -> list[Event]:
+        """The events of a stream. Raises `UnreadableEvent`, `Undecryptable`."""
+        rows = self.rows(stream)
+        for name, _, data, event_id in rows:
+            self._decryptor.decrypt(stream, uuid.UUID(event_id), name, data)
+        return [decode(stream, name, version, data) for name, version, data, _ in rows]
 
 
 def decode(stream: str, name: str, schema_version: int, data: types.JsonDict) -> Event:
@@ -94,15 +120,6 @@ def _why(name: str, schema_version: int) -> str:
     steps = range(schema_version, known.schema_version)
     reachable = schema_version <= known.schema_version and all(step in known.upcasters for step in steps)
     return "does_not_fit" if reachable else "unknown_version"
-
-
-def parse_tail(tail: str, stream: str) -> list[Any]:
-    """The tail that `events_begin` returns, as rows for `tail_events`. Raises `UnreadableEvent`."""
-    try:
-        found: list[Any] = strict_json.stored(tail)
-    except ValueError:
-        raise errors.UnreadableEvent("not_json", stream) from None
-    return found
 
 
 def _event(row: Sequence[Any], data: types.JsonDict | None, decryptor: encryption.Decryptor) -> RecordedEvent:

@@ -14,7 +14,7 @@ A registration may be repeated. Subscriptions and rebuildable read tables have r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from events import aggregate, errors
 from events.types import Command, NewEvent
@@ -26,11 +26,24 @@ Projection: TypeAlias = Callable[[Sequence[NewEvent]], None]
 # limit.
 Purger: TypeAlias = Callable[[Sequence[str], int], int]
 
+
+class Sweep(NamedTuple):
+    """A step of a purge that goes through many rows in order, so that no batch reads the rows of the ones before.
+
+    run    subjects, row limit, place -> rows read, and the place where the next batch begins, or None at the end. A
+           place is a JSON value, None at the beginning
+    count  subjects -> the number of rows it will read, for its progress
+    """
+
+    run: Callable[[Sequence[str], int, Any], tuple[int, Any]]
+    count: Callable[[Sequence[str]], int]
+
+
 # Raises the command's earlier answer, where there is one.
 Recall: TypeAlias = Callable[[Command], None]
 
 inline_projections: dict[str, list[Projection]] = {}
-purgers: dict[str, Purger] = {}
+purgers: dict[str, Purger | Sweep] = {}
 constraint_errors: dict[str, Callable[[], errors.EventsError]] = {}
 recalls: list[Recall] = []
 owner_functions: list[str] = []
@@ -50,7 +63,7 @@ def project_inline(category: str, projection: Projection) -> None:
         registered.append(projection)
 
 
-def add_purgers(steps: Mapping[str, Purger]) -> None:
+def add_purgers(steps: Mapping[str, Purger | Sweep]) -> None:
     """Append steps to every purge, by name, in this order."""
     purgers.update(steps)
 

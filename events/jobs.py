@@ -197,6 +197,14 @@ def do_verification(version: int) -> bool | None:
 # -- requests ---------------------------------------------------------------------------------------------------------
 
 
+def send(task: str, *arguments: Any) -> None:
+    """Have a worker run a task. Raises `QueueUnavailable`."""
+    try:
+        current_app.send_task(task, arguments, retry=False)
+    except (kombu.exceptions.OperationalError, OSError) as error:
+        raise QueueUnavailable from error
+
+
 def _last(stream: str) -> RecordedEvent | None:
     found = store.read_stream(stream, store.version_of(stream) - 1)
     return found[-1] if found else None
@@ -209,8 +217,5 @@ def _request(stream: str, request: Event, task: str, *arguments: Any) -> Recorde
     """
     with transaction.atomic():
         version = store.append(stream, [request]).version
-    try:
-        current_app.send_task(task, (*arguments, version), retry=False)
-    except (kombu.exceptions.OperationalError, OSError) as error:
-        raise QueueUnavailable from error
+    send(task, *arguments, version)
     return store.read_stream(stream, version - 1, upto=version)[0]

@@ -12,7 +12,7 @@ No statement reads the whole log. Each contains only the given conditions and is
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -28,12 +28,18 @@ NEAR: Final = 500  # number of positions at which the bisection stops: reading t
 # `recorded_at` is the start of a transaction, a position is drawn near its end: the longest time in between.
 SLACK: Final = timedelta(minutes=10)
 
+# Compares pairs, for which only the index of requests is of use. For `correlation_id = …` with many events PostgreSQL
+# would plan to walk along the log, past all events of other requests.
+OF_REQUEST: Final = """correlation_id is not null
+   and (correlation_id, position) >= (%(correlation)s, 0::bigint)
+   and (correlation_id, position) <= (%(correlation)s, 9223372036854775807)"""
+
 CONDITIONS: Final[Mapping[str, str]] = {
     "stream": "stream = %(stream)s",
     "type": "type = %(type)s",
     "kind": "starts_with(type, %(kind)s)",
     "actor": "actor = %(actor)s",
-    "correlation": "correlation_id = %(correlation)s",
+    "correlation": OF_REQUEST,
     "since": "recorded_at >= %(since)s",
     "until": "recorded_at < %(until)s",
     "categories": "split_part(stream, '-', 1) = any(%(categories)s)",
@@ -176,10 +182,11 @@ select {decoding.COLUMNS} from events_event
 
 
 def _between(asked: Mapping[str, Any], down: int, top: int, limit: int) -> list[Any]:
+    order = "correlation_id desc, position desc" if "correlation" in asked else "position desc"
     statement = f"""
 select {decoding.COLUMNS} from events_event
  where position > %(down)s and position <= %(top)s{_conditions(asked)}
- order by position desc limit %(limit)s
+ order by {order} limit %(limit)s
 """  # noqa: S608 - constants only
     return _planned(statement, {**asked, "down": down, "top": top, "limit": limit})
 
@@ -210,12 +217,29 @@ def _windows(down: int, top: int) -> Iterator[tuple[int, int]]:
 
 TOGETHER = f"""
 select {decoding.COLUMNS} from events_event
- where correlation_id = %(correlation)s and position > %(down)s and position <= %(top)s
- order by position limit %(limit)s
-"""  # noqa: S608 - COLUMNS is a constant
+ where {OF_REQUEST} and position > %(down)s and position <= %(top)s
+ order by correlation_id, position limit %(limit)s
+"""  # noqa: S608 - constants only
 
 
 def events_of_request(correlation: uuid.UUID, *, after: int = 0, upto: int, limit: int) -> list[RecordedEvent]:
     """The events that one request caused, in order."""
     asked = {"correlation": correlation, "down": after, "top": upto, "limit": limit}
     return decoding.events_of(_planned(TOGETHER, asked))
+
+
+# -- forwards ---------------------------------------------------------------------------------------------------------
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """Events in order, and the position up to which there are no others: the next read starts there."""
+
+    events: list[RecordedEvent]
+    reached: int
+
+
+def read_stretch(after: int, limit: int, *, upto: int, types: Sequence[str] | None = None) -> Stretch:
+    """`store.read_here` that reads at most `REACH` positions, however rare the types are."""
+    upto = max(after, upto if types is None else min(upto, after + REACH))
+    events = store.read_here(after, limit, upto=upto, types=types) if after < upto else []
+    return Stretch(events, events[-1].position if len(events) == limit else upto)

@@ -9,7 +9,7 @@ writers of the same stream wait for each other.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ NO_STREAM: Final = 0
 EXISTS: Final = -1
 
 MAX_BATCH: Final = 10_000
+STREAM_WINDOW: Final = 500  # versions
 query, execute, once_committed = pipeline.query, pipeline.execute, pipeline.once_committed
 
 
@@ -261,11 +262,14 @@ extension.explain_constraint("events_subject_erased", errors.Erased)
 READ_STREAM_SQL = f"""
 select {decoding.COLUMNS} from events_event
  where stream = %(stream)s and version > %(after)s and version <= coalesce(%(upto)s::bigint, 9223372036854775807)
-   and (%(at)s::timestamptz is null or version < coalesce((
-        select min(late.version) from events_event late
-         where late.stream = %(stream)s and late.recorded_at > %(at)s::timestamptz), 9223372036854775807))
  order by version limit %(limit)s::bigint
 """  # noqa: S608 - COLUMNS is a constant
+
+# The first event after an instant among some versions, and the stream's newest version.
+LATE_SQL = """
+select min(version), (select version from events_stream where stream = %(stream)s) from events_event
+ where stream = %(stream)s and version > %(after)s and version <= %(upto)s and recorded_at > %(at)s
+"""
 
 READ_ALL_SQL = f"""
 select {decoding.COLUMNS} from events_event
@@ -282,9 +286,10 @@ select {decoding.COLUMNS} from events_event
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Readers of archived events: `read_all(after, limit, …)` and `read_stream(stream, after, upto)`."""
+    """Readers of archived events, with the parameters of `archive.reader`."""
 
     read_all: Callable[..., list[RecordedEvent]]
+    read_streams: Callable[[Collection[str]], list[RecordedEvent]]
     read_stream: Callable[[str, int, int | None], list[RecordedEvent]]
 
 
@@ -307,9 +312,13 @@ def read_stream(
 ) -> list[RecordedEvent]:
     """Events of one stream with version in (`after`, `upto`], recorded no later than `at`, in order.
 
+    With `at`, no event up to `after` may have been recorded later.
     Archived ones are read from their file; raises `Archived` where the file is missing.
     """
-    found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "at": at, "limit": limit})
+    if at is not None:
+        last = _last_before(stream, after, at)
+        upto = last if upto is None else min(upto, last)
+    found = query(READ_STREAM_SQL, {"stream": stream, "after": after, "upto": upto, "limit": limit})
     events = decoding.events_of(found)
     first = events[0].version if events else None
     if first == after + 1 or _past is None or (upto is not None and upto <= after):
@@ -321,14 +330,34 @@ def read_stream(
     return (earlier + events if late is None else earlier[:late])[:limit]
 
 
+def _last_before(stream: str, after: int, at: datetime) -> int:
+    """The version after `after` that comes before the first event recorded later than `at`.
+
+    Looks at more and more versions: a statement about all of them would read them all.
+    """
+    width = STREAM_WINDOW
+    while True:
+        late, newest = query(LATE_SQL, {"stream": stream, "after": after, "upto": after + width, "at": at})[0]
+        if late is not None:
+            return int(late) - 1
+        after, width = after + width, 2 * width
+        if newest is None or after >= newest:
+            return after
+
+
 READ_STREAMS_SQL = f"""
 select {decoding.COLUMNS} from events_event where stream = any(%s) order by stream, version
 """  # noqa: S608
 
 
 def read_streams(streams: Sequence[str]) -> list[RecordedEvent]:
-    """All events of several streams that are not archived, stream by stream."""
-    return decoding.events_of(query(READ_STREAMS_SQL, (list(streams),)))
+    """All events of several streams, stream by stream; archived ones are read from their files."""
+    found = decoding.events_of(query(READ_STREAMS_SQL, (arrays.Texts(streams),)))
+    begun = {event.stream for event in found if event.version == 1}
+    if _past is None or len(begun) == len(set(streams)):
+        return found
+    earlier = _past.read_streams(set(streams) - begun)
+    return sorted(earlier + found, key=lambda event: (event.stream, event.version)) if earlier else found
 
 
 def read_all(

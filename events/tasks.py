@@ -8,9 +8,9 @@ from collections.abc import Callable
 from celery import shared_task
 from django.db import transaction
 
-from events import answers, errors, jobs, snapshots, store
+from events import answers, errors, jobs, snapshot_upkeep, snapshots, store
 from events.integrity import seals
-from events.privacy import erasure
+from events.privacy import purging
 
 log = logging.getLogger(__name__)
 
@@ -70,18 +70,19 @@ def verify_log(version: int) -> None:
 def snapshot() -> tuple[int, int]:
     """Take snapshots that are due by age and delete old ones; returns the number of each."""
     _in_batches(snapshots.encrypt_plain)
-    return snapshots.refresh(), snapshots.prune()
+    return snapshot_upkeep.refresh(), snapshot_upkeep.prune()
 
 
-@shared_task
+# Long, for a person with millions of submissions; redelivered, it continues where it was.
+@shared_task(time_limit=LONG_SECONDS, reject_on_worker_lost=True)
 def finish_erasures() -> int:
     """Finish purges that a process left unfinished: it died, or the rest was too much for one request."""
-    return erasure.finish()
+    return purging.finish()
 
 
 def _in_batches(some: Callable[[int], int]) -> None:
     """Call `some` with a batch size, each time in a transaction, until it handles less than a batch."""
-    done = erasure.BATCH
-    while done >= erasure.BATCH:
+    done = purging.BATCH
+    while done >= purging.BATCH:
         with transaction.atomic():
-            done = some(erasure.BATCH)
+            done = some(purging.BATCH)

@@ -144,10 +144,12 @@ class StreamPage(Shape, frozen=True, kw_only=True):
 class EventPage(Shape, frozen=True, kw_only=True):
     """Events in global order.
 
-    No event can still appear at or below `head`: continue with `after` = the last position, or = `head` if there were
-    fewer than `limit` events."""
+    The page has all that match up to `reached`; at the `end`, that is the head of the log. None can still appear at or
+    below `head`: continue with `after` = `reached`."""
 
     items: list[Event]
+    reached: int
+    end: bool
     head: int
 
 

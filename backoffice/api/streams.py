@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from backoffice import access, section
 from backoffice.api import openapi, permissions, problems, views
-from events import aggregate, errors, head, snapshots, store, types
+from events import aggregate, errors, head, search, snapshots, store, types
 
 LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
@@ -41,6 +41,10 @@ class Events(views.View):
         "GET": openapi.Operation(
             id="read_events",
             summary="Read events in global order",
+            description=(
+                "With `type`, one request searches at most a million positions, so `items` may be empty although "
+                "matching events follow: continue with `after` = `reached` until `end` is true."
+            ),
             tag="events",
             parameters=(
                 AFTER,
@@ -61,10 +65,21 @@ class Events(views.View):
         after = views.integer(request, "after", 0)
         wanted = _types(request)
         safe = head.safe()
-        # A request does not search archive files for rare types; the error `archived` names their last position.
-        read = store.read_here if wanted else store.read_all
-        found = read(after, limit, upto=safe, types=wanted) if after < safe else []
-        return Response({"items": [wire(request, event) for event in found], "head": safe})
+        if wanted is None:
+            events = store.read_all(after, limit, upto=safe) if after < safe else []
+            reached = events[-1].position if len(events) == limit else max(after, safe)
+        else:  # does not search archive files: the error `archived` names their last position
+            found = search.read_stretch(after, limit, upto=safe, types=wanted)
+            events, reached = found.events, found.reached
+        is_full = len(events) == limit
+        answer = {
+            "items": [wire(request, event) for event in events],
+            "reached": reached,
+            "end": not is_full and reached >= safe,
+            # Earlier clients continue after `head` where a page is not full.
+            "head": safe if is_full else min(safe, reached),
+        }
+        return Response(answer)
 
 
 def _types(request: Request) -> list[str] | None:

@@ -23,17 +23,25 @@ from backoffice.web.kind_admin import KindAdmin
 from events import commands, conflicts, errors, snapshots, store, types
 from events.aggregate import Aggregate
 from events.conflicts import rules as conflict_rules
-from events.privacy import erasure
+from events.privacy import purging
 
 
 class EditAdmin(KindAdmin):
     """The pages that show, edit, add, delete and restore a record."""
 
     def change_page(self, request: HttpRequest, key: str) -> HttpResponse:
-        """Renders the record's page; a POST saves the changed fields."""
+        """Renders the record's page; a POST saves the changed fields.
+
+        While an archive file with its events is missing, the record can be read and not changed.
+        """
         self.demand(request)
         stamp, row = log_position.now(), self.found(key)
-        now = snapshots.folded(self.stream(row.pk))
+        try:
+            now = snapshots.folded(self.stream(row.pk))
+        except errors.Archived:
+            if request.method == "POST":
+                raise
+            return self._record_page(request, row, stamp, None, row.version, archived=True)
         state, version = self.kind.aggregate.dump(now.state), now.version
         if request.method == "POST":
             self.demand(request, self.kind.update)
@@ -118,7 +126,7 @@ class EditAdmin(KindAdmin):
             "can_delete": self.has_delete_permission(request) and not getattr(row, "deleted_at", None),
             "can_restore": bool(getattr(row, "deleted_at", None)) and self.allows(request, kind.restore),
             "erased": row.is_erased,
-            "purging": row.is_erased and erasure.is_purging(self.stream(row.pk)),
+            "purging": purging.progress(self.stream(row.pk)) if row.is_erased else None,
             "can_erase": self.allows(request, kind.erase) and not row.is_erased,
             "can_export": self.allows(request, kind.export),
             **more,

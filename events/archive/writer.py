@@ -2,7 +2,7 @@
 
     1  choose    the oldest partition still in the log, if it is closed and not needed there
     2  write     its events and the index of its streams to temporary files, synced; then rename
-    3  snapshot  every record with events in it, so that its state needs no file
+    3  snapshot  the records with many events in it, so that their states need no file; others are read from it
     4  verify    the file, read again, against the chains and the seals
     5  drop      in one short transaction: check again that it is not needed, detach, drop, append `log.archived`
 
@@ -17,7 +17,7 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
@@ -30,6 +30,7 @@ from django.db import connection, transaction
 from events import aggregate, errors, head, partitions, snapshots, store, types
 from events.archive import reader as archives
 from events.archive.reader import BLOCK, MAGIC, PAIR, Archive
+from events.db import arrays
 from events.integrity import export, stored_rows, verify
 from events.rebuild import shadow_table
 
@@ -37,7 +38,7 @@ KEEP_DAYS: Final = 365
 LOCK_TIMEOUT: Final = "500ms"  # readers and writers of the log wait no longer than this
 LOCK_PAUSE: Final = 0.5
 PATIENCE: Final = 60.0
-STREAMS: Final = 500  # snapshots in one transaction
+STREAMS: Final = 500  # snapshots in one transaction, read and written with a few statements
 
 ReportProgress = Callable[[str, int, int], None]
 
@@ -242,38 +243,57 @@ def _record(part: Part, written: Archive) -> Archive:
 
 # -- 3 snapshot -------------------------------------------------------------------------------------------------------
 
-STREAMS_OF = """
-select stream, max(version), count(*) over () from {table} where stream > %s collate "C"
- group by stream order by stream limit {limit}
+# The next streams with so many events in the partition that a snapshot is smaller than they are.
+LONG_STREAMS = """
+select stream, max(version) from {table} where stream > %s collate "C"
+ group by stream having count(*) >= {least} order by stream limit {limit}
 """
 
-COVERED = "select max(version) from events_snapshot where stream = %s and state_version = %s"
+# How far the snapshots of streams reach.
+COVERED = """
+select w.stream, coalesce(n.version, 0) from unnest(%s, %s) w(stream, state_version)
+  left join lateral (
+    select max(version) as version from events_snapshot n
+     where n.stream = w.stream collate "C" and n.state_version = w.state_version) n on true
+"""
 
 
 def _snapshot(part: Part, report_progress: ReportProgress) -> None:
-    """Give every record with events in this partition a snapshot that covers them, unless it has one."""
+    """Give the long streams of this partition a snapshot that covers them, unless they have one.
+
+    The other streams are read from the file, and get a snapshot when they change again (`states.due`).
+    """
     done, after = 0, ""
-    statement = STREAMS_OF.format(table=part.table, limit=STREAMS)
+    statement = LONG_STREAMS.format(table=part.table, least=snapshots.TAIL, limit=STREAMS)
+    report_progress("snapshot", done, done)
     while found := store.query(statement, (after,)):
         after = found[-1][0]
-        with transaction.atomic():
-            for stream, version, _ in found:
-                _cover(stream, version)
-        total = done + found[0][2]
+        _cover(dict(found))
         done += len(found)
-        report_progress("snapshot", done, total)
+        report_progress("snapshot", done, done)
 
 
-def _cover(stream: str, version: int) -> None:
+def _cover(versions: Mapping[str, int]) -> None:
+    """Snapshots of the streams of which `TAIL` events or more up to these versions have none."""
+    shapes = {stream: record for stream in versions if (record := _record_of(stream)) is not None}
+    numbers = arrays.Numbers(record.state_version for record in shapes.values())
+    covered = store.query(COVERED, (arrays.Texts(shapes), numbers)) if shapes else []
+    lacking = [stream for stream, upto in covered if versions[stream] - upto >= snapshots.TAIL]
+    taken = [
+        snapshots.Taken(shapes[stream], stream, now.version, now.state)
+        for stream, now in snapshots.folded_many(lacking).items()
+        if not now.unreadable  # a snapshot would hide them; without it the state is folded from the file
+    ]
+    with transaction.atomic():
+        snapshots.save_all(taken)
+
+
+def _record_of(stream: str) -> aggregate.Aggregate | None:
+    """The kind of record of a stream; None for others, for example operator actions on a subscription."""
     try:
-        record = aggregate.of_category(types.category_of(stream))
+        return aggregate.of_category(types.category_of(stream))
     except errors.StreamNotFound:
-        return  # not a record, but for example operator actions on a subscription
-    covered = store.query(COVERED, (stream, record.state_version))[0][0]
-    if (covered or 0) < version:
-        now = snapshots.folded(stream)
-        if not now.unreadable:  # a snapshot would hide them; without it the state is folded from the file
-            snapshots.save(record, stream, now.version, now.state)
+        return None
 
 
 # -- 4 verify ---------------------------------------------------------------------------------------------------------

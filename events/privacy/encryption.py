@@ -288,7 +288,7 @@ class StateCipher(BatchKeys):
 
     def __init__(self, subject: str, stream: str, generation: int | None = None) -> None:
         super().__init__(generation)
-        self._subject, self._stream = subject, stream
+        self.subject, self._stream = subject, stream
         self._wanted.add(subject)
 
     def encrypt(self, version: int, state_version: int, state: bytes) -> bytes | None:
@@ -299,7 +299,7 @@ class StateCipher(BatchKeys):
         nonce = os.urandom(master_keys.NONCE)
         encrypted = nonce + cipher.encrypt(nonce, state, self._bound_to(version, state_version))
         text = binascii.b2a_base64(encrypted, newline=False).decode()
-        return msgspec.json.encode({MARK: {"of": self._subject, "text": text}})
+        return msgspec.json.encode({MARK: {"of": self.subject, "text": text}})
 
     def decrypt(self, version: int, state_version: int, text: str) -> bytes | None:
         """The state; None when its subject was erased or the text is not that of this snapshot."""
@@ -315,7 +315,7 @@ class StateCipher(BatchKeys):
 
     def _usable(self) -> AESGCM | None:
         try:
-            return self._cipher(self._subject, self._stream)
+            return self._cipher(self.subject, self._stream)
         except errors.MasterKeyMissing:
             return None
 

@@ -30,7 +30,7 @@ from typing import Final
 import psycopg
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, transaction
 
-from events import decoding, errors, head, notifications, store
+from events import decoding, errors, head, notifications, search, store
 from events.archive import reader as archives
 from events.db import pipeline
 from events.integrity.stored_rows import StoredRow
@@ -94,13 +94,14 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
         raise errors.HistoryRewound(
             f"{lease.name} is at {lease.position}, but the log ends at {head.last()}: history was rewound."
         )
+    searched = min(safe, lease.position + search.REACH)
     try:
-        events, from_archive = _read(subscription, lease, safe), False
+        events = _read(subscription, lease, searched)
     except errors.Archived as gone:
-        from_archive, safe = True, min(safe, gone.upto, lease.position + ARCHIVED_PER_TURN)
-        events = _read_archived(subscription, lease, safe)
+        searched = min(safe, gone.upto, lease.position + ARCHIVED_PER_TURN)
+        events = _read_archived(subscription, lease, searched)
     full = len(events) == subscription.batch
-    reached = events[-1].position if full else max(safe, lease.position)
+    reached = events[-1].position if full else max(searched, lease.position)
     if reached == lease.position:
         return False
     if subscription.publish is not None and events:
@@ -109,7 +110,7 @@ def step(subscription: Subscription, owner: str, lease: Lease, upto: int | None 
         _handle_or_park(subscription, lease, events, reached)
     else:
         _handle(subscription, lease, events, reached)
-    return full or from_archive
+    return full or reached < safe
 
 
 def _read_archived(subscription: Subscription, lease: Lease, upto: int) -> list[RecordedEvent]:

@@ -59,3 +59,37 @@ def test_event_browser_announces_only_matching_events(new_page: Callable[..., An
     expect(page.locator("table.records tbody tr")).to_have_count(2)
     page.locator("table.records tbody tr a.main-link").first.click()
     expect(page.locator(".lines")).to_contain_text("Augusta")
+
+
+PROGRESS = """
+insert into person_exports (id, user_id, requested_at, requested_by, key_id, secret, parts, records, expected, bytes,
+                            updated_at, error)
+values (%s, %s, now(), 'staff:1', 'x', '', 1, 3, 10, 2000, now(), '')
+"""
+PURGE = """
+with key as (
+    update events_subject_key set purged_at = null where subject = %s returning subject, erased_at)
+insert into events_purge (erased_at, subjects, step, rows, expected)
+select erased_at, array[subject], 'answers of submissions', 40, 100 from key
+"""
+
+
+def test_progress_of_an_export_and_of_a_purge_is_followed(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    page = new_page(role="admin", at="")
+    key, export = new_user(page), new_id()
+    with psycopg.connect(stack.database_url, autocommit=True) as session:
+        session.execute(PROGRESS, (export, key))
+        page.goto(f"/admin/backoffice/user/{key}/exports/")
+        expect(page.locator("progress")).to_have_attribute("value", "30")
+        session.execute("update person_exports set records = 10, finished_at = now() where id = %s", (export,))
+        expect(page.get_by_role("button", name="Download")).to_be_visible()
+        expect(page.locator("progress")).to_have_count(0)
+        page.get_by_role("button", name="Delete").click()
+        expect(page.locator("[data-part=none]")).to_be_visible()
+
+        command(page, "user.erase", key, {}, reason="asked")
+        session.execute(PURGE, (f"user-{key}",))
+        page.goto(f"/admin/backoffice/user/{key}/change/")
+        expect(page.locator("[data-part=purge]")).to_contain_text("40 of 100 rows")
+        session.execute("update events_subject_key set purged_at = now() where subject = %s", (f"user-{key}",))
+        expect(page.locator("[data-part=purge]")).to_have_text("All copies are deleted.")

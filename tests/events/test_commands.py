@@ -15,7 +15,7 @@ from backoffice.sections.forms import domain as forms
 from backoffice.sections.site_settings import domain as settings
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
-from events import commands, context, errors, extension, notifications, snapshots, store, tasks
+from events import commands, context, errors, extension, notifications, snapshot_upkeep, snapshots, store, tasks
 from events.types import Command, new_id
 from tests import factories
 from tests.events.isolated_log import own_log
@@ -387,9 +387,9 @@ def test_rarely_changed_record_gets_a_snapshot_by_age() -> None:
             store.execute("update events_snapshot set created_at = now() - interval '31 days'")
 
         grow()
-        assert (snapshots.refresh(), snapshots.refresh()) == (1, 0)
+        assert (snapshot_upkeep.refresh(), snapshot_upkeep.refresh()) == (1, 0)
         store.execute("update events_snapshot set created_at = now() - interval '31 days'")
-        assert snapshots.refresh() == 0, "nothing came after it"
+        assert snapshot_upkeep.refresh() == 0, "nothing came after it"
         grow()
         assert tasks.snapshot() == (1, 0)
         store.execute("update events_snapshot set state_version = 0")
@@ -400,7 +400,7 @@ def test_rarely_changed_record_gets_a_snapshot_by_age() -> None:
 
 def test_pruning_keeps_the_newest_snapshots() -> None:
     key = edited(81)
-    snapshots.prune(keep=2)
+    snapshot_upkeep.prune(keep=2)
     kept = store.query("select version from events_snapshot where stream = %s order by 1", (f"form-{key}",))
     assert kept == [(60,), (80,)]
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from backoffice.sections.users import domain as users
-from events import commands, errors, head, snapshots, store
+from events import commands, errors, head, snapshot_upkeep, snapshots, store
 from events.types import Command, new_id, stream_name
 from tests.events.interleaving import LONG
 
@@ -165,7 +165,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(keep=st.integers(0, 2))
     def prune(self, keep: int) -> None:
-        snapshots.prune(keep)
+        snapshot_upkeep.prune(keep)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from backoffice import models
 from backoffice.sections.privacy import erasure
 from backoffice.sections.users import domain as users
 from events import commands, context, errors, types
-from events.privacy import erasure as keys
+from events.privacy import purging
 
 
 class Command(BaseCommand):
@@ -51,6 +51,6 @@ class Command(BaseCommand):
             with context.acting(actor="command:erase_user"):
                 commands.dispatch(command)
             with tqdm(desc="purge", unit=" rows", disable=None) as bar:
-                keys.finish(report=lambda _step, rows: bar.update(rows))
+                purging.finish(report=lambda _step, rows: bar.update(rows))
         except errors.EventsError as error:
             raise CommandError(" ".join([error.message, *getattr(error, "fields", {}).values()])) from None

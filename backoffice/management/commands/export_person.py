@@ -35,8 +35,8 @@ class Command(BaseCommand):
             with partial.open("wb") as target, context.acting(actor="command:export_person", reason=reason):
                 partial.chmod(0o600)
                 with tqdm(desc="export", unit="B", unit_scale=True, disable=None) as bar:
-                    for piece in user_export.export(user, "command"):
-                        bar.update(target.write(piece))
+                    for part in user_export.export(user, "command"):
+                        bar.update(target.write(part))
             partial.replace(file)
         except OSError as error:
             raise CommandError(f"{file}: {error.strerror}") from None

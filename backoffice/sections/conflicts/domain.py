@@ -318,7 +318,6 @@ AGGREGATE = Aggregate(
         DropConflict,
         ReopenConflict,
     ),
-    snapshot_every=0,
     state_version=2,
     subject=SUBJECT,
 )

@@ -50,8 +50,8 @@ class Export(views.View):
         if user is None:
             raise Http404
         with context.acting(reason=reason):
-            pieces = user_export.export(user, "api")
-        return streaming.download(request._request, pieces, f"user-{user.pk}.json")
+            parts = user_export.export(user, "api")
+        return streaming.download(request._request, parts, f"user-{user.pk}.json")
 
 
 urlpatterns = [path("users/<str:key>/export/", Export.as_view(), name="api-user-export")]

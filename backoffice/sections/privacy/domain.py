@@ -12,6 +12,9 @@ CATEGORY = "privacy"
 
 @event_type("privacy.exported")
 class PersonExported(Event, frozen=True):
-    """The personal data of a user were exported as a file. `way`: admin, api or command."""
+    """The personal data of a user were exported as a file.
+
+    `way`: admin, api or command; download: a file that a worker had made.
+    """
 
     way: str

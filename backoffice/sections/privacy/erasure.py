@@ -2,7 +2,7 @@
 
 In the transaction of the event, for commands of every origin, inline projections that a rebuild does not run (`users`,
 `forms`, `submissions` below) discard open conflicts about the record, erase a user's forms too, and delete the keys.
-After the commit, the rest is purged in steps (`events.privacy.erasure`).
+After the commit, the rest is purged in steps (`events.privacy.purging`): some rows in the request, others by a worker.
 A form's answers belong to its owner's subject and are erased with the owner. For statistics the log still shows that
 the records existed, when, and on which plan.
 """
@@ -22,17 +22,21 @@ from backoffice.sections.conflicts import domain as conflicts
 from backoffice.sections.forms import domain as form_domain
 from backoffice.sections.submissions import domain as submission_domain
 from backoffice.sections.users import domain as user_domain
-from events import commands, context, extension, store, types
-from events.privacy import erasure
+from events import commands, context, extension, jobs, store, types
+from events.privacy import erasure, purging
 from events.types import ERASED, Command, NewEvent
 
 CHUNK: Final = 1_000
 KINDS: Final = ("form", "submission")
 
-# Whether a conflict is about one of these records, or about a submission of one of these forms.
+# The conflicts about these records, and about submissions of these forms. Each half is found by an index.
 ABOUT: Final = """
-(category || '-' || key = any(%(streams)s) or (category = 'submission' and exists (
-    select 1 from submissions s where s.id::text = key and s.form_id = any(%(forms)s::uuid[]))))
+id in (
+    select c.id from unnest(%(streams)s::text[]) about (stream)
+      join conflicts c on c.category = split_part(stream, '-', 1) and c.key = substr(stream, strpos(stream, '-') + 1)
+    union all
+    select c.id from conflicts c join submissions s on s.id = case when c.category = 'submission' then c.key::uuid end
+     where c.category = 'submission' and s.form_id = any(%(forms)s::uuid[]))
 """
 
 # -- before the erasure -----------------------------------------------------------------------------------------------
@@ -79,7 +83,7 @@ def affected_data(row: models.User | models.Submission) -> AffectedData:
 def notes(events: Sequence[NewEvent]) -> None:
     """Removes the values of erased users from stored error notes, before the read tables are written."""
     if erased := _of(events, user_domain.UserErased):
-        erasure.scrub(_values_of(erased))
+        purging.scrub(_values_of(erased))
 
 
 def users(events: Sequence[NewEvent]) -> None:
@@ -90,7 +94,7 @@ def users(events: Sequence[NewEvent]) -> None:
     _discard_conflicts(erased)
     _erase_forms(erased)
     erasure.shred(erased)
-    _purge_after_commit()
+    _purge_after_commit(erased)
 
 
 def forms(events: Sequence[NewEvent]) -> None:
@@ -100,7 +104,7 @@ def forms(events: Sequence[NewEvent]) -> None:
         return
     _discard_conflicts(erased)
     erasure.shred([*erased, *_with_own_key(erased)])
-    _purge_after_commit()
+    _purge_after_commit(erased)
 
 
 def submissions(events: Sequence[NewEvent]) -> None:
@@ -114,7 +118,7 @@ def submissions(events: Sequence[NewEvent]) -> None:
             form_id = event.data.form_id or models.Submission.form_of(event.key)
             erasure.shred_leaf(types.stream_name("form", form_id), event.stream)
     erasure.shred(erased)
-    _purge_after_commit()
+    _purge_after_commit(erased)
 
 
 def _of(events: Iterable[NewEvent], kind: type[types.Event]) -> list[str]:
@@ -166,11 +170,46 @@ def _with_own_key(streams: Sequence[str]) -> list[str]:
 
 # -- after the commit -------------------------------------------------------------------------------------------------
 
+# The next rows of a form, newest first, so that each is read once. They are updated by an array of their ids: in a join
+# PostgreSQL would read the whole table for each batch.
 ANSWERS: Final = """
-update submissions set answers = %(none)s::jsonb where id = any(array(
-    select id from submissions where form_id = any(%(forms)s::uuid[]) and answers <> %(none)s::jsonb limit %(limit)s))
-returning 1
+with batch as materialized (
+    select id, created_at, answers <> %(none)s::jsonb as is_readable from submissions
+     where form_id = %(form)s::uuid and (created_at, id) < (%(created_at)s::timestamptz, %(id)s::uuid)
+     order by created_at desc, id desc limit %(limit)s
+), changed as (
+    update submissions set answers = %(none)s::jsonb
+     where id = any(array(select id from batch where is_readable)) returning 1
+)
+select (select count(*) from batch), (select count(*) from changed), last.created_at::text, last.id::text
+  from (select created_at, id from batch order by created_at, id limit 1) last
 """
+
+NEWEST: Final = ("infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff")  # no submission comes before it
+
+COUNT: Final = "select count(*) from submissions where form_id = any(%(forms)s::uuid[])"
+
+
+def _sweep_answers(subjects: Sequence[str], limit: int, place: Any) -> tuple[int, Any]:
+    """Clears the answers of the forms' submissions, form after form; a place is (form, time, id)."""
+    parameters = _parameters(subjects, limit)
+    rows = 0
+    for form in sorted(parameters["forms"]):
+        if place is not None and form < place[0]:
+            continue
+        created_at, key = place[1:] if place is not None and form == place[0] else NEWEST
+        wanted = parameters | {"form": form, "created_at": created_at, "id": key, "limit": limit - rows}
+        for read, _changed, *last in store.query(ANSWERS, wanted):
+            rows += read
+            if rows == limit:
+                return rows, [form, *last]
+    return rows, None
+
+
+def _count_answers(subjects: Sequence[str]) -> int:
+    found: int = store.query(COUNT, _parameters(subjects, 0))[0][0]
+    return found
+
 
 REASONS: Final = f"""
 update conflicts set reason = %(erased)s where reason not in ('', %(erased)s) and {ABOUT} returning 1
@@ -178,8 +217,9 @@ update conflicts set reason = %(erased)s where reason not in ('', %(erased)s) an
 
 PARKED_SUBMISSIONS: Final = """
 update events_parked p set error = %(erased)s, traceback = null
- where p.error <> %(erased)s and split_part(p.stream, '-', 1) = 'submission' and exists (
-       select 1 from submissions s where p.stream = 'submission-' || s.id and s.form_id = any(%(forms)s::uuid[]))
+ where p.error <> %(erased)s and p.stream ~ '^submission-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' and exists (
+       select 1 from submissions s where s.form_id = any(%(forms)s::uuid[])
+          and s.id = case when p.stream like 'submission-%%' then substr(p.stream, 12)::uuid end)
 returning 1
 """
 
@@ -204,17 +244,24 @@ def _purge(statement: str, subjects: Sequence[str], limit: int) -> int:
     return len(store.query(statement, _parameters(subjects, limit)))
 
 
-PURGERS: Final[dict[str, extension.Purger]] = {
-    "answers of submissions": partial(_purge, ANSWERS),
+PURGERS: Final[dict[str, extension.Purger | extension.Sweep]] = {
+    "answers of submissions": extension.Sweep(_sweep_answers, _count_answers),
     "reasons of conflicts": partial(_purge, REASONS),
     "parked submissions": partial(_purge, PARKED_SUBMISSIONS),
     "commands about submissions": partial(_purge, REMEMBERED),
 }
 
 
-# Rows that the erasing request itself purges; `events.tasks.finish_erasures` does the rest and retries after errors.
-AT_ONCE: Final = 20_000
+# Rows that the erasing request itself purges; a worker does the rest.
+AT_ONCE: Final = 1_000
 
 
-def _purge_after_commit() -> None:
-    store.once_committed(erasure.finish, most=AT_ONCE)
+def _purge_after_commit(erased: Sequence[str]) -> None:
+    store.once_committed(_purge_some, erased)
+
+
+def _purge_some(erased: Sequence[str]) -> None:
+    """Purges a little at once, and has a worker do the rest. `events.tasks.finish_erasures` also runs every minute."""
+    purging.finish(erased, most=AT_ONCE)
+    if purging.progress(erased[-1]):
+        jobs.send("events.tasks.finish_erasures")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backoffice.section import Section
-from backoffice.sections.privacy import erasure
+from backoffice.sections.privacy import erasure, export_jobs, tasks
 from backoffice.sections.privacy.pages import PrivacyPages
 
 SECTION = Section(
@@ -13,5 +13,6 @@ SECTION = Section(
     api_shapes="backoffice.sections.privacy.shapes",
     before={"user": erasure.notes},
     after={"user": erasure.users, "form": erasure.forms, "submission": erasure.submissions},
-    purgers=erasure.PURGERS,
+    purgers={"personal-data exports": export_jobs.purge, **erasure.PURGERS},
+    tasks=(tasks.make_export, tasks.resume_exports),
 )

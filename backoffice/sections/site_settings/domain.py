@@ -104,5 +104,4 @@ AGGREGATE = Aggregate(
     decide=decide,
     commands=(SetSetting, RemoveSetting),
     reasons=REASONS,
-    snapshot_every=0,
 )

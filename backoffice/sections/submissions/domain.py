@@ -185,7 +185,6 @@ AGGREGATE = Aggregate(
     evolve=evolve,
     decide=decide,
     commands=(ReceiveSubmission, CorrectSubmission, DeleteSubmission, EraseSubmission),
-    snapshot_every=0,
     state_version=2,
     subject=SUBJECT,
 )

@@ -4,7 +4,7 @@ import { _ } from "./words.js";
 const MAX_INTERVAL_MS = 30_000;
 const TIMEOUT_MS = 10_000;
 
-/** A page of numbers that polls: it replaces the parts that changed and shows how fresh they are. */
+/** Numbers that poll: replaces the parts that changed and, where the page has room for it, shows how fresh they are. */
 export function open(element) {
   new PollingPage(element).start();
 }
@@ -19,12 +19,15 @@ class PollingPage {
     this.body = element.querySelector("[data-poll-body]");
     this.status = element.querySelector("[data-poll-status]");
     this.words = element.querySelector("[data-poll-words]");
-    this.fresh = this.words.dataset.pollWords; // the time as the server formats it
+    this.fresh = this.words?.dataset.pollWords; // the time as the server formats it
   }
 
   start() {
     partsOf(this.body); // remember the HTML of the server
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.#pause() : this.#poll()));
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#pause();
+      else if (!this.body.querySelector("[data-poll-end]")) this.#poll();
+    });
     this.#later(this.every);
   }
 
@@ -49,16 +52,24 @@ class PollingPage {
       this.#failures += 1;
     }
     this.#showFreshness();
-    this.#later(Math.min(this.every * 2 ** this.#failures, MAX_INTERVAL_MS));
+    if (!this.body.querySelector("[data-poll-end]")) {
+      this.#later(Math.min(this.every * 2 ** this.#failures, MAX_INTERVAL_MS));
+    }
   }
 
+  /** The address of the fragment; one of the same page keeps the page's query. */
   #address() {
-    const query = new URLSearchParams(location.search);
-    query.set("fragment", "1");
-    return `${location.pathname}?${query}`;
+    const address = new URL(this.element.dataset.poll, location);
+    if (address.pathname === location.pathname) {
+      const query = new URLSearchParams(location.search);
+      query.set("fragment", "1");
+      address.search = query;
+    }
+    return `${address.pathname}${address.search}`;
   }
 
   #showFreshness() {
+    if (!this.status) return;
     const time = this.fresh;
     this.status.dataset.state = this.#failures ? "stale" : "live";
     this.words.textContent = this.#failures

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 
 from backoffice.api import shapes
-from events import head, store
+from events import head, search, store
 from tests import factories
 from tests.backoffice import api_client
 from tests.backoffice.api_client import problem
@@ -139,6 +139,30 @@ def test_log_is_filtered_by_kind(manager: api_client.Caller) -> None:
     assert kinds == ["form.created", "submission.received"]
     found = problem(manager.get("events/?type=form.created,form.painted"), 400, "unknown_filter")
     assert "form.created" in found["allowed"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_search_for_a_rare_type_says_how_far_it_came(
+    manager: api_client.Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = head.safe()
+    for _ in range(3):
+        factories.user()
+    form = factories.form()
+    factories.user()
+    monkeypatch.setattr(search, "REACH", 2)
+    after, found = start, []
+    while True:
+        page = poll(manager, after=after, type="form.created")
+        found += [event["stream"] for event in page["items"]]
+        assert page["head"] <= page["reached"] <= after + 2, "a client that continues after `head` misses nothing"
+        after = page["reached"]
+        if page["end"]:
+            break
+    assert found == [f"form-{form}"]
+    assert after == head.safe()
+    full = poll(manager, after=start, limit=2)
+    assert (full["end"], full["reached"]) == (False, full["items"][-1]["position"])
 
 
 @pytest.mark.parametrize("query", ["after=-1", "after=x", f"after={2**63}", "limit=0", "limit=1001", "limit=x"])

@@ -18,7 +18,7 @@ from django.urls import reverse
 from backoffice import health
 from backoffice.sections.forms import domain as forms
 from backoffice.sections.users import domain as users
-from events import commands, errors, head, removal, snapshots, store
+from events import commands, errors, head, removal, snapshot_upkeep, snapshots, store
 from events.archive import reader as archives
 from events.integrity import verify
 from events.rebuild import builder as rebuild
@@ -272,7 +272,7 @@ def test_archived_unreadable_event_is_read_the_same_way(broken: Broken) -> None:
 def test_snapshot_does_not_hide_an_unreadable_event(broken: Broken) -> None:
     for number in range(20):
         insert(broken.stream, f"{broken.category}.updated", 1, json.dumps({"x": number}))
-    snapshots.refresh()
+    snapshot_upkeep.refresh()
     assert store.query("select 1 from events_snapshot where stream = %s", (broken.stream,)) == []
 
 

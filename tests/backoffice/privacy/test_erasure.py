@@ -27,7 +27,7 @@ from backoffice.sections.users import domain as users
 from events import commands, context, errors, extension, snapshots, store
 from events.db import grants
 from events.integrity import seals
-from events.privacy import encryption, erasure, subject_keys
+from events.privacy import encryption, erasure, purging, subject_keys
 from events.rebuild import builder as rebuild
 from events.rebuild.read_tables import RebuildProgress
 from events.types import ERASED, new_id
@@ -282,14 +282,14 @@ class Killed(BaseException):
     """An error that no code handles."""
 
 
-def killer(name: str) -> extension.Purger:
+def killer(name: str) -> extension.Purger | extension.Sweep:
     real = extension.purgers[name]
 
-    def kill(subjects: Any, limit: int) -> int:
-        real(subjects, limit)
+    def kill(*arguments: Any) -> Any:
+        (real.run if isinstance(real, extension.Sweep) else real)(*arguments)
         raise Killed  # the effect is rolled back with its transaction
 
-    return kill
+    return real._replace(run=kill) if isinstance(real, extension.Sweep) else kill
 
 
 @pytest.mark.usefixtures("own_log")
@@ -297,7 +297,7 @@ def killer(name: str) -> extension.Purger:
 def test_interrupted_purge_is_completed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     life = PersonData(tmp_path)
     monkeypatch.setattr(
-        "backoffice.sections.privacy.erasure.erasure.finish", lambda most: None
+        "backoffice.sections.privacy.erasure.purging.finish", lambda only, most: None
     )  # killed right after the commit
     make_erased(life.user)
     assert not [table for table in tables_with(NEEDLES) if table in {"public.users", "public.forms"}]
@@ -308,10 +308,10 @@ def test_interrupted_purge_is_completed_by_the_next_one(tmp_path: Path, monkeypa
     for name in extension.purgers:
         with monkeypatch.context() as patched, pytest.raises(Killed):
             patched.setitem(extension.purgers, name, killer(name))
-            erasure.finish()
+            purging.finish()
         assert erasure.status().unpurged > 0
-    assert erasure.finish() >= 2
-    assert erasure.finish() == 0
+    assert purging.finish() >= 2
+    assert purging.finish() == 0
     assert tables_with(NEEDLES) == {}
     told = officer.get(page, headers={"accept-language": "fr"}).content.decode()
     assert "encore en cours" not in told
@@ -384,14 +384,14 @@ def test_forbidden_purge_is_reported_and_undoes_no_erasure(
     store.execute("alter function events_discard_copies security invoker")
     become(application)
     make_erased(life.user)
-    assert "Error calling finish" in caplog.text
+    assert "Error calling _purge_some" in caplog.text
     assert "must be owner of schema" in caplog.text
     become(owner)
     assert tables_with(NEEDLES).keys() == {"rebuild_users.users", "rebuild_submissions.submissions"}
     assert erasure.status().unpurged > 0
     grants.grant(application)
     become(application)
-    assert erasure.finish() > 0
+    assert purging.finish() > 0
     become(owner)
     assert tables_with(NEEDLES) == {}
 
@@ -491,7 +491,7 @@ def test_erasure_waits_for_running_writers_and_erases_their_data(wait_until: Cal
         eraser = factories.Thread(lambda: make_erased(key))
         wait_until("select 1 from pg_locks where not granted")  # the submission locks the user's row until its commit
     eraser.result()
-    erasure.finish()
+    purging.finish()
     assert models.Submission.objects.get(pk=late).answers == submissions.NO_ANSWERS
     assert tables_with(("Barnabas",)) == {}
 

@@ -21,7 +21,7 @@ from backoffice.models import User
 from backoffice.sections.submissions import domain as submissions
 from backoffice.sections.users import domain as users
 from events import commands, errors, freshness, head, store, valkey
-from events.privacy import erasure
+from events.privacy import purging
 from events.subscriptions import runner as subscriptions
 from metrics import catalogue, queries
 from metrics.caching import cache
@@ -272,7 +272,7 @@ def test_after_an_erasure_neither_memory_nor_valkey_holds_the_address(process: P
     for query in every_query(key):
         process.ask(query)
     commands.dispatch(command(users.EraseUser(), key, reason="asked"))
-    erasure.finish()
+    purging.finish()
     process.follow()
     assert address not in str([entry.value for entry in process.memory._entries.values()])
     assert address.encode() not in process.cache.get(private).value

@@ -1,18 +1,16 @@
-"""Measures a growing log: appends, reads and the head at each size, compared with a raw `INSERT`.
+"""A growing log: appends, reads and the head at each size, compared with a raw `INSERT`.
 
 The log is filled with valid events, each with a stream of its own, chained and indexed as if it had been appended, by a
 set-based statement for each SLICE. The raw table stays small: a ratio that falls with the size is the cost of growth.
-`python -m benchmarks growth --rows 1000000 50000000` needs about 1 kB of disk an event.
+It needs about 1 kB of disk an event.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import append, harness
@@ -108,33 +106,23 @@ def measure(seconds: float, rounds: int) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in rates.items()}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
-    parser.add_argument("--seconds", type=float, default=1.5)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def run(sizes: Sequence[int], seconds: float, rounds: int) -> None:
+    """Measure the cases at each number of events."""
+    from django.db import connection
+
     rows: list[dict[str, Any]] = []
-    with harness.services():
-        from django.db import connection
-
+    with connection.cursor() as cursor:
+        cursor.execute(append.RAW_TABLE)
+        cursor.execute(NAMES)
+    for upto in sorted(sizes):
+        filled = fill(upto)
+        rates = measure(seconds, rounds)
         with connection.cursor() as cursor:
-            cursor.execute(append.RAW_TABLE)
-            cursor.execute(NAMES)
-        for upto in sorted(options.rows):
-            filled = fill(upto)
-            rates = measure(options.seconds, options.rounds)
-            with connection.cursor() as cursor:
-                cursor.execute("select pg_database_size(current_database())")
-                size = cursor.fetchone()[0] / 2**30
-            for name, rate in rates.items():
-                ratio = round(rate / rates["raw insert"], 2)
-                row = {"events": upto, "case": name, "calls/s": round(rate), "of raw": ratio}
-                rows.append(row | {"GiB": round(size, 1), "filled in s": round(filled)})
-            harness.table(f"With {upto:,} events (fsync on, 1 writer, 300-byte payloads)", rows[-len(rates) :])
-            harness.save("growth", {"rows": rows})
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            cursor.execute("select pg_database_size(current_database())")
+            size = cursor.fetchone()[0] / 2**30
+        for name, rate in rates.items():
+            ratio = round(rate / rates["raw insert"], 2)
+            row = {"events": upto, "case": name, "calls/s": round(rate), "of raw": ratio}
+            rows.append(row | {"GiB": round(size, 1), "filled in s": round(filled)})
+        harness.table(f"With {upto:,} events (fsync on, 1 writer, 300-byte payloads)", rows[-len(rates) :])
+        harness.save("growth", {"rows": rows})

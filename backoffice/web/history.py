@@ -132,7 +132,8 @@ class HistoryAdmin(KindAdmin):
                 return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
             except errors.Conflict:
                 messages.warning(request, _("The record changed meanwhile. Review the changes again."))
-                return HttpResponseRedirect(request.path)
+                typed = {"base_version": current, "reason": form.cleaned_data["reason"]}
+                form = records.ReasonForm(staff=request.user, initial=typed)
             except errors.EventsError as error:
                 form.show_errors({}, error_messages.in_one_line(error))
         context = self._context(request, key) | {

@@ -6,8 +6,7 @@
 //   state    waiting | refused | done      tried    sent without an answer: it may be saved already
 //   verdict  of the server, see docs/conflicts.md; `why` is the reason when refused
 //   closed   done, and no later edit of its record depends on it any more
-import { losesNumbers } from "../inputs.js";
-import { same } from "../merge.js";
+import { sameJson } from "../inputs.js";
 
 /** Commands that can be queued. The server lists the pages, and decides everything else. */
 export const COMMANDS = new Set(["user.update", "form.update", "setting.set"]);
@@ -30,9 +29,7 @@ export function cleaned(kind, value) {
 /** Whether typing changed the value; another layout of the same JSON does not count. */
 export function differs(kind, value, before) {
   const [a, b] = [cleaned(kind, value), cleaned(kind, before)];
-  if (a === b) return false;
-  if (kind !== "json" || losesNumbers(a) || !isJson(a) || !isJson(b)) return true;
-  return !same(JSON.parse(a), JSON.parse(b));
+  return a !== b && !(kind === "json" && sameJson(a, b));
 }
 
 export function isJson(text) {

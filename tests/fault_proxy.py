@@ -18,7 +18,7 @@ PORTAL: Final = b"<!doctype html><title>Guest network</title><h1>Accept the term
 
 @dataclass(eq=False)
 class Fault:
-    """What happens to the requests that match `method` and `path` (a regular expression), at most `times` times.
+    """What happens to the requests that match `method`, `path` and `body` (regular expressions), at most `times` times.
 
     drop       the connection is closed, without (`forward=False`) or after the server has answered
     half_open  nothing is ever answered, and the connection stays open
@@ -33,15 +33,17 @@ class Fault:
     times: int | None = None
     forward: bool = False
     reply: bytes = b""
+    body: bytes = b""
     hits: int = 0
     requests: list[bytes] = field(default_factory=list)
     _hit: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
 
-    def matches(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str, body: bytes) -> bool:
         if self.times is not None and self.hits >= self.times:
             return False
-        return self.method in ("", method) and re.search(self.path, path) is not None
+        is_found = re.search(self.path, path) is not None and re.search(self.body, body) is not None
+        return self.method in ("", method) and is_found
 
     def hit(self, request: bytes) -> None:
         self.hits += 1
@@ -122,9 +124,10 @@ class FaultProxy:
         content_type: str = "text/html; charset=utf-8",
         times: int | None = None,
         forward: bool = False,
+        reads: bytes = b"",
     ) -> Fault:
-        """By default the page of a captive portal: 200 with HTML."""
-        return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type)))
+        """By default the page of a captive portal: 200 with HTML. `reads`: only requests whose body contains this."""
+        return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type), reads))
 
     def block_upgrades(self) -> Fault:
         return self._add(Fault("answer", "^/ws/", reply=response(403, b"no upgrade", "text/plain")))
@@ -178,7 +181,7 @@ class FaultProxy:
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""
         method, path, _version = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-        fault = next((one for one in self._faults if one.matches(method, path)), None)  # 2
+        fault = next((one for one in self._faults if one.matches(method, path, body)), None)  # 2
         if fault is not None:
             fault.hit(head + body)
         if fault is None and re.search(rb"\r\nupgrade: *websocket", head, re.IGNORECASE):

@@ -30,6 +30,7 @@ export function open(form) {
 
 class Saver {
   #decided = []; // edits with a verdict since the page was opened
+  #lost = null; // a save that was neither answered nor queued: it may be saved
 
   constructor(form, own) {
     this.form = form;
@@ -66,26 +67,30 @@ class Saver {
 
   // -- saving -------------------------------------------------------------------------------------------------------
 
-  /** 1 nothing typed: stay  2 offline, or an earlier edit waits: queue  3 else send what is typed by now
-   *  4 saved: leave, or stay with what was typed meanwhile  5 rejected: show the messages of the server
-   *  6 else queue under the same id, because the server may have saved it */
+  /** 1 nothing typed: stay  2 offline, or an earlier edit waits: queue  3 else send what is typed by now, after an
+   *  earlier save that had no answer  4 saved: leave, or stay with what was typed meanwhile  5 rejected: show the
+   *  messages of the server  6 else queue under the same id, because the server may have saved it */
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
-    if (!Object.keys(fields).length) return this.#stay(_("Nothing was changed."), "info"); // 1
+    if (!Object.keys(fields).length && !this.#lost) return this.#stay(_("Nothing was changed."), "info"); // 1
     const sent = new Map(this.#inputs.map((field) => [field, valueOf(field)]));
-    const body = new FormData(this.form);
+    const typed = { fields, sent, body: new FormData(this.form) };
     this.form.dispatchEvent(new CustomEvent("saving", { detail: new Promise((done) => (this.done = done)) }));
     const edits = await this.#edits();
     const isBehind =
       edits !== null && (unseen(edits, this.stream, this.#version).length > 0 || blockedStreams(edits).has(this.stream));
     const isAway = edits !== null && this.own.network.state !== "online";
-    if (isBehind || isAway) return this.#keep(fields, sent, { isBehind }); // 2
-    const answer = await post(location.pathname, body, this.form); // 3
-    if (answer.location) this.#saved(answer, fields, sent); // 4
+    if (isBehind || isAway) return this.#keep(typed, { isBehind }); // 2
+    const input = this.#lost ?? typed;
+    const answer = await post(location.pathname, input.body, this.form); // 3
+    this.#lost = null;
+    if (answer.location) this.#saved(answer, input); // 4
     else if (answer.theirs) this.#showMessages(answer.theirs); // 5
     else if (answer.refusal) this.#stay(answer.refusal);
-    else this.#keep(fields, sent, { ...answer, id: body.get("command_id") }); // 6
+    else this.#keep(input, { ...answer, id: input.body.get("command_id") }); // 6
+    if (answer.location === location.pathname && input !== typed && !this.form.inert) this.form.requestSubmit();
+    return undefined;
   }
 
   /** The queued edits; null where none can be stored. */
@@ -94,7 +99,7 @@ class Saver {
   }
 
   /** Saved, or filed as a conflict. The page stays if something was typed meanwhile, and saves that on top. */
-  #saved({ location: next, saved, version, values }, fields, sent) {
+  #saved({ location: next, saved, version, values }, { fields, sent }) {
     const isLater = (field) => valueOf(field) !== sent.get(field) && (field === this.#reason || isUnsaved(field));
     if (!this.#inputs.some(isLater)) return leave(this.form, next, () => this.#stay());
     this.form.elements.namedItem("command_id").value = crypto.randomUUID();
@@ -137,10 +142,14 @@ class Saver {
     this.#complain(complaints);
   }
 
-  /** Queues the input `sent`. `lost`, `status` and `state` describe an answer that was no verdict. */
-  async #keep(fields, sent, { id = crypto.randomUUID(), lost = false, isBehind = false, ...answer } = {}) {
+  /** Queues an input. `lost`, `status` and `state` describe an answer that was no verdict. */
+  async #keep(input, { id = crypto.randomUUID(), lost = false, isBehind = false, ...answer }) {
+    const { fields, sent } = input;
     const edits = await this.#edits();
-    if (edits === null) return this.#stay(this.queues && lost ? this.#notStored() : reasonToStay({ lost, ...answer }));
+    if (edits === null) {
+      if (lost) this.#lost = input;
+      return this.#stay(this.queues && lost ? this.#notStored() : reasonToStay({ lost, ...answer }));
+    }
     if (!this.#isValid(fields, sent)) return this.#stay();
     if (openCount(edits) >= MAX_EDITS) {
       return this.#stay(_("Too many edits are waiting to be sent. Your changes stay on this page."));

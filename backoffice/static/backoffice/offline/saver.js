@@ -84,7 +84,7 @@ class Saver {
     if (isBehind || isAway) return this.#keep(typed, { isBehind }); // 2
     const input = this.#lost ?? typed;
     const answer = await post(location.pathname, input.body, this.form); // 3
-    this.#lost = null;
+    if (answer.location || answer.theirs || answer.refusal) this.#lost = null;
     if (answer.location) this.#saved(answer, input); // 4
     else if (answer.theirs) this.#showMessages(answer.theirs); // 5
     else if (answer.refusal) this.#stay(answer.refusal);
@@ -146,10 +146,8 @@ class Saver {
   async #keep(input, { id = crypto.randomUUID(), lost = false, isBehind = false, ...answer }) {
     const { fields, sent } = input;
     const edits = await this.#edits();
-    if (edits === null) {
-      if (lost) this.#lost = input;
-      return this.#stay(this.queues && lost ? this.#notStored() : reasonToStay({ lost, ...answer }));
-    }
+    if (lost) this.#lost = input;
+    if (edits === null) return this.#stay(this.queues && lost ? this.#notStored() : reasonToStay({ lost, ...answer }));
     if (!this.#isValid(fields, sent)) return this.#stay();
     if (openCount(edits) >= MAX_EDITS) {
       return this.#stay(_("Too many edits are waiting to be sent. Your changes stay on this page."));
@@ -167,6 +165,7 @@ class Saver {
       name: document.querySelector("h1[data-name]").textContent.trim(),
       ...basedOn(edits, this.stream, this.#version),
       queued_at: new Date().toISOString(),
+      served_at: this.record.dataset.servedAt,
       reason: sent.get(reason).trim(),
       state: "waiting",
       verdict: null,
@@ -180,6 +179,7 @@ class Saver {
           : this.#notStored(),
       );
     }
+    this.#lost = null;
     if (reason.value === sent.get(reason)) reason.value = ""; // else it belongs to the next edit
     this.form.elements.namedItem("command_id").value = crypto.randomUUID();
     await this.#show();

@@ -61,9 +61,9 @@ class ScriptedFormMiddleware:
 
 def _refusal(request: HttpRequest) -> str:
     """Removes the messages and returns their texts if one is an error; else leaves them to the next page."""
-    stored = messages.get_messages(request)
-    found = list(stored)
+    found = list(messages.get_messages(request))
     if any(message.level >= messages.ERROR for message in found):
         return " ".join(str(message) for message in found)
-    stored.used = False
+    for message in found:
+        messages.add_message(request, message.level, message.message, message.extra_tags)
     return ""

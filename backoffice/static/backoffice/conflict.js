@@ -185,7 +185,8 @@ class ConflictPage {
       typed: place.querySelector("[data-typed]")?.value,
     }));
     const reason = this.form.querySelector("[data-reason]").value;
-    write(this.key, JSON.stringify({ at: Date.now(), places, reason }));
+    const isStored = write(this.key, JSON.stringify({ at: Date.now(), places, reason }));
+    this.form.toggleAttribute("data-drafted", isStored);
   }
 
   #restore() {
@@ -199,6 +200,7 @@ class ConflictPage {
       if (choice) choose(place, choice);
     }
     this.form.querySelector("[data-reason]").value = draft.reason;
+    this.form.toggleAttribute("data-drafted", true);
     this.#previews.add("now");
   }
 

@@ -4,24 +4,32 @@ import { adoptToasts, toast } from "./toasts.js";
 
 const NO_TEXT = "[type=hidden], [type=checkbox], [type=radio], [type=submit], [type=button], [type=file]";
 const TEXT = `form[method=post] :is(textarea, input:not(${NO_TEXT}))`;
+const GUARDED = "[data-record] [data-edit], [data-drafted]"; // forms that keep their text themselves
 const WRONG = ":is(.field.wrong, .errors) :is(input:not([type=hidden]), select, textarea)";
 
 const sending = new WeakSet();
 const attempts = new WeakMap(); // form -> {input, id} of its latest attempt
-const unsent = new Set(); // forms whose text exists on this page only
+let leaving = false;
 
-/** Handles the forms below `root`, apart from those that handle themselves, and from downloads. */
+/** Handles the forms of a signed-in person's page, apart from those that handle themselves, and from downloads. */
 export function bindForms(root) {
+  if (!root.querySelector("[data-person]")) return;
   root.addEventListener("submit", (event) => {
     const form = event.target;
     if (event.defaultPrevented || form.getAttribute("method")?.toLowerCase() !== "post") return;
-    if (form.matches("[data-download]") || !root.querySelector("[data-person]") || !root.querySelector(TEXT)) return;
+    if (form.matches("[data-download]") || !root.querySelector(TEXT)) return;
     event.preventDefault();
     if (!sending.has(form)) send(form, event.submitter);
   });
   window.addEventListener("beforeunload", (event) => {
-    if ([...unsent].some((form) => form.isConnected)) event.preventDefault();
+    if (!leaving && [...root.querySelectorAll(TEXT)].some(isUnsaved)) event.preventDefault();
   });
+}
+
+/** Whether a text exists on this page only; one that the server returned with messages is its field's default. */
+function isUnsaved(field) {
+  if (field.closest(GUARDED)) return false;
+  return field.value !== field.defaultValue || ("unsaved" in field.form.dataset && field.value !== "");
 }
 
 /** Moves the focus to the first field with an error; false without one. */
@@ -40,12 +48,12 @@ async function send(form, button) {
   sending.add(form);
   form.inert = true;
   const answer = await post(new URL(action, location.href), body, form); // 1
-  unsent.add(form);
-  if (answer.location) {
-    unsent.delete(form);
+  leaving = Boolean(answer.location);
+  if (leaving) {
     leave(form, answer.location, () => stay(form)); // 2
     return;
   }
+  form.dataset.unsaved = "";
   stay(form, form.contains(focused) ? focused : null);
   if (answer.page) show(form, answer); // 3
   else toast(answer.refusal ?? reasonToStay(answer), "error"); // 4
@@ -53,6 +61,7 @@ async function send(form, button) {
 
 function stay(form, focused) {
   sending.delete(form);
+  leaving = false;
   form.inert = false;
   focused?.focus();
   form.dispatchEvent(new CustomEvent("stayed", { bubbles: true }));

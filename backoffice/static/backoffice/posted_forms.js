@@ -1,5 +1,6 @@
-/** The forms of pages with typed text, apart from those of records: sent by script, so that a failure keeps the text. */
-import { leave, post, reasonToStay } from "./posting.js";
+/** Forms of pages with typed text, apart from those of records: sent by script, so that a failure keeps the text. */
+import { fetchDocument } from "./live.js";
+import { counterpart, leave, post, reasonToStay } from "./posting.js";
 import { adoptToasts, toast } from "./toasts.js";
 
 const NO_TEXT = "[type=hidden], [type=checkbox], [type=radio], [type=submit], [type=button], [type=file]";
@@ -39,24 +40,41 @@ export function focusError(root) {
   return Boolean(field);
 }
 
-/** 1 send the input; nothing more can be typed  2 done: leave  3 messages, or another page: show it
- *  4 else the text stays, to be sent again */
+/** 1 send the input; nothing more can be typed  2 done: leave, or stay for the text of another form  3 messages, or
+ *  another page: show it  4 else the text stays, to be sent again */
 async function send(form, button) {
   const body = bodyOf(form, button);
   const action = button?.getAttribute("formaction") ?? form.getAttribute("action") ?? "";
   const focused = document.activeElement;
   sending.add(form);
   form.inert = true;
-  const answer = await post(new URL(action, location.href), body, form); // 1
-  leaving = Boolean(answer.location);
-  if (leaving) {
-    leave(form, answer.location, () => stay(form)); // 2
-    return;
+  let answer = await post(new URL(action, location.href), body, form); // 1
+  if (answer.location) {
+    const fresh = othersTyping(form) ? await renewed(form, answer.location) : null;
+    if (!fresh) return go(form, answer.location); // 2
+    answer = fresh;
   }
   form.dataset.unsaved = "";
   stay(form, form.contains(focused) ? focused : null);
   if (answer.page) show(form, answer); // 3
   else toast(answer.refusal ?? reasonToStay(answer), "error"); // 4
+  return undefined;
+}
+
+function othersTyping(form) {
+  return [...document.querySelectorAll(TEXT)].some((field) => field.form !== form && isUnsaved(field));
+}
+
+/** The page as it is now, if it has the form too; null if not, or without an answer. */
+async function renewed(form, address) {
+  const { page } = await fetchDocument(address).catch(() => ({}));
+  const theirs = page && counterpart(page, form);
+  return theirs ? { page, theirs } : null;
+}
+
+function go(form, address) {
+  leaving = true;
+  leave(form, address, () => stay(form));
 }
 
 function stay(form, focused) {
@@ -83,6 +101,10 @@ function show(form, { page, theirs }) {
   const place = theirs ? form : document.getElementById("content");
   place.replaceChildren(...(theirs ?? page.getElementById("content")).childNodes);
   if (!theirs) document.title = page.title;
+  for (const part of document.querySelectorAll("[data-fresh]")) {
+    const now = page.querySelector(`[data-fresh=${part.dataset.fresh}]`);
+    if (now) part.replaceChildren(...now.childNodes);
+  }
   adoptToasts(page);
   place.dispatchEvent(new CustomEvent("replaced", { bubbles: true }));
   if (!focusError(place)) place.querySelector("[role=alert], .errornote")?.scrollIntoView({ block: "nearest" });

@@ -42,8 +42,9 @@ export async function post(address, body, form) {
 }
 
 /** The same form in another copy of its page. */
-function counterpart(page, form) {
-  const isSame = (other) => ["id", "class", "action"].every((name) => other.getAttribute(name) === form.getAttribute(name));
+export function counterpart(page, form) {
+  const names = ["id", "class", "action"];
+  const isSame = (other) => names.every((name) => other.getAttribute(name) === form.getAttribute(name));
   return [...page.querySelectorAll("form[method=post]")].find(isSame);
 }
 

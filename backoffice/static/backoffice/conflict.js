@@ -211,7 +211,8 @@ class ConflictPage {
     live().subscribe(["conflicts"], {
       since,
       onEvent: (event) => {
-        if (event.stream !== `conflict-${conflict}` || !/\.(resolved|dismissed)$/.test(event.event) || !this.box) return;
+        const isClosed = event.stream === `conflict-${conflict}` && /\.(resolved|dismissed)$/.test(event.event);
+        if (!isClosed || !this.box) return;
         const isMine = event.actor === `staff:${me}`; // in another window, or by a request without an answer
         const words = isMine ? _("You closed this conflict.") : _("Someone else closed this conflict.");
         this.#notify(words, () => location.assign(location.pathname));

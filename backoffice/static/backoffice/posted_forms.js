@@ -50,8 +50,10 @@ async function send(form, button) {
   form.inert = true;
   let answer = await post(new URL(action, location.href), body, form); // 1
   if (answer.location) {
-    const fresh = othersTyping(form) ? await renewed(form, answer.location) : null;
-    if (!fresh) return go(form, answer.location); // 2
+    const next = new URL(answer.location, location.href);
+    const stays = next.pathname === location.pathname && othersTyping(form);
+    const fresh = stays ? await renewed(form, next) : null;
+    if (!fresh) return go(form, next); // 2
     answer = fresh;
   }
   form.dataset.unsaved = "";
@@ -73,7 +75,7 @@ async function renewed(form, address) {
 }
 
 function go(form, address) {
-  leaving = true;
+  leaving = !othersTyping(form);
   leave(form, address, () => stay(form));
 }
 

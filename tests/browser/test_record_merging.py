@@ -86,24 +86,25 @@ def test_keep_mine_keeps_an_own_choice(manager: Any, agent: Any, other: SecondPe
     assert stack.query("select plan from users where id = %s", key) == [("premium",)]
 
 
-def test_another_layout_of_the_same_json_is_no_conflict(manager: Any, stack: live.Stack) -> None:
+def test_another_layout_of_the_same_json_is_no_conflict(new_page: Callable[..., Any], stack: live.Stack) -> None:
     """The server returns the value in its own layout while the author types on."""
+    admin = new_page(role="admin", at="")
     key = f"merging.{uuid.uuid4().hex[:8]}"
-    command(manager, "setting.set", key, {"value": 1})
-    opened(manager, key, "setting")
-    held = held_answers(manager, "**/change/")
-    save(manager, value='{"a":[1,2]}', reason="First")
-    with manager.expect_response("**/live/**"):
-        manager.fill("[name=value]", '{"a":[1,2,3]}')
+    command(admin, "setting.set", key, {"value": 1})
+    opened(admin, key, "setting")
+    held = held_answers(admin, "**/change/")
+    save(admin, value='{"a":[1,2]}', reason="First")
+    with admin.expect_response("**/live/**"):
+        admin.fill("[name=value]", '{"a":[1,2,3]}')
         while not held:
-            manager.wait_for_timeout(20)  # lets Playwright handle the route
+            admin.wait_for_timeout(20)  # lets Playwright handle the route
         held[0]()
-    expect(manager.locator("[data-toasts]")).to_contain_text("Saved as version 2. What you typed since then")
-    expect(manager.locator("[data-record]")).to_have_attribute("data-version", "2")
-    no_conflict(manager)
-    manager.unroute("**/change/")
-    save(manager, reason="Second")
-    expect(manager.locator(".toast.success")).to_contain_text("Saved as version 3")
+    expect(admin.locator("[data-toasts]")).to_contain_text("Saved as version 2. What you typed since then")
+    expect(admin.locator("[data-record]")).to_have_attribute("data-version", "2")
+    no_conflict(admin)
+    admin.unroute("**/change/")
+    save(admin, reason="Second")
+    expect(admin.locator(".toast.success")).to_contain_text("Saved as version 3")
     assert stack.query("select value from settings where key = %s", key) == [({"a": [1, 2, 3]},)]
 
 
@@ -155,16 +156,17 @@ def test_invalid_email_address_is_reported_offline(manager: Any, agent: Any) -> 
     queued(agent, "1 waiting")
 
 
-def test_change_of_another_number_is_no_conflict_in_a_typed_one(manager: Any, other: SecondPerson) -> None:
+def test_change_of_another_number_is_no_conflict_in_a_typed_one(new_page: Callable[..., Any], stack: live.Stack) -> None:
+    admin, other = new_page(role="admin", at=""), SecondPerson(stack, "admin")
     key = f"r{uuid.uuid4().hex[:8]}"
     rule = {"title": "Load", "metric": "none.such", "warn": 5, "clear": 4}
-    command(manager, "rule.create", key, rule)
-    opened(manager, key, "rule")
-    manager.fill("[name=warn]", "6")
+    command(admin, "rule.create", key, rule)
+    opened(admin, key, "rule")
+    admin.fill("[name=warn]", "6")
     other.save("rule.update", key, {"title": "Load of the machine", "keep_seconds": 60})
-    expect(manager.locator("[name=title]")).to_have_value("Load of the machine")
-    expect(manager.locator("[name=clear]")).to_have_value("4.0")
-    expect(manager.locator("[name=warn]")).to_have_value("6")
-    no_conflict(manager)
-    manager.click("[data-save]")
-    expect(manager.locator(".toast.success")).to_contain_text("Saved as version 3")
+    expect(admin.locator("[name=title]")).to_have_value("Load of the machine")
+    expect(admin.locator("[name=clear]")).to_have_value("4.0")
+    expect(admin.locator("[name=warn]")).to_have_value("6")
+    no_conflict(admin)
+    admin.click("[data-save]")
+    expect(admin.locator(".toast.success")).to_contain_text("Saved as version 3")

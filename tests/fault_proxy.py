@@ -82,7 +82,6 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
         self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     @property
@@ -150,9 +149,11 @@ class FaultProxy:
 
     async def _close(self) -> None:
         self._server.close()
-        for task in tuple(self._tasks):
+        await asyncio.sleep(0)  # connections that were just accepted get their tasks
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for transport in self._transports:
             transport.abort()
         for _ in range(3):  # the loop closes the sockets of aborted transports in a later turn
@@ -164,15 +165,11 @@ class FaultProxy:
         return source, sink
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self._transports.add(writer.transport)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(reader, writer)
         finally:
-            self._tasks.discard(task)
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -193,7 +190,7 @@ class FaultProxy:
         if fault is not None:
             fault.reached()
             if fault.kind == "half_open":
-                await asyncio.Event().wait()
+                await reader.read()  # until the browser gives up
             if fault.kind == "hold":
                 await fault.released()
             answer = _changed(fault, answer)

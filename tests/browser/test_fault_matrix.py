@@ -285,16 +285,22 @@ def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def scene_of(new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy) -> Callable[[str, str], Scene]:
+def scene_of(new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy) -> Iterator[Callable[[str, str], Scene]]:
+    """Returns a function that opens a person's browser, which reaches the server through the proxy."""
+    contexts = []
+
     def make(role: str, lacking: str) -> Scene:
         page = new_page(role, at="", base_url=proxy.url)
+        contexts.append(page.context)
         page.add_init_script(TIMEOUTS + BROWSERS[lacking])
         if lacking != "usual":
             proxy.block_upgrades()
             page.route("**/admin/js/theme.js", lambda route: route.fulfill(body=""))  # Django's, which needs storage
         return Scene(stack, proxy, page, new_page("admin", at=""))
 
-    return make
+    yield make
+    for context in contexts:
+        context.close()  # before the proxy stops
 
 
 @contextmanager
@@ -448,6 +454,7 @@ def test_text_of_a_record_survives_each_fault_and_is_saved_once(
             version += 1
             expect(chip, kind.name).to_be_hidden()
             assert way.stored(scene) == (text, theirs, version), kind.name
+            expect(scene.page.locator("[name=base_version]"), kind.name).to_have_value(str(version))
         assert way.stored(scene)[1] == theirs, kind.name
     way.type(scene, "last")
     scene.page.click("[data-save]")

@@ -53,6 +53,8 @@ def test_edit_that_a_firewall_blocks_goes_to_the_tray_and_is_fixed_there(
     while chip.inner_text() != "1 edit rejected":
         with page.expect_response("**/sync/"):
             page.evaluate(FLUSH)
+    page.evaluate(FLUSH)
+    expect(page.locator("[name=base_version]")).to_have_value("2")
     expect(page.locator("[name=first_name]")).to_have_value("Harmless")
     assert (user(stack, blocked)[::2], user(stack, other)[::2]) == (("Ada", 1), ("Harmless", 2))
     assert firewall.hits >= 3

@@ -285,7 +285,9 @@ def proxy(stack: live.Stack) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def scene_of(new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy) -> Iterator[Callable[[str, str], Scene]]:
+def scene_of(
+    new_page: Callable[..., Any], stack: live.Stack, proxy: FaultProxy
+) -> Iterator[Callable[[str, str], Scene]]:
     """Returns a function that opens a person's browser, which reaches the server through the proxy."""
     contexts = []
 

@@ -156,7 +156,7 @@ def test_invalid_email_address_is_reported_offline(manager: Any, agent: Any) -> 
     queued(agent, "1 waiting")
 
 
-def test_change_of_another_number_is_no_conflict_in_a_typed_one(new_page: Callable[..., Any], stack: live.Stack) -> None:
+def test_change_of_a_number_is_no_conflict_in_another_one(new_page: Callable[..., Any], stack: live.Stack) -> None:
     admin, other = new_page(role="admin", at=""), SecondPerson(stack, "admin")
     key = f"r{uuid.uuid4().hex[:8]}"
     rule = {"title": "Load", "metric": "none.such", "warn": 5, "clear": 4}

@@ -92,7 +92,7 @@ class SessionGuard {
     const link = this.cover.querySelector("[data-cover-link]");
     const next = why === "other" ? "" : `?${new URLSearchParams({ next: location.pathname + location.search })}`;
     link.href = `${this.loginUrl}${next}`;
-    link.target = hasTyping() ? "_blank" : ""; // signed in there, the person finds the text here
+    link.target = why !== "other" && hasTyping() ? "_blank" : ""; // signed in there, the person finds the text here
     const was = this.covered;
     if (!was) this.#focused = document.activeElement;
     document.documentElement.dataset.covered = "";

@@ -82,6 +82,7 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself has weak references only
         self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     @property
@@ -148,16 +149,17 @@ class FaultProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
+        for listener in self._server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        await _turns()  # connections that were just accepted get their tasks, which fails once the server is closed
         self._server.close()
-        await asyncio.sleep(0)  # connections that were just accepted get their tasks
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := tuple(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for transport in self._transports:
             transport.abort()
-        for _ in range(3):  # the loop closes the sockets of aborted transports in a later turn
-            await asyncio.sleep(0)
+        await _turns()  # the loop closes the sockets of aborted transports in a later turn
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         source, sink = await asyncio.open_connection("127.0.0.1", self.target)
@@ -165,12 +167,16 @@ class FaultProxy:
         return source, sink
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         self._transports.add(writer.transport)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(reader, writer)
         finally:
             writer.close()
+            self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """1 read one request  2 choose the fault  3 forward it  4 answer as the fault says."""
@@ -218,6 +224,11 @@ class FaultProxy:
             for pump in pumps:
                 pump.cancel()
             sink.close()
+
+
+async def _turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

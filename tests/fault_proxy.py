@@ -18,7 +18,7 @@ PORTAL: Final = b"<!doctype html><title>Guest network</title><h1>Accept the term
 
 @dataclass(eq=False)
 class Fault:
-    """What happens to the requests that match `method`, `path` and `body` (regular expressions), at most `times` times.
+    """A fault for at most `times` requests that match `method`, `path` and `body` (regular expressions), by `kind`:
 
     drop       the connection is closed, without (`forward=False`) or after the server has answered
     half_open  nothing is ever answered, and the connection stays open
@@ -54,7 +54,7 @@ class Fault:
         self._hit.set()
 
     def wait(self, seconds: float = 30) -> None:
-        """Waits until the first matching request was met by this fault."""
+        """Waits until this fault has handled a request, at most `seconds`."""
         assert self._hit.wait(seconds), f"no request for {self.method} {self.path}"
 
     def release(self) -> None:
@@ -65,7 +65,7 @@ class Fault:
 
 
 def response(status: int, body: bytes, content_type: str = "text/html; charset=utf-8") -> bytes:
-    """An answer of something other than this application: a gateway, a portal."""
+    """An HTTP response as of a gateway or portal in place of this application."""
     phrase = HTTPStatus(status).phrase
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + body
@@ -126,7 +126,10 @@ class FaultProxy:
         forward: bool = False,
         reads: bytes = b"",
     ) -> Fault:
-        """By default the page of a captive portal: 200 with HTML. `reads`: only requests whose body contains this."""
+        """Answers matching requests with this response, by default the HTML page of a captive portal.
+
+        reads  only requests whose body matches this
+        """
         return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type), reads))
 
     def block_upgrades(self) -> Fault:
@@ -179,7 +182,7 @@ class FaultProxy:
             self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """1 read one request  2 choose the fault  3 forward it  4 answer as the fault says."""
+        """Serves a request: 1 read it  2 choose the fault  3 forward the request  4 answer as the fault demands."""
         head = await reader.readuntil(HEAD_END)  # 1
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""
@@ -213,7 +216,7 @@ class FaultProxy:
             sink.close()
 
     async def _tunnel(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The server accepts sockets of its own origin only, so the proxy's origin is replaced."""
+        """Forwards an upgraded connection with the server's origin, because the server accepts no other."""
         origin = f"\r\nOrigin: http://127.0.0.1:{self.target}".encode()
         source, sink = await self._connect()
         sink.write(re.sub(rb"\r\norigin:[^\r]*", origin, head, flags=re.IGNORECASE))

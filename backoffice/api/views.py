@@ -51,7 +51,7 @@ class View(APIView):
         self._be_consistent(request)
 
     def feeding(self) -> Sequence[str]:
-        """The subscriptions that ``consistent=1`` waits for."""
+        """Returns the subscriptions that ``consistent=1`` waits for."""
         return self.fed_by
 
     def _be_consistent(self, request: Request) -> None:

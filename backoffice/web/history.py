@@ -151,7 +151,10 @@ class HistoryAdmin(KindAdmin):
     def _restoring_update(
         self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """Returns the update that restores a version, empty if nothing differs; None if this person may not."""
+        """Returns the update that restores a version, empty if nothing differs.
+
+        None if this person may not update, or the record is deleted.
+        """
         kind = self.kind
         if not self.allows(request, kind.update) or now.get("deleted_at") or kind.update is None:
             return None

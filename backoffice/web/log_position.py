@@ -13,5 +13,5 @@ class Stamp(NamedTuple):
 
 
 def now() -> Stamp:
-    """Returns the position. Call it *before* reading the rows: an event in between is then sent twice, never lost."""
+    """Returns epoch and position. Call it *before* reading the rows: an event in between is sent twice, never lost."""
     return Stamp(head.epoch(), head.safe())

@@ -28,7 +28,7 @@ from events.privacy import erasure
 
 
 class EditAdmin(KindAdmin):
-    """The pages that show, add, delete and restore a record."""
+    """The pages that show, edit, add, delete and restore a record."""
 
     def change_page(self, request: HttpRequest, key: str) -> HttpResponse:
         """Renders the record's page; a POST saves the changed fields."""
@@ -56,7 +56,10 @@ class EditAdmin(KindAdmin):
         return form
 
     def _save(self, request: HttpRequest, row: Any, stamp: log_position.Stamp) -> HttpResponse:
-        """1 load the base from the store  2 compare  3 dispatch the command  4 show the result."""
+        """Saves the changed fields.
+
+        1 load the base from the store  2 compare  3 dispatch the command  4 show the result
+        """
         stream = self.stream(row.pk)
         opened = number(request.POST.get("base_version"))
         base, version = snapshots.state_dict(stream, opened)
@@ -82,7 +85,7 @@ class EditAdmin(KindAdmin):
         return self._go_on(request, stream, result.version)
 
     def _go_on(self, request: HttpRequest, stream: str, saved: int | None = None) -> HttpResponse:
-        """Redirects after a save. A script gets the record too, for a page on which the person typed on meanwhile.
+        """Redirects after a save; a script also gets the record, for a page whose person continued typing meanwhile.
 
         saved  the version of this save; others may have saved newer ones
         """
@@ -128,7 +131,7 @@ class EditAdmin(KindAdmin):
         return TemplateResponse(request, "admin/backoffice/record.html", context, status=status)
 
     def live(self, request: HttpRequest, key: str) -> HttpResponse:
-        """The current record as JSON, for open pages: the values of its inputs, and changes since `?since=`."""
+        """Returns the current record as JSON, for open pages: its inputs' values, and changes since `?since=`."""
         self.demand(request)
         kind, stamp, row = self.kind, log_position.now(), self.found(key)
         stream = self.stream(row.pk)
@@ -165,15 +168,18 @@ class EditAdmin(KindAdmin):
         data = form.changed()
         key = data.pop("key", None) or str(form.cleaned_data["command_id"] or types.new_id())
         try:
-            result = send(request, kind.create, key, data, form, self._unborn(key))
+            result = send(request, kind.create, key, data, form, self._version_before(key))
         except errors.EventsError as error:
             _explain(form, error)
             return self._new_page(request, form, status=error.status)
         messages.success(request, _("%(kind)s was added.") % {"kind": kind.singular})
         return HttpResponseRedirect(reverse(kind.url("change"), args=[types.key_of(result.stream)]))
 
-    def _unborn(self, key: str) -> int | None:
-        """Returns version 0 if one command both creates and updates. Raises `InvalidCommand` if the record exists."""
+    def _version_before(self, key: str) -> int | None:
+        """Returns the stream's version if one command both creates and updates, otherwise None.
+
+        Raises `InvalidCommand` if the record exists.
+        """
         if self.kind.create != self.kind.update:
             return None
         if self.model._default_manager.filter(pk=key).exists():
@@ -252,7 +258,7 @@ def send(
     *,
     typed: bool = True,
 ) -> commands.Result:
-    """Dispatches a command as the person of the request. A conflict is filed in the inbox if the data were `typed`.
+    """Dispatches a command as the person of the request; files a conflict in the inbox if the data were `typed`.
 
     A page reopened with the browser's Back button contains a command id that was used, so its command gets a new id.
     """
@@ -327,7 +333,7 @@ def _rules(record: Aggregate) -> str:
     """Returns the merge policies as JSON for the page's script; empty for a kind without policies."""
     if not record.policies:
         return ""
-    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # a function of the domain's own stays here
+    known = (conflicts.Unique, conflicts.References, conflicts.Acyclic)  # scripts cannot run functions of the domain
     checks = [conflict_rules.to_json(check) for check in record.checks if isinstance(check, known)]
     return json.dumps({"policies": conflicts.policies_to_json(record.policies), "checks": checks})
 

@@ -255,8 +255,8 @@ class Saver {
     this.form.dispatchEvent(new CustomEvent("queued"));
   }
 
-  /** Keeps unsaved typing; replaces values that went to the inbox or the tray by the value of the server. A saved edit
-   *  that the page has brought into the field already is not shown again, although another field holds the base. */
+  /** Keeps unsaved typing; replaces values of edits that conflict or were rejected by the value of the server. A saved
+   *  edit that the page has merged into the field already is not shown again, although another field holds the base. */
   #showField(field, seen, versions) {
     const before = seenOf(field);
     const untyped = !differs(kindOf(field), valueOf(field), before);

@@ -18,7 +18,7 @@ PORTAL: Final = b"<!doctype html><title>Guest network</title><h1>Accept the term
 
 @dataclass(eq=False)
 class Fault:
-    """A fault for at most `times` requests that match `method` and `path` (a regular expression), by `kind`:
+    """A fault for at most `times` requests that match `method`, `path` and `body` (regular expressions), by `kind`:
 
     drop       the connection is closed, without (`forward=False`) or after the server has answered
     half_open  nothing is ever answered, and the connection stays open
@@ -33,15 +33,17 @@ class Fault:
     times: int | None = None
     forward: bool = False
     reply: bytes = b""
+    body: bytes = b""
     hits: int = 0
     requests: list[bytes] = field(default_factory=list)
     _hit: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
 
-    def matches(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str, body: bytes) -> bool:
         if self.times is not None and self.hits >= self.times:
             return False
-        return self.method in ("", method) and re.search(self.path, path) is not None
+        is_found = re.search(self.path, path) is not None and re.search(self.body, body) is not None
+        return self.method in ("", method) and is_found
 
     def hit(self, request: bytes) -> None:
         self.hits += 1
@@ -80,7 +82,7 @@ class FaultProxy:
         self._faults: list[Fault] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself has weak references only
         self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
 
     @property
@@ -122,9 +124,13 @@ class FaultProxy:
         content_type: str = "text/html; charset=utf-8",
         times: int | None = None,
         forward: bool = False,
+        reads: bytes = b"",
     ) -> Fault:
-        """Answers matching requests with this response, by default the HTML page of a captive portal."""
-        return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type)))
+        """Answers matching requests with this response, by default the HTML page of a captive portal.
+
+        reads  only requests whose body matches this
+        """
+        return self._add(Fault("answer", path, method, times, forward, response(status, body, content_type), reads))
 
     def block_upgrades(self) -> Fault:
         return self._add(Fault("answer", "^/ws/", reply=response(403, b"no upgrade", "text/plain")))
@@ -146,11 +152,14 @@ class FaultProxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
+        for listener in self._server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        await _turns()  # connections that were just accepted get their tasks, which fails once the server is closed
         self._server.close()
-        await _turns()  # so that the handlers of connections accepted just before are known
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while tasks := tuple(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for transport in self._transports:
             transport.abort()
         await _turns()  # the loop closes the sockets of aborted transports in a later turn
@@ -169,8 +178,8 @@ class FaultProxy:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(reader, writer)
         finally:
-            self._tasks.discard(task)
             writer.close()
+            self._tasks.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves a request: 1 read it  2 choose the fault  3 forward the request  4 answer as the fault demands."""
@@ -178,7 +187,7 @@ class FaultProxy:
         length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""
         method, path, _version = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-        fault = next((one for one in self._faults if one.matches(method, path)), None)  # 2
+        fault = next((one for one in self._faults if one.matches(method, path, body)), None)  # 2
         if fault is not None:
             fault.hit(head + body)
         if fault is None and re.search(rb"\r\nupgrade: *websocket", head, re.IGNORECASE):
@@ -190,7 +199,7 @@ class FaultProxy:
         if fault is not None:
             fault.reached()
             if fault.kind == "half_open":
-                await asyncio.Event().wait()
+                await reader.read()  # until the browser gives up
             if fault.kind == "hold":
                 await fault.released()
             answer = _changed(fault, answer)

@@ -87,6 +87,8 @@ class RecordForm(forms.Form):
         for name in access.hidden_fields(staff, self.category) & self.fields.keys():
             del self.fields[name]
         self.names = list(self.fields)
+        for field in self.fields.values():
+            _keep_selection(field)
         self.fields["base_version"] = forms.IntegerField(widget=forms.HiddenInput, required=False, min_value=0)
         self.fields["command_id"] = forms.UUIDField(widget=forms.HiddenInput, initial=types.new_id)
         self.fields["reason"] = forms.CharField(
@@ -126,3 +128,22 @@ class RecordForm(forms.Form):
             self.add_error(name if name in self.fields else None, message)
         if not complaints:
             self.add_error(None, fallback)
+
+
+def _keep_selection(field: forms.Field) -> None:
+    """Makes inputs of type email and number text inputs, because scripts cannot keep the selection in those.
+
+    A change by others would move the caret of the person who types. The keyboard of a phone is the same; the server
+    validates.
+    """
+    widget = field.widget
+    if isinstance(widget, forms.EmailInput):
+        more = {"inputmode": "email", "autocapitalize": "none", "data-kind": "email"}
+    elif isinstance(widget, forms.NumberInput):
+        is_decimal = isinstance(field, forms.FloatField | forms.DecimalField)
+        more = {"inputmode": "decimal" if is_decimal else "numeric", "autocomplete": "off"}
+    else:
+        return
+    kept = {name: value for name, value in widget.attrs.items() if name not in ("min", "max", "step")}
+    field.widget = forms.TextInput(attrs=kept | more)
+    field.widget.is_required = field.required

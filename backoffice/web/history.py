@@ -79,7 +79,7 @@ class HistoryAdmin(KindAdmin):
             "unreadable": then.unreadable,
             "newest": newest,
             "since": diffs.rows(self.kind.category, state, now, request.user),
-            "can_roll_back": version < newest and self._restoring_update(request, state, now) is not None,
+            "can_roll_back": version < newest and bool(self._restoring_update(request, state, now)),
         }
         return TemplateResponse(request, "admin/backoffice/version.html", context)
 
@@ -116,6 +116,9 @@ class HistoryAdmin(KindAdmin):
         wanted = self._restoring_update(request, then, now)
         if wanted is None:
             raise PermissionDenied
+        if not wanted:  # for example a request that is sent again because its answer was lost
+            messages.info(request, _("Nothing was changed."))
+            return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
         reason = _("Back to version %(version)d") % {"version": version}
         form = records.ReasonForm(
             request.POST or None, staff=request.user, initial={"base_version": current, "reason": reason}
@@ -132,7 +135,8 @@ class HistoryAdmin(KindAdmin):
                 return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
             except errors.Conflict:
                 messages.warning(request, _("The record changed meanwhile. Review the changes again."))
-                return HttpResponseRedirect(request.path)
+                typed = {"base_version": current, "reason": form.cleaned_data["reason"]}
+                form = records.ReasonForm(staff=request.user, initial=typed)
             except errors.EventsError as error:
                 form.show_errors({}, error_messages.in_one_line(error))
         context = self._context(request, key) | {
@@ -147,9 +151,9 @@ class HistoryAdmin(KindAdmin):
     def _restoring_update(
         self, request: HttpRequest, then: dict[str, Any], now: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """Returns the update that restores a version.
+        """Returns the update that restores a version, empty if nothing differs.
 
-        None if this person may not update, the record is deleted, or nothing differs.
+        None if this person may not update, or the record is deleted.
         """
         kind = self.kind
         if not self.allows(request, kind.update) or now.get("deleted_at") or kind.update is None:
@@ -157,10 +161,9 @@ class HistoryAdmin(KindAdmin):
         known = types.command_type_of(kind.update).cls.__struct_fields__
         staff, category = request.user, kind.category
         closed = access.hidden_fields(staff, category) | access.read_only_fields(staff, category) | {*kind.automatic}
-        wanted = {
+        return {
             name: then[name] for name in known if name in then and name not in closed and then[name] != now.get(name)
         }
-        return wanted or None
 
     def _context(self, request: HttpRequest, key: str) -> dict[str, Any]:
         """Returns the context that all history pages share. A removed setting has a history but no row."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
+from django.forms import BoundField, TextInput
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -18,7 +19,7 @@ from django.utils.translation import gettext as _
 from backoffice import access, error_messages, extensions, section
 from backoffice import commands as entry_point
 from backoffice.section import Kind
-from backoffice.web import actors, diffs, forms, log_position, offline, sidebar
+from backoffice.web import actors, diffs, forms, log_position, offline, scripted_forms, sidebar
 from backoffice.web.kind_admin import KindAdmin
 from events import commands, conflicts, errors, snapshots, store, types
 from events.aggregate import Aggregate
@@ -45,8 +46,6 @@ class EditAdmin(KindAdmin):
         state, version = self.kind.aggregate.dump(now.state), now.version
         if request.method == "POST":
             self.demand(request, self.kind.update)
-            if offline.is_of_another_person(request):
-                return JsonResponse({"code": "other_person"}, status=409)
             return self._save(request, row, stamp)
         form = self._form(request, row, state, version)
         response = self._record_page(request, row, stamp, form, version, unreadable=now.unreadable)
@@ -78,7 +77,7 @@ class EditAdmin(KindAdmin):
         changed = form.changed()
         if not changed:
             messages.info(request, _("Nothing was changed."))
-            return _go_on(request, request.path, lambda: self._saved(request, stream))
+            return self._go_on(request, stream)
         try:
             result = send(request, self.kind.update or "", str(row.pk), changed, form, version)
         except errors.Conflict as conflict:
@@ -86,17 +85,23 @@ class EditAdmin(KindAdmin):
             if inbox is None:
                 _explain(form, conflict)
                 return self._record_page(request, row, stamp, form, version, status=conflict.status)
-            return _go_on(request, reverse(inbox.page, args=[conflict.conflict_id]))
+            return HttpResponseRedirect(reverse(inbox.page, args=[conflict.conflict_id]))
         except errors.EventsError as error:
             _explain(form, error)
             return self._record_page(request, row, stamp, form, version, status=error.status)
         _show_result(request, result, version)
-        return _go_on(request, request.path, lambda: self._saved(request, stream))
+        return self._go_on(request, stream, result.version)
 
-    def _saved(self, request: HttpRequest, stream: str) -> dict[str, Any]:
-        """Returns the saved record, for a page that stays open because its person continued typing during the save."""
+    def _go_on(self, request: HttpRequest, stream: str, saved: int | None = None) -> HttpResponse:
+        """Redirects after a save; a script also gets the record, for a page whose person continued typing meanwhile.
+
+        saved  the version of this save; others may have saved newer ones
+        """
+        if not scripted_forms.is_scripted(request):
+            return HttpResponseRedirect(request.path)
         state, version = snapshots.state_dict(stream)
-        return {"version": version, "values": _input_values(self.kind, request, state)}
+        values = _input_values(self.kind, request, state)
+        return JsonResponse({"location": request.path, "saved": saved, "version": version, "values": values})
 
     def _record_page(
         self,
@@ -251,13 +256,6 @@ class EditAdmin(KindAdmin):
         return HttpResponseRedirect(reverse(self.kind.url("change"), args=[row.pk]))
 
 
-def _go_on(request: HttpRequest, address: str, saved: Callable[[], dict[str, Any]] = dict) -> HttpResponse:
-    """Redirects after a save; scripts get the URL and the saved record as JSON: they cannot see a redirect."""
-    if request.headers.get("X-Requested-With") == "fetch":
-        return JsonResponse({"location": address, **saved()})
-    return HttpResponseRedirect(address)
-
-
 def send(
     request: HttpRequest,
     name: str,
@@ -322,7 +320,13 @@ def _input_values(
     if kind.form is None:
         return {}
     form = kind.form(staff=request.user, base=state, initial=state)
-    return {field.name: field.value() for field in form.record_fields if names is None or field.name in names}
+    return {field.name: _shown(field) for field in form.record_fields if names is None or field.name in names}
+
+
+def _shown(field: BoundField) -> Any:
+    """Returns the value of a field as its input contains it; JSON would turn 5.0 into 5."""
+    value, widget = field.value(), field.field.widget
+    return widget.format_value(value) if isinstance(widget, TextInput) else value
 
 
 def _critical(record: Aggregate, key: str) -> dict[str, Any]:

@@ -30,8 +30,8 @@ class SecondPerson:
         }
         self.saves = threading.Semaphore(0)
 
-    def save(self, kind: str, key: str, data: dict[str, Any]) -> None:
-        body = json.dumps({"id": str(uuid.uuid4()), "type": kind, "key": key, "data": data}).encode()
+    def save(self, kind: str, key: str, data: dict[str, Any], **more: Any) -> None:
+        body = json.dumps({"id": str(uuid.uuid4()), "type": kind, "key": key, "data": data, **more}).encode()
         with urllib.request.urlopen(urllib.request.Request(self.url, body, self.headers)) as answer:
             assert answer.status == 200
 

@@ -39,7 +39,8 @@ def new_user(page: Any, **fields: Any) -> str:
 
 
 def record(page: Any, key: str, category: str = "user") -> None:
-    page.goto(f"/admin/backoffice/{category}/{key}/change/")
+    app = "metrics" if category == "rule" else "backoffice"
+    page.goto(f"/admin/{app}/{category}/{key}/change/")
 
 
 def live_now(page: Any) -> None:

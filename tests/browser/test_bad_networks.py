@@ -312,7 +312,7 @@ def test_offline_save_without_indexeddb_keeps_the_text_on_the_page(
     opened(agent, key)
     proxy.drop("")
     save(agent, first_name="Augusta")
-    expect(agent.locator(".toast.error")).to_contain_text("this browser does not store edits")
+    expect(agent.locator(".toast.error")).to_contain_text("This browser does not store edits")
     expect(agent.locator("[data-network]")).to_contain_text("this browser does not store edits")
     agent.click("[data-save]")
     expect(agent.locator("[name=first_name]")).to_have_value("Augusta")

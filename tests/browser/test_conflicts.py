@@ -179,3 +179,62 @@ def test_long_text_is_resolved_line_by_line(manager: Any) -> None:
     manager.click("[data-save]")
     manager.wait_for_url(f"**/form/{key}/change/")
     assert state(manager, key, "forms")["description"] == merged
+
+
+FORBIDDEN_STORAGE = """
+Object.defineProperty(window, "localStorage", { get() { throw new DOMException("denied", "SecurityError"); } });
+"""
+
+
+@pytest.fixture
+def forgetful(new_page: Callable[..., Any], stack: live.Stack) -> Any:
+    """A person whose browser forbids storage, so that there is no draft."""
+    page = new_page("admin", at="")
+    page.add_init_script(FORBIDDEN_STORAGE)
+    page.route("**/admin/js/theme.js", lambda route: route.fulfill(body=""))  # Django's, which does not expect this
+    return page
+
+
+def test_choices_stay_when_the_record_changes_again_without_a_draft(forgetful: Any, manager: Any) -> None:
+    key = person(manager)
+    opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
+    forgetful.fill("[data-typed]", "Typed")
+    forgetful.fill("[data-reason]", "Because")
+    expect(forgetful.locator("[data-live]")).to_have_attribute("data-state", "live")
+    assert command(manager, "user.update", key, {"first_name": "Theirs again"}).status == 200
+    forgetful.get_by_role("button", name="Show current state").click()
+    expect(forgetful.locator("[data-value=theirs]")).to_have_text("Theirs again")
+    expect(forgetful.locator("[data-typed]")).to_have_value("Typed")
+    expect(forgetful.locator("[data-reason]")).to_have_value("Because")
+    expect(forgetful.locator("[data-preview] ins")).to_have_text("Typed")
+    forgetful.keyboard.press("Control+s")
+    forgetful.wait_for_url(f"**/user/{key}/change/")
+    assert state(manager, key)["first_name"] == "Typed"
+
+
+def test_save_on_a_record_that_changed_again_shows_it_and_keeps_the_choices(forgetful: Any, manager: Any) -> None:
+    key = person(manager)
+    opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
+    forgetful.fill("[data-typed]", "Typed")
+    forgetful.evaluate("window.samePage = true")
+    assert command(manager, "user.update", key, {"first_name": "Theirs again"}).status == 200
+    forgetful.click("[data-save]")
+    expect(forgetful.locator("[data-error]")).to_contain_text("The record changed again while you decided")
+    expect(forgetful.locator("[data-value=theirs]")).to_have_text("Theirs again")
+    expect(forgetful.locator("[data-typed]")).to_have_value("Typed")
+    assert forgetful.evaluate("window.samePage")
+    forgetful.keyboard.press("t")
+    forgetful.click("[data-save]")
+    forgetful.wait_for_url(f"**/user/{key}/change/")
+    assert state(manager, key)["first_name"] == "Theirs again"
+
+
+def test_comment_leaves_a_typed_decision_on_the_page(forgetful: Any, manager: Any) -> None:
+    key = person(manager)
+    opened(forgetful, conflict(manager, key, {"first_name": "Mine"}, {"first_name": "Theirs"}))
+    forgetful.fill("[data-typed]", "Typed")
+    forgetful.fill("#comment", "Look at this")
+    forgetful.get_by_role("button", name="Add comment").click()
+    expect(forgetful.locator(".entry-text")).to_have_text("Look at this")
+    expect(forgetful.locator("#comment")).to_have_value("")
+    expect(forgetful.locator("[data-typed]")).to_have_value("Typed")

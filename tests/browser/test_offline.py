@@ -481,13 +481,13 @@ def test_edits_replace_kept_pages_and_leave_a_full_browser(manager: Any, new_pag
 def test_edit_that_waited_too_long_needs_a_decision(manager: Any, new_page: Any, stack: live.Stack) -> None:
     key = new_user(manager, first_name="Ada")
     page = new_page("agent", at="")
-    page.clock.install(time=datetime.now(UTC) - timedelta(days=7, hours=1))
+    page.clock.install()
     record(page, key)
     ready(page)
     page.context.set_offline(True)
     save(page, first_name="A week ago")
     queued(page, "1 waiting")
-    page.clock.set_system_time(datetime.now(UTC))  # a week passes on this device
+    page.clock.set_system_time(datetime.now(UTC) + timedelta(days=7, hours=1))  # a week passes on this device
     page.context.set_offline(False)
     notice = page.locator("[data-mine]")
     expect(notice).to_contain_text("It waited for more than seven days")

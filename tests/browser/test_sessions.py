@@ -187,6 +187,22 @@ def test_page_is_uncovered_when_the_same_person_signs_in_again(new_page: Callabl
     live_now(page)
 
 
+def test_person_who_signs_in_again_from_a_page_with_typing_finds_it_there(
+    new_page: Callable[..., Any], stack: live.Stack
+) -> None:
+    page = new_page(role="manager", at="/admin/backoffice/user/add/")
+    page.fill("[name=first_name]", "Typed before")
+    end(stack, session_of(page))
+    expect(page.locator("[data-cover]")).to_be_visible()
+    with page.expect_popup() as opened:
+        page.locator("[data-cover-link]").click()
+    take_over(page.context, stack, "manager")
+    opened.value.close()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("[data-cover]")).to_be_hidden()
+    expect(page.locator("[name=first_name]")).to_have_value("Typed before")
+
+
 def test_page_is_covered_while_nobody_answers_who_is_signed_in(new_page: Callable[..., Any], stack: live.Stack) -> None:
     """The request for the person hangs, as at a proxy whose server is gone, and never gives up."""
     page = new_page(role="manager", at="")

@@ -60,6 +60,17 @@ test("JSON is sent verbatim because JavaScript would change its numbers", () => 
   assert.deepEqual([client_id, person, mutations[0].seq, mutations[0].reason], ["me", 7, 4, null]);
 });
 
+test("an edit is no older than its page, once the clock of the device was corrected", () => {
+  const now = new Date("2026-03-01T12:00:00Z");
+  const queued = (queued_at, served_at) => JSON.parse(edits.bodyOf("me", 7, [edit("s", { queued_at, served_at })], now));
+  const at = (...times) => Date.parse(queued(...times).mutations[0].queued_at);
+  const served = "2026-03-01T11:00:00+00:00";
+  assert.equal(at("1970-01-01T00:00:00.000Z", served), Date.parse(served), "corrected since");
+  assert.equal(at("2026-03-01T11:30:00.000Z", served), Date.parse("2026-03-01T11:30:00.000Z"), "right");
+  assert.equal(at("2026-03-01T11:30:00.000Z", "2026-03-02T11:00:00+00:00"), Date.parse("2026-03-01T11:30:00.000Z"), "wrong");
+  assert.equal(at("2026-03-01T11:30:00.000Z", undefined), Date.parse("2026-03-01T11:30:00.000Z"), "of an older release");
+});
+
 test("the time of the device is sent, so that a wrong clock makes no edit old", () => {
   const now = new Date("1970-01-01T00:05:00Z");
   assert.equal(JSON.parse(edits.bodyOf("me", 7, [edit("s")], now)).sent_at, "1970-01-01T00:05:00.000Z");

@@ -284,8 +284,10 @@ def demand(staff: Any, now: situations.Situation) -> None:
         raise Forbidden(kind)
 
 
-def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None) -> commands.Result:
-    """Assigns, comments on, dismisses or reopens a conflict.
+def act(
+    key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None, *, command_id: uuid.UUID | None = None
+) -> commands.Result:
+    """Assigns, comments on, dismisses or reopens a conflict. A `command_id` makes a repeated request one command.
 
     Raises `Forbidden` without the right to resolve it, `StreamNotFound`, `AlreadySettled` and `InvalidCommand`.
     """
@@ -296,7 +298,7 @@ def act(key: uuid.UUID, staff: Any, data: CommandData, reason: str | None = None
         raise Forbidden(found.command["type"])
     if isinstance(data, domain.AssignConflict) and data.assignee is not None:
         _assignable(data.assignee, found.command["type"])
-    return commands.dispatch(Command(id=types.new_id(), key=str(key), data=data, reason=reason))
+    return commands.dispatch(Command(id=command_id or types.new_id(), key=str(key), data=data, reason=reason))
 
 
 def _assignable(assignee: int, command_type: str) -> None:

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext, pgettext
 from backoffice import access, error_messages, listing, models, section
 from backoffice.section import Kind
 from backoffice.sections.conflicts import decisions, domain, inbox, situations, trail
-from backoffice.web import actors, diffs, event_rows, log_position, records
+from backoffice.web import actors, diffs, event_rows, log_position, records, scripted_forms
 from events import errors, store, types
 from events.conflicts import values
 
@@ -363,7 +363,8 @@ class ConflictAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if sent.get("do") not in known:
             return HttpResponseBadRequest()
         try:
-            inbox.act(row.pk, request.user, known[sent["do"]], sent.get("reason", "").strip() or None)
+            reason = sent.get("reason", "").strip() or None
+            inbox.act(row.pk, request.user, known[sent["do"]], reason, command_id=scripted_forms.command_id(request))
         except inbox.Forbidden as error:
             raise PermissionDenied from error
         except errors.EventsError as error:

@@ -1,6 +1,8 @@
+import { isOurs } from "./answers.js";
 import { DebouncedSet } from "./debounced_set.js";
 import { shortcutsEnabled } from "./shortcuts.js";
 import { live } from "./live.js";
+import { token } from "./offline/shell.js";
 import { keys, read, remove, write } from "./storage.js";
 import { announce, respond } from "./toasts.js";
 import { _ } from "./words.js";
@@ -20,17 +22,24 @@ class ConflictPage {
   constructor(element) {
     this.element = element;
     this.form = element.querySelector("[data-resolve]");
-    this.places = [...element.querySelectorAll("[data-place]:not(:disabled)")];
-    this.box = element.querySelector("[data-preview]");
     this.key = `${PREFIX}${element.dataset.me}:${element.dataset.conflict}`;
     this.at = 0;
   }
 
+  get places() {
+    return [...this.form.querySelectorAll("[data-place]:not(:disabled)")];
+  }
+
+  get box() {
+    return this.form.querySelector("[data-preview]");
+  }
+
   start() {
     forgetOldDrafts();
-    for (const part of this.element.querySelectorAll("[data-with-js], .region-tools")) part.hidden = false;
+    this.#showTools();
     if (this.box) {
       this.#restore();
+      this.form.addEventListener("replaced", () => this.#continue());
       this.form.addEventListener("input", (event) => this.#touched(event));
       this.form.addEventListener("change", (event) => this.#touched(event));
       this.element.addEventListener("click", (event) => this.#clicked(event));
@@ -42,6 +51,19 @@ class ConflictPage {
       remove(this.key); // closed: no draft to keep
     }
     this.#follow();
+  }
+
+  #showTools() {
+    for (const part of this.element.querySelectorAll("[data-with-js], .region-tools")) part.hidden = false;
+  }
+
+  /** The server returned the form with messages, and with other conflicts if the record changed meanwhile. */
+  #continue() {
+    this.#showTools();
+    this.#paint();
+    if (this.box) this.#save();
+    if (this.places.length) this.#go(this.at, false);
+    this.element.querySelector("[data-moved]").hidden = true;
   }
 
   // -- choosing -----------------------------------------------------------------------------------------------------
@@ -147,8 +169,9 @@ class ConflictPage {
   async #preview() {
     const request = ++this.#latest;
     const body = new FormData(this.form);
-    const answer = await fetch(this.element.dataset.previewUrl, { method: "POST", body, credentials: "same-origin" });
-    if (!answer.ok || request !== this.#latest) return;
+    body.set("csrfmiddlewaretoken", token());
+    const answer = await fetch(this.element.dataset.previewUrl, { method: "POST", body });
+    if (!answer.ok || !isOurs(answer) || request !== this.#latest || !this.box) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     this.box.replaceChildren(...page.body.childNodes);
   }
@@ -162,7 +185,8 @@ class ConflictPage {
       typed: place.querySelector("[data-typed]")?.value,
     }));
     const reason = this.form.querySelector("[data-reason]").value;
-    write(this.key, JSON.stringify({ at: Date.now(), places, reason }));
+    const isStored = write(this.key, JSON.stringify({ at: Date.now(), places, reason }));
+    this.form.toggleAttribute("data-drafted", isStored);
   }
 
   #restore() {
@@ -176,19 +200,22 @@ class ConflictPage {
       if (choice) choose(place, choice);
     }
     this.form.querySelector("[data-reason]").value = draft.reason;
+    this.form.toggleAttribute("data-drafted", true);
     this.#previews.add("now");
   }
 
   // -- changes by others -------------------------------------------------------------------------------------
 
   #follow() {
-    const { conflict, stream, topic, since, version } = this.element.dataset;
-    const notify = (text) => this.#notify(text);
+    const { conflict, stream, topic, since, me } = this.element.dataset;
     live().subscribe(["conflicts"], {
       since,
       onEvent: (event) => {
-        if (event.stream !== `conflict-${conflict}`) return;
-        if (/\.(resolved|dismissed)$/.test(event.event) && this.box) notify(_("Someone else closed this conflict."));
+        const isClosed = event.stream === `conflict-${conflict}` && /\.(resolved|dismissed)$/.test(event.event);
+        if (!isClosed || !this.box) return;
+        const isMine = event.actor === `staff:${me}`; // in another window, or by a request without an answer
+        const words = isMine ? _("You closed this conflict.") : _("Someone else closed this conflict.");
+        this.#notify(words, () => location.assign(location.pathname));
       },
       onReset: () => {},
       onDenied: () => {},
@@ -197,15 +224,17 @@ class ConflictPage {
     live().subscribe([topic], {
       since,
       onEvent: (event) => {
-        const moved = event.stream === stream && event.version > Number(version);
-        if (moved) notify(_("The record changed again. Your choices are kept."));
+        const moved = event.stream === stream && event.version > Number(this.form.elements.namedItem("version").value);
+        if (!moved) return;
+        const preview = () => this.form.requestSubmit(this.form.querySelector("[name=preview]")); // returns the choices
+        this.#notify(_("The record changed again. Your choices are kept."), preview);
       },
       onReset: () => {},
       onDenied: () => {},
     });
   }
 
-  #notify(text) {
+  #notify(text, show) {
     const bar = this.element.querySelector("[data-moved]");
     const words = document.createElement("span");
     words.textContent = text;
@@ -213,7 +242,7 @@ class ConflictPage {
     button.type = "button";
     button.className = "button small";
     button.textContent = _("Show current state");
-    button.addEventListener("click", () => location.assign(location.pathname));
+    button.addEventListener("click", show);
     bar.replaceChildren(words, button);
     bar.hidden = false;
     announce(text);

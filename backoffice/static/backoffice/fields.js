@@ -221,8 +221,12 @@ class QuestionBody {
     this.label = input("text", (text) => set("label", text));
     this.type = document.createElement("select");
     this.help = input("text", (text) => set("help", text || undefined));
-    this.page = input("number", (text) => set("page", text ? Number(text) : undefined));
-    this.page.min = "1";
+    this.page = input("text", (text) => {
+      const digits = text.replace(/\D/g, ""); // an input of type number could not keep the selection in a merge
+      if (digits !== text) this.page.value = digits;
+      set("page", Number(digits) || undefined);
+    });
+    this.page.inputMode = "numeric";
     this.required = document.createElement("input");
     this.required.type = "checkbox";
     this.options = document.createElement("textarea");
@@ -250,8 +254,7 @@ class QuestionBody {
     }
     this.type.value = question.type;
     putText(this.help, question.help ?? "");
-    const page = String(question.page ?? "");
-    if (this.page.value !== page) this.page.value = page;
+    putText(this.page, String(question.page ?? ""));
     this.required.checked = Boolean(question.required);
     this.#showOptions(question);
   }

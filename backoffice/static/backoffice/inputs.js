@@ -1,4 +1,5 @@
 /** Inputs of a record: their value, the value of the server (their default) and the value of a queued edit. */
+import { same as sameValue } from "./merge/values.js";
 import { moved, replacements } from "./text_edits.js";
 import { hasText, rebase } from "./typing_history.js";
 
@@ -36,7 +37,7 @@ export function isWaiting(field, version) {
 
 /** Whether it has typing that is neither saved nor queued. */
 export function isUnsaved(field) {
-  return isTyped(field) && normal(valueOf(field)) !== normal(seenOf(field));
+  return isTyped(field) && !equal(field, normal(valueOf(field)), normal(seenOf(field)));
 }
 
 function isTyped(field) {
@@ -48,17 +49,22 @@ function normal(value) {
 }
 
 export function same(field, value) {
-  return normal(valueOf(field)) === ofServer(field, value);
+  return equal(field, normal(valueOf(field)), ofServer(field, value));
 }
 
 /** Whether a value of the server is the one that its author sees as saved. */
 export function isSeen(field, value) {
-  return normal(seenOf(field)) === ofServer(field, value);
+  return equal(field, normal(seenOf(field)), ofServer(field, value));
 }
 
 /** Whether a value of the server is the one that the page had before. */
 export function isDefault(field, value) {
-  return normal(defaultOf(field)) === ofServer(field, value);
+  return equal(field, normal(defaultOf(field)), ofServer(field, value));
+}
+
+/** Another layout of the same JSON is the same value. */
+function equal(field, a, b) {
+  return a === b || (field.dataset.kind === "json" && sameJson(a, b));
 }
 
 function ofServer(field, value) {
@@ -96,8 +102,20 @@ export function putText(field, text) {
 export function setDefault(field, value) {
   if (field.type === "checkbox") field.defaultChecked = Boolean(value);
   else if (field instanceof HTMLSelectElement) {
+    const chosen = field.value;
     for (const option of field.options) option.defaultSelected = option.value === String(value ?? "");
+    field.value = chosen; // a new default selects an option that was never chosen
   } else if (field.defaultValue !== String(value ?? "")) field.defaultValue = String(value ?? "");
+}
+
+/** Whether two texts are the same JSON; false for invalid JSON, and for numbers that could differ unnoticed. */
+export function sameJson(a, b) {
+  if (losesNumbers(a) || losesNumbers(b)) return false;
+  try {
+    return sameValue(JSON.parse(a), JSON.parse(b));
+  } catch {
+    return false;
+  }
 }
 
 const STRINGS = /"[^"\\]*(?:\\.[^"\\]*)*"/gs;

@@ -2,6 +2,7 @@
 import { keepAgo } from "./ago.js";
 import { bindShortcuts } from "./shortcuts.js";
 import { bindPalette } from "./palette.js";
+import { bindForms, focusError } from "./posted_forms.js";
 import * as session from "./session.js";
 import { dismissToasts } from "./toasts.js";
 
@@ -13,7 +14,8 @@ dismissToasts(document);
 bindFilters(document);
 bindMenus(document);
 guardDoubleSubmit(document);
-document.querySelector(".field.wrong :is(input:not([type=hidden]), select, textarea)")?.focus();
+bindForms(document);
+focusError(document);
 
 const features = [
   ["[data-list]", () => import("./list.js")],
@@ -25,13 +27,18 @@ const features = [
   ["[data-inbox-badge]", () => import("./inbox_badge.js")],
   ["[data-session]", async () => session], // not by a later request: that could fail, and the page stay readable
   ["[data-person-url]", () => import("./offline/shell.js")],
-  ["[data-command]", () => import("./offline/saver.js")],
+  ["[data-record] [data-edit]", () => import("./offline/saver.js")],
   ["[data-queue-page]", () => import("./offline/page.js")],
   ["[data-signed-out-person]", () => import("./offline/leave.js")],
 ];
-for (const [selector, load] of features) {
-  const element = document.querySelector(selector);
-  if (element) load().then((feature) => feature.open(element), isMissing);
+loadFeatures(document);
+document.addEventListener("replaced", ({ target }) => loadFeatures(target));
+
+function loadFeatures(root) {
+  for (const [selector, load] of features) {
+    const element = root.querySelector(selector);
+    if (element) load().then((feature) => feature.open(element), isMissing);
+  }
 }
 
 /** The network failed while the page loaded: the page works without that script. */
@@ -74,7 +81,7 @@ function guardDoubleSubmit(root) {
     } else button.setAttribute("aria-busy", "true");
   };
   root.addEventListener("submit", guard, { capture: true });
-  root.addEventListener("stayed", (event) => event.target.querySelector("[data-save]").removeAttribute("aria-busy"));
+  root.addEventListener("stayed", (event) => event.target.querySelector("[data-save]")?.removeAttribute("aria-busy"));
   window.addEventListener("pageshow", () => {
     for (const button of root.querySelectorAll("[data-save][aria-busy]")) button.removeAttribute("aria-busy");
   });

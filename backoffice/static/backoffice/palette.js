@@ -1,3 +1,5 @@
+import { isOurs } from "./answers.js";
+
 const WAIT_MS = 140;
 
 /** Ctrl+K: finds a record or goes to a page. Without JavaScript the same link opens the search page. */
@@ -58,7 +60,7 @@ export function bindPalette(root) {
 
 async function fetchResults(address, words) {
   const answer = await fetch(`${address}?${new URLSearchParams({ q: words, fragment: 1 })}`);
-  return answer.ok ? answer.text() : "";
+  return answer.ok && isOurs(answer) ? answer.text() : "";
 }
 
 function parse(html) {

@@ -71,16 +71,26 @@ class LiveRecord {
   async #fetch() {
     const signal = AbortSignal.timeout(ANSWER_MS);
     const now = await jsonOf(await fetch(`${this.element.dataset.liveUrl}?since=${this.seen}`, { signal }));
-    await this.saving; // until its answer arrives, the page cannot tell its own change from one by others
-    await noComposition();
+    await this.#settled();
     if (now.version > this.seen && now.version >= this.#applied) this.#show(now);
     else if (this.#undecided.size && now.version >= this.#applied) this.#applyUpdate(now);
     this.element.dispatchEvent(new CustomEvent("looked"));
   }
 
-  /** A save of this page was answered and the page stayed open: its text was saved as the record is now. */
+  /** Resolves while no save is under way, during which the page cannot tell its own change from one by others, and no
+   *  composition. */
+  async #settled() {
+    let awaited;
+    do {
+      awaited = this.saving;
+      await awaited;
+      await noComposition();
+    } while (awaited !== this.saving);
+  }
+
+  /** A save of this page was answered and the page stayed open: its text is part of the record as it is now. */
   #showSaved(now) {
-    this.savedHere.add(now.version);
+    this.savedHere.add(now.saved);
     this.#applyUpdate({ ...now, changes: [] });
   }
 
@@ -248,7 +258,7 @@ class LiveRecord {
 
   #field(name) {
     const found = this.form?.elements.namedItem(name);
-    return found instanceof Element ? found : null;
+    return found instanceof Element ? found : null; // a group of inputs is none
   }
 
   // -- presence --------------------------------------------------------------------------------------------------

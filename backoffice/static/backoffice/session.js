@@ -20,6 +20,11 @@ export function open(element) {
   window.addEventListener("pageshow", () => guard.recheck());
 }
 
+/** Whether the page would ask before it is left. */
+function hasTyping() {
+  return !window.dispatchEvent(new Event("beforeunload", { cancelable: true }));
+}
+
 class SessionGuard {
   #attempts = 0;
   #enteredAt = -Infinity;
@@ -87,6 +92,7 @@ class SessionGuard {
     const link = this.cover.querySelector("[data-cover-link]");
     const next = why === "other" ? "" : `?${new URLSearchParams({ next: location.pathname + location.search })}`;
     link.href = `${this.loginUrl}${next}`;
+    link.target = why !== "other" && hasTyping() ? "_blank" : ""; // signed in there, the person finds the text here
     const was = this.covered;
     if (!was) this.#focused = document.activeElement;
     document.documentElement.dataset.covered = "";

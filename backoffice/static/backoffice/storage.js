@@ -8,11 +8,13 @@ export function read(key) {
   }
 }
 
+/** Returns whether the value is stored; where that is forbidden or full, it lasts as long as the page. */
 export function write(key, value) {
   try {
     localStorage.setItem(key, value);
+    return true;
   } catch {
-    // forbidden or full: the value lasts as long as the page
+    return false;
   }
 }
 

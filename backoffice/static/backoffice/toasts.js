@@ -15,6 +15,13 @@ export function toast(text, kind = "info") {
   removeLater(element);
 }
 
+/** Shows the messages of another page of the server. */
+export function adoptToasts(page) {
+  const found = [...page.querySelectorAll("[data-toasts] > *")];
+  document.querySelector("[data-toasts]").append(...found);
+  found.forEach(removeLater);
+}
+
 function removeLater(element) {
   setTimeout(function leave() {
     if (element.matches(":hover, :focus-within")) {

@@ -25,7 +25,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from backoffice import access, error_messages
-from backoffice.web import actors, timeline
+from backoffice.web import actors, scripted_forms, timeline
 from events import context, errors, store, types
 from metrics.monitoring.alerting import (
     chart,
@@ -207,7 +207,7 @@ class AlertPages:
         _found(key)
         try:
             command = _command(request, verb)
-            dispatching.dispatch(types.Command(id=types.new_id(), key=key, data=command))
+            dispatching.dispatch(types.Command(id=scripted_forms.command_id(request), key=key, data=command))
         except errors.EventsError as error:
             messages.error(request, error_messages.in_one_line(error))
         else:

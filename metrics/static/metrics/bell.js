@@ -1,3 +1,4 @@
+import { jsonOf } from "../backoffice/answers.js";
 import { DebouncedSet } from "../backoffice/debounced_set.js";
 import { live } from "../backoffice/live.js";
 
@@ -11,9 +12,7 @@ class Bell {
   }
 
   async refresh({ quietly = false } = {}) {
-    const answer = await fetch(this.element.dataset.alertBell, { credentials: "same-origin" });
-    if (!answer.ok || !answer.headers.get("Content-Type")?.includes("json")) return;
-    const { critical, warning, newest, said } = await answer.json();
+    const { critical, warning, newest, said } = await jsonOf(await fetch(this.element.dataset.alertBell));
     this.#show("critical", critical);
     this.#show("warning", warning);
     if (!quietly && newest !== null && newest !== this.#announced) this.announcer.textContent = said;

@@ -154,7 +154,8 @@ def test_queue_is_accepted_only_from_its_author() -> None:
 def test_save_by_the_page_of_another_person_is_refused() -> None:
     key, caller = factories.user(), api_client.signed_in("manager")
     fields = {"first_name": "A", "email": "a@example.org", "plan": "free", "role": "member", "reason": "r"}
-    other = caller.client.post(change(key), {**fields, "base_version": 1}, headers={"X-Person": "999999"})
+    headers = {"X-Requested-With": "fetch", "X-Person": "999999"}
+    other = caller.client.post(change(key), {**fields, "base_version": 1}, headers=headers)
     assert (other.status_code, other.json()) == (409, {"code": "other_person"})
     assert store.version_of(f"user-{key}") == 1
 

@@ -1,13 +1,13 @@
 // Offline edits and their states. Pure functions: no storage, no network, no page.
 //
-// An edit: `{seq, id, person, stream, type, key, path, name, fields, base_version, trunk_version, queued_at, reason}`,
+// An edit: `{seq, id, person, stream, type, key, path, name, fields, base_version, trunk_version, queued_at, served_at,
+// reason}`,
 // `fields` being `{name: {kind, label, value, before, options?}}` as the inputs of the page hold them (kind: text, email,
 // json, check, choice), and
 //   state    waiting | refused | done      tried    sent without an answer: it may be saved already
 //   verdict  of the server, see docs/conflicts.md; `why` is the reason when refused
 //   closed   done, and no later edit of its record depends on it any more
-import { losesNumbers } from "../inputs.js";
-import { same } from "../merge.js";
+import { sameJson } from "../inputs.js";
 
 /** Commands that can be queued. The server lists the pages, and decides everything else. */
 export const COMMANDS = new Set(["user.update", "form.update", "setting.set"]);
@@ -30,9 +30,7 @@ export function cleaned(kind, value) {
 /** Whether typing changed the value; another layout of the same JSON does not count. */
 export function differs(kind, value, before) {
   const [a, b] = [cleaned(kind, value), cleaned(kind, before)];
-  if (a === b) return false;
-  if (kind !== "json" || losesNumbers(a) || !isJson(a) || !isJson(b)) return true;
-  return !same(JSON.parse(a), JSON.parse(b));
+  return a !== b && !(kind === "json" && sameJson(a, b));
 }
 
 export function isJson(text) {
@@ -56,7 +54,8 @@ export function dataText(edit) {
 /** The body of `POST sync/`. `now` is the time of this device: the server derives the age of an edit from it. */
 export function bodyOf(client, person, edits, now = new Date()) {
   const mutations = edits.map((edit) => {
-    const { seq, id, type, key, base_version, trunk_version, queued_at } = edit;
+    const { seq, id, type, key, base_version, trunk_version } = edit;
+    const queued_at = queuedAt(edit, now);
     const reason = edit.reason || null;
     const envelope = JSON.stringify({ seq, id, type, key, base_version, trunk_version, queued_at, reason });
     return `${envelope.slice(0, -1)},"data":${dataText(edit)}}`;
@@ -64,6 +63,13 @@ export function bodyOf(client, person, edits, now = new Date()) {
   const sent = JSON.stringify(now.toISOString());
   const head = `"client_id":${JSON.stringify(client)},"person":${person},"sent_at":${sent}`;
   return `{${head},"mutations":[${mutations.join(",")}]}`;
+}
+
+/** When an edit was queued. The clock of the device was wrong if that was before the server sent the page, and the
+ *  edit is no older than the page if the clock was corrected since. */
+function queuedAt({ queued_at, served_at }, now) {
+  const served = Date.parse(served_at ?? "");
+  return Date.parse(queued_at) < served && served <= now.getTime() ? new Date(served).toISOString() : queued_at;
 }
 
 // -- a record and its edits ----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 import { noComposition } from "../composition.js";
 import { button, make } from "../dom.js";
-import { isJson as isJsonAnswer, isOurs } from "../answers.js";
 import { isQueued, isUnsaved, put, seenOf, setDefault, setQueued, valueOf } from "../inputs.js";
+import { leave, post, reasonToStay } from "../posting.js";
 import { toast } from "../toasts.js";
 import { _ } from "../words.js";
 import {
@@ -17,25 +17,25 @@ import {
   seenBy,
   unseen,
 } from "./edits.js";
-import { shell, token } from "./shell.js";
+import { shell } from "./shell.js";
 import { isFull } from "./store.js";
 import { conflictUrlOf, verdictOf } from "./verdicts.js";
 
-const ANSWER_MS = 20_000; // a slower save is queued and sent again; its id makes that idempotent
-
-/** The form of a record: a save without an answer is queued, and queued values are shown on top of the record. */
-export function open() {
-  const form = document.querySelector("[data-command]");
+/** The form of a record. Where the kind can be edited offline, a save without an answer is queued, and queued values are
+ *  shown on top of the record. */
+export function open(form) {
   const own = shell();
-  if (own && COMMANDS.has(form.dataset.command)) new Saver(form, own).start();
+  if (own) new Saver(form, own).start();
 }
 
 class Saver {
   #decided = []; // edits with a verdict since the page was opened
+  #lost = null; // a save that was neither answered nor queued: it may be saved
 
   constructor(form, own) {
     this.form = form;
     this.own = own;
+    this.queues = COMMANDS.has(form.dataset.command);
     this.record = form.closest("[data-record]");
     this.stream = this.record.dataset.stream;
   }
@@ -67,65 +67,42 @@ class Saver {
 
   // -- saving -------------------------------------------------------------------------------------------------------
 
-  /** 1 nothing typed: stay  2 offline, or an earlier edit waits: queue  3 else send what is typed by now
-   *  4 saved: leave, or stay with what was typed meanwhile  5 rejected: show the messages of the server
-   *  6 else queue under the same id, because the server may have saved it */
+  /** 1 nothing typed: stay  2 offline, or an earlier edit waits: queue  3 else send what is typed by now, after an
+   *  earlier save that had no answer  4 saved: leave, or stay with what was typed meanwhile  5 rejected: show the
+   *  messages of the server  6 else queue under the same id, because the server may have saved it */
   async #submit(event) {
     event.preventDefault();
     const fields = this.#typed();
-    if (!Object.keys(fields).length) return this.#stay(_("Nothing was changed."), "info"); // 1
+    if (!Object.keys(fields).length && !this.#lost) return this.#stay(_("Nothing was changed."), "info"); // 1
     const sent = new Map(this.#inputs.map((field) => [field, valueOf(field)]));
-    const body = new FormData(this.form);
+    const typed = { fields, sent, body: new FormData(this.form) };
     this.form.dispatchEvent(new CustomEvent("saving", { detail: new Promise((done) => (this.done = done)) }));
-    const edits = await this.own.queue.all().catch(() => null); // null: this browser does not store edits
+    const edits = await this.#edits();
     const isBehind =
       edits !== null && (unseen(edits, this.stream, this.#version).length > 0 || blockedStreams(edits).has(this.stream));
-    if (isBehind || this.own.network.state !== "online") return this.#keep(fields, edits, { isBehind }); // 2
-    const answer = await this.#send(body); // 3
-    if (answer.location) this.#saved(answer, fields, sent); // 4
-    else if (answer.page) this.#showMessages(answer.page); // 5
+    const isAway = edits !== null && this.own.network.state !== "online";
+    if (isBehind || isAway) return this.#keep(typed, { isBehind }); // 2
+    const input = this.#lost ?? typed;
+    const answer = await post(location.pathname, input.body, this.form); // 3
+    if (answer.location || answer.theirs || answer.refusal) this.#lost = null;
+    if (answer.location) this.#saved(answer, input); // 4
+    else if (answer.theirs) this.#showMessages(answer.theirs); // 5
     else if (answer.refusal) this.#stay(answer.refusal);
-    else this.#keep(fields, edits, { ...answer, id: body.get("command_id") }); // 6
+    else this.#keep(input, { ...answer, id: input.body.get("command_id") }); // 6
+    if (answer.location === location.pathname && input !== typed && !this.form.inert) this.form.requestSubmit();
+    return undefined;
   }
 
-  /** Returns `location` (saved, or filed as a conflict), `page` (with messages), `refusal` (nothing was saved, and
-   *  sending it again would not help), or for the queue `tried` (it may be saved) and `why`. */
-  async #send(body) {
-    const { network, person } = this.own;
-    body.set("csrfmiddlewaretoken", token());
-    const headers = { "X-Requested-With": "fetch", "X-Person": String(person) };
-    try {
-      const signal = AbortSignal.timeout(ANSWER_MS);
-      const answer = await fetch(location.pathname, { method: "POST", body, headers, signal });
-      if (answer.status === 413) {
-        return { refusal: _("This edit is too large for the server. Your changes stay on this page.") };
-      }
-      if (!isOurs(answer) || answer.status >= 500) {
-        network.lost();
-        return { tried: true, why: isOurs(answer) ? "" : this.#notOurs(answer.status) };
-      }
-      const result = isJsonAnswer(answer) ? await answer.json() : {};
-      if (result.location) return result;
-      const page = new DOMParser().parseFromString(isJsonAnswer(answer) ? "" : await answer.text(), "text/html");
-      if (page.querySelector("form[data-edit]")) return { page };
-      await network.ask(); // signed out, another person, an old token, a missing right or record: the queue reports it
-      return { tried: false };
-    } catch {
-      network.lost();
-      return { tried: true };
-    }
-  }
-
-  #notOurs(status) {
-    return _("Stored in this browser: your network answered instead of FormEase (%(status)s). It is sent again later.", {
-      status,
-    });
+  /** The queued edits; null where none can be stored. */
+  #edits() {
+    return this.queues ? this.own.queue.all().catch(() => null) : null;
   }
 
   /** Saved, or filed as a conflict. The page stays if something was typed meanwhile, and saves that on top. */
-  #saved({ location: next, version, values }, fields, sent) {
+  #saved({ location: next, saved, version, values }, { fields, sent }) {
     const isLater = (field) => valueOf(field) !== sent.get(field) && (field === this.#reason || isUnsaved(field));
-    if (!this.#inputs.some(isLater)) return this.#leave(next);
+    if (!this.#inputs.some(isLater)) return leave(this.form, next, () => this.#stay());
+    this.form.elements.namedItem("command_id").value = crypto.randomUUID();
     if (next !== location.pathname) {
       this.#stay(_("Conflicts with a change by someone else. What you typed since then stays on this page."));
       const link = make("a", "button small", _("Resolve conflict"));
@@ -134,27 +111,14 @@ class Saver {
       return undefined;
     }
     for (const [field, value] of sent) {
-      if (!(field.name in fields)) continue;
-      const typed = valueOf(field);
-      setDefault(field, cleaned(fields[field.name].kind, value));
-      if (field instanceof HTMLSelectElement) field.value = typed; // a new default may select another option
+      if (field.name in fields) setDefault(field, cleaned(fields[field.name].kind, value));
     }
     if (!isLater(this.#reason)) this.#reason.value = "";
-    this.form.elements.namedItem("command_id").value = crypto.randomUUID();
-    this.record.dispatchEvent(new CustomEvent("saved", { detail: { version, values } }));
-    return this.#stay(_("Saved as version %(version)s. What you typed since then is not saved yet.", { version }), "info");
-  }
-
-  /** Typing that the next page would discard is not accepted any more. */
-  #leave(address) {
-    this.form.inert = true;
-    const back = () => {
-      this.form.inert = false;
-      this.#stay();
-    };
-    window.addEventListener("pageshow", back, { once: true });
-    globalThis.navigation?.addEventListener("navigateerror", back, { once: true });
-    location.assign(address);
+    this.record.dispatchEvent(new CustomEvent("saved", { detail: { saved, version, values } }));
+    const words = _("Saved as version %(version)s. What you typed since then is not saved yet.", {
+      version: saved ?? version,
+    });
+    return this.#stay(words, "info");
   }
 
   /** The page stays open, with everything typed. */
@@ -164,10 +128,9 @@ class Saver {
     if (words) toast(words, kind);
   }
 
-  /** Shows the messages of a page of the server on this one. */
-  #showMessages(page) {
+  /** Shows the messages of the same form on a page of the server on this one. */
+  #showMessages(theirs) {
     this.#stay();
-    const theirs = page.querySelector("form[data-edit]");
     this.form.querySelector(":scope > .notice.error")?.remove();
     const notice = theirs.querySelector(":scope > .notice.error");
     if (notice) this.form.querySelector(".grid").before(document.adoptNode(notice));
@@ -179,9 +142,13 @@ class Saver {
     this.#complain(complaints);
   }
 
-  async #keep(fields, edits, { id = crypto.randomUUID(), tried = false, isBehind = false, why = "" } = {}) {
-    if (edits === null) return this.#stay(this.#notStored());
-    if (!this.#isValid(fields)) return this.#stay();
+  /** Queues an input. `lost`, `status` and `state` describe an answer that was no verdict. */
+  async #keep(input, { id = crypto.randomUUID(), lost = false, isBehind = false, ...answer }) {
+    const { fields, sent } = input;
+    const edits = await this.#edits();
+    if (lost) this.#lost = input;
+    if (edits === null) return this.#stay(this.queues && lost ? this.#notStored() : reasonToStay({ lost, ...answer }));
+    if (!this.#isValid(fields, sent)) return this.#stay();
     if (openCount(edits) >= MAX_EDITS) {
       return this.#stay(_("Too many edits are waiting to be sent. Your changes stay on this page."));
     }
@@ -189,7 +156,7 @@ class Saver {
     const { command, key } = this.form.dataset;
     const edit = {
       id,
-      tried,
+      tried: lost,
       fields,
       stream: this.stream,
       type: command,
@@ -198,7 +165,8 @@ class Saver {
       name: document.querySelector("h1[data-name]").textContent.trim(),
       ...basedOn(edits, this.stream, this.#version),
       queued_at: new Date().toISOString(),
-      reason: reason.value.trim(),
+      served_at: this.record.dataset.servedAt,
+      reason: sent.get(reason).trim(),
       state: "waiting",
       verdict: null,
     };
@@ -211,18 +179,24 @@ class Saver {
           : this.#notStored(),
       );
     }
-    reason.value = "";
+    this.#lost = null;
+    if (reason.value === sent.get(reason)) reason.value = ""; // else it belongs to the next edit
     this.form.elements.namedItem("command_id").value = crypto.randomUUID();
     await this.#show();
-    this.#stay(why || this.#whenSent(isBehind), "warning");
+    this.#stay(this.#whenSent(isBehind, answer.status), "warning");
     return this.own.flusher.flush();
   }
 
   #notStored() {
-    return _("Not saved: this browser does not store edits. Your changes stay on this page; save again once you are online.");
+    return _("This browser does not store edits. Your changes stay on this page; save again once you are online.");
   }
 
-  #whenSent(isBehind) {
+  #whenSent(isBehind, status) {
+    if (status) {
+      return _("Stored in this browser: your network answered instead of FormEase (%(status)s). It is sent again later.", {
+        status,
+      });
+    }
     const words = {
       online: isBehind
         ? _("Stored in this browser; it will be sent after an earlier edit.")
@@ -247,18 +221,17 @@ class Saver {
   }
 
   /** Validates as the server would, while the person can still correct it. */
-  #isValid(fields) {
+  #isValid(fields, sent) {
     const complaints = new Map();
-    for (const name of Object.keys(fields)) {
+    for (const [name, { kind, value }] of Object.entries(fields)) {
       const field = this.form.elements.namedItem(name);
-      if (!field.checkValidity()) complaints.set(field, field.validationMessage);
-      if (fields[name].kind === "json" && !isJson(field.value)) {
-        complaints.set(field, _("Enter valid JSON, or null for no value."));
-      }
+      const message = field.validationMessage || (kind === "email" ? addressError(value) : "");
+      if (message) complaints.set(field, message);
+      if (kind === "json" && !isJson(value)) complaints.set(field, _("Enter valid JSON, or null for no value."));
     }
     const reason = this.#reason;
     const critical = this.form.dataset.critical.split(" ").some((name) => name in fields);
-    if (critical && !reason.value.trim()) {
+    if (critical && !sent.get(reason).trim()) {
       complaints.set(reason, this.form.dataset.criticalMessage);
     }
     this.#complain(complaints);
@@ -273,20 +246,22 @@ class Saver {
   // -- queued values on top of the record -----------------------------------------------------------------------------
 
   async #show() {
-    const edits = await this.own.queue.all().catch(() => []);
+    const edits = (await this.#edits()) ?? [];
     await noComposition();
-    const mine = unseen(this.#withSaved(edits), this.stream, Math.max(this.#version, Number(this.record.dataset.version)));
+    const mine = unseen(this.#withSaved(edits), this.stream, this.#version);
     const [seen, versions] = [seenBy(mine), savedVersions(mine)];
     for (const field of this.#fields) this.#showField(field, seen, versions);
     this.#showNotice(edits, mine);
     this.form.dispatchEvent(new CustomEvent("queued"));
   }
 
-  /** Keeps unsaved typing; replaces values of edits that conflict or were rejected by the value of the server. */
+  /** Keeps unsaved typing; replaces values of edits that conflict or were rejected by the value of the server. A saved
+   *  edit that the page has merged into the field already is not shown again, although another field holds the base. */
   #showField(field, seen, versions) {
     const before = seenOf(field);
     const untyped = !differs(kindOf(field), valueOf(field), before);
-    setQueued(field, seen.get(field.name), versions.get(field.name));
+    const isApplied = !isQueued(field) && versions.get(field.name) <= Number(this.record.dataset.version);
+    setQueued(field, isApplied ? undefined : seen.get(field.name), versions.get(field.name));
     if (untyped && seenOf(field) !== valueOf(field)) put(field, seenOf(field));
     field.closest("[data-field]").classList.toggle("queued-field", isQueued(field));
   }
@@ -346,7 +321,15 @@ const isOpenConflict = (edit) => edit.state === "done" && edit.verdict.status ==
 function kindOf(field) {
   if (field.type === "checkbox") return "check";
   if (field instanceof HTMLSelectElement) return "choice";
-  return field.dataset.kind ?? (field.type === "email" ? "email" : "text");
+  return field.dataset.kind ?? "text";
+}
+
+/** The browser's message about an email address. The field is a text input, because those keep the selection. */
+function addressError(value) {
+  const input = document.createElement("input");
+  input.type = "email";
+  input.value = value;
+  return input.validationMessage;
 }
 
 function labelOf(field) {

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("backoffice", "0011_drop_replaced_indexes")]
+    dependencies = [("backoffice", "0013_drop_form_created")]
     operations = [
         migrations.CreateModel(
             name="PersonExport",

@@ -1,0 +1,34 @@
+"""Keep the end of each epoch, and know on a standby how far the log is complete."""
+
+from django.db import migrations
+
+from events import sql
+
+FORWARD = [
+    "epoch_history.table.sql",
+    "known_head.function.sql",
+    "current_epoch_lineage.function.sql",
+    "rewound_epoch.function.sql",
+    "guard_epoch.function.sql",
+]
+# The functions that earlier releases call are replaced by ones that work for them too.
+BACKWARD = """
+drop function events_rewound_epoch, events_known_head;
+drop table events_epoch_history;
+"""
+
+
+def _again(name: str) -> str:
+    """The SQL of an earlier migration, to put its function back."""
+    return sql.read(name).replace("create function", "create or replace function", 1)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("events", "0014_command_subjects")]
+    operations = [
+        *(migrations.RunSQL(sql.read(name), migrations.RunSQL.noop) for name in FORWARD),
+        migrations.RunSQL(
+            migrations.RunSQL.noop,
+            [_again("guard.function.sql"), _again("current_epoch.function.sql"), BACKWARD],
+        ),
+    ]

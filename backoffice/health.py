@@ -146,6 +146,7 @@ def parameters() -> dict[str, Any]:
     """Returns connection parameters without the pool and with short timeouts, for probes."""
     given = connections[DEFAULT_DB_ALIAS].get_connection_params()
     known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
+    known += ("target_session_attrs",)
     return {name: given[name] for name in known if name in given} | {
         "connect_timeout": DATABASE_SECONDS,
         "options": f"-c statement_timeout={DATABASE_SECONDS * 1000}",

@@ -1,4 +1,4 @@
-"""Keep the end of each epoch, and know on a standby how far the log is complete."""
+"""Keep the end of each epoch, know on a standby how far the log is complete, and share the schedule of tasks."""
 
 from django.db import migrations
 
@@ -10,11 +10,12 @@ FORWARD = [
     "current_epoch_lineage.function.sql",
     "rewound_epoch.function.sql",
     "guard_epoch.function.sql",
+    "schedule.table.sql",
 ]
 # The functions that earlier releases call are replaced by ones that work for them too.
 BACKWARD = """
 drop function events_rewound_epoch, events_known_head;
-drop table events_epoch_history;
+drop table events_schedule, events_epoch_history;
 """
 
 

@@ -101,6 +101,15 @@ DATABASE_POOL = read("DATABASE_POOL", environment.whole(1, 1000), 10)
 if DATABASE_URL:  # without one, a connection fails at once, while a pool would keep retrying
     pool = {"min_size": 1, "max_size": DATABASE_POOL, "timeout": 10}
     DATABASES["default"]["OPTIONS"]["pool"] = pool
+# A standby that serves readers whose position it has reached.
+DATABASE_READ_URL = read("DATABASE_READ_URL", environment.postgres_address, "")
+DATABASE_ROUTERS = ["events.db.replica.Router"] if DATABASE_READ_URL else []
+if DATABASE_READ_URL:
+    standby = env.db_url_config(DATABASE_READ_URL)
+    given = DATABASES["default"]["OPTIONS"] | {"pool": {"min_size": 0, "max_size": DATABASE_POOL, "timeout": 1}}
+    given = {name: value for name, value in given.items() if name != "target_session_attrs"}
+    DATABASES["replica"] = DATABASES["default"] | standby | {"OPTIONS": given | standby.get("OPTIONS", {})}
+    DATABASES["replica"]["TEST"] = {"MIRROR": "default"}
 
 # The bus between processes and the cache: nothing in it has to survive.
 REDIS_URL = read("REDIS_URL", environment.valkey_address, "redis://localhost:6379/0")
@@ -254,6 +263,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "backoffice.standby.PositionMiddleware",
     "backoffice.middleware.ContextMiddleware",
     "backoffice.error_pages.ErrorPageMiddleware",
 ]

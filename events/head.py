@@ -29,6 +29,7 @@ from datetime import datetime
 import msgspec
 
 from events import store
+from events.db import replica
 
 LAST_SQL = "select coalesce(pg_sequence_last_value('events_position_seq'), 0)"
 
@@ -109,8 +110,11 @@ def last() -> int:
 def safe() -> int:
     """The head: the position of an event, 0 in an empty log. At or below it no event can still appear.
 
-    Nor is a position at or below it issued again. Read it *before* the rows that it limits.
+    Nor is a position at or below it issued again. Read it *before* the rows that it limits. Where a standby is read
+    (`events.db.replica`), it is what is known there.
     """
+    if replica.alias() == replica.ALIAS:
+        return known()
     value: int = store.query(HEAD_SQL)[0][1]
     return value
 

@@ -142,9 +142,9 @@ def wanted_migrations() -> frozenset[tuple[str, str]]:
     return frozenset(MigrationLoader(None).graph.leaf_nodes())
 
 
-def parameters() -> dict[str, Any]:
+def parameters(alias: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
     """Returns connection parameters without the pool and with short timeouts, for probes."""
-    given = connections[DEFAULT_DB_ALIAS].get_connection_params()
+    given = connections[alias].get_connection_params()
     known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
     known += ("target_session_attrs",)
     return {name: given[name] for name in known if name in given} | {

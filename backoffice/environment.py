@@ -19,7 +19,7 @@ import environ
 import psycopg
 from psycopg import conninfo
 
-from events import valkey_address
+from events import valkey_urls
 
 T = TypeVar("T")
 
@@ -219,9 +219,9 @@ def valkey_address(name: str, default: str) -> str:
     """Reads redis://:password@host:6379/0, rediss://…, unix:///path or sentinel://:password@host,host/name"""
     value = text(name, default)
     parts = urlsplit(value)
-    if not value or valkey_address.sentinels(value):
+    if not value or valkey_urls.sentinels(value):
         return value
-    if parts.scheme not in valkey_address.SCHEMES:
+    if parts.scheme not in valkey_urls.SCHEMES:
         raise ValueError("must begin with redis://, rediss://, unix:// or sentinel://")
     if parts.scheme == "unix":
         if not parts.path.strip("/"):

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import __version__, environment
 from backoffice.environment import read, stop
-from events import valkey_address
+from events import valkey_urls
 from events.db import session
 from events.privacy import master_keys
 
@@ -118,7 +118,7 @@ REDIS_QUEUE_URL = read("REDIS_QUEUE_URL", environment.valkey_address, "")
 # The prefix of all keys and channels in Valkey, so that several installations can share one server.
 REDIS_PREFIX = read("REDIS_PREFIX", environment.matching(r"[\w.:-]{1,64}", "1 to 64 letters, digits and _ . : -"), "fe")
 
-location, options = valkey_address.cache(REDIS_URL)
+location, options = valkey_urls.cache(REDIS_URL)
 CACHES = {
     "default": {
         "BACKEND": "django_redis.cache.RedisCache",
@@ -131,7 +131,7 @@ CACHES = {
 # Memory for cached figures in each web process, in MiB.
 CACHE_MEMORY_MIB = read("CACHE_MEMORY_MIB", environment.whole(1, 65_536), 64)
 
-CELERY_BROKER_URL, broker_options = valkey_address.broker(REDIS_QUEUE_URL or REDIS_URL)
+CELERY_BROKER_URL, broker_options = valkey_urls.broker(REDIS_QUEUE_URL or REDIS_URL)
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 15 * 60

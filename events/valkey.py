@@ -6,7 +6,7 @@ bus          publishers and probes
 background   tasks of the hub, listeners and operators' checks: nobody waits
 queue        probes of the task queue, which may be on a server of its own (`REDIS_QUEUE_URL`)
 
-An address names a server, or Sentinels (`events.valkey_address`). A client of Sentinels asks them for the primary with
+An address names a server, or Sentinels (`events.valkey_urls`). A client of Sentinels asks them for the primary with
 every connection that it opens.
 """
 
@@ -21,7 +21,7 @@ from django.conf import settings
 from redis import sentinel
 from redis.asyncio import sentinel as async_sentinel
 
-from events import valkey_address
+from events import valkey_urls
 
 Role: TypeAlias = Literal["cache", "request", "bus", "background", "queue"]
 
@@ -32,7 +32,7 @@ TIMEOUTS: Final[dict[Role, float]] = {"cache": 0.1, "request": 0.5, "bus": 1.0, 
 def client(role: Role, **options: Any) -> redis.Redis:
     """A new blocking client; `options` are redis-py's and override the role's timeouts."""
     given = _with_timeouts(role, options)
-    known = valkey_address.sentinels(address(role))
+    known = valkey_urls.sentinels(address(role))
     if known is None:
         return redis.Redis.from_url(address(role), **given)
     asked = sentinel.Sentinel(known.hosts, sentinel_kwargs=_of_sentinels(known, role))  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ def client(role: Role, **options: Any) -> redis.Redis:
 def async_client(role: Role, **options: Any) -> redis.asyncio.Redis:
     """A new client for asyncio; see `client`."""
     given = _with_timeouts(role, options)
-    known = valkey_address.sentinels(address(role))
+    known = valkey_urls.sentinels(address(role))
     if known is None:
         return redis.asyncio.Redis.from_url(address(role), **given)
     asked = async_sentinel.Sentinel(known.hosts, sentinel_kwargs=_of_sentinels(known, role))  # type: ignore[no-untyped-call]
@@ -82,7 +82,7 @@ def _with_timeouts(role: Role, options: dict[str, Any]) -> dict[str, Any]:
     return given | options
 
 
-def _of_sentinels(known: valkey_address.Sentinels, role: Role) -> dict[str, Any]:
+def _of_sentinels(known: valkey_urls.Sentinels, role: Role) -> dict[str, Any]:
     """How to connect to the Sentinels: as quickly as to the server, and to the next one where one does not answer."""
     timeouts = {"socket_timeout": TIMEOUTS[role], "socket_connect_timeout": TIMEOUTS[role], "retry": None}
     return {**timeouts, **known.asked_with, **({"ssl": True} if known.tls else {})}

@@ -28,7 +28,7 @@ COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 BODY = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)
 DESTRUCTIVE = re.compile(
     r"\bdrop\s+(table|column|view|materialized|function|aggregate|type|schema|sequence|constraint|trigger)\b"
-    r"|\brename\b|\bset\s+not\s+null\b|\btruncate\b|\balter\s+(column\s+)?\w+\s+(set\s+data\s+)?type\b"
+    r"|\brename\b|\bset\s+not\s+null\b|\btruncate\b(?!\s+(on|or)\b)|\balter\s+(column\s+)?\w+\s+(set\s+data\s+)?type\b"
     r"|\badd\s+column\s+[^,;]*\bnot\s+null\b(?![^,;]*\bdefault\b)",
     re.IGNORECASE,
 )

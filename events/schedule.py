@@ -1,10 +1,10 @@
 """Sends the scheduled tasks to Celery's queue, each turn once, from any number of processes.
 
-Every `run_subscriptions` runs this loop, and so does `celery beat`, which is therefore not needed, and harmless where it
-runs once or twice. A turn is a number, `floor(epoch / seconds)` by the database's clock; the process that writes it into
-the task's row sends the task, in the same transaction. When the queue cannot be reached, or the process dies before the
-commit, the turn is still free and the next process takes it: a task may be sent twice, but none is left out. All of them
-may run twice.
+Every `run_subscriptions` runs this loop, and so does `celery beat`, which is therefore not needed, and harmless where
+it runs once or twice. A turn is a number, `floor(epoch / seconds)` by the database's clock; the process that writes it
+into the task's row sends the task, in the same transaction. When the queue cannot be reached, or the process dies
+before the commit, the turn is still free and the next process takes it: a task may be sent twice, but none is left out.
+All of them may run twice.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Sender:
     def __init__(self) -> None:
         self.name = checkpoints.owner_name()
         self.other: str | None = None
+        self.failed = False  # the last time; logged once
 
     def tick(self) -> float:
         """Send the tasks whose turn nobody has taken; returns the seconds until the next turn."""
@@ -88,10 +89,15 @@ def _send(entry: dict[str, Any]) -> None:
 def tick(sender: Sender) -> float:
     """`Sender.tick`; returns a short pause, and logs why, where the database or the queue cannot be reached."""
     try:
-        return sender.tick()
+        pause = sender.tick()
     except (errors.EventsError, psycopg.Error, DatabaseError, OperationalError, OSError) as error:
-        log.warning("scheduled tasks were not sent: %s", error)
+        if not sender.failed:
+            log.warning("scheduled tasks are not sent: %s", error)
+        sender.failed = True
         return RETRY_SECONDS
+    else:
+        sender.failed = False
+        return pause
     finally:
         connection.close()
 

@@ -58,7 +58,9 @@ EXAMPLES: Final[tuple[msgspec.Struct, ...]] = (
         user=frames.Person("7", "Ada Lovelace"),
         limits=frames.ClientLimits(65_536, 20.0, 200, frames.Credit(512, 262_144, 64, 65_536), 500, 20_000),
     ),
-    frames.Subscribed(id=1, topics=["users"], denied=[frames.Denied("settings", "forbidden")], position=1042, epoch=_EPOCH),
+    frames.Subscribed(
+        id=1, topics=["users"], denied=[frames.Denied("settings", "forbidden")], position=1042, epoch=_EPOCH
+    ),
     frames.Unsubscribed(id=2, topics=["users"]),
     frames.EventFrame(
         topics=["users"],

@@ -136,7 +136,11 @@ class CatchUp:
             return
         names = sorted(behind.names)
         position = self._follower.position
-        socket.send_frame(frames.Subscribed(id=behind.request, topics=names, denied=behind.denied, position=position, epoch=self._follower.epoch))
+        socket.send_frame(
+            frames.Subscribed(
+                id=behind.request, topics=names, denied=behind.denied, position=position, epoch=self._follower.epoch
+            )
+        )
         for name in names:
             present = self._presence_of(name)
             if present.full:

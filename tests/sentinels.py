@@ -15,7 +15,7 @@ from devtools import processes, services
 from devtools.valkey import Valkey
 
 NAME = "fe"
-PASSWORD = "of-the-sentinels"  # noqa: S105 - of this test
+PASSWORD = "of-the-sentinels"
 
 
 class Sentinel(services.Service):

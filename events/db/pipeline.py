@@ -49,7 +49,7 @@ _Prepared: TypeAlias = tuple[bytes, Sequence[Any] | None, Sequence[pq.Format] | 
 
 
 def query(statement: str, parameters: Parameters = ()) -> Rows:
-    """Run one statement and return its rows as tuples; one that only reads may run on a standby (`events.db.replica`)."""
+    """Run one statement and return its rows as tuples; one that only reads may run on a standby (`replica.reading`)."""
     return _pipeline(replica.alias()).query(statement, parameters)
 
 

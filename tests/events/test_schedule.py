@@ -59,9 +59,7 @@ def test_turn_stays_free_where_the_queue_cannot_be_reached(sent: list[str], monk
     assert sorted(sent) == ["test.daily", "test.often"]
 
 
-def test_second_sender_says_once_that_another_one_sends(
-    sent: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_second_sender_says_once_that_another_one_sends(sent: list[str], caplog: pytest.LogCaptureFixture) -> None:
     first, second = schedule.Sender(), schedule.Sender()
     with caplog.at_level("INFO", "events.schedule"):
         first.tick()

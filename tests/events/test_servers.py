@@ -183,4 +183,3 @@ def test_promoted_standby_that_lost_its_tail_has_another_epoch(server: Postgres)
         standby.stop()
         servers.run("rm", "-r", str(standby.folder))
     assert head.epoch() == epoch
-

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
@@ -37,7 +36,9 @@ def another_place() -> str:
     return head.epoch()
 
 
-def test_connected_client_continues_in_the_new_epoch(server: Server, relay: Relay, writer: Writer, session: str) -> None:
+def test_connected_client_continues_in_the_new_epoch(
+    server: Server, relay: Relay, writer: Writer, session: str
+) -> None:
     async def scenario() -> None:
         stamp = await writer.head()
         async with server.client(session) as live:
@@ -106,7 +107,8 @@ def pair(transactional_db: None) -> Iterator[tuple[Postgres, Postgres]]:
             administrator.execute("alter system set synchronous_standby_names = '*'")
             administrator.execute("select pg_reload_conf()")
             assert processes.wait_until(
-                lambda: administrator.execute("select sync_state from pg_stat_replication").fetchall() == [("sync",)], 30
+                lambda: administrator.execute("select sync_state from pg_stat_replication").fetchall() == [("sync",)],
+                30,
             )
         yield primary, standby
 
@@ -133,59 +135,77 @@ class Acknowledged:
         assert processes.wait_until(lambda: len(self.positions) >= wanted, 60)
 
 
-def test_failover_to_a_synchronous_standby_loses_nothing_and_resets_nobody(pair: tuple[Postgres, Postgres]) -> None:
-    primary, standby = pair
-    acknowledged = Acknowledged()
-    _staff, session = harness.sign_in()
-    started = frames.Since(head.epoch(), head.safe())
-    seen: list[list[int]] = [[] for _ in range(SOCKETS)]
-    resets: list[frames.Reset] = []
+class Watchers:
+    """Clients that follow a topic, with the positions and the resets that they received."""
 
-    async def watch(live: client.Client, positions: list[int]) -> None:
+    def __init__(self, server: Server, session: str, start: frames.Since) -> None:
+        self.clients = [server.client(session) for _ in range(SOCKETS)]
+        self.start = start
+        self.seen: list[list[int]] = [[] for _ in self.clients]
+        self.resets: list[frames.Reset] = []
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        watches = []
+        async with contextlib.AsyncExitStack() as open_clients:
+            for live, positions in zip(self.clients, self.seen, strict=True):
+                await open_clients.enter_async_context(live)
+                await live.follow("users", since=self.start)
+                watches.append(asyncio.create_task(self._watch(live, positions)))
+            try:
+                yield
+            finally:
+                for one in watches:
+                    one.cancel()
+                await asyncio.gather(*watches, return_exceptions=True)
+
+    async def _watch(self, live: client.Client, positions: list[int]) -> None:
         async for item in live:
             if isinstance(item, frames.EventFrame):
                 positions.append(item.position)
             elif isinstance(item, frames.Reset):
-                resets.append(item)
+                self.resets.append(item)
+
+    async def until(self, position: int) -> None:
+        """Wait until every client has an event, or one has been reset."""
+        async with asyncio.timeout(harness.TIMEOUT):
+            while not self.resets and not all(position in positions for positions in self.seen):
+                await asyncio.sleep(0.05)
+
+
+def test_failover_to_a_synchronous_standby_loses_nothing_and_resets_nobody(pair: tuple[Postgres, Postgres]) -> None:
+    primary, standby = pair
+    acknowledged = Acknowledged()
+    _staff, session = harness.sign_in()
+    start = frames.Since(head.epoch(), head.safe())
 
     def fail_over() -> None:
+        writers = [factories.Thread(acknowledged.write) for _ in range(WRITERS)]
         acknowledged.wait_for(BEFORE)
         primary.kill()
         with psycopg.connect(standby.url(), autocommit=True) as administrator:
             administrator.execute("select pg_promote()")
         acknowledged.wait_for(AFTER)
+        acknowledged.stop.set()
+        for writer in writers:
+            writer.result()
 
-    async def scenario(server: Server) -> None:
-        clients = [server.client(session) for _ in range(SOCKETS)]
-        async with contextlib.AsyncExitStack() as open_clients:
-            for live in clients:
-                await open_clients.enter_async_context(live)
-            for live in clients:
-                await live.follow("users", since=started)
-            watches = [asyncio.create_task(watch(*each)) for each in zip(clients, seen, strict=True)]
-            writers = [factories.Thread(acknowledged.write) for _ in range(WRITERS)]
+    async def scenario(server: Server, watchers: Watchers) -> None:
+        async with watchers.watching():
             await asyncio.to_thread(fail_over)
-            acknowledged.stop.set()
-            for writer in writers:
-                await asyncio.to_thread(writer.result)
-            last = max(acknowledged.positions)
-            until = time.monotonic() + harness.TIMEOUT
-            while not all(last in positions for positions in seen) and not resets and time.monotonic() < until:
-                await asyncio.sleep(0.05)
-            for one in watches:
-                one.cancel()
-            await asyncio.gather(*watches, return_exceptions=True)
-            assert {live.epoch for live in clients} == {server.hub.epoch}
-            assert server.hub.epoch != started.epoch
+            await watchers.until(max(acknowledged.positions))
+            assert {live.epoch for live in watchers.clients} == {server.hub.epoch}
+            assert server.hub.epoch != start.epoch
 
     with Server(retry_min_ms=5, retry_max_ms=200, handshakes_per_minute=6000.0) as server, Relay():
-        run_scenario(scenario(server))
-    assert resets == []
+        watchers = Watchers(server, session, start)
+        run_scenario(scenario(server, watchers))
+    assert watchers.resets == []
     servers.disconnect()
-    stored = [row[0] for row in store.query("select position from events_event where position > %s", (started.position,))]
+    stored = [row[0] for row in store.query("select position from events_event where position > %s", (start.position,))]
     assert set(acknowledged.positions) <= set(stored), "an acknowledged event is lost"
     assert len(set(acknowledged.positions)) == len(acknowledged.positions)
     last = max(acknowledged.positions)
     expected = sorted(position for position in stored if position <= last)
-    for positions in seen:
+    for positions in watchers.seen:
         assert [position for position in positions if position <= last] == expected

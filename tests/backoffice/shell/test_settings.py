@@ -153,9 +153,7 @@ def test_valid_values_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_several_hosts_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     address = "postgres://me:s@one:5432,two:5433/n"
-    found = read(
-        monkeypatch, tmp_path, **PRODUCTION | {"DATABASE_URL": address, "DATABASE_READ_URL": "postgres://r/n"}
-    )
+    found = read(monkeypatch, tmp_path, **PRODUCTION | {"DATABASE_URL": address, "DATABASE_READ_URL": "postgres://r/n"})
     database, standby = found["DATABASES"]["default"], found["DATABASES"]["replica"]
     assert (database["HOST"], database["PORT"]) == ("one,two", "5432,5433")
     assert database["OPTIONS"]["target_session_attrs"] == "read-write"

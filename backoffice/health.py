@@ -24,6 +24,11 @@ from events.subscriptions import parked
 from realtime import local_hub
 
 DATABASE_SECONDS = 2  # also the shortest connection timeout that libpq observes exactly
+# The connection parameters that say where the database is and how to sign in.
+CONNECTION: tuple[str, ...] = (
+    *("host", "port", "user", "password", "dbname", "service", "target_session_attrs"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey"),
+)
 APPLIED = "SELECT app, name FROM django_migrations"
 UNREADABLE = f"SELECT 1 FROM events_parked WHERE {parked.IS_UNREADABLE} LIMIT 1"  # noqa: S608 - a constant
 
@@ -145,9 +150,7 @@ def wanted_migrations() -> frozenset[tuple[str, str]]:
 def parameters(alias: str = DEFAULT_DB_ALIAS) -> dict[str, Any]:
     """Returns connection parameters without the pool and with short timeouts, for probes."""
     given = connections[alias].get_connection_params()
-    known = ("host", "port", "user", "password", "dbname", "sslmode", "sslrootcert", "sslcert", "sslkey", "service")
-    known += ("target_session_attrs",)
-    return {name: given[name] for name in known if name in given} | {
+    return {name: given[name] for name in CONNECTION if name in given} | {
         "connect_timeout": DATABASE_SECONDS,
         "options": f"-c statement_timeout={DATABASE_SECONDS * 1000}",
         "application_name": "readyz",

@@ -47,7 +47,8 @@ def async_client(role: Role, **options: Any) -> redis.asyncio.Redis:
     if known is None:
         return redis.asyncio.Redis.from_url(address(role), **given)
     asked = async_sentinel.Sentinel(known.hosts, sentinel_kwargs=_of_sentinels(known, role))  # type: ignore[no-untyped-call]
-    return redis.asyncio.Redis.from_pool(_AsyncPool(known.name, asked, **known.options(), **given))
+    pool = _AsyncPool(known.name, asked, **known.options(), **given)  # type: ignore[no-untyped-call]
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 class _AsyncPool(async_sentinel.SentinelConnectionPool):

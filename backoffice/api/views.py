@@ -38,16 +38,16 @@ class View(APIView):
     may_use_standby, on_standby = True, False
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response = self._answer(request, *args, **kwargs)
+        response = self._dispatched(request, *args, **kwargs)
         if response is None:
             self.may_use_standby = False
-            response = self._answer(request, *args, **kwargs)
+            response = self._dispatched(request, *args, **kwargs)
         assert response is not None
         response.headers.setdefault("Cache-Control", "private, no-store")
         patch_vary_headers(response, ["Authorization", "Cookie"])
         return response
 
-    def _answer(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase | None:
+    def _dispatched(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase | None:
         """The answer; None where the standby failed it."""
         self.on_standby = False
         with contextlib.ExitStack() as self.acting:

@@ -14,7 +14,7 @@ from django.db import connection, connections
 
 from devtools import processes
 from devtools.postgres import Postgres
-from events import errors, freshness, head, store
+from events import freshness, head, store
 from events.db import replica
 from events.subscriptions import runner as subscriptions
 from tests import factories
@@ -36,16 +36,32 @@ select coalesce(max(position), 0) from events_event where position <= least(
 """
 
 
+@pytest.fixture(scope="module")
+def running(django_db_setup: None) -> Iterator[Postgres]:
+    """A copy of the suite's server."""
+    with servers.copy("primary") as copy:
+        yield copy
+
+
+@pytest.fixture(scope="module")
+def follower(running: Postgres) -> Iterator[Postgres]:
+    """A standby for the tests that leave it one."""
+    with servers.copy("follower", running.url(), standby=True) as standby:
+        yield standby
+
+
 @pytest.fixture
-def pair(transactional_db: None) -> Iterator[tuple[Postgres, Postgres]]:
-    """A primary that this process uses, a copy of the suite's server, and its standby."""
-    name = connection.settings_dict["NAME"]
-    with (
-        servers.copy("primary") as primary,
-        servers.copy("standby", primary.url(), standby=True) as standby,
-        servers.used(primary, database=name),
-    ):
-        yield primary, standby
+def primary(running: Postgres, transactional_db: None) -> Iterator[Postgres]:
+    """The server that this process uses."""
+    with servers.used(running, database=connection.settings_dict["NAME"]):
+        yield running
+
+
+@pytest.fixture
+def standby(primary: Postgres) -> Iterator[Postgres]:
+    """A standby of its own, to be promoted."""
+    with servers.copy("standby", primary.url(), standby=True) as copy:
+        yield copy
 
 
 @contextmanager
@@ -73,16 +89,24 @@ def value(session: psycopg.Connection, statement: str) -> int:
     return int(row[0])
 
 
-def caught_up(session: psycopg.Connection, position: int) -> bool:
-    return value(session, head.KNOWN_SQL) >= position
+def wait_for(session: psycopg.Connection, position: int) -> None:
+    """Wait until the standby of this session knows the log up to a position."""
+    reached = processes.wait_until(lambda: value(session, head.KNOWN_SQL) >= position, WAIT)
+    assert reached, (
+        position,
+        store.query("select * from events_head(), events_known_head(), events_epoch, events_checkpoint"),
+        store.query("select state, sent_lsn, flush_lsn, replay_lsn, pg_current_wal_lsn() from pg_stat_replication"),
+        session.execute("select pg_last_wal_replay_lsn(), events_known_head(), * from events_checkpoint").fetchall(),
+    )
 
 
-def newest(session: psycopg.Connection) -> int:
-    return value(session, head.NEWEST_SQL)
+def has(session: psycopg.Connection, position: int) -> bool:
+    return session.execute("select from events_event where position = %s", (position,)).fetchone() is not None
 
 
-def test_reader_on_a_standby_misses_nothing_and_one_by_the_naive_head_does(pair: tuple[Postgres, Postgres]) -> None:
-    primary, standby = pair
+def test_reader_on_a_standby_misses_nothing_and_one_by_the_naive_head_does(
+    primary: Postgres, follower: Postgres
+) -> None:
     start, done = head.last(), threading.Event()
     seen: dict[str, list[int]] = {head.KNOWN_SQL: [], NAIVE: []}
 
@@ -95,7 +119,7 @@ def test_reader_on_a_standby_misses_nothing_and_one_by_the_naive_head_does(pair:
                 session.rollback() if dice.random() < 0.1 else session.commit()
 
     def read(statement: str) -> None:
-        with session_of(standby) as session:
+        with session_of(follower) as session:
             cursor = start
             while True:
                 last_round = done.is_set()
@@ -113,9 +137,9 @@ def test_reader_on_a_standby_misses_nothing_and_one_by_the_naive_head_does(pair:
         readers = [factories.Thread(lambda statement=statement: read(statement)) for statement in seen]
         for writer in [factories.Thread(lambda seed=seed: write(seed)) for seed in range(WRITERS)]:
             writer.result(timeout=600)
-        with session_of(standby) as session:
+        with session_of(follower) as session:
             last = head.newest()
-            assert processes.wait_until(lambda: caught_up(session, last), WAIT)
+            wait_for(session, last)
         done.set()
         for reader in readers:
             reader.result(timeout=WAIT)
@@ -127,9 +151,8 @@ def test_reader_on_a_standby_misses_nothing_and_one_by_the_naive_head_does(pair:
 
 
 def test_promoted_standby_shares_the_old_epoch_up_to_the_first_missing_position(
-    pair: tuple[Postgres, Postgres],
+    primary: Postgres, standby: Postgres
 ) -> None:
-    primary, standby = pair
     with following():
         known = effects.grow(3)
         assert processes.wait_until(lambda: head.known() >= known, WAIT)
@@ -141,21 +164,19 @@ def test_promoted_standby_shares_the_old_epoch_up_to_the_first_missing_position(
         other = effects.grow()
     old = head.epoch()
     with session_of(standby) as session:
-        assert processes.wait_until(lambda: newest(session) == other, WAIT)
+        assert processes.wait_until(lambda: has(session, other), WAIT)
         assert value(session, "select pg_promote()::int") == 1
     with servers.used(standby, database=connection.settings_dict["NAME"]):
-        assert head.lineage() == {}
         first = effects.grow()
         assert first > other
         assert head.epoch() != old, "the first append draws it"
-        assert head.lineage() == {old: one}, "whether an event was lost in between is not known"
+        assert head.lineage()[old] == one, "whether an event was lost in between is not known"
 
 
-def test_first_append_after_a_promotion_is_not_taken_for_an_old_event(pair: tuple[Postgres, Postgres]) -> None:
-    _primary, standby = pair
+def test_first_append_after_a_promotion_is_not_taken_for_an_old_event(primary: Postgres, standby: Postgres) -> None:
     old, upto = head.epoch(), effects.grow()
     with session_of(standby) as session:
-        assert processes.wait_until(lambda: newest(session) == upto, WAIT)
+        assert processes.wait_until(lambda: has(session, upto), WAIT)
         assert value(session, "select pg_promote()::int") == 1
         session.execute(f"select setval('events_position_seq', {upto})")  # as if its record had been lost
     with servers.used(standby, database=connection.settings_dict["NAME"]):
@@ -163,15 +184,14 @@ def test_first_append_after_a_promotion_is_not_taken_for_an_old_event(pair: tupl
         assert head.lineage()[old] <= upto
 
 
-def test_second_change_of_epoch_lowers_what_earlier_ones_share() -> None:
-    with servers.copy("primary") as primary, servers.used(primary, database=connection.settings_dict["NAME"]):
-        upto = effects.grow(5)
-        store.execute("insert into events_epoch_history (epoch, upto) values (%s, %s)", (uuid.uuid4(), upto + 50))
-        before = head.epoch()
-        store.execute("update events_epoch set place = 'elsewhere'")
-        assert head.epoch() != before
-        assert all(shared <= upto for shared in head.lineage().values())
-        assert len(head.lineage()) == 2
+def test_second_change_of_epoch_lowers_what_earlier_ones_share(primary: Postgres) -> None:
+    upto, earlier = effects.grow(5), str(uuid.uuid4())
+    store.execute("insert into events_epoch_history (epoch, upto) values (%s, %s)", (earlier, upto + 50))
+    before = head.epoch()
+    store.execute("update events_epoch set place = 'elsewhere'")
+    assert head.epoch() != before
+    assert all(shared <= upto for shared in head.lineage().values())
+    assert {before, earlier} <= head.lineage().keys()
 
 
 # -- reading from a standby -------------------------------------------------------------------------------------------
@@ -182,6 +202,7 @@ def read_from(standby: Postgres) -> Iterator[None]:
     """The standby as `DATABASE_READ_URL`."""
     given = connection.settings_dict
     connections.settings[replica.ALIAS] = given | {"HOST": servers.host_of(standby), "OPTIONS": {}}
+    connections[replica.ALIAS].connect()  # Django's test case would refuse it later: it does not know this database
     try:
         yield
     finally:
@@ -205,13 +226,12 @@ def known(monkeypatch: pytest.MonkeyPatch) -> freshness.Freshness:
 
 
 def test_standby_is_read_as_far_as_the_position_of_the_reader_allows(
-    pair: tuple[Postgres, Postgres], known: freshness.Freshness
+    primary: Postgres, follower: Postgres, known: freshness.Freshness
 ) -> None:
-    _primary, standby = pair
-    with following(), read_from(standby):
+    with following(), read_from(follower):
         position = effects.grow()
-        with session_of(standby) as session:
-            assert processes.wait_until(lambda: caught_up(session, position), WAIT)
+        with session_of(follower) as session:
+            wait_for(session, position)
         known.start(head.epoch(), position)
         known.trusted_until = float("inf")
         for seen, from_standby in ((position, True), (0, True), (position + 1, False), (None, False)):
@@ -220,7 +240,7 @@ def test_standby_is_read_as_far_as_the_position_of_the_reader_allows(
         with replica.reading(position):
             assert head.safe() == position, "the head is what the standby knows"
             assert store.read_all(position - 1, upto=head.safe())[0].position == position
-            with pytest.raises(errors.StoreUnavailable):
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
                 store.query("select set_config('a.b', '1', true), nextval('events_position_seq')")
             appended = effects.grow()  # writes go to the primary
         assert appended > position
@@ -228,13 +248,12 @@ def test_standby_is_read_as_far_as_the_position_of_the_reader_allows(
 
 
 def test_standby_that_lags_or_process_that_does_not_follow_the_log_reads_from_the_primary(
-    pair: tuple[Postgres, Postgres], known: freshness.Freshness
+    primary: Postgres, follower: Postgres, known: freshness.Freshness
 ) -> None:
-    _primary, standby = pair
-    with following(), read_from(standby):
+    with following(), read_from(follower):
         position = effects.grow()
-        with session_of(standby) as session:
-            assert processes.wait_until(lambda: caught_up(session, position), WAIT)
+        with session_of(follower) as session:
+            wait_for(session, position)
             session.execute("select pg_wal_replay_pause()")
         with replica.reading(0):
             assert not where(), "this process does not follow the log"
@@ -242,12 +261,13 @@ def test_standby_that_lags_or_process_that_does_not_follow_the_log_reads_from_th
         known.trusted_until = float("inf")
         with replica.reading(0):
             assert not where(), "the standby lacks what this process has followed"
+        with session_of(follower) as session:
+            session.execute("select pg_wal_replay_resume()")
 
 
 def test_read_that_the_standby_fails_is_repeated_on_the_primary(
-    pair: tuple[Postgres, Postgres], known: freshness.Freshness
+    primary: Postgres, follower: Postgres, known: freshness.Freshness
 ) -> None:
-    _primary, standby = pair
     ran = []
 
     def read() -> int:
@@ -255,10 +275,10 @@ def test_read_that_the_standby_fails_is_repeated_on_the_primary(
         last: int = store.query("select nextval('events_position_seq')")[0][0]
         return last
 
-    with following(), read_from(standby):
+    with following(), read_from(follower):
         position = effects.grow()
-        with session_of(standby) as session:
-            assert processes.wait_until(lambda: caught_up(session, position), WAIT)
+        with session_of(follower) as session:
+            wait_for(session, position)
         known.start(head.epoch(), position)
         known.trusted_until = float("inf")
         assert replica.run(position, read) > position

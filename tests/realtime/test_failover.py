@@ -197,7 +197,8 @@ def test_failover_to_a_synchronous_standby_loses_nothing_and_resets_nobody(pair:
             assert {live.epoch for live in watchers.clients} == {server.hub.epoch}
             assert server.hub.epoch != start.epoch
 
-    with Server(retry_min_ms=5, retry_max_ms=200, handshakes_per_minute=6000.0) as server, Relay():
+    limits = {"connections_per_person": SOCKETS, "connections_per_address": SOCKETS, "handshakes_per_minute": 6000.0}
+    with Server(retry_min_ms=5, retry_max_ms=200, **limits) as server, Relay():
         watchers = Watchers(server, session, start)
         run_scenario(scenario(server, watchers))
     assert watchers.resets == []

@@ -61,7 +61,9 @@ def copy(name: str, of: str | None = None, *, standby: bool = False, **settings:
     allow_replication(url)
     folder = Path(os.environ["DATA_DIR"]) / name
     folder.mkdir()
-    postgres = Postgres(folder, durable=False, settings={"synchronous_commit": "on", **settings})
+    # A checkpoint, as each copy makes one, must not remove what a slow standby still has to read.
+    given = {"synchronous_commit": "on", "wal_keep_size": "256MB", **settings}
+    postgres = Postgres(folder, durable=False, settings=given)
     account = account_for(postgres.cluster, postgres.program)
     program = postgres.program.with_name("pg_basebackup")
     backup = [str(program), f"--pgdata={postgres.cluster}", f"--dbname={url}", "--checkpoint=fast", "--no-sync"]

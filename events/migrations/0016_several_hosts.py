@@ -20,8 +20,8 @@ drop table events_schedule, events_epoch_history;
 
 
 def _again(name: str) -> str:
-    """The SQL of an earlier migration, to put its function back."""
-    return sql.read(name).replace("create function", "create or replace function", 1)
+    """The function of an earlier migration, to put it back."""
+    return sql.read(f"{name}.function.sql").replace("create function", "create or replace function", 1)
 
 
 class Migration(migrations.Migration):
@@ -30,6 +30,6 @@ class Migration(migrations.Migration):
         *(migrations.RunSQL(sql.read(name), migrations.RunSQL.noop) for name in FORWARD),
         migrations.RunSQL(
             migrations.RunSQL.noop,
-            [_again("guard.function.sql"), _again("current_epoch.function.sql"), BACKWARD],
+            [_again("guard"), _again("current_epoch"), BACKWARD],
         ),
     ]
